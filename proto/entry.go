@@ -1,0 +1,24 @@
+package proto
+
+import "time"
+
+// Entry is what a node believes of one location: the answer of the catalog to
+// the door.
+type Entry struct {
+	Want Want
+	// Listed says that signed metadata names this object (or its by-hash name
+	// proves it). An entry that is not listed is streamed but never vouched for.
+	Listed bool
+	// Mutable says that the name may mean other bytes tomorrow: roots and
+	// canonical index names.
+	Mutable bool
+	// Generation is the signed date of the generation that the answer was taken
+	// from; zero for what belongs to none.
+	Generation time.Time
+	// Modified, where not zero, is the Last-Modified every node gives for this
+	// object, whatever the store keeps.
+	Modified time.Time
+	// Stale tells in one sentence why the answer may be older than upstream's;
+	// "" when it is not.
+	Stale string
+}

@@ -1,0 +1,80 @@
+package proto
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Ask is what one node asks of another: the bytes of one object. The node asked
+// answers from what it has or, if it may, from upstream; it never asks a third
+// node (promise P4).
+type Ask struct {
+	Want   Want
+	Offset int64 // the body from this byte on
+	// Fill lets the node asked go upstream. Without it, it answers from its store
+	// or from a fetch from upstream that it has under way.
+	Fill bool
+	// Have is the version that the asker holds of an object that nothing signed
+	// names; the answer may be that it is still the one (Transfer.NotModified).
+	Have Digest
+}
+
+// News is what one node tells the others of a suite. Nobody takes its word for
+// anything: who hears of a generation opens its root by digest and verifies it.
+type News struct {
+	// Generation is what the teller serves; its Root is zero where it holds none
+	// (then Suite alone counts).
+	Generation Generation
+	// Checked is when upstream was last known to have nothing newer; zero for
+	// never. By the clock of whoever holds the News: ages travel, not times.
+	Checked time.Time
+	// Uses are the paths below the suite that clients asked for lately, on any
+	// node that the teller knows of.
+	Uses []string
+	// Pair is the detached form of a generation whose root is an InRelease; zero
+	// where the teller holds none.
+	Pair Pair
+	// FirstHand says that the teller had it from upstream, and tells everybody
+	// itself.
+	FirstHand bool
+}
+
+// Pair is a Release and its Release.gpg, with their Last-Modified.
+type Pair struct {
+	Release   Ref       `json:"release"`
+	Signature Ref       `json:"signature"`
+	Modified  time.Time `json:"modified,omitzero"` // of the Release
+	Signed    time.Time `json:"signed,omitzero"`   // of the Release.gpg
+}
+
+// NotHeld is a peer's answer to an Ask without Fill, or to any Ask at a moment
+// when it has the object from another peer itself.
+type NotHeld struct {
+	Peer string
+	// Try names nodes that the peer believes to hold it; with Busy the one node
+	// it is fetching it from.
+	Try  []string
+	Busy bool
+}
+
+func (n *NotHeld) Error() string {
+	switch {
+	case n.Busy:
+		return fmt.Sprintf("node %s is fetching it from %s", n.Peer, strings.Join(n.Try, ", "))
+	case len(n.Try) > 0:
+		return fmt.Sprintf("node %s does not hold it; %s may", n.Peer, strings.Join(n.Try, ", "))
+	}
+	return fmt.Sprintf("node %s does not hold it", n.Peer)
+}
+
+// PeerFailed means that a peer could not be asked, or that its answer broke off:
+// it says nothing about the object. Upstream's troubles, told by a peer, are not
+// PeerFailed but the errors they are.
+type PeerFailed struct {
+	Peer string
+	Err  error
+}
+
+func (p *PeerFailed) Error() string { return fmt.Sprintf("node %s: %v", p.Peer, p.Err) }
+func (p *PeerFailed) Unwrap() error { return p.Err }
