@@ -1,0 +1,14 @@
+// Package aptmeta reads what an APT archive publishes: it tells kinds of paths
+// apart, verifies signatures, and parses Release files and the indices that a
+// Release lists.
+//
+// It is pure: it has no clock (callers pass the time), opens no file and no
+// connection, and starts no goroutine. Everything it reads may come from a
+// hostile archive, so each parser is bounded in memory and time by limits named
+// in its documentation, and refuses what it does not understand. It does not
+// decide what to believe or to fetch; that is the catalog's business, and it is
+// the only room that knows Debian's field names.
+//
+// Nothing here holds a lock. Every function is safe for concurrent use, and so
+// are a Keyring and a Release once they have been made.
+package aptmeta

@@ -1,0 +1,156 @@
+package aptmeta
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+)
+
+// Keyring holds the public keys that an archive's signatures are checked with. It
+// does not change once made, and is safe for concurrent use.
+type Keyring struct {
+	name string
+	keys openpgp.EntityList
+}
+
+// ReadKeyring reads the public keys of a keyring file, armoured or binary, one or
+// several. The name, commonly the file's, is used in error messages only. Keys of
+// a kind that is not supported are left out as long as another one is left.
+// GnuPG's keybox files (.kbx) and private keys are refused, as apt does not use
+// them either.
+func ReadKeyring(name string, data []byte) (*Keyring, error) {
+	keys, err := readKeys(data)
+	if err != nil {
+		return nil, fmt.Errorf("keyring %s: %w", name, err)
+	}
+	for _, e := range keys {
+		if e.PrivateKey != nil {
+			return nil, fmt.Errorf("keyring %s: it holds a private key; export the public key alone", name)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("keyring %s: it holds no public key", name)
+	}
+	return &Keyring{name: name, keys: keys}, nil
+}
+
+func readKeys(data []byte) (openpgp.EntityList, error) {
+	switch {
+	case len(bytes.TrimSpace(data)) == 0:
+		return nil, errors.New("it is empty")
+	case len(data) >= 12 && string(data[8:12]) == "KBXf":
+		return nil, errors.New("it is a GnuPG keybox file, which apt cannot read; convert it with gpg --export")
+	case data[0]&0x80 != 0: // the first bit of every OpenPGP packet
+		return readBinaryKeys(data)
+	}
+	var keys openpgp.EntityList
+	found := false
+	for {
+		block, rest, ok := cutArmour(data)
+		if !ok {
+			break
+		}
+		found = true
+		body, kind, err := readArmour(block)
+		if err != nil {
+			return nil, err
+		}
+		if kind != openpgp.PublicKeyType {
+			return nil, fmt.Errorf("it holds a %s instead of a public key", kind)
+		}
+		more, err := readBinaryKeys(body)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, more...)
+		data = rest
+	}
+	if !found {
+		return nil, errors.New("it is neither an armoured nor a binary OpenPGP key")
+	}
+	return keys, nil
+}
+
+// readBinaryKeys walks over all packets first: the library leaves out a key that is
+// cut short as it leaves out one that it does not support.
+func readBinaryKeys(data []byte) (openpgp.EntityList, error) {
+	for r := packet.NewOpaqueReader(bytes.NewReader(data)); ; {
+		if _, err := r.Next(); err == io.EOF {
+			break
+		} else if err != nil {
+			return nil, fmt.Errorf("it is damaged or cut short: %w", err)
+		}
+	}
+	keys, err := openpgp.ReadKeyRing(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read its keys: %w", err)
+	}
+	return keys, nil
+}
+
+// MergeKeyrings returns a keyring with the keys of all. Nil ones are left out.
+func MergeKeyrings(keyrings ...*Keyring) *Keyring {
+	merged := &Keyring{}
+	var names []string
+	for _, k := range keyrings {
+		if k != nil {
+			merged.keys = append(merged.keys, k.keys...)
+			names = append(names, k.name)
+		}
+	}
+	merged.name = strings.Join(names, ", ")
+	return merged
+}
+
+// Name returns the name given to ReadKeyring, or all names of merged keyrings.
+func (k *Keyring) Name() string { return k.name }
+
+// Fingerprints returns those of the primary keys, in upper-case digits.
+func (k *Keyring) Fingerprints() []string {
+	prints := make([]string, len(k.keys))
+	for i, e := range k.keys {
+		prints[i] = fmt.Sprintf("%X", e.PrimaryKey.Fingerprint)
+	}
+	return prints
+}
+
+var (
+	armourBegin = []byte("-----BEGIN PGP ")
+	armourEnd   = []byte("-----END PGP ")
+)
+
+// cutArmour finds the first armoured block, from its BEGIN line to its END line,
+// and what follows it.
+func cutArmour(data []byte) (block, rest []byte, ok bool) {
+	began := false
+	for len(data) > 0 {
+		line, after := cutLine(data)
+		switch {
+		case !began && bytes.HasPrefix(line, armourBegin):
+			began, block = true, data
+		case began && bytes.HasPrefix(line, armourEnd):
+			return block[:len(block)-len(after)], after, true
+		}
+		data = after
+	}
+	return nil, nil, false
+}
+
+// readArmour decodes one armoured block.
+func readArmour(block []byte) (body []byte, kind string, err error) {
+	b, err := armor.Decode(bytes.NewReader(block))
+	if err != nil {
+		return nil, "", errors.New("its armour is damaged")
+	}
+	body, err = io.ReadAll(b.Body)
+	if err != nil {
+		return nil, "", fmt.Errorf("its armour is damaged: %w", err)
+	}
+	return body, b.Type, nil
+}

@@ -1,0 +1,295 @@
+package aptmeta
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestCanonicalPath(t *testing.T) {
+	tests := []struct {
+		in, want string
+		fails    bool
+	}{
+		{in: "/ubuntu/pool/main/h/hello/hello_2.10_amd64.deb", want: "ubuntu/pool/main/h/hello/hello_2.10_amd64.deb"},
+		{in: "pool//main///h", want: "pool/main/h"},
+		{in: "a%7eb", want: "a~b"},
+		{in: "a%7Eb", want: "a~b"},
+		{in: "g%2b%2b+x", want: "g+++x"},
+		{in: "1%3a2.0", want: "1:2.0"},
+		{in: "a%20b", want: "a b"},
+		{in: "100%25", want: "100%"},
+		{in: "a%252e", want: "a%2e"}, // decoded once
+		{in: "./InRelease", want: "InRelease"},
+		{in: "repo/./Packages.gz", want: "repo/Packages.gz"},
+		{in: "repo/", want: "repo"},
+		{in: "", want: ""},
+		{in: "/", want: ""},
+		{in: "a%2fb", want: "a/b"},
+		{in: "...", want: "..."},
+		{in: "..a/b..", want: "..a/b.."},
+		{in: "caf%c3%a9", want: "café"},
+		{in: "a/../b", fails: true},
+		{in: "..", fails: true},
+		{in: "a/..", fails: true},
+		{in: "a/%2e%2e/b", fails: true},
+		{in: "a/.%2E%2fb", fails: true},
+		{in: "a%00b", fails: true},
+		{in: "a%0ab", fails: true},
+		{in: "a\nb", fails: true},
+		{in: "a%7fb", fails: true},
+		{in: `a\b`, fails: true},
+		{in: "a%5cb", fails: true},
+		{in: "a?b", fails: true},
+		{in: "a#b", fails: true},
+		{in: "a%3fb", want: "a?b"},
+		{in: "a%", fails: true},
+		{in: "a%2", fails: true},
+		{in: "a%zz", fails: true},
+		{in: strings.Repeat("a", maxPath), want: strings.Repeat("a", maxPath)},
+		{in: strings.Repeat("a", maxPath+1), fails: true},
+		{in: strings.Repeat("%61", maxPath+1), fails: true},
+	}
+	for _, test := range tests {
+		got, err := CanonicalPath(test.in)
+		if got != test.want || (err != nil) != test.fails {
+			t.Errorf("CanonicalPath(%.80q) = %.80q, %v, want %.80q", test.in, got, err, test.want)
+		}
+	}
+}
+
+func TestEscapePath(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{"pool/main/g/g++/g++_4:12.2~rc1-3_amd64.deb", "pool/main/g/g%2b%2b/g%2b%2b_4:12.2%7erc1-3_amd64.deb"},
+		{"a b", "a%20b"},
+		{"100%", "100%25"},
+		{"a?b#c", "a%3fb%23c"},
+		{"café", "caf%c3%a9"},
+		{"!$&'()*,;=:@-._", "!$&'()*,;=:@-._"},
+		{"", ""},
+	}
+	for _, test := range tests {
+		if got := EscapePath(test.in); got != test.want {
+			t.Errorf("EscapePath(%q) = %q, want %q", test.in, got, test.want)
+		}
+	}
+}
+
+func TestTrimCompression(t *testing.T) {
+	tests := []struct{ in, base, ext string }{
+		{"main/Packages.xz", "main/Packages", ".xz"},
+		{"main/Packages", "main/Packages", ""},
+		{"a.tar.zst", "a.tar", ".zst"},
+		{"dists/x.gz/Release", "dists/x.gz/Release", ""},
+		{"hello.deb", "hello.deb", ""},
+	}
+	for _, test := range tests {
+		if base, ext := TrimCompression(test.in); base != test.base || ext != test.ext {
+			t.Errorf("TrimCompression(%q) = %q, %q", test.in, base, ext)
+		}
+	}
+}
+
+const (
+	hexMD5    = "d41d8cd98f00b204e9800998ecf8427e"
+	hexSHA1   = "da39a3ee5e6b4b0d3255bfef95601890afd80709"
+	hexSHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	hexSHA512 = "cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e"
+)
+
+func TestClassify(t *testing.T) {
+	tests := map[Kind][]string{
+		KindRoot: {
+			"dists/noble/InRelease", "dists/noble/Release", "dists/noble/Release.gpg", "dists/jessie/updates/InRelease",
+			"InRelease", "Release", "flat/repo/Release.gpg", "debian/dists/sid/Release", "binary-amd64/Release",
+		},
+		KindIndex: {
+			"dists/noble/main/binary-amd64/Packages", "dists/noble/main/binary-amd64/Packages.xz", "dists/noble/main/source/Sources.gz",
+			"dists/noble/main/binary-amd64/Release", "dists/noble/main/source/Release", "dists/sid/main/debian-installer/binary-amd64/Release",
+			"dists/noble/main/i18n/Translation-de.bz2", "dists/noble/main/i18n/Index", "dists/noble/Contents-amd64.gz",
+			"dists/noble/main/dep11/Components-amd64.yml.xz", "dists/noble/main/dep11/icons-64x64.tar.gz", "dists/noble/main/cnf/Commands-amd64.xz",
+			"dists/sid/main/binary-amd64/Packages.diff/Index", "flat/Packages.diff/Index.gz", "dists/bookworm/main/installer-amd64/current/images/SHA256SUMS",
+			"dists/noble/main/dep11/CID-Index-amd64.json.gz", "Packages.gz", "flat/Sources", "flat/Packages.zst", "x/Translation-en",
+		},
+		KindByHash: {
+			"dists/noble/main/binary-amd64/by-hash/SHA256/" + hexSHA256, "by-hash/MD5Sum/" + hexMD5, "flat/by-hash/SHA512/" + hexSHA512,
+			"dists/sid/main/binary-amd64/Packages.diff/by-hash/SHA256/" + hexSHA256,
+		},
+		KindPackage: {
+			"pool/main/h/hello/hello_2.10-3_amd64.deb", "pool/main/d/di/di_1_amd64.udeb", "pool/main/h/hello/hello-dbgsym_2.10-3_amd64.ddeb",
+			"hello.deb", "dists/stable/main/binary-all/hello_1.deb",
+		},
+		KindSource: {
+			"pool/main/h/hello/hello_2.10-3.dsc", "pool/main/h/hello/hello_2.10.orig.tar.gz", "pool/main/h/hello/hello_2.10-3.debian.tar.xz",
+			"pool/main/h/hello/hello_2.10-3.diff.gz", "pool/main/h/hello/hello_2.10.orig.tar.gz.asc", "pool/main/d/x/x_1.tar.bz2",
+			"pool/main/d/x/x_1.orig-sub.tar.zst", "flat/x_1.dsc",
+		},
+		KindPatch: {
+			"dists/sid/main/binary-amd64/Packages.diff/T-2026-01-01-2000.00-F-2025-12-01-1400.00.gz",
+			"dists/sid/main/Contents-amd64.diff/2026-01-01-2000.00.gz",
+		},
+		KindInstaller: {
+			"dists/bookworm/main/installer-amd64/20230607+deb12u8/images/netboot/netboot.tar.gz",
+			"dists/bookworm/main/installer-amd64/current/images/MANIFEST", "dists/focal/main/installer-amd64/current/legacy-images/cdrom/vmlinuz",
+		},
+		KindOther: {
+			"", "README", "pool/main/h/hello/by-hash", "by-hash/SHA256/abc", "by-hash/SHA256/" + hexMD5, "doc/index.html", "project/trace/master",
+		},
+	}
+	for kind, paths := range tests {
+		for _, path := range paths {
+			if got := Classify(path); got != kind {
+				t.Errorf("Classify(%q) = %s, want %s", path, got, kind)
+			}
+		}
+	}
+}
+
+func TestSplitRoot(t *testing.T) {
+	tests := []struct {
+		path, dir, name string
+		ok              bool
+	}{
+		{"dists/noble/InRelease", "dists/noble", "InRelease", true},
+		{"dists/jessie/updates/Release", "dists/jessie/updates", "Release", true},
+		{"InRelease", "", "InRelease", true},
+		{"flat/source/Release", "flat/source", "Release", true},
+		{"dists/x/main/binary-amd64/Release", "", "", false},
+		{"ubuntu/dists/x/main/source/Release", "", "", false},
+		{"dists/noble/InRelease.gpg", "", "", false},
+		{"dists/noble", "", "", false},
+	}
+	for _, test := range tests {
+		dir, name, ok := SplitRoot(test.path)
+		if dir != test.dir || name != test.name || ok != test.ok {
+			t.Errorf("SplitRoot(%q) = %q, %q, %t", test.path, dir, name, ok)
+		}
+	}
+}
+
+func TestParseByHash(t *testing.T) {
+	for _, test := range []struct {
+		t   HashType
+		hex string
+	}{{MD5Sum, hexMD5}, {SHA1, hexSHA1}, {SHA256, hexSHA256}, {SHA512, hexSHA512}} {
+		for _, dir := range []string{"", "flat", "dists/noble/main/binary-amd64"} {
+			member := "Packages"
+			if dir != "" {
+				member = dir + "/Packages"
+			}
+			path := ByHashPath(member, test.t, test.hex)
+			gotDir, gotType, gotHex, ok := ParseByHash(path)
+			if gotDir != dir || gotType != test.t || gotHex != test.hex || !ok {
+				t.Errorf("ParseByHash(%q) = %q, %s, %q, %t", path, gotDir, gotType, gotHex, ok)
+			}
+		}
+	}
+	if _, _, hex, ok := ParseByHash("by-hash/MD5Sum/" + strings.ToUpper(hexMD5)); !ok || hex != hexMD5 {
+		t.Errorf("upper-case digits: %q, %t", hex, ok)
+	}
+	for _, path := range []string{
+		"by-hash/SHA256/" + hexMD5, "by-hash/MD5/" + hexMD5, "by-hash/sha256/" + hexSHA256, "by-hash/SHA256", hexMD5,
+		"by-hash/SHA256/" + strings.Repeat("g", 64), "xby-hash/SHA256/" + hexSHA256, "by-hash/SHA256/x/" + hexSHA256,
+	} {
+		if _, _, _, ok := ParseByHash(path); ok {
+			t.Errorf("ParseByHash(%q) accepted", path)
+		}
+	}
+}
+
+func TestGuessSuiteDirs(t *testing.T) {
+	tests := []struct {
+		path string
+		want []string
+	}{
+		{"dists/noble/main/binary-amd64/by-hash/SHA256/" + hexSHA256, []string{"dists/noble"}},
+		{"dists/noble/main/binary-amd64/Packages.xz", []string{"dists/noble"}},
+		{"dists/bookworm/updates/main/binary-amd64/Packages.xz", []string{"dists/bookworm", "dists/bookworm/updates"}},
+		{"dists/bookworm/main/by-hash/SHA256/" + hexSHA256, []string{"dists/bookworm", "dists/bookworm/main"}},
+		{"dists/noble/by-hash/SHA256/" + hexSHA256, []string{"dists/noble"}},
+		{"dists/noble/Contents-amd64.gz", []string{"dists/noble"}},
+		{"dists/noble/InRelease", []string{"dists/noble"}},
+		{"dists/jessie/updates/InRelease", []string{"dists/jessie", "dists/jessie/updates"}},
+		{"ubuntu/dists/noble/universe/i18n/Translation-en", []string{"ubuntu/dists/noble"}},
+		{"dists/sid/main/debian-installer/binary-amd64/Packages.gz", []string{"dists/sid"}},
+		{"dists/bookworm/main/installer-amd64/current/images/SHA256SUMS", []string{"dists/bookworm"}},
+		{"dists/sid/main/binary-amd64/Packages.diff/Index", []string{"dists/sid"}},
+		{"dists/README", nil},
+		{"pool/main/h/hello/hello_2.10-3_amd64.deb", nil},
+		{"flat/Packages.gz", []string{"flat"}},
+		{"Packages", []string{""}},
+		{"flat/by-hash/SHA256/" + hexSHA256, []string{"flat"}},
+		{"flat/Packages.diff/Index", []string{"flat"}},
+	}
+	for _, test := range tests {
+		if got := GuessSuiteDirs(test.path); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("GuessSuiteDirs(%q) = %q, want %q", test.path, got, test.want)
+		}
+	}
+	deep := "dists/" + strings.Repeat("a/", 1000) + "main/binary-amd64/Packages"
+	if got := GuessSuiteDirs(deep); len(got) > maxSuiteDepth {
+		t.Errorf("%d guesses", len(got))
+	}
+}
+
+func TestOptional(t *testing.T) {
+	for path, want := range map[string]bool{
+		"main/binary-amd64/Packages.xz": false, "main/source/Sources": false, "Packages": false,
+		"main/binary-amd64/Release": true, "main/i18n/Translation-en": true, "main/Contents-amd64.gz": true,
+		"main/binary-amd64/Packages.diff/Index": true, "main/dep11/Components-amd64.yml.gz": true, "main/cnf/Commands-amd64.xz": true,
+	} {
+		if got := Optional(path); got != want {
+			t.Errorf("Optional(%q) = %t", path, got)
+		}
+	}
+}
+
+// FuzzCanonicalPath holds that a canonical path is safe, stays itself through
+// escaping, and that no other function fails on it.
+func FuzzCanonicalPath(f *testing.F) {
+	for _, seed := range []string{
+		"/ubuntu//dists/./noble/InRelease", "a%7eb%2b+", "%2e%2e/x", "a%", "by-hash/MD5Sum/" + hexMD5,
+		"dists/noble/main/binary-amd64/Packages.diff/T-1.gz", "installer-amd64/1/images/x", "pool/x_1.diff.gz",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, escaped string) {
+		path, err := CanonicalPath(escaped)
+		if err != nil {
+			return
+		}
+		if strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.Contains(path, "//") || strings.ContainsAny(path, "\x00\n\\") {
+			t.Fatalf("%q is not canonical", path)
+		}
+		for _, segment := range strings.Split(path, "/") {
+			if segment == "." || segment == ".." {
+				t.Fatalf("%q has a segment %q", path, segment)
+			}
+		}
+		if again, err := CanonicalPath(EscapePath(path)); again != path || err != nil {
+			t.Fatalf("%q becomes %q, %v", path, again, err)
+		}
+		if Classify(path) == KindRoot != isRoot(path) {
+			t.Fatalf("%q is a %s", path, Classify(path))
+		}
+		if dir, hash, hex, ok := ParseByHash(path); ok {
+			member := "x"
+			if dir != "" {
+				member = dir + "/x"
+			}
+			if !strings.EqualFold(ByHashPath(member, hash, hex), path) {
+				t.Fatalf("%q becomes %q", path, ByHashPath(member, hash, hex))
+			}
+		}
+		for _, dir := range GuessSuiteDirs(path) {
+			if dir != "" && !strings.HasPrefix(path, dir+"/") {
+				t.Fatalf("%q is not in the guessed suite %q", path, dir)
+			}
+		}
+	})
+}
+
+func isRoot(path string) bool {
+	_, _, ok := SplitRoot(path)
+	return ok
+}

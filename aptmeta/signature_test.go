@@ -1,0 +1,393 @@
+package aptmeta
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+)
+
+// now is when the tests take place.
+var now = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+const releaseText = `Origin: Example
+Suite: noble
+Date: Mon, 01 Jun 2026 10:00:00 UTC
+Description: lines that try the escape
+ - one
+- two
+--- three
+SHA256:
+ e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 0 main/binary-amd64/Packages
+`
+
+func at(t time.Time) *packet.Config {
+	return &packet.Config{Time: func() time.Time { return t }, Algorithm: packet.PubKeyAlgoEdDSA}
+}
+
+// The keys of the tests. They are never changed.
+var (
+	goodKey    = sync.OnceValue(func() *openpgp.Entity { return mustKey("Good", at(now.AddDate(-2, 0, 0))) })
+	otherKey   = sync.OnceValue(func() *openpgp.Entity { return mustKey("Other", at(now.AddDate(-2, 0, 0))) })
+	expiredKey = sync.OnceValue(func() *openpgp.Entity {
+		config := at(now.AddDate(-2, 0, 0))
+		config.KeyLifetimeSecs = 365 * 24 * 3600
+		return mustKey("Expired", config)
+	})
+	revokedKey = sync.OnceValue(func() *openpgp.Entity {
+		e := mustKey("Revoked", at(now.AddDate(-2, 0, 0)))
+		if err := e.RevokeKey(packet.KeyCompromised, "stolen", at(now.AddDate(-1, 0, 0))); err != nil {
+			panic(err)
+		}
+		return e
+	})
+	rsa1024Key = sync.OnceValue(func() *openpgp.Entity {
+		config := at(now.AddDate(-2, 0, 0))
+		config.Algorithm, config.RSABits, config.MinRSABits = packet.PubKeyAlgoRSA, 1024, 1024
+		return mustKey("Small", config)
+	})
+	subkeyKey = sync.OnceValue(func() *openpgp.Entity {
+		e := mustKey("Sub", at(now.AddDate(-2, 0, 0)))
+		if err := e.AddSigningSubkey(at(now.AddDate(-1, 0, 0))); err != nil {
+			panic(err)
+		}
+		return e
+	})
+)
+
+func mustKey(name string, config *packet.Config) *openpgp.Entity {
+	e, err := openpgp.NewEntity(name, "", strings.ToLower(name)+"@example.org", config)
+	if err != nil {
+		panic(err)
+	}
+	return e
+}
+
+func binaryKeys(tb testing.TB, keys ...*openpgp.Entity) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	for _, e := range keys {
+		if err := e.Serialize(&b); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+func armoured(tb testing.TB, kind string, data []byte) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	w, err := armor.Encode(&b, kind, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if _, err := w.Write(data); err != nil {
+		tb.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	b.WriteByte('\n')
+	return b.Bytes()
+}
+
+func keyring(tb testing.TB, keys ...*openpgp.Entity) *Keyring {
+	tb.Helper()
+	k, err := ReadKeyring("test.gpg", binaryKeys(tb, keys...))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return k
+}
+
+// inRelease signs text as gpg --clearsign does, by all keys in one block.
+func inRelease(tb testing.TB, text string, config *packet.Config, keys ...*openpgp.Entity) []byte {
+	tb.Helper()
+	private := make([]*packet.PrivateKey, len(keys))
+	for i, e := range keys {
+		private[i] = e.PrivateKey
+	}
+	var b bytes.Buffer
+	w, err := clearsign.EncodeMulti(&b, private, config)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	// Unlike gpg, the library writes a newline of its own behind the last one.
+	if _, err := w.Write([]byte(strings.TrimSuffix(text, "\n"))); err != nil {
+		tb.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	b.WriteByte('\n')
+	return b.Bytes()
+}
+
+func detached(tb testing.TB, text string, config *packet.Config, e *openpgp.Entity) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	if err := openpgp.DetachSign(&b, e, strings.NewReader(text), config); err != nil {
+		tb.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestVerifyInRelease(t *testing.T) {
+	short := at(now.AddDate(0, 0, -3))
+	short.SigLifetimeSecs = 24 * 3600
+	small := at(now)
+	small.MinRSABits = 1024
+	tests := []struct {
+		name     string
+		ring     *Keyring
+		data     []byte
+		signer   *openpgp.Entity // nil: refused
+		is       []error
+		mentions []string
+	}{
+		{name: "one good signature", ring: keyring(t, goodKey()), data: inRelease(t, releaseText, at(now), goodKey()), signer: goodKey()},
+		{name: "good among unknown ones, last", ring: keyring(t, goodKey()),
+			data: inRelease(t, releaseText, at(now), otherKey(), goodKey()), signer: goodKey()},
+		{name: "good among unknown ones, first", ring: keyring(t, goodKey()),
+			data: inRelease(t, releaseText, at(now), goodKey(), otherKey()), signer: goodKey()},
+		{name: "good beside expired and revoked", ring: keyring(t, expiredKey(), revokedKey(), goodKey()),
+			data: inRelease(t, releaseText, at(now), expiredKey(), revokedKey(), goodKey()), signer: goodKey()},
+		{name: "clock of the signer an hour ahead", ring: keyring(t, goodKey()),
+			data: inRelease(t, releaseText, at(now.Add(time.Hour)), goodKey()), signer: goodKey()},
+		{name: "unknown key", ring: keyring(t, goodKey()), data: inRelease(t, releaseText, at(now), otherKey()),
+			is: []error{ErrUnknownKey}, mentions: []string{otherKey().PrimaryKey.KeyIdString(), "test.gpg", "not in the keyring"}},
+		{name: "expired key", ring: keyring(t, expiredKey()), data: inRelease(t, releaseText, at(now), expiredKey()),
+			is: []error{ErrKeyExpired}, mentions: []string{expiredKey().PrimaryKey.KeyIdString(), "Expired", "expired on 2025-06-01"}},
+		{name: "revoked key", ring: keyring(t, revokedKey()), data: inRelease(t, releaseText, at(now), revokedKey()),
+			is: []error{ErrKeyRevoked}, mentions: []string{revokedKey().PrimaryKey.KeyIdString(), "revoked"}},
+		{name: "revoked in one keyring only", data: inRelease(t, releaseText, at(now), revokedKey()),
+			ring: MergeKeyrings(keyring(t, unrevoked(revokedKey())), keyring(t, revokedKey())), is: []error{ErrKeyRevoked}},
+		{name: "changed text", ring: keyring(t, goodKey()), is: []error{ErrBadSignature},
+			data: bytes.Replace(inRelease(t, releaseText, at(now), goodKey()), []byte("noble"), []byte("nobel"), 1)},
+		{name: "each signature has its reason", ring: keyring(t, expiredKey(), revokedKey()),
+			data: inRelease(t, releaseText, at(now), expiredKey(), revokedKey(), otherKey()),
+			is:   []error{ErrKeyExpired, ErrKeyRevoked, ErrUnknownKey}},
+		{name: "RSA of 1024 bits", ring: keyring(t, rsa1024Key()), data: inRelease(t, releaseText, small, rsa1024Key()),
+			is: []error{ErrWeakSignature}, mentions: []string{"1024"}},
+		{name: "made two days ahead", ring: keyring(t, goodKey()), data: inRelease(t, releaseText, at(now.AddDate(0, 0, 2)), goodKey()),
+			is: []error{ErrSignatureFuture}},
+		{name: "expired signature", ring: keyring(t, goodKey()), data: inRelease(t, releaseText, short, goodKey()),
+			is: []error{ErrSignatureExpired}},
+		{name: "empty keyring", ring: MergeKeyrings(), data: inRelease(t, releaseText, at(now), goodKey()), is: []error{ErrUnknownKey}},
+		{name: "a page", ring: keyring(t, goodKey()), data: []byte("<html>It works!</html>"), is: []error{ErrNotSigned}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			text, signer, err := test.ring.VerifyInRelease(test.data, now)
+			if test.signer != nil {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if string(text) != releaseText {
+					t.Errorf("text %q, want %q", text, releaseText)
+				}
+				if want := test.signer.PrimaryKey.KeyIdString(); signer.KeyID != want || signer.Created.IsZero() || signer.Identity == "" {
+					t.Errorf("signer %+v, want %s", signer, want)
+				}
+				return
+			}
+			if err == nil || text != nil || signer != (Signer{}) {
+				t.Fatalf("accepted: %v %v", signer, err)
+			}
+			for _, is := range test.is {
+				if !errors.Is(err, is) {
+					t.Errorf("error %q is not %q", err, is)
+				}
+			}
+			for _, words := range test.mentions {
+				if !strings.Contains(err.Error(), words) {
+					t.Errorf("error %q does not mention %q", err, words)
+				}
+			}
+		})
+	}
+}
+
+// unrevoked returns the key as it was before its revocation.
+func unrevoked(e *openpgp.Entity) *openpgp.Entity {
+	before := *e
+	before.Revocations = nil
+	return &before
+}
+
+func TestSubkeySigns(t *testing.T) {
+	e := subkeyKey()
+	sub := e.Subkeys[len(e.Subkeys)-1]
+	sig := detached(t, releaseText, at(now), e)
+	s, err := keyring(t, e).VerifyDetached([]byte(releaseText), sig, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.KeyID != sub.PublicKey.KeyIdString() {
+		t.Errorf("signed by %s, want the subkey %s", s.KeyID, sub.PublicKey.KeyIdString())
+	}
+	if s.Primary == s.Fingerprint {
+		t.Errorf("primary %s is the subkey's own fingerprint", s.Primary)
+	}
+	// A subkey for encryption must not sign, even if it could.
+	stripped := *e
+	stripped.Subkeys = append([]openpgp.Subkey(nil), e.Subkeys...)
+	binding := *sub.Sig
+	binding.FlagSign, binding.EmbeddedSignature = false, nil
+	last := &stripped.Subkeys[len(stripped.Subkeys)-1]
+	last.Sig = &binding
+	ring := &Keyring{name: "test.gpg", keys: openpgp.EntityList{&stripped}}
+	for _, binding.FlagsValid = range []bool{true, false} {
+		if _, err := ring.VerifyDetached([]byte(releaseText), sig, now); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("a subkey without the signing flag: %v", err)
+		}
+	}
+	// Nor one that was revoked while its primary key lives on.
+	if err := e.RevokeSubkey(last, packet.KeySuperseded, "", at(now.AddDate(0, -1, 0))); err != nil {
+		t.Fatal(err)
+	}
+	last.Sig = sub.Sig
+	if _, err := ring.VerifyDetached([]byte(releaseText), sig, now); !errors.Is(err, ErrKeyRevoked) {
+		t.Errorf("a revoked subkey: %v", err)
+	}
+}
+
+func TestVerifyDetached(t *testing.T) {
+	ring := keyring(t, goodKey())
+	binary := detached(t, releaseText, at(now), goodKey())
+	other := detached(t, releaseText, at(now), otherKey())
+	block := armoured(t, openpgp.SignatureType, binary)
+	otherBlock := armoured(t, openpgp.SignatureType, other)
+	// A header of 2 bytes, then version, type, key algorithm and hash algorithm. The
+	// library makes no weak signatures; the claim to be one must suffice.
+	md5, sha1 := bytes.Clone(binary), bytes.Clone(binary)
+	md5[5], sha1[5] = 1, 2
+	if binary[2] != 4 || binary[5] != 8 {
+		t.Fatalf("the signature does not look as expected: %x", binary[:6])
+	}
+	v3 := bytes.Clone(binary)
+	v3[2] = 3
+	tests := []struct {
+		name string
+		text string
+		sig  []byte
+		is   error // nil: good
+	}{
+		{"binary", releaseText, binary, nil},
+		{"armoured", releaseText, block, nil},
+		{"two packets", releaseText, append(bytes.Clone(other), binary...), nil},
+		{"two blocks", releaseText, append(bytes.Clone(otherBlock), block...), nil},
+		{"an unsupported one first", releaseText, append(bytes.Clone(v3), binary...), nil},
+		{"other text", releaseText + "\n", binary, ErrBadSignature},
+		{"other key", releaseText, other, ErrUnknownKey},
+		{"MD5", releaseText, md5, ErrWeakSignature},
+		{"SHA-1", releaseText, sha1, ErrWeakSignature},
+		{"version 3", releaseText, v3, ErrUnsupported},
+		{"empty", releaseText, nil, ErrNotSigned},
+		{"a page", releaseText, []byte("<html></html>"), ErrNotSigned},
+		{"cut short", releaseText, binary[:len(binary)-1], ErrNotSigned},
+		{"cut short armour", releaseText, block[:len(block)/2], ErrNotSigned},
+		{"a key in its place", releaseText, binaryKeys(t, goodKey()), ErrNotSigned},
+		{"text between blocks", releaseText, append(append(bytes.Clone(otherBlock), "evil\n"...), block...), ErrNotSigned},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s, err := ring.VerifyDetached([]byte(test.text), test.sig, now)
+			if !errors.Is(err, test.is) {
+				t.Fatalf("error %v, want %v", err, test.is)
+			}
+			if test.is == nil && s.KeyID != goodKey().PrimaryKey.KeyIdString() {
+				t.Errorf("signer %+v", s)
+			}
+		})
+	}
+}
+
+func TestReadKeyring(t *testing.T) {
+	two := binaryKeys(t, goodKey(), otherKey())
+	block := armoured(t, openpgp.PublicKeyType, binaryKeys(t, goodKey()))
+	otherBlock := armoured(t, openpgp.PublicKeyType, binaryKeys(t, otherKey()))
+	var private bytes.Buffer
+	if err := goodKey().SerializePrivateWithoutSigning(&private, nil); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name  string
+		data  []byte
+		keys  int
+		fails string
+	}{
+		{"binary", two, 2, ""},
+		{"armoured", block, 1, ""},
+		{"several in one block", armoured(t, openpgp.PublicKeyType, two), 2, ""},
+		{"several blocks with words between", append(append(append([]byte("# ours\n"), block...), "and\n"...), otherBlock...), 2, ""},
+		{"empty", nil, 0, "empty"},
+		{"keybox", append([]byte("\x00\x00\x00\x20\x01\x01\x00\x02KBXf"), make([]byte, 20)...), 0, "keybox"},
+		{"page", []byte("<html>It works!</html>"), 0, "neither"},
+		{"private", private.Bytes(), 0, "private"},
+		{"private block", armoured(t, openpgp.PrivateKeyType, private.Bytes()), 0, "PRIVATE"},
+		{"signature", armoured(t, openpgp.SignatureType, detached(t, "x", at(now), goodKey())), 0, "instead of a public key"},
+		{"cut short", two[:len(two)-3], 0, "cut short"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			k, err := ReadKeyring("some.gpg", test.data)
+			if test.fails != "" {
+				if err == nil || !strings.Contains(err.Error(), test.fails) || !strings.Contains(err.Error(), "some.gpg") {
+					t.Fatalf("error %v, want one about %q and the file", err, test.fails)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := len(k.Fingerprints()); got != test.keys {
+				t.Errorf("%d keys, want %d", got, test.keys)
+			}
+		})
+	}
+}
+
+// TestOwnLists verifies what apt has on this machine, where there is such a thing.
+func TestOwnLists(t *testing.T) {
+	rings, _ := filepath.Glob("/usr/share/keyrings/*-archive-keyring.gpg")
+	lists, _ := filepath.Glob("/var/lib/apt/lists/*InRelease")
+	var keyrings []*Keyring
+	for _, name := range rings {
+		if data, err := os.ReadFile(name); err == nil {
+			k, err := ReadKeyring(filepath.Base(name), data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			keyrings = append(keyrings, k)
+		}
+	}
+	if len(keyrings) == 0 || len(lists) == 0 {
+		t.Skip("apt has no lists here")
+	}
+	for _, name := range lists {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Skip(err)
+		}
+		text, _, err := MergeKeyrings(keyrings...).VerifyInRelease(data, time.Now())
+		if errors.Is(err, ErrUnknownKey) || errors.Is(err, ErrKeyExpired) {
+			continue // of an archive with a keyring elsewhere, or an old machine
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", filepath.Base(name), err)
+		}
+		if r, err := ParseRelease(text); err != nil || len(r.Members) == 0 {
+			t.Errorf("%s: %v", filepath.Base(name), err)
+		}
+	}
+}
