@@ -1,0 +1,130 @@
+package ring
+
+import (
+	"bytes"
+	"errors"
+	"sync/atomic"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// delegate is what memberlist calls. Most calls come under memberlist's lock on
+// the list of nodes, or in the loop that reads packets: they note what they are
+// told and return. None of them calls memberlist (that would deadlock) or waits
+// for anybody.
+type delegate struct{ m *Members }
+
+var (
+	_ memberlist.Delegate         = delegate{}
+	_ memberlist.EventDelegate    = delegate{}
+	_ memberlist.AliveDelegate    = delegate{}
+	_ memberlist.ConflictDelegate = delegate{}
+)
+
+// NodeMeta implements memberlist.Delegate. What is longer than the limit panics
+// there; Start has seen to it that nothing is.
+func (d delegate) NodeMeta(int) []byte { return d.m.roster.meta() }
+
+// NotifyMsg implements memberlist.Delegate. The bytes are memberlist's.
+func (d delegate) NotifyMsg(frame []byte) {
+	if len(frame) == 0 {
+		return
+	}
+	switch frame[0] {
+	case frameBeacon:
+		if b, err := decodeBeacon(frame[1:]); err == nil {
+			d.m.roster.hear(b)
+		}
+	case frameMessage:
+		if d.m.cfg.Received != nil {
+			d.m.messages.put(frame[1:])
+		}
+	}
+}
+
+// GetBroadcasts implements memberlist.Delegate.
+func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
+	return d.m.broadcasts.GetBroadcasts(overhead, limit)
+}
+
+// LocalState implements memberlist.Delegate. It comes without memberlist's locks.
+func (d delegate) LocalState(bool) []byte {
+	m := d.m
+	m.life.RLock()
+	defer m.life.RUnlock()
+	if m.ctx.Err() != nil || m.cfg.LocalState == nil {
+		return nil
+	}
+	state := m.cfg.LocalState()
+	if len(state) > maxState {
+		// Sent, it would make the other side refuse the whole exchange.
+		m.cfg.Logger.Error("the state to exchange with other nodes is too long, and not sent", "bytes", len(state), "limit", maxState)
+		return nil
+	}
+	return state
+}
+
+// MergeRemoteState implements memberlist.Delegate.
+func (d delegate) MergeRemoteState(state []byte, _ bool) {
+	if d.m.cfg.MergeState != nil && len(state) > 0 && len(state) <= maxState {
+		d.m.states.put(state)
+	}
+}
+
+// NotifyJoin implements memberlist.EventDelegate.
+func (d delegate) NotifyJoin(n *memberlist.Node) { d.changed(n) }
+
+// NotifyUpdate implements memberlist.EventDelegate.
+func (d delegate) NotifyUpdate(n *memberlist.Node) { d.changed(n) }
+
+func (d delegate) changed(n *memberlist.Node) {
+	if err := d.m.roster.put(n); err != nil {
+		d.m.warn("what a node says of itself cannot be understood; it owns nothing and is not asked", "node", n.Name, "err", err)
+	}
+	d.m.changed()
+}
+
+// NotifyLeave implements memberlist.EventDelegate.
+func (d delegate) NotifyLeave(n *memberlist.Node) {
+	d.m.roster.remove(n.Name)
+	d.m.changed()
+}
+
+// NotifyAlive implements memberlist.AliveDelegate: an error keeps the node out.
+func (d delegate) NotifyAlive(n *memberlist.Node) error {
+	if !validName(n.Name) || len(n.Meta) > memberlist.MetaMaxSize {
+		return errors.New("not a node of ours: its name or metadata is not valid")
+	}
+	return nil
+}
+
+// NotifyConflict implements memberlist.ConflictDelegate: somebody else uses the
+// name of a node that is believed to be there.
+func (d delegate) NotifyConflict(known, claims *memberlist.Node) {
+	d.m.conflicts.Add(1)
+	if known.Name == d.m.cfg.Name {
+		d.m.warn("this node's name is taken, by another node or still by this one at a former address; it is let in when that has been gone for a while",
+			"name", known.Name, "other", claims.Address())
+		return
+	}
+	d.m.warn("a node's name is claimed from another address; it is let in when the first one has been gone for a while",
+		"node", known.Name, "known", known.Address(), "claims", claims.Address())
+}
+
+// inbox is a bounded queue of what arrived, in order. Where nobody takes things
+// out fast enough, the newest are dropped and counted.
+type inbox struct {
+	queue   chan []byte
+	dropped atomic.Uint64
+}
+
+func newInbox(size int) *inbox { return &inbox{queue: make(chan []byte, size)} }
+
+// put keeps a copy. It does not block.
+func (i *inbox) put(b []byte) {
+	select {
+	case i.queue <- bytes.Clone(b):
+	default:
+		i.dropped.Add(1)
+	}
+}

@@ -1,0 +1,115 @@
+package ring
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Stats is what Members can tell of itself.
+type Stats struct {
+	States  map[State]int    // how many nodes are in each state, self included
+	Heard   map[string]Heard // by the name of each other node
+	Silent  []string         // members whose beacons do not arrive, sorted: UDP is blocked
+	Missing []string         // nodes that vanished and are looked for, sorted
+
+	BytesIn, BytesOut uint64 // of packets and streams, as memberlist gives and takes them
+	Received          uint64 // messages handed to Received
+	Dropped           uint64 // messages and states lost because they were not taken in time
+	Refused           uint64 // packets and streams from outside the allowed networks
+	Conflicts         uint64 // times that somebody claimed the name of another node
+	Unreached         uint64 // look-ups of seeds, and contacts of seeds and missing nodes, that failed
+	Changes           uint64 // rings built since Start
+	BuildTime         time.Duration
+}
+
+// Stats returns the present figures.
+func (m *Members) Stats() Stats {
+	s := Stats{
+		States:  make(map[State]int),
+		Missing: m.roster.lookedFor(),
+		BytesIn: m.wire.in.Load(), BytesOut: m.wire.out.Load(),
+		Received: m.received.Load(), Dropped: m.messages.dropped.Load() + m.states.dropped.Load(),
+		Refused: m.wire.refused.Load(), Conflicts: m.conflicts.Load(), Unreached: m.unreached.Load(),
+		Changes: m.changes.Load(), BuildTime: time.Duration(m.built.Load()),
+	}
+	for _, n := range m.View().Nodes {
+		s.States[n.State]++
+	}
+	s.Heard, s.Silent = m.roster.heard(m.patience())
+	return s
+}
+
+// Collectors returns the metrics, for whoever registers them.
+func (m *Members) Collectors() []prometheus.Collector { return []prometheus.Collector{collector{m}} }
+
+// collector shows Stats as metrics.
+type collector struct{ m *Members }
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("aptmesh_"+name, help, labels, nil)
+}
+
+var (
+	descMembers   = describe("gossip_members", "Nodes that take part in the gossip, self included, by state.", "state")
+	descSilent    = describe("gossip_silent_nodes", "Members from which gossip packets do not arrive (UDP is blocked).")
+	descMissing   = describe("gossip_missing_nodes", "Nodes that vanished without a farewell and are looked for.")
+	descBytes     = describe("gossip_bytes_total", "Bytes of gossip packets and streams.", "direction")
+	descMessages  = describe("gossip_messages_total", "Gossip messages and states that arrived, by what became of them.", "result")
+	descRefused   = describe("gossip_refused_total", "Packets and streams from outside the allowed networks.")
+	descConflicts = describe("gossip_name_conflicts_total", "Times that a node claimed the name of another one.")
+	descUnreached = describe("gossip_contacts_failed_total", "Seeds and missing nodes that could not be looked up or reached.")
+	descNodes     = describe("ring_nodes", "Nodes that own keys, as this node sees it.")
+	descDisagree  = describe("ring_disagreeing_nodes", "Members whose last beacon told of another ring than this node's.")
+	descShare     = describe("ring_share_ratio", "Part of all keys that this node owns.")
+	descChanges   = describe("ring_changes_total", "Rings built because nodes came, went or changed.")
+	descBuild     = describe("ring_build_seconds", "Time that the last ring took to build.")
+)
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descMembers, descSilent, descMissing, descBytes, descMessages, descRefused, descConflicts,
+		descUnreached, descNodes, descDisagree, descShare, descChanges, descBuild,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	s, r := c.m.Stats(), c.m.View().Ring
+	for _, state := range []State{Joining, Active, Leaving} {
+		gauge(descMembers, float64(s.States[state]), state.String())
+	}
+	gauge(descSilent, float64(len(s.Silent)))
+	gauge(descMissing, float64(len(s.Missing)))
+	count(descBytes, s.BytesIn, "in")
+	count(descBytes, s.BytesOut, "out")
+	count(descMessages, s.Received, "received")
+	count(descMessages, s.Dropped, "dropped")
+	count(descRefused, s.Refused)
+	count(descConflicts, s.Conflicts)
+	count(descUnreached, s.Unreached)
+	gauge(descNodes, float64(r.Len()))
+	gauge(descDisagree, float64(s.disagreeing(r.Hash())))
+	gauge(descShare, r.Share(c.m.cfg.Name))
+	count(descChanges, s.Changes)
+	gauge(descBuild, s.BuildTime.Seconds())
+}
+
+func (s *Stats) disagreeing(hash uint64) int {
+	n := 0
+	for _, h := range s.Heard {
+		if !h.At.IsZero() && h.RingHash != hash {
+			n++
+		}
+	}
+	return n
+}
