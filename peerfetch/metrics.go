@@ -1,0 +1,74 @@
+package peerfetch
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+type metrics struct {
+	started, joined, resumed, abandoned prometheus.Counter
+	failed                              *prometheus.CounterVec
+	bytes                               *prometheus.CounterVec
+	unlisted                            prometheus.Counter
+	unkept                              prometheus.Counter
+	peerFailures, servedToPeers         *prometheus.CounterVec
+	hedged, unattributed                prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "aptmesh_flight_" + name, Help: help})
+	}
+	vec := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "aptmesh_flight_" + name, Help: help}, []string{label})
+	}
+	return &metrics{
+		started:   counter("started_total", "Fetches begun because the store did not hold the object."),
+		joined:    counter("joined_total", "Requests that followed a fetch already in progress."),
+		resumed:   counter("resumed_total", "Transfers that broke or stalled and went on at the byte where they stopped."),
+		abandoned: counter("abandoned_total", "Fetches given up because their last reader left."),
+		failed:    vec("failed_total", "Fetches that ended in an error, by reason.", "reason"),
+		bytes:     vec("bytes_total", "Body bytes received, by the tier they came from.", "tier"),
+		unlisted:  counter("unlisted_total", "Files fetched that no signed metadata lists."),
+		unkept:    counter("unkept_total", "Bodies passed on to clients but not kept, for want of space."),
+
+		peerFailures:  vec("peer_failures_total", "Other nodes asked in vain, by reason.", "reason"),
+		servedToPeers: vec("served_to_peers_total", "Answers to other nodes that asked for an object, by result.", "result"),
+		hedged:        counter("hedged_total", "Small objects for which a second node was asked because the first took its time."),
+		unattributed:  counter("unattributed_total", "Bodies that were wrong when bytes of several sources had been put together, so that none can be blamed."),
+	}
+}
+
+// Collectors returns the Fetcher's metrics, for whoever registers them.
+func (f *Fetcher) Collectors() []prometheus.Collector {
+	m := f.metrics
+	inProgress := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "aptmesh_flights", Help: "Fetches in progress.",
+	}, func() float64 {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return float64(len(f.flights))
+	})
+	return []prometheus.Collector{m.started, m.joined, m.resumed, m.abandoned, m.failed, m.bytes, m.unlisted, m.unkept,
+		m.peerFailures, m.servedToPeers, m.hedged, m.unattributed, inProgress}
+}
+
+// reasonOf names the kind of a failure for the metric.
+func reasonOf(err error) string {
+	var busy *proto.Unavailable
+	var refused *proto.Refused
+	switch {
+	case errors.Is(err, proto.ErrCorrupt):
+		return "corrupt"
+	case errors.Is(err, proto.ErrNotFound):
+		return "not_found"
+	case errors.As(err, &busy):
+		return "unavailable"
+	case errors.As(err, &refused):
+		return "refused"
+	}
+	return "other"
+}

@@ -1,0 +1,204 @@
+package peerfetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// sentAwayFor is how long a peer that was told to ask others may come back and be
+// served all the same.
+const sentAwayFor = 10 * time.Second
+
+var (
+	errBeyondEnd = errors.New("the object ends before the byte that was asked for")
+	errLeaving   = errors.New("this node is shutting down")
+)
+
+// ServePeer answers what another node, named from, asks of this one: from the store,
+// from a flight that upstream feeds, or, where ask.Fill allows it, from a new flight
+// that asks no node. A request is never passed on to a third node.
+//
+// The blob begins at byte ask.Offset: Bytes is the rest of the object, File stands
+// at that byte, Stream begins with it. Ref is that of the whole object. A Stream also
+// has a method Modified() time.Time, for after its io.EOF. Where the version that
+// the asker has of an unlisted object is the one this node would give, the blob is
+// NotModified, with the Ref of that version and no body. The blob must be closed; the
+// reads of a Stream end with ctx.
+//
+// Errors: *proto.NotHeld where there is nothing to give from here, with the nodes to
+// be asked instead; proto.ErrNotFound, proto.ErrCorrupt, *proto.Unavailable and
+// *proto.Refused as upstream said. Any other error says nothing about the object.
+func (f *Fetcher) ServePeer(ctx context.Context, from string, ask proto.Ask) (*proto.Blob, error) {
+	blob, result, err := f.servePeer(ctx, from, ask)
+	var elsewhere *proto.NotHeld
+	switch {
+	case err == nil:
+	case !errors.As(err, &elsewhere):
+		result = "failed"
+	case elsewhere.Busy:
+		result = "busy"
+	case ask.Fill:
+		result = "sent_elsewhere"
+	default:
+		result = "not_held"
+	}
+	f.metrics.servedToPeers.WithLabelValues(result).Inc()
+	return blob, err
+}
+
+func (f *Fetcher) servePeer(ctx context.Context, from string, ask proto.Ask) (blob *proto.Blob, result string, err error) {
+	want, err := askedFor(ask)
+	if err != nil {
+		return nil, "", err
+	}
+	// Twice, for the reason given in Open.
+	for round := 0; ; round++ {
+		if blob, err := f.stored(&want); err == nil {
+			return fromStore(blob, ask)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, "", fmt.Errorf("read the store: %w", err)
+		}
+		r, result, err := f.followFor(ctx, from, want, ask)
+		if err != nil {
+			return nil, "", err
+		}
+		blob, err := r.open()
+		if err == nil {
+			return blob, result, nil
+		}
+		r.Close()
+		if !errors.Is(err, errStored) || round > 0 {
+			return nil, "", err
+		}
+	}
+}
+
+// askedFor checks an Ask and returns what it is about. Hints of the asker's own are
+// left out, and so are all names but the first of what nothing proves: one file must
+// not come to stand for another on a peer's word.
+func askedFor(ask proto.Ask) (proto.Want, error) {
+	want := ask.Want
+	want.Holders, want.PeersOnly = nil, false
+	switch {
+	case ask.Offset < 0:
+		return want, fmt.Errorf("asked for byte %d", ask.Offset)
+	case want.Provable() && (len(want.Where) > 0 || !ask.Fill):
+	case len(want.Where) == 0:
+		return want, errors.New("nothing says where upstream keeps the object")
+	default:
+		want.Where = want.Where[:1]
+	}
+	return want, nil
+}
+
+// fromStore moves a stored blob to the byte that was asked for, or answers that the
+// asker has it.
+func fromStore(blob *proto.Blob, ask proto.Ask) (*proto.Blob, string, error) {
+	var err error
+	switch {
+	case !ask.Want.Provable() && !ask.Have.IsZero() && blob.Ref.Digest == ask.Have:
+		err = blob.Close()
+		blob = &proto.Blob{Ref: blob.Ref, Modified: blob.Modified, Tier: blob.Tier, NotModified: true}
+		return blob, "not_modified", err
+	case ask.Offset > blob.Ref.Size:
+		err = errBeyondEnd
+	case blob.File != nil:
+		_, err = blob.File.Seek(ask.Offset, io.SeekStart)
+	default:
+		blob.Bytes = blob.Bytes[ask.Offset:]
+	}
+	if err != nil {
+		blob.Close()
+		return nil, "", err
+	}
+	return blob, "stored", nil
+}
+
+// followFor returns a reader, for another node, of a flight that upstream feeds,
+// and whether that was "followed" or newly "filled".
+func (f *Fetcher) followFor(ctx context.Context, from string, want proto.Want, ask proto.Ask) (r *reader, result string, err error) {
+	for {
+		var route proto.Route
+		if f.cfg.Cluster != nil {
+			route = f.cfg.Cluster.Route(want)
+		}
+		r, undecided, err := f.admit(ctx, keyOf(want), route.Self, ask.Offset)
+		switch {
+		case err != nil:
+			return nil, "", err
+		case r != nil:
+			return r, "followed", nil
+		case undecided == nil:
+			r, err := f.fillFor(ctx, from, want, ask, route)
+			if r != nil || err != nil {
+				return r, "filled", err
+			}
+			continue // somebody else was quicker
+		}
+		select {
+		case <-undecided:
+		case <-ctx.Done():
+			return nil, "", context.Cause(ctx)
+		}
+	}
+}
+
+// admit is flight.admit for the flight of k, if there is one.
+func (f *Fetcher) admit(ctx context.Context, k key, self string, offset int64) (*reader, <-chan struct{}, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, nil, errLeaving
+	}
+	if fl, ok := f.flights[k]; ok {
+		return fl.admit(ctx, self, offset)
+	}
+	return nil, nil, nil
+}
+
+// fillFor starts a flight for another node, if it may go upstream and nobody else
+// has the object; it returns nothing if there is a flight by now.
+func (f *Fetcher) fillFor(ctx context.Context, from string, want proto.Want, ask proto.Ask, route proto.Route) (*reader, error) {
+	k, now := keyOf(want), time.Now()
+	others := otherHolders(want, route, from)
+	switch {
+	case !ask.Fill:
+		return nil, &proto.NotHeld{Peer: route.Self, Try: others}
+	case len(others) > 0 && !f.sentAway.recently(from, k, now):
+		// Should none of them have it after all, the asker comes back.
+		f.sentAway.note(from, k, now)
+		return nil, &proto.NotHeld{Peer: route.Self, Try: others}
+	}
+	if err := f.budget.allowAny(k, want.Where, now); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, errLeaving
+	}
+	if fl, ok := f.flights[k]; ok && !fl.over(ask.Offset) {
+		return nil, nil
+	}
+	r := f.startLocked(ctx, newFlight(f, k, want, true), ask.Offset)
+	r.peer = true
+	return r, nil
+}
+
+// otherHolders are the nodes, other than the asker and this one, that are believed
+// to hold the object.
+func otherHolders(want proto.Want, route proto.Route, asker string) []string {
+	if want.Ref.IsZero() {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(route.Holders), func(peer string) bool {
+		return peer == asker || peer == route.Self
+	})
+}

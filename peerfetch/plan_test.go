@@ -1,0 +1,62 @@
+package peerfetch
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+func TestPlan(t *testing.T) {
+	content := randomBytes(100, 56)
+	want := wantOf(content)
+	c := newCluster(t, five, serve(content))
+	c.falsely["d"] = true
+	peersOnly := want
+	peersOnly.PeersOnly = true
+	alone := newWorld(t, serve(content))
+	for _, tt := range []struct {
+		f    *Fetcher
+		want proto.Want
+		says []string
+	}{
+		{c.nodes["a"].Fetcher, want, []string{"Believed to hold it, and asked first: d.", "This node is its owner and fetches it from upstream for all."}},
+		{c.nodes["b"].Fetcher, unlistedWant("u"), []string{"Owner no. 1, a, would fetch it from upstream for all.", "This node is the next owner and fetches it from upstream if those before it fail."}},
+		{c.nodes["d"].Fetcher, peersOnly, []string{"No other node is believed to hold it.", "It is had from other nodes or not at all."}},
+		{alone.Fetcher, want, []string{"It would be fetched from upstream."}},
+	} {
+		if got := tt.f.Plan(tt.want); !slices.Equal(got, tt.says) {
+			t.Errorf("%q", got)
+		}
+	}
+	alone.mustRead(t, want)
+	alone.settled(t)
+	if got := alone.Plan(want); !slices.Equal(got, []string{"This node holds it (disk)."}) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestPlanOfAFlight(t *testing.T) {
+	content := randomBytes(300_000, 57)
+	gate := newGated(content)
+	c := newCluster(t, five, func(int, proto.Request) answer { return answer{body: gate, size: 300_000} })
+	gate.allow(1000)
+	blob, err := c.nodes["b"].Open(context.Background(), wantOf(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer blob.Close()
+	for name, source := range map[string]string{"b": "node a", "a": "upstream"} {
+		want := fmt.Sprintf("It is being fetched from %s: 1000 of 300000 bytes are here, 1 readers follow, and a request would join them.", source)
+		if name == "b" {
+			want = "It is being fetched from node a: 999 of 300000 bytes are here, 1 readers follow, and a request would join them."
+		}
+		if got := c.nodes[name].Plan(wantOf(content)); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	gate.allow(len(content))
+	c.check(t)
+}
