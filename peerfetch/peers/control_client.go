@@ -1,0 +1,251 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	pb "google.golang.org/protobuf/proto"
+
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/peerpb"
+)
+
+const (
+	tellTimeout   = 2 * time.Second  // of one attempt at one node
+	askTimeout    = 30 * time.Second // the node asked may have to go upstream first
+	statusTimeout = time.Second
+	// messageBytes is how much goes into one message at least, where there is
+	// more; with one News more it stays below what gRPC takes.
+	messageBytes = 1 << 20
+)
+
+// Tell tells news to all nodes that answer pings, to all at once, and returns when
+// each has taken it in or failed to within a few seconds. The error joins a
+// *proto.PeerFailed for each that failed. Nodes that do not answer hear of it some
+// other way.
+func (m *Mesh) Tell(ctx context.Context, news ...proto.News) error {
+	messages, errs := tellRequests(news)
+	var mu sync.Mutex
+	m.eachAlive(func(p *peer) {
+		for _, message := range messages {
+			if err := m.tell(ctx, p, message); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+				return
+			}
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// eachAlive calls f for every node that answers pings, for all at the same time,
+// and waits.
+func (m *Mesh) eachAlive(f func(p *peer)) {
+	var wg sync.WaitGroup
+	for _, p := range m.everybody() {
+		if p.reachable() {
+			wg.Go(func() { f(p) })
+		}
+	}
+	wg.Wait()
+}
+
+// tellRequests divides news among messages.
+func tellRequests(news []proto.News) (messages []*peerpb.TellRequest, errs []error) {
+	now := time.Now()
+	message, size := &peerpb.TellRequest{}, 0
+	for _, n := range news {
+		out, err := newsOut(n, now)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if size >= messageBytes || len(message.News) == maxNews {
+			messages = append(messages, message)
+			message, size = &peerpb.TellRequest{}, 0
+		}
+		message.News = append(message.News, out)
+		size += pb.Size(out)
+	}
+	if len(message.News) > 0 {
+		messages = append(messages, message)
+	}
+	return messages, errs
+}
+
+// tell sends one message. A connection that breaks is made again once: that the
+// other node restarts must not cost it the news.
+func (m *Mesh) tell(ctx context.Context, p *peer, message *peerpb.TellRequest) error {
+	for attempt := 0; ; attempt++ {
+		once, cancel := context.WithTimeout(ctx, tellTimeout)
+		_, err := peerpb.NewControlClient(p.control).Tell(once, message, grpc.WaitForReady(attempt > 0))
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || attempt > 0 || status.Code(err) != codes.Unavailable {
+			return m.callFailed(ctx, p, err)
+		}
+	}
+}
+
+// callFailed makes the error of a call that failed: the cause of ctx where that
+// ended, else what package proto says of it. A node that could not be asked is
+// pinged: it may be gone.
+func (m *Mesh) callFailed(ctx context.Context, p *peer, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err = errorOf(p.name, err)
+	var failed *proto.PeerFailed
+	if errors.As(err, &failed) {
+		p.nudge()
+	}
+	return err
+}
+
+// Ask has a peer look whether a suite has changed, and returns what it serves now.
+// fresh has it ask upstream. It waits as long as the peer may take for that, but
+// not for one that stops answering pings.
+//
+// The errors are *proto.PeerFailed where the peer could not be asked, what
+// upstream told the peer, and the cause of ctx where that has ended.
+func (m *Mesh) Ask(ctx context.Context, peer string, id proto.Suite, uses []string, fresh bool) (proto.News, error) {
+	if err := checkSuite(id); err != nil {
+		return proto.News{}, err
+	}
+	req := &peerpb.AskRequest{Archive: id.Archive, Dir: id.Dir, Uses: usesOut(id, uses), Fresh: fresh}
+	var news proto.News
+	err := m.call(ctx, peer, askTimeout, func(ctx context.Context, client peerpb.ControlClient) error {
+		reply, err := client.Ask(ctx, req)
+		if err != nil {
+			return err
+		}
+		if news, err = newsIn(reply.GetNews(), time.Now()); err != nil {
+			return err
+		}
+		if got := news.Generation.Suite; got != id {
+			return fmt.Errorf("it tells of %s, asked of %s", got, id)
+		}
+		return nil
+	})
+	if err != nil {
+		return proto.News{}, err
+	}
+	return news, nil
+}
+
+// Offer hands objects to a peer that only this node holds, and returns those that
+// the peer holds when it has taken what it wants. It waits until ctx ends or the
+// peer stops answering pings; with an error it returns what was taken before.
+func (m *Mesh) Offer(ctx context.Context, peer string, wants []proto.Want) ([]proto.Digest, error) {
+	var kept []proto.Digest
+	for len(wants) > 0 {
+		req, n, err := offerRequest(wants)
+		if err != nil {
+			return kept, err
+		}
+		err = m.call(ctx, peer, 0, func(ctx context.Context, client peerpb.ControlClient) error {
+			reply, err := client.Offer(ctx, req)
+			if err != nil {
+				return err
+			}
+			some, err := digestsIn(reply.GetKept(), n)
+			kept = append(kept, offered(some, wants[:n])...)
+			return err
+		})
+		if err != nil {
+			return kept, err
+		}
+		wants = wants[n:]
+	}
+	return kept, nil
+}
+
+// offerRequest makes the message that offers the first n of wants.
+func offerRequest(wants []proto.Want) (req *peerpb.OfferRequest, n int, err error) {
+	req = &peerpb.OfferRequest{}
+	for size := 0; n < min(len(wants), maxOffers) && size < messageBytes; n++ {
+		out, err := offerOut(wants[n])
+		if err != nil {
+			return nil, 0, err
+		}
+		req.Offers = append(req.Offers, out)
+		size += pb.Size(out)
+	}
+	return req, n, nil
+}
+
+// offered keeps those of digests that wants name.
+func offered(digests []proto.Digest, wants []proto.Want) []proto.Digest {
+	named := make(map[proto.Digest]bool, len(wants))
+	for _, w := range wants {
+		named[w.Ref.Digest] = true
+	}
+	var kept []proto.Digest
+	for _, d := range digests {
+		if named[d] {
+			kept = append(kept, d)
+		}
+	}
+	return kept
+}
+
+// Statuses asks all nodes that answer pings how they are, all at once. It takes a
+// second at most; who has not answered by then is missing.
+func (m *Mesh) Statuses(ctx context.Context) map[string][]byte {
+	var mu sync.Mutex
+	statuses := make(map[string][]byte)
+	m.eachAlive(func(p *peer) {
+		err := m.call(ctx, p.name, statusTimeout, func(ctx context.Context, client peerpb.ControlClient) error {
+			reply, err := client.Status(ctx, &peerpb.StatusRequest{}, grpc.MaxCallRecvMsgSize(maxStatus+1<<10))
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			statuses[p.name] = reply.GetJson()
+			return nil
+		})
+		if err != nil {
+			m.log.Debug("a node's status cannot be had", "node", p.name, "error", err)
+		}
+	})
+	return statuses
+}
+
+// call asks a peer something, for timeout at most (0: as long as ctx allows), and
+// gives up when the peer stops answering pings.
+func (m *Mesh) call(ctx context.Context, peer string, timeout time.Duration, ask func(context.Context, peerpb.ControlClient) error) error {
+	p := m.peer(peer)
+	if p == nil {
+		return &proto.PeerFailed{Peer: peer, Err: errors.New("it is no member of the cluster")}
+	}
+	calling, cancel, err := p.whileAlive(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	if timeout > 0 {
+		bounded, cancel := context.WithTimeoutCause(calling, timeout, &proto.PeerFailed{Peer: peer, Err: fmt.Errorf("no answer within %v", timeout)})
+		defer cancel()
+		calling = bounded
+	}
+	err = ask(calling, peerpb.NewControlClient(p.control))
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case calling.Err() != nil:
+		return context.Cause(calling)
+	}
+	return m.callFailed(ctx, p, err)
+}

@@ -1,0 +1,173 @@
+package peers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/aptmesh/aptmesh/peerfetch/holdings"
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/peerpb"
+)
+
+const (
+	maxOffers = 10_000  // in one call
+	maxStatus = 8 << 20 // bytes of one node's status
+)
+
+// controlServer answers the calls of the service Control. Its calls without end
+// must end with m.serving. What others send is bounded by gRPC (4 MiB) and
+// checked in convert.go.
+type controlServer struct {
+	peerpb.UnimplementedControlServer
+	m *Mesh
+}
+
+// Ping is a sign of life, with the ring that this node sees.
+func (s *controlServer) Ping(ctx context.Context, req *peerpb.PingRequest) (*peerpb.PingReply, error) {
+	if _, err := s.m.caller(ctx); err != nil {
+		return nil, err
+	}
+	hash := s.m.View().Ring.Hash()
+	if req.GetRingHash() != hash {
+		s.m.metrics.disagreements.Inc()
+	}
+	return &peerpb.PingReply{RingHash: hash, Version: s.m.cfg.Version}, nil
+}
+
+// Follow tells what this node holds until the caller has enough, or this node
+// stops.
+func (s *controlServer) Follow(_ *peerpb.FollowRequest, stream peerpb.Control_FollowServer) error {
+	if _, err := s.m.caller(stream.Context()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(s.m.serving, cancel)()
+	cursor := s.m.cfg.Local.Follow()
+	defer cursor.Close()
+	for {
+		update, err := cursor.Next(ctx)
+		if s.m.serving.Err() != nil {
+			return statusOf(errDraining)
+		}
+		if err != nil {
+			return statusOf(err)
+		}
+		if err := stream.Send(holdingsOut(update)); err != nil {
+			return err
+		}
+	}
+}
+
+func holdingsOut(u holdings.Update) *peerpb.Holdings {
+	return &peerpb.Holdings{
+		Begin: u.Begin, FilterBits: u.FilterBits, FilterHashes: u.FilterHashes, Filter: u.Filter,
+		Added: u.Added, Removed: u.Removed, Blobs: u.Blobs,
+	}
+}
+
+func holdingsIn(h *peerpb.Holdings) holdings.Update {
+	return holdings.Update{
+		Begin: h.GetBegin(), FilterBits: h.GetFilterBits(), FilterHashes: h.GetFilterHashes(), Filter: h.GetFilter(),
+		Added: h.GetAdded(), Removed: h.GetRemoved(), Blobs: h.GetBlobs(),
+	}
+}
+
+// Tell takes in news. What makes sense is heard, also where something else in the
+// message does not.
+func (s *controlServer) Tell(ctx context.Context, req *peerpb.TellRequest) (*peerpb.TellReply, error) {
+	from, control, err := s.control(ctx)
+	if err != nil {
+		return nil, err
+	}
+	news, err := allNewsIn(req.GetNews(), time.Now())
+	if len(news) > 0 {
+		control.Heard(from, news)
+	}
+	if err != nil {
+		return nil, s.senseless(from, err)
+	}
+	return &peerpb.TellReply{}, nil
+}
+
+// Ask has this node look at a suite that the caller believes it to lead.
+func (s *controlServer) Ask(ctx context.Context, req *peerpb.AskRequest) (*peerpb.AskReply, error) {
+	from, control, err := s.control(ctx)
+	if err != nil {
+		return nil, err
+	}
+	id := proto.Suite{Archive: req.GetArchive(), Dir: req.GetDir()}
+	if err := checkSuite(id); err != nil {
+		return nil, s.senseless(from, err)
+	}
+	uses, err := usesIn(id, req.GetUses())
+	if err != nil {
+		return nil, s.senseless(from, err)
+	}
+	news, err := control.Asked(ctx, from, id, uses, req.GetFresh())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	out, err := newsOut(news, time.Now())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return &peerpb.AskReply{News: out}, nil
+}
+
+// Offer takes over what the caller is about to take away with it.
+func (s *controlServer) Offer(ctx context.Context, req *peerpb.OfferRequest) (*peerpb.OfferReply, error) {
+	from, control, err := s.control(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(req.GetOffers()); n > maxOffers {
+		return nil, s.senseless(from, fmt.Errorf("%d offers, want at most %d", n, maxOffers))
+	}
+	offers := make([]proto.Want, len(req.GetOffers()))
+	for i, offer := range req.GetOffers() {
+		if offers[i], err = offerIn(from, offer); err != nil {
+			return nil, s.senseless(from, err)
+		}
+	}
+	var reply peerpb.OfferReply
+	for _, d := range control.Offered(ctx, from, offers) {
+		reply.Kept = append(reply.Kept, d[:])
+	}
+	return &reply, nil
+}
+
+// Status tells how this node is.
+func (s *controlServer) Status(ctx context.Context, _ *peerpb.StatusRequest) (*peerpb.StatusReply, error) {
+	_, control, err := s.control(ctx)
+	if err != nil {
+		return nil, err
+	}
+	json := control.LocalStatus(ctx)
+	if len(json) > maxStatus {
+		return nil, status.Errorf(codes.ResourceExhausted, "the status of this node has %d bytes, want at most %d", len(json), maxStatus)
+	}
+	return &peerpb.StatusReply{Json: json}, nil
+}
+
+// control returns who calls, and who answers.
+func (s *controlServer) control(ctx context.Context) (from string, c Control, err error) {
+	if from, err = s.m.caller(ctx); err != nil {
+		return "", nil, err
+	}
+	if s.m.cfg.Control == nil {
+		return "", nil, status.Error(codes.Unimplemented, "this node answers no such questions")
+	}
+	return from, s.m.cfg.Control, nil
+}
+
+// senseless logs that a node said something that makes no sense, and makes the
+// status that tells it so.
+func (s *controlServer) senseless(from string, err error) error {
+	s.m.rarely.warn(s.m.log, "senseless "+from, "another node said something that makes no sense", "node", from, "error", err)
+	return status.Error(codes.InvalidArgument, cleanReason(err.Error()))
+}

@@ -1,0 +1,426 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/peerpb"
+)
+
+var noble = proto.Suite{Archive: "ubuntu", Dir: "dists/noble"}
+
+// newsOf is news of a suite that says all there is to say.
+func newsOf(id proto.Suite) proto.News {
+	day := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	ref := func(s string) proto.Ref { return proto.Ref{Digest: proto.DigestOf([]byte(s)), Size: int64(len(s))} }
+	return proto.News{
+		Generation: proto.Generation{Suite: id, Date: day, Root: ref("root"), Signature: ref("signature"), Modified: day.Add(time.Minute)},
+		Checked:    time.Now().Add(-90 * time.Second),
+		Uses:       []string{"main/binary-amd64/Packages.xz", "universe/i18n/Translation-en.xz"},
+		Pair:       proto.Pair{Release: ref("release"), Signature: ref("gpg"), Modified: day.Add(2 * time.Minute), Signed: day.Add(3 * time.Minute)},
+		FirstHand:  true,
+	}
+}
+
+// sameNews compares what was told with what was heard, give or take the journey.
+func sameNews(t *testing.T, got, want proto.News) {
+	t.Helper()
+	if late := got.Checked.Sub(want.Checked); late < -time.Second || late > time.Second {
+		t.Errorf("checked %v later than told", late)
+	}
+	got.Checked = want.Checked
+	if a, b := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); a != b {
+		t.Errorf("heard\n%s\nwas told\n%s", a, b)
+	}
+}
+
+func TestTell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		boxes := map[string]*newsBox{"a": {}, "b": {}, "c": {}, "d": {}}
+		meshes, f := cluster(t, func(name string, cfg *Config) { cfg.Control = &answers{heard: boxes[name].heard} }, "a", "b", "c", "d")
+		a, news := meshes[0], newsOf(noble)
+		began := time.Now()
+		if err := a.Tell(t.Context(), news); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 3*oneWay {
+			t.Errorf("telling three nodes took %v", took)
+		}
+		for name, box := range boxes {
+			if name == "a" {
+				continue
+			}
+			if len(box.news) != 1 || box.from[0] != "a" {
+				t.Fatalf("%s heard %d pieces of news", name, len(box.news))
+			}
+			sameNews(t, box.news[0], news)
+		}
+
+		// One that has fallen silent a moment ago, and one that is known to be.
+		f.set("c:1", refuse)
+		within(t, 2*time.Second, func() bool { return !a.peer("c").reachable() })
+		f.set("d:1", hold)
+		began = time.Now()
+		err := a.Tell(t.Context(), news)
+		var failed *proto.PeerFailed
+		if !errors.As(err, &failed) || failed.Peer != "d" || strings.Contains(err.Error(), "node c") {
+			t.Errorf("got %v", err)
+		}
+		if took := time.Since(began); took > tellTimeout {
+			t.Errorf("a silent node held it up for %v", took)
+		}
+		if boxes["b"].count() != 2 || boxes["c"].count() != 1 {
+			t.Error("the others were not told as they should")
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errClosed)
+		if err := a.Tell(ctx, news); !errors.Is(err, errClosed) {
+			t.Errorf("cancelled: %v", err)
+		}
+	})
+}
+
+// TestTellAfterARestart finds a connection that is broken and a first attempt to
+// connect that fails.
+func TestTellAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var box newsBox
+		meshes, f := cluster(t, func(_ string, cfg *Config) {
+			cfg.Control = &answers{heard: box.heard}
+			cfg.Health.Every, cfg.Health.Wait = time.Hour, time.Hour // nobody else mends it
+		}, "a", "b")
+		f.set("b:1", refuse)
+		synctest.Wait()
+		time.AfterFunc(10*time.Millisecond, func() { f.set("b:1", carry) })
+		messages, _ := tellRequests([]proto.News{newsOf(noble)})
+		if err := meshes[0].tell(t.Context(), meshes[0].peer("b"), messages[0]); err != nil || box.count() != 1 {
+			t.Errorf("%v; %d heard", err, box.count())
+		}
+		if f.dialled() < 4 {
+			t.Errorf("%d dials: the first was not refused", f.dialled())
+		}
+	})
+}
+
+func TestTellMuch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var box newsBox
+		meshes, _ := cluster(t, func(_ string, cfg *Config) { cfg.Control = &answers{heard: box.heard} }, "a", "b")
+		var all []proto.News
+		for i := range 2500 {
+			all = append(all, proto.News{Generation: proto.Generation{Suite: proto.Suite{Archive: "ppa", Dir: fmt.Sprint(i)}}})
+		}
+		uses := make([]string, 3*maxUses)
+		for i := range uses {
+			uses[i] = fmt.Sprintf("%0*d", maxUse, i)
+		}
+		uses[7] = strings.Repeat("x", maxUse+1)
+		uses[8] = "../other"
+		for i := range 3 {
+			all[i].Uses = uses
+		}
+		bad := proto.News{Generation: proto.Generation{Suite: proto.Suite{Archive: "ppa", Dir: "a/../b"}}}
+		err := meshes[0].Tell(t.Context(), append(all, bad)...)
+		if err == nil || strings.Contains(err.Error(), "node") {
+			t.Errorf("news that cannot be told: %v", err)
+		}
+		if len(box.news) != len(all) || len(box.from) < 5 {
+			t.Fatalf("%d of %d heard, in %d messages", len(box.news), len(all), len(box.from))
+		}
+		if got := box.news[0].Uses; len(got) != maxUses || slices.Contains(got, uses[7]) || slices.Contains(got, uses[8]) {
+			t.Errorf("%d uses", len(got))
+		}
+	})
+}
+
+func TestAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		news := newsOf(noble)
+		var mu sync.Mutex
+		var asked func(context.Context) (proto.News, error) // guarded by mu
+		var seen string                                     // guarded by mu
+		meshes, f := cluster(t, func(_ string, cfg *Config) {
+			cfg.Control = &answers{asked: func(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.News, error) {
+				mu.Lock()
+				seen = fmt.Sprintln(from, id, uses, fresh)
+				answer := asked
+				mu.Unlock()
+				return answer(ctx)
+			}}
+		}, "a", "b")
+		a := meshes[0]
+		ask := func() (proto.News, error) { return a.Ask(t.Context(), "b", noble, []string{"x", "../y"}, true) }
+		answer := func(f func(context.Context) (proto.News, error)) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked = f
+		}
+		var failed *proto.PeerFailed
+
+		answer(func(context.Context) (proto.News, error) { return news, nil })
+		got, err := ask()
+		mu.Lock()
+		if err != nil || seen != "a ubuntu/dists/noble [x] true\n" {
+			t.Errorf("%v; asked as %s", err, seen)
+		}
+		mu.Unlock()
+		sameNews(t, got, news)
+
+		answer(func(context.Context) (proto.News, error) {
+			time.Sleep(20 * time.Second)
+			return proto.News{}, &proto.Unavailable{Reason: "archive.ubuntu.com is busy", Answered: true, RetryAfter: 7 * time.Second}
+		})
+		var busy *proto.Unavailable
+		if _, err := ask(); !errors.As(err, &busy) || !busy.Answered || busy.RetryAfter != 7*time.Second {
+			t.Errorf("upstream's trouble: %v", err)
+		}
+		answer(func(context.Context) (proto.News, error) { return proto.News{}, proto.ErrNotFound })
+		if _, err := ask(); !errors.Is(err, proto.ErrNotFound) {
+			t.Errorf("no such suite: %v", err)
+		}
+		answer(func(context.Context) (proto.News, error) {
+			return newsOf(proto.Suite{Archive: "ubuntu", Dir: "dists/jammy"}), nil
+		})
+		if _, err := ask(); !errors.As(err, &failed) || !strings.Contains(err.Error(), "jammy") {
+			t.Errorf("another suite: %v", err)
+		}
+
+		// It answers pings, but not this.
+		answer(func(ctx context.Context) (proto.News, error) { <-ctx.Done(); return proto.News{}, ctx.Err() })
+		began := time.Now()
+		if _, err := ask(); !errors.As(err, &failed) || time.Since(began) != askTimeout || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("no answer: %v after %v", err, time.Since(began))
+		}
+		// It falls silent meanwhile.
+		time.AfterFunc(5*time.Second, func() { f.set("b:1", hold) })
+		began = time.Now()
+		if _, err := ask(); !errors.As(err, &failed) || !errors.Is(err, errSilent) || time.Since(began) > 8500*time.Millisecond {
+			t.Errorf("frozen: %v after %v", err, time.Since(began))
+		}
+		began = time.Now()
+		if _, err := ask(); !errors.As(err, &failed) || !errors.Is(err, errSilent) || time.Since(began) != 0 {
+			t.Errorf("known to be frozen: %v after %v", err, time.Since(began))
+		}
+		if _, err := a.Ask(t.Context(), "nobody", noble, nil, false); !errors.As(err, &failed) || failed.Peer != "nobody" {
+			t.Errorf("a stranger: %v", err)
+		}
+		f.set("b:1", carry)
+		within(t, 3*time.Second, func() bool { return a.peer("b").reachable() })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := a.Ask(ctx, "b", noble, nil, false); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &failed) {
+			t.Errorf("the caller has no more time: %v", err)
+		}
+	})
+}
+
+func TestOffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls []int
+		failAt := 0
+		meshes, _ := cluster(t, func(_ string, cfg *Config) {
+			cfg.Control = &answers{offered: func(ctx context.Context, from string, offers []proto.Want) []proto.Digest {
+				if calls = append(calls, len(offers)); len(calls) == failAt {
+					<-ctx.Done()
+					return nil
+				}
+				var kept []proto.Digest
+				for _, w := range offers {
+					if from != "a" || !w.PeersOnly || w.Class != proto.ClassPrefetch || !slices.Equal(w.Holders, []string{"a"}) {
+						t.Errorf("offered %+v", w)
+					}
+					if w.Ref.Digest[0]%2 == 0 {
+						kept = append(kept, w.Ref.Digest)
+					}
+				}
+				return append(kept, blob(-1)) // that was not offered
+			}}
+		}, "a", "b")
+		a := meshes[0]
+		var wants []proto.Want
+		even := 0
+		for i := range 12_000 {
+			w := proto.Want{Ref: proto.Ref{Digest: blob(i), Size: int64(i)}}
+			switch i {
+			case 0:
+				w.Where = where
+			case 1:
+				w.Where = []proto.Location{{Path: "by digest"}}
+			}
+			if w.Ref.Digest[0]%2 == 0 {
+				even++
+			}
+			wants = append(wants, w)
+		}
+		kept, err := a.Offer(t.Context(), "b", wants)
+		if err != nil || len(kept) != even || !slices.Equal(calls, []int{10_000, 2000}) {
+			t.Errorf("%v; kept %d of %d in calls of %v", err, len(kept), even, calls)
+		}
+		calls, failAt = nil, 2
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		kept, err = a.Offer(ctx, "b", wants)
+		if !errors.Is(err, context.DeadlineExceeded) || len(kept) == 0 || len(kept) >= even {
+			t.Errorf("%v; kept %d", err, len(kept))
+		}
+		if _, err := a.Offer(t.Context(), "b", []proto.Want{{Where: where}}); err == nil {
+			t.Error("what has no digest was offered")
+		}
+	})
+}
+
+func TestStatuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		meshes, f := cluster(t, func(name string, cfg *Config) {
+			size := map[string]int{"b": 5 << 20, "c": 10, "d": 10, "e": maxStatus + 1}[name]
+			cfg.Control = &answers{status: func() []byte { return []byte(strings.Repeat(name, size)) }}
+		}, "a", "b", "c", "d", "e")
+		f.set("c:1", hold)
+		began := time.Now()
+		got := meshes[0].Statuses(t.Context())
+		if time.Since(began) > statusTimeout {
+			t.Errorf("it took %v", time.Since(began))
+		}
+		if len(got) != 2 || string(got["d"]) != "dddddddddd" || len(got["b"]) != 5<<20 {
+			t.Errorf("%d statuses", len(got))
+		}
+	})
+}
+
+// TestSenselessMessages come from a node of the cluster that has gone mad.
+func TestSenselessMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var box newsBox
+		offered := 0
+		var log logged
+		meshes, _ := cluster(t, func(name string, cfg *Config) {
+			if name == "b" {
+				cfg.Logger = log.logger()
+				cfg.Control = &answers{heard: box.heard, offered: func(context.Context, string, []proto.Want) []proto.Digest { offered++; return nil }}
+			}
+		}, "a", "b")
+		client := peerpb.NewControlClient(meshes[0].peer("b").control)
+		good, err := newsOut(newsOf(noble), time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad, _ := newsOut(newsOf(noble), time.Now())
+		bad.Generation.Root.Digest = []byte("short")
+		digest := blob(1)
+		for what, call := range map[string]func() error{
+			"bad news among good": func() error {
+				_, err := client.Tell(t.Context(), &peerpb.TellRequest{News: []*peerpb.News{good, bad, good}})
+				return err
+			},
+			"too much news": func() error {
+				_, err := client.Tell(t.Context(), &peerpb.TellRequest{News: make([]*peerpb.News, maxNews+1)})
+				return err
+			},
+			"no suite": func() error {
+				_, err := client.Ask(t.Context(), &peerpb.AskRequest{Dir: "dists/noble"})
+				return err
+			},
+			"a use that leads elsewhere": func() error {
+				_, err := client.Ask(t.Context(), &peerpb.AskRequest{Archive: "ubuntu", Dir: "dists/noble", Uses: []string{"../../x"}})
+				return err
+			},
+			"too many offers": func() error {
+				_, err := client.Offer(t.Context(), &peerpb.OfferRequest{Offers: make([]*peerpb.Offer, maxOffers+1)})
+				return err
+			},
+			"an offer of nothing": func() error {
+				_, err := client.Offer(t.Context(), &peerpb.OfferRequest{Offers: []*peerpb.Offer{{Ref: &peerpb.Ref{Digest: digest[:], Size: 1}}, nil}})
+				return err
+			},
+		} {
+			if err := call(); status.Code(err) != codes.InvalidArgument {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if _, err := client.Tell(t.Context(), &peerpb.TellRequest{News: []*peerpb.News{{From: strings.Repeat("x", 5<<20)}}}); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("a message of 5 MiB: %v", err)
+		}
+		if len(box.news) != 2 || offered != 0 {
+			t.Errorf("%d pieces of news were heard, %d offers", len(box.news), offered)
+		}
+		if n := log.count("makes no sense"); n != 1 {
+			t.Errorf("%d log lines:\n%s", n, log.String())
+		}
+
+		// And the other way round: a has no Control at all.
+		back := peerpb.NewControlClient(meshes[1].peer("a").control)
+		if _, err := back.Tell(t.Context(), &peerpb.TellRequest{}); status.Code(err) != codes.Unimplemented {
+			t.Errorf("a node without Control: %v", err)
+		}
+		if _, err := back.Ping(t.Context(), &peerpb.PingRequest{}); err != nil {
+			t.Errorf("a node without Control does not answer pings: %v", err)
+		}
+	})
+}
+
+// TestOverRealConnections has three nodes with certificates talk over TCP.
+func TestOverRealConnections(t *testing.T) {
+	trust := newAuthority(t, "cluster")
+	var box newsBox
+	heard := make(chan string, 10)
+	tune := func(name string) Config {
+		return Config{TLS: trust.node(t, name), Health: HealthConfig{Every: 50 * time.Millisecond, Wait: 5 * time.Second}, Control: &answers{
+			heard: func(from string, news []proto.News) { box.heard(from, news); heard <- name },
+			asked: func(context.Context, string, proto.Suite, []string, bool) (proto.News, error) {
+				return newsOf(noble), nil
+			},
+			status: func() []byte { return []byte(name) },
+		}}
+	}
+	a, b, c := newMesh(t, "a", tune("a")), newMesh(t, "b", tune("b")), newMesh(t, "c", tune("c"))
+	acquaint(t, a, b, c)
+	eventually(t, func() bool { return a.peer("b").healthy() && a.peer("c").healthy() && a.peer("b").rtt() > 0 })
+	if err := a.Tell(t.Context(), newsOf(noble)); err != nil {
+		t.Fatal(err)
+	}
+	if told := []string{<-heard, <-heard}; !slices.Contains(told, "b") || !slices.Contains(told, "c") || box.from[0] != "a" {
+		t.Errorf("told %v, by %v", told, box.from)
+	}
+	got, err := a.Ask(t.Context(), "b", noble, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameNews(t, got, newsOf(noble))
+	eventually(t, func() bool { all := a.Statuses(t.Context()); return string(all["b"]) == "b" && string(all["c"]) == "c" })
+	c.cfg.Local.Add(blob(1))
+	eventually(t, func() bool { return slices.Equal(a.Route(wantOf(blob(1))).Holders, []string{"c"}) })
+
+	// A node that stops answering, and one whose connections break.
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return !a.peer("c").healthy() && !a.Elsewhere(blob(1)) })
+	if err := a.Tell(t.Context(), newsOf(noble)); err != nil {
+		t.Errorf("a node known to be gone is told: %v", err)
+	}
+	again := tune("c")
+	again.Local = c.cfg.Local
+	acquaint(t, a, b, newMesh(t, "c", again))
+	eventually(t, func() bool { return a.peer("c").healthy() && a.Elsewhere(blob(1)) })
+}
+
+// eventually waits until cond holds, in real time.
+func eventually(t *testing.T, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not come to be so")
+		}
+	}
+}

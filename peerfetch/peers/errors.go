@@ -1,0 +1,159 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/peerpb"
+)
+
+const (
+	maxReason     = 1 << 10 // bytes of a reason that travel
+	maxTry        = 16      // names in NotHeld.Try
+	maxRetryAfter = time.Hour
+)
+
+// statusOf makes the status that tells another node of err.
+func statusOf(err error) error {
+	var (
+		failed  *proto.PeerFailed
+		notHeld *proto.NotHeld
+		busy    *proto.Unavailable
+		refused *proto.Refused
+	)
+	f := &peerpb.Failure{Reason: cleanReason(err.Error())}
+	code := codes.Unknown
+	switch {
+	case errors.As(err, &failed): // of a third node: none of the asker's business
+	case errors.As(err, &notHeld):
+		code, f.Kind = codes.NotFound, peerpb.Failure_NOT_HELD
+		if notHeld.Busy {
+			code, f.Kind = codes.Aborted, peerpb.Failure_BUSY
+		}
+		f.Try = notHeld.Try[:min(len(notHeld.Try), maxTry)]
+	case errors.Is(err, proto.ErrNotFound):
+		code, f.Kind = codes.NotFound, peerpb.Failure_NOT_FOUND
+	case errors.Is(err, proto.ErrCorrupt):
+		code, f.Kind = codes.DataLoss, peerpb.Failure_CORRUPT
+	case errors.As(err, &refused):
+		code, f.Kind = codes.FailedPrecondition, peerpb.Failure_REFUSED
+		f.Status = int32(refused.Status)
+		f.Reason = cleanReason(refused.Reason)
+	case errors.As(err, &busy):
+		code, f.Kind = codes.Unavailable, peerpb.Failure_UNAVAILABLE
+		f.RetryAfterMs = busy.RetryAfter.Milliseconds()
+		f.Answered = busy.Answered
+	case errors.Is(err, errDraining):
+		code, f.Kind = codes.Unavailable, peerpb.Failure_DRAINING
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		code = codes.Canceled
+	}
+	st, detailErr := status.New(code, f.Reason).WithDetails(f)
+	if detailErr != nil { // a name in Try is not UTF-8
+		return status.Error(codes.Internal, "the answer cannot be written down")
+	}
+	return st.Err()
+}
+
+// errDraining is told to who asks a node that is leaving.
+var errDraining = errors.New("this node is leaving")
+
+// errorOf makes of the error of a call to peer what package proto says of it:
+// what the peer was told by upstream, that it does not hold the object, or else
+// that it could not be asked.
+func errorOf(peer string, err error) error {
+	st, ok := status.FromError(err)
+	if !ok {
+		return &proto.PeerFailed{Peer: peer, Err: err}
+	}
+	for _, detail := range st.Details() {
+		if f, ok := detail.(*peerpb.Failure); ok {
+			return failureOf(peer, f)
+		}
+	}
+	failed := &proto.PeerFailed{Peer: peer, Err: errors.New(cleanReason(st.Message()))}
+	if st.Code() == codes.InvalidArgument {
+		failed.Err = &answered{failed.Err}
+	}
+	return failed
+}
+
+// answered is a failure that the peer itself told of: it is there, and its
+// connection works. So nothing that a client asks for, and no difference between
+// two configurations, makes a peer count as unhealthy.
+type answered struct{ error }
+
+func (a *answered) Unwrap() error { return a.error }
+
+// failureOf reads what a peer tells of a failure.
+func failureOf(peer string, f *peerpb.Failure) error {
+	reason := cleanReason(f.GetReason())
+	if reason == "" {
+		reason = "no reason given"
+	}
+	switch f.GetKind() {
+	case peerpb.Failure_NOT_FOUND:
+		return &relayed{peer: peer, reason: reason, kind: proto.ErrNotFound}
+	case peerpb.Failure_CORRUPT:
+		return &relayed{peer: peer, reason: reason, kind: proto.ErrCorrupt}
+	case peerpb.Failure_UNAVAILABLE:
+		return &proto.Unavailable{
+			Reason:     "node " + peer + ": " + reason,
+			RetryAfter: time.Duration(min(max(0, f.GetRetryAfterMs()), maxRetryAfter.Milliseconds())) * time.Millisecond,
+			Answered:   f.GetAnswered(),
+		}
+	case peerpb.Failure_REFUSED:
+		if s := int(f.GetStatus()); s >= http.StatusBadRequest && s <= 599 {
+			return &proto.Refused{Status: s, Reason: "node " + peer + ": " + reason}
+		}
+		return &proto.PeerFailed{Peer: peer, Err: fmt.Errorf("it tells of a refusal with status %d: %s", f.GetStatus(), reason)}
+	case peerpb.Failure_NOT_HELD, peerpb.Failure_BUSY:
+		return &proto.NotHeld{Peer: peer, Try: namesIn(f.GetTry()), Busy: f.GetKind() == peerpb.Failure_BUSY}
+	}
+	failed := &proto.PeerFailed{Peer: peer, Err: errors.New(reason)}
+	if f.GetKind() != peerpb.Failure_DRAINING {
+		failed.Err = &answered{failed.Err}
+	}
+	return failed
+}
+
+// relayed is one of proto's plain errors, in the words of the peer that met it.
+type relayed struct {
+	peer, reason string
+	kind         error
+}
+
+func (r *relayed) Error() string { return "node " + r.peer + ": " + r.reason }
+func (r *relayed) Unwrap() error { return r.kind }
+
+// namesIn keeps what can be names of nodes.
+func namesIn(names []string) []string {
+	var kept []string
+	for _, name := range names[:min(len(names), maxTry)] {
+		if validNodeName(name) {
+			kept = append(kept, name)
+		}
+	}
+	return kept
+}
+
+// cleanReason makes a sentence fit for a log line and for a client's screen,
+// whoever wrote it.
+func cleanReason(s string) string {
+	s = strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
+}

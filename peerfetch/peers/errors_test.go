@@ -1,0 +1,103 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/peerpb"
+)
+
+// Every error of a handler arrives as what it is, through a real connection.
+func TestErrorsTravel(t *testing.T) {
+	var told error
+	a, _ := pair(t, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) { return nil, told })
+	fetch := func(err error) error {
+		told = err
+		_, got := a.Fetch(t.Context(), "b", wantAll())
+		return got
+	}
+
+	err := fetch(fmt.Errorf("ubuntu/x: %w", proto.ErrNotFound))
+	if !errors.Is(err, proto.ErrNotFound) || !strings.Contains(err.Error(), "ubuntu/x") || !strings.Contains(err.Error(), "node b") {
+		t.Error(err)
+	}
+	err = fetch(fmt.Errorf("%w: x has 3 bytes, listed with 4", proto.ErrCorrupt))
+	if !errors.Is(err, proto.ErrCorrupt) || !strings.Contains(err.Error(), "x has 3 bytes, listed with 4") {
+		t.Error(err)
+	}
+	err = fetch(&proto.Refused{Status: 451, Reason: "the lawyers say no"})
+	if refused := new(proto.Refused); !errors.As(err, &refused) || refused.Status != 451 || refused.Reason != "node b: the lawyers say no" {
+		t.Error(err)
+	}
+	for _, answered := range []bool{false, true} {
+		err = fetch(fmt.Errorf("x: %w", &proto.Unavailable{Reason: "timeout", RetryAfter: 7 * time.Second, Answered: answered, Err: errors.New("the cause")}))
+		if busy := new(proto.Unavailable); !errors.As(err, &busy) || busy.RetryAfter != 7*time.Second || busy.Answered != answered || busy.Reason != "node b: x: timeout: the cause" {
+			t.Errorf("%#v", err)
+		}
+	}
+	for _, busy := range []bool{false, true} {
+		err = fetch(&proto.NotHeld{Peer: "somebody", Try: []string{"c", "d"}, Busy: busy})
+		if held := new(proto.NotHeld); !errors.As(err, &held) || !reflect.DeepEqual(*held, proto.NotHeld{Peer: "b", Try: []string{"c", "d"}, Busy: busy}) {
+			t.Errorf("%#v", err)
+		}
+	}
+	for _, own := range []error{
+		errors.New("read the store: input/output error"),
+		&proto.PeerFailed{Peer: "c", Err: &proto.Unavailable{Reason: "not what upstream said"}},
+		context.Canceled,
+	} {
+		err = fetch(own)
+		if failed := new(proto.PeerFailed); !errors.As(err, &failed) || failed.Peer != "b" || errors.As(err, new(*proto.Unavailable)) {
+			t.Errorf("%v became %#v", own, err)
+		}
+		if !strings.Contains(err.Error(), own.Error()) {
+			t.Errorf("%v became %v", own, err)
+		}
+	}
+}
+
+// What a peer says of a failure is not believed further than it makes sense.
+func TestFailureOf(t *testing.T) {
+	long := strings.Repeat("ä", 4000)
+	for name, tt := range map[string]struct {
+		f     *peerpb.Failure
+		check func(error) bool
+	}{
+		"a refusal that is none": {&peerpb.Failure{Kind: peerpb.Failure_REFUSED, Status: 200}, isPeerFailed},
+		"an unknown kind":        {&peerpb.Failure{Kind: 99, Reason: "from the future"}, isPeerFailed},
+		"leaving":                {&peerpb.Failure{Kind: peerpb.Failure_DRAINING, Reason: "this node is leaving"}, isPeerFailed},
+		"a wait without end": {&peerpb.Failure{Kind: peerpb.Failure_UNAVAILABLE, RetryAfterMs: 1 << 62}, func(err error) bool {
+			return err.(*proto.Unavailable).RetryAfter == maxRetryAfter
+		}},
+		"a wait into the past": {&peerpb.Failure{Kind: peerpb.Failure_UNAVAILABLE, RetryAfterMs: -1 << 62}, func(err error) bool {
+			return err.(*proto.Unavailable).RetryAfter == 0
+		}},
+		"a novel": {&peerpb.Failure{Kind: peerpb.Failure_CORRUPT, Reason: long}, func(err error) bool {
+			return len(err.Error()) < 2*maxReason && errors.Is(err, proto.ErrCorrupt)
+		}},
+		"escape sequences": {&peerpb.Failure{Kind: peerpb.Failure_NOT_FOUND, Reason: "\x1b[2J\r\nHTTP/1.1 200 OK"}, func(err error) bool {
+			return !strings.ContainsAny(err.Error(), "\x1b\r\n") && errors.Is(err, proto.ErrNotFound)
+		}},
+		"names that are none": {&peerpb.Failure{Kind: peerpb.Failure_NOT_HELD, Try: append([]string{"", "a b", "c", "\n"}, make([]string, 100)...)}, func(err error) bool {
+			return reflect.DeepEqual(err.(*proto.NotHeld).Try, []string{"c"})
+		}},
+	} {
+		if err := failureOf("b", tt.f); !tt.check(err) {
+			t.Errorf("%s: %#v", name, err)
+		}
+	}
+	if err := errorOf("b", status.Error(codes.Unavailable, "connection\nrefused")); !isPeerFailed(err) || strings.Contains(err.Error(), "\n") {
+		t.Error(err)
+	}
+}
+
+func isPeerFailed(err error) bool { return errors.As(err, new(*proto.PeerFailed)) }

@@ -1,0 +1,180 @@
+package peers
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+	pb "google.golang.org/protobuf/proto"
+
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/peerpb"
+)
+
+const (
+	// maxUploads is how many bodies are sent at the same time, to all nodes
+	// together; further askers of what there is are told to wait. An upload takes
+	// about 300 KiB.
+	maxUploads = 1024
+	// readAhead is how many chunks are read before the connection takes them.
+	// One is enough to know that the connection is what is waited for; two keep
+	// disk and network busy at the same time.
+	readAhead = 2
+)
+
+// bytesService is written by hand, for its messages are frames.
+var bytesService = grpc.ServiceDesc{
+	ServiceName: fetchService,
+	HandlerType: (*any)(nil),
+	Streams: []grpc.StreamDesc{{
+		StreamName:    "Fetch",
+		ServerStreams: true,
+		Handler:       func(srv any, stream grpc.ServerStream) error { return srv.(*Mesh).serveFetch(stream) },
+	}},
+}
+
+// serveFetch answers one Fetch.
+func (m *Mesh) serveFetch(stream grpc.ServerStream) error {
+	from, err := m.caller(stream.Context())
+	if err != nil {
+		return err
+	}
+	var f frame
+	if err := stream.RecvMsg(&f); err != nil {
+		return err
+	}
+	req, err := f.request()
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	ask, err := askOf(req)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	if req.GetRingHash() != m.View().Ring.Hash() {
+		m.metrics.disagreements.Inc()
+	}
+	if m.serving.Err() != nil {
+		return statusOf(errDraining)
+	}
+	if m.cfg.Handler == nil {
+		return status.Error(codes.Unimplemented, "this node gives no bytes")
+	}
+	err = m.upload(stream, from, ask)
+	outcome := outcomeOf(err)
+	if err != nil && stream.Context().Err() != nil {
+		outcome = abandoned
+	}
+	m.metrics.serves.WithLabelValues(outcome).Inc()
+	if err != nil {
+		return statusOf(err)
+	}
+	return nil
+}
+
+// upload is one body on its way to another node. A goroutine of its own obtains
+// and reads it, so that the one that sends can say meanwhile that it waits.
+type upload struct {
+	m      *Mesh
+	stream grpc.ServerStream
+	began  time.Time
+	bytes  *traffic
+	// available is how far the body is known to have come: further than what was
+	// sent, where the connection is what is waited for.
+	available atomic.Int64
+
+	pieces chan piece // closed when there are no more
+	err    error      // why; nil for a whole body. To be read when pieces is closed
+	tail   *peerpb.FetchTail
+}
+
+// piece is a frame to be sent. That of a data frame is complete but for its
+// header, the first dataHeader bytes.
+type piece struct {
+	wire   mem.BufferSlice
+	header []byte // nil unless a data frame
+	n      int    // bytes of the object in it
+}
+
+// upload sends what the Handler has for ask. The error is what to tell the asker.
+func (m *Mesh) upload(stream grpc.ServerStream, from string, ask proto.Ask) error {
+	// Produced pieces and the goroutine that makes them end with ctx at the
+	// latest; nothing of an upload is left when its call ends.
+	ctx, cancel := context.WithCancel(stream.Context())
+	u := &upload{
+		m: m, stream: stream, began: time.Now(), bytes: m.trafficFrom(from),
+		pieces: make(chan piece, readAhead), tail: new(peerpb.FetchTail),
+	}
+	u.available.Store(ask.Offset)
+	if err := u.message(kindHead, &peerpb.FetchHead{}); err != nil {
+		cancel()
+		return err
+	}
+	go func() {
+		defer close(u.pieces)
+		u.err = u.produce(ctx, from, ask)
+	}()
+	err := u.send(ctx, m.cfg.Timing.Keepalive)
+	cancel()
+	for p := range u.pieces {
+		p.wire.Free()
+	}
+	return err
+}
+
+// send passes on what produce makes, and keepalives while it makes nothing.
+func (u *upload) send(ctx context.Context, keepalive time.Duration) error {
+	idle := time.NewTicker(keepalive)
+	defer idle.Stop()
+	for {
+		var err error
+		select {
+		case p, ok := <-u.pieces:
+			if !ok {
+				return u.end()
+			}
+			err = u.transmit(p)
+		case <-idle.C:
+			err = u.transmit(keepalivePiece())
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		idle.Reset(keepalive)
+	}
+}
+
+// transmit sends a piece. It blocks while the connection takes no more.
+func (u *upload) transmit(p piece) error {
+	if p.header != nil {
+		putDataHeader(p.header, u.available.Load(), uint32(time.Since(u.began).Milliseconds()))
+	}
+	if err := u.stream.SendMsg(&frame{wire: p.wire}); err != nil {
+		return err
+	}
+	u.bytes.out.Add(int64(p.n))
+	return nil
+}
+
+// message sends a frame that is not data.
+func (u *upload) message(kind byte, msg pb.Message) error {
+	f, err := messageFrame(kind, msg)
+	if err != nil {
+		return err
+	}
+	return u.stream.SendMsg(f)
+}
+
+// end sends the tail of a body that is whole, or else returns why it is not.
+func (u *upload) end() error {
+	if u.err != nil {
+		return u.err
+	}
+	return u.message(kindTail, u.tail)
+}

@@ -1,0 +1,53 @@
+package peers
+
+import "github.com/prometheus/client_golang/prometheus"
+
+var (
+	upDesc   = prometheus.NewDesc("aptmesh_peer_up", "1 while another node is asked for bytes: it answers and its transfers do not fail.", []string{"peer"}, nil)
+	rttDesc  = prometheus.NewDesc("aptmesh_peer_rtt_seconds", "Round-trip time to another node, smoothed.", []string{"peer"}, nil)
+	bestDesc = prometheus.NewDesc("aptmesh_peer_rtt_min_seconds", "Shortest round-trip time to another node.", []string{"peer"}, nil)
+	ringDesc = prometheus.NewDesc("aptmesh_ring_disagreement", "Nodes that have seen another ring than this one for several pings.", nil, nil)
+	heldDesc = prometheus.NewDesc("aptmesh_peer_held_blobs", "Blobs that another node says it holds.", []string{"peer"}, nil)
+	sizeDesc = prometheus.NewDesc("aptmesh_peer_holdings_bytes", "Memory that goes into knowing what other nodes hold.", nil, nil)
+)
+
+// healthCollectors are the metrics of what this file and its neighbours watch.
+func (m *Mesh) healthCollectors() []prometheus.Collector {
+	return []prometheus.Collector{healthCollector{m}}
+}
+
+// healthCollector shows the present state of all peers.
+type healthCollector struct{ m *Mesh }
+
+// Describe implements prometheus.Collector.
+func (healthCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{upDesc, rttDesc, bestDesc, ringDesc, heldDesc, sizeDesc} {
+		out <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c healthCollector) Collect(out chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	disagree, size := 0, 0
+	for _, p := range c.m.everybody() {
+		up := 0.0
+		if p.healthy() {
+			up = 1
+		}
+		gauge(upDesc, up, p.name)
+		gauge(heldDesc, float64(p.held.Len()), p.name)
+		if rtt := p.rtt(); rtt > 0 {
+			gauge(rttDesc, rtt.Seconds(), p.name)
+			gauge(bestDesc, p.health.shortest().Seconds(), p.name)
+		}
+		if p.health.disagrees.Load() {
+			disagree++
+		}
+		size += p.held.Bytes()
+	}
+	gauge(ringDesc, float64(disagree))
+	gauge(sizeDesc, float64(size))
+}

@@ -1,0 +1,325 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/aptmesh/aptmesh/peerfetch/holdings"
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/peerpb"
+	"github.com/aptmesh/aptmesh/ring"
+)
+
+// Handler gives other nodes bytes.
+type Handler interface {
+	// ServePeer answers ask, from here or, if ask.Fill allows it, from upstream;
+	// never from a third node. The blob is positioned at ask.Offset: Bytes is
+	// what is left of the object, File stands at that byte, Stream begins with
+	// it; Ref.Size stays the size of the whole object.
+	//
+	// A Stream may have a method
+	//
+	//	Modified() time.Time
+	//
+	// which is asked after io.EOF, when the bytes are proven, so that the asker
+	// learns of upstream's Last-Modified.
+	//
+	// The errors are those of package proto; others reach the asker as
+	// *proto.PeerFailed. ServePeer and the Stream end when ctx does.
+	ServePeer(ctx context.Context, from string, ask proto.Ask) (*proto.Blob, error)
+}
+
+// Control answers everything that other nodes say and ask beside bytes. from is
+// the name of the node that speaks, as its certificate has it.
+type Control interface {
+	Heard(from string, news []proto.News)
+	Asked(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.News, error)
+	Offered(ctx context.Context, from string, offers []proto.Want) []proto.Digest
+	LocalStatus(ctx context.Context) []byte
+}
+
+// Config is all a Mesh needs to know.
+type Config struct {
+	// Name is this node's. Others know it by its certificate too.
+	Name string
+	// Listen is the host:port to answer on; port 0 takes any.
+	Listen string
+	// TLS proves who speaks, both ways. nil is plain TCP, where everybody is
+	// whom he says he is.
+	TLS     *TLS
+	Logger  *slog.Logger // nil = none
+	Handler Handler      // nil: other nodes get no bytes from here
+	Control Control      // nil: other nodes get no answers from here
+	// Local is what this node holds, for others to follow; nil = nothing.
+	Local *holdings.Local
+	// RingFor is the ring by which an archive's objects are placed; nil = the
+	// view's own.
+	RingFor func(v *ring.View, archive string) *ring.Ring
+	Version string
+	// Dial opens connections to other nodes; nil = a net.Dialer.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Timing is how long things may take in Fetch; blanks are filled in.
+	Timing Timing
+	// Health is how others are watched; blanks are filled in.
+	Health HealthConfig
+
+	listen  func(addr string) (net.Listener, error) // tests: on another network
+	chunk   int                                     // benchmarks: in place of chunkSize
+	windows *windows                                // benchmarks: in place of dataWindows
+}
+
+// Timing is how long things may take in Fetch. The zero value of each field
+// stands for its default.
+type Timing struct {
+	// Accept bounds the time from asking a peer to its first word, dialling
+	// included; 0 = 1 s. Four round trips are given where that is longer.
+	Accept time.Duration
+	// Progress bounds the time without any frame after that; 0 = 3 s.
+	Progress time.Duration
+	// Floor is how many bytes per second a connection must deliver of what the
+	// peer has, averaged over FloorWindow; 0 = 64 KiB. Negative = no floor.
+	Floor       int64
+	FloorWindow time.Duration // 0 = 3 s
+	// Keepalive is how often a node that has nothing to send says that it is
+	// there; 0 = 1 s.
+	Keepalive time.Duration
+	// Quarantine is how long a distrusted peer is not asked; 0 = 10 min.
+	Quarantine time.Duration
+}
+
+func (t Timing) withDefaults() Timing {
+	for _, f := range []struct {
+		at  *time.Duration
+		def time.Duration
+	}{
+		{&t.Accept, time.Second},
+		{&t.Progress, 3 * time.Second},
+		{&t.FloorWindow, 3 * time.Second},
+		{&t.Keepalive, time.Second},
+		{&t.Quarantine, 10 * time.Minute},
+	} {
+		if *f.at <= 0 {
+			*f.at = f.def
+		}
+	}
+	if t.Floor == 0 {
+		t.Floor = 64 << 10
+	}
+	return t
+}
+
+// Mesh is the other nodes. It is safe for concurrent use.
+type Mesh struct {
+	cfg      Config
+	log      *slog.Logger
+	listener net.Listener
+	server   *grpc.Server
+	rarely   rarely
+	metrics  *metrics
+	traffic  trafficTable
+	uploads  chan struct{} // one for each body that is being sent
+	chunks   *chunkPool
+
+	quarantine quarantine
+
+	// ctx ends with Close; every goroutine of the mesh ends with it and is
+	// counted in wg. serving ends with Stop already: what other nodes follow here
+	// without end must end then, or the server would never be drained.
+	ctx     context.Context
+	cancel  context.CancelFunc
+	serving context.Context
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
+
+	mu    sync.Mutex
+	view  *ring.View       // guarded by mu; never nil
+	peers map[string]*peer // guarded by mu; by name, without this node
+	// others are the peers, sorted by name, for those who look at all of them
+	// often. SetView replaces it.
+	others atomic.Pointer[[]*peer]
+}
+
+// New binds the address to listen on. Nothing is answered before Serve, nobody is
+// known before SetView.
+func New(cfg Config) (*Mesh, error) {
+	cfg.Timing = cfg.Timing.withDefaults()
+	cfg.Health = cfg.Health.withDefaults()
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Local == nil {
+		cfg.Local = holdings.NewLocal()
+	}
+	if cfg.RingFor == nil {
+		cfg.RingFor = func(v *ring.View, _ string) *ring.Ring { return v.Ring }
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", addr)
+		}
+	}
+	if cfg.chunk == 0 {
+		cfg.chunk = chunkSize
+	}
+	if cfg.windows == nil {
+		cfg.windows = &dataWindows
+	}
+	if cfg.listen == nil {
+		cfg.listen = func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+	}
+	empty, err := ring.New(nil)
+	if err != nil {
+		return nil, fmt.Errorf("peers: %w", err)
+	}
+	listener, err := cfg.listen(cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("peers: %w", err)
+	}
+	m := &Mesh{
+		cfg: cfg, log: cfg.Logger, listener: listener, metrics: newMetrics(), uploads: make(chan struct{}, maxUploads),
+		chunks: newChunkPool(cfg.chunk),
+		view:   &ring.View{Ring: empty}, peers: make(map[string]*peer),
+	}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.serving, m.stop = context.WithCancel(m.ctx)
+	m.server = m.newServer()
+	m.server.RegisterService(&bytesService, m)
+	peerpb.RegisterControlServer(m.server, &controlServer{m: m})
+	return m, nil
+}
+
+// Addr is the host:port that is listened on.
+func (m *Mesh) Addr() string { return m.listener.Addr().String() }
+
+// Serve begins to answer other nodes. It does not block.
+func (m *Mesh) Serve() {
+	m.wg.Go(func() {
+		if err := m.server.Serve(m.listener); err != nil && m.serving.Err() == nil {
+			m.log.Error("other nodes are no longer answered", "error", err)
+		}
+	})
+}
+
+// Stop takes no more requests and lets running ones finish, until ctx ends; then
+// they are cut, and the error is that of ctx. What this node asks of others goes
+// on until Close.
+func (m *Mesh) Stop(ctx context.Context) error {
+	m.stop()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		m.server.GracefulStop()
+	}()
+	select {
+	case <-drained:
+		return nil
+	case <-ctx.Done():
+		m.server.Stop()
+		<-drained
+		return context.Cause(ctx)
+	}
+}
+
+// Close ends everything at once and waits for it.
+func (m *Mesh) Close() error {
+	m.cancel()
+	m.server.Stop()
+	m.mu.Lock()
+	peers := m.peers
+	m.peers = nil
+	m.mu.Unlock()
+	for _, p := range peers {
+		p.abandon()
+	}
+	m.wg.Wait()
+	err := m.listener.Close()
+	if errors.Is(err, net.ErrClosed) { // the server has closed it, if it ever served
+		return nil
+	}
+	return err
+}
+
+// SetView says which nodes there are now. Those that are new are watched from now
+// on; those that have gone, or have another address, are let go of when the
+// transfers that run have ended.
+func (m *Mesh) SetView(v *ring.View) {
+	var gone []*peer
+	m.mu.Lock()
+	defer func() {
+		m.mu.Unlock()
+		for _, p := range gone {
+			p.retire()
+		}
+	}()
+	if m.peers == nil {
+		return // closed
+	}
+	m.view = v
+	present := make(map[string]bool)
+	for _, node := range v.Nodes {
+		if node.Name == m.cfg.Name || node.PeerAddr == "" {
+			continue
+		}
+		present[node.Name] = true
+		known := m.peers[node.Name]
+		if known != nil && known.addr == node.PeerAddr {
+			known.leaving.Store(node.State == ring.Leaving)
+			continue
+		}
+		if known != nil {
+			gone = append(gone, known)
+			delete(m.peers, node.Name)
+		}
+		p, err := m.newPeer(node.Name, node.PeerAddr)
+		if err != nil {
+			m.log.Error("a node cannot be reached: its address makes no sense", "node", node.Name, "address", node.PeerAddr, "error", err)
+			continue
+		}
+		p.leaving.Store(node.State == ring.Leaving)
+		m.peers[node.Name] = p
+		m.wg.Go(func() { m.attend(p) })
+	}
+	for name, p := range m.peers {
+		if !present[name] {
+			gone = append(gone, p)
+			delete(m.peers, name)
+		}
+	}
+	others := slices.SortedFunc(maps.Values(m.peers), func(a, b *peer) int { return strings.Compare(a.name, b.name) })
+	m.others.Store(&others)
+}
+
+// View is the nodes as SetView said last.
+func (m *Mesh) View() *ring.View {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.view
+}
+
+// peer returns a node that is in the view, other than this one; nil if there is
+// none of that name.
+func (m *Mesh) peer(name string) *peer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.peers[name]
+}
+
+// everybody returns all other nodes in the view, sorted by name. The slice is not
+// to be changed.
+func (m *Mesh) everybody() []*peer {
+	if others := m.others.Load(); others != nil {
+		return *others
+	}
+	return nil
+}

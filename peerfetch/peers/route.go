@@ -1,0 +1,178 @@
+package peers
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/ring"
+)
+
+// maxRoute is how many holders a Route names at most, and how many owners that are
+// not this node.
+const maxRoute = 4
+
+// Route says where to look for an object at this moment. It does no I/O.
+//
+// Holders are the nodes that want names and then those whose summaries say that
+// they hold it, nearest first; at most maxRoute. A node that is leaving is as good
+// a holder as any.
+//
+// Owners are in the order in which the ring hands the object on, without those that
+// cannot be asked for bytes now; at most maxRoute. This node is among them wherever
+// the ring would let it fetch the object at all: in its place, or behind the others
+// if its place is farther back. If nobody can be asked, the owners are those of the
+// ring: better to try than to give up. They are nil where the ring is empty.
+func (m *Mesh) Route(want proto.Want) proto.Route {
+	archive := ""
+	if len(want.Where) > 0 {
+		archive = want.Where[0].Archive
+	}
+	return proto.Route{
+		Self:    m.cfg.Name,
+		Holders: m.holdersOf(want),
+		Owners:  m.ownersOf(m.cfg.RingFor(m.View(), archive), keyOf(want)),
+	}
+}
+
+// keyOf is what places an object on the ring: the digest where it is known, else
+// the SHA-512, else the place. Package peerfetch tells flights apart by the same.
+func keyOf(want proto.Want) []byte {
+	switch {
+	case !want.Ref.IsZero():
+		return want.Ref.Digest[:]
+	case want.Provable():
+		return want.SHA512[:]
+	case len(want.Where) > 0:
+		return []byte(want.Where[0].String())
+	}
+	return nil
+}
+
+// usable reports whether p can be asked for bytes.
+func (m *Mesh) usable(p *peer) bool { return p.healthy() && m.distrusted(p.name) == nil }
+
+// usableName is usable for a name, which may be this node's: that one always is.
+func (m *Mesh) usableName(name string) bool {
+	if name == m.cfg.Name {
+		return true
+	}
+	p := m.peer(name)
+	return p != nil && m.usable(p)
+}
+
+// reachableName reports whether a node answers pings.
+func (m *Mesh) reachableName(name string) bool {
+	if name == m.cfg.Name {
+		return true
+	}
+	p := m.peer(name)
+	return p != nil && p.reachable()
+}
+
+func (m *Mesh) holdersOf(want proto.Want) []string {
+	var holders []string
+	for _, name := range want.Holders {
+		if name != m.cfg.Name && m.usableName(name) && !slices.Contains(holders, name) {
+			holders = append(holders, name)
+		}
+	}
+	if !want.Ref.IsZero() {
+		for _, name := range m.Holders(want.Ref.Digest) {
+			if !slices.Contains(holders, name) {
+				holders = append(holders, name)
+			}
+		}
+	}
+	return holders[:min(len(holders), maxRoute)]
+}
+
+// Holders returns the other nodes that are believed to hold d and can be asked for
+// it now, nearest first.
+func (m *Mesh) Holders(d proto.Digest) []string {
+	var found []*peer
+	for _, p := range m.everybody() {
+		if p.held.Has(d) && m.usable(p) {
+			found = append(found, p)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b *peer) int { return cmp.Compare(distance(a), distance(b)) })
+	var names []string
+	for _, p := range found {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// distance is the round-trip time to p; one that is not known yet is the longest.
+func distance(p *peer) time.Duration {
+	if rtt := p.rtt(); rtt > 0 {
+		return rtt
+	}
+	return math.MaxInt64
+}
+
+// Elsewhere reports whether another node is believed to hold d, and will go on
+// doing so: one that leaves does not count. It is made for being asked of each
+// object that might be evicted.
+func (m *Mesh) Elsewhere(d proto.Digest) bool {
+	for _, p := range m.everybody() {
+		if p.healthy() && !p.leaving.Load() && p.held.Has(d) && m.distrusted(p.name) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// ownersOf returns the owners of a key for Route.
+func (m *Mesh) ownersOf(r *ring.Ring, key []byte) []string {
+	size := r.Len()
+	for n := maxRoute; ; n *= 2 {
+		all := r.Owners(key, n)
+		owners := keep(all, m.usableName)
+		// Two are enough for a failover. The order is worked out further only
+		// where that many do not answer.
+		if len(owners) < 2 && n < size {
+			continue
+		}
+		if len(owners) == 0 {
+			owners = all
+		}
+		owners = owners[:min(len(owners), maxRoute)]
+		if r.Contains(m.cfg.Name) && !slices.Contains(owners, m.cfg.Name) {
+			owners = append(owners, m.cfg.Name)
+		}
+		return owners
+	}
+}
+
+// Owners returns the first n nodes of the ring, at most all there are, that would
+// own key one after the other and answer pings, this node included. If none does,
+// they are those of the ring.
+func (m *Mesh) Owners(key []byte, n int) []string {
+	r := m.View().Ring
+	for deep := n; ; deep *= 2 {
+		all := r.Owners(key, deep)
+		owners := keep(all, m.reachableName)
+		if len(owners) < n && deep > 0 && deep < r.Len() {
+			continue
+		}
+		if len(owners) == 0 {
+			owners = all
+		}
+		return owners[:min(len(owners), max(n, 0))]
+	}
+}
+
+// keep returns the names for which good holds.
+func keep(names []string, good func(string) bool) []string {
+	var kept []string
+	for _, name := range names {
+		if good(name) {
+			kept = append(kept, name)
+		}
+	}
+	return kept
+}
