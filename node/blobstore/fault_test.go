@@ -1,0 +1,383 @@
+package blobstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// faultFS is the real file system, which fails where told and remembers what was
+// asked of it.
+type faultFS struct {
+	osFS
+	mu    sync.Mutex
+	fail  map[string]error // by step
+	free  int64            // what Free answers; 0: the truth
+	steps []string
+}
+
+func (f *faultFS) break_(step string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fail = map[string]error{step: err}
+}
+
+func (f *faultFS) heal() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fail, f.free = nil, 0
+}
+
+func (f *faultFS) setFree(n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.free = n
+}
+
+func (f *faultFS) note(step string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.steps = append(f.steps, step)
+	return f.fail[step]
+}
+
+func (f *faultFS) Create(step, name string) (*os.File, error) {
+	if err := f.note(step); err != nil {
+		return nil, err
+	}
+	return f.osFS.Create(step, name)
+}
+
+// Write keeps half of what it cannot keep all of, as a full disk does.
+func (f *faultFS) Write(step string, file *os.File, p []byte) (int, error) {
+	if err := f.note(step); err != nil {
+		n, _ := f.osFS.Write(step, file, p[:len(p)/2])
+		return n, err
+	}
+	return f.osFS.Write(step, file, p)
+}
+
+func (f *faultFS) SetTimes(step string, file *os.File, used, modified time.Time) error {
+	if err := f.note(step); err != nil {
+		return err
+	}
+	return f.osFS.SetTimes(step, file, used, modified)
+}
+
+func (f *faultFS) Sync(step string, file *os.File) error {
+	if err := f.note(step); err != nil {
+		return err
+	}
+	return f.osFS.Sync(step, file)
+}
+
+func (f *faultFS) Rename(step, from, to string) error {
+	if err := f.note(step); err != nil {
+		return err
+	}
+	return f.osFS.Rename(step, from, to)
+}
+
+func (f *faultFS) SyncDir(step, name string) error {
+	if err := f.note(step); err != nil {
+		return err
+	}
+	return f.osFS.SyncDir(step, name)
+}
+
+func (f *faultFS) Remove(step, name string) error {
+	if err := f.note(step); err != nil {
+		return err
+	}
+	return f.osFS.Remove(step, name)
+}
+
+func (f *faultFS) Free(dir string) (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.free != 0 {
+		return f.free, nil
+	}
+	return f.osFS.Free(dir)
+}
+
+// TestOneCallFails fails each call on a blob's way to the disk, once. Each time:
+// the caller learns that there is no space, the store says why and for how long,
+// nothing is stored, nothing leaks, and it recovers by itself.
+func TestOneCallFails(t *testing.T) {
+	for _, step := range []string{"blob.create", "blob.write", "blob.times", "blob.sync", "blob.rename", "blob.syncdir"} {
+		for _, errno := range []error{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EROFS, unix.EACCES} {
+			t.Run(fmt.Sprintf("%s/%v", step, errno), func(t *testing.T) { oneCallFails(t, step, errno) })
+		}
+	}
+}
+
+func oneCallFails(t *testing.T, step string, errno error) {
+	disk := &faultFS{}
+	var log bytes.Buffer
+	s := open(t, Config{fs: disk, MemoryBytes: 1 << 20, Logger: slog.New(slog.NewTextHandler(&log, nil)), Now: func() time.Time { return someDay }})
+	waitScanned(s)
+	kept := mustPut(t, s, []byte("kept"))
+
+	disk.break_(step, errno)
+	content := randomBytes(1, 10_000)
+	for range 3 {
+		_, err := s.Put(content, someDay)
+		if !errors.Is(err, proto.ErrNoSpace) || !errors.Is(err, errno) {
+			t.Fatalf("Put = %v; want it to wrap ErrNoSpace and %v", err, errno)
+		}
+	}
+	wantMiss(t, s, proto.DigestOf(content))
+	st := s.Stats()
+	if st.DegradedSince != someDay || !strings.Contains(st.Degraded, s.dirs.root) || !strings.Contains(st.Degraded, errno.Error()) {
+		t.Errorf("degraded since %v: %q", st.DegradedSince, st.Degraded)
+	}
+	body(t, s, kept)
+	wantWhole(t, s)
+
+	disk.heal()
+	if d := mustPut(t, s, content); d != proto.DigestOf(content) {
+		t.Fatal(d)
+	}
+	if st := s.Stats(); !st.DegradedSince.IsZero() || st.Degraded != "" {
+		t.Errorf("still degraded after a good write: %+v", st)
+	}
+	wantWhole(t, s)
+	if a, b := strings.Count(log.String(), "level=ERROR"), strings.Count(log.String(), "level=INFO"); a != 1 || b != 1 {
+		t.Errorf("want one line when it begins and one when it ends:\n%s", log.String())
+	}
+}
+
+// TestShortWrite: what Write reports as written is what is hashed and readable.
+func TestShortWrite(t *testing.T) {
+	disk := &faultFS{}
+	s := open(t, Config{fs: disk})
+	w, err := s.Create(1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := randomBytes(1, 1000)
+	_, _ = w.Write(content[:500])
+	disk.break_("blob.write", unix.ENOSPC)
+	n, first := w.Write(content[500:])
+	if n != 250 || !errors.Is(first, proto.ErrNoSpace) {
+		t.Fatalf("Write = %d, %v", n, first)
+	}
+	if got, want := w.Sum(), (proto.Ref{Digest: proto.DigestOf(content[:750]), Size: 750}); got != want {
+		t.Errorf("Sum = %v, want %v", got, want)
+	}
+	r, err := w.Reader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if got, _ := io.ReadAll(r); !bytes.Equal(got, content[:750]) {
+		t.Errorf("%d bytes are readable, want the 750 reported", len(got))
+	}
+	disk.heal()
+	if n, again := w.Write(content[750:]); n != 0 || again != first {
+		t.Errorf("the first error must stick: %d, %v", n, again)
+	}
+	if _, again := w.Commit(someDay); again != first {
+		t.Errorf("Commit after a failed Write = %v", again)
+	}
+	wantMiss(t, s, proto.DigestOf(content[:750]))
+	wantWhole(t, s)
+}
+
+// TestCommitOrder: the bytes are synced before they get their name, and the name
+// before Commit returns.
+func TestCommitOrder(t *testing.T) {
+	disk := &faultFS{}
+	s := open(t, Config{fs: disk})
+	waitScanned(s)
+	mustPut(t, s, []byte("x")) // raises the ledger
+	disk.steps = nil
+	mustPut(t, s, []byte("y"))
+	want := []string{"blob.create", "blob.write", "blob.times", "blob.sync", "blob.rename", "blob.syncdir"}
+	if !slices.Equal(disk.steps, want) {
+		t.Errorf("blob: %v\nwant  %v", disk.steps, want)
+	}
+	disk.steps = nil
+	if err := s.WriteFile("a", nil); err != nil {
+		t.Fatal(err)
+	}
+	want = []string{"state.create", "state.write", "state.sync", "state.rename", "state.syncdir"}
+	if !slices.Equal(disk.steps, want) {
+		t.Errorf("state: %v\nwant   %v", disk.steps, want)
+	}
+}
+
+// TestReplaceFails: a blob that was committed stays when committing it once more
+// fails, at whatever call.
+func TestReplaceFails(t *testing.T) {
+	for _, step := range []string{"blob.write", "blob.times", "blob.sync", "blob.rename", "blob.syncdir"} {
+		t.Run(step, func(t *testing.T) {
+			disk := &faultFS{}
+			s := open(t, Config{fs: disk})
+			d := mustPut(t, s, []byte("x"))
+			disk.break_(step, unix.EIO)
+			if _, err := s.Put([]byte("x"), someDay); err == nil {
+				t.Fatal("Put succeeded")
+			}
+			if _, got := body(t, s, d); string(got) != "x" {
+				t.Fatalf("got %q", got)
+			}
+			wantWhole(t, s)
+		})
+	}
+}
+
+func TestStateWriteFails(t *testing.T) {
+	for _, step := range []string{"state.create", "state.write", "state.sync", "state.rename"} {
+		t.Run(step, func(t *testing.T) {
+			disk := &faultFS{}
+			s := open(t, Config{fs: disk})
+			if err := s.WriteFile("a", []byte("old")); err != nil {
+				t.Fatal(err)
+			}
+			disk.break_(step, unix.ENOSPC)
+			if err := s.WriteFile("a", []byte("new")); !errors.Is(err, proto.ErrNoSpace) {
+				t.Fatalf("WriteFile = %v", err)
+			}
+			if got, err := s.ReadFile("a"); err != nil || string(got) != "old" {
+				t.Fatalf("ReadFile = %q, %v", got, err)
+			}
+			if s.Stats().Degraded == "" {
+				t.Error("not degraded")
+			}
+			disk.heal()
+			if err := s.WriteFile("a", []byte("new")); err != nil || s.Stats().Degraded != "" {
+				t.Fatal(err, s.Stats().Degraded)
+			}
+			wantWhole(t, s)
+		})
+	}
+}
+
+// TestLedgerFails: bytes that could not be noted are not reserved.
+func TestLedgerFails(t *testing.T) {
+	for _, step := range []string{"ledger.create", "ledger.write", "ledger.sync", "ledger.rename", "ledger.syncdir"} {
+		t.Run(step, func(t *testing.T) {
+			disk := &faultFS{}
+			s := open(t, Config{fs: disk, MaxBytes: 256_000})
+			waitScanned(s)
+			disk.break_(step, unix.EIO)
+			if _, err := s.Create(10_000); !errors.Is(err, proto.ErrNoSpace) {
+				t.Fatalf("Create = %v", err)
+			}
+			disk.heal()
+			mustPut(t, s, randomBytes(1, 10_000))
+			wantWhole(t, s)
+		})
+	}
+}
+
+// TestEvictionFails: a blob that cannot be unlinked still counts.
+func TestEvictionFails(t *testing.T) {
+	disk := &faultFS{}
+	s := open(t, Config{fs: disk, MaxBytes: 1000})
+	waitScanned(s)
+	mustPut(t, s, randomBytes(1, 800))
+	disk.break_("blob.remove", unix.EROFS)
+	if _, err := s.Create(500); !errors.Is(err, proto.ErrNoSpace) {
+		t.Fatalf("Create = %v", err)
+	}
+	if st := s.Stats(); st.Used != 800 || st.Evictions != 0 || st.Degraded == "" {
+		t.Fatalf("%+v", st)
+	}
+	disk.heal()
+	mustPut(t, s, randomBytes(2, 500))
+	wantWhole(t, s)
+}
+
+// TestReserveFree: the store leaves ReserveFree to others, and exchanges old
+// blobs for new ones where they have taken it.
+func TestReserveFree(t *testing.T) {
+	disk := &faultFS{}
+	s := open(t, Config{fs: disk, ReserveFree: 1000})
+	waitScanned(s)
+	disk.setFree(1500)
+	w, err := s.Create(400)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Create(200); !errors.Is(err, proto.ErrNoSpace) {
+		t.Fatalf("the 400 bytes promised to another were forgotten: %v", err)
+	}
+	if st := s.Stats(); !strings.Contains(st.Degraded, "free 100 bytes") {
+		t.Errorf("Degraded = %q", st.Degraded)
+	}
+	_, _ = w.Write(randomBytes(1, 400))
+	if _, err := w.Commit(someDay); err != nil {
+		t.Fatal(err)
+	}
+	disk.setFree(800) // somebody else grew
+	d := mustPut(t, s, randomBytes(2, 300))
+	if st := s.Stats(); st.Evictions != 1 || st.Blobs != 1 {
+		t.Fatalf("want the old blob exchanged for the new one: %+v", st)
+	}
+	body(t, s, d)
+	wantWhole(t, s)
+}
+
+// TestRealDiskFull fills a small file system.
+func TestRealDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=4m"); err != nil {
+		t.Skipf("cannot mount a small tmpfs (needs root): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	s := open(t, Config{Dir: dir, MaxBytes: 1 << 30})
+	waitScanned(s)
+	kept := mustPut(t, s, randomBytes(0, 1<<20))
+
+	w, err := s.Create(2 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ballast := dir + "/ballast"
+	if err := os.WriteFile(ballast, make([]byte, 2<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	content := randomBytes(1, 2<<20)
+	n, err := w.Write(content)
+	if n == 0 || n == len(content) || !errors.Is(err, proto.ErrNoSpace) || !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("Write on a full disk = %d, %v", n, err)
+	}
+	if got, want := w.Sum(), (proto.Ref{Digest: proto.DigestOf(content[:n]), Size: int64(n)}); got != want {
+		t.Errorf("Sum = %v, want %v", got, want)
+	}
+	w.Abort()
+	if st := s.Stats(); !strings.Contains(st.Degraded, "is full") {
+		t.Errorf("Degraded = %q", st.Degraded)
+	}
+	body(t, s, kept)
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, s, content)
+	if st := s.Stats(); st.Degraded != "" {
+		t.Errorf("still degraded: %q", st.Degraded)
+	}
+	wantWhole(t, s)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,228 @@
+package blobstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/bits"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// touchEvery is how coarse the last use on disk is: a blob's atime is written at
+// most once in this time. A cache that holds weeks of packages does not need it
+// finer, and a fleet that asks for one index 1000 times a second does not cause
+// 1000 inode writes.
+const touchEvery = time.Hour
+
+// emptyDigest is the digest of no bytes at all, the only one an empty file may
+// have.
+var emptyDigest = proto.DigestOf(nil)
+
+// missError says that the store does not hold a blob.
+type missError struct{ digest proto.Digest }
+
+func (e missError) Error() string { return "blob " + e.digest.String() + " is not in the store" }
+
+func (e missError) Unwrap() error { return fs.ErrNotExist }
+
+// Get opens a blob: with Bytes from memory, or with a File of its own. The
+// caller closes it. A blob that is not there, or whose damage shows, is an error
+// that wraps fs.ErrNotExist; any other error is trouble with this machine.
+//
+// The Bytes are shared: nobody may change them.
+//
+// Get does not hash what it hands out as a File, so a caller that knows the size
+// from signed metadata compares Ref.Size. Blob.Verified is left false.
+func (s *Store) Get(d proto.Digest) (*proto.Blob, error) {
+	if s.closed.Load() {
+		return nil, s.errClosed()
+	}
+	if r := s.memory.get(d); r != nil {
+		s.touch(d, r.entry)
+		s.metrics.hitMemory.Inc()
+		return &proto.Blob{
+			Ref:      proto.Ref{Digest: d, Size: int64(len(r.bytes))},
+			Modified: r.modified,
+			Tier:     proto.TierMemory,
+			Bytes:    r.bytes,
+		}, nil
+	}
+	b, err := s.getDisk(d)
+	switch {
+	case err == nil:
+		s.metrics.hitDisk.Inc()
+	case errors.Is(err, fs.ErrNotExist):
+		s.metrics.misses.Inc()
+	}
+	return b, err
+}
+
+// getDisk opens the path straight away; the index is asked only what it knows of
+// the size, so that nothing needs to have been scanned.
+func (s *Store) getDisk(d proto.Digest) (*proto.Blob, error) {
+	f, st, err := s.openBlob(s.dirs.blob(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		s.forgetVanished(d)
+		return nil, missError{d}
+	}
+	if errors.Is(err, unix.EIO) {
+		s.damaged(d, nil, err.Error())
+		return nil, missError{d}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open blob: %w", err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		f.Close()
+		return nil, missError{d} // a directory of that name is not ours to remove
+	}
+	e := s.index.shard(d).get(d)
+	if why := wrongLength(d, st.Size, e); why != "" {
+		s.damaged(d, f, why)
+		f.Close()
+		return nil, missError{d}
+	}
+	if e == nil {
+		e = s.register(d, f)
+	}
+	b := &proto.Blob{
+		Ref:      proto.Ref{Digest: d, Size: st.Size},
+		Modified: modifiedOf(st.Mtim.Sec),
+		Tier:     proto.TierDisk,
+		File:     f,
+	}
+	if e == nil {
+		return b, nil
+	}
+	s.touch(d, e)
+	// The first read of a blob may be its last; only a second one is a reason to
+	// read and hash it into memory. Attempts then double their distance, so that a
+	// blob which memory keeps refusing costs few of them.
+	if reads := e.reads.Add(1); s.memory.wants(st.Size) && reads > 1 && bits.OnesCount32(reads) == 1 {
+		return s.promote(b, e)
+	}
+	return b, nil
+}
+
+// openBlob opens a blob for reading without letting the kernel write its own
+// idea of the last use.
+func (s *Store) openBlob(name string) (*os.File, unix.Stat_t, error) {
+	var st unix.Stat_t
+	f, err := openQuietly(name, &s.noAtime)
+	if err != nil {
+		return nil, st, err
+	}
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		f.Close()
+		return nil, st, &os.PathError{Op: "fstat", Path: name, Err: err}
+	}
+	return f, st, nil
+}
+
+// wrongLength tells, without reading it, that a file cannot be the blob it is
+// named for; "" when it may be.
+func wrongLength(d proto.Digest, size int64, known *entry) string {
+	switch {
+	case known != nil && known.size != size:
+		return fmt.Sprintf("it is %d bytes long and was %d", size, known.size)
+	case size == 0 && d != emptyDigest:
+		return "it is empty"
+	}
+	return ""
+}
+
+// modifiedOf reads a blob's mtime as upstream's Last-Modified.
+func modifiedOf(unixSeconds int64) time.Time {
+	if unixSeconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(unixSeconds, 0).UTC()
+}
+
+// promote reads a small blob, proves it, and offers it to memory. The answer
+// itself is made of the bytes just read.
+func (s *Store) promote(b *proto.Blob, e *entry) (*proto.Blob, error) {
+	d := b.Ref.Digest
+	bytes := make([]byte, b.Ref.Size)
+	_, err := b.File.ReadAt(bytes, 0)
+	switch {
+	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, unix.EIO):
+		b.File.Close()
+		return nil, fmt.Errorf("read blob: %w", err)
+	case err != nil:
+		s.damaged(d, b.File, err.Error())
+	case proto.DigestOf(bytes) != d:
+		s.damaged(d, b.File, "its content has another hash")
+	default:
+		b.File.Close()
+		b.File, b.Bytes = nil, bytes
+		s.memory.set(&resident{digest: d, modified: b.Modified, bytes: bytes, entry: e})
+		return b, nil
+	}
+	b.File.Close()
+	return nil, missError{d}
+}
+
+// touch notes a use, in memory at once and on disk now and then.
+func (s *Store) touch(d proto.Digest, e *entry) {
+	now := s.cfg.Now()
+	e.used.Store(now.UnixNano())
+	kept := e.kept.Load()
+	if now.Unix()-int64(kept) < int64(touchEvery/time.Second) {
+		return
+	}
+	// Whoever wins writes; if the writer is swamped, a later hit tries again.
+	if !e.kept.CompareAndSwap(kept, uint32(now.Unix())) {
+		return
+	}
+	select {
+	case s.touched <- d:
+	default:
+		e.kept.Store(kept)
+	}
+}
+
+// keepLastUse writes last uses to disk, so that recency survives a restart.
+func (s *Store) keepLastUse(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case d := <-s.touched:
+			if e := s.index.shard(d).get(d); e != nil {
+				// A blob that was evicted meanwhile, or a file system that cannot
+				// keep times, costs recency after a restart and nothing else.
+				_ = setUsed(s.dirs.blob(d), time.Unix(0, e.used.Load()))
+			}
+		}
+	}
+}
+
+// Has says whether the store holds a blob, as Stat does.
+func (s *Store) Has(d proto.Digest) bool {
+	_, ok := s.Stat(d)
+	return ok
+}
+
+// Stat says whether the store holds a blob and how long it is. It does not count
+// as a use.
+func (s *Store) Stat(d proto.Digest) (proto.Ref, bool) {
+	if e := s.index.shard(d).get(d); e != nil {
+		return proto.Ref{Digest: d, Size: e.size}, true
+	}
+	if s.closed.Load() || s.scan.done() {
+		return proto.Ref{}, false
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(s.dirs.blob(d), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return proto.Ref{}, false
+	}
+	return proto.Ref{Digest: d, Size: st.Size}, true
+}

@@ -1,0 +1,85 @@
+package blobstore
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// health remembers why the store cannot keep new blobs, until it can again.
+type health struct {
+	mu     sync.Mutex
+	since  time.Time // zero: healthy
+	reason string
+	logged time.Time // when a beginning was last logged
+	told   bool      // the present trouble was logged
+}
+
+// logEvery keeps a disk at the brink, where every other write fails, from filling
+// the log as well.
+const logEvery = time.Minute
+
+// fail notes trouble; only its beginning is logged.
+func (h *health) fail(log *slog.Logger, now time.Time, reason string) {
+	h.mu.Lock()
+	if h.since.IsZero() {
+		h.since = now
+	}
+	h.reason = reason
+	tell := !h.told && now.Sub(h.logged) >= logEvery
+	if tell {
+		h.told, h.logged = true, now
+	}
+	h.mu.Unlock()
+	if tell {
+		log.Error("the store is degraded: clients get their bytes, nothing new is kept", "reason", reason)
+	}
+}
+
+// mend notes a write that reached the disk.
+func (h *health) mend(log *slog.Logger) {
+	h.mu.Lock()
+	was, tell := h.since, h.told
+	h.since, h.reason, h.told = time.Time{}, "", false
+	h.mu.Unlock()
+	if tell {
+		log.Info("the store keeps new blobs again", "degraded_since", was)
+	}
+}
+
+func (h *health) state() (since time.Time, reason string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.since, h.reason
+}
+
+// cannotKeep is the one answer to a write that the machine refused: the store is
+// degraded, and the error wraps proto.ErrNoSpace as well as its cause, so that a
+// client still gets its bytes.
+func (s *Store) cannotKeep(doing string, err error) error {
+	s.health.fail(s.log, s.cfg.Now(), s.explain(err))
+	return fmt.Errorf("%w: %s: %w", proto.ErrNoSpace, doing, err)
+}
+
+// explain says in the operator's words what a failed write means.
+func (s *Store) explain(err error) string {
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		return fmt.Sprintf("the file system of %s is full: free space (or inodes) on it, or lower the size limit (%v)", s.dirs.root, err)
+	case errors.Is(err, unix.EDQUOT):
+		return fmt.Sprintf("the disk quota for %s is used up: raise it, or lower the size limit (%v)", s.dirs.root, err)
+	case errors.Is(err, unix.EIO):
+		return fmt.Sprintf("the disk under %s fails: look at the kernel log, then run aptmesh verify (%v)", s.dirs.root, err)
+	case errors.Is(err, unix.EROFS):
+		return fmt.Sprintf("the file system of %s is read-only: look at the kernel log for the cause, then remount it (%v)", s.dirs.root, err)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return fmt.Sprintf("no permission to write in %s: give it to the user this process runs as (%v)", s.dirs.root, err)
+	}
+	return fmt.Sprintf("cannot write in %s: %v", s.dirs.root, err)
+}

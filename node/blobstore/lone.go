@@ -1,0 +1,101 @@
+package blobstore
+
+import (
+	"cmp"
+	"iter"
+	"math"
+	"slices"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// lonePage is how many blobs Lone looks up at a time. A page costs a look at every
+// blob and takes up to 10 MiB meanwhile.
+const lonePage = 1 << 16
+
+// Lone yields the blobs that are nowhere else, the most recently used first: what a
+// node that leaves hands on. What is used or stored while the loop runs comes at
+// the end, perhaps for the second time. Blobs that the scan after the start has not
+// found yet are left out.
+//
+// elsewhere tells whether another node holds a blob; it is asked while a lock is
+// held, as Config.Elsewhere is, and again just before a blob is yielded. No lock is
+// held then. Nothing counts as a use.
+func (s *Store) Lone(elsewhere func(proto.Digest) bool) iter.Seq[proto.Ref] {
+	return s.lonePages(elsewhere, lonePage)
+}
+
+// lonePages is Lone by pages of a given size.
+func (s *Store) lonePages(elsewhere func(proto.Digest) bool, size int) iter.Seq[proto.Ref] {
+	return func(yield func(proto.Ref) bool) {
+		began := s.cfg.Now().UnixNano()
+		give := func(page []usedBlob) bool {
+			for _, b := range page {
+				if s.index.shard(b.digest).get(b.digest) == nil || elsewhere(b.digest) {
+					continue
+				}
+				if !yield(proto.Ref{Digest: b.digest, Size: b.size}) {
+					return false
+				}
+			}
+			return true
+		}
+		last := usedBlob{used: began - 1}
+		for {
+			page := s.lone(size, func(b usedBlob) bool { return compareUse(b, last) > 0 && !elsewhere(b.digest) })
+			if !give(page) {
+				return
+			}
+			if len(page) < size {
+				break
+			}
+			last = page[len(page)-1]
+		}
+		// A blob that was used before its turn came is above all pages now. There are
+		// only as many of them as were used during the loop.
+		give(s.lone(math.MaxInt, func(b usedBlob) bool { return b.used >= began && !elsewhere(b.digest) }))
+	}
+}
+
+// usedBlob is a blob and when it was last used.
+type usedBlob struct {
+	digest proto.Digest
+	size   int64
+	used   int64
+}
+
+// compareUse orders blobs by last use, the latest first.
+func compareUse(a, b usedBlob) int {
+	return cmp.Or(cmp.Compare(b.used, a.used), compare(a.digest, b.digest))
+}
+
+// lone returns the n most recently used blobs that wanted accepts, in that order.
+// It holds twice as many meanwhile, and those of one shard.
+func (s *Store) lone(n int, wanted func(usedBlob) bool) []usedBlob {
+	var page []usedBlob
+	var last usedBlob // of a full page: what comes behind it is out
+	full := false
+	settle := func() {
+		slices.SortFunc(page, compareUse)
+		if full = len(page) >= n; full {
+			page = page[:n]
+			last = page[n-1]
+		}
+	}
+	for i := range s.index {
+		sh := &s.index[i]
+		sh.mu.RLock()
+		for d, e := range sh.blob {
+			b := usedBlob{d, e.size, e.used.Load()}
+			if (!full || compareUse(b, last) < 0) && wanted(b) {
+				page = append(page, b)
+			}
+		}
+		sh.mu.RUnlock()
+		if len(page)/2 > n {
+			settle()
+		}
+	}
+	settle()
+	return page
+}

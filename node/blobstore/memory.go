@@ -1,0 +1,125 @@
+package blobstore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dgraph-io/ristretto/v2"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// memory holds small hot blobs. It may drop anything at any time, and nothing is
+// ever wrong because of it: what is in it was hashed on the way in.
+type memory struct {
+	maxBlob int64
+	cache   *ristretto.Cache[uint64, *resident] // nil: no memory tier
+
+	// gates keep close apart from everything else: ristretto may panic when it
+	// is closed under a Get or a Set; afterwards both do nothing. There are several, each on a cache line of
+	// its own, so that hits on different blobs do not meet here.
+	gates [16]gate
+}
+
+type gate struct {
+	sync.RWMutex
+	_ [40]byte
+}
+
+// resident is a blob in memory. Nothing in it changes once it is there, except
+// through entry.
+type resident struct {
+	digest   proto.Digest
+	modified time.Time
+	bytes    []byte
+	entry    *entry
+}
+
+// residentOverhead is what a resident costs beside its bytes: the struct, its
+// share of ristretto's maps and policy, the slack of the allocator.
+const residentOverhead = 256
+
+// typicalResident sizes ristretto's frequency counters, of which it wants ten
+// for each object it may come to hold: by-hash indices of a few hundred bytes
+// to packages of MemoryMaxBlob average out near this.
+const typicalResident = 16 << 10
+
+func newMemory(bytes, maxBlob int64) (*memory, error) {
+	m := &memory{maxBlob: maxBlob}
+	if bytes <= 0 {
+		return m, nil
+	}
+	cache, err := ristretto.NewCache(&ristretto.Config[uint64, *resident]{
+		NumCounters: max(10_000, 10*bytes/typicalResident),
+		MaxCost:     bytes,
+		BufferItems: 64,
+		// The key is the first eight bytes of a SHA-256 sum: it needs no hashing,
+		// and get compares the whole digest.
+		KeyToHash: func(key uint64) (uint64, uint64) { return key, 0 },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("memory tier of %d bytes: %w", bytes, err)
+	}
+	m.cache = cache
+	return m, nil
+}
+
+func memoryKey(d proto.Digest) uint64 { return binary.LittleEndian.Uint64(d[:]) }
+
+func (m *memory) gate(d proto.Digest) *gate { return &m.gates[int(d[8])%len(m.gates)] }
+
+// wants reports whether a blob of this size may live in memory at all.
+func (m *memory) wants(size int64) bool { return m.cache != nil && size <= m.maxBlob }
+
+func (m *memory) get(d proto.Digest) *resident {
+	if m.cache == nil {
+		return nil
+	}
+	g := m.gate(d)
+	g.RLock()
+	defer g.RUnlock()
+	r, ok := m.cache.Get(memoryKey(d))
+	if !ok || r == nil || r.digest != d {
+		return nil
+	}
+	return r
+}
+
+// set offers a blob, in place of another copy of it; ristretto may decline.
+func (m *memory) set(r *resident) {
+	if !m.wants(int64(len(r.bytes))) {
+		return
+	}
+	g := m.gate(r.digest)
+	g.RLock()
+	defer g.RUnlock()
+	// Another copy may have the date of an earlier commit. ristretto takes a Set for
+	// an update only where the earlier Set has been worked off, and ignores it
+	// otherwise; a Del between the two is obeyed in any case.
+	m.cache.Del(memoryKey(r.digest))
+	m.cache.Set(memoryKey(r.digest), r, int64(len(r.bytes))+residentOverhead)
+}
+
+func (m *memory) drop(d proto.Digest) {
+	if m.cache == nil {
+		return
+	}
+	g := m.gate(d)
+	g.RLock()
+	defer g.RUnlock()
+	m.cache.Del(memoryKey(d))
+}
+
+func (m *memory) close() {
+	if m.cache == nil {
+		return
+	}
+	for i := range m.gates {
+		g := &m.gates[i]
+		g.Lock()
+		defer g.Unlock()
+	}
+	m.cache.Close()
+}

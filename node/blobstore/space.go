@@ -1,0 +1,260 @@
+package blobstore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// space counts the bytes of blobs. used+reserved ≤ max holds at every moment,
+// unless the operator lowered max below what was there.
+type space struct {
+	max int64
+	// pending is what is reserved and not yet written: the file system does not
+	// know of it.
+	pending atomic.Int64
+
+	mu       sync.Mutex
+	used     int64 // blobs; an upper bound until the scan is done
+	known    int64 // blobs in the index; equals used once the scan is done
+	reserved int64 // blobs on their way in
+	bound    int64 // used+reserved on disk: never less than the truth
+}
+
+// take reserves n bytes if they fit, unless the ledger must be raised first.
+func (sp *space) take(n int64) (fits, raise bool) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	total := sp.used + sp.reserved + n
+	switch {
+	case n > 0 && total > sp.max:
+		return false, false
+	case total > sp.bound:
+		return true, true
+	}
+	sp.reserved += n
+	sp.pending.Add(n)
+	return true, false
+}
+
+// short returns how many bytes are lacking for n more.
+func (sp *space) short(n int64) int64 {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return sp.used + sp.reserved + n - sp.max
+}
+
+func (sp *space) wrote(n int64) { sp.pending.Add(-n) }
+
+// commit turns a reservation into a blob of size bytes.
+func (sp *space) commit(reserved, size int64, added bool) {
+	sp.pending.Add(size - reserved)
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.reserved -= reserved
+	if added {
+		sp.used += size
+		sp.known += size
+	}
+}
+
+// found counts a blob that was there already, which the estimate of used
+// includes.
+func (sp *space) found(size int64) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.known += size
+	sp.used = max(sp.used, sp.known)
+}
+
+func (sp *space) lost(size int64) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.known -= size
+	sp.used -= size
+}
+
+// settle ends the estimate: the scan has seen every blob.
+func (sp *space) settle() {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.used = sp.known
+}
+
+func (sp *space) totals() (used, reserved int64) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return sp.used, sp.reserved
+}
+
+// scanPatience is how long a reservation waits for the scan to find something
+// that can be evicted. It matters only in the first moments of a full store; a
+// client is waiting for its first byte meanwhile.
+const scanPatience = 2 * time.Second
+
+// reserve takes n bytes of the limit before they arrive, evicting where need be.
+func (s *Store) reserve(n int64) error {
+	if n > s.space.max {
+		return fmt.Errorf("%w: a blob of %d bytes is larger than the whole store (%d bytes): raise its size limit", proto.ErrNoSpace, n, s.space.max)
+	}
+	if err := s.checkFree(n); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(scanPatience)
+	for {
+		progress := s.scan.progress()
+		fits, raise := s.space.take(n)
+		switch {
+		case raise:
+			if err := s.raiseLedger(n); err != nil {
+				return err
+			}
+		case fits:
+			return nil
+		case !s.makeRoom(n) && !s.waitForScan(progress, deadline):
+			used, reserved := s.space.totals()
+			return s.full(fmt.Sprintf("%d bytes wanted; of %d allowed %d are in use, too many of them pinned, and %d reserved by transfers in progress: raise the size limit",
+				n, s.space.max, used, reserved))
+		}
+	}
+}
+
+// reserveSpare takes n bytes of the limit if they are free anyway.
+func (s *Store) reserveSpare(n int64) bool {
+	if lacking, _ := s.lacking(n); lacking > 0 {
+		return false
+	}
+	fits, raise := s.space.take(n)
+	if raise && s.raiseLedger(n) == nil {
+		fits, raise = s.space.take(n)
+	}
+	return fits && !raise
+}
+
+// checkFree sees to it that the file system has room for n more bytes and still
+// keeps ReserveFree. Where others have filled it, the store exchanges old blobs
+// for new ones, but does not shrink to make up for them.
+func (s *Store) checkFree(n int64) error {
+	lacking, _ := s.lacking(n)
+	if lacking <= 0 {
+		return nil
+	}
+	s.evicting.Lock()
+	freed := s.evict(min(lacking, n), min(lacking, n))
+	s.evicting.Unlock()
+	lacking, free := s.lacking(n)
+	if lacking <= 0 || freed >= n && free >= n+s.space.pending.Load() {
+		return nil
+	}
+	return s.full(fmt.Sprintf("%d bytes wanted, but the file system of %s has only %d left, of which %d stay free and %d are reserved by transfers in progress: free %d bytes on it, or lower the size limit",
+		n, s.dirs.root, free, s.cfg.ReserveFree, s.space.pending.Load(), lacking))
+}
+
+// lacking returns how many bytes of the file system must become free before n
+// more may be reserved, and how many are.
+func (s *Store) lacking(n int64) (lacking, free int64) {
+	if n == 0 {
+		return 0, 0
+	}
+	free, err := s.fs.Free(s.dirs.root)
+	if err != nil {
+		return 0, 0 // a file system that cannot tell will say so when it is full
+	}
+	return n + s.space.pending.Load() + s.cfg.ReserveFree - free, free
+}
+
+func (s *Store) full(why string) error {
+	s.health.fail(s.log, s.cfg.Now(), why)
+	return fmt.Errorf("%w: %s", proto.ErrNoSpace, why)
+}
+
+// release gives back a reservation of which written bytes had arrived.
+func (s *Store) release(reserved, written int64) {
+	s.space.pending.Add(written - reserved)
+	s.space.mu.Lock()
+	defer s.space.mu.Unlock()
+	s.space.reserved -= reserved
+}
+
+// ledger is the file that holds space.bound. After a crash it is all that is
+// known of the bytes in use until the scan is done, so it must never say too
+// little: it is raised, durably and in steps, before the bytes are reserved.
+type ledger struct{ mu sync.Mutex }
+
+const ledgerName = ".usage"
+
+// ledgerSteps is into how many steps the limit is cut: that many durable writes
+// while a store fills up, and that small a part of it overestimated after a crash.
+const ledgerSteps = 256
+
+func (s *Store) ledgerStep() int64 { return s.space.max/ledgerSteps + 1 }
+
+// openLedger sets the estimate to begin with. A directory that holds blobs and no
+// ledger may be full.
+func (s *Store) openLedger(isNew bool) error {
+	estimate := s.space.max
+	text, err := s.readState(ledgerName)
+	if isNew && errors.Is(err, fs.ErrNotExist) {
+		return s.writeLedger(0)
+	}
+	if err == nil {
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && n >= 0 {
+			estimate = n
+		}
+	}
+	s.space.used, s.space.bound = estimate, estimate
+	return nil
+}
+
+// raiseLedger makes room in the bound for n more bytes, and some to come. The file
+// goes first, so that it never says less than what may be reserved.
+func (s *Store) raiseLedger(n int64) error {
+	s.ledger.mu.Lock()
+	defer s.ledger.mu.Unlock()
+	s.space.mu.Lock()
+	need := s.space.used + s.space.reserved + n
+	enough := need <= s.space.bound // somebody else has raised it
+	s.space.mu.Unlock()
+	if enough {
+		return nil
+	}
+	bound := max(need, min(need+s.ledgerStep(), s.space.max))
+	if err := s.writeLedger(bound); err != nil {
+		return s.cannotKeep("note the bytes in use", err)
+	}
+	s.space.mu.Lock()
+	defer s.space.mu.Unlock()
+	s.space.bound = bound
+	return nil
+}
+
+// lowerLedger brings the bound down to the truth plus slack. The file goes last;
+// should it not be writable, it goes on saying more.
+func (s *Store) lowerLedger(slack int64) error {
+	s.ledger.mu.Lock()
+	defer s.ledger.mu.Unlock()
+	s.space.mu.Lock()
+	bound := s.space.used + s.space.reserved + slack
+	lower := bound < s.space.bound
+	if lower {
+		s.space.bound = bound
+	}
+	s.space.mu.Unlock()
+	if !lower {
+		return nil
+	}
+	return s.writeLedger(bound)
+}
+
+func (s *Store) writeLedger(bound int64) error {
+	return s.writeState("ledger", ledgerName, []byte(strconv.FormatInt(bound, 10)+"\n"))
+}
+
+func (s *Store) closeLedger() error { return s.lowerLedger(0) }

@@ -1,0 +1,315 @@
+package blobstore
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// DefaultMemoryMaxBlob is Config.MemoryMaxBlob where none is given: every root
+// and most indices and small packages fit, and 1000 of them fill 256 MiB.
+const DefaultMemoryMaxBlob = 256 << 10
+
+// DefaultLoneBonus is Config.LoneBonus where none is given. Hosts that are updated
+// on a fixed day ask for a package once a week, so the last copy is kept for one
+// more round of them. Much longer, and packages that newer versions have replaced
+// would drive out what the hosts here use.
+const DefaultLoneBonus = 7 * 24 * time.Hour
+
+// Config says where a store lives and what it may use.
+type Config struct {
+	// Dir is created where it is missing. It must lie on one file system, and one
+	// process may have it open.
+	Dir string
+	// MaxBytes is the hard limit for the contents of blobs, stored and on their
+	// way in. Directories, state files and the rounding up to disk blocks are not
+	// in it. It must be positive.
+	MaxBytes int64
+	// MemoryBytes is what the memory tier may hold; 0 means no memory tier.
+	MemoryBytes int64
+	// MemoryMaxBlob is the largest blob kept in memory; 0 means
+	// DefaultMemoryMaxBlob.
+	MemoryMaxBlob int64
+	// ScrubBytesPerSecond bounds the background re-hash; 0 turns it off.
+	ScrubBytesPerSecond int64
+	// ReserveFree is how much of the file system is left free, for the others
+	// who live on it.
+	ReserveFree int64
+	// Observer is told of each blob that comes or goes; nil means nobody is.
+	Observer Observer
+	// Elsewhere tells whether another node holds a blob as well, so that it could
+	// be had back from there; nil means that none is. Eviction asks it of up to all
+	// blobs, and holds a lock meanwhile: it must be cheap (less than a microsecond),
+	// safe for concurrent use, and must not call the Store.
+	Elsewhere func(proto.Digest) bool
+	// LoneBonus is how much longer a blob that is nowhere else is kept: one that is
+	// elsewhere is evicted as if its last use had been that much earlier. 0 means
+	// DefaultLoneBonus. Without Elsewhere it has no effect.
+	LoneBonus time.Duration
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// Logger is told of damage and of the start and end of a degraded state; nil
+	// means slog.Default().
+	Logger *slog.Logger
+
+	fs fsys // nil: the real one
+}
+
+func (c Config) withDefaults() (Config, error) {
+	switch {
+	case c.Dir == "":
+		return c, errors.New("blob store: no directory given")
+	case c.MaxBytes <= 0:
+		return c, fmt.Errorf("blob store %s: the size limit is %d bytes; it must be positive", c.Dir, c.MaxBytes)
+	case c.MemoryBytes < 0, c.MemoryMaxBlob < 0, c.ScrubBytesPerSecond < 0, c.ReserveFree < 0:
+		return c, fmt.Errorf("blob store %s: a size below zero was given", c.Dir)
+	case c.LoneBonus < 0:
+		return c, fmt.Errorf("blob store %s: the bonus of lone blobs is negative: %v", c.Dir, c.LoneBonus)
+	}
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return c, fmt.Errorf("blob store: %w", err)
+	}
+	c.Dir = dir
+	if c.MemoryMaxBlob == 0 {
+		c.MemoryMaxBlob = DefaultMemoryMaxBlob
+	}
+	if c.LoneBonus == 0 {
+		c.LoneBonus = DefaultLoneBonus
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.fs == nil {
+		c.fs = osFS{}
+	}
+	return c, nil
+}
+
+// Store is an open store. See the package comment for its locks.
+type Store struct {
+	cfg  Config
+	fs   fsys
+	log  *slog.Logger
+	dirs dirs
+
+	lock   *os.File
+	closed atomic.Bool
+	life   sync.RWMutex       // read-held by whatever changes the directory; Close waits for it
+	work   sync.WaitGroup     // the background work
+	ctx    context.Context    // the background work's; it ends with Close
+	stop   context.CancelFunc // ends ctx
+
+	index  index
+	memory *memory
+	pins   pins
+	space  space
+	ledger ledger
+	scan   *scan
+	health health
+
+	evicting sync.Mutex    // held by the one eviction that runs
+	tempSeq  atomic.Uint64 // names temporary files; the lock makes them ours alone
+	touched  chan proto.Digest
+	noAtime  atomic.Bool // O_NOATIME works here
+
+	metrics *metrics
+}
+
+// dirs are the directories of a store.
+type dirs struct{ root, blobs, tmp, state string }
+
+func dirsOf(root string) dirs {
+	return dirs{
+		root:  root,
+		blobs: filepath.Join(root, "blobs"),
+		tmp:   filepath.Join(root, "tmp"),
+		state: filepath.Join(root, "state"),
+	}
+}
+
+const hexDigits = "0123456789abcdef"
+
+// shard returns the directory of the blobs whose digest begins with b.
+func (d dirs) shard(b byte) string {
+	return d.blobs + "/" + string([]byte{hexDigits[b>>4], hexDigits[b&15]})
+}
+
+// blob returns the path of a blob.
+func (d dirs) blob(digest proto.Digest) string {
+	var name [4 + 2*len(digest)]byte
+	hex.Encode(name[4:], digest[:])
+	name[0], name[1], name[2], name[3] = '/', name[4], name[5], '/'
+	return d.blobs + string(name[:])
+}
+
+// Open opens the store in cfg.Dir, creating it where there is none. It reads no
+// blob and lists none: the store serves when Open returns, and gathers sizes and
+// last uses in the background. A second process gets an error that names the
+// first.
+func Open(cfg Config) (*Store, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		cfg:     cfg,
+		fs:      cfg.fs,
+		log:     cfg.Logger,
+		dirs:    dirsOf(cfg.Dir),
+		touched: make(chan proto.Digest, 1024),
+		scan:    newScan(),
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.noAtime.Store(true)
+	s.space.max = cfg.MaxBytes
+	s.metrics = newMetrics(s)
+	if err := os.MkdirAll(cfg.Dir, dirMode); err != nil {
+		return nil, fmt.Errorf("blob store: create its directory: %w", err)
+	}
+	if s.lock, err = lockDir(cfg.Dir); err != nil {
+		s.stop()
+		return nil, err
+	}
+	if err := s.prepare(); err != nil {
+		s.stop()
+		s.lock.Close()
+		return nil, fmt.Errorf("blob store %s: %w", cfg.Dir, err)
+	}
+	s.startWork()
+	return s, nil
+}
+
+// prepare makes the directories, clears tmp, and reads how many bytes may be in
+// use.
+func (s *Store) prepare() (err error) {
+	isNew, err := mkdirs(s.dirs.blobs)
+	if err != nil {
+		return err
+	}
+	other, err := mkdirs(s.dirs.tmp, s.dirs.state)
+	if err != nil {
+		return err
+	}
+	if isNew || other {
+		for _, dir := range []string{s.dirs.root, filepath.Dir(s.dirs.root)} {
+			if err := s.fs.SyncDir("open.syncdir", dir); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.makeShards(); err != nil {
+		return err
+	}
+	if err := emptyDir(s.dirs.tmp); err != nil {
+		return err
+	}
+	if err := s.openLedger(isNew); err != nil {
+		return err
+	}
+	s.memory, err = newMemory(s.cfg.MemoryBytes, s.cfg.MemoryMaxBlob)
+	return err
+}
+
+// makeShards makes the directories that commits rename into, so that a commit
+// need not. Looking at 256 of them costs less than a millisecond.
+func (s *Store) makeShards() error {
+	var names [256]string
+	for b := range names {
+		names[b] = s.dirs.shard(byte(b))
+	}
+	made, err := mkdirs(names[:]...)
+	if err != nil || !made {
+		return err
+	}
+	return s.fs.SyncDir("open.syncdir", s.dirs.blobs)
+}
+
+// mkdirs makes the directories that are missing, and tells whether any was.
+func mkdirs(names ...string) (made bool, err error) {
+	for _, name := range names {
+		switch err := os.Mkdir(name, dirMode); {
+		case err == nil:
+			made = true
+		case !errors.Is(err, fs.ErrExist):
+			return made, err
+		}
+	}
+	return made, nil
+}
+
+// emptyDir removes what a process that died left behind.
+func emptyDir(dir string) error {
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range left {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startWork starts what runs until Close.
+func (s *Store) startWork() {
+	s.work.Go(func() { s.keepLastUse(s.ctx) })
+	s.work.Go(func() {
+		s.runScan(s.ctx)
+		s.runScrub(s.ctx)
+	})
+}
+
+// Close ends the background work and lets another process open the directory.
+// Blobs and readers handed out stay valid; writers still open can only be
+// aborted. A second Close does nothing.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.stop()
+	s.work.Wait()
+	s.life.Lock()
+	defer s.life.Unlock()
+	s.memory.close()
+	err := s.closeLedger()
+	// Closing the file gives up the lock.
+	if cerr := s.lock.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("close blob store %s: %w", s.dirs.root, err)
+	}
+	return nil
+}
+
+// begin is called before the directory is changed, and end afterwards; Close
+// comes between two of them.
+func (s *Store) begin() error {
+	s.life.RLock()
+	if s.closed.Load() {
+		s.life.RUnlock()
+		return s.errClosed()
+	}
+	return nil
+}
+
+func (s *Store) end() { s.life.RUnlock() }
+
+func (s *Store) errClosed() error {
+	return fmt.Errorf("blob store %s: %w", s.dirs.root, fs.ErrClosed)
+}
