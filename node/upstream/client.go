@@ -1,0 +1,222 @@
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// ErrUnknownArchive means that a Location names an archive that is not configured.
+var ErrUnknownArchive = errors.New("no such archive is configured")
+
+// maxStrayHosts bounds the hosts remembered that no archive names: targets of
+// redirects, which an upstream may choose as it likes.
+const maxStrayHosts = 64
+
+// Client fetches from the configured archives. It is safe for concurrent use.
+type Client struct {
+	settings atomic.Pointer[settings]
+	running  context.Context // ends with Close
+	stop     context.CancelFunc
+	limiter  *limiter
+	metrics  *metrics
+
+	mu    sync.Mutex
+	hosts map[string]*host // by hostName; guarded by mu
+	share share            // guarded by mu
+}
+
+// settings is one configuration in force. It is never changed.
+type settings struct {
+	cfg       Config
+	archives  map[string]Archive
+	proxyOf   func(*url.URL) *url.URL // nil result = direct
+	transport *http.Transport
+}
+
+// New returns a client, or says what is wrong with the configuration.
+func New(cfg Config) (*Client, error) {
+	c := &Client{limiter: newLimiter(), metrics: newMetrics(), hosts: make(map[string]*host)}
+	c.running, c.stop = context.WithCancel(context.Background())
+	if err := c.Reconfigure(cfg); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Reconfigure puts a new configuration in force for the requests to come;
+// transfers that run go on as they began, and count against the new limits. The
+// environment's proxy is read again. On an error nothing has changed.
+func (c *Client) Reconfigure(cfg Config) error {
+	s, err := newSettings(cfg)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.settings.Swap(s)
+	c.limit(s)
+	if old != nil {
+		// Also those that become idle later: a Transport that was told so once keeps
+		// none until its next request.
+		old.transport.CloseIdleConnections()
+	}
+	return nil
+}
+
+func newSettings(cfg Config) (*settings, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &settings{cfg: cfg, archives: make(map[string]Archive, len(cfg.Archives))}
+	for _, a := range cfg.Archives {
+		if a, err = a.checked(); err != nil {
+			return nil, err
+		}
+		if _, twice := s.archives[a.Name]; twice {
+			return nil, fmt.Errorf("upstream: two archives are called %q", a.Name)
+		}
+		s.archives[a.Name] = a
+	}
+	if s.proxyOf, err = cfg.Proxy.chooser(cfg.AuthConf); err != nil {
+		return nil, err
+	}
+	s.transport = newTransport(cfg, s.proxyOf)
+	return s, nil
+}
+
+// Close ends all transfers and closes all connections. Requests made later fail.
+func (c *Client) Close() {
+	c.stop()
+	c.settings.Load().transport.CloseIdleConnections()
+}
+
+// Fetch asks the archive that loc names for one object, following redirects. ctx
+// bounds the whole transfer, its body included. The caller closes Transfer.Body,
+// which is nil only where NotModified is set; until the body has ended or is
+// closed, the transfer holds one of the host's connections. Close may be called
+// while a Read is blocked.
+//
+// A Transfer that does not begin at req.Offset begins at 0: upstream cannot
+// resume, or IfRange did not match. Where Upstream's answer to a Range is not
+// what was asked for, Fetch asks again for the whole.
+//
+// Nothing is verified but the shape of the answer. Body is what came over the
+// wire: a Content-Encoding is ignored, as apt does, since servers label files
+// that are compressed anyway; the digest decides.
+//
+// Errors, here and from Body.Read:
+//   - ErrUnknownArchive;
+//   - proto.ErrNotFound for 404 and 410;
+//   - *proto.Refused for other final answers and for redirects that may not be followed;
+//   - proto.ErrCorrupt for an HTML page in place of a file, and for an object that
+//     ends before req.Offset;
+//   - *proto.Unavailable for all trouble that may pass, with an early end of the
+//     body as io.ErrUnexpectedEOF inside;
+//   - the error of ctx once that has ended.
+//
+// No error shows credentials.
+func (c *Client) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer, error) {
+	s := c.settings.Load()
+	archive, ok := s.archives[req.Loc.Archive]
+	if !ok {
+		return nil, fmt.Errorf("%s: %w (configured: %s)", req.Loc, ErrUnknownArchive,
+			strings.Join(slices.Sorted(maps.Keys(s.archives)), ", "))
+	}
+	if c.running.Err() != nil {
+		return nil, &proto.Unavailable{Reason: "upstream is no longer asked", Err: errClosed}
+	}
+	req.Class = min(req.Class, proto.ClassPrefetch)
+	// A weak validator must not guard a Range (RFC 9110, 13.1.5), and without a
+	// guard two versions could be spliced.
+	if req.Offset < 0 || req.Head || strings.HasPrefix(req.IfRange, "W/") {
+		req.Offset = 0
+	}
+	t, err := c.follow(ctx, s, archive, req)
+	if errors.Is(err, errUselessRange) {
+		req.Offset = 0
+		t, err = c.follow(ctx, s, archive, req)
+	}
+	return t, err
+}
+
+// object returns the URL of a path of the archive.
+func (a Archive) object(path string) *url.URL {
+	u := *a.URL
+	base := strings.TrimSuffix(u.EscapedPath(), "/")
+	u.Path = strings.TrimSuffix(u.Path, "/") + "/" + path
+	u.RawPath = base + "/" + escapePath(path)
+	return &u
+}
+
+// credentials returns what may be sent to u: the archive's own to its own scheme,
+// host and port, else what auth.conf has for u.
+func (s *settings) credentials(a Archive, u *url.URL) Credentials {
+	if !a.Credentials.IsZero() && hostName(u) == hostName(a.URL) {
+		return a.Credentials
+	}
+	return credentialsFor(s.cfg.AuthConf, u)
+}
+
+// hostOf returns what is known of the host of u, and makes it known.
+func (c *Client) hostOf(u *url.URL) *host {
+	name := hostName(u)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h, ok := c.hosts[name]; ok {
+		return h
+	}
+	s := c.settings.Load()
+	if len(c.hosts) >= len(s.archives)+maxStrayHosts {
+		c.forgetStrays(s)
+	}
+	h := newHost(name, newGate(c.share.places(s.cfg, name), patienceOf(s.cfg)))
+	c.hosts[name] = h
+	return h
+}
+
+// forgetStrays forgets the hosts that no archive names and nobody uses. The
+// caller holds mu.
+func (c *Client) forgetStrays(s *settings) {
+	named := make(map[string]bool, len(s.archives))
+	for _, a := range s.archives {
+		named[hostName(a.URL)] = true
+	}
+	for name, h := range c.hosts {
+		if _, held, _, waiting := h.gate.count(); !named[name] && held+waiting == 0 {
+			delete(c.hosts, name)
+			c.metrics.forget(name)
+		}
+	}
+}
+
+// Stats returns what was done since the client was made.
+func (c *Client) Stats() Stats {
+	c.mu.Lock()
+	hosts := slices.Collect(maps.Values(c.hosts))
+	c.mu.Unlock()
+	slices.SortFunc(hosts, func(a, b *host) int { return cmp.Compare(a.name, b.name) })
+	stats := Stats{Hosts: make([]HostStats, 0, len(hosts))}
+	for _, h := range hosts {
+		stats.Hosts = append(stats.Hosts, h.stats())
+	}
+	return stats
+}
+
+// Collectors returns the client's metrics, for the caller to register.
+func (c *Client) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{c.metrics.header, statsCollector{c}}
+}

@@ -1,0 +1,349 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// errClosed is the cause with which Close ends what runs.
+var errClosed = errors.New("this node's upstream client is closed")
+
+// stalled is the cause with which a watch ends a request.
+type stalled struct {
+	phase     phase
+	after     time.Duration
+	preempted bool // somebody was waiting for the place
+}
+
+// madeWay is the cause with which the gate ends a request that keeps out one of a
+// more urgent class.
+type madeWay struct{ class proto.Class }
+
+func (m *madeWay) Error() string { return "made way for " + m.class.String() }
+
+func (s *stalled) Error() string { return "stalled" }
+
+// exchange is one request to one host on one place, from before the dial to the
+// end of the body.
+type exchange struct {
+	client *Client
+	s      *settings
+	host   *host
+	url    *url.URL
+	class  proto.Class
+
+	parent  context.Context // the caller's
+	ctx     context.Context // ours: ends with the parent, the watch, the gate or the client
+	cancel  context.CancelCauseFunc
+	unhook  func() bool // from the client's end
+	place   *place
+	started time.Time
+	watch   *time.Timer // bounds the present phase
+	once    sync.Once   // end
+
+	dial dialing
+}
+
+// begin waits for a place at the host of u. The caller ends the exchange.
+func (c *Client) begin(parent context.Context, s *settings, u *url.URL, class proto.Class) (*exchange, error) {
+	x := &exchange{client: c, s: s, host: c.hostOf(u), url: u, class: class, parent: parent}
+	x.ctx, x.cancel = context.WithCancelCause(parent)
+	x.unhook = context.AfterFunc(c.running, func() { x.cancel(errClosed) })
+	var err error
+	if x.place, err = x.host.gate.acquire(x.ctx, class, x.cut); err != nil {
+		x.unhook()
+		x.cancel(nil)
+		err = x.failure("", err)
+		x.host.note(outcomeOf(err, false), err)
+		return nil, err
+	}
+	x.started = time.Now()
+	x.watch = time.AfterFunc(s.cfg.ConnectTimeout, x.expired)
+	return x, nil
+}
+
+// roundTrip sends the request and waits for the header of the answer.
+func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
+	trace := &httptrace.ClientTrace{
+		// Both come again where the transport finds a kept connection dead and
+		// takes another one.
+		GetConn: func(string) {
+			x.dial.begin()
+			x.enter(connecting)
+		},
+		GotConn: func(info httptrace.GotConnInfo) {
+			x.dial.done(info.Conn)
+			x.enter(asking)
+		},
+	}
+	ctx := context.WithValue(httptrace.WithClientTrace(x.ctx, trace), exchangeKey{}, x)
+	res, err := x.s.transport.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		return nil, x.failure("could not be asked", err)
+	}
+	if res.Body == http.NoBody {
+		x.spare()
+	}
+	x.enter(resting)
+	waited := time.Since(x.started)
+	x.host.gate.answered(waited)
+	x.client.metrics.header.WithLabelValues(x.host.name).Observe(waited.Seconds())
+	return res, nil
+}
+
+// enter begins a phase and sets its time limit.
+func (x *exchange) enter(ph phase) {
+	x.place.enter(ph)
+	if limit := x.limitOf(ph); limit > 0 {
+		x.watch.Reset(limit)
+	} else {
+		x.watch.Stop()
+	}
+}
+
+func (x *exchange) limitOf(ph phase) time.Duration {
+	switch ph {
+	case connecting:
+		return x.s.cfg.ConnectTimeout
+	case asking:
+		return x.s.cfg.HeaderTimeout
+	case reading:
+		return x.s.cfg.StallTimeout
+	}
+	return 0
+}
+
+// expired ends the exchange if the present phase is really over its limit: the
+// timer may have been set anew just as it fired.
+func (x *exchange) expired() {
+	ph, lasted := x.place.now()
+	if limit := x.limitOf(ph); limit > 0 && lasted >= limit {
+		x.cut(&stalled{phase: ph, after: lasted})
+	}
+}
+
+// cut ends what runs. It closes the connection itself, for the transport does so
+// some time later, and the next holder of the place may dial at once: here, there
+// are never more connections than places. The server may count one more for a
+// moment: it sees the end of the old one when it next writes to it, and a dial that
+// is called off may just have reached it.
+func (x *exchange) cut(cause error) {
+	x.cancel(cause)
+	x.dial.drop()
+}
+
+// spare leaves the connection, which has no more to bring, to the next request. Not
+// where the limit has been lowered: an idle connection counts at the other end, too.
+func (x *exchange) spare() {
+	if !x.host.gate.crowded() {
+		x.dial.kept()
+	}
+}
+
+// end gives back all that the exchange holds. It may be called more than once;
+// the first outcome counts.
+func (x *exchange) end(outcome string, err error) {
+	x.once.Do(func() {
+		x.watch.Stop()
+		x.unhook()
+		x.cut(nil)
+		x.host.gate.release(x.place)
+		x.host.note(outcome, err)
+	})
+}
+
+// fail ends the exchange with an error, which it returns.
+func (x *exchange) fail(err error) error {
+	x.end(outcomeOf(err, x.place.wasEvicted()), err)
+	return err
+}
+
+// failure puts into an operator's words why the exchange came to err. The caller's
+// own end of patience stays what it is.
+func (x *exchange) failure(what string, err error) error {
+	if x.parent.Err() != nil {
+		return fmt.Errorf("%s: %w", bareURL(x.url), x.parent.Err())
+	}
+	cause := context.Cause(x.ctx)
+	if errors.Is(cause, errClosed) {
+		return &proto.Unavailable{Reason: x.host.name + " is no longer asked", Err: errClosed}
+	}
+	var watch *stalled
+	if errors.As(cause, &watch) {
+		if watch.preempted {
+			x.s.cfg.Logger.Debug("a stalled transfer gave its place to a waiting one", "url", bareURL(x.url), "quiet", watch.after)
+		}
+		return &proto.Unavailable{Reason: x.stallReason(watch)}
+	}
+	var way *madeWay
+	if errors.As(cause, &way) {
+		x.s.cfg.Logger.Debug("a transfer made way for a more urgent one", "url", bareURL(x.url), "class", x.class, "for", way.class)
+		return &proto.Unavailable{Reason: fmt.Sprintf("%s%s: this transfer made way for more urgent work (%s)", x.host.name, x.via(), way.class)}
+	}
+	var known *proto.Unavailable
+	var refused *proto.Refused
+	switch { // the proxy's own refusals
+	case errors.As(err, &known):
+		return known
+	case errors.As(err, &refused):
+		return refused
+	}
+	return &proto.Unavailable{
+		Reason: fmt.Sprintf("%s %s%s, after %s", x.host.name, netReason(what, err), x.via(), shortly(time.Since(x.started))),
+		Err:    err,
+	}
+}
+
+func (x *exchange) stallReason(w *stalled) string {
+	after := shortly(w.after)
+	if w.preempted {
+		return fmt.Sprintf("%s%s stalled; gave its place to a waiting transfer (no progress for %s)", x.host.name, x.via(), after)
+	}
+	switch w.phase {
+	case connecting:
+		return fmt.Sprintf("no connection to %s%s within %s", x.host.name, x.via(), after)
+	case asking:
+		return fmt.Sprintf("%s%s did not answer within %s", x.host.name, x.via(), after)
+	}
+	return fmt.Sprintf("%s%s stalled: no byte for %s", x.host.name, x.via(), after)
+}
+
+// via names the parent proxy, if there is one.
+func (x *exchange) via() string {
+	if proxy := x.s.proxyOf(x.url); proxy != nil {
+		return " (through the proxy " + bareURL(proxy) + ")"
+	}
+	return ""
+}
+
+func shortly(d time.Duration) time.Duration {
+	if d < time.Second {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(100 * time.Millisecond)
+}
+
+// netReason finds words for the commonest troubles of a network.
+func netReason(what string, err error) string {
+	var name *net.DNSError
+	var op *net.OpError
+	var cert *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &name):
+		return "has no address that can be found"
+	case errors.As(err, &cert):
+		return "showed a certificate that is not trusted"
+	case errors.As(err, &op) && op.Op == "dial":
+		return "cannot be connected to"
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return "cannot be reached"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "closed the connection without an answer"
+	}
+	return what
+}
+
+type exchangeKey struct{}
+
+// dialing follows the connection of an exchange. The transport lets a dial go on
+// when its request has meanwhile been given a connection that came free, or has
+// ended, in the hope that another request can use it. Under a cap on connections
+// it must not: the place is gone, so the dial ends with it.
+type dialing struct {
+	mu     sync.Mutex
+	over   bool               // the place is gone; guarded by mu, as all below
+	wanted bool               // no connection is had yet
+	stop   context.CancelFunc // of the dial that runs
+	conn   net.Conn           // dialled and in its handshake, or in use
+}
+
+// begin notes that the transport looks for a connection.
+func (d *dialing) begin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.wanted, d.conn = !d.over, nil
+}
+
+// done notes the connection that the request has, perhaps not the one dialled for it.
+func (d *dialing) done(conn net.Conn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.wanted, d.conn = false, conn
+	if d.stop != nil {
+		d.stop()
+	}
+	if d.over {
+		bareConn(conn).Close()
+	}
+}
+
+// kept notes that the transport has taken the connection back.
+func (d *dialing) kept() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.conn = nil
+}
+
+// drop ends the dial, the handshake or the connection in use, and lets no other
+// begin.
+func (d *dialing) drop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stop != nil {
+		d.stop()
+	}
+	if d.conn != nil {
+		bareConn(d.conn).Close()
+	}
+	d.over, d.wanted, d.conn = true, false, nil
+}
+
+// bareConn returns the connection below TLS, whose Close sends nothing and so
+// cannot block.
+func bareConn(conn net.Conn) net.Conn {
+	for {
+		t, ok := conn.(*tls.Conn)
+		if !ok {
+			return conn
+		}
+		conn = t.NetConn()
+	}
+}
+
+// run dials, unless or until the connection is not wanted any more.
+func (d *dialing) run(ctx context.Context, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d.mu.Lock()
+	if !d.wanted {
+		d.mu.Unlock()
+		return nil, context.Canceled
+	}
+	d.stop = cancel
+	d.mu.Unlock()
+
+	conn, err := dial(ctx)
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stop = nil
+	if err == nil && !d.wanted {
+		conn.Close()
+		return nil, context.Canceled
+	}
+	if err == nil {
+		d.conn = conn
+	}
+	return conn, err
+}

@@ -1,0 +1,327 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+const (
+	meta     = proto.ClassMetadata
+	pkg      = proto.ClassPackage
+	prefetch = proto.ClassPrefetch
+)
+
+func testGate(limit int) *gate { return newGate(limit, patienceOf(mustDefaults())) }
+
+func mustDefaults() Config {
+	cfg, err := Config{}.withDefaults()
+	if err != nil {
+		panic(err)
+	}
+	return cfg
+}
+
+// take acquires a place that must be free.
+func take(t *testing.T, g *gate, class proto.Class) *place {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	got := make(chan *place, 1)
+	go func() {
+		if p, err := g.acquire(ctx, class, cancel); err == nil {
+			got <- p
+		}
+	}()
+	synctest.Wait()
+	select {
+	case p := <-got:
+		return p
+	default:
+		t.Fatalf("no place for %s", class)
+		return nil
+	}
+}
+
+// queue starts to wait for a place, and reports name when it is had.
+func queue(t *testing.T, g *gate, class proto.Class, name string, had chan<- string, places chan<- *place) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		p, err := g.acquire(ctx, class, cancel)
+		if err != nil {
+			return
+		}
+		had <- name
+		places <- p
+	}()
+	synctest.Wait()
+}
+
+func TestGateServesUrgentClassesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := testGate(1)
+		holder := take(t, g, pkg)
+		holder.enter(throttled) // never stalled
+		had, places := make(chan string, 9), make(chan *place, 9)
+		for i := range 2 {
+			queue(t, g, prefetch, fmt.Sprint("prefetch", i), had, places)
+			queue(t, g, pkg, fmt.Sprint("package", i), had, places)
+			queue(t, g, meta, fmt.Sprint("metadata", i), had, places)
+		}
+		var order []string
+		g.release(holder)
+		for range 6 {
+			order = append(order, <-had)
+			g.release(<-places)
+		}
+		want := []string{"metadata0", "metadata1", "package0", "package1", "prefetch0", "prefetch1"}
+		if !slices.Equal(order, want) {
+			t.Errorf("places were had in the order %v, want %v", order, want)
+		}
+	})
+}
+
+func TestGateLeavesPlacesToMoreUrgentClasses(t *testing.T) {
+	for _, tc := range []struct {
+		limit int
+		class proto.Class
+		want  int
+	}{
+		{8, meta, 8}, {8, pkg, 7}, {8, prefetch, 6},
+		{2, meta, 2}, {2, pkg, 1}, {2, prefetch, 1},
+		{1, meta, 1}, {1, pkg, 1}, {1, prefetch, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			g := testGate(tc.limit)
+			had, places := make(chan string, 20), make(chan *place, 20)
+			for range 10 {
+				queue(t, g, tc.class, "x", had, places)
+			}
+			if got := len(places); got != tc.want {
+				t.Errorf("limit %d: %d places for %s, want %d", tc.limit, got, tc.class, tc.want)
+			}
+			if tc.limit > 1 && tc.class != meta {
+				take(t, g, meta)
+			}
+		})
+	}
+}
+
+func TestGateFullOfMixedClassesNeverExceedsItsLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := testGate(8)
+		for range 3 {
+			take(t, g, meta)
+		}
+		had, places := make(chan string, 20), make(chan *place, 20)
+		for range 10 {
+			queue(t, g, pkg, "p", had, places)
+		}
+		if len(places) != 5 {
+			t.Errorf("%d packages beside 3 metadata in 8 places, want 5", len(places))
+		}
+	})
+}
+
+func TestGateWaiterLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := testGate(1)
+		holder := take(t, g, meta)
+		ctx, cancel := context.WithCancel(t.Context())
+		failed := make(chan error)
+		go func() {
+			_, err := g.acquire(ctx, meta, func(error) {})
+			failed <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-failed; !errors.Is(err, context.Canceled) {
+			t.Errorf("a waiter that left got %v", err)
+		}
+		g.release(holder)
+		g.release(holder) // a second time does nothing
+		take(t, g, meta)
+		if _, held, _, waiting := g.count(); held != 1 || waiting != 0 {
+			t.Errorf("%d held, %d waiting; want 1 and 0", held, waiting)
+		}
+	})
+}
+
+// A waiter may leave at the very moment in which it is given its place.
+func TestGateTakesBackAPlaceThatNobodyWantsAnyMore(t *testing.T) {
+	g := testGate(1)
+	w := &waiter{place: &place{class: meta}, ready: make(chan struct{})}
+	g.mu.Lock()
+	g.queues[meta] = append(g.queues[meta], w)
+	g.dispatch()
+	g.mu.Unlock()
+	<-w.ready
+	g.forget(w)
+	if _, held, _, _ := g.count(); held != 0 {
+		t.Errorf("%d places are held by nobody", held)
+	}
+}
+
+func TestGateLimitCanBeChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := testGate(1)
+		first := take(t, g, meta)
+		had, places := make(chan string, 9), make(chan *place, 9)
+		queue(t, g, meta, "second", had, places)
+		g.configure(2, g.rules)
+		second := <-places
+		g.configure(1, g.rules)
+		queue(t, g, meta, "third", had, places)
+		g.release(first)
+		synctest.Wait()
+		if len(places) != 0 {
+			t.Error("a lowered limit does not hold")
+		}
+		g.release(second)
+		<-places
+	})
+}
+
+// holderIn takes a place and brings it into a phase.
+func holderIn(t *testing.T, g *gate, class proto.Class, ph phase) *place {
+	p := take(t, g, class)
+	p.enter(ph)
+	return p
+}
+
+func TestGatePreemption(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		phase  phase
+		waiter proto.Class
+		holder proto.Class
+		after  time.Duration // 0 = never within a minute
+	}{
+		{"body without a byte", reading, pkg, pkg, time.Second},
+		{"no header", asking, pkg, pkg, 2 * time.Second},
+		{"no connection", connecting, pkg, pkg, 2 * time.Second},
+		{"caller does not read", resting, pkg, pkg, 5 * time.Second},
+		{"rate limit is no stall", throttled, pkg, pkg, 0},
+		{"prefetch does not push a package out", reading, prefetch, pkg, 0},
+		{"prefetch pushes prefetch out", reading, prefetch, prefetch, time.Second},
+		{"a package pushes metadata out", reading, pkg, meta, time.Second},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := testGate(1)
+				holder := holderIn(t, g, tc.holder, tc.phase)
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				_, err := g.acquire(ctx, tc.waiter, func(error) {})
+				took := time.Since(began)
+				switch {
+				case tc.after == 0 && (err == nil || holder.wasEvicted()):
+					t.Errorf("pre-empted after %v", took)
+				case tc.after > 0 && (err != nil || !holder.wasEvicted() || took < tc.after || took > tc.after+watchEvery):
+					t.Errorf("had the place after %v (%v), want %v", took, err, tc.after)
+				}
+			})
+		})
+	}
+}
+
+func TestGatePreemptsTheMostStalledThatHelps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := testGate(3)
+		// Two packages are all that 3 places admit, so that the metadata's place,
+		// though stalled for longest, would not help.
+		m := holderIn(t, g, meta, reading)
+		time.Sleep(time.Second)
+		older := holderIn(t, g, pkg, reading)
+		time.Sleep(500 * time.Millisecond)
+		younger := holderIn(t, g, pkg, reading)
+		if _, err := g.acquire(t.Context(), pkg, func(error) {}); err != nil {
+			t.Fatal(err)
+		}
+		if m.wasEvicted() || younger.wasEvicted() || !older.wasEvicted() {
+			t.Errorf("evicted: metadata %v, older %v, younger %v; want the older package only",
+				m.wasEvicted(), older.wasEvicted(), younger.wasEvicted())
+		}
+	})
+}
+
+func TestGateTellsProgressFromADrip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := testGate(1)
+		for _, tc := range []struct {
+			bytes int // every 100 ms
+			goes  bool
+		}{{1, true}, {progressBytes, false}} {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			holder, err := g.acquire(t.Context(), pkg, cancel)
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				for range 30 {
+					holder.enter(reading)
+					time.Sleep(100 * time.Millisecond)
+					holder.received(tc.bytes)
+				}
+				g.release(holder)
+			}()
+			next, err := g.acquire(t.Context(), pkg, func(error) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if holder.wasEvicted() != tc.goes || (ctx.Err() != nil) != tc.goes {
+				t.Errorf("%d bytes every 100 ms: evicted is %v, want %v", tc.bytes, holder.wasEvicted(), tc.goes)
+			}
+			g.release(next)
+			synctest.Wait()
+			time.Sleep(5 * time.Second) // let the holder's goroutine end
+		}
+	})
+}
+
+// A host that answers everybody late must not have its requests killed one by one.
+func TestGateLearnsToWaitForASlowHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const answerTime = 3 * time.Second
+		g := testGate(4)
+		answered, evicted := 0, 0
+		results := make(chan bool)
+		for range 40 {
+			go func() {
+				for {
+					ctx, cancel := context.WithCancelCause(t.Context())
+					p, err := g.acquire(ctx, meta, cancel)
+					if err != nil {
+						return
+					}
+					p.enter(asking)
+					select {
+					case <-time.After(answerTime):
+						g.answered(answerTime)
+						g.release(p)
+						results <- true
+						return
+					case <-ctx.Done():
+						results <- false
+					}
+				}
+			}()
+		}
+		for answered < 40 {
+			if <-results {
+				answered++
+			} else {
+				evicted++
+			}
+		}
+		if evicted > 1 {
+			t.Errorf("%d requests were cut short before the gate knew the host's pace, want 1 at most", evicted)
+		}
+	})
+}

@@ -1,0 +1,168 @@
+package upstream
+
+import (
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+const (
+	// wayEvery is how long after one holder made way the next one makes way without
+	// having had its turn. A lone metadata request is served at once; of a row of
+	// them each further one waits for a turn to end.
+	wayEvery = 5 * time.Second
+	// wayTurn is that turn: so long a holder has been receiving its body. It is well
+	// over what peerfetch takes for a transfer that brought next to nothing.
+	wayTurn = time.Second
+)
+
+// tick takes places from stalled holders as long as that helps somebody. A holder
+// ends its connection before its place is handed on, without mu.
+func (g *gate) tick() {
+	g.makeWay()
+	for {
+		g.mu.Lock()
+		victim := g.victim()
+		if victim == nil {
+			g.ticking = false
+			g.dispatch()
+			g.mu.Unlock()
+			return
+		}
+		ph, quiet := victim.quiet()
+		if ph == connecting || ph == asking {
+			g.slowest = max(g.slowest, quiet)
+		}
+		g.mu.Unlock()
+
+		victim.evict(&stalled{phase: ph, after: quiet, preempted: true})
+		g.release(victim)
+	}
+}
+
+// victim returns the holder to take a place from, for the most urgent of those
+// who wait that can be helped; nil if there is none. The caller holds mu.
+func (g *gate) victim() *place {
+	for class := range g.queues {
+		if len(g.queues[class]) == 0 {
+			continue
+		}
+		if p := g.mostStalled(proto.Class(class)); p != nil {
+			return p
+		}
+	}
+	return nil
+}
+
+// mostStalled returns the holder furthest beyond its patience among those whose
+// place would help a request of this class; nil if there is none.
+func (g *gate) mostStalled(class proto.Class) *place {
+	var victim *place
+	var worst time.Duration
+	for p := range g.held {
+		if class == proto.ClassPrefetch && p.class < class {
+			continue
+		}
+		if over, stalled := g.overdue(p); stalled && (victim == nil || over > worst) && g.admits(class, p) {
+			victim, worst = p, over
+		}
+	}
+	return victim
+}
+
+// overdue tells whether a holder is beyond its patience, and by how much.
+func (g *gate) overdue(p *place) (time.Duration, bool) {
+	ph, quiet := p.quiet()
+	var limit time.Duration
+	switch ph {
+	case connecting, asking:
+		limit = min(max(g.rules.header, 2*g.slowest), g.rules.headerMax)
+	case reading:
+		limit = g.rules.body
+	case resting:
+		limit = g.rules.rest
+	default:
+		return 0, false
+	}
+	return quiet - limit, quiet >= limit
+}
+
+// makeWay takes places from holders that keep out a more urgent class, and hands
+// each straight to who waits for it.
+func (g *gate) makeWay() {
+	for {
+		g.mu.Lock()
+		w, victim := g.standoff()
+		if victim == nil {
+			g.mu.Unlock()
+			return
+		}
+		delete(g.held, victim)
+		g.seat(w)
+		g.madeWay = time.Now()
+		g.mu.Unlock()
+
+		victim.evict(&madeWay{w.place.class})
+		g.hand(w)
+	}
+}
+
+// hand gives a waiter the place that it was seated on, or takes the place back if
+// the waiter has left meanwhile.
+func (g *gate) hand(w *waiter) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	close(w.ready)
+	if w.left {
+		delete(g.held, w.place)
+		g.dispatch()
+	}
+}
+
+// standoff returns the most urgent waiter that only less urgent holders keep out,
+// and the one of those that is to make way; nil if there is none. The caller holds
+// mu.
+func (g *gate) standoff() (*waiter, *place) {
+	for class, queue := range g.queues {
+		if len(queue) == 0 {
+			continue
+		}
+		if p := g.inTheWay(proto.Class(class)); p != nil {
+			return queue[0], p
+		}
+	}
+	return nil, nil
+}
+
+// inTheWay returns the holder that is to make way for a class that waits: the least
+// urgent, and of those the one that began last. nil if the class holds a place, if
+// it would have one but for more urgent holders, or if those in the way are to have
+// their turn first. The caller holds mu.
+func (g *gate) inTheWay(class proto.Class) *place {
+	var victim *place
+	below := 0
+	for p := range g.held {
+		switch {
+		case p.class == class:
+			return nil
+		case p.class < class:
+			continue
+		}
+		below++
+		if !g.hadTurn(p) {
+			continue
+		}
+		if victim == nil || p.class > victim.class || p.class == victim.class && p.begun().After(victim.begun()) {
+			victim = p
+		}
+	}
+	if below < max(1, g.limit-int(class)) {
+		return nil
+	}
+	return victim
+}
+
+// hadTurn reports whether a holder may be made to make way. The caller holds mu.
+func (g *gate) hadTurn(p *place) bool {
+	return time.Since(g.madeWay) >= wayEvery || p.receiving() >= wayTurn
+}

@@ -1,0 +1,99 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+
+	"golang.org/x/net/http/httpproxy"
+)
+
+// Proxy says through which parent proxy requests leave. The zero Proxy follows
+// http_proxy, https_proxy and no_proxy of the environment, read when a client is
+// made or reconfigured. It prints without its user and password.
+type Proxy struct {
+	direct bool
+	url    *url.URL
+}
+
+// Direct is "no proxy, whatever the environment says".
+var Direct = Proxy{direct: true}
+
+// ParseProxy reads the setting of a proxy: "" for the environment's, "direct" for
+// none, else an http, https or socks5 URL, which then serves every archive.
+func ParseProxy(s string) (Proxy, error) {
+	switch s {
+	case "":
+		return Proxy{}, nil
+	case "direct", "DIRECT": // apt's word for it
+		return Direct, nil
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		// The parser's error repeats parts of its input, which may hold a password.
+		return Proxy{}, errors.New("upstream: the proxy is not a URL; want for example http://proxy.example.org:3128")
+	}
+	switch u.Scheme {
+	case "http", "https", "socks5", "socks5h":
+	default:
+		return Proxy{}, fmt.Errorf("upstream: proxy %q: want http://, https:// or socks5://, or the word direct", bareURL(u))
+	}
+	if u.Hostname() == "" {
+		return Proxy{}, fmt.Errorf("upstream: proxy %q names no host", bareURL(u))
+	}
+	return Proxy{url: u}, nil
+}
+
+func (p Proxy) String() string {
+	switch {
+	case p.direct:
+		return "direct"
+	case p.url == nil:
+		return "environment"
+	}
+	return bareURL(p.url)
+}
+
+// GoString is what %#v prints.
+func (p Proxy) GoString() string { return `upstream.Proxy("` + p.String() + `")` }
+
+// LogValue is what slog prints.
+func (p Proxy) LogValue() slog.Value { return slog.StringValue(p.String()) }
+
+// MarshalText writes what String shows.
+func (p Proxy) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// chooser returns the function that picks the proxy of a URL; its result is nil
+// where the way is direct. A proxy without a user of its own is looked up in
+// auth.conf, as apt does.
+func (p Proxy) chooser(auth []AuthEntry) (func(*url.URL) *url.URL, error) {
+	direct := func(*url.URL) *url.URL { return nil }
+	if p.direct {
+		return direct, nil
+	}
+	choose := func(*url.URL) (*url.URL, error) { return p.url, nil }
+	if p.url == nil {
+		env := httpproxy.FromEnvironment()
+		for name, value := range map[string]string{"http_proxy": env.HTTPProxy, "https_proxy": env.HTTPSProxy} {
+			// httpproxy takes "host:port" for a URL as well.
+			if _, err := ParseProxy(value); err != nil && strings.Contains(value, "://") {
+				return nil, fmt.Errorf("the environment's %s: %w", name, err)
+			}
+		}
+		choose = env.ProxyFunc()
+	}
+	return func(target *url.URL) *url.URL {
+		proxy, err := choose(target)
+		if err != nil || proxy == nil {
+			return nil
+		}
+		if c := credentialsFor(auth, proxy); proxy.User == nil && c.User != "" {
+			known := *proxy
+			known.User = url.UserPassword(c.User, c.Password.Reveal())
+			return &known
+		}
+		return proxy
+	}, nil
+}

@@ -1,0 +1,72 @@
+package upstream
+
+// share is a node's part of caps that hold for a whole cluster.
+type share struct {
+	connections    func(host string) int // nil: all
+	bytesPerSecond int64                 // 0: all
+}
+
+// places returns how many connections to a host are ours. Below one there is no
+// going upstream at all, so that one is the least.
+func (sh share) places(cfg Config, host string) int {
+	if sh.connections == nil {
+		return cfg.ConnectionsPerHost
+	}
+	return min(max(sh.connections(host), 1), cfg.ConnectionsPerHost)
+}
+
+// rate returns how many bytes per second are ours; 0 = no limit.
+func (sh share) rate(cfg Config) int64 {
+	if sh.bytesPerSecond <= 0 || cfg.BytesPerSecond > 0 && cfg.BytesPerSecond < sh.bytesPerSecond {
+		return cfg.BytesPerSecond
+	}
+	return sh.bytesPerSecond
+}
+
+// SetShare makes connections and bytesPerSecond this node's part of
+// Config.ConnectionsPerHost and Config.BytesPerSecond, which are caps of the whole
+// cluster then. It stays in force, also across Reconfigure, until it is set again;
+// nil and 0 stand for all of the configured caps, and neither part is ever more
+// than those.
+//
+// connections tells how many of the connections to a host are ours, for a host as
+// HostOf and HostStats.Host name it, targets of redirects among them. A result
+// below 1 counts as 1: a node without a connection of its own is expected to go
+// upstream only when no other can. It is called at once for each host known and
+// later for each new one, under a lock: it must be quick, and must not call the
+// Client.
+//
+// Both hold at once for what begins from now on. Transfers that run are not cut for
+// a lower share, but no new one starts until there is room below it.
+func (c *Client) SetShare(connections func(host string) int, bytesPerSecond int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.share = share{connections, bytesPerSecond}
+	s := c.settings.Load()
+	if c.limit(s) {
+		s.transport.CloseIdleConnections() // they count at the other end, too
+	}
+}
+
+// limit puts the caps of s, or this node's share of them, in force. It tells whether
+// any host has fewer places now. The caller holds mu.
+func (c *Client) limit(s *settings) (fewer bool) {
+	for name, h := range c.hosts {
+		if h.gate.configure(c.share.places(s.cfg, name), patienceOf(s.cfg)) {
+			fewer = true
+		}
+	}
+	c.limiter.set(c.share.rate(s.cfg))
+	return fewer
+}
+
+// HostOf names the upstream host of an archive: scheme and name in lower case, and
+// the port where it is not the scheme's own, as "https://esm.example.org:8443" or
+// "http://archive.ubuntu.com"; false where no such archive is configured.
+func (c *Client) HostOf(archive string) (string, bool) {
+	a, ok := c.settings.Load().archives[archive]
+	if !ok {
+		return "", false
+	}
+	return hostName(a.URL), true
+}
