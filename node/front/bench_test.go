@@ -1,0 +1,232 @@
+package front
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// quiet is a ResponseWriter that costs next to nothing, so that what is measured is
+// ours. It takes a fresh header for each request, as net/http does.
+type quiet struct{ header http.Header }
+
+func (q *quiet) Header() http.Header         { return q.header }
+func (q *quiet) WriteHeader(int)             {}
+func (q *quiet) Write(p []byte) (int, error) { return len(p), nil }
+
+// memory is a catalog and a fetcher of one object, without locks.
+type memory struct {
+	entry proto.Entry
+	blob  proto.Blob
+}
+
+func (m *memory) Resolve(proto.Location) (proto.Entry, bool) { return m.entry, true }
+func (m *memory) Discover(context.Context, proto.Location, bool) (proto.Entry, error) {
+	return m.entry, nil
+}
+func (m *memory) Open(context.Context, proto.Want) (*proto.Blob, error) {
+	b := m.blob
+	return &b, nil
+}
+func (m *memory) Head(ctx context.Context, w proto.Want) (*proto.Blob, error) { return m.Open(ctx, w) }
+
+func inMemory(b testing.TB, size int) (*Front, *memory) {
+	content := bytes.Repeat([]byte("x"), size)
+	m := &memory{blob: proto.Blob{Ref: proto.Ref{Digest: proto.DigestOf(content), Size: int64(size)}, Modified: testTime, Verified: true, Tier: proto.TierMemory, Bytes: content}}
+	m.entry = proto.Entry{Want: proto.Want{Ref: m.blob.Ref}, Listed: true, Generation: testTime}
+	f, err := New(Config{Archives: testArchives(b), Node: "node-a", AccessLog: io.Discard}, m, m)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { f.Close() })
+	return f, m
+}
+
+// aptRequest is what apt sends, for a package or (with a date) for a root.
+func aptRequest(target, date string) *http.Request {
+	r := httptest.NewRequest("GET", target, nil)
+	r.Header = http.Header{"User-Agent": {"Debian APT-HTTP/1.3 (3.1.12)"}}
+	if date != "" {
+		r.Header["Cache-Control"], r.Header["Accept"], r.Header["If-Modified-Since"] = []string{"max-age=0"}, []string{"text/*"}, []string{date}
+	}
+	ctx := context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(&net.TCPAddr{Port: 3142}))
+	return r.WithContext(context.WithValue(ctx, connKey{}, &connState{armed: time.Now()}))
+}
+
+// BenchmarkMemoryHit is the door alone: no net/http.
+func BenchmarkMemoryHit(b *testing.B) {
+	f, m := inMemory(b, 2000)
+	m.entry.Modified = testTime
+	for name, r := range map[string]*http.Request{
+		"package":     aptRequest(helloURL, ""),
+		"proxy":       aptRequest("http://de.archive.ubuntu.com"+helloURL, ""),
+		"notmodified": aptRequest(rootURL, testTime.Format(http.TimeFormat)),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			w := &quiet{}
+			before := cpuTime(b)
+			for b.Loop() {
+				w.header = make(http.Header)
+				f.ServeHTTP(w, r)
+			}
+			b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
+// BenchmarkLoopback is the door behind a real server, beside a bare handler that
+// writes the same bytes with as few fields as possible.
+func BenchmarkLoopback(b *testing.B) {
+	for _, size := range []int{2000, 200_000} {
+		f, m := inMemory(b, size)
+		bare := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Content-Length"] = []string{strconv.Itoa(size)}
+			w.Header()["Content-Type"] = valueBytes
+			w.Write(m.blob.Bytes)
+		})
+		for name, handler := range map[string]http.Handler{"front": f, "bare": bare} {
+			b.Run(name+"/"+strconv.Itoa(size), func(b *testing.B) {
+				s := f.Server()
+				s.Handler = handler
+				benchmarkServer(b, s)
+			})
+		}
+	}
+}
+
+func benchmarkServer(b *testing.B, s *http.Server) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	go s.Serve(l)
+	defer s.Close()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	request := []byte("GET " + helloURL + " HTTP/1.1\r\nHost: n\r\nUser-Agent: Debian APT-HTTP/1.3 (3.1.12)\r\n\r\n")
+	in := bufio.NewReaderSize(conn, 256<<10)
+	one := func() {
+		if _, err := conn.Write(request); err != nil {
+			b.Fatal(err)
+		}
+		length := 0
+		for {
+			line, err := in.ReadSlice('\n')
+			if err != nil {
+				b.Fatal(err)
+			}
+			if len(line) == 2 {
+				break
+			}
+			if v, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+				for _, c := range bytes.TrimSpace(v) {
+					length = 10*length + int(c-'0')
+				}
+			}
+		}
+		if length == 0 { // chunked: the bare handler, for what is larger than its buffer
+			b.Fatal("no length")
+		}
+		if _, err := in.Discard(length); err != nil {
+			b.Fatal(err)
+		}
+	}
+	one()
+	b.ReportAllocs()
+	before := cpuTime(b)
+	for b.Loop() {
+		one()
+	}
+	b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op") // client included
+}
+
+// BenchmarkIdleConnection tells what memory a connection costs that has had its answer
+// and waits, its client's end included.
+func BenchmarkIdleConnection(b *testing.B) {
+	const conns = 1000
+	f, _ := inMemory(b, 2000)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := f.Server()
+	go s.Serve(l)
+	defer s.Close()
+	used := func() uint64 {
+		runtime.GC()
+		runtime.GC() // the stacks shrink in the first
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapInuse + m.StackInuse
+	}
+	in := make([]byte, 8<<10)
+	for b.Loop() {
+		before := used()
+		open := make([]net.Conn, conns)
+		for i := range open {
+			conn, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer conn.Close()
+			open[i] = conn
+			io.WriteString(conn, "GET "+helloURL+" HTTP/1.1\r\nHost: n\r\n\r\n")
+			for n := 0; n < 2000; {
+				m, err := conn.Read(in)
+				if err != nil {
+					b.Fatal(err)
+				}
+				n += m
+			}
+		}
+		b.ReportMetric(float64(used()-before)/conns, "B/conn")
+		for _, conn := range open {
+			conn.Close()
+		}
+	}
+}
+
+// cpuTime is what this process has used, which tells more than the clock on a machine
+// that others use too.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkLocate is the routing alone.
+func BenchmarkLocate(b *testing.B) {
+	routes, err := newRoutes(testArchives(b), nil, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, target := range map[string]string{
+		"mapped": helloURL, "proxy": "http://archive.ubuntu.com" + helloURL, "escaped": "/ubuntu/pool/main/g/g%2b%2b/g%2b%2b_1%7e2_amd64.deb",
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := routes.locate(target, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,261 @@
+package front
+
+import (
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// conditions are the fields of a request that choose between a whole body, a part
+// of it and none (RFC 9110, sections 13 and 14).
+type conditions struct {
+	head              bool
+	ifMatch           string
+	ifUnmodifiedSince string
+	ifNoneMatch       string
+	ifModifiedSince   string
+	ifRange           string
+	ranges            string
+}
+
+// conditionsOf reads the conditions. It looks the fields up by their canonical
+// names, for Header.Get would canonicalise each of them on every request.
+func conditionsOf(r *http.Request) conditions {
+	return conditions{
+		head:              r.Method == http.MethodHead,
+		ifMatch:           first(r.Header["If-Match"]),
+		ifUnmodifiedSince: first(r.Header["If-Unmodified-Since"]),
+		ifNoneMatch:       first(r.Header["If-None-Match"]),
+		ifModifiedSince:   first(r.Header["If-Modified-Since"]),
+		ifRange:           first(r.Header["If-Range"]),
+		ranges:            first(r.Header["Range"]),
+	}
+}
+
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}
+
+// object is what is known of the bytes that a request asks for.
+type object struct {
+	digest   proto.Digest // the ETag; zero while the bytes are not proven
+	modified time.Time    // Last-Modified; zero while the bytes are not proven
+	size     int64        // of the whole; proto.UnknownSize
+	ranged   bool         // any part can be sent, not only the whole from byte 0
+}
+
+// verdict says which part of an object is sent, and as what.
+type verdict struct {
+	status       int   // 200, 206, 304, 412 or 416
+	from, length int64 // the part; length may be proto.UnknownSize with a 200
+}
+
+// decide evaluates the conditions in the order of RFC 9110, section 13.2.2. It
+// answers as http.ServeContent does, with three exceptions that the RFC allows or
+// asks for: a range of HEAD and of units other than bytes is ignored, and of
+// several ranges the whole is sent.
+func decide(c *conditions, o object) verdict {
+	switch {
+	case c.ifMatch != "":
+		if !matches(c.ifMatch, o.digest, strongly) {
+			return verdict{status: http.StatusPreconditionFailed}
+		}
+	case c.ifUnmodifiedSince != "":
+		if t, ok := date(c.ifUnmodifiedSince, o.modified); ok && o.modified.Unix() > t.Unix() {
+			return verdict{status: http.StatusPreconditionFailed}
+		}
+	}
+	if c.unchanged(o) {
+		return verdict{status: http.StatusNotModified}
+	}
+	whole := verdict{status: http.StatusOK, length: o.size}
+	if c.ranges == "" || c.head || !o.ranged || !c.rangeHolds(o) {
+		return whole
+	}
+	from, length, kind := parseRange(c.ranges, o.size)
+	switch kind {
+	case rangeOne:
+		return verdict{status: http.StatusPartialContent, from: from, length: length}
+	case rangeBad:
+		return verdict{status: http.StatusRequestedRangeNotSatisfiable}
+	}
+	return whole
+}
+
+// unchanged reports whether the client holds the object already. If-None-Match is
+// stronger than a date; of dates apt sends the Last-Modified that it was given. Only
+// that very second counts: a later one is not ours (the client's own clock, or
+// another mirror's), and taking it for ours could leave a host with an old Release
+// until the next publication.
+func (c *conditions) unchanged(o object) bool {
+	if c.ifNoneMatch != "" {
+		return matches(c.ifNoneMatch, o.digest, weakly)
+	}
+	if c.ifModifiedSince == "" {
+		return false
+	}
+	t, ok := date(c.ifModifiedSince, o.modified)
+	return ok && o.modified.Unix() == t.Unix()
+}
+
+// rangeHolds evaluates If-Range: a strong ETag, or a date that is the same to the
+// second (RFC 9110, section 13.1.5).
+func (c *conditions) rangeHolds(o object) bool {
+	switch {
+	case c.ifRange == "":
+		return true
+	case strings.HasPrefix(c.ifRange, `"`) || strings.HasPrefix(c.ifRange, "W/"):
+		tag, _ := scanTag(c.ifRange)
+		return strongly(tag, o.digest)
+	}
+	t, ok := date(c.ifRange, o.modified)
+	return ok && o.modified.Unix() == t.Unix()
+}
+
+// date parses an HTTP date that is to be compared with modified; false when either
+// says nothing.
+func date(s string, modified time.Time) (time.Time, bool) {
+	if modified.IsZero() {
+		return time.Time{}, false
+	}
+	t, err := http.ParseTime(s)
+	return t, err == nil
+}
+
+// matches reports whether a list of entity tags, or "*", names the digest.
+func matches(list string, d proto.Digest, equal func(tag string, d proto.Digest) bool) bool {
+	for {
+		list = textproto.TrimString(list)
+		switch {
+		case list == "":
+			return false
+		case list[0] == ',':
+			list = list[1:]
+			continue
+		case list[0] == '*':
+			return true
+		}
+		tag, rest := scanTag(list)
+		if tag == "" {
+			return false
+		}
+		if equal(tag, d) {
+			return true
+		}
+		list = rest
+	}
+}
+
+// scanTag takes one entity tag, quotes and W/ included, off the front of a list; ""
+// where there is none.
+func scanTag(list string) (tag, rest string) {
+	start := 0
+	if strings.HasPrefix(list, "W/") {
+		start = 2
+	}
+	if len(list) <= start || list[start] != '"' {
+		return "", ""
+	}
+	end := strings.IndexByte(list[start+1:], '"')
+	if end < 0 {
+		return "", ""
+	}
+	end += start + 2
+	return list[:end], list[end:]
+}
+
+// strongly compares an entity tag with our own, which is the digest in quotes.
+func strongly(tag string, d proto.Digest) bool {
+	const hexLen = 2 * len(proto.Digest{})
+	if len(tag) != hexLen+2 || d.IsZero() {
+		return false
+	}
+	var own [hexLen]byte
+	return string(appendHex(own[:0], d)) == tag[1:1+hexLen]
+}
+
+func weakly(tag string, d proto.Digest) bool { return strongly(strings.TrimPrefix(tag, "W/"), d) }
+
+// rangeKind says what a Range field comes to.
+type rangeKind uint8
+
+const (
+	rangeNone rangeKind = iota // to be ignored
+	rangeOne
+	rangeBad // nothing of it lies in the object, or it is not well-formed
+)
+
+// parseRange reads a Range field for an object of the given size. Parts that lie
+// beyond the object are dropped; what comes to more than one part is ignored.
+func parseRange(s string, size int64) (from, length int64, kind rangeKind) {
+	unit, list, ok := strings.Cut(s, "=")
+	if !ok || !strings.EqualFold(textproto.TrimString(unit), "bytes") {
+		return 0, 0, rangeNone
+	}
+	parts, beyond := 0, false
+	for part := range strings.SplitSeq(list, ",") {
+		part = textproto.TrimString(part)
+		if part == "" {
+			continue
+		}
+		f, l, ok := parsePart(part, size)
+		switch {
+		case !ok:
+			return 0, 0, rangeBad
+		case f >= size: // also a suffix of length 0
+			beyond = true
+		default:
+			parts++
+			from, length = f, l
+		}
+	}
+	switch {
+	case parts == 1:
+		return from, length, rangeOne
+	case parts == 0 && beyond && size > 0:
+		return 0, 0, rangeBad
+	}
+	return 0, 0, rangeNone
+}
+
+// parsePart reads "first-last", "first-" or "-length".
+func parsePart(part string, size int64) (from, length int64, ok bool) {
+	start, end, ok := strings.Cut(part, "-")
+	start, end = textproto.TrimString(start), textproto.TrimString(end)
+	if !ok || !digits(start) || start+end == "" {
+		return 0, 0, false
+	}
+	if start == "" {
+		n, err := strconv.ParseInt(end, 10, 64)
+		n = min(n, size)
+		return size - n, n, digits(end) && err == nil
+	}
+	from, err := strconv.ParseInt(start, 10, 64)
+	if err != nil || from >= size {
+		return from, 0, err == nil
+	}
+	last := size - 1
+	if end != "" {
+		if last, err = strconv.ParseInt(end, 10, 64); !digits(end) || err != nil || last < from {
+			return 0, 0, false
+		}
+		last = min(last, size-1)
+	}
+	return from, last - from + 1, true
+}
+
+func digits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,265 @@
+package front
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// served is what http.ServeContent makes of a request.
+func served(method string, header http.Header, content []byte, modified time.Time) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	w.Header().Set("Etag", `"`+proto.DigestOf(content).String()+`"`)
+	w.Header().Set("Content-Type", "application/octet-stream")
+	r := httptest.NewRequest(method, "/x", nil)
+	r.Header = header.Clone()
+	if since, err := http.ParseTime(header.Get("If-Modified-Since")); err == nil && !modified.IsZero() && since.Unix() > modified.Unix() {
+		r.Header.Del("If-Modified-Since") // a later date is not ours: see unchanged
+	}
+	http.ServeContent(w, r, "", modified, bytes.NewReader(content))
+	return w
+}
+
+// excepted are the requests where decide differs from ServeContent on purpose.
+func excepted(method, ranges string, size int) bool {
+	return ranges != "" && (method == http.MethodHead || // RFC 9110, 14.2: Range is for GET
+		!strings.HasPrefix(ranges, "bytes=") || // 14.2: ignore unknown units
+		strings.Contains(ranges, "+") || // 14.1.1: a position is digits
+		strings.Contains(ranges, ",") || // 14.2: a server may ignore ranges
+		strings.HasPrefix(ranges, "bytes=") && strings.Trim(ranges[6:], "-0 \t\r\n") == "" ||
+		strings.HasPrefix(strings.TrimSpace(ranges[6:]), "-") && size == 0) // 14.1.2: unsatisfiable
+}
+
+func compareWithServeContent(t *testing.T, method string, header http.Header, content []byte, modified time.Time) {
+	t.Helper()
+	want := served(method, header, content, modified)
+	c := conditionsOf(&http.Request{Method: method, Header: header})
+	s := subject{
+		loc: proto.Location{Archive: "ubuntu", Path: "x"}, entry: new(proto.Entry), now: testTime, proven: true, modified: modified,
+		ref: proto.Ref{Digest: proto.DigestOf(content), Size: int64(len(content))}, tier: proto.TierMemory,
+	}
+	var a answer
+	answerObject(&a, &c, &s)
+	if a.status != want.Code {
+		t.Errorf("%s %v of %d bytes: %d, ServeContent says %d", method, header, len(content), a.status, want.Code)
+		return
+	}
+	if a.status == http.StatusPreconditionFailed {
+		return // ServeContent leaves the object's fields in, and no body
+	}
+	h := make(http.Header)
+	a.fill(h, "n")
+	for _, name := range []string{"Content-Range", "Etag", "Content-Length", "Accept-Ranges", "Last-Modified"} {
+		got := first(h[name])
+		switch {
+		case a.status == 304 && name == "Last-Modified": // we repeat it, ServeContent does not
+		case a.text != "" && name == "Content-Length": // other sentences, and one where it has none
+		case a.status == 416 && name == "Content-Range": // ServeContent leaves it out where the field is malformed
+		case got != want.Header().Get(name):
+			t.Errorf("%s %v of %d bytes: %s %q, ServeContent says %q", method, header, len(content), name, got, want.Header().Get(name))
+		}
+	}
+	if a.text == "" && a.status != 304 && method == http.MethodGet && !bytes.Equal(content[a.from:a.from+a.length], want.Body.Bytes()) {
+		t.Errorf("%v of %d bytes: other bytes than ServeContent's", header, len(content))
+	}
+}
+
+func TestDecideAsServeContent(t *testing.T) {
+	content := []byte("0123456789")
+	tag := `"` + proto.DigestOf(content).String() + `"`
+	at := func(d time.Duration) string { return testTime.Add(d).Format(http.TimeFormat) }
+	dates := []string{"", at(0), at(-time.Second), at(time.Second), "nonsense", testTime.Format(time.RFC850), testTime.Format(time.ANSIC)}
+	tags := []string{"", tag, "W/" + tag, `"other"`, `"other", ` + tag, `"other" , W/` + tag, "*", "nonsense", `"open`, `, ` + tag}
+	ranges := []string{"", "bytes=0-", "bytes=3-", "bytes=3-5", "bytes=9-", "bytes=9-9", "bytes=9-100", "bytes=10-", "bytes=11-12", "bytes=-1", "bytes=-10",
+		"bytes=-11", "bytes=-0", "bytes=5-4", "bytes=", "bytes=-", "bytes=a-b", "bytes=1", "bytes=--1", "bytes=+1-2", "bytes= 1 - 2 ", "bytes=99999999999999999999-", "items=0-5",
+		"bytes=0-0,-1", "bytes=10-,11-"}
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		for _, content := range [][]byte{content, {}} {
+			for _, modified := range []time.Time{testTime, {}, time.Unix(0, 0)} {
+				compare := func(fields ...string) {
+					header := make(http.Header)
+					for i := 0; i < len(fields); i += 2 {
+						if fields[i+1] != "" {
+							header.Set(fields[i], fields[i+1])
+						}
+					}
+					if !excepted(method, header.Get("Range"), len(content)) {
+						compareWithServeContent(t, method, header, content, modified)
+					}
+				}
+				for _, d := range dates {
+					for _, e := range tags {
+						compare("If-Modified-Since", d, "If-None-Match", e)
+						compare("If-Unmodified-Since", d, "If-Match", e)
+						compare("If-Modified-Since", d, "If-None-Match", e, "Range", "bytes=3-5")
+						compare("If-Unmodified-Since", d, "If-None-Match", e)
+					}
+				}
+				for _, r := range ranges {
+					for _, v := range append(dates, tags...) {
+						compare("Range", r, "If-Range", v)
+					}
+				}
+			}
+		}
+	}
+}
+
+func FuzzDecide(f *testing.F) {
+	f.Add("GET", "bytes=3-5", `"x"`, "", "", 10)
+	f.Add("GET", "bytes=1-2,4-", "", `W/"x", "y"`, testTime.Format(http.TimeFormat), 5)
+	f.Fuzz(func(t *testing.T, method, ranges, ifRange, ifNoneMatch, ifModifiedSince string, size int) {
+		if size < 0 || size > 1000 || method != "GET" && method != "HEAD" || excepted(method, ranges, size) {
+			t.Skip()
+		}
+		header := make(http.Header)
+		for name, value := range map[string]string{"Range": ranges, "If-Range": ifRange, "If-None-Match": ifNoneMatch, "If-Modified-Since": ifModifiedSince} {
+			if value != "" {
+				header.Set(name, value)
+			}
+		}
+		compareWithServeContent(t, method, header, make([]byte, size), testTime)
+	})
+}
+
+// TestDecideOnItsOwn holds what differs from ServeContent.
+func TestDecideOnItsOwn(t *testing.T) {
+	full := object{digest: proto.DigestOf([]byte("x")), modified: testTime, size: 10, ranged: true}
+	stream := object{size: 10}
+	unknown := object{size: proto.UnknownSize}
+	same := testTime.Format(http.TimeFormat)
+	for _, tt := range []struct {
+		name string
+		c    conditions
+		o    object
+		want verdict
+	}{
+		{"the same date", conditions{ifModifiedSince: same}, full, verdict{status: 304}},
+		{"a later date", conditions{ifModifiedSince: testTime.Add(time.Hour).Format(http.TimeFormat)}, full, verdict{200, 0, 10}},
+		{"ranges", conditions{ranges: "bytes=0-0,2-3"}, full, verdict{200, 0, 10}},
+		{"one range left of two", conditions{ranges: "bytes=20-30,2-3"}, full, verdict{206, 2, 2}},
+		{"no range left of two", conditions{ranges: "bytes=20-30,40-"}, full, verdict{416, 0, 0}},
+		{"unit", conditions{ranges: "lines=1-2"}, full, verdict{200, 0, 10}},
+		{"unit in capitals", conditions{ranges: "Bytes=1-2"}, full, verdict{206, 1, 2}},
+		{"suffix of nothing", conditions{ranges: "bytes=-0"}, full, verdict{416, 0, 0}},
+		{"range of HEAD", conditions{ranges: "bytes=1-2", head: true}, full, verdict{200, 0, 10}},
+		{"range of a stream", conditions{ranges: "bytes=1-2"}, stream, verdict{200, 0, 10}},
+		{"range of a stream, If-Range", conditions{ranges: "bytes=1-2", ifRange: same}, stream, verdict{200, 0, 10}},
+		{"date and a stream", conditions{ifModifiedSince: same}, stream, verdict{200, 0, 10}},
+		{"unknown size", conditions{ranges: "bytes=1-2"}, unknown, verdict{200, 0, proto.UnknownSize}},
+		{"If-Match of unproven bytes", conditions{ifMatch: `"x"`}, stream, verdict{412, 0, 0}},
+	} {
+		if got := decide(&tt.c, tt.o); got != tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestAppendDate(t *testing.T) {
+	for _, d := range []time.Time{testTime, time.Unix(1, 0), time.Unix(1e9, 0), time.Unix(4e9, 0), time.Date(1, 2, 3, 4, 5, 6, 7, time.UTC), testTime.In(time.FixedZone("x", 3600))} {
+		if got, want := string(appendDate(nil, d)), d.UTC().Format(http.TimeFormat); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+// TestValidators holds the rule that no validator is given out for bytes that are
+// not proven, and which one for those that are.
+func TestValidators(t *testing.T) {
+	digest := proto.DigestOf([]byte("x"))
+	earlier := testTime.Add(-time.Hour)
+	for _, tt := range []struct {
+		name         string
+		s            subject
+		etag, ranges bool
+		modified     time.Time
+	}{
+		{"bytes", subject{proven: true, modified: testTime}, true, true, testTime},
+		{"bytes, the catalog knows better", subject{proven: true, modified: testTime, entry: &proto.Entry{Modified: earlier}}, true, true, earlier},
+		{"bytes without a date", subject{proven: true}, true, true, time.Time{}},
+		{"bytes of the epoch", subject{proven: true, modified: time.Unix(0, 0)}, true, true, time.Time{}},
+		{"stream, not proven", subject{whole: true}, false, false, time.Time{}},
+		{"stream, not proven, the catalog knows a date", subject{whole: true, entry: &proto.Entry{Modified: earlier}}, false, false, time.Time{}},
+		{"stream, proven", subject{whole: true, proven: true, modified: testTime}, true, false, testTime},
+	} {
+		if tt.s.entry == nil {
+			tt.s.entry = new(proto.Entry)
+		}
+		tt.s.ref = proto.Ref{Digest: digest, Size: 10}
+		var a answer
+		answerObject(&a, new(conditions), &tt.s)
+		h := make(http.Header)
+		a.fill(h, "")
+		if _, ok := h["Etag"]; ok != tt.etag {
+			t.Errorf("%s: Etag %v", tt.name, h["Etag"])
+		}
+		if _, ok := h["Accept-Ranges"]; ok != tt.ranges {
+			t.Errorf("%s: Accept-Ranges %v", tt.name, h["Accept-Ranges"])
+		}
+		want := ""
+		if !tt.modified.IsZero() {
+			want = tt.modified.Format(http.TimeFormat)
+		}
+		if got := h.Get("Last-Modified"); got != want {
+			t.Errorf("%s: Last-Modified %q, want %q", tt.name, got, want)
+		}
+	}
+}
+
+func TestContentTypeAndCacheControl(t *testing.T) {
+	const hex64 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	listed, mutable, unlisted := proto.Entry{Listed: true}, proto.Entry{Listed: true, Mutable: true}, proto.Entry{}
+	for _, tt := range []struct {
+		path       string
+		entry      proto.Entry
+		typ, cache string
+	}{
+		{"pool/a_1_amd64.deb", listed, "application/vnd.debian.binary-package", "public, max-age=86400"},
+		{"pool/a_1_amd64.deb", unlisted, "application/vnd.debian.binary-package", "public, max-age=0, must-revalidate"},
+		{"pool/a_1.orig.tar.xz", listed, "application/x-xz", "public, max-age=86400"},
+		{"pool/a_1.dsc", listed, typeText, "public, max-age=86400"},
+		{"dists/x/InRelease", mutable, typeText, "public, max-age=0, must-revalidate"},
+		{"dists/x/Release.gpg", mutable, "application/pgp-signature", "public, max-age=0, must-revalidate"},
+		{"dists/x/main/binary-amd64/Packages.xz", mutable, "application/x-xz", "public, max-age=0, must-revalidate"},
+		{"dists/x/main/binary-amd64/Packages", mutable, typeText, "public, max-age=0, must-revalidate"},
+		{"dists/x/main/binary-amd64/Packages.gz", mutable, "application/gzip", "public, max-age=0, must-revalidate"},
+		{"dists/x/main/binary-amd64/by-hash/SHA256/" + hex64, listed, "application/octet-stream", "public, max-age=31536000, immutable"},
+		{"dists/x/main/binary-amd64/Packages.diff/T-2026-11-20-1000.00-F-2026.gz", listed, "application/gzip", "public, max-age=86400"},
+		{"evil.html", unlisted, "application/octet-stream", "public, max-age=0, must-revalidate"},
+		{"evil.svg", unlisted, "application/octet-stream", "public, max-age=0, must-revalidate"},
+	} {
+		s := subject{loc: proto.Location{Archive: "a", Path: tt.path}, kind: aptmeta.Classify(tt.path), entry: &tt.entry, proven: true}
+		var a answer
+		answerObject(&a, new(conditions), &s)
+		if a.contentType != tt.typ || first(a.cache) != tt.cache {
+			t.Errorf("%s: %s, %s; want %s, %s", tt.path, a.contentType, a.cache, tt.typ, tt.cache)
+		}
+	}
+}
+
+func TestNote(t *testing.T) {
+	for _, tt := range []struct {
+		n    note
+		want string
+	}{
+		{note{result: resultHit, tier: proto.TierDisk, generation: testTime, age: 12, location: true, listed: true},
+			"hit; tier=disk; generation=2026-11-20T10:00:00Z; age=12; node=n; listed=yes"},
+		{note{result: resultMiss, tier: proto.TierUpstream, location: true}, "miss; tier=upstream; node=n; listed=no"},
+		{note{result: resultError, reason: reasonNotFound}, "error; node=n; reason=not-found"},
+		{note{result: resultStale, why: "said \"no\"\r\nX-Evil: 1 http://u:p@h/"}, `stale; node=n; note="said 'no'??X-Evil: 1 http://***@h/"`},
+	} {
+		if got := string(tt.n.append(nil, "n")); got != tt.want {
+			t.Errorf("%s, want %s", got, tt.want)
+		}
+	}
+	if got := fmt.Sprint(refuse(proto.Location{Archive: "a", Path: "b"}, proto.ErrNotFound)); !strings.Contains(got, "a/b") {
+		t.Error(got)
+	}
+}

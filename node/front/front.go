@@ -1,0 +1,383 @@
+package front
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Catalog says what a location means. Both methods are safe for concurrent use.
+type Catalog interface {
+	// Resolve answers from memory, without I/O and without waiting; false means
+	// that Discover has to be asked.
+	Resolve(loc proto.Location) (proto.Entry, bool)
+	// Discover may fetch and wait. fresh says that the client wants what upstream
+	// has now. Its errors are those of proto, or the error of ctx.
+	Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Entry, error)
+}
+
+// Fetcher opens the bytes of an object. Both methods are safe for concurrent use;
+// their errors are those of proto, or the error of ctx.
+type Fetcher interface {
+	// Open returns the object when its first byte may be given out.
+	Open(ctx context.Context, want proto.Want) (*proto.Blob, error)
+	// Head tells size, validator and tier as far as they are known without moving
+	// the body. The Blob has no body.
+	Head(ctx context.Context, want proto.Want) (*proto.Blob, error)
+}
+
+// Config configures a Front. Only Archives is needed.
+type Config struct {
+	Archives []Archive
+	// Connect lists the "host:port" that CONNECT may reach; none by default.
+	Connect []string
+	// Names are the host names of this node, without a port. A proxy request for
+	// one of them means the node itself. Addresses, and names with the node's own
+	// port, are known without being listed.
+	Names []string
+	// Node is the name shown in X-Aptmesh.
+	Node   string
+	Logger *slog.Logger
+	// AccessLog takes one line per request, in the format "text" or "json"; nil
+	// turns the log off. It is written to from one goroutine at a time.
+	AccessLog    io.Writer
+	AccessFormat string
+	// MaxTunnels bounds the open CONNECT tunnels (256).
+	MaxTunnels int
+	// TunnelIdle ends a tunnel through which nothing has passed (5 minutes).
+	TunnelIdle time.Duration
+	// WriteStall cuts a client that does not take one MiB, or all of a smaller
+	// answer, within this time (5 minutes).
+	WriteStall time.Duration
+	// Dial makes the connections of tunnels; a net.Dialer by default.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+func (c Config) withDefaults() Config {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.MaxTunnels == 0 {
+		c.MaxTunnels = 256
+	}
+	if c.TunnelIdle == 0 {
+		c.TunnelIdle = 5 * time.Minute
+	}
+	if c.WriteStall == 0 {
+		c.WriteStall = 5 * time.Minute
+	}
+	if c.Dial == nil {
+		c.Dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	}
+	c.Node = token(c.Node)
+	return c
+}
+
+// token makes a name fit to stand in a header field.
+func token(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' || r == ';' || r == '"' || r == '=' {
+			return '_'
+		}
+		return r
+	}, s)
+}
+
+// Front is the door. It is an http.Handler, safe for concurrent use.
+type Front struct {
+	cfg      Config
+	catalog  Catalog
+	fetcher  Fetcher
+	log      *slog.Logger
+	routes   atomic.Pointer[routes]
+	draining atomic.Bool
+	running  atomic.Int64 // answers being made, without tunnels
+	metrics  *metrics
+	access   *accessLog // nil when off
+	tunnels  tunnels
+}
+
+// New returns a Front. Close ends it. Errors name the configuration key at fault.
+func New(cfg Config, catalog Catalog, fetcher Fetcher) (*Front, error) {
+	cfg = cfg.withDefaults()
+	f := &Front{cfg: cfg, catalog: catalog, fetcher: fetcher, log: cfg.Logger, metrics: newMetrics()}
+	if err := f.Reconfigure(cfg.Archives, cfg.Connect); err != nil {
+		return nil, err
+	}
+	f.tunnels.open = make(map[*tunnel]struct{})
+	if cfg.AccessLog != nil {
+		var err error
+		if f.access, err = newAccessLog(cfg.AccessLog, cfg.AccessFormat); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// Reconfigure replaces the archives and the CONNECT list as a whole. A request sees
+// the old ones or the new ones. After an error the old ones stay.
+func (f *Front) Reconfigure(archives []Archive, connect []string) error {
+	t, err := newRoutes(archives, connect, f.cfg.Names)
+	if err != nil {
+		return err
+	}
+	f.routes.Store(t)
+	return nil
+}
+
+// Locate tells what a URL, or the path of one, means here: the same as a request for
+// it would come to. The error is a sentence that names the configuration key.
+func (f *Front) Locate(url string) (proto.Location, error) {
+	return f.routes.Load().locate(url, nil)
+}
+
+// Drain makes every new request be answered with 503 and the end of its connection,
+// and waits until the running ones are done or ctx ends, whose error it returns then.
+// Tunnels are not waited for: they have no end of their own. It is what comes before
+// http.Server.Shutdown, so that the door refuses in words for as long as it waits.
+func (f *Front) Drain(ctx context.Context) error {
+	f.draining.Store(true)
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for f.running.Load() > 0 {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// Close cuts the tunnels, which http.Server.Shutdown does not know of, and writes out
+// the access log. Requests are served still; they are not logged any more.
+func (f *Front) Close() error {
+	f.tunnels.close()
+	if f.access != nil {
+		return f.access.close()
+	}
+	return nil
+}
+
+// exchange is one request on its way to its answer, and what will be said of it.
+type exchange struct {
+	f     *Front
+	w     http.ResponseWriter
+	r     *http.Request
+	began time.Time
+
+	loc       proto.Location // zero until known
+	kind      aptmeta.Kind
+	entry     proto.Entry
+	status    int // as logged: 499 where the client went away before any answer
+	note      note
+	sent      int64 // bytes of body
+	firstByte time.Duration
+	begun     bool // the head of the answer is with net/http
+	aborted   bool
+	failure   error // why it was aborted
+
+	// What the answer is decided from, and the answer: here and not on the stack,
+	// which every idle connection would keep at its largest.
+	conditions conditions
+	subject    subject
+	answer     answer
+}
+
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+
+// ServeHTTP implements http.Handler. It ends by panicking with http.ErrAbortHandler
+// where an answer must not look complete.
+func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := exchanges.Get().(*exchange)
+	x.f, x.w, x.r, x.began = f, w, r, time.Now()
+	f.metrics.inFlight.Add(1)
+	defer x.end()
+	if r.ContentLength != 0 {
+		// Nobody reads this body but net/http, afterwards, and it would wait for ever.
+		_ = http.NewResponseController(w).SetReadDeadline(x.began.Add(bodyTimeout))
+	}
+	switch {
+	case f.draining.Load():
+		x.refuse(&refusal{status: http.StatusServiceUnavailable, reason: reasonDrain, retryAfter: 1, closing: true,
+			text: "this node is shutting down; ask again, and another one or its successor will answer"})
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		x.serve()
+	case r.Method == http.MethodConnect:
+		x.connect()
+	default:
+		x.refuse(&refusal{status: http.StatusMethodNotAllowed, reason: reasonMethod, allow: "GET, HEAD, CONNECT",
+			text: "the method " + r.Method + " is not served here, only GET, HEAD and CONNECT: this is a cache to read from"})
+	}
+}
+
+// serve answers GET and HEAD.
+func (x *exchange) serve() {
+	running := &x.f.running
+	running.Add(1)
+	defer running.Add(-1)
+	local, _ := x.r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	routes := x.f.routes.Load()
+	loc, err := routes.locate(x.r.RequestURI, local)
+	if err != nil {
+		x.refuseLocation(routes, err)
+		return
+	}
+	x.loc, x.kind = loc, aptmeta.Classify(loc.Path)
+	if err := x.resolve(); err != nil {
+		x.fail(err)
+		return
+	}
+	c, s := &x.conditions, &x.subject
+	*c = conditionsOf(x.r)
+	s.loc, s.kind, s.entry, s.ref, s.now = loc, x.kind, &x.entry, x.entry.Want.Ref, x.began
+	if answerUnchanged(&x.answer, c, s) {
+		x.begin(&x.answer)
+		return
+	}
+	var blob *proto.Blob
+	if c.head {
+		blob, err = x.f.fetcher.Head(x.r.Context(), x.entry.Want)
+	} else {
+		blob, err = x.f.fetcher.Open(x.r.Context(), x.entry.Want)
+	}
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	defer blob.Close()
+	if err := s.hold(blob, c.head); err != nil {
+		x.fail(err)
+		return
+	}
+	answerObject(&x.answer, c, s)
+	x.send(&x.answer, blob)
+}
+
+// resolve asks the catalog. no-cache on a root asks it to look upstream first;
+// max-age=0 does not, for apt sends that with every index and a fleet of hosts would
+// become as many checks upstream.
+func (x *exchange) resolve() (err error) {
+	fresh := x.kind == aptmeta.KindRoot && (asks(x.r.Header["Cache-Control"], "no-cache") || asks(x.r.Header["Pragma"], "no-cache"))
+	if !fresh {
+		var known bool
+		if x.entry, known = x.f.catalog.Resolve(x.loc); known {
+			return nil
+		}
+	}
+	x.entry, err = x.f.catalog.Discover(x.r.Context(), x.loc, fresh)
+	var unavailable *proto.Unavailable
+	if fresh && errors.As(err, &unavailable) {
+		// Upstream being down must not take from a client what it can have.
+		if held, ok := x.f.catalog.Resolve(x.loc); ok {
+			if held.Stale == "" {
+				held.Stale = "no-cache was asked for, but upstream could not be checked: " + err.Error()
+			}
+			x.entry = held
+			return nil
+		}
+	}
+	return err
+}
+
+// asks reports whether a list field holds the directive.
+func asks(values []string, directive string) bool {
+	for _, v := range values {
+		for part := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(part), directive) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hold takes over what the blob says of the object, and refuses one whose length is
+// not the signed one: apt takes a 200 of another length for final.
+func (s *subject) hold(b *proto.Blob, head bool) error {
+	s.ref, s.modified, s.tier = b.Ref, b.Modified, b.Tier
+	switch {
+	case b.Bytes != nil:
+		s.ref.Size = int64(len(b.Bytes))
+		s.proven = true
+	case b.File != nil:
+		if s.ref.Size < 0 {
+			info, err := b.File.Stat()
+			if err != nil {
+				return err
+			}
+			s.ref.Size = info.Size()
+		}
+		s.proven = true
+	case head:
+		s.proven = b.Tier == proto.TierMemory || b.Tier == proto.TierDisk || !b.Modified.IsZero()
+	default:
+		s.whole = true
+		s.proven = !b.Modified.IsZero()
+	}
+	want := s.entry.Want
+	if want.Provable() && want.Ref.Size >= 0 && s.ref.Size >= 0 && want.Ref.Size != s.ref.Size {
+		return &wrongLength{want: want.Ref.Size, got: s.ref.Size}
+	}
+	return nil
+}
+
+// refuseLocation answers a request target that means no file.
+func (x *exchange) refuseLocation(t *routes, err error) {
+	var r *refusal
+	switch {
+	case !errors.As(err, &r):
+		x.fail(err)
+	case r.reason == reasonRoot:
+		x.page(t)
+	default:
+		x.refuse(r)
+	}
+}
+
+// fail answers an error of the catalog or the fetcher.
+func (x *exchange) fail(err error) {
+	if x.r.Context().Err() != nil {
+		// Nobody is there to read an answer, and returning without one would
+		// make net/http send an empty 200.
+		x.status = statusClientGone
+		x.abort(reasonClient, err)
+	}
+	r := refuse(x.loc, err)
+	if r.status == http.StatusInternalServerError {
+		x.f.log.Error("a request failed inside the node", "location", x.loc.String(), "error", err)
+	}
+	x.failure = err
+	x.refuse(r)
+}
+
+// refuse answers with an error.
+func (x *exchange) refuse(r *refusal) {
+	a := answerRefusal(r)
+	x.sendText(&a)
+}
+
+// statusClientGone is what the log says of a request whose client went away first.
+const statusClientGone = 499
+
+// end counts and logs the exchange. It runs for aborted ones, too.
+func (x *exchange) end() {
+	took := time.Since(x.began)
+	x.f.metrics.inFlight.Add(-1)
+	x.f.metrics.count(x)
+	if x.f.access != nil {
+		x.f.access.log(x, took)
+	}
+	*x = exchange{}
+	exchanges.Put(x)
+}

@@ -1,0 +1,141 @@
+package front
+
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// metrics counts what the door does. The children of its vectors are looked up once
+// each and kept, for a look-up by labels costs more than an answer from memory.
+type metrics struct {
+	requests *prometheus.CounterVec
+	bytes    *prometheus.CounterVec
+	wait     *prometheus.HistogramVec
+	aborted  *prometheus.CounterVec
+	tunnels  *prometheus.CounterVec
+	tunneled prometheus.Counter
+	lost     prometheus.Counter
+
+	inFlight    atomic.Int64
+	conns       atomic.Int64
+	openTunnels atomic.Int64
+
+	byAnswer [len(codes) + 1][tierCount][kindCount]atomic.Pointer[prometheus.Counter]
+	byTier   [tierCount]struct {
+		bytes prometheus.Counter
+		wait  prometheus.Observer
+	}
+	gauges []prometheus.Collector
+}
+
+// codes are the statuses the door answers with; any other is counted as "other".
+var codes = [...]int{200, 206, 304, 400, 403, 404, 405, 406, 412, 416, 499, 500, 502, 503}
+
+var codeNames = [len(codes) + 1]string{"200", "206", "304", "400", "403", "404", "405", "406", "412", "416", "499", "500", "502", "503", "other"}
+
+var tiers = [...]proto.Tier{proto.TierMemory, proto.TierDisk, proto.TierPeer, proto.TierUpstream}
+
+const (
+	tierCount = len(tiers) + 1 // and none
+	kindCount = 9              // those of aptmeta, and none
+)
+
+func newMetrics() *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "aptmesh_front_" + name, Help: help}, labels)
+	}
+	m := &metrics{
+		requests: counter("requests_total", "Requests answered, by status, tier of the answer and kind of file.", "code", "tier", "kind"),
+		bytes:    counter("sent_bytes_total", "Bytes of bodies sent to clients, by tier.", "tier"),
+		wait: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "aptmesh_front_first_byte_seconds",
+			Help:    "Time from the request to the head of its answer, by tier.",
+			Buckets: []float64{.0001, .0005, .002, .01, .05, .1, .3, 1, 3, 10, 30},
+		}, []string{"tier"}),
+		aborted: counter("aborted_total", "Answers that were cut off or never begun, by reason.", "reason"),
+		tunnels: counter("tunnels_total", "CONNECT requests, by result.", "result"),
+		tunneled: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "aptmesh_front_tunnel_bytes_total", Help: "Bytes passed through CONNECT tunnels, both ways."}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "aptmesh_front_access_log_lost_total", Help: "Access log lines dropped because the log could not be written fast enough."}),
+	}
+	for i := range tierCount {
+		m.byTier[i].bytes = m.bytes.WithLabelValues(tierName(i))
+		m.byTier[i].wait = m.wait.WithLabelValues(tierName(i))
+	}
+	gauge := func(name, help string, value *atomic.Int64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "aptmesh_front_" + name, Help: help},
+			func() float64 { return float64(value.Load()) })
+	}
+	m.gauges = []prometheus.Collector{
+		gauge("in_flight", "Requests being answered.", &m.inFlight),
+		gauge("connections", "Open client connections, without tunnels.", &m.conns),
+		gauge("tunnels", "Open CONNECT tunnels.", &m.openTunnels),
+	}
+	return m
+}
+
+// Collectors returns the metrics of the door, for the caller to register.
+func (f *Front) Collectors() []prometheus.Collector {
+	m := f.metrics
+	return append([]prometheus.Collector{m.requests, m.bytes, m.wait, m.aborted, m.tunnels, m.tunneled, m.lost}, m.gauges...)
+}
+
+func tierIndex(t proto.Tier) int {
+	for i := range tiers {
+		if tiers[i] == t {
+			return i
+		}
+	}
+	return len(tiers)
+}
+
+func tierName(i int) string {
+	if i < len(tiers) {
+		return string(tiers[i])
+	}
+	return "none"
+}
+
+func codeIndex(status int) int {
+	for i := range codes {
+		if codes[i] == status {
+			return i
+		}
+	}
+	return len(codes)
+}
+
+// kindOf returns the index and the label of the kind of file asked for.
+func kindOf(x *exchange) (int, string) {
+	if x.loc.Archive == "" || int(x.kind) >= kindCount-1 {
+		return kindCount - 1, "none"
+	}
+	return int(x.kind), x.kind.String()
+}
+
+// count adds a finished exchange.
+func (m *metrics) count(x *exchange) {
+	code, tier := codeIndex(x.status), tierIndex(x.note.tier)
+	kind, kindName := kindOf(x)
+	slot := &m.byAnswer[code][tier][kind]
+	c := slot.Load()
+	if c == nil {
+		made := m.requests.WithLabelValues(codeNames[code], tierName(tier), kindName)
+		c = &made
+		slot.Store(c)
+	}
+	(*c).Inc()
+	if x.sent > 0 {
+		m.byTier[tier].bytes.Add(float64(x.sent))
+	}
+	if x.begun {
+		m.byTier[tier].wait.Observe(x.firstByte.Seconds())
+	}
+	if x.aborted {
+		m.aborted.WithLabelValues(x.note.reason).Inc()
+	}
+}

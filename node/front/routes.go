@@ -1,0 +1,380 @@
+package front
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Archive is one configured archive, as far as URLs go.
+type Archive struct {
+	// Name is the prefix of mapped URLs, one or more path segments: "ubuntu".
+	Name string
+	// Upstream is where the archive really is, http or https. Its user
+	// information is not looked at.
+	Upstream *url.URL
+	// Aliases are other URLs that mean this archive; the first label of the host
+	// may be "*", which stands for one label or more.
+	Aliases []string
+}
+
+// route says that everything below base, on the host it is filed under, is an
+// archive.
+type route struct {
+	archive string
+	base    string // canonical path, "" for the whole host
+	scheme  string // settles which of two archives is meant that differ in nothing else
+}
+
+// wildcard holds the routes of all hosts that end in suffix.
+type wildcard struct {
+	suffix string // ".archive.ubuntu.com", with a port where it is no default
+	routes []route
+}
+
+// routes is the routing table. It is built once and never changed.
+type routes struct {
+	names    map[string]struct{} // of archives
+	depth    int                 // the most segments that a name has
+	hosts    map[string][]route  // by bare host, longest base first
+	wild     []wildcard          // longest suffix first
+	own      map[string]struct{} // names of this node
+	archives []Archive           // sorted by name, for the page and for messages
+	connect  map[string]struct{} // allowed "host:port", lower case
+}
+
+// newRoutes builds the table. Errors name the configuration key at fault.
+func newRoutes(archives []Archive, connect, own []string) (*routes, error) {
+	t := &routes{
+		names:    make(map[string]struct{}),
+		hosts:    make(map[string][]route),
+		own:      make(map[string]struct{}),
+		connect:  make(map[string]struct{}),
+		archives: slices.Clone(archives),
+	}
+	slices.SortFunc(t.archives, func(a, b Archive) int { return cmp.Compare(a.Name, b.Name) })
+	for _, a := range t.archives {
+		if err := t.add(a); err != nil {
+			return nil, err
+		}
+	}
+	for _, routes := range t.hosts {
+		longestFirst(routes)
+	}
+	for _, w := range t.wild {
+		longestFirst(w.routes)
+	}
+	slices.SortStableFunc(t.wild, func(a, b wildcard) int { return cmp.Compare(len(b.suffix), len(a.suffix)) })
+	for _, hostPort := range connect {
+		host, port, err := net.SplitHostPort(hostPort)
+		if err != nil || host == "" || port == "" {
+			return nil, fmt.Errorf("connect: %q is not a host and a port: write them as changelogs.example.org:443", hostPort)
+		}
+		t.connect[strings.ToLower(net.JoinHostPort(host, port))] = struct{}{}
+	}
+	for _, name := range own {
+		t.own[strings.ToLower(strings.TrimSuffix(name, "."))] = struct{}{}
+	}
+	return t, nil
+}
+
+func (t *routes) add(a Archive) error {
+	name, err := aptmeta.CanonicalPath(a.Name)
+	first, _, _ := strings.Cut(a.Name, "/")
+	if err != nil || name == "" || name != a.Name || strings.EqualFold(first, "https") {
+		return fmt.Errorf("archives: %q cannot be an archive's name: it is the first part of URLs, so use plain path segments such as ubuntu or vendor/tools", a.Name)
+	}
+	if _, twice := t.names[name]; twice {
+		return fmt.Errorf("archives: %q is configured twice", name)
+	}
+	t.names[name] = struct{}{}
+	t.depth = max(t.depth, 1+strings.Count(name, "/"))
+	if a.Upstream == nil {
+		return fmt.Errorf("archives: %s has no upstream: add its URL", name)
+	}
+	if err := t.claim(name, a.Upstream, false); err != nil {
+		return fmt.Errorf("archives: %s: upstream: %w", name, err)
+	}
+	for _, alias := range a.Aliases {
+		u, err := url.Parse(alias)
+		if err != nil {
+			return fmt.Errorf("archives: %s: aliases: %w", name, err)
+		}
+		if err := t.claim(name, u, true); err != nil {
+			return fmt.Errorf("archives: %s: aliases: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// claim files the routes of one URL.
+func (t *routes) claim(archive string, u *url.URL, wild bool) error {
+	if u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return fmt.Errorf("%q is not an http or https URL with a host", u.Redacted())
+	}
+	base, err := canonical(u.EscapedPath())
+	if err != nil {
+		return fmt.Errorf("%q: %w", u.Redacted(), err)
+	}
+	r := route{archive: archive, base: base, scheme: u.Scheme}
+	host := bareHost(u.Host)
+	if !strings.Contains(host, "*") {
+		filed, err := file(t.hosts[host], r)
+		if err != nil {
+			return fmt.Errorf("%q: %w", u.Redacted(), err)
+		}
+		t.hosts[host] = filed
+		return nil
+	}
+	suffix, ok := strings.CutPrefix(host, "*")
+	if !wild || !ok || len(suffix) < 2 || suffix[0] != '.' || strings.Contains(suffix, "*") {
+		return fmt.Errorf("%q: a * may only be the first label of an alias's host, as in http://*.archive.example.org/", u.Redacted())
+	}
+	i := slices.IndexFunc(t.wild, func(w wildcard) bool { return w.suffix == suffix })
+	if i < 0 {
+		t.wild = append(t.wild, wildcard{suffix: suffix})
+		i = len(t.wild) - 1
+	}
+	t.wild[i].routes, err = file(t.wild[i].routes, r)
+	return err
+}
+
+// file adds a route unless it is there already; one URL cannot mean two archives.
+func file(routes []route, r route) ([]route, error) {
+	for _, other := range routes {
+		if other.base == r.base && other.scheme == r.scheme {
+			if other.archive != r.archive {
+				return nil, fmt.Errorf("the archive %s has this URL too, so that a proxy request for it could mean either", other.archive)
+			}
+			return routes, nil
+		}
+	}
+	return append(routes, r), nil
+}
+
+func longestFirst(routes []route) {
+	slices.SortStableFunc(routes, func(a, b route) int { return cmp.Compare(len(b.base), len(a.base)) })
+}
+
+// canonical is aptmeta.CanonicalPath with slashes at either end allowed, and "" for
+// the root.
+func canonical(escaped string) (string, error) {
+	escaped = strings.Trim(escaped, "/")
+	if escaped == "" {
+		return "", nil
+	}
+	return aptmeta.CanonicalPath(escaped)
+}
+
+// bareHost is how hosts are compared: lower case, without the default port of
+// either scheme (clients of HTTPS archives come with http URLs, too) and without
+// the dot of a fully qualified name.
+func bareHost(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 {
+		if port := host[i+1:]; port == "" || port == "80" || port == "443" {
+			host = host[:i]
+		}
+	}
+	host = strings.TrimSuffix(host, ".")
+	return strings.ToLower(host)
+}
+
+// locate finds what a request target means: an absolute URL as in proxy requests,
+// or the path of a URL. The error is always a *refusal. local is the address that
+// the request came in at, nil where there is none.
+func (t *routes) locate(target string, local net.Addr) (proto.Location, error) {
+	var scheme, host string
+	path := target
+	if !strings.HasPrefix(target, "/") {
+		var ok bool
+		if scheme, host, path, ok = splitURL(target); !ok {
+			return proto.Location{}, badRequest(`"` + quote(target) + `" is neither a path nor an http or https URL; ask for one that begins with / or http://`)
+		}
+	}
+	if strings.IndexByte(path, '?') >= 0 {
+		if p, _, _ := strings.Cut(path, "?"); strings.Trim(p, "/") != "" {
+			return proto.Location{}, badRequest("files of an archive have no query: leave out the ? and what follows it")
+		}
+		path = ""
+	}
+	dir := strings.HasSuffix(path, "/")
+	path, err := canonical(path)
+	if err != nil {
+		return proto.Location{}, badRequest("the path of this URL cannot be used: " + quote(err.Error()))
+	}
+	switch {
+	case host == "":
+		return t.below(path, dir)
+	case strings.EqualFold(host, "https"): // http://HTTPS///host/path
+		host, path, _ = strings.Cut(path, "/")
+		return t.on("https", host, path, dir)
+	}
+	loc, err := t.on(scheme, host, path, dir)
+	if r, ok := err.(*refusal); ok && r.reason == reasonHost && t.isOwn(host, local) {
+		return t.below(path, dir)
+	}
+	return loc, err
+}
+
+// splitURL takes an absolute URL apart, leaving out its user information.
+func splitURL(target string) (scheme, host, path string, ok bool) {
+	scheme, rest, ok := strings.Cut(target, "://")
+	if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+		return "", "", "", false
+	}
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	host, path = rest[:end], rest[end:]
+	host = host[strings.LastIndexByte(host, '@')+1:]
+	return scheme, host, path, host != ""
+}
+
+// below finds the location of a path on this node: a mapped URL, or one that names
+// the upstream host.
+func (t *routes) below(path string, dir bool) (proto.Location, error) {
+	if path == "" {
+		return proto.Location{}, &refusal{status: http.StatusNotAcceptable, reason: reasonRoot, text: "this is a cache for APT archives; its own page has nothing for apt"}
+	}
+	name := t.archiveOf(path)
+	if name != "" {
+		return within(name, path, len(name), dir)
+	}
+	host, rest, _ := strings.Cut(path, "/")
+	if strings.EqualFold(host, "https") {
+		host, rest, _ = strings.Cut(rest, "/")
+		return t.on("https", host, rest, dir)
+	}
+	loc, err := t.on("http", host, rest, dir)
+	if r, ok := err.(*refusal); ok && r.status == http.StatusForbidden {
+		return proto.Location{}, &refusal{
+			status: http.StatusNotFound, reason: reasonPrefix,
+			text: `no archive "` + quote(host) + `" is configured: a path begins with a name under the config key archives: or with the host of its upstream; known are ` + t.known(),
+		}
+	}
+	return loc, err
+}
+
+// archiveOf returns the longest archive name that path begins with, "" for none.
+func (t *routes) archiveOf(path string) string {
+	var longest string
+	for end, n := 0, 0; n < t.depth && end < len(path); n++ {
+		if i := strings.IndexByte(path[end:], '/'); i < 0 {
+			end = len(path)
+		} else {
+			end += i
+		}
+		if _, ok := t.names[path[:end]]; ok {
+			longest = path[:end]
+		}
+		end++
+	}
+	return longest
+}
+
+// on finds the location of a path on somebody's host.
+func (t *routes) on(scheme, host, path string, dir bool) (proto.Location, error) {
+	host = bareHost(host)
+	exact, known := t.hosts[host]
+	if r := match(exact, scheme, path); r != nil {
+		return within(r.archive, path, len(r.base), dir)
+	}
+	for _, w := range t.wild {
+		if len(host) > len(w.suffix) && strings.HasSuffix(host, w.suffix) {
+			known = true
+			if r := match(w.routes, scheme, path); r != nil {
+				return within(r.archive, path, len(r.base), dir)
+			}
+		}
+	}
+	if known {
+		return proto.Location{}, &refusal{
+			status: http.StatusForbidden, reason: reasonHost,
+			text: "archives: has an archive on " + quote(host) + ", but none that this path belongs to; known are " + t.known(),
+		}
+	}
+	return proto.Location{}, &refusal{
+		status: http.StatusForbidden, reason: reasonHost,
+		text: `this is no open proxy and "` + quote(host) + `" is not the host of an archive: add it under the config key archives: as upstream or alias; known are ` + t.known(),
+	}
+}
+
+// match returns the route with the longest base that path lies below, preferring
+// the scheme asked for among equals.
+func match(routes []route, scheme, path string) *route {
+	var best *route
+	for i := range routes {
+		r := &routes[i]
+		if best != nil && len(r.base) < len(best.base) {
+			break
+		}
+		if r.base != "" && path != r.base && !(len(path) > len(r.base) && path[len(r.base)] == '/' && path[:len(r.base)] == r.base) {
+			continue
+		}
+		if best == nil || strings.EqualFold(r.scheme, scheme) {
+			best = r
+		}
+	}
+	return best
+}
+
+// within cuts the base, of the given length, off a path.
+func within(archive, path string, base int, dir bool) (proto.Location, error) {
+	path = strings.TrimPrefix(path[base:], "/")
+	if path == "" || dir {
+		return proto.Location{}, &refusal{
+			status: http.StatusNotFound, reason: reasonDirectory,
+			text: "this is a directory of the archive " + archive + ", and aptmesh lists none: ask for a file, such as dists/<suite>/InRelease",
+		}
+	}
+	return proto.Location{Archive: archive, Path: path}, nil
+}
+
+// isOwn tells whether a proxy request for this host means the node itself: apt sends
+// one where a machine has the node both as its proxy and in its sources. A port that
+// is not the web's own tells enough: whatever listens there on another host, only
+// configured archives are ever served.
+func (t *routes) isOwn(host string, local net.Addr) bool {
+	name, port := host, ""
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		name, port = host[:i], host[i+1:]
+	}
+	name = strings.ToLower(strings.Trim(strings.TrimSuffix(name, "."), "[]"))
+	if _, ok := t.own[name]; ok {
+		return true
+	}
+	web := port == "" || port == "80" || port == "443"
+	at, ok := local.(*net.TCPAddr)
+	if !ok {
+		return !web
+	}
+	if !web {
+		return port == fmt.Sprint(at.Port)
+	}
+	ip := net.ParseIP(name)
+	return ip != nil && ip.Equal(at.IP) || name == "localhost" && at.IP.IsLoopback()
+}
+
+// known lists the names of the archives for a message.
+func (t *routes) known() string {
+	if len(t.archives) == 0 {
+		return "none at all"
+	}
+	var names []string
+	for _, a := range t.archives {
+		if len(names) == 20 {
+			names = append(names, "…")
+			break
+		}
+		names = append(names, a.Name)
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,240 @@
+package front
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/aptmesh/aptmesh/aptmeta"
+)
+
+func TestLocate(t *testing.T) {
+	routes, err := newRoutes(testArchives(t), nil, []string{"apt-cache.example.org"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const deb = "pool/main/g/g++/g++_1~2_amd64.deb"
+	web := &net.TCPAddr{IP: net.ParseIP("192.0.2.7"), Port: 80}
+	cache := &net.TCPAddr{IP: net.ParseIP("192.0.2.7"), Port: 3142}
+	for _, tt := range []struct {
+		target string
+		local  net.Addr
+		want   string // a location, or a status and a part of the sentence
+	}{
+		// mapped
+		{"/ubuntu/" + deb, cache, "ubuntu/" + deb},
+		{"/ubuntu/pool/main/g/g%2b%2b/g++_1%7e2_amd64.deb", cache, "ubuntu/" + deb},
+		{"/ubuntu/pool/main/g/g%2B%2B/g%2b+_1%7E2_amd64.deb", cache, "ubuntu/" + deb},
+		{"//ubuntu//pool/main/./g/g++/g++_1~2_amd64.deb", cache, "ubuntu/" + deb},
+		{"/vendor/x/y", cache, "vendor/x/y"},
+		{"/vendor/tools/x/y", cache, "vendor/tools/x/y"},
+		{"/vendor/toolsx/y", cache, "vendor/toolsx/y"},
+		{"/debian/dists/sid/InRelease", cache, "debian/dists/sid/InRelease"},
+		// proxy
+		{"http://archive.ubuntu.com/ubuntu/" + deb, cache, "ubuntu/" + deb},
+		{"HTTP://ARCHIVE.Ubuntu.com:80/ubuntu/" + deb, cache, "ubuntu/" + deb},
+		{"http://archive.ubuntu.com./ubuntu/" + deb, cache, "ubuntu/" + deb},
+		{"http://bob:pw@archive.ubuntu.com/ubuntu/" + deb, cache, "ubuntu/" + deb},
+		{"http://archive.ubuntu.com//ubuntu//" + deb, cache, "ubuntu/" + deb},
+		{"http://de.archive.ubuntu.com/ubuntu/" + deb, cache, "ubuntu/" + deb},
+		{"http://a.b.archive.ubuntu.com/ubuntu/" + deb, cache, "ubuntu/" + deb},
+		{"http://ports.example.org:8080/ubuntu/" + deb, cache, "ubuntu/" + deb},
+		{"http://vendor.example.com:8080/apt/x", cache, "vendor/x"},
+		{"http://deb.example.org/debian/x", cache, "debian/x"},
+		{"https://deb.example.org:443/debian/x", cache, "debian/x"},
+		{"http://deb.example.org/debian-security/x", cache, "security/x"},
+		{"http://tools.example.com/x/y", cache, "vendor/tools/x/y"},
+		{"http://people.example.com/~user/apt/x", cache, "tilde/x"},
+		{"http://people.example.com/%7euser/apt/x", cache, "tilde/x"},
+		// upstream host as prefix
+		{"/archive.ubuntu.com/ubuntu/" + deb, cache, "ubuntu/" + deb},
+		{"/de.archive.ubuntu.com/ubuntu/" + deb, cache, "ubuntu/" + deb},
+		{"/vendor.example.com:8080/apt/x", cache, "vendor/x"},
+		{"/vendor.example.com%3a8080/apt/x", cache, "vendor/x"},
+		// HTTPS///
+		{"http://HTTPS///esm.example.com/infra/ubuntu/" + deb, cache, "esm/" + deb},
+		{"http://https///esm.example.com:443/infra/ubuntu/" + deb, cache, "esm/" + deb},
+		{"/HTTPS///deb.example.org/debian/x", cache, "debian/x"},
+		{"http://node:3142/HTTPS///deb.example.org/debian/x", cache, "debian/x"},
+		// the node itself, through a proxy request
+		{"http://anything:3142/ubuntu/x", cache, "ubuntu/x"},
+		{"http://192.0.2.7:3142/ubuntu/x", cache, "ubuntu/x"},
+		{"http://[2001:db8::1]:3142/ubuntu/x", cache, "ubuntu/x"},
+		{"http://anything:3142/ubuntu/x", nil, "ubuntu/x"},
+		{"http://apt-cache.example.org/ubuntu/x", web, "ubuntu/x"},
+		{"http://APT-cache.example.org.:80/ubuntu/x", web, "ubuntu/x"},
+		{"http://192.0.2.7/ubuntu/x", web, "ubuntu/x"},
+		{"http://anything:3142/archive.ubuntu.com/ubuntu/x", cache, "ubuntu/x"},
+		{"http://anything:3142/", cache, "406 page"},
+		{"http://mirror.example.net/ubuntu/x", web, "403 no open proxy"},
+		{"http://anything:3143/ubuntu/x", cache, "403 no open proxy"},
+		{"http://mirror.example.net/ubuntu/x", nil, "403 archives:"},
+		// refused
+		{"/", cache, "406 page"},
+		{"//", cache, "406 page"},
+		{"/?x", cache, "406 page"},
+		{"/nothing/x", cache, "404 archives:"},
+		{"/favicon.ico", cache, "404 known are debian, esm, security, tilde, ubuntu, vendor, vendor/tools"},
+		{"/ubuntu", cache, "404 directory"},
+		{"/ubuntu/", cache, "404 directory"},
+		{"/ubuntu/dists/", cache, "404 directory"},
+		{"/ubuntu/dists/noble//", cache, "404 directory"},
+		{"http://archive.ubuntu.com/ubuntu/", cache, "404 directory"},
+		{"/archive.ubuntu.com/other/x", cache, "404 archives:"},
+		{"/archive.ubuntu.com", cache, "404 archives:"},
+		{"/ubuntux/x", cache, "404 archives:"},
+		{"http://archive.ubuntu.com/ubuntux/x", cache, "403 archives:"},
+		{"http://archive.ubuntu.com/", cache, "403 archives:"},
+		{"http://archive.ubuntu.com", cache, "403 archives:"},
+		{"http://archive.ubuntu.com:8080/ubuntu/x", cache, "403 archives:"},
+		{"http://evilarchive.ubuntu.com/ubuntu/x", cache, "403 archives:"},
+		{"http://archive.ubuntu.com@evil.example/ubuntu/x", cache, "403 archives:"},
+		{"http://HTTPS///evil.example/ubuntu/x", cache, "403 archives:"},
+		{"/HTTPS///evil.example/ubuntu/x", cache, "403 archives:"},
+		{"http://HTTPS", cache, "403 archives:"},
+		{"/ubuntu/../etc/passwd", cache, "400 path"},
+		{"/ubuntu/%2e%2e/x", cache, "400 path"},
+		{"/ubuntu/%00", cache, "400 path"},
+		{"/ubuntu/a%0ab", cache, "400 path"},
+		{"/ubuntu/a%zz", cache, "400 path"},
+		{"/ubuntu/a?b=c", cache, "400 query"},
+		{"ftp://archive.ubuntu.com/ubuntu/x", cache, "400 neither"},
+		{"http:///ubuntu/x", cache, "400 neither"},
+		{"*", cache, "400 neither"},
+		{"", cache, "400 neither"},
+	} {
+		loc, err := routes.locate(tt.target, tt.local)
+		if err == nil {
+			if loc.String() != tt.want {
+				t.Errorf("%s: %s, want %s", tt.target, loc, tt.want)
+			}
+			continue
+		}
+		var r *refusal
+		status, part, _ := strings.Cut(tt.want, " ")
+		if !errors.As(err, &r) || statusText(r.status) != status || !strings.Contains(r.text, part) {
+			t.Errorf("%s: %v, want %s", tt.target, err, tt.want)
+		}
+	}
+}
+
+func statusText(status int) string {
+	var b [3]byte
+	for i := range b {
+		b[2-i] = byte('0' + status%10)
+		status /= 10
+	}
+	return string(b[:])
+}
+
+func TestLocateArchiveNamedAsHost(t *testing.T) {
+	routes, err := newRoutes([]Archive{
+		{Name: "one", Upstream: mustURL(t, "http://example.org/a")},
+		{Name: "two", Upstream: mustURL(t, "https://example.org/a")},
+		{Name: "three", Upstream: mustURL(t, "http://example.org/a/b")},
+	}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, want := range map[string]string{
+		"http://example.org/a/x":         "one/x", // the scheme settles it
+		"http://HTTPS///example.org/a/x": "two/x",
+		"http://example.org/a/b/x":       "three/x", // the longest base
+		"http://HTTPS///example.org/a/b": "two/b",   // "three" would be a directory; see below
+	} {
+		loc, err := routes.locate(target, nil)
+		if target == "http://HTTPS///example.org/a/b" {
+			if err == nil {
+				t.Errorf("%s: %s, want the directory of three", target, loc)
+			}
+			continue
+		}
+		if err != nil || loc.String() != want {
+			t.Errorf("%s: %v %v, want %s", target, loc, err, want)
+		}
+	}
+}
+
+func TestConfigurationErrors(t *testing.T) {
+	archive := func(name, upstream string, aliases ...string) Archive {
+		return Archive{Name: name, Upstream: mustURL(t, upstream), Aliases: aliases}
+	}
+	for want, cfg := range map[string]Config{
+		"cannot be an archive's name": {Archives: []Archive{archive("a//b", "http://example.org/")}},
+		"name: it is the first part":  {Archives: []Archive{archive("", "http://example.org/")}},
+		"use plain path segments":     {Archives: []Archive{archive("HTTPS", "http://example.org/")}},
+		"configured twice":            {Archives: []Archive{archive("a", "http://example.org/"), archive("a", "http://example.com/")}},
+		"has no upstream":             {Archives: []Archive{{Name: "a"}}},
+		"not an http or https URL":    {Archives: []Archive{archive("a", "ftp://example.org/")}},
+		"aliases: \"http://*\"":       {Archives: []Archive{archive("a", "http://example.org/", "http://*")}},
+		"only be the first label":     {Archives: []Archive{archive("a", "http://example.org/", "http://x.*.org/")}},
+		"could mean either":           {Archives: []Archive{archive("a", "http://example.org/x"), archive("b", "http://example.com/", "http://EXAMPLE.org:80/x/")}},
+		"connect: \"example.org\"":    {Connect: []string{"example.org"}},
+		"log: format":                 {AccessLog: &lockedBuffer{}, AccessFormat: "xml"},
+	} {
+		if _, err := New(cfg, nil, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		} else if strings.Contains(err.Error(), "\n") {
+			t.Errorf("more than one line: %v", err)
+		}
+	}
+}
+
+func TestReconfigure(t *testing.T) {
+	d := openDoor(t)
+	if _, err := d.Locate("/new/x"); err == nil {
+		t.Fatal("an archive nobody configured")
+	}
+	if err := d.Reconfigure([]Archive{{Name: "new", Upstream: mustURL(t, "http://new.example.org/")}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if loc, err := d.Locate("http://new.example.org/x"); err != nil || loc.String() != "new/x" {
+		t.Fatal(loc, err)
+	}
+	if err := d.Reconfigure([]Archive{{Name: "broken"}}, nil); err == nil {
+		t.Fatal("a broken configuration was taken")
+	}
+	if loc, err := d.Locate("/new/x"); err != nil || loc.String() != "new/x" {
+		t.Fatal("the configuration before is lost:", loc, err)
+	}
+}
+
+func FuzzLocate(f *testing.F) {
+	for _, seed := range []string{
+		"/ubuntu/dists/noble/InRelease", "http://archive.ubuntu.com/ubuntu/x", "http://HTTPS///esm.example.com/infra/ubuntu/x",
+		"/HTTPS///deb.example.org/debian/x", "http://[::1]:3142/ubuntu/x", "/ubuntu/%7e%2b", "http://a@b:c@d:80:90/x", "http://:80/", "///", "http://*.archive.ubuntu.com/ubuntu/a",
+	} {
+		f.Add(seed)
+	}
+	routes, err := newRoutes(testArchives(f), nil, []string{"apt-cache.example.org"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	local := &net.TCPAddr{IP: net.IPv6loopback, Port: 3142}
+	f.Fuzz(func(t *testing.T, target string) {
+		loc, err := routes.locate(target, local)
+		if err != nil {
+			var r *refusal
+			if !errors.As(err, &r) || r.status < 400 || http.StatusText(r.status) == "" {
+				t.Fatalf("not a refusal: %#v", err)
+			}
+			if a := answerRefusal(r); strings.IndexFunc(a.text, func(r rune) bool { return r < ' ' || r > '~' }) != len(a.text)-1 {
+				t.Fatalf("not one line of ASCII: %q", a.text)
+			}
+			return
+		}
+		if _, known := routes.names[loc.Archive]; !known || loc.Path == "" {
+			t.Fatalf("%q: %#v", target, loc)
+		}
+		// What is found has one canonical spelling, and that is found again.
+		again, err := routes.locate("/"+loc.Archive+"/"+aptmeta.EscapePath(loc.Path), local)
+		if err == nil && again != loc && !strings.HasPrefix(again.Archive, loc.Archive+"/") {
+			t.Fatalf("%q: %v, and then %v", target, loc, again)
+		}
+		if err != nil {
+			t.Fatalf("%q: %v, and then %v", target, loc, err)
+		}
+	})
+}

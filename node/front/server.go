@@ -1,0 +1,85 @@
+package front
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Timeouts and sizes of a server for thousands of connections that mostly wait. apt
+// keeps a connection for one run; two minutes outlast the pauses in it.
+const (
+	headerTimeout  = 20 * time.Second
+	bodyTimeout    = 20 * time.Second // for what no request here needs
+	idleTimeout    = 150 * time.Second
+	maxHeaderBytes = 16 << 10
+)
+
+// Server returns an http.Server for this Front: HTTP/1 only (apt speaks nothing else,
+// and HTTP/2 has no sendfile), without a timeout for whole answers, so that a slow
+// client may take its time as long as it takes something. The caller sets Addr and
+// TLSConfig and runs it on as many listeners as it likes.
+func (f *Front) Server() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler:                      f,
+		ReadHeaderTimeout:            headerTimeout,
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               maxHeaderBytes,
+		Protocols:                    protocols,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(f.log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, new(connState))
+		},
+		ConnState: f.connState,
+	}
+}
+
+// connKey is the context key of a connection's connState.
+type connKey struct{}
+
+// connState is what is remembered of a connection. It belongs to the goroutine that
+// serves it, which has one request at a time.
+type connState struct {
+	armed time.Time // when the write deadline was set last
+}
+
+// arm makes sure, for an answer that is written at once, that the connection has a
+// write deadline of nearly WriteStall from now. Setting it anew for each request
+// would cost more than the rest of the writing; so it is left alone while fresh.
+func (x *exchange) arm(now time.Time) {
+	state, ok := x.r.Context().Value(connKey{}).(*connState)
+	if !ok || now.Sub(state.armed) < x.f.cfg.WriteStall/8 {
+		return
+	}
+	state.armed = now
+	x.setWriteDeadline(now)
+}
+
+// armNow sets the write deadline for the next piece of a long body.
+func (x *exchange) armNow() {
+	now := time.Now()
+	if state, ok := x.r.Context().Value(connKey{}).(*connState); ok {
+		state.armed = now
+	}
+	x.setWriteDeadline(now)
+}
+
+// setWriteDeadline is best effort: a writer that knows no deadlines goes without.
+func (x *exchange) setWriteDeadline(now time.Time) {
+	_ = http.NewResponseController(x.w).SetWriteDeadline(now.Add(x.f.cfg.WriteStall))
+}
+
+// connState keeps count of connections.
+func (f *Front) connState(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		f.metrics.conns.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		f.metrics.conns.Add(-1)
+	}
+}
