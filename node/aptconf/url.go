@@ -1,0 +1,99 @@
+package aptconf
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// parseBase reads a URI of a source entry and returns it as an archive's base. The
+// error says why aptmesh cannot serve it.
+func parseBase(uri string) (base *url.URL, private bool, err error) {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return nil, false, errors.New("is not a URL")
+	}
+	// A way of asking other caches for https, found in sources of hosts that used
+	// one: http://HTTPS///host/path.
+	if u.Scheme == "http" && strings.EqualFold(u.Host, "https") && strings.HasPrefix(u.Path, "///") {
+		if u, err = url.Parse("https:" + u.EscapedPath()[1:]); err != nil {
+			return nil, false, errors.New("is not a URL")
+		}
+	}
+	switch u.Scheme {
+	case "http", "https":
+	case "cdrom", "file", "copy":
+		return nil, false, errors.New("is on this machine; only http and https archives are served")
+	default:
+		if strings.HasPrefix(u.Scheme, "mirror") {
+			return nil, false, errors.New("is a list of mirrors; name one of them under archives: in a configuration file")
+		}
+		return nil, false, fmt.Errorf("has the scheme %q; only http and https archives are served", u.Scheme)
+	}
+	if u.Hostname() == "" {
+		return nil, false, errors.New("names no host")
+	}
+	if u.RawQuery != "" || u.Fragment != "" || u.ForceQuery {
+		return nil, false, errors.New("has a query or fragment, which an archive cannot have")
+	}
+
+	return Canonical(u), u.User != nil, nil
+}
+
+// Canonical returns the one spelling of an archive's base URL: lower-case host,
+// without the port its scheme implies, without empty segments or a trailing slash,
+// and without credentials, query and fragment.
+func Canonical(u *url.URL) *url.URL {
+	return &url.URL{Scheme: strings.ToLower(u.Scheme), Host: canonicalHost(u), Path: cleanPath(u.Path)}
+}
+
+// canonicalHost is the host in lower case, without the port its scheme implies.
+func canonicalHost(u *url.URL) string {
+	host, port := strings.ToLower(u.Hostname()), u.Port()
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if port == "" || (u.Scheme == "http" && port == "80") || (u.Scheme == "https" && port == "443") {
+		return host
+	}
+	return host + ":" + port
+}
+
+// cleanPath drops empty and "." segments and trailing slashes: to an archive they
+// make no difference, and apt's users write them freely.
+func cleanPath(p string) string {
+	var b strings.Builder
+	for s := range strings.SplitSeq(p, "/") {
+		if s != "" && s != "." {
+			b.WriteByte('/')
+			b.WriteString(s)
+		}
+	}
+	return b.String()
+}
+
+func withoutScheme(u string) string {
+	_, rest, _ := strings.Cut(u, "://")
+	return rest
+}
+
+// userinfo matches the credentials of a URL, in text that may not parse as one.
+var userinfo = regexp.MustCompile(`//[^/\s@]*@`)
+
+// redact takes the credentials out of a URI.
+func redact(uri string) string { return userinfo.ReplaceAllString(uri, "//***@") }
+
+// redactWords is redact for a whole line.
+func redactWords(line string) string { return redact(line) }
+
+func isKeyBlock(s string) bool {
+	return strings.HasPrefix(strings.TrimSpace(s), "-----BEGIN PGP PUBLIC KEY BLOCK-----")
+}
+
+// fingerprint is a long key id or a full fingerprint; the mark "!" excludes
+// subkeys.
+var fingerprint = regexp.MustCompile(`^[0-9A-Fa-f]{16,64}!?$`)
+
+func isFingerprint(s string) bool { return fingerprint.MatchString(s) }
