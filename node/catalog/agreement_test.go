@@ -1,0 +1,434 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Two Releases of one date, each on one side: all nodes end with the same.
+func TestForkInACluster(t *testing.T) {
+	for _, last := range []int{1, 2} {
+		inBubble(t, func(t *testing.T) {
+			f := usedFleet(t, 4)
+			f.set(func() { f.side["n3"], f.side["n4"] = 1, 1 })
+			date := time.Now().Add(-time.Second)
+			f.a.AddPackage("noble", testarchive.Package{Name: "one", Version: "1"})
+			f.a.Prepare(date)
+			f.a.AddPackage("noble", testarchive.Package{Name: "other", Version: "1"})
+			f.a.Prepare(date)
+			f.a.Show("noble", testarchive.At(1))
+			for _, n := range f.nodes[:2] {
+				n.Refresh(t.Context(), noble(), false)
+			}
+			f.a.Show("noble", testarchive.At(2))
+			for _, n := range f.nodes[2:] {
+				n.Refresh(t.Context(), noble(), false)
+			}
+			if f.nodes[0].must(nobleIn).Want.Ref == f.nodes[3].must(nobleIn).Want.Ref {
+				t.Fatal("there is no fork")
+			}
+			f.a.Show("noble", testarchive.At(last))
+			f.set(func() { clear(f.side) })
+			f.settled(5 * time.Minute)
+			winner := f.nodes[0].must(nobleIn).Want.Ref
+			for _, n := range f.nodes {
+				if got := n.must(nobleIn); got.Want.Ref != winner || got.Stale != "" {
+					t.Errorf("%s serves %v, n1 %v; stale %q", n.name, got.Want.Ref, winner, got.Stale)
+				}
+			}
+		})
+	}
+}
+
+// Whatever is lost, doubled and overtaken, whoever dies and leads, whenever there is
+// something new: in the end all nodes are alike, and none has gone back.
+func TestAgreementProperty(t *testing.T) {
+	seeds := []uint64{1, 2, 3, rand.Uint64()}
+	for _, seed := range seeds {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) { agreement(t, seed) })
+		})
+	}
+}
+
+func agreement(t *testing.T, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	f := newFleet(t, 5)
+	f.rng = rand.New(rand.NewPCG(seed, 1))
+	f.publish()
+	f.start()
+	f.set(func() { f.loss, f.twice, f.way = 0.3, 0.3, 3*time.Second })
+	var clients sync.WaitGroup
+	paths := []string{nobleIn, nobleIn, nobleRelease, noblePkgs, nobleTrans, universePkgs}
+	version := 1
+	for range 150 {
+		time.Sleep(time.Second + time.Duration(rng.Int64N(int64(20*time.Second)))) // no two of one date
+		n := f.nodes[rng.IntN(len(f.nodes))]
+		switch k := rng.IntN(20); {
+		case k < 10:
+			path, fresh := paths[rng.IntN(len(paths))], rng.IntN(3) == 0
+			if n.isRunning() {
+				clients.Go(func() { n.Discover(t.Context(), n.loc(path), fresh) })
+			}
+		case k < 12:
+			version++
+			f.upgrade(fmt.Sprint(version))
+		case k < 14:
+			f.set(func() { f.side[n.name] = rng.IntN(2) })
+		case k < 15:
+			f.set(func() { clear(f.side) })
+		case k < 16:
+			f.set(func() { f.ill[n.name] = !f.ill[n.name] })
+		case k < 17:
+			f.set(func() { f.dead[n.name] = !f.dead[n.name] })
+		case k < 18:
+			f.set(func() { rng.Shuffle(len(f.order), func(i, j int) { f.order[i], f.order[j] = f.order[j], f.order[i] }) })
+		case k < 19:
+			if clients.Wait(); n.isRunning() {
+				n.kill()
+			} else {
+				n.resume()
+			}
+		default:
+			if n.up.failAll(nil); rng.IntN(2) == 0 {
+				n.up.failAll(&proto.Unavailable{Reason: "down"})
+			}
+		}
+		for _, n := range f.nodes {
+			oneGeneration(t, n)
+		}
+	}
+	clients.Wait()
+	for _, n := range f.nodes {
+		if n.up.failAll(nil); !n.isRunning() {
+			n.resume()
+		}
+	}
+	f.set(func() { clear(f.side); clear(f.ill); clear(f.dead); f.loss, f.twice = 0, 0 })
+	f.nodes[0].must(nobleIn) // somebody has to ask
+	f.settled(6 * time.Minute)
+	f.agree(nobleIn)
+	for _, n := range f.nodes {
+		if st := n.Status()[0]; st.Err != nil || st.Stale != "" {
+			t.Errorf("%s: %v, stale %q", n.name, st.Err, st.Stale)
+		}
+	}
+}
+
+// oneGeneration holds that what a node serves is of one generation.
+func oneGeneration(t *testing.T, n *clusterNode) {
+	t.Helper()
+	v := n.view.Load().archives["a"]
+	var root, index proto.Entry
+	if v == nil || v.suites[noble().Dir] == nil {
+		return
+	}
+	if n.lookup(&root, v, n.loc(nobleIn), false) && n.lookup(&index, v, n.loc(noblePkgs), false) && !root.Generation.Equal(index.Generation) {
+		t.Errorf("%s: Release of %v, index of %v", n.name, root.Generation, index.Generation)
+	}
+}
+
+// Two nodes that take each other for the one that leads do not wait for each other.
+func TestMutualLeaders(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 2)
+		f.publish()
+		f.start()
+		f.set(func() { f.nodes[0].ranked, f.nodes[1].ranked = []string{"n2", "n1"}, []string{"n1", "n2"} })
+		both := func(path string, fresh bool) {
+			start := time.Now()
+			var all sync.WaitGroup
+			for _, n := range f.nodes {
+				all.Go(func() {
+					if _, err := n.Discover(t.Context(), n.loc(path), fresh); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			if took := time.Since(start); took > time.Second {
+				t.Errorf("%s: it took %v", path, took)
+			}
+		}
+		both(nobleIn, false)
+		if n := f.polls(); n > 2 {
+			t.Errorf("upstream was asked by %s", f.polled())
+		}
+		both(nobleRelease, false)
+		time.Sleep(2 * time.Second)
+		f.upgrade("2")
+		both(nobleIn, true)
+		f.settled(time.Minute)
+		f.agree()
+		// And nobody believes to lead at all: somebody looks all the same.
+		f.forget()
+		time.Sleep(time.Hour)
+		if n := f.polls(); n < 15 || n > 70 {
+			t.Errorf("in an hour upstream was asked by %s", f.polled())
+		}
+	})
+}
+
+// Release and Release.gpg beside the InRelease are read from upstream once, too.
+func TestPairInACluster(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 4)
+		n := f.nodes[2]
+		n.listedAs(nobleRelease, n.file(nobleRelease))
+		n.listedAs(nobleGPG, n.file(nobleGPG))
+		if k := n.up.requests(nobleRelease); k != 0 {
+			t.Errorf("it asked upstream %d times", k)
+		}
+		f.nodes[3].listedAs(nobleGPG, n.file(nobleGPG))
+		f.settled(5 * time.Minute)
+		f.upgrade("2")
+		f.settled(2 * time.Minute)
+		f.agree(nobleIn, nobleRelease, nobleGPG)
+		if a, b := f.up.bodies(nobleRelease), f.up.bodies(nobleGPG); a != 2 || b != 2 {
+			t.Errorf("Release was read %d times, Release.gpg %d", a, b)
+		}
+		for _, n := range f.nodes {
+			e, _ := n.Explain(n.loc(nobleGPG))
+			if other, _ := f.nodes[0].Explain(n.loc(nobleGPG)); !e.Modified.Equal(other.Modified) || e.Modified.IsZero() {
+				t.Errorf("%s: Last-Modified %v", n.name, e.Modified)
+			}
+		}
+		// A pair that a node makes up is not taken.
+		f.a.AddPackage("noble", testarchive.Package{Name: "more", Version: "1"})
+		f.set(func() { f.loss, f.gossip = 1, false })
+		old := f.nodes[3].News()[0].Pair
+		f.publish()
+		f.settled(70 * time.Second)
+		told := f.nodes[0].News()[0]
+		told.Pair = old
+		f.nodes[3].Hear("n1", told)
+		f.settled(time.Second)
+		f.nodes[3].listedAs(nobleIn, n.file(nobleIn))
+		f.nodes[3].listedAs(nobleGPG, n.file(nobleGPG))
+	})
+}
+
+// An archive that has none is not asked for it by everybody, and nobody waits.
+func TestNoPairInACluster(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3, testarchive.Suite{Name: "noble", NoRelease: true, ByHash: true})
+		f.publish()
+		f.start()
+		for _, n := range f.nodes {
+			n.must(nobleIn)
+			if _, err := n.get(nobleRelease); !errors.Is(err, proto.ErrNotFound) {
+				t.Errorf("%v", err)
+			}
+		}
+		f.settled(5 * time.Minute)
+		f.publish()
+		f.settled(70 * time.Second)
+		f.agree()
+	})
+}
+
+// Releases of other kinds are followed as well, and ordered alike.
+func TestKindsOfRootsInACluster(t *testing.T) {
+	for name, s := range map[string]testarchive.Suite{
+		"detached":           {Name: "noble", NoInRelease: true, ByHash: true},
+		"undated":            {Name: "noble", NoDate: true},
+		"undated, detached":  {Name: "noble", NoDate: true, NoInRelease: true},
+		"only SHA-512":       {Name: "noble", Hashes: []string{testarchive.SHA512}, ByHash: true},
+		"without by-hash":    {Name: "noble"},
+		"unsigned":           {Name: "noble", Unsigned: true},
+		"unsigned InRelease": {Name: "noble", Keys: []*testarchive.Key{testarchive.NewKey("whoever", testarchive.KeyOptions{})}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				f := newFleet(t, 3, s)
+				unsigned := s.Unsigned || s.Keys != nil
+				root := nobleIn
+				if s.NoInRelease || s.Unsigned {
+					root = nobleRelease
+				}
+				for _, n := range f.nodes {
+					n.cfg.Archives[0].Unsigned = unsigned
+				}
+				f.way = 6 * time.Second
+				f.publish()
+				f.start()
+				for _, n := range f.nodes {
+					n.must(root)
+					n.use(noblePkgs)
+				}
+				alike := func() {
+					t.Helper()
+					for _, n := range f.nodes {
+						e := n.listedAs(root, n.file(root))
+						if first := f.nodes[0].must(root); !e.Generation.Equal(first.Generation) || !e.Modified.Equal(first.Modified) {
+							t.Errorf("%s: of %v, modified %v; n1: %v, %v", n.name, e.Generation, e.Modified, first.Generation, first.Modified)
+						}
+						n.must(noblePkgs)
+					}
+				}
+				for i := range 4 {
+					f.settled(5 * time.Minute)
+					alike()
+					f.upgrade(fmt.Sprint(i + 2))
+					if i > 1 { // upstream gives no Last-Modified
+						data := f.nodes[0].file(root)
+						f.a.Put(root, data, time.Time{})
+					}
+				}
+				if n := f.up.bodies(root); n > 4 && !unsigned || n > 4*3 {
+					t.Errorf("%d generations were read %d times", 4, n)
+				}
+				f.nodes[2].stop()
+				f.nodes[2].resume()
+				f.settled(5 * time.Minute)
+				alike()
+			})
+		})
+	}
+}
+
+// Of an archive without signatures a peer's word is not taken.
+func TestUnsignedNeedsUpstream(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 4, testarchive.Suite{Name: "noble", Unsigned: true})
+		for _, n := range f.nodes {
+			n.cfg.Archives[0].Unsigned = true
+		}
+		f.publish()
+		f.start()
+		n := f.nodes[1]
+		n.must(nobleRelease)
+		n.use(noblePkgs)
+		f.settled(5 * time.Minute)
+		// They all look for themselves, but tell of it once.
+		f.upgrade("2")
+		f.forget()
+		for f.up.requests(nobleRelease) < 4 {
+			time.Sleep(time.Second)
+		}
+		if k := f.messages(); k > 3 {
+			t.Errorf("%d messages", k)
+		}
+		held := n.file(nobleRelease)
+		evil := []byte("Origin: Testarchive\nLabel: Testarchive\nSuite: noble\nCodename: noble\nDate: " +
+			time.Now().UTC().Format("Mon, 02 Jan 2006 15:04:05 UTC") + "\nSHA256:\n")
+		told := offerOf(evil, time.Now())
+		f.set(func() { f.foreign[told.Generation.Root.Digest] = evil })
+		n.Hear("n9", told)
+		f.settled(5 * time.Minute)
+		n.listedAs(nobleRelease, held)
+		if len(n.warnings()) != 1 {
+			t.Errorf("%q", n.warnings())
+		}
+	})
+}
+
+// A generation of a Release without Date that the node has gone on from is not played
+// back to it.
+func TestUndatedIsNotPlayedBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 2, testarchive.Suite{Name: "noble", NoDate: true, ByHash: true})
+		f.publish()
+		f.start()
+		n := f.nodes[1]
+		n.must(nobleIn)
+		f.settled(time.Minute)
+		old := n.News()[0]
+		f.upgrade("2")
+		f.settled(2 * time.Minute)
+		old.Generation.Date = time.Now()
+		n.Hear("n9", old)
+		f.settled(2 * time.Minute)
+		f.agree()
+		if len(n.warnings()) != 1 {
+			t.Errorf("%q", n.warnings())
+		}
+	})
+}
+
+// An operator's going back holds on the node that he tells it to, whatever the others
+// say; upstream's word ends it.
+func TestAllowOlderInACluster(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 3)
+		first := f.nodes[0].date()
+		f.upgrade("2")
+		f.settled(2 * time.Minute)
+		f.a.Show("noble", testarchive.At(0))
+		back := f.nodes[2]
+		f.set(func() {
+			for _, n := range f.nodes {
+				n.mayGoBack = true
+			}
+		})
+		if changed, err := back.Refresh(t.Context(), noble(), true); !changed || err != nil {
+			t.Fatal(changed, err)
+		}
+		f.settled(time.Hour)
+		back.stop()
+		back.resume()
+		f.settled(time.Hour)
+		if got := back.date(); !got.Equal(first) {
+			t.Errorf("it is brought forward again, to %v", got)
+		}
+		if got := f.nodes[0].date(); got.Equal(first) {
+			t.Error("others went back, too")
+		}
+		for _, n := range f.nodes[:2] {
+			if changed, err := n.Refresh(t.Context(), noble(), true); !changed || err != nil {
+				t.Fatal(changed, err)
+			}
+		}
+		f.settled(5 * time.Minute)
+		f.agree(noblePkgs)
+		f.forget()
+		f.settled(time.Hour)
+		if n := f.polls(); n > 68 {
+			t.Errorf("in an hour upstream was asked by %s", f.polled())
+		}
+		f.a.Show("noble", testarchive.At(1)) // it was meant after all
+		f.settled(2 * time.Minute)
+		f.agree(noblePkgs)
+		f.a.Show("noble", testarchive.At(1))
+		f.upgrade("3")
+		f.settled(2 * time.Minute)
+		f.agree(noblePkgs)
+	})
+}
+
+// A by-hash name is answered, whatever the node that is asked knows of it.
+func TestByHashOfAnotherGeneration(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 3)
+		behind := f.nodes[2]
+		f.set(func() { f.dead["n3"] = true })
+		old := behind.file(noblePkgs)
+		f.upgrade("2")
+		f.settled(70 * time.Second)
+		index := f.nodes[0].file(noblePkgs)
+		path := aptmeta.ByHashPath(noblePkgs, aptmeta.SHA256, testarchive.Sum(testarchive.SHA256, index))
+		f.set(func() { clear(f.dead) })
+		fresh := f.add().start()
+		unknown := aptmeta.ByHashPath("dists/none/main/binary-amd64/Packages.xz", aptmeta.SHA256, testarchive.Sum(testarchive.SHA256, index))
+		for _, n := range []*clusterNode{behind, fresh} {
+			for _, p := range []string{path, unknown} {
+				e, err := n.get(p)
+				if err != nil || !e.Listed || e.Mutable || e.Want.Ref.Digest != proto.DigestOf(index) || e.Want.PeersOnly || len(e.Want.Where) == 0 {
+					t.Errorf("%s: %s: %+v, %v", n.name, p, e, err)
+				}
+			}
+		}
+		// Its plain name is of the generation held.
+		behind.listedAs(noblePkgs, old)
+		f.settled(time.Minute)
+		f.agree(noblePkgs)
+	})
+}

@@ -1,0 +1,257 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+const (
+	universePkgs = "dists/noble/universe/binary-amd64/Packages.xz"
+	hourOfChecks = 60 // of a suite that is checked every minute
+)
+
+// usedFleet is n nodes whose clients use the index, an hour later.
+func usedFleet(t *testing.T, n int) *fleet {
+	t.Helper()
+	f := newFleet(t, n)
+	f.publish()
+	f.start()
+	for _, n := range f.nodes {
+		n.must(nobleIn)
+		n.use(noblePkgs)
+	}
+	f.settled(5 * time.Minute)
+	f.agree(noblePkgs)
+	f.forget()
+	return f
+}
+
+func TestFlipEverywhere(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 5)
+		f.set(func() { f.blind = true }) // it goes faster than the nodes tell what they hold
+		var first time.Time
+		f.set(func() {
+			f.onTell = func(string, proto.News) {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				if first.IsZero() {
+					first = time.Now()
+				}
+			}
+		})
+		time.Sleep(2 * time.Minute) // what is told now is no flip
+		f.set(func() { first = time.Time{} })
+		f.upgrade("2")
+		want := refOfBytes(f.nodes[0].file(nobleIn))
+		for range 700 { // the leader's next look, then a second
+			time.Sleep(100 * time.Millisecond)
+			all := true
+			for _, n := range f.nodes {
+				all = all && n.viewOf(noble()).current.Root == want
+			}
+			if all {
+				break
+			}
+		}
+		f.mu.Lock()
+		took := time.Since(first)
+		f.mu.Unlock()
+		if took > time.Second {
+			t.Errorf("the last node flipped %v after the first", took)
+		}
+		f.agree(nobleIn, noblePkgs, hello2)
+		if n := f.up.bodies(nobleIn); n != 1 {
+			t.Errorf("the Release was read %d times from upstream", n)
+		}
+		for path, n := range f.up.bodiesByPath() {
+			if n > 1 {
+				t.Errorf("%s was read %d times from upstream", path, n)
+			}
+		}
+	})
+}
+
+// What could not be staged is tried again soon, not when the others tell of it next.
+func TestStagingIsTriedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 3)
+		n := f.nodes[2]
+		f.set(func() { n.cut = true })
+		f.upgrade("2")
+		for f.nodes[0].viewOf(noble()).current.Root != refOfBytes(n.file(nobleIn)) {
+			time.Sleep(time.Second)
+		}
+		time.Sleep(8 * time.Second)
+		if st := n.Status()[0]; !errors.Is(st.Err, proto.ErrCorrupt) || st.Root == refOfBytes(n.file(nobleIn)) {
+			t.Errorf("%+v", st)
+		}
+		f.set(func() { n.cut = false })
+		f.settled(12 * time.Second)
+		f.agree(noblePkgs)
+		s := n.noble()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.failure != nil || len(s.attempts) != 0 {
+			t.Errorf("%v, %d attempts are remembered", s.failure, len(s.attempts))
+		}
+	})
+}
+
+// Nor when it had to be asked for.
+func TestStagingIsTriedAgainUntold(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 2)
+		n := f.nodes[1]
+		f.unlooked()
+		f.set(func() { n.cut, f.loss, f.gossip = true, 1, false })
+		f.upgrade("2")
+		if _, err := n.refresh(); err == nil {
+			t.Error("it could be staged")
+		}
+		f.set(func() { n.cut = false })
+		f.settled(12 * time.Second)
+		f.agree(noblePkgs)
+	})
+}
+
+// Two that cannot be staged do not keep each other going.
+func TestStagingOfTwo(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 3)
+		n := f.nodes[2]
+		f.set(func() { n.cut, f.dead["n2"] = true, true })
+		f.upgrade("2")
+		f.settled(70 * time.Second)
+		f.set(func() { f.dead["n1"], f.dead["n2"] = true, false })
+		f.upgrade("3")
+		f.settled(4 * time.Minute)
+		f.set(func() { clear(f.dead) })
+		n.Hear("n1", f.nodes[0].News()...)
+		n.Hear("n2", f.nodes[1].News()...)
+		f.settled(time.Minute)
+		f.mu.Lock()
+		opened := 0
+		for _, k := range n.opened {
+			opened += k
+		}
+		f.mu.Unlock()
+		if opened > 60 {
+			t.Errorf("%d objects opened in six minutes", opened)
+		}
+		f.set(func() { n.cut = false })
+		f.settled(time.Minute)
+		f.agree(noblePkgs)
+	})
+}
+
+// What is offered while something newer is being adopted is no lie.
+func TestOfferDuringAdoption(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 1)
+		n := f.nodes[0]
+		f.unlooked()
+		f.upgrade("2")
+		root := n.file(nobleIn)
+		told := offerOf(root, time.Now().Add(-time.Second))
+		f.set(func() { f.foreign[proto.DigestOf(root)] = root })
+		time.Sleep(time.Second)
+		f.upgrade("3")
+		f.set(func() { n.slow = 20 * time.Second })
+		go n.refresh()
+		time.Sleep(time.Second)
+		n.Hear("n9", told)
+		f.settled(time.Minute)
+		f.agree()
+		if len(n.warnings()) != 0 {
+			t.Errorf("%q", n.warnings())
+		}
+	})
+}
+
+// Messages of one node overtake each other.
+func TestNewsOvertaken(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 1)
+		f.up.failing("InRelease", &proto.Unavailable{Reason: "down"})
+		n := f.nodes[0]
+		var told []proto.News
+		for i := range 2 {
+			time.Sleep(5 * time.Second)
+			f.upgrade(fmt.Sprint(i + 2))
+			root := n.file(nobleIn)
+			told = append(told, offerOf(root, time.Now().Add(-time.Second)))
+			f.set(func() { f.foreign[proto.DigestOf(root)] = root })
+		}
+		n.Hear("n9", told[1])
+		n.Hear("n9", told[0])
+		f.settled(time.Second)
+		n.listedAs(nobleIn, n.file(nobleIn))
+		if k := n.metric("aptmesh_catalog_flips_total"); k != 2 {
+			t.Errorf("%v flips", k)
+		}
+	})
+}
+
+// A new version that only one side of a partition has seen is everywhere when it
+// heals, and nothing goes back.
+func TestPartition(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 5)
+		f.set(func() { f.side["n3"], f.side["n4"], f.side["n5"] = 1, 1, 1 })
+		time.Sleep(3 * time.Hour)
+		f.agree()
+		f.upgrade("2")
+		time.Sleep(2 * time.Minute)
+		f.agree(noblePkgs, hello2) // both sides have somebody to look
+		if n := f.up.bodies(nobleIn); n > 4 {
+			t.Errorf("the Release was read %d times", n)
+		}
+		for _, n := range f.nodes[2:] { // this side loses upstream, too
+			n.up.failAll(&proto.Unavailable{Reason: "unreachable"})
+		}
+		f.upgrade("3")
+		f.settled(6 * time.Hour)
+		for _, n := range f.nodes {
+			e, ok := n.Explain(n.loc(nobleIn))
+			if cut := slices.Contains(f.nodes[2:], n); !ok || (e.Stale != "") != cut {
+				t.Errorf("%s: stale %q", n.name, e.Stale)
+			}
+		}
+		f.set(func() { clear(f.side) })
+		f.settled(90 * time.Second)
+		f.agree(noblePkgs, "pool/main/h/hello/hello_3_amd64.deb")
+		for _, n := range f.nodes {
+			if e, _ := n.Explain(n.loc(nobleIn)); e.Stale != "" {
+				t.Errorf("%s: stale %q", n.name, e.Stale)
+			}
+		}
+	})
+}
+
+// With all hints and exchanges lost, what is told directly will do.
+func TestNoGossip(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 5)
+		f.set(func() { f.gossip = false })
+		for _, v := range []string{"2", "3", "4"} {
+			f.upgrade(v)
+			f.settled(70 * time.Second)
+			f.agree(noblePkgs)
+		}
+		// And with none of that, either, nobody stays behind for long.
+		f.set(func() { f.loss = 1 })
+		f.forget()
+		f.upgrade("5")
+		f.settled(4 * time.Minute)
+		f.agree(noblePkgs)
+		if n := f.up.bodies(nobleIn); n != 1 {
+			t.Errorf("the Release was read %d times: %s", n, f.polled())
+		}
+	})
+}

@@ -1,0 +1,354 @@
+package catalog
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// offerOf is news of these bytes, as a node would tell it that lies about the date.
+func offerOf(root []byte, date time.Time) proto.News {
+	return proto.News{Generation: proto.Generation{Suite: noble(), Date: date, Root: refOfBytes(root), Modified: date}, Checked: time.Now(), FirstHand: true}
+}
+
+// What a node tells is believed as far as the archive's signature goes, and whoever
+// tells more is named.
+func TestHostilePeer(t *testing.T) {
+	evil := testarchive.NewKey("evil", testarchive.KeyOptions{})
+	for name, lie := range map[string]func(f *fleet) []byte{
+		"garbage":  func(*fleet) []byte { return []byte("<html>It works!</html>") },
+		"unsigned": func(f *fleet) []byte { return f.nodes[0].file("dists/noble/Release") },
+		"another key": func(f *fleet) []byte {
+			return testarchive.ClearSign(f.nodes[0].file("dists/noble/Release"), time.Now(), evil)
+		},
+		"tampered": func(f *fleet) []byte {
+			return []byte(strings.Replace(string(f.nodes[0].file(nobleIn)), "main", "evil", 1))
+		},
+		"older": func(f *fleet) []byte { return f.foreign[proto.Digest{1}] },
+		"another suite": func(f *fleet) []byte {
+			f.a.AddPackage("jammy", testarchive.Package{Name: "x", Version: "1"})
+			f.a.Publish(time.Now().Add(-time.Second), "jammy")
+			return f.nodes[0].file("dists/jammy/InRelease")
+		},
+		"future": func(f *fleet) []byte {
+			f.a.AddPackage("noble", testarchive.Package{Name: "x", Version: "1"})
+			f.a.Prepare(time.Now().Add(48 * time.Hour))
+			f.a.Show("noble", testarchive.At(2))
+			root := f.nodes[0].file(nobleIn)
+			f.a.Show("noble", testarchive.At(1))
+			return root
+		},
+		"other bytes, signed": func(f *fleet) []byte {
+			f.a.AddPackage("noble", testarchive.Package{Name: "x", Version: "1"})
+			f.a.Prepare(time.Now().Add(-time.Second))
+			f.a.Show("noble", testarchive.At(2))
+			f.foreign[proto.DigestOf([]byte("told"))] = f.nodes[0].file(nobleIn)
+			f.a.Show("noble", testarchive.At(1))
+			return []byte("told")
+		},
+		"nothing there": func(*fleet) []byte { return nil },
+		"other bytes": func(f *fleet) []byte {
+			f.foreign[proto.DigestOf([]byte("told"))] = []byte("given")
+			return []byte("told")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				f := newFleet(t, 3, testarchive.Suite{Name: "noble", ByHash: true}, testarchive.Suite{Name: "jammy", ByHash: true})
+				f.publish()
+				f.foreign[proto.Digest{1}] = f.nodes[0].file(nobleIn)
+				f.start()
+				for _, n := range f.nodes {
+					n.use(nobleIn, noblePkgs)
+				}
+				f.settled(5 * time.Minute)
+				f.upgrade("2")
+				f.settled(2 * time.Minute)
+				f.agree(noblePkgs)
+				f.forget()
+
+				victim := f.nodes[2]
+				root := lie(f)
+				told := offerOf(root, time.Now().Add(24*time.Hour))
+				if root != nil && f.foreign[told.Generation.Root.Digest] == nil {
+					f.set(func() { f.foreign[told.Generation.Root.Digest] = root })
+				}
+				before := victim.metric("aptmesh_suite_news_heard_total")
+				start := time.Now()
+				for time.Since(start) < 10*time.Minute { // again and again
+					victim.Hear("n9", told)
+					time.Sleep(time.Second)
+				}
+				f.settled(0)
+				f.agree(noblePkgs) // (the archive shows at its paths what is right)
+				opened := victim.openings(told.Generation.Root.Digest)
+				warned := strings.Join(victim.warnings(), "\n")
+				if opened > 20 {
+					t.Errorf("the root was opened %d times in 10 minutes", opened)
+				}
+				if strings.Count(warned, "nodes=[n9]") != 1 || !strings.Contains(warned, "not believed") {
+					t.Errorf("the liar is not named, or too often:\n%s", warned)
+				}
+				if e := victim.must(nobleIn); e.Stale != "" {
+					t.Errorf("stale: %q", e.Stale)
+				}
+				if n := victim.metric("aptmesh_suite_news_heard_total") - before; n < 600 || n > 700 {
+					t.Errorf("%v counted", n)
+				}
+				if n := victim.up.requests(nobleIn); n > 16 || n > 0 && name != "another suite" {
+					t.Errorf("the lie made it ask upstream %d times", n)
+				}
+				// Nobody is kept by it from following the others.
+				stop := make(chan bool)
+				go func() {
+					for i := 0; ; i++ {
+						select {
+						case <-stop:
+							return
+						case <-time.After(200 * time.Millisecond):
+						}
+						more := offerOf(fmt.Appendf(nil, "garbage %d", i), time.Now().Add(time.Duration(i)*time.Hour))
+						for _, n := range f.nodes {
+							n.Hear("n9", told, more)
+						}
+					}
+				}()
+				f.upgrade("3")
+				time.Sleep(70 * time.Second)
+				f.agree(noblePkgs)
+				close(stop)
+				f.settled(time.Second)
+				if k := len(victim.suiteNames()); k != 1 {
+					t.Errorf("%d suites", k)
+				}
+			})
+		})
+	}
+}
+
+// A node that nothing is held on is told of a root that is none of this suite's.
+func TestHostileFirstContact(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 1, testarchive.Suite{Name: "noble"}, testarchive.Suite{Name: "noble-security", Codename: "noble",
+			Fields: nil})
+		f.publish()
+		f.start()
+		n := f.nodes[0]
+		// As Ubuntu's: the Suite says which it is, the Codename is shared.
+		root := testarchive.ClearSign([]byte(strings.Replace(string(n.file("dists/noble-security/Release")), "Suite: noble", "Suite: noble-security", 1)),
+			time.Now(), testarchive.DefaultKey())
+		told := offerOf(root, time.Now().Add(-time.Second))
+		f.set(func() { f.foreign[told.Generation.Root.Digest] = root })
+		n.Hear("n9", told)
+		f.settled(time.Minute)
+		n.listedAs(nobleIn, n.file(nobleIn))
+		if len(n.warnings()) != 1 {
+			t.Errorf("%q", n.warnings())
+		}
+	})
+}
+
+// What others tell takes up no more than so much.
+func TestHearingIsBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 1)
+		f.publish()
+		f.start()
+		n := f.nodes[0]
+		n.must(nobleIn)
+		f.settled(time.Second)
+		s := n.noble()
+		var uses []string
+		for i := range 3 * maxOthers {
+			uses = append(uses, fmt.Sprintf("main/x%d/Packages", i))
+		}
+		for i := range 3 * maxTellers {
+			told := offerOf(fmt.Appendf(nil, "%d", i), time.Now().Add(time.Hour))
+			if i < 5 {
+				told.Uses = append([]string{"main/binary-amd64/Packages.xz"}, uses...)
+			}
+			n.Hear(fmt.Sprintf("n%d", i+10), told)
+		}
+		s.mu.Lock()
+		tellers := len(s.tellers)
+		s.mu.Unlock()
+		if tellers > maxTellers || n.othersUses() > 1 {
+			t.Errorf("%d tellers, %d uses", tellers, n.othersUses())
+		}
+		for i := range 3 * maxHeard {
+			told := offerOf(fmt.Appendf(nil, "%d", i), time.Now())
+			told.Generation.Suite.Dir = fmt.Sprintf("dists/none%d", i)
+			told.Uses = uses[i*maxTold/maxHeard:]
+			n.Hear("n9", told)
+		}
+		for _, dir := range []string{"../x", "/x", "a//b", "a/../b", "dists/\x00", strings.Repeat("x", 2000), "dists/binary-amd64/.."} {
+			told := offerOf([]byte(dir), time.Now())
+			told.Generation.Suite.Dir = dir
+			n.Hear("n9", told)
+			if _, err := n.Asked(t.Context(), told.Generation.Suite, nil, true); err == nil {
+				t.Errorf("asked about %q", dir)
+			}
+		}
+		told := offerOf(nil, time.Now())
+		told.Generation.Suite.Archive = "other"
+		n.Hear("n9", told)
+		if _, err := n.Asked(t.Context(), told.Generation.Suite, nil, true); err == nil {
+			t.Error("asked about an archive that is not configured")
+		}
+		n.mu.Lock()
+		suites := len(n.suites)
+		n.mu.Unlock()
+		if suites > maxHeard+1 {
+			t.Errorf("%d suites", suites)
+		}
+		for range 3 * maxAttempts {
+			n.Hear("n9", make([]proto.News, 100)...)
+		}
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if k := len(n.suiteNames()); k != 1 {
+			t.Errorf("%d suites are left", k)
+		}
+		n.listedAs(nobleIn, n.file(nobleIn))
+	})
+}
+
+// A root that is larger than one may be is not even asked for.
+func TestTooLargeAnOffer(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 2)
+		n := f.nodes[1]
+		told := offerOf([]byte("x"), time.Now())
+		told.Generation.Root.Size = maxRoot + 1
+		n.Hear("n9", told)
+		f.settled(time.Second)
+		if len(n.warnings()) != 1 || n.openings(told.Generation.Root.Digest) != 0 {
+			t.Errorf("%q, opened %d times", n.warnings(), n.openings(told.Generation.Root.Digest))
+		}
+	})
+}
+
+// A lie about when upstream was looked at, or about the Last-Modified, keeps the node
+// that leads from nothing, and the others not for ever.
+func TestLiesAboutUpstream(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 3)
+		// Everybody is told all the time that there is nothing new.
+		f.set(func() { f.every = time.Hour })
+		held := f.nodes[0].News()[0]
+		lying := func(d time.Duration) {
+			for start := time.Now(); time.Since(start) < d; time.Sleep(5 * time.Second) {
+				told := held
+				told.Checked = time.Now().Add(time.Hour)
+				told.Generation.Modified = time.Now().Add(time.Hour)
+				for _, n := range f.nodes {
+					n.Hear("n9", told)
+				}
+			}
+		}
+		lying(2 * time.Minute)
+		f.upgrade("2")
+		lying(2 * time.Minute)
+		f.agree(noblePkgs)
+		if st := f.nodes[1].Status()[0]; st.Checked.After(time.Now()) {
+			t.Errorf("checked at %v", st.Checked)
+		}
+
+		// The one who leads does nothing but lie: the others look themselves in the end.
+		held = f.nodes[0].News()[0]
+		f.nodes[0].stop()
+		f.upgrade("3")
+		lying(auditEvery + 5*time.Minute)
+		f.agree(noblePkgs)
+	})
+}
+
+// A Last-Modified that lies far ahead would tell clients for days that nothing has
+// changed.
+func TestImplausibleLastModified(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 2)
+		n := f.nodes[1]
+		f.upgrade("2")
+		root := n.file(nobleIn)
+		told := offerOf(root, time.Now().Add(-time.Second))
+		told.Generation.Modified = time.Now().Add(48 * time.Hour)
+		f.set(func() { f.foreign[proto.DigestOf(root)] = root })
+		n.Hear("n9", told)
+		f.settled(time.Second)
+		if e := n.listedAs(nobleIn, root); e.Modified.After(time.Now()) {
+			t.Errorf("Last-Modified %v", e.Modified)
+		}
+	})
+}
+
+// A node that never gives what it tells of holds the others up for a moment at most.
+func TestStallingPeer(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := usedFleet(t, 3)
+		n := f.nodes[2]
+		stop := make(chan bool)
+		go func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Second):
+				}
+				told := offerOf(fmt.Appendf(nil, "%d", i), time.Now().Add(time.Duration(i)*time.Hour))
+				f.set(func() { n.stall[told.Generation.Root.Digest] = true })
+				n.Hear(fmt.Sprintf("m%d", i%4), told) // several of them
+			}
+		}()
+		for i := range 10 {
+			time.Sleep(time.Minute)
+			f.upgrade(fmt.Sprint(i + 2))
+			want := refOfBytes(n.file(nobleIn))
+			for f.nodes[0].viewOf(noble()).current.Root != want {
+				time.Sleep(time.Second)
+			}
+			time.Sleep(toldTimeout + time.Second)
+			if n.viewOf(noble()).current.Root != want {
+				t.Errorf("%s has not followed", n.name)
+			}
+		}
+		close(stop)
+	})
+}
+
+// A node that tells of the right Release, but with another signature beside it, is in
+// nobody's way.
+func TestOtherSignature(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 3, testarchive.Suite{Name: "noble", NoInRelease: true, ByHash: true})
+		f.publish()
+		f.start()
+		n := f.nodes[2]
+		n.must(nobleRelease)
+		f.settled(5 * time.Minute)
+		f.unlooked()
+		f.set(func() { f.loss, f.gossip = 1, false })
+		f.upgrade("2")
+		f.nodes[0].refresh()
+		told := f.nodes[0].News()[0]
+		evil := []byte("evil")
+		told.Generation.Signature = refOfBytes(evil)
+		f.set(func() { f.foreign[proto.DigestOf(evil)] = evil })
+		n.noble().following.take(t.Context()) // both have told before it listens
+		n.Hear("n0", told)
+		n.Hear("n1", f.nodes[0].News()...)
+		n.noble().following.give()
+		f.settled(time.Second)
+		n.listedAs(nobleRelease, n.file(nobleRelease))
+		for _, line := range n.warnings() {
+			if !strings.Contains(line, "nodes=[n0]") {
+				t.Error(line)
+			}
+		}
+	})
+}

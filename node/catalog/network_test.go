@@ -1,0 +1,260 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// countingUpstream counts what one node asks of upstream.
+type countingUpstream struct {
+	*fakeUpstream
+	mu    sync.Mutex
+	asked map[string]int
+	fail  error // of this node's requests alone
+}
+
+func (u *countingUpstream) Fetch(ctx context.Context, r proto.Request) (*proto.Transfer, error) {
+	u.mu.Lock()
+	u.asked[r.Loc.Path]++
+	fail := u.fail
+	u.mu.Unlock()
+	if fail != nil {
+		u.fakeUpstream.mu.Lock()
+		u.fakeUpstream.asked[r.Loc.Path]++
+		u.fakeUpstream.mu.Unlock()
+		return nil, fail
+	}
+	return u.fakeUpstream.Fetch(ctx, r)
+}
+
+func (u *countingUpstream) requests(path string) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.asked[path]
+}
+
+func (u *countingUpstream) failAll(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.fail = err
+}
+
+// exchange tells a node by chance all that is known, and hears all of it, every now
+// and then, as memberlist does.
+func (n *clusterNode) exchange(stop chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(n.f.exchangeEvery()):
+		}
+		f := n.f
+		f.mu.Lock()
+		other := f.nodes[f.rng.IntN(len(f.nodes))]
+		ok := other != n && f.gossip && other.running && f.reachable(n.name, other.name)
+		f.mu.Unlock()
+		if ok {
+			other.catalog().Hear(n.name, n.catalog().News()...)
+			n.catalog().Hear(other.name, other.catalog().News()...)
+		}
+	}
+}
+
+// inLine are those who may lead as this node sees it, first to last. fleet.mu is held.
+func (n *clusterNode) inLine() []string {
+	var line []string
+	order := n.f.order
+	if n.ranked != nil {
+		order = n.ranked
+	}
+	for _, name := range order {
+		if name == n.name || !n.f.ill[name] && n.f.side[name] == n.f.side[n.name] {
+			line = append(line, name)
+		}
+	}
+	return line
+}
+
+func (n *clusterNode) Rank(proto.Suite) int {
+	n.f.mu.Lock()
+	defer n.f.mu.Unlock()
+	line := n.inLine()
+	if i := slices.Index(line, n.name); i >= 0 {
+		return i
+	}
+	return len(line)
+}
+
+func (f *fleet) oneWay() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.way/2 + time.Duration(f.rng.Int64N(int64(f.way/2)+1))
+}
+
+func (n *clusterNode) Ask(ctx context.Context, id proto.Suite, uses []string, fresh bool) (string, proto.News, error) {
+	f := n.f
+	f.mu.Lock()
+	line := n.inLine()
+	f.mu.Unlock()
+	failed := error(&proto.PeerFailed{Peer: "cluster", Err: errors.New("nobody else can be asked")})
+	for _, name := range line {
+		if name == n.name {
+			break
+		}
+		f.mu.Lock()
+		ok := f.reachable(n.name, name) && f.node(name).running
+		f.asks++
+		f.mu.Unlock()
+		if !ok {
+			time.Sleep(time.Second) // until it is given up
+			failed = &proto.PeerFailed{Peer: name, Err: errors.New("no answer")}
+			continue
+		}
+		time.Sleep(f.oneWay())
+		news, err := f.node(name).catalog().Asked(ctx, id, slices.Clone(uses), fresh)
+		back := f.oneWay()
+		time.Sleep(back)
+		if err == nil {
+			news.Checked = late(news.Checked, back)
+			return name, news, nil
+		}
+		if isUpstreams(err) || isUnavailable(err) {
+			return name, proto.News{}, fmt.Errorf("node %s: %w", name, err)
+		}
+		failed = &proto.PeerFailed{Peer: name, Err: err}
+	}
+	return "", proto.News{}, failed
+}
+
+func isUnavailable(err error) bool {
+	var busy *proto.Unavailable
+	return errors.As(err, &busy)
+}
+
+// late is a time that travels as an age.
+func late(at time.Time, way time.Duration) time.Time {
+	if at.IsZero() {
+		return at
+	}
+	return at.Add(way)
+}
+
+func (n *clusterNode) Tell(news proto.News) {
+	f := n.f
+	f.mu.Lock()
+	onTell := f.onTell
+	f.mu.Unlock()
+	if onTell != nil {
+		onTell(n.name, news)
+	}
+	hint := news
+	hint.Uses, hint.Pair = nil, proto.Pair{}
+	for _, other := range f.nodes {
+		if other == n {
+			continue
+		}
+		f.mu.Lock()
+		var sent []proto.News
+		if news.FirstHand {
+			sent = append(sent, news)
+			f.tells++
+		}
+		if f.gossip && n.hinted != news.Generation.Root {
+			sent = append(sent, hint)
+		}
+		for _, m := range slices.Clone(sent) {
+			if f.rng.Float64() < f.twice {
+				sent = append(sent, m)
+			}
+		}
+		sent = slices.DeleteFunc(sent, func(proto.News) bool { return f.rng.Float64() < f.loss })
+		f.mu.Unlock()
+		for _, m := range sent {
+			way := f.oneWay()
+			f.post.Go(func() {
+				time.Sleep(way)
+				f.mu.Lock()
+				ok := f.reachable(n.name, other.name) && other.running
+				f.mu.Unlock()
+				if ok {
+					m.Checked = late(m.Checked, way)
+					other.catalog().Hear(n.name, m)
+				}
+			})
+		}
+	}
+	f.set(func() { n.hinted = news.Generation.Root })
+}
+
+// clusterBlobs finds an object on any node within reach, and upstream last.
+type clusterBlobs struct {
+	n     *clusterNode
+	alone *fakeBlobs
+}
+
+func (b *clusterBlobs) Open(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+	if blob, err := b.alone.keeper.Get(want.Ref.Digest); err == nil {
+		blob.Verified = want.Provable()
+		return blob, nil
+	}
+	f := b.n.f
+	f.mu.Lock()
+	b.n.opened[want.Ref.Digest]++
+	cut, slow, stall := b.n.cut, b.n.slow, b.n.stall[want.Ref.Digest]
+	f.mu.Unlock()
+	if stall {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
+	if !want.PeersOnly {
+		time.Sleep(slow)
+		if cut {
+			return nil, &proto.Unavailable{Reason: "cut off"}
+		}
+	}
+	time.Sleep(f.oneWay())
+	var data []byte
+	f.mu.Lock()
+	names := slices.Clone(want.Holders)
+	if !f.blind {
+		for _, n := range f.nodes { // as their summaries tell
+			names = append(names, n.name)
+		}
+	}
+	for _, name := range names {
+		n := f.node(name)
+		if n == nil || n == b.n || !n.running || !f.reachable(b.n.name, name) {
+			continue
+		}
+		n.keeper.mu.Lock()
+		if held, ok := n.keeper.blobs[want.Ref.Digest]; ok {
+			data = held
+		}
+		n.keeper.mu.Unlock()
+	}
+	if told, ok := f.foreign[want.Ref.Digest]; ok && data == nil {
+		data = told
+	}
+	f.mu.Unlock()
+	time.Sleep(f.oneWay())
+	if data != nil {
+		if proto.DigestOf(data) == want.Ref.Digest {
+			b.alone.keeper.Put(data, time.Time{})
+		}
+		return &proto.Blob{Ref: want.Ref, Tier: proto.TierPeer, Stream: io.NopCloser(bytes.NewReader(data))}, nil
+	}
+	if want.PeersOnly {
+		return nil, &proto.PeerFailed{Peer: strings.Join(want.Holders, ","), Err: fs.ErrNotExist}
+	}
+	return b.alone.Open(ctx, want)
+}

@@ -1,0 +1,368 @@
+package catalog
+
+import (
+	"context"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// A package that is asked for right after its index waits until the index has
+// been read: it is never unlisted.
+func TestPackageRightAfterItsIndex(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		w.up.setFault(func(context.Context, string) error { time.Sleep(3 * time.Second); return nil })
+		w.must(noblePkgs)
+		if _, ok := w.Resolve(w.loc(hello1)); ok {
+			t.Fatal("the index cannot have been read yet")
+		}
+		start := time.Now()
+		w.listedAs(hello1, w.file(hello1))
+		if time.Since(start) != 3*time.Second {
+			t.Errorf("it waited %v", time.Since(start))
+		}
+		if n := w.metric("aptmesh_catalog_unlisted_total"); n != 0 {
+			t.Errorf("%v unlisted", n)
+		}
+		if n := w.up.bodies(noblePkgs) + w.parsed(); n > 2 {
+			t.Errorf("the index was fetched and read %d times", n)
+		}
+	})
+}
+
+func TestSearchByComponentAndArchitecture(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true, Components: []string{"main", "universe"},
+			Architectures: []string{"amd64", "arm64"}, Installer: "20230607"})
+		add := func(p testarchive.Package) string { return w.a.AddPackage("noble", p) }
+		deb := add(testarchive.Package{Name: "hello", Version: "1:1.0~rc1+b1"})
+		arm := add(testarchive.Package{Name: "world", Version: "1", Component: "universe", Arch: "arm64"})
+		all := add(testarchive.Package{Name: "doc", Version: "1", Arch: "all"})
+		udeb := add(testarchive.Package{Name: "di", Version: "1", Udeb: true})
+		dsc := add(testarchive.Package{Name: "src", Version: "1-1", Source: true})
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		var image string
+		for path := range w.a.Files() {
+			if strings.HasSuffix(path, "installer-amd64/20230607/images/netboot/mini.iso") {
+				image = path
+			}
+		}
+		for _, c := range []struct{ path, index string }{
+			{deb, "main/binary-amd64/Packages.xz"},
+			{arm, "universe/binary-arm64/Packages.xz"},
+			{udeb, "main/debian-installer/binary-amd64/Packages.xz"},
+			{dsc, "main/source/Sources.xz"},
+			{image, "main/installer-amd64/20230607/images/SHA256SUMS"},
+		} {
+			before := len(w.Status()[0].Staged)
+			// SHA256SUMS lists no sizes.
+			if e := w.must(c.path); e.Want.Ref.Digest != proto.DigestOf(w.file(c.path)) || e.Want.Ref.Size < 0 && c.path != image {
+				t.Errorf("%s: %+v", c.path, e.Want)
+			}
+			staged := w.Status()[0].Staged
+			if len(staged) != before+1 || !strings.Contains(strings.Join(staged, " "), c.index) {
+				t.Errorf("%s: staged %v, want %s beside the %d before", c.path, staged, c.index, before)
+			}
+		}
+		w.listedAs(all, w.file(all))
+		w.listedAs(strings.TrimSuffix(dsc, ".dsc")+".debian.tar.xz", w.file(strings.TrimSuffix(dsc, ".dsc")+".debian.tar.xz"))
+		read := w.parsed()
+		e, err := w.get("pool/main/n/none/none_1_amd64.deb")
+		if err != nil || e.Listed || !e.Mutable || e.Want.Provable() || e.Want.Ref.Size != proto.UnknownSize {
+			t.Errorf("a package that nobody lists: %+v, %v", e, err)
+		}
+		if w.parsed() != read {
+			t.Errorf("%d indices were read again", w.parsed()-read)
+		}
+		if n := w.metric("aptmesh_catalog_unlisted_total"); n != 1 {
+			t.Errorf("%v unlisted", n)
+		}
+	})
+}
+
+// What the configuration names is known before the first request, or while the
+// first check runs.
+func TestFreshNodeListsPackages(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.cfg.Archives[0].Suites = []string{"dists/noble"}
+		w.publish()
+		w.up.setFault(func(context.Context, string) error { time.Sleep(time.Second); return nil })
+		w.open()
+		w.listedAs(hello1, w.file(hello1)) // the very first request
+	})
+	inBubble(t, func(t *testing.T) { // after upstream was down at the start
+		w := nobleWorld(t)
+		w.cfg.Archives[0].Suites = []string{"dists/noble"}
+		w.publish()
+		w.up.failing("", &proto.Unavailable{Reason: "down"})
+		w.open()
+		w.rest()
+		w.up.setFault(nil)
+		time.Sleep(1500 * time.Millisecond)
+		w.must(hello1)
+	})
+	inBubble(t, func(t *testing.T) { // an index, before the InRelease
+		w := nobleWorld(t)
+		w.publish()
+		w.open()
+		w.listedAs(noblePkgs, w.file(noblePkgs))
+		w.must(hello1)
+	})
+	inBubble(t, func(t *testing.T) { // a by-hash name: it proves itself, and brings its suite
+		w := nobleWorld(t)
+		w.publish()
+		w.open()
+		path := aptmeta.ByHashPath(noblePkgs, aptmeta.SHA256, testarchive.Sum(testarchive.SHA256, w.file(noblePkgs)))
+		w.up.setFault(func(ctx context.Context, path string) error {
+			time.Sleep(10 * time.Second)
+			return nil
+		})
+		start := time.Now()
+		e := w.must(path)
+		if e.Want.Ref.Digest != proto.DigestOf(w.file(noblePkgs)) || e.Mutable || time.Since(start) > 0 {
+			t.Errorf("%+v after %v", e, time.Since(start))
+		}
+		before := runtime.NumGoroutine()
+		for range 100 {
+			w.must(path)
+		}
+		if n := runtime.NumGoroutine() - before; n > 20 {
+			t.Errorf("%d goroutines look for the same suite", n)
+		}
+		w.up.setFault(nil)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		w.rest()
+		if _, ok := w.Resolve(w.loc(hello1)); !ok {
+			t.Error("its packages are not known")
+		}
+		if n := w.up.requests(nobleIn); n != 1 {
+			t.Errorf("the suite was looked for %d times", n)
+		}
+	})
+}
+
+func TestPatches(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t, testarchive.Suite{Name: "noble", PDiffs: true})
+		w.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: "1"})
+		w.publish()
+		time.Sleep(time.Hour)
+		w.upgrade()
+		w.open()
+		w.must(nobleIn)
+		patches := 0
+		for path, data := range w.a.Files() {
+			if strings.HasPrefix(path, "dists/noble/main/binary-amd64/Packages.diff/") && strings.HasSuffix(path, ".gz") {
+				if e := w.listedAs(path, data); e.Mutable {
+					t.Errorf("%s is mutable", path)
+				}
+				patches++
+			}
+		}
+		if patches == 0 {
+			t.Fatal("the archive has no patches")
+		}
+		if st := w.Status()[0]; len(st.Staged) != 1 || st.Staged[0] != "main/binary-amd64/Packages.diff/Index" {
+			t.Errorf("staged %v", st.Staged)
+		}
+	})
+}
+
+func TestLayouts(t *testing.T) {
+	for name, s := range map[string]testarchive.Suite{
+		"flat":                    {Name: "stable", Flat: true},
+		"flat, names from root":   {Name: "stable", Flat: true, FlatFromRoot: true},
+		"flat, deep":              {Name: "x/y/z", Flat: true, ByHash: true},
+		"flat in the root":        {Name: "", Flat: true},
+		"slash in the name":       {Name: "bookworm/updates", ByHash: true},
+		"prefixed components":     {Name: "wheezy/updates", ComponentPrefix: "updates/"},
+		"SHA-512 only":            {Name: "noble", ByHash: true, Hashes: []string{testarchive.SHA512}},
+		"SHA-512 only, canonical": {Name: "noble", Hashes: []string{testarchive.SHA512}},
+		"plain indices":           {Name: "noble", Compressions: []string{""}},
+		"zstd":                    {Name: "noble", Compressions: []string{".zst"}},
+		"no plain form listed":    {Name: "noble", OmitPlain: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				w := newWorld(t, s)
+				deb := w.a.AddPackage(s.Name, testarchive.Package{Name: "hello", Version: "1"})
+				dsc := w.a.AddPackage(s.Name, testarchive.Package{Name: "hello", Version: "1", Source: true})
+				w.publish()
+				w.open()
+				w.must(s.At("InRelease"))
+				sameFile := func(path string) {
+					t.Helper()
+					e := w.must(path)
+					if f := w.file(path); e.Want.Ref.Digest != proto.DigestOf(f) && e.Want.SHA512 != sha512Of(f) || e.Want.Ref.Size != int64(len(f)) {
+						t.Errorf("%s: %+v", path, e.Want)
+					}
+				}
+				sameFile(deb)
+				sameFile(dsc)
+				time.Sleep(time.Minute)
+				w.a.AddPackage(s.Name, testarchive.Package{Name: "hello", Version: "2"})
+				deb2 := strings.Replace(deb, "_1_", "_2_", 1)
+				w.publish()
+				time.Sleep(2 * time.Minute)
+				if _, ok := w.Resolve(w.loc(deb2)); !ok {
+					t.Error("the new package is not known after the flip")
+				}
+				sameFile(deb2)
+				w = w.crash()
+				w.up.failing("", &proto.Unavailable{Reason: "down"})
+				sameFile(deb2)
+			})
+		})
+	}
+}
+
+// The archive of a PPA begins below "dists/".
+func TestPrefixedArchive(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.up.prefix = "owner/name/ubuntu/"
+		w.open()
+		if e := w.must("owner/name/ubuntu/" + nobleIn); e.Want.Ref != refOfBytes(w.file(nobleIn)) {
+			t.Errorf("%+v", e)
+		}
+		if e := w.must("owner/name/ubuntu/" + hello1); e.Want.Ref != refOfBytes(w.file(hello1)) {
+			t.Errorf("%+v", e)
+		}
+		if e, err := w.get("owner/other/ubuntu/" + hello1); err != nil || e.Listed {
+			t.Errorf("the package of another owner is listed: %+v, %v", e, err)
+		}
+	})
+}
+
+// A mirror that lacks what its Release lists blocks nobody, and is not asked for
+// it again and again.
+func TestPartialMirror(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true, ListedArchitectures: []string{"s390x"}, ListedComponents: []string{"universe"}})
+		w.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: "1"})
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		w.must(hello1)
+		lacking := []string{"pool/universe/w/world/world_1_amd64.deb", "pool/main/h/hello/hello_1_s390x.deb"}
+		for _, path := range lacking {
+			if e, err := w.get(path); err != nil || e.Listed {
+				t.Fatalf("%s: %+v, %v", path, e, err)
+			}
+		}
+		asked := w.up.total()
+		for range 30 {
+			time.Sleep(time.Second)
+			for _, path := range lacking {
+				w.get(path)
+			}
+		}
+		checks := 2
+		if n := w.up.total() - asked; n > checks {
+			t.Errorf("%d more requests upstream in half a minute", n)
+		}
+		w.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: "2"})
+		w.publish()
+		w.flip()
+		w.must(hello2)
+	})
+}
+
+// A search that upstream's trouble has spoilt is tried again soon.
+func TestSearchHeals(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		w.up.failing("", &proto.Unavailable{Reason: "reset"})
+		if e, err := w.get(hello1); err != nil || e.Listed {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		asked := w.up.total()
+		for range 20 {
+			w.get(hello1)
+		}
+		if n := w.up.total() - asked; n > 0 {
+			t.Errorf("%d requests more at once", n)
+		}
+		w.up.setFault(nil)
+		w.use(noblePkgs) // a client that asks for the index itself is not kept from it
+		w.must(hello1)
+	})
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		w.up.failing("", &proto.Unavailable{Reason: "reset"})
+		w.get(hello1)
+		w.up.setFault(nil)
+		time.Sleep(troubledFor)
+		w.must(hello1)
+	})
+}
+
+func TestSearchIsBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		w.up.stalling("Packages")
+		w.up.stalling("by-hash")
+		start := time.Now()
+		e, err := w.get(hello1)
+		if err != nil || e.Listed || time.Since(start) != w.cfg.withDefaults().FindWait {
+			t.Errorf("%+v, %v after %v", e, err, time.Since(start))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start = time.Now()
+		if _, err := w.Discover(ctx, w.loc(hello1), false); err == nil || time.Since(start) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
+}
+
+// Guesses for files that lie anywhere leave nothing behind and do not ask twice.
+func TestGuessesAreRemembered(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.open()
+		for range 3 {
+			if e, err := w.get("tools/x_1_amd64.deb"); err != nil || e.Listed {
+				t.Fatalf("%+v, %v", e, err)
+			}
+			time.Sleep(2 * time.Second)
+		}
+		if n := w.up.requests("tools/InRelease"); n != 1 {
+			t.Errorf("asked %d times for a suite that does not exist", n)
+		}
+		if names := w.suiteNames(); len(names) != 0 {
+			t.Errorf("left behind: %v", names)
+		}
+		for i := range 3 * maxFailures {
+			w.noteFailed(thing{loc: w.loc(strings.Repeat("x", i%7) + string(rune(i)))}, proto.ErrNotFound)
+		}
+		if len(w.failed) > maxFailures {
+			t.Errorf("%d failures remembered", len(w.failed))
+		}
+	})
+}
