@@ -1,0 +1,268 @@
+package node
+
+import (
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// What the admin interface says, as JSON. Paths below its address:
+//
+//	GET  /v1/status                  Status
+//	GET  /v1/why?url=URL             Why
+//	POST /v1/refresh?suite=ARCHIVE/DIR   RefreshResult; &older=1 takes an older Release, too
+//	POST /v1/leave                   LeaveResult, at once: the node drains, leaves its cluster and ends
+//
+// Any answer but 200 carries an AdminError. Fields are added, never renamed.
+const (
+	adminStatusPath  = "/v1/status"
+	adminWhyPath     = "/v1/why"
+	adminRefreshPath = "/v1/refresh"
+	adminLeavePath   = "/v1/leave"
+)
+
+// AdminError is the body of an answer that is not 200.
+type AdminError struct {
+	Message string `json:"error"` // one sentence
+}
+
+// Status is the state of a node.
+type Status struct {
+	Version string `json:"version"`
+	Node    string `json:"node"` // its name
+	// UptimeSeconds is the time since the node began to serve.
+	UptimeSeconds int64 `json:"uptime_seconds"`
+	// Ready is what health checks are told; false while starting and draining.
+	Ready bool `json:"ready"`
+	// Stopping says in one sentence what a node that drains does just now; "" while
+	// it runs.
+	Stopping string `json:"stopping,omitempty"`
+	// Addresses is where the door listens, with the real ports: the plain
+	// addresses in the order of the configuration, then those of TLS.
+	Addresses []string `json:"addresses"`
+	// Degraded says in one sentence what does not work as it should; "" if all does.
+	Degraded  string           `json:"degraded,omitempty"`
+	Store     StoreStatus      `json:"store"`
+	Archives  []ArchiveStatus  `json:"archives"`
+	Upstreams []UpstreamStatus `json:"upstreams"`
+	Flights   []FlightStatus   `json:"flights"`
+	Traffic   TrafficStatus    `json:"traffic"`
+	// Cluster is nil where the node stands alone.
+	Cluster *ClusterStatus `json:"cluster,omitempty"`
+}
+
+// ClusterStatus is a cluster as one of its nodes sees it.
+type ClusterStatus struct {
+	Name       string `json:"name"`
+	Datacenter string `json:"datacenter"` // of the node asked
+	Self       string `json:"self"`       // the node asked; it is among Members
+	// RingHash stands for who owns what, as the node asked sees it: 16 hexadecimal
+	// digits. RingVersion is that of the algorithm.
+	RingHash    string `json:"ring_hash"`
+	RingVersion int    `json:"ring_version"`
+	// Secured is false where the nodes run without keys and certificates.
+	Secured bool `json:"secured"`
+	// CertificateExpires is the end of this node's own; zero where it has none.
+	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
+	// Members are all nodes known, by name.
+	Members []MemberStatus `json:"members"`
+	// UpstreamBytes is what all members that reported fetched from upstream, and
+	// UpstreamBytesSaved what they received from each other instead, since each
+	// began.
+	UpstreamBytes      int64 `json:"upstream_bytes"`
+	UpstreamBytesSaved int64 `json:"upstream_bytes_saved"`
+}
+
+// The states of a member, as it announces them.
+const (
+	MemberJoining = "joining" // it is served, and owns nothing yet
+	MemberActive  = "active"
+	MemberLeaving = "leaving" // it serves, and owns nothing any more
+)
+
+// The health of a member, as the node asked finds it.
+const (
+	HealthOK          = "ok"
+	HealthUnreachable = "unreachable" // calls fail; others are asked in its place
+	HealthQuarantined = "quarantined" // it sent wrong bytes; nothing is taken from it for a while
+)
+
+// MemberStatus is one node of a cluster. What only that node can know is there
+// where Reported says so.
+type MemberStatus struct {
+	Name       string `json:"name"`
+	Datacenter string `json:"datacenter"`
+	Address    string `json:"address"` // host:port it is fetched from
+	Version    string `json:"version"` // of aptmesh, as `aptmesh version` has it
+	State      string `json:"state"`
+	Health     string `json:"health"`
+	// Why tells the reason of a Health that is not ok.
+	Why string `json:"why,omitempty"`
+	// RTTMillis is the round trip from the node asked; 0 where it is not known, and
+	// for that node itself.
+	RTTMillis float64 `json:"rtt_ms"`
+	// RingShare is the part of all objects that the member owns, 0 to 1.
+	RingShare float64 `json:"ring_share"`
+	// RingAgrees says that the member places objects as the node asked does;
+	// true where that is not known.
+	RingAgrees bool `json:"ring_agrees"`
+	// GossipSilent is the alarm that no gossip of the member arrives although it
+	// lives: most often UDP is blocked on the way.
+	GossipSilent bool `json:"gossip_silent,omitempty"`
+	// BytesFrom and BytesTo are what the node asked received from the member and
+	// sent to it, since it began.
+	BytesFrom int64 `json:"bytes_from"`
+	BytesTo   int64 `json:"bytes_to"`
+
+	// Reported says that the member told about itself just now. The rest is its
+	// own word, and zero otherwise.
+	Reported bool `json:"reported"`
+	// Held and HeldBytes count the objects in its store.
+	Held      int64 `json:"held"`
+	HeldBytes int64 `json:"held_bytes"`
+	// UpstreamBytes is what it fetched from upstream since it began, PeerBytes what
+	// it received from other nodes instead.
+	UpstreamBytes int64 `json:"upstream_bytes"`
+	PeerBytes     int64 `json:"peer_bytes"`
+	// Suites are all suites it knows.
+	Suites []MemberSuite `json:"suites"`
+}
+
+// MemberSuite is the generation of one suite that a member serves.
+type MemberSuite struct {
+	Suite      string       `json:"suite"`               // ARCHIVE/DIR
+	Generation time.Time    `json:"generation,omitzero"` // its signed date; zero for none
+	Root       proto.Digest `json:"root"`
+	State      string       `json:"state"` // as in SuiteStatus
+}
+
+// StoreStatus is the state of the store; all sizes in bytes.
+type StoreStatus struct {
+	Dir         string `json:"dir"`
+	Used        int64  `json:"used"`
+	Reserved    int64  `json:"reserved"` // promised to bodies that are arriving
+	Max         int64  `json:"max"`
+	Blobs       int64  `json:"blobs"`
+	Pinned      int64  `json:"pinned"` // bytes that are never evicted
+	Evictions   int64  `json:"evictions"`
+	Damaged     int64  `json:"damaged"` // blobs found wrong and dropped
+	ScanPending bool   `json:"scan_pending,omitempty"`
+	Degraded    string `json:"degraded,omitempty"`
+}
+
+// ArchiveStatus is one archive and the suites known of it.
+type ArchiveStatus struct {
+	Name     string        `json:"name"`
+	Upstream string        `json:"upstream"`
+	Suites   []SuiteStatus `json:"suites"`
+}
+
+// The states of a suite.
+const (
+	SuiteFresh   = "fresh"   // upstream was asked lately and has nothing newer
+	SuiteStale   = "stale"   // upstream was not asked for longer than it should
+	SuiteFailing = "failing" // the last check failed; Error says why
+)
+
+// SuiteStatus is what a node believes of one suite.
+type SuiteStatus struct {
+	Dir string `json:"dir"` // "dists/noble"; "" is the archive's own directory
+	// Generation is the signed date of the current one, zero before the first.
+	Generation time.Time    `json:"generation,omitzero"`
+	Root       proto.Digest `json:"root"`
+	LastCheck  time.Time    `json:"last_check,omitzero"`
+	LastChange time.Time    `json:"last_change,omitzero"` // when this node adopted it
+	ValidUntil time.Time    `json:"valid_until,omitzero"`
+	Expired    bool         `json:"expired,omitempty"`
+	State      string       `json:"state"`
+	Error      string       `json:"error,omitempty"` // of the last check
+	// Used lists the indices that clients ask for, relative to Dir.
+	Used     []string `json:"used,omitempty"`
+	Retained int      `json:"retained"` // superseded generations still readable
+	Members  int      `json:"members"`  // files that the Release lists
+}
+
+// UpstreamStatus is one upstream host.
+type UpstreamStatus struct {
+	Host      string `json:"host"`
+	InUse     int    `json:"in_use"`  // connections busy with a request
+	Waiting   int    `json:"waiting"` // requests that wait for one
+	Limit     int    `json:"limit"`
+	Bytes     int64  `json:"bytes"` // received since the start
+	LastError string `json:"last_error,omitempty"`
+}
+
+// FlightStatus is one fetch in progress.
+type FlightStatus struct {
+	Location  string       `json:"location"` // ARCHIVE/PATH
+	Digest    proto.Digest `json:"digest"`
+	Size      int64        `json:"size"` // -1 where it is not known
+	Received  int64        `json:"received"`
+	Readers   int          `json:"readers"`
+	Source    string       `json:"source,omitempty"`
+	StartedAt time.Time    `json:"started_at,omitzero"`
+}
+
+// TrafficStatus counts what clients were given since the start.
+type TrafficStatus struct {
+	Requests int64 `json:"requests"`
+	Errors   int64 `json:"errors"` // answers of 400 and above
+	Bytes    int64 `json:"bytes"`
+	// Tiers counts by where the bytes came from: memory, disk, peer, upstream.
+	Tiers map[string]TierTraffic `json:"tiers"`
+}
+
+// TierTraffic is the share of one tier.
+type TierTraffic struct {
+	Requests int64 `json:"requests"`
+	Bytes    int64 `json:"bytes"`
+}
+
+// Why explains what the node would answer to a request for a URL, and from what.
+type Why struct {
+	URL      string `json:"url"`
+	Location string `json:"location,omitempty"` // ARCHIVE/PATH; "" where no archive is meant
+	Kind     string `json:"kind,omitempty"`
+	Archive  string `json:"archive,omitempty"`
+	Suite    string `json:"suite,omitempty"`
+	// Generation is the signed date of the generation that lists the file.
+	Generation time.Time    `json:"generation,omitzero"`
+	Listed     bool         `json:"listed"` // signed metadata names it
+	Digest     proto.Digest `json:"digest"`
+	Size       int64        `json:"size"` // -1 where it is not known
+	// Held is the tier that has the bytes, "" where they must be fetched.
+	Held         string   `json:"held,omitempty"`
+	InFlight     bool     `json:"in_flight,omitempty"`
+	UpstreamURLs []string `json:"upstream_urls,omitempty"` // where they would be fetched
+	// Owners are the nodes that the ring has the object fetched by, in the order
+	// in which they would take it over from each other; Holders other nodes that are
+	// believed to hold it. Both are empty where the node stands alone.
+	Owners  []string `json:"owners,omitempty"`
+	Holders []string `json:"holders,omitempty"`
+	// Plan tells, step by step, where a request would take it from in the cluster;
+	// empty where it is held here or the node stands alone.
+	Plan []string `json:"plan,omitempty"`
+	// Sentences tell the same to a human, most important first.
+	Sentences []string `json:"sentences"`
+}
+
+// RefreshResult is the outcome of asking upstream for a newer Release at once.
+type RefreshResult struct {
+	Suite string `json:"suite"` // ARCHIVE/DIR
+	// Changed says that a new generation was adopted; From is the one before.
+	Changed bool      `json:"changed"`
+	From    time.Time `json:"from,omitzero"`
+	To      time.Time `json:"to,omitzero"`
+	// Message tells what happened, in one sentence.
+	Message string `json:"message"`
+}
+
+// LeaveResult says that a node has begun to leave its cluster. It drains as it does
+// when it is stopped, and then ends; Status.Stopping tells how far it is.
+type LeaveResult struct {
+	Node string `json:"node"`
+	// WithinSeconds is how long that takes at most.
+	WithinSeconds int64 `json:"within_seconds"`
+	// Message tells what happens, in one sentence.
+	Message string `json:"message"`
+}

@@ -1,0 +1,324 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-sockaddr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/aptmesh/aptmesh/node/blobstore"
+	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/upstream"
+	"github.com/aptmesh/aptmesh/peerfetch"
+	"github.com/aptmesh/aptmesh/peerfetch/holdings"
+	"github.com/aptmesh/aptmesh/peerfetch/peers"
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/ring"
+)
+
+var (
+	_ peerfetch.Cluster  = (*peers.Mesh)(nil)
+	_ peers.Handler      = (*peerfetch.Fetcher)(nil)
+	_ catalog.Cluster    = (*cluster)(nil)
+	_ blobstore.Observer = observer{}
+)
+
+// cluster is this node's part in a cluster: it joins the gossip, the peers, and
+// the rooms that use them. A node that stands alone has none.
+type cluster struct {
+	cfg        ClusterConfig
+	name       string // of this node
+	datacenter string
+	log        *slog.Logger
+	creds      *credentials // nil where insecure
+	local      *holdings.Local
+	mesh       *peers.Mesh
+	members    *ring.Members
+	catalog    *catalog.Catalog
+	fetcher    *peerfetch.Fetcher
+	store      *blobstore.Store
+	upstream   *upstream.Client
+	limits     atomic.Pointer[limits]
+	status     func() []byte // of this node alone, as JSON
+	left       atomic.Bool   // it has told the others that it leaves
+	news       newsroom
+	early      earlyNews
+	met        chan struct{} // closed when the others are known
+	shares     sharing
+}
+
+// newCluster makes the connections to the others, but meets nobody yet. The rooms
+// it serves are set before start.
+func newCluster(cfg *Config, opts Options, log *slog.Logger) (*cluster, error) {
+	c := &cluster{cfg: cfg.Cluster, name: opts.Name, datacenter: cfg.Datacenter(), log: log, local: holdings.NewLocal()}
+	var trust *peers.TLS
+	if cfg.Cluster.CA != "" {
+		creds, err := newCredentials(cfg.Cluster.CA, cfg.Cluster.Cert, cfg.Cluster.Key, opts.Name, log)
+		if err != nil {
+			return nil, fmt.Errorf("cluster: %w", err)
+		}
+		c.creds = creds
+		trust = &peers.TLS{Certificate: creds.Certificate, Roots: creds.Roots}
+	}
+	config := peers.Config{
+		Name: c.name, Listen: cfg.Cluster.Peer, TLS: trust, Logger: log,
+		Handler: peerHandler{c}, Control: peerControl{c}, Local: c.local, RingFor: c.ringFor,
+		Version: opts.Version,
+	}
+	if opts.TunePeers != nil {
+		opts.TunePeers(&config)
+	}
+	mesh, err := peers.New(config)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: peer: %w", err)
+	}
+	c.mesh = mesh
+	c.met = make(chan struct{})
+	c.news.init()
+	return c, nil
+}
+
+// ringFor is the ring whose nodes may go to an archive's upstream host.
+func (c *cluster) ringFor(v *ring.View, archive string) *ring.Ring {
+	l := c.limits.Load()
+	host, ok := l.hosts[archive]
+	if !ok {
+		return v.Ring
+	}
+	return v.RingFor(host, l.connections)
+}
+
+// elsewhere reports whether another live node is believed to hold a blob.
+func (c *cluster) elsewhere(d proto.Digest) bool { return c.mesh.Elsewhere(d) }
+
+// observer tells the summary of what is held what the store gains and loses.
+type observer struct{ local *holdings.Local }
+
+func (o observer) Added(d proto.Digest)   { o.local.Add(d) }
+func (o observer) Removed(d proto.Digest) { o.local.Remove(d) }
+
+// started tells the others at once what is being fetched from upstream, so that
+// nobody else goes there for it; done with a fetch that failed takes that back.
+func (c *cluster) started(d proto.Digest, going bool) {
+	if going {
+		c.local.Add(d)
+	} else {
+		c.local.Remove(d)
+	}
+}
+
+// start joins the cluster and returns when this node owns its share, or has waited
+// long enough for that.
+func (c *cluster) start(ctx context.Context, opts Options, keys [][]byte, register func([]prometheus.Collector) error) error {
+	at, err := c.peerAddr()
+	if err != nil {
+		return fmt.Errorf("cluster: peer: %w", err)
+	}
+	c.mesh.Serve()
+	config := ring.Config{
+		Name: c.name, Cluster: c.cfg.Name, Datacenter: c.datacenter,
+		Bind: c.cfg.Gossip, Advertise: c.cfg.Advertise, PeerAddr: at, Version: opts.Version,
+		Seeds: c.cfg.Seeds, Keys: keys, Allowed: c.cfg.Allowed(), Logger: c.log,
+		Received: c.heardGossip, LocalState: c.localState, MergeState: c.mergeState,
+	}
+	if opts.TuneGossip != nil {
+		opts.TuneGossip(&config)
+	}
+	members, err := ring.Start(config)
+	if err != nil {
+		return fmt.Errorf("cluster: gossip: %w", err)
+	}
+	c.members = members
+	if err := register(members.Collectors()); err != nil {
+		return err
+	}
+	c.members.OnChange(c.viewChanged)
+	go c.news.run(c)
+	if err := c.members.Join(ctx); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	select {
+	case <-c.members.Settled():
+		c.catchUp(ctx)
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// peerAddr is the address that the others fetch from: what is configured to be
+// advertised, else the address listened on, else a private address of the machine.
+func (c *cluster) peerAddr() (string, error) {
+	host, port, err := net.SplitHostPort(c.mesh.Addr())
+	if err != nil {
+		return "", err
+	}
+	gossip, _, _ := net.SplitHostPort(c.cfg.Gossip)
+	switch ip := net.ParseIP(host); {
+	case c.cfg.Advertise != "":
+		host = c.cfg.Advertise
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+	case ip == nil || !ip.IsUnspecified():
+	case gossip != "" && !net.ParseIP(gossip).IsUnspecified():
+		host = gossip
+	default:
+		if host, err = sockaddr.GetPrivateIP(); err != nil || host == "" {
+			return "", fmt.Errorf("no private address of this machine could be found to tell the other nodes (set cluster.advertise): %w", err)
+		}
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// viewChanged follows the live membership.
+func (c *cluster) viewChanged(v *ring.View) {
+	c.mesh.SetView(v)
+	c.shareUpstream(v)
+}
+
+// Rank is part of catalog.Cluster. Before it has met the others, a node leads nothing.
+func (c *cluster) Rank(id proto.Suite) int {
+	select {
+	case <-c.met:
+	default:
+		return suiteRanks
+	}
+	owners := c.suiteOwners(id)
+	if i := slices.Index(owners, c.name); i >= 0 {
+		return i
+	}
+	return len(owners)
+}
+
+// suiteRanks is how many nodes are in line for a suite.
+const suiteRanks = 3
+
+func (c *cluster) suiteOwners(id proto.Suite) []string {
+	return c.mesh.Owners([]byte("suite:"+id.String()), suiteRanks)
+}
+
+// Ask is part of catalog.Cluster. It waits until the node has met the others.
+func (c *cluster) Ask(ctx context.Context, id proto.Suite, uses []string, fresh bool) (string, proto.News, error) {
+	select {
+	case <-c.met:
+	case <-ctx.Done():
+		return "", proto.News{}, context.Cause(ctx)
+	}
+	err := error(&proto.PeerFailed{Peer: "cluster", Err: errNobodyElse})
+	for _, peer := range c.suiteOwners(id) {
+		if peer == c.name {
+			break // the next in line is this node
+		}
+		var news proto.News
+		news, err = c.mesh.Ask(ctx, peer, id, uses, fresh)
+		if !isPeerFailed(err) {
+			return peer, news, err
+		}
+	}
+	return "", proto.News{}, err
+}
+
+// Tell is part of catalog.Cluster.
+func (c *cluster) Tell(n proto.News) { c.news.add(n) }
+
+// leave tells the others that this node goes, and hands on what only it holds.
+// It goes on serving meanwhile.
+func (c *cluster) leave(ctx context.Context, handoff time.Duration) error {
+	if c.members == nil || c.left.Swap(true) {
+		return nil
+	}
+	if err := c.members.Leave(ctx); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, handoff)
+	defer cancel()
+	c.handOn(ctx)
+	return nil
+}
+
+// depart says good-bye and ends the gossip; running transfers go on.
+func (c *cluster) depart(ctx context.Context) error {
+	c.news.stop()
+	c.shares.stop()
+	if c.members == nil {
+		return nil
+	}
+	return c.members.Depart(ctx)
+}
+
+// peerHandler and peerControl are what other nodes may ask of this one.
+type (
+	peerHandler struct{ c *cluster }
+	peerControl struct{ c *cluster }
+)
+
+func (h peerHandler) ServePeer(ctx context.Context, from string, ask proto.Ask) (*proto.Blob, error) {
+	return h.c.fetcher.ServePeer(ctx, from, ask)
+}
+
+func (p peerControl) Heard(from string, news []proto.News) { p.c.catalog.Hear(from, news...) }
+
+func (p peerControl) Asked(ctx context.Context, _ string, id proto.Suite, uses []string, fresh bool) (proto.News, error) {
+	return p.c.catalog.Asked(ctx, id, uses, fresh)
+}
+
+func (p peerControl) Offered(ctx context.Context, from string, offers []proto.Want) []proto.Digest {
+	return p.c.takeOver(ctx, from, offers)
+}
+
+func (p peerControl) LocalStatus(context.Context) []byte { return p.c.status() }
+
+// serve gives the cluster the rooms that other nodes' requests lead to.
+func (c *cluster) serve(n *Node) {
+	c.store, c.fetcher, c.upstream = n.store, n.fetcher, n.upstream
+	c.status = n.localStatus
+	c.limit(n.cfg)
+}
+
+// startCluster meets the other nodes, and returns when this one owns its share.
+func (n *Node) startCluster(ctx context.Context) error {
+	c := n.cluster
+	var keys [][]byte
+	if file := n.cfg.Cluster.GossipKey; file != "" {
+		var err error
+		if keys, err = readGossipKeys(file); err != nil {
+			return fmt.Errorf("cluster: gossip_key: %w", err)
+		}
+	}
+	c.catalog = n.catalog
+	n.onStop("peers", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, n.drain().Timeout)
+		defer cancel()
+		return c.mesh.Stop(ctx)
+	})
+	n.onStop("gossip", c.depart)
+	return c.start(ctx, n.opts, keys, n.registerAll)
+}
+
+// rekey takes up other keys and certificates, or changes nothing and says why.
+func (c *cluster) rekey(cfg *Config) error {
+	if c.creds == nil || !cfg.Cluster.Secured() {
+		return nil // becoming one or the other waits for a restart
+	}
+	keys, err := readGossipKeys(cfg.Cluster.GossipKey)
+	if err != nil {
+		return fmt.Errorf("cluster: gossip_key: %w", err)
+	}
+	if err := c.creds.use(cfg.Cluster.CA, cfg.Cluster.Cert, cfg.Cluster.Key); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	if c.members == nil {
+		return nil
+	}
+	if err := c.members.SetKeys(keys); err != nil {
+		return fmt.Errorf("cluster: gossip_key: %w", err)
+	}
+	return nil
+}

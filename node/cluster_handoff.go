@@ -1,0 +1,102 @@
+package node
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// offerBatch is how many blobs are offered to a peer in one call. It returns when
+// the peer has them, so that a bound in time wastes little.
+const offerBatch = 16
+
+// handOn offers every blob that no other live node holds to the node that owns it
+// now, the most recently used first, until all are taken or ctx ends.
+func (c *cluster) handOn(ctx context.Context) {
+	queues := make(map[string][]proto.Want)
+	var offered, kept int
+	send := func(peer string) {
+		wants := queues[peer]
+		queues[peer] = nil
+		offered += len(wants)
+		taken, err := c.mesh.Offer(ctx, peer, wants)
+		kept += len(taken)
+		if err != nil {
+			c.log.Warn("handing on what only this node holds", "to", peer, "error", err)
+		}
+	}
+	for ref := range c.store.Lone(c.elsewhere) {
+		peer := c.heir(ref.Digest)
+		if peer == "" || ctx.Err() != nil {
+			break
+		}
+		queues[peer] = append(queues[peer], handedOn(ref, ""))
+		if len(queues[peer]) == offerBatch {
+			send(peer)
+		}
+	}
+	for peer := range queues {
+		if len(queues[peer]) > 0 && ctx.Err() == nil {
+			send(peer)
+		}
+	}
+	c.log.Info("handed on what only this node held", "offered", offered, "taken", kept, "complete", ctx.Err() == nil)
+}
+
+// heir is the node that owns a digest when this one is gone; "" if nobody does.
+func (c *cluster) heir(d proto.Digest) string {
+	for _, name := range c.mesh.Owners(d[:], 2) {
+		if name != c.name {
+			return name
+		}
+	}
+	return ""
+}
+
+// handedOn is the want of a blob that a leaving node offers: only peers have it.
+func handedOn(ref proto.Ref, from string) proto.Want {
+	name := proto.Location{Archive: "handed-on", Path: ref.Digest.String()} // for the log: nobody goes upstream for it
+	w := proto.Want{Ref: ref, Where: []proto.Location{name}, Class: proto.ClassPrefetch, PeersOnly: true}
+	if from != "" {
+		w.Holders = []string{from}
+	}
+	return w
+}
+
+// takeParallel is how many blobs are taken over from a leaving node at one time.
+const takeParallel = 4
+
+// takeOver fetches what a leaving node offers, and tells what is held now.
+func (c *cluster) takeOver(ctx context.Context, from string, offers []proto.Want) []proto.Digest {
+	var mu sync.Mutex
+	var kept []proto.Digest
+	var wg sync.WaitGroup
+	places := make(chan struct{}, takeParallel)
+	for _, offer := range offers {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			if !c.store.Has(offer.Ref.Digest) && c.drain(ctx, handedOn(offer.Ref, from)) != nil {
+				return
+			}
+			mu.Lock()
+			kept = append(kept, offer.Ref.Digest)
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	return kept
+}
+
+// drain reads an object to its proven end, so that the store keeps it.
+func (c *cluster) drain(ctx context.Context, want proto.Want) error {
+	b, err := c.fetcher.Open(ctx, want)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	_, err = io.Copy(io.Discard, b.Reader())
+	return err
+}

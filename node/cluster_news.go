@@ -1,0 +1,205 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/aptmesh/aptmesh/peerfetch/peers"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+var errNobodyElse = errors.New("no other node can be asked")
+
+func isPeerFailed(err error) bool {
+	var failed *proto.PeerFailed
+	return errors.As(err, &failed)
+}
+
+// newsroom sends what the catalog has to tell: the latest of each suite, one round
+// at a time, so that telling never holds up an adoption.
+type newsroom struct {
+	mu      sync.Mutex
+	pending map[proto.Suite]proto.News // guarded by mu
+	wake    chan struct{}
+	done    chan struct{}
+	ended   chan struct{}
+	running bool // guarded by mu
+}
+
+func (r *newsroom) init() {
+	r.pending = make(map[proto.Suite]proto.News)
+	r.wake, r.done, r.ended = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+}
+
+// add replaces what was to be told of the suite. That the teller had it from
+// upstream is not forgotten by that.
+func (r *newsroom) add(n proto.News) {
+	r.mu.Lock()
+	if before, ok := r.pending[n.Generation.Suite]; ok && before.FirstHand && before.Generation.Root == n.Generation.Root {
+		n.FirstHand = true
+	}
+	r.pending[n.Generation.Suite] = n
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *newsroom) take() []proto.News {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]proto.News, 0, len(r.pending))
+	for _, n := range r.pending {
+		all = append(all, n)
+	}
+	clear(r.pending)
+	return all
+}
+
+// tellTimeout bounds one round of telling: a node that does not answer hears of it
+// by gossip, or in the next full exchange.
+const tellTimeout = 5 * time.Second
+
+func (r *newsroom) run(c *cluster) {
+	r.mu.Lock()
+	r.running = true
+	r.mu.Unlock()
+	defer close(r.ended)
+	told := make(map[proto.Suite]proto.Ref) // the generations that gossip knows of
+	for {
+		select {
+		case <-r.wake:
+		case <-r.done:
+			return
+		}
+		var direct []proto.News
+		for _, n := range r.take() {
+			if n.FirstHand {
+				direct = append(direct, n)
+			}
+			if id := n.Generation.Suite; told[id] != n.Generation.Root && !n.Generation.Root.IsZero() {
+				told[id] = n.Generation.Root
+				c.gossip(n)
+			}
+		}
+		if len(direct) == 0 {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
+		if err := c.mesh.Tell(ctx, direct...); err != nil {
+			c.log.Debug("not every node could be told of a suite; they hear of it by gossip", "error", err)
+		}
+		cancel()
+	}
+}
+
+func (r *newsroom) stop() {
+	r.mu.Lock()
+	running := r.running
+	r.running = false
+	r.mu.Unlock()
+	if running {
+		close(r.done)
+		<-r.ended
+	}
+}
+
+// gossip spreads the hint that there is a new generation, without what clients use
+// of it: it must fit into a packet.
+func (c *cluster) gossip(n proto.News) {
+	n.Uses, n.Pair = nil, proto.Pair{}
+	if err := c.members.Broadcast(peers.MarshalNews(c.name, n)); err != nil {
+		c.log.Warn("a suite's news could not be gossiped", "suite", n.Generation.Suite.String(), "error", err)
+	}
+}
+
+func (c *cluster) heardGossip(msg []byte) { c.heardNews(msg, "gossip") }
+
+// localState is what every other node is told now and then over a stream: all.
+func (c *cluster) localState() []byte { return peers.MarshalNews(c.name, c.catalog.News()...) }
+
+func (c *cluster) mergeState(msg []byte) { c.heardNews(msg, "state exchange") }
+
+func (c *cluster) heardNews(msg []byte, way string) {
+	from, news, err := peers.UnmarshalNews(msg)
+	if err != nil {
+		c.log.Warn("a message about suites could not be read and is ignored", "by", way, "error", err)
+		return
+	}
+	if !c.early.keep(from, news) {
+		c.catalog.Hear(from, news...)
+	}
+}
+
+// earlyNews is what others tell before this node can ask any of them for it: the
+// first full exchange is part of meeting them.
+type earlyNews struct {
+	mu     sync.Mutex
+	heard  bool                    // it is over; guarded by mu
+	byNode map[string][]proto.News // the last message of each; guarded by mu
+}
+
+// keep takes a message in; false when that time is over.
+func (e *earlyNews) keep(from string, news []proto.News) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.heard {
+		return false
+	}
+	if e.byNode == nil {
+		e.byNode = make(map[string][]proto.News)
+	}
+	e.byNode[from] = news
+	return true
+}
+
+func (e *earlyNews) end() map[string][]proto.News {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.heard = true
+	all := e.byNode
+	e.byNode = nil
+	return all
+}
+
+const (
+	// meetWait is how long a node that joins waits for the others to answer, and
+	// catchUpWait for what they tell to be adopted, before it serves all the same.
+	meetWait    = 3 * time.Second
+	catchUpWait = 10 * time.Second
+	askEvery    = 10 * time.Millisecond
+)
+
+// catchUp takes in what the others know of suites before the first host is served:
+// a node that is behind would have to ask upstream for what they hold.
+func (c *cluster) catchUp(ctx context.Context) {
+	c.until(ctx, meetWait, func() bool {
+		for _, p := range c.mesh.Peers() {
+			if !p.Healthy {
+				return false
+			}
+		}
+		return true
+	})
+	close(c.met)
+	for from, news := range c.early.end() {
+		c.catalog.Hear(from, news...)
+	}
+	c.until(ctx, catchUpWait, func() bool { return !c.catalog.Heeding() })
+}
+
+// until waits for ok, for a bounded time.
+func (c *cluster) until(ctx context.Context, wait time.Duration, ok func() bool) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for !ok() {
+		select {
+		case <-time.After(askEvery):
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package node
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/aptmesh/aptmesh/ring"
+)
+
+// limits are the cluster's caps on upstream, as configured.
+type limits struct {
+	connections    int               // per upstream host
+	bytesPerSecond int64             // 0: none
+	hosts          map[string]string // upstream host by archive
+}
+
+// limit notes the caps of a configuration.
+func (c *cluster) limit(cfg *Config) {
+	l := &limits{
+		connections: cfg.Upstream.ConnectionsPerHost, bytesPerSecond: int64(cfg.Upstream.Rate),
+		hosts: make(map[string]string, len(cfg.Archives)),
+	}
+	for _, a := range cfg.Archives {
+		if host, ok := c.upstream.HostOf(a.Name); ok {
+			l.hosts[a.Name] = host
+		}
+	}
+	c.limits.Store(l)
+}
+
+// relimit puts the caps of a new configuration in force.
+func (c *cluster) relimit(cfg *Config) {
+	c.limit(cfg)
+	if c.members != nil {
+		c.shareUpstream(c.members.View())
+	}
+}
+
+// share is this node's part of the cluster's caps.
+type share struct {
+	connections map[string]int // by upstream host
+	others      int            // to a host that is not configured: a redirect led there
+	rate        int64          // bytes per second; 0: no cap
+}
+
+// shareOf divides the caps among the nodes that own. A node that is not among them,
+// which joins or leaves, has next to nothing; where nobody owns, all is its own.
+func (l *limits) shareOf(name string, v *ring.View) share {
+	owners := v.Ring.Names()
+	s := share{connections: make(map[string]int), others: l.connections, rate: l.bytesPerSecond}
+	mine, all := 0, 0
+	for _, host := range l.hosts {
+		if _, done := s.connections[host]; done {
+			continue
+		}
+		n := l.connections
+		if len(owners) > 0 {
+			n = ring.Slots(host, l.connections, owners)[name]
+		}
+		s.connections[host] = n
+		mine, all = mine+n, all+l.connections
+	}
+	if len(owners) > 0 && all > 0 {
+		s.others = max(1, l.connections/len(owners))
+		s.rate = max(s.rate*int64(mine)/int64(all), min(s.rate, minRate))
+	}
+	return s
+}
+
+// minRate is what a node without a part of the caps may still fetch, in bytes per
+// second, where the rate is capped at all: it goes upstream only if no other can.
+const minRate = 16 << 10
+
+// lower is the smaller of two shares in every respect; a host that before does not
+// know counts as it is.
+func (s share) lower(before share) share {
+	low := share{connections: make(map[string]int, len(s.connections)), others: min(s.others, before.others), rate: s.rate}
+	for host, n := range s.connections {
+		if was, known := before.connections[host]; known {
+			n = min(n, was)
+		}
+		low.connections[host] = n
+	}
+	if before.rate > 0 && (s.rate == 0 || before.rate < s.rate) {
+		low.rate = before.rate
+	}
+	return low
+}
+
+// sharing puts shares in force: less at once, more only after a while, when whoever
+// had it before has had time to notice, too.
+type sharing struct {
+	mu    sync.Mutex
+	timer *time.Timer
+	now   *share // nil before the first
+}
+
+// raiseAfter is how long a larger share waits, and up to as long again by chance:
+// the death of an owner must not send all others upstream in one moment.
+const raiseAfter = time.Second
+
+// shareUpstream follows the membership with this node's part of the caps.
+func (c *cluster) shareUpstream(v *ring.View) {
+	next := c.limits.Load().shareOf(c.name, v)
+	r := &c.shares
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	if r.now == nil {
+		c.put(next)
+		return
+	}
+	c.put(next.lower(*r.now))
+	r.timer = time.AfterFunc(raiseAfter+rand.N(raiseAfter), func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		c.put(next)
+	})
+}
+
+// put puts a share in force. sharing.mu is held.
+func (c *cluster) put(s share) {
+	c.shares.now = &s
+	c.upstream.SetShare(func(host string) int {
+		if n, ok := s.connections[host]; ok {
+			return n
+		}
+		return s.others
+	}, s.rate)
+}
+
+func (r *sharing) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+}

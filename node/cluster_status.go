@@ -1,0 +1,123 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/aptmesh/aptmesh/peerfetch/peers"
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/ring"
+)
+
+// report is what a node tells the others of itself, for their status pages.
+// Fields are added, never renamed.
+type report struct {
+	Held          int64         `json:"held"`
+	HeldBytes     int64         `json:"held_bytes"`
+	UpstreamBytes int64         `json:"upstream_bytes"`
+	PeerBytes     int64         `json:"peer_bytes"`
+	Suites        []MemberSuite `json:"suites"`
+}
+
+// report gathers what only this node knows.
+func (n *Node) report() report {
+	st := n.store.Stats()
+	r := report{Held: int64(st.Blobs), HeldBytes: st.Used, Suites: []MemberSuite{}}
+	for _, h := range n.upstream.Stats().Hosts {
+		r.UpstreamBytes += h.Bytes
+	}
+	for _, p := range n.cluster.mesh.Peers() {
+		r.PeerBytes += p.BytesIn
+	}
+	for _, s := range n.catalog.Status() {
+		status := suiteStatus(s)
+		r.Suites = append(r.Suites, MemberSuite{Suite: s.Suite.String(), Generation: s.Date, Root: s.Root.Digest, State: status.State})
+	}
+	return r
+}
+
+func (n *Node) localStatus() []byte {
+	b, err := json.Marshal(n.report())
+	if err != nil {
+		n.log.Error("this node's status could not be written", "error", err)
+	}
+	return b
+}
+
+// statusWait bounds the wait for the other nodes' reports.
+const statusWait = time.Second
+
+// clusterStatus asks all members; nil where the node stands alone.
+func (n *Node) clusterStatus(cfg *Config) *ClusterStatus {
+	c := n.cluster
+	if c == nil || c.members == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), statusWait)
+	defer cancel()
+	reports := c.mesh.Statuses(ctx)
+	view, stats := c.members.View(), c.members.Stats()
+	s := &ClusterStatus{
+		Name: c.cfg.Name, Datacenter: cfg.Datacenter(), Self: c.name,
+		RingHash: fmt.Sprintf("%016x", view.Ring.Hash()), RingVersion: ring.Version,
+		Secured: cfg.Cluster.Secured(), Members: make([]MemberStatus, 0, len(view.Nodes)),
+	}
+	if c.creds != nil {
+		s.CertificateExpires = c.creds.expires()
+	}
+	seen := make(map[string]peers.PeerStatus)
+	for _, p := range c.mesh.Peers() {
+		seen[p.Name] = p
+	}
+	for _, node := range view.Nodes {
+		m := MemberStatus{
+			Name: node.Name, Datacenter: node.Datacenter, Address: node.PeerAddr, Version: node.Version, State: node.State.String(),
+			Health: HealthOK, RingAgrees: true, RingShare: view.Ring.Share(node.Name), GossipSilent: slices.Contains(stats.Silent, node.Name),
+			Suites: []MemberSuite{},
+		}
+		if p, ok := seen[node.Name]; ok {
+			m.seenAs(p)
+		}
+		var r report
+		if node.Self {
+			r, m.Reported = n.report(), true
+		} else if b, ok := reports[node.Name]; ok {
+			m.Reported = json.Unmarshal(b, &r) == nil
+		}
+		if m.Reported {
+			m.Held, m.HeldBytes, m.UpstreamBytes, m.PeerBytes, m.Suites = r.Held, r.HeldBytes, r.UpstreamBytes, r.PeerBytes, r.Suites
+			s.UpstreamBytes += r.UpstreamBytes
+			s.UpstreamBytesSaved += r.PeerBytes
+		}
+		s.Members = append(s.Members, m)
+	}
+	return s
+}
+
+// seenAs fills in what this node's own dealings with a member show.
+func (m *MemberStatus) seenAs(p peers.PeerStatus) {
+	m.RTTMillis = float64(p.RTT.Microseconds()) / 1000
+	m.RingAgrees = p.RingAgrees || !p.Healthy // not known, rather than otherwise
+	m.BytesFrom, m.BytesTo = p.BytesIn, p.BytesOut
+	switch {
+	case p.Quarantined != "":
+		m.Health, m.Why = HealthQuarantined, p.Quarantined
+	case !p.Healthy:
+		m.Health, m.Why = HealthUnreachable, p.LastError
+	}
+}
+
+// explainCluster adds what the other nodes have to do with it.
+func (n *Node) explainCluster(w *Why, want proto.Want) {
+	if n.cluster == nil {
+		return
+	}
+	route := n.cluster.mesh.Route(want)
+	w.Owners, w.Holders = route.Owners, route.Holders
+	if w.Held == "" {
+		w.Plan = n.fetcher.Plan(want)
+	}
+}

@@ -1,0 +1,204 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/aptconf"
+)
+
+// archiveKey is the path of an archive's section. A name with a dot is quoted, so
+// that no two paths are alike.
+func archiveKey(name string) string { return "archives." + segment(name) }
+
+func segment(name string) string {
+	if strings.ContainsAny(name, `."[]`) {
+		return strconv.Quote(name)
+	}
+	return name
+}
+
+func (c *checker) allArchives() {
+	if len(c.cfg.Archives) == 0 {
+		c.problem("archives", "names no archive; leave the key out to serve those of this machine's own apt")
+	}
+	claimed := make(map[string]string) // URL without scheme -> archive that has it
+	for i := range c.cfg.Archives {
+		c.archive(&c.cfg.Archives[i], claimed)
+	}
+	c.namesAndHosts()
+}
+
+// archive checks one archive and brings its URLs into their one spelling.
+func (c *checker) archive(a *ArchiveConfig, claimed map[string]string) {
+	key := archiveKey(a.Name)
+	c.name(key, a.Name)
+
+	claim := func(key string, u *url.URL) {
+		bare := u.Host + u.Path
+		if other, twice := claimed[bare]; twice && other != a.Name {
+			c.problem(key, "%s belongs to archive %s already; a request for it could mean either", u, other)
+		}
+		claimed[bare] = a.Name
+	}
+	if a.Upstream == "" {
+		c.problem(key+".upstream", "is missing: the URL of the archive, such as http://archive.ubuntu.com/ubuntu")
+	} else if u, err := archiveURL(a.Upstream, false); err != nil {
+		c.problem(key+".upstream", "%v", err)
+	} else if c.cfg.isSelf(u) {
+		c.problem(key+".upstream", "%s is this node itself; it would ask itself for ever", u)
+	} else {
+		a.Upstream = u.String()
+		claim(key+".upstream", u)
+		c.credentials(key+".credentials", a.Credentials, u)
+	}
+	for i, alias := range a.Aliases {
+		aliasKey := fmt.Sprintf("%s.aliases[%d]", key, i)
+		u, err := archiveURL(alias, true)
+		if err != nil {
+			c.problem(aliasKey, "%v", err)
+			continue
+		}
+		a.Aliases[i] = u.String()
+		claim(aliasKey, u)
+	}
+
+	c.signatures(key, a)
+	for i, suite := range a.Suites {
+		if !validSuite(suite) {
+			c.problem(fmt.Sprintf("%s.suites[%d]", key, i), `%q is not a suite: write it as in sources.list, such as noble-updates, or "./" for a flat repository`, suite)
+		}
+	}
+	if a.CheckEvery < time.Second {
+		c.problem(key+".check_every", "must be at least 1s")
+	}
+}
+
+// validName matches what can stand in a URL without escaping.
+var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$`)
+
+func (c *checker) name(key, name string) {
+	first, _, _ := strings.Cut(name, "/")
+	switch {
+	case len(name) > 200 || !validName.MatchString(name):
+		c.problem(key, "%q cannot be the name of an archive: it becomes part of URLs, so use letters, digits and - . _ , as in debian-security", name)
+	case strings.EqualFold(first, "http") || strings.EqualFold(first, "https"):
+		c.problem(key, "%q cannot be the name of an archive: hosts ask for http://HTTPS///host/path when they want https", name)
+	}
+}
+
+// namesAndHosts refuses a name that is also the host of an archive, for
+// http://node/HOST/path is a way to ask for that archive. An archive that is the
+// whole of its host may be called after it: both readings are the same.
+func (c *checker) namesAndHosts() {
+	for _, a := range c.cfg.Archives {
+		first, _, _ := strings.Cut(a.Name, "/")
+		for _, other := range c.cfg.Archives {
+			u, err := url.Parse(other.Upstream)
+			if err != nil || !strings.EqualFold(u.Host, first) {
+				continue
+			}
+			if other.Name != a.Name || u.Path != "" || a.Name != first {
+				c.problem(archiveKey(a.Name), "the name is also the host of %s; http://node:3142/%s/ could mean either, so choose another", other.Upstream, first)
+				break
+			}
+		}
+	}
+}
+
+// archiveURL reads the URL of an archive; wild allows a host that begins with "*.".
+func archiveURL(s string, wild bool) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, errors.New("is not an http or https URL with a host, such as http://archive.ubuntu.com/ubuntu")
+	}
+	host := u.Hostname()
+	if wild {
+		host = strings.TrimPrefix(host, "*.")
+	}
+	switch {
+	case u.User != nil:
+		return nil, fmt.Errorf("%s holds a user or password; write them under credentials", u.Redacted())
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, fmt.Errorf("%s has a query or fragment, which the URL of an archive cannot have", s)
+	case strings.Contains(host, "*") || host == "":
+		if wild {
+			return nil, fmt.Errorf(`%s: a * may only be the first label of the host, as in http://*.archive.ubuntu.com/ubuntu`, s)
+		}
+		return nil, fmt.Errorf("%s: a * is for aliases; upstream is the one URL that is asked", s)
+	case slices.Contains(strings.Split(u.Path, "/"), ".."):
+		return nil, fmt.Errorf(`%s: ".." has no place in the URL of an archive`, s)
+	}
+	return aptconf.Canonical(u), nil
+}
+
+func (c *checker) credentials(key string, cred Credentials, upstream *url.URL) {
+	if cred.IsZero() {
+		return
+	}
+	switch {
+	case cred.Password != "" && cred.PasswordFile != "":
+		c.problem(key, "password and password_file are two places for one secret; keep one")
+	case cred.Bearer != "" && cred.BearerFile != "":
+		c.problem(key, "bearer and bearer_file are two places for one secret; keep one")
+	case (cred.Bearer != "" || cred.BearerFile != "") && (cred.User != "" || cred.Password != "" || cred.PasswordFile != ""):
+		c.problem(key, "a bearer token takes the place of user and password; keep one of the two ways")
+	case (cred.Password != "" || cred.PasswordFile != "") && cred.User == "":
+		c.problem(key, "a password needs its user")
+	}
+	c.file(key+".password_file", cred.PasswordFile)
+	c.file(key+".bearer_file", cred.BearerFile)
+	if upstream.Scheme == "http" {
+		c.warning(key, "are sent to %s without encryption", upstream.Host)
+	}
+}
+
+// signatures checks that somebody vouches for the archive, or that the
+// configuration says in so many words that nobody does.
+func (c *checker) signatures(key string, a *ArchiveConfig) {
+	if a.Unsigned {
+		if len(a.SignedBy) > 0 {
+			c.problem(key, "signed_by and `unsigned: true` contradict each other; drop one")
+			return
+		}
+		c.warning(key, "accepts anything its upstream sends, for it is `unsigned: true`")
+		return
+	}
+	if len(a.SignedBy) == 0 {
+		c.problem(key+".signed_by", "is missing: the keyring that vouches for the archive%s; or `unsigned: true` to accept it without any signature", keyringHint(a.Upstream))
+	}
+	for i, entry := range a.SignedBy {
+		entryKey := fmt.Sprintf("%s.signed_by[%d]", key, i)
+		if strings.Contains(entry, "\n") && !IsInlineKey(entry) {
+			c.problem(entryKey, "is neither the path of a keyring nor an armoured key block, which begins with %s", keyBlock)
+			continue
+		}
+		if err := c.keyring(entry); err != nil {
+			c.problem(entryKey, "%s", fileTrouble(entry, err, keyringHint(a.Upstream)))
+		}
+	}
+}
+
+// keyringHint says which keyring signs an archive that everybody knows.
+func keyringHint(upstream string) string {
+	k, ok := aptconf.Lookup(upstream)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf(" (%s; install the package %s, or copy the file from a host that has it)", k.Keyring, k.Package)
+}
+
+// validSuite accepts the names apt does in sources.list.
+func validSuite(suite string) bool {
+	if suite == "" || strings.HasPrefix(suite, "/") && suite != "/" || strings.ContainsAny(suite, " \t\\") {
+		return false
+	}
+	return !slices.Contains(strings.Split(suite, "/"), "..") && path.Clean(suite) != ".."
+}

@@ -1,0 +1,189 @@
+package node
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// maxConfigFile bounds the configuration file in bytes.
+const maxConfigFile = 1 << 20
+
+// Problem is one thing wrong with a configuration, and where.
+type Problem struct {
+	File      string // "" where the configuration came from no file
+	Line, Col int    // from 1; 0 where the place is not known
+	Message   string
+}
+
+func (p Problem) String() string {
+	switch {
+	case p.File == "":
+		return p.Message
+	case p.Line == 0:
+		return p.File + ": " + p.Message
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Col, p.Message)
+}
+
+// Warning is something a configuration says that works but may not be meant.
+type Warning = Problem
+
+// ConfigError is everything wrong with a configuration, in the order of the file.
+type ConfigError struct{ Problems []Problem }
+
+// Error returns one line per problem.
+func (e *ConfigError) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// LoadConfig reads and checks a configuration file. It accepts nothing it does not
+// understand: the error is a *ConfigError with every problem of the file, unless
+// the file could not be read. Relative paths in the file are relative to its
+// directory. A file without `archives` gets those of AutoConfig.
+func LoadConfig(path string) (*Config, []Warning, error) {
+	return loader{root: "/", check: newChecker}.load(path)
+}
+
+// loader is LoadConfig with what a test may want to replace.
+type loader struct {
+	root  string // where the machine's apt configuration is
+	check func(*Config) *checker
+}
+
+func (l loader) load(path string) (*Config, []Warning, error) {
+	text, err := readBounded(path, maxConfigFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	d := decodeConfig(path, text)
+	if d.broken {
+		return nil, nil, &ConfigError{d.problems}
+	}
+	cfg := d.cfg
+
+	var warnings []Warning
+	warn := func(message string) { warnings = append(warnings, Warning{File: path, Message: message}) }
+	if !d.isSet("data") {
+		cfg.Data = dataDir(l.root)
+	}
+	cfg.resolvePaths(filepath.Dir(path))
+	if !d.isSet("upstream.auth_conf") {
+		cfg.Upstream.AuthConf = slices.DeleteFunc(cfg.Upstream.AuthConf, func(name string) bool {
+			why := unreadableAuthConf(name)
+			if why != "" {
+				warn("upstream.auth_conf: its default is left out: " + why)
+			}
+			return why != ""
+		})
+	}
+	switch {
+	case d.isSet("archives"):
+	case len(d.problems) > 0:
+		d.failed["archives"] = true // perhaps a misspelt one: that there are none is no news
+	default:
+		notes, err := cfg.addMachineArchives(l.root)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s names no archives, and the machine's own do not serve: %w", path, err)
+		}
+		for _, n := range notes {
+			warn(n)
+		}
+	}
+
+	c := l.check(cfg)
+	c.check()
+	for _, f := range c.problems {
+		d.problemAt(f.key, f.message)
+	}
+	for _, f := range c.warnings {
+		warnings = append(warnings, d.at(f.key, f.message))
+	}
+	if w, ok := worldReadableSecrets(path, cfg); ok {
+		warn(w)
+	}
+	slices.SortStableFunc(warnings, Problem.compare)
+	if len(d.problems) > 0 {
+		slices.SortStableFunc(d.problems, Problem.compare)
+		return nil, warnings, &ConfigError{d.problems}
+	}
+	return cfg, warnings, nil
+}
+
+// compare orders problems as they stand in the file.
+func (p Problem) compare(other Problem) int {
+	return cmp.Or(cmp.Compare(p.Line, other.Line), cmp.Compare(p.Col, other.Col))
+}
+
+// resolvePaths makes relative paths relative to the configuration file's directory.
+func (c *Config) resolvePaths(dir string) {
+	abs := func(p *string) {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+	abs(&c.Data)
+	abs(&c.TLS.Cert)
+	abs(&c.TLS.Key)
+	abs(&c.Cluster.GossipKey)
+	abs(&c.Cluster.CA)
+	abs(&c.Cluster.Cert)
+	abs(&c.Cluster.Key)
+	if socket, ok := strings.CutPrefix(c.Admin, "unix:"); ok {
+		abs(&socket)
+		c.Admin = "unix:" + socket
+	}
+	for i := range c.Upstream.AuthConf {
+		abs(&c.Upstream.AuthConf[i])
+	}
+	for i := range c.Archives {
+		a := &c.Archives[i]
+		for j := range a.SignedBy {
+			if !strings.Contains(a.SignedBy[j], "\n") {
+				abs(&a.SignedBy[j])
+			}
+		}
+		abs(&a.Credentials.PasswordFile)
+		abs(&a.Credentials.BearerFile)
+	}
+}
+
+// worldReadableSecrets warns of secrets in a file that every user may read.
+func worldReadableSecrets(path string, cfg *Config) (string, bool) {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o004 == 0 {
+		return "", false
+	}
+	for _, a := range cfg.Archives {
+		if a.Credentials.Password != "" || a.Credentials.Bearer != "" {
+			return "holds secrets and every user of this machine may read it; chmod 640 it, or use password_file and bearer_file", true
+		}
+	}
+	return "", false
+}
+
+// PeekConfig returns what a configuration file says without checking it, so that a
+// client finds its node's address and data whatever else is wrong there. What is
+// wrong has its default. Archives are those of the file alone.
+func PeekConfig(path string) (*Config, error) {
+	text, err := readBounded(path, maxConfigFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	d := decodeConfig(path, text)
+	if !d.isSet("data") {
+		d.cfg.Data = dataDir("/")
+	}
+	d.cfg.resolvePaths(filepath.Dir(path))
+	return d.cfg, nil
+}
+
+// DataDir returns the directory that a node without a configuration file uses.
+func DataDir() string { return dataDir("/") }

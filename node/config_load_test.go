@@ -1,0 +1,292 @@
+package node
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write what the tests get as what they want")
+
+// golden compares got with a file, which -update writes.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s:\n%s\nwant:\n%s", file, got, want)
+	}
+}
+
+func pairs(t *testing.T, pattern string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("testdata", "config", pattern))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no test data at %s: %v", pattern, err)
+	}
+	return files
+}
+
+// Every bad configuration is refused with all its problems, each with its place.
+func TestBadConfigurations(t *testing.T) {
+	for _, file := range pairs(t, "bad/*.yaml") {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			cfg, _, err := LoadConfig(file)
+			var problems *ConfigError
+			if !errors.As(err, &problems) {
+				t.Fatalf("LoadConfig gives %v and %v, want a *ConfigError", cfg, err)
+			}
+			if cfg != nil {
+				t.Error("a configuration comes with the error")
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("a message shows a secret:\n%v", err)
+			}
+			for _, p := range problems.Problems {
+				if p.Line == 0 && p.Col == 0 && !strings.Contains(file, "two-documents") {
+					t.Errorf("no place: %v", p)
+				}
+			}
+			golden(t, strings.TrimSuffix(file, ".yaml")+".want", err.Error()+"\n")
+		})
+	}
+}
+
+// Every good configuration loads as its pair shows it, warnings first, and what
+// Show writes loads as the same again, but for the secrets.
+func TestGoodConfigurations(t *testing.T) {
+	for _, file := range pairs(t, "good/*.yaml") {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			if err := os.Chmod(file, 0o644); err != nil { // one warning tells who may read it
+				t.Fatal(err)
+			}
+			cfg, warnings, err := LoadConfig(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got strings.Builder
+			for _, w := range warnings {
+				got.WriteString("# " + w.String() + "\n")
+			}
+			shown, err := cfg.Show()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.Write(shown)
+			if strings.Contains(got.String(), "hunter2") {
+				t.Error("Show writes a secret")
+			}
+			golden(t, strings.TrimSuffix(file, ".yaml")+".want", got.String())
+
+			again := decodeConfig("shown", shown)
+			if len(again.problems) > 0 {
+				t.Fatalf("what Show wrote does not load: %v", again.problems)
+			}
+			for i := range cfg.Archives {
+				if c := &cfg.Archives[i].Credentials; c.Password != "" {
+					c.Password = Redacted
+				}
+			}
+			cfg.Upstream.Proxy = redactURL(cfg.Upstream.Proxy)
+			if diff := differences(cfg, again.cfg); len(diff) > 0 {
+				t.Errorf("what Show wrote loads differently: %v", diff)
+			}
+		})
+	}
+}
+
+// differences lists the keys in which two configurations differ.
+func differences(a, b *Config) []string {
+	apply, restart := ReloadPlan(a, b)
+	return append(apply, restart...)
+}
+
+func TestMissingFile(t *testing.T) {
+	_, _, err := LoadConfig("testdata/config/none.yaml")
+	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "none.yaml") {
+		t.Errorf("LoadConfig: %v", err)
+	}
+}
+
+// A file that says nothing of archives has those of the machine.
+func TestArchivesOfTheMachine(t *testing.T) {
+	root := fakeRoot(t, map[string]string{
+		"/etc/apt/sources.list": "deb [signed-by=/k.asc] http://example.org/tools stable main\ndeb file:/srv x y\n",
+		"/k.asc":                testKey(),
+	})
+	file := filepath.Join(t.TempDir(), "aptmesh.yaml")
+	if err := os.WriteFile(file, []byte("log: {level: warn}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cfg, warnings, err := loader{root: root, check: newChecker}.load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Archives) != 1 || cfg.Archives[0].Name != "tools" || cfg.Log.Level != "warn" {
+		t.Errorf("archives: %+v", cfg.Archives)
+	}
+	if len(warnings) != 1 || !strings.Contains(warnings[0].String(), "file:/srv") {
+		t.Errorf("warnings: %v", warnings)
+	}
+	if cfg.Data != filepath.Join(root, DefaultDataDir) && !strings.HasSuffix(cfg.Data, "/aptmesh") {
+		t.Errorf("data: %s", cfg.Data)
+	}
+}
+
+// lenientChecker takes the files of a configuration as given.
+func lenientChecker(cfg *Config) *checker {
+	return &checker{
+		cfg:      cfg,
+		readable: func(string) error { return nil },
+		keyring:  func(string) error { return nil },
+		keyPair:  func(string, string) error { return nil },
+
+		gossipKeys: func(string) error { return nil },
+		trust:      func(trustFiles, string) (*trust, error) { return nil, nil },
+		exposed:    func(string) bool { return false },
+	}
+}
+
+// The sample shows every key, and what it calls a default is one.
+func TestSample(t *testing.T) {
+	const file = "../deploy/aptmesh.yaml"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The machine of the sample is not this one: its files are taken as given.
+	cfg, warnings, err := loader{root: t.TempDir(), check: lenientChecker}.load(file)
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(warnings, err)
+	}
+
+	var rest strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if !strings.Contains(line, "# default") {
+			rest.WriteString(line)
+		}
+	}
+	without := decodeConfig("sample without its defaults", []byte(rest.String()))
+	if len(without.problems) > 0 {
+		t.Fatal(without.problems)
+	}
+	if diff := differences(cfg, without.cfg); len(diff) > 0 {
+		t.Errorf("the sample calls these default, and they are not: %v", diff)
+	}
+
+	full := decodeConfig("sample", text)
+	for _, k := range keys {
+		path := strings.ReplaceAll(k.path, "*", "ubuntu")
+		if !full.isSet(path) {
+			t.Errorf("the sample does not show %s", path)
+		}
+	}
+}
+
+// The table of keys and the struct are about the same keys, in the same order.
+func TestKeysAreThoseOfTheStruct(t *testing.T) {
+	var want []string
+	var walk func(typ reflect.Type, path string)
+	walk = func(typ reflect.Type, path string) {
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			name := f.Tag.Get("yaml")
+			if name == "-" {
+				continue
+			}
+			if name == "" {
+				t.Errorf("%s of %s has no yaml tag", f.Name, typ)
+			}
+			if path != "" {
+				name = path + "." + name
+			}
+			want = append(want, name)
+			switch {
+			case f.Type == reflect.TypeFor[[]ArchiveConfig]():
+				want = append(want, name+".*")
+				walk(f.Type.Elem(), name+".*")
+			case f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[SizeLimit]():
+				walk(f.Type, name)
+			}
+		}
+	}
+	walk(reflect.TypeFor[Config](), "")
+	var got []string
+	for _, k := range keys {
+		got = append(got, k.path)
+		if k.doc == "" && k.path != "archives.*" {
+			t.Errorf("%s has no meaning", k.path)
+		}
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("table:  %v\nstruct: %v", got, want)
+	}
+}
+
+func TestValidateNamesEveryProblem(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Listen = []string{"nonsense"}
+	a := DefaultArchive("x")
+	a.Upstream = "http://example.org/x"
+	cfg.Archives = []ArchiveConfig{a}
+	err := cfg.Validate()
+	if err == nil || !strings.Contains(err.Error(), `listen[0]: "nonsense"`) || !strings.Contains(err.Error(), "archives.x.signed_by: is missing") {
+		t.Errorf("Validate: %v", err)
+	}
+}
+
+// FuzzConfig looks for crashes, problems without a place, and configurations that
+// Show does not write back.
+func FuzzConfig(f *testing.F) {
+	for _, pattern := range []string{"testdata/config/*/*.yaml", "../deploy/aptmesh.yaml"} {
+		files, _ := filepath.Glob(pattern)
+		for _, file := range files {
+			if text, err := os.ReadFile(file); err == nil {
+				f.Add(text)
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		d := decodeConfig("f", text)
+		if d.broken {
+			return
+		}
+		c := lenientChecker(d.cfg)
+		c.check()
+		for _, p := range c.problems {
+			d.problemAt(p.key, p.message)
+		}
+		if len(d.problems) > 0 {
+			return
+		}
+		shown, err := d.cfg.Show()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := decodeConfig("shown", shown)
+		if len(again.problems) > 0 {
+			t.Fatalf("what Show wrote does not load: %v\n%s", again.problems, shown)
+		}
+		for _, cfg := range []*Config{d.cfg, again.cfg} {
+			for i := range cfg.Archives {
+				cfg.Archives[i].Credentials.Password = Redacted
+				cfg.Archives[i].Credentials.Bearer = Redacted
+			}
+			cfg.Upstream.Proxy = redactURL(cfg.Upstream.Proxy)
+		}
+		if diff := differences(d.cfg, again.cfg); len(diff) > 0 {
+			t.Fatalf("what Show wrote loads differently: %v\n%s", diff, shown)
+		}
+	})
+}

@@ -1,0 +1,160 @@
+package node
+
+import (
+	"bytes"
+	"fmt"
+	"net/url"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Show writes the configuration as a file that LoadConfig would accept: every key
+// in reading order with its meaning, the defaults filled in, and *** in the place
+// of every secret.
+func (c *Config) Show() ([]byte, error) {
+	w := shower{explained: make(map[string]bool)}
+	w.section(reflect.ValueOf(c).Elem(), "", 0)
+	return w.Bytes(), nil
+}
+
+// shower writes YAML.
+type shower struct {
+	bytes.Buffer
+	explained map[string]bool // keys whose meaning was given: once is enough for archives
+}
+
+// docColumn is where comments begin; before a line that is longer they get one of
+// their own.
+const docColumn = 32
+
+func (w *shower) section(v reflect.Value, path string, depth int) {
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Tag.Get("yaml")
+		if name == "-" {
+			continue
+		}
+		keyPath := name
+		if path != "" {
+			keyPath = path + "." + name
+		}
+		w.key(name, v.Field(i), keyPath, depth)
+	}
+}
+
+func (w *shower) key(name string, v reflect.Value, path string, depth int) {
+	if archives, ok := v.Interface().([]ArchiveConfig); ok {
+		w.line(depth, name+":", path)
+		for i := range archives {
+			w.line(depth+1, yamlText(archives[i].Name)+":", "")
+			w.section(reflect.ValueOf(&archives[i]).Elem(), path+".*", depth+2)
+		}
+		return
+	}
+	if list, ok := v.Interface().([]string); ok && hasBlock(list) {
+		w.line(depth, name+":", path)
+		for _, item := range list {
+			w.item(depth+1, item)
+		}
+		return
+	}
+	if v.Kind() == reflect.Struct && v.Type() != reflect.TypeFor[SizeLimit]() {
+		w.line(depth, name+":", path)
+		w.section(v, path, depth+1)
+		return
+	}
+	value := yamlScalar(v.Interface())
+	if path == "upstream.proxy" {
+		value = yamlText(redactURL(v.String()))
+	}
+	w.line(depth, name+": "+value, path)
+}
+
+// line writes one line and the meaning of its key.
+func (w *shower) line(depth int, text, path string) {
+	indent := strings.Repeat("  ", depth)
+	doc := keyDoc(path)
+	switch {
+	case doc == "" || w.explained[path]:
+		fmt.Fprintf(w, "%s%s\n", indent, text)
+	case len(indent+text) > docColumn:
+		fmt.Fprintf(w, "%s# %s\n%s%s\n", indent, doc, indent, text)
+	default:
+		fmt.Fprintf(w, "%-*s # %s\n", docColumn, indent+text, doc)
+	}
+	w.explained[path] = true
+}
+
+// item writes one item of a list that holds blocks of text.
+func (w *shower) item(depth int, item string) {
+	indent := strings.Repeat("  ", depth)
+	if !strings.Contains(item, "\n") {
+		fmt.Fprintf(w, "%s- %s\n", indent, yamlText(item))
+		return
+	}
+	fmt.Fprintf(w, "%s- |\n", indent)
+	for line := range strings.Lines(strings.TrimRight(item, "\n")) {
+		fmt.Fprintf(w, "%s    %s\n", indent, strings.TrimRight(line, "\n"))
+	}
+}
+
+func hasBlock(list []string) bool {
+	for _, item := range list {
+		if strings.Contains(item, "\n") {
+			return true
+		}
+	}
+	return false
+}
+
+// yamlScalar writes the value of a key that is not a section.
+func yamlScalar(v any) string {
+	switch v := v.(type) {
+	case []string:
+		items := make([]string, len(v))
+		for i, s := range v {
+			items[i] = yamlText(s)
+		}
+		return "[" + strings.Join(items, ", ") + "]"
+	case string:
+		return yamlText(v)
+	case Secret:
+		return yamlText(v.String())
+	case time.Duration:
+		return formatDuration(v)
+	case fmt.Stringer: // Size, SizeLimit
+		return v.String()
+	}
+	return fmt.Sprint(v) // bool, int
+}
+
+// plainText matches text that needs no quotes in YAML, in a list or out of it, and
+// that is not read as anything but text.
+var plainText = regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9/._~+-]*(:/[A-Za-z0-9/._~+:-]*[A-Za-z0-9/])?$`)
+
+func yamlText(s string) string {
+	switch strings.ToLower(s) {
+	case "true", "false", "yes", "no", "on", "off", "y", "n", "null":
+		return strconv.Quote(s)
+	}
+	if plainText.MatchString(s) {
+		return s
+	}
+	return strconv.Quote(s)
+}
+
+// redactURL replaces the password of a URL.
+func redactURL(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return Redacted // it may be anywhere in there
+	}
+	if u.User == nil {
+		return s
+	}
+	u.User = nil
+	scheme, rest, _ := strings.Cut(u.String(), "://")
+	return scheme + "://" + Redacted + "@" + rest
+}

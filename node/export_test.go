@@ -1,0 +1,41 @@
+package node
+
+// GossipAddr is where other nodes of a test join.
+func (n *Node) GossipAddr() string { return n.cluster.members.Addr() }
+
+// PeerAddr is where other nodes fetch from this one.
+func (n *Node) PeerAddr() string { return n.cluster.mesh.Addr() }
+
+// Kill ends the node as if its process had been killed, as far as one can from
+// inside: nobody is told, connections break off.
+func (n *Node) Kill() {
+	n.ready.Store(false)
+	if n.server != nil {
+		n.server.Close()
+	}
+	if c := n.cluster; c != nil {
+		c.members.Close()
+		c.mesh.Close()
+		c.news.stop()
+	}
+	n.fetcher.Close()
+	n.catalog.Close()
+	n.upstream.Close()
+	n.store.Close()
+}
+
+// Metric is the sum of all values of a counter.
+func (n *Node) Metric(name string) (sum float64) {
+	families, err := n.metrics.Gather()
+	if err != nil {
+		panic(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			for _, m := range family.GetMetric() {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
+}

@@ -1,0 +1,469 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sys/unix"
+
+	"github.com/aptmesh/aptmesh/node/blobstore"
+	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/upstream"
+	"github.com/aptmesh/aptmesh/peerfetch"
+	"github.com/aptmesh/aptmesh/peerfetch/peers"
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/ring"
+)
+
+// The fit of the rooms is stated where they are joined.
+var (
+	_ front.Fetcher    = (*peerfetch.Fetcher)(nil)
+	_ front.Catalog    = (*catalog.Catalog)(nil)
+	_ catalog.Blobs    = (*peerfetch.Fetcher)(nil)
+	_ catalog.Upstream = (*upstream.Client)(nil)
+	_ catalog.Keeper   = (*blobstore.Store)(nil)
+	_ catalog.State    = (*blobstore.Store)(nil)
+	_ peerfetch.Source = (*upstream.Client)(nil)
+	_ peerfetch.Store  = storeAdapter{}
+)
+
+// Options is what a node needs besides its configuration. The zero value will do
+// for a test.
+type Options struct {
+	// Logger is told what the node does; nil is silent.
+	Logger *slog.Logger
+	// Level, if set, follows log.level on a reload.
+	Level *slog.LevelVar
+	// AccessLog takes one line per request if log.access is on; nil is none.
+	AccessLog io.Writer
+	// Version is what `aptmesh version` says.
+	Version string
+	// Name is how the node calls itself; "" is the configured name, or else the
+	// host's.
+	Name string
+	// TuneGossip and TunePeers, if set, change how the node takes part in its
+	// cluster before it does: for tests and for programs that embed a node.
+	TuneGossip func(*ring.Config)
+	TunePeers  func(*peers.Config)
+}
+
+// Node is one running node. New makes it, Start binds and serves, Stop drains.
+// Its methods are safe for concurrent use; Start and Stop are for one call each.
+type Node struct {
+	opts    Options
+	log     *slog.Logger
+	began   time.Time
+	ready   atomic.Bool
+	doing   atomic.Pointer[string] // what a node that stops does just now
+	cert    atomic.Pointer[tls.Certificate]
+	failed  chan error // of a listener that ended by itself
+	metrics *prometheus.Registry
+
+	mu  sync.Mutex
+	cfg *Config // the one in force; guarded by mu
+
+	store    *blobstore.Store
+	upstream *upstream.Client
+	fetcher  *peerfetch.Fetcher
+	catalog  *catalog.Catalog
+	front    *front.Front
+	cluster  *cluster // nil: the node stands alone
+
+	leaving   chan struct{} // closed when an operator asked the node to leave
+	leaveOnce sync.Once
+
+	addrs     []string // guarded by mu
+	adminAddr string   // guarded by mu
+	server    *http.Server
+	stops     []stop // what Stop does, last first
+}
+
+// stop is one step of shutting down.
+type stop struct {
+	name string
+	do   func(context.Context) error
+}
+
+func (n *Node) onStop(name string, do func(context.Context) error) {
+	n.stops = append(n.stops, stop{name, do})
+}
+
+// New builds a node from a checked configuration: it opens the store and loads
+// what was believed when it was last used, but neither binds an address nor
+// talks to anybody. Without Start, Stop releases what New took.
+func New(cfg *Config, opts Options) (*Node, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Name == "" {
+		opts.Name = cfg.NodeName()
+	}
+	n := &Node{
+		opts: opts, log: opts.Logger, cfg: cfg, began: time.Now(),
+		failed:  make(chan error, 1),
+		leaving: make(chan struct{}),
+		metrics: prometheus.NewRegistry(),
+	}
+	if err := n.build(); err != nil {
+		return nil, errors.Join(err, n.Stop(context.Background()))
+	}
+	return n, nil
+}
+
+// build makes the rooms, each with what it needs of the configuration. The line
+// after "it is there" is "this stops it".
+func (n *Node) build() error {
+	cfg := n.cfg
+	if cfg.Cluster.Name != "" {
+		c, err := newCluster(cfg, n.opts, n.log)
+		if err != nil {
+			return err
+		}
+		n.cluster = c
+		n.onStop("peer connections", func(context.Context) error { return c.mesh.Close() })
+	}
+	store, err := n.openStore(cfg)
+	if err != nil {
+		return err
+	}
+	n.store = store
+	n.onStop("store", func(context.Context) error { return store.Close() })
+
+	upstreamConfig, err := n.upstreamConfig(cfg)
+	if err != nil {
+		return err
+	}
+	if n.upstream, err = upstream.New(upstreamConfig); err != nil {
+		return err
+	}
+	n.onStop("upstream", func(context.Context) error { n.upstream.Close(); return nil })
+
+	fetching := peerfetch.Config{Store: storeAdapter{store}, Upstream: n.upstream, Logger: n.log}
+	if n.cluster != nil {
+		fetching.Cluster, fetching.Started = n.cluster.mesh, n.cluster.started
+	}
+	n.fetcher = peerfetch.New(fetching)
+	n.onStop("flights", func(context.Context) error { n.fetcher.Close(); return nil })
+
+	archives, err := catalogArchives(cfg)
+	if err != nil {
+		return err
+	}
+	believing := catalog.Config{
+		Archives: archives, Blobs: n.fetcher, Upstream: n.upstream, Keeper: store, State: store, Logger: n.log,
+		RetainFor: cfg.Retain.For, RetainMax: cfg.Retain.Generations,
+	}
+	if n.cluster != nil {
+		believing.Cluster = n.cluster
+		n.cluster.serve(n)
+	}
+	if n.catalog, err = catalog.New(believing); err != nil {
+		return err
+	}
+	n.onStop("catalog", func(context.Context) error { n.catalog.Close(); return nil })
+
+	doors, err := frontArchives(cfg)
+	if err != nil {
+		return err
+	}
+	frontConfig := front.Config{
+		Archives: doors, Connect: cfg.Connect, Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name,
+		Logger: n.log, AccessFormat: cfg.Log.Format,
+	}
+	if cfg.Log.Access {
+		frontConfig.AccessLog = n.opts.AccessLog
+	}
+	if n.front, err = front.New(frontConfig, n.catalog, n.fetcher); err != nil {
+		return err
+	}
+	n.onStop("front", func(context.Context) error { return n.front.Close() })
+	return n.register()
+}
+
+// register collects the metrics of all rooms.
+func (n *Node) register() error {
+	info := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "aptmesh_info", Help: "Constant 1, with the version.", ConstLabels: prometheus.Labels{"version": n.opts.Version},
+	}, func() float64 { return 1 })
+	all := []prometheus.Collector{
+		info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	}
+	rooms := []interface{ Collectors() []prometheus.Collector }{n.store, n.upstream, n.fetcher, n.catalog, n.front}
+	if c := n.cluster; c != nil {
+		rooms = append(rooms, c.mesh)
+		if c.creds != nil {
+			rooms = append(rooms, c.creds)
+		}
+	}
+	for _, room := range rooms {
+		all = append(all, room.Collectors()...)
+	}
+	return n.registerAll(all)
+}
+
+func (n *Node) registerAll(all []prometheus.Collector) error {
+	for _, c := range all {
+		if err := n.metrics.Register(c); err != nil {
+			return fmt.Errorf("metrics: %w", err)
+		}
+	}
+	return nil
+}
+
+// maxReserve bounds what a node leaves free on its file system for others; on a
+// small one it is a fiftieth.
+const maxReserve = 1 << 30
+
+// memoryMaxBlob is the largest object kept in memory. From about this size on the
+// file is cheaper: sendfile copies nothing (docs/decisions.md has the figures).
+const memoryMaxBlob = 64 << 10
+
+// openStore opens the store with its limits worked out for the file system.
+func (n *Node) openStore(cfg *Config) (*blobstore.Store, error) {
+	if err := os.MkdirAll(cfg.Data, 0o750); err != nil {
+		return nil, fmt.Errorf("data: %w (choose another directory with `data:` or --data)", err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(cfg.Data, &fs); err != nil {
+		return nil, fmt.Errorf("data: ask the size of the file system of %s: %w", cfg.Data, err)
+	}
+	total := int64(fs.Blocks) * int64(fs.Bsize)
+	config := blobstore.Config{
+		Dir:                 cfg.Data,
+		MaxBytes:            cfg.Cache.MaxSize.Of(total),
+		MemoryBytes:         int64(cfg.Cache.Memory),
+		MemoryMaxBlob:       memoryMaxBlob,
+		ScrubBytesPerSecond: int64(cfg.Cache.Scrub),
+		ReserveFree:         min(maxReserve, total/50),
+		Logger:              n.log,
+	}
+	if n.cluster != nil {
+		config.Observer, config.Elsewhere = observer{n.cluster.local}, n.cluster.elsewhere
+	}
+	return blobstore.Open(config)
+}
+
+// Start binds the configured addresses and serves. It returns when the node is
+// ready; ctx bounds the starting only.
+func (n *Node) Start(ctx context.Context) error {
+	if err := n.start(ctx); err != nil {
+		return errors.Join(err, n.Stop(ctx))
+	}
+	n.ready.Store(true)
+	return nil
+}
+
+func (n *Node) start(ctx context.Context) error {
+	if err := n.startAdmin(ctx); err != nil {
+		return err
+	}
+	// Bound before the cluster is met, and served after: a host that comes in
+	// between waits, where a refused connection would be the last word for apt.
+	doors, err := n.bind(ctx)
+	if err != nil {
+		return err
+	}
+	if n.cluster != nil {
+		if err := n.startCluster(ctx); err != nil {
+			for _, l := range doors {
+				l.Close()
+			}
+			return err
+		}
+	}
+	n.server = n.front.Server()
+	n.onStop("door", n.closeDoor)
+	for _, l := range doors {
+		n.serve(l)
+	}
+	return nil
+}
+
+// bind listens at the addresses of the doors, the plain ones first. After an error
+// nothing is left open.
+func (n *Node) bind(ctx context.Context) (doors []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range doors {
+				l.Close()
+			}
+		}
+	}()
+	for _, addr := range n.cfg.Listen {
+		l, err := listen(ctx, addr)
+		if err != nil {
+			return doors, fmt.Errorf("listen: %w", err)
+		}
+		doors = append(doors, l)
+	}
+	if len(n.cfg.TLS.Listen) == 0 {
+		return doors, nil
+	}
+	if err := n.loadCertificate(n.cfg); err != nil {
+		return doors, err
+	}
+	for _, addr := range n.cfg.TLS.Listen {
+		l, err := listen(ctx, addr)
+		if err != nil {
+			return doors, fmt.Errorf("tls: listen: %w", err)
+		}
+		doors = append(doors, tls.NewListener(l, &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.cert.Load(), nil },
+		}))
+	}
+	return doors, nil
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	return (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+}
+
+// serve answers what comes in on l until the door is closed.
+func (n *Node) serve(l net.Listener) {
+	n.mu.Lock()
+	n.addrs = append(n.addrs, l.Addr().String())
+	n.mu.Unlock()
+	go func() {
+		if err := n.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			n.fail(fmt.Errorf("the door at %s ended: %w", l.Addr(), err))
+		}
+	}()
+}
+
+func (n *Node) fail(err error) {
+	select {
+	case n.failed <- err:
+	default: // the first one is enough
+	}
+}
+
+func (n *Node) loadCertificate(cfg *Config) error {
+	cert, err := tls.LoadX509KeyPair(cfg.TLS.Cert, cfg.TLS.Key)
+	if err != nil {
+		return fmt.Errorf("tls: %w", err)
+	}
+	n.cert.Store(&cert)
+	return nil
+}
+
+// Addrs are the addresses the door listens at, with the real ports.
+func (n *Node) Addrs() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return append([]string(nil), n.addrs...)
+}
+
+// AdminAddr is the address of the admin interface, as an AdminClient wants it;
+// "" when it is off.
+func (n *Node) AdminAddr() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.adminAddr
+}
+
+// Leave asks whoever runs the node to stop it, as `aptmesh leave` does.
+func (n *Node) Leave() { n.leaveOnce.Do(func() { close(n.leaving) }) }
+
+// Leaving returns a channel that is closed when Leave was called.
+func (n *Node) Leaving() <-chan struct{} { return n.leaving }
+
+// Wait returns a channel that gets the error which ended the node by itself.
+func (n *Node) Wait() <-chan error { return n.failed }
+
+// Stop drains and stops the node: it stops being ready, goes on serving for the
+// configured delay, tells its cluster and hands on what only it holds, answers new requests with 503, lets the running ones finish
+// within the configured time and ctx, and then stops the rooms in the reverse of
+// the order they started in. What fails on the way is returned, but stops nothing.
+func (n *Node) Stop(ctx context.Context) error {
+	wasReady := n.ready.Swap(false)
+	drain := n.drain()
+	if wasReady && drain.Delay > 0 {
+		n.stopping("waits %s for health checks to notice that it is not ready", drain.Delay)
+		select {
+		case <-time.After(drain.Delay):
+		case <-ctx.Done():
+		}
+	}
+	var errs []error
+	if wasReady && n.cluster != nil {
+		n.stopping("tells the others that it leaves, and hands on what only it holds, for %s at most", drain.Handoff)
+		if err := n.cluster.leave(ctx, drain.Handoff); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for i := len(n.stops) - 1; i >= 0; i-- {
+		if err := n.stops[i].do(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", n.stops[i].name, err))
+		}
+	}
+	n.stops = nil
+	return errors.Join(errs...)
+}
+
+// stopping notes what the node does just now, for whoever watches it stop.
+func (n *Node) stopping(format string, args ...any) {
+	said := fmt.Sprintf(format, args...)
+	n.doing.Store(&said)
+	n.log.Info("stopping: the node " + said)
+}
+
+func (n *Node) drain() DrainConfig {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cfg.Drain
+}
+
+// closeDoor lets running requests finish and refuses new ones, in words as long as
+// it waits: a connection that is refused tells a client less than a 503 does.
+func (n *Node) closeDoor(ctx context.Context) error {
+	timeout := n.drain().Timeout
+	n.stopping("lets running requests finish, for %s at most", timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := n.front.Drain(ctx)
+	if err == nil {
+		err = n.server.Shutdown(ctx)
+	}
+	if err != nil {
+		n.log.Warn("some requests did not finish in time and are cut", "after", timeout)
+		return n.server.Close()
+	}
+	return nil
+}
+
+// storeAdapter makes the store fit the fetcher, whose Writer is an interface.
+type storeAdapter struct{ store *blobstore.Store }
+
+func (a storeAdapter) Get(d proto.Digest) (*proto.Blob, error) { return a.store.Get(d) }
+
+func (a storeAdapter) Create(size int64) (peerfetch.Writer, error) {
+	w, err := a.store.Create(size)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// adminSocket returns the path of a unix socket in an admin address.
+func adminSocket(addr string) (path string, ok bool) {
+	const scheme = "unix:"
+	if len(addr) > len(scheme) && addr[:len(scheme)] == scheme {
+		return filepath.Clean(addr[len(scheme):]), true
+	}
+	return "", false
+}

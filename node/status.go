@@ -1,0 +1,269 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Status gathers the state of the node.
+func (n *Node) Status() *Status {
+	n.mu.Lock()
+	cfg := n.cfg
+	n.mu.Unlock()
+	s := &Status{
+		Version: n.opts.Version, Node: n.opts.Name, Ready: n.ready.Load(), Addresses: n.Addrs(),
+		UptimeSeconds: int64(time.Since(n.began).Seconds()),
+		Store:         n.storeStatus(cfg),
+		Archives:      make([]ArchiveStatus, 0, len(cfg.Archives)),
+		Flights:       []FlightStatus{},
+		Upstreams:     []UpstreamStatus{},
+		Traffic:       n.traffic(),
+	}
+	s.Degraded = s.Store.Degraded
+	if doing := n.doing.Load(); doing != nil {
+		s.Stopping = *doing
+	}
+	s.Cluster = n.clusterStatus(cfg)
+	suites := make(map[string][]SuiteStatus)
+	for _, st := range n.catalog.Status() {
+		suites[st.Suite.Archive] = append(suites[st.Suite.Archive], suiteStatus(st))
+	}
+	for _, a := range cfg.Archives {
+		s.Archives = append(s.Archives, ArchiveStatus{Name: a.Name, Upstream: a.Upstream, Suites: suites[a.Name]})
+	}
+	for _, h := range n.upstream.Stats().Hosts {
+		s.Upstreams = append(s.Upstreams, UpstreamStatus{Host: h.Host, InUse: h.InUse, Waiting: h.Waiting, Limit: h.Limit, Bytes: h.Bytes, LastError: h.LastError})
+	}
+	for _, f := range n.fetcher.Flights() {
+		s.Flights = append(s.Flights, FlightStatus{
+			Location: f.Loc.String(), Digest: f.Ref.Digest, Size: f.Ref.Size, Received: f.Written,
+			Readers: f.Readers, Source: string(f.Tier), StartedAt: f.Started.UTC(),
+		})
+	}
+	return s
+}
+
+func (n *Node) storeStatus(cfg *Config) StoreStatus {
+	st := n.store.Stats()
+	return StoreStatus{
+		Dir: cfg.Data, Used: st.Used, Reserved: st.Reserved, Max: st.Max, Blobs: int64(st.Blobs), Pinned: st.Pinned,
+		Evictions: st.Evictions, Damaged: st.Damaged,
+		ScanPending: !st.Scanned, Degraded: st.Degraded,
+	}
+}
+
+func suiteStatus(st catalog.SuiteStatus) SuiteStatus {
+	s := SuiteStatus{
+		Dir: st.Suite.Dir, Generation: st.Date, Root: st.Root.Digest, LastCheck: st.Checked, LastChange: st.Changed,
+		ValidUntil: st.ValidUntil, Expired: st.Expired, Used: st.Staged, Retained: st.Retained, Members: st.Members,
+		State: SuiteFresh,
+	}
+	switch {
+	case st.Err != nil:
+		s.State, s.Error = SuiteFailing, st.Err.Error()
+	case st.Stale != "":
+		s.State, s.Error = SuiteStale, st.Stale
+	case !st.Watched:
+		s.State = SuiteStale
+	}
+	return s
+}
+
+// traffic sums up the door's own metrics.
+func (n *Node) traffic() TrafficStatus {
+	t := TrafficStatus{Tiers: make(map[string]TierTraffic)}
+	families, err := n.metrics.Gather()
+	if err != nil && len(families) == 0 {
+		return t
+	}
+	for _, family := range families {
+		switch family.GetName() {
+		case "aptmesh_front_requests_total":
+			for _, m := range family.GetMetric() {
+				t.addRequests(m)
+			}
+		case "aptmesh_front_sent_bytes_total":
+			for _, m := range family.GetMetric() {
+				bytes, tier := int64(m.GetCounter().GetValue()), labelOf(m, "tier")
+				t.Bytes += bytes
+				if tier != "" && tier != "none" {
+					sum := t.Tiers[tier]
+					sum.Bytes += bytes
+					t.Tiers[tier] = sum
+				}
+			}
+		}
+	}
+	return t
+}
+
+func (t *TrafficStatus) addRequests(m *dto.Metric) {
+	count := int64(m.GetCounter().GetValue())
+	t.Requests += count
+	if code := labelOf(m, "code"); code >= "400" {
+		t.Errors += count
+	}
+	if tier := labelOf(m, "tier"); tier != "" && tier != "none" {
+		sum := t.Tiers[tier]
+		sum.Requests += count
+		t.Tiers[tier] = sum
+	}
+}
+
+func labelOf(m *dto.Metric, name string) string {
+	for _, l := range m.GetLabel() {
+		if l.GetName() == name {
+			return l.GetValue()
+		}
+	}
+	return ""
+}
+
+// Why explains what the node would answer to a request for a URL, without doing
+// anything about it.
+func (n *Node) Why(target string) *Why {
+	w := &Why{URL: target, Size: proto.UnknownSize}
+	loc, err := n.front.Locate(target)
+	if err != nil {
+		w.Sentences = []string{"This URL means no file of a configured archive: " + err.Error()}
+		return w
+	}
+	w.Location, w.Archive, w.Kind = loc.String(), loc.Archive, aptmeta.Classify(loc.Path).String()
+	if suite, ok := n.catalog.SuiteOf(loc); ok {
+		w.Suite = suite.Dir
+	}
+	w.UpstreamURLs = n.upstreamURLs([]proto.Location{loc})
+	entry, ok := n.catalog.Explain(loc)
+	if !ok {
+		w.say("No metadata held names it. A request would look for the Release and the indices that list it, for up to 20 seconds, and would otherwise be passed on from upstream unverified.")
+		return w
+	}
+	w.Listed, w.Generation = entry.Listed, entry.Generation
+	w.Digest, w.Size = entry.Want.Ref.Digest, entry.Want.Ref.Size
+	w.UpstreamURLs = n.upstreamURLs(entry.Want.Where)
+	tier, inFlight := n.fetcher.Held(entry.Want)
+	w.Held, w.InFlight = string(tier), inFlight
+	w.explain(entry)
+	n.explainCluster(w, entry.Want)
+	return w
+}
+
+func (w *Why) say(format string, args ...any) {
+	w.Sentences = append(w.Sentences, fmt.Sprintf(format, args...))
+}
+
+// explain puts the facts into sentences.
+func (w *Why) explain(e proto.Entry) {
+	switch {
+	case w.Held != "":
+		w.say("It is held here: a request is answered from %s.", w.Held)
+	case w.InFlight:
+		w.say("It is being fetched at this moment: a request joins that fetch.")
+	default:
+		w.say("It is not held: a request fetches it from %s.", strings.Join(w.UpstreamURLs, ", or else "))
+	}
+	switch {
+	case !e.Listed:
+		w.say("No signed metadata lists it: it is passed on, but not vouched for.")
+	case !e.Generation.IsZero():
+		w.say("It belongs to the generation of %s of %s.", e.Generation.UTC().Format(time.RFC3339), w.Suite)
+	default:
+		w.say("A signed index lists it, so its bytes are checked before the last one is given out.")
+	}
+	if !w.Digest.IsZero() {
+		w.say("Its SHA-256 must be %s.", w.Digest)
+	}
+	if e.Stale != "" {
+		w.say("It may be out of date: %s.", e.Stale)
+	}
+}
+
+// upstreamURLs are where locations lie upstream.
+func (n *Node) upstreamURLs(where []proto.Location) []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var urls []string
+	for _, loc := range where {
+		if a, ok := n.cfg.Archive(loc.Archive); ok {
+			urls = append(urls, redactURL(strings.TrimSuffix(a.Upstream, "/"))+"/"+aptmeta.EscapePath(loc.Path))
+		}
+	}
+	return urls
+}
+
+// Refresh asks upstream about a suite at once: "ubuntu/noble" or
+// "ubuntu/dists/noble". With older an older Release than the one held is taken.
+func (n *Node) Refresh(ctx context.Context, name string, older bool) (*RefreshResult, error) {
+	id, err := n.suiteNamed(name)
+	if err != nil {
+		return nil, err
+	}
+	r := &RefreshResult{Suite: id.String(), From: n.dateOf(id)}
+	r.Changed, err = n.catalog.Refresh(ctx, id, older)
+	r.To = n.dateOf(id)
+	switch {
+	case errors.Is(err, proto.ErrNotFound):
+		return nil, fmt.Errorf("upstream has no Release for %s", id)
+	case err != nil:
+		return nil, err
+	case r.Changed:
+		r.Message = fmt.Sprintf("adopted the generation of %s", r.To.Format(time.RFC3339))
+	default:
+		r.Message = fmt.Sprintf("upstream has nothing newer than the generation of %s", r.To.Format(time.RFC3339))
+	}
+	return r, nil
+}
+
+func (n *Node) dateOf(id proto.Suite) time.Time {
+	for _, st := range n.catalog.Status() {
+		if st.Suite == id {
+			return st.Date
+		}
+	}
+	return time.Time{}
+}
+
+// suiteNamed reads ARCHIVE/SUITE. The archive's name may have slashes; the
+// longest that fits counts.
+func (n *Node) suiteNamed(name string) (proto.Suite, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var best string
+	found := false
+	for _, a := range n.cfg.Archives {
+		if (name == a.Name || strings.HasPrefix(name, a.Name+"/")) && len(a.Name) >= len(best) {
+			best, found = a.Name, true
+		}
+	}
+	rest := strings.TrimPrefix(strings.TrimPrefix(name, best), "/")
+	if !found || rest == "" && !strings.HasSuffix(name, "/") {
+		names := make([]string, len(n.cfg.Archives))
+		for i, a := range n.cfg.Archives {
+			names[i] = a.Name
+		}
+		return proto.Suite{}, fmt.Errorf("%q does not name a suite: write ARCHIVE/SUITE, such as ubuntu/noble; the archives here are %s", name, strings.Join(names, ", "))
+	}
+	if rest == "" {
+		rest = "./"
+	}
+	dir, err := url.PathUnescape(rest)
+	if err != nil {
+		return proto.Suite{}, err
+	}
+	id := proto.Suite{Archive: best, Dir: strings.TrimSuffix(dir, "/")}
+	if n.catalog.Knows(id) {
+		return id, nil
+	}
+	id.Dir = suiteDir(dir)
+	return id, nil
+}
