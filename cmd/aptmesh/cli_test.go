@@ -1,0 +1,604 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// buffer is a bytes.Buffer that a running command may write to meanwhile.
+type buffer struct {
+	mu      sync.Mutex
+	b       bytes.Buffer
+	written chan struct{} // closed by the next Write; nil where nobody waits
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.written != nil {
+		close(b.written)
+		b.written = nil
+	}
+	return b.b.Write(p)
+}
+
+// waitFor waits until the text was written.
+func (b *buffer) waitFor(t *testing.T, text string) {
+	t.Helper()
+	late := time.After(30 * time.Second)
+	for {
+		b.mu.Lock()
+		if strings.Contains(b.b.String(), text) {
+			b.mu.Unlock()
+			return
+		}
+		if b.written == nil {
+			b.written = make(chan struct{})
+		}
+		written := b.written
+		b.mu.Unlock()
+		select {
+		case <-written:
+		case <-late:
+			t.Fatalf("nobody writes %q:\n%s", text, b)
+		}
+	}
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// testApp is an app away from the machine's own configuration.
+func testApp(t *testing.T) (a *app, out, errs *buffer) {
+	t.Helper()
+	out, errs = new(buffer), new(buffer)
+	a = newApp(out, errs)
+	a.defaultConfig = filepath.Join(t.TempDir(), "aptmesh.yaml")
+	a.autoConfig = func() (*node.Config, []string, error) { return testConfig(), []string{"a note"}, nil }
+	return a, out, errs
+}
+
+func testConfig() *node.Config {
+	cfg := node.DefaultConfig()
+	cfg.Listen = []string{"127.0.0.1:0"}
+	tools := node.DefaultArchive("tools")
+	tools.Upstream, tools.Unsigned, tools.Example = "http://example.org/tools", true, "stable main"
+	cfg.Archives = []node.ArchiveConfig{tools}
+	return cfg
+}
+
+// run runs a command line to its end.
+func run(t *testing.T, a *app, args ...string) int {
+	t.Helper()
+	return a.main(t.Context(), args, nil)
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What is asked in a way that is not understood exits with 2, what fails with 1;
+// either says so in one line.
+func TestExitCodes(t *testing.T) {
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "bad.yaml")
+	write(t, bad, "lisen: x\nadmin: 1\n")
+	for _, tt := range []struct {
+		args []string
+		code int
+		out  string // a part of stdout
+		err  string // a part of stderr
+	}{
+		{[]string{}, 0, "aptmesh serve", ""},
+		{[]string{"--help"}, 0, "aptmesh serve", ""},
+		{[]string{"version"}, 0, "aptmesh ", ""},
+		{[]string{"--version"}, 0, "aptmesh ", ""},
+		{[]string{"completion", "bash"}, 0, "bash completion", ""},
+		{[]string{"stats"}, 2, "", `unknown command "stats" for "aptmesh" Did you mean this? status`},
+		{[]string{"serve", "now"}, 2, "", `unknown command "now" for "aptmesh serve"; see ` + "`aptmesh serve --help`"},
+		{[]string{"serve", "--lisen", "x"}, 2, "", "unknown flag: --lisen; see `aptmesh serve --help`"},
+		{[]string{"refresh"}, 2, "", "requires at least 1 arg"},
+		{[]string{"why"}, 2, "", "accepts 1 arg"},
+		{[]string{"refresh", "a/b", "--timeout", "soon"}, 2, "", `invalid argument "soon"`},
+		{[]string{"config", "bogus"}, 2, "", `unknown command "bogus" for "aptmesh config"`},
+		{[]string{"config"}, 0, "check", ""},
+		{[]string{"serve", "-c", bad}, 1, "", "bad.yaml:1:1: unknown key `lisen`; did you mean `listen`?"},
+		{[]string{"config", "check", bad}, 1, "", "bad.yaml:2:8: admin: expected text"},
+		{[]string{"config", "check", "-c", bad, bad + "x"}, 1, "", "name two files"},
+		{[]string{"serve", "-c", bad + "x"}, 1, "", "no such file"},
+		{[]string{"serve", "--listen", "nonsense"}, 1, "", `listen[0]: "nonsense" is not an address`},
+		{[]string{"status", "--admin", "nonsense"}, 1, "", "is not the address of an admin interface"},
+		{[]string{"verify", "--data", dir}, 1, "", "no blob store"},
+	} {
+		a, out, errs := testApp(t)
+		if code := run(t, a, tt.args...); code != tt.code {
+			t.Errorf("%q exits with %d, want %d: %s", tt.args, code, tt.code, errs)
+		}
+		if !strings.Contains(out.String(), tt.out) || !strings.Contains(errs.String(), tt.err) {
+			t.Errorf("%q prints:\n%s%s\nwant %q and %q", tt.args, out, errs, tt.out, tt.err)
+		}
+		lines := strings.Count(errs.String(), "\n")
+		if several := strings.Contains(errs.String(), "bad.yaml:"); tt.code > 0 && lines != 1 && !several {
+			t.Errorf("%q says it in %d lines:\n%s", tt.args, lines, errs)
+		}
+		if tt.code > 0 && out.String() != "" {
+			t.Errorf("%q fails and prints to stdout:\n%s", tt.args, out)
+		}
+	}
+}
+
+func TestConfigCommands(t *testing.T) {
+	a, out, errs := testApp(t)
+	if code := run(t, a, "config", "show"); code != 0 {
+		t.Fatal(errs)
+	}
+	shown := out.String()
+	if !strings.HasPrefix(shown, "# a note\n") || !strings.Contains(shown, "  tools:\n") {
+		t.Errorf("config show:\n%s", shown)
+	}
+
+	// What it shows is a configuration; the file of the default place is used.
+	a, out, errs = testApp(t)
+	write(t, a.defaultConfig, shown)
+	if code := run(t, a, "config", "check"); code != 0 {
+		t.Fatal(errs)
+	}
+	if !strings.Contains(out.String(), a.defaultConfig+": good: 1 archive\n") || !strings.Contains(errs.String(), "warning: ") {
+		t.Errorf("config check:\n%s%s", out, errs)
+	}
+}
+
+// fakeNode stands in for a node in the tests of serve.
+type fakeNode struct {
+	cfg      *node.Config
+	options  node.Options
+	started  chan struct{}
+	reloaded chan *node.Config
+	stopped  chan context.Context
+	fatal    chan error
+	leaving  chan struct{}
+	stop     func(context.Context) error
+	startErr error
+}
+
+func newFakeNode() *fakeNode {
+	return &fakeNode{
+		started: make(chan struct{}), reloaded: make(chan *node.Config), stopped: make(chan context.Context, 1),
+		fatal: make(chan error, 1), leaving: make(chan struct{}), stop: func(context.Context) error { return nil },
+	}
+}
+
+func (n *fakeNode) Start(context.Context) error {
+	if n.startErr == nil {
+		close(n.started)
+	}
+	return n.startErr
+}
+func (n *fakeNode) Addrs() []string          { return []string{"127.0.0.1:3142"} }
+func (n *fakeNode) Wait() <-chan error       { return n.fatal }
+func (n *fakeNode) Leaving() <-chan struct{} { return n.leaving }
+func (n *fakeNode) Stop(ctx context.Context) error {
+	n.stopped <- ctx
+	return n.stop(ctx)
+}
+
+func (n *fakeNode) Reload(cfg *node.Config) (applied, restart []string, err error) {
+	n.reloaded <- cfg
+	if cfg.Log.Level == "error" {
+		return nil, nil, errors.New("not this one")
+	}
+	return []string{"log.level"}, []string{"data"}, nil
+}
+
+// serving is a serve command that runs.
+type serving struct {
+	*fakeNode
+	out, errs *buffer
+	stop      chan os.Signal
+	reload    chan os.Signal
+	exit      chan int
+	config    string
+}
+
+func startServe(t *testing.T, n *fakeNode, args ...string) *serving {
+	t.Helper()
+	a, out, errs := testApp(t)
+	s := &serving{n, out, errs, make(chan os.Signal), make(chan os.Signal), make(chan int, 1), a.defaultConfig}
+	a.reload = s.reload
+	a.newNode = func(cfg *node.Config, o node.Options) (server, error) {
+		n.cfg, n.options = cfg, o
+		return n, nil
+	}
+	go func() { s.exit <- a.main(context.Background(), append([]string{"serve"}, args...), s.stop) }()
+	return s
+}
+
+func TestServe(t *testing.T) {
+	s := startServe(t, newFakeNode(), "--data", "/d", "--admin", "", "-l", "127.0.0.1:1,[::1]:1", "--log-level", "debug", "--log-format", "json")
+	<-s.started
+	if s.cfg.Data != "/d" || s.cfg.Admin != "" || len(s.cfg.Listen) != 2 || s.options.Version == "" || s.options.Level.Level() != slog.LevelDebug {
+		t.Errorf("the node gets %+v and %+v", s.cfg, s.options)
+	}
+
+	// A reload that fails changes nothing and ends nothing.
+	write(t, s.config, "lisen: x\n")
+	s.reload <- syscall.SIGHUP
+	s.errs.waitFor(t, "reload failed")
+	if log := s.errs.String(); !strings.Contains(log, "did you mean `listen`?") {
+		t.Errorf("log after a bad reload:\n%s", log)
+	}
+	archives := "archives: {other: {upstream: \"http://example.org/other\", unsigned: true}}\n"
+	write(t, s.config, archives+"data: /elsewhere\n")
+	s.reload <- syscall.SIGHUP
+	cfg := <-s.reloaded
+	if len(cfg.Archives) != 1 || cfg.Archives[0].Name != "other" || cfg.Data != "/d" || cfg.Log.Level != "debug" {
+		t.Errorf("the node reloads %+v", cfg)
+	}
+
+	s.stop <- syscall.SIGTERM
+	ctx := <-s.stopped
+	if code := <-s.exit; code != 0 {
+		t.Errorf("exit code %d: %s", code, s.errs)
+	}
+	if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > 41*time.Second {
+		t.Errorf("the drain may take until %v", deadline)
+	}
+	log := s.errs.String()
+	for _, want := range []string{`"msg":"apt sources: a note"`, `"applied":["log.level"]`, `"keys":["data"]`, `"msg":"stopped"`} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log has no %s:\n%s", want, log)
+		}
+	}
+	want := `aptmesh serves 1 archive at http://127.0.0.1:3142
+
+On a host, either send all http archives through it:
+
+  echo 'Acquire::http::Proxy "http://127.0.0.1:3142";' | sudo tee /etc/apt/apt.conf.d/30aptmesh
+
+or write its address into the sources (the only way for https archives):
+
+  deb [trusted=yes] http://127.0.0.1:3142/tools stable main  # instead of http://example.org/tools
+
+`
+	if got := s.out.String(); got != want {
+		t.Errorf("serve prints:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// A second signal ends a drain that takes too long.
+func TestServeStopsAtOnceOnSecondSignal(t *testing.T) {
+	n := newFakeNode()
+	n.stop = func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	s := startServe(t, n)
+	<-s.started
+	s.stop <- syscall.SIGTERM
+	<-s.stopped
+	s.stop <- syscall.SIGINT
+	if code := <-s.exit; code != 1 || !strings.Contains(s.errs.String(), "aptmesh: stopping: context canceled") {
+		t.Errorf("exit code %d: %s", code, s.errs)
+	}
+}
+
+func TestServeFailures(t *testing.T) {
+	s := startServe(t, newFakeNode())
+	<-s.started
+	s.fatal <- errors.New("the door fell off")
+	if code := <-s.exit; code != 1 || !strings.Contains(s.errs.String(), "aptmesh: the node cannot go on: the door fell off\n") {
+		t.Errorf("exit code %d: %s", code, s.errs)
+	}
+	<-s.stopped
+
+	n := newFakeNode()
+	n.startErr = errors.New("address already in use")
+	s = startServe(t, n)
+	if code := <-s.exit; code != 1 || s.out.String() != "" || !strings.Contains(s.errs.String(), "aptmesh: address already in use\n") {
+		t.Errorf("exit code %d: %s%s", code, s.out, s.errs)
+	}
+}
+
+// The service manager is told when the node is ready, reloads and stops.
+func TestNotify(t *testing.T) {
+	dir, err := os.MkdirTemp("", "aptmesh") // short, as the path of a socket must be
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	next := func() string {
+		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 1024)
+		n, err := conn.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(buf[:n])
+	}
+	t.Setenv("NOTIFY_SOCKET", socket)
+	s := startServe(t, newFakeNode())
+	if got := next(); got != "READY=1" {
+		t.Errorf("after the start: %q", got)
+	}
+	s.reload <- syscall.SIGHUP
+	<-s.reloaded
+	if got := next(); !strings.HasPrefix(got, "RELOADING=1\nMONOTONIC_USEC=") {
+		t.Errorf("before the reload: %q", got)
+	}
+	if got := next(); got != "READY=1" {
+		t.Errorf("after the reload: %q", got)
+	}
+	s.stop <- syscall.SIGTERM
+	if got := next(); got != "STOPPING=1" {
+		t.Errorf("at the end: %q", got)
+	}
+	<-s.exit
+}
+
+// admin serves fixed answers at the paths of the admin interface.
+func admin(t *testing.T, answers map[string]any) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer, ok := answers[r.Method+" "+r.URL.RequestURI()]
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+			answer = node.AdminError{Message: "nothing at " + r.URL.RequestURI()}
+		}
+		if err := json.NewEncoder(w).Encode(answer); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+func TestRefreshCommand(t *testing.T) {
+	addr := admin(t, map[string]any{
+		"POST /v1/refresh?suite=ubuntu%2Fnoble": node.RefreshResult{Suite: "ubuntu/dists/noble", Changed: true, Message: "adopted the generation of today"},
+	})
+	a, out, errs := testApp(t)
+	write(t, a.defaultConfig, "admin: "+`"`+addr+`"`+"\nlisen: nonsense that is no business of a client\n")
+	if code := run(t, a, "refresh", "ubuntu/noble"); code != 0 || out.String() != "ubuntu/dists/noble: adopted the generation of today\n" {
+		t.Errorf("exit %d:\n%s%s", code, out, errs)
+	}
+	a, out, errs = testApp(t)
+	if code := run(t, a, "refresh", "--json", "--admin", addr, "ubuntu/noble"); code != 0 || !strings.Contains(out.String(), `"changed": true`) {
+		t.Errorf("exit %d:\n%s%s", code, out, errs)
+	}
+	a, _, errs = testApp(t)
+	if code := run(t, a, "refresh", "--admin", addr, "ubuntu/nob"); code != 1 || !strings.Contains(errs.String(), "ubuntu/nob: nothing at") {
+		t.Errorf("exit %d:\n%s", code, errs)
+	}
+}
+
+func TestWhyCommand(t *testing.T) {
+	addr := admin(t, map[string]any{
+		"GET /v1/why?url=%2Fubuntu%2Fpool%2Fa.deb": node.Why{
+			URL: "ubuntu/pool/a.deb", Location: "ubuntu/pool/a.deb", Kind: "package", Archive: "ubuntu", Suite: "dists/noble",
+			Generation: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), Listed: true, Digest: proto.DigestOf(nil), Size: 60 << 20, Held: "disk",
+			UpstreamURLs: []string{"http://archive.ubuntu.com/ubuntu/pool/a.deb", "http://b.example.org/a.deb"},
+			Sentences:    []string{"It is served from disk."},
+		},
+		"GET /v1/why?url=http%3A%2F%2Fnowhere.example.org%2Fx": node.Why{URL: "nowhere", Size: -1, Sentences: []string{"No archive has this."}},
+	})
+	a, out, errs := testApp(t)
+	want := `It is served from disk.
+
+location    ubuntu/pool/a.deb
+kind        package
+suite       dists/noble
+generation  2026-11-20 12:00:00 UTC
+listed      yes
+sha256      e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+size        60 MiB (62,914,560 bytes)
+held        yes, in disk
+upstream    http://archive.ubuntu.com/ubuntu/pool/a.deb
+            http://b.example.org/a.deb
+`
+	if code := run(t, a, "why", "--admin", addr, "ubuntu/pool/a.deb"); code != 0 || out.String() != want {
+		t.Errorf("exit %d:\n%s%s\nwant:\n%s", code, out, errs, want)
+	}
+	a, out, _ = testApp(t)
+	if code := run(t, a, "why", "--admin", addr, "http://nowhere.example.org/x"); code != 0 || out.String() != "No archive has this.\n" {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+}
+
+func TestStatusTable(t *testing.T) {
+	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	s := &node.Status{
+		Version: "v0.1.0", Node: "cache1", UptimeSeconds: 93784, Ready: true, Addresses: []string{"[::]:3142", "[::]:3143"}, Degraded: "no room on disk",
+		Store: node.StoreStatus{Dir: "/var/cache/aptmesh", Used: 3 << 30, Max: 50 << 30, Blobs: 12345, Pinned: 200 << 20, Degraded: "no room on disk"},
+		Archives: []node.ArchiveStatus{
+			{Name: "ubuntu", Upstream: "http://archive.ubuntu.com/ubuntu", Suites: []node.SuiteStatus{
+				{Dir: "dists/noble", State: node.SuiteFresh, Generation: now.Add(-26 * time.Hour), LastCheck: now.Add(-12 * time.Second), LastChange: now.Add(-25 * time.Hour), Retained: 2},
+				{Dir: "dists/noble-security", State: node.SuiteFailing, Error: "upstream answers 503", LastCheck: now.Add(-2 * time.Minute), ValidUntil: now.Add(-time.Hour), Expired: true},
+				{Dir: "dists/soon", State: node.SuiteFresh, LastCheck: now, ValidUntil: now.Add(90 * time.Minute)},
+			}},
+			{Name: "tools", Upstream: "http://example.org/tools"},
+		},
+		Upstreams: []node.UpstreamStatus{{Host: "z.example.org", Limit: 8}, {Host: "archive.ubuntu.com", InUse: 2, Waiting: 1, Limit: 8, Bytes: 5 << 20, LastError: "timeout"}},
+		Flights:   []node.FlightStatus{{Location: "ubuntu/pool/a.deb", Size: -1, Received: 1 << 20, Readers: 3, Source: "archive.ubuntu.com"}},
+		Traffic: node.TrafficStatus{Requests: 1234567, Errors: 3, Bytes: 100 << 20, Tiers: map[string]node.TierTraffic{
+			"memory": {Requests: 10, Bytes: 25 << 20}, "upstream": {Requests: 1, Bytes: 75 << 20}, "peer": {},
+		}},
+	}
+	var out bytes.Buffer
+	if err := printStatus(&out, s, now); err != nil {
+		t.Fatal(err)
+	}
+	want := `aptmesh v0.1.0 on cache1, up 1d2h, ready
+degraded: no room on disk
+
+listens  [::]:3142, [::]:3143
+store    3.0 GiB of 50 GiB in /var/cache/aptmesh, 12,345 objects; 200 MiB pinned
+traffic  1,234,567 requests, 3 errors, 100 MiB (25% from memory, 75% from upstream)
+
+SUITE                        STATE    GENERATION (UTC)  CHECKED   CHANGED   KEPT  NOTE
+ubuntu/dists/noble           fresh    2026-11-19 10:00  12s ago   1d1h ago  2
+ubuntu/dists/noble-security  failing  -                 2m0s ago  never     0     upstream answers 503; expired 2026-11-20 11:00
+ubuntu/dists/soon            fresh    -                 0s ago    never     0     expires in 1h30m
+tools/                       unused   -                 -         -         -     http://example.org/tools
+
+UPSTREAM            BUSY  WAITING  RECEIVED  LAST ERROR
+archive.ubuntu.com  2/8   1        5.0 MiB   timeout
+z.example.org       0/8   0        0 B
+
+FETCHING           DONE     OF  READERS  FROM
+ubuntu/pool/a.deb  1.0 MiB  ?   3        archive.ubuntu.com
+`
+	if out.String() != want {
+		t.Errorf("status:\n%s\nwant:\n%s", out.String(), want)
+	}
+}
+
+func TestStatusCommand(t *testing.T) {
+	addr := admin(t, map[string]any{"GET /v1/status": node.Status{Version: "v1", Ready: false}})
+	a, out, errs := testApp(t)
+	if code := run(t, a, "status", "--admin", addr); code != 0 || !strings.Contains(out.String(), "aptmesh v1 on , up 0s, not ready") {
+		t.Errorf("exit %d:\n%s%s", code, out, errs)
+	}
+	a, out, errs = testApp(t)
+	if code := run(t, a, "status", "--admin", addr, "--json"); code != 0 || !strings.Contains(out.String(), `"version": "v1"`) {
+		t.Errorf("exit %d:\n%s%s", code, out, errs)
+	}
+	a, _, errs = testApp(t)
+	if code := run(t, a, "status", "--admin", "unix:"+filepath.Join(t.TempDir(), "none")); code != 1 || !strings.Contains(errs.String(), "start one with `aptmesh serve`") {
+		t.Errorf("exit %d:\n%s", code, errs)
+	}
+	a, _, errs = testApp(t)
+	write(t, a.defaultConfig, "admin: \"\"\n")
+	if code := run(t, a, "status"); code != 1 || !strings.Contains(errs.String(), "switches the admin interface off") {
+		t.Errorf("exit %d:\n%s", code, errs)
+	}
+}
+
+func TestVerifyCommand(t *testing.T) {
+	dir := t.TempDir()
+	blob := func(content, name string) {
+		path := filepath.Join(dir, "blobs", name[:2], name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, content)
+	}
+	for i := range 256 { // a store has them all
+		if err := os.MkdirAll(filepath.Join(dir, "blobs", hex2(i)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "tmp"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	good, bad := proto.DigestOf([]byte("good")).String(), proto.DigestOf([]byte("bad")).String()
+	blob("good", good)
+	blob("evil", bad)
+
+	a, out, errs := testApp(t)
+	if code := run(t, a, "verify", "--data", dir); code != 1 || !strings.Contains(out.String(), "damaged: "+bad) || !strings.Contains(errs.String(), "aptmesh verify --remove") {
+		t.Errorf("exit %d:\n%s%s", code, out, errs)
+	}
+	if !strings.Contains(errs.String(), "100% of 8 B") {
+		t.Errorf("no progress:\n%s", errs)
+	}
+	a, out, errs = testApp(t)
+	write(t, a.defaultConfig, "data: "+dir+"\n")
+	if code := run(t, a, "verify", "--remove"); code != 0 || !strings.Contains(out.String(), "(removed)") {
+		t.Errorf("exit %d:\n%s%s", code, out, errs)
+	}
+	a, out, errs = testApp(t)
+	if code := run(t, a, "verify", "--data", dir); code != 0 || !strings.Contains(out.String(), "1 objects, 4 B in 0s: 0 damaged") {
+		t.Errorf("exit %d:\n%s%s", code, out, errs)
+	}
+}
+
+func hex2(i int) string {
+	const digits = "0123456789abcdef"
+	return string([]byte{digits[i/16], digits[i%16]})
+}
+
+func TestHints(t *testing.T) {
+	cfg := testConfig()
+	cfg.Listen = []string{":3142"}
+	for _, change := range []func(*node.ArchiveConfig){
+		func(a *node.ArchiveConfig) { a.SignedBy = []string{"/usr/share/keyrings/x.gpg"} },
+		func(a *node.ArchiveConfig) { a.SignedBy, a.Suites = []string{"/k.gpg"}, []string{"noble"} },
+		func(a *node.ArchiveConfig) { a.Suites = []string{"./"} },
+	} {
+		a := node.DefaultArchive("x")
+		change(&a)
+		cfg.Archives = append(cfg.Archives, a)
+	}
+	var lines []string
+	for _, a := range cfg.Archives {
+		lines = append(lines, debLine(a, "http://n:3142"))
+	}
+	want := `deb [trusted=yes] http://n:3142/tools stable main
+deb [signed-by=/usr/share/keyrings/x.gpg] http://n:3142/x SUITE COMPONENT
+deb http://n:3142/x noble COMPONENT
+deb http://n:3142/x ./`
+	if got := strings.Join(lines, "\n"); got != want {
+		t.Errorf("lines:\n%s\nwant:\n%s", got, want)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr, want := range map[string]string{
+		"[::]:3142": "http://" + host + ":3142", "0.0.0.0:80": "http://" + host + ":80",
+		"192.0.2.1:3142": "http://192.0.2.1:3142", "[2001:db8::1]:3142": "http://[2001:db8::1]:3142",
+	} {
+		if got := baseURL(cfg, []string{addr}); got != want {
+			t.Errorf("base URL of %s is %s, want %s", addr, got, want)
+		}
+	}
+	cfg.Listen = nil
+	if got := baseURL(cfg, []string{"192.0.2.1:3143"}); got != "https://192.0.2.1:3143" {
+		t.Errorf("base URL with TLS alone: %s", got)
+	}
+	if got := baseURL(cfg, nil); got != "" {
+		t.Errorf("base URL of nothing: %s", got)
+	}
+}
+
+// Every command tells how it is used.
+func TestEveryCommandHasExamples(t *testing.T) {
+	a, _, _ := testApp(t)
+	for _, cmd := range a.rootCommand().Commands() {
+		for _, c := range append(cmd.Commands(), cmd) {
+			if c.Short == "" || c.Runnable() && c.Example == "" && !c.HasSubCommands() {
+				t.Errorf("%s has no example", c.CommandPath())
+			}
+		}
+	}
+}

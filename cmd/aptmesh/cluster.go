@@ -1,0 +1,209 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/aptmesh/aptmesh/node"
+)
+
+func (a *app) clusterCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cluster",
+		Short: "Make the keys and certificates of a cluster",
+		Long: `Make what several nodes need to act as one cache: certificates by which they know each
+other, a key that encrypts their gossip, and a configuration for each. It is done in a
+directory on a machine of the operator's, which keeps the key that lets nodes in; what
+a node needs is then copied to it. These commands talk to no node.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	cmd.AddCommand(a.clusterInitCommand(), a.clusterAddCommand(), a.clusterRenewCommand(), a.clusterRotateKeyCommand())
+	return cmd
+}
+
+// needing adds flags that must be there to what is checked of a command line, so
+// that their lack is an error of usage.
+func needing(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, words []string) error {
+		for _, name := range flags {
+			if !cmd.Flags().Changed(name) {
+				return fmt.Errorf("--%s is missing", name)
+			}
+		}
+		return args(cmd, words)
+	}
+}
+
+// seedFlag is the flag of those that make nodes.
+func seedFlag(cmd *cobra.Command, seeds *[]string, otherwise string) {
+	cmd.Flags().StringSliceVar(seeds, "seed", nil, "`HOST` or host:port that nodes join through; may be repeated (default "+otherwise+")")
+}
+
+// dirFlag is the directory of a cluster that there is.
+func dirFlag(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "dir", "", "`DIR` that \"aptmesh cluster init\" made")
+	_ = cmd.MarkFlagDirname("dir") // fails for unknown flags only
+}
+
+func (a *app) clusterInitCommand() *cobra.Command {
+	var c node.NewCluster
+	cmd := &cobra.Command{
+		Use:   "init --name CLUSTER --nodes NODE,NODE...",
+		Short: "Make a new cluster",
+		Long: `Make a certificate authority, a gossip key, and for every node a directory with its
+certificate, its keys and a configuration that names the others. A node's name is the
+one that its certificate vouches for; by it the others also look for it, unless --seed
+names other hosts. What is there already is never overwritten.`,
+		Example: `  aptmesh cluster init --name prod --nodes fra1,ams1,nyc1
+  aptmesh cluster init --name prod --nodes fra1,ams1,nyc1 --seed cache.example.org --dir /root/prod`,
+		Args: needing(cobra.NoArgs, "name", "nodes"),
+		RunE: func(_ *cobra.Command, _ []string) error {
+			if c.Dir == "" {
+				c.Dir = c.Name
+			}
+			if err := node.InitCluster(c); err != nil {
+				return err
+			}
+			printNewCluster(a.out, c)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&c.Name, "name", "", "name of the `CLUSTER`")
+	cmd.Flags().StringSliceVar(&c.Nodes, "nodes", nil, "names of the `NODE`s")
+	cmd.Flags().StringVar(&c.Dir, "dir", "", "`DIR` to make (default the cluster's name)")
+	_ = cmd.MarkFlagDirname("dir")
+	seedFlag(cmd, &c.Seeds, "the other nodes, by name")
+	return cmd
+}
+
+// printNewCluster says what there is now, and what to do with it.
+func printNewCluster(w io.Writer, c node.NewCluster) {
+	fmt.Fprintf(w, "Made the cluster %s in %s:\n\n", c.Name, c.Dir)
+	rows := [][]string{
+		{"  " + filepath.Join(c.Dir, "ca-key.pem"), "lets nodes in; keep it here, on no node, and safe"},
+		{"  " + filepath.Join(c.Dir, "ca.pem"), "the certificate that goes with it"},
+		{"  " + filepath.Join(c.Dir, "gossip.key"), "what all nodes share"},
+	}
+	for _, name := range c.Nodes {
+		rows = append(rows, []string{"  " + filepath.Join(c.Dir, name) + "/", "all that node " + name + " needs"})
+	}
+	var b strings.Builder
+	table(&b, nil, rows)
+	fmt.Fprintf(w, "%s\nNext, for each node:\n\n", b.String())
+	printNodeSteps(w, c.Dir, c.Nodes[0])
+	if len(c.Seeds) == 0 && len(c.Nodes) > 1 {
+		fmt.Fprintf(w, "\nThe nodes look for each other by name (%s). Where these names do not\n"+
+			"resolve, write addresses into `seeds` of each aptmesh.yaml.\n", strings.Join(c.Nodes, ", "))
+	}
+	fmt.Fprint(w, "\nThen `aptmesh status` on any node shows all of them.\n")
+}
+
+// printNodeSteps says how a node gets its directory, for one of them.
+func printNodeSteps(w io.Writer, dir, name string) {
+	fmt.Fprintf(w, `  1. Copy its directory, here that of %[1]s, to its machine:
+       scp -r %[2]s/. root@%[1]s:/etc/aptmesh/
+  2. There, let the service read it, and nobody else:
+       systemctl stop aptmesh
+       grep -q ^aptmesh: /etc/passwd || useradd --system aptmesh
+       chown -R aptmesh: /etc/aptmesh
+  3. Open TCP and UDP 7946 and TCP 3143 to the other nodes.
+  4. Check it, and start it:
+       aptmesh config check && systemctl start aptmesh
+`, name, filepath.Join(dir, name))
+}
+
+func (a *app) clusterAddCommand() *cobra.Command {
+	var dir string
+	var seeds []string
+	cmd := &cobra.Command{
+		Use:   "add NODE --dir DIR",
+		Short: "Make the directory of one more node",
+		Long: `Issue a certificate for one more node, and make its directory as "aptmesh cluster init"
+does. The nodes that run need not be told: the new one joins through them.`,
+		Example: `  aptmesh cluster add lon1 --dir prod`,
+		Args:    needing(cobra.ExactArgs(1), "dir"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := node.AddNode(dir, args[0], seeds); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.out, "Made %s/. Next:\n\n", filepath.Join(dir, args[0]))
+			printNodeSteps(a.out, dir, args[0])
+			return nil
+		},
+	}
+	dirFlag(cmd, &dir)
+	seedFlag(cmd, &seeds, "as the nodes there do")
+	return cmd
+}
+
+func (a *app) clusterRenewCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "renew [NODE...] --dir DIR",
+		Short: "Issue new certificates before the old ones end",
+		Long: `Issue new certificates, with new private keys, in the place of those in the directories
+of the nodes named, or of all. A certificate is good for two years; status, metrics and
+"aptmesh config check" tell when it ends.`,
+		Example: `  aptmesh cluster renew --dir prod
+  aptmesh cluster renew fra1 --dir prod`,
+		Args: needing(cobra.ArbitraryArgs, "dir"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			renewed, err := node.RenewNodes(dir, args)
+			if len(renewed) > 0 {
+				fmt.Fprintf(a.out, "New certificates for %s in %s.\n\n"+
+					"Copy cert.pem and key.pem of each to its node; a running node takes them up by itself.\n", strings.Join(renewed, ", "), dir)
+			}
+			return err
+		},
+	}
+	dirFlag(cmd, &dir)
+	return cmd
+}
+
+func (a *app) clusterRotateKeyCommand() *cobra.Command {
+	var dir string
+	steps := []string{node.RotateAdd, node.RotateUse, node.RotateDrop}
+	cmd := &cobra.Command{
+		Use:   "rotate-key add|use|drop --dir DIR",
+		Short: "Put a new gossip key in the place of the old one",
+		Long: `Put a new gossip key in the place of the old one, in three steps, while all nodes run:
+
+  add   a second key, by which nodes can decrypt
+  use   it to encrypt
+  drop  the old one
+
+After each step copy gossip.key to every node and reload all of them (systemctl reload
+aptmesh) before the next one: so all nodes understand each other at any moment.`,
+		Example: `  aptmesh cluster rotate-key add --dir prod`,
+		Args: needing(func(cmd *cobra.Command, words []string) error {
+			if err := cobra.ExactArgs(1)(cmd, words); err != nil {
+				return err
+			}
+			return cobra.OnlyValidArgs(cmd, words)
+		}, "dir"),
+		ValidArgs: steps,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := node.RotateGossipKey(dir, args[0]); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.out, "Changed gossip.key in %s and in the directories of its nodes.\n\n"+
+				"Copy it to every node, and reload all of them: systemctl reload aptmesh\n", dir)
+			switch args[0] {
+			case node.RotateAdd:
+				fmt.Fprintf(a.out, "Then: aptmesh cluster rotate-key use --dir %s\n", dir)
+			case node.RotateUse:
+				fmt.Fprintf(a.out, "Then: aptmesh cluster rotate-key drop --dir %s\n", dir)
+			}
+			return nil
+		},
+	}
+	dirFlag(cmd, &dir)
+	return cmd
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/aptmesh/aptmesh/node"
+)
+
+func (a *app) configCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Check or show the configuration",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	cmd.AddCommand(a.configCheckCommand(), a.configShowCommand())
+	return cmd
+}
+
+func (a *app) configCheckCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "List everything that is wrong with a configuration",
+		Long: `List everything that is wrong with a configuration, one line per problem with file,
+line and column. The exit code is 1 where there is any problem; warnings alone do
+not change it.`,
+		Example: `  aptmesh config check /etc/aptmesh/aptmesh.yaml
+  aptmesh config check && systemctl reload aptmesh`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := a.takeFile(args); err != nil {
+				return err
+			}
+			l, err := a.loadConfig()
+			if err != nil {
+				return err
+			}
+			for _, line := range append(l.warnings, l.notes...) {
+				fmt.Fprintln(a.err, "warning: "+line)
+			}
+			fmt.Fprintf(a.out, "%s: good: %s\n", l.from, archiveCount(l.cfg))
+			return nil
+		},
+	}
+}
+
+func (a *app) configShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show [FILE]",
+		Short: "Print the configuration with the defaults filled in",
+		Long: `Print the configuration in use as a file: every key with its meaning, the defaults
+filled in, and *** in the place of secrets. Without a configuration file it prints
+what a node would take from this machine's apt sources, which is a good start for
+a file of one's own.`,
+		Example: `  aptmesh config show --config /etc/aptmesh/aptmesh.yaml
+  aptmesh config show > aptmesh.yaml`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := a.takeFile(args); err != nil {
+				return err
+			}
+			l, err := a.loadConfig()
+			if err != nil {
+				return err
+			}
+			for _, n := range l.notes {
+				fmt.Fprintf(a.out, "# %s\n", n)
+			}
+			return show(a, l.cfg)
+		},
+	}
+}
+
+func show(a *app, cfg *node.Config) error {
+	text, err := cfg.Show()
+	if err != nil {
+		return err
+	}
+	_, err = a.out.Write(text)
+	return err
+}
+
+// takeFile lets the file be an argument as well as a flag.
+func (a *app) takeFile(args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if a.configFile != "" && a.configFile != args[0] {
+		return errors.New("--config and the argument name two files; name one")
+	}
+	a.configFile = args[0]
+	return nil
+}

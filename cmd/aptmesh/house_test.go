@@ -1,0 +1,154 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/aptmesh/aptmesh"
+
+// rule says what one room may import of ours, and why not more. A room also
+// covers the packages below it that have no rule of their own.
+type rule struct {
+	room string
+	may  []string
+	why  string
+}
+
+// The plan of the house: imports run down only. docs/architecture.md draws it.
+var plan = []rule{
+	{"proto", nil, "it holds the nouns every room speaks; a noun that knew a room would tie all rooms together"},
+	{"ring", nil, "who is there and who owns a key is plain arithmetic over names; what the keys mean is not known there"},
+	{"aptmeta", []string{"proto"}, "it only reads: what it says of a file must not depend on a disk, a clock or a network"},
+	{"aptmeta/testarchive", []string{"proto", "aptmeta"}, "an archive to test against must not share code with what is tested"},
+	{"node/blobstore", []string{"proto"}, "it keeps bytes by digest and must not learn what they mean"},
+	{"node/upstream", []string{"proto"}, "it moves bytes over HTTP and must not learn what they mean"},
+	{"node/aptconf", nil, "it reads this machine's apt sources and decides nothing"},
+	{"peerfetch", []string{"proto", "ring"}, "it joins sources and readers; where bytes are kept and what they mean is given to it"},
+	{"peerfetch/holdings", []string{"proto"}, "it is a set of digests and its summary; whose, and how it travels, is not known there"},
+	{"peerfetch/peers", []string{"proto", "proto/peerpb", "ring", "peerfetch/holdings"}, "it is the other nodes as this one sees them; flights use it, not the other way round"},
+	{"node/catalog", []string{"proto", "aptmeta"}, "it believes; bytes come through interfaces, so that a peer may bring them tomorrow"},
+	{"node/front", []string{"proto", "aptmeta"}, "it answers hosts; what a path means and where bytes come from is given to it"},
+	{"node", []string{"proto", "proto/peerpb", "aptmeta", "ring", "peerfetch", "peerfetch/holdings", "peerfetch/peers", "node/aptconf", "node/blobstore", "node/upstream", "node/catalog", "node/front"},
+		"it is the only room that knows all rooms, and nothing above it"},
+	{"cmd/aptmesh", []string{"node"}, "it parses flags and prints; whoever embeds a node must not need it"},
+	{"e2e", []string{"proto", "aptmeta", "aptmeta/testarchive", "node", "e2e/lab"}, "it drives the built binary, as a user would"},
+}
+
+// pure rooms must not even import what would let them do I/O.
+var pure = map[string][]string{
+	"proto":   {"net", "net/http", "database/sql", "os/exec"},
+	"aptmeta": {"net", "net/http", "os", "os/exec", "time/tzdata"},
+}
+
+type listed struct {
+	ImportPath   string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+}
+
+// TestHouse holds the imports of every package against the plan.
+func TestHouse(t *testing.T) {
+	for _, p := range listPackages(t) {
+		room := strings.TrimPrefix(p.ImportPath, module+"/")
+		r, ok := ruleFor(room)
+		if !ok {
+			t.Errorf("%s has no place in the plan of the house: add a rule that says what it may import, and why", room)
+			continue
+		}
+		for _, imported := range ours(p.Imports) {
+			if imported != r.room && !strings.HasPrefix(imported, room+"/") && !slices.Contains(r.may, imported) {
+				t.Errorf("%s must not import %s: %s", room, imported, r.why)
+			}
+		}
+		for _, forbidden := range pure[r.room] {
+			if room == r.room && slices.Contains(p.Imports, forbidden) {
+				t.Errorf("%s must not import %s: %s", room, forbidden, r.why)
+			}
+		}
+		for _, imported := range ours(slices.Concat(p.TestImports, p.XTestImports)) {
+			allowed := imported == room || imported == "proto" || imported == "aptmeta/testarchive" || slices.Contains(r.may, imported)
+			if !allowed && !strings.HasPrefix(imported, r.room+"/") {
+				t.Errorf("the tests of %s must not import %s: %s", room, imported, r.why)
+			}
+		}
+	}
+}
+
+// TestTopLevel keeps the front hall tidy.
+func TestTopLevel(t *testing.T) {
+	allowed := []string{"cmd", "node", "ring", "proto", "peerfetch", "aptmeta", "deploy", "e2e", "docs",
+		"go.mod", "go.sum", "Makefile", "README.md", "LICENSE", "CHANGELOG.md"}
+	out, err := exec.Command("git", "-C", root(), "ls-files").Output()
+	if err != nil {
+		t.Skipf("not a git checkout: %v", err)
+	}
+	for name := range strings.FieldsSeq(string(out)) {
+		top, _, _ := strings.Cut(name, "/")
+		if !strings.HasPrefix(top, ".") && !slices.Contains(allowed, top) {
+			t.Errorf("%s does not belong at the top level", top)
+		}
+	}
+}
+
+func ruleFor(room string) (rule, bool) {
+	var best rule
+	for _, r := range plan {
+		if (room == r.room || strings.HasPrefix(room, r.room+"/")) && len(r.room) > len(best.room) {
+			best = r
+		}
+	}
+	// A room under node/ must have a rule of its own: the one of node would let
+	// it import its neighbours.
+	if best.room == "node" && room != "node" {
+		return rule{}, false
+	}
+	return best, best.room != ""
+}
+
+func ours(imports []string) []string {
+	var rooms []string
+	for _, i := range imports {
+		if room, ok := strings.CutPrefix(i, module+"/"); ok {
+			rooms = append(rooms, room)
+		}
+	}
+	return rooms
+}
+
+func listPackages(t *testing.T) []listed {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", "./...")
+	cmd.Dir = root()
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []listed
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) < len(plan)-2 {
+		t.Fatalf("go list found only %d packages", len(all))
+	}
+	return all
+}
+
+func root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..")
+}

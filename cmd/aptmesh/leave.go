@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/aptmesh/aptmesh/node"
+)
+
+// leavePoll is how often a node that leaves is asked how far it is.
+const leavePoll = 250 * time.Millisecond
+
+func (a *app) leaveCommand() *cobra.Command {
+	var admin string
+	cmd := &cobra.Command{
+		Use:   "leave",
+		Short: "Take the node out of its cluster and end it",
+		Long: `Have the node drain, leave its cluster and end, and wait until it has. It says "not
+ready", so that hosts are sent elsewhere, hands on what only it holds, tells the other
+nodes, and lets running requests finish; drain in the configuration bounds each step.
+It goes on doing so if this command is interrupted.
+
+SIGTERM does the same to a node. One that was told to leave ends with exit code 0, so
+that a service manager does not start it again.`,
+		Example: `  aptmesh leave
+  aptmesh leave --admin unix:/run/aptmesh/admin.sock`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := a.adminClient(admin)
+			if err != nil {
+				return err
+			}
+			return a.leave(cmd.Context(), client)
+		},
+	}
+	cmd.Flags().StringVar(&admin, "admin", "", "`ADDRESS` of the node's admin interface: host:port or unix:/path (default from the configuration)")
+	return cmd
+}
+
+// leave tells the node to go, and follows it to its end.
+func (a *app) leave(ctx context.Context, client *node.AdminClient) error {
+	result, err := client.Leave(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "%s: %s\n", result.Node, result.Message)
+	within := time.Duration(result.WithinSeconds)*time.Second + stopGrace
+	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("%s is still there after %v; its log tells why", result.Node, within))
+	defer cancel()
+	tick := time.NewTicker(leavePoll)
+	defer tick.Stop()
+	said, up := "", int64(0)
+	for {
+		s, err := client.Status(ctx)
+		switch {
+		case errors.Is(err, node.ErrNotRunning):
+			fmt.Fprintf(a.out, "%s: has left and ended\n", result.Node)
+			return nil
+		case err != nil: // it may be about to end, and cut the connection
+		case s.UptimeSeconds < up:
+			fmt.Fprintf(a.out, "%s: has left, and was started again\n", result.Node)
+			return nil
+		default:
+			up = s.UptimeSeconds
+			if s.Stopping != "" && s.Stopping != said {
+				said = s.Stopping
+				fmt.Fprintf(a.out, "%s: %s\n", result.Node, said)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+				return err
+			}
+			return fmt.Errorf("no longer waiting; %s goes on leaving", result.Node)
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) refreshCommand() *cobra.Command {
+	var admin string
+	var asJSON, allowOlder bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "refresh ARCHIVE/SUITE...",
+		Short: "Look for a new Release now",
+		Long: `Have the node ask upstream for a newer Release of a suite at once, and wait until
+hosts get it. This is for whoever publishes: put it behind the publishing job and
+hosts see the result without waiting for the next check.
+
+A Release older than the one held is refused, for a mirror that lags must not take
+hosts back. --allow-older follows upstream back on purpose, after a publication
+that was withdrawn.`,
+		Example: `  aptmesh refresh ubuntu/noble
+  aptmesh refresh debian/bookworm debian/bookworm-updates
+  aptmesh refresh tools/dists/stable --timeout 5m`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, suites []string) error {
+			client, err := a.adminClient(admin)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			for _, suite := range suites {
+				result, err := client.Refresh(ctx, suite, allowOlder)
+				if err != nil {
+					return fmt.Errorf("%s: %w", suite, err)
+				}
+				if asJSON {
+					err = a.printJSON(result)
+				} else {
+					_, err = fmt.Fprintf(a.out, "%s: %s\n", result.Suite, result.Message)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	clientFlags(cmd, &admin, &asJSON)
+	cmd.Flags().BoolVar(&allowOlder, "allow-older", false, "take a Release that is older than the one held")
+	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "give up after this long")
+	return cmd
+}
+
+// clientFlags are the flags of every command that asks a running node.
+func clientFlags(cmd *cobra.Command, admin *string, asJSON *bool) {
+	cmd.Flags().StringVar(admin, "admin", "", "`ADDRESS` of the node's admin interface: host:port or unix:/path (default from the configuration)")
+	cmd.Flags().BoolVar(asJSON, "json", false, "print JSON")
+}
+
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

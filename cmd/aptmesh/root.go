@@ -1,0 +1,120 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/aptmesh/aptmesh/node"
+)
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "aptmesh",
+		Short: "A cache for APT archives that never passes on a wrong byte",
+		Long: `aptmesh is a cache for APT archives. Hosts that use it fetch every file from the
+archive once, and always see a repository that is whole, signed and consistent.
+
+Without any configuration it serves the archives that this machine's own apt uses:
+
+  aptmesh serve`,
+		Version:       versionLine(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRun: func(*cobra.Command, []string) {
+			a.understood = true
+		},
+	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.PersistentFlags().StringVarP(&a.configFile, "config", "c", "",
+		"configuration `FILE` (default "+a.defaultConfig+" where it exists)")
+	_ = root.MarkPersistentFlagFilename("config", "yaml", "yml") // fails for unknown flags only
+	root.AddCommand(
+		a.serveCommand(),
+		a.statusCommand(),
+		a.whyCommand(),
+		a.refreshCommand(),
+		a.leaveCommand(),
+		a.verifyCommand(),
+		a.clusterCommand(),
+		a.configCommand(),
+		a.versionCommand(),
+	)
+	return root
+}
+
+// configPath returns the configuration file to use; "" where there is none.
+func (a *app) configPath() (string, error) {
+	if a.configFile != "" {
+		return a.configFile, nil
+	}
+	_, err := os.Stat(a.defaultConfig)
+	switch {
+	case err == nil:
+		return a.defaultConfig, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	}
+	return "", fmt.Errorf("looking for a configuration: %w", err)
+}
+
+// loaded is a configuration and where it came from.
+type loaded struct {
+	cfg      *node.Config
+	from     string // the file, or "this machine's apt configuration"
+	warnings []string
+	notes    []string
+}
+
+// loadConfig reads the configuration file, or takes the machine's apt
+// configuration where there is none.
+func (a *app) loadConfig() (*loaded, error) {
+	path, err := a.configPath()
+	if err != nil {
+		return nil, err
+	}
+	if path == "" {
+		cfg, notes, err := a.autoConfig()
+		if err != nil {
+			return nil, err
+		}
+		return &loaded{cfg: cfg, from: "this machine's apt configuration", notes: notes}, nil
+	}
+	cfg, warnings, err := node.LoadConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	l := &loaded{cfg: cfg, from: path}
+	for _, w := range warnings {
+		l.warnings = append(l.warnings, w.String())
+	}
+	return l, nil
+}
+
+// adminClient returns a client of the node that the flags and the configuration
+// mean. A configuration that this user may not read is no obstacle unless it was
+// asked for: most nodes use the default address.
+func (a *app) adminClient(addr string) (*node.AdminClient, error) {
+	if addr == "" {
+		addr = node.DefaultConfig().Admin
+		path, err := a.configPath()
+		if err == nil && path != "" {
+			var cfg *node.Config
+			if cfg, err = node.PeekConfig(path); err == nil {
+				addr = cfg.Admin
+			}
+		}
+		if err != nil && a.configFile != "" {
+			return nil, err
+		}
+		if addr == "" {
+			return nil, fmt.Errorf("%s switches the admin interface off (admin: \"\"), so there is nobody to ask", path)
+		}
+	}
+	return node.NewAdminClient(addr)
+}

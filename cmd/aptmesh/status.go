@@ -1,0 +1,235 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/aptmesh/aptmesh/node"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var admin string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show how a running node does",
+		Long: `Show how a running node does: what it holds, which generation of each suite hosts
+get and how old that is, what it fetches just now, and what is wrong.
+
+In a cluster it shows all nodes as the one asked sees them (that one has a *): their
+round trip, the share of all objects that each one owns, what each holds and has
+fetched from upstream, and what the node asked got FROM each and gave TO it. Nodes
+that cannot be reached and suites whose generation differs come first.`,
+		Example: `  aptmesh status
+  aptmesh status --json | jq '.archives[].suites[] | select(.state != "fresh")'
+  aptmesh status --json | jq '.cluster.members[] | {name, health, rtt_ms}'
+  aptmesh status --admin unix:/run/aptmesh/admin.sock`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := a.adminClient(admin)
+			if err != nil {
+				return err
+			}
+			s, err := client.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return a.printJSON(s)
+			}
+			return printStatus(a.out, s, time.Now())
+		},
+	}
+	clientFlags(cmd, &admin, &asJSON)
+	return cmd
+}
+
+// printStatus writes the status for a reader: what is wrong first, then a table
+// per subject.
+func printStatus(w io.Writer, s *node.Status, now time.Time) error {
+	var b strings.Builder
+	state := "ready"
+	if !s.Ready {
+		state = "not ready"
+	}
+	fmt.Fprintf(&b, "aptmesh %s on %s, up %s, %s\n", s.Version, s.Node, age(time.Duration(s.UptimeSeconds)*time.Second), state)
+	if s.Stopping != "" {
+		fmt.Fprintf(&b, "stopping: %s\n", s.Stopping)
+	}
+	for _, trouble := range slices.Compact([]string{s.Degraded, s.Store.Degraded}) {
+		if trouble != "" {
+			fmt.Fprintf(&b, "degraded: %s\n", trouble)
+		}
+	}
+	about := [][]string{
+		{"listens", strings.Join(s.Addresses, ", ")},
+		{"store", storeLine(s.Store)},
+		{"traffic", trafficLine(s.Traffic)},
+	}
+	if s.Cluster != nil {
+		for _, trouble := range clusterTroubles(s.Cluster, now) {
+			fmt.Fprintf(&b, "attention: %s\n", trouble)
+		}
+		about = append(about, clusterLines(s.Cluster)...)
+	}
+	fmt.Fprintln(&b)
+	table(&b, nil, about)
+	if s.Cluster != nil {
+		fmt.Fprintln(&b)
+		table(&b, []string{"NODE", "DATACENTER", "STATE", "HEALTH", "RTT", "SHARE", "OBJECTS", "HELD", "UPSTREAM", "FROM", "TO"}, memberRows(s.Cluster))
+	}
+	if rows := suiteRows(s.Archives, now); len(rows) > 0 {
+		fmt.Fprintln(&b)
+		table(&b, []string{"SUITE", "STATE", "GENERATION (UTC)", "CHECKED", "CHANGED", "KEPT", "NOTE"}, rows)
+	}
+	if rows := upstreamRows(s.Upstreams); len(rows) > 0 {
+		fmt.Fprintln(&b)
+		table(&b, []string{"UPSTREAM", "BUSY", "WAITING", "RECEIVED", "LAST ERROR"}, rows)
+	}
+	if rows := flightRows(s.Flights); len(rows) > 0 {
+		fmt.Fprintln(&b)
+		table(&b, []string{"FETCHING", "DONE", "OF", "READERS", "FROM"}, rows)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// table writes aligned columns; a row's trailing empty cells leave no blanks.
+func table(w *strings.Builder, head []string, rows [][]string) {
+	var aligned strings.Builder
+	t := tabwriter.NewWriter(&aligned, 0, 0, 2, ' ', 0)
+	if head != nil {
+		rows = append([][]string{head}, rows...)
+	}
+	for _, row := range rows {
+		fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	t.Flush()
+	for line := range strings.Lines(aligned.String()) {
+		w.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+}
+
+func storeLine(s node.StoreStatus) string {
+	line := fmt.Sprintf("%s of %s in %s, %s objects", size(s.Used), size(s.Max), s.Dir, humanize.Comma(s.Blobs))
+	if s.Reserved > 0 {
+		line += fmt.Sprintf(", %s arriving", size(s.Reserved))
+	}
+	line += fmt.Sprintf("; %s pinned", size(s.Pinned))
+	if s.Damaged > 0 {
+		line += fmt.Sprintf("; %s damaged and dropped", humanize.Comma(s.Damaged))
+	}
+	if s.ScanPending {
+		line += "; still counting"
+	}
+	return line
+}
+
+func trafficLine(t node.TrafficStatus) string {
+	line := fmt.Sprintf("%s requests, %s errors, %s", humanize.Comma(t.Requests), humanize.Comma(t.Errors), size(t.Bytes))
+	var shares []string
+	for _, tier := range slices.Sorted(maps.Keys(t.Tiers)) {
+		if t.Bytes > 0 && t.Tiers[tier].Bytes > 0 {
+			shares = append(shares, fmt.Sprintf("%.0f%% from %s", 100*float64(t.Tiers[tier].Bytes)/float64(t.Bytes), tier))
+		}
+	}
+	if len(shares) > 0 {
+		line += " (" + strings.Join(shares, ", ") + ")"
+	}
+	return line
+}
+
+func suiteRows(archives []node.ArchiveStatus, now time.Time) [][]string {
+	var rows [][]string
+	for _, a := range archives {
+		if len(a.Suites) == 0 {
+			rows = append(rows, []string{a.Name + "/", "unused", "-", "-", "-", "-", a.Upstream})
+		}
+		for _, s := range a.Suites {
+			rows = append(rows, []string{
+				a.Name + "/" + s.Dir, s.State, date(s.Generation), ago(s.LastCheck, now), ago(s.LastChange, now),
+				humanize.Comma(int64(s.Retained)), suiteNote(s, now),
+			})
+		}
+	}
+	return rows
+}
+
+func suiteNote(s node.SuiteStatus, now time.Time) string {
+	var notes []string
+	if s.Error != "" {
+		notes = append(notes, s.Error)
+	}
+	switch {
+	case s.Expired:
+		notes = append(notes, "expired "+date(s.ValidUntil))
+	case !s.ValidUntil.IsZero() && s.ValidUntil.Sub(now) < 48*time.Hour:
+		notes = append(notes, "expires in "+age(s.ValidUntil.Sub(now)))
+	}
+	return strings.Join(notes, "; ")
+}
+
+func upstreamRows(upstreams []node.UpstreamStatus) [][]string {
+	sorted := slices.SortedFunc(slices.Values(upstreams), func(a, b node.UpstreamStatus) int { return cmp.Compare(a.Host, b.Host) })
+	var rows [][]string
+	for _, u := range sorted {
+		rows = append(rows, []string{u.Host, fmt.Sprintf("%d/%d", u.InUse, u.Limit), fmt.Sprint(u.Waiting), size(u.Bytes), u.LastError})
+	}
+	return rows
+}
+
+func flightRows(flights []node.FlightStatus) [][]string {
+	var rows [][]string
+	for _, f := range flights {
+		of := "?"
+		if f.Size >= 0 {
+			of = size(f.Size)
+		}
+		rows = append(rows, []string{f.Location, size(f.Received), of, fmt.Sprint(f.Readers), f.Source})
+	}
+	return rows
+}
+
+func size(n int64) string {
+	if n < 0 {
+		return "?"
+	}
+	return humanize.IBytes(uint64(n))
+}
+
+func date(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02 15:04")
+}
+
+func ago(t, now time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return age(now.Sub(t)) + " ago"
+}
+
+// age writes a duration in its two largest units.
+func age(d time.Duration) string {
+	d = max(d, 0)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/aptmesh/aptmesh/node"
+)
+
+func (a *app) verifyCommand() *cobra.Command {
+	var data string
+	var remove bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Re-hash everything that is stored",
+		Long: `Re-hash every stored object and list those that are not what their name says. A
+node may be running meanwhile; it needs no help to notice damage when it reads an
+object, but it cannot know of damage to what nobody asks for.
+
+The exit code is 1 where damage was found and not removed.`,
+		Example: `  aptmesh verify
+  aptmesh verify --data /var/cache/aptmesh --remove`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir := data
+			if dir == "" {
+				var err error
+				if dir, err = a.dataDir(); err != nil {
+					return err
+				}
+			}
+			return a.verify(cmd.Context(), dir, remove)
+		},
+	}
+	cmd.Flags().StringVarP(&data, "data", "d", "", "`DIR` of the node's data (default from the configuration)")
+	cmd.Flags().BoolVar(&remove, "remove", false, "remove what is damaged, so that it will be fetched again")
+	_ = cmd.MarkFlagDirname("data")
+	return cmd
+}
+
+// dataDir is the data directory that the configuration names.
+func (a *app) dataDir() (string, error) {
+	path, err := a.configPath()
+	if err != nil {
+		return "", err
+	}
+	if path == "" {
+		return node.DataDir(), nil
+	}
+	cfg, err := node.PeekConfig(path)
+	if err != nil {
+		return "", err
+	}
+	return cfg.Data, nil
+}
+
+func (a *app) verify(ctx context.Context, dir string, remove bool) error {
+	started := time.Now()
+	progress, finish := showProgress(a.err)
+	report, err := node.VerifyStore(ctx, dir, remove, progress)
+	finish()
+	if err != nil {
+		return err
+	}
+	left := 0
+	for _, d := range report.Damaged {
+		fate := ""
+		if d.Removed {
+			fate = " (removed)"
+		} else {
+			left++
+		}
+		fmt.Fprintf(a.out, "damaged: %s: %s%s\n", d.Digest, d.Reason, fate)
+	}
+	for _, f := range report.Foreign {
+		fmt.Fprintf(a.out, "no part of the store: %s\n", f)
+	}
+	fmt.Fprintf(a.out, "%s objects, %s in %s: %d damaged\n", humanize.Comma(int64(report.Blobs)),
+		humanize.IBytes(uint64(report.Bytes)), time.Since(started).Round(time.Second), len(report.Damaged))
+	if left > 0 {
+		return fmt.Errorf("%d of %d objects in %s are damaged; `aptmesh verify --remove` takes them away, and they will be fetched again", left, report.Blobs, dir)
+	}
+	return nil
+}
+
+// showProgress returns what to call with the bytes done, and when it is over: a
+// bar on a terminal, a line for every tenth elsewhere.
+func showProgress(w io.Writer) (progress func(done, total int64), finish func()) {
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return progressBar(w)
+	}
+	tenth := int64(0)
+	return func(done, total int64) {
+		if total > 0 && done*10/total > tenth {
+			tenth = done * 10 / total
+			fmt.Fprintf(w, "%d%% of %s\n", tenth*10, humanize.IBytes(uint64(total)))
+		}
+	}, func() {}
+}
+
+func progressBar(w io.Writer) (progress func(done, total int64), finish func()) {
+	bar := progressbar.NewOptions64(1,
+		progressbar.OptionSetWriter(w),
+		progressbar.OptionSetDescription("re-hashing"),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionSetWidth(30),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish(),
+	)
+	// Errors of the bar are those of the terminal, where nobody could read them.
+	return func(done, total int64) {
+			if bar.GetMax64() != total {
+				bar.ChangeMax64(total)
+			}
+			_ = bar.Set64(done)
+		}, func() {
+			_ = bar.Clear()
+		}
+}

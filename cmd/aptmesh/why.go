@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/aptmesh/aptmesh/node"
+)
+
+func (a *app) whyCommand() *cobra.Command {
+	var admin string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "why URL",
+		Short: "Explain what a host gets for a URL",
+		Long: `Explain what the node would answer to a request for a URL: which archive and
+generation it belongs to, what its content must be, whether the node has it, and
+where it would fetch it. In a cluster it names the nodes that own it (the first one
+fetches it from upstream for all; the next ones would take over), those that hold
+it, and whom the node would ask in turn. Nothing is fetched to find out.
+
+The URL may be the one a host asks for, upstream's own, or ARCHIVE/PATH.`,
+		Example: `  aptmesh why http://cache:3142/ubuntu/dists/noble/InRelease
+  aptmesh why http://archive.ubuntu.com/ubuntu/pool/main/h/hello/hello_2.10-3build1_amd64.deb
+  aptmesh why ubuntu/dists/noble/main/binary-amd64/Packages.xz`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.adminClient(admin)
+			if err != nil {
+				return err
+			}
+			why, err := client.Why(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return a.printJSON(why)
+			}
+			printWhy(a.out, why)
+			return nil
+		},
+	}
+	clientFlags(cmd, &admin, &asJSON)
+	return cmd
+}
+
+func printWhy(w io.Writer, why *node.Why) {
+	for _, s := range why.Sentences {
+		fmt.Fprintln(w, s)
+	}
+	if why.Location == "" {
+		return
+	}
+	if len(why.Sentences) > 0 {
+		fmt.Fprintln(w)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	defer t.Flush()
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(t, "%s\t%s\n", name, value)
+		}
+	}
+	row("location", why.Location)
+	row("kind", why.Kind)
+	row("suite", why.Suite)
+	if !why.Generation.IsZero() {
+		row("generation", why.Generation.UTC().Format(time.DateTime)+" UTC")
+	}
+	row("listed", map[bool]string{true: "yes", false: "no; signed metadata does not name it"}[why.Listed])
+	if !why.Digest.IsZero() {
+		row("sha256", why.Digest.String())
+	}
+	if why.Size >= 0 && (why.Listed || why.Held != "") {
+		row("size", fmt.Sprintf("%s (%s bytes)", humanize.IBytes(uint64(why.Size)), humanize.Comma(why.Size)))
+	}
+	switch {
+	case why.Held != "":
+		row("held", "yes, in "+why.Held)
+	case why.InFlight:
+		row("held", "on its way")
+	default:
+		row("held", "no")
+	}
+	row("owners", inOrder(why.Owners))
+	row("holders", strings.Join(why.Holders, ", "))
+	row("plan", numbered(why.Plan))
+	row("upstream", strings.Join(why.UpstreamURLs, "\n\t"))
+}
+
+// inOrder lists nodes of which each takes over from the one before.
+func inOrder(names []string) string {
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	return names[0] + ", then " + strings.Join(names[1:], ", ")
+}
+
+// numbered writes one step per line of a table's second column.
+func numbered(steps []string) string {
+	lines := make([]string, len(steps))
+	for i, step := range steps {
+		lines[i] = fmt.Sprintf("%d. %s", i+1, step)
+	}
+	return strings.Join(lines, "\n\t")
+}
