@@ -1,0 +1,22 @@
+// Command bench measures the aptmesh binary beside the caches that people use
+// for the same job today: nginx with proxy_cache and apt-cacher-ng, as Debian
+// packages them, and Go's plain static file server as a reference.
+//
+//	go run ./e2e/bench            # everything, a quarter of an hour
+//	go run ./e2e/bench --quick    # about five minutes
+//	go run ./e2e/bench --only A,C --peers nginx,aptmesh
+//
+// Everything runs on this machine over loopback in one go: the server on one
+// core; the clients and the archive that the caches fetch from on the others.
+// What comes out is Markdown. The absolute figures are this machine's; the
+// ratios to nginx are what travels. Nothing here passes or fails by the clock.
+//
+// Scenarios from N on are those of a cluster: nodes are processes on loopback
+// addresses of their own (127.x.y.z), beside as many nginx that fetch from each other
+// or know nothing of each other.
+//
+// Every byte of every answer is compared with what the archive holds. The archive
+// is a signed one (aptmeta/testarchive), so that aptmesh does all its checking.
+//
+// It is no load generator for a network: see package load for what it cannot do.
+package main
