@@ -1,0 +1,89 @@
+# aptmesh: `make help` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+BIN     := bin/aptmesh
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# A count, not a time: when -fuzztime is a time, Go's coordinator can take its
+# own deadline for a failure (golang/go#75804).
+FUZZTIME ?= 20000x
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## run a node on :3142 and print what to type on a host
+	./$(BIN) serve
+
+.PHONY: build
+build: ## build bin/aptmesh, one static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/aptmesh
+
+.PHONY: test
+test: ## all tests, with the race detector; the ones that need apt, root or a mirror say so when they skip
+	go test -race -timeout 14m ./...
+
+.PHONY: unit
+unit: ## all tests but the end-to-end ones
+	go test -race $$(go list ./... | grep -v /e2e)
+
+.PHONY: e2e
+e2e: ## the built binary with real apt
+	go test -v -count=1 -timeout 20m ./e2e
+
+.PHONY: check
+check: fmt vet lint test fuzz ## everything a change must pass; what CI runs
+
+.PHONY: fmt
+fmt: ## fail if a file is not as gofmt writes it
+	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not formatted (gofmt -w FILE):"; echo "$$files"; exit 1; fi
+
+.PHONY: vet
+vet: ## go vet
+	go vet ./...
+
+.PHONY: lint
+lint: ## staticcheck, at the version go.mod names
+	go tool staticcheck ./...
+
+.PHONY: proto
+proto: ## generate proto/peerpb from its .proto file again (needs protoc)
+	GOBIN='$(CURDIR)/bin' go install google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	PATH="$(CURDIR)/bin:$$PATH" protoc --go_out=. --go_opt=module=github.com/aptmesh/aptmesh \
+	  --go-grpc_out=. --go-grpc_opt=module=github.com/aptmesh/aptmesh proto/peerpb/peer.proto
+
+.PHONY: fuzz
+fuzz: ## every fuzz test for FUZZTIME (20000x) each
+	@grep -rn --include='*_test.go' '^func Fuzz' . | sed -E 's|^(.*)/[^/]*:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*|\1 \2|' | while read -r pkg f; do \
+	  echo "fuzz $$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$pkg </dev/null || exit 1; \
+	done
+
+.PHONY: bench
+bench: build ## aptmesh beside nginx and apt-cacher-ng in one run, as a table of ratios (BENCH=--quick for the short form)
+	go run ./e2e/bench $(BENCH)
+
+.PHONY: demo
+demo: build ## three nodes as one cache on this machine, with an archive and real apt (DEMO=--keep leaves them running)
+	go run ./e2e/demo --binary $(BIN) $(DEMO)
+
+# What deploy/Dockerfile copies.
+IMAGE           ?= aptmesh
+IMAGE_CONTEXT   ?= bin/image
+CA_CERTIFICATES ?= /etc/ssl/certs/ca-certificates.crt
+
+.PHONY: image
+image: ## the container image "aptmesh", from scratch: no registry is asked
+	rm -rf '$(IMAGE_CONTEXT)'
+	install -d -m 0755 '$(IMAGE_CONTEXT)' '$(IMAGE_CONTEXT)/cache'
+	install -d -m 0775 '$(IMAGE_CONTEXT)/cache/aptmesh'
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o '$(IMAGE_CONTEXT)/aptmesh' ./cmd/aptmesh
+	if [ -r '$(CA_CERTIFICATES)' ]; then install -m 0644 '$(CA_CERTIFICATES)' '$(IMAGE_CONTEXT)/ca-certificates.crt'; \
+	else echo 'no $(CA_CERTIFICATES): the image will not trust any https archive'; touch '$(IMAGE_CONTEXT)/ca-certificates.crt'; fi
+	docker build -t '$(IMAGE)' -f deploy/Dockerfile '$(IMAGE_CONTEXT)'
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
