@@ -8,7 +8,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # A count, not a time: when -fuzztime is a time, Go's coordinator can take its
 # own deadline for a failure (golang/go#75804).
-FUZZTIME ?= 20000x
+FUZZTIME ?= 5000x
 
 .PHONY: help
 help: ## this list
@@ -56,7 +56,7 @@ proto: ## generate proto/peerpb from its .proto file again (needs protoc)
 	  --go-grpc_out=. --go-grpc_opt=module=github.com/aptmesh/aptmesh proto/peerpb/peer.proto
 
 .PHONY: fuzz
-fuzz: ## every fuzz test for FUZZTIME (20000x) each
+fuzz: ## every fuzz test for FUZZTIME (5000x) each
 	@grep -rn --include='*_test.go' '^func Fuzz' . | sed -E 's|^(.*)/[^/]*:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*|\1 \2|' | while read -r pkg f; do \
 	  echo "fuzz $$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$pkg </dev/null || exit 1; \
 	done
