@@ -124,6 +124,11 @@ type Request struct {
 	IfModifiedSince time.Time
 	// Head asks for everything but the body.
 	Head bool
+	// Size is the length in bytes that signed metadata gives the object; 0 where
+	// nothing does. A mirror that has it in another length is passed over.
+	Size int64
+	// Mirror, where not "", is the only mirror to ask, as Transfer.From names it.
+	Mirror string
 }
 
 // Transfer is a body on its way from a source. The receiver closes Body.
@@ -140,4 +145,7 @@ type Transfer struct {
 	ContentType string
 	NotModified bool
 	Tier        Tier
+	// From names the mirror that gave it: the URL of its root, without credentials.
+	// "" where a node of the cluster did.
+	From string
 }
