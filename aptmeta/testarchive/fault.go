@@ -29,7 +29,8 @@ type answer struct {
 
 	cutAt, stallAt, resetAt int64 // offsets in the object
 	stalledBy               *Fault
-	drip                    int64 // bytes per second
+	inHead                  Broken // 0: not in the head
+	drip                    int64  // bytes per second
 	latency                 time.Duration
 	header                  map[string]string // set last; "" removes
 }

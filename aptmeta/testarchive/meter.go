@@ -3,7 +3,6 @@ package testarchive
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -176,13 +175,7 @@ func (m *meter) finish() {
 // reset ends the connection with a TCP reset and does not return.
 func (m *meter) reset() {
 	if c, _, err := http.NewResponseController(m.w).Hijack(); err == nil {
-		if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-			c = t.NetConn() // a TLS connection would say goodbye
-		}
-		if t, ok := c.(*net.TCPConn); ok {
-			_ = t.SetLinger(0)
-		}
-		_ = c.Close()
+		_ = rude(c).Close()
 	}
 	panic(http.ErrAbortHandler)
 }

@@ -25,13 +25,14 @@ type Server struct {
 	// URL is the base of the archive, without a slash at its end.
 	URL string
 
-	http *http.Server
+	addr string // it listens at
 	stop context.CancelFunc
 	ctx  context.Context
 	ca   *authority // nil without TLS
 	link pacer      // shared by all connections
 
 	mu       sync.Mutex
+	http     *http.Server
 	archives map[string]*Archive // by mount point, "" or "debian/"
 	faults   []*Fault
 	settings settings
@@ -55,14 +56,27 @@ func NewTLSServer(a *Archive) *Server { return start(a, newAuthority()) }
 func start(a *Archive, ca *authority) *Server {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
-	s := &Server{URL: "http://" + listener.Addr().String(), ca: ca, archives: map[string]*Archive{"": a}, record: newRecord()}
-	s.ctx, s.stop = context.WithCancel(context.Background())
+	return serve(a, ca, listener)
+}
+
+func serve(a *Archive, ca *authority, listener net.Listener) *Server {
+	addr := listener.Addr().String()
+	s := &Server{URL: "http://" + addr, addr: addr, ca: ca, archives: map[string]*Archive{"": a}, record: newRecord()}
 	if ca != nil {
-		s.URL = "https://" + listener.Addr().String()
-		// No "h2" in NextProtos: a reset must hit one transfer, not all of them.
-		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{ca.leaf}})
+		s.URL = "https://" + addr
 	}
-	s.http = &http.Server{
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.run(listener)
+	return s
+}
+
+// run answers what comes in at a listener, until Close or Refuse.
+func (s *Server) run(listener net.Listener) {
+	if s.ca != nil {
+		// No "h2" in NextProtos: a reset must hit one transfer, not all of them.
+		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{s.ca.leaf}})
+	}
+	running := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: time.Minute,
 		BaseContext:       func(net.Listener) context.Context { return s.ctx },
@@ -72,8 +86,10 @@ func start(a *Archive, ca *authority) *Server {
 		ConnState: s.countConnection,
 		ErrorLog:  log.New(io.Discard, "", 0), // broken connections are what it is for
 	}
-	go func() { _ = s.http.Serve(listener) }()
-	return s
+	s.mu.Lock()
+	s.http = running
+	s.mu.Unlock()
+	go func() { _ = running.Serve(listener) }()
 }
 
 // conn is a client's connection and its own share of bandwidth.
@@ -87,7 +103,7 @@ type connKey struct{}
 // Close stops the server at once, with all transfers in progress.
 func (s *Server) Close() {
 	s.stop()
-	_ = s.http.Close()
+	s.Refuse()
 }
 
 // Mount serves a second archive below a prefix, such as "/debian".
@@ -196,6 +212,9 @@ func (s *Server) answer(m *meter, a *answer) {
 	}
 	if a.resetAt < 0 && a.resetAt != never {
 		m.reset()
+	}
+	if a.inHead != 0 {
+		m.breakHead(a.inHead, a.stalledBy)
 	}
 	m.cut, m.stall, m.stalledBy, m.rst, m.noLength, m.set = a.cutAt, a.stallAt, a.stalledBy, a.resetAt, a.noLength, a.header
 	switch {
