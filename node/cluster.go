@@ -84,14 +84,14 @@ func newCluster(cfg *Config, opts Options, log *slog.Logger) (*cluster, error) {
 	return c, nil
 }
 
-// ringFor is the ring whose nodes may go to an archive's upstream host.
+// ringFor is the ring whose nodes may go to the host of an archive's first mirror.
 func (c *cluster) ringFor(v *ring.View, archive string) *ring.Ring {
 	l := c.limits.Load()
-	host, ok := l.hosts[archive]
-	if !ok {
+	hosts := l.hosts[archive]
+	if len(hosts) == 0 {
 		return v.Ring
 	}
-	return v.RingFor(host, l.connections)
+	return v.RingFor(hosts[0], l.connections)
 }
 
 // elsewhere reports whether another live node is believed to hold a blob.

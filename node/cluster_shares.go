@@ -10,20 +10,20 @@ import (
 
 // limits are the cluster's caps on upstream, as configured.
 type limits struct {
-	connections    int               // per upstream host
-	bytesPerSecond int64             // 0: none
-	hosts          map[string]string // upstream host by archive
+	connections    int                 // per upstream host
+	bytesPerSecond int64               // 0: none
+	hosts          map[string][]string // hosts of its mirrors by archive, the first mirror's first
 }
 
 // limit notes the caps of a configuration.
 func (c *cluster) limit(cfg *Config) {
 	l := &limits{
 		connections: cfg.Upstream.ConnectionsPerHost, bytesPerSecond: int64(cfg.Upstream.Rate),
-		hosts: make(map[string]string, len(cfg.Archives)),
+		hosts: make(map[string][]string, len(cfg.Archives)),
 	}
 	for _, a := range cfg.Archives {
-		if host, ok := c.upstream.HostOf(a.Name); ok {
-			l.hosts[a.Name] = host
+		if hosts := c.upstream.HostsOf(a.Name); len(hosts) > 0 {
+			l.hosts[a.Name] = hosts
 		}
 	}
 	c.limits.Store(l)
@@ -50,16 +50,18 @@ func (l *limits) shareOf(name string, v *ring.View) share {
 	owners := v.Ring.Names()
 	s := share{connections: make(map[string]int), others: l.connections, rate: l.bytesPerSecond}
 	mine, all := 0, 0
-	for _, host := range l.hosts {
-		if _, done := s.connections[host]; done {
-			continue
+	for _, hosts := range l.hosts {
+		for _, host := range hosts {
+			if _, done := s.connections[host]; done {
+				continue
+			}
+			n := l.connections
+			if len(owners) > 0 {
+				n = ring.Slots(host, l.connections, owners)[name]
+			}
+			s.connections[host] = n
+			mine, all = mine+n, all+l.connections
 		}
-		n := l.connections
-		if len(owners) > 0 {
-			n = ring.Slots(host, l.connections, owners)[name]
-		}
-		s.connections[host] = n
-		mine, all = mine+n, all+l.connections
 	}
 	if len(owners) > 0 && all > 0 {
 		s.others = max(1, l.connections/len(owners))

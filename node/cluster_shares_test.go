@@ -10,8 +10,8 @@ import (
 // TestShares: what all nodes together may do is what one node alone may do, for any
 // number of them.
 func TestShares(t *testing.T) {
-	l := &limits{connections: 8, bytesPerSecond: 80 << 20, hosts: map[string]string{
-		"ubuntu": "http://archive.ubuntu.com", "security": "http://security.ubuntu.com", "again": "http://archive.ubuntu.com",
+	l := &limits{connections: 8, bytesPerSecond: 80 << 20, hosts: map[string][]string{
+		"ubuntu": {"http://archive.ubuntu.com", "http://mirror.example.org"}, "security": {"http://security.ubuntu.com"}, "again": {"http://mirror.example.org", "http://archive.ubuntu.com"},
 	}}
 	for _, n := range []int{1, 2, 3, 5, 8, 9, 50} {
 		var names []string

@@ -39,11 +39,11 @@ func (n *Node) upstreamConfig(cfg *Config) (upstream.Config, error) {
 		if err != nil {
 			return u, fmt.Errorf("archives: %s: credentials: %w", a.Name, err)
 		}
-		u.Archives = append(u.Archives, upstream.Archive{Name: a.Name, URL: at, Credentials: upstream.Credentials{
+		u.Archives = append(u.Archives, upstream.Archive{Name: a.Name, Mirrors: []upstream.Mirror{{URL: at, Credentials: upstream.Credentials{
 			User:     user,
 			Password: upstream.NewSecret(password.Reveal()),
 			Bearer:   upstream.NewSecret(bearer.Reveal()),
-		}})
+		}}}})
 	}
 	return u, nil
 }

@@ -95,7 +95,7 @@ func TestEscapePath(t *testing.T) {
 			t.Errorf("%q: %q, want %q", path, got, want)
 		}
 		base, _ := url.Parse("http://archive.example.org/deb%2fian/")
-		u := Archive{URL: base}.object(path)
+		u := Mirror{URL: base}.object(path)
 		if got := u.RequestURI(); got != "/deb%2fian/"+want {
 			t.Errorf("%q: asks for %q", path, got)
 		}

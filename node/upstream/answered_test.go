@@ -27,7 +27,7 @@ func TestUnavailableTellsWhetherUpstreamAnswered(t *testing.T) {
 	}
 	secure := func(cfg *Config) {
 		proxied(cfg)
-		cfg.Archives[0].URL = &url.URL{Scheme: "https", Host: "archive.example.org"}
+		cfg.Archives[0].Mirrors[0].URL = &url.URL{Scheme: "https", Host: "archive.example.org"}
 	}
 	refuse := func(cfg *Config) {
 		cfg.Dial = func(context.Context, string, string) (net.Conn, error) {

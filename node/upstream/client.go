@@ -36,12 +36,15 @@ type Client struct {
 	mu    sync.Mutex
 	hosts map[string]*host // by hostName; guarded by mu
 	share share            // guarded by mu
+
+	strikes  strikes
+	troubles troubles
 }
 
 // settings is one configuration in force. It is never changed.
 type settings struct {
 	cfg       Config
-	archives  map[string]Archive
+	archives  map[string]*archive
 	proxyOf   func(*url.URL) *url.URL // nil result = direct
 	transport *http.Transport
 }
@@ -81,15 +84,14 @@ func newSettings(cfg Config) (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &settings{cfg: cfg, archives: make(map[string]Archive, len(cfg.Archives))}
+	s := &settings{cfg: cfg, archives: make(map[string]*archive, len(cfg.Archives))}
 	for _, a := range cfg.Archives {
-		if a, err = a.checked(); err != nil {
-			return nil, err
-		}
 		if _, twice := s.archives[a.Name]; twice {
 			return nil, fmt.Errorf("upstream: two archives are called %q", a.Name)
 		}
-		s.archives[a.Name] = a
+		if s.archives[a.Name], err = newArchive(a); err != nil {
+			return nil, err
+		}
 	}
 	if s.proxyOf, err = cfg.Proxy.chooser(cfg.AuthConf); err != nil {
 		return nil, err
@@ -139,34 +141,38 @@ func (c *Client) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer,
 	if c.running.Err() != nil {
 		return nil, &proto.Unavailable{Reason: "upstream is no longer asked", Err: errClosed}
 	}
+	if s.cfg.Offline || archive.offline {
+		return nil, errOffline()
+	}
 	req.Class = min(req.Class, proto.ClassPrefetch)
 	// A weak validator must not guard a Range (RFC 9110, 13.1.5), and without a
 	// guard two versions could be spliced.
 	if req.Offset < 0 || req.Head || strings.HasPrefix(req.IfRange, "W/") {
 		req.Offset = 0
 	}
-	t, err := c.follow(ctx, s, archive, req)
+	m := archive.mirrors[0]
+	if req.Mirror != "" {
+		if m = archive.named(req.Mirror); m == nil {
+			return nil, &proto.Unavailable{Reason: fmt.Sprintf("%s: %s is not a mirror of it", req.Loc, req.Mirror), Err: errNoMirror}
+		}
+	}
+	t, err := c.follow(ctx, s, m, req)
 	if errors.Is(err, errUselessRange) {
 		req.Offset = 0
-		t, err = c.follow(ctx, s, archive, req)
+		t, err = c.follow(ctx, s, m, req)
 	}
 	return t, err
 }
 
-// object returns the URL of a path of the archive.
-func (a Archive) object(path string) *url.URL {
-	u := *a.URL
-	base := strings.TrimSuffix(u.EscapedPath(), "/")
-	u.Path = strings.TrimSuffix(u.Path, "/") + "/" + path
-	u.RawPath = base + "/" + escapePath(path)
-	return &u
+func errOffline() error {
+	return &proto.Unavailable{Reason: "this node is offline (offline: true): it serves only what it holds"}
 }
 
-// credentials returns what may be sent to u: the archive's own to its own scheme,
+// credentials returns what may be sent to u: the mirror's own to its own scheme,
 // host and port, else what auth.conf has for u.
-func (s *settings) credentials(a Archive, u *url.URL) Credentials {
-	if !a.Credentials.IsZero() && hostName(u) == hostName(a.URL) {
-		return a.Credentials
+func (s *settings) credentials(m *mirror, u *url.URL) Credentials {
+	if !m.Credentials.IsZero() && hostName(u) == hostName(m.URL) {
+		return m.Credentials
 	}
 	return credentialsFor(s.cfg.AuthConf, u)
 }
@@ -180,21 +186,28 @@ func (c *Client) hostOf(u *url.URL) *host {
 		return h
 	}
 	s := c.settings.Load()
-	if len(c.hosts) >= len(s.archives)+maxStrayHosts {
-		c.forgetStrays(s)
+	if named := s.namedHosts(); len(c.hosts) >= len(named)+maxStrayHosts {
+		c.forgetStrays(named)
 	}
 	h := newHost(name, newGate(c.share.places(s.cfg, name), patienceOf(s.cfg)))
 	c.hosts[name] = h
 	return h
 }
 
+// namedHosts are the hosts of all mirrors.
+func (s *settings) namedHosts() map[string]bool {
+	named := make(map[string]bool)
+	for _, a := range s.archives {
+		for _, m := range a.mirrors {
+			named[hostName(m.URL)] = true
+		}
+	}
+	return named
+}
+
 // forgetStrays forgets the hosts that no archive names and nobody uses. The
 // caller holds mu.
-func (c *Client) forgetStrays(s *settings) {
-	named := make(map[string]bool, len(s.archives))
-	for _, a := range s.archives {
-		named[hostName(a.URL)] = true
-	}
+func (c *Client) forgetStrays(named map[string]bool) {
 	for name, h := range c.hosts {
 		if _, held, _, waiting := h.gate.count(); !named[name] && held+waiting == 0 {
 			delete(c.hosts, name)

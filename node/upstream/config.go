@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/aptmesh/aptmesh/proto"
 )
 
 // Defaults of Config.
@@ -20,6 +23,7 @@ const (
 	DefaultConnectTimeout     = 5 * time.Second
 	DefaultHeaderTimeout      = 8 * time.Second
 	DefaultStallTimeout       = 5 * time.Second
+	DefaultRateFloor          = 32 << 10
 	DefaultUserAgent          = "aptmesh (+https://github.com/aptmesh/aptmesh)"
 )
 
@@ -27,13 +31,33 @@ const (
 type Archive struct {
 	// Name is what proto.Location.Archive says.
 	Name string
-	// URL is the root of the archive, http or https, with neither query nor
+	// Mirrors are where its files can be had, at least one.
+	Mirrors []Mirror
+	// Snapshot is the root of a service that keeps all that the archive ever held:
+	// its path holds "{timestamp}", which a date in the form 20240301T030400Z stands
+	// in for. It is asked for what every mirror says it does not have. nil: none.
+	Snapshot *url.URL
+	// Offline: nobody is asked for what this archive holds.
+	Offline bool
+}
+
+// Mirror is one server's copy of an archive.
+type Mirror struct {
+	// URL is the root of the archive there, http or https, with neither query nor
 	// fragment. A user and password in it are taken as Credentials, unless those
 	// are given too.
 	URL *url.URL
+	// Priority: mirrors of a lower one go first.
+	Priority int
+	// Weight is its share of the requests among its equals; 0 counts as 1.
+	Weight int
 	// Credentials are sent to the scheme, host and port of URL only. Without any,
 	// Config.AuthConf is looked at.
 	Credentials Credentials
+	// Roots are the authorities trusted for this mirror's host; nil: Config.TLSRoots.
+	Roots *x509.CertPool
+	// Certificate shows this mirror's host who we are; nil: none.
+	Certificate *tls.Certificate
 }
 
 // Config is all a Client needs to know. The zero value of every field but
@@ -58,6 +82,18 @@ type Config struct {
 	// StallTimeout bounds the wait for the next byte of a body; 0 = 5 s.
 	StallTimeout time.Duration
 
+	// RateFloor, in bytes per second, is what a transfer must bring on average over
+	// some seconds, where another mirror may do better; 0 = 32 KiB/s, below 0: none.
+	RateFloor int64
+	// Offline: nobody is asked for anything.
+	Offline bool
+	// Snapshots returns the dates at which an archive listed a file, newest first. It
+	// is called only where every mirror says that there is no such file; nil = none.
+	Snapshots func(proto.Location) []time.Time
+	// Tell is called when this node has found out that a mirror is in trouble, or is
+	// well again. It must not block; nil = nobody is told.
+	Tell func(proto.Trouble)
+
 	// UserAgent is sent with every request; "" = DefaultUserAgent.
 	UserAgent string
 	// TLSRoots are the authorities trusted for https; nil = the system's.
@@ -69,10 +105,11 @@ type Config struct {
 }
 
 func (a Archive) String() string {
-	if a.URL == nil {
-		return a.Name
+	names := make([]string, len(a.Mirrors))
+	for i, m := range a.Mirrors {
+		names[i] = m.String()
 	}
-	return a.Name + "=" + bareURL(a.URL)
+	return a.Name + "=" + strings.Join(names, ",")
 }
 
 // GoString is what %#v prints.
@@ -83,6 +120,23 @@ func (a Archive) LogValue() slog.Value { return slog.StringValue(a.String()) }
 
 // MarshalJSON shows the archive without user or password.
 func (a Archive) MarshalJSON() ([]byte, error) { return json.Marshal(a.String()) }
+
+// String is the name of the mirror: the URL of its root without user or password.
+func (m Mirror) String() string {
+	if m.URL == nil {
+		return ""
+	}
+	return strings.TrimSuffix(bareURL(m.URL), "/")
+}
+
+// GoString is what %#v prints.
+func (m Mirror) GoString() string { return `upstream.Mirror("` + m.String() + `")` }
+
+// LogValue is what slog prints.
+func (m Mirror) LogValue() slog.Value { return slog.StringValue(m.String()) }
+
+// MarshalJSON shows the mirror without user or password.
+func (m Mirror) MarshalJSON() ([]byte, error) { return json.Marshal(m.String()) }
 
 // bareURL prints a URL without the user and password, and without the query,
 // which some object stores fill with signatures.
@@ -124,6 +178,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.BytesPerSecond < 0 {
 		return Config{}, fmt.Errorf("upstream: BytesPerSecond is negative: %d", cfg.BytesPerSecond)
 	}
+	if cfg.RateFloor == 0 {
+		cfg.RateFloor = DefaultRateFloor
+	}
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = DefaultUserAgent
 	}
@@ -140,39 +197,59 @@ func (cfg Config) withDefaults() (Config, error) {
 	return cfg, nil
 }
 
-// checked returns the archive with its credentials taken out of its URL, or says
+// check says what is wrong with the archive itself.
+func (a Archive) check() error {
+	switch {
+	case a.Name == "":
+		return fmt.Errorf("upstream: an archive has no name (its mirrors: %s)", strings.TrimPrefix(a.String(), "="))
+	case len(a.Mirrors) == 0:
+		return fmt.Errorf("upstream: archive %q has no mirror", a.Name)
+	case a.Snapshot == nil:
+		return nil
+	}
+	u := *a.Snapshot
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
+		return fmt.Errorf("upstream: archive %q: snapshot %s: want an http or https URL", a.Name, bareURL(&u))
+	case !strings.Contains(u.Path, timestampMark):
+		return fmt.Errorf("upstream: archive %q: snapshot %s: the path of a snapshot service holds %s", a.Name, bareURL(&u), timestampMark)
+	}
+	return nil
+}
+
+// checked returns the mirror with its credentials taken out of its URL, or says
 // what is wrong with it.
-func (a Archive) checked() (Archive, error) {
-	if a.Name == "" {
-		return Archive{}, fmt.Errorf("upstream: an archive has no name (its URL is %s)", a)
+func (m Mirror) checked(archive string) (Mirror, error) {
+	if m.URL == nil {
+		return Mirror{}, fmt.Errorf("upstream: archive %q: a mirror has no URL", archive)
 	}
-	if a.URL == nil {
-		return Archive{}, fmt.Errorf("upstream: archive %q has no URL", a.Name)
-	}
-	u := *a.URL
+	u := *m.URL
 	u.Scheme = strings.ToLower(u.Scheme)
 	u.Host = strings.ToLower(u.Host)
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return Archive{}, fmt.Errorf("upstream: archive %q: %s: only http and https archives can be fetched", a.Name, bareURL(&u))
+		return Mirror{}, fmt.Errorf("upstream: archive %q: %s: only http and https archives can be fetched", archive, bareURL(&u))
 	case u.Hostname() == "":
-		return Archive{}, fmt.Errorf("upstream: archive %q: %s: the URL names no host", a.Name, bareURL(&u))
+		return Mirror{}, fmt.Errorf("upstream: archive %q: %s: the URL names no host", archive, bareURL(&u))
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return Archive{}, fmt.Errorf("upstream: archive %q: %s: the URL of an archive has neither query nor fragment", a.Name, bareURL(&u))
+		return Mirror{}, fmt.Errorf("upstream: archive %q: %s: the URL of a mirror has neither query nor fragment", archive, bareURL(&u))
+	case m.Weight < 0:
+		return Mirror{}, fmt.Errorf("upstream: archive %q: %s: its weight is negative: %d", archive, bareURL(&u), m.Weight)
 	}
+	m.Weight = max(m.Weight, 1)
 	if u.User != nil {
-		if a.Credentials.IsZero() {
+		if m.Credentials.IsZero() {
 			password, _ := u.User.Password()
-			a.Credentials = Credentials{User: u.User.Username(), Password: NewSecret(password)}
+			m.Credentials = Credentials{User: u.User.Username(), Password: NewSecret(password)}
 		}
 		u.User = nil
 	}
-	a.URL = &u
-	if strings.Contains(a.Credentials.User, ":") {
-		return Archive{}, fmt.Errorf("upstream: archive %q: a user name must not contain a colon (RFC 7617)", a.Name)
+	m.URL = &u
+	if strings.Contains(m.Credentials.User, ":") {
+		return Mirror{}, fmt.Errorf("upstream: archive %q: %s: a user name must not contain a colon (RFC 7617)", archive, m)
 	}
-	if strings.ContainsFunc(a.Credentials.Bearer.Reveal(), unicode.IsControl) {
-		return Archive{}, fmt.Errorf("upstream: archive %q: its bearer token holds a control character; a line end left over from a file?", a.Name)
+	if strings.ContainsFunc(m.Credentials.Bearer.Reveal(), unicode.IsControl) {
+		return Mirror{}, fmt.Errorf("upstream: archive %q: %s: its bearer token holds a control character; a line end left over from a file?", archive, m)
 	}
-	return a, nil
+	return m, nil
 }

@@ -25,13 +25,13 @@ var errUselessRange = errors.New("the answer to the Range request is not what wa
 // follow makes the request and follows redirects. At each hop it gives its place
 // back before it waits for the next one, so that no two hosts can wait for each
 // other.
-func (c *Client) follow(ctx context.Context, s *settings, a Archive, req proto.Request) (*proto.Transfer, error) {
-	first := a.object(req.Loc.Path)
+func (c *Client) follow(ctx context.Context, s *settings, m *mirror, req proto.Request) (*proto.Transfer, error) {
+	first := m.object(req.Loc.Path)
 	u := first
 	seen := map[string]bool{}
 	for {
 		seen[u.String()] = true
-		t, next, err := c.ask(ctx, s, a, u, req)
+		t, next, err := c.ask(ctx, s, m, u, req)
 		if err != nil || t != nil {
 			return t, err
 		}
@@ -52,12 +52,12 @@ type redirect struct {
 }
 
 // ask makes one request: it returns a transfer, or where to ask next, or an error.
-func (c *Client) ask(ctx context.Context, s *settings, a Archive, u *url.URL, req proto.Request) (*proto.Transfer, *redirect, error) {
+func (c *Client) ask(ctx context.Context, s *settings, m *mirror, u *url.URL, req proto.Request) (*proto.Transfer, *redirect, error) {
 	x, err := c.begin(ctx, s, u, req.Class)
 	if err != nil {
 		return nil, nil, err
 	}
-	res, err := x.roundTrip(s.request(a, u, req))
+	res, err := x.roundTrip(s.request(m, u, req))
 	if err != nil {
 		return nil, nil, x.fail(err)
 	}
@@ -77,14 +77,15 @@ func (c *Client) ask(ctx context.Context, s *settings, a Archive, u *url.URL, re
 		b.drain()
 		return nil, nil, x.fail(err)
 	}
+	t.From = m.name
 	return t, nil, nil
 }
 
 // request builds what is sent. It holds nothing that a server could negotiate by:
 // no Accept, no Accept-Encoding.
-func (s *settings) request(a Archive, u *url.URL, req proto.Request) *http.Request {
+func (s *settings) request(m *mirror, u *url.URL, req proto.Request) *http.Request {
 	h := http.Header{"User-Agent": {s.cfg.UserAgent}}
-	if auth := s.credentials(a, u).header(); auth != "" {
+	if auth := s.credentials(m, u).header(); auth != "" {
 		h.Set("Authorization", auth)
 	}
 	if req.Offset > 0 {
@@ -164,6 +165,9 @@ func (x *exchange) judge(req proto.Request, res *http.Response, b *body) (*proto
 	switch status := res.StatusCode; {
 	case status == http.StatusOK, status == http.StatusNonAuthoritativeInfo:
 		t.Size = res.ContentLength
+		if err := otherLength(req, t.Size); err != nil {
+			return nil, fmt.Errorf("%s: %w", where, err)
+		}
 		if suspectPage(req.Loc.Path, t.ContentType) != noPage {
 			if err := b.refusePage(req); err != nil {
 				return nil, err
@@ -235,7 +239,15 @@ func acceptPart(req proto.Request, res *http.Response, b *body, t *proto.Transfe
 	}
 	t.Offset, t.Size = part.start, part.total
 	b.want = part.end - part.start + 1
-	return nil
+	return otherLength(req, part.end+1)
+}
+
+// otherLength returns an error if an object is not as long as signed metadata says.
+func otherLength(req proto.Request, size int64) error {
+	if req.Size <= 0 || size < 0 || size == req.Size {
+		return nil
+	}
+	return fmt.Errorf("%w: it is %d bytes long there, the signed metadata lists %d (mirror sync in progress?)", proto.ErrCorrupt, size, req.Size)
 }
 
 // otherDate reports whether ifRange is a date and modified another one.
@@ -256,7 +268,7 @@ func pastTheEnd(req proto.Request, res *http.Response, t *proto.Transfer) error 
 		return fmt.Errorf("%w: the object is %d bytes long now, but %d bytes of it came before (HTTP 416)", proto.ErrCorrupt, part.total, req.Offset)
 	}
 	t.Offset, t.Size = req.Offset, part.total
-	return nil
+	return otherLength(req, part.total)
 }
 
 // refusePage returns an error if the body is an HTML page in place of the file.

@@ -416,7 +416,7 @@ func TestReconfigureWhileTransfersRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	u, _ := url.Parse(second.URL)
-	if err := c.Reconfigure(Config{Archives: []Archive{{Name: "b", URL: u}}, Proxy: Direct, ConnectionsPerHost: 3}); err != nil {
+	if err := c.Reconfigure(Config{Archives: []Archive{{Name: "b", Mirrors: []Mirror{{URL: u}}}}, Proxy: Direct, ConnectionsPerHost: 3}); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Reconfigure(Config{Archives: []Archive{{Name: "b"}}}); err == nil {
@@ -449,12 +449,17 @@ func TestConfigIsChecked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return []Archive{{Name: "a", URL: u}}
+		return []Archive{{Name: "a", Mirrors: []Mirror{{URL: u}}}}
 	}
 	good := at("http://example.org/debian")
 	for want, cfg := range map[string]Config{
-		"no name":              {Archives: []Archive{{URL: good[0].URL}}},
-		"no URL":               {Archives: []Archive{{Name: "a"}}},
+		"no name":              {Archives: []Archive{{Mirrors: good[0].Mirrors}}},
+		"no mirror":            {Archives: []Archive{{Name: "a"}}},
+		"no URL":               {Archives: []Archive{{Name: "a", Mirrors: []Mirror{{}}}}},
+		"twice":                {Archives: []Archive{{Name: "a", Mirrors: append(at("http://Example.org/debian/")[0].Mirrors, good[0].Mirrors...)}}},
+		"weight is negative":   {Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: good[0].Mirrors[0].URL, Weight: -1}}}}},
+		"holds {timestamp}":    {Archives: []Archive{{Name: "a", Mirrors: good[0].Mirrors, Snapshot: good[0].Mirrors[0].URL}}},
+		"snapshot ftp":         {Archives: []Archive{{Name: "a", Mirrors: good[0].Mirrors, Snapshot: at("ftp://example.org/{timestamp}")[0].Mirrors[0].URL}}},
 		"only http and https":  {Archives: at("ftp://example.org/debian")},
 		"names no host":        {Archives: at("http:///debian")},
 		"neither query":        {Archives: at("http://example.org/debian?key=s3cret")},
@@ -463,8 +468,8 @@ func TestConfigIsChecked(t *testing.T) {
 		"BytesPerSecond":       {Archives: good, BytesPerSecond: -1},
 		"StallTimeout":         {Archives: good, StallTimeout: -1},
 		"UserAgent":            {Archives: good, UserAgent: "a\nb"},
-		"must not contain a c": {Archives: []Archive{{Name: "a", URL: good[0].URL, Credentials: Credentials{User: "a:b"}}}},
-		"control character":    {Archives: []Archive{{Name: "a", URL: good[0].URL, Credentials: Credentials{Bearer: NewSecret("s3cret\n")}}}},
+		"must not contain a c": {Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: good[0].Mirrors[0].URL, Credentials: Credentials{User: "a:b"}}}}}},
+		"control character":    {Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: good[0].Mirrors[0].URL, Credentials: Credentials{Bearer: NewSecret("s3cret\n")}}}}}},
 	} {
 		_, err := New(cfg)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {

@@ -29,7 +29,7 @@ func client(t *testing.T, base string, edit ...func(*Config)) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Archives: []Archive{{Name: "a", URL: u}}, Proxy: Direct}
+	cfg := Config{Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: u}}}}, Proxy: Direct}
 	for _, f := range edit {
 		f(&cfg)
 	}

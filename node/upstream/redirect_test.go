@@ -150,20 +150,19 @@ func TestCredentialsDoNotLeakThroughRedirects(t *testing.T) {
 	own := Credentials{User: "me", Password: NewSecret("s3cret")}
 	host, _ := url.Parse(other.URL)
 	for _, tc := range []struct {
-		archive Archive
-		auth    []AuthEntry
-		want    string
+		mirror Mirror
+		auth   []AuthEntry
+		want   string
 	}{
-		{Archive{URL: &away}, nil, "home/away/x.deb me:s3cret, other/x.deb :"},
-		{Archive{URL: &inside, Credentials: own}, nil, "home/inside/x.deb me:s3cret, home/final/x.deb me:s3cret"},
+		{Mirror{URL: &away}, nil, "home/away/x.deb me:s3cret, other/x.deb :"},
+		{Mirror{URL: &inside, Credentials: own}, nil, "home/inside/x.deb me:s3cret, home/final/x.deb me:s3cret"},
 		// auth.conf may know the target of a redirect, as in apt.
-		{Archive{URL: &away}, []AuthEntry{{Scheme: "http", Host: host.Hostname(), Port: host.Port(), Credentials: Credentials{User: "cdn", Password: NewSecret("key")}}},
+		{Mirror{URL: &away}, []AuthEntry{{Scheme: "http", Host: host.Hostname(), Port: host.Port(), Credentials: Credentials{User: "cdn", Password: NewSecret("key")}}},
 			"home/away/x.deb me:s3cret, other/x.deb cdn:key"},
 	} {
 		seen = nil
-		tc.archive.Name = "a"
 		c := client(t, "http://replaced.example.org", func(cfg *Config) {
-			cfg.Archives, cfg.AuthConf = []Archive{tc.archive}, tc.auth
+			cfg.Archives, cfg.AuthConf = []Archive{{Name: "a", Mirrors: []Mirror{tc.mirror}}}, tc.auth
 		})
 		mustFetch(t, c, get("x.deb"))
 		if got := strings.Join(seen, ", "); got != tc.want {
@@ -179,7 +178,7 @@ func TestBearer(t *testing.T) {
 		}
 	})
 	with := func(c Credentials) func(*Config) {
-		return func(cfg *Config) { cfg.Archives[0].Credentials = c }
+		return func(cfg *Config) { cfg.Archives[0].Mirrors[0].Credentials = c }
 	}
 	mustFetch(t, client(t, srv.URL, with(Credentials{Bearer: NewSecret("t0ken")})), get("x"))
 	_, err := client(t, srv.URL, with(Credentials{Bearer: NewSecret("wr0ng")})).Fetch(t.Context(), get("x"))

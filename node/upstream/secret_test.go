@@ -23,7 +23,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	}
 	creds := Credentials{User: "user-s3cret", Password: NewSecret("pass-s3cret"), Bearer: NewSecret("token-s3cret")}
 	entry := AuthEntry{Host: "example.org", Credentials: creds}
-	cfg := Config{Archives: []Archive{{Name: "a", URL: u, Credentials: creds}}, AuthConf: []AuthEntry{entry}, Proxy: proxy}
+	cfg := Config{Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: u, Credentials: creds}}}}, AuthConf: []AuthEntry{entry}, Proxy: proxy}
 	defaults, err := newSettings(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +32,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	hidden := struct{ secret, other Secret }{secret: NewSecret(leak)}
 	for _, v := range []any{
 		NewSecret(leak), new(NewSecret(leak)), []Secret{NewSecret(leak)}, map[string]Secret{"k": NewSecret(leak)},
-		creds, &creds, entry, []AuthEntry{entry}, cfg.Archives[0], cfg.Archives, proxy,
+		creds, &creds, entry, []AuthEntry{entry}, cfg.Archives[0], cfg.Archives, cfg.Archives[0].Mirrors, proxy,
 		struct{ S Secret }{NewSecret(leak)}, struct{ C Credentials }{creds},
 		defaults.archives,
 	} {
@@ -72,9 +72,9 @@ func TestSecret(t *testing.T) {
 	}
 }
 
-func TestArchiveTakesCredentialsOutOfItsURL(t *testing.T) {
+func TestMirrorTakesCredentialsOutOfItsURL(t *testing.T) {
 	u, _ := url.Parse("HTTP://bearer:t%40ken@Archive.Example.ORG/ubuntu")
-	a, err := Archive{Name: "esm", URL: u}.checked()
+	a, err := Mirror{URL: u}.checked("esm")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestArchiveTakesCredentialsOutOfItsURL(t *testing.T) {
 	if u.User == nil {
 		t.Error("the caller's URL was changed")
 	}
-	a, err = Archive{Name: "esm", URL: u, Credentials: Credentials{Bearer: NewSecret("other")}}.checked()
+	a, err = Mirror{URL: u, Credentials: Credentials{Bearer: NewSecret("other")}}.checked("esm")
 	if err != nil || a.Credentials.header() != "Bearer other" {
 		t.Errorf("%q, %v", a.Credentials.header(), err)
 	}

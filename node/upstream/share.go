@@ -30,7 +30,7 @@ func (sh share) rate(cfg Config) int64 {
 // than those.
 //
 // connections tells how many of the connections to a host are ours, for a host as
-// HostOf and HostStats.Host name it, targets of redirects among them. A result
+// HostsOf and HostStats.Host name it, targets of redirects among them. A result
 // below 1 counts as 1: a node without a connection of its own is expected to go
 // upstream only when no other can. It is called at once for each host known and
 // later for each new one, under a lock: it must be quick, and must not call the
@@ -58,15 +58,4 @@ func (c *Client) limit(s *settings) (fewer bool) {
 	}
 	c.limiter.set(c.share.rate(s.cfg))
 	return fewer
-}
-
-// HostOf names the upstream host of an archive: scheme and name in lower case, and
-// the port where it is not the scheme's own, as "https://esm.example.org:8443" or
-// "http://archive.ubuntu.com"; false where no such archive is configured.
-func (c *Client) HostOf(archive string) (string, bool) {
-	a, ok := c.settings.Load().archives[archive]
-	if !ok {
-		return "", false
-	}
-	return hostName(a.URL), true
 }

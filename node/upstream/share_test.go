@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -133,7 +134,7 @@ func TestShareIsLoweredAndRaised(t *testing.T) {
 			<-release[r.URL.Path[len(r.URL.Path)-1]-'0']
 			io.WriteString(w, "ne")
 		}, func(cfg *Config) {
-			cfg.Archives = append(cfg.Archives, Archive{Name: "b", URL: &url.URL{Scheme: "http", Host: "other.example.org"}})
+			cfg.Archives = append(cfg.Archives, Archive{Name: "b", Mirrors: []Mirror{{URL: &url.URL{Scheme: "http", Host: "other.example.org"}}}})
 		})
 		open := func() int {
 			synctest.Wait()
@@ -246,17 +247,23 @@ func TestLowerShareBeginsWithoutDebt(t *testing.T) {
 	})
 }
 
-func TestHostOf(t *testing.T) {
-	c := client(t, "http://archive.example.org/debian", func(cfg *Config) {
-		cfg.Archives = append(cfg.Archives, Archive{Name: "b", URL: &url.URL{Scheme: "HTTPS", Host: "ESM.example.org:8443", Path: "/x"}})
-	})
-	for archive, want := range map[string]string{"a": "http://archive.example.org", "b": "https://esm.example.org:8443"} {
-		if got, ok := c.HostOf(archive); got != want || !ok {
-			t.Errorf("%s: %q, %v", archive, got, ok)
-		}
+func TestHostsOf(t *testing.T) {
+	at := func(scheme, host, path string) Mirror {
+		return Mirror{URL: &url.URL{Scheme: scheme, Host: host, Path: path}}
 	}
-	if got, ok := c.HostOf("c"); got != "" || ok {
-		t.Errorf("an archive that is not there: %q, %v", got, ok)
+	c := client(t, "http://archive.example.org/debian", func(cfg *Config) {
+		cfg.Archives = append(cfg.Archives, Archive{Name: "b", Mirrors: []Mirror{
+			at("HTTPS", "ESM.example.org:8443", "/x"), at("http", "archive.example.org:80", "/x"), at("https", "esm.example.org:8443", "/y"),
+		}})
+	})
+	for archive, want := range map[string][]string{
+		"a": {"http://archive.example.org"},
+		"b": {"https://esm.example.org:8443", "http://archive.example.org"},
+		"c": nil,
+	} {
+		if got := c.HostsOf(archive); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", archive, got, want)
+		}
 	}
 }
 

@@ -1,0 +1,106 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// timestampMark is what a snapshot service's URL holds in the place of a date.
+const timestampMark = "{timestamp}"
+
+// errNoMirror says that a request named a mirror that its archive does not have.
+var errNoMirror = errors.New("the archive has no such mirror")
+
+// archive is an archive of one configuration. It is never changed.
+type archive struct {
+	name     string
+	mirrors  []*mirror // in the order of the configuration
+	snapshot *url.URL
+	offline  bool
+}
+
+// mirror is one mirror of an archive in one configuration. It is never changed.
+type mirror struct {
+	Mirror           // checked
+	name      string // as Transfer.From says
+	transport *http.Transport
+}
+
+// newArchive checks an archive and its mirrors. Their transports are still to be
+// made.
+func newArchive(cfg Archive) (*archive, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	a := &archive{name: cfg.Name, snapshot: cfg.Snapshot, offline: cfg.Offline}
+	seen := make(map[string]bool)
+	for _, m := range cfg.Mirrors {
+		m, err := m.checked(cfg.Name)
+		if err != nil {
+			return nil, err
+		}
+		name := m.String()
+		if seen[name] {
+			return nil, fmt.Errorf("upstream: archive %q has the mirror %s twice", cfg.Name, name)
+		}
+		seen[name] = true
+		a.mirrors = append(a.mirrors, &mirror{Mirror: m, name: name})
+	}
+	return a, nil
+}
+
+// named returns the mirror that a name stands for, nil for none.
+func (a *archive) named(name string) *mirror {
+	for _, m := range a.mirrors {
+		if m.name == name {
+			return m
+		}
+	}
+	return nil
+}
+
+// object returns the URL of a path of the archive at a mirror.
+func (m Mirror) object(path string) *url.URL {
+	u := *m.URL
+	base := strings.TrimSuffix(u.EscapedPath(), "/")
+	u.Path = strings.TrimSuffix(u.Path, "/") + "/" + path
+	u.RawPath = base + "/" + escapePath(path)
+	return &u
+}
+
+// Mirrors returns the names of an archive's mirrors, as Transfer.From has them, in
+// the order in which they would be asked now; nil where there is no such archive.
+func (c *Client) Mirrors(archive string) []string {
+	a, ok := c.settings.Load().archives[archive]
+	if !ok {
+		return nil
+	}
+	names := make([]string, len(a.mirrors))
+	for i, m := range a.mirrors {
+		names[i] = m.name
+	}
+	return names
+}
+
+// HostsOf names the hosts of an archive's mirrors, each once, in the order of the
+// configuration: scheme and name in lower case, and the port where it is not the
+// scheme's own, as "https://esm.example.org:8443" or "http://archive.ubuntu.com";
+// nil where there is no such archive.
+func (c *Client) HostsOf(archive string) []string {
+	a, ok := c.settings.Load().archives[archive]
+	if !ok {
+		return nil
+	}
+	var hosts []string
+	seen := make(map[string]bool)
+	for _, m := range a.mirrors {
+		if host := hostName(m.URL); !seen[host] {
+			seen[host] = true
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
+}
