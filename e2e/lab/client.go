@@ -1,0 +1,220 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Client downloads as apt's http method does, as far as a server can tell: it goes
+// on with what it has by Range and If-Range, tries again where apt would, and never
+// sends an ETag. Where apt gives up, it gives up. The zero value will do; it is safe
+// for concurrent use if HTTP is.
+type Client struct {
+	HTTP *http.Client // nil: one for loopback, without any proxy
+	// Wait is called before each further try, the second one having number 2, with
+	// what the server said about it; nil waits as apt does.
+	Wait func(ctx context.Context, try int, retryAfter time.Duration)
+	// Patience is how long a transfer may stand still; 0 is apt's 30 s.
+	Patience time.Duration
+}
+
+// Order is what a client wants and what it has of it.
+type Order struct {
+	URL  string
+	Size int64                  // 0: not known beforehand
+	Good func(body []byte) bool // nil: anything is
+	// Has is the beginning of the file, from an earlier attempt, and Modified the
+	// Last-Modified that came with it. With nothing in Has, Modified is sent as
+	// If-Modified-Since.
+	Has      []byte
+	Modified string
+}
+
+// Try is one request and how it ended.
+type Try struct {
+	Status int    // 0: no answer
+	Text   string // of an answer that is no file
+	Header http.Header
+	Err    error // what broke the transfer
+	First  time.Duration
+}
+
+// Download is how an order ended.
+type Download struct {
+	Tries    []Try
+	Body     []byte // complete; nil if it was not had
+	Modified string
+	Same     bool // 304: what the client has is current
+	// Wrong says that a complete body was not good: the one thing that must never be.
+	Wrong bool
+	Took  time.Duration
+}
+
+// Done reports whether the client has what it wanted.
+func (d Download) Done() bool { return !d.Wrong && (d.Same || d.Body != nil) }
+
+// Last is the last try.
+func (d Download) Last() Try { return d.Tries[len(d.Tries)-1] }
+
+// Why tells how a download failed, in a few words.
+func (d Download) Why() string {
+	t := d.Last()
+	switch {
+	case d.Wrong:
+		return "complete wrong body"
+	case t.Err != nil && t.Status == 0:
+		return "no answer"
+	case t.Err != nil:
+		return "broken off"
+	default:
+		return fmt.Sprintf("%d", t.Status)
+	}
+}
+
+// retries is Acquire::Retries.
+const retries = 3
+
+// errSize is apt's "File has unexpected size": it does not try again.
+var errSize = errors.New("the server announces another size than the index")
+
+// Get downloads, with apt's three retries.
+func (c *Client) Get(ctx context.Context, o Order) Download {
+	began := time.Now()
+	var d Download
+	for try := 1; ; try++ {
+		t, again := c.try(ctx, &o, &d)
+		d.Tries = append(d.Tries, t)
+		if !again || try > retries || ctx.Err() != nil {
+			d.Took = time.Since(began)
+			return d
+		}
+		wait := c.Wait
+		if wait == nil {
+			wait = asApt
+		}
+		after, _ := strconv.Atoi(t.Header.Get("Retry-After"))
+		wait(ctx, try+1, time.Duration(after)*time.Second)
+	}
+}
+
+// asApt waits 1, 2, 4 seconds, or as long as the server says, but no longer than 30.
+func asApt(ctx context.Context, try int, retryAfter time.Duration) {
+	wait := max(time.Second<<(try-2), min(retryAfter, 30*time.Second))
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+	}
+}
+
+// direct is for talking to loopback, whatever proxy this machine uses.
+var direct = &http.Client{
+	Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 8},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// try is one request. It reports whether apt would ask again, and leaves in o what
+// the client holds by then.
+func (c *Client) try(ctx context.Context, o *Order, d *Download) (t Try, again bool) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	patience := c.Patience
+	if patience == 0 {
+		patience = 30 * time.Second
+	}
+	watch := time.AfterFunc(patience, func() { cancel(errors.New("nothing came for too long")) })
+	defer watch.Stop()
+
+	began := time.Now()
+	resp, err := c.ask(ctx, *o)
+	if err != nil {
+		return Try{Err: err}, true
+	}
+	defer resp.Body.Close()
+	t = Try{Status: resp.StatusCode, Header: resp.Header, First: time.Since(began)}
+	switch resp.StatusCode {
+	case http.StatusNotModified:
+		d.Same, d.Modified = true, o.Modified
+		return t, false
+	case http.StatusOK:
+		o.Has = nil
+	case http.StatusPartialContent:
+		if !strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", len(o.Has))) {
+			t.Err = fmt.Errorf("a range that nobody asked for: %s", resp.Header.Get("Content-Range"))
+			return t, false
+		}
+	case http.StatusRequestedRangeNotSatisfiable:
+		o.Has = nil
+		return t, true
+	default:
+		text, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		t.Text, t.Err = strings.TrimSpace(string(text)), err
+		// Without a body apt takes any error for final.
+		return t, err != nil || transient(resp.StatusCode) && t.Text != ""
+	}
+	if o.Size > 0 && resp.ContentLength >= 0 && int64(len(o.Has))+resp.ContentLength != o.Size {
+		t.Err = errSize
+		return t, false
+	}
+	o.Modified = resp.Header.Get("Last-Modified")
+	var body bytes.Buffer
+	body.Write(o.Has)
+	_, t.Err = io.Copy(&body, readerFunc(func(p []byte) (int, error) {
+		n, err := resp.Body.Read(p)
+		watch.Reset(patience)
+		return n, err
+	}))
+	o.Has = body.Bytes()
+	if t.Err != nil {
+		return t, true
+	}
+	if o.Good != nil && !o.Good(o.Has) {
+		d.Wrong = true
+		return t, false // Hash Sum mismatch: apt does not ask again
+	}
+	d.Body, d.Modified = o.Has, o.Modified
+	return t, false
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// transient are the statuses after which apt asks again.
+func transient(status int) bool {
+	switch status {
+	case 408, 429, 500, 502, 503, 504, 599:
+		return true
+	}
+	return false
+}
+
+func (c *Client) ask(ctx context.Context, o Order) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, o.URL, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "Debian APT-HTTP/1.3 (2.6.1)")
+	switch {
+	case len(o.Has) > 0:
+		date := o.Modified
+		if date == "" {
+			date = time.Now().UTC().Format(http.TimeFormat) // what apt takes its own copy's date from
+		}
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", len(o.Has)))
+		req.Header.Set("If-Range", date)
+	case o.Modified != "":
+		req.Header.Set("If-Modified-Since", o.Modified)
+	}
+	client := c.HTTP
+	if client == nil {
+		client = direct
+	}
+	return client.Do(req)
+}
