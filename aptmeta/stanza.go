@@ -1,0 +1,114 @@
+package aptmeta
+
+import (
+	"fmt"
+	"io"
+)
+
+// Stanza is what a Packages index says of one package: what a client goes by when
+// it decides what to ask for. All slices are valid until emit returns: copy what
+// must stay.
+type Stanza struct {
+	// File is the package's file; its Path is relative to the archive's base.
+	File
+	// Package, Version and Architecture are as written; empty where they are
+	// missing.
+	Package, Version, Architecture []byte
+	// PreDepends and Depends are for Dependencies to read. A folded field has come
+	// back as one line.
+	PreDepends, Depends []byte
+}
+
+// ParseStanzas reads a Packages index, already decompressed, and calls emit for each
+// stanza that lists a file, with the same *Stanza every time. What it skips and how
+// it is bounded is as ParseIndex says; it takes about twice as long, for it looks at
+// more lines.
+func ParseStanzas(memberPath string, r io.Reader, emit func(*Stanza) error) error {
+	if err := parseStanzas(newLineReader(r), emit); err != nil {
+		return fmt.Errorf("index %s: %w", memberPath, err)
+	}
+	return nil
+}
+
+func parseStanzas(lines *lineReader, emit func(*Stanza) error) error {
+	s := stanzaReader{}
+	s.file.reset()
+	s.emit = func(f File) error {
+		s.stanza.File = f
+		return emit(&s.stanza)
+	}
+	for {
+		line, err := lines.next()
+		if err == io.EOF {
+			return s.flush()
+		}
+		if err != nil {
+			return err
+		}
+		if len(line) == 0 || len(line) == 1 && line[0] == '\r' {
+			lines.stanza = 0
+			if err := s.flush(); err != nil {
+				return err
+			}
+			continue
+		}
+		s.line(line)
+	}
+}
+
+// stanzaReader collects one stanza. Its slices are used again for the next one.
+type stanzaReader struct {
+	file   packagesStanza
+	stanza Stanza
+	folded *[]byte // the field that a continuation line belongs to; nil: none of ours
+	emit   func(File) error
+}
+
+func (s *stanzaReader) line(line []byte) {
+	if isSpace(line[0]) {
+		if s.folded != nil {
+			*s.folded = append(append(*s.folded, ' '), trimSpace(line)...)
+		}
+		return
+	}
+	s.folded = nil
+	switch line[0] | 0x20 {
+	case 'f', 's':
+		s.file.field(line)
+	case 'p':
+		s.take(line, "package", &s.stanza.Package)
+		s.fold(line, "pre-depends", &s.stanza.PreDepends)
+	case 'd':
+		s.fold(line, "depends", &s.stanza.Depends)
+	case 'v':
+		s.take(line, "version", &s.stanza.Version)
+	case 'a':
+		s.take(line, "architecture", &s.stanza.Architecture)
+	}
+}
+
+// take keeps a value that is one line long. The line itself is gone when the stanza
+// ends.
+func (s *stanzaReader) take(line []byte, name string, field *[]byte) (ok bool) {
+	value, ok := fieldValue(line, name)
+	if ok {
+		*field = append((*field)[:0], value...)
+	}
+	return ok
+}
+
+// fold keeps a value that may go on in the next lines (Debian Policy 5.1).
+func (s *stanzaReader) fold(line []byte, name string, field *[]byte) {
+	if s.take(line, name, field) {
+		s.folded = field
+	}
+}
+
+func (s *stanzaReader) flush() error {
+	err := s.file.flush(s.emit)
+	for _, field := range []*[]byte{&s.stanza.Package, &s.stanza.Version, &s.stanza.Architecture, &s.stanza.PreDepends, &s.stanza.Depends} {
+		*field = (*field)[:0]
+	}
+	s.folded = nil
+	return err
+}
