@@ -141,6 +141,9 @@ func (l *accessLog) line(b []byte, x *exchange, took time.Duration) []byte {
 	if !x.note.generation.IsZero() {
 		e.time("generation", x.note.generation)
 	}
+	if x.note.why != "" {
+		e.text("stale", hideUserinfo(x.note.why))
+	}
 	if x.note.reason != "" {
 		e.text("reason", x.note.reason)
 	}

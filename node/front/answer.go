@@ -56,12 +56,23 @@ const (
 // Caches downstream of us. What a by-hash name means never changes. A package's name
 // should not either, but third parties publish other bytes under one; a day bounds
 // the harm. Everything else is to be asked for each time, which costs a 304.
+// An archive with lists of client networks is private: a cache that many share would
+// give it to those whom the lists keep out.
 var (
-	cacheForever = []string{"public, max-age=31536000, immutable"}
-	cacheDay     = []string{"public, max-age=86400"}
-	cacheCheck   = []string{"public, max-age=0, must-revalidate"}
-	cacheNever   = []string{"no-store"}
+	cachePublic = caching{
+		forever: []string{"public, max-age=31536000, immutable"},
+		day:     []string{"public, max-age=86400"},
+		check:   []string{"public, max-age=0, must-revalidate"},
+	}
+	cachePrivate = caching{
+		forever: []string{"private, max-age=31536000, immutable"},
+		day:     []string{"private, max-age=86400"},
+		check:   []string{"private, max-age=0, must-revalidate"},
+	}
+	cacheNever = []string{"no-store"}
 )
+
+type caching struct{ forever, day, check []string }
 
 // subject is all that the answer for an object depends on, besides the conditions.
 type subject struct {
@@ -77,7 +88,9 @@ type subject struct {
 	proven bool
 	// whole says that the bytes come from their first to their last only.
 	whole bool
-	now   time.Time
+	// private says that the archive is not for everyone.
+	private bool
+	now     time.Time
 }
 
 // object returns what the conditions are compared with.
@@ -107,6 +120,10 @@ func (s *subject) lastModified() time.Time {
 // an answer is too large to be passed around on the stack of every connection.
 func answerObject(a *answer, c *conditions, s *subject) {
 	o := s.object()
+	keep := &cachePublic
+	if s.private {
+		keep = &cachePrivate
+	}
 	*a = answer{
 		verdict:     decide(c, o),
 		size:        o.size,
@@ -114,16 +131,16 @@ func answerObject(a *answer, c *conditions, s *subject) {
 		digest:      o.digest,
 		modified:    o.modified,
 		ranged:      o.ranged,
-		cache:       cacheCheck,
+		cache:       keep.check,
 		age:         -1,
 		stale:       s.entry.Stale != "",
 		note:        s.note(),
 	}
 	switch {
 	case s.kind == aptmeta.KindByHash:
-		a.cache = cacheForever
+		a.cache = keep.forever
 	case s.entry.Listed && !s.entry.Mutable:
-		a.cache = cacheDay
+		a.cache = keep.day
 	case a.note.age >= 0:
 		a.age = a.note.age
 	}

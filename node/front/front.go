@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,6 +42,8 @@ type Config struct {
 	Archives []Archive
 	// Connect lists the "host:port" that CONNECT may reach; none by default.
 	Connect []string
+	// Clients says who may knock, and how much one may take.
+	Clients ClientLimits
 	// Names are the host names of this node, without a port. A proxy request for
 	// one of them means the node itself. Addresses, and names with the node's own
 	// port, are known without being listed.
@@ -59,6 +62,9 @@ type Config struct {
 	// WriteStall cuts a client that does not take one MiB, or all of a smaller
 	// answer, within this time (5 minutes).
 	WriteStall time.Duration
+	// Served is told of each GET for a listed package that was answered with 200, 206
+	// or 304, before the body goes out. The client waits for it. nil is nobody.
+	Served func(proto.Location)
 	// Dial makes the connections of tunnels; a net.Dialer by default.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -99,22 +105,25 @@ type Front struct {
 	catalog  Catalog
 	fetcher  Fetcher
 	log      *slog.Logger
-	routes   atomic.Pointer[routes]
+	rules    atomic.Pointer[rules]
 	draining atomic.Bool
 	running  atomic.Int64 // answers being made, without tunnels
 	metrics  *metrics
 	access   *accessLog // nil when off
 	tunnels  tunnels
+	clients  clients
 }
 
 // New returns a Front. Close ends it. Errors name the configuration key at fault.
 func New(cfg Config, catalog Catalog, fetcher Fetcher) (*Front, error) {
 	cfg = cfg.withDefaults()
 	f := &Front{cfg: cfg, catalog: catalog, fetcher: fetcher, log: cfg.Logger, metrics: newMetrics()}
-	if err := f.Reconfigure(cfg.Archives, cfg.Connect); err != nil {
+	if err := f.Apply(Rules{Archives: cfg.Archives, Connect: cfg.Connect, Clients: cfg.Clients}); err != nil {
 		return nil, err
 	}
 	f.tunnels.open = make(map[*tunnel]struct{})
+	f.clients.byAddr, f.clients.refused = make(map[netip.Addr]*client), make(map[net.Conn]*time.Timer)
+	f.metrics.gauges = append(f.metrics.gauges, f.clients.gauge())
 	if cfg.AccessLog != nil {
 		var err error
 		if f.access, err = newAccessLog(cfg.AccessLog, cfg.AccessFormat); err != nil {
@@ -124,21 +133,28 @@ func New(cfg Config, catalog Catalog, fetcher Fetcher) (*Front, error) {
 	return f, nil
 }
 
-// Reconfigure replaces the archives and the CONNECT list as a whole. A request sees
-// the old ones or the new ones. After an error the old ones stay.
-func (f *Front) Reconfigure(archives []Archive, connect []string) error {
-	t, err := newRoutes(archives, connect, f.cfg.Names)
+// Apply replaces the rules as a whole. A request sees the old ones or the new ones, but
+// for the rate, which reaches answers under way. Connections that are open stay, were
+// they more than the new bound allows. After an error the old rules stay.
+func (f *Front) Apply(r Rules) error {
+	ready, err := newRules(r, f.cfg.Names)
 	if err != nil {
 		return err
 	}
-	f.routes.Store(t)
+	f.rules.Store(ready)
 	return nil
+}
+
+// Reconfigure is Apply for archives and the CONNECT list, with the clients' limits left
+// as they are.
+func (f *Front) Reconfigure(archives []Archive, connect []string) error {
+	return f.Apply(Rules{Archives: archives, Connect: connect, Clients: f.rules.Load().limits})
 }
 
 // Locate tells what a URL, or the path of one, means here: the same as a request for
 // it would come to. The error is a sentence that names the configuration key.
 func (f *Front) Locate(url string) (proto.Location, error) {
-	return f.routes.Load().locate(url, nil)
+	return f.rules.Load().routes.locate(url, nil)
 }
 
 // Drain makes every new request be answered with 503 and the end of its connection,
@@ -175,6 +191,8 @@ type exchange struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	began time.Time
+	rules *rules     // in force when it began
+	conn  *connState // nil where the server is not one of ours
 
 	loc       proto.Location // zero until known
 	kind      aptmeta.Kind
@@ -200,7 +218,8 @@ var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 // where an answer must not look complete.
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := exchanges.Get().(*exchange)
-	x.f, x.w, x.r, x.began = f, w, r, time.Now()
+	x.f, x.w, x.r, x.began, x.rules = f, w, r, time.Now(), f.rules.Load()
+	x.conn, _ = r.Context().Value(connKey{}).(*connState)
 	f.metrics.inFlight.Add(1)
 	defer x.end()
 	if r.ContentLength != 0 {
@@ -208,6 +227,9 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).SetReadDeadline(x.began.Add(bodyTimeout))
 	}
 	switch {
+	case !x.admit(x.rules.everyone):
+	case x.conn != nil && x.conn.full:
+		x.refuseConnection()
 	case f.draining.Load():
 		x.refuse(&refusal{status: http.StatusServiceUnavailable, reason: reasonDrain, retryAfter: 1, closing: true,
 			text: "this node is shutting down; ask again, and another one or its successor will answer"})
@@ -227,20 +249,23 @@ func (x *exchange) serve() {
 	running.Add(1)
 	defer running.Add(-1)
 	local, _ := x.r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	routes := x.f.routes.Load()
-	loc, err := routes.locate(x.r.RequestURI, local)
+	loc, err := x.rules.routes.locate(x.r.RequestURI, local)
 	if err != nil {
-		x.refuseLocation(routes, err)
+		x.refuseLocation(err)
 		return
 	}
 	x.loc, x.kind = loc, aptmeta.Classify(loc.Path)
+	guard := x.rules.guard(loc.Archive)
+	if !x.admit(guard) {
+		return
+	}
 	if err := x.resolve(); err != nil {
 		x.fail(err)
 		return
 	}
 	c, s := &x.conditions, &x.subject
 	*c = conditionsOf(x.r)
-	s.loc, s.kind, s.entry, s.ref, s.now = loc, x.kind, &x.entry, x.entry.Want.Ref, x.began
+	s.loc, s.kind, s.entry, s.ref, s.now, s.private = loc, x.kind, &x.entry, x.entry.Want.Ref, x.began, guard != nil
 	if answerUnchanged(&x.answer, c, s) {
 		x.begin(&x.answer)
 		return
@@ -333,13 +358,13 @@ func (s *subject) hold(b *proto.Blob, head bool) error {
 }
 
 // refuseLocation answers a request target that means no file.
-func (x *exchange) refuseLocation(t *routes, err error) {
+func (x *exchange) refuseLocation(err error) {
 	var r *refusal
 	switch {
 	case !errors.As(err, &r):
 		x.fail(err)
 	case r.reason == reasonRoot:
-		x.page(t)
+		x.page()
 	default:
 		x.refuse(r)
 	}

@@ -18,6 +18,11 @@ type metrics struct {
 	tunnels  *prometheus.CounterVec
 	tunneled prometheus.Counter
 	lost     prometheus.Counter
+	stale    *prometheus.CounterVec
+
+	refusedClients *prometheus.CounterVec
+	refusedConns   prometheus.Counter
+	throttled      prometheus.Counter
 
 	inFlight    atomic.Int64
 	conns       atomic.Int64
@@ -61,6 +66,12 @@ func newMetrics() *metrics {
 			Name: "aptmesh_front_tunnel_bytes_total", Help: "Bytes passed through CONNECT tunnels, both ways."}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "aptmesh_front_access_log_lost_total", Help: "Access log lines dropped because the log could not be written fast enough."}),
+		stale:          counter("stale_total", "Answers that may be older than upstream's, because it cannot be asked, or past Valid-Until; by archive.", "archive"),
+		refusedClients: counter("refused_clients_total", "Requests of clients that a list of networks keeps out, by its configuration key.", "key"),
+		refusedConns: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "aptmesh_front_refused_connections_total", Help: "Connections over the bound of their client (clients.connections)."}),
+		throttled: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "aptmesh_front_throttled_seconds_total", Help: "Time for which answers were held back by the rate of their client (clients.rate)."}),
 	}
 	for i := range tierCount {
 		m.byTier[i].bytes = m.bytes.WithLabelValues(tierName(i))
@@ -81,7 +92,8 @@ func newMetrics() *metrics {
 // Collectors returns the metrics of the door, for the caller to register.
 func (f *Front) Collectors() []prometheus.Collector {
 	m := f.metrics
-	return append([]prometheus.Collector{m.requests, m.bytes, m.wait, m.aborted, m.tunnels, m.tunneled, m.lost}, m.gauges...)
+	return append([]prometheus.Collector{m.requests, m.bytes, m.wait, m.aborted, m.tunnels, m.tunneled, m.lost,
+		m.stale, m.refusedClients, m.refusedConns, m.throttled}, m.gauges...)
 }
 
 func tierIndex(t proto.Tier) int {
@@ -134,6 +146,9 @@ func (m *metrics) count(x *exchange) {
 	}
 	if x.begun {
 		m.byTier[tier].wait.Observe(x.firstByte.Seconds())
+	}
+	if x.note.why != "" {
+		m.stale.WithLabelValues(x.loc.Archive).Inc()
 	}
 	if x.aborted {
 		m.aborted.WithLabelValues(x.note.reason).Inc()

@@ -8,7 +8,7 @@ import (
 
 // page answers a request for the node itself: how to point a host here. Its status
 // is 406, by which auto-apt-proxy recognises a cache for apt.
-func (x *exchange) page(t *routes) {
+func (x *exchange) page() {
 	host := x.r.Host
 	if host == "" || !plainHost(host) {
 		host = "this-node:3142"
@@ -19,7 +19,7 @@ func (x *exchange) page(t *routes) {
 		age:     -1,
 		note:    note{result: resultPage, age: -1, reason: reasonRoot},
 	}
-	text := pageText(t, host)
+	text := pageText(x.usable(), host)
 	accept := first(x.r.Header["Accept"])
 	if strings.Contains(accept, "text/plain") && !strings.Contains(accept, "text/html") {
 		a.contentType, a.text = typeText, text
@@ -30,6 +30,17 @@ func (x *exchange) page(t *routes) {
 	}
 	a.length = int64(len(a.text))
 	x.sendText(&a)
+}
+
+// usable are the archives that this client may have.
+func (x *exchange) usable() []Archive {
+	var open []Archive
+	for _, a := range x.rules.routes.archives {
+		if g := x.rules.guard(a.Name); g == nil || g.closedBy(x.peer()) == "" {
+			open = append(open, a)
+		}
+	}
+	return open
 }
 
 // plainHost keeps what is no host out of the page.
@@ -43,7 +54,7 @@ func plainHost(host string) bool {
 	return len(host) <= 255
 }
 
-func pageText(t *routes, host string) string {
+func pageText(archives []Archive, host string) string {
 	var b strings.Builder
 	line := func(parts ...string) {
 		for _, p := range parts {
@@ -63,14 +74,14 @@ func pageText(t *routes, host string) string {
 	line()
 	line("2. By address. In /etc/apt/sources.list and /etc/apt/sources.list.d/ replace")
 	line()
-	if len(t.archives) == 0 {
+	if len(archives) == 0 {
 		line("   (no archive is configured: add one under the config key archives:)")
 	}
-	for _, a := range t.archives {
+	for _, a := range archives {
 		line("   ", bareURL(a), "   by   http://", host, "/", a.Name)
 	}
-	if len(t.archives) > 0 {
-		a := t.archives[0]
+	if len(archives) > 0 {
+		a := archives[0]
 		line()
 		line("   for example, as one line and as deb822:")
 		line()

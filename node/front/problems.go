@@ -31,6 +31,8 @@ const (
 	reasonRange       = "range"
 	reasonStream      = "broken-stream"
 	reasonClient      = "client-gone"
+	reasonClientNet   = "client-network"
+	reasonConnections = "too-many-connections"
 )
 
 // refusal is an answer without an object. As an error its text is the sentence

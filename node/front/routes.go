@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -20,9 +21,14 @@ type Archive struct {
 	// Upstream is where the archive really is, http or https. Its user
 	// information is not looked at.
 	Upstream *url.URL
+	// Mirrors are all URLs that it is fetched from. Each of them means this archive,
+	// as Upstream does.
+	Mirrors []*url.URL
 	// Aliases are other URLs that mean this archive; the first label of the host
 	// may be "*", which stands for one label or more.
 	Aliases []string
+	// Allow and Deny are as ClientLimits', for this archive.
+	Allow, Deny []netip.Prefix
 }
 
 // route says that everything below base, on the host it is filed under, is an
@@ -101,6 +107,11 @@ func (t *routes) add(a Archive) error {
 	}
 	if err := t.claim(name, a.Upstream, false); err != nil {
 		return fmt.Errorf("archives: %s: upstream: %w", name, err)
+	}
+	for _, mirror := range a.Mirrors {
+		if err := t.claim(name, mirror, false); err != nil {
+			return fmt.Errorf("archives: %s: upstreams: %w", name, err)
+		}
 	}
 	for _, alias := range a.Aliases {
 		u, err := url.Parse(alias)

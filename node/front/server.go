@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 )
 
@@ -32,10 +33,8 @@ func (f *Front) Server() *http.Server {
 		Protocols:                    protocols,
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(f.log.Handler(), slog.LevelDebug),
-		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, new(connState))
-		},
-		ConnState: f.connState,
+		ConnContext:                  f.connContext,
+		ConnState:                    f.connState,
 	}
 }
 
@@ -45,26 +44,39 @@ type connKey struct{}
 // connState is what is remembered of a connection. It belongs to the goroutine that
 // serves it, which has one request at a time.
 type connState struct {
-	armed time.Time // when the write deadline was set last
+	armed  time.Time  // when the write deadline was set last
+	peer   netip.Addr // as exchange.peer
+	client *client    // nil where the other end has no address
+	full   bool       // over the bound of its client: every request is refused
+}
+
+// connContext is called once for each connection, before it is served; leave is what
+// comes after, in connState or where the connection was taken over.
+func (f *Front) connContext(ctx context.Context, conn net.Conn) context.Context {
+	state := &connState{peer: peerOf(conn)}
+	state.client, state.full = f.clients.enter(conn, state.peer, f.rules.Load().limits.Connections)
+	if state.full {
+		f.metrics.refusedConns.Inc()
+	}
+	return context.WithValue(ctx, connKey{}, state)
 }
 
 // arm makes sure, for an answer that is written at once, that the connection has a
 // write deadline of nearly WriteStall from now. Setting it anew for each request
 // would cost more than the rest of the writing; so it is left alone while fresh.
 func (x *exchange) arm(now time.Time) {
-	state, ok := x.r.Context().Value(connKey{}).(*connState)
-	if !ok || now.Sub(state.armed) < x.f.cfg.WriteStall/8 {
+	if x.conn == nil || now.Sub(x.conn.armed) < x.f.cfg.WriteStall/8 {
 		return
 	}
-	state.armed = now
+	x.conn.armed = now
 	x.setWriteDeadline(now)
 }
 
 // armNow sets the write deadline for the next piece of a long body.
 func (x *exchange) armNow() {
 	now := time.Now()
-	if state, ok := x.r.Context().Value(connKey{}).(*connState); ok {
-		state.armed = now
+	if x.conn != nil {
+		x.conn.armed = now
 	}
 	x.setWriteDeadline(now)
 }
@@ -74,12 +86,16 @@ func (x *exchange) setWriteDeadline(now time.Time) {
 	_ = http.NewResponseController(x.w).SetWriteDeadline(now.Add(x.f.cfg.WriteStall))
 }
 
-// connState keeps count of connections.
-func (f *Front) connState(_ net.Conn, state http.ConnState) {
+// connState keeps count of connections. Whoever takes one over from net/http has to
+// tell clients when it has ended.
+func (f *Front) connState(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		f.metrics.conns.Add(1)
-	case http.StateClosed, http.StateHijacked:
+	case http.StateClosed:
+		f.metrics.conns.Add(-1)
+		f.clients.leave(conn)
+	case http.StateHijacked:
 		f.metrics.conns.Add(-1)
 	}
 }

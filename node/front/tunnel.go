@@ -79,7 +79,7 @@ func (ts *tunnels) close() {
 func (x *exchange) connect() {
 	f := x.f
 	target := strings.ToLower(x.r.RequestURI)
-	if _, allowed := f.routes.Load().connect[target]; !allowed {
+	if _, allowed := x.rules.routes.connect[target]; !allowed {
 		f.metrics.tunnels.WithLabelValues("refused").Inc()
 		x.refuse(&refusal{status: http.StatusForbidden, reason: reasonConnect,
 			text: `CONNECT to "` + quote(target) + `" is not allowed: add it under the config key connect:, or configure the https archive under archives: and ask for it as http, so that it is cached`})
@@ -106,6 +106,7 @@ func (x *exchange) connect() {
 		x.fail(err)
 		return
 	}
+	defer f.clients.leave(client)
 	defer client.Close()
 	t := &tunnel{client: client, server: server, idle: f.cfg.TunnelIdle}
 	if !f.tunnels.add(t) {

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -40,6 +41,19 @@ func (x *exchange) begin(a *answer) {
 	x.w.WriteHeader(a.status)
 	x.firstByte = time.Since(x.began)
 	x.arm(x.began)
+	if x.f.cfg.Served != nil {
+		x.tellServed()
+	}
+}
+
+// tellServed passes on that a client uses this package.
+func (x *exchange) tellServed() {
+	switch x.status {
+	case http.StatusOK, http.StatusPartialContent, http.StatusNotModified:
+		if x.kind == aptmeta.KindPackage && x.note.listed && x.r.Method == http.MethodGet {
+			x.f.cfg.Served(x.loc)
+		}
+	}
 }
 
 // sendText writes an answer whose body is its text.
@@ -57,11 +71,14 @@ func (x *exchange) sendText(a *answer) {
 
 func (x *exchange) sendBytes(b []byte) {
 	for len(b) > 0 {
-		piece := b[:min(len(b), pace)]
+		size, err := x.turn(int64(len(b)))
+		if err != nil {
+			x.abort(reasonClient, err)
+		}
 		if x.sent > 0 {
 			x.armNow()
 		}
-		n, err := x.w.Write(piece)
+		n, err := x.w.Write(b[:size])
 		x.sent += int64(n)
 		if err != nil {
 			x.abort(reasonClient, err)
@@ -81,8 +98,12 @@ func (x *exchange) sendFile(a *answer, blob *proto.Blob) {
 	}
 	x.begin(a)
 	for x.sent < a.length {
+		size, err := x.turn(a.length - x.sent)
+		if err != nil {
+			x.abort(reasonClient, err)
+		}
 		x.armNow()
-		n, err := io.Copy(x.w, &io.LimitedReader{R: blob.File, N: min(pace, a.length-x.sent)})
+		n, err := io.Copy(x.w, &io.LimitedReader{R: blob.File, N: size})
 		x.sent += n
 		switch {
 		case err != nil && x.r.Context().Err() != nil, isNetwork(err):
@@ -137,6 +158,7 @@ func (x *exchange) abortStream(a *answer, err error) {
 	if a.length < 0 && !x.r.ProtoAtLeast(1, 1) {
 		if conn, _, err := http.NewResponseController(x.w).Hijack(); err == nil {
 			reset(conn)
+			x.f.clients.leave(conn)
 		}
 	}
 	x.abort(reasonStream, err)
@@ -180,8 +202,13 @@ func (s *streamWriter) Write(p []byte) (int, error) {
 	s.begin()
 	total := 0
 	for len(p) > 0 && s.err == nil {
+		size, err := s.x.turn(int64(len(p)))
+		if err != nil {
+			s.err = err
+			break
+		}
 		s.x.armNow()
-		n, err := s.x.w.Write(p[:min(len(p), pace)])
+		n, err := s.x.w.Write(p[:size])
 		total, p = total+n, p[n:]
 		s.wrote(int64(n), err)
 	}
@@ -201,8 +228,13 @@ func (s *streamWriter) ReadFrom(src io.Reader) (int64, error) {
 	var total int64
 	for limited.N > 0 && s.err == nil {
 		s.begin()
+		size, err := s.x.turn(limited.N)
+		if err != nil {
+			s.err = err
+			break
+		}
 		s.x.armNow()
-		n, err := from.ReadFrom(&io.LimitedReader{R: limited.R, N: min(limited.N, pace)})
+		n, err := from.ReadFrom(&io.LimitedReader{R: limited.R, N: size})
 		limited.N, total = limited.N-n, total+n
 		if err != nil && !isNetwork(err) {
 			s.x.sent += n
