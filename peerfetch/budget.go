@@ -1,8 +1,10 @@
 package peerfetch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,11 +15,23 @@ import (
 // first tries are free, so that the first request after upstream has healed
 // succeeds; after that there is a pause behind each failure, no longer than apt is
 // willing to wait (30 s). Content that is wrong is thus asked for three times in
-// any minute, at most.
+// any minute, at most, where the archive has one mirror. Each further mirror that
+// gave wrong content buys one more try, up to maxLiars, for that try is made at yet
+// another one: an honest mirror behind some that lie is found before there is a pause,
+// and where all lie, each of them is asked twice at first.
+//
+// What the owner of an object says of it has cost that node its own budget. So a node
+// that is told goes by the owner's Retry-After, and counts only for the case of one
+// that never gives any.
 var (
 	corruptAllowance  = allowance{free: 2, within: time.Minute, pause: 30 * time.Second}
 	notFoundAllowance = allowance{free: 3, within: 5 * time.Second, pause: 5 * time.Second}
+	toldAllowance     = allowance{free: 2 + maxLiars, within: time.Minute, pause: 30 * time.Second}
 )
+
+// maxLiars is how many mirrors may be found out in a row: with more of them it is
+// the metadata that is wrong.
+const maxLiars = 4
 
 type allowance struct {
 	free   int           // so many failures
@@ -50,10 +64,28 @@ func (h *held) Error() string { return h.err.Error() }
 func (h *held) Unwrap() error { return h.err }
 
 type penalty struct {
-	times []time.Time // of the failures, oldest first
+	failures []failure // oldest first
 	allowance
 	until time.Time // upstream's own Retry-After
 	err   error
+}
+
+type failure struct {
+	at      time.Time
+	mirrors []string // that may have caused it
+}
+
+// tries is how many failures cost nothing.
+func (p *penalty) tries() int {
+	var liars []string
+	for _, f := range p.failures {
+		for _, mirror := range f.mirrors {
+			if !slices.Contains(liars, mirror) {
+				liars = append(liars, mirror)
+			}
+		}
+	}
+	return p.free + min(max(len(liars)-1, 0), maxLiars)
 }
 
 // answered reports whether upstream gave the last error itself.
@@ -94,47 +126,68 @@ func (b *budget) allow(k attempt, now time.Time) error {
 		return &held{&proto.Unavailable{Reason: "upstream asked us to wait", RetryAfter: wait, Answered: p.answered(), Err: p.err}}
 	}
 	p.forget(now)
-	if len(p.times) == 0 {
+	if len(p.failures) == 0 {
 		delete(b.penalties, k)
 		return nil
 	}
-	wait := p.times[len(p.times)-1].Add(p.pause).Sub(now)
-	if len(p.times) < p.free || wait <= 0 {
+	wait := p.failures[len(p.failures)-1].at.Add(p.pause).Sub(now)
+	if len(p.failures) < p.tries() || wait <= 0 {
 		return nil
 	}
 	if !errors.Is(p.err, proto.ErrCorrupt) {
 		return &held{p.err} // "not found" is final, and better said so than "ask again"
 	}
-	return &held{&proto.Unavailable{Reason: fmt.Sprintf("%d tries failed lately", len(p.times)), RetryAfter: wait, Answered: true, Err: p.err}}
+	return &held{&proto.Unavailable{Reason: fmt.Sprintf("%d tries failed lately", len(p.failures)), RetryAfter: wait, Answered: true, Err: p.err}}
 }
 
 func (p *penalty) forget(now time.Time) {
-	for len(p.times) > 0 && now.Sub(p.times[0]) >= p.within {
-		p.times = p.times[1:]
+	for len(p.failures) > 0 && now.Sub(p.failures[0].at) >= p.within {
+		p.failures = p.failures[1:]
 	}
 }
 
-// failed counts a failure of k. Trouble that may pass is only remembered for as
-// long as upstream asked us to wait.
-func (b *budget) failed(k attempt, err error, now time.Time) {
-	var busy *proto.Unavailable
-	next := penalty{err: err}
+// failed counts a failure of k, which any of mirrors may have caused. Trouble that
+// may pass is only remembered for as long as upstream asked us to wait.
+func (b *budget) failed(k attempt, err error, now time.Time, mirrors ...string) {
 	switch {
 	case errors.Is(err, proto.ErrCorrupt):
-		next.allowance = corruptAllowance
+		b.count(k, penalty{err: err, allowance: corruptAllowance}, failure{now, mirrors})
 	case errors.Is(err, proto.ErrNotFound), errors.As(err, new(*proto.Refused)):
-		next.allowance = notFoundAllowance
-	case errors.As(err, &busy) && busy.RetryAfter > 0:
-		next.until = now.Add(min(busy.RetryAfter, 30*time.Second))
+		b.count(k, penalty{err: err, allowance: notFoundAllowance}, failure{at: now})
 	default:
-		return
+		b.wait(k, err, now)
 	}
+}
+
+// told counts what another node said of k that upstream had told it.
+func (b *budget) told(k attempt, err error, now time.Time) {
+	switch {
+	case b.wait(k, err, now):
+	case errors.Is(err, proto.ErrCorrupt):
+		b.count(k, penalty{err: err, allowance: toldAllowance}, failure{at: now})
+	default:
+		b.failed(k, err, now)
+	}
+}
+
+// wait notes how long somebody asked us to wait; false where err says nothing of it.
+func (b *budget) wait(k attempt, err error, now time.Time) bool {
+	var busy *proto.Unavailable
+	if !errors.As(err, &busy) || busy.RetryAfter <= 0 {
+		return false
+	}
+	b.count(k, penalty{err: err, until: now.Add(min(busy.RetryAfter, 30*time.Second))}, failure{at: now})
+	return true
+}
+
+// count keeps what next says of k, and what failed where next has an allowance.
+func (b *budget) count(k attempt, next penalty, what failure) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p, ok := b.penalties[k]
 	if !ok {
 		if len(b.penalties) >= maxPenalties {
-			b.sweep(now)
+			b.sweep(what.at)
 		}
 		p = &penalty{}
 		b.penalties[k] = p
@@ -142,15 +195,15 @@ func (b *budget) failed(k attempt, err error, now time.Time) {
 	p.err, p.until = next.err, next.until
 	if next.free > 0 {
 		p.allowance = next.allowance
-		p.times = append(p.times, now)
-		p.forget(now)
+		p.failures = append(p.failures, what)
+		p.forget(what.at)
 	}
 }
 
 // sweep makes room: first what is over, then whatever comes to hand.
 func (b *budget) sweep(now time.Time) {
 	for k, p := range b.penalties {
-		if p.forget(now); len(p.times) == 0 && now.After(p.until) {
+		if p.forget(now); len(p.failures) == 0 && now.After(p.until) {
 			delete(b.penalties, k)
 		}
 	}
@@ -167,4 +220,17 @@ func (b *budget) succeeded(k attempt) {
 	b.mu.Lock()
 	delete(b.penalties, k)
 	b.mu.Unlock()
+}
+
+// forgetNotFound forgets that objects of an archive were not found.
+func (b *budget) forgetNotFound(archive string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for k, p := range b.penalties {
+		// An attempt by way of other nodes does not tell the archive of a digest.
+		of := cmp.Or(k.loc.Archive, k.key.loc.Archive, archive)
+		if of == archive && errors.Is(p.err, proto.ErrNotFound) {
+			delete(b.penalties, k)
+		}
+	}
 }

@@ -274,7 +274,7 @@ func TestWhatUpstreamSaysIsRemembered(t *testing.T) {
 	}{
 		{"404", proto.ErrNotFound, 3},
 		{"403", &proto.Refused{Status: 403}, 3},
-		{"corrupt", proto.ErrCorrupt, 2},
+		{"corrupt", proto.ErrCorrupt, 3}, // the third answer is how long to wait
 		{"429", &proto.Unavailable{Reason: "429", Answered: true, RetryAfter: 20 * time.Second}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -23,7 +23,7 @@ const (
 // asked, if anybody.
 func (fl *flight) setFeed(to feed, peer string) {
 	fl.mu.Lock()
-	fl.feed, fl.peer = to, peer
+	fl.feed, fl.peer, fl.mirror = to, peer, ""
 	fl.wakeLocked() // admit may wait for the decision
 	fl.mu.Unlock()
 }
@@ -36,7 +36,7 @@ func (fl *flight) turnToPeers() bool {
 		return false
 	}
 	if fl.feed == feedUpstream {
-		fl.feed, fl.peer = feedAsking, ""
+		fl.feed, fl.peer, fl.mirror = feedAsking, "", ""
 		fl.wakeLocked()
 	}
 	return true

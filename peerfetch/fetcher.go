@@ -40,10 +40,20 @@ type Writer interface {
 	Abort()
 }
 
-// Source is somewhere bytes can be had from. Nobody trusts it: what it yields is
-// hashed here. Safe for concurrent use.
+// Source is the archives upstream, each of them at one mirror or several. Nobody
+// trusts it: what it yields is hashed here. Safe for concurrent use.
 type Source interface {
+	// Fetch asks the mirrors in the order it thinks best and returns when one of them
+	// has bytes to give. A mirror whose body ended in an error before is not the first
+	// to be asked for the rest.
 	Fetch(context.Context, proto.Request) (*proto.Transfer, error)
+	// Mirrors names those of an archive that may be asked, as Transfer.From does. It
+	// must not block.
+	Mirrors(archive string) []string
+	// Blame reports wrong content. Where from is one mirror, that one gave it all; of
+	// several any may have, and only asking them one at a time will tell. It must not
+	// block.
+	Blame(loc proto.Location, from []string, err error)
 }
 
 // Config is what a Fetcher needs. Store, Upstream and Logger must be set; a zero
@@ -70,6 +80,9 @@ type Config struct {
 	// UnlistedFresh is how long an unlisted file is served before upstream is
 	// asked again whether it changed. Default 30 s.
 	UnlistedFresh time.Duration
+	// NotFoundFor is how long this node goes by upstream's word that it has no such
+	// file, for names that nothing signed lists. Default 30 s; negative: not at all.
+	NotFoundFor time.Duration
 	// Window is how many bytes of a body are kept in memory while the store has
 	// no room for it. Default 8 MiB per flight.
 	Window int
@@ -92,6 +105,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Linger, 2*time.Second)
 	setDefault(&c.HoldSmall, 64<<10)
 	setDefault(&c.UnlistedFresh, 30*time.Second)
+	setDefault(&c.NotFoundFor, 30*time.Second)
 	setDefault(&c.Window, 8<<20)
 	setDefault(&c.ReaderPatience, 30*time.Second)
 	setDefault(&c.FallbackPause, 500*time.Millisecond)
@@ -132,6 +146,7 @@ type Fetcher struct {
 	metrics *metrics
 	learned *learnedTable
 	budget  *budget
+	absent  *absentTable
 
 	shunned  *rarely // peers that gave wrong content, by object
 	sentAway *rarely // peers that were told to ask somebody else, by object
@@ -153,6 +168,7 @@ func New(cfg Config) *Fetcher {
 		metrics: newMetrics(),
 		learned: newLearnedTable(),
 		budget:  newBudget(),
+		absent:  newAbsentTable(),
 
 		shunned:  newRarely(shunFor),
 		sentAway: newRarely(sentAwayFor),
@@ -171,7 +187,7 @@ func New(cfg Config) *Fetcher {
 // *proto.Refused as the source said, or the error of ctx.
 func (f *Fetcher) Open(ctx context.Context, want proto.Want) (*proto.Blob, error) {
 	if len(want.Where) == 0 {
-		return nil, errors.New("nothing says where upstream keeps the object: Want.Where is empty")
+		return nil, errNowhere
 	}
 	if want.Ref.Digest == emptyDigest {
 		return &proto.Blob{Ref: proto.Ref{Digest: emptyDigest}, Verified: true, Tier: proto.TierMemory, Bytes: []byte{}}, nil
@@ -199,6 +215,8 @@ func (f *Fetcher) Open(ctx context.Context, want proto.Want) (*proto.Blob, error
 	}
 }
 
+var errNowhere = errors.New("nothing says where upstream keeps the object: Want.Where is empty")
+
 var emptyDigest = proto.DigestOf(nil)
 
 // Head tells what is known of the object without moving its body: size, and the
@@ -214,19 +232,40 @@ func (f *Fetcher) Head(ctx context.Context, want proto.Want) (*proto.Blob, error
 	if want.Ref.Size != proto.UnknownSize && want.Provable() {
 		return &proto.Blob{Ref: want.Ref, Verified: true, Tier: proto.TierUpstream}, nil
 	}
-	var last error
+	if len(want.Where) == 0 {
+		return nil, errNowhere
+	}
+	return f.headUpstream(ctx, want)
+}
+
+// headUpstream asks upstream for the head of an object, at each of its names. That
+// there is no such object is remembered as it is after a fetch, and said only if that
+// is the answer everywhere.
+func (f *Fetcher) headUpstream(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+	k, era := keyOf(want), f.absent.era(want.Where[0].Archive)
+	if err := f.mayAskUpstream(k, want, time.Now()); err != nil {
+		return nil, f.refuse(err)
+	}
+	var said error
 	for _, loc := range want.Where {
 		t, err := f.cfg.Upstream.Fetch(ctx, proto.Request{Loc: loc, Class: want.Class, Head: true})
-		if err != nil {
-			last = err
-			continue
+		if err == nil {
+			if t.Body != nil {
+				t.Body.Close()
+			}
+			return &proto.Blob{Ref: proto.Ref{Digest: want.Ref.Digest, Size: t.Size}, Verified: want.Provable(), Tier: proto.TierUpstream}, nil
 		}
-		if t.Body != nil {
-			t.Body.Close()
+		if said == nil || errors.Is(said, proto.ErrNotFound) {
+			said = err
 		}
-		return &proto.Blob{Ref: proto.Ref{Digest: want.Ref.Digest, Size: t.Size}, Verified: want.Provable(), Tier: proto.TierUpstream}, nil
+		if want.Provable() && errors.Is(err, proto.ErrNotFound) {
+			f.budget.failed(attempt{k, loc}, err, time.Now())
+		}
 	}
-	return nil, last
+	if !want.Provable() && errors.Is(said, proto.ErrNotFound) {
+		f.absent.note(want.Where[0], era, time.Now(), f.cfg.NotFoundFor)
+	}
+	return nil, said
 }
 
 // Held reports the tier that would answer want right now without any transfer,
@@ -296,7 +335,7 @@ func (f *Fetcher) join(ctx context.Context, want proto.Want) (*reader, error) {
 		}
 	}
 	if err := f.mayStart(k, want); err != nil {
-		return nil, err
+		return nil, f.refuse(err)
 	}
 	return f.startLocked(ctx, newFlight(f, k, want, false), 0), nil
 }
@@ -304,14 +343,17 @@ func (f *Fetcher) join(ctx context.Context, want proto.Want) (*reader, error) {
 // mayStart returns nil if a flight for a client of this node may start, else what
 // the last ones ended with.
 func (f *Fetcher) mayStart(k key, want proto.Want) error {
+	now := time.Now()
 	switch {
 	case want.PeersOnly:
 		return nil // no upstream to be spared
-	case f.cfg.Cluster != nil:
-		return f.budget.allow(attempt{key: k}, time.Now())
-	default:
-		return f.budget.allowAny(k, want.Where, time.Now())
+	case f.cfg.Cluster == nil:
+		return f.mayAskUpstream(k, want, now)
 	}
+	if a, ok := f.absence(want, now); ok {
+		return a.err(now)
+	}
+	return f.budget.allow(attempt{key: k}, now)
 }
 
 // startLocked starts fl and returns its first reader, at byte offset. mu is held.
@@ -342,6 +384,7 @@ type Flight struct {
 	Readers int        // other nodes included
 	Tier    proto.Tier // where its bytes come from; "" before the first
 	Source  string     // the node that feeds it or is being asked, or "upstream"; "" before that is decided
+	Mirror  string     // with "upstream": the mirror that feeds it, as Transfer.From names it; "" while one is being asked
 	Started time.Time
 }
 

@@ -13,7 +13,8 @@ import (
 
 const (
 	// maxBarren is how many transfers in a row may bring next to nothing before
-	// the flight fails. progress is how many bytes start the count anew.
+	// the flight fails, not counting those after which another mirror was at hand.
+	// progress is how many bytes start the count anew.
 	maxBarren = 3
 	progress  = 16 << 10
 	// wakeBytes and wakeEvery bound how often readers are woken: with hundreds
@@ -42,17 +43,23 @@ type flight struct {
 	cancel context.CancelCauseFunc
 
 	// owned by run
-	body      body            // where the bytes go
-	sha512    hash.Hash       // nil unless the object is proven by SHA-512
-	known     learned         // what upstream told us last time of an unlisted file
-	barren    int             // transfers from upstream without progress
-	ifRange   string          // validator of what has arrived, for unlisted files
-	wakeLast  int64           // written at the last wake-up
-	validity  proto.Transfer  // validators of the first transfer
-	gave      []string        // who gave some of the bytes that have arrived; "" is upstream
-	sizeFrom  string          // the peer that told the size, where nobody signed it
-	silent    map[string]bool // peers that are of no use to this flight
-	announced bool            // Config.Started has been told
+	body       body            // where the bytes go
+	sha512     hash.Hash       // nil unless the object is proven by SHA-512
+	known      learned         // what upstream told us last time of an unlisted file
+	barren     int             // transfers from upstream without progress
+	ifRange    string          // validator of what has arrived, for unlisted files
+	wakeLast   int64           // written at the last wake-up
+	validity   proto.Transfer  // validators of the first transfer
+	gave       []origin        // who gave some of the bytes that have arrived
+	tainted    bool            // what has arrived cannot be right
+	sizeFrom   origin          // who told the size, where nobody signed it
+	silent     map[string]bool // peers that are of no use to this flight
+	liars      map[origin]bool // mirrors that gave this flight what cannot be right
+	tired      map[origin]bool // mirrors that broke off since bytes came in last
+	lastMirror string          // that answered the last request; "" for none
+	blamed     []string        // mirrors that may have caused the last error
+	announced  bool            // Config.Started has been told
+	era        uint64          // of the archive's absent files when the flight began
 
 	mu        sync.Mutex
 	changed   chan struct{} // closed and replaced when any field below changes
@@ -69,6 +76,7 @@ type flight struct {
 	timer     bool   // a delayed wake-up is under way
 	feed      feed   // where the bytes come from
 	peer      string // who feeds it, or is being asked
+	mirror    string // that feeds it, with feedUpstream
 	lent      bool   // other nodes follow, or did: no peer may feed it any more
 	peersOnly bool   // nobody who waits wants it from upstream
 }
@@ -81,6 +89,9 @@ func newFlight(f *Fetcher, k key, want proto.Want, forPeer bool) *flight {
 		changed:   make(chan struct{}),
 		readers:   make(map[*reader]struct{}),
 		silent:    make(map[string]bool),
+		liars:     make(map[origin]bool),
+		tired:     make(map[origin]bool),
+		era:       f.absent.era(want.Where[0].Archive),
 		size:      proto.UnknownSize,
 		peersOnly: want.PeersOnly,
 	}
@@ -126,6 +137,7 @@ func (fl *flight) fail(err error) {
 		fl.f.cfg.Logger.Warn("fetch failed", "location", fl.want.Where[0].String(), "ref", fl.want.Ref.String(), "error", err)
 	}
 	fl.retract()
+	fl.rememberAbsence(err)
 	// Out of the table first: whoever saw the failure may start afresh.
 	fl.f.drop(fl)
 	fl.mu.Lock()
@@ -142,7 +154,9 @@ func (fl *flight) keep() {
 	switch {
 	case err == nil:
 		if fl.want.Ref.IsZero() {
-			fl.f.learned.set(fl.key, learned{ref: ref, modified: fl.validity.Modified, etag: fl.validity.ETag, checked: time.Now()})
+			fl.f.learned.set(fl.key, learned{
+				ref: ref, modified: fl.validity.Modified, etag: fl.validity.ETag, from: fl.validity.From, checked: time.Now(),
+			})
 		}
 	case errors.Is(err, proto.ErrNoSpace):
 		fl.f.metrics.unkept.Inc()
@@ -179,22 +193,24 @@ func (fl *flight) fetch() error {
 }
 
 // fetchUpstream takes the body, or what is missing of it, from upstream: from
-// whichever place and in as many transfers as it takes.
+// whichever place and mirror, and in as many transfers as it takes.
 func (fl *flight) fetchUpstream() error {
 	place := 0
 	var hopeful error // of a place before this one, if that has such an object
 	for {
-		err := fl.try(fl.want.Where[place])
+		loc := fl.want.Where[place]
+		err := fl.try(loc)
 		switch {
 		case err == nil:
 			return nil
 		case fl.ctx.Err() != nil, errors.Is(err, errStored), errors.Is(err, errAnew), errors.As(err, new(*ended)):
 			return err
+		case fl.otherMirror(loc, err):
 		case fl.nextPlace(&place, err):
 			if hopeful == nil && !errors.Is(err, proto.ErrNotFound) {
 				hopeful = err
 			}
-		case fl.mayResume(err):
+		case fl.mayResume(loc, err):
 		case hopeful != nil && errors.Is(err, proto.ErrNotFound):
 			return hopeful // "not found" would be final for a client
 		default:
@@ -206,13 +222,14 @@ func (fl *flight) fetchUpstream() error {
 // try makes one transfer from one place, within the budget of that place, and
 // proves the body if it is complete.
 func (fl *flight) try(loc proto.Location) error {
+	fl.blamed, fl.lastMirror = nil, ""
 	k := attempt{fl.key, loc}
 	if err := fl.f.budget.allow(k, time.Now()); err != nil {
 		return err
 	}
 	err := fl.transfer(loc)
 	if err == nil {
-		if err = fl.prove(); err != nil && fl.peersGave() {
+		if err = fl.prove(); err != nil {
 			err = fl.accuse(err)
 		}
 	}
@@ -222,7 +239,7 @@ func (fl *flight) try(loc proto.Location) error {
 	case fl.ctx.Err() != nil, errors.Is(err, errStored), errors.Is(err, errAnew), errors.As(err, new(*ended)):
 		// Nothing that this place could be blamed for.
 	default:
-		fl.f.budget.failed(k, err, time.Now())
+		fl.f.budget.failed(k, err, time.Now(), fl.blamed...)
 	}
 	return err
 }
@@ -258,6 +275,7 @@ func (fl *flight) nextPlace(place *int, err error) bool {
 	}
 	*place++
 	fl.barren = 0
+	clear(fl.tired)
 	return true
 }
 
@@ -279,7 +297,7 @@ func (fl *flight) startOver() bool {
 	}
 	fl.body.abort()
 	fl.body.open(fl)
-	fl.wakeLast, fl.ifRange, fl.gave, fl.sizeFrom = 0, "", nil, ""
+	fl.wakeLast, fl.ifRange, fl.gave, fl.sizeFrom, fl.tainted = 0, "", nil, origin{}, false
 	if fl.sha512 != nil {
 		fl.sha512.Reset()
 	}
@@ -287,15 +305,28 @@ func (fl *flight) startOver() bool {
 }
 
 // mayResume decides after a broken transfer whether to go on: at once after one
-// that brought something, after a pause where it did not.
-func (fl *flight) mayResume(err error) bool {
+// that brought something or where another mirror is at hand, after a pause where
+// nothing is.
+func (fl *flight) mayResume(loc proto.Location, err error) bool {
 	var busy *proto.Unavailable
-	if !errors.As(err, &busy) || fl.barren >= maxBarren {
+	if !errors.As(err, &busy) {
 		return false
 	}
-	if !fl.resumable() && fl.ifRange == "" && !fl.startOver() {
+	bound := !fl.resumable() && fl.ifRange != "" // to the mirror that gave the beginning
+	if !fl.resumable() && !bound && (fl.barren >= maxBarren || !fl.startOver()) {
 		return false
 	}
+	if !bound && busy.RetryAfter == 0 && fl.turnToMirror(loc) {
+		fl.barren = max(fl.barren-1, 0)
+		if fl.body.written > 0 {
+			fl.f.metrics.resumed.Inc()
+		}
+		return true
+	}
+	if fl.barren >= maxBarren {
+		return false
+	}
+	clear(fl.tired)
 	wait := time.Duration(0)
 	if fl.barren > 0 {
 		wait = 250 * time.Millisecond << fl.barren
@@ -379,6 +410,6 @@ func (fl *flight) describe() Flight {
 	return Flight{
 		Loc: fl.want.Where[0], Ref: proto.Ref{Digest: fl.want.Ref.Digest, Size: fl.size},
 		Written: fl.written, Readers: len(fl.readers), Tier: fl.tier, Started: fl.start,
-		Source: fl.sourceLocked(),
+		Source: fl.sourceLocked(), Mirror: fl.mirror,
 	}
 }

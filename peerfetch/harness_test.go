@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -138,6 +140,7 @@ type answer struct {
 	etag     string
 	modified time.Time
 	same     bool // 304
+	from     string
 }
 
 // upstream is a Source under a test's control: it answers request i with
@@ -146,6 +149,20 @@ type upstream struct {
 	mu       sync.Mutex
 	requests []proto.Request
 	script   func(i int, r proto.Request) answer
+	mirrors  []string
+	blamed   []string // each: the mirrors of one Blame, separated by spaces
+}
+
+func (u *upstream) Mirrors(string) []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.mirrors)
+}
+
+func (u *upstream) Blame(_ proto.Location, from []string, _ error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.blamed = append(u.blamed, strings.Join(from, " "))
 }
 
 func (u *upstream) Fetch(ctx context.Context, r proto.Request) (*proto.Transfer, error) {
@@ -158,7 +175,7 @@ func (u *upstream) Fetch(ctx context.Context, r proto.Request) (*proto.Transfer,
 	if a.err != nil {
 		return nil, a.err
 	}
-	t := &proto.Transfer{Size: a.size, Offset: a.offset, ETag: a.etag, Modified: a.modified, Tier: proto.TierUpstream, NotModified: a.same}
+	t := &proto.Transfer{Size: a.size, Offset: a.offset, ETag: a.etag, Modified: a.modified, Tier: proto.TierUpstream, NotModified: a.same, From: a.from}
 	if !a.same {
 		t.Body = &ctxBody{ctx, a.body}
 	}

@@ -16,6 +16,7 @@ type learned struct {
 	ref      proto.Ref
 	modified time.Time
 	etag     string
+	from     string    // the mirror that gave it, whose ETag it is; "" where a node did
 	checked  time.Time // when upstream last said so
 }
 

@@ -110,6 +110,12 @@ func (u *nodeUpstream) Fetch(ctx context.Context, r proto.Request) (*proto.Trans
 	return u.c.up.Fetch(ctx, r)
 }
 
+func (u *nodeUpstream) Mirrors(archive string) []string { return u.c.up.Mirrors(archive) }
+
+func (u *nodeUpstream) Blame(loc proto.Location, from []string, err error) {
+	u.c.up.Blame(loc, from, err)
+}
+
 // corrupt has this node, and no other, meet another archive.
 func (u *nodeUpstream) corrupt(script func(proto.Request) answer) {
 	u.mu.Lock()

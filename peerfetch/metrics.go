@@ -16,6 +16,8 @@ type metrics struct {
 	unkept                              prometheus.Counter
 	peerFailures, servedToPeers         *prometheus.CounterVec
 	hedged, unattributed                prometheus.Counter
+	mirrorLies, switched                prometheus.Counter
+	notFoundAgain                       prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -39,6 +41,10 @@ func newMetrics() *metrics {
 		servedToPeers: vec("served_to_peers_total", "Answers to other nodes that asked for an object, by result.", "result"),
 		hedged:        counter("hedged_total", "Small objects for which a second node was asked because the first took its time."),
 		unattributed:  counter("unattributed_total", "Bodies that were wrong when bytes of several sources had been put together, so that none can be blamed."),
+
+		mirrorLies:    counter("mirror_lies_total", "Bodies or lengths that one mirror of an archive gave wrong."),
+		switched:      counter("mirror_switches_total", "Transfers that went on, or began again, at another mirror at once."),
+		notFoundAgain: counter("not_found_remembered_total", "Requests answered with what upstream said a moment ago: that there is no such file."),
 	}
 }
 
@@ -52,8 +58,12 @@ func (f *Fetcher) Collectors() []prometheus.Collector {
 		defer f.mu.Unlock()
 		return float64(len(f.flights))
 	})
+	absent := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "aptmesh_flight_not_found_names", Help: "Names that upstream was found to have no file for, and is not asked for now.",
+	}, func() float64 { return float64(f.absent.len()) })
 	return []prometheus.Collector{m.started, m.joined, m.resumed, m.abandoned, m.failed, m.bytes, m.unlisted, m.unkept,
-		m.peerFailures, m.servedToPeers, m.hedged, m.unattributed, inProgress}
+		m.peerFailures, m.servedToPeers, m.hedged, m.unattributed,
+		m.mirrorLies, m.switched, m.notFoundAgain, inProgress, absent}
 }
 
 // reasonOf names the kind of a failure for the metric.

@@ -176,8 +176,8 @@ func (f *Fetcher) fillFor(ctx context.Context, from string, want proto.Want, ask
 		f.sentAway.note(from, k, now)
 		return nil, &proto.NotHeld{Peer: route.Self, Try: others}
 	}
-	if err := f.budget.allowAny(k, want.Where, now); err != nil {
-		return nil, err
+	if err := f.mayAskUpstream(k, want, now); err != nil {
+		return nil, f.refuse(err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

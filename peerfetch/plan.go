@@ -20,7 +20,7 @@ func (f *Fetcher) Plan(want proto.Want) []string {
 	}
 	if len(want.Where) > 0 {
 		if err := f.mayStart(keyOf(want), want); err != nil {
-			return []string{fmt.Sprintf("Nobody would be asked now, for the last answer was: %v.", err)}
+			return []string{f.planRefused(want, err)}
 		}
 	}
 	if f.cfg.Cluster == nil {
@@ -28,6 +28,17 @@ func (f *Fetcher) Plan(want proto.Want) []string {
 	}
 	return f.planSearch(want)
 }
+
+// planRefused tells why nobody would be asked at this moment, and until when.
+func (f *Fetcher) planRefused(want proto.Want, err error) string {
+	if a, ok := f.absence(want, time.Now()); ok {
+		return fmt.Sprintf("Upstream said at %s that it has no such file. Nobody is asked again before %s, unless the archive publishes something earlier.",
+			clock(a.said), clock(a.until))
+	}
+	return fmt.Sprintf("Nobody would be asked now, for the last answer was: %v.", err)
+}
+
+func clock(t time.Time) string { return t.UTC().Format("15:04:05 MST") }
 
 // planInFlight tells of the flight that a request would join; "" if there is none.
 func (f *Fetcher) planInFlight(want proto.Want) string {
@@ -40,6 +51,8 @@ func (f *Fetcher) planInFlight(want proto.Want) string {
 	now := fl.describe()
 	source := "a source still to be found"
 	switch {
+	case now.Mirror != "":
+		source = "upstream (" + now.Mirror + ")"
 	case now.Source == "upstream":
 		source = now.Source
 	case now.Source != "":

@@ -360,7 +360,7 @@ func (s *search) judge(peer string, err error) error {
 		failures.WithLabelValues("no_upstream").Inc()
 		return errElsewhere
 	default:
-		fl.f.budget.failed(attempt{key: fl.key}, err, time.Now())
+		fl.f.budget.told(attempt{key: fl.key}, err, time.Now())
 		return err
 	}
 	failures.WithLabelValues("unreachable").Inc()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,18 +14,27 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// origin is where a transfer comes from: a peer, or, with an empty name, a place
-// upstream.
+// origin is where bytes come from: a peer, or a place at a mirror of the archive. A
+// source that does not name its mirrors has none.
 type origin struct {
-	peer string
-	loc  proto.Location
+	peer   string
+	mirror string // as Transfer.From names it; "" with a peer
+	loc    proto.Location
 }
 
 func (o origin) String() string {
-	if o.peer != "" {
+	switch {
+	case o.peer != "":
 		return "node " + o.peer
+	case o.mirror != "":
+		return o.loc.String() + " at " + o.mirror
 	}
 	return o.loc.String()
+}
+
+// sameSource reports whether two origins are one node, or one mirror.
+func (o origin) sameSource(other origin) bool {
+	return o.peer == other.peer && o.mirror == other.mirror
 }
 
 // wrong is the error for what upstream lists otherwise. Of a peer it says only that
@@ -68,11 +78,8 @@ func (e *ended) Unwrap() error { return e.err }
 // one stopped.
 func (fl *flight) transfer(loc proto.Location) error {
 	fl.barren++
-	req := proto.Request{Loc: loc, Class: fl.want.Class, Offset: fl.body.written, IfRange: fl.ifRange}
-	if fl.known.ref.Digest != (proto.Digest{}) && fl.body.written == 0 {
-		req.IfNoneMatch, req.IfModifiedSince = fl.known.etag, fl.known.modified
-	}
-	t, err := fl.f.cfg.Upstream.Fetch(fl.ctx, req)
+	fl.setMirror("")
+	t, err := fl.askUpstream(loc)
 	if err != nil {
 		return err
 	}
@@ -81,7 +88,10 @@ func (fl *flight) transfer(loc proto.Location) error {
 		return errStored
 	}
 	defer t.Body.Close()
-	from := origin{loc: loc}
+	from := origin{mirror: t.From, loc: loc}
+	if err := fl.meet(from); err != nil {
+		return err
+	}
 	if err := fl.accept(t, from); err != nil {
 		return err
 	}
@@ -101,7 +111,10 @@ func (fl *flight) accept(t *proto.Transfer, from origin) error {
 		return fl.otherSize(from, t.Size, size)
 	}
 	if t.Offset > fl.body.written {
-		return from.wrong(fmt.Errorf("%w: %s was sent from byte %d, asked for from byte %d", proto.ErrCorrupt, from, t.Offset, fl.body.written))
+		return fl.reproach(from, fmt.Errorf("%w: %s was sent from byte %d, asked for from byte %d", proto.ErrCorrupt, from, t.Offset, fl.body.written))
+	}
+	if fl.body.written > 0 && !fl.want.Provable() && from.mirror != fl.validity.From {
+		return fmt.Errorf("%w: nothing tells whether %s is the rest of what %s gave", proto.ErrCorrupt, from, fl.validity.From)
 	}
 	if skip := fl.body.written - t.Offset; skip > 0 {
 		// The source cannot resume. Where a digest will decide, the bytes we
@@ -122,7 +135,7 @@ func (fl *flight) accept(t *proto.Transfer, from origin) error {
 	fl.tier = t.Tier
 	if fl.size == proto.UnknownSize {
 		fl.size = t.Size
-		fl.sizeFrom = from.peer
+		fl.sizeFrom = from
 	}
 	if fl.modified.IsZero() {
 		fl.modified = t.Modified
@@ -136,15 +149,29 @@ func (fl *flight) accept(t *proto.Transfer, from origin) error {
 func (fl *flight) otherSize(from origin, claimed, size int64) error {
 	err := fmt.Errorf("%w: %s is %d bytes long there, listed with %d (mirror sync in progress?)", proto.ErrCorrupt, from, claimed, size)
 	switch {
-	case fl.sizeSigned():
-		if from.peer != "" {
-			fl.distrust(from.peer, "wrong_size", err)
-		}
-	case fl.sizeFrom != "":
-		// One of two nodes, or a node and upstream, is wrong, and nothing tells which.
-		return fl.doubt(err, fl.sizeFrom, from.peer)
+	case fl.contradicts(from):
+		return fl.doubt(err, fl.sizeFrom, from)
+	case fl.sizeSigned() && from.peer != "":
+		fl.distrust(from.peer, "wrong_size", err)
 	}
-	return from.wrong(err)
+	return fl.reproach(from, err)
+}
+
+// contradicts reports whether the length of the object is only what another source
+// said of it, whose word counts no more than that of this one: of two nodes, two
+// mirrors, or a node and upstream, one is wrong, and nothing tells which.
+func (fl *flight) contradicts(from origin) bool {
+	known := fl.sizeFrom
+	return known != (origin{}) && !known.sameSource(from) && (known.peer != "" || from.peer == "")
+}
+
+// reproach is the error for a head that upstream should not have sent; of a peer it
+// says only that this peer is of no use.
+func (fl *flight) reproach(from origin, err error) error {
+	if from.peer != "" {
+		return from.wrong(err)
+	}
+	return fl.blame(err, from)
 }
 
 // sizeSigned reports whether the length of the object is vouched for.
@@ -219,9 +246,10 @@ func (in *intake) take(p []byte) error {
 	will := fl.body.written + int64(len(p))
 	if will-in.began >= progress {
 		fl.barren = 0
+		clear(fl.tired)
 	}
 	in.received.Add(float64(len(p)))
-	fl.credit(in.from.peer)
+	fl.credit(in.from)
 	if in.size != proto.UnknownSize && will > in.size {
 		return fl.tooLong(in.from, in.size)
 	}
@@ -241,44 +269,46 @@ var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 func (fl *flight) tooLong(from origin, size int64) error {
 	err := fmt.Errorf("%w: more than the listed %d bytes arrived from %s", proto.ErrCorrupt, size, from)
 	switch {
-	case !fl.sizeSigned() && fl.sizeFrom != "" && fl.sizeFrom != from.peer:
-		return fl.doubt(err, fl.sizeFrom, from.peer)
+	case fl.contradicts(from):
+		return fl.doubt(err, fl.sizeFrom, from)
 	case from.peer != "":
 		return fl.accuse(err)
 	}
-	return err
+	fl.tainted = true
+	return fl.blame(err, from)
 }
 
-// credit notes who gave some of the bytes that have arrived; "" is upstream.
-func (fl *flight) credit(peer string) {
-	if !slices.Contains(fl.gave, peer) {
-		fl.gave = append(fl.gave, peer)
+// credit notes who gave some of the bytes that have arrived.
+func (fl *flight) credit(from origin) {
+	if !slices.Contains(fl.gave, from) {
+		fl.gave = append(fl.gave, from)
 	}
 }
 
-// peersGave reports whether any byte that has arrived came from a peer.
-func (fl *flight) peersGave() bool {
-	return slices.ContainsFunc(fl.gave, func(peer string) bool { return peer != "" })
-}
+func fromPeer(o origin) bool { return o.peer != "" }
 
-// accuse deals with a body that is complete and wrong. Where one peer gave all of
-// it, that peer is to blame; of several sources nobody can say which.
+// accuse deals with a body that is complete and wrong. Where one source gave all of
+// it, that source is to blame; of several nobody can say which.
 func (fl *flight) accuse(err error) error {
-	if len(fl.gave) == 1 && fl.gave[0] != "" {
-		fl.distrust(fl.gave[0], "wrong_bytes", err)
+	if len(fl.gave) == 1 && fromPeer(fl.gave[0]) {
+		fl.distrust(fl.gave[0].peer, "wrong_bytes", err)
 		return fl.restart(err)
 	}
 	return fl.doubt(err, fl.gave...)
 }
 
-// doubt deals with wrong content that several sources may have caused: the peers
-// among them are not asked for this object for a while, and nothing is held
-// against them.
-func (fl *flight) doubt(err error, suspects ...string) error {
+// doubt deals with wrong content that any of several sources may have caused. Where
+// nodes are among them, those are not asked for this object for a while, nothing is
+// held against anybody, and the search begins again without them.
+func (fl *flight) doubt(err error, suspects ...origin) error {
+	if !slices.ContainsFunc(suspects, fromPeer) {
+		fl.tainted = true
+		return fl.blame(err, suspects...)
+	}
 	fl.f.metrics.unattributed.Inc()
-	for _, peer := range suspects {
-		if peer != "" {
-			fl.shun(peer)
+	for _, o := range suspects {
+		if fromPeer(o) {
+			fl.shun(o.peer)
 		}
 	}
 	fl.f.cfg.Logger.Warn("wrong content of which nobody can say whose it is",
@@ -322,15 +352,16 @@ func asUnavailable(err error, loc proto.Location) error {
 // prove compares what arrived with what was wanted, and gives out the last byte.
 func (fl *flight) prove() error {
 	got := fl.body.sum()
-	from := origin{loc: fl.want.Where[0]}
-	if len(fl.gave) == 1 {
-		from.peer = fl.gave[0]
+	var sources []string
+	for _, from := range fl.gave {
+		sources = append(sources, from.String())
 	}
 	switch {
 	case !fl.want.Ref.IsZero() && got.Digest != fl.want.Ref.Digest:
-		return fmt.Errorf("%w: %s from %s has SHA-256 %s, listed with %s", proto.ErrCorrupt, fl.want.Where[0], from, got.Digest, fl.want.Ref.Digest)
+		return fmt.Errorf("%w: %s (from %s) has SHA-256 %s, listed with %s",
+			proto.ErrCorrupt, fl.want.Where[0], strings.Join(sources, ", "), got.Digest, fl.want.Ref.Digest)
 	case fl.sha512 != nil && proto.SHA512(fl.sha512.Sum(nil)) != fl.want.SHA512:
-		return fmt.Errorf("%w: %s does not have the listed SHA-512", proto.ErrCorrupt, fl.want.Where[0])
+		return fmt.Errorf("%w: %s (from %s) does not have the listed SHA-512", proto.ErrCorrupt, fl.want.Where[0], strings.Join(sources, ", "))
 	}
 	fl.mu.Lock()
 	fl.proven = true

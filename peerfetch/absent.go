@@ -1,0 +1,162 @@
+package peerfetch
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+const (
+	// heardFor is how long this node goes by a "not found" that another node told it:
+	// long enough for the many hosts that ask at once, and short enough that it is the
+	// memory of the node that asked upstream which counts.
+	heardFor = 3 * time.Second
+	// maxAbsent and maxAbsentPath bound the table: how many names, and of how many
+	// bytes. A name that is not remembered costs one more request.
+	maxAbsent     = 4096
+	maxAbsentPath = 1024
+)
+
+// absence is what upstream said of a file that it does not have.
+type absence struct {
+	said, until time.Time
+}
+
+// err is what a client is told meanwhile.
+func (a absence) err(now time.Time) error {
+	return &held{fmt.Errorf("%w %s ago, and not asked again for %s", proto.ErrNotFound,
+		now.Sub(a.said).Round(time.Second), a.until.Sub(now).Round(time.Second))}
+}
+
+// absentTable remembers which names upstream has no file for. Only names that
+// nothing signed lists are in it: what an index lists may be missing for a moment
+// while a mirror is synchronised, and has its own, shorter pauses (budget). Safe for
+// concurrent use.
+type absentTable struct {
+	mu   sync.Mutex
+	m    map[proto.Location]absence // guarded by mu
+	eras map[string]uint64          // guarded by mu; by archive: how often it was forgotten
+}
+
+func newAbsentTable() *absentTable {
+	return &absentTable{m: make(map[proto.Location]absence), eras: make(map[string]uint64)}
+}
+
+// era is to be had before upstream is asked, and given to note: an answer that was on
+// its way when the archive changed says nothing about what it has now.
+func (t *absentTable) era(archive string) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.eras[archive]
+}
+
+func (t *absentTable) note(loc proto.Location, era uint64, now time.Time, ttl time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ttl <= 0 || era != t.eras[loc.Archive] || len(loc.Path) > maxAbsentPath {
+		return
+	}
+	if old, ok := t.m[loc]; ok && old.until.After(now.Add(ttl)) {
+		return // another node's word does not shorten what upstream itself said
+	}
+	if len(t.m) >= maxAbsent {
+		t.makeRoom(now)
+	}
+	t.m[loc] = absence{said: now, until: now.Add(ttl)}
+}
+
+func (t *absentTable) get(loc proto.Location, now time.Time) (absence, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a, ok := t.m[loc]
+	if ok && !now.Before(a.until) {
+		delete(t.m, loc)
+		return absence{}, false
+	}
+	return a, ok
+}
+
+// forget drops all names of an archive.
+func (t *absentTable) forget(archive string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.eras[archive]++
+	for loc := range t.m {
+		if loc.Archive == archive {
+			delete(t.m, loc)
+		}
+	}
+}
+
+func (t *absentTable) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.m)
+}
+
+// makeRoom drops what is over, and whatever comes to hand until half is free. mu is
+// held.
+func (t *absentTable) makeRoom(now time.Time) {
+	for loc, a := range t.m {
+		if !now.Before(a.until) {
+			delete(t.m, loc)
+		}
+	}
+	for loc := range t.m {
+		if len(t.m) <= maxAbsent/2 {
+			return
+		}
+		delete(t.m, loc)
+	}
+}
+
+// ForgetNotFound ends what is remembered of files that an archive did not have. It is
+// to be called whenever the archive may have published something: at each new
+// generation. It takes microseconds.
+func (f *Fetcher) ForgetNotFound(archive string) {
+	f.absent.forget(archive)
+	f.budget.forgetNotFound(archive)
+}
+
+// absence returns what is remembered of want's absence. A want that can be proven is
+// never absent by hearsay: metadata that lists it is proof to the contrary.
+func (f *Fetcher) absence(want proto.Want, now time.Time) (absence, bool) {
+	if want.Provable() {
+		return absence{}, false
+	}
+	return f.absent.get(want.Where[0], now)
+}
+
+// mayAskUpstream returns nil if upstream may be asked for the object now, else what it
+// said last time.
+func (f *Fetcher) mayAskUpstream(k key, want proto.Want, now time.Time) error {
+	if a, ok := f.absence(want, now); ok {
+		return a.err(now)
+	}
+	return f.budget.allowAny(k, want.Where, now)
+}
+
+// refuse counts an answer that nobody was asked for, and passes it on.
+func (f *Fetcher) refuse(err error) error {
+	if errors.Is(err, proto.ErrNotFound) {
+		f.metrics.notFoundAgain.Inc()
+	}
+	return err
+}
+
+// rememberAbsence notes that a flight for an unlisted file ended with "not found".
+func (fl *flight) rememberAbsence(err error) {
+	if fl.want.Provable() || !errors.Is(err, proto.ErrNotFound) || errors.As(err, new(*held)) {
+		return
+	}
+	fl.mu.Lock()
+	ttl := heardFor
+	if fl.feed == feedUpstream {
+		ttl = fl.f.cfg.NotFoundFor
+	}
+	fl.mu.Unlock()
+	fl.f.absent.note(fl.want.Where[0], fl.era, time.Now(), min(ttl, fl.f.cfg.NotFoundFor))
+}
