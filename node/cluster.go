@@ -47,7 +47,8 @@ type cluster struct {
 	limits     atomic.Pointer[limits]
 	status     func() []byte // of this node alone, as JSON
 	left       atomic.Bool   // it has told the others that it leaves
-	news       newsroom
+	news       outbox[proto.Suite, proto.News]
+	troubles   outbox[string, proto.Trouble] // by mirror
 	early      earlyNews
 	met        chan struct{} // closed when the others are known
 	shares     sharing
@@ -81,6 +82,7 @@ func newCluster(cfg *Config, opts Options, log *slog.Logger) (*cluster, error) {
 	c.mesh = mesh
 	c.met = make(chan struct{})
 	c.news.init()
+	c.troubles.init()
 	return c, nil
 }
 
@@ -139,7 +141,8 @@ func (c *cluster) start(ctx context.Context, opts Options, keys [][]byte, regist
 		return err
 	}
 	c.members.OnChange(c.viewChanged)
-	go c.news.run(c)
+	c.news.start(c.spreadNews())
+	c.troubles.start(c.spreadTroubles)
 	if err := c.members.Join(ctx); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
@@ -226,7 +229,7 @@ func (c *cluster) Ask(ctx context.Context, id proto.Suite, uses []string, fresh 
 }
 
 // Tell is part of catalog.Cluster.
-func (c *cluster) Tell(n proto.News) { c.news.add(n) }
+func (c *cluster) Tell(n proto.News) { c.tellNews(n) }
 
 // leave tells the others that this node goes, and hands on what only it holds.
 // It goes on serving meanwhile.
@@ -245,12 +248,18 @@ func (c *cluster) leave(ctx context.Context, handoff time.Duration) error {
 
 // depart says good-bye and ends the gossip; running transfers go on.
 func (c *cluster) depart(ctx context.Context) error {
-	c.news.stop()
+	c.hush()
 	c.shares.stop()
 	if c.members == nil {
 		return nil
 	}
 	return c.members.Depart(ctx)
+}
+
+// hush ends all telling.
+func (c *cluster) hush() {
+	c.news.stop()
+	c.troubles.stop()
 }
 
 // peerHandler and peerControl are what other nodes may ask of this one.
@@ -264,6 +273,10 @@ func (h peerHandler) ServePeer(ctx context.Context, from string, ask proto.Ask) 
 }
 
 func (p peerControl) Heard(from string, news []proto.News) { p.c.catalog.Hear(from, news...) }
+
+func (p peerControl) HeardTroubles(_ string, troubles []proto.Trouble) { p.c.hearTroubles(troubles) }
+
+func (p peerControl) Troubles() []proto.Trouble { return p.c.ownTroubles() }
 
 func (p peerControl) Asked(ctx context.Context, _ string, id proto.Suite, uses []string, fresh bool) (proto.News, error) {
 	return p.c.catalog.Asked(ctx, id, uses, fresh)

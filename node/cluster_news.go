@@ -17,66 +17,28 @@ func isPeerFailed(err error) bool {
 	return errors.As(err, &failed)
 }
 
-// newsroom sends what the catalog has to tell: the latest of each suite, one round
-// at a time, so that telling never holds up an adoption.
-type newsroom struct {
-	mu      sync.Mutex
-	pending map[proto.Suite]proto.News // guarded by mu
-	wake    chan struct{}
-	done    chan struct{}
-	ended   chan struct{}
-	running bool // guarded by mu
-}
-
-func (r *newsroom) init() {
-	r.pending = make(map[proto.Suite]proto.News)
-	r.wake, r.done, r.ended = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
-}
-
-// add replaces what was to be told of the suite. That the teller had it from
-// upstream is not forgotten by that.
-func (r *newsroom) add(n proto.News) {
-	r.mu.Lock()
-	if before, ok := r.pending[n.Generation.Suite]; ok && before.FirstHand && before.Generation.Root == n.Generation.Root {
-		n.FirstHand = true
-	}
-	r.pending[n.Generation.Suite] = n
-	r.mu.Unlock()
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (r *newsroom) take() []proto.News {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	all := make([]proto.News, 0, len(r.pending))
-	for _, n := range r.pending {
-		all = append(all, n)
-	}
-	clear(r.pending)
-	return all
-}
-
 // tellTimeout bounds one round of telling: a node that does not answer hears of it
 // by gossip, or in the next full exchange.
 const tellTimeout = 5 * time.Second
 
-func (r *newsroom) run(c *cluster) {
-	r.mu.Lock()
-	r.running = true
-	r.mu.Unlock()
-	defer close(r.ended)
-	told := make(map[proto.Suite]proto.Ref) // the generations that gossip knows of
-	for {
-		select {
-		case <-r.wake:
-		case <-r.done:
-			return
+// tellNews has the other nodes told the latest of a suite. It does not block. That
+// the teller had it from upstream is not forgotten when news of the same generation
+// takes its place.
+func (c *cluster) tellNews(n proto.News) {
+	c.news.put(n.Generation.Suite, n, func(before, n proto.News) proto.News {
+		if before.FirstHand && before.Generation.Root == n.Generation.Root {
+			n.FirstHand = true
 		}
+		return n
+	})
+}
+
+// spreadNews returns what does one round of telling after the other.
+func (c *cluster) spreadNews() func([]proto.News) {
+	told := make(map[proto.Suite]proto.Ref) // the generations that gossip knows of
+	return func(news []proto.News) {
 		var direct []proto.News
-		for _, n := range r.take() {
+		for _, n := range news {
 			if n.FirstHand {
 				direct = append(direct, n)
 			}
@@ -86,24 +48,13 @@ func (r *newsroom) run(c *cluster) {
 			}
 		}
 		if len(direct) == 0 {
-			continue
+			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
+		defer cancel()
 		if err := c.mesh.Tell(ctx, direct...); err != nil {
 			c.log.Debug("not every node could be told of a suite; they hear of it by gossip", "error", err)
 		}
-		cancel()
-	}
-}
-
-func (r *newsroom) stop() {
-	r.mu.Lock()
-	running := r.running
-	r.running = false
-	r.mu.Unlock()
-	if running {
-		close(r.done)
-		<-r.ended
 	}
 }
 
@@ -111,7 +62,7 @@ func (r *newsroom) stop() {
 // of it: it must fit into a packet.
 func (c *cluster) gossip(n proto.News) {
 	n.Uses, n.Pair = nil, proto.Pair{}
-	if err := c.members.Broadcast(peers.MarshalNews(c.name, n)); err != nil {
+	if err := c.members.Broadcast(peers.MarshalNews(peers.Gossip{From: c.name, News: []proto.News{n}})); err != nil {
 		c.log.Warn("a suite's news could not be gossiped", "suite", n.Generation.Suite.String(), "error", err)
 	}
 }
@@ -119,18 +70,21 @@ func (c *cluster) gossip(n proto.News) {
 func (c *cluster) heardGossip(msg []byte) { c.heardNews(msg, "gossip") }
 
 // localState is what every other node is told now and then over a stream: all.
-func (c *cluster) localState() []byte { return peers.MarshalNews(c.name, c.catalog.News()...) }
+func (c *cluster) localState() []byte {
+	return peers.MarshalNews(peers.Gossip{From: c.name, News: c.catalog.News(), Troubles: c.ownTroubles()})
+}
 
 func (c *cluster) mergeState(msg []byte) { c.heardNews(msg, "state exchange") }
 
 func (c *cluster) heardNews(msg []byte, way string) {
-	from, news, err := peers.UnmarshalNews(msg)
+	heard, err := peers.UnmarshalNews(msg)
 	if err != nil {
-		c.log.Warn("a message about suites could not be read and is ignored", "by", way, "error", err)
+		c.log.Warn("a message about suites and mirrors could not be read and is ignored", "by", way, "error", err)
 		return
 	}
-	if !c.early.keep(from, news) {
-		c.catalog.Hear(from, news...)
+	c.hearTroubles(heard.Troubles)
+	if len(heard.News) > 0 && !c.early.keep(heard.From, heard.News) {
+		c.catalog.Hear(heard.From, heard.News...)
 	}
 }
 

@@ -16,7 +16,7 @@ func (n *Node) Kill() {
 	if c := n.cluster; c != nil {
 		c.members.Close()
 		c.mesh.Close()
-		c.news.stop()
+		c.hush()
 	}
 	n.fetcher.Close()
 	n.catalog.Close()

@@ -23,6 +23,9 @@ func (n *Node) upstreamConfig(cfg *Config) (upstream.Config, error) {
 	if n.opts.Version != "" {
 		u.UserAgent = "aptmesh/" + n.opts.Version + " (+https://github.com/aptmesh/aptmesh)"
 	}
+	if n.cluster != nil {
+		u.Tell = n.cluster.tellTrouble
+	}
 	var err error
 	if u.Proxy, err = upstream.ParseProxy(cfg.Upstream.Proxy); err != nil {
 		return u, fmt.Errorf("upstream: proxy: %w", err)

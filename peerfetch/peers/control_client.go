@@ -33,13 +33,10 @@ func (m *Mesh) Tell(ctx context.Context, news ...proto.News) error {
 	messages, errs := tellRequests(news)
 	var mu sync.Mutex
 	m.eachAlive(func(p *peer) {
-		for _, message := range messages {
-			if err := m.tell(ctx, p, message); err != nil {
-				mu.Lock()
-				errs = append(errs, err)
-				mu.Unlock()
-				return
-			}
+		if err := m.tellAll(ctx, p, messages); err != nil {
+			mu.Lock()
+			errs = append(errs, err)
+			mu.Unlock()
 		}
 	})
 	return errors.Join(errs...)
@@ -78,6 +75,16 @@ func tellRequests(news []proto.News) (messages []*peerpb.TellRequest, errs []err
 		messages = append(messages, message)
 	}
 	return messages, errs
+}
+
+// tellAll sends messages, one after the other, until one fails.
+func (m *Mesh) tellAll(ctx context.Context, p *peer, messages []*peerpb.TellRequest) error {
+	for _, message := range messages {
+		if err := m.tell(ctx, p, message); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tell sends one message. A connection that breaks is made again once: that the

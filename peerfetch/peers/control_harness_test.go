@@ -20,12 +20,28 @@ type answers struct {
 	asked   func(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.News, error)
 	offered func(ctx context.Context, from string, offers []proto.Want) []proto.Digest
 	status  func() []byte
+
+	heardTroubles func(from string, troubles []proto.Trouble)
+	troubles      func() []proto.Trouble
 }
 
 func (a *answers) Heard(from string, news []proto.News) {
 	if a.heard != nil {
 		a.heard(from, news)
 	}
+}
+
+func (a *answers) HeardTroubles(from string, troubles []proto.Trouble) {
+	if a.heardTroubles != nil {
+		a.heardTroubles(from, troubles)
+	}
+}
+
+func (a *answers) Troubles() []proto.Trouble {
+	if a.troubles == nil {
+		return nil
+	}
+	return a.troubles()
 }
 
 func (a *answers) Asked(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.News, error) {

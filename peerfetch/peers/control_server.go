@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -77,18 +78,26 @@ func holdingsIn(h *peerpb.Holdings) holdings.Update {
 	}
 }
 
-// Tell takes in news. What makes sense is heard, also where something else in the
-// message does not.
+// Tell takes in news of suites and troubles of mirrors. What makes sense is heard,
+// also where something else in the message does not.
 func (s *controlServer) Tell(ctx context.Context, req *peerpb.TellRequest) (*peerpb.TellReply, error) {
 	from, control, err := s.control(ctx)
 	if err != nil {
 		return nil, err
 	}
-	news, err := allNewsIn(req.GetNews(), time.Now())
+	now := time.Now()
+	news, err := allNewsIn(req.GetNews(), now)
 	if len(news) > 0 {
 		control.Heard(from, news)
 	}
-	if err != nil {
+	troubles, wrong := allTroublesIn(req.GetTroubles(), now)
+	for i := range troubles {
+		troubles[i].Node = from // who finds out tells it
+	}
+	if len(troubles) > 0 {
+		control.HeardTroubles(from, troubles)
+	}
+	if err = errors.Join(err, wrong); err != nil {
 		return nil, s.senseless(from, err)
 	}
 	return &peerpb.TellReply{}, nil

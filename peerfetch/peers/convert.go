@@ -24,47 +24,78 @@ const (
 	maxTime = 253402300799
 )
 
-// MarshalNews writes news down for messages that do not come from their teller
-// directly: gossip, and the full exchange between two nodes. from is the teller.
-// What cannot be written down (names that are not UTF-8) is left out.
-func MarshalNews(from string, news ...proto.News) []byte {
+// Gossip is what travels in messages that do not come from their teller directly:
+// gossip, and the full exchange between two nodes.
+type Gossip struct {
+	From     string // the teller
+	News     []proto.News
+	Troubles []proto.Trouble
+}
+
+// MarshalNews writes g down. What cannot be written down (names that are not
+// UTF-8) is left out, and so are troubles beyond as many as a message may have.
+func MarshalNews(g Gossip) []byte {
+	if !validNodeName(g.From) {
+		return nil
+	}
 	now := time.Now()
 	var all peerpb.NewsMap
-	for _, n := range news {
+	for _, n := range g.News {
 		out, err := newsOut(n, now)
 		if err != nil {
 			continue
 		}
 		if len(all.News) == 0 {
-			out.From = from
+			out.From = g.From
 		}
 		all.News = append(all.News, out)
 	}
+	troubles, _ := troublesOut(g.From, g.Troubles, now)
+	all.Troubles = troubles[:min(len(troubles), maxMirrors)]
 	b, err := pb.Marshal(&all)
-	if err != nil { // from is not UTF-8: no node has such a name
+	if err != nil { // all that is text has been checked
 		return nil
 	}
 	return b
 }
 
-// UnmarshalNews reads what MarshalNews wrote, and believes nothing of it. from is
-// "" where there is no news. News that makes no sense is left out; the error says
-// that nothing else was there.
-func UnmarshalNews(b []byte) (from string, news []proto.News, err error) {
+// UnmarshalNews reads what MarshalNews wrote, and believes nothing of it. From is
+// "" where nothing is told. What makes no sense is left out; the error says that
+// nothing else was there.
+func UnmarshalNews(b []byte) (Gossip, error) {
 	var all peerpb.NewsMap
 	if err := pb.Unmarshal(b, &all); err != nil {
-		return "", nil, err
+		return Gossip{}, err
 	}
-	if len(all.News) == 0 {
-		return "", nil, nil
+	g := Gossip{From: tellerOf(&all)}
+	if len(all.News)+len(all.Troubles) == 0 {
+		return Gossip{}, nil
 	}
-	if from = all.News[0].GetFrom(); !validNodeName(from) {
-		return "", nil, errors.New("the news does not say which node tells it")
+	if !validNodeName(g.From) {
+		return Gossip{}, errors.New("the message does not say which node tells it")
 	}
-	if news, err = allNewsIn(all.News, time.Now()); len(news) == 0 {
-		return "", nil, err
+	var err, wrong error
+	now := time.Now()
+	g.News, err = allNewsIn(all.News, now)
+	g.Troubles, wrong = allTroublesIn(all.Troubles, now)
+	for i := range g.Troubles {
+		g.Troubles[i].Node = g.From // who finds out tells it
 	}
-	return from, news, nil
+	if err = errors.Join(err, wrong); err != nil && len(g.News)+len(g.Troubles) == 0 {
+		return Gossip{}, err
+	}
+	return g, nil
+}
+
+// tellerOf is who a message says that it comes from.
+func tellerOf(all *peerpb.NewsMap) string {
+	if len(all.News) > 0 {
+		return all.News[0].GetFrom()
+	}
+	if len(all.Troubles) > 0 {
+		return all.Troubles[0].GetNode()
+	}
+	return ""
 }
 
 // newsOut writes News down. Times of checking travel as ages, for the clocks of

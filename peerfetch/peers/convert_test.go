@@ -28,23 +28,23 @@ func TestNewsTravels(t *testing.T) {
 		"a Release of no date": {{Generation: proto.Generation{Suite: noble, Root: full.Generation.Root}}},
 	} {
 		t.Run(what, func(t *testing.T) {
-			from, heard, err := UnmarshalNews(MarshalNews("ams1", news...))
-			if err != nil || from != "ams1" || len(heard) != len(news) {
-				t.Fatalf("%d pieces of news of %q: %v", len(heard), from, err)
+			heard, err := UnmarshalNews(MarshalNews(Gossip{From: "ams1", News: news}))
+			if err != nil || heard.From != "ams1" || len(heard.News) != len(news) {
+				t.Fatalf("%d pieces of news of %q: %v", len(heard.News), heard.From, err)
 			}
 			for i := range news {
-				sameNews(t, heard[i], news[i])
+				sameNews(t, heard.News[i], news[i])
 			}
 		})
 	}
-	if from, news, err := UnmarshalNews(MarshalNews("ams1")); from != "" || news != nil || err != nil {
-		t.Errorf("no news: %q, %v, %v", from, news, err)
+	if g, err := UnmarshalNews(MarshalNews(Gossip{From: "ams1"})); g.From != "" || g.News != nil || err != nil {
+		t.Errorf("no news: %+v, %v", g, err)
 	}
 	senseless := proto.News{Generation: proto.Generation{Suite: proto.Suite{Archive: "\xff"}}}
-	if _, news, err := UnmarshalNews(MarshalNews("ams1", senseless, full)); len(news) != 1 || err != nil {
-		t.Errorf("news that cannot be written down: %v, %v", news, err)
+	if g, err := UnmarshalNews(MarshalNews(Gossip{From: "ams1", News: []proto.News{senseless, full}})); len(g.News) != 1 || err != nil {
+		t.Errorf("news that cannot be written down: %+v, %v", g, err)
 	}
-	if b := MarshalNews("\xff", full); b != nil {
+	if b := MarshalNews(Gossip{From: "\xff", News: []proto.News{full}}); b != nil {
 		t.Errorf("a teller that cannot be: %q", b)
 	}
 }
@@ -54,7 +54,7 @@ func TestNewsTravels(t *testing.T) {
 func TestNewsFitsIntoAPacket(t *testing.T) {
 	news := newsOf(proto.Suite{Archive: strings.Repeat("a", 40), Dir: strings.Repeat("d", 100)})
 	news.Uses, news.Pair = nil, proto.Pair{}
-	n := len(MarshalNews(strings.Repeat("n", 63), news))
+	n := len(MarshalNews(Gossip{From: strings.Repeat("n", 63), News: []proto.News{news}}))
 	t.Logf("%d bytes", n)
 	if n > 400 {
 		t.Errorf("%d bytes", n)
@@ -116,8 +116,8 @@ func TestNewsOfOthersIsNotBelieved(t *testing.T) {
 		"too much":   mustMarshal(t, &peerpb.NewsMap{News: append([]*peerpb.News{{From: "a"}}, make([]*peerpb.News, maxNews)...)}),
 		"a bad name": mustMarshal(t, &peerpb.NewsMap{News: []*peerpb.News{{From: "a\nb", Generation: out.Generation}}}),
 	} {
-		if from, news, err := UnmarshalNews(b); err == nil {
-			t.Errorf("%s: %q told %v", what, from, news)
+		if g, err := UnmarshalNews(b); err == nil {
+			t.Errorf("%s: believed as %+v", what, g)
 		}
 	}
 }
@@ -160,33 +160,40 @@ func TestOffersOfOthersAreNotBelieved(t *testing.T) {
 // FuzzUnmarshalNews reads what strangers may gossip. What is believed can be told
 // again and is heard the same.
 func FuzzUnmarshalNews(f *testing.F) {
-	f.Add(MarshalNews("ams1", newsOf(noble)))
-	f.Add(MarshalNews("ams1", newsOf(noble), proto.News{Generation: proto.Generation{Suite: proto.Suite{Archive: "tools"}}}))
+	f.Add(MarshalNews(Gossip{From: "ams1", News: []proto.News{newsOf(noble)}}))
+	f.Add(MarshalNews(Gossip{From: "ams1", News: []proto.News{newsOf(noble), {Generation: proto.Generation{Suite: proto.Suite{Archive: "tools"}}}}}))
+	f.Add(MarshalNews(Gossip{From: "ams1", News: []proto.News{newsOf(noble)}, Troubles: troublesOf(time.Now())}))
+	f.Add(MarshalNews(Gossip{From: "ams1", Troubles: troublesOf(time.Now())}))
 	f.Add([]byte("\x0a\x00"))
+	f.Add([]byte("\x12\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		from, news, err := UnmarshalNews(b)
-		if err != nil || len(news) == 0 {
+		told, err := UnmarshalNews(b)
+		if err != nil || len(told.News)+len(told.Troubles) == 0 {
 			return
 		}
-		if !validNodeName(from) {
-			t.Fatalf("news of %q", from)
+		if !validNodeName(told.From) {
+			t.Fatalf("told by %q", told.From)
 		}
-		again, heard, err := UnmarshalNews(MarshalNews(from, news...))
-		if err != nil || again != from || len(heard) != len(news) {
-			t.Fatalf("%v: %d pieces of news of %q became %d of %q", err, len(news), from, len(heard), again)
+		heard, err := UnmarshalNews(MarshalNews(told))
+		if err != nil || heard.From != told.From || len(heard.News) != len(told.News) || len(heard.Troubles) != len(told.Troubles) {
+			t.Fatalf("%v: %+v became %+v", err, told, heard)
 		}
-		for i := range news {
+		for i, news := range told.News {
 			// The journey takes time, and ages are cut to milliseconds.
-			if d := heard[i].Checked.Sub(news[i].Checked); d < -time.Minute || d > time.Minute {
-				t.Fatalf("checked %v became %v", news[i].Checked, heard[i].Checked)
+			if d := heard.News[i].Checked.Sub(news.Checked); d < -time.Minute || d > time.Minute {
+				t.Fatalf("checked %v became %v", news.Checked, heard.News[i].Checked)
 			}
-			heard[i].Checked = news[i].Checked
-			if !reflect.DeepEqual(heard[i], news[i]) {
-				t.Fatalf("%+v became %+v", news[i], heard[i])
+			heard.News[i].Checked = news.Checked
+			if !reflect.DeepEqual(heard.News[i], news) {
+				t.Fatalf("%+v became %+v", news, heard.News[i])
 			}
-			if fmt.Sprint(news[i].Generation.Date.Year()) > "9999" {
-				t.Fatalf("date %v", news[i].Generation.Date)
+			if fmt.Sprint(news.Generation.Date.Year()) > "9999" {
+				t.Fatalf("date %v", news.Generation.Date)
 			}
+		}
+		for i, trouble := range told.Troubles {
+			believable(t, trouble)
+			sameTrouble(t, heard.Troubles[i], trouble)
 		}
 	})
 }
@@ -199,6 +206,11 @@ func FuzzControlMessages(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(mustMarshal(f, &peerpb.OfferRequest{Offers: []*peerpb.Offer{offer, offer}}))
+	tell, errs := troubleRequests(troublesOf(time.Now()))
+	if len(errs) > 0 {
+		f.Fatal(errs)
+	}
+	f.Add(mustMarshal(f, tell[0]))
 	f.Add(mustMarshal(f, &peerpb.OfferReply{Kept: [][]byte{d[:]}}))
 	f.Add(mustMarshal(f, &peerpb.AskRequest{Archive: "a", Dir: "d", Uses: []string{"x/y"}}))
 	f.Add(mustMarshal(f, &peerpb.Holdings{Begin: true, FilterBits: 64, FilterHashes: 2, Filter: d[:8], Added: []uint64{1}}))
@@ -231,6 +243,16 @@ func FuzzControlMessages(f *testing.F) {
 				if uses, err := usesIn(id, ask.Uses); err == nil && !reflect.DeepEqual(usesOut(id, uses), uses) {
 					t.Fatalf("%q would not be told again", uses)
 				}
+			}
+		}
+		var tell peerpb.TellRequest
+		if pb.Unmarshal(b, &tell) == nil {
+			troubles, _ := allTroublesIn(tell.Troubles, time.Now())
+			if len(troubles) > maxMirrors {
+				t.Fatalf("trouble with %d mirrors", len(troubles))
+			}
+			for _, trouble := range troubles {
+				believable(t, trouble)
 			}
 		}
 		var held peerpb.Holdings

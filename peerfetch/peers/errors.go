@@ -148,8 +148,11 @@ func namesIn(names []string) []string {
 
 // cleanReason makes a sentence fit for a log line and for a client's screen,
 // whoever wrote it.
-func cleanReason(s string) string {
-	s = strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
+func cleanReason(s string) string { return cut(s, maxReason) }
+
+// cut is cleanReason for another bound, in bytes.
+func cut(s string, max int) string {
+	s = strings.ToValidUTF8(s[:min(len(s), max)], "")
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '

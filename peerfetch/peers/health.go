@@ -125,6 +125,7 @@ func (m *Mesh) ping(p *peer) (again bool) {
 	m.compareRings(p, reply.GetRingHash())
 	if h.answered(p.ctx, began, now, p.dataWorks()) {
 		m.log.Info("a node answers", "node", p.name, "address", p.addr)
+		m.wg.Go(func() { m.greet(p) })
 	}
 	return !connected
 }

@@ -44,6 +44,11 @@ type Handler interface {
 // the name of the node that speaks, as its certificate has it.
 type Control interface {
 	Heard(from string, news []proto.News)
+	// HeardTroubles gets what the speaker has found out about mirrors itself.
+	HeardTroubles(from string, troubles []proto.Trouble)
+	// Troubles returns what this node has found out itself and still holds, for
+	// nodes that were not there when it was told.
+	Troubles() []proto.Trouble
 	Asked(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.News, error)
 	Offered(ctx context.Context, from string, offers []proto.Want) []proto.Digest
 	LocalStatus(ctx context.Context) []byte

@@ -90,6 +90,61 @@ func (Failure_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{5, 0}
 }
 
+type Trouble_Kind int32
+
+const (
+	Trouble_UNKNOWN     Trouble_Kind = 0
+	Trouble_WAIT        Trouble_Kind = 1 // the mirror said for how long it wants to be left alone
+	Trouble_UNREACHABLE Trouble_Kind = 2 // no connection, or no answer on it
+	Trouble_ERRORS      Trouble_Kind = 3 // it answered with 5xx, or broke transfers off
+	Trouble_CONTENT     Trouble_Kind = 4 // what it sent is not what is listed
+)
+
+// Enum value maps for Trouble_Kind.
+var (
+	Trouble_Kind_name = map[int32]string{
+		0: "UNKNOWN",
+		1: "WAIT",
+		2: "UNREACHABLE",
+		3: "ERRORS",
+		4: "CONTENT",
+	}
+	Trouble_Kind_value = map[string]int32{
+		"UNKNOWN":     0,
+		"WAIT":        1,
+		"UNREACHABLE": 2,
+		"ERRORS":      3,
+		"CONTENT":     4,
+	}
+)
+
+func (x Trouble_Kind) Enum() *Trouble_Kind {
+	p := new(Trouble_Kind)
+	*p = x
+	return p
+}
+
+func (x Trouble_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Trouble_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_proto_peerpb_peer_proto_enumTypes[1].Descriptor()
+}
+
+func (Trouble_Kind) Type() protoreflect.EnumType {
+	return &file_proto_peerpb_peer_proto_enumTypes[1]
+}
+
+func (x Trouble_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Trouble_Kind.Descriptor instead.
+func (Trouble_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{8, 0}
+}
+
 // Location is where upstream keeps an object.
 type Location struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -719,17 +774,96 @@ func (x *News) GetFrom() string {
 	return ""
 }
 
-// NewsMap is all a node knows, exchanged in full now and then.
+// Trouble is what a node has found out about a mirror. Only who found it tells it.
+type Trouble struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mirror        string                 `protobuf:"bytes,1,opt,name=mirror,proto3" json:"mirror,omitempty"` // URL of its root
+	Kind          Trouble_Kind           `protobuf:"varint,2,opt,name=kind,proto3,enum=aptmesh.peer.v1.Trouble_Kind" json:"kind,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	ForMs         int64                  `protobuf:"zigzag64,4,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"` // how much longer the mirror is best left alone; 0: it is over
+	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`                   // who found out, in messages that do not come from it directly
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trouble) Reset() {
+	*x = Trouble{}
+	mi := &file_proto_peerpb_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trouble) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trouble) ProtoMessage() {}
+
+func (x *Trouble) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_peerpb_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trouble.ProtoReflect.Descriptor instead.
+func (*Trouble) Descriptor() ([]byte, []int) {
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Trouble) GetMirror() string {
+	if x != nil {
+		return x.Mirror
+	}
+	return ""
+}
+
+func (x *Trouble) GetKind() Trouble_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Trouble_UNKNOWN
+}
+
+func (x *Trouble) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Trouble) GetForMs() int64 {
+	if x != nil {
+		return x.ForMs
+	}
+	return 0
+}
+
+func (x *Trouble) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+// NewsMap is all a node knows, exchanged in full now and then, or the little of it
+// that is gossiped.
 type NewsMap struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	News          []*News                `protobuf:"bytes,1,rep,name=news,proto3" json:"news,omitempty"`
+	Troubles      []*Trouble             `protobuf:"bytes,2,rep,name=troubles,proto3" json:"troubles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NewsMap) Reset() {
 	*x = NewsMap{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[8]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -741,7 +875,7 @@ func (x *NewsMap) String() string {
 func (*NewsMap) ProtoMessage() {}
 
 func (x *NewsMap) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[8]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -754,7 +888,7 @@ func (x *NewsMap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewsMap.ProtoReflect.Descriptor instead.
 func (*NewsMap) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{8}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NewsMap) GetNews() []*News {
@@ -764,16 +898,24 @@ func (x *NewsMap) GetNews() []*News {
 	return nil
 }
 
+func (x *NewsMap) GetTroubles() []*Trouble {
+	if x != nil {
+		return x.Troubles
+	}
+	return nil
+}
+
 type TellRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	News          []*News                `protobuf:"bytes,1,rep,name=news,proto3" json:"news,omitempty"`
+	Troubles      []*Trouble             `protobuf:"bytes,2,rep,name=troubles,proto3" json:"troubles,omitempty"` // of the teller
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TellRequest) Reset() {
 	*x = TellRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[9]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -785,7 +927,7 @@ func (x *TellRequest) String() string {
 func (*TellRequest) ProtoMessage() {}
 
 func (x *TellRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[9]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -798,12 +940,19 @@ func (x *TellRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TellRequest.ProtoReflect.Descriptor instead.
 func (*TellRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{9}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TellRequest) GetNews() []*News {
 	if x != nil {
 		return x.News
+	}
+	return nil
+}
+
+func (x *TellRequest) GetTroubles() []*Trouble {
+	if x != nil {
+		return x.Troubles
 	}
 	return nil
 }
@@ -816,7 +965,7 @@ type TellReply struct {
 
 func (x *TellReply) Reset() {
 	*x = TellReply{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[10]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +977,7 @@ func (x *TellReply) String() string {
 func (*TellReply) ProtoMessage() {}
 
 func (x *TellReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[10]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +990,7 @@ func (x *TellReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TellReply.ProtoReflect.Descriptor instead.
 func (*TellReply) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{10}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{11}
 }
 
 type AskRequest struct {
@@ -856,7 +1005,7 @@ type AskRequest struct {
 
 func (x *AskRequest) Reset() {
 	*x = AskRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[11]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +1017,7 @@ func (x *AskRequest) String() string {
 func (*AskRequest) ProtoMessage() {}
 
 func (x *AskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[11]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +1030,7 @@ func (x *AskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskRequest.ProtoReflect.Descriptor instead.
 func (*AskRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{11}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AskRequest) GetArchive() string {
@@ -921,7 +1070,7 @@ type AskReply struct {
 
 func (x *AskReply) Reset() {
 	*x = AskReply{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[12]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1082,7 @@ func (x *AskReply) String() string {
 func (*AskReply) ProtoMessage() {}
 
 func (x *AskReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[12]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1095,7 @@ func (x *AskReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskReply.ProtoReflect.Descriptor instead.
 func (*AskReply) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{12}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AskReply) GetNews() *News {
@@ -966,7 +1115,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[13]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1127,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[13]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1140,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{13}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PingRequest) GetRingHash() uint64 {
@@ -1018,7 +1167,7 @@ type PingReply struct {
 
 func (x *PingReply) Reset() {
 	*x = PingReply{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[14]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1179,7 @@ func (x *PingReply) String() string {
 func (*PingReply) ProtoMessage() {}
 
 func (x *PingReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[14]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1192,7 @@ func (x *PingReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingReply.ProtoReflect.Descriptor instead.
 func (*PingReply) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{14}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PingReply) GetRingHash() uint64 {
@@ -1069,7 +1218,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[15]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1230,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[15]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1243,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{15}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{16}
 }
 
 // Holdings is one step of it: begin empties what was known, filter is a piece of
@@ -1114,7 +1263,7 @@ type Holdings struct {
 
 func (x *Holdings) Reset() {
 	*x = Holdings{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[16]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1275,7 @@ func (x *Holdings) String() string {
 func (*Holdings) ProtoMessage() {}
 
 func (x *Holdings) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[16]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1288,7 @@ func (x *Holdings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holdings.ProtoReflect.Descriptor instead.
 func (*Holdings) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{16}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Holdings) GetBegin() bool {
@@ -1201,7 +1350,7 @@ type OfferRequest struct {
 
 func (x *OfferRequest) Reset() {
 	*x = OfferRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[17]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1362,7 @@ func (x *OfferRequest) String() string {
 func (*OfferRequest) ProtoMessage() {}
 
 func (x *OfferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[17]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1375,7 @@ func (x *OfferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferRequest.ProtoReflect.Descriptor instead.
 func (*OfferRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{17}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *OfferRequest) GetOffers() []*Offer {
@@ -1246,7 +1395,7 @@ type Offer struct {
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[18]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1407,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[18]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1420,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{18}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Offer) GetRef() *Ref {
@@ -1297,7 +1446,7 @@ type OfferReply struct {
 
 func (x *OfferReply) Reset() {
 	*x = OfferReply{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[19]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1458,7 @@ func (x *OfferReply) String() string {
 func (*OfferReply) ProtoMessage() {}
 
 func (x *OfferReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[19]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1471,7 @@ func (x *OfferReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferReply.ProtoReflect.Descriptor instead.
 func (*OfferReply) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{19}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *OfferReply) GetKept() [][]byte {
@@ -1340,7 +1489,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[20]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1501,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[20]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1514,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{20}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{21}
 }
 
 type StatusReply struct {
@@ -1377,7 +1526,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[21]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1538,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[21]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1551,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{21}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StatusReply) GetJson() []byte {
@@ -1479,11 +1628,26 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"pairSigned\x12\x1d\n" +
 	"\n" +
 	"first_hand\x18\b \x01(\bR\tfirstHand\x12\x12\n" +
-	"\x04from\x18\t \x01(\tR\x04from\"4\n" +
+	"\x04from\x18\t \x01(\tR\x04from\"\xe0\x01\n" +
+	"\aTrouble\x12\x16\n" +
+	"\x06mirror\x18\x01 \x01(\tR\x06mirror\x121\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x1d.aptmesh.peer.v1.Trouble.KindR\x04kind\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x15\n" +
+	"\x06for_ms\x18\x04 \x01(\x12R\x05forMs\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\"G\n" +
+	"\x04Kind\x12\v\n" +
+	"\aUNKNOWN\x10\x00\x12\b\n" +
+	"\x04WAIT\x10\x01\x12\x0f\n" +
+	"\vUNREACHABLE\x10\x02\x12\n" +
+	"\n" +
+	"\x06ERRORS\x10\x03\x12\v\n" +
+	"\aCONTENT\x10\x04\"j\n" +
 	"\aNewsMap\x12)\n" +
-	"\x04news\x18\x01 \x03(\v2\x15.aptmesh.peer.v1.NewsR\x04news\"8\n" +
+	"\x04news\x18\x01 \x03(\v2\x15.aptmesh.peer.v1.NewsR\x04news\x124\n" +
+	"\btroubles\x18\x02 \x03(\v2\x18.aptmesh.peer.v1.TroubleR\btroubles\"n\n" +
 	"\vTellRequest\x12)\n" +
-	"\x04news\x18\x01 \x03(\v2\x15.aptmesh.peer.v1.NewsR\x04news\"\v\n" +
+	"\x04news\x18\x01 \x03(\v2\x15.aptmesh.peer.v1.NewsR\x04news\x124\n" +
+	"\btroubles\x18\x02 \x03(\v2\x18.aptmesh.peer.v1.TroubleR\btroubles\"\v\n" +
 	"\tTellReply\"b\n" +
 	"\n" +
 	"AskRequest\x12\x18\n" +
@@ -1540,66 +1704,71 @@ func file_proto_peerpb_peer_proto_rawDescGZIP() []byte {
 	return file_proto_peerpb_peer_proto_rawDescData
 }
 
-var file_proto_peerpb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_proto_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_proto_peerpb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_proto_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_proto_peerpb_peer_proto_goTypes = []any{
 	(Failure_Kind)(0),     // 0: aptmesh.peer.v1.Failure.Kind
-	(*Location)(nil),      // 1: aptmesh.peer.v1.Location
-	(*Ref)(nil),           // 2: aptmesh.peer.v1.Ref
-	(*FetchRequest)(nil),  // 3: aptmesh.peer.v1.FetchRequest
-	(*FetchHead)(nil),     // 4: aptmesh.peer.v1.FetchHead
-	(*FetchTail)(nil),     // 5: aptmesh.peer.v1.FetchTail
-	(*Failure)(nil),       // 6: aptmesh.peer.v1.Failure
-	(*Generation)(nil),    // 7: aptmesh.peer.v1.Generation
-	(*News)(nil),          // 8: aptmesh.peer.v1.News
-	(*NewsMap)(nil),       // 9: aptmesh.peer.v1.NewsMap
-	(*TellRequest)(nil),   // 10: aptmesh.peer.v1.TellRequest
-	(*TellReply)(nil),     // 11: aptmesh.peer.v1.TellReply
-	(*AskRequest)(nil),    // 12: aptmesh.peer.v1.AskRequest
-	(*AskReply)(nil),      // 13: aptmesh.peer.v1.AskReply
-	(*PingRequest)(nil),   // 14: aptmesh.peer.v1.PingRequest
-	(*PingReply)(nil),     // 15: aptmesh.peer.v1.PingReply
-	(*FollowRequest)(nil), // 16: aptmesh.peer.v1.FollowRequest
-	(*Holdings)(nil),      // 17: aptmesh.peer.v1.Holdings
-	(*OfferRequest)(nil),  // 18: aptmesh.peer.v1.OfferRequest
-	(*Offer)(nil),         // 19: aptmesh.peer.v1.Offer
-	(*OfferReply)(nil),    // 20: aptmesh.peer.v1.OfferReply
-	(*StatusRequest)(nil), // 21: aptmesh.peer.v1.StatusRequest
-	(*StatusReply)(nil),   // 22: aptmesh.peer.v1.StatusReply
+	(Trouble_Kind)(0),     // 1: aptmesh.peer.v1.Trouble.Kind
+	(*Location)(nil),      // 2: aptmesh.peer.v1.Location
+	(*Ref)(nil),           // 3: aptmesh.peer.v1.Ref
+	(*FetchRequest)(nil),  // 4: aptmesh.peer.v1.FetchRequest
+	(*FetchHead)(nil),     // 5: aptmesh.peer.v1.FetchHead
+	(*FetchTail)(nil),     // 6: aptmesh.peer.v1.FetchTail
+	(*Failure)(nil),       // 7: aptmesh.peer.v1.Failure
+	(*Generation)(nil),    // 8: aptmesh.peer.v1.Generation
+	(*News)(nil),          // 9: aptmesh.peer.v1.News
+	(*Trouble)(nil),       // 10: aptmesh.peer.v1.Trouble
+	(*NewsMap)(nil),       // 11: aptmesh.peer.v1.NewsMap
+	(*TellRequest)(nil),   // 12: aptmesh.peer.v1.TellRequest
+	(*TellReply)(nil),     // 13: aptmesh.peer.v1.TellReply
+	(*AskRequest)(nil),    // 14: aptmesh.peer.v1.AskRequest
+	(*AskReply)(nil),      // 15: aptmesh.peer.v1.AskReply
+	(*PingRequest)(nil),   // 16: aptmesh.peer.v1.PingRequest
+	(*PingReply)(nil),     // 17: aptmesh.peer.v1.PingReply
+	(*FollowRequest)(nil), // 18: aptmesh.peer.v1.FollowRequest
+	(*Holdings)(nil),      // 19: aptmesh.peer.v1.Holdings
+	(*OfferRequest)(nil),  // 20: aptmesh.peer.v1.OfferRequest
+	(*Offer)(nil),         // 21: aptmesh.peer.v1.Offer
+	(*OfferReply)(nil),    // 22: aptmesh.peer.v1.OfferReply
+	(*StatusRequest)(nil), // 23: aptmesh.peer.v1.StatusRequest
+	(*StatusReply)(nil),   // 24: aptmesh.peer.v1.StatusReply
 }
 var file_proto_peerpb_peer_proto_depIdxs = []int32{
-	2,  // 0: aptmesh.peer.v1.FetchRequest.ref:type_name -> aptmesh.peer.v1.Ref
-	1,  // 1: aptmesh.peer.v1.FetchRequest.where:type_name -> aptmesh.peer.v1.Location
-	2,  // 2: aptmesh.peer.v1.FetchHead.ref:type_name -> aptmesh.peer.v1.Ref
+	3,  // 0: aptmesh.peer.v1.FetchRequest.ref:type_name -> aptmesh.peer.v1.Ref
+	2,  // 1: aptmesh.peer.v1.FetchRequest.where:type_name -> aptmesh.peer.v1.Location
+	3,  // 2: aptmesh.peer.v1.FetchHead.ref:type_name -> aptmesh.peer.v1.Ref
 	0,  // 3: aptmesh.peer.v1.Failure.kind:type_name -> aptmesh.peer.v1.Failure.Kind
-	2,  // 4: aptmesh.peer.v1.Generation.root:type_name -> aptmesh.peer.v1.Ref
-	2,  // 5: aptmesh.peer.v1.Generation.signature:type_name -> aptmesh.peer.v1.Ref
-	7,  // 6: aptmesh.peer.v1.News.generation:type_name -> aptmesh.peer.v1.Generation
-	2,  // 7: aptmesh.peer.v1.News.pair_release:type_name -> aptmesh.peer.v1.Ref
-	2,  // 8: aptmesh.peer.v1.News.pair_signature:type_name -> aptmesh.peer.v1.Ref
-	8,  // 9: aptmesh.peer.v1.NewsMap.news:type_name -> aptmesh.peer.v1.News
-	8,  // 10: aptmesh.peer.v1.TellRequest.news:type_name -> aptmesh.peer.v1.News
-	8,  // 11: aptmesh.peer.v1.AskReply.news:type_name -> aptmesh.peer.v1.News
-	19, // 12: aptmesh.peer.v1.OfferRequest.offers:type_name -> aptmesh.peer.v1.Offer
-	2,  // 13: aptmesh.peer.v1.Offer.ref:type_name -> aptmesh.peer.v1.Ref
-	1,  // 14: aptmesh.peer.v1.Offer.where:type_name -> aptmesh.peer.v1.Location
-	14, // 15: aptmesh.peer.v1.Control.Ping:input_type -> aptmesh.peer.v1.PingRequest
-	16, // 16: aptmesh.peer.v1.Control.Follow:input_type -> aptmesh.peer.v1.FollowRequest
-	10, // 17: aptmesh.peer.v1.Control.Tell:input_type -> aptmesh.peer.v1.TellRequest
-	12, // 18: aptmesh.peer.v1.Control.Ask:input_type -> aptmesh.peer.v1.AskRequest
-	18, // 19: aptmesh.peer.v1.Control.Offer:input_type -> aptmesh.peer.v1.OfferRequest
-	21, // 20: aptmesh.peer.v1.Control.Status:input_type -> aptmesh.peer.v1.StatusRequest
-	15, // 21: aptmesh.peer.v1.Control.Ping:output_type -> aptmesh.peer.v1.PingReply
-	17, // 22: aptmesh.peer.v1.Control.Follow:output_type -> aptmesh.peer.v1.Holdings
-	11, // 23: aptmesh.peer.v1.Control.Tell:output_type -> aptmesh.peer.v1.TellReply
-	13, // 24: aptmesh.peer.v1.Control.Ask:output_type -> aptmesh.peer.v1.AskReply
-	20, // 25: aptmesh.peer.v1.Control.Offer:output_type -> aptmesh.peer.v1.OfferReply
-	22, // 26: aptmesh.peer.v1.Control.Status:output_type -> aptmesh.peer.v1.StatusReply
-	21, // [21:27] is the sub-list for method output_type
-	15, // [15:21] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	3,  // 4: aptmesh.peer.v1.Generation.root:type_name -> aptmesh.peer.v1.Ref
+	3,  // 5: aptmesh.peer.v1.Generation.signature:type_name -> aptmesh.peer.v1.Ref
+	8,  // 6: aptmesh.peer.v1.News.generation:type_name -> aptmesh.peer.v1.Generation
+	3,  // 7: aptmesh.peer.v1.News.pair_release:type_name -> aptmesh.peer.v1.Ref
+	3,  // 8: aptmesh.peer.v1.News.pair_signature:type_name -> aptmesh.peer.v1.Ref
+	1,  // 9: aptmesh.peer.v1.Trouble.kind:type_name -> aptmesh.peer.v1.Trouble.Kind
+	9,  // 10: aptmesh.peer.v1.NewsMap.news:type_name -> aptmesh.peer.v1.News
+	10, // 11: aptmesh.peer.v1.NewsMap.troubles:type_name -> aptmesh.peer.v1.Trouble
+	9,  // 12: aptmesh.peer.v1.TellRequest.news:type_name -> aptmesh.peer.v1.News
+	10, // 13: aptmesh.peer.v1.TellRequest.troubles:type_name -> aptmesh.peer.v1.Trouble
+	9,  // 14: aptmesh.peer.v1.AskReply.news:type_name -> aptmesh.peer.v1.News
+	21, // 15: aptmesh.peer.v1.OfferRequest.offers:type_name -> aptmesh.peer.v1.Offer
+	3,  // 16: aptmesh.peer.v1.Offer.ref:type_name -> aptmesh.peer.v1.Ref
+	2,  // 17: aptmesh.peer.v1.Offer.where:type_name -> aptmesh.peer.v1.Location
+	16, // 18: aptmesh.peer.v1.Control.Ping:input_type -> aptmesh.peer.v1.PingRequest
+	18, // 19: aptmesh.peer.v1.Control.Follow:input_type -> aptmesh.peer.v1.FollowRequest
+	12, // 20: aptmesh.peer.v1.Control.Tell:input_type -> aptmesh.peer.v1.TellRequest
+	14, // 21: aptmesh.peer.v1.Control.Ask:input_type -> aptmesh.peer.v1.AskRequest
+	20, // 22: aptmesh.peer.v1.Control.Offer:input_type -> aptmesh.peer.v1.OfferRequest
+	23, // 23: aptmesh.peer.v1.Control.Status:input_type -> aptmesh.peer.v1.StatusRequest
+	17, // 24: aptmesh.peer.v1.Control.Ping:output_type -> aptmesh.peer.v1.PingReply
+	19, // 25: aptmesh.peer.v1.Control.Follow:output_type -> aptmesh.peer.v1.Holdings
+	13, // 26: aptmesh.peer.v1.Control.Tell:output_type -> aptmesh.peer.v1.TellReply
+	15, // 27: aptmesh.peer.v1.Control.Ask:output_type -> aptmesh.peer.v1.AskReply
+	22, // 28: aptmesh.peer.v1.Control.Offer:output_type -> aptmesh.peer.v1.OfferReply
+	24, // 29: aptmesh.peer.v1.Control.Status:output_type -> aptmesh.peer.v1.StatusReply
+	24, // [24:30] is the sub-list for method output_type
+	18, // [18:24] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_proto_peerpb_peer_proto_init() }
@@ -1612,8 +1781,8 @@ func file_proto_peerpb_peer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_peerpb_peer_proto_rawDesc), len(file_proto_peerpb_peer_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   22,
+			NumEnums:      2,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

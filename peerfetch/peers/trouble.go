@@ -1,0 +1,172 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/peerpb"
+)
+
+// Bounds of what one node tells another of mirrors.
+const (
+	maxMirrors       = 64  // in one message
+	maxMirror        = 512 // bytes of a mirror's URL
+	maxTroubleReason = 300 // bytes
+	// maxTroubleFor is for how long a mirror is left alone on another node's word.
+	maxTroubleFor = 10 * time.Minute
+)
+
+// TellTroubles tells all nodes that answer pings what this node has found out about
+// mirrors, as Tell tells them news. A node that does not answer now is told what
+// Control.Troubles returns as soon as it does.
+func (m *Mesh) TellTroubles(ctx context.Context, troubles ...proto.Trouble) error {
+	messages, errs := troubleRequests(troubles)
+	var mu sync.Mutex
+	m.eachAlive(func(p *peer) {
+		if err := m.tellAll(ctx, p, messages); err != nil {
+			mu.Lock()
+			errs = append(errs, err)
+			mu.Unlock()
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// greet tells a node that has begun to answer what this one knows of mirrors: it
+// has missed what was told before.
+func (m *Mesh) greet(p *peer) {
+	if m.cfg.Control == nil {
+		return
+	}
+	messages, _ := troubleRequests(m.cfg.Control.Troubles())
+	if err := m.tellAll(p.ctx, p, messages); err != nil && p.ctx.Err() == nil {
+		m.log.Debug("a node that has just answered could not be told of mirrors", "node", p.name, "error", err)
+	}
+}
+
+// troubleRequests divides troubles among messages.
+func troubleRequests(troubles []proto.Trouble) (messages []*peerpb.TellRequest, errs []error) {
+	out, err := troublesOut("", troubles, time.Now())
+	if err != nil {
+		errs = append(errs, err)
+	}
+	for some := range slices.Chunk(out, maxMirrors) {
+		messages = append(messages, &peerpb.TellRequest{Troubles: some})
+	}
+	return messages, errs
+}
+
+// troublesOut writes down what can be. The error is that of the first that cannot.
+func troublesOut(from string, troubles []proto.Trouble, now time.Time) ([]*peerpb.Trouble, error) {
+	var all []*peerpb.Trouble
+	var wrong error
+	for _, t := range troubles {
+		out, err := troubleOut(from, t, now)
+		if err == nil {
+			all = append(all, out)
+		} else if wrong == nil {
+			wrong = err
+		}
+	}
+	return all, wrong
+}
+
+// troubleKinds are the kinds as they travel.
+var troubleKinds = map[proto.TroubleKind]peerpb.Trouble_Kind{
+	proto.TroubleWait:        peerpb.Trouble_WAIT,
+	proto.TroubleUnreachable: peerpb.Trouble_UNREACHABLE,
+	proto.TroubleErrors:      peerpb.Trouble_ERRORS,
+	proto.TroubleContent:     peerpb.Trouble_CONTENT,
+}
+
+// troubleKindIn is the kind that in stands for; "" for one that this version does
+// not know.
+func troubleKindIn(in peerpb.Trouble_Kind) proto.TroubleKind {
+	for kind, out := range troubleKinds {
+		if out == in {
+			return kind
+		}
+	}
+	return ""
+}
+
+// troubleOut writes a Trouble down. How much longer it lasts travels in place of
+// its end, for the clocks of two nodes differ. from is who found out, for messages
+// that do not come from there.
+func troubleOut(from string, t proto.Trouble, now time.Time) (*peerpb.Trouble, error) {
+	if err := checkMirror(t.Mirror); err != nil {
+		return nil, err
+	}
+	out := &peerpb.Trouble{Mirror: t.Mirror, Kind: troubleKinds[t.Kind], Reason: cut(t.Reason, maxTroubleReason), Node: from}
+	if left := t.Until.Sub(now); !t.Until.IsZero() && left > 0 {
+		// At least one: 0 would say that it is over.
+		out.ForMs = max(1, min(left, maxTroubleFor).Milliseconds())
+		if out.Kind == peerpb.Trouble_UNKNOWN {
+			return nil, fmt.Errorf("mirror %s: %q is no kind of trouble", t.Mirror, t.Kind)
+		}
+	}
+	return out, nil
+}
+
+// allTroublesIn reads many Troubles. The error is that of the first that makes no
+// sense; the others are good. Kinds that a newer version has are left out: what to
+// make of them is not known here.
+func allTroublesIn(in []*peerpb.Trouble, now time.Time) ([]proto.Trouble, error) {
+	if len(in) > maxMirrors {
+		return nil, fmt.Errorf("trouble with %d mirrors, want at most %d", len(in), maxMirrors)
+	}
+	var troubles []proto.Trouble
+	var wrong error
+	for _, one := range in {
+		t, err := troubleIn(one, now)
+		switch {
+		case err != nil && wrong == nil:
+			wrong = err
+		case err == nil && (t.Kind != "" || t.Until.IsZero()):
+			troubles = append(troubles, t)
+		}
+	}
+	return troubles, wrong
+}
+
+// troubleIn reads a Trouble that another node wrote, and believes it for a bounded
+// time. Its Node is whom the message names, unchecked.
+func troubleIn(in *peerpb.Trouble, now time.Time) (proto.Trouble, error) {
+	if err := checkMirror(in.GetMirror()); err != nil {
+		return proto.Trouble{}, err
+	}
+	t := proto.Trouble{
+		Mirror: in.GetMirror(), Kind: troubleKindIn(in.GetKind()), Reason: cut(in.GetReason(), maxTroubleReason), Node: in.GetNode(),
+	}
+	switch left := in.GetForMs(); {
+	case left < 0:
+		return proto.Trouble{}, fmt.Errorf("mirror %s: trouble for %d ms", t.Mirror, left)
+	case left > 0:
+		t.Until = now.Add(time.Duration(min(left, maxTroubleFor.Milliseconds())) * time.Millisecond)
+	}
+	return t, nil
+}
+
+// checkMirror reports what is wrong with the name of a mirror.
+func checkMirror(mirror string) error {
+	if mirror == "" || len(mirror) > maxMirror {
+		return fmt.Errorf("the URL of a mirror has %d bytes, want 1 to %d", len(mirror), maxMirror)
+	}
+	if !utf8.ValidString(mirror) || strings.ContainsFunc(mirror, unicode.IsControl) {
+		return errors.New("the URL of a mirror is no text")
+	}
+	u, err := url.Parse(mirror)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+		return fmt.Errorf("%.100q is not the URL of a mirror", mirror)
+	}
+	return nil
+}

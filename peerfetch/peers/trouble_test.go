@@ -1,0 +1,328 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	pb "google.golang.org/protobuf/proto"
+
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/peerpb"
+)
+
+const germany = "http://de.archive.ubuntu.com/ubuntu"
+
+// troublesOf is trouble of each kind, and one that is over.
+func troublesOf(now time.Time) []proto.Trouble {
+	return []proto.Trouble{
+		{Mirror: germany, Kind: proto.TroubleWait, Reason: "it answered 429 and asks to wait 30 s", Until: now.Add(30 * time.Second)},
+		{Mirror: "https://mirror.example.org:8443/pub/ubuntu", Kind: proto.TroubleUnreachable, Reason: "connection refused", Until: now.Add(time.Second)},
+		{Mirror: "http://[2001:db8::1]/ubuntu", Kind: proto.TroubleErrors, Until: now.Add(2 * time.Minute)},
+		{Mirror: "http://archive.ubuntu.com/ubuntu", Kind: proto.TroubleContent, Reason: "pages in place of packages", Until: now.Add(maxTroubleFor)},
+		{Mirror: "http://archive.ubuntu.com/other", Kind: proto.TroubleWait},
+	}
+}
+
+// sameTrouble compares what was told with what was heard, but for who told it and
+// give or take the journey: what has passed meanwhile may be over.
+func sameTrouble(t *testing.T, got, want proto.Trouble) {
+	t.Helper()
+	late := got.Until.Sub(want.Until)
+	switch {
+	case want.Until.IsZero() && !got.Until.IsZero():
+		t.Errorf("%s: what is over lasts until %v", got.Mirror, got.Until)
+	case got.Until.IsZero() && time.Until(want.Until) > 0:
+		t.Errorf("%s: over, though it lasts until %v", got.Mirror, want.Until)
+	case !got.Until.IsZero() && (late < -time.Minute || late > time.Minute):
+		t.Errorf("%s: until %v, was told %v", got.Mirror, got.Until, want.Until)
+	}
+	got.Until, got.Node = want.Until, want.Node
+	if got != want {
+		t.Errorf("heard\n%+v\nwas told\n%+v", got, want)
+	}
+}
+
+// believable holds that what was heard is within bounds, whoever said it.
+func believable(t *testing.T, trouble proto.Trouble) {
+	t.Helper()
+	text := trouble.Mirror + trouble.Reason
+	if len(trouble.Reason) > maxTroubleReason || checkMirror(trouble.Mirror) != nil ||
+		!utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) ||
+		time.Until(trouble.Until) > maxTroubleFor || trouble.Kind == "" && !trouble.Until.IsZero() {
+		t.Fatalf("believed %+v", trouble)
+	}
+}
+
+// troubleBox collects what a node hears of mirrors.
+type troubleBox struct {
+	mu       sync.Mutex
+	from     []string
+	troubles []proto.Trouble
+	messages int
+}
+
+func (b *troubleBox) heard(from string, troubles []proto.Trouble) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.messages++
+	for _, t := range troubles {
+		b.from, b.troubles = append(b.from, from), append(b.troubles, t)
+	}
+}
+
+func (b *troubleBox) all() (from []string, troubles []proto.Trouble) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.from), slices.Clone(b.troubles)
+}
+
+// of is what was heard of a mirror last; false if nothing was.
+func (b *troubleBox) of(mirror string) (proto.Trouble, bool) {
+	_, troubles := b.all()
+	for _, t := range slices.Backward(troubles) {
+		if t.Mirror == mirror {
+			return t, true
+		}
+	}
+	return proto.Trouble{}, false
+}
+
+func TestTellTroubles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		boxes := map[string]*troubleBox{"a": {}, "b": {}, "c": {}, "d": {}}
+		meshes, f := cluster(t, func(name string, cfg *Config) {
+			cfg.Control = &answers{heardTroubles: boxes[name].heard, heard: func(string, []proto.News) { t.Error("news was heard") }}
+		}, "a", "b", "c", "d")
+		a, told := meshes[0], troublesOf(time.Now())
+		if err := a.TellTroubles(t.Context(), told...); err != nil {
+			t.Fatal(err)
+		}
+		for name, box := range boxes {
+			from, heard := box.all()
+			if name == "a" && len(heard) == 0 {
+				continue
+			}
+			if len(heard) != len(told) {
+				t.Fatalf("%s heard %+v", name, heard)
+			}
+			for i := range told {
+				if from[i] != "a" || heard[i].Node != "a" {
+					t.Errorf("%s heard it from %s, found by %q", name, from[i], heard[i].Node)
+				}
+				if late := heard[i].Until.Sub(told[i].Until); late < 0 || late > time.Second {
+					t.Errorf("%s: until %v later than told", name, late)
+				}
+				sameTrouble(t, heard[i], told[i])
+			}
+		}
+
+		// One that has fallen silent a moment ago is waited for, for a while; one that
+		// is known to be silent is not. What cannot be told holds up nothing.
+		f.set("c:1", refuse)
+		within(t, 2*time.Second, func() bool { return !a.peer("c").reachable() })
+		f.set("d:1", hold)
+		err := a.TellTroubles(t.Context(), proto.Trouble{Mirror: "no mirror"}, told[0])
+		var failed *proto.PeerFailed
+		if !errors.As(err, &failed) || failed.Peer != "d" || strings.Contains(err.Error(), "node c") || !strings.Contains(err.Error(), "no mirror") {
+			t.Errorf("got %v", err)
+		}
+		_, b := boxes["b"].all()
+		_, c := boxes["c"].all()
+		if len(b) != len(told)+1 || len(c) != len(told) {
+			t.Errorf("b heard %d, c %d", len(b), len(c))
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errClosed)
+		if err := a.TellTroubles(ctx, told...); !errors.Is(err, errClosed) {
+			t.Errorf("cancelled: %v", err)
+		}
+	})
+}
+
+// TestWhoComesIsToldOfTroubles: a node that was not there, or did not answer, when
+// trouble was told hears of it when it answers.
+func TestWhoComesIsToldOfTroubles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var box troubleBox
+		var mu sync.Mutex
+		var holds []proto.Trouble // guarded by mu
+		meshes, f := cluster(t, func(name string, cfg *Config) {
+			if name == "b" {
+				cfg.Control = &answers{heardTroubles: box.heard}
+				return
+			}
+			cfg.Control = &answers{troubles: func() []proto.Trouble { mu.Lock(); defer mu.Unlock(); return holds }}
+		}, "a", "b")
+		a := meshes[0]
+		synctest.Wait()
+		if from, heard := box.all(); len(heard) > 0 {
+			t.Fatalf("heard %+v of %v, and nothing was known", heard, from)
+		}
+		f.set("b:1", refuse)
+		within(t, 3*time.Second, func() bool { return !a.peer("b").reachable() })
+		mu.Lock()
+		holds = troublesOf(time.Now())[:1]
+		mu.Unlock()
+		if err := a.TellTroubles(t.Context(), holds...); err != nil {
+			t.Errorf("a node known to be gone is told: %v", err)
+		}
+		f.set("b:1", carry)
+		within(t, 10*time.Second, func() bool { _, ok := box.of(germany); return ok })
+		if got, _ := box.of(germany); got.Node != "a" || !got.Until.After(time.Now()) {
+			t.Errorf("heard %+v", got)
+		}
+	})
+}
+
+func TestTellOfManyMirrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var box troubleBox
+		meshes, _ := cluster(t, func(_ string, cfg *Config) { cfg.Control = &answers{heardTroubles: box.heard} }, "a", "b")
+		var many []proto.Trouble
+		for i := range 2*maxMirrors + 1 {
+			many = append(many, proto.Trouble{
+				Mirror: fmt.Sprintf("http://mirror.example.org/%d", i), Kind: proto.TroubleErrors, Until: time.Now().Add(24 * time.Hour),
+				Reason: strings.Repeat("ä", maxReason) + "\n",
+			})
+		}
+		if err := meshes[0].TellTroubles(t.Context(), many...); err != nil {
+			t.Fatal(err)
+		}
+		_, heard := box.all()
+		if len(heard) != len(many) || box.messages != 3 {
+			t.Fatalf("%d of %d heard, in %d messages", len(heard), len(many), box.messages)
+		}
+		for i := range heard {
+			believable(t, heard[i])
+			if heard[i].Mirror != many[i].Mirror || time.Until(heard[i].Until) < maxTroubleFor-time.Second || len(heard[i].Reason) != maxTroubleReason {
+				t.Fatalf("heard %+v", heard[i])
+			}
+		}
+	})
+}
+
+func TestTroublesTravelInGossip(t *testing.T) {
+	told := troublesOf(time.Now())
+	for what, g := range map[string]Gossip{
+		"alone":     {From: "ams1", Troubles: told},
+		"with news": {From: "ams1", News: []proto.News{newsOf(noble)}, Troubles: told},
+	} {
+		heard, err := UnmarshalNews(MarshalNews(g))
+		if err != nil || heard.From != "ams1" || len(heard.News) != len(g.News) || len(heard.Troubles) != len(told) {
+			t.Fatalf("%s: heard %+v: %v", what, heard, err)
+		}
+		for i := range told {
+			sameTrouble(t, heard.Troubles[i], told[i])
+			if heard.Troubles[i].Node != "ams1" {
+				t.Errorf("%s: found by %q", what, heard.Troubles[i].Node)
+			}
+		}
+	}
+	many := slices.Repeat(told, maxMirrors)
+	if heard, err := UnmarshalNews(MarshalNews(Gossip{From: "ams1", Troubles: many})); err != nil || len(heard.Troubles) != maxMirrors {
+		t.Errorf("of many: %d heard: %v", len(heard.Troubles), err)
+	}
+	past := told[0]
+	past.Until = time.Now().Add(-time.Hour)
+	if heard, err := UnmarshalNews(MarshalNews(Gossip{From: "ams1", Troubles: []proto.Trouble{past}})); err != nil || !heard.Troubles[0].Until.IsZero() {
+		t.Errorf("what has passed: %+v, %v", heard, err)
+	}
+}
+
+func TestTroublesOfOthersAreNotBelieved(t *testing.T) {
+	now := time.Now()
+	good := func() *peerpb.Trouble {
+		return &peerpb.Trouble{Mirror: germany, Kind: peerpb.Trouble_WAIT, Reason: "busy", ForMs: 30_000, Node: "ams1"}
+	}
+	if got, err := troubleIn(good(), now); err != nil || got.Until != now.Add(30*time.Second) {
+		t.Fatalf("%+v: %v", got, err)
+	}
+	for what, spoil := range map[string]func(*peerpb.Trouble){
+		"no mirror":           func(p *peerpb.Trouble) { p.Mirror = "" },
+		"a long mirror":       func(p *peerpb.Trouble) { p.Mirror += strings.Repeat("x", maxMirror) },
+		"not UTF-8":           func(p *peerpb.Trouble) { p.Mirror += "\xff" },
+		"a control character": func(p *peerpb.Trouble) { p.Mirror += "\u0085" },
+		"a path":              func(p *peerpb.Trouble) { p.Mirror = "/etc/passwd" },
+		"a file":              func(p *peerpb.Trouble) { p.Mirror = "file:///etc/passwd" },
+		"no host":             func(p *peerpb.Trouble) { p.Mirror = "http://:80/ubuntu" },
+		"a password":          func(p *peerpb.Trouble) { p.Mirror = "http://me:secret@archive.ubuntu.com/ubuntu" },
+		"no URL":              func(p *peerpb.Trouble) { p.Mirror = "http://[::1/" },
+		"time backwards":      func(p *peerpb.Trouble) { p.ForMs = -1 },
+	} {
+		p := good()
+		spoil(p)
+		if got, err := troubleIn(p, now); err == nil {
+			t.Errorf("%s: believed as %+v", what, got)
+		}
+		if got, err := allTroublesIn([]*peerpb.Trouble{p, good()}, now); err == nil || len(got) != 1 {
+			t.Errorf("%s among others: %+v, %v", what, got, err)
+		}
+		if out, err := troubleOut("a", proto.Trouble{Mirror: p.Mirror, Kind: proto.TroubleWait}, now); err == nil && p.Mirror != germany {
+			t.Errorf("%s: told as %+v", what, out)
+		}
+	}
+	if _, err := troubleIn(nil, now); err == nil {
+		t.Error("nothing at all is believed")
+	}
+	if got, err := allTroublesIn(slices.Repeat([]*peerpb.Trouble{good()}, maxMirrors+1), now); err == nil || len(got) > 0 {
+		t.Errorf("too many: %d, %v", len(got), err)
+	}
+	// No longer than bounded, and no kind of which nothing is known here; that such
+	// a one is over can do no harm.
+	p := good()
+	p.ForMs = 1 << 62
+	if got, err := troubleIn(p, now); err != nil || got.Until != now.Add(maxTroubleFor) {
+		t.Errorf("for ever: %+v, %v", got, err)
+	}
+	p.Kind = 99
+	if got, err := allTroublesIn([]*peerpb.Trouble{p}, now); err != nil || len(got) > 0 {
+		t.Errorf("a kind of the future: %+v, %v", got, err)
+	}
+	p.ForMs = 0
+	if got, err := allTroublesIn([]*peerpb.Trouble{p}, now); err != nil || len(got) != 1 {
+		t.Errorf("a kind of the future, over: %+v, %v", got, err)
+	}
+	if _, err := troubleOut("a", proto.Trouble{Mirror: germany, Kind: "odd", Until: now.Add(time.Minute)}, now); err == nil {
+		t.Error("trouble of no kind is told")
+	}
+	for what, b := range map[string][]byte{
+		"nobody":   mustMarshal(t, &peerpb.NewsMap{Troubles: []*peerpb.Trouble{{Mirror: germany, Kind: peerpb.Trouble_WAIT}}}),
+		"only bad": mustMarshal(t, &peerpb.NewsMap{Troubles: []*peerpb.Trouble{{Node: "a", Mirror: "x"}}}),
+	} {
+		if g, err := UnmarshalNews(b); err == nil {
+			t.Errorf("%s: believed as %+v", what, g)
+		}
+	}
+}
+
+// TestOldAndNewNodes: a node that knows nothing of troubles reads the rest, and is
+// read.
+func TestOldAndNewNodes(t *testing.T) {
+	// What an old node takes the message for: all it knows is field 1.
+	seen := func(b []byte) *peerpb.NewsMap {
+		var old peerpb.NewsMap
+		if err := (pb.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(b, &old); err != nil {
+			t.Fatal(err)
+		}
+		old.Troubles = nil
+		return &old
+	}
+	g := Gossip{From: "ams1", News: []proto.News{newsOf(noble)}, Troubles: troublesOf(time.Now())}
+	old := seen(MarshalNews(g))
+	if news, err := allNewsIn(old.News, time.Now()); len(news) != 1 || err != nil || old.News[0].From != "ams1" {
+		t.Errorf("an old node reads %+v, %v", news, err)
+	}
+	heard, err := UnmarshalNews(mustMarshal(t, old))
+	if err != nil || heard.From != "ams1" || len(heard.News) != 1 || heard.Troubles != nil {
+		t.Errorf("of an old node: %+v, %v", heard, err)
+	}
+}
