@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -26,6 +25,7 @@ type candidate struct {
 	signature  []byte // of a Release root; nil with an InRelease
 	signer     aptmeta.Signer
 	validators validators // as upstream gave them with the root
+	mirror     string     // that gave it; "" where nodes did
 	// from are the nodes that offer it, and hold what it names; none where it is
 	// upstream. pair is what they say its detached form is.
 	from []string
@@ -61,16 +61,15 @@ func (s *suite) adopt(cand *candidate, older bool) error {
 	case order == proto.Same:
 		return nil
 	case order == proto.Past && !older:
-		return refused("older", "%s offers the Release of %s, older than ours of %s (a mirror that lags? if it was taken back on purpose: aptmesh refresh --allow-older %s)",
-			cand.source(), cand.gen.Date.Format(time.RFC3339), before.Date.Format(time.RFC3339), s.id)
+		return s.older(cand.source(), cand.gen.Date, before.Date)
 	case order == proto.Fork:
 		if !s.settleFork(held, cand) {
 			return nil
 		}
 	}
-	if ahead := cand.gen.Date.Sub(s.c.cfg.Now()); ahead > s.c.cfg.MaxFuture {
+	if s.ahead(cand.gen.Date) {
 		return refused("future", "the Release of %s is dated %s, %s ahead of this node's clock; apt would refuse it too",
-			s.id, cand.gen.Date.Format(time.RFC3339), ahead.Round(time.Second))
+			s.id, cand.gen.Date.Format(time.RFC3339), cand.gen.Date.Sub(s.c.cfg.Now()).Round(time.Second))
 	}
 	release, err := s.stage(cand)
 	if err == nil {
@@ -86,10 +85,16 @@ func (s *suite) adopt(cand *candidate, older bool) error {
 
 // source names who offers the candidate.
 func (cand *candidate) source() string {
-	if len(cand.from) == 0 {
-		return "upstream"
+	if len(cand.from) > 0 {
+		return "node " + cand.from[0]
 	}
-	return "node " + cand.from[0]
+	return mirrorName(cand.mirror)
+}
+
+// older is the refusal of a Release that is older than the one held.
+func (s *suite) older(source string, offered, held time.Time) error {
+	return refused("older", "%s offers the Release of %s, older than ours of %s (a mirror that lags? if it was taken back on purpose: aptmesh refresh --allow-older %s)",
+		source, offered.Format(time.RFC3339), held.Format(time.RFC3339), s.id)
 }
 
 // letGo ends the pins for staging, when what came of it is settled: of a candidate
@@ -118,103 +123,6 @@ func (s *suite) settleFork(held *generation, cand *candidate) bool {
 			"date", held.Date, "held", held.Root.Digest.String(), "offered", cand.gen.Root.Digest.String(), "by", cand.source(), "signer", cand.signer.Identity)
 	}
 	return held.ForkWinner(cand.gen.Generation)
-}
-
-// rootTimeout bounds the reading of a root, so that an upstream that drips bytes
-// cannot hold the checks of a suite for ever.
-const rootTimeout = 2 * time.Minute
-
-// fetchRoot asks upstream for the root; nil if it is the one we hold.
-func (s *suite) fetchRoot(held *generation) (*candidate, error) {
-	ctx, cancel := context.WithTimeoutCause(s.ctx, rootTimeout,
-		&proto.Unavailable{Reason: fmt.Sprintf("the Release of %s was not complete after %s", s.id, rootTimeout)})
-	defer cancel()
-	root, v, err := s.fetchSmall(ctx, "InRelease", held)
-	if errors.Is(err, proto.ErrNotFound) {
-		return s.fetchDetached(ctx, held)
-	}
-	if err != nil || root == nil {
-		return nil, err
-	}
-	return s.newCandidate(root, nil, v)
-}
-
-// fetchDetached reads Release and Release.gpg where upstream has no InRelease.
-func (s *suite) fetchDetached(ctx context.Context, held *generation) (*candidate, error) {
-	root, v, err := s.fetchSmall(ctx, "Release", held)
-	if err != nil {
-		return nil, fmt.Errorf("upstream has no InRelease: %w", err)
-	}
-	if root == nil {
-		return nil, nil
-	}
-	signature, _, err := s.fetchSmall(ctx, "Release.gpg", nil)
-	switch {
-	case errors.Is(err, proto.ErrNotFound) && !s.unsigned():
-		// Not "not found": there is a Release, and the operator must know.
-		return nil, refused("signature", "%s has a Release, but neither InRelease nor Release.gpg: it is not signed (to accept it all the same: `unsigned: true`)", s.id)
-	case errors.Is(err, proto.ErrNotFound):
-		signature = nil
-	case err != nil:
-		return nil, fmt.Errorf("upstream has no InRelease: %w", err)
-	}
-	return s.newCandidate(root, signature, v)
-}
-
-// fetchSmall reads one of the three root files; nil bytes if it is the root of
-// held, which may be nil.
-func (s *suite) fetchSmall(ctx context.Context, name string, held *generation) ([]byte, validators, error) {
-	req := proto.Request{Loc: s.id.At(name), Class: proto.ClassMetadata}
-	if v := s.validators.Load(); held != nil && v != nil && v.Name == name && v.Root == held.Root {
-		req.IfNoneMatch, req.IfModifiedSince = v.ETag, v.Modified
-	}
-	t, err := s.c.cfg.Upstream.Fetch(ctx, req)
-	if err != nil {
-		return nil, validators{}, fmt.Errorf("read %s: %w", req.Loc, orCause(ctx, err))
-	}
-	if t.NotModified {
-		if t.Body != nil {
-			t.Body.Close()
-		}
-		if held == nil || req.IfNoneMatch == "" && req.IfModifiedSince.IsZero() {
-			return nil, validators{}, &proto.Unavailable{Reason: fmt.Sprintf("read %s: upstream says 304 to a request without conditions", req.Loc)}
-		}
-		return nil, validators{}, nil
-	}
-	b, err := readRoot(t)
-	if err != nil {
-		return nil, validators{}, fmt.Errorf("read %s: %w", req.Loc, orCause(ctx, err))
-	}
-	return b, validators{Name: name, Root: refOfBytes(b), ETag: t.ETag, Modified: t.Modified}, nil
-}
-
-// orCause says why ctx ended, if that is what made err.
-func orCause(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
-}
-
-func refOfBytes(b []byte) proto.Ref {
-	return proto.Ref{Digest: proto.DigestOf(b), Size: int64(len(b))}
-}
-
-func readRoot(t *proto.Transfer) ([]byte, error) {
-	defer t.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(t.Body, maxRoot+1))
-	var typed *proto.Unavailable
-	switch {
-	case errors.As(err, &typed) || errors.Is(err, proto.ErrCorrupt):
-		return nil, err
-	case err != nil:
-		return nil, &proto.Unavailable{Reason: "the transfer broke", Err: err}
-	case len(b) > maxRoot:
-		return nil, refused("corrupt", "it is larger than %d MiB", maxRoot>>20)
-	case t.Size != proto.UnknownSize && t.Size != int64(len(b)):
-		return nil, &proto.Unavailable{Reason: fmt.Sprintf("it ended after %d of %d bytes", len(b), t.Size)}
-	}
-	return b, nil
 }
 
 func (s *suite) unsigned() bool {
@@ -301,7 +209,7 @@ func (s *suite) keepRoot(cand *candidate) error {
 // half of it.
 func (s *suite) commit(cand *candidate) error {
 	now := s.c.cfg.Now()
-	first := s.held() == nil
+	before := s.held()
 	staged := len(cand.gen.staged) // from the swap on others add to it
 	retained, err := s.replaceCurrent(cand.gen, now)
 	if err != nil {
@@ -310,7 +218,8 @@ func (s *suite) commit(cand *candidate) error {
 	s.unpinStaging()
 	s.c.compose(s.id.Archive)
 	s.catchUp(cand.gen)
-	if first {
+	s.tellFlip(before, cand.gen)
+	if before == nil {
 		s.c.spawn(func() { s.takeInOthers(cand.gen) })
 	}
 	s.mu.Lock()

@@ -23,6 +23,11 @@ type Blobs interface {
 // Upstream fetches a mutable file: nothing says yet what it must be.
 type Upstream interface {
 	Fetch(context.Context, proto.Request) (*proto.Transfer, error)
+	// Mirrors names the mirrors of an archive, as Request.Mirror has them, in the order
+	// in which they would be asked now. The slice is the caller's.
+	Mirrors(archive string) []string
+	// Blame tells of mirrors whose bytes were not what they had to be.
+	Blame(loc proto.Location, from []string, err error)
 }
 
 // Keeper is this node's store, for what the catalog itself must keep. What Put
@@ -54,6 +59,16 @@ type Archive struct {
 	Suites []string
 	// CheckEvery is how often upstream is asked for a new Release. Default 60 s.
 	CheckEvery time.Duration
+	// ServeExpired, where not nil, stands in for Config.ServeExpired and
+	// Config.ServeExpiredSecurity in this archive; 0 serves nothing past Valid-Until.
+	ServeExpired *time.Duration
+	// Offline asks upstream for nothing: what is held is served, however old.
+	Offline bool
+	// Restricted says that not every client may have what is in the archive. While any
+	// archive is, a by-hash name vouches for its content only where the archive that it
+	// was asked for lists it: nobody has an object of the one through a name below
+	// the other.
+	Restricted bool
 }
 
 // Config is what a Catalog needs. The four interfaces, Archives and Logger must
@@ -88,6 +103,20 @@ type Config struct {
 	// there is something older to give it; FindWait how long for the indices that
 	// would list what it asks for. Defaults 3 s and 20 s.
 	CheckWait, FindWait time.Duration
+
+	// ServeExpired and ServeExpiredSecurity are how long after its Valid-Until a
+	// Release is served while upstream cannot say whether there is a newer one; the
+	// second one in suites that carry security updates. Negative: not at all.
+	// Defaults 7 days and 24 h.
+	ServeExpired, ServeExpiredSecurity time.Duration
+	// WarnBefore is how long before its Valid-Until a Release that nobody renews is
+	// warned of. Default 24 h.
+	WarnBefore time.Duration
+
+	// Flipped is told of every generation that is adopted, one after the other for each
+	// suite, on a goroutine of its own; nil where nobody wants to know. It is not told
+	// of those that a restart reads back.
+	Flipped func(Flip)
 }
 
 func (c Config) withDefaults() Config {
@@ -99,6 +128,9 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxFuture, 10*time.Second)
 	setDefault(&c.CheckWait, 3*time.Second)
 	setDefault(&c.FindWait, 20*time.Second)
+	setDefault(&c.ServeExpired, 7*24*time.Hour)
+	setDefault(&c.ServeExpiredSecurity, 24*time.Hour)
+	setDefault(&c.WarnBefore, 24*time.Hour)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -131,6 +163,7 @@ type Catalog struct {
 	composing     sync.Mutex   // one next view at a time
 	mu            sync.Mutex
 	archives      map[string]Archive          // guarded by mu
+	restricted    bool                        // one of them is; guarded by mu
 	suites        map[proto.Suite]*suite      // guarded by mu
 	ingests       map[proto.Location]*ingest  // guarded by mu
 	failed        map[thing]failure           // what could not be had lately; guarded by mu
@@ -227,13 +260,14 @@ func (c *Catalog) replaceArchives(next map[string]Archive) (added map[string]boo
 	}
 	for id, s := range c.suites {
 		if a, ok := next[id.Archive]; ok {
-			s.every.Store(int64(a.CheckEvery))
+			s.conf.Store(&a)
 		} else {
 			gone = append(gone, s)
 			delete(c.suites, id)
 		}
 	}
 	c.archives = next
+	c.restricted = slices.ContainsFunc(slices.Collect(maps.Values(next)), func(a Archive) bool { return a.Restricted })
 	return added, gone
 }
 
@@ -276,6 +310,13 @@ func (c *Catalog) archive(name string) (Archive, bool) {
 	defer c.mu.Unlock()
 	a, ok := c.archives[name]
 	return a, ok
+}
+
+// anyRestricted reports whether one of the archives is not for every client.
+func (c *Catalog) anyRestricted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.restricted
 }
 
 // suite returns the suite of this name, made if need be; false if its archive is

@@ -16,8 +16,11 @@ type check struct {
 	fresh  bool // upstream is looked at at this moment, by whomever
 	direct bool // this node looks itself, whoever leads
 	proof  bool // it only proves what another node has told all of
-	began  time.Time
-	done   chan struct{}
+	// found is a root that this node has read from a mirror a moment ago; nil where the
+	// check has to ask.
+	found *candidate
+	began time.Time
+	done  chan struct{}
 
 	// asking says that it waits for another node or is about to, so that one that asks
 	// this node must not wait for it.
@@ -68,6 +71,9 @@ func (s *suite) startLocked(k *check) *check {
 	started := s.c.spawn(func() {
 		k.err = s.check(k)
 		s.ended(k)
+		if k.firstHand && !k.proof {
+			s.glance() // nobody waits for it
+		}
 	})
 	if !started {
 		k.err = errClosed
@@ -85,35 +91,6 @@ func (s *suite) check(k *check) error {
 		return s.look(k)
 	}
 	return s.lookThroughLeader(k)
-}
-
-// look asks upstream itself.
-func (s *suite) look(k *check) error {
-	k.looked = true
-	held := s.held()
-	began := s.c.cfg.Now()
-	cand, err := s.fetchRoot(held)
-	// Staging may take long; it is no reason for clients to wait for another look.
-	s.tried(true)
-	s.lastOwn.Store(s.c.cfg.Now().UnixNano())
-	if err == nil && cand != nil {
-		err = s.adopt(cand, k.older)
-	}
-	s.letGo(err)
-	if err != nil {
-		return err
-	}
-	k.firstHand = true
-	now := s.held()
-	if cand != nil && cand.gen.Root == now.Root {
-		s.validators.Store(&cand.validators)
-	}
-	// Where other nodes have brought a newer one meanwhile, upstream has not vouched
-	// for that.
-	if cand != nil || now.Root == held.Root {
-		k.good = began
-	}
-	return nil
 }
 
 // tried books a look at upstream, whatever came of it: this node's own, or a

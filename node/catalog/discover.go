@@ -78,11 +78,12 @@ func (c *Catalog) waitLoaded(ctx context.Context, archive string) {
 }
 
 // unlisted is the entry of a file that no generation held names. A by-hash name
-// vouches for its content by itself.
+// vouches for its content by itself, unless some archive is not for everybody: the
+// content may be one of that archive's.
 func (c *Catalog) unlisted(loc proto.Location) proto.Entry {
 	e := proto.Entry{Want: proto.Want{Where: []proto.Location{loc}, Class: proto.ClassPackage}, Mutable: true}
 	e.Want.Ref.Size = proto.UnknownSize
-	if _, hash, sum, ok := aptmeta.ParseByHash(loc.Path); ok {
+	if _, hash, sum, ok := aptmeta.ParseByHash(loc.Path); ok && !c.anyRestricted() {
 		e.Want.Class = proto.ClassMetadata
 		switch hash {
 		case aptmeta.SHA256:
@@ -114,7 +115,7 @@ func (c *Catalog) discoverRoot(ctx context.Context, id proto.Suite, name string,
 	v := c.viewOf(id)
 	held := v != nil
 	hoped := held && name == "InRelease" && v.current.detached() && s.sinceTry(now, false) >= missingInRelease
-	if !held || fresh || hoped || !s.fresh(now) {
+	if !held || !s.offline() && (fresh || hoped || !s.fresh(now)) {
 		if err := s.checkNow(ctx, held, fresh); err != nil && ctx.Err() != nil {
 			return proto.Entry{}, context.Cause(ctx)
 		}
@@ -125,6 +126,9 @@ func (c *Catalog) discoverRoot(ctx context.Context, id proto.Suite, name string,
 		return proto.Entry{}, err
 	}
 	v.suite.ask(now)
+	if err := v.suite.withheld(v.current, c.cfg.Now()); err != nil {
+		return proto.Entry{}, err
+	}
 	var e proto.Entry
 	if v.root(&e, name, c.cfg.Now()) {
 		return e, nil

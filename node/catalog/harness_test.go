@@ -188,6 +188,11 @@ func (u *fakeUpstream) Fetch(ctx context.Context, r proto.Request) (*proto.Trans
 	return t, nil
 }
 
+// Mirrors is part of Upstream: there is one.
+func (u *fakeUpstream) Mirrors(string) []string { return []string{"http://mirror.example.org"} }
+
+func (u *fakeUpstream) Blame(proto.Location, []string, error) {}
+
 func (u *fakeUpstream) setFault(f func(ctx context.Context, path string) error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 )
 
 type metrics struct {
-	checks, heard, asks                *prometheus.CounterVec
+	checks, heard, asks, mirrors       *prometheus.CounterVec
 	flips, forks, incomplete, unlisted prometheus.Counter
 	parsed                             prometheus.Histogram
 }
@@ -25,6 +25,9 @@ func newMetrics() *metrics {
 		asks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aptmesh_suite_asks_total", Help: "Questions to the node that leads a suite, by result: answered, upstream_error, no_answer.",
 		}, []string{"result"}),
+		mirrors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "aptmesh_suite_mirror_answers_total", Help: "What single mirrors answered when asked for a suite's Release: good, older (it is behind), signature, not_found, unavailable, ...",
+		}, []string{"archive", "mirror", "result"}),
 		flips:      counter("flips_total", "Generations adopted."),
 		forks:      counter("forks_total", "Pairs of different Releases signed with the same Date."),
 		incomplete: counter("incomplete_total", "Checks that found upstream in the middle of publishing, or a mirror out of step."),
@@ -51,7 +54,7 @@ func (m *metrics) asked(err error) {
 // Collectors returns the catalog's metrics, for whoever registers them.
 func (c *Catalog) Collectors() []prometheus.Collector {
 	m := c.metrics
-	return []prometheus.Collector{m.checks, m.heard, m.asks, m.flips, m.forks, m.incomplete, m.unlisted, m.parsed, suiteCollector{c}}
+	return []prometheus.Collector{m.checks, m.heard, m.asks, m.mirrors, m.flips, m.forks, m.incomplete, m.unlisted, m.parsed, suiteCollector{c}}
 }
 
 // suiteCollector reads the state of each suite when it is scraped.
@@ -67,12 +70,15 @@ var (
 	descValid   = suiteDesc("valid_until_timestamp_seconds", "Valid-Until of the generation being served; absent where it has none.")
 	descFailing = suiteDesc("failing", "1 while the last check of upstream failed.")
 	descLeader  = suiteDesc("leader", "1 while this node asks upstream for the whole cluster.")
+	descAlarm   = suiteDesc("expiry_alarm", "1 while Valid-Until is near, or past, and nobody has renewed the Release.")
+	descServed  = suiteDesc("served_until_timestamp_seconds", "Until when the generation is served with upstream dead; absent where that is for ever.")
+	descBehind  = prometheus.NewDesc("aptmesh_suite_mirror_behind_seconds", "By how much the Release that a mirror gave last is older than the newest one known.", []string{"archive", "suite", "mirror"}, nil)
 	descFiles   = prometheus.NewDesc("aptmesh_archive_listed_files", "Files that the indices held list.", []string{"archive"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (s suiteCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descDate, descChecked, descValid, descFailing, descLeader, descFiles} {
+	for _, d := range []*prometheus.Desc{descDate, descChecked, descValid, descFailing, descLeader, descAlarm, descServed, descBehind, descFiles} {
 		ch <- d
 	}
 }
@@ -96,18 +102,26 @@ func (s suiteCollector) Collect(ch chan<- prometheus.Metric) {
 		if !st.ValidUntil.IsZero() {
 			gauge(descValid, float64(st.ValidUntil.Unix()), labels...)
 		}
-		failing := 0.0
-		if st.Err != nil {
-			failing = 1
+		if !st.ServedUntil.IsZero() {
+			gauge(descServed, float64(st.ServedUntil.Unix()), labels...)
 		}
-		gauge(descFailing, failing, labels...)
-		leader := 0.0
-		if st.Leader {
-			leader = 1
+		gauge(descAlarm, oneIf(st.Alarm != ""), labels...)
+		gauge(descFailing, oneIf(st.Err != nil), labels...)
+		gauge(descLeader, oneIf(st.Leader), labels...)
+		for _, m := range st.Mirrors {
+			if m.Mirror != "" && !m.Date.IsZero() {
+				gauge(descBehind, m.Behind.Seconds(), st.Suite.Archive, st.Suite.Dir, m.Mirror)
+			}
 		}
-		gauge(descLeader, leader, labels...)
 	}
 	for name, a := range s.c.view.Load().archives {
 		gauge(descFiles, float64(a.files.len()), name)
 	}
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }

@@ -18,17 +18,40 @@ func (s *suite) touchPair(now time.Time) { s.pairUse.touch(now) }
 // root files change one after the other when an archive publishes.
 var errSkew = errors.New("upstream's Release and InRelease are of different generations")
 
-// readPair fetches Release and Release.gpg, and proves that they say what text,
-// the signed text of an InRelease, says. The bytes are kept in the store.
-func (s *suite) readPair(text []byte) (*proto.Pair, error) {
-	release, v, err := s.fetchSmall(s.ctx, "Release", nil)
+// readPair fetches Release and Release.gpg from one mirror, that of the InRelease if it
+// can be, and proves that they say what text, the signed text of the InRelease, says.
+// The bytes are kept in the store. It is a skew where one mirror has one.
+func (s *suite) readPair(text []byte, of string) (*proto.Pair, error) {
+	var answers []answer
+	for _, mirror := range s.toAskForPair(of) {
+		p, err := s.readPairFrom(text, mirror)
+		if err == nil {
+			return p, nil
+		}
+		answers = append(answers, answer{mirror, err})
+		if s.ctx.Err() != nil {
+			break
+		}
+	}
+	for _, a := range answers {
+		if errors.Is(a.err, errSkew) {
+			return nil, a.err
+		}
+	}
+	return nil, verdict(answers)
+}
+
+func (s *suite) readPairFrom(text []byte, mirror string) (*proto.Pair, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, rootTimeout)
+	defer cancel()
+	release, v, err := s.fetchSmall(ctx, "Release", query{mirror: mirror})
 	if err != nil {
 		return nil, err
 	}
 	if !aptmeta.SameText(release, text) {
 		return nil, errSkew // the other file cannot fit either
 	}
-	signature, signed, err := s.fetchSmall(s.ctx, "Release.gpg", nil)
+	signature, signed, err := s.fetchSmall(ctx, "Release.gpg", query{mirror: mirror})
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +107,7 @@ func (s *suite) stagePair(cand *candidate) error {
 		p, err = s.askForPair(cand.gen.Root, cand.text) // a hint does not tell
 	}
 	if err != nil {
-		p, err = s.readPair(cand.text)
+		p, err = s.readPair(cand.text, cand.mirror)
 	}
 	if err != nil {
 		if errors.Is(err, proto.ErrNotFound) {
@@ -218,7 +241,7 @@ func (s *suite) pairOf(g *generation) (*proto.Pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.readPair(text)
+	return s.readPair(text, "")
 }
 
 // textOf is the signed text of a generation whose root is an InRelease.

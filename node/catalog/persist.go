@@ -32,8 +32,9 @@ type record struct {
 	// TakenBack is the Date, in Unix seconds, of the Release that an operator went
 	// back from; 0 where he did not.
 	TakenBack int64 `json:"taken_back,omitempty"`
-	// Validators are of the root, as upstream last gave them.
-	Validators *validators `json:"validators,omitempty"`
+	// Lead is the mirror that is asked first, and Mirrors what each one gave last.
+	Lead    string              `json:"lead,omitempty"`
+	Mirrors map[string]standing `json:"mirrors,omitempty"`
 }
 
 type genRecord struct {
@@ -68,14 +69,14 @@ func (s *suite) saveOrWarn() {
 // believes current. suite.writing is held.
 func (s *suite) write(current *generation, retained []*generation) error {
 	r := record{
-		Suite:      s.id,
-		Uses:       make(map[string]int64),
-		Asked:      s.asked.Load(),
-		Checked:    s.lastGood.Load() / int64(time.Second),
-		TakenBack:  s.takenBack.Load(),
-		PairUsed:   s.pairUse.last.Load(),
-		Validators: s.validators.Load(),
+		Suite:     s.id,
+		Uses:      make(map[string]int64),
+		Asked:     s.asked.Load(),
+		Checked:   s.lastGood.Load() / int64(time.Second),
+		TakenBack: s.takenBack.Load(),
+		PairUsed:  s.pairUse.last.Load(),
 	}
+	r.Lead, r.Mirrors = s.standings()
 	s.c.mu.Lock()
 	r.Current = recordOf(current)
 	for _, g := range retained {
@@ -193,7 +194,11 @@ func (c *Catalog) loadSuite(name string, archives map[string]bool) (*suite, erro
 	s.pairUse.last.Store(r.PairUsed)
 	s.lastGood.Store(r.Checked * int64(time.Second))
 	s.takenBack.Store(r.TakenBack)
-	s.validators.Store(r.Validators)
+	s.lead = r.Lead
+	s.known = make(map[string]*standing, len(r.Mirrors))
+	for mirror, st := range r.Mirrors {
+		s.known[mirror] = &st
+	}
 	s.current = current
 	s.saved = c.cfg.Now()
 	s.linkUses(current)

@@ -18,15 +18,24 @@ type SuiteStatus struct {
 	Expired    bool      // Valid-Until has passed: apt refuses the Release
 	Checked    time.Time // when upstream last answered well; zero for never
 	Changed    time.Time // when this process last adopted a generation
-	Watched    bool
-	Err        error // of the last check; nil when it was good
-	Stale      string
-	Leader     bool     // this node asks upstream for all
-	Rank       int      // how many nodes come before it
-	HeardFrom  string   // the node that brought the generation; "" for upstream, or a run before
-	Members    int      // files that the Release lists
-	Staged     []string // members held because clients use them
-	Retained   int      // superseded generations still readable
+	// ServedUntil is until when the Release is served with upstream dead; zero for ever.
+	ServedUntil time.Time
+	Withheld    bool // that time is over: clients are told that it is
+	// Alarm says in a sentence that Valid-Until is near, or past, and nobody has
+	// renewed the Release; "" while all is well.
+	Alarm     string
+	Security  bool // the suite carries security updates: less of an outage is borne
+	Offline   bool // upstream is not asked
+	Watched   bool
+	Mirrors   []MirrorStatus // what is known of those asked so far
+	Err       error          // of the last check; nil when it was good
+	Stale     string
+	Leader    bool     // this node asks upstream for all
+	Rank      int      // how many nodes come before it
+	HeardFrom string   // the node that brought the generation; "" for upstream, or a run before
+	Members   int      // files that the Release lists
+	Staged    []string // members held because clients use them
+	Retained  int      // superseded generations still readable
 }
 
 // Status lists all suites by name.
@@ -44,7 +53,7 @@ func (c *Catalog) Status() []SuiteStatus {
 }
 
 func (s *suite) status(now time.Time) SuiteStatus {
-	st := SuiteStatus{Suite: s.id, Rank: s.rank()}
+	st := SuiteStatus{Suite: s.id, Rank: s.rank(), Offline: s.offline()}
 	st.Leader = st.Rank == 0
 	if good := s.lastGood.Load(); good != 0 {
 		st.Checked = time.Unix(0, good).UTC()
@@ -56,8 +65,13 @@ func (s *suite) status(now time.Time) SuiteStatus {
 		st.Staged = slices.Sorted(maps.Keys(g.staged))
 		st.Retained = len(s.retained)
 		st.Stale = s.stale(g, now)
+		st.ServedUntil, _ = s.servedUntil(g)
+		st.Withheld = s.withheld(g, now) != nil
+		st.Alarm, st.Security = s.alarm(g, now), s.security(g)
 	}
+	g := s.current
 	s.c.mu.Unlock()
+	st.Mirrors = s.mirrorStatus(g)
 	s.mu.Lock()
 	st.Watched, st.Err, st.Changed, st.HeardFrom = s.watching, s.failure, s.changed, s.source
 	s.mu.Unlock()

@@ -23,9 +23,9 @@ type suite struct {
 	ctx    context.Context // ends when the archive is removed or the catalog closes
 	cancel context.CancelFunc
 
-	every   atomic.Int64 // nanoseconds between two checks, as configured
-	asked   atomic.Int64 // Unix seconds of the last request for a root
-	pairUse use          // of Release and Release.gpg
+	conf    atomic.Pointer[Archive] // as configured now
+	asked   atomic.Int64            // Unix seconds of the last request for a root
+	pairUse use                     // of Release and Release.gpg
 
 	// Unix nanoseconds of the last look at upstream, whatever came of it: of any, of
 	// those that saw what upstream had at that moment, and of this node's own. The
@@ -42,8 +42,6 @@ type suite struct {
 	newUses                          atomic.Bool  // clients use what the node that leads has not been told of
 	takenBack                        atomic.Int64 // Date, in Unix seconds, of the Release an operator went back from; 0 for none
 
-	// validators are those of the root we hold, as upstream last gave them.
-	validators atomic.Pointer[validators]
 	// loading is closed when the superseded generations of the last run have been
 	// read back; nil where there are none.
 	loading chan struct{}
@@ -77,12 +75,16 @@ type suite struct {
 	failures int       // in a row; guarded by mu
 	changed  time.Time // of the last flip; guarded by mu
 	source   string    // the node that brought the generation held; "" for upstream; guarded by mu
+	alarmed  proto.Ref // the root that an alarm has been given for; guarded by mu
+	copies             // guarded by mu
 	rumours            // guarded by mu
 
 	// guarded by adopting
 	missing map[string]time.Time // optional files that could not be had, and since when
 	forked  proto.Ref            // the other side of a fork that has been told of
 	pinned  bool                 // there are pins for staging
+	// flipTold is closed when Config.Flipped has been told of the last flip.
+	flipTold chan struct{}
 
 	// owned by the watcher
 	vigil vigil
@@ -105,7 +107,7 @@ func newSuite(c *Catalog, id proto.Suite, a Archive) *suite {
 		s.roots[name] = []proto.Location{id.At(name)}
 	}
 	s.ctx, s.cancel = context.WithCancel(c.ctx)
-	s.every.Store(int64(a.CheckEvery))
+	s.conf.Store(&a)
 	return s
 }
 
@@ -144,25 +146,13 @@ func (s *suite) leave() {
 }
 
 // interval is the configured time between two checks.
-func (s *suite) interval() time.Duration { return time.Duration(s.every.Load()) }
+func (s *suite) interval() time.Duration { return s.conf.Load().CheckEvery }
 
 // fresh reports whether the current generation may be given out without asking
 // upstream first: the watcher, or another node's, has looked not long ago, whatever
 // came of it.
 func (s *suite) fresh(now time.Time) bool {
 	return now.UnixNano()-max(s.lastTry.Load(), s.lastHeard.Load()) < int64(2*s.interval()+5*time.Second)
-}
-
-// stale tells why the generation may be older than upstream's, or "".
-func (s *suite) stale(g *generation, now time.Time) string {
-	age := now.Sub(time.Unix(0, s.lastGood.Load()))
-	switch {
-	case g.expired(now):
-		return "Valid-Until passed on " + g.validUntil.Format(time.RFC3339)
-	case age > 3*s.interval()+10*time.Second:
-		return "upstream could not be checked for " + age.Round(time.Second).String()
-	}
-	return ""
 }
 
 // noteAsked remembers when a client last wanted this suite.

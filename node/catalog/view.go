@@ -102,7 +102,7 @@ func (c *Catalog) lookupRoot(e *proto.Entry, s *suiteView, name string, asked bo
 		if name != "InRelease" {
 			s.suite.touchPair(now)
 		}
-		if !s.suite.fresh(now) {
+		if !s.suite.offline() && !s.suite.fresh(now) || s.suite.withheld(s.current, now) != nil {
 			return false
 		}
 	}

@@ -40,6 +40,7 @@ func (s *suite) watch() {
 			s.renew()
 		}
 		s.tidy()
+		s.warn()
 		if !s.sleep() || s.fallAsleep() {
 			return
 		}
@@ -99,6 +100,9 @@ const auditEvery = 12 * time.Hour
 // due is how long the watcher may still leave upstream alone. audit says that it is
 // this node itself that has to look then. It is for the watcher alone.
 func (s *suite) due(now time.Time) (wait time.Duration, audit bool) {
+	if s.offline() {
+		return s.interval(), false // what the other nodes hold, they tell
+	}
 	if s.c.cfg.Cluster == nil {
 		// A check that a client has just caused counts as ours.
 		return checkPause - s.sinceTry(now, false), false
