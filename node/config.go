@@ -1,17 +1,12 @@
 package node
 
 import (
-	"bytes"
 	"cmp"
-	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
 	"strings"
 	"time"
-
-	"github.com/aptmesh/aptmesh/aptmeta"
 )
 
 // Config is the configuration of one node: what the YAML file says, with the
@@ -34,10 +29,18 @@ type Config struct {
 	Data string `yaml:"data"`
 	// Cache bounds what the node keeps.
 	Cache CacheConfig `yaml:"cache"`
+	// Offline has the node ask no upstream at all: it serves only what it holds.
+	Offline bool `yaml:"offline"`
 	// Archives lists the archives this node serves, in the order of the file.
 	Archives []ArchiveConfig `yaml:"archives"`
 	// Upstream says how archives are asked.
 	Upstream UpstreamConfig `yaml:"upstream"`
+	// Outage says how long what is held is served when no upstream answers.
+	Outage OutageConfig `yaml:"outage"`
+	// Prefetch says what is fetched before anybody asks.
+	Prefetch PrefetchConfig `yaml:"prefetch"`
+	// Clients says who may come in, and how much each address may take.
+	Clients ClientsConfig `yaml:"clients"`
 	// Connect lists the "host:port" that clients may reach by CONNECT. Such
 	// traffic is passed through, not cached.
 	Connect []string `yaml:"connect"`
@@ -70,46 +73,6 @@ type CacheConfig struct {
 	Scrub Size `yaml:"scrub"`
 }
 
-// ArchiveConfig is one archive: a tree of dists/ and pool/, or a flat
-// repository, on one upstream.
-type ArchiveConfig struct {
-	// Name is the key in the file and the URL prefix: http://node:3142/NAME/.
-	Name string `yaml:"-"`
-	// Upstream is the URL of the archive: http or https, without credentials,
-	// query or trailing slash.
-	Upstream string `yaml:"upstream"`
-	// Aliases are other URLs that mean this archive, whatever their scheme. The
-	// host may begin with "*." for any labels in that place.
-	Aliases []string `yaml:"aliases"`
-	// SignedBy lists the keyrings that vouch for the archive: files, or armoured
-	// public key blocks in place.
-	SignedBy []string `yaml:"signed_by"`
-	// Unsigned accepts the archive without any signature.
-	Unsigned bool `yaml:"unsigned"`
-	// Suites are watched from the start, without waiting for a first request:
-	// "noble" for dists/noble, or a directory that ends in "/" for a flat
-	// repository ("./" being the archive's own directory).
-	Suites []string `yaml:"suites"`
-	// CheckEvery is the interval between two looks at a watched suite's Release.
-	CheckEvery time.Duration `yaml:"check_every"`
-	// Credentials are sent to this archive's upstream and nowhere else.
-	Credentials Credentials `yaml:"credentials"`
-
-	// Example is what the machine's own apt sources say behind the URL ("noble
-	// main universe"), to print working lines for a host; often "".
-	Example string `yaml:"-"`
-}
-
-// Credentials are either a user with a password or a bearer token; each secret is
-// written in place or in a file of its own.
-type Credentials struct {
-	User         string `yaml:"user"`
-	Password     Secret `yaml:"password"`
-	PasswordFile string `yaml:"password_file"`
-	Bearer       Secret `yaml:"bearer"`
-	BearerFile   string `yaml:"bearer_file"`
-}
-
 // UpstreamConfig says how archives are asked.
 type UpstreamConfig struct {
 	// ConnectionsPerHost caps the connections to one upstream host.
@@ -117,6 +80,10 @@ type UpstreamConfig struct {
 	// Rate caps what is fetched from all upstreams, in bytes per second; 0 is
 	// no cap.
 	Rate Size `yaml:"rate"`
+	// RateFloor is the speed in bytes per second below which a transfer goes on
+	// from another mirror of its archive, if a better one is believed to be there;
+	// 0 lets every transfer take its time.
+	RateFloor Size `yaml:"rate_floor"`
 	// Proxy is the URL of a parent proxy. "" takes http_proxy, https_proxy and
 	// no_proxy from the environment; "direct" uses none whatever they say.
 	Proxy string `yaml:"proxy"`
@@ -129,6 +96,41 @@ type UpstreamConfig struct {
 	// AuthConf lists files in the format of apt_auth.conf(5). One that does not
 	// exist counts as empty.
 	AuthConf []string `yaml:"auth_conf"`
+}
+
+// OutageConfig says what happens when a suite's Release cannot be renewed: it is
+// served past its Valid-Until for a while, and the operator hears of it before.
+type OutageConfig struct {
+	// ServeExpired is how long past Valid-Until; ServeExpiredSecurity is the same
+	// for suites that carry security updates. 0 is not at all.
+	ServeExpired         time.Duration `yaml:"serve_expired"`
+	ServeExpiredSecurity time.Duration `yaml:"serve_expired_security"`
+	// WarnBefore is how long before Valid-Until the alarm is raised.
+	WarnBefore time.Duration `yaml:"warn_before"`
+}
+
+// PrefetchConfig says what is fetched before anybody asks: when a generation takes
+// the place of another, the new versions of the packages that hosts use here.
+type PrefetchConfig struct {
+	Enabled bool `yaml:"enabled"`
+	// MaxBytes bounds what is fetched ahead for one generation.
+	MaxBytes Size `yaml:"max_bytes"`
+	// UsedWithin is how long a package counts as used after a host took it.
+	UsedWithin time.Duration `yaml:"used_within"`
+}
+
+// ClientsConfig says who may come in at the door, and how much each address may
+// take. The admin interface is not behind this door.
+type ClientsConfig struct {
+	// Allow and Deny list networks, as prefixes or single addresses: with an empty
+	// Allow everybody may come in whom Deny does not name. networks reads
+	// them.
+	Allow []string `yaml:"allow"`
+	Deny  []string `yaml:"deny"`
+	// Connections caps the connections of one address; 0 is no cap.
+	Connections int `yaml:"connections"`
+	// Rate caps what one address is sent, in bytes per second; 0 is no cap.
+	Rate Size `yaml:"rate"`
 }
 
 // ClusterConfig makes a node one of several that act as one cache. With Name ""
@@ -223,21 +225,23 @@ func DefaultConfig() *Config {
 		},
 		Upstream: UpstreamConfig{
 			ConnectionsPerHost: 8,
+			RateFloor:          32 << 10,
 			StallTimeout:       5 * time.Second,
 			HeaderTimeout:      8 * time.Second,
 			ConnectTimeout:     5 * time.Second,
 			AuthConf:           []string{"/etc/apt/auth.conf"},
 		},
-		Cluster: ClusterConfig{Gossip: ":7946", Peer: ":3143"},
-		Retain:  RetainConfig{For: 24 * time.Hour, Generations: 8},
-		Log:     LogConfig{Level: "info", Format: "text", Access: true},
-		Drain:   DrainConfig{Handoff: 30 * time.Second, Timeout: 30 * time.Second},
+		Outage: OutageConfig{
+			ServeExpired:         7 * 24 * time.Hour,
+			ServeExpiredSecurity: 24 * time.Hour,
+			WarnBefore:           24 * time.Hour,
+		},
+		Prefetch: PrefetchConfig{Enabled: true, MaxBytes: 2 << 30, UsedWithin: 14 * 24 * time.Hour},
+		Cluster:  ClusterConfig{Gossip: ":7946", Peer: ":3143"},
+		Retain:   RetainConfig{For: 24 * time.Hour, Generations: 8},
+		Log:      LogConfig{Level: "info", Format: "text", Access: true},
+		Drain:    DrainConfig{Handoff: 30 * time.Second, Timeout: 30 * time.Second},
 	}
-}
-
-// DefaultArchive returns the archive of that name with every default set.
-func DefaultArchive(name string) ArchiveConfig {
-	return ArchiveConfig{Name: name, CheckEvery: 60 * time.Second}
 }
 
 // NodeName is the name of this node: Name, or else the host's, in lower case as in
@@ -253,107 +257,9 @@ func (c *Config) NodeName() string {
 // Datacenter is where this node says it stands.
 func (c *Config) Datacenter() string { return cmp.Or(c.Cluster.Datacenter, c.NodeName()) }
 
-// Archive returns the archive of that name.
-func (c *Config) Archive(name string) (ArchiveConfig, bool) {
-	for _, a := range c.Archives {
-		if a.Name == name {
-			return a, true
-		}
-	}
-	return ArchiveConfig{}, false
-}
-
 // SlogLevel is Level as slog knows it; info where the word is none of ours.
 func (l LogConfig) SlogLevel() slog.Level {
 	var level slog.Level // info
 	_ = level.UnmarshalText([]byte(l.Level))
 	return level
-}
-
-// maxKeyring bounds a keyring file in bytes; that of Debian's developers has 30 MB.
-const maxKeyring = 64 << 20
-
-// keyBlock begins a public key written in place of a keyring's path.
-const keyBlock = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
-
-// IsInlineKey reports whether an entry of signed_by is an armoured key block
-// rather than the path of a keyring.
-func IsInlineKey(entry string) bool { return strings.HasPrefix(strings.TrimSpace(entry), keyBlock) }
-
-// Keyring reads every entry of signed_by and returns all their keys together; nil
-// where the archive is unsigned.
-func (a ArchiveConfig) Keyring() (*aptmeta.Keyring, error) {
-	if a.Unsigned {
-		return nil, nil
-	}
-	rings := make([]*aptmeta.Keyring, 0, len(a.SignedBy))
-	for _, entry := range a.SignedBy {
-		ring, err := readKeyring(entry)
-		if err != nil {
-			return nil, fmt.Errorf("archive %s: signed_by: %w", a.Name, err)
-		}
-		rings = append(rings, ring)
-	}
-	return aptmeta.MergeKeyrings(rings...), nil
-}
-
-// readKeyring reads one entry of signed_by.
-func readKeyring(entry string) (*aptmeta.Keyring, error) {
-	if IsInlineKey(entry) {
-		return aptmeta.ReadKeyring("in the configuration", []byte(entry))
-	}
-	data, err := readBounded(entry, maxKeyring)
-	if err != nil {
-		return nil, err
-	}
-	return aptmeta.ReadKeyring(entry, data)
-}
-
-// IsZero reports whether there are no credentials.
-func (c Credentials) IsZero() bool { return c == Credentials{} }
-
-// Resolve reads the secrets that stand in files and returns what to send: a user
-// and password, or a bearer token. Leading and trailing space of a file is not
-// part of its secret.
-func (c Credentials) Resolve() (user string, password, bearer Secret, err error) {
-	password, err = secretOrFile(c.Password, c.PasswordFile)
-	if err != nil {
-		return "", "", "", fmt.Errorf("reading password_file: %w", err)
-	}
-	bearer, err = secretOrFile(c.Bearer, c.BearerFile)
-	if err != nil {
-		return "", "", "", fmt.Errorf("reading bearer_file: %w", err)
-	}
-	return c.User, password, bearer, nil
-}
-
-// maxSecret bounds a file that holds a secret in bytes.
-const maxSecret = 64 << 10
-
-func secretOrFile(inPlace Secret, file string) (Secret, error) {
-	if file == "" {
-		return inPlace, nil
-	}
-	b, err := readBounded(file, maxSecret)
-	if err != nil {
-		return "", err
-	}
-	return Secret(bytes.TrimSpace(b)), nil
-}
-
-// readBounded reads a whole file that is not expected to be longer than max bytes.
-func readBounded(name string, max int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, max+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > max {
-		return nil, fmt.Errorf("%s is longer than %s", name, Size(max))
-	}
-	return data, nil
 }

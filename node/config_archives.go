@@ -48,17 +48,8 @@ func (c *checker) archive(a *ArchiveConfig, claimed map[string]string) {
 		}
 		claimed[bare] = a.Name
 	}
-	if a.Upstream == "" {
-		c.problem(key+".upstream", "is missing: the URL of the archive, such as http://archive.ubuntu.com/ubuntu")
-	} else if u, err := archiveURL(a.Upstream, false); err != nil {
-		c.problem(key+".upstream", "%v", err)
-	} else if c.cfg.isSelf(u) {
-		c.problem(key+".upstream", "%s is this node itself; it would ask itself for ever", u)
-	} else {
-		a.Upstream = u.String()
-		claim(key+".upstream", u)
-		c.credentials(key+".credentials", a.Credentials, u)
-	}
+	c.mirrors(key, a, claim)
+	c.snapshot(key+".snapshot", a)
 	for i, alias := range a.Aliases {
 		aliasKey := fmt.Sprintf("%s.aliases[%d]", key, i)
 		u, err := archiveURL(alias, true)
@@ -71,6 +62,11 @@ func (c *checker) archive(a *ArchiveConfig, claimed map[string]string) {
 	}
 
 	c.signatures(key, a)
+	c.networks(key+".allow", a.Allow)
+	c.networks(key+".deny", a.Deny)
+	if a.hasCredentials() && len(a.Allow) == 0 && len(c.cfg.Clients.Allow) == 0 {
+		c.warning(key, "has credentials and no `allow`: whoever reaches this node can read it")
+	}
 	for i, suite := range a.Suites {
 		if !validSuite(suite) {
 			c.problem(fmt.Sprintf("%s.suites[%d]", key, i), `%q is not a suite: write it as in sources.list, such as noble-updates, or "./" for a flat repository`, suite)
@@ -101,16 +97,22 @@ func (c *checker) namesAndHosts() {
 	for _, a := range c.cfg.Archives {
 		first, _, _ := strings.Cut(a.Name, "/")
 		for _, other := range c.cfg.Archives {
-			u, err := url.Parse(other.Upstream)
-			if err != nil || !strings.EqualFold(u.Host, first) {
-				continue
-			}
-			if other.Name != a.Name || u.Path != "" || a.Name != first {
-				c.problem(archiveKey(a.Name), "the name is also the host of %s; http://node:3142/%s/ could mean either, so choose another", other.Upstream, first)
+			if host, ok := other.mirrorOn(first); ok && (other.Name != a.Name || host.Path != "" || a.Name != first) {
+				c.problem(archiveKey(a.Name), "the name is also the host of %s; http://node:3142/%s/ could mean either, so choose another", host.Redacted(), first)
 				break
 			}
 		}
 	}
+}
+
+// mirrorOn finds the mirror of the archive that is on a host.
+func (a ArchiveConfig) mirrorOn(host string) (*url.URL, bool) {
+	for _, m := range a.MirrorURLs() {
+		if u, err := url.Parse(m); err == nil && strings.EqualFold(u.Host, host) {
+			return u, true
+		}
+	}
+	return nil, false
 }
 
 // archiveURL reads the URL of an archive; wild allows a host that begins with "*.".
@@ -139,27 +141,6 @@ func archiveURL(s string, wild bool) (*url.URL, error) {
 	return aptconf.Canonical(u), nil
 }
 
-func (c *checker) credentials(key string, cred Credentials, upstream *url.URL) {
-	if cred.IsZero() {
-		return
-	}
-	switch {
-	case cred.Password != "" && cred.PasswordFile != "":
-		c.problem(key, "password and password_file are two places for one secret; keep one")
-	case cred.Bearer != "" && cred.BearerFile != "":
-		c.problem(key, "bearer and bearer_file are two places for one secret; keep one")
-	case (cred.Bearer != "" || cred.BearerFile != "") && (cred.User != "" || cred.Password != "" || cred.PasswordFile != ""):
-		c.problem(key, "a bearer token takes the place of user and password; keep one of the two ways")
-	case (cred.Password != "" || cred.PasswordFile != "") && cred.User == "":
-		c.problem(key, "a password needs its user")
-	}
-	c.file(key+".password_file", cred.PasswordFile)
-	c.file(key+".bearer_file", cred.BearerFile)
-	if upstream.Scheme == "http" {
-		c.warning(key, "are sent to %s without encryption", upstream.Host)
-	}
-}
-
 // signatures checks that somebody vouches for the archive, or that the
 // configuration says in so many words that nobody does.
 func (c *checker) signatures(key string, a *ArchiveConfig) {
@@ -172,7 +153,7 @@ func (c *checker) signatures(key string, a *ArchiveConfig) {
 		return
 	}
 	if len(a.SignedBy) == 0 {
-		c.problem(key+".signed_by", "is missing: the keyring that vouches for the archive%s; or `unsigned: true` to accept it without any signature", keyringHint(a.Upstream))
+		c.problem(key+".signed_by", "is missing: the keyring that vouches for the archive%s; or `unsigned: true` to accept it without any signature", keyringHint(a.MainURL()))
 	}
 	for i, entry := range a.SignedBy {
 		entryKey := fmt.Sprintf("%s.signed_by[%d]", key, i)
@@ -181,7 +162,7 @@ func (c *checker) signatures(key string, a *ArchiveConfig) {
 			continue
 		}
 		if err := c.keyring(entry); err != nil {
-			c.problem(entryKey, "%s", fileTrouble(entry, err, keyringHint(a.Upstream)))
+			c.problem(entryKey, "%s", fileTrouble(entry, err, keyringHint(a.MainURL())))
 		}
 	}
 }

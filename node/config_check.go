@@ -42,6 +42,9 @@ type checker struct {
 	keyring func(entry string) error
 	// keyPair does so for a certificate and its key.
 	keyPair func(cert, key string) error
+	// authorities does so for a file of CAs, and listFile for a list of mirrors.
+	authorities func(file string) error
+	listFile    func(file string) error
 	// gossipKeys does so for a file of gossip keys.
 	gossipKeys func(file string) error
 	// trust reads the certificates of the node of that name in a cluster; a
@@ -69,6 +72,11 @@ func newChecker(cfg *Config) *checker {
 			_, err := tls.LoadX509KeyPair(cert, key)
 			return err
 		},
+		authorities: func(file string) error {
+			_, err := readAuthorities(file)
+			return err
+		},
+		listFile: readListFile,
 		gossipKeys: func(file string) error {
 			_, err := readGossipKeys(file)
 			return err
@@ -94,6 +102,12 @@ func (c *checker) check() {
 	}
 	c.allArchives()
 	c.upstream()
+	c.networks("clients.allow", c.cfg.Clients.Allow)
+	c.networks("clients.deny", c.cfg.Clients.Deny)
+	if c.cfg.Clients.Connections < 0 {
+		c.problem("clients.connections", "%d is negative; 0 is no cap", c.cfg.Clients.Connections)
+	}
+	c.prefetch()
 	for i, hostPort := range c.cfg.Connect {
 		if host, _, err := splitHostPort(hostPort); err != nil || host == "" || strings.Contains(host, "*") {
 			c.problem(fmt.Sprintf("connect[%d]", i), "%q is not a host and a port: write them as changelogs.ubuntu.com:443", hostPort)
@@ -215,6 +229,19 @@ func (c *checker) upstream() {
 	}
 	if c.cfg.isSelf(p) {
 		c.problem("upstream.proxy", "%s is this node itself; as its own proxy it would ask itself for ever", redactURL(u.Proxy))
+	}
+}
+
+func (c *checker) prefetch() {
+	p := c.cfg.Prefetch
+	if !p.Enabled {
+		return
+	}
+	if p.MaxBytes == 0 {
+		c.problem("prefetch.max_bytes", "is 0, so that nothing could be fetched ahead; `enabled: false` says that")
+	}
+	if p.UsedWithin == 0 {
+		c.problem("prefetch.used_within", "is 0, so that no package would count as used; `enabled: false` fetches nothing ahead")
 	}
 }
 

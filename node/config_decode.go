@@ -138,8 +138,15 @@ func (d *decoder) value(n ast.Node, into reflect.Value, path string) {
 	switch p := into.Addr().Interface().(type) {
 	case *[]ArchiveConfig:
 		d.archives(n, p, path)
+	case *[]UpstreamAt:
+		d.upstreams(n, p, path)
 	case *time.Duration:
 		scalar(d, n, path, p, parseDuration)
+	case **time.Duration:
+		var v time.Duration
+		if scalar(d, n, path, &v, parseDuration) {
+			*p = &v
+		}
 	case *Size:
 		scalar(d, n, path, p, ParseSize)
 	case *SizeLimit:
@@ -187,6 +194,20 @@ func (d *decoder) archives(n ast.Node, into *[]ArchiveConfig, path string) {
 	})
 }
 
+// upstreams decodes a list of upstreams, each a URL alone or a mapping.
+func (d *decoder) upstreams(n ast.Node, into *[]UpstreamAt, path string) {
+	*into = []UpstreamAt{}
+	d.eachItem(n, path, "the upstreams below each other, each behind a dash", func(item ast.Node, itemPath string) {
+		at := DefaultUpstreamAt()
+		if isMap(item) {
+			d.value(item, reflect.ValueOf(&at).Elem(), itemPath)
+		} else {
+			d.value(item, reflect.ValueOf(&at.URL).Elem(), itemPath)
+		}
+		*into = append(*into, at)
+	})
+}
+
 // eachKey calls do for every key of a mapping that is a plain word and stands
 // there for the first time, and records its place.
 func (d *decoder) eachKey(n ast.Node, path string, do func(k ast.Node, name, keyPath string, v ast.Node)) {
@@ -217,23 +238,31 @@ func (d *decoder) eachKey(n ast.Node, path string, do func(k ast.Node, name, key
 }
 
 func (d *decoder) list(n ast.Node, into *[]string, path string) {
+	*into = []string{}
+	d.eachItem(n, path, "it in brackets, [a, b]", func(item ast.Node, itemPath string) {
+		var s string
+		d.value(item, reflect.ValueOf(&s).Elem(), itemPath)
+		*into = append(*into, s)
+	})
+}
+
+// eachItem calls do for every item of a list, and records its place; an empty item
+// is refused, and yet an item, so that those behind it keep their numbers. write
+// says how a list is written.
+func (d *decoder) eachItem(n ast.Node, path, write string, do func(item ast.Node, itemPath string)) {
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
-		d.problem(n, path, "expected a list, not %s: write it in brackets, [a, b]", describe(n))
+		d.problem(n, path, "expected a list, not %s: write %s", describe(n), write)
 		return
 	}
-	*into = []string{}
 	for i, item := range seq.Values {
 		itemPath := fmt.Sprintf("%s[%d]", path, i)
 		pos := item.GetToken().Position
 		d.places[itemPath] = place{pos.Line, pos.Column}
-		var s string
 		if item.Type() == ast.NullType {
 			d.problem(item, itemPath, "is empty")
-			continue
 		}
-		d.str(item, &s, itemPath)
-		*into = append(*into, s)
+		do(item, itemPath)
 	}
 }
 
@@ -262,19 +291,21 @@ func (d *decoder) integer(n ast.Node, into *int, path string) {
 	d.problem(n, path, "expected a whole number, not %s", describe(n))
 }
 
-// scalar decodes a value that has its own notation, quoted or not.
-func scalar[T any](d *decoder, n ast.Node, path string, into *T, parse func(string) (T, error)) {
+// scalar decodes a value that has its own notation, quoted or not, and reports
+// whether it could.
+func scalar[T any](d *decoder, n ast.Node, path string, into *T, parse func(string) (T, error)) bool {
 	text, ok := scalarText(n)
 	if !ok {
 		d.problem(n, path, "expected a single value, not %s", describe(n))
-		return
+		return false
 	}
 	v, err := parse(text)
 	if err != nil {
 		d.problem(n, path, "%v", err)
-		return
+		return false
 	}
 	*into = v
+	return true
 }
 
 func scalarText(n ast.Node) (string, bool) {

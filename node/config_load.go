@@ -140,6 +140,12 @@ func (c *Config) resolvePaths(dir string) {
 		abs(&socket)
 		c.Admin = "unix:" + socket
 	}
+	absList := func(upstream *string) {
+		if place, _, err := parseMirrorList(*upstream); err == nil && place.file != "" {
+			abs(&place.file)
+			*upstream = "mirror+file:" + place.file
+		}
+	}
 	for i := range c.Upstream.AuthConf {
 		abs(&c.Upstream.AuthConf[i])
 	}
@@ -152,6 +158,16 @@ func (c *Config) resolvePaths(dir string) {
 		}
 		abs(&a.Credentials.PasswordFile)
 		abs(&a.Credentials.BearerFile)
+		absList(&a.Upstream)
+		for j := range a.Upstreams {
+			at := &a.Upstreams[j]
+			absList(&at.URL)
+			abs(&at.Credentials.PasswordFile)
+			abs(&at.Credentials.BearerFile)
+			abs(&at.TLS.CA)
+			abs(&at.TLS.Cert)
+			abs(&at.TLS.Key)
+		}
 	}
 }
 
@@ -162,7 +178,8 @@ func worldReadableSecrets(path string, cfg *Config) (string, bool) {
 		return "", false
 	}
 	for _, a := range cfg.Archives {
-		if a.Credentials.Password != "" || a.Credentials.Bearer != "" {
+		written := func(at UpstreamAt) bool { return at.Credentials.Password != "" || at.Credentials.Bearer != "" }
+		if slices.ContainsFunc(a.Mirrors(), written) {
 			return "holds secrets and every user of this machine may read it; chmod 640 it, or use password_file and bearer_file", true
 		}
 	}

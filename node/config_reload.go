@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 )
 
 // ReloadPlan compares the configuration a node runs with a new one: it returns the
@@ -42,6 +43,14 @@ func changedKeys(old, new reflect.Value, path, generic string, plan func(path, g
 		switch from := before.Interface().(type) {
 		case []ArchiveConfig:
 			changedArchives(from, after.Interface().([]ArchiveConfig), plan)
+		case []UpstreamAt:
+			if !slices.Equal(from, after.Interface().([]UpstreamAt)) {
+				plan(fieldPath, fieldGeneric)
+			}
+		case *time.Duration:
+			if to := after.Interface().(*time.Duration); (from == nil) != (to == nil) || from != nil && *from != *to {
+				plan(fieldPath, fieldGeneric)
+			}
 		case []string:
 			if !slices.Equal(from, after.Interface().([]string)) {
 				plan(fieldPath, fieldGeneric)

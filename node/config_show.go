@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,10 +31,11 @@ type shower struct {
 // their own.
 const docColumn = 32
 
-func (w *shower) section(v reflect.Value, path string, depth int) {
+// section writes the keys of a struct, without those named.
+func (w *shower) section(v reflect.Value, path string, depth int, without ...string) {
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Tag.Get("yaml")
-		if name == "-" {
+		if name == "-" || slices.Contains(without, name) {
 			continue
 		}
 		keyPath := name
@@ -48,8 +50,14 @@ func (w *shower) key(name string, v reflect.Value, path string, depth int) {
 	if archives, ok := v.Interface().([]ArchiveConfig); ok {
 		w.line(depth, name+":", path)
 		for i := range archives {
-			w.line(depth+1, yamlText(archives[i].Name)+":", "")
-			w.section(reflect.ValueOf(&archives[i]).Elem(), path+".*", depth+2)
+			w.archive(&archives[i], path+".*", depth+1)
+		}
+		return
+	}
+	if upstreams, ok := v.Interface().([]UpstreamAt); ok {
+		w.line(depth, name+":", path)
+		for i := range upstreams {
+			w.upstream(&upstreams[i], path+"[]", depth+1)
 		}
 		return
 	}
@@ -70,6 +78,27 @@ func (w *shower) key(name string, v reflect.Value, path string, depth int) {
 		value = yamlText(redactURL(v.String()))
 	}
 	w.line(depth, name+": "+value, path)
+}
+
+// archive writes one archive: of the two ways to say where it comes from, the one
+// that it uses.
+func (w *shower) archive(a *ArchiveConfig, path string, depth int) {
+	unused := []string{"upstreams"}
+	if len(a.Upstreams) > 0 {
+		unused = []string{"upstream", "credentials"}
+	}
+	w.line(depth, yamlText(a.Name)+":", "")
+	w.section(reflect.ValueOf(a).Elem(), path, depth+1, unused...)
+}
+
+// upstream writes one item of upstreams: its URL alone where that says it all.
+func (w *shower) upstream(at *UpstreamAt, path string, depth int) {
+	if at.isSimple() {
+		w.line(depth, "- "+yamlText(at.URL), "")
+		return
+	}
+	w.line(depth, "- url: "+yamlText(at.URL), path+".url")
+	w.section(reflect.ValueOf(at).Elem(), path, depth+1, "url")
 }
 
 // line writes one line and the meaning of its key.
@@ -124,6 +153,11 @@ func yamlScalar(v any) string {
 		return yamlText(v.String())
 	case time.Duration:
 		return formatDuration(v)
+	case *time.Duration:
+		if v == nil {
+			return "null"
+		}
+		return formatDuration(*v)
 	case fmt.Stringer: // Size, SizeLimit
 		return v.String()
 	}

@@ -39,7 +39,7 @@ func (n *Node) Status() *Status {
 		suites[st.Suite.Archive] = append(suites[st.Suite.Archive], suiteStatus(st))
 	}
 	for _, a := range cfg.Archives {
-		s.Archives = append(s.Archives, ArchiveStatus{Name: a.Name, Upstream: a.Upstream, Suites: suites[a.Name]})
+		s.Archives = append(s.Archives, ArchiveStatus{Name: a.Name, Upstream: a.MainURL(), Suites: suites[a.Name]})
 	}
 	for _, h := range n.upstream.Stats().Hosts {
 		s.Upstreams = append(s.Upstreams, UpstreamStatus{Host: h.Host, InUse: h.InUse, Waiting: h.Waiting, Limit: h.Limit, Bytes: h.Bytes, LastError: h.LastError})
@@ -195,7 +195,7 @@ func (n *Node) upstreamURLs(where []proto.Location) []string {
 	var urls []string
 	for _, loc := range where {
 		if a, ok := n.cfg.Archive(loc.Archive); ok {
-			urls = append(urls, redactURL(strings.TrimSuffix(a.Upstream, "/"))+"/"+aptmeta.EscapePath(loc.Path))
+			urls = append(urls, redactURL(strings.TrimSuffix(a.MainURL(), "/"))+"/"+aptmeta.EscapePath(loc.Path))
 		}
 	}
 	return urls

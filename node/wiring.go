@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/url"
 	"strings"
@@ -18,10 +19,15 @@ func (n *Node) upstreamConfig(cfg *Config) (upstream.Config, error) {
 		ConnectTimeout:     cfg.Upstream.ConnectTimeout,
 		HeaderTimeout:      cfg.Upstream.HeaderTimeout,
 		StallTimeout:       cfg.Upstream.StallTimeout,
+		RateFloor:          int64(cfg.Upstream.RateFloor),
+		Offline:            cfg.Offline,
 		Logger:             n.log,
 	}
 	if n.opts.Version != "" {
 		u.UserAgent = "aptmesh/" + n.opts.Version + " (+https://github.com/aptmesh/aptmesh)"
+	}
+	if cfg.Upstream.RateFloor == 0 {
+		u.RateFloor = -1 // there, 0 is the default
 	}
 	if n.cluster != nil {
 		u.Tell = n.cluster.tellTrouble
@@ -34,21 +40,64 @@ func (n *Node) upstreamConfig(cfg *Config) (upstream.Config, error) {
 		return u, fmt.Errorf("upstream: auth_conf: %w", err)
 	}
 	for _, a := range cfg.Archives {
-		at, err := url.Parse(a.Upstream)
+		archive, err := upstreamArchive(a)
 		if err != nil {
-			return u, fmt.Errorf("archives: %s: upstream: %w", a.Name, err)
+			return u, fmt.Errorf("archives: %s: %w", a.Name, err)
 		}
-		user, password, bearer, err := a.Credentials.Resolve()
-		if err != nil {
-			return u, fmt.Errorf("archives: %s: credentials: %w", a.Name, err)
-		}
-		u.Archives = append(u.Archives, upstream.Archive{Name: a.Name, Mirrors: []upstream.Mirror{{URL: at, Credentials: upstream.Credentials{
-			User:     user,
-			Password: upstream.NewSecret(password.Reveal()),
-			Bearer:   upstream.NewSecret(bearer.Reveal()),
-		}}}})
+		u.Archives = append(u.Archives, archive)
 	}
 	return u, nil
+}
+
+// upstreamArchive is what the HTTP client needs to know of one archive.
+func upstreamArchive(a ArchiveConfig) (upstream.Archive, error) {
+	archive := upstream.Archive{Name: a.Name, Offline: a.Offline}
+	for _, at := range a.Mirrors() {
+		m, err := upstreamMirror(at)
+		if err != nil {
+			return archive, fmt.Errorf("%s: %w", at.URL, err)
+		}
+		archive.Mirrors = append(archive.Mirrors, m)
+	}
+	if a.Snapshot != "" {
+		at, err := url.Parse(a.Snapshot)
+		if err != nil {
+			return archive, fmt.Errorf("snapshot: %w", err)
+		}
+		archive.Snapshot = at
+	}
+	return archive, nil
+}
+
+// upstreamMirror reads the secrets and certificates of one mirror.
+func upstreamMirror(at UpstreamAt) (upstream.Mirror, error) {
+	m := upstream.Mirror{Priority: at.Priority, Weight: at.Weight}
+	var err error
+	if m.URL, err = url.Parse(at.URL); err != nil {
+		return m, err
+	}
+	user, password, bearer, err := at.Credentials.Resolve()
+	if err != nil {
+		return m, fmt.Errorf("credentials: %w", err)
+	}
+	m.Credentials = upstream.Credentials{
+		User:     user,
+		Password: upstream.NewSecret(password.Reveal()),
+		Bearer:   upstream.NewSecret(bearer.Reveal()),
+	}
+	if at.TLS.CA != "" {
+		if m.Roots, err = readAuthorities(at.TLS.CA); err != nil {
+			return m, fmt.Errorf("tls: ca: %w", err)
+		}
+	}
+	if at.TLS.Cert != "" {
+		cert, err := tls.LoadX509KeyPair(at.TLS.Cert, at.TLS.Key)
+		if err != nil {
+			return m, fmt.Errorf("tls: %w", err)
+		}
+		m.Certificate = &cert
+	}
+	return m, nil
 }
 
 // catalogArchives reads the keyrings.
@@ -87,7 +136,7 @@ func suiteDir(name string) string {
 func frontArchives(cfg *Config) ([]front.Archive, error) {
 	archives := make([]front.Archive, 0, len(cfg.Archives))
 	for _, a := range cfg.Archives {
-		at, err := url.Parse(a.Upstream)
+		at, err := url.Parse(a.MainURL())
 		if err != nil {
 			return nil, fmt.Errorf("archives: %s: upstream: %w", a.Name, err)
 		}

@@ -23,7 +23,7 @@ func printHints(w io.Writer, cfg *node.Config, addrs []string) {
 	fmt.Fprintf(w, "or write its address into the sources (the only way for https archives):\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, a := range cfg.Archives {
-		fmt.Fprintf(t, "  %s\t# instead of %s\n", debLine(a, base), a.Upstream)
+		fmt.Fprintf(t, "  %s\t# instead of %s\n", debLine(a, base), a.MainURL())
 	}
 	t.Flush()
 	fmt.Fprintln(w)

@@ -1,0 +1,133 @@
+package aptconf
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	// MaxMirrorList bounds a list of mirrors in bytes.
+	MaxMirrorList = 1 << 20
+	// maxMirrorLines bounds it in lines: those beyond are not looked at.
+	maxMirrorLines = 4096
+	// maxMirrorNotices bounds what is told of one list, which anybody may have
+	// written.
+	maxMirrorNotices = 16
+)
+
+// NoPriority is what apt takes the priority of a mirror for that names none: the
+// highest number there is, so that it is asked last.
+const NoPriority = math.MaxUint32
+
+// ListedMirror is one line of a list of mirrors.
+type ListedMirror struct {
+	// URL is the root of the archive there, as Canonical spells it.
+	URL *url.URL
+	// Priority: lower is asked first; NoPriority where the line says nothing.
+	Priority uint32
+}
+
+// ParseMirrorList reads a list of mirrors in the format of apt-transport-mirror(1),
+// which a plain list of URLs also is: a URI per line, then, separated by tabs or
+// spaces, key:value pairs. It returns those of http and https, each once, those
+// asked first before the others and otherwise in the order of the list, and tells
+// what it left out; where names the list in that.
+//
+// A line that is limited to some files (arch, codename, component, lang, suite or
+// type) is left out: such a mirror holds only a part of the archive, and a cache
+// that asked it for the rest would take its word for what the archive lacks.
+//
+// The error says that nothing of use is there.
+func ParseMirrorList(where string, text []byte) ([]ListedMirror, []Notice, error) {
+	if len(text) > MaxMirrorList {
+		return nil, nil, fmt.Errorf("the list of mirrors is longer than %d bytes", MaxMirrorList)
+	}
+	var mirrors []ListedMirror
+	var notices []Notice
+	notice := func(line int, what, reason string) {
+		if len(notices) < maxMirrorNotices {
+			notices = append(notices, Notice{fmt.Sprintf("%s:%d", where, line), what, reason})
+		}
+	}
+	place := make(map[string]int) // URL -> index in mirrors
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	lines.Buffer(nil, MaxMirrorList+1)
+	for n := 1; lines.Scan(); n++ {
+		if n > maxMirrorLines {
+			notice(n, "", fmt.Sprintf("only the first %d lines are looked at", maxMirrorLines))
+			break
+		}
+		words := strings.Fields(lines.Text())
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
+			continue
+		}
+		m, err := parseListedMirror(words)
+		if err != nil {
+			notice(n, shortened(redact(words[0])), err.Error())
+			continue
+		}
+		if at, twice := place[m.URL.String()]; twice {
+			mirrors[at].Priority = min(mirrors[at].Priority, m.Priority)
+			continue
+		}
+		place[m.URL.String()] = len(mirrors)
+		mirrors = append(mirrors, m)
+	}
+	if len(mirrors) == 0 {
+		return nil, notices, errors.New("the list names no mirror of http or https that holds the whole archive")
+	}
+	slices.SortStableFunc(mirrors, func(a, b ListedMirror) int {
+		switch {
+		case a.Priority < b.Priority:
+			return -1
+		case a.Priority > b.Priority:
+			return 1
+		}
+		return 0
+	})
+	return mirrors, notices, nil
+}
+
+// parseListedMirror reads the words of one line.
+func parseListedMirror(words []string) (ListedMirror, error) {
+	u, private, err := parseBase(words[0])
+	switch {
+	case err != nil:
+		return ListedMirror{}, err
+	case private:
+		return ListedMirror{}, errors.New("holds a user or password, which a list of mirrors cannot have")
+	case slices.Contains(strings.Split(u.Path, "/"), "..") || strings.ContainsAny(u.Host, "*%\\"):
+		return ListedMirror{}, errors.New("is not the URL of an archive")
+	}
+	m := ListedMirror{URL: u, Priority: NoPriority}
+	for _, word := range words[1:] {
+		key, value, _ := strings.Cut(word, ":")
+		switch strings.ToLower(key) {
+		case "priority":
+			p, err := strconv.ParseUint(value, 10, 32)
+			if err != nil {
+				return ListedMirror{}, fmt.Errorf("has the priority %q, which is no number", shortened(value))
+			}
+			m.Priority = uint32(p)
+		case "arch", "codename", "component", "lang", "suite", "type":
+			return ListedMirror{}, fmt.Errorf("holds only a part of the archive (%s)", shortened(word))
+		}
+	}
+	return m, nil
+}
+
+// shortened keeps text of unknown origin to what fits into a line.
+func shortened(s string) string {
+	const most = 100
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

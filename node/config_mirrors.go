@@ -1,0 +1,227 @@
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// ArchiveConfig is one archive: a tree of dists/ and pool/, or a flat repository,
+// on one upstream or on several that mirror each other.
+type ArchiveConfig struct {
+	// Name is the key in the file and the URL prefix: http://node:3142/NAME/.
+	Name string `yaml:"-"`
+	// Upstream is the URL of the archive: http or https, without credentials,
+	// query or trailing slash; or that of a list of mirrors, see IsMirrorList. It
+	// is the short form of Upstreams with one entry; exactly one of the two is set.
+	// Mirrors has the answer.
+	Upstream  string       `yaml:"upstream"`
+	Upstreams []UpstreamAt `yaml:"upstreams"`
+	// Snapshot is the URL of a service that keeps what mirrors have dropped, with
+	// {timestamp} in its path; "" is none.
+	Snapshot string `yaml:"snapshot"`
+	// Aliases are other URLs that mean this archive, whatever their scheme. The
+	// host may begin with "*." for any labels in that place.
+	Aliases []string `yaml:"aliases"`
+	// SignedBy lists the keyrings that vouch for the archive: files, or armoured
+	// public key blocks in place.
+	SignedBy []string `yaml:"signed_by"`
+	// Unsigned accepts the archive without any signature.
+	Unsigned bool `yaml:"unsigned"`
+	// Suites are watched from the start, without waiting for a first request:
+	// "noble" for dists/noble, or a directory that ends in "/" for a flat
+	// repository ("./" being the archive's own directory).
+	Suites []string `yaml:"suites"`
+	// CheckEvery is the interval between two looks at a watched suite's Release.
+	CheckEvery time.Duration `yaml:"check_every"`
+	// Credentials are sent to Upstream and nowhere else.
+	Credentials Credentials `yaml:"credentials"`
+	// Offline has no upstream of this archive asked: what is held is served.
+	Offline bool `yaml:"offline"`
+	// Allow and Deny list the client networks, as prefixes or single addresses:
+	// with an empty Allow everybody may read the archive whom Deny does not name.
+	Allow []string `yaml:"allow"`
+	Deny  []string `yaml:"deny"`
+	// ServeExpired takes the place of both serve_expired of Outage; nil leaves
+	// those in force.
+	ServeExpired *time.Duration `yaml:"serve_expired"`
+
+	// Example is what the machine's own apt sources say behind the URL ("noble
+	// main universe"), to print working lines for a host; often "".
+	Example string `yaml:"-"`
+}
+
+// UpstreamAt is one place an archive is fetched from: a mirror, or a list of
+// mirrors, which stands for all that it names.
+type UpstreamAt struct {
+	URL string `yaml:"url"`
+	// Priority orders the mirrors of an archive: those of a higher number are asked
+	// where those of lower ones fail. Weight is the share among equals.
+	Priority int `yaml:"priority"`
+	Weight   int `yaml:"weight"`
+	// Credentials are sent to this mirror and nowhere else.
+	Credentials Credentials `yaml:"credentials"`
+	// TLS is for mirrors whose certificates a private CA signs, or that want one
+	// of this node.
+	TLS UpstreamTLS `yaml:"tls"`
+}
+
+// UpstreamTLS holds PEM files: whom to trust in place of the machine's own CAs, and
+// the certificate this node shows. Cert and Key go together.
+type UpstreamTLS struct {
+	CA   string `yaml:"ca"`
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// IsZero reports whether there is nothing special about the connection.
+func (t UpstreamTLS) IsZero() bool { return t == UpstreamTLS{} }
+
+// DefaultArchive returns the archive of that name with every default set.
+func DefaultArchive(name string) ArchiveConfig {
+	return ArchiveConfig{Name: name, CheckEvery: 60 * time.Second}
+}
+
+// DefaultUpstreamAt returns an upstream with every default set and no URL.
+func DefaultUpstreamAt() UpstreamAt { return UpstreamAt{Priority: 1, Weight: 1} }
+
+// isSimple reports whether a URL says all there is to say.
+func (u UpstreamAt) isSimple() bool {
+	plain := DefaultUpstreamAt()
+	plain.URL = u.URL
+	return u == plain
+}
+
+// Mirrors returns what the archive is fetched from, in the order of the file and
+// with lists of mirrors as they stand there; none only where the configuration was
+// not checked.
+func (a ArchiveConfig) Mirrors() []UpstreamAt {
+	if a.Upstream == "" {
+		return a.Upstreams
+	}
+	only := DefaultUpstreamAt()
+	only.URL, only.Credentials = a.Upstream, a.Credentials
+	return []UpstreamAt{only}
+}
+
+// MainURL is the upstream to name where there is room for one: the first.
+func (a ArchiveConfig) MainURL() string {
+	if mirrors := a.Mirrors(); len(mirrors) > 0 {
+		return mirrors[0].URL
+	}
+	return ""
+}
+
+// MirrorURLs are the roots of all mirrors that the configuration names itself, in
+// its order: without those that only a list knows.
+func (a ArchiveConfig) MirrorURLs() []string {
+	var urls []string
+	for _, m := range a.Mirrors() {
+		if !IsMirrorList(m.URL) {
+			urls = append(urls, m.URL)
+		}
+	}
+	return urls
+}
+
+// Restricted reports whether only some clients may read the archive.
+func (a ArchiveConfig) Restricted() bool { return len(a.Allow) > 0 || len(a.Deny) > 0 }
+
+// hasCredentials reports whether any upstream of the archive wants to know who asks:
+// what comes from there is not everybody's.
+func (a ArchiveConfig) hasCredentials() bool {
+	for _, m := range a.Mirrors() {
+		if !m.Credentials.IsZero() || m.TLS.Cert != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// Archive returns the archive of that name.
+func (c *Config) Archive(name string) (ArchiveConfig, bool) {
+	for _, a := range c.Archives {
+		if a.Name == name {
+			return a, true
+		}
+	}
+	return ArchiveConfig{}, false
+}
+
+// IsMirrorList reports whether an upstream is a list of mirrors in the format of
+// apt-transport-mirror(1) rather than a mirror: mirror+file:/path, or mirror+http,
+// mirror+https and, for http, mirror with a host.
+func IsMirrorList(upstream string) bool {
+	scheme, _, _ := strings.Cut(upstream, ":")
+	return scheme == "mirror" || strings.HasPrefix(scheme, "mirror+")
+}
+
+// listPlace is where a list of mirrors is: a file, or else a URL of http or https.
+type listPlace struct {
+	file string
+	url  *url.URL
+}
+
+// parseMirrorList reads the place of a list and returns it with its one spelling.
+func parseMirrorList(s string) (place listPlace, spelt string, err error) {
+	scheme, rest, _ := strings.Cut(s, ":")
+	switch scheme {
+	case "mirror+file", "mirror+copy":
+		path := rest
+		if after, ok := strings.CutPrefix(rest, "///"); ok {
+			path = "/" + after
+		}
+		if path == "" || strings.HasPrefix(path, "//") || strings.HasSuffix(path, "/") || strings.ContainsAny(path, "\n\x00") {
+			return listPlace{}, "", fmt.Errorf("%q is not the path of a list of mirrors: write mirror+file:/etc/apt/mirrors.txt", s)
+		}
+		path = filepath.Clean(path)
+		return listPlace{file: path}, "mirror+file:" + path, nil
+	case "mirror":
+		scheme = "mirror+http"
+	case "mirror+http", "mirror+https":
+	default:
+		return listPlace{}, "", fmt.Errorf("lists of mirrors are had by mirror+http, mirror+https and mirror+file, not by %s", scheme)
+	}
+	u, err := url.Parse(strings.TrimPrefix(scheme, "mirror+") + ":" + rest)
+	switch {
+	case err != nil || u.Hostname() == "" || strings.Contains(u.Host, "*"):
+		return listPlace{}, "", fmt.Errorf("is not the URL of a list of mirrors, such as mirror+http://mirrors.ubuntu.com/mirrors.txt")
+	case u.User != nil:
+		return listPlace{}, "", fmt.Errorf("mirror+%s holds a user or password, which a list of mirrors cannot have", u.Redacted())
+	case u.Fragment != "":
+		return listPlace{}, "", fmt.Errorf("%s has a fragment, which a list of mirrors cannot have", s)
+	}
+	u.Host = strings.ToLower(u.Host)
+	return listPlace{url: u}, "mirror+" + u.String(), nil
+}
+
+// networks reads a checked list of client networks; nil is none.
+func networks(list []string) []netip.Prefix {
+	var all []netip.Prefix
+	for _, text := range list {
+		if p, err := parseNetwork(text); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// parseNetwork reads a prefix or a single address. IPv4 within IPv6 is IPv4, as
+// the addresses it is held against are.
+func parseNetwork(text string) (netip.Prefix, error) {
+	if ip, err := netip.ParseAddr(text); err == nil && ip.Zone() == "" {
+		ip = ip.Unmap()
+		return netip.PrefixFrom(ip, ip.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%q is not a network: write it as 10.0.0.0/8, or as an address", text)
+	}
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Masked(), nil
+}
