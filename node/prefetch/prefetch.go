@@ -1,0 +1,202 @@
+package prefetch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Flip tells of a new generation. It is not for a suite's first one: then everything
+// is new, and nobody has missed it yet.
+type Flip struct {
+	Suite proto.Suite
+	Date  time.Time
+	// Indices are the generation's Packages indices, one compression of each. They
+	// are held.
+	Indices []Index
+	// New reports whether a path below the archive's root is listed by this
+	// generation and was not by the one before it. Safe for concurrent use.
+	New func(path string) bool
+}
+
+// Index is one Packages index of a generation.
+type Index struct {
+	// Path is the index's own, below the archive's root or the suite: its suffix
+	// names the compression, and a directory binary-<arch> the architecture.
+	Path string
+	// Base is what stands before the paths that it lists, below the archive's root:
+	// "", or a directory with its slash.
+	Base string
+	Want proto.Want
+}
+
+// Config is what a Prefetcher needs. Open, Held, State and Logger must be set; zero
+// sizes, durations and counts take their defaults.
+type Config struct {
+	// Open opens an object, wherever it comes from.
+	Open func(context.Context, proto.Want) (*proto.Blob, error)
+	// Held reports whether this node's store has an object.
+	Held   func(proto.Want) bool
+	State  State
+	Logger *slog.Logger
+	Now    func() time.Time
+
+	// Enabled is whether anything is fetched ahead. What clients use is learnt in
+	// any case.
+	Enabled bool
+	// MaxBytes bounds what is fetched ahead for one flip. Default 2 GiB.
+	MaxBytes int64
+	// UsedWithin is how long a package counts as used after a client was last served
+	// it; to ten minutes. Default 14 days.
+	UsedWithin time.Duration
+	// Parallel is how many objects are fetched ahead at one time, for all flips
+	// together. Default 4.
+	Parallel int
+}
+
+func (c Config) withDefaults() Config {
+	c.MaxBytes, c.UsedWithin = defaults(c.MaxBytes, c.UsedWithin)
+	if c.Parallel <= 0 {
+		c.Parallel = 4
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+func defaults(maxBytes int64, usedWithin time.Duration) (int64, time.Duration) {
+	if maxBytes <= 0 {
+		maxBytes = 2 << 30
+	}
+	if usedWithin <= 0 {
+		usedWithin = 14 * 24 * time.Hour
+	}
+	return maxBytes, usedWithin
+}
+
+// Bounds of memory.
+const (
+	maxReasons = 10_000 // objects of which it is known why they were fetched or not
+	maxReady   = 20_000 // objects fetched ahead and not asked for yet
+	maxFlips   = 20     // of which Status tells
+)
+
+// Prefetcher fetches ahead. Safe for concurrent use.
+type Prefetcher struct {
+	cfg   Config
+	log   *slog.Logger
+	usage *usage
+	ready *ready
+
+	fetching chan struct{} // a place for each object under way
+	reading  chan struct{} // one: decompressing is work for a processor that serves clients
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+
+	mu         sync.Mutex
+	closed     bool
+	enabled    bool
+	maxBytes   int64
+	usedWithin time.Duration
+	jobs       map[proto.Suite]*job             // running; guards what a job and an item say is guarded
+	flips      []*job                           // the last maxFlips, oldest first
+	reasons    *recent[proto.Location, *item]   // by what was planned
+	underWay   map[proto.Location]chan struct{} // closed when it has ended
+	totals     map[Outcome]int64                // objects
+	bytes      int64                            // of objects fetched, and of those that failed on the way
+}
+
+// New reads back what clients have used, and is ready.
+func New(cfg Config) (*Prefetcher, error) {
+	if cfg.Open == nil || cfg.Held == nil || cfg.State == nil || cfg.Logger == nil {
+		return nil, errors.New("prefetch: Open, Held, State and Logger must be set")
+	}
+	cfg = cfg.withDefaults()
+	p := &Prefetcher{
+		cfg: cfg, log: cfg.Logger, usage: newUsage(), ready: newReady(),
+		fetching: make(chan struct{}, cfg.Parallel), reading: make(chan struct{}, 1),
+		enabled: cfg.Enabled, maxBytes: cfg.MaxBytes, usedWithin: cfg.UsedWithin,
+		jobs:     make(map[proto.Suite]*job),
+		reasons:  newRecent[proto.Location, *item](maxReasons),
+		underWay: make(map[proto.Location]chan struct{}),
+		totals:   make(map[Outcome]int64),
+	}
+	p.ctx, p.cancel = context.WithCancelCause(context.Background())
+	p.load()
+	p.wg.Go(p.saveNowAndThen)
+	return p, nil
+}
+
+// Used notes that a client was served the file at loc. It is meant for every answer:
+// it takes a few hundred nanoseconds at most, allocates nothing but for a package
+// that is new to it, and never waits for anything but another such call.
+func (p *Prefetcher) Used(loc proto.Location) {
+	name, arch, ok := packageOf(loc.Path)
+	if !ok {
+		return
+	}
+	p.usage.note(keyOf(loc.Archive, name, arch), slotOf(p.cfg.Now()))
+	p.ready.asked(loc)
+}
+
+// Why a job ends before its plan is done.
+var (
+	errSuperseded = errors.New("a newer generation came first")
+	errDisabled   = errors.New("prefetch.enabled was turned off")
+	errClosed     = errors.New("the node was stopped")
+)
+
+// Flipped starts fetching ahead for a new generation and returns at once. A job for
+// the suite's generation before ends; what it had not fetched yet is taken over, where
+// the new generation still lists it.
+func (p *Prefetcher) Flipped(f Flip) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || !p.enabled {
+		return
+	}
+	j := &job{flip: f, began: p.cfg.Now(), maxBytes: p.maxBytes, usedWithin: p.usedWithin, leftOver: nothing}
+	j.ctx, j.cancel = context.WithCancelCause(p.ctx)
+	if older, ok := p.jobs[f.Suite]; ok {
+		j.leftOver = older.left()
+		older.cancel(errSuperseded)
+	}
+	p.jobs[f.Suite] = j
+	p.flips = append(p.flips, j)
+	if len(p.flips) > maxFlips {
+		p.flips = append([]*job(nil), p.flips[1:]...)
+	}
+	p.wg.Go(func() { p.run(j) })
+}
+
+// Reconfigure changes what New was given. Turned off, what is under way ends; the
+// bounds hold from the next flip on.
+func (p *Prefetcher) Reconfigure(enabled bool, maxBytes int64, usedWithin time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.enabled = enabled
+	p.maxBytes, p.usedWithin = defaults(maxBytes, usedWithin)
+	if !enabled {
+		for _, j := range p.jobs {
+			j.cancel(errDisabled)
+		}
+	}
+}
+
+// Close ends what is under way, waits for it, and writes down what clients have used.
+// Only Used, Why and Status are of use afterwards, and calling Close again is none.
+func (p *Prefetcher) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.cancel(errClosed)
+	p.wg.Wait()
+	return p.save()
+}

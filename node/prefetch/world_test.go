@@ -1,0 +1,264 @@
+package prefetch
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// world is the rest of a node, as far as a Prefetcher knows it: objects that can be
+// opened, a store that has some of them, and state files. Its archive is a real
+// Packages text.
+type world struct {
+	t testing.TB
+
+	mu      sync.Mutex
+	files   map[string][]byte
+	indices map[proto.Digest][]byte
+	held    map[proto.Digest]bool
+	opened  []string // paths of packages, in the order of Open
+	fetched int64    // bytes handed out of packages that were not held
+	running int
+	most    int                                              // of running
+	open    func(ctx context.Context, want proto.Want) error // nil: every object can be had
+	body    func(want proto.Want, body io.Reader) io.Reader  // nil: as it is
+	failing error                                            // of WriteFile
+}
+
+func newWorld(t testing.TB) *world {
+	return &world{t: t, files: map[string][]byte{}, indices: map[proto.Digest][]byte{}, held: map[proto.Digest]bool{}}
+}
+
+func (w *world) WriteFile(name string, data []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failing != nil {
+		return w.failing
+	}
+	w.files[name] = bytes.Clone(data)
+	return nil
+}
+
+func (w *world) ReadFile(name string) ([]byte, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if data, ok := w.files[name]; ok {
+		return bytes.Clone(data), nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func (w *world) Held(want proto.Want) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.held[want.Ref.Digest]
+}
+
+// Open gives an index as the store has it, and a package as a flight does.
+func (w *world) Open(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+	w.mu.Lock()
+	index, isIndex := w.indices[want.Ref.Digest]
+	held := w.held[want.Ref.Digest]
+	open, body := w.open, w.body
+	if !isIndex {
+		if want.Class != proto.ClassPrefetch {
+			w.t.Errorf("%s is asked for as %s", want.Where[0], want.Class)
+		}
+		w.opened = append(w.opened, want.Where[0].Path)
+	}
+	w.mu.Unlock()
+	if open != nil {
+		if err := open(ctx, want); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case isIndex && held:
+		return &proto.Blob{Ref: want.Ref, Verified: true, Tier: proto.TierDisk, Bytes: index}, nil
+	case isIndex:
+		return &proto.Blob{Ref: want.Ref, Tier: proto.TierPeer, Stream: &stream{w: w, ctx: ctx, want: want, r: bytes.NewReader(index)}}, nil
+	case held:
+		return &proto.Blob{Ref: want.Ref, Verified: true, Tier: proto.TierMemory, Bytes: []byte{}}, nil
+	}
+	var r io.Reader = io.LimitReader(zeros{}, want.Ref.Size)
+	if body != nil {
+		r = body(want, r)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running++
+	w.most = max(w.most, w.running)
+	return &proto.Blob{Ref: want.Ref, Verified: true, Tier: proto.TierUpstream, Stream: &stream{w: w, ctx: ctx, want: want, r: r, counted: true}}, nil
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// stream is a body on its way: its object is held once it was read to the end.
+type stream struct {
+	w       *world
+	ctx     context.Context
+	want    proto.Want
+	r       io.Reader
+	counted bool
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := s.r.Read(p)
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if s.counted {
+		s.w.fetched += int64(n)
+	}
+	if err == io.EOF {
+		s.w.held[s.want.Ref.Digest] = true
+	}
+	return n, err
+}
+
+func (s *stream) Close() error {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if s.counted {
+		s.w.running--
+		s.counted = false
+	}
+	return nil
+}
+
+// prefetcher opens one; it is closed with the test.
+func (w *world) prefetcher(change ...func(*Config)) *Prefetcher {
+	w.t.Helper()
+	cfg := Config{Open: w.Open, Held: w.Held, State: w, Logger: slog.New(slog.DiscardHandler), Enabled: true}
+	for _, c := range change {
+		c(&cfg)
+	}
+	p, err := New(cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if err := p.Close(); err != nil && w.failing == nil {
+			w.t.Error(err)
+		}
+	})
+	return p
+}
+
+// stanza writes what an index says of a package. The pool is flat.
+func stanza(name, version, arch, depends string, size int64) string {
+	path := pool(name, version, arch)
+	s := fmt.Sprintf("Package: %s\nArchitecture: %s\nVersion: %s\n", name, arch, version)
+	if depends != "" {
+		s += "Depends: " + depends + "\n"
+	}
+	return s + fmt.Sprintf("Filename: %s\nSize: %d\nSHA256: %s\nDescription: of no use\n\n", path, size, proto.DigestOf([]byte(path)))
+}
+
+func pool(name, version, arch string) string {
+	return fmt.Sprintf("pool/main/%c/%s_%s_%s.deb", name[0], name, strings.ReplaceAll(version, ":", "%3a"), arch)
+}
+
+func loc(path string) proto.Location { return proto.Location{Archive: "ubuntu", Path: path} }
+
+// index puts a held index of stanzas into the world.
+func (w *world) index(path, text string) Index {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write([]byte(text)); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	return w.rawIndex(path+".gz", b.Bytes())
+}
+
+func (w *world) rawIndex(path string, data []byte) Index {
+	ref := proto.Ref{Digest: proto.DigestOf(data), Size: int64(len(data))}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.indices[ref.Digest], w.held[ref.Digest] = data, true
+	return Index{Path: path, Want: proto.Want{Ref: ref, Where: []proto.Location{loc(path)}, Class: proto.ClassMetadata}}
+}
+
+// all is a New that says yes, new one that knows some paths.
+func all(string) bool { return true }
+
+func onlyNew(paths ...string) func(string) bool {
+	set := make(map[string]bool)
+	for _, path := range paths {
+		set[path] = true
+	}
+	return func(path string) bool { return set[path] }
+}
+
+var updates = proto.Suite{Archive: "ubuntu", Dir: "dists/noble-updates"}
+
+const amd64 = "dists/noble-updates/main/binary-amd64/Packages"
+
+// flip is one of a suite with one index.
+func (w *world) flip(text string, isNew func(string) bool) Flip {
+	return Flip{Suite: updates, Date: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), Indices: []Index{w.index(amd64, text)}, New: isNew}
+}
+
+// settled waits until no job runs, for as long as a loaded machine may take, and
+// returns what the jobs came to.
+func settled(t testing.TB, p *Prefetcher) Status {
+	t.Helper()
+	p.mu.Lock()
+	jobs := append([]*job(nil), p.flips...)
+	p.mu.Unlock()
+	for _, j := range jobs {
+		select {
+		case <-j.ctx.Done(): // cancelled early, or by end
+		case <-time.After(time.Minute):
+			t.Fatal("a job does not end")
+		}
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		s := p.Status()
+		running := 0
+		for _, f := range s.Flips {
+			if f.Ended.IsZero() {
+				running++
+			}
+		}
+		if running == 0 {
+			return s
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("a job does not end")
+		}
+	}
+}
+
+func (w *world) order() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]string(nil), w.opened...)
+}
+
+func counts(s Status) map[Outcome]int64 {
+	m := maps.Clone(s.Objects)
+	maps.DeleteFunc(m, func(_ Outcome, n int64) bool { return n == 0 })
+	return m
+}
+
+var errBoom = errors.New("boom")
