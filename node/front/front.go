@@ -123,6 +123,7 @@ func New(cfg Config, catalog Catalog, fetcher Fetcher) (*Front, error) {
 	}
 	f.tunnels.open = make(map[*tunnel]struct{})
 	f.clients.byAddr, f.clients.refused = make(map[netip.Addr]*client), make(map[net.Conn]*time.Timer)
+	f.clients.patience = refuseWithin
 	f.metrics.gauges = append(f.metrics.gauges, f.clients.gauge())
 	if cfg.AccessLog != nil {
 		var err error

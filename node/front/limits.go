@@ -21,9 +21,10 @@ type clients struct {
 	byAddr map[netip.Addr]*client // by address, IPv6 by its /64; guarded by mu
 	// refused are the connections over the bound while they get their answer, with
 	// what ends those that never ask for it; guarded by mu.
-	refused map[net.Conn]*time.Timer
-	idle    int       // how many of byAddr have no connection; guarded by mu
-	swept   time.Time // guarded by mu
+	refused  map[net.Conn]*time.Timer
+	patience time.Duration // refuseWithin, but in tests
+	idle     int           // how many of byAddr have no connection; guarded by mu
+	swept    time.Time     // guarded by mu
 }
 
 // client is one address.
@@ -89,7 +90,7 @@ func (cs *clients) enter(conn net.Conn, peer netip.Addr, most int) (c *client, f
 		cs.refused[conn] = nil
 		_ = conn.Close() // net/http finds that out, and tells leave
 	} else {
-		cs.refused[conn] = time.AfterFunc(refuseWithin, func() { _ = conn.Close() })
+		cs.refused[conn] = time.AfterFunc(cs.patience, func() { _ = conn.Close() })
 	}
 	return c, true
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -237,4 +238,49 @@ func FuzzLocate(f *testing.F) {
 			t.Fatalf("%q: %v, and then %v", target, loc, err)
 		}
 	})
+}
+
+// TestMirrors: each URL that an archive is fetched from means it, in every form, with
+// its own base path.
+func TestMirrors(t *testing.T) {
+	archives := []Archive{
+		{
+			Name: "ubuntu", Upstream: mustURL(t, "http://archive.ubuntu.com/ubuntu"), Aliases: []string{"http://old.example.org/ubuntu"},
+			Mirrors: []*url.URL{
+				mustURL(t, "http://archive.ubuntu.com/ubuntu"), // the first is Upstream
+				mustURL(t, "https://bob:hunter2@mirror.example.org/pub/mirrors/ubuntu/"),
+				mustURL(t, "http://mirror.example.org:8080"),
+			},
+		},
+		{Name: "debian", Upstream: mustURL(t, "http://mirror.example.org/Debian"), Mirrors: []*url.URL{mustURL(t, "http://mirror.example.org/Debian")}},
+	}
+	routes, err := newRoutes(archives, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, want := range map[string]string{
+		"/ubuntu/pool/x": "ubuntu/pool/x",
+		"http://archive.ubuntu.com/ubuntu/pool/x":                     "ubuntu/pool/x",
+		"http://mirror.example.org/pub/mirrors/ubuntu/pool/x":         "ubuntu/pool/x",
+		"https://mirror.example.org/pub/mirrors/ubuntu/pool/x":        "ubuntu/pool/x",
+		"/mirror.example.org/pub/mirrors/ubuntu/pool/x":               "ubuntu/pool/x",
+		"http://HTTPS///mirror.example.org/pub/mirrors/ubuntu/pool/x": "ubuntu/pool/x",
+		"http://mirror.example.org:8080/pool/x":                       "ubuntu/pool/x",
+		"/mirror.example.org:8080/pool/x":                             "ubuntu/pool/x",
+		"http://mirror.example.org/Debian/pool/x":                     "debian/pool/x",
+		"http://old.example.org/ubuntu/pool/x":                        "ubuntu/pool/x",
+		"http://mirror.example.org/ubuntu/pool/x":                     "",
+		"http://mirror.example.org/pub/mirrors/ubuntux/x":             "",
+		"http://mirror.example.org/debian/pool/x":                     "", // paths are not host names
+	} {
+		loc, err := routes.locate(target, nil)
+		if want == "" && err == nil || want != "" && (err != nil || loc.String() != want) {
+			t.Errorf("%s: %v %v, want %q", target, loc, err, want)
+		}
+	}
+	archives[1].Mirrors = append(archives[1].Mirrors, archives[0].Mirrors[1])
+	_, err = newRoutes(archives, nil, nil)
+	if err == nil || !strings.HasPrefix(err.Error(), "archives: ubuntu: upstreams: ") || !strings.Contains(err.Error(), "the archive debian has this URL too") || strings.Contains(err.Error(), "hunter2") {
+		t.Error(err)
+	}
 }
