@@ -26,6 +26,7 @@ type body struct {
 	got  int64
 	head []byte // read ahead by peek
 	err  error  // what ended the body
+	pace pace
 
 	closed atomic.Bool
 }
@@ -55,13 +56,20 @@ func (b *body) read(p []byte) (int, error) {
 	p = p[:min(len(p), limiter.chunk())]
 
 	b.x.enter(reading)
+	began := time.Now()
 	n, err := b.res.Body.Read(p)
+	b.pace.count(n, time.Since(began))
 	b.x.watch.Stop()
 	b.x.place.received(n)
 
 	b.got += int64(n)
 	b.x.host.received(n)
+	b.measure(err != nil)
 	switch {
+	case err == nil:
+		if rate, slow := b.tooSlow(); slow {
+			err = b.end(b.x.slower(rate))
+		}
 	case err == io.EOF && b.want >= 0 && b.got < b.want:
 		err = b.end(b.cutShort(io.ErrUnexpectedEOF))
 	case err == io.EOF:
@@ -70,7 +78,7 @@ func (b *body) read(p []byte) (int, error) {
 		b.err = io.EOF
 	case err == io.ErrUnexpectedEOF && b.x.ctx.Err() == nil:
 		err = b.end(b.cutShort(err))
-	case err != nil:
+	default:
 		err = b.broken(err)
 	}
 	if n > 0 && limiter.mayWait() {

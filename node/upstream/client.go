@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,16 +36,19 @@ type Client struct {
 	hosts map[string]*host // by hostName; guarded by mu
 	share share            // guarded by mu
 
-	strikes  strikes
-	troubles troubles
+	strikes strikes
+	healths healths
+	turns   sync.Mutex // guards health.turn of all mirrors
 }
 
 // settings is one configuration in force. It is never changed.
 type settings struct {
-	cfg       Config
-	archives  map[string]*archive
-	proxyOf   func(*url.URL) *url.URL // nil result = direct
-	transport *http.Transport
+	cfg      Config
+	archives map[string]*archive
+	proxyOf  func(*url.URL) *url.URL // nil result = direct
+	// transport is that of hosts which are no mirror's.
+	transport  *http.Transport
+	transports map[trust]*http.Transport
 }
 
 // New returns a client, or says what is wrong with the configuration.
@@ -69,12 +71,13 @@ func (c *Client) Reconfigure(cfg Config) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.healths.adopt(s)
 	old := c.settings.Swap(s)
 	c.limit(s)
 	if old != nil {
 		// Also those that become idle later: a Transport that was told so once keeps
 		// none until its next request.
-		old.transport.CloseIdleConnections()
+		old.closeIdle()
 	}
 	return nil
 }
@@ -96,14 +99,14 @@ func newSettings(cfg Config) (*settings, error) {
 	if s.proxyOf, err = cfg.Proxy.chooser(cfg.AuthConf); err != nil {
 		return nil, err
 	}
-	s.transport = newTransport(cfg, s.proxyOf)
+	s.equip()
 	return s, nil
 }
 
 // Close ends all transfers and closes all connections. Requests made later fail.
 func (c *Client) Close() {
 	c.stop()
-	c.settings.Load().transport.CloseIdleConnections()
+	c.settings.Load().closeIdle()
 }
 
 // Fetch asks the archive that loc names for one object, following redirects. ctx
@@ -150,18 +153,29 @@ func (c *Client) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer,
 	if req.Offset < 0 || req.Head || strings.HasPrefix(req.IfRange, "W/") {
 		req.Offset = 0
 	}
-	m := archive.mirrors[0]
+	r := &round{client: c, s: s, archive: archive, req: req, left: archive.mirrors}
 	if req.Mirror != "" {
-		if m = archive.named(req.Mirror); m == nil {
+		m := archive.named(req.Mirror)
+		if m == nil {
 			return nil, &proto.Unavailable{Reason: fmt.Sprintf("%s: %s is not a mirror of it", req.Loc, req.Mirror), Err: errNoMirror}
 		}
+		r.left = []*mirror{m}
 	}
-	t, err := c.follow(ctx, s, m, req)
-	if errors.Is(err, errUselessRange) {
+	for m := r.next(); m != nil; m = r.next() {
+		t, err := r.try(ctx, m, req)
+		if err == nil || ctx.Err() != nil || c.running.Err() != nil {
+			return t, err
+		}
+		r.failures = append(r.failures, failure{m, err})
+	}
+	if m := r.unableToResume(); m != nil {
 		req.Offset = 0
-		t, err = c.follow(ctx, s, m, req)
+		return r.try(ctx, m, req)
 	}
-	return t, err
+	if r.gone() {
+		return r.past(ctx)
+	}
+	return nil, r.verdict()
 }
 
 func errOffline() error {
@@ -190,6 +204,7 @@ func (c *Client) hostOf(u *url.URL) *host {
 		c.forgetStrays(named)
 	}
 	h := newHost(name, newGate(c.share.places(s.cfg, name), patienceOf(s.cfg)))
+	h.foreign.Store(c.share.foreign(name))
 	c.hosts[name] = h
 	return h
 }
@@ -200,6 +215,9 @@ func (s *settings) namedHosts() map[string]bool {
 	for _, a := range s.archives {
 		for _, m := range a.mirrors {
 			named[hostName(m.URL)] = true
+		}
+		if a.snapshot != nil {
+			named[hostName(a.snapshot.URL)] = true
 		}
 	}
 	return named
@@ -214,19 +232,6 @@ func (c *Client) forgetStrays(named map[string]bool) {
 			c.metrics.forget(name)
 		}
 	}
-}
-
-// Stats returns what was done since the client was made.
-func (c *Client) Stats() Stats {
-	c.mu.Lock()
-	hosts := slices.Collect(maps.Values(c.hosts))
-	c.mu.Unlock()
-	slices.SortFunc(hosts, func(a, b *host) int { return cmp.Compare(a.name, b.name) })
-	stats := Stats{Hosts: make([]HostStats, 0, len(hosts))}
-	for _, h := range hosts {
-		stats.Hosts = append(stats.Hosts, h.stats())
-	}
-	return stats
 }
 
 // Collectors returns the client's metrics, for the caller to register.

@@ -42,6 +42,7 @@ type exchange struct {
 	host   *host
 	url    *url.URL
 	class  proto.Class
+	errand *errand
 
 	parent  context.Context // the caller's
 	ctx     context.Context // ours: ends with the parent, the watch, the gate or the client
@@ -51,17 +52,19 @@ type exchange struct {
 	started time.Time
 	watch   *time.Timer // bounds the present phase
 	once    sync.Once   // end
+	status  int         // of the answer; 0 before
+	headed  bool        // the answer was good, and its body is on the way
 
 	dial dialing
 }
 
 // begin waits for a place at the host of u. The caller ends the exchange.
-func (c *Client) begin(parent context.Context, s *settings, u *url.URL, class proto.Class) (*exchange, error) {
-	x := &exchange{client: c, s: s, host: c.hostOf(u), url: u, class: class, parent: parent}
+func (c *Client) begin(parent context.Context, s *settings, u *url.URL, e *errand) (*exchange, error) {
+	x := &exchange{client: c, s: s, host: c.hostOf(u), url: u, class: e.req.Class, errand: e, parent: parent}
 	x.ctx, x.cancel = context.WithCancelCause(parent)
 	x.unhook = context.AfterFunc(c.running, func() { x.cancel(errClosed) })
 	var err error
-	if x.place, err = x.host.gate.acquire(x.ctx, class, x.cut); err != nil {
+	if x.place, err = x.host.gate.acquire(x.ctx, x.class, x.cut); err != nil {
 		x.unhook()
 		x.cancel(nil)
 		err = x.failure("", err)
@@ -88,7 +91,9 @@ func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 		},
 	}
 	ctx := context.WithValue(httptrace.WithClientTrace(x.ctx, trace), exchangeKey{}, x)
-	res, err := x.s.transport.RoundTrip(req.WithContext(ctx))
+	transport := x.s.transportTo(x.errand.mirror, x.url)
+	x.host.use(transport)
+	res, err := transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		return nil, x.failure("could not be asked", err)
 	}
@@ -96,7 +101,9 @@ func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 		x.spare()
 	}
 	x.enter(resting)
+	x.status = res.StatusCode
 	waited := time.Since(x.started)
+	x.errand.waited += waited
 	x.host.gate.answered(waited)
 	x.client.metrics.header.WithLabelValues(x.host.name).Observe(waited.Seconds())
 	return res, nil
@@ -160,6 +167,7 @@ func (x *exchange) end(outcome string, err error) {
 		x.cut(nil)
 		x.host.gate.release(x.place)
 		x.host.note(outcome, err)
+		x.learn(outcome, err)
 	})
 }
 

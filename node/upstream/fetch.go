@@ -22,16 +22,24 @@ const maxRedirects = 10
 // has to be asked for.
 var errUselessRange = errors.New("the answer to the Range request is not what was asked for")
 
+// errand is one object to be had from one mirror.
+type errand struct {
+	archive *archive
+	mirror  *mirror
+	req     proto.Request
+	waited  time.Duration // for the headers of answers so far, redirects among them
+}
+
 // follow makes the request and follows redirects. At each hop it gives its place
 // back before it waits for the next one, so that no two hosts can wait for each
 // other.
-func (c *Client) follow(ctx context.Context, s *settings, m *mirror, req proto.Request) (*proto.Transfer, error) {
-	first := m.object(req.Loc.Path)
+func (c *Client) follow(ctx context.Context, s *settings, e *errand) (*proto.Transfer, error) {
+	first := e.mirror.object(e.req.Loc.Path)
 	u := first
 	seen := map[string]bool{}
 	for {
 		seen[u.String()] = true
-		t, next, err := c.ask(ctx, s, m, u, req)
+		t, next, err := c.ask(ctx, s, e, u)
 		if err != nil || t != nil {
 			return t, err
 		}
@@ -52,12 +60,12 @@ type redirect struct {
 }
 
 // ask makes one request: it returns a transfer, or where to ask next, or an error.
-func (c *Client) ask(ctx context.Context, s *settings, m *mirror, u *url.URL, req proto.Request) (*proto.Transfer, *redirect, error) {
-	x, err := c.begin(ctx, s, u, req.Class)
+func (c *Client) ask(ctx context.Context, s *settings, e *errand, u *url.URL) (*proto.Transfer, *redirect, error) {
+	x, err := c.begin(ctx, s, u, e)
 	if err != nil {
 		return nil, nil, err
 	}
-	res, err := x.roundTrip(s.request(m, u, req))
+	res, err := x.roundTrip(s.request(e.mirror, u, e.req))
 	if err != nil {
 		return nil, nil, x.fail(err)
 	}
@@ -72,12 +80,13 @@ func (c *Client) ask(ctx context.Context, s *settings, m *mirror, u *url.URL, re
 		x.end(outcomeRedirected, nil)
 		return nil, &redirect{next, res.StatusCode}, nil
 	}
-	t, err := x.judge(req, res, b)
+	t, err := x.judge(e.req, res, b)
 	if err != nil {
 		b.drain()
 		return nil, nil, x.fail(err)
 	}
-	t.From = m.name
+	t.From = e.mirror.name
+	x.accepted()
 	return t, nil, nil
 }
 

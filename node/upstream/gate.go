@@ -203,6 +203,13 @@ func (g *gate) admits(class proto.Class, without *place) bool {
 	return true
 }
 
+// free reports whether a request of this class would have a place at once.
+func (g *gate) free(class proto.Class) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.admits(min(class, proto.ClassPrefetch), nil)
+}
+
 // waiting returns how many wait. The caller holds mu.
 func (g *gate) waiting() int {
 	n := 0

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"maps"
 	"math"
+	"net/http"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
@@ -60,6 +62,10 @@ func hostName(u *url.URL) string {
 type host struct {
 	name string
 	gate *gate
+	// foreign: no part of its connections is this node's own.
+	foreign atomic.Bool
+	// last is the transport that the last request went through.
+	last atomic.Pointer[http.Transport]
 
 	mu       sync.Mutex
 	bytes    int64 // guarded by mu, as all below
@@ -72,6 +78,15 @@ type host struct {
 
 func newHost(name string, g *gate) *host {
 	return &host{name: name, gate: g, outcomes: make(map[string]int64)}
+}
+
+// use notes through which transport the next request goes. Another one must not keep
+// idle connections, for they count at the other end: those it has are closed now, and
+// those in use when they become idle.
+func (h *host) use(t *http.Transport) {
+	if was := h.last.Swap(t); was != nil && was != t {
+		was.CloseIdleConnections()
+	}
 }
 
 // rateWindow is the time over which the average rate forgets.

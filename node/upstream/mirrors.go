@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
-
-// timestampMark is what a snapshot service's URL holds in the place of a date.
-const timestampMark = "{timestamp}"
 
 // errNoMirror says that a request named a mirror that its archive does not have.
 var errNoMirror = errors.New("the archive has no such mirror")
@@ -18,7 +16,7 @@ var errNoMirror = errors.New("the archive has no such mirror")
 type archive struct {
 	name     string
 	mirrors  []*mirror // in the order of the configuration
-	snapshot *url.URL
+	snapshot *mirror   // its URL holds timestampMark; nil: none
 	offline  bool
 }
 
@@ -27,15 +25,22 @@ type mirror struct {
 	Mirror           // checked
 	name      string // as Transfer.From says
 	transport *http.Transport
+	health    *health
 }
 
-// newArchive checks an archive and its mirrors. Their transports are still to be
-// made.
+// single reports whether there is nobody else to ask.
+func (a *archive) single() bool { return len(a.mirrors) == 1 }
+
+// newArchive checks an archive and its mirrors. They still lack their transports and
+// what is known of their health.
 func newArchive(cfg Archive) (*archive, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	a := &archive{name: cfg.Name, snapshot: cfg.Snapshot, offline: cfg.Offline}
+	a := &archive{name: cfg.Name, offline: cfg.Offline}
+	if cfg.Snapshot != nil {
+		a.snapshot = newSnapshot(cfg.Snapshot)
+	}
 	seen := make(map[string]bool)
 	for _, m := range cfg.Mirrors {
 		m, err := m.checked(cfg.Name)
@@ -50,6 +55,14 @@ func newArchive(cfg Archive) (*archive, error) {
 		a.mirrors = append(a.mirrors, &mirror{Mirror: m, name: name})
 	}
 	return a, nil
+}
+
+// sources are all that may be asked: the mirrors, and the snapshot service last.
+func (a *archive) sources() []*mirror {
+	if a.snapshot == nil {
+		return a.mirrors
+	}
+	return append(slices.Clone(a.mirrors), a.snapshot)
 }
 
 // named returns the mirror that a name stands for, nil for none.
@@ -69,20 +82,6 @@ func (m Mirror) object(path string) *url.URL {
 	u.Path = strings.TrimSuffix(u.Path, "/") + "/" + path
 	u.RawPath = base + "/" + escapePath(path)
 	return &u
-}
-
-// Mirrors returns the names of an archive's mirrors, as Transfer.From has them, in
-// the order in which they would be asked now; nil where there is no such archive.
-func (c *Client) Mirrors(archive string) []string {
-	a, ok := c.settings.Load().archives[archive]
-	if !ok {
-		return nil
-	}
-	names := make([]string, len(a.mirrors))
-	for i, m := range a.mirrors {
-		names[i] = m.name
-	}
-	return names
 }
 
 // HostsOf names the hosts of an archive's mirrors, each once, in the order of the

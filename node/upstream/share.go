@@ -6,6 +6,11 @@ type share struct {
 	bytesPerSecond int64                 // 0: all
 }
 
+// foreign reports whether no connection to a host is ours.
+func (sh share) foreign(host string) bool {
+	return sh.connections != nil && sh.connections(host) <= 0
+}
+
 // places returns how many connections to a host are ours. Below one there is no
 // going upstream at all, so that one is the least.
 func (sh share) places(cfg Config, host string) int {
@@ -32,7 +37,8 @@ func (sh share) rate(cfg Config) int64 {
 // connections tells how many of the connections to a host are ours, for a host as
 // HostsOf and HostStats.Host name it, targets of redirects among them. A result
 // below 1 counts as 1: a node without a connection of its own is expected to go
-// upstream only when no other can. It is called at once for each host known and
+// upstream only when no other can, and asks mirrors of which it has a part first. It
+// is called at once for each host known and
 // later for each new one, under a lock: it must be quick, and must not call the
 // Client.
 //
@@ -44,7 +50,7 @@ func (c *Client) SetShare(connections func(host string) int, bytesPerSecond int6
 	c.share = share{connections, bytesPerSecond}
 	s := c.settings.Load()
 	if c.limit(s) {
-		s.transport.CloseIdleConnections() // they count at the other end, too
+		s.closeIdle() // they count at the other end, too
 	}
 }
 
@@ -52,6 +58,7 @@ func (c *Client) SetShare(connections func(host string) int, bytesPerSecond int6
 // any host has fewer places now. The caller holds mu.
 func (c *Client) limit(s *settings) (fewer bool) {
 	for name, h := range c.hosts {
+		h.foreign.Store(c.share.foreign(name))
 		if h.gate.configure(c.share.places(s.cfg, name), patienceOf(s.cfg)) {
 			fewer = true
 		}

@@ -80,28 +80,44 @@ func (s *strikes) sweep(now time.Time) {
 	}
 }
 
-// against returns what a mirror is held to have done to an object.
-func (s *strikes) against(mirror string, loc proto.Location) fault {
+// against returns what a mirror is held to have done to an object, and until when.
+func (s *strikes) against(mirror string, loc proto.Location) (fault, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	one, ok := s.of[struck{mirror, loc}]
 	if !ok || !one.until.After(time.Now()) {
-		return faultless
+		return faultless, time.Time{}
 	}
-	return one.fault
+	return one.fault, one.until
+}
+
+// count returns how many objects are held against each mirror.
+func (s *strikes) count() map[string]int {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := make(map[string]int)
+	for key, one := range s.of {
+		if one.until.After(now) {
+			n[key.mirror]++
+		}
+	}
+	return n
 }
 
 // Blame tells that a body was wrong in the hands of the caller: in its length, or
 // in its digest. from are the mirrors that gave bytes of it, as Transfer.From names
-// them. A single one lied: it is asked for this object after all others for a while.
-// Of several, each is suspected of it, for this object only.
+// them. A single one lied: for a while it is asked for this object after all others,
+// and some more of that opens its breaker. Of several, each is suspected, of this
+// object only: they are asked one after the other once the others have failed.
 func (c *Client) Blame(loc proto.Location, from []string, err error) {
-	f := suspected
 	if len(from) == 1 {
-		f = lied
+		if h := c.healthOf(from[0]); h != nil {
+			c.wrong(h, loc, err)
+		}
+		return
 	}
 	for _, name := range from {
-		c.strikes.note(name, loc, f)
+		c.strikes.note(name, loc, suspected)
 	}
-	c.settings.Load().cfg.Logger.Debug("what mirrors gave was wrong", "object", loc, "mirrors", from, "error", err)
 }

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +17,60 @@ import (
 // idleTimeout is how long a connection is kept for the next request.
 const idleTimeout = 30 * time.Second
 
+// trust is whom a mirror's host is believed to be, and whom we show ourselves as.
+type trust struct {
+	roots       *x509.CertPool
+	certificate *tls.Certificate
+}
+
+func (t trust) config() *tls.Config {
+	cfg := &tls.Config{RootCAs: t.roots, MinVersion: tls.VersionTLS12}
+	if t.certificate != nil {
+		cfg.Certificates = []tls.Certificate{*t.certificate}
+	}
+	return cfg
+}
+
+// equip gives each mirror a transport: one for all that trust and show the same.
+func (s *settings) equip() {
+	s.transports = make(map[trust]*http.Transport)
+	with := func(t trust) *http.Transport {
+		if s.transports[t] == nil {
+			s.transports[t] = newTransport(s.cfg, s.proxyOf, t)
+		}
+		return s.transports[t]
+	}
+	s.transport = with(trust{roots: s.cfg.TLSRoots})
+	for _, a := range s.archives {
+		for _, m := range a.mirrors {
+			own := trust{m.Roots, m.Certificate}
+			if own.roots == nil {
+				own.roots = s.cfg.TLSRoots
+			}
+			m.transport = with(own)
+		}
+		if a.snapshot != nil {
+			a.snapshot.transport = s.transport
+		}
+	}
+}
+
+// transportTo returns the transport for a URL that a mirror led to. What a mirror
+// trusts, and the certificate shown to it, are for its own scheme, host and port.
+func (s *settings) transportTo(m *mirror, u *url.URL) *http.Transport {
+	if hostName(u) == hostName(m.URL) {
+		return m.transport
+	}
+	return s.transport
+}
+
+// closeIdle closes the connections that no request uses.
+func (s *settings) closeIdle() {
+	for _, t := range s.transports {
+		t.CloseIdleConnections()
+	}
+}
+
 // newTransport makes the transport of a configuration.
 //
 // It speaks HTTP/1.1 only. The cap of an upstream is a cap on connections: what
@@ -24,14 +79,14 @@ const idleTimeout = 30 * time.Second
 // one window caps them all, and closing a stalled transfer would not free
 // anything at the other end. Archives gain nothing from HTTP/2's cheap requests:
 // a place is busy with a body nearly all the time.
-func newTransport(cfg Config, proxyOf func(*url.URL) *url.URL) *http.Transport {
+func newTransport(cfg Config, proxyOf func(*url.URL) *url.URL, trust trust) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		Protocols: protocols,
 		// Else it would ask for gzip on its own account and inflate what comes.
 		DisableCompression: true,
-		TLSClientConfig:    &tls.Config{RootCAs: cfg.TLSRoots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:    trust.config(),
 		// Who ends a request ends its handshake, but only while the request still
 		// waits for it; this bounds what is left.
 		TLSHandshakeTimeout:    cfg.ConnectTimeout,

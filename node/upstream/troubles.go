@@ -1,47 +1,79 @@
 package upstream
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// troubles are what other nodes have told of mirrors.
-type troubles struct {
-	mu    sync.Mutex
-	heard map[string]proto.Trouble // by mirror; guarded by mu
+// healths are what is known of all mirrors, by name. Two archives with the same root
+// share it.
+type healths struct {
+	mu sync.Mutex
+	of map[string]*health // guarded by mu
 }
 
-// Heard takes note of what another node found out about a mirror. Mirrors that no
-// archive has are passed over.
-func (c *Client) Heard(t proto.Trouble) {
-	if !c.settings.Load().knows(t.Mirror) {
-		return
-	}
-	c.troubles.mu.Lock()
-	defer c.troubles.mu.Unlock()
-	if c.troubles.heard == nil {
-		c.troubles.heard = make(map[string]proto.Trouble)
-	}
-	if t.Until.IsZero() {
-		delete(c.troubles.heard, t.Mirror)
-		return
-	}
-	t.Until = time.Now().Add(min(time.Until(t.Until), maxRetryAfter))
-	c.troubles.heard[t.Mirror] = t
-}
-
-// Troubles returns what this node itself has found out about mirrors, and still
-// holds, to be told to a node that joins.
-func (c *Client) Troubles() []proto.Trouble { return nil }
-
-// knows reports whether an archive has a mirror.
-func (s *settings) knows(name string) bool {
+// adopt gives the mirrors of a new configuration what is known of them, and forgets
+// those that are gone.
+func (hs *healths) adopt(s *settings) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	before := hs.of
+	hs.of = make(map[string]*health)
 	for _, a := range s.archives {
-		if a.named(name) != nil {
-			return true
+		for _, m := range a.sources() {
+			h := cmp.Or(hs.of[m.name], before[m.name])
+			if h == nil {
+				h = newHealth(m.name)
+			}
+			hs.of[m.name], m.health = h, h
 		}
 	}
-	return false
+}
+
+func (hs *healths) all() []*health {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	return slices.SortedFunc(maps.Values(hs.of), func(a, b *health) int { return cmp.Compare(a.name, b.name) })
+}
+
+// healthOf returns what is known of a mirror by its name, nil where no archive has it.
+func (c *Client) healthOf(name string) *health {
+	c.healths.mu.Lock()
+	defer c.healths.mu.Unlock()
+	return c.healths.of[name]
+}
+
+// Heard takes in what another node found out about a mirror; a mirror that no archive
+// has is passed over. It counts as if this node had found out, but that "unreachable"
+// only makes the mirror the last to be asked: there may be another way to it from
+// here. What this node finds out itself ends it.
+func (c *Client) Heard(t proto.Trouble) {
+	h := c.healthOf(t.Mirror)
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.breaker.tell(t, time.Now())
+	h.wake()
+}
+
+// Troubles returns what this node itself has found out about mirrors and still holds,
+// to be told to a node that joins, in the order of their names.
+func (c *Client) Troubles() []proto.Trouble {
+	now := time.Now()
+	var all []proto.Trouble
+	for _, h := range c.healths.all() {
+		h.mu.Lock()
+		if h.breaker.state(now) == breakerOpen && !h.breaker.heard {
+			all = append(all, h.trouble())
+		}
+		h.mu.Unlock()
+	}
+	return all
 }

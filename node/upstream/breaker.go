@@ -1,0 +1,194 @@
+package upstream
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+const (
+	// tripAt is the weight of failures in a row at which a breaker opens.
+	tripAt = 3
+	// wrongAt is of how many different objects, within wrongWithin, a mirror must have
+	// had wrong content before its breaker opens: a mirror that is being synchronised
+	// has something odd under a name or two, and is fine for all the rest.
+	wrongAt     = 3
+	wrongWithin = 2 * time.Minute
+	// probeEvery is how often a mirror is tried whose breaker is open where there is no
+	// other to ask.
+	probeEvery = time.Second
+	// calmAfter is how long a breaker must have been closed for its next cool-down to
+	// be a short one again.
+	calmAfter = 10 * time.Minute
+)
+
+// Cool-downs double from opening to opening, between these. Wrong content is looked
+// at again less soon: a captive portal or a broken synchronisation takes its time,
+// and each look may cost a client a whole wrong body.
+const (
+	coolDown           = time.Second
+	maxCoolDown        = time.Minute
+	contentCoolDown    = 30 * time.Second
+	maxContentCoolDown = 10 * time.Minute
+)
+
+// The states of a breaker, as Stats and the metrics name them.
+const (
+	breakerClosed   = "closed"    // the mirror is asked
+	breakerOpen     = "open"      // it is left alone
+	breakerHalfOpen = "half_open" // the next request finds out whether it is well again
+)
+
+// breaker keeps requests from a mirror in trouble. It is not safe for concurrent
+// use, and knows no clock but what it is told.
+type breaker struct {
+	opened time.Time // zero: closed
+	until  time.Time // half-open from then on
+	kind   proto.TroubleKind
+	reason string
+	heard  bool   // from another node
+	node   string // from which
+
+	openings int       // since it was last calm
+	closed   time.Time // when it last closed
+	failures int       // weight of those since the last good end
+	wrong    map[proto.Location]time.Time
+	tried    time.Time // when a request was last let through while open
+}
+
+func (b *breaker) state(now time.Time) string {
+	switch {
+	case b.opened.IsZero():
+		return breakerClosed
+	case now.Before(b.until):
+		return breakerOpen
+	}
+	return breakerHalfOpen
+}
+
+// mustWait reports whether the mirror itself, or what stands before it, has asked
+// for a pause that is not over. Nothing but its end lifts that.
+func (b *breaker) mustWait(now time.Time) bool {
+	return b.kind == proto.TroubleWait && b.state(now) == breakerOpen
+}
+
+// advice reports whether the breaker is open only because another node cannot reach
+// the mirror: this one may have another way there.
+func (b *breaker) advice() bool {
+	return !b.opened.IsZero() && b.heard && b.kind == proto.TroubleUnreachable
+}
+
+// admit decides on a request for which there is no other mirror. It goes if wait is
+// 0; else there is another chance after wait, at most probeEvery. That is only asked
+// where mustWait does not hold.
+func (b *breaker) admit(now time.Time) (wait time.Duration) {
+	if b.opened.IsZero() || b.advice() {
+		return 0
+	}
+	if wait = b.tried.Add(probeEvery).Sub(now); wait > 0 {
+		return wait
+	}
+	b.tried = now
+	return 0
+}
+
+// failed counts a failure, and tells whether that opened the breaker.
+func (b *breaker) failed(kind proto.TroubleKind, weight int, reason string, now time.Time) bool {
+	b.failures += weight
+	switch state := b.state(now); {
+	case state == breakerOpen && !b.heard:
+		return false
+	case state != breakerHalfOpen && b.failures < tripAt:
+		return false
+	}
+	b.trip(kind, reason, coolDown, maxCoolDown, now)
+	return true
+}
+
+// asked opens the breaker for as long as the mirror asked us to wait.
+func (b *breaker) asked(wait time.Duration, reason string, now time.Time) bool {
+	if b.kind == proto.TroubleWait && b.until.After(now.Add(wait)) {
+		return false
+	}
+	b.open(proto.TroubleWait, reason, now, now.Add(min(wait, maxRetryAfter)))
+	return true
+}
+
+// lied counts wrong content under one name, and tells whether that opened the breaker.
+func (b *breaker) lied(loc proto.Location, reason string, now time.Time) bool {
+	for other, at := range b.wrong {
+		if now.Sub(at) >= wrongWithin {
+			delete(b.wrong, other)
+		}
+	}
+	if b.wrong == nil {
+		b.wrong = make(map[proto.Location]time.Time)
+	}
+	b.wrong[loc] = now
+	switch state := b.state(now); {
+	case state == breakerHalfOpen:
+	case state == breakerOpen, len(b.wrong) < wrongAt:
+		return false
+	default:
+		reason = fmt.Sprintf("wrong content for %d objects within %s; the last: %s", len(b.wrong), wrongWithin, reason)
+	}
+	clear(b.wrong)
+	b.trip(proto.TroubleContent, reason, contentCoolDown, maxContentCoolDown, now)
+	return true
+}
+
+// trip opens the breaker for a cool-down that doubles each time.
+func (b *breaker) trip(kind proto.TroubleKind, reason string, first, most time.Duration, now time.Time) {
+	if b.opened.IsZero() && now.Sub(b.closed) >= calmAfter {
+		b.openings = 0
+	}
+	pause := min(first<<min(b.openings, 16), most)
+	b.openings++
+	b.open(kind, reason, now, now.Add(pause))
+}
+
+func (b *breaker) open(kind proto.TroubleKind, reason string, now, until time.Time) {
+	b.opened, b.until, b.kind, b.reason = now, until, kind, reason
+	b.heard, b.node = false, ""
+}
+
+// answered notes that the mirror gave a good answer to a request that began at
+// started, and tells whether that closed the breaker. What began before it opened
+// proves nothing.
+func (b *breaker) answered(started, now time.Time) bool {
+	if b.opened.IsZero() || started.Before(b.opened) || b.mustWait(now) {
+		return false
+	}
+	b.close(now)
+	return true
+}
+
+// close closes the breaker. One more failure opens it again, unless something has
+// ended well in between.
+func (b *breaker) close(now time.Time) {
+	b.opened, b.until, b.kind, b.reason = time.Time{}, time.Time{}, "", ""
+	b.heard, b.node = false, ""
+	b.closed, b.failures = now, tripAt-1
+}
+
+// tell takes note of what another node says. What this node found out itself and
+// lasts longer stays; what it found out itself ends only by what it sees itself.
+func (b *breaker) tell(t proto.Trouble, now time.Time) {
+	if t.Until.IsZero() {
+		if b.heard && b.node == t.Node {
+			b.close(now)
+			b.failures = 0
+		}
+		return
+	}
+	until := t.Until
+	if most := now.Add(maxRetryAfter); until.After(most) {
+		until = most
+	}
+	if !until.After(now) || b.state(now) == breakerOpen && !b.heard && !until.After(b.until) {
+		return
+	}
+	b.open(t.Kind, t.Reason, now, until)
+	b.heard, b.node = true, t.Node
+}

@@ -1,0 +1,356 @@
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+const (
+	// sizeGuess stands for the size of an object where it is not known: an index.
+	sizeGuess = 256 << 10
+	// Mirrors are equals if they take about as long as the best: half as long again,
+	// and a little on top, below which nobody can tell.
+	equalFactor = 1.5
+	equalSlack  = 25 * time.Millisecond
+	// fullFactor is how much longer a mirror is expected to take at whose host every
+	// place is taken.
+	fullFactor = 2
+)
+
+// standing is how a mirror's breaker ranks it. The lowest goes first.
+type standing uint8
+
+const (
+	well     standing = iota
+	doubted           // another node cannot reach it
+	maybe             // half-open
+	unwell            // open
+	resting_          // it asked us to wait
+)
+
+// candidate is a mirror that may be asked for an object, and what speaks for it now.
+type candidate struct {
+	*mirror
+	standing standing
+	fault    fault
+	since    time.Time // the end of what fault is held for: the earlier, the longer ago
+	foreign  bool      // this node has no part of its host's places
+	slow     bool      // measured below the rate floor
+	tested   bool
+	expected time.Duration // where tested
+	full     bool
+}
+
+// compare ranks candidates by what makes one better than another at any speed.
+func (a *candidate) compare(b *candidate) int {
+	return cmp.Or(
+		cmp.Compare(a.standing, b.standing),
+		cmp.Compare(a.fault, b.fault),
+		compareBool(a.foreign, b.foreign),
+		compareBool(a.slow, b.slow),
+		cmp.Compare(a.Priority, b.Priority),
+		a.since.Compare(b.since),
+	)
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// candidates looks at mirrors with an eye to a request.
+func (c *Client) candidates(s *settings, mirrors []*mirror, req proto.Request) []*candidate {
+	now := time.Now()
+	size := req.Size - req.Offset
+	if req.Size <= 0 {
+		size = sizeGuess
+	}
+	all := make([]*candidate, len(mirrors))
+	for i, m := range mirrors {
+		h := c.hostOf(m.URL)
+		one := &candidate{mirror: m, full: !h.gate.free(req.Class), foreign: h.foreign.Load()}
+		one.fault, one.since = c.strikes.against(m.name, req.Loc)
+		m.health.look(one, s.cfg.RateFloor, size, now)
+		all[i] = one
+	}
+	return all
+}
+
+// look fills in what is known of the mirror.
+func (h *health) look(one *candidate, floor, size int64, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch state := h.breaker.state(now); {
+	case state == breakerClosed:
+	case h.breaker.advice():
+		one.standing = doubted
+	case state == breakerHalfOpen:
+		one.standing = maybe
+	case h.breaker.mustWait(now):
+		one.standing = resting_
+	default:
+		one.standing = unwell
+	}
+	if rate, ok := h.speed.rate(now); ok {
+		one.slow = rate < float64(floor)
+	}
+	one.expected, one.tested = h.speed.expect(size, now)
+}
+
+// choose picks the mirror to ask. Among those that rank first and take about as long
+// as the best of them, it is the turn of each by its weight.
+func (c *Client) choose(all []*candidate) *candidate {
+	return c.inTurn(quickest(firstRank(all)))
+}
+
+// firstRank returns those that none of the others is better than at any speed.
+func firstRank(all []*candidate) []*candidate {
+	first := slices.MinFunc(all, func(a, b *candidate) int { return a.compare(b) })
+	return slices.DeleteFunc(slices.Clone(all), func(one *candidate) bool { return one.compare(first) != 0 })
+}
+
+// quickest returns those that take about as long as the best, free places before
+// taken ones. The untested are taken for as quick as the best.
+func quickest(equals []*candidate) []*candidate {
+	best := time.Duration(-1)
+	for _, one := range equals {
+		if cost := one.cost(); one.tested && (best < 0 || cost < best) {
+			best = cost
+		}
+	}
+	most := time.Duration(equalFactor*float64(best)) + equalSlack
+	quick := slices.DeleteFunc(slices.Clone(equals), func(one *candidate) bool { return one.tested && one.cost() > most })
+	if free := slices.DeleteFunc(slices.Clone(quick), func(one *candidate) bool { return one.full }); len(free) > 0 {
+		return free
+	}
+	return quick
+}
+
+func (a *candidate) cost() time.Duration {
+	if a.full {
+		return fullFactor * a.expected
+	}
+	return a.expected
+}
+
+// inTurn picks one by smooth weighted turn: each is credited its weight, and the one
+// with most credit pays for all.
+func (c *Client) inTurn(equals []*candidate) *candidate {
+	if len(equals) == 1 {
+		return equals[0] // no turn is used up by who has no rival
+	}
+	c.turns.Lock()
+	defer c.turns.Unlock()
+	var chosen *candidate
+	total := 0
+	for _, one := range equals {
+		one.health.turn += one.Weight
+		total += one.Weight
+		if chosen == nil || one.health.turn > chosen.health.turn {
+			chosen = one
+		}
+	}
+	chosen.health.turn -= total
+	return chosen
+}
+
+// Mirrors returns the names of an archive's mirrors, as Transfer.From has them, in
+// the order in which they would be asked now; nil where there is no such archive.
+func (c *Client) Mirrors(archive string) []string {
+	s := c.settings.Load()
+	a, ok := s.archives[archive]
+	if !ok {
+		return nil
+	}
+	all := c.candidates(s, a.mirrors, proto.Request{Class: proto.ClassMetadata})
+	names := make([]string, 0, len(all))
+	for len(all) > 0 {
+		// Of equals the first one configured, so that the order is not another one each
+		// time it is asked for.
+		next := quickest(firstRank(all))[0]
+		names = append(names, next.name)
+		all = slices.DeleteFunc(all, func(one *candidate) bool { return one == next })
+	}
+	return names
+}
+
+// better reports whether another mirror than the one asked is believed to do better
+// with the object than so many bytes per second: it is well, nothing is held against
+// it, and it is untested or has been measured at twice that.
+func (c *Client) better(e *errand, rate float64) bool {
+	now := time.Now()
+	for _, m := range e.archive.mirrors {
+		if m == e.mirror {
+			continue
+		}
+		if fault, _ := c.strikes.against(m.name, e.req.Loc); fault == faultless && m.health.promises(2*rate, now) {
+			return true
+		}
+	}
+	return false
+}
+
+// promises reports whether the mirror is well and may give so many bytes per second.
+func (h *health) promises(rate float64, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	known, ok := h.speed.rate(now)
+	return h.breaker.state(now) == breakerClosed && (!ok || known >= rate)
+}
+
+// round is one Fetch's way through the mirrors of an archive.
+type round struct {
+	client   *Client
+	s        *settings
+	archive  *archive
+	req      proto.Request
+	left     []*mirror
+	failures []failure
+}
+
+// failure is what a mirror came to.
+type failure struct {
+	mirror *mirror
+	err    error
+}
+
+// next returns the mirror to ask now, nil when all have been.
+func (r *round) next() *mirror {
+	if len(r.left) == 0 {
+		return nil
+	}
+	all := r.client.candidates(r.s, r.left, r.req)
+	chosen := r.client.choose(all)
+	if chosen.standing == well {
+		for _, one := range all {
+			if one.standing == maybe {
+				r.client.probe(r.s, &errand{archive: r.archive, mirror: one.mirror, req: r.req})
+			}
+		}
+	}
+	r.left = slices.DeleteFunc(slices.Clone(r.left), func(m *mirror) bool { return m == chosen.mirror })
+	return chosen.mirror
+}
+
+// try asks one mirror, when it may be asked.
+func (r *round) try(ctx context.Context, m *mirror, req proto.Request) (*proto.Transfer, error) {
+	if err := m.health.admit(ctx); err != nil {
+		return nil, err
+	}
+	return r.client.follow(ctx, r.s, &errand{archive: r.archive, mirror: m, req: req})
+}
+
+// unableToResume returns a mirror whose answer to a Range was of no use; nil for none.
+func (r *round) unableToResume() *mirror {
+	for _, f := range r.failures {
+		if errors.Is(f.err, errUselessRange) {
+			return f.mirror
+		}
+	}
+	return nil
+}
+
+// gone reports whether every mirror of the archive says that there is no such object.
+func (r *round) gone() bool {
+	for _, f := range r.failures {
+		if !errors.Is(f.err, proto.ErrNotFound) {
+			return false
+		}
+	}
+	return len(r.failures) == len(r.archive.mirrors)
+}
+
+// verdict is the error of a Fetch that no mirror could help. "There is no such
+// object" is final for apt, so a single mirror that could not be asked, or gave
+// something else, outweighs all that say so.
+func (r *round) verdict() error {
+	weight := func(err error) int {
+		switch {
+		case errors.As(err, new(*proto.Unavailable)):
+			return 0
+		case errors.Is(err, proto.ErrNotFound):
+			return 3
+		case errors.As(err, new(*proto.Refused)):
+			return 2
+		}
+		return 1
+	}
+	worst := slices.MinFunc(r.failures, func(a, b failure) int { return cmp.Compare(weight(a.err), weight(b.err)) })
+	var said []*proto.Unavailable
+	for _, f := range r.failures {
+		var busy *proto.Unavailable
+		if errors.As(f.err, &busy) {
+			said = append(said, busy)
+		}
+	}
+	switch {
+	case len(said) > 1:
+		return r.unavailable(said)
+	case len(r.failures) > 1 && errors.Is(worst.err, proto.ErrNotFound):
+		return fmt.Errorf("%s: %w at any of %d mirrors", r.req.Loc, proto.ErrNotFound, len(r.failures))
+	}
+	return worst.err
+}
+
+// unavailable puts together what several mirrors said. There is no use in asking
+// again before the first of them may be asked; other nodes would hear the same only
+// if every one of them did answer.
+func (r *round) unavailable(said []*proto.Unavailable) error {
+	all := &proto.Unavailable{RetryAfter: said[0].RetryAfter, Answered: true}
+	reasons := make([]string, len(said))
+	causes := make([]error, 0, len(said))
+	for i, one := range said {
+		reasons[i] = one.Reason
+		all.RetryAfter = min(all.RetryAfter, one.RetryAfter)
+		all.Answered = all.Answered && one.Answered
+		if one.Err != nil {
+			causes = append(causes, one.Err)
+		}
+	}
+	all.Reason = fmt.Sprintf("none of %d mirrors of %s could help: %s", len(r.archive.mirrors), r.archive.name, strings.Join(reasons, "; "))
+	all.Err = errors.Join(causes...)
+	return all
+}
+
+// probe finds out in the background whether a mirror whose cool-down is over is well
+// again, so that no client has to: it asks for the header of the object at hand.
+func (c *Client) probe(s *settings, e *errand) {
+	if !e.mirror.health.startProbe() {
+		return
+	}
+	e.req = proto.Request{Loc: e.req.Loc, Class: proto.ClassPrefetch, Size: e.req.Size, Head: true}
+	go func() {
+		defer e.mirror.health.endProbe()
+		if t, err := c.follow(c.running, s, e); err == nil && t.Body != nil {
+			t.Body.Close()
+		}
+	}()
+}
+
+func (h *health) startProbe() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.probing || h.breaker.state(time.Now()) != breakerHalfOpen {
+		return false
+	}
+	h.probing = true
+	return true
+}
+
+func (h *health) endProbe() {
+	h.mu.Lock()
+	h.probing = false
+	h.mu.Unlock()
+}

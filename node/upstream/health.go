@@ -1,0 +1,234 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Why a mirror was left for another one, or for none, as Stats and the metrics name it.
+const (
+	leftWait        = string(proto.TroubleWait)
+	leftUnreachable = string(proto.TroubleUnreachable)
+	leftErrors      = string(proto.TroubleErrors)
+	leftContent     = string(proto.TroubleContent)
+	leftNotFound    = "not_found"
+	leftRefused     = "refused"
+	leftBroke       = "broke_off"
+	leftSlow        = "slow"
+)
+
+// health is what is known of a mirror. It outlives configurations.
+type health struct {
+	name string
+
+	mu      sync.Mutex
+	breaker breaker // guarded by mu, as all below
+	speed   speed
+	left    map[string]int64
+	failed  int           // how often it failed while its breaker was open
+	news    chan struct{} // closed, and made anew, when the breaker closes or a request fails
+	probing bool          // a probe is under way in the background
+
+	turn int // of the smooth weighted turn; guarded by Client.turns
+}
+
+func newHealth(name string) *health {
+	return &health{name: name, left: make(map[string]int64), news: make(chan struct{})}
+}
+
+// admit lets a request go to the mirror that has no other to go to. With the breaker
+// open it waits until it may be the one that finds out, or another has: such a mirror
+// is tried every probeEvery while anybody waits, so that they hear of its return as
+// soon as it comes. The error is why the mirror is left alone, or that of ctx.
+func (h *health) admit(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for came := h.failed; ; {
+		now := time.Now()
+		if h.breaker.mustWait(now) || h.failed != came {
+			return h.refusal(now)
+		}
+		wait := h.breaker.admit(now)
+		if wait == 0 {
+			return nil
+		}
+		news := h.news
+		h.mu.Unlock()
+		err := pauseUnless(ctx, wait, news)
+		h.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// pauseUnless waits for d, or until news is closed, or fails with ctx.
+func pauseUnless(ctx context.Context, d time.Duration, news <-chan struct{}) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-news:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// refusal is the error for a request that was not made. The caller holds mu.
+func (h *health) refusal(now time.Time) error {
+	b := &h.breaker
+	err := &proto.Unavailable{
+		Reason:   fmt.Sprintf("%s is left alone: %s", h.name, b.reason),
+		Answered: b.kind != proto.TroubleUnreachable,
+	}
+	if b.mustWait(now) {
+		err.RetryAfter = b.until.Sub(now)
+	}
+	return err
+}
+
+// wake wakes those who wait in admit. The caller holds mu.
+func (h *health) wake() {
+	close(h.news)
+	h.news = make(chan struct{})
+}
+
+// accepted notes that the mirror gave a good answer.
+func (x *exchange) accepted() {
+	x.headed = true
+	h, now := x.errand.mirror.health, time.Now()
+	h.mu.Lock()
+	h.speed.answered(x.errand.waited, now)
+	closed := h.breaker.answered(x.started, now)
+	if closed {
+		h.wake()
+	}
+	h.mu.Unlock()
+	if closed {
+		x.client.tell(proto.Trouble{Mirror: h.name})
+	}
+}
+
+// learn draws from the end of an exchange what it says about its mirror.
+func (x *exchange) learn(outcome string, err error) {
+	m, loc := x.errand.mirror, x.errand.req.Loc
+	var busy *proto.Unavailable
+	switch outcome {
+	case outcomeOK, outcomeNotFound:
+		m.health.fine()
+		if outcome == outcomeNotFound {
+			x.accepted() // as good as any to tell that it is there
+			m.health.leave(leftNotFound)
+		}
+	case outcomePreempted:
+		if errors.As(context.Cause(x.ctx), new(*stalled)) {
+			x.client.strikes.note(m.name, loc, broke)
+			m.health.leave(leftBroke)
+		}
+	case outcomeRefused:
+		x.client.strikes.note(m.name, loc, broke)
+		m.health.leave(leftRefused)
+		if !x.errand.archive.single() {
+			x.client.note(m.health, func(b *breaker, now time.Time) bool { return b.lied(loc, err.Error(), now) })
+		}
+	case outcomeCorrupt:
+		if errors.Is(err, errUselessRange) {
+			return // it cannot resume, which is no lie
+		}
+		x.client.wrong(m.health, loc, err)
+	case outcomeUnavailable:
+		if errors.As(err, &busy) {
+			x.unavailable(busy)
+		}
+	}
+}
+
+// unavailable judges trouble that may pass.
+func (x *exchange) unavailable(busy *proto.Unavailable) {
+	m, loc := x.errand.mirror, x.errand.req.Loc
+	count := func(left string, kind proto.TroubleKind, weight int) {
+		m.health.leave(left)
+		x.client.note(m.health, func(b *breaker, now time.Time) bool { return b.failed(kind, weight, busy.Reason, now) })
+	}
+	var watch *stalled
+	timedOut := errors.As(context.Cause(x.ctx), &watch)
+	switch {
+	case busy.RetryAfter > 0:
+		m.health.leave(leftWait)
+		x.client.note(m.health, func(b *breaker, now time.Time) bool { return b.asked(busy.RetryAfter, busy.Reason, now) })
+	case errors.Is(busy, errSlow):
+		x.client.strikes.note(m.name, loc, broke)
+		m.health.leave(leftSlow)
+	case x.headed: // in its body
+		x.client.strikes.note(m.name, loc, broke)
+		count(leftBroke, proto.TroubleErrors, 1)
+	case x.status == http.StatusTooManyRequests: // without a word on how long
+		count(leftErrors, proto.TroubleErrors, tripAt)
+	case x.status != 0:
+		x.client.strikes.note(m.name, loc, broke)
+		count(leftErrors, proto.TroubleErrors, 1)
+	case timedOut && !x.errand.archive.single():
+		// Where there are others, none but the first shall wait for this one in vain.
+		count(leftUnreachable, proto.TroubleUnreachable, tripAt)
+	default:
+		count(leftUnreachable, proto.TroubleUnreachable, 1)
+	}
+}
+
+// fine notes that something ended well.
+func (h *health) fine() {
+	h.mu.Lock()
+	h.breaker.failures = 0
+	h.mu.Unlock()
+}
+
+// leave counts why the mirror was left.
+func (h *health) leave(why string) {
+	h.mu.Lock()
+	h.left[why]++
+	h.mu.Unlock()
+}
+
+// wrong notes that a mirror had something else under the name of an object.
+func (c *Client) wrong(h *health, loc proto.Location, err error) {
+	c.strikes.note(h.name, loc, lied)
+	h.leave(leftContent)
+	c.note(h, func(b *breaker, now time.Time) bool { return b.lied(loc, err.Error(), now) })
+}
+
+// note lets the breaker of a mirror know of a failure, and others if that opened it.
+func (c *Client) note(h *health, failure func(*breaker, time.Time) (opened bool)) {
+	now := time.Now()
+	h.mu.Lock()
+	opened := failure(&h.breaker, now)
+	if h.breaker.state(now) != breakerClosed {
+		h.failed++
+		h.wake()
+	}
+	t := h.trouble()
+	h.mu.Unlock()
+	if opened {
+		c.settings.Load().cfg.Logger.Debug("a mirror is left alone", "mirror", h.name, "kind", t.Kind, "reason", t.Reason, "until", t.Until)
+		c.tell(t)
+	}
+}
+
+// trouble is what the breaker is open for. The caller holds mu.
+func (h *health) trouble() proto.Trouble {
+	b := &h.breaker
+	return proto.Trouble{Mirror: h.name, Kind: b.kind, Reason: b.reason, Until: b.until, Node: b.node}
+}
+
+// tell passes on what this node found out.
+func (c *Client) tell(t proto.Trouble) {
+	if tell := c.settings.Load().cfg.Tell; tell != nil {
+		tell(t)
+	}
+}
