@@ -109,7 +109,7 @@ func troubleOut(from string, t proto.Trouble, now time.Time) (*peerpb.Trouble, e
 	out := &peerpb.Trouble{Mirror: t.Mirror, Kind: troubleKinds[t.Kind], Reason: cut(t.Reason, maxTroubleReason), Node: from}
 	if left := t.Until.Sub(now); !t.Until.IsZero() && left > 0 {
 		// At least one: 0 would say that it is over.
-		out.ForMs = max(1, min(left, maxTroubleFor).Milliseconds())
+		out.ForMs = max(1, left.Milliseconds())
 		if out.Kind == peerpb.Trouble_UNKNOWN {
 			return nil, fmt.Errorf("mirror %s: %q is no kind of trouble", t.Mirror, t.Kind)
 		}

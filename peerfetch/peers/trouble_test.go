@@ -14,6 +14,10 @@ import (
 	"unicode/utf8"
 
 	pb "google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/aptmesh/aptmesh/proto"
 	"github.com/aptmesh/aptmesh/proto/peerpb"
@@ -279,9 +283,16 @@ func TestTroublesOfOthersAreNotBelieved(t *testing.T) {
 	// No longer than bounded, and no kind of which nothing is known here; that such
 	// a one is over can do no harm.
 	p := good()
-	p.ForMs = 1 << 62
-	if got, err := troubleIn(p, now); err != nil || got.Until != now.Add(maxTroubleFor) {
+	p.ForMs, p.Reason = 1<<62, strings.Repeat("x\n", maxReason)
+	got, err := troubleIn(p, now)
+	if err != nil || got.Until != now.Add(maxTroubleFor) {
 		t.Errorf("for ever: %+v, %v", got, err)
+	}
+	believable(t, got)
+	// What has hardly a moment left is not over yet.
+	brief := proto.Trouble{Mirror: germany, Kind: proto.TroubleWait, Until: now.Add(time.Microsecond)}
+	if out, err := troubleOut("a", brief, now); err != nil || out.ForMs != 1 {
+		t.Errorf("for a microsecond: %v, %v", out, err)
 	}
 	p.Kind = 99
 	if got, err := allTroublesIn([]*peerpb.Trouble{p}, now); err != nil || len(got) > 0 {
@@ -304,25 +315,67 @@ func TestTroublesOfOthersAreNotBelieved(t *testing.T) {
 	}
 }
 
-// TestOldAndNewNodes: a node that knows nothing of troubles reads the rest, and is
-// read.
+// TestOldAndNewNodes: a node of a version without troubles reads the rest of a
+// message, and is read.
 func TestOldAndNewNodes(t *testing.T) {
-	// What an old node takes the message for: all it knows is field 1.
-	seen := func(b []byte) *peerpb.NewsMap {
-		var old peerpb.NewsMap
-		if err := (pb.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(b, &old); err != nil {
-			t.Fatal(err)
+	now := time.Now()
+	for what, g := range map[string]Gossip{
+		"news alone":     {From: "ams1", News: []proto.News{newsOf(noble)}},
+		"news and more":  {From: "ams1", News: []proto.News{newsOf(noble)}, Troubles: troublesOf(now)},
+		"troubles alone": {From: "ams1", Troubles: troublesOf(now)},
+	} {
+		// What the old version would write down of what it has read. It would keep
+		// what it does not know, but never passes a message on as it is.
+		old := dynamicpb.NewMessage(withoutTroubles(t, "NewsMap"))
+		if err := pb.Unmarshal(MarshalNews(g), old); err != nil {
+			t.Fatalf("%s: an old node cannot read it: %v", what, err)
 		}
-		old.Troubles = nil
-		return &old
+		if unknown := len(old.GetUnknown()) > 0; unknown != (len(g.Troubles) > 0) {
+			t.Errorf("%s: there is something that an old node does not know: %v", what, unknown)
+		}
+		old.SetUnknown(nil)
+		heard, err := UnmarshalNews(mustMarshal(t, old))
+		if err != nil || len(heard.News) != len(g.News) || heard.Troubles != nil {
+			t.Errorf("%s: of an old node: %+v, %v", what, heard, err)
+		}
+		if len(g.News) > 0 && heard.From != "ams1" {
+			t.Errorf("%s: told by %q", what, heard.From)
+		}
 	}
-	g := Gossip{From: "ams1", News: []proto.News{newsOf(noble)}, Troubles: troublesOf(time.Now())}
-	old := seen(MarshalNews(g))
-	if news, err := allNewsIn(old.News, time.Now()); len(news) != 1 || err != nil || old.News[0].From != "ams1" {
-		t.Errorf("an old node reads %+v, %v", news, err)
+	messages, errs := troubleRequests(troublesOf(now))
+	if len(errs) > 0 || len(messages) != 1 {
+		t.Fatalf("%d messages: %v", len(messages), errs)
 	}
-	heard, err := UnmarshalNews(mustMarshal(t, old))
-	if err != nil || heard.From != "ams1" || len(heard.News) != 1 || heard.Troubles != nil {
-		t.Errorf("of an old node: %+v, %v", heard, err)
+	old := dynamicpb.NewMessage(withoutTroubles(t, "TellRequest"))
+	if err := pb.Unmarshal(mustMarshal(t, messages[0]), old); err != nil {
+		t.Errorf("an old node cannot be told: %v", err)
+	}
+}
+
+// withoutTroubles is a message as it was before there were troubles.
+func withoutTroubles(t *testing.T, message protoreflect.Name) protoreflect.MessageDescriptor {
+	t.Helper()
+	file := protodesc.ToFileDescriptorProto(peerpb.File_proto_peerpb_peer_proto)
+	for _, m := range file.MessageType {
+		m.Field = slices.DeleteFunc(m.Field, func(f *descriptorpb.FieldDescriptorProto) bool { return f.GetName() == "troubles" })
+	}
+	old, err := protodesc.NewFile(file, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return old.Messages().ByName(message)
+}
+
+// TestTroubleFitsIntoAPacket: gossip takes 400 bytes, of which the reason is up to
+// whoever gossips.
+func TestTroubleFitsIntoAPacket(t *testing.T) {
+	trouble := proto.Trouble{
+		Mirror: "https://" + strings.Repeat("h", 63) + ".example.org/" + strings.Repeat("p", 80),
+		Kind:   proto.TroubleContent, Reason: strings.Repeat("r", 100), Until: time.Now().Add(maxTroubleFor),
+	}
+	n := len(MarshalNews(Gossip{From: strings.Repeat("n", 63), Troubles: []proto.Trouble{trouble}}))
+	t.Logf("%d bytes", n)
+	if n > 400 {
+		t.Errorf("%d bytes", n)
 	}
 }
