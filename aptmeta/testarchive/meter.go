@@ -75,8 +75,12 @@ func (m *meter) Write(p []byte) (int, error) {
 		if err := m.pace(len(piece)); err != nil {
 			return done, err
 		}
+		// Counted first: a client may have them before Write returns, and ask.
+		m.server.note(m.entry, func(e *Request) { e.Bytes += int64(len(piece)) })
 		n, err := m.w.Write(piece)
-		m.server.note(m.entry, func(e *Request) { e.Bytes += int64(n) })
+		if short := len(piece) - n; short > 0 {
+			m.server.note(m.entry, func(e *Request) { e.Bytes -= int64(short) })
+		}
 		m.pos += int64(n)
 		done += n
 		if err != nil {
