@@ -118,6 +118,9 @@ func (p *pace) arrived(n int64, waited time.Duration, behind bool, crowd int) er
 		return nil
 	}
 	rate, floor := float64(p.bytes)/p.waited.Seconds(), float64(p.floor)/float64(p.crowd)
+	if p.crowd > 1 {
+		floor /= 2 // those who share a connection do not share it evenly
+	}
 	p.waited, p.bytes, p.crowd = 0, 0, 0
 	if rate < floor {
 		return fmt.Errorf("%w: %.0f bytes/s where it has more to give, and %.0f is the least", errTooSlow, rate, floor)

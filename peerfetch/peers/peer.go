@@ -76,11 +76,11 @@ func (p *peer) begin(ctx context.Context) error {
 	return nil
 }
 
-// crowd is how many times crowdOf transfers run; at least 1.
+// crowd is how many times crowdOf transfers run, a part of that counted whole.
 func (p *peer) crowd() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return max(1, p.running/crowdOf)
+	return max(1, (p.running+crowdOf-1)/crowdOf)
 }
 
 // end counts a transfer out.
