@@ -35,9 +35,10 @@ func (s *Server) Accept() error {
 	return nil
 }
 
-// As answers with another file at the path, found or not: with its bytes, its
-// date and its ETag, as a mirror does that has not heard of the newer one.
-func As(f File) Effect { return func(a *answer) { a.file, a.found = f, true } }
+// As answers with another file at the path, found or not and whatever status an
+// earlier effect wanted: with its bytes, its date and its ETag, as a mirror does that
+// has not heard of the newer one.
+func As(f File) Effect { return func(a *answer) { a.file, a.found, a.status = f, true, 0 } }
 
 // Broken is how an answer ends in the middle of its head.
 type Broken int

@@ -1,0 +1,331 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/e2e/lab"
+)
+
+// The suite of every cell's archive.
+const (
+	inRelease = "dists/noble/InRelease"
+	packages  = "dists/noble/main/binary-amd64/Packages.xz"
+)
+
+// cell is one case, and what came of it.
+type cell struct {
+	fault
+	object         object
+	mirrorCount    int
+	bad            int
+	resuming       bool
+	nodes          int
+	id             string // name of its archive
+	archive        *testarchive.Archive
+	mirrors        []*testarchive.Server // the bad ones first
+	old            map[string]testarchive.File
+	date           time.Time
+	asked          int // which node the client asks
+	path           string
+	want           testarchive.File
+	before         testarchive.File // what a client may get of nextRelease as well
+	pattern        []string
+	outcome        outcome
+	broken         []string // promises
+	requests       int      // to the mirrors for the object, while they were bad
+	transferred    int64    // bytes of it
+	took, healing  time.Duration
+	tries          int
+	healedRequests int
+}
+
+// String names the cell, for --filter and for a report.
+func (c *cell) String() string {
+	client := "new"
+	if c.resuming {
+		client = "resuming"
+	}
+	return fmt.Sprintf("%s, %s / %s / %d of %d bad / %s / %d nodes", c.name, c.moment, c.object, c.bad, c.mirrorCount, client, c.nodes)
+}
+
+// row is the place of the cell in its object's table.
+func (c *cell) row() string { return c.name + ", " + c.moment }
+
+// good is how many mirrors are left.
+func (c *cell) good() int { return c.mirrorCount - c.bad }
+
+// cells are all cases for so many nodes.
+func cells(nodes int) []*cell {
+	var all []*cell
+	for o := range objects {
+		for _, f := range faults() {
+			if !f.hits(o) {
+				continue
+			}
+			for _, m := range [][2]int{{1, 1}, {2, 1}, {3, 1}, {3, 2}, {3, 3}} {
+				for _, resuming := range []bool{false, true} {
+					// A host never goes on with half a Release: there is none of one
+					// length and date that could be had from elsewhere.
+					if resuming && (o == firstRelease || o == nextRelease) {
+						continue
+					}
+					c := &cell{fault: f, object: o, mirrorCount: m[0], bad: m[1], resuming: resuming, nodes: nodes}
+					h := fnv.New64a()
+					h.Write([]byte(c.String()))
+					c.id = fmt.Sprintf("cell-%016x", h.Sum64())
+					all = append(all, c)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// furnish publishes the archive and starts its mirrors.
+func (c *cell) furnish(addr string, rnd *rand.Rand) error {
+	c.archive = testarchive.New(rnd.Uint64())
+	c.archive.AddSuite(testarchive.Suite{Name: "noble", ByHash: true, Compressions: []string{".xz"}})
+	for i := range 20 { // so that the index has a middle
+		c.archive.AddPackage("noble", testarchive.Package{Name: fmt.Sprintf("filler%02d", i), Version: "1", Size: 100})
+	}
+	c.archive.AddPackage("noble", testarchive.Package{Name: "hello", Version: "1", Size: 1000})
+	c.date = time.Now().Add(-time.Hour).Truncate(time.Second)
+	c.archive.Publish(c.date)
+	c.old = make(map[string]testarchive.File)
+	for name := range c.archive.Files() {
+		c.old[name], _ = c.archive.Lookup(name)
+	}
+	if c.object != nextRelease {
+		c.publish()
+	}
+	c.asked = rnd.IntN(c.nodes)
+	for range c.mirrorCount {
+		m, err := testarchive.NewServerAt(c.archive, addr)
+		if err != nil {
+			return err
+		}
+		c.mirrors = append(c.mirrors, m)
+	}
+	return nil
+}
+
+// publish brings the generation that the cell is about.
+func (c *cell) publish() {
+	c.path = c.archive.AddPackage("noble", testarchive.Package{Name: "hello", Version: "2", Size: 200_000})
+	c.archive.Publish(c.date.Add(time.Minute))
+	switch c.object {
+	case firstRelease, nextRelease:
+		c.path = inRelease
+		c.pattern = []string{inRelease, "dists/noble/Release", "dists/noble/Release.gpg"}
+		c.before = c.old[inRelease]
+	case index:
+		c.path = c.byHash()
+		c.pattern = []string{c.path, packages}
+	default:
+		c.pattern = []string{c.path}
+	}
+	c.want, _ = c.archive.Lookup(c.path)
+}
+
+func (c *cell) byHash() string {
+	f, _ := c.archive.Lookup(packages)
+	return path.Dir(packages) + "/by-hash/SHA256/" + testarchive.Sum(testarchive.SHA256, f.Data)
+}
+
+// play does everything with the cell, and notes what came of it.
+func (c *cell) play(ctx context.Context, o options, w *world) {
+	if err := c.prepare(ctx, w); err != nil {
+		c.fail("before any fault: %v", err)
+		return
+	}
+	for _, m := range c.mirrors[:c.bad] {
+		m.ResetCounters()
+		c.strike(sick{Server: m, object: c.object, pattern: c.pattern, size: int64(len(c.want.Data)), portal: w.portal.URL, old: c.old})
+	}
+	for _, m := range c.mirrors[c.bad:] {
+		m.ResetCounters()
+	}
+	if c.object == nextRelease {
+		c.refresh(ctx, w)
+	}
+	d := c.ask(ctx, w.nodes[c.asked], c.waits(o))
+	c.judge(d)
+	c.account()
+	if err := c.heal(ctx, w); err != nil {
+		c.fail("after healing: %v", err)
+		return
+	}
+	c.afterwards(ctx, w)
+}
+
+// close ends the mirrors.
+func (c *cell) close() {
+	for _, m := range c.mirrors {
+		m.Close()
+	}
+}
+
+func (c *cell) fail(format string, args ...any) {
+	if what := fmt.Sprintf(format, args...); !slices.Contains(c.broken, what) {
+		c.broken = append(c.broken, what)
+	}
+}
+
+func (c *cell) url(s *site, path string) string { return s.url + "/" + c.id + "/" + path }
+
+// prepare has the client get what a host has before it asks for the object.
+func (c *cell) prepare(ctx context.Context, w *world) error {
+	var first []string
+	switch c.object {
+	case nextRelease:
+		first = []string{inRelease, c.byHash()}
+	case index:
+		first = []string{inRelease}
+	case deb:
+		first = []string{inRelease, c.byHash()}
+	}
+	for _, p := range first {
+		want, _ := c.archive.Lookup(p)
+		d := (&lab.Client{}).Get(ctx, lab.Order{URL: c.url(w.nodes[c.asked], p), Good: is(want.Data)})
+		if !d.Done() {
+			return fmt.Errorf("%s: %s, %v: %s", p, d.Why(), d.Last().Err, d.Last().Text)
+		}
+	}
+	if c.object == nextRelease {
+		c.publish()
+	}
+	return nil
+}
+
+func is(want ...[]byte) func([]byte) bool {
+	return func(got []byte) bool {
+		return slices.ContainsFunc(want, func(w []byte) bool { return bytes.Equal(w, got) })
+	}
+}
+
+// refresh looks for the new generation at once, as the watch would in its time.
+func (c *cell) refresh(ctx context.Context, w *world) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	// That it fails is the fault's good right; what hosts get then is what counts.
+	_, _ = w.nodes[c.asked].node.Refresh(ctx, c.id+"/noble", false)
+}
+
+// ask is the client's whole attempt, with apt's retries.
+func (c *cell) ask(ctx context.Context, s *site, client *lab.Client) lab.Download {
+	order := lab.Order{URL: c.url(s, c.path), Good: is(c.want.Data)}
+	switch c.object {
+	case nextRelease:
+		order.Good = is(c.want.Data, c.before.Data)
+	case index, deb:
+		order.Size = int64(len(c.want.Data))
+	}
+	if c.resuming {
+		order.Has = slices.Clone(c.want.Data[:len(c.want.Data)/4])
+		order.Modified = c.want.Modified.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")
+	}
+	return client.Get(ctx, order)
+}
+
+// waits is a client that is as patient as apt. Where nobody can help it, it does not
+// wait for nothing.
+func (c *cell) waits(o options) *lab.Client {
+	if c.good() > 0 {
+		return &lab.Client{}
+	}
+	return &lab.Client{Wait: func(ctx context.Context, _ int, _ time.Duration) {
+		select {
+		case <-time.After(o.hopeless):
+		case <-ctx.Done():
+		}
+	}}
+}
+
+// account sums up what the mirrors were asked for the object.
+func (c *cell) account() {
+	c.requests, c.transferred = 0, 0
+	for _, m := range c.mirrors {
+		for _, p := range c.pattern {
+			c.requests += m.Requests(p)
+			c.transferred += m.Bytes(p)
+		}
+	}
+	maxRequests, maxBytes := c.bounds()
+	if c.requests > maxRequests {
+		c.fail("the mirrors were asked %d times for the object; at most %d were allowed", c.requests, maxRequests)
+	}
+	if c.transferred > maxBytes {
+		c.fail("the mirrors sent %d bytes of an object of %d; at most %d were allowed", c.transferred, len(c.want.Data), maxBytes)
+	}
+	struck := false
+	for _, m := range c.mirrors[:c.bad] {
+		struck = struck || m.TotalRequests() > 0
+	}
+	if !struck && !c.silent {
+		c.fail("no bad mirror was asked: the cell shows nothing")
+	}
+}
+
+// heal ends the fault and has hosts ask every node until each has given the object.
+func (c *cell) heal(ctx context.Context, w *world) error {
+	for _, m := range c.mirrors[:c.bad] {
+		m.ClearFaults()
+		if c.silent {
+			if err := m.Accept(); err != nil {
+				return err
+			}
+		}
+	}
+	began := time.Now()
+	for i := range w.nodes {
+		s := w.nodes[(c.asked+i)%len(w.nodes)]
+		err := eventually(ctx, 2*time.Minute, "the object can be had from "+s.name, func() bool {
+			if c.object == nextRelease {
+				c.refresh(ctx, w)
+			}
+			d := (&lab.Client{Wait: func(context.Context, int, time.Duration) {}}).Get(ctx, lab.Order{URL: c.url(s, c.path), Good: is(c.want.Data, c.before.Data)})
+			if d.Wrong {
+				c.fail("%s gave a complete wrong body after healing", s.name)
+			}
+			return d.Body != nil && bytes.Equal(d.Body, c.want.Data)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	c.healing = time.Since(began)
+	return nil
+}
+
+// afterwards checks what is kept, and that it costs upstream nothing more.
+func (c *cell) afterwards(ctx context.Context, w *world) {
+	// The client may have its last byte before the file has its name.
+	kept := func() bool { return slices.ContainsFunc(w.nodes, func(s *site) bool { return s.holds(c.want.Data) }) }
+	if err := eventually(ctx, time.Minute, "a node keeps the object", kept); err != nil {
+		c.fail("%v", err)
+	}
+	for _, m := range c.mirrors {
+		m.ResetCounters()
+	}
+	for _, s := range w.nodes {
+		d := (&lab.Client{}).Get(ctx, lab.Order{URL: c.url(s, c.path), Good: is(c.want.Data)})
+		if !d.Done() {
+			c.fail("%s does not give the object a second time: %s", s.name, d.Why())
+		}
+	}
+	for _, m := range c.mirrors {
+		for _, p := range c.pattern {
+			if n := m.Bytes(p); n > 0 {
+				c.fail("an object that is held was fetched again: %d bytes of %s", n, p)
+			}
+		}
+	}
+}

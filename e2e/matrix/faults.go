@@ -1,0 +1,163 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+)
+
+// object is a kind of file that hosts ask for.
+type object int
+
+const (
+	firstRelease object = iota // the InRelease of a suite that nobody asked for before
+	nextRelease                // that of a generation newer than the one held
+	index                      // Packages.xz by hash
+	deb
+	objects // how many there are
+)
+
+func (o object) String() string {
+	return [...]string{"first InRelease", "next InRelease", "index", "package"}[o]
+}
+
+// about says what the table of the object shows.
+func (o object) about() string {
+	return [...]string{
+		"The InRelease of a suite that nobody has asked for before: the cluster holds nothing of it.",
+		"The cluster holds a generation; the archive has just published the next one, and the client asks for InRelease.",
+		"`Packages.xz` by hash, right after its InRelease.",
+		"A package of 200 KB that the index lists.",
+	}[o]
+}
+
+// sick is what a fault is given to work on.
+type sick struct {
+	*testarchive.Server
+	object  object
+	pattern []string // the paths of the object, under all their names
+	size    int64    // of the object
+	portal  string   // URL of a server that answers everything with a page
+	old     map[string]testarchive.File
+}
+
+// fault is one way in which a mirror fails.
+type fault struct {
+	name   string
+	moment string
+	strike func(sick)
+	only   []object // nil: any
+	// benign says that even with no good mirror left the client gets the file.
+	benign bool
+	// silent faults leave no trace in the mirror's log.
+	silent bool
+}
+
+func (f fault) hits(o object) bool {
+	for _, other := range f.only {
+		if other == o {
+			return true
+		}
+	}
+	return f.only == nil
+}
+
+// The moments of an answer.
+const (
+	before = "before the head"
+	inHead = "in the head"
+	start  = "first byte"
+	middle = "mid-body"
+	last   = "last byte"
+	always = "throughout"
+)
+
+// inflict is a fault on the object alone.
+func inflict(effects ...testarchive.Effect) func(sick) {
+	return func(s sick) {
+		for _, p := range s.pattern {
+			s.Inject(p, 0, effects...)
+		}
+	}
+}
+
+// everywhere is a fault of the whole mirror.
+func everywhere(effects ...testarchive.Effect) func(sick) {
+	return func(s sick) { s.Inject("*", 0, effects...) }
+}
+
+// at makes an effect that depends on where in the object it strikes.
+func at(moment string, effect func(offset int64) testarchive.Effect) func(sick) {
+	return func(s sick) {
+		inflict(effect(map[string]int64{start: 0, middle: s.size / 2, last: s.size - 1}[moment]))(s)
+	}
+}
+
+// wrongByte turns a byte over. That which ends a signed text is a line feed, which
+// no signature covers: there the last byte is one of the signature.
+func wrongByte(moment string) func(sick) {
+	return func(s sick) {
+		if moment == last && (s.object == firstRelease || s.object == nextRelease) {
+			inflict(testarchive.WrongBytes(-50))(s)
+			return
+		}
+		at(moment, testarchive.WrongBytes)(s)
+	}
+}
+
+// faults are all of them, in the order of the table.
+func faults() []fault {
+	all := []fault{
+		{name: "connection refused", moment: before, strike: func(s sick) { s.Refuse() }, silent: true},
+		{name: "never answers", moment: before, strike: everywhere(testarchive.Stall(-1))},
+		{name: "connection reset", moment: before, strike: inflict(testarchive.Reset(-1))},
+		{name: "connection closed", moment: inHead, strike: inflict(testarchive.InHead(testarchive.BrokenOff))},
+		{name: "connection reset", moment: inHead, strike: inflict(testarchive.InHead(testarchive.BrokenByReset))},
+		{name: "stall", moment: inHead, strike: inflict(testarchive.InHead(testarchive.BrokenBySilence))},
+		{name: "429 with Retry-After", moment: inHead, strike: everywhere(testarchive.Status(429, 1))},
+		{name: "503", moment: inHead, strike: everywhere(testarchive.Status(503, 0))},
+		{name: "404", moment: inHead, strike: inflict(testarchive.Status(404, 0))},
+		{name: "200 with a page of HTML", moment: inHead, strike: inflict(testarchive.HTML200())},
+		{name: "redirect to a captive portal", moment: inHead, strike: func(s sick) { inflict(testarchive.Redirect(302, s.portal))(s) }},
+		{name: "longer than it should be", moment: inHead, strike: inflict(testarchive.WrongLength(7))},
+		{name: "shorter than it should be", moment: inHead, strike: inflict(testarchive.WrongLength(-20))},
+	}
+	for _, moment := range []string{start, middle, last} {
+		all = append(all, fault{name: "wrong byte, equal length", moment: moment, strike: wrongByte(moment)})
+	}
+	for _, moment := range []string{start, middle, last} {
+		all = append(all, fault{name: "truncated", moment: moment, strike: at(moment, testarchive.Truncate)})
+	}
+	for _, moment := range []string{start, middle, last} {
+		all = append(all, fault{name: "stall", moment: moment, strike: at(moment, testarchive.Stall)})
+	}
+	for _, moment := range []string{start, middle, last} {
+		all = append(all, fault{name: "connection reset", moment: moment, strike: at(moment, testarchive.Reset)})
+	}
+	return append(all,
+		fault{name: "slow, an eighth of it in a second", moment: always, benign: true,
+			strike: func(s sick) { inflict(testarchive.Drip(max(1, s.size/8)))(s) }},
+		fault{name: "behind: still the generation before", moment: always, only: []object{nextRelease, index, deb}, strike: behind},
+		fault{name: "index ahead of pool", moment: always, only: []object{deb}, strike: inflict(testarchive.Status(404, 0))},
+		fault{name: "InRelease ahead of its indices", moment: always, only: []object{nextRelease, index}, strike: ahead},
+	)
+}
+
+// behind makes a mirror that has not heard of the newest generation: its files are
+// those of the one before, and what is new does not exist.
+func behind(s sick) {
+	s.Inject("*", 0, testarchive.Status(404, 0))
+	for path, f := range s.old {
+		s.Inject(path, 0, testarchive.As(f))
+	}
+}
+
+// ahead makes a mirror whose InRelease is there before the indices it lists.
+func ahead(s sick) {
+	s.Inject("*/by-hash/*", 0, testarchive.Status(404, 0))
+	for path, f := range s.old {
+		if strings.Contains(path, "/Packages") {
+			s.Inject(path, 0, testarchive.As(f))
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/aptmesh/aptmesh/e2e/lab"
+)
+
+// outcome is what the client of a cell saw, in as few words as there are kinds.
+type outcome string
+
+const (
+	unnoticed  outcome = "unnoticed"            // right at the first try
+	afterRetry outcome = "after a retry"        // right within apt's own retries
+	oldStays   outcome = "old generation stays" // whole and consistent, but not the newest
+	refused    outcome = "503 with a reason"    // apt asks again, and tells its user why
+	brokenOff  outcome = "broken off"           // the transfer ended before the last byte; apt asks again
+	notFound   outcome = "404"                  // final for apt
+	failed     outcome = "failed"               // anything else: a promise is broken
+)
+
+// judge turns what the client got into an outcome, and holds it against what a
+// host may be made to see.
+func (c *cell) judge(d lab.Download) {
+	c.tries, c.took = len(d.Tries), d.Took
+	t := d.Last()
+	switch {
+	case d.Wrong:
+		c.outcome = failed
+		c.fail("the client got a complete wrong body")
+	case d.Done() && c.object == nextRelease && is(c.before.Data)(d.Body):
+		c.outcome = oldStays
+	case d.Done() && c.tries == 1:
+		c.outcome = unnoticed
+	case d.Done():
+		c.outcome = afterRetry
+	case t.Err != nil:
+		c.outcome = brokenOff
+	case t.Status >= 500 && t.Text != "":
+		c.outcome = refused
+	case t.Status == 404 && t.Text != "":
+		c.outcome = notFound
+	default:
+		c.outcome = failed
+		c.fail("the client got %d %q", t.Status, t.Text)
+	}
+	if c.outcome == failed {
+		return
+	}
+	if why := c.unacceptable(); why != "" {
+		c.fail("%s: %s (%d tries; the last one: %d %s %v)", c.outcome, why, c.tries, t.Status, t.Text, t.Err)
+	}
+}
+
+// unacceptable says why an outcome is not one that this cell may have; "" if it is.
+func (c *cell) unacceptable() string {
+	fine := c.outcome == unnoticed || c.outcome == afterRetry
+	switch {
+	case fine:
+		return ""
+	case c.good() > 0 && c.object != nextRelease:
+		return "there is a good mirror, and the client did not get the object"
+	case c.object == nextRelease:
+		// With a good mirror left, the news may still wait for the next look.
+		if c.outcome != oldStays {
+			return "a generation is held, and the client did not get it"
+		}
+	case c.benign:
+		return "the object can be had, if slowly"
+	case c.outcome == notFound && !c.says404():
+		return "nobody said 404"
+	}
+	return ""
+}
+
+// says404 reports whether all mirrors say that there is no such file.
+func (c *cell) says404() bool {
+	switch c.name {
+	case "404", "index ahead of pool", "behind: still the generation before", "InRelease ahead of its indices":
+		return true
+	}
+	return false
+}
+
+// bounds are how many requests for the object the mirrors may get while they are
+// bad, and how many bytes they may send. With a good mirror left: each bad one once
+// and again where it broke off, the good one once. With nobody left: what every
+// node tries by itself, for each try of the client.
+func (c *cell) bounds() (requests int, bytes int64) {
+	size := int64(len(c.want.Data))
+	if c.object == firstRelease || c.object == nextRelease {
+		size *= 3 // InRelease, Release and Release.gpg are one object in three files
+	}
+	names, copies := len(c.pattern), int64(c.bad+1)
+	requests = names * 3 * (c.bad + 1)
+	if c.good() == 0 {
+		tries := max(c.tries, 1)
+		copies = int64(2 * c.bad * tries * c.nodes)
+		requests = names * 6 * c.bad * tries * c.nodes
+	}
+	return requests, copies*size + 4096
+}
+
+// class is how long something took, coarsely: this machine's load must not show.
+func class(d time.Duration) string {
+	for _, limit := range []time.Duration{time.Second, 3 * time.Second, 10 * time.Second, 30 * time.Second} {
+		if d < limit {
+			return fmt.Sprintf("under %.0f s", limit.Seconds())
+		}
+	}
+	return "longer"
+}

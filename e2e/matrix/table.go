@@ -1,0 +1,177 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// document is docs/faults.md.
+func document(all []*cell) string {
+	var b strings.Builder
+	b.WriteString(preface)
+	for o := range objects {
+		of := slices.DeleteFunc(slices.Clone(all), func(c *cell) bool { return c.object != o })
+		if len(of) > 0 {
+			objectTable(&b, o, of)
+		}
+	}
+	costs(&b, all)
+	return b.String()
+}
+
+const preface = `# What hosts see when mirrors fail
+
+This page is written by ` + "`make matrix`" + ` (e2e/matrix), which makes every mirror of an archive fail in every
+way on a node that stands alone and on a cluster of three, and lets a client ask as apt does, with apt's three retries. Its
+exit status says whether a promise was broken; what stands here was seen in its last run. The bad mirrors are asked first, by their
+priority, so that every fault strikes; the good one, if there is one, stands behind them.
+
+| word | what the host saw |
+|---|---|
+| **unnoticed** | the right bytes at the first try |
+| **after a retry** | the right bytes within apt's own retries; nobody has to do anything |
+| **old generation stays** | the suite as it was before, whole and consistent; the new one comes when it can be had |
+| **503 with a reason** | apt asks again, and then tells its user the sentence that came with it |
+| **broken off** | the transfer ended before its last byte, which is held back until the hash is known; apt asks again |
+| **404** | every mirror said so, and nobody holds the file; final for apt |
+
+Where a new and a resuming client (Range with If-Range), or one node and three, saw different things, both are named.
+In every cell: no client got a complete wrong body; after healing every node gave the object; what was kept was right, and was not fetched again.
+
+`
+
+var columns = []struct {
+	title        string
+	mirrors, bad int
+}{
+	{"1 mirror, bad", 1, 1},
+	{"2, one bad", 2, 1},
+	{"3, one bad", 3, 1},
+	{"3, two bad", 3, 2},
+	{"3, all bad", 3, 3},
+}
+
+// objectTable has a line per fault and a column per number of mirrors.
+func objectTable(b *strings.Builder, o object, of []*cell) {
+	title := o.String()
+	fmt.Fprintf(b, "## %s\n\n%s\n\n| fault | moment |", strings.ToUpper(title[:1])+title[1:], o.about())
+	for _, col := range columns {
+		fmt.Fprintf(b, " %s |", col.title)
+	}
+	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(columns)) + "\n")
+	var rows []string
+	for _, c := range of {
+		if row := "| " + c.name + " | " + c.moment + " |"; !slices.Contains(rows, row) {
+			rows = append(rows, row)
+		}
+	}
+	for _, row := range rows {
+		b.WriteString(row)
+		for _, col := range columns {
+			var here []*cell
+			for _, c := range of {
+				if "| "+c.name+" | "+c.moment+" |" == row && c.mirrorCount == col.mirrors && c.bad == col.bad {
+					here = append(here, c)
+				}
+			}
+			b.WriteString(" " + seen(here) + " |")
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\n")
+}
+
+// seen names the outcomes of the cells in one field of the table.
+func seen(here []*cell) string {
+	who := make(map[outcome][]string)
+	var order []outcome
+	for _, c := range here {
+		o := c.outcome
+		if len(c.broken) > 0 {
+			o = "**PROMISE BROKEN**"
+		}
+		client := "new"
+		if c.resuming {
+			client = "resuming"
+		}
+		if who[o] == nil {
+			order = append(order, o)
+		}
+		who[o] = append(who[o], fmt.Sprintf("%s at %d", client, c.nodes))
+	}
+	if len(order) == 1 {
+		return string(order[0])
+	}
+	var parts []string
+	for _, o := range order {
+		parts = append(parts, fmt.Sprintf("%s (%s)", o, strings.Join(who[o], ", ")))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// costs says what the faults cost upstream and how long clients waited.
+func costs(b *strings.Builder, all []*cell) {
+	b.WriteString(`## What it cost
+
+Requests and bytes are those for the object alone, to all mirrors together, while they were bad. The bounds that every cell is held to:
+with a good mirror left, each bad one sends the object once at most and the good one once, with three requests each;
+with none left, each sends it twice at most for each try of the client, with six requests (the nodes try by themselves, too). Three files make an InRelease: Release and Release.gpg are the others.
+Time is that of the client until it had the object, apt's waits of 1, 2 and 4 seconds included, with nodes that give a silent mirror one second.
+
+| mirrors | nodes | cells | unnoticed | requests: median, most | bytes / size: median, most | had it within | had it again after healing |
+|---|---|---|---|---|---|---|---|
+`)
+	for _, col := range columns {
+		for _, nodes := range []int{1, 3} {
+			var here []*cell
+			for _, c := range all {
+				if c.mirrorCount == col.mirrors && c.bad == col.bad && c.nodes == nodes {
+					here = append(here, c)
+				}
+			}
+			if len(here) > 0 {
+				costRow(b, col.title, nodes, here)
+			}
+		}
+	}
+	fmt.Fprintf(b, "\n%d cells in all.\n", len(all))
+}
+
+func costRow(b *strings.Builder, title string, nodes int, here []*cell) {
+	var requests []int
+	var shares []float64
+	had, healed := make(map[string]int), make(map[string]int)
+	first := 0
+	for _, c := range here {
+		requests = append(requests, c.requests)
+		shares = append(shares, float64(c.transferred)/float64(max(1, len(c.want.Data))))
+		if c.outcome == unnoticed {
+			first++
+		}
+		if c.outcome == unnoticed || c.outcome == afterRetry || c.outcome == oldStays {
+			had[class(c.took)]++
+		}
+		healed[class(c.healing)]++
+	}
+	slices.Sort(requests)
+	slices.Sort(shares)
+	n := len(here)
+	fmt.Fprintf(b, "| %s | %d | %d | %d | %d, %d | %.2f, %.2f | %s | %s |\n", title, nodes, n, first,
+		requests[n/2], requests[n-1], shares[n/2], shares[n-1], classes(had), classes(healed))
+}
+
+// classes lists how many were how fast.
+func classes(counts map[string]int) string {
+	var parts []string
+	for _, d := range []time.Duration{0, time.Second, 3 * time.Second, 10 * time.Second, time.Minute} {
+		if n := counts[class(d)]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s: %d", class(d), n))
+		}
+	}
+	if parts == nil {
+		return "-"
+	}
+	return strings.Join(parts, ", ")
+}
