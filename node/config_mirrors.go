@@ -1,6 +1,8 @@
 package node
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -79,6 +81,23 @@ type UpstreamTLS struct {
 
 // IsZero reports whether there is nothing special about the connection.
 func (t UpstreamTLS) IsZero() bool { return t == UpstreamTLS{} }
+
+// load reads the files; nil is for those that are not given.
+func (t UpstreamTLS) load() (roots *x509.CertPool, cert *tls.Certificate, err error) {
+	if t.CA != "" {
+		if roots, err = readAuthorities(t.CA); err != nil {
+			return nil, nil, fmt.Errorf("tls: ca: %w", err)
+		}
+	}
+	if t.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		if err != nil {
+			return nil, nil, fmt.Errorf("tls: %w", err)
+		}
+		cert = &pair
+	}
+	return roots, cert, nil
+}
 
 // DefaultArchive returns the archive of that name with every default set.
 func DefaultArchive(name string) ArchiveConfig {

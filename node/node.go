@@ -22,6 +22,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/peerfetch"
 	"github.com/aptmesh/aptmesh/peerfetch/peers"
@@ -34,10 +35,10 @@ var (
 	_ front.Fetcher    = (*peerfetch.Fetcher)(nil)
 	_ front.Catalog    = (*catalog.Catalog)(nil)
 	_ catalog.Blobs    = (*peerfetch.Fetcher)(nil)
-	_ catalog.Upstream = (*upstream.Client)(nil)
+	_ catalog.Upstream = source{}
 	_ catalog.Keeper   = (*blobstore.Store)(nil)
 	_ catalog.State    = (*blobstore.Store)(nil)
-	_ peerfetch.Source = (*upstream.Client)(nil)
+	_ peerfetch.Source = source{}
 	_ peerfetch.Store  = storeAdapter{}
 )
 
@@ -78,7 +79,11 @@ type Node struct {
 
 	store    *blobstore.Store
 	upstream *upstream.Client
+	lists    *mirrorLists
+	unlisted atomic.Pointer[map[string][]listKey] // archives that wait for their mirrors
+	believed atomic.Pointer[catalog.Catalog]      // catalog, for those made before it
 	fetcher  *peerfetch.Fetcher
+	prefetch *prefetch.Prefetcher
 	catalog  *catalog.Catalog
 	front    *front.Front
 	cluster  *cluster // nil: the node stands alone
@@ -143,30 +148,39 @@ func (n *Node) build() error {
 	n.store = store
 	n.onStop("store", func(context.Context) error { return store.Close() })
 
-	upstreamConfig, err := n.upstreamConfig(cfg)
+	n.lists = newMirrorLists(store, n.log)
+	n.lists.read, n.lists.changed = n.readMirrorList, n.listsChanged
+	n.lists.use(cfg.listKeys())
+	mirrors, err := n.planMirrors(cfg)
 	if err != nil {
 		return err
 	}
-	if n.upstream, err = upstream.New(upstreamConfig); err != nil {
+	n.unlisted.Store(&mirrors.unlisted)
+	if n.upstream, err = upstream.New(mirrors.upstream); err != nil {
 		return err
 	}
 	n.onStop("upstream", func(context.Context) error { n.upstream.Close(); return nil })
 
-	fetching := peerfetch.Config{Store: storeAdapter{store}, Upstream: n.upstream, Logger: n.log}
+	fetching := peerfetch.Config{Store: storeAdapter{store}, Upstream: source{n.upstream, n}, Logger: n.log}
 	if n.cluster != nil {
 		fetching.Cluster, fetching.Started = n.cluster.mesh, n.cluster.started
 	}
 	n.fetcher = peerfetch.New(fetching)
 	n.onStop("flights", func(context.Context) error { n.fetcher.Close(); return nil })
 
+	if err := n.startPrefetch(cfg); err != nil {
+		return err
+	}
 	archives, err := catalogArchives(cfg)
 	if err != nil {
 		return err
 	}
 	believing := catalog.Config{
-		Archives: archives, Blobs: n.fetcher, Upstream: n.upstream, Keeper: store, State: store, Logger: n.log,
+		Archives: archives, Blobs: n.fetcher, Upstream: source{n.upstream, n}, Keeper: store, State: store, Logger: n.log,
 		RetainFor: cfg.Retain.For, RetainMax: cfg.Retain.Generations,
 	}
+	believing.Flipped = n.flipped
+	believing.ServeExpired, believing.ServeExpiredSecurity, believing.WarnBefore = outageLimits(cfg.Outage)
 	if n.cluster != nil {
 		believing.Cluster = n.cluster
 		n.cluster.serve(n)
@@ -174,14 +188,11 @@ func (n *Node) build() error {
 	if n.catalog, err = catalog.New(believing); err != nil {
 		return err
 	}
+	n.believed.Store(n.catalog)
 	n.onStop("catalog", func(context.Context) error { n.catalog.Close(); return nil })
 
-	doors, err := frontArchives(cfg)
-	if err != nil {
-		return err
-	}
 	frontConfig := front.Config{
-		Archives: doors, Connect: cfg.Connect, Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name,
+		Archives: mirrors.front.Archives, Connect: cfg.Connect, Clients: mirrors.front.Clients, Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name,
 		Logger: n.log, AccessFormat: cfg.Log.Format,
 	}
 	if cfg.Log.Access {
@@ -202,7 +213,7 @@ func (n *Node) register() error {
 	all := []prometheus.Collector{
 		info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	}
-	rooms := []interface{ Collectors() []prometheus.Collector }{n.store, n.upstream, n.fetcher, n.catalog, n.front}
+	rooms := []interface{ Collectors() []prometheus.Collector }{n.store, n.upstream, n.fetcher, n.prefetch, n.catalog, n.front}
 	if c := n.cluster; c != nil {
 		rooms = append(rooms, c.mesh)
 		if c.creds != nil {
@@ -285,6 +296,8 @@ func (n *Node) start(ctx context.Context) error {
 			return err
 		}
 	}
+	n.lists.start()
+	n.onStop("lists of mirrors", func(context.Context) error { n.lists.close(); return nil })
 	n.server = n.front.Server()
 	n.onStop("door", n.closeDoor)
 	for _, l := range doors {

@@ -1,18 +1,19 @@
 package node
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/upstream"
+	"github.com/aptmesh/aptmesh/proto"
 )
 
-// upstreamConfig is the part of the configuration that the HTTP client needs.
-func (n *Node) upstreamConfig(cfg *Config) (upstream.Config, error) {
+// upstreamSettings is what the configuration says of all upstreams alike.
+func upstreamSettings(cfg *Config) (upstream.Config, error) {
 	u := upstream.Config{
 		ConnectionsPerHost: cfg.Upstream.ConnectionsPerHost,
 		BytesPerSecond:     int64(cfg.Upstream.Rate),
@@ -21,16 +22,9 @@ func (n *Node) upstreamConfig(cfg *Config) (upstream.Config, error) {
 		StallTimeout:       cfg.Upstream.StallTimeout,
 		RateFloor:          int64(cfg.Upstream.RateFloor),
 		Offline:            cfg.Offline,
-		Logger:             n.log,
-	}
-	if n.opts.Version != "" {
-		u.UserAgent = "aptmesh/" + n.opts.Version + " (+https://github.com/aptmesh/aptmesh)"
 	}
 	if cfg.Upstream.RateFloor == 0 {
 		u.RateFloor = -1 // there, 0 is the default
-	}
-	if n.cluster != nil {
-		u.Tell = n.cluster.tellTrouble
 	}
 	var err error
 	if u.Proxy, err = upstream.ParseProxy(cfg.Upstream.Proxy); err != nil {
@@ -39,8 +33,26 @@ func (n *Node) upstreamConfig(cfg *Config) (upstream.Config, error) {
 	if u.AuthConf, err = upstream.ReadAuthConf(cfg.Upstream.AuthConf...); err != nil {
 		return u, fmt.Errorf("upstream: auth_conf: %w", err)
 	}
+	return u, nil
+}
+
+// upstreamConfig is the part of the configuration that the HTTP client needs. An
+// archive without mirrors, which waits for its list of them, is not in it.
+func (n *Node) upstreamConfig(cfg *Config, mirrors map[string][]UpstreamAt) (upstream.Config, error) {
+	u, err := upstreamSettings(cfg)
+	if err != nil {
+		return u, err
+	}
+	u.Logger, u.UserAgent = n.log, n.userAgent()
+	u.Snapshots = n.snapshots
+	if n.cluster != nil {
+		u.Tell = n.cluster.tellTrouble
+	}
 	for _, a := range cfg.Archives {
-		archive, err := upstreamArchive(a)
+		if len(mirrors[a.Name]) == 0 {
+			continue
+		}
+		archive, err := upstreamArchive(a, mirrors[a.Name])
 		if err != nil {
 			return u, fmt.Errorf("archives: %s: %w", a.Name, err)
 		}
@@ -49,10 +61,18 @@ func (n *Node) upstreamConfig(cfg *Config) (upstream.Config, error) {
 	return u, nil
 }
 
+// snapshots asks the catalog, once it is there, what its generations list.
+func (n *Node) snapshots(loc proto.Location) []time.Time {
+	if c := n.believed.Load(); c != nil {
+		return c.Snapshots(loc)
+	}
+	return nil
+}
+
 // upstreamArchive is what the HTTP client needs to know of one archive.
-func upstreamArchive(a ArchiveConfig) (upstream.Archive, error) {
+func upstreamArchive(a ArchiveConfig, mirrors []UpstreamAt) (upstream.Archive, error) {
 	archive := upstream.Archive{Name: a.Name, Offline: a.Offline}
-	for _, at := range a.Mirrors() {
+	for _, at := range mirrors {
 		m, err := upstreamMirror(at)
 		if err != nil {
 			return archive, fmt.Errorf("%s: %w", at.URL, err)
@@ -85,19 +105,8 @@ func upstreamMirror(at UpstreamAt) (upstream.Mirror, error) {
 		Password: upstream.NewSecret(password.Reveal()),
 		Bearer:   upstream.NewSecret(bearer.Reveal()),
 	}
-	if at.TLS.CA != "" {
-		if m.Roots, err = readAuthorities(at.TLS.CA); err != nil {
-			return m, fmt.Errorf("tls: ca: %w", err)
-		}
-	}
-	if at.TLS.Cert != "" {
-		cert, err := tls.LoadX509KeyPair(at.TLS.Cert, at.TLS.Key)
-		if err != nil {
-			return m, fmt.Errorf("tls: %w", err)
-		}
-		m.Certificate = &cert
-	}
-	return m, nil
+	m.Roots, m.Certificate, err = at.TLS.load()
+	return m, err
 }
 
 // catalogArchives reads the keyrings.
@@ -114,9 +123,22 @@ func catalogArchives(cfg *Config) ([]catalog.Archive, error) {
 		}
 		archives = append(archives, catalog.Archive{
 			Name: a.Name, Keyring: ring, Unsigned: a.Unsigned, Suites: suites, CheckEvery: a.CheckEvery,
+			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline, Restricted: a.Restricted(),
 		})
 	}
 	return archives, nil
+}
+
+// outageLimits are the three durations as the catalog wants them: there, 0 is the
+// default and a negative one is "not at all".
+func outageLimits(o OutageConfig) (expired, expiredSecurity, warnBefore time.Duration) {
+	explicit := func(d time.Duration) time.Duration {
+		if d == 0 {
+			return -1
+		}
+		return d
+	}
+	return explicit(o.ServeExpired), explicit(o.ServeExpiredSecurity), explicit(o.WarnBefore)
 }
 
 // suiteDir turns a suite as sources.list names it into the directory of its
@@ -133,16 +155,42 @@ func suiteDir(name string) string {
 }
 
 // frontArchives is what the door needs to know of the archives.
-func frontArchives(cfg *Config) ([]front.Archive, error) {
+func frontArchives(cfg *Config, mirrors map[string][]UpstreamAt) ([]front.Archive, error) {
 	archives := make([]front.Archive, 0, len(cfg.Archives))
+	claimed := newClaims(cfg)
 	for _, a := range cfg.Archives {
-		at, err := url.Parse(a.MainURL())
-		if err != nil {
-			return nil, fmt.Errorf("archives: %s: upstream: %w", a.Name, err)
+		door := front.Archive{Name: a.Name, Aliases: a.Aliases, Allow: networks(a.Allow), Deny: networks(a.Deny)}
+		for _, at := range mirrors[a.Name] {
+			u, err := url.Parse(at.URL)
+			if err != nil {
+				return nil, fmt.Errorf("archives: %s: %s: %w", a.Name, at.URL, err)
+			}
+			if claimed.take(a.Name, u) {
+				door.Mirrors = append(door.Mirrors, u)
+			}
 		}
-		archives = append(archives, front.Archive{Name: a.Name, Upstream: at, Aliases: a.Aliases})
+		// The URL that the door names: the first in the configuration, if it is one of
+		// a mirror, else the first that a list brought. While there is none, hosts
+		// reach the archive by its name and aliases alone.
+		door.Upstream = &url.URL{Scheme: "http", Host: "mirrors.invalid", Path: "/" + a.Name}
+		if len(door.Mirrors) > 0 {
+			door.Upstream = door.Mirrors[0]
+		}
+		if urls := a.MirrorURLs(); len(urls) > 0 {
+			if u, err := url.Parse(urls[0]); err == nil {
+				door.Upstream = u
+			}
+		}
+		archives = append(archives, door)
 	}
 	return archives, nil
+}
+
+// clientLimits is what the door needs to know of its clients.
+func clientLimits(c ClientsConfig) front.ClientLimits {
+	return front.ClientLimits{
+		Allow: networks(c.Allow), Deny: networks(c.Deny), Connections: c.Connections, BytesPerSecond: int64(c.Rate),
+	}
 }
 
 // Reload puts a new configuration in force, as far as that can be done while the
@@ -155,15 +203,17 @@ func (n *Node) Reload(cfg *Config) (applied, needRestart []string, err error) {
 	applied, needRestart = ReloadPlan(n.cfg, cfg)
 
 	// Everything that can fail comes first.
-	toUpstream, err := n.upstreamConfig(cfg)
+	n.lists.use(cfg.listKeys())
+	defer func() {
+		if err != nil {
+			n.lists.use(n.cfg.listKeys())
+		}
+	}()
+	mirrors, err := n.planMirrors(cfg)
 	if err != nil {
 		return nil, nil, err
 	}
 	toCatalog, err := catalogArchives(cfg)
-	if err != nil {
-		return nil, nil, err
-	}
-	toFront, err := frontArchives(cfg)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -177,15 +227,16 @@ func (n *Node) Reload(cfg *Config) (applied, needRestart []string, err error) {
 			return nil, nil, err
 		}
 	}
-	if err := n.upstream.Reconfigure(toUpstream); err != nil {
+	if err := n.upstream.Reconfigure(mirrors.upstream); err != nil {
 		return nil, nil, err
 	}
 	// From here on upstream knows the new archives; the door, which lets
 	// requests for them in, comes last.
 	n.catalog.Reconfigure(toCatalog)
-	if err := n.front.Reconfigure(toFront, cfg.Connect); err != nil {
+	if err := n.front.Apply(mirrors.front); err != nil {
 		return nil, nil, err
 	}
+	n.unlisted.Store(&mirrors.unlisted)
 	if n.opts.Level != nil {
 		n.opts.Level.Set(cfg.Log.SlogLevel())
 	}
@@ -195,6 +246,7 @@ func (n *Node) Reload(cfg *Config) (applied, needRestart []string, err error) {
 	// What waits for a restart keeps the value it runs with.
 	kept := *cfg
 	kept.Listen, kept.Admin, kept.Data, kept.Cache, kept.Retain = n.cfg.Listen, n.cfg.Admin, n.cfg.Data, n.cfg.Cache, n.cfg.Retain
+	kept.Outage = n.cfg.Outage
 	kept.TLS.Listen = n.cfg.TLS.Listen
 	kept.Name, kept.Cluster = n.cfg.Name, n.cfg.Cluster
 	if cfg.Cluster.Secured() && n.cfg.Cluster.Secured() {
@@ -203,5 +255,6 @@ func (n *Node) Reload(cfg *Config) (applied, needRestart []string, err error) {
 	}
 	kept.Log.Format, kept.Log.Access = n.cfg.Log.Format, n.cfg.Log.Access
 	n.cfg = &kept
+	n.lists.refresh()
 	return applied, needRestart, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"strings"
 
@@ -64,6 +65,16 @@ func (p Proxy) LogValue() slog.Value { return slog.StringValue(p.String()) }
 
 // MarshalText writes what String shows.
 func (p Proxy) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// Func is the same rule for an http.Transport of one's own: through which proxy a
+// request leaves, nil being the direct way.
+func (p Proxy) Func(auth []AuthEntry) (func(*http.Request) (*url.URL, error), error) {
+	choose, err := p.chooser(auth)
+	if err != nil {
+		return nil, err
+	}
+	return func(r *http.Request) (*url.URL, error) { return choose(r.URL), nil }, nil
+}
 
 // chooser returns the function that picks the proxy of a URL; its result is nil
 // where the way is direct. A proxy without a user of its own is looked up in

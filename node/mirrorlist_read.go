@@ -1,0 +1,154 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/upstream"
+)
+
+const (
+	// listTimeout bounds the whole transfer of a list.
+	listTimeout = 15 * time.Second
+	// maxListRedirects bounds the redirects on the way to a list.
+	maxListRedirects = 5
+)
+
+// parseListFile reads a list of mirrors on disk.
+func parseListFile(name string) ([]aptconf.ListedMirror, error) {
+	text, err := readBounded(name, aptconf.MaxMirrorList)
+	if err != nil {
+		return nil, err
+	}
+	mirrors, _, err := aptconf.ParseMirrorList(name, text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return mirrors, nil
+}
+
+// readMirrorList returns the text of a list, from the disk or from a server, which is
+// asked as the archives are: through the same proxy, under the same name.
+func (n *Node) readMirrorList(ctx context.Context, key listKey) ([]byte, error) {
+	place, _, err := parseMirrorList(key.at)
+	if err != nil {
+		return nil, err
+	}
+	if place.file != "" {
+		return readBounded(place.file, aptconf.MaxMirrorList)
+	}
+	n.mu.Lock()
+	cfg := n.cfg
+	n.mu.Unlock()
+	if cfg.listOffline(key) {
+		return nil, errors.New("nobody is asked, for the configuration says `offline: true`")
+	}
+	client, err := n.listClient(cfg, key.tls)
+	if err != nil {
+		return nil, err
+	}
+	defer client.CloseIdleConnections()
+	return fetchList(ctx, client, place.url, n.userAgent())
+}
+
+// listOffline reports whether every archive that a list is for is offline.
+func (c *Config) listOffline(key listKey) bool {
+	for _, a := range c.Archives {
+		for _, at := range a.Mirrors() {
+			if at.listKey() == key && !a.Offline && !c.Offline {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// listClient makes the HTTP client that a list is fetched with. It lives as long as
+// one fetch does, an hour apart from the next.
+func (n *Node) listClient(cfg *Config, files UpstreamTLS) (*http.Client, error) {
+	u, err := upstreamSettings(cfg)
+	if err != nil {
+		return nil, err
+	}
+	proxyOf, err := u.Proxy.Func(u.AuthConf)
+	if err != nil {
+		return nil, err
+	}
+	roots, cert, err := files.load()
+	if err != nil {
+		return nil, err
+	}
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	if cert != nil {
+		tlsConfig.Certificates = []tls.Certificate{*cert}
+	}
+	return &http.Client{
+		Timeout: listTimeout,
+		Transport: &http.Transport{
+			Proxy:                 proxyOf,
+			DialContext:           (&net.Dialer{Timeout: cfg.Upstream.ConnectTimeout}).DialContext,
+			TLSClientConfig:       tlsConfig,
+			TLSHandshakeTimeout:   cfg.Upstream.ConnectTimeout,
+			ResponseHeaderTimeout: cfg.Upstream.HeaderTimeout,
+			DisableKeepAlives:     true,
+		},
+		CheckRedirect: func(next *http.Request, way []*http.Request) error {
+			switch first := way[0].URL; {
+			case len(way) > maxListRedirects:
+				return fmt.Errorf("more than %d redirects", maxListRedirects)
+			case first.Scheme == "https" && next.URL.Scheme != "https":
+				return errors.New("the redirect leads away from https")
+			case cfg.isSelf(next.URL):
+				return errors.New("the redirect leads to this node itself")
+			}
+			return nil
+		},
+	}, nil
+}
+
+// fetchList gets the text of a list.
+func fetchList(ctx context.Context, client *http.Client, at *url.URL, agent string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", agent)
+	req.Header.Set("Cache-Control", "no-cache")
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the server answers %s", res.Status)
+	}
+	// A captive page, or one that says politely that there is no such file.
+	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); kind == "text/html" {
+		return nil, errors.New("the server answers with an HTML page in place of a list")
+	}
+	text, err := io.ReadAll(io.LimitReader(res.Body, aptconf.MaxMirrorList+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > aptconf.MaxMirrorList {
+		return nil, fmt.Errorf("the list is longer than %s", Size(aptconf.MaxMirrorList))
+	}
+	return text, nil
+}
+
+// userAgent is how this node calls itself to the servers of archives.
+func (n *Node) userAgent() string {
+	if n.opts.Version == "" {
+		return upstream.DefaultUserAgent
+	}
+	return "aptmesh/" + n.opts.Version + " (+https://github.com/aptmesh/aptmesh)"
+}
