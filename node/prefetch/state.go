@@ -41,8 +41,10 @@ func (u *usage) marshal() []byte {
 		}
 		s.mu.Unlock()
 	}
-	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
+	return sealed(b)
 }
+
+func sealed(b []byte) []byte { return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b)) }
 
 // unmarshal fills an empty table. A use after now, from a time when the clock was
 // wrong, counts as one now: it would never grow old.

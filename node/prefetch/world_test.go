@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
@@ -24,17 +25,18 @@ import (
 type world struct {
 	t testing.TB
 
-	mu      sync.Mutex
-	files   map[string][]byte
-	indices map[proto.Digest][]byte
-	held    map[proto.Digest]bool
-	opened  []string // paths of packages, in the order of Open
-	fetched int64    // bytes handed out of packages that were not held
-	running int
-	most    int                                              // of running
-	open    func(ctx context.Context, want proto.Want) error // nil: every object can be had
-	body    func(want proto.Want, body io.Reader) io.Reader  // nil: as it is
-	failing error                                            // of WriteFile
+	mu           sync.Mutex
+	files        map[string][]byte
+	indices      map[proto.Digest][]byte
+	held         map[proto.Digest]bool
+	opened       []string // paths of packages, in the order of Open
+	fetched      int64    // bytes handed out of packages that were not held
+	running      int
+	most         int                                              // of running
+	open         func(ctx context.Context, want proto.Want) error // nil: every object can be had
+	body         func(want proto.Want, body io.Reader) io.Reader  // nil: as it is
+	keepsNothing bool                                             // a store without room
+	failing      error                                            // of WriteFile
 }
 
 func newWorld(t testing.TB) *world {
@@ -126,7 +128,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	if s.counted {
 		s.w.fetched += int64(n)
 	}
-	if err == io.EOF {
+	if err == io.EOF && !s.w.keepsNothing {
 		s.w.held[s.want.Ref.Digest] = true
 	}
 	return n, err
@@ -218,35 +220,27 @@ func (w *world) flip(text string, isNew func(string) bool) Flip {
 	return Flip{Suite: updates, Date: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), Indices: []Index{w.index(amd64, text)}, New: isNew}
 }
 
-// settled waits until no job runs, for as long as a loaded machine may take, and
-// returns what the jobs came to.
+// bubble runs a test with a clock of its own, in which settled knows when nothing
+// moves any more.
+func bubble(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(t, newWorld(t)) })
+}
+
+// settled waits until everything in the bubble waits, and holds that no job runs.
 func settled(t testing.TB, p *Prefetcher) Status {
 	t.Helper()
-	p.mu.Lock()
-	jobs := append([]*job(nil), p.flips...)
-	p.mu.Unlock()
-	for _, j := range jobs {
-		select {
-		case <-j.ctx.Done(): // cancelled early, or by end
-		case <-time.After(time.Minute):
-			t.Fatal("a job does not end")
+	synctest.Wait()
+	s := p.Status()
+	for _, f := range s.Flips {
+		if f.Ended.IsZero() || f.Objects[Waiting] != 0 {
+			t.Fatalf("a job does not end: %+v", f)
 		}
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		s := p.Status()
-		running := 0
-		for _, f := range s.Flips {
-			if f.Ended.IsZero() {
-				running++
-			}
-		}
-		if running == 0 {
-			return s
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("a job does not end")
-		}
+	if len(p.jobs) != 0 || len(p.underWay) != 0 || len(p.fetching) != 0 || len(p.reading) != 0 {
+		t.Fatalf("left behind: %d jobs, %d objects under way, %d and %d places", len(p.jobs), len(p.underWay), len(p.fetching), len(p.reading))
 	}
+	return s
 }
 
 func (w *world) order() []string {
@@ -255,6 +249,7 @@ func (w *world) order() []string {
 	return append([]string(nil), w.opened...)
 }
 
+// counts are the outcomes that there were.
 func counts(s Status) map[Outcome]int64 {
 	m := maps.Clone(s.Objects)
 	maps.DeleteFunc(m, func(_ Outcome, n int64) bool { return n == 0 })
