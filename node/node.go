@@ -193,7 +193,7 @@ func (n *Node) build() error {
 
 	frontConfig := front.Config{
 		Archives: mirrors.front.Archives, Connect: cfg.Connect, Clients: mirrors.front.Clients, Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name,
-		Logger: n.log, AccessFormat: cfg.Log.Format,
+		Logger: n.log, AccessFormat: cfg.Log.Format, Served: n.prefetch.Used,
 	}
 	if cfg.Log.Access {
 		frontConfig.AccessLog = n.opts.AccessLog

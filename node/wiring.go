@@ -233,6 +233,7 @@ func (n *Node) Reload(cfg *Config) (applied, needRestart []string, err error) {
 	// From here on upstream knows the new archives; the door, which lets
 	// requests for them in, comes last.
 	n.catalog.Reconfigure(toCatalog)
+	n.prefetch.Reconfigure(cfg.Prefetch.Enabled, int64(cfg.Prefetch.MaxBytes), cfg.Prefetch.UsedWithin)
 	if err := n.front.Apply(mirrors.front); err != nil {
 		return nil, nil, err
 	}
