@@ -155,6 +155,8 @@ type fakeUpstream struct {
 	fault    func(ctx context.Context, path string) error
 	asked    map[string]int
 	served   map[string]int // answers with a body
+	mirrors  []*fakeMirror  // in the order of preference; none where the archives are read themselves
+	blamed   []string       // the mirrors, as often as they were
 }
 
 func (u *fakeUpstream) Fetch(ctx context.Context, r proto.Request) (*proto.Transfer, error) {
@@ -172,6 +174,13 @@ func (u *fakeUpstream) Fetch(ctx context.Context, r proto.Request) (*proto.Trans
 	}
 	path, ok := strings.CutPrefix(r.Loc.Path, u.prefix)
 	f, found := a.Lookup(path)
+	if len(u.mirrors) > 0 {
+		var err error
+		if f, err = u.fromMirror(ctx, r); err != nil {
+			return nil, err
+		}
+		ok, found = true, true
+	}
 	if !ok || !found {
 		return nil, fmt.Errorf("GET %s: %w", r.Loc, proto.ErrNotFound)
 	}
@@ -183,15 +192,13 @@ func (u *fakeUpstream) Fetch(ctx context.Context, r proto.Request) (*proto.Trans
 	}
 	u.mu.Lock()
 	u.served[r.Loc.Path]++
+	if m := u.named(r.Mirror); m != nil {
+		m.bodies[r.Loc.Path]++
+	}
 	u.mu.Unlock()
 	t.Body = io.NopCloser(bytes.NewReader(f.Data))
 	return t, nil
 }
-
-// Mirrors is part of Upstream: there is one.
-func (u *fakeUpstream) Mirrors(string) []string { return []string{"http://mirror.example.org"} }
-
-func (u *fakeUpstream) Blame(proto.Location, []string, error) {}
 
 func (u *fakeUpstream) setFault(f func(ctx context.Context, path string) error) {
 	u.mu.Lock()

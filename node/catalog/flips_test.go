@@ -1,0 +1,306 @@
+package catalog
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// flips collects what a catalog tells of its flips.
+type flips struct {
+	mu  sync.Mutex
+	all []Flip
+}
+
+func (f *flips) told(flip Flip) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all = append(f.all, flip)
+}
+
+func (f *flips) list() []Flip {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.all)
+}
+
+func TestFlipsAreTold(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		told := &flips{}
+		w := nobleWorld(t)
+		w.cfg.Flipped = told.told
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		w.use(noblePkgs, nobleTrans)
+		first := told.list()
+		if len(first) != 1 || first[0].New != nil || first[0].Indices != nil || first[0].Suite != noble() || !first[0].Date.Equal(w.date()) {
+			t.Fatalf("of the first generation: %+v", first)
+		}
+		time.Sleep(2 * time.Second)
+		w.a.AddPackage("noble", testarchive.Package{Name: "kept", Version: "1"})
+		w.upgrade()
+		w.flip()
+		synctest.Wait()
+		all := told.list()
+		if len(all) != 2 {
+			t.Fatalf("%d flips were told", len(all))
+		}
+		f := all[1]
+		if !f.Date.Equal(w.date()) || len(f.Indices) != 1 || f.Indices[0].Path != noblePkgs || f.Indices[0].Base != "" || f.Indices[0].Want.Ref != refOfBytes(w.file(noblePkgs)) {
+			t.Errorf("%+v", f)
+		}
+		for path, is := range map[string]bool{hello2: true, hello1: false, "pool/main/k/kept/kept_1_amd64.deb": true, "pool/x": false} {
+			if f.New(path) != is {
+				t.Errorf("%s: new %v", path, !is)
+			}
+		}
+		// The same name with other content is new; what stays is not.
+		time.Sleep(time.Minute)
+		w.a.RemovePackage("noble", "hello")
+		w.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: "2", Salt: "rebuilt"})
+		w.publish()
+		w.flip()
+		synctest.Wait()
+		if f := told.list()[2]; !f.New(hello2) || f.New("pool/main/k/kept/kept_1_amd64.deb") {
+			t.Errorf("%v, %v", f.New(hello2), f.New("pool/main/k/kept/kept_1_amd64.deb"))
+		}
+		// A restart tells nothing; a look that brings nothing neither.
+		w = w.crash()
+		w.rest()
+		time.Sleep(5 * time.Minute)
+		if n := len(told.list()); n != 3 {
+			t.Errorf("%d flips were told", n)
+		}
+		w.upgradeAgain()
+		w.flip()
+		synctest.Wait()
+		if f := told.list()[3]; !f.New("pool/main/a/again/again_1_amd64.deb") || f.New(hello2) {
+			t.Error("what is new after a restart")
+		}
+	})
+}
+
+// Of an index that was not known before, nothing is called new.
+func TestIndexFirstUsedIsNotNew(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		told := &flips{}
+		w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true, Components: []string{"main", "universe"}})
+		w.cfg.Flipped = told.told
+		w.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: "1"})
+		old := w.a.AddPackage("noble", testarchive.Package{Name: "world", Version: "1", Component: "universe"})
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		w.use(noblePkgs)
+		time.Sleep(2 * time.Second)
+		w.upgrade()
+		// Told of by another node, and so staged with the flip for the first time.
+		s, _ := w.known(noble())
+		s.noteOthers([]string{"dists/noble/universe/binary-amd64/Packages.xz", "universe/binary-amd64/Packages.xz"}, false)
+		w.flip()
+		synctest.Wait()
+		f := told.list()[1]
+		if len(f.Indices) != 2 || !f.New(hello2) || f.New(old) {
+			t.Errorf("%d indices; %v, %v", len(f.Indices), f.New(hello2), f.New(old))
+		}
+	})
+}
+
+// Flat repositories leave open where their files lie.
+func TestFlipOfAFlatRepository(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		told := &flips{}
+		w := newWorld(t, testarchive.Suite{Name: "x", Flat: true})
+		w.cfg.Flipped = told.told
+		w.a.AddPackage("x", testarchive.Package{Name: "hello", Version: "1"})
+		w.publish()
+		w.open()
+		w.must("x/InRelease")
+		w.use("x/Packages.xz")
+		time.Sleep(2 * time.Second)
+		added := w.a.AddPackage("x", testarchive.Package{Name: "more", Version: "1"})
+		w.publish()
+		time.Sleep(2 * time.Minute)
+		f := told.list()[1]
+		if len(f.Indices) != 2 || f.Indices[0].Base != "x/" || f.Indices[1].Base != "" || f.Indices[0].Path != "x/Packages.xz" || !f.New(added) {
+			t.Errorf("%+v; %s new: %v", f, added, f.New(added))
+		}
+	})
+}
+
+// Flips are told in the order in which they took place, however slow the listener is,
+// and also where another node brought them.
+func TestFlipsInOrder(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 2)
+		told := &flips{}
+		f.nodes[1].cfg.Flipped = func(flip Flip) {
+			time.Sleep(90 * time.Second)
+			told.told(flip)
+		}
+		f.nodes[1].cfg.RetainMax = 1
+		f.publish()
+		f.start()
+		for _, n := range f.nodes {
+			n.use(nobleIn, noblePkgs)
+		}
+		for i := range 5 {
+			f.settled(2 * time.Second)
+			f.upgrade(fmt.Sprint(i + 2))
+			f.nodes[0].looks()
+			f.settled(20 * time.Second)
+		}
+		f.agree()
+		f.settled(10 * time.Minute)
+		all := told.list()
+		if len(all) != 6 {
+			t.Fatalf("%d flips were told", len(all))
+		}
+		for i, flip := range all {
+			if i > 0 && (!flip.Date.After(all[i-1].Date) || len(flip.Indices) == 0 || !flip.New(fmt.Sprintf("pool/main/h/hello/hello_%d_amd64.deb", i+1)) || flip.New(fmt.Sprintf("pool/main/h/hello/hello_%d_amd64.deb", i))) {
+				t.Errorf("flip %d: %+v", i, flip)
+			}
+		}
+	})
+}
+
+func TestSnapshots(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true})
+		gens := w.threeGenerations()
+		show := func(n int) { w.a.Show("noble", testarchive.At(n)) }
+		show(0)
+		w.open()
+		w.must(nobleIn)
+		w.use(noblePkgs)
+		for n := 1; n < 3; n++ {
+			show(n)
+			time.Sleep(2 * time.Second)
+			w.flip()
+		}
+		date := func(n int) time.Time { return day.Add(time.Duration(n-3) * time.Hour) }
+		deb := func(n int) string { return fmt.Sprintf("pool/main/h/hello/hello_%d_amd64.deb", n) }
+		check := func() {
+			t.Helper()
+			for n := range 3 {
+				if got := w.Snapshots(w.loc(deb(n))); !slices.EqualFunc(got, []time.Time{date(n)}, time.Time.Equal) {
+					t.Errorf("%s: %v", deb(n), got)
+				}
+				byHash := aptmeta.ByHashPath(noblePkgs, aptmeta.SHA256, testarchive.Sum(testarchive.SHA256, gens[n][noblePkgs].Data))
+				if got := w.Snapshots(w.loc(byHash)); !slices.EqualFunc(got, []time.Time{date(n)}, time.Time.Equal) {
+					t.Errorf("%s: %v", byHash, got)
+				}
+			}
+			if got := w.Snapshots(w.loc(noblePkgs)); !slices.EqualFunc(got, []time.Time{date(2), date(1), date(0)}, time.Time.Equal) {
+				t.Errorf("the index: %v", got)
+			}
+			for _, path := range []string{"pool/nothing", nobleIn, nobleRelease, "dists/noble/none"} {
+				if got := w.Snapshots(w.loc(path)); got != nil {
+					t.Errorf("%s: %v", path, got)
+				}
+			}
+			if got := w.Snapshots(proto.Location{Archive: "other", Path: deb(1)}); got != nil {
+				t.Errorf("of another archive: %v", got)
+			}
+		}
+		check()
+		w = w.crash()
+		w.rest()
+		check()
+	})
+}
+
+// twoArchives is a world with two archives, of which each has a suite noble.
+func twoArchives(t *testing.T) (w *world, secret *testarchive.Archive) {
+	t.Helper()
+	w = nobleWorld(t)
+	secret = testarchive.New(8)
+	secret.AddSuite(testarchive.Suite{Name: "noble", ByHash: true})
+	secret.AddPackage("noble", testarchive.Package{Name: "secret", Version: "1"})
+	secret.Publish(time.Now().Add(-time.Minute))
+	w.publish()
+	w.up.archives["private"] = secret
+	w.cfg.Archives = append(w.cfg.Archives, Archive{Name: "private", Keyring: keyring(t, secret.Keyring())})
+	return w, secret
+}
+
+// What is in an archive that is not for everybody cannot be had through a name below
+// another one.
+func TestRestrictedArchive(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w, secret := twoArchives(t)
+		w.open()
+		at := func(archive, path string) proto.Location { return proto.Location{Archive: archive, Path: path} }
+		for _, archive := range []string{"a", "private"} {
+			for _, path := range []string{nobleIn, noblePkgs} {
+				if e, err := w.Discover(t.Context(), at(archive, path), false); err != nil || !e.Listed {
+					t.Fatalf("%s/%s: %+v, %v", archive, path, e, err)
+				}
+			}
+			if err := w.settle(t.Context(), archive); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.rest()
+		file := func(path string) []byte {
+			f, ok := secret.Lookup(path)
+			if !ok {
+				t.Fatalf("no %s", path)
+			}
+			return f.Data
+		}
+		byHash := func(data []byte) string {
+			return aptmeta.ByHashPath(noblePkgs, aptmeta.SHA256, testarchive.Sum(testarchive.SHA256, data))
+		}
+		index, deb := file(noblePkgs), file("pool/main/s/secret/secret_1_amd64.deb")
+		open := w.cfg.Archives
+		restricted := slices.Clone(open)
+		restricted[1].Restricted = true
+		for i, archives := range [][]Archive{open, restricted, open, restricted} {
+			w.Reconfigure(archives)
+			// Through its own archive it is listed in any case.
+			if e, err := w.Discover(t.Context(), at("private", byHash(index)), false); err != nil || !e.Listed || e.Want.Ref != refOfBytes(index) {
+				t.Errorf("%+v, %v", e, err)
+			}
+			own := w.file(noblePkgs)
+			if e, err := w.Discover(t.Context(), at("a", byHash(own)), false); err != nil || !e.Listed || e.Want.Ref != refOfBytes(own) {
+				t.Errorf("%+v, %v", e, err)
+			}
+			for _, path := range []string{byHash(index), byHash(deb), "by-hash/SHA256/" + testarchive.Sum(testarchive.SHA256, deb),
+				strings.Replace(byHash(deb), testarchive.Sum(testarchive.SHA256, deb), testarchive.Sum(testarchive.SHA512, deb), 1)} {
+				path = strings.Replace(path, "SHA256", map[bool]string{true: "SHA512", false: "SHA256"}[len(path[strings.LastIndex(path, "/")+1:]) == 128], 1)
+				e, err := w.Discover(t.Context(), at("a", path), false)
+				if err != nil || e.Want.Provable() != (i%2 == 0) || e.Listed != (i%2 == 0) {
+					t.Errorf("restricted %v: %s: %+v, %v", i%2 == 1, path, e, err)
+				}
+				if i%2 == 1 && (!e.Mutable || !slices.Equal(e.Want.Where, []proto.Location{at("a", path)})) {
+					t.Errorf("%+v", e)
+				}
+			}
+			// Nor does one archive answer with what another one lists.
+			for _, path := range []string{"pool/main/s/secret/secret_1_amd64.deb"} {
+				if e, ok := w.Resolve(at("private", path)); !ok || !e.Listed {
+					t.Errorf("%s: %v", path, ok)
+				}
+				if e, ok := w.Resolve(at("a", path)); ok {
+					t.Errorf("%s is listed below another archive: %+v", path, e)
+				}
+			}
+			if e, ok := w.Resolve(at("private", hello1)); ok {
+				t.Errorf("%+v", e)
+			}
+			if e, ok := w.Resolve(at("a", noblePkgs)); !ok || e.Want.Ref == refOfBytes(index) {
+				t.Errorf("%+v, %v", e, ok)
+			}
+		}
+	})
+}

@@ -1,0 +1,601 @@
+package catalog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// mirrorFaults are the states that a mirror can be in, and what a look at it alone
+// makes of them. Each is set on a mirror that holds what is served.
+var mirrorFaults = []struct {
+	name string
+	set  func(w *world, mirror string, gens []map[string]testarchive.File)
+	// offers is the generation that it offers, -1 for none; is tests the error of a
+	// look in which all mirrors are so.
+	offers int
+	is     func(error) bool
+}{
+	{"same", func(w *world, m string, g []map[string]testarchive.File) { w.up.named(m).files = g[1] }, 1, nil},
+	{"ahead", func(w *world, m string, g []map[string]testarchive.File) { w.up.named(m).files = g[2] }, 2, nil},
+	{"behind", func(w *world, m string, g []map[string]testarchive.File) { w.up.named(m).files = g[0] }, 0,
+		func(err error) bool { return strings.Contains(err.Error(), "older than ours") }},
+	{"404", func(w *world, m string, _ []map[string]testarchive.File) { w.up.named(m).files = nil }, -1,
+		func(err error) bool { return errors.Is(err, proto.ErrNotFound) }},
+	{"page", func(w *world, m string, _ []map[string]testarchive.File) {
+		w.up.named(m).laid[nobleIn] = []byte("<html>It works!</html>")
+	}, -1, isCorrupt},
+	{"garbage", func(w *world, m string, g []map[string]testarchive.File) {
+		w.up.named(m).laid[nobleIn] = bytes.Replace(g[1][nobleIn].Data, []byte("Codename"), []byte("Codenome"), 1)
+	}, -1, isCorrupt},
+	{"unavailable", func(w *world, m string, _ []map[string]testarchive.File) {
+		w.up.named(m).fault = func(context.Context, string) error { return &proto.Unavailable{Reason: "no route"} }
+	}, -1, unavailable},
+	{"refusing", func(w *world, m string, _ []map[string]testarchive.File) {
+		w.up.named(m).fault = func(context.Context, string) error { return &proto.Refused{Status: 403, Reason: "forbidden"} }
+	}, -1, func(err error) bool { var r *proto.Refused; return errors.As(err, &r) }},
+	{"stalling", func(w *world, m string, _ []map[string]testarchive.File) {
+		w.up.named(m).fault = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
+	}, -1, unavailable},
+}
+
+func isCorrupt(err error) bool { return errors.Is(err, proto.ErrCorrupt) }
+
+// files is what the archive has now.
+func (w *world) files() map[string]testarchive.File {
+	all := make(map[string]testarchive.File)
+	for path := range w.a.Files() {
+		all[path], _ = w.a.Lookup(path)
+	}
+	return all
+}
+
+// threeGenerations publishes three generations, and returns each as the archive had it.
+func (w *world) threeGenerations() (gens []map[string]testarchive.File) {
+	for i := range 3 {
+		w.a.RemovePackage("noble", "hello")
+		w.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: fmt.Sprint(i)})
+		w.a.Publish(day.Add(time.Duration(i-3) * time.Hour))
+		gens = append(gens, w.files())
+	}
+	return gens
+}
+
+// Whatever state the lead and another mirror are in, a look ends with the best that one
+// of the two, asked in this order, has to give; with clients served all the while; and
+// with no more questions than it takes.
+func TestLeadAndOther(t *testing.T) {
+	for _, lead := range mirrorFaults {
+		for _, other := range mirrorFaults {
+			t.Run(lead.name+"/"+other.name, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true})
+					gens := w.threeGenerations()
+					w.mirrored(mirrorA, mirrorB)
+					w.up.named(mirrorA).files, w.up.named(mirrorB).files = gens[1], gens[1]
+					w.open()
+					w.must(nobleIn)
+					w.use(noblePkgs)
+					w.rest()
+					time.Sleep(2 * time.Second)
+					if got := w.lead(); got != mirrorA {
+						t.Fatalf("%s leads", got)
+					}
+					w.recount()
+					lead.set(w, mirrorA, gens)
+					other.set(w, mirrorB, gens)
+					want, good := 1, true
+					switch {
+					case lead.is == nil:
+						want = lead.offers
+					case other.is == nil:
+						want = other.offers
+					default:
+						good = false
+					}
+					before := w.must(nobleIn)
+					err := w.looks()
+					if (err == nil) != good {
+						t.Errorf("the look ended with %v", err)
+					}
+					w.serves(gens[want][nobleIn].Data)
+					if _, ok := w.Explain(w.loc(fmt.Sprintf("pool/main/h/hello/hello_%d_amd64.deb", want))); !ok {
+						t.Error("its packages are not known")
+					}
+					if before.Generation.After(w.date()) {
+						t.Error("it went back")
+					}
+					if !good && !(lead.is(err) || other.is(err)) {
+						t.Errorf("the error is neither mirror's: %v", err)
+					}
+					if !good && errors.Is(err, proto.ErrNotFound) && !(lead.name == "404" && other.name == "404") {
+						t.Errorf("it is called missing: %v", err)
+					}
+					if n := w.asked(mirrorB); lead.is == nil && n != 0 {
+						t.Errorf("the other mirror was asked %d times though the lead answered", n)
+					}
+					if a, b := w.asked(mirrorA), w.asked(mirrorB); a > 2 || b > 2 {
+						t.Errorf("%d and %d questions", a, b)
+					}
+					if got := w.lead(); good && lead.is != nil && got != mirrorB || lead.is == nil && got != mirrorA {
+						t.Errorf("%s leads now", got)
+					}
+					liar := lead.name == "page" || lead.name == "garbage"
+					if blamed := w.blamed(); (len(blamed) == 1 && blamed[0] == mirrorA) != (liar && good) || len(blamed) > 1 {
+						t.Errorf("blamed: %v", blamed)
+					}
+				})
+			})
+			t.Run("first contact/"+lead.name+"/"+other.name, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true})
+					gens := w.threeGenerations()
+					w.mirrored(mirrorA, mirrorB)
+					w.up.named(mirrorA).files, w.up.named(mirrorB).files = gens[1], gens[1]
+					lead.set(w, mirrorA, gens)
+					other.set(w, mirrorB, gens)
+					w.open()
+					e, err := w.get(nobleIn)
+					// What the lead offers, or a glance at the other, if it was as quick.
+					got := func(n int) bool { return n >= 0 && err == nil && e.Want.Ref == refOfBytes(gens[n][nobleIn].Data) }
+					switch {
+					case lead.offers >= 0 && !got(lead.offers) && !got(max(lead.offers, other.offers)), lead.offers < 0 && other.offers >= 0 && !got(other.offers):
+						t.Errorf("the Release of %v, %v", e.Generation, err)
+					case lead.offers < 0 && other.offers < 0 && (err == nil || !lead.is(err) && !other.is(err)):
+						t.Errorf("%v", err)
+					case errors.Is(err, proto.ErrNotFound) && !(lead.name == "404" && other.name == "404"):
+						t.Errorf("it is called missing: %v", err)
+					}
+					// What was passed over at first is found at a glance.
+					w.rest()
+					if lead.offers >= 0 && other.offers >= 0 {
+						time.Sleep(time.Minute)
+						w.serves(gens[max(lead.offers, other.offers)][nobleIn].Data)
+					}
+				})
+			})
+		}
+	}
+}
+
+// An archive publishes while one mirror lags: it is behind, not a rollback.
+func TestMirrorLagsBehindPublication(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := mirroredWorld(t, mirrorA, mirrorB, mirrorC)
+		w.upgrade()
+		w.sync(mirrorA, mirrorC)
+		time.Sleep(2 * time.Minute)
+		held := w.file(nobleIn)
+		w.serves(held)
+		time.Sleep(30 * time.Minute)
+		st := w.mirrorState(mirrorB)
+		if st.Behind < 10*time.Minute || st.Err != nil || w.metric("aptmesh_suite_mirror_behind_seconds") != st.Behind.Seconds() {
+			t.Errorf("%+v; metric %v", st, w.metric("aptmesh_suite_mirror_behind_seconds"))
+		}
+		if w.Status()[0].Err != nil || w.metric("aptmesh_catalog_incomplete_total") != 0 {
+			t.Errorf("%+v", w.Status()[0])
+		}
+		// It is not asked but in its turn, and a body that is known to be old does not move.
+		w.recount()
+		time.Sleep(time.Hour)
+		if n := w.asked(mirrorB); n < 3 || n > 10 || w.bodies(mirrorB) != 0 {
+			t.Errorf("the mirror that is behind was asked %d times in an hour, and gave %d bodies", n, w.bodies(mirrorB))
+		}
+		// The others die: what is held is served, and said to be unchecked, not rolled back.
+		w.fails(mirrorA, &proto.Unavailable{Reason: "no route"})
+		w.fails(mirrorC, &proto.Unavailable{Reason: "no route"})
+		if err := w.looks(); !unavailable(err) || !strings.Contains(err.Error(), "older than ours") {
+			t.Errorf("%v", err)
+		}
+		w.serves(held)
+		time.Sleep(10 * time.Minute)
+		if e := w.must(nobleIn); !strings.Contains(e.Stale, "could not be checked") {
+			t.Errorf("stale: %q", e.Stale)
+		}
+		// It catches up, and leads.
+		w.sync(mirrorB)
+		time.Sleep(2 * time.Minute)
+		w.serves(held)
+		if st := w.Status()[0]; st.Err != nil || st.Stale != "" || w.lead() != mirrorB || w.mirrorState(mirrorB).Behind != 0 {
+			t.Errorf("%s leads; %+v", w.lead(), st)
+		}
+	})
+}
+
+// A lead that falls behind is noticed, without many questions.
+func TestLeadFallsBehind(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := mirroredWorld(t, mirrorA, mirrorB)
+		time.Sleep(time.Hour)
+		if a, b := w.asked(mirrorA), w.asked(mirrorB); a < 50 || a > 68 || b < 8 || b > 15 {
+			t.Errorf("in an hour the lead was asked %d times, the other %d", a, b)
+		}
+		if w.bodies(mirrorA)+w.bodies(mirrorB) != 0 {
+			t.Error("bodies moved though nothing changed")
+		}
+		w.upgrade()
+		w.sync(mirrorB)
+		time.Sleep(7 * time.Minute)
+		w.serves(w.file(nobleIn))
+		if w.lead() != mirrorB || w.mirrorState(mirrorA).Behind == 0 {
+			t.Errorf("%s leads; %+v", w.lead(), w.mirrorState(mirrorA))
+		}
+		w.recount()
+		time.Sleep(time.Hour)
+		if a, b := w.asked(mirrorA), w.asked(mirrorB); b < 50 || b > 68 || a > 15 || w.bodies(mirrorB) != 0 {
+			t.Errorf("in an hour the one behind was asked %d times, the lead %d", a, b)
+		}
+		// It catches up, and is preferred as before.
+		w.sync(mirrorA)
+		time.Sleep(10 * time.Minute)
+		if w.lead() != mirrorA {
+			t.Errorf("%s leads", w.lead())
+		}
+	})
+}
+
+// A mirror that stalls keeps no client that can be served from what is held, and costs
+// one who cannot a few seconds.
+func TestStallingMirrorsAreLeft(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.mirrored(mirrorA, mirrorB, mirrorC)
+		stall := func(ctx context.Context, path string) error {
+			if path == nobleIn {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+		w.up.named(mirrorA).fault, w.up.named(mirrorB).fault = stall, stall
+		w.open()
+		start := time.Now()
+		w.must(nobleIn)
+		if took := time.Since(start); took != 2*nextTimeout {
+			t.Errorf("the first client waited %v", took)
+		}
+		time.Sleep(3 * time.Second)
+		start = time.Now()
+		w.must(nobleIn)
+		if err := w.looks(); err != nil || w.lead() != mirrorC {
+			t.Errorf("%v; %s leads", err, w.lead())
+		}
+		if took := time.Since(start); took > w.cfg.withDefaults().CheckWait+checkPause {
+			t.Errorf("later ones waited %v", took)
+		}
+	})
+}
+
+// A look asks no more mirrors than it may.
+func TestLookIsBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var names []string
+		for i := range 9 {
+			names = append(names, fmt.Sprintf("http://%d.mirror.example.org", i))
+		}
+		w := mirroredWorld(t, names...)
+		for _, name := range names {
+			w.fails(name, &proto.Unavailable{Reason: "no route"})
+		}
+		w.recount()
+		if err := w.looks(); !unavailable(err) {
+			t.Error(err)
+		}
+		asked := 0
+		for _, name := range names {
+			asked += w.asked(name)
+		}
+		if asked > maxLook {
+			t.Errorf("%d mirrors were asked", asked)
+		}
+	})
+}
+
+// The whole archive goes back: that is refused as ever, and an operator may follow. A
+// mirror that has not gone back yet does not bring forward what he went back from.
+func TestAllMirrorsGoBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := mirroredWorld(t, mirrorA, mirrorB, mirrorC)
+		first := w.file(nobleIn)
+		w.upgrade()
+		w.sync(mirrorA, mirrorB, mirrorC)
+		time.Sleep(2 * time.Minute)
+		held := w.file(nobleIn)
+		w.serves(held)
+		w.a.Show("noble", testarchive.At(0))
+		w.sync(mirrorA, mirrorB)
+		time.Sleep(20 * time.Minute) // one has not gone back: then nobody has
+		if st := w.Status()[0]; st.Err != nil || w.lead() != mirrorC {
+			t.Errorf("%s leads: %+v", w.lead(), st)
+		}
+		w.serves(held)
+		w.sync(mirrorC)
+		if err := w.looks(); err == nil || !strings.Contains(err.Error(), "older than ours") || !isCorrupt(err) {
+			t.Errorf("%v", err)
+		}
+		w.serves(held)
+		changed, err := w.Refresh(t.Context(), noble(), true)
+		if !changed || err != nil {
+			t.Fatalf("an operator may go back: %v, %v", changed, err)
+		}
+		w.serves(first)
+		back := w.lead()
+		forward := mirrorA
+		if back == mirrorA {
+			forward = mirrorB
+		}
+		w.a.Show("noble", testarchive.At(1))
+		w.sync(forward)
+		for range 2 { // over a restart, too
+			time.Sleep(time.Hour)
+			w.serves(first)
+			w.fails(back, &proto.Unavailable{Reason: "no route"})
+			time.Sleep(10 * time.Minute)
+			w.serves(first)
+			w.fails(back, nil)
+			time.Sleep(10 * time.Minute)
+			if w.lead() != back {
+				back = w.lead() // one that has what was gone back to
+			}
+			if back == forward {
+				t.Fatalf("%s leads, which has what was taken back", back)
+			}
+			w = w.crash()
+		}
+		// What is newer than that is taken from anybody.
+		w.a.AddPackage("noble", testarchive.Package{Name: "third", Version: "1"})
+		w.publish()
+		w.sync(forward)
+		time.Sleep(20 * time.Minute)
+		w.serves(w.file(nobleIn))
+	})
+}
+
+// A Release whose indices cannot be had yet is no reason to go by another mirror's older
+// one, but a newer one elsewhere is taken at once.
+func TestIncompleteOnOneMirror(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true})
+		gens := w.threeGenerations()
+		w.mirrored(mirrorA, mirrorB, mirrorC)
+		for _, m := range w.up.mirrors {
+			m.files = gens[0]
+		}
+		w.open()
+		w.must(nobleIn)
+		w.use(noblePkgs)
+		time.Sleep(20 * time.Minute)
+		w.up.mu.Lock()
+		half := make(map[string]testarchive.File)
+		for path, f := range gens[0] {
+			half[path] = f
+		}
+		half[nobleIn] = gens[1][nobleIn]
+		w.up.named(mirrorA).files = half
+		w.up.mu.Unlock()
+		if w.lead() != mirrorA {
+			t.Fatalf("%s leads", w.lead())
+		}
+		w.recount()
+		if err := w.looks(); !incomplete(err) {
+			t.Errorf("%v", err)
+		}
+		w.serves(gens[0][nobleIn].Data)
+		if n := w.asked(mirrorB) + w.asked(mirrorC); n > 1 {
+			t.Errorf("%d other mirrors were asked", n)
+		}
+		checked := w.Status()[0].Checked
+		time.Sleep(10 * time.Second)
+		if st := w.Status()[0]; st.Checked.After(checked) || st.Err == nil {
+			t.Errorf("a mirror that is behind has vouched for what is held: %+v", st)
+		}
+		w.up.mu.Lock()
+		w.up.named(mirrorB).files, w.up.named(mirrorC).files = gens[2], gens[2]
+		w.up.mu.Unlock()
+		if err := w.looks(); err != nil {
+			t.Error(err)
+		}
+		w.serves(gens[2][nobleIn].Data)
+		w.must("pool/main/h/hello/hello_2_amd64.deb")
+	})
+}
+
+// Release and Release.gpg are of one mirror: that of the InRelease, or else another.
+func TestPairIsOfOneMirror(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := mirroredWorld(t, mirrorA, mirrorB)
+		first := w.files()
+		w.listedAs(nobleRelease, w.file(nobleRelease))
+		time.Sleep(2 * time.Second)
+		w.upgrade()
+		w.sync(mirrorA, mirrorB)
+		// A's signature is that of the generation before, B's Release.
+		w.gives(mirrorA, nobleGPG, first[nobleGPG].Data)
+		w.gives(mirrorB, nobleRelease, first[nobleRelease].Data)
+		if err := w.looks(); err == nil || !strings.Contains(err.Error(), errSkew.Error()) {
+			t.Errorf("a pair was made of two mirrors' halves: %v", err)
+		}
+		w.sync(mirrorB)
+		time.Sleep(20 * time.Second)
+		w.serves(w.file(nobleIn))
+		w.listedAs(nobleRelease, w.file(nobleRelease))
+		w.listedAs(nobleGPG, w.file(nobleGPG))
+		if w.lead() != mirrorA {
+			t.Errorf("%s leads", w.lead())
+		}
+	})
+	// And where there is no InRelease.
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true, NoInRelease: true})
+		w.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: "1"})
+		w.publish()
+		first := w.files()
+		w.mirrored(mirrorA, mirrorB)
+		w.open()
+		w.must(nobleRelease)
+		w.upgradeAgain()
+		w.sync(mirrorA, mirrorB)
+		w.gives(mirrorA, nobleGPG, first[nobleGPG].Data)
+		w.gives(mirrorB, nobleRelease, first[nobleRelease].Data)
+		w.looks() // which B alone would pass: its Release has not changed
+		if e := w.must(nobleRelease); e.Want.Ref != refOfBytes(first[nobleRelease].Data) {
+			t.Error("a pair was made of two mirrors' halves")
+		}
+		w.fails(mirrorB, &proto.Unavailable{Reason: "no route"})
+		if err := w.looks(); !unavailable(err) || !strings.Contains(err.Error(), "not trusted") {
+			t.Errorf("%v", err)
+		}
+		w.sync(mirrorB)
+		if err := w.looks(); err != nil {
+			t.Error(err)
+		}
+		w.listedAs(nobleRelease, w.file(nobleRelease))
+		w.listedAs(nobleGPG, w.file(nobleGPG))
+		if len(w.blamed()) != 0 {
+			t.Errorf("a mirror that is publishing was blamed: %v", w.blamed())
+		}
+	})
+}
+
+// What is known of each mirror outlives a restart, and goes with the mirror.
+func TestMirrorsOverRestartAndReconfiguration(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := mirroredWorld(t, mirrorA, mirrorB)
+		w.fails(mirrorA, &proto.Unavailable{Reason: "no route"})
+		time.Sleep(5 * time.Minute)
+		if w.lead() != mirrorB {
+			t.Fatalf("%s leads", w.lead())
+		}
+		w.Close() // in good order
+		w = w.crash()
+		w.recount()
+		time.Sleep(2 * time.Minute)
+		if w.lead() != mirrorB || w.asked(mirrorB) == 0 || w.bodies(mirrorB) != 0 {
+			t.Errorf("%s leads; B was asked %d times and gave %d bodies", w.lead(), w.asked(mirrorB), w.bodies(mirrorB))
+		}
+		w.up.mu.Lock()
+		gone := w.up.mirrors
+		w.up.mirrors = slices.Clone(gone[:1])
+		w.up.mu.Unlock()
+		w.fails(mirrorA, nil)
+		if err := w.looks(); err != nil || w.lead() != mirrorA || w.mirrorState(mirrorB).Mirror != "" {
+			t.Errorf("%v; %s leads; %+v", err, w.lead(), w.Status()[0].Mirrors)
+		}
+		w.up.mu.Lock()
+		w.up.mirrors = nil // as while the configuration changes
+		w.up.mu.Unlock()
+		if err := w.looks(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A Release dated ahead of the clock on one mirror keeps nobody from another's.
+func TestFutureOnOneMirror(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := mirroredWorld(t, mirrorA, mirrorB)
+		now := w.files()
+		w.a.AddPackage("noble", testarchive.Package{Name: "tomorrow", Version: "1"})
+		w.a.Publish(time.Now().Add(time.Hour))
+		w.sync(mirrorA)
+		if err := w.looks(); err != nil || w.lead() != mirrorB {
+			t.Errorf("%v; %s leads", err, w.lead())
+		}
+		time.Sleep(30 * time.Minute)
+		w.serves(now[nobleIn].Data)
+		if st := w.Status()[0]; st.Err != nil || w.mirrorState(mirrorB).Behind != 0 {
+			t.Errorf("%+v", st)
+		}
+		time.Sleep(40 * time.Minute)
+		w.serves(w.file(nobleIn))
+	})
+}
+
+// A cluster asks no more often than one node, and one glance in five looks.
+func TestMirrorsOfACluster(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 5)
+		f.publish()
+		f.nodes[0].mirrored(mirrorA, mirrorB, mirrorC)
+		f.start()
+		for _, n := range f.nodes {
+			n.use(nobleIn, noblePkgs)
+		}
+		f.settled(20 * time.Minute)
+		f.forget()
+		time.Sleep(time.Hour)
+		if n := f.polls(); n < 60 || n > 82 || f.nodes[0].up.requests(nobleIn) != n {
+			t.Errorf("in an hour upstream was asked by %s", f.polled())
+		}
+		// One mirror is ahead: the node that leads finds out, and tells all.
+		f.upgrade("2")
+		f.nodes[0].sync(mirrorC)
+		f.settled(12 * time.Minute)
+		f.agree(noblePkgs, hello2)
+		if got := f.nodes[0].lead(); got != mirrorC {
+			t.Errorf("%s leads", got)
+		}
+		// The node that takes over has to find that out itself; nobody goes back.
+		f.set(func() { f.ill["n1"], f.dead["n1"] = true, true })
+		f.settled(30 * time.Minute)
+		f.agree(noblePkgs, hello2)
+		if got := f.nodes[1].lead(); got != mirrorC {
+			t.Errorf("%s leads on the node that took over", got)
+		}
+		if st := f.nodes[1].Status()[0]; st.Err != nil || st.Stale != "" {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// Looks, glances, publications and mirrors that come and go, all at once.
+func TestMirrorsRace(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := mirroredWorld(t, mirrorA, mirrorB, mirrorC)
+		stop := make(chan struct{})
+		for range 3 {
+			go func() {
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(300 * time.Millisecond):
+						w.Discover(context.Background(), w.loc(nobleIn), true)
+						w.Status()
+						w.Collectors()
+					}
+				}
+			}()
+		}
+		last := w.date()
+		names := []string{mirrorA, mirrorB, mirrorC}
+		for i := range 60 {
+			w.a.AddPackage("noble", testarchive.Package{Name: fmt.Sprintf("p%d", i), Version: "1"})
+			w.a.Publish(time.Now().Add(-time.Second))
+			w.sync(names[i%3])
+			w.fails(names[(i+1)%3], &proto.Unavailable{Reason: "no route"})
+			time.Sleep(17 * time.Second)
+			w.fails(names[(i+1)%3], nil)
+			if now := w.date(); now.Before(last) {
+				t.Errorf("it went back from %v to %v", last, now)
+			} else {
+				last = now
+			}
+		}
+		close(stop)
+		synctest.Wait()
+		w.sync(names...)
+		time.Sleep(2 * time.Minute)
+		w.serves(w.file(nobleIn))
+	})
+}
