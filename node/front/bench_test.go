@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -61,7 +62,7 @@ func aptRequest(target, date string) *http.Request {
 		r.Header["Cache-Control"], r.Header["Accept"], r.Header["If-Modified-Since"] = []string{"max-age=0"}, []string{"text/*"}, []string{date}
 	}
 	ctx := context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(&net.TCPAddr{Port: 3142}))
-	return r.WithContext(context.WithValue(ctx, connKey{}, &connState{armed: time.Now()}))
+	return r.WithContext(context.WithValue(ctx, connKey{}, &connState{armed: time.Now(), peer: netip.MustParseAddr("10.9.8.7")}))
 }
 
 // BenchmarkMemoryHit is the door alone: no net/http.
@@ -84,6 +85,63 @@ func BenchmarkMemoryHit(b *testing.B) {
 			b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
 		})
 	}
+}
+
+// BenchmarkClients is what the bounds of clients cost an answer from memory, beside
+// BenchmarkMemoryHit/package: lists of 100 networks each, for all and for the archive,
+// and a rate that holds nothing back.
+func BenchmarkClients(b *testing.B) {
+	var allow, deny []netip.Prefix
+	for i := range 100 {
+		allow = append(allow, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 16))
+		deny = append(deny, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), byte(i), byte(i)}), 32))
+	}
+	for name, set := range map[string]func(*Rules){
+		"none":     func(*Rules) {},
+		"networks": func(r *Rules) { r.Clients.Allow, r.Clients.Deny = allow, deny },
+		"networks of the archive": func(r *Rules) {
+			r.Clients.Allow, r.Clients.Deny = allow, deny
+			r.Archives[0].Allow, r.Archives[0].Deny = allow, deny
+		},
+		"rate": func(r *Rules) { r.Clients.BytesPerSecond = 1 << 40 },
+	} {
+		b.Run(name, func(b *testing.B) {
+			f, m := inMemory(b, 2000)
+			m.entry.Want.Class = proto.ClassPackage
+			rules := Rules{Archives: testArchives(b)}
+			set(&rules)
+			if err := f.Apply(rules); err != nil {
+				b.Fatal(err)
+			}
+			r := aptRequest(helloURL, "")
+			r.Context().Value(connKey{}).(*connState).client = new(client)
+			b.ReportAllocs()
+			w := &quiet{}
+			before := cpuTime(b)
+			for b.Loop() {
+				w.header = make(http.Header)
+				f.ServeHTTP(w, r)
+			}
+			b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
+// BenchmarkEnter is what counting costs a connection, beside many others.
+func BenchmarkEnter(b *testing.B) {
+	cs := newClients()
+	for i := range 10_000 {
+		conn := &fakeConn{remote: &net.TCPAddr{IP: net.IPv4(10, 0, byte(i>>8), byte(i))}}
+		cs.enter(conn, peerOf(conn), 100)
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		conn := connFrom("192.0.2.1")
+		for pb.Next() {
+			cs.enter(conn, peerOf(conn), 100)
+			cs.leave(conn)
+		}
+	})
 }
 
 // BenchmarkLoopback is the door behind a real server, beside a bare handler that

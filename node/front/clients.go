@@ -16,7 +16,9 @@ type ClientLimits struct {
 	// Allow lists the networks that are served; all where it is empty. Deny lists
 	// those that are not, whatever Allow says.
 	Allow, Deny []netip.Prefix
-	// Connections bounds the open connections of one address, tunnels included.
+	// Connections bounds the open connections of one address, tunnels included. apt
+	// holds one for each host in its sources, and a site behind NAT is one address:
+	// it needs as many times that as it has hosts that update at once.
 	Connections int
 	// BytesPerSecond bounds the bodies that go to one address, over all of its
 	// connections together. Tunnels are not counted.

@@ -75,7 +75,7 @@ func pageText(archives []Archive, host string) string {
 	line("2. By address. In /etc/apt/sources.list and /etc/apt/sources.list.d/ replace")
 	line()
 	if len(archives) == 0 {
-		line("   (no archive is configured: add one under the config key archives:)")
+		line("   (no archive is configured, or none for your address: see the config key archives:)")
 	}
 	for _, a := range archives {
 		line("   ", bareURL(a), "   by   http://", host, "/", a.Name)
