@@ -399,7 +399,7 @@ func (s *suite) glance() {
 	switch {
 	case err != nil:
 		s.log.Debug("a mirror that was glanced at has no Release to give", "mirror", mirror, "error", err)
-	case cand == nil:
+	case cand == nil || cand.gen.Root == q.held.Root:
 		if s.c.cfg.Upstream.Mirrors(s.id.Archive)[0] == mirror {
 			s.setLead(mirror) // it is preferred, and not behind
 		}
@@ -436,7 +436,7 @@ func (s *suite) nextGlance() (mirror string, ok bool) {
 // than what was held, as a look of its own.
 func (s *suite) takeFound(cand *candidate, held *generation) {
 	order := held.Compare(cand.gen.Generation)
-	if order == proto.Same || order == proto.Past || s.overruled(cand) {
+	if order == proto.Past || s.overruled(cand) {
 		return
 	}
 	for s.ctx.Err() == nil {
