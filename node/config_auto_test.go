@@ -122,6 +122,21 @@ func TestAutoConfig(t *testing.T) {
 			},
 		},
 		{
+			name: "lists of mirrors",
+			files: map[string]string{
+				"/etc/apt/sources.list": "deb mirror+file:/etc/apt/apt-mirrors.txt noble main\n" +
+					"deb [signed-by=/k.asc] mirror://lists.example.org/tools.txt stable main\n" +
+					"deb [signed-by=/k.asc] mirror+file:/etc/apt/gone.txt stable main\n",
+				"/etc/apt/apt-mirrors.txt":          "http://azure.archive.ubuntu.com/ubuntu/\tpriority:1\n",
+				"/etc/apt/trusted.gpg.d/ubuntu.asc": testKey(), "/k.asc": testKey(),
+			},
+			want: []string{
+				"ubuntu mirror+file:/etc/apt/apt-mirrors.txt /etc/apt/trusted.gpg.d/ubuntu.asc",
+				"tools mirror+http://lists.example.org/tools.txt /k.asc",
+			},
+			notes: []string{"gone.txt: is a list of mirrors that cannot be read"},
+		},
+		{
 			name:  "nothing of use",
 			files: map[string]string{"/etc/apt/sources.list": "deb http://archive.ubuntu.com/ubuntu noble main\n"},
 			err:   "none of the archives that this machine's apt uses can be served",
@@ -152,7 +167,7 @@ func TestAutoConfig(t *testing.T) {
 			}
 			var got []string
 			for _, a := range cfg.Archives {
-				words := []string{a.Name, a.Upstream}
+				words := []string{a.Name, strings.Replace(a.Upstream, root, "", 1)}
 				for _, k := range a.SignedBy {
 					if IsInlineKey(k) {
 						k = "BLOCK"

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/aptmesh/aptmesh/node/aptconf"
 )
 
 // maxConfigFile bounds the configuration file in bytes.
@@ -141,9 +143,9 @@ func (c *Config) resolvePaths(dir string) {
 		c.Admin = "unix:" + socket
 	}
 	absList := func(upstream *string) {
-		if place, _, err := parseMirrorList(*upstream); err == nil && place.file != "" {
-			abs(&place.file)
-			*upstream = "mirror+file:" + place.file
+		if list, err := aptconf.ParseListURL(*upstream); err == nil && list.File != "" {
+			abs(&list.File)
+			*upstream = list.String()
 		}
 	}
 	for i := range c.Upstream.AuthConf {

@@ -5,10 +5,9 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/netip"
-	"net/url"
-	"path/filepath"
-	"strings"
 	"time"
+
+	"github.com/aptmesh/aptmesh/node/aptconf"
 )
 
 // ArchiveConfig is one archive: a tree of dists/ and pool/, or a flat repository,
@@ -17,8 +16,8 @@ type ArchiveConfig struct {
 	// Name is the key in the file and the URL prefix: http://node:3142/NAME/.
 	Name string `yaml:"-"`
 	// Upstream is the URL of the archive: http or https, without credentials,
-	// query or trailing slash; or that of a list of mirrors, see IsMirrorList. It
-	// is the short form of Upstreams with one entry; exactly one of the two is set.
+	// query or trailing slash; or that of a list of mirrors, as
+	// aptconf.ListURL spells it. It is the short form of Upstreams with one entry; exactly one of the two is set.
 	// Mirrors has the answer.
 	Upstream  string       `yaml:"upstream"`
 	Upstreams []UpstreamAt `yaml:"upstreams"`
@@ -139,7 +138,7 @@ func (a ArchiveConfig) MainURL() string {
 func (a ArchiveConfig) MirrorURLs() []string {
 	var urls []string
 	for _, m := range a.Mirrors() {
-		if !IsMirrorList(m.URL) {
+		if !aptconf.IsMirrorList(m.URL) {
 			urls = append(urls, m.URL)
 		}
 	}
@@ -168,53 +167,6 @@ func (c *Config) Archive(name string) (ArchiveConfig, bool) {
 		}
 	}
 	return ArchiveConfig{}, false
-}
-
-// IsMirrorList reports whether an upstream is a list of mirrors in the format of
-// apt-transport-mirror(1) rather than a mirror: mirror+file:/path, or mirror+http,
-// mirror+https and, for http, mirror with a host.
-func IsMirrorList(upstream string) bool {
-	scheme, _, _ := strings.Cut(upstream, ":")
-	return scheme == "mirror" || strings.HasPrefix(scheme, "mirror+")
-}
-
-// listPlace is where a list of mirrors is: a file, or else a URL of http or https.
-type listPlace struct {
-	file string
-	url  *url.URL
-}
-
-// parseMirrorList reads the place of a list and returns it with its one spelling.
-func parseMirrorList(s string) (place listPlace, spelt string, err error) {
-	scheme, rest, _ := strings.Cut(s, ":")
-	switch scheme {
-	case "mirror+file", "mirror+copy":
-		path := rest
-		if after, ok := strings.CutPrefix(rest, "///"); ok {
-			path = "/" + after
-		}
-		if path == "" || strings.HasPrefix(path, "//") || strings.HasSuffix(path, "/") || strings.ContainsAny(path, "\n\x00") {
-			return listPlace{}, "", fmt.Errorf("%q is not the path of a list of mirrors: write mirror+file:/etc/apt/mirrors.txt", s)
-		}
-		path = filepath.Clean(path)
-		return listPlace{file: path}, "mirror+file:" + path, nil
-	case "mirror":
-		scheme = "mirror+http"
-	case "mirror+http", "mirror+https":
-	default:
-		return listPlace{}, "", fmt.Errorf("lists of mirrors are had by mirror+http, mirror+https and mirror+file, not by %s", scheme)
-	}
-	u, err := url.Parse(strings.TrimPrefix(scheme, "mirror+") + ":" + rest)
-	switch {
-	case err != nil || u.Hostname() == "" || strings.Contains(u.Host, "*"):
-		return listPlace{}, "", fmt.Errorf("is not the URL of a list of mirrors, such as mirror+http://mirrors.ubuntu.com/mirrors.txt")
-	case u.User != nil:
-		return listPlace{}, "", fmt.Errorf("mirror+%s holds a user or password, which a list of mirrors cannot have", u.Redacted())
-	case u.Fragment != "":
-		return listPlace{}, "", fmt.Errorf("%s has a fragment, which a list of mirrors cannot have", s)
-	}
-	u.Host = strings.ToLower(u.Host)
-	return listPlace{url: u}, "mirror+" + u.String(), nil
 }
 
 // networks reads a checked list of client networks; nil is none.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+
+	"github.com/aptmesh/aptmesh/node/aptconf"
 )
 
 // maxRank bounds priority and weight of an upstream.
@@ -55,7 +57,7 @@ func (c *checker) mirror(key, urlKey, credentialsKey string, at *UpstreamAt, cla
 	if at.Weight < 1 || at.Weight > maxRank {
 		c.problem(key+".weight", "%d is not between 1 and %d", at.Weight, maxRank)
 	}
-	if IsMirrorList(at.URL) {
+	if aptconf.IsMirrorList(at.URL) {
 		c.tls(key+".tls", at.TLS)
 		return c.mirrorList(urlKey, credentialsKey, at)
 	}
@@ -83,7 +85,7 @@ func (c *checker) mirror(key, urlKey, credentialsKey string, at *UpstreamAt, cla
 
 // mirrorList checks an upstream that is a list of mirrors.
 func (c *checker) mirrorList(urlKey, credentialsKey string, at *UpstreamAt) bool {
-	place, spelt, err := parseMirrorList(at.URL)
+	list, err := aptconf.ParseListURL(at.URL)
 	if err != nil {
 		c.problem(urlKey, "%v", err)
 		return false
@@ -92,16 +94,16 @@ func (c *checker) mirrorList(urlKey, credentialsKey string, at *UpstreamAt) bool
 		c.problem(credentialsKey, "would be sent to every mirror that the list names; write the mirror they are for as an upstream of its own")
 	}
 	switch {
-	case place.url != nil && c.cfg.isSelf(place.url):
-		c.problem(urlKey, "%s is this node itself; it would ask itself for ever", place.url)
+	case list.URL != nil && c.cfg.isSelf(list.URL):
+		c.problem(urlKey, "%s is this node itself; it would ask itself for ever", list.URL)
 		return false
-	case place.file != "":
-		if err := c.listFile(place.file); err != nil {
-			c.problem(urlKey, "%s", fileTrouble(place.file, err, ""))
+	case list.File != "":
+		if err := c.listFile(list.File); err != nil {
+			c.problem(urlKey, "%s", fileTrouble(list.File, err, ""))
 			return false
 		}
 	}
-	at.URL = spelt
+	at.URL = list.String()
 	return true
 }
 

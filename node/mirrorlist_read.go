@@ -39,12 +39,12 @@ func parseListFile(name string) ([]aptconf.ListedMirror, error) {
 // readMirrorList returns the text of a list, from the disk or from a server, which is
 // asked as the archives are: through the same proxy, under the same name.
 func (n *Node) readMirrorList(ctx context.Context, key listKey) ([]byte, error) {
-	place, _, err := parseMirrorList(key.at)
+	list, err := aptconf.ParseListURL(key.at)
 	if err != nil {
 		return nil, err
 	}
-	if place.file != "" {
-		return readBounded(place.file, aptconf.MaxMirrorList)
+	if list.File != "" {
+		return readBounded(list.File, aptconf.MaxMirrorList)
 	}
 	n.mu.Lock()
 	cfg := n.cfg
@@ -57,7 +57,7 @@ func (n *Node) readMirrorList(ctx context.Context, key listKey) ([]byte, error) 
 		return nil, err
 	}
 	defer client.CloseIdleConnections()
-	return fetchList(ctx, client, place.url, n.userAgent())
+	return fetchList(ctx, client, list.URL, n.userAgent())
 }
 
 // listOffline reports whether every archive that a list is for is offline.

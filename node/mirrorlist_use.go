@@ -18,7 +18,7 @@ import (
 
 // listKey is the list an upstream stands for; the zero key where it is a mirror.
 func (u UpstreamAt) listKey() listKey {
-	if !IsMirrorList(u.URL) {
+	if !aptconf.IsMirrorList(u.URL) {
 		return listKey{}
 	}
 	return listKey{at: u.URL, tls: u.TLS}

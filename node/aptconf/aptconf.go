@@ -21,7 +21,8 @@ const maxFile = 4 << 20
 type Archive struct {
 	// Name is short, a valid URL path segment, and unique in a Sources.
 	Name string
-	// URL is the base, http or https, without credentials or trailing slash.
+	// URL is the base, http or https, without credentials or trailing slash; or that
+	// of a list of mirrors, as ListURL spells it.
 	URL string
 	// Aliases are other URLs known to mean the same archive; the host may begin
 	// with "*.".
@@ -43,6 +44,8 @@ type Archive struct {
 	Private bool
 	// Where is the place of the first entry, "file:line".
 	Where string
+
+	known Known // zero where it is none of Ubuntu's
 }
 
 // Notice tells what was passed over, or taken with a reservation, and why.
@@ -192,19 +195,19 @@ func readBounded(path string) (string, error) {
 // add merges an entry into the archive of its base URL.
 func (r *reader) add(e entry) {
 	expand := func(s string) string { return strings.ReplaceAll(s, "$(ARCH)", r.Arch) }
-	u, private, err := parseBase(expand(e.uri))
+	base, err := r.base(e, expand(e.uri))
 	if err != nil {
 		r.notice(e.where, redact(e.uri), err.Error())
 		return
 	}
-	if r.IsSelf != nil && r.IsSelf(u) {
+	if base.asked != nil && r.IsSelf != nil && r.IsSelf(base.asked) {
 		r.found.Loops++
-		r.notice(e.where, u.String(), "leads to this node itself; as an upstream it would be a loop")
+		r.notice(e.where, base.url, "leads to this node itself; as an upstream it would be a loop")
 		return
 	}
 
-	a := r.archiveOf(u, e.where)
-	a.Private = a.Private || private
+	a := r.archiveOf(base, e.where)
+	a.Private = a.Private || base.private
 	a.Trusted = a.Trusted || e.trusted
 	for _, s := range e.suites {
 		a.Suites = appendNew(a.Suites, expand(s))
@@ -217,26 +220,82 @@ func (r *reader) add(e entry) {
 	}
 }
 
-// archiveOf returns the archive of base URL u, which it appends if it is new.
-// Scheme and country mirror make no difference: they are the same archive, and
-// the URL named first is the one used, except that https takes the place of http.
-func (r *reader) archiveOf(u *url.URL, where string) *Archive {
-	known, isKnown := Lookup(u.String())
+// base is what an entry's URI says.
+type base struct {
+	url     string   // as Archive.URL
+	asked   *url.URL // where a request for it would go; nil for a file
+	known   Known    // zero where it is none of Ubuntu's
+	private bool
+}
+
+// base reads an entry's URI. The error says why aptmesh cannot serve it.
+func (r *reader) base(e entry, uri string) (base, error) {
+	if IsMirrorList(uri) {
+		return r.list(e, uri)
+	}
+	u, private, err := parseBase(uri)
+	if err != nil {
+		return base{}, err
+	}
+	known, _ := Lookup(u.String())
+	return base{url: u.String(), asked: u, known: known, private: private}, nil
+}
+
+// list reads the URI of a list of mirrors. One on this machine is looked at: what it
+// names tells whose archive it is, and one that cannot be used is no source.
+func (r *reader) list(e entry, uri string) (base, error) {
+	at, err := ParseListURL(uri)
+	if err != nil {
+		return base{}, err
+	}
+	if at.URL != nil {
+		known, _ := Lookup(at.String())
+		return base{url: at.String(), asked: at.URL, known: known}, nil
+	}
+	if !filepath.IsAbs(at.File) {
+		return base{}, errors.New("is not the absolute path of a list of mirrors")
+	}
+	at.File = filepath.Join(r.Root, at.File)
+	text, err := readBounded(at.File)
+	if err != nil {
+		return base{}, fmt.Errorf("is a list of mirrors that cannot be read: %w", err)
+	}
+	mirrors, _, err := ParseMirrorList(at.File, []byte(text))
+	if err != nil {
+		return base{}, err
+	}
+	b := base{url: at.String()}
+	for _, m := range mirrors {
+		if known, ok := Lookup(m.URL.String()); ok {
+			b.known = known
+			break
+		}
+	}
+	return b, nil
+}
+
+// archiveOf returns the archive of a base, which it appends if it is new. Scheme and
+// country mirror make no difference: they are the same archive, and the URL named
+// first is the one used, except that https takes the place of http.
+func (r *reader) archiveOf(b base, where string) *Archive {
 	for i := range r.found.Archives {
 		a := &r.found.Archives[i]
-		if withoutScheme(a.URL) == withoutScheme(u.String()) {
-			if u.Scheme == "https" {
-				a.URL = u.String()
+		if a.URL == b.url {
+			return a
+		}
+		if !IsMirrorList(a.URL) && withoutScheme(a.URL) == withoutScheme(b.url) {
+			if strings.HasPrefix(b.url, "https:") {
+				a.URL = b.url
 			}
 			return a
 		}
-		if other, ok := Lookup(a.URL); ok && isKnown && other.Name == known.Name {
-			r.notice(where, u.String(), "is the same archive as "+a.URL+", which is used for both")
+		if b.known.Name != "" && a.known.Name == b.known.Name {
+			r.notice(where, b.url, "is the same archive as "+a.URL+", which is used for both")
 			return a
 		}
 	}
 	r.found.Archives = append(r.found.Archives, Archive{
-		URL: u.String(), Aliases: known.aliasesFor(u.String()), Where: where,
+		URL: b.url, Aliases: b.known.aliasesFor(b.url), Where: where, known: b.known,
 	})
 	return &r.found.Archives[len(r.found.Archives)-1]
 }

@@ -7,7 +7,9 @@
 // setting is left alone on purpose, for on a machine that uses the cache it runs,
 // that proxy is the cache itself.
 //
+// It also reads apt's lists of mirrors, wherever they come from: ParseMirrorList.
+//
 // The formats are those of sources.list(5) of apt 2.9. Whatever apt would use but
-// aptmesh cannot serve (cdrom, file, mirror lists, …) is returned as a Notice
+// aptmesh cannot serve (cdrom, file, …) is returned as a Notice
 // with its place and the reason.
 package aptconf

@@ -34,8 +34,20 @@ var known = []Known{
 // UbuntuArchives returns what is served where the machine names no archive.
 func UbuntuArchives() []Known { return slices.Clone(known) }
 
-// Lookup finds the archive of Ubuntu that a base URL means.
+// ubuntuLists is the host of Ubuntu's own lists of mirrors, one for each country and
+// one that looks where the request comes from.
+const ubuntuLists = "mirrors.ubuntu.com"
+
+// Lookup finds the archive of Ubuntu that a base URL, or the URL of a list of
+// mirrors, means.
 func Lookup(base string) (Known, bool) {
+	if IsMirrorList(base) {
+		list, err := ParseListURL(base)
+		if err == nil && list.URL != nil && list.URL.Host == ubuntuLists {
+			return known[0], true
+		}
+		return Known{}, false
+	}
 	for _, k := range known {
 		if slices.ContainsFunc(k.URLs, func(pattern string) bool { return matches(pattern, base) }) {
 			return k, true

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,61 @@ const (
 	// written.
 	maxMirrorNotices = 16
 )
+
+// ListURL is where a list of mirrors is. Exactly one of its fields is set.
+type ListURL struct {
+	File string   // path on this machine
+	URL  *url.URL // http or https
+}
+
+// IsMirrorList reports whether a URI is that of a list of mirrors rather than of an
+// archive: apt's mirror method, by any transport.
+func IsMirrorList(uri string) bool {
+	scheme, _, _ := strings.Cut(uri, ":")
+	return scheme == "mirror" || strings.HasPrefix(scheme, "mirror+")
+}
+
+// ParseListURL reads a URI of apt's mirror method: mirror+file, mirror+http or
+// mirror+https; mirror alone is mirror+http. The error completes a sentence that
+// begins with the URI's place.
+func ParseListURL(uri string) (ListURL, error) {
+	scheme, rest, _ := strings.Cut(uri, ":")
+	switch scheme {
+	case "mirror+file", "mirror+copy":
+		path := rest
+		if after, ok := strings.CutPrefix(rest, "///"); ok {
+			path = "/" + after
+		}
+		if path == "" || strings.HasPrefix(path, "//") || strings.HasSuffix(path, "/") || strings.ContainsAny(path, "\n\x00") {
+			return ListURL{}, fmt.Errorf("%q is not the path of a list of mirrors: write mirror+file:/etc/apt/mirrors.txt", uri)
+		}
+		return ListURL{File: filepath.Clean(path)}, nil
+	case "mirror":
+		scheme = "mirror+http"
+	case "mirror+http", "mirror+https":
+	default:
+		return ListURL{}, fmt.Errorf("lists of mirrors are had by mirror+http, mirror+https and mirror+file, not by %s", scheme)
+	}
+	u, err := url.Parse(strings.TrimPrefix(scheme, "mirror+") + ":" + rest)
+	switch {
+	case err != nil || u.Hostname() == "" || strings.Contains(u.Host, "*"):
+		return ListURL{}, errors.New("is not the URL of a list of mirrors, such as mirror+http://mirrors.ubuntu.com/mirrors.txt")
+	case u.User != nil:
+		return ListURL{}, fmt.Errorf("mirror+%s holds a user or password, which a list of mirrors cannot have", u.Redacted())
+	case u.Fragment != "":
+		return ListURL{}, fmt.Errorf("%s has a fragment, which a list of mirrors cannot have", uri)
+	}
+	u.Host = canonicalHost(u)
+	return ListURL{URL: u}, nil
+}
+
+// String is the one spelling of the URI.
+func (l ListURL) String() string {
+	if l.URL == nil {
+		return "mirror+file:" + l.File
+	}
+	return "mirror+" + l.URL.String()
+}
 
 // NoPriority is what apt takes the priority of a mirror for that names none: the
 // highest number there is, so that it is asked last.

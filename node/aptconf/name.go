@@ -2,6 +2,7 @@ package aptconf
 
 import (
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 )
@@ -22,12 +23,17 @@ var generic = map[string]bool{
 	"http": true, "https": true,
 }
 
+// genericList names say so little of lists of mirrors.
+var genericList = map[string]bool{
+	"apt-mirrors": true, "list": true, "mirrorlist": true, "mirrors": true, "sources": true,
+}
+
 // nameAll gives every archive its name. Of two that want the same, the first in
 // apt's order has it.
 func nameAll(archives []Archive) {
 	taken := make(map[string]bool)
 	for i := range archives {
-		if k, ok := Lookup(archives[i].URL); ok && !taken[k.Name] {
+		if k := archives[i].known; k.Name != "" && !taken[k.Name] {
 			archives[i].Name = k.Name
 			taken[k.Name] = true
 		}
@@ -52,19 +58,41 @@ func nameAll(archives []Archive) {
 // candidates returns the short name of a base URL, "" where it would say too
 // little, and the long one made of host and path.
 func candidates(base string) (short, long string) {
+	if IsMirrorList(base) {
+		return listCandidates(base)
+	}
 	u, err := url.Parse(base)
 	if err != nil {
 		return "", clean(base)
 	}
-	path := strings.Trim(u.Path, "/")
-	if path == "" {
+	dirs := strings.Trim(u.Path, "/")
+	if dirs == "" {
 		return "", clean(u.Host)
 	}
-	long = clean(u.Host + "-" + strings.ReplaceAll(path, "/", "-"))
-	if short = clean(path); strings.Contains(path, "/") || generic[strings.ToLower(short)] {
+	long = clean(u.Host + "-" + strings.ReplaceAll(dirs, "/", "-"))
+	if short = clean(dirs); strings.Contains(dirs, "/") || generic[strings.ToLower(short)] {
 		short = ""
 	}
 	return short, long
+}
+
+// listCandidates is candidates for a list of mirrors, which is called after its file:
+// ubuntu.txt is a list of mirrors of ubuntu.
+func listCandidates(base string) (short, long string) {
+	list, err := ParseListURL(base)
+	if err != nil {
+		return "", clean(base)
+	}
+	whole := list.File
+	if list.URL != nil {
+		whole = list.URL.Host + list.URL.Path
+	}
+	whole = strings.TrimSuffix(whole, path.Ext(whole))
+	short = clean(path.Base(whole))
+	if lower := strings.ToLower(short); generic[lower] || genericList[lower] || list.URL != nil && path.Dir(list.URL.Path) != "/" {
+		short = ""
+	}
+	return short, clean(whole)
 }
 
 // clean keeps what can stand in a URL path without escaping.

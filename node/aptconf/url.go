@@ -28,7 +28,7 @@ func parseBase(uri string) (base *url.URL, private bool, err error) {
 		return nil, false, errors.New("is on this machine; only http and https archives are served")
 	default:
 		if strings.HasPrefix(u.Scheme, "mirror") {
-			return nil, false, errors.New("is a list of mirrors; name one of them under archives: in a configuration file")
+			return nil, false, errors.New("is a list of mirrors, and one cannot stand within another")
 		}
 		return nil, false, fmt.Errorf("has the scheme %q; only http and https archives are served", u.Scheme)
 	}
