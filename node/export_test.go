@@ -1,5 +1,7 @@
 package node
 
+import "github.com/aptmesh/aptmesh/proto"
+
 // GossipAddr is where other nodes of a test join.
 func (n *Node) GossipAddr() string { return n.cluster.members.Addr() }
 
@@ -23,6 +25,12 @@ func (n *Node) Kill() {
 	n.upstream.Close()
 	n.store.Close()
 }
+
+// Mirrors are an archive's, in the order in which this node would ask them now.
+func (n *Node) Mirrors(archive string) []string { return n.upstream.Mirrors(archive) }
+
+// Troubles is what this node has found out about mirrors itself.
+func (n *Node) Troubles() []proto.Trouble { return n.upstream.Troubles() }
 
 // Metric is the sum of all values of a counter.
 func (n *Node) Metric(name string) (sum float64) {

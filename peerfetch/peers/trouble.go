@@ -139,13 +139,13 @@ func allTroublesIn(in []*peerpb.Trouble, now time.Time) ([]proto.Trouble, error)
 }
 
 // troubleIn reads a Trouble that another node wrote, and believes it for a bounded
-// time. Its Node is whom the message names, unchecked.
+// time. Its Node is left to whoever knows where the message is from.
 func troubleIn(in *peerpb.Trouble, now time.Time) (proto.Trouble, error) {
 	if err := checkMirror(in.GetMirror()); err != nil {
 		return proto.Trouble{}, err
 	}
 	t := proto.Trouble{
-		Mirror: in.GetMirror(), Kind: troubleKindIn(in.GetKind()), Reason: cut(in.GetReason(), maxTroubleReason), Node: in.GetNode(),
+		Mirror: in.GetMirror(), Kind: troubleKindIn(in.GetKind()), Reason: cut(in.GetReason(), maxTroubleReason),
 	}
 	switch left := in.GetForMs(); {
 	case left < 0:
