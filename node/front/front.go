@@ -146,12 +146,6 @@ func (f *Front) Apply(r Rules) error {
 	return nil
 }
 
-// Reconfigure is Apply for archives and the CONNECT list, with the clients' limits left
-// as they are.
-func (f *Front) Reconfigure(archives []Archive, connect []string) error {
-	return f.Apply(Rules{Archives: archives, Connect: connect, Clients: f.rules.Load().limits})
-}
-
 // Locate tells what a URL, or the path of one, means here: the same as a request for
 // it would come to. The error is a sentence that names the configuration key.
 func (f *Front) Locate(url string) (proto.Location, error) {

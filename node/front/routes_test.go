@@ -183,18 +183,18 @@ func TestConfigurationErrors(t *testing.T) {
 	}
 }
 
-func TestReconfigure(t *testing.T) {
+func TestApplyRoutes(t *testing.T) {
 	d := openDoor(t)
 	if _, err := d.Locate("/new/x"); err == nil {
 		t.Fatal("an archive nobody configured")
 	}
-	if err := d.Reconfigure([]Archive{{Name: "new", Upstream: mustURL(t, "http://new.example.org/")}}, nil); err != nil {
+	if err := d.Apply(Rules{Archives: []Archive{{Name: "new", Upstream: mustURL(t, "http://new.example.org/")}}}); err != nil {
 		t.Fatal(err)
 	}
 	if loc, err := d.Locate("http://new.example.org/x"); err != nil || loc.String() != "new/x" {
 		t.Fatal(loc, err)
 	}
-	if err := d.Reconfigure([]Archive{{Name: "broken"}}, nil); err == nil {
+	if err := d.Apply(Rules{Archives: []Archive{{Name: "broken"}}}); err == nil {
 		t.Fatal("a broken configuration was taken")
 	}
 	if loc, err := d.Locate("/new/x"); err != nil || loc.String() != "new/x" {
