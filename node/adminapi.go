@@ -41,12 +41,15 @@ type Status struct {
 	// addresses in the order of the configuration, then those of TLS.
 	Addresses []string `json:"addresses"`
 	// Degraded says in one sentence what does not work as it should; "" if all does.
-	Degraded  string           `json:"degraded,omitempty"`
+	Degraded string `json:"degraded,omitempty"`
+	// Offline says that no upstream is asked, by `offline: true`.
+	Offline   bool             `json:"offline,omitempty"`
 	Store     StoreStatus      `json:"store"`
 	Archives  []ArchiveStatus  `json:"archives"`
 	Upstreams []UpstreamStatus `json:"upstreams"`
 	Flights   []FlightStatus   `json:"flights"`
 	Traffic   TrafficStatus    `json:"traffic"`
+	Prefetch  PrefetchStatus   `json:"prefetch"`
 	// Cluster is nil where the node stands alone.
 	Cluster *ClusterStatus `json:"cluster,omitempty"`
 }
@@ -154,7 +157,65 @@ type StoreStatus struct {
 type ArchiveStatus struct {
 	Name     string        `json:"name"`
 	Upstream string        `json:"upstream"`
+	Offline  bool          `json:"offline,omitempty"` // nobody is asked for it, by `offline: true`
 	Suites   []SuiteStatus `json:"suites"`
+	// Mirrors are where it is fetched from, in the order of the configuration, its
+	// snapshot service last; empty while its only list of mirrors cannot be had.
+	Mirrors []MirrorStatus `json:"mirrors"`
+}
+
+// The states of the circuit breaker of a mirror.
+const (
+	MirrorClosed   = "closed"    // it is asked
+	MirrorOpen     = "open"      // it is left alone until Until
+	MirrorHalfOpen = "half_open" // one request finds out whether it can be asked again
+)
+
+// MirrorStatus is one mirror of an archive.
+type MirrorStatus struct {
+	URL      string `json:"url"` // of its root, without credentials
+	Priority int    `json:"priority"`
+	Weight   int    `json:"weight"`
+	Snapshot bool   `json:"snapshot,omitempty"` // asked only for what all mirrors have dropped
+	State    string `json:"state"`
+	// Trouble is why it is left alone: "asked_to_wait", "unreachable", "errors" or
+	// "wrong_content"; Reason says it in a sentence, FoundBy names the node that found
+	// out, where it was another one.
+	Trouble string    `json:"trouble,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	FoundBy string    `json:"found_by,omitempty"`
+	Until   time.Time `json:"until,omitzero"`
+	// BytesPerSecond is what one transfer gets, HeaderSeconds the wait for an answer;
+	// both averages, and 0 where nothing was measured lately.
+	BytesPerSecond float64 `json:"bytes_per_second"`
+	HeaderSeconds  float64 `json:"header_seconds"`
+	// Strikes is how many objects are held against it now: other mirrors are asked
+	// for those first.
+	Strikes int `json:"strikes"`
+	// Left counts requests that it failed, by why it was left for another.
+	Left map[string]int64 `json:"left,omitempty"`
+}
+
+// MirrorBehind is a mirror whose Release of a suite is older than another's: it is
+// asked for what never changes, and for the Release only now and then.
+type MirrorBehind struct {
+	URL           string    `json:"url"`
+	Generation    time.Time `json:"generation,omitzero"` // the date of its Release
+	BehindSeconds float64   `json:"behind_seconds"`
+}
+
+// PrefetchStatus is what is fetched before anybody asks.
+type PrefetchStatus struct {
+	Enabled bool `json:"enabled"`
+	// Packages is how many packages clients are known to use.
+	Packages int `json:"packages"`
+	// Objects counts what new generations gave reason to fetch, by outcome: "fetched",
+	// "held", "failed", "over_limit", "dropped".
+	Objects map[string]int64 `json:"objects"`
+	Bytes   int64            `json:"bytes"` // fetched ahead
+	// Used counts the objects that a client asked for afterwards.
+	Used      int64 `json:"used"`
+	UsedBytes int64 `json:"used_bytes"`
 }
 
 // The states of a suite.
@@ -174,8 +235,17 @@ type SuiteStatus struct {
 	LastChange time.Time    `json:"last_change,omitzero"` // when this node adopted it
 	ValidUntil time.Time    `json:"valid_until,omitzero"`
 	Expired    bool         `json:"expired,omitempty"`
-	State      string       `json:"state"`
-	Error      string       `json:"error,omitempty"` // of the last check
+	// ServedUntil is when an expired Release is given to clients no longer; zero for
+	// never. Withheld says that this time has come.
+	ServedUntil time.Time `json:"served_until,omitzero"`
+	Withheld    bool      `json:"withheld,omitempty"`
+	// Alarm says in a sentence that Valid-Until is near or past, and nobody has renewed
+	// the Release; "" while all is well.
+	Alarm string `json:"alarm,omitempty"`
+	// Behind are the mirrors whose Release is older than another's.
+	Behind []MirrorBehind `json:"behind,omitempty"`
+	State  string         `json:"state"`
+	Error  string         `json:"error,omitempty"` // of the last check
 	// Used lists the indices that clients ask for, relative to Dir.
 	Used     []string `json:"used,omitempty"`
 	Retained int      `json:"retained"` // superseded generations still readable
@@ -199,7 +269,8 @@ type FlightStatus struct {
 	Size      int64        `json:"size"` // -1 where it is not known
 	Received  int64        `json:"received"`
 	Readers   int          `json:"readers"`
-	Source    string       `json:"source,omitempty"`
+	Source    string       `json:"source,omitempty"` // a tier: "upstream" or "peer"
+	From      string       `json:"from,omitempty"`   // the mirror or the node of it
 	StartedAt time.Time    `json:"started_at,omitzero"`
 }
 
@@ -239,8 +310,8 @@ type Why struct {
 	// believed to hold it. Both are empty where the node stands alone.
 	Owners  []string `json:"owners,omitempty"`
 	Holders []string `json:"holders,omitempty"`
-	// Plan tells, step by step, where a request would take it from in the cluster;
-	// empty where it is held here or the node stands alone.
+	// Plan tells, step by step, where a request would take it from; empty where it is
+	// held here.
 	Plan []string `json:"plan,omitempty"`
 	// Sentences tell the same to a human, most important first.
 	Sentences []string `json:"sentences"`

@@ -110,13 +110,13 @@ func (m *MemberStatus) seenAs(p peers.PeerStatus) {
 	}
 }
 
-// explainCluster adds what the other nodes have to do with it.
-func (n *Node) explainCluster(w *Why, want proto.Want) {
-	if n.cluster == nil {
-		return
+// explainPlan adds where it would be had from, and what the other nodes have to do
+// with that.
+func (n *Node) explainPlan(w *Why, want proto.Want) {
+	if n.cluster != nil {
+		route := n.cluster.mesh.Route(want)
+		w.Owners, w.Holders = route.Owners, route.Holders
 	}
-	route := n.cluster.mesh.Route(want)
-	w.Owners, w.Holders = route.Owners, route.Holders
 	if w.Held == "" {
 		w.Plan = n.fetcher.Plan(want)
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,8 @@ func (n *Node) Status() *Status {
 		Flights:       []FlightStatus{},
 		Upstreams:     []UpstreamStatus{},
 		Traffic:       n.traffic(),
+		Prefetch:      n.prefetchStatus(),
+		Offline:       cfg.Offline,
 	}
 	s.Degraded = s.Store.Degraded
 	if doing := n.doing.Load(); doing != nil {
@@ -38,16 +41,18 @@ func (n *Node) Status() *Status {
 	for _, st := range n.catalog.Status() {
 		suites[st.Suite.Archive] = append(suites[st.Suite.Archive], suiteStatus(st))
 	}
+	stats := n.upstream.Stats()
+	mirrors := mirrorStatus(stats.Mirrors)
 	for _, a := range cfg.Archives {
-		s.Archives = append(s.Archives, ArchiveStatus{Name: a.Name, Upstream: a.MainURL(), Suites: suites[a.Name]})
+		s.Archives = append(s.Archives, ArchiveStatus{Offline: a.Offline || cfg.Offline, Mirrors: mirrors[a.Name], Name: a.Name, Upstream: a.MainURL(), Suites: suites[a.Name]})
 	}
-	for _, h := range n.upstream.Stats().Hosts {
+	for _, h := range stats.Hosts {
 		s.Upstreams = append(s.Upstreams, UpstreamStatus{Host: h.Host, InUse: h.InUse, Waiting: h.Waiting, Limit: h.Limit, Bytes: h.Bytes, LastError: h.LastError})
 	}
 	for _, f := range n.fetcher.Flights() {
 		s.Flights = append(s.Flights, FlightStatus{
 			Location: f.Loc.String(), Digest: f.Ref.Digest, Size: f.Ref.Size, Received: f.Written,
-			Readers: f.Readers, Source: string(f.Tier), StartedAt: f.Started.UTC(),
+			Readers: f.Readers, Source: string(f.Tier), From: cmp.Or(f.Mirror, f.Source), StartedAt: f.Started.UTC(),
 		})
 	}
 	return s
@@ -66,6 +71,7 @@ func suiteStatus(st catalog.SuiteStatus) SuiteStatus {
 	s := SuiteStatus{
 		Dir: st.Suite.Dir, Generation: st.Date, Root: st.Root.Digest, LastCheck: st.Checked, LastChange: st.Changed,
 		ValidUntil: st.ValidUntil, Expired: st.Expired, Used: st.Staged, Retained: st.Retained, Members: st.Members,
+		ServedUntil: st.ServedUntil, Withheld: st.Withheld, Alarm: st.Alarm, Behind: behind(st.Mirrors),
 		State: SuiteFresh,
 	}
 	switch {
@@ -143,8 +149,12 @@ func (n *Node) Why(target string) *Why {
 		w.Suite = suite.Dir
 	}
 	w.UpstreamURLs = n.upstreamURLs([]proto.Location{loc})
+	if said := n.prefetch.Why(loc); said != "" {
+		defer w.say("%s", said)
+	}
 	entry, ok := n.catalog.Explain(loc)
 	if !ok {
+		w.Plan = n.fetcher.Plan(proto.Want{Where: []proto.Location{loc}, Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage})
 		w.say("No metadata held names it. A request would look for the Release and the indices that list it, for up to 20 seconds, and would otherwise be passed on from upstream unverified.")
 		return w
 	}
@@ -154,7 +164,8 @@ func (n *Node) Why(target string) *Why {
 	tier, inFlight := n.fetcher.Held(entry.Want)
 	w.Held, w.InFlight = string(tier), inFlight
 	w.explain(entry)
-	n.explainCluster(w, entry.Want)
+	n.explainMirrors(w, loc.Archive)
+	n.explainPlan(w, entry.Want)
 	return w
 }
 
@@ -170,7 +181,7 @@ func (w *Why) explain(e proto.Entry) {
 	case w.InFlight:
 		w.say("It is being fetched at this moment: a request joins that fetch.")
 	default:
-		w.say("It is not held: a request fetches it from %s.", strings.Join(w.UpstreamURLs, ", or else "))
+		w.say("It is not held: a request fetches it from %s.", orElse(w.UpstreamURLs))
 	}
 	switch {
 	case !e.Listed:
@@ -186,19 +197,6 @@ func (w *Why) explain(e proto.Entry) {
 	if e.Stale != "" {
 		w.say("It may be out of date: %s.", e.Stale)
 	}
-}
-
-// upstreamURLs are where locations lie upstream.
-func (n *Node) upstreamURLs(where []proto.Location) []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var urls []string
-	for _, loc := range where {
-		if a, ok := n.cfg.Archive(loc.Archive); ok {
-			urls = append(urls, redactURL(strings.TrimSuffix(a.MainURL(), "/"))+"/"+aptmeta.EscapePath(loc.Path))
-		}
-	}
-	return urls
 }
 
 // Refresh asks upstream about a suite at once: "ubuntu/noble" or

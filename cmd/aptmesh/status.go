@@ -75,6 +75,12 @@ func printStatus(w io.Writer, s *node.Status, now time.Time) error {
 		{"store", storeLine(s.Store)},
 		{"traffic", trafficLine(s.Traffic)},
 	}
+	if s.Prefetch.Enabled {
+		about = append(about, []string{"prefetch", prefetchLine(s.Prefetch)})
+	}
+	for _, trouble := range archiveTroubles(s, now) {
+		fmt.Fprintf(&b, "attention: %s\n", trouble)
+	}
 	if s.Cluster != nil {
 		for _, trouble := range clusterTroubles(s.Cluster, now) {
 			fmt.Fprintf(&b, "attention: %s\n", trouble)
@@ -90,6 +96,10 @@ func printStatus(w io.Writer, s *node.Status, now time.Time) error {
 	if rows := suiteRows(s.Archives, now); len(rows) > 0 {
 		fmt.Fprintln(&b)
 		table(&b, []string{"SUITE", "STATE", "GENERATION (UTC)", "CHECKED", "CHANGED", "KEPT", "NOTE"}, rows)
+	}
+	if rows := mirrorRows(s.Archives, now); len(rows) > 0 {
+		fmt.Fprintln(&b)
+		table(&b, []string{"ARCHIVE", "MIRROR", "PRIO", "STATE", "SPEED", "ANSWERS IN", "NOTE"}, rows)
 	}
 	if rows := upstreamRows(s.Upstreams); len(rows) > 0 {
 		fmt.Fprintln(&b)
@@ -170,6 +180,8 @@ func suiteNote(s node.SuiteStatus, now time.Time) string {
 		notes = append(notes, s.Error)
 	}
 	switch {
+	case s.Withheld:
+		notes = append(notes, "expired "+date(s.ValidUntil)+", withheld since "+date(s.ServedUntil)+" (outage.serve_expired)")
 	case s.Expired:
 		notes = append(notes, "expired "+date(s.ValidUntil))
 	case !s.ValidUntil.IsZero() && s.ValidUntil.Sub(now) < 48*time.Hour:
@@ -194,7 +206,7 @@ func flightRows(flights []node.FlightStatus) [][]string {
 		if f.Size >= 0 {
 			of = size(f.Size)
 		}
-		rows = append(rows, []string{f.Location, size(f.Received), of, fmt.Sprint(f.Readers), f.Source})
+		rows = append(rows, []string{f.Location, size(f.Received), of, fmt.Sprint(f.Readers), cmp.Or(f.From, f.Source)})
 	}
 	return rows
 }

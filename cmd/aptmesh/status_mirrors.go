@@ -1,0 +1,135 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/aptmesh/aptmesh/node"
+)
+
+// archiveTroubles says what an operator should know of archives before he reads any
+// table: what clients will feel, or would if it went on.
+func archiveTroubles(s *node.Status, now time.Time) []string {
+	var troubles []string
+	if s.Offline {
+		troubles = append(troubles, "offline: no upstream is asked (offline: true)")
+	}
+	for _, a := range s.Archives {
+		if a.Offline && !s.Offline {
+			troubles = append(troubles, fmt.Sprintf("%s is offline: no upstream is asked for it (archives.%s.offline)", a.Name, a.Name))
+		}
+		if n := usable(a); n == 0 && len(a.Mirrors) > 0 && !a.Offline {
+			troubles = append(troubles, fmt.Sprintf("%s: none of its mirrors can be asked now; what is held is served", a.Name))
+		}
+		for _, suite := range a.Suites {
+			if suite.Alarm != "" {
+				troubles = append(troubles, fmt.Sprintf("%s/%s: %s", a.Name, suite.Dir, suite.Alarm))
+			}
+		}
+	}
+	return troubles
+}
+
+// usable counts the mirrors of an archive that are not left alone.
+func usable(a node.ArchiveStatus) int {
+	n := 0
+	for _, m := range a.Mirrors {
+		if m.State != node.MirrorOpen && !m.Snapshot {
+			n++
+		}
+	}
+	return n
+}
+
+// mirrorRows shows the mirrors of archives that have several, and any that is in
+// trouble.
+func mirrorRows(archives []node.ArchiveStatus, now time.Time) [][]string {
+	var rows [][]string
+	for _, a := range archives {
+		for _, m := range a.Mirrors {
+			if len(a.Mirrors) < 2 && m.State == node.MirrorClosed {
+				continue
+			}
+			rows = append(rows, []string{
+				a.Name, m.URL, fmt.Sprint(m.Priority), mirrorState(m, now), rate(m.BytesPerSecond), wait(m.HeaderSeconds), mirrorNote(a, m),
+			})
+		}
+	}
+	return rows
+}
+
+func mirrorState(m node.MirrorStatus, now time.Time) string {
+	switch m.State {
+	case node.MirrorClosed:
+		return "ok"
+	case node.MirrorHalfOpen:
+		return "on trial"
+	}
+	return "left alone for " + age(m.Until.Sub(now))
+}
+
+// mirrorNote says why a mirror is left alone, or what else is held against it.
+func mirrorNote(a node.ArchiveStatus, m node.MirrorStatus) string {
+	var notes []string
+	if m.Snapshot {
+		notes = append(notes, "snapshot service")
+	}
+	if m.Reason != "" {
+		note := m.Reason
+		if m.FoundBy != "" {
+			note += " (found by " + m.FoundBy + ")"
+		}
+		notes = append(notes, note)
+	}
+	for _, suite := range a.Suites {
+		for _, late := range suite.Behind {
+			if late.URL == m.URL {
+				notes = append(notes, fmt.Sprintf("%s is %s behind", suite.Dir, age(time.Duration(late.BehindSeconds*float64(time.Second)))))
+			}
+		}
+	}
+	if m.Strikes > 0 {
+		notes = append(notes, humanize.Comma(int64(m.Strikes))+" objects had elsewhere")
+	}
+	var left []string
+	for _, why := range slices.Sorted(maps.Keys(m.Left)) {
+		if m.Left[why] > 0 {
+			left = append(left, fmt.Sprintf("%s %s", humanize.Comma(m.Left[why]), strings.ReplaceAll(why, "_", " ")))
+		}
+	}
+	if len(left) > 0 {
+		notes = append(notes, "left: "+strings.Join(left, ", "))
+	}
+	return strings.Join(notes, "; ")
+}
+
+func rate(bytesPerSecond float64) string {
+	if bytesPerSecond <= 0 {
+		return "-"
+	}
+	return size(int64(bytesPerSecond)) + "/s"
+}
+
+func wait(seconds float64) string {
+	if seconds <= 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f ms", max(1, seconds*1000))
+}
+
+// prefetchLine sums up what was fetched before anybody asked.
+func prefetchLine(p node.PrefetchStatus) string {
+	line := fmt.Sprintf("%s packages in use", humanize.Comma(int64(p.Packages)))
+	if n := p.Objects["fetched"]; n > 0 {
+		line += fmt.Sprintf("; %s new versions (%s) fetched ahead, %s of them asked for since", humanize.Comma(n), size(p.Bytes), humanize.Comma(p.Used))
+	}
+	if n := p.Objects["over_limit"]; n > 0 {
+		line += fmt.Sprintf("; %s left out by prefetch.max_bytes", humanize.Comma(n))
+	}
+	return line
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node"
+)
+
+// An operator sees which mirrors are in trouble, why, and what prefetch is worth.
+func TestStatusOfMirrors(t *testing.T) {
+	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	s := &node.Status{
+		Version: "v0.4.0", Node: "fra1", Ready: true, Addresses: []string{"[::]:3142"},
+		Prefetch: node.PrefetchStatus{Enabled: true, Packages: 1234, Objects: map[string]int64{"fetched": 40, "over_limit": 2}, Bytes: 3 << 20, Used: 31},
+		Archives: []node.ArchiveStatus{{
+			Name: "ubuntu", Upstream: "http://archive.ubuntu.com/ubuntu",
+			Suites: []node.SuiteStatus{{
+				Dir: "dists/noble", State: node.SuiteFailing, Error: "no mirror answers", Generation: now.Add(-8 * 24 * time.Hour),
+				ValidUntil: now.Add(-24 * time.Hour), Expired: true, Withheld: true, ServedUntil: now.Add(-time.Hour),
+				Alarm:  "its Release expired 24h ago and nobody has renewed it",
+				Behind: []node.MirrorBehind{{URL: "http://mirror.example.org/ubuntu", BehindSeconds: 5400}},
+			}},
+			Mirrors: []node.MirrorStatus{
+				{URL: "http://archive.ubuntu.com/ubuntu", Priority: 1, State: node.MirrorOpen, Trouble: "asked_to_wait",
+					Reason: "it answered 429 and asked for 30s", FoundBy: "nyc1", Until: now.Add(25 * time.Second), Left: map[string]int64{"asked_to_wait": 1}},
+				{URL: "http://mirror.example.org/ubuntu", Priority: 1, State: node.MirrorClosed, BytesPerSecond: 5 << 20, HeaderSeconds: 0.0042, Strikes: 3},
+				{URL: "https://snapshot.ubuntu.com/ubuntu/{timestamp}", Snapshot: true, State: node.MirrorClosed},
+			},
+		}, {
+			Name: "docker", Upstream: "https://download.docker.com/linux/ubuntu",
+			Mirrors: []node.MirrorStatus{{URL: "https://download.docker.com/linux/ubuntu", State: node.MirrorOpen, Reason: "no connection within 5s", Until: now.Add(time.Second)}},
+		}},
+	}
+	var b strings.Builder
+	if err := printStatus(&b, s, now); err != nil {
+		t.Fatal(err)
+	}
+	want := `aptmesh v0.4.0 on fra1, up 0s, ready
+attention: ubuntu/dists/noble: its Release expired 24h ago and nobody has renewed it
+attention: docker: none of its mirrors can be asked now; what is held is served
+
+listens   [::]:3142
+store     0 B of 0 B in , 0 objects; 0 B pinned
+traffic   0 requests, 0 errors, 0 B
+prefetch  1,234 packages in use; 40 new versions (3.0 MiB) fetched ahead, 31 of them asked for since; 2 left out by prefetch.max_bytes
+
+SUITE               STATE    GENERATION (UTC)  CHECKED  CHANGED  KEPT  NOTE
+ubuntu/dists/noble  failing  2026-11-12 12:00  never    never    0     no mirror answers; expired 2026-11-19 12:00, withheld since 2026-11-20 11:00 (outage.serve_expired)
+docker/             unused   -                 -        -        -     https://download.docker.com/linux/ubuntu
+
+ARCHIVE  MIRROR                                          PRIO  STATE               SPEED      ANSWERS IN  NOTE
+ubuntu   http://archive.ubuntu.com/ubuntu                1     left alone for 25s  -          -           it answered 429 and asked for 30s (found by nyc1); left: 1 asked to wait
+ubuntu   http://mirror.example.org/ubuntu                1     ok                  5.0 MiB/s  4 ms        dists/noble is 1h30m behind; 3 objects had elsewhere
+ubuntu   https://snapshot.ubuntu.com/ubuntu/{timestamp}  0     ok                  -          -           snapshot service
+docker   https://download.docker.com/linux/ubuntu        0     left alone for 1s   -          -           no connection within 5s
+`
+	if got := b.String(); got != want {
+		t.Errorf("printed:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestStatusOffline(t *testing.T) {
+	for _, c := range []struct {
+		status node.Status
+		want   string
+	}{
+		{node.Status{Offline: true}, "attention: offline: no upstream is asked (offline: true)\n"},
+		{node.Status{Archives: []node.ArchiveStatus{{Name: "esm", Offline: true}}}, "attention: esm is offline: no upstream is asked for it (archives.esm.offline)\n"},
+	} {
+		var b strings.Builder
+		if err := printStatus(&b, &c.status, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), c.want) {
+			t.Errorf("no %q in\n%s", c.want, b.String())
+		}
+	}
+}

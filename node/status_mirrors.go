@@ -1,0 +1,98 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/upstream"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// mirrorStatus is what is known of the mirrors, by archive.
+func mirrorStatus(stats []upstream.MirrorStats) map[string][]MirrorStatus {
+	all := make(map[string][]MirrorStatus)
+	for _, m := range stats {
+		all[m.Archive] = append(all[m.Archive], MirrorStatus{
+			URL: m.Mirror, Priority: m.Priority, Weight: m.Weight, Snapshot: m.Snapshot,
+			State: m.State, Trouble: m.Kind, Reason: m.Reason, FoundBy: m.Node, Until: m.Until,
+			BytesPerSecond: m.Rate, HeaderSeconds: m.Wait, Strikes: m.Strikes, Left: m.Left,
+		})
+	}
+	return all
+}
+
+// behind lists the mirrors whose Release is older than another's.
+func behind(mirrors []catalog.MirrorStatus) []MirrorBehind {
+	var late []MirrorBehind
+	for _, m := range mirrors {
+		if m.Behind > 0 {
+			late = append(late, MirrorBehind{URL: m.Mirror, Generation: m.Date, BehindSeconds: m.Behind.Seconds()})
+		}
+	}
+	return late
+}
+
+func (n *Node) prefetchStatus() PrefetchStatus {
+	p := n.prefetch.Status()
+	s := PrefetchStatus{
+		Enabled: p.Enabled, Packages: p.Known, Bytes: p.Bytes, Used: p.Used, UsedBytes: p.UsedBytes,
+		Objects: make(map[string]int64, len(p.Objects)),
+	}
+	for outcome, n := range p.Objects {
+		s.Objects[string(outcome)] = n
+	}
+	return s
+}
+
+// upstreamURLs are where locations lie upstream, at each mirror, in the order in which
+// a request would ask now.
+func (n *Node) upstreamURLs(where []proto.Location) []string {
+	var urls []string
+	for _, loc := range where {
+		for _, mirror := range n.upstream.Mirrors(loc.Archive) {
+			urls = append(urls, strings.TrimSuffix(mirror, "/")+"/"+aptmeta.EscapePath(loc.Path))
+		}
+	}
+	return urls
+}
+
+// maxNamed is how many URLs a sentence names: an archive may have dozens of mirrors.
+const maxNamed = 3
+
+func orElse(urls []string) string {
+	if len(urls) == 0 {
+		return "upstream, once a mirror is known"
+	}
+	more := ""
+	if rest := len(urls) - maxNamed; rest > 0 {
+		more = fmt.Sprintf(", or %d more", rest)
+		urls = urls[:maxNamed]
+	}
+	return strings.Join(urls, ", or else ") + more
+}
+
+// explainMirrors says which mirrors of an archive are left alone, and why.
+func (n *Node) explainMirrors(w *Why, archive string) {
+	n.mu.Lock()
+	a, _ := n.cfg.Archive(archive)
+	offline := n.cfg.Offline || a.Offline
+	n.mu.Unlock()
+	if offline {
+		w.say("Nobody is asked for what is not held, for the configuration says `offline: true`.")
+	}
+	for _, m := range mirrorStatus(n.upstream.Stats().Mirrors)[archive] {
+		if m.State == MirrorOpen {
+			w.say("The mirror %s is left alone until %s%s: %s.", m.URL, m.Until.UTC().Format(time.TimeOnly+" UTC"), m.foundBy(), m.Reason)
+		}
+	}
+}
+
+func (m MirrorStatus) foundBy() string {
+	if m.FoundBy == "" {
+		return ""
+	}
+	return " on the word of node " + m.FoundBy
+}
