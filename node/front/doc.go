@@ -14,9 +14,12 @@
 //	what    decide.go, answer.go   pure: request facts, entry, object -> answer
 //	how     write.go               answer -> bytes on the connection
 //
-// so that a writer leaner than net/http can take the place of the third.
+// so that a writer leaner than net/http can take the place of the third. Who asks is
+// looked at beside them: before the first step and right after it (clients.go: may this
+// address have it?), once for each connection (limits.go: has it too many?), and
+// between the pieces of a body (throttle.go: has it taken too much?).
 //
-// Locks: the access log and the tunnels have one each, which are never held
-// together nor while anything else of this package is called. The routing table is
-// replaced as a whole, by one pointer.
+// Locks: the access log, the tunnels and the clients have one each, which are never
+// held together nor while anything else of this package is called. All that can be
+// reconfigured is replaced as a whole, by one pointer.
 package front
