@@ -15,6 +15,8 @@ const (
 	// has something odd under a name or two, and is fine for all the rest.
 	wrongAt     = 3
 	wrongWithin = 2 * time.Minute
+	// lacksAt is how many objects in a row a mirror must have lacked that others had.
+	lacksAt = 10
 	// probeEvery is how often a mirror is tried whose breaker is open where there is no
 	// other to ask.
 	probeEvery = time.Second
@@ -53,6 +55,7 @@ type breaker struct {
 	openings int       // since it was last calm
 	closed   time.Time // when it last closed
 	failures int       // weight of those since the last good end
+	lacking  int       // objects in a row that others had
 	wrong    map[proto.Location]time.Time
 	tried    time.Time // when a request was last let through while open
 }
@@ -134,6 +137,17 @@ func (b *breaker) lied(loc proto.Location, reason string, now time.Time) bool {
 		reason = fmt.Sprintf("wrong content for %d objects within %s; the last: %s", len(b.wrong), wrongWithin, reason)
 	}
 	clear(b.wrong)
+	b.trip(proto.TroubleContent, reason, contentCoolDown, maxContentCoolDown, now)
+	return true
+}
+
+// lacked counts an object that the mirror does not have and another does, and tells
+// whether that opened the breaker: the mirror may have moved, or be quite out of date.
+func (b *breaker) lacked(reason string, now time.Time) bool {
+	if b.lacking++; b.lacking < lacksAt || b.state(now) == breakerOpen {
+		return false
+	}
+	reason = fmt.Sprintf("%d objects in a row were not there that others have; the last: %s", b.lacking, reason)
 	b.trip(proto.TroubleContent, reason, contentCoolDown, maxContentCoolDown, now)
 	return true
 }

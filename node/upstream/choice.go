@@ -2,11 +2,7 @@ package upstream
 
 import (
 	"cmp"
-	"context"
-	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
@@ -186,13 +182,13 @@ func (c *Client) Mirrors(archive string) []string {
 	return names
 }
 
-// better reports whether another mirror than the one asked is believed to do better
-// with the object than so many bytes per second: it is well, nothing is held against
+// better reports whether another mirror, not asked yet, is believed to do better with
+// the object than so many bytes per second: it is well, nothing is held against
 // it, and it is untested or has been measured at twice that.
 func (c *Client) better(e *errand, rate float64) bool {
 	now := time.Now()
-	for _, m := range e.archive.mirrors {
-		if m == e.mirror {
+	for _, m := range e.others {
+		if c.hostOf(m.URL).foreign.Load() {
 			continue
 		}
 		if fault, _ := c.strikes.against(m.name, e.req.Loc); fault == faultless && m.health.promises(2*rate, now) {
@@ -208,149 +204,4 @@ func (h *health) promises(rate float64, now time.Time) bool {
 	defer h.mu.Unlock()
 	known, ok := h.speed.rate(now)
 	return h.breaker.state(now) == breakerClosed && (!ok || known >= rate)
-}
-
-// round is one Fetch's way through the mirrors of an archive.
-type round struct {
-	client   *Client
-	s        *settings
-	archive  *archive
-	req      proto.Request
-	left     []*mirror
-	failures []failure
-}
-
-// failure is what a mirror came to.
-type failure struct {
-	mirror *mirror
-	err    error
-}
-
-// next returns the mirror to ask now, nil when all have been.
-func (r *round) next() *mirror {
-	if len(r.left) == 0 {
-		return nil
-	}
-	all := r.client.candidates(r.s, r.left, r.req)
-	chosen := r.client.choose(all)
-	if chosen.standing == well {
-		for _, one := range all {
-			if one.standing == maybe {
-				r.client.probe(r.s, &errand{archive: r.archive, mirror: one.mirror, req: r.req})
-			}
-		}
-	}
-	r.left = slices.DeleteFunc(slices.Clone(r.left), func(m *mirror) bool { return m == chosen.mirror })
-	return chosen.mirror
-}
-
-// try asks one mirror, when it may be asked.
-func (r *round) try(ctx context.Context, m *mirror, req proto.Request) (*proto.Transfer, error) {
-	if err := m.health.admit(ctx); err != nil {
-		return nil, err
-	}
-	return r.client.follow(ctx, r.s, &errand{archive: r.archive, mirror: m, req: req})
-}
-
-// unableToResume returns a mirror whose answer to a Range was of no use; nil for none.
-func (r *round) unableToResume() *mirror {
-	for _, f := range r.failures {
-		if errors.Is(f.err, errUselessRange) {
-			return f.mirror
-		}
-	}
-	return nil
-}
-
-// gone reports whether every mirror of the archive says that there is no such object.
-func (r *round) gone() bool {
-	for _, f := range r.failures {
-		if !errors.Is(f.err, proto.ErrNotFound) {
-			return false
-		}
-	}
-	return len(r.failures) == len(r.archive.mirrors)
-}
-
-// verdict is the error of a Fetch that no mirror could help. "There is no such
-// object" is final for apt, so a single mirror that could not be asked, or gave
-// something else, outweighs all that say so.
-func (r *round) verdict() error {
-	weight := func(err error) int {
-		switch {
-		case errors.As(err, new(*proto.Unavailable)):
-			return 0
-		case errors.Is(err, proto.ErrNotFound):
-			return 3
-		case errors.As(err, new(*proto.Refused)):
-			return 2
-		}
-		return 1
-	}
-	worst := slices.MinFunc(r.failures, func(a, b failure) int { return cmp.Compare(weight(a.err), weight(b.err)) })
-	var said []*proto.Unavailable
-	for _, f := range r.failures {
-		var busy *proto.Unavailable
-		if errors.As(f.err, &busy) {
-			said = append(said, busy)
-		}
-	}
-	switch {
-	case len(said) > 1:
-		return r.unavailable(said)
-	case len(r.failures) > 1 && errors.Is(worst.err, proto.ErrNotFound):
-		return fmt.Errorf("%s: %w at any of %d mirrors", r.req.Loc, proto.ErrNotFound, len(r.failures))
-	}
-	return worst.err
-}
-
-// unavailable puts together what several mirrors said. There is no use in asking
-// again before the first of them may be asked; other nodes would hear the same only
-// if every one of them did answer.
-func (r *round) unavailable(said []*proto.Unavailable) error {
-	all := &proto.Unavailable{RetryAfter: said[0].RetryAfter, Answered: true}
-	reasons := make([]string, len(said))
-	causes := make([]error, 0, len(said))
-	for i, one := range said {
-		reasons[i] = one.Reason
-		all.RetryAfter = min(all.RetryAfter, one.RetryAfter)
-		all.Answered = all.Answered && one.Answered
-		if one.Err != nil {
-			causes = append(causes, one.Err)
-		}
-	}
-	all.Reason = fmt.Sprintf("none of %d mirrors of %s could help: %s", len(r.archive.mirrors), r.archive.name, strings.Join(reasons, "; "))
-	all.Err = errors.Join(causes...)
-	return all
-}
-
-// probe finds out in the background whether a mirror whose cool-down is over is well
-// again, so that no client has to: it asks for the header of the object at hand.
-func (c *Client) probe(s *settings, e *errand) {
-	if !e.mirror.health.startProbe() {
-		return
-	}
-	e.req = proto.Request{Loc: e.req.Loc, Class: proto.ClassPrefetch, Size: e.req.Size, Head: true}
-	go func() {
-		defer e.mirror.health.endProbe()
-		if t, err := c.follow(c.running, s, e); err == nil && t.Body != nil {
-			t.Body.Close()
-		}
-	}()
-}
-
-func (h *health) startProbe() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.probing || h.breaker.state(time.Now()) != breakerHalfOpen {
-		return false
-	}
-	h.probing = true
-	return true
-}
-
-func (h *health) endProbe() {
-	h.mu.Lock()
-	h.probing = false
-	h.mu.Unlock()
 }

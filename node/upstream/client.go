@@ -161,21 +161,7 @@ func (c *Client) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer,
 		}
 		r.left = []*mirror{m}
 	}
-	for m := r.next(); m != nil; m = r.next() {
-		t, err := r.try(ctx, m, req)
-		if err == nil || ctx.Err() != nil || c.running.Err() != nil {
-			return t, err
-		}
-		r.failures = append(r.failures, failure{m, err})
-	}
-	if m := r.unableToResume(); m != nil {
-		req.Offset = 0
-		return r.try(ctx, m, req)
-	}
-	if r.gone() {
-		return r.past(ctx)
-	}
-	return nil, r.verdict()
+	return r.fetch(ctx)
 }
 
 func errOffline() error {

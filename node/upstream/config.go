@@ -204,15 +204,6 @@ func (a Archive) check() error {
 		return fmt.Errorf("upstream: an archive has no name (its mirrors: %s)", strings.TrimPrefix(a.String(), "="))
 	case len(a.Mirrors) == 0:
 		return fmt.Errorf("upstream: archive %q has no mirror", a.Name)
-	case a.Snapshot == nil:
-		return nil
-	}
-	u := *a.Snapshot
-	switch {
-	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
-		return fmt.Errorf("upstream: archive %q: snapshot %s: want an http or https URL", a.Name, bareURL(&u))
-	case !strings.Contains(u.Path, timestampMark):
-		return fmt.Errorf("upstream: archive %q: snapshot %s: the path of a snapshot service holds %s", a.Name, bareURL(&u), timestampMark)
 	}
 	return nil
 }

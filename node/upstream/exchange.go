@@ -119,13 +119,25 @@ func (x *exchange) enter(ph phase) {
 	}
 }
 
+// limitOf returns how long a phase may last; 0: as long as it likes. Where another
+// mirror is believed to do better we have less patience: what was begun here costs a
+// request there, and bytes that came are not lost.
 func (x *exchange) limitOf(ph phase) time.Duration {
+	hurried := x.errand.hurried.Load()
 	switch ph {
-	case connecting:
-		return x.s.cfg.ConnectTimeout
-	case asking:
-		return x.s.cfg.HeaderTimeout
+	case connecting, asking:
+		limit := x.s.cfg.HeaderTimeout
+		if ph == connecting {
+			limit = x.s.cfg.ConnectTimeout
+		}
+		if hurried {
+			return min(limit, x.host.gate.patience())
+		}
+		return limit
 	case reading:
+		if hurried {
+			return x.s.cfg.StallTimeout / 2
+		}
 		return x.s.cfg.StallTimeout
 	}
 	return 0
@@ -135,9 +147,21 @@ func (x *exchange) limitOf(ph phase) time.Duration {
 // timer may have been set anew just as it fired.
 func (x *exchange) expired() {
 	ph, lasted := x.place.now()
-	if limit := x.limitOf(ph); limit > 0 && lasted >= limit {
-		x.cut(&stalled{phase: ph, after: lasted})
+	limit := x.limitOf(ph)
+	if limit == 0 || lasted < limit {
+		return
 	}
+	if x.errand.hurried.Load() && !x.client.better(x.errand, 0) {
+		x.errand.hurried.Store(false)
+		if left := x.limitOf(ph) - lasted; left > 0 {
+			x.watch.Reset(left)
+			return
+		}
+	}
+	if ph == connecting || ph == asking {
+		x.host.gate.answered(lasted) // at least; so that a slow host is not left again and again
+	}
+	x.cut(&stalled{phase: ph, after: lasted})
 }
 
 // cut ends what runs. It closes the connection itself, for the transport does so

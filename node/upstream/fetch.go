@@ -10,6 +10,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
@@ -27,7 +28,16 @@ type errand struct {
 	archive *archive
 	mirror  *mirror
 	req     proto.Request
+	others  []*mirror     // that have not been asked for it yet, and may be
 	waited  time.Duration // for the headers of answers so far, redirects among them
+	// hurried: another mirror is believed to do better than one that keeps us waiting.
+	hurried atomic.Bool
+}
+
+func (c *Client) newErrand(a *archive, m *mirror, req proto.Request, others []*mirror) *errand {
+	e := &errand{archive: a, mirror: m, req: req, others: others}
+	e.hurried.Store(c.better(e, 0))
+	return e
 }
 
 // follow makes the request and follows redirects. At each hop it gives its place
@@ -43,11 +53,17 @@ func (c *Client) follow(ctx context.Context, s *settings, e *errand) (*proto.Tra
 		if err != nil || t != nil {
 			return t, err
 		}
-		if seen[next.to.String()] {
-			return nil, &proto.Refused{Status: next.status, Reason: fmt.Sprintf("%s redirects in a loop: from %s to %s", bareURL(first), bareURL(u), bareURL(next.to))}
+		why := ""
+		switch {
+		case seen[next.to.String()]:
+			why = fmt.Sprintf("in a loop: from %s to %s", bareURL(u), bareURL(next.to))
+		case len(seen) > maxRedirects:
+			why = fmt.Sprintf("more than %d times", maxRedirects)
 		}
-		if len(seen) > maxRedirects {
-			return nil, &proto.Refused{Status: next.status, Reason: fmt.Sprintf("%s redirects more than %d times", bareURL(first), maxRedirects)}
+		if why != "" {
+			err := &proto.Refused{Status: next.status, Reason: bareURL(first) + " redirects " + why}
+			c.refused(e, err)
+			return nil, err
 		}
 		u = next.to
 	}

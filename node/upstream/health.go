@@ -76,7 +76,7 @@ func pauseUnless(ctx context.Context, d time.Duration, news <-chan struct{}) err
 	case <-t.C:
 	case <-news:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
 	return nil
 }
@@ -106,12 +106,13 @@ func (x *exchange) accepted() {
 	h, now := x.errand.mirror.health, time.Now()
 	h.mu.Lock()
 	h.speed.answered(x.errand.waited, now)
+	ours := !h.breaker.heard
 	closed := h.breaker.answered(x.started, now)
 	if closed {
 		h.wake()
 	}
 	h.mu.Unlock()
-	if closed {
+	if closed && ours {
 		x.client.tell(proto.Trouble{Mirror: h.name})
 	}
 }
@@ -121,11 +122,12 @@ func (x *exchange) learn(outcome string, err error) {
 	m, loc := x.errand.mirror, x.errand.req.Loc
 	var busy *proto.Unavailable
 	switch outcome {
-	case outcomeOK, outcomeNotFound:
+	case outcomeOK:
 		m.health.fine()
-		if outcome == outcomeNotFound {
-			x.accepted() // as good as any to tell that it is there
-			m.health.leave(leftNotFound)
+	case outcomeNotFound:
+		m.health.leave(leftNotFound)
+		if !x.client.stillWrong(m.health, loc, err) {
+			x.accepted() // it is there
 		}
 	case outcomePreempted:
 		if errors.As(context.Cause(x.ctx), new(*stalled)) {
@@ -133,11 +135,7 @@ func (x *exchange) learn(outcome string, err error) {
 			m.health.leave(leftBroke)
 		}
 	case outcomeRefused:
-		x.client.strikes.note(m.name, loc, broke)
-		m.health.leave(leftRefused)
-		if !x.errand.archive.single() {
-			x.client.note(m.health, func(b *breaker, now time.Time) bool { return b.lied(loc, err.Error(), now) })
-		}
+		x.client.refused(x.errand, err)
 	case outcomeCorrupt:
 		if errors.Is(err, errUselessRange) {
 			return // it cannot resume, which is no lie
@@ -182,11 +180,29 @@ func (x *exchange) unavailable(busy *proto.Unavailable) {
 	}
 }
 
-// fine notes that something ended well.
+// fine notes that an object was had.
 func (h *health) fine() {
 	h.mu.Lock()
-	h.breaker.failures = 0
+	h.breaker.failures, h.breaker.lacking = 0, 0
 	h.mu.Unlock()
+}
+
+// lacks notes that a mirror does not have an object that another has.
+func (c *Client) lacks(h *health, loc proto.Location, has string) {
+	c.strikes.note(h.name, loc, broke)
+	c.note(h, func(b *breaker, now time.Time) bool { return b.lacked(loc.Path+", which "+has+" has", now) })
+}
+
+// stillWrong notes "not found" from a mirror that is tried again after wrong content:
+// that is no sign that its content is right now.
+func (c *Client) stillWrong(h *health, loc proto.Location, err error) bool {
+	h.mu.Lock()
+	tried := h.breaker.kind == proto.TroubleContent && h.breaker.state(time.Now()) == breakerHalfOpen
+	h.mu.Unlock()
+	if tried {
+		c.note(h, func(b *breaker, now time.Time) bool { return b.lied(loc, err.Error(), now) })
+	}
+	return tried
 }
 
 // leave counts why the mirror was left.
@@ -194,6 +210,17 @@ func (h *health) leave(why string) {
 	h.mu.Lock()
 	h.left[why]++
 	h.mu.Unlock()
+}
+
+// refused notes that a mirror refused to give an object. Where there are others, one
+// that does so again and again is left alone.
+func (c *Client) refused(e *errand, err error) {
+	h, loc := e.mirror.health, e.req.Loc
+	c.strikes.note(h.name, loc, broke)
+	h.leave(leftRefused)
+	if !e.archive.single() {
+		c.note(h, func(b *breaker, now time.Time) bool { return b.lied(loc, err.Error(), now) })
+	}
 }
 
 // wrong notes that a mirror had something else under the name of an object.

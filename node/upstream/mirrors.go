@@ -39,7 +39,10 @@ func newArchive(cfg Archive) (*archive, error) {
 	}
 	a := &archive{name: cfg.Name, offline: cfg.Offline}
 	if cfg.Snapshot != nil {
-		a.snapshot = newSnapshot(cfg.Snapshot)
+		var err error
+		if a.snapshot, err = newSnapshot(cfg.Name, cfg.Snapshot); err != nil {
+			return nil, err
+		}
 	}
 	seen := make(map[string]bool)
 	for _, m := range cfg.Mirrors {

@@ -66,8 +66,8 @@ func (b *body) tooSlow() (rate float64, slow bool) {
 	rate = b.pace.window.rate()
 	b.pace.window = stretch{}
 	left := float64(b.want - b.got)
-	switch floor := float64(b.x.s.cfg.RateFloor); {
-	case rate >= floor, b.x.errand.req.Mirror != "":
+	switch {
+	case rate >= float64(b.x.s.cfg.RateFloor):
 		return 0, false
 	case b.want >= 0 && left < rate*floorWindow.Seconds():
 		return 0, false

@@ -76,7 +76,7 @@ func (g *gate) overdue(p *place) (time.Duration, bool) {
 	var limit time.Duration
 	switch ph {
 	case connecting, asking:
-		limit = min(max(g.rules.header, 2*g.slowest), g.rules.headerMax)
+		limit = g.untilHeader()
 	case reading:
 		limit = g.rules.body
 	case resting:
@@ -85,6 +85,19 @@ func (g *gate) overdue(p *place) (time.Duration, bool) {
 		return 0, false
 	}
 	return quiet - limit, quiet >= limit
+}
+
+// untilHeader is how long a holder may wait for the header of its answer when there is
+// something better to do. The caller holds mu.
+func (g *gate) untilHeader() time.Duration {
+	return min(max(g.rules.header, 2*g.slowest), g.rules.headerMax)
+}
+
+// patience is untilHeader for who does not hold mu.
+func (g *gate) patience() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.untilHeader()
 }
 
 // makeWay takes places from holders that keep out a more urgent class, and hands

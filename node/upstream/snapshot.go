@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -21,11 +22,16 @@ const (
 
 // newSnapshot makes of a snapshot service's URL a mirror that is still to be given a
 // date. It goes by its URL, mark and all, whatever the date.
-func newSnapshot(u *url.URL) *mirror {
-	root := *u
-	root.Scheme, root.Host, root.User = strings.ToLower(u.Scheme), strings.ToLower(u.Host), nil
-	name := strings.ReplaceAll(Mirror{URL: &root}.String(), url.PathEscape(timestampMark), timestampMark)
-	return &mirror{Mirror: Mirror{URL: &root, Weight: 1}, name: name}
+func newSnapshot(archive string, u *url.URL) (*mirror, error) {
+	m, err := Mirror{URL: u}.checked(archive)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.Contains(m.URL.Path, timestampMark) {
+		return nil, fmt.Errorf("upstream: archive %q: snapshot %s: the path of a snapshot service holds %s", archive, m, timestampMark)
+	}
+	name := strings.ReplaceAll(m.String(), url.PathEscape(timestampMark), timestampMark)
+	return &mirror{Mirror: m, name: name}, nil
 }
 
 // at is the archive as it was at a date.

@@ -1,0 +1,158 @@
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// round is one Fetch's way through the mirrors of an archive.
+type round struct {
+	client   *Client
+	s        *settings
+	archive  *archive
+	req      proto.Request
+	left     []*mirror
+	failures []failure
+}
+
+// fetch asks one mirror after the other until one can help.
+func (r *round) fetch(ctx context.Context) (*proto.Transfer, error) {
+	for m := r.next(); m != nil; m = r.next() {
+		t, err := r.try(ctx, m, r.req)
+		if err == nil {
+			r.had(m)
+			return t, nil
+		}
+		if ctx.Err() != nil || r.client.running.Err() != nil {
+			return nil, err
+		}
+		r.failures = append(r.failures, failure{m, err})
+	}
+	if m := r.unableToResume(); m != nil {
+		whole := r.req
+		whole.Offset = 0
+		return r.try(ctx, m, whole)
+	}
+	if r.gone() {
+		return r.past(ctx)
+	}
+	return nil, r.verdict()
+}
+
+// had notes, now that one mirror has the object, which others do not have it.
+func (r *round) had(by *mirror) {
+	for _, f := range r.failures {
+		if errors.Is(f.err, proto.ErrNotFound) {
+			r.client.lacks(f.mirror.health, r.req.Loc, by.name)
+		}
+	}
+}
+
+// failure is what a mirror came to.
+type failure struct {
+	mirror *mirror
+	err    error
+}
+
+// next returns the mirror to ask now, nil when all have been.
+func (r *round) next() *mirror {
+	if len(r.left) == 0 {
+		return nil
+	}
+	all := r.client.candidates(r.s, r.left, r.req)
+	chosen := r.client.choose(all)
+	for _, one := range all {
+		// While one that is well is there to serve, the others have time to recover.
+		if one != chosen && (one.standing == maybe || one.standing == unwell && chosen.standing != well) {
+			r.client.probe(r.s, r.archive, one.mirror, r.req)
+		}
+	}
+	r.left = slices.DeleteFunc(slices.Clone(r.left), func(m *mirror) bool { return m == chosen.mirror })
+	return chosen.mirror
+}
+
+// try asks one mirror, when it may be asked.
+func (r *round) try(ctx context.Context, m *mirror, req proto.Request) (*proto.Transfer, error) {
+	if err := m.health.admit(ctx); err != nil {
+		return nil, err
+	}
+	return r.client.follow(ctx, r.s, r.client.newErrand(r.archive, m, req, r.left))
+}
+
+// unableToResume returns a mirror whose answer to a Range was of no use; nil for none.
+func (r *round) unableToResume() *mirror {
+	for _, f := range r.failures {
+		if errors.Is(f.err, errUselessRange) {
+			return f.mirror
+		}
+	}
+	return nil
+}
+
+// gone reports whether every mirror of the archive says that there is no such object.
+func (r *round) gone() bool {
+	for _, f := range r.failures {
+		if !errors.Is(f.err, proto.ErrNotFound) {
+			return false
+		}
+	}
+	return len(r.failures) == len(r.archive.mirrors)
+}
+
+// verdict is the error of a Fetch that no mirror could help. "There is no such
+// object" is final for apt, so a single mirror that could not be asked, or gave
+// something else, outweighs all that say so.
+func (r *round) verdict() error {
+	weight := func(err error) int {
+		switch {
+		case errors.As(err, new(*proto.Unavailable)):
+			return 0
+		case errors.Is(err, proto.ErrNotFound):
+			return 3
+		case errors.As(err, new(*proto.Refused)):
+			return 2
+		}
+		return 1
+	}
+	worst := slices.MinFunc(r.failures, func(a, b failure) int { return cmp.Compare(weight(a.err), weight(b.err)) })
+	var said []*proto.Unavailable
+	for _, f := range r.failures {
+		var busy *proto.Unavailable
+		if errors.As(f.err, &busy) {
+			said = append(said, busy)
+		}
+	}
+	switch {
+	case len(said) > 1:
+		return r.unavailable(said)
+	case len(r.failures) > 1 && errors.Is(worst.err, proto.ErrNotFound):
+		return fmt.Errorf("%s: %w at any of %d mirrors", r.req.Loc, proto.ErrNotFound, len(r.failures))
+	}
+	return worst.err
+}
+
+// unavailable puts together what several mirrors said. There is no use in asking
+// again before the first of them may be asked; other nodes would hear the same only
+// if every one of them did answer.
+func (r *round) unavailable(said []*proto.Unavailable) error {
+	all := &proto.Unavailable{RetryAfter: said[0].RetryAfter, Answered: true}
+	reasons := make([]string, len(said))
+	causes := make([]error, 0, len(said))
+	for i, one := range said {
+		reasons[i] = one.Reason
+		all.RetryAfter = min(all.RetryAfter, one.RetryAfter)
+		all.Answered = all.Answered && one.Answered
+		if one.Err != nil {
+			causes = append(causes, one.Err)
+		}
+	}
+	all.Reason = fmt.Sprintf("none of %d mirrors of %s could help: %s", len(r.archive.mirrors), r.archive.name, strings.Join(reasons, "; "))
+	all.Err = errors.Join(causes...)
+	return all
+}
