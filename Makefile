@@ -65,6 +65,14 @@ fuzz: ## every fuzz test for FUZZTIME (5000x) each
 bench: build ## aptmesh beside nginx and apt-cacher-ng in one run, as a table of ratios (BENCH=--quick for the short form)
 	go run ./e2e/bench $(BENCH)
 
+.PHONY: matrix
+matrix: ## every fault of every mirror, as hosts see it, into docs/faults.md (MATRIX='--filter "404,package"' for some)
+	go run ./e2e/matrix $(if $(MATRIX),$(MATRIX),--out docs/faults.md)
+
+.PHONY: soak
+soak: build ## 20 minutes of hosts, publications, failing mirrors and dying nodes (SOAK='--for 2m --seed 1')
+	go run ./e2e/soak --binary $(BIN) $(SOAK)
+
 .PHONY: demo
 demo: build ## three nodes as one cache on this machine, with an archive and real apt (DEMO=--keep leaves them running)
 	go run ./e2e/demo --binary $(BIN) $(DEMO)

@@ -23,28 +23,27 @@ const (
 // cell is one case, and what came of it.
 type cell struct {
 	fault
-	object         object
-	mirrorCount    int
-	bad            int
-	resuming       bool
-	nodes          int
-	id             string // name of its archive
-	archive        *testarchive.Archive
-	mirrors        []*testarchive.Server // the bad ones first
-	old            map[string]testarchive.File
-	date           time.Time
-	asked          int // which node the client asks
-	path           string
-	want           testarchive.File
-	before         testarchive.File // what a client may get of nextRelease as well
-	pattern        []string
-	outcome        outcome
-	broken         []string // promises
-	requests       int      // to the mirrors for the object, while they were bad
-	transferred    int64    // bytes of it
-	took, healing  time.Duration
-	tries          int
-	healedRequests int
+	object        object
+	mirrorCount   int
+	bad           int
+	resuming      bool
+	nodes         int
+	id            string // name of its archive
+	archive       *testarchive.Archive
+	mirrors       []*testarchive.Server // the bad ones first
+	old           map[string]testarchive.File
+	date          time.Time
+	asked         int // which node the client asks
+	path          string
+	want          testarchive.File
+	before        testarchive.File // what a client may get of nextRelease as well
+	pattern       []string
+	outcome       outcome
+	broken        []string // promises
+	requests      int      // to the mirrors for the object, while they were bad
+	transferred   int64    // bytes of it
+	took, healing time.Duration
+	tries         int
 }
 
 // String names the cell, for --filter and for a report.
@@ -55,9 +54,6 @@ func (c *cell) String() string {
 	}
 	return fmt.Sprintf("%s, %s / %s / %d of %d bad / %s / %d nodes", c.name, c.moment, c.object, c.bad, c.mirrorCount, client, c.nodes)
 }
-
-// row is the place of the cell in its object's table.
-func (c *cell) row() string { return c.name + ", " + c.moment }
 
 // good is how many mirrors are left.
 func (c *cell) good() int { return c.mirrorCount - c.bad }
@@ -279,8 +275,11 @@ func (c *cell) heal(ctx context.Context, w *world) error {
 	for _, m := range c.mirrors[:c.bad] {
 		m.ClearFaults()
 		if c.silent {
-			if err := m.Accept(); err != nil {
-				return err
+			// Somebody else may have been given the port for a moment.
+			var err error
+			open := func() bool { err = m.Accept(); return err == nil }
+			if late := eventually(ctx, time.Minute, "the mirror has its port back", open); late != nil {
+				return fmt.Errorf("%w: %w", late, err)
 			}
 		}
 	}
