@@ -52,7 +52,7 @@ func (n *Node) readMirrorList(ctx context.Context, key listKey) ([]byte, error) 
 	if cfg.listOffline(key) {
 		return nil, errors.New("nobody is asked, for the configuration says `offline: true`")
 	}
-	client, err := n.listClient(cfg, key.tls)
+	client, err := listClient(cfg, key.tls)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (c *Config) listOffline(key listKey) bool {
 
 // listClient makes the HTTP client that a list is fetched with. It lives as long as
 // one fetch does, an hour apart from the next.
-func (n *Node) listClient(cfg *Config, files UpstreamTLS) (*http.Client, error) {
+func listClient(cfg *Config, files UpstreamTLS) (*http.Client, error) {
 	u, err := upstreamSettings(cfg)
 	if err != nil {
 		return nil, err
