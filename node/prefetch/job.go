@@ -88,19 +88,34 @@ func (j *job) left() func(path string) bool {
 	return func(path string) bool { return paths[path] }
 }
 
+// forget lets go of what keeps generations in memory, once a plan is drawn.
+// Prefetcher.mu is held.
+func (j *job) forget() { j.flip.New, j.flip.Indices, j.leftOver = nothing, nil, nothing }
+
 // run is the life of a job.
 func (p *Prefetcher) run(j *job) {
 	defer p.end(j)
 	if p.usage.len() == 0 {
 		return
 	}
-	listing := p.read(j)
-	if listing == nil {
-		return
+	items := p.draw(j)
+	if j.ctx.Err() != nil {
+		return // still unplanned: see left
 	}
-	items := p.plan(j, listing)
 	p.adopt(j, items)
 	p.fetchAll(j, items)
+}
+
+// draw reads the generation's indices and plans. One job at a time does: what it keeps
+// in memory for that is gone when it returns.
+func (p *Prefetcher) draw(j *job) []*item {
+	select {
+	case p.reading <- struct{}{}:
+		defer func() { <-p.reading }()
+	case <-j.ctx.Done():
+		return nil
+	}
+	return p.plan(j, p.read(j))
 }
 
 // adopt makes a plan known.
@@ -108,6 +123,7 @@ func (p *Prefetcher) adopt(j *job, items []*item) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	j.planned, j.items = true, items
+	j.forget()
 	j.counts = make(map[Outcome]int)
 	for _, it := range items {
 		// Another suite's flip may have brought it: then that is the better reason.
@@ -252,7 +268,7 @@ func (p *Prefetcher) end(j *job) {
 	}
 	items := len(j.items)
 	j.ended, j.items = p.cfg.Now(), nil
-	j.flip.New, j.flip.Indices, j.leftOver = nothing, nil, nothing // they keep generations in memory
+	j.forget()
 	if p.jobs[j.flip.Suite] == j {
 		delete(p.jobs, j.flip.Suite)
 	}

@@ -220,6 +220,25 @@ func TestFailures(t *testing.T) {
 	})
 }
 
+// TestFailuresInARow are what ends a job; as many with successes between do not.
+func TestFailuresInARow(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.prefetcher(one)
+		useMany(p, 10*giveUpAfter)
+		n := 0
+		w.open = func(_ context.Context, want proto.Want) error {
+			if n++; want.Class == proto.ClassPrefetch && n%5 != 0 {
+				return errBoom
+			}
+			return nil
+		}
+		p.Flipped(w.flip(many(10*giveUpAfter, "2"), all))
+		if got := settled(t, p).Flips[0].Objects; got[Failed] < 5*giveUpAfter || got[Failed]+got[Fetched] != 10*giveUpAfter {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
 // TestTurnedOff in the middle, and on again.
 func TestTurnedOff(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -145,6 +145,35 @@ func TestMostUsedFirst(t *testing.T) {
 	})
 }
 
+// TestBudget is kept to the byte; what the store has costs none of it, and what is too
+// big leaves it to what is smaller.
+func TestBudget(t *testing.T) {
+	text := stanza("a", "2", "amd64", "", 10) + stanza("b", "2", "amd64", "", 10) + stanza("c", "2", "amd64", "", 5)
+	for limit, want := range map[int64][]string{
+		4: nil, 9: {"c 2 amd64"}, 10: {"a 2 amd64"}, 15: {"a 2 amd64", "c 2 amd64"}, 19: {"a 2 amd64", "c 2 amd64"},
+		20: {"a 2 amd64", "b 2 amd64"}, 24: {"a 2 amd64", "b 2 amd64"}, 25: {"a 2 amd64", "b 2 amd64", "c 2 amd64"},
+	} {
+		for _, held := range []bool{false, true} {
+			bubble(t, func(t *testing.T, w *world) {
+				text := text
+				if held {
+					text += stanza("Held", "2", "amd64", "", 10) // sorts before the others
+					w.held[proto.DigestOf([]byte(pool("Held", "2", "amd64")))] = true
+				}
+				p := w.prefetcher(one, func(c *Config) { c.MaxBytes = limit })
+				for _, name := range []string{"a", "b", "c", "Held"} {
+					p.Used(loc(pool(name, "1", "amd64")))
+				}
+				p.Flipped(w.flip(text, all))
+				s := settled(t, p)
+				if got := names(w.order()); !slices.Equal(got, want) || s.Objects[Over] != int64(3-len(want)) || s.Objects[Held] > 0 != held {
+					t.Errorf("limit %d, held %v: fetched %q, %v", limit, held, got, s.Objects)
+				}
+			})
+		}
+	}
+}
+
 // TestNeverOverBudget: whatever is published and used, no flip fetches more than it
 // may, nothing is fetched twice, and each object fetched is new and either used or
 // depended on. What is left out is named.

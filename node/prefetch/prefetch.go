@@ -94,7 +94,7 @@ type Prefetcher struct {
 	ready *ready
 
 	fetching chan struct{} // a place for each object under way
-	reading  chan struct{} // one: decompressing is work for a processor that serves clients
+	reading  chan struct{} // one place: reading indices takes memory, and time of a processor that serves clients
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelCauseFunc

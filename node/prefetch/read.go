@@ -41,25 +41,15 @@ type pkg struct {
 	sha512                    proto.SHA512
 }
 
-// read reads the indices of a job's generation; nil where the job has ended. An index
-// that cannot be read to its end counts as far as it was.
+// read reads the indices of a job's generation. An index that cannot be read to its
+// end counts as far as it was. Once the job has ended, what comes is of no use.
 func (p *Prefetcher) read(j *job) *listing {
-	select {
-	case p.reading <- struct{}{}:
-		defer func() { <-p.reading }()
-	case <-j.ctx.Done():
-		return nil
-	}
 	l := &listing{
 		byPath: make(map[string]*pkg), byName: make(map[string][]*pkg),
 		names: make(map[uint64]struct{}), arches: make(map[string]bool),
 	}
 	for _, index := range j.flip.Indices {
-		err := p.readIndex(j, index, l)
-		if j.ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
+		if err := p.readIndex(j, index, l); err != nil && j.ctx.Err() == nil {
 			p.log.Warn("an index could not be read to see what to fetch ahead; clients that ask get it in the usual way",
 				"suite", j.flip.Suite, "index", index.Path, "error", err)
 		}
