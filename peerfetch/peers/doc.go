@@ -43,5 +43,12 @@
 // known without asking who may have an object. What is known of a node that is not
 // healthy is kept, but not used.
 //
+// # Troubles
+//
+// What a node finds out about a mirror (proto.Trouble) it tells all who are alive,
+// and whoever comes alive later while it still holds. How much longer it holds
+// travels, never a time; nobody believes it for more than ten minutes, or passes it
+// on. So it ends with its finder's word or with its time, and cannot circulate.
+//
 // Locks: Mesh.mu, peer.mu and health.mu are never held together, nor over I/O.
 package peers
