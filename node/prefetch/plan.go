@@ -87,7 +87,7 @@ func (d *drawing) follow(root *pkg) {
 		}
 		d.seen[v] = true
 		for _, alternatives := range aptmeta.Dependencies(v.pkg.deps) {
-			if dep, arch := d.l.choose(alternatives, v.arch); dep != nil {
+			if dep, arch := d.l.choose(alternatives, v.pkg.base, v.arch); dep != nil {
 				d.take(dep, d.items[v.pkg])
 				queue = append(queue, visit{dep, arch})
 			}
@@ -134,13 +134,13 @@ func (l *listing) hostsOf(n *pkg) []string {
 // architecture, if that is new: the first alternative that there is, in the newest
 // version that will do. Virtual packages are not looked for: what provides them is
 // found where clients use it, or where it stands first, as policy wants it.
-func (l *listing) choose(alternatives []aptmeta.Dependency, arch string) (*pkg, string) {
+func (l *listing) choose(alternatives []aptmeta.Dependency, base, arch string) (*pkg, string) {
 	for _, alternative := range alternatives {
 		on := arch
 		if a := alternative.Arch; a != "" && a != "any" && a != "native" {
 			on = a
 		}
-		if n := l.newest(alternative, on); n != nil {
+		if n := l.newest(alternative, base, on); n != nil {
 			return n, on
 		}
 		if _, listed := l.names[xxhash.Sum64String(alternative.Name)]; listed {
@@ -151,10 +151,10 @@ func (l *listing) choose(alternatives []aptmeta.Dependency, arch string) (*pkg, 
 }
 
 // newest is the newest new version of a package that will do for a dependency.
-func (l *listing) newest(d aptmeta.Dependency, arch string) *pkg {
+func (l *listing) newest(d aptmeta.Dependency, base, arch string) *pkg {
 	var best *pkg
 	for _, n := range l.byName[d.Name] {
-		if n.arch != arch && n.arch != "all" || !d.Allows(n.version) {
+		if n.base != base || n.arch != arch && n.arch != "all" || !d.Allows(n.version) {
 			continue
 		}
 		if best == nil || aptmeta.CompareVersions(n.version, best.version) > 0 {

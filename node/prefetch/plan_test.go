@@ -105,6 +105,22 @@ func TestFlat(t *testing.T) {
 			t.Errorf("%d packages known", p.usage.len())
 		}
 	})
+	bubble(t, func(t *testing.T, w *world) { // an index whose files may lie in two places
+		index := w.index("tools/Packages", stanza("a", "2", "amd64", "b", 1)+stanza("b", "1", "amd64", "", 1))
+		first, second := index, index
+		first.Base = "tools/"
+		p := w.prefetcher(one)
+		p.Used(loc(pool("a", "1", "amd64")))
+		p.Flipped(Flip{Suite: updates, Indices: []Index{first, second}, New: all})
+		settled(t, p)
+		if got := w.order(); !slices.Equal(got, []string{pool("a", "2", "amd64"), pool("b", "1", "amd64")}) {
+			t.Errorf("fetched %q", got)
+		}
+		p.Flipped(Flip{Suite: updates}) // nothing is new
+		if s := settled(t, p); len(s.Flips) != 1 {
+			t.Errorf("%+v", s.Flips)
+		}
+	})
 	bubble(t, func(t *testing.T, w *world) { // nothing but packages for all
 		p := w.prefetcher(one)
 		p.Used(loc(pool("a", "1", "all")))

@@ -29,7 +29,8 @@ type Index struct {
 	// names the compression, and a directory binary-<arch> the architecture.
 	Path string
 	// Base is what stands before the paths that it lists, below the archive's root:
-	// "", or a directory with its slash.
+	// "", or a directory with its slash. An index of a flat repository, whose files
+	// may lie in two places, comes twice.
 	Base string
 	Want proto.Want
 }
@@ -159,7 +160,7 @@ var (
 func (p *Prefetcher) Flipped(f Flip) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || !p.enabled {
+	if p.closed || !p.enabled || f.New == nil { // nothing is known to be new
 		return
 	}
 	j := &job{flip: f, began: p.cfg.Now(), maxBytes: p.maxBytes, usedWithin: p.usedWithin, leftOver: nothing}

@@ -36,6 +36,7 @@ type listing struct {
 // pkg is a package file that is new in the generation.
 type pkg struct {
 	path                      string // below the archive's root
+	base                      string // that its index was read with
 	name, version, arch, deps string
 	ref                       proto.Ref
 	sha512                    proto.SHA512
@@ -95,7 +96,7 @@ func (p *Prefetcher) readIndex(j *job, index Index, l *listing) error {
 			l.names[xxhash.Sum64(s.Package)] = struct{}{}
 		}
 		if j.isNew(path) {
-			return l.add(path, s)
+			return l.add(path, index.Base, s)
 		}
 		return nil
 	})
@@ -120,12 +121,12 @@ func (p *Prefetcher) openProven(ctx context.Context, want proto.Want) (*proto.Bl
 
 // add keeps what is needed of a new package. One that nothing can prove is no use:
 // what came would not be what clients are served later.
-func (l *listing) add(path string, s *aptmeta.Stanza) error {
+func (l *listing) add(path, base string, s *aptmeta.Stanza) error {
 	want := proto.Want{Ref: proto.Ref{Digest: s.SHA256, Size: s.Size}, SHA512: s.SHA512}
 	if _, known := l.byPath[path]; known || !want.Provable() || s.Size < 0 {
 		return nil
 	}
-	n := &pkg{path: path, name: string(s.Package), version: string(s.Version), arch: string(s.Architecture),
+	n := &pkg{path: path, base: base, name: string(s.Package), version: string(s.Version), arch: string(s.Architecture),
 		ref: want.Ref, sha512: s.SHA512}
 	// What must be there before it is unpacked comes first.
 	n.deps = strings.Trim(string(s.PreDepends)+","+string(s.Depends), ",")
