@@ -42,6 +42,7 @@ func init() { // breaks the circle scenarios -> run -> options -> scenarios
 		{"O", "cluster: the first byte over a hop", hop},
 		{"P", "cluster: a publication, until the last node serves it", flip},
 		{"Q", "cluster: a cold fleet, with and without a node that dies", coldFleet},
+		{"R", "mirrors: a fleet updates while one of three is slow", slowOfThree},
 	}
 }
 

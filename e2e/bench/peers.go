@@ -113,6 +113,18 @@ func firstLine(b []byte) string {
 // writeConfig writes a configuration file, its lines as they stand.
 func writeConfig(name, text string) error { return os.WriteFile(name, []byte(text), 0o644) }
 
+// replaceInFile replaces what must be there exactly once.
+func replaceInFile(name, old, new string) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if n := strings.Count(string(text), old); n != 1 {
+		return fmt.Errorf("%s has %q %d times", name, old, n)
+	}
+	return writeConfig(name, strings.Replace(string(text), old, new, 1))
+}
+
 // acngCommand leaves apt-cacher-ng at its defaults but for places and ports.
 func acngCommand(p place) (*exec.Cmd, error) {
 	host, port, _ := strings.Cut(p.addr, ":")

@@ -130,11 +130,13 @@ func (o *Origin) Counts() Counts {
 // burst is the size of one write: what a link sends without looking at the clock.
 const burst = 64 << 10
 
+// limiter lets a twentieth of a second through at once, but no more than a burst: a
+// slow link is slow from its first byte on.
 func limiter(bytesPerSecond int) *rate.Limiter {
 	if bytesPerSecond == 0 {
 		return nil
 	}
-	return rate.NewLimiter(rate.Limit(bytesPerSecond), burst)
+	return rate.NewLimiter(rate.Limit(bytesPerSecond), min(burst, max(1, bytesPerSecond/20)))
 }
 
 type connKey struct{}
@@ -217,10 +219,21 @@ type shapedWriter struct {
 	origin     *Origin
 }
 
+// piece is the most that all limits let through at once.
+func (w *shapedWriter) piece() int {
+	size := burst
+	for _, lim := range []*rate.Limiter{w.conn, w.link} {
+		if lim != nil {
+			size = min(size, lim.Burst())
+		}
+	}
+	return size
+}
+
 func (w *shapedWriter) Write(p []byte) (int, error) {
 	done := 0
 	for done < len(p) {
-		piece := p[done:min(len(p), done+burst)]
+		piece := p[done:min(len(p), done+w.piece())]
 		for _, lim := range []*rate.Limiter{w.conn, w.link} {
 			if lim == nil {
 				continue
