@@ -49,6 +49,10 @@ type settings struct {
 	// transport is that of hosts which are no mirror's.
 	transport  *http.Transport
 	transports map[trust]*http.Transport
+	// mixed are the hosts that mirrors reach through several transports. None of them
+	// may keep a connection for later there, for it would count at the other end while
+	// another one uses the place.
+	mixed map[string]bool
 }
 
 // New returns a client, or says what is wrong with the configuration.

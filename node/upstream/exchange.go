@@ -175,9 +175,10 @@ func (x *exchange) cut(cause error) {
 }
 
 // spare leaves the connection, which has no more to bring, to the next request. Not
-// where the limit has been lowered: an idle connection counts at the other end, too.
+// where the limit has been lowered, or the next request may go through another
+// transport: an idle connection counts at the other end, too.
 func (x *exchange) spare() {
-	if !x.host.gate.crowded() {
+	if !x.s.mixed[x.host.name] && !x.host.gate.crowded() {
 		x.dial.kept()
 	}
 }

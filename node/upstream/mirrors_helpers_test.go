@@ -287,7 +287,11 @@ func rated(size, perSecond int) http.HandlerFunc {
 			}
 			w.(http.Flusher).Flush()
 			left -= n
-			time.Sleep(time.Second / ticks)
+			select {
+			case <-time.After(time.Second / ticks):
+			case <-req.Context().Done():
+				return
+			}
 		}
 	}
 }

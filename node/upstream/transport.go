@@ -41,6 +41,8 @@ func (s *settings) equip() {
 		return s.transports[t]
 	}
 	s.transport = with(trust{roots: s.cfg.TLSRoots})
+	s.mixed = make(map[string]bool)
+	first := make(map[string]*http.Transport)
 	for _, a := range s.archives {
 		for _, m := range a.mirrors {
 			own := trust{m.Roots, m.Certificate}
@@ -48,6 +50,11 @@ func (s *settings) equip() {
 				own.roots = s.cfg.TLSRoots
 			}
 			m.transport = with(own)
+			host := hostName(m.URL)
+			if first[host] == nil {
+				first[host] = m.transport
+			}
+			s.mixed[host] = s.mixed[host] || first[host] != m.transport
 		}
 		if a.snapshot != nil {
 			a.snapshot.transport = s.transport

@@ -1,0 +1,415 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// step is something that happens to a breaker at a time.
+type step struct {
+	at    time.Duration
+	do    func(*breaker, time.Time) bool // tells whether something changed
+	does  bool
+	state string
+}
+
+func fails(kind proto.TroubleKind, weight int) func(*breaker, time.Time) bool {
+	return func(b *breaker, now time.Time) bool { return b.failed(kind, weight, "it failed", now) }
+}
+
+func asks(wait time.Duration) func(*breaker, time.Time) bool {
+	return func(b *breaker, now time.Time) bool { return b.asked(wait, "it asked us to wait", now) }
+}
+
+func lies(path string) func(*breaker, time.Time) bool {
+	return func(b *breaker, now time.Time) bool {
+		return b.lied(proto.Location{Archive: "a", Path: path}, "it lied", now)
+	}
+}
+
+// succeeds is a good answer to a request that began so long before.
+func succeeds(ago time.Duration) func(*breaker, time.Time) bool {
+	return func(b *breaker, now time.Time) bool { return b.answered(now.Add(-ago), now) }
+}
+
+func nothing(*breaker, time.Time) bool { return false }
+
+func hears(kind proto.TroubleKind, node string, lasts time.Duration) func(*breaker, time.Time) bool {
+	return func(b *breaker, now time.Time) bool {
+		t := proto.Trouble{Kind: kind, Reason: "another node says so", Node: node}
+		if lasts != 0 {
+			t.Until = now.Add(lasts)
+		}
+		before := *b
+		b.tell(t, now)
+		return b.until != before.until || b.opened != before.opened
+	}
+}
+
+func TestBreaker(t *testing.T) {
+	const s, m = time.Second, time.Minute
+	errs := proto.TroubleErrors
+	for _, tc := range []struct {
+		name  string
+		steps []step
+	}{
+		{"opens at the third failure, and again after one", []step{
+			{0, fails(errs, 1), false, breakerClosed},
+			{0, fails(errs, 1), false, breakerClosed},
+			{0, fails(errs, 1), true, breakerOpen},
+			{s - 1, nothing, false, breakerOpen},
+			{s, nothing, false, breakerHalfOpen},
+			{s, succeeds(0), true, breakerClosed},
+			{2 * s, fails(errs, 1), true, breakerOpen},
+		}},
+		{"opens at once for a heavy failure", []step{
+			{0, fails(proto.TroubleUnreachable, tripAt), true, breakerOpen},
+		}},
+		{"cool-downs grow up to a minute", []step{
+			{0, fails(errs, 3), true, breakerOpen},
+			{s, fails(errs, 1), true, breakerOpen},       // for 2 s
+			{2 * s, fails(errs, 1), false, breakerOpen},  // one that was under way
+			{3 * s, fails(errs, 1), true, breakerOpen},   // 4 s
+			{7 * s, fails(errs, 1), true, breakerOpen},   // 8 s
+			{15 * s, fails(errs, 1), true, breakerOpen},  // 16 s
+			{31 * s, fails(errs, 1), true, breakerOpen},  // 32 s
+			{63 * s, fails(errs, 1), true, breakerOpen},  // 60 s
+			{123 * s, fails(errs, 1), true, breakerOpen}, // 60 s
+			{182 * s, nothing, false, breakerOpen},       //
+			{183 * s, nothing, false, breakerHalfOpen},   //
+			{184 * s, succeeds(s / 2), true, breakerClosed},
+			{190 * s, fails(errs, 1), true, breakerOpen},
+			{249 * s, nothing, false, breakerOpen},
+			{250 * s, succeeds(0), true, breakerClosed},
+			{250*s + calmAfter, fails(errs, 1), true, breakerOpen},
+			{251*s + calmAfter, nothing, false, breakerHalfOpen}, // short again
+		}},
+		{"what began before it opened proves nothing", []step{
+			{5 * s, fails(errs, 3), true, breakerOpen},
+			{6 * s, succeeds(3 * s), false, breakerHalfOpen},
+			{6 * s, succeeds(s / 2), true, breakerClosed},
+		}},
+		{"waits as long as it is asked to", []step{
+			{0, asks(20 * s), true, breakerOpen},
+			{5 * s, succeeds(s), false, breakerOpen},
+			{5 * s, asks(s), false, breakerOpen}, // no longer than before
+			{5 * s, fails(errs, 3), false, breakerOpen},
+			{6 * s, asks(20 * s), true, breakerOpen},
+			{25 * s, nothing, false, breakerOpen},
+			{26 * s, nothing, false, breakerHalfOpen},
+			{26 * s, succeeds(0), true, breakerClosed},
+		}},
+		{"but no longer than ten minutes", []step{
+			{0, asks(24 * time.Hour), true, breakerOpen},
+			{10 * m, nothing, false, breakerHalfOpen},
+		}},
+		{"wrong content for three objects", []step{
+			{0, lies("x"), false, breakerClosed},
+			{0, lies("x"), false, breakerClosed},
+			{s, lies("y"), false, breakerClosed},
+			{s, lies("x"), false, breakerClosed},
+			{s, lies("z"), true, breakerOpen},
+			{30 * s, nothing, false, breakerOpen},
+			{31 * s, nothing, false, breakerHalfOpen},
+			{31 * s, lies("x"), true, breakerOpen}, // one is enough now; for a minute
+			{90 * s, nothing, false, breakerOpen},
+			{91 * s, nothing, false, breakerHalfOpen},
+		}},
+		{"wrong content now and then", []step{
+			{0, lies("x"), false, breakerClosed},
+			{m, lies("y"), false, breakerClosed},
+			{2 * m, lies("z"), false, breakerClosed},
+			{3 * m, lies("w"), false, breakerClosed},
+		}},
+		{"another node says so", []step{
+			{0, hears(errs, "n2", 30*s), true, breakerOpen},
+			{s, hears(errs, "n3", 0), false, breakerOpen}, // not n3's to say
+			{s, hears(errs, "n2", 0), true, breakerClosed},
+			{2 * s, fails(errs, 1), false, breakerClosed},
+			{2 * s, hears(errs, "n2", -s), false, breakerClosed},
+			{2 * s, hears(proto.TroubleWait, "n2", 24*time.Hour), true, breakerOpen},
+			{2 * s, succeeds(0), false, breakerOpen},
+			{2*s + 10*m, nothing, false, breakerHalfOpen},
+		}},
+		{"what we found out ourselves", []step{
+			{0, asks(20 * s), true, breakerOpen},
+			{0, hears(errs, "n2", 10*s), false, breakerOpen},
+			{0, hears(errs, "n2", 0), false, breakerOpen},
+			{0, hears(errs, "n2", 30*s), true, breakerOpen},
+			{25 * s, nothing, false, breakerOpen},
+			{25 * s, succeeds(s), true, breakerClosed},
+		}},
+	} {
+		var b breaker
+		start := time.Date(2024, 4, 25, 0, 0, 0, 0, time.UTC)
+		for i, st := range tc.steps {
+			now := start.Add(st.at)
+			if does := st.do(&b, now); does != st.does || b.state(now) != st.state {
+				t.Errorf("%s, step %d: %v and %s, want %v and %s", tc.name, i, does, b.state(now), st.does, st.state)
+			}
+		}
+	}
+}
+
+// What is found out is told: when a breaker opens, and when it closes.
+func TestTroublesAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRealm(t, 2, inOrder)
+		r.at(0, answers(503, "Retry-After", "60"))
+		r.from("1.deb")
+		told := r.news()
+		if len(told) != 1 || told[0].Mirror != nameOf(0) || told[0].Kind != proto.TroubleWait || time.Until(told[0].Until) != time.Minute ||
+			!strings.Contains(told[0].Reason, "answered 503 Service Unavailable") {
+			t.Errorf("told %+v", told)
+		}
+		if held := r.Troubles(); len(held) != 1 || held[0] != told[0] {
+			t.Errorf("holds %+v", held)
+		}
+		r.requests()
+
+		// For that minute it is left in peace, by clients and probes alike.
+		for i := range 59 {
+			time.Sleep(time.Second)
+			r.from(fmt.Sprintf("2/%d.deb", i))
+		}
+		synctest.Wait()
+		if gets, heads := r.requests(); gets[nameOf(0)] != 0 || heads[nameOf(0)] != 0 {
+			t.Errorf("asked though it asked for a minute: %v %v", gets, heads)
+		}
+
+		// Then one look in the background tells; nobody waits for it.
+		time.Sleep(time.Second)
+		r.wantState(0, breakerHalfOpen)
+		r.from("3.deb")
+		told = r.news()
+		if len(told) != 1 || told[0].Kind != proto.TroubleWait || time.Until(told[0].Until) != time.Minute {
+			t.Errorf("told %+v", told)
+		}
+		r.at(0, nil)
+		time.Sleep(time.Minute)
+		r.requests()
+		if got := r.from("4.deb"); got != nameOf(1) {
+			t.Errorf("from %s", got)
+		}
+		if told = r.news(); len(told) != 1 || told[0].Mirror != nameOf(0) || !told[0].Until.IsZero() {
+			t.Errorf("told %+v", told)
+		}
+		if gets, heads := r.requests(); gets[nameOf(0)] != 0 || heads[nameOf(0)] != 1 {
+			t.Errorf("asked %v %v", gets, heads)
+		}
+		if len(r.Troubles()) != 0 {
+			t.Errorf("holds %+v", r.Troubles())
+		}
+		if got := r.from("5.deb"); got != nameOf(0) {
+			t.Errorf("from %s", got)
+		}
+	})
+}
+
+// No client waits for a mirror that is known to be away.
+func TestNobodyWaitsForADeadMirror(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRealm(t, 3, inOrder)
+		r.dialing(0, blackHole)
+		r.from("first.deb")
+		began := time.Now()
+		for i := range 300 {
+			r.from(fmt.Sprintf("%d.deb", i))
+			time.Sleep(time.Second)
+		}
+		if took := time.Since(began); took != 300*time.Second {
+			t.Errorf("clients waited %v", took-300*time.Second)
+		}
+		r.wantRequests(map[string]int{nameOf(1): 301})
+		if got := r.state(0); got.State == breakerClosed || got.Kind != string(proto.TroubleUnreachable) || got.Left[leftUnreachable] > 15 {
+			t.Errorf("%+v", got)
+		}
+		r.dialing(0, nil)
+		for range 120 {
+			time.Sleep(time.Second)
+			r.from("x.deb")
+			synctest.Wait()
+		}
+		r.wantState(0, breakerClosed)
+		if got := r.from("last.deb"); got != nameOf(0) {
+			t.Errorf("from %s", got)
+		}
+	})
+}
+
+// An archive with one mirror only is back within two seconds of it, however long it
+// was away, and the mirror is spared the herd meanwhile.
+func TestLastMirrorStandingIsProbed(t *testing.T) {
+	for name, away := range map[string]func(*realm){
+		"refuses connections": func(r *realm) { r.dialing(0, connectionRefused) },
+		"503":                 func(r *realm) { r.at(0, answers(503)) },
+		"pages":               func(r *realm) { r.at(0, page) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRealm(t, 1)
+				away(r)
+				began := time.Now()
+				var dials atomic.Int32
+				var served sync.Map // by client, when
+				var wg sync.WaitGroup
+				for i := range 50 {
+					wg.Go(func() {
+						for {
+							_, got, err := fetchAll(t.Context(), r.Client, get(fmt.Sprintf("%d.deb", i)))
+							if err == nil && string(got) == object {
+								served.Store(i, time.Since(began))
+								return
+							}
+							dials.Add(1)
+							time.Sleep(100 * time.Millisecond)
+						}
+					})
+				}
+				const outage = 300 * time.Second
+				time.Sleep(outage)
+				gets, _ := r.requests()
+				if failed := r.state(0).Left; failed[leftErrors]+failed[leftUnreachable]+failed[leftContent] > 50+301 {
+					t.Errorf("asked for %v, %v times in %v", gets, failed, outage)
+				}
+				r.dialing(0, nil)
+				r.at(0, nil)
+				wg.Wait()
+				served.Range(func(client, at any) bool {
+					if late := at.(time.Duration) - outage; late > 2*time.Second {
+						t.Errorf("client %v was served %v after the mirror was back", client, late)
+					}
+					return true
+				})
+				r.wantState(0, breakerClosed)
+			})
+		})
+	}
+}
+
+// A single mirror that asked for a pause gets it, and clients are told how long.
+func TestRetryAfterOfTheOnlyMirror(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRealm(t, 1)
+		r.at(0, answers(429, "Retry-After", "20"))
+		unavailable(t, second(r.Fetch(t.Context(), get("1.deb"))))
+		time.Sleep(5 * time.Second)
+		busy := unavailable(t, second(r.Fetch(t.Context(), get("2.deb"))))
+		if busy.RetryAfter != 15*time.Second || !busy.Answered || !strings.Contains(busy.Reason, "left alone") || !strings.Contains(busy.Reason, "429") {
+			t.Errorf("%+v", busy)
+		}
+		r.wantRequests(map[string]int{nameOf(0): 1})
+		r.at(0, nil)
+		time.Sleep(15 * time.Second)
+		r.from("2.deb")
+	})
+}
+
+// Whoever waits for a mirror that is left alone may leave.
+func TestCallerLeavesTheWaitForAMirror(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRealm(t, 1)
+		r.at(0, answers(503))
+		for range tripAt + 1 {
+			unavailable(t, second(r.Fetch(t.Context(), get("x.deb"))))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if _, err := r.Fetch(ctx, get("x.deb")); !errors.Is(err, ctx.Err()) || ctx.Err() == nil {
+			t.Errorf("error is %v", err)
+		}
+	})
+}
+
+// TestHeard: what another node says counts like what we found out, but that a mirror
+// cannot be reached from there only puts it last.
+func TestHeard(t *testing.T) {
+	for _, tc := range []struct {
+		kind    proto.TroubleKind
+		allowed bool // to ask it, where there is no other
+	}{
+		{proto.TroubleUnreachable, true},
+		{proto.TroubleErrors, true},
+		{proto.TroubleContent, true},
+		{proto.TroubleWait, false},
+	} {
+		t.Run(string(tc.kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRealm(t, 2, inOrder)
+				trouble := proto.Trouble{Mirror: nameOf(0), Kind: tc.kind, Reason: "node n2 saw it", Until: time.Now().Add(time.Minute), Node: "n2"}
+				r.Heard(trouble)
+				r.Heard(proto.Trouble{Mirror: "http://elsewhere.example.org", Kind: tc.kind, Until: trouble.Until, Node: "n2"})
+				if got := r.state(0); got.State != breakerOpen || got.Node != "n2" || got.Reason != "node n2 saw it" {
+					t.Errorf("%+v", got)
+				}
+				if len(r.Troubles()) != 0 {
+					t.Errorf("%+v is not ours to tell", r.Troubles())
+				}
+				if got := r.from("1.deb"); got != nameOf(1) {
+					t.Errorf("from %s", got)
+				}
+				r.at(1, answers(404))
+				tr, err := r.Fetch(t.Context(), get("2.deb"))
+				if tc.allowed {
+					if err != nil || tr.From != nameOf(0) {
+						t.Fatalf("%+v, %v", tr, err)
+					}
+					tr.Body.Close()
+					r.wantState(0, breakerClosed)
+				} else if unavailable(t, err).RetryAfter != time.Minute {
+					t.Error(err)
+				}
+				r.Heard(trouble)
+				trouble.Until = time.Time{}
+				r.Heard(trouble)
+				r.wantState(0, breakerClosed)
+				if told := r.news(); len(told) != 0 {
+					t.Errorf("passed on %+v", told)
+				}
+			})
+		})
+	}
+}
+
+// A mirror that lacks what others have, again and again, is left alone; one that is
+// behind is not.
+func TestMirrorThatLacksEverything(t *testing.T) {
+	for _, tc := range []struct {
+		lacks int // of 12
+		want  string
+	}{{12, breakerOpen}, {9, breakerClosed}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRealm(t, 2, inOrder)
+			for i := range 12 {
+				r.at(0, nil)
+				if i%12 < tc.lacks {
+					r.at(0, answers(404))
+				}
+				r.from(fmt.Sprintf("%d.deb", i))
+			}
+			r.wantState(0, tc.want)
+			if tc.want != breakerOpen {
+				return
+			}
+			// "Not found" does not tell that it is well again.
+			time.Sleep(contentCoolDown)
+			r.from("x.deb")
+			synctest.Wait()
+			r.wantState(0, breakerOpen)
+			r.at(0, nil)
+			time.Sleep(2 * contentCoolDown)
+			r.from("x.deb")
+			synctest.Wait()
+			r.wantState(0, breakerClosed)
+		})
+	}
+}

@@ -1,0 +1,140 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+var errWrongHash = fmt.Errorf("%w: sha256 is another one", proto.ErrCorrupt)
+
+// A mirror that lied is benched for that object, and when it lies about several for
+// all.
+func TestBlame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRealm(t, 2, inOrder)
+		blame := func(path string) { r.Blame(get(path).Loc, []string{r.from(path)}, errWrongHash) }
+		blame("1.deb")
+		if got := r.from("1.deb"); got != nameOf(1) {
+			t.Errorf("the object it lied about, from %s", got)
+		}
+		if got := r.from("2.deb"); got != nameOf(0) {
+			t.Errorf("another object, from %s", got)
+		}
+		r.wantState(0, breakerClosed)
+		r.Blame(get("1.deb").Loc, []string{nameOf(0)}, errWrongHash) // about the same again
+		blame("2.deb")
+		r.wantState(0, breakerClosed)
+		if told := r.news(); len(told) != 0 {
+			t.Errorf("told %v", told)
+		}
+		blame("3.deb")
+		r.wantState(0, breakerOpen)
+		if got := r.from("4.deb"); got != nameOf(1) {
+			t.Errorf("from %s", got)
+		}
+		if told := r.news(); len(told) != 1 || told[0].Kind != proto.TroubleContent || told[0].Mirror != nameOf(0) {
+			t.Errorf("told %v", told)
+		}
+		if got := r.state(0); got.Strikes != 3 || got.Left[leftContent] != 4 {
+			t.Errorf("%+v", got)
+		}
+
+		// It is asked all the same where no other has it.
+		r.at(1, answers(404))
+		if got := r.from("1.deb"); got != nameOf(0) {
+			t.Errorf("from %s", got)
+		}
+
+		// And in time the strikes are forgotten.
+		r.at(1, nil)
+		time.Sleep(benchFor)
+		if got := r.from("1.deb"); got != nameOf(0) {
+			t.Errorf("from %s", got)
+		}
+	})
+}
+
+// Of several suspects, each is asked once all others have failed, one at a time; no
+// breaker knows of it.
+func TestSuspects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRealm(t, 3, inOrder)
+		loc := get("x.deb").Loc
+		for i := range 2 * wrongAt {
+			other := proto.Location{Archive: "a", Path: fmt.Sprint(i)}
+			r.Blame(other, []string{nameOf(0), nameOf(1)}, errWrongHash)
+		}
+		r.Blame(loc, []string{nameOf(0), nameOf(1)}, errWrongHash)
+		r.wantState(0, breakerClosed)
+		r.wantState(1, breakerClosed)
+		if got := r.from("x.deb"); got != nameOf(2) {
+			t.Errorf("from %s", got)
+		}
+		r.at(2, answers(404))
+		if got := r.from("x.deb"); got != nameOf(0) {
+			t.Errorf("from %s", got)
+		}
+		r.Blame(loc, []string{nameOf(0)}, errWrongHash)
+		if got := r.from("x.deb"); got != nameOf(1) {
+			t.Errorf("from %s", got)
+		}
+		const stranger = "http://elsewhere.example.org"
+		if r.Blame(loc, []string{stranger}, errWrongHash); r.strikes.count()[stranger] != 0 {
+			t.Error("what is no mirror was struck")
+		}
+	})
+}
+
+// Whatever number of objects is wrong, what is remembered of them is bounded, and the
+// newest is.
+func TestStrikesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s strikes
+		loc := func(i int) proto.Location { return proto.Location{Archive: "a", Path: fmt.Sprint(i)} }
+		for i := range 3 * maxStrikes {
+			s.note("m", loc(i), lied)
+			if f, _ := s.against("m", loc(i)); f != lied {
+				t.Fatalf("%d was forgotten at once", i)
+			}
+			if len(s.of) > maxStrikes {
+				t.Fatalf("%d strikes", len(s.of))
+			}
+		}
+		time.Sleep(benchFor)
+		s.note("m", loc(-1), broke)
+		if len(s.of) != 1 {
+			t.Errorf("%d strikes, of which one is not over", len(s.of))
+		}
+		s.note("m", loc(-1), lied)
+		s.note("m", loc(-1), suspected)
+		if f, _ := s.against("m", loc(-1)); f != lied {
+			t.Errorf("it is %d now", f)
+		}
+	})
+}
+
+// What a mirror broke off is held against it for that object only.
+func TestStrikeForABreak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRealm(t, 2, inOrder)
+		r.at(0, after(3, hangsUp))
+		if _, _, err := fetchAll(t.Context(), r.Client, get("x.deb")); !errors.As(err, new(*proto.Unavailable)) {
+			t.Fatal(err)
+		}
+		r.at(0, nil)
+		for path, want := range map[string]string{"x.deb": nameOf(1), "y.deb": nameOf(0)} {
+			if got := r.from(path); got != want {
+				t.Errorf("%s from %s", path, got)
+			}
+		}
+		time.Sleep(strikeFor)
+		if got := r.from("x.deb"); got != nameOf(0) {
+			t.Errorf("from %s", got)
+		}
+	})
+}
