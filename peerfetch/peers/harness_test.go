@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 // there after a while.
 func leftBehind() string {
 	var left []string
-	for range 200 {
+	for range 2400 { // a minute: only who leaves something behind waits that long
 		buf := make([]byte, 1<<20)
 		buf = buf[:runtime.Stack(buf, true)]
 		left = nil

@@ -205,7 +205,8 @@ func TestStuckDisk(t *testing.T) {
 	if _, err := stuck.WriteString("half of it"); err != nil {
 		t.Fatal(err)
 	}
-	timing := Timing{Keepalive: 10 * time.Millisecond, FloorWindow: 100 * time.Millisecond, Progress: time.Minute, Accept: time.Minute}
+	// The window must be longer than a loaded machine takes to send the first half.
+	timing := Timing{Keepalive: 50 * time.Millisecond, FloorWindow: 2 * time.Second, Progress: time.Minute, Accept: time.Minute}
 	a, _ := pair(t, Config{Timing: timing}, func(ctx context.Context, _ string, _ proto.Ask) (*proto.Blob, error) {
 		context.AfterFunc(ctx, func() { stuck.Close() }) // else nothing would end the read
 		return &proto.Blob{Ref: proto.Ref{Size: 20}, File: stuck}, nil

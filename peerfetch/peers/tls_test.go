@@ -123,7 +123,7 @@ func TestTLSRefused(t *testing.T) {
 // when the other knows already.
 func wantLogged(t *testing.T, log *logged, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(log.String(), text); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(log.String(), text); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not in the log: %q\n%s", text, log)
 		}
