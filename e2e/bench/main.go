@@ -43,6 +43,7 @@ func init() { // breaks the circle scenarios -> run -> options -> scenarios
 		{"P", "cluster: a publication, until the last node serves it", flip},
 		{"Q", "cluster: a cold fleet, with and without a node that dies", coldFleet},
 		{"R", "mirrors: a fleet updates while one of three is slow", slowOfThree},
+		{"S", "a publication: the first hosts, with and without fetching ahead", fetchAhead},
 	}
 }
 

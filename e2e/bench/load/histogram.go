@@ -9,6 +9,7 @@ import (
 type Histogram struct {
 	buckets  [40 << subBits]uint32
 	count    uint64
+	sum      time.Duration
 	min, max time.Duration
 }
 
@@ -39,6 +40,15 @@ func (h *Histogram) Add(d time.Duration) {
 	}
 	h.max = max(h.max, d)
 	h.count++
+	h.sum += d
+}
+
+// Mean is the mean of all; 0 when nothing was counted.
+func (h *Histogram) Mean() time.Duration {
+	if h.count == 0 {
+		return 0
+	}
+	return h.sum / time.Duration(h.count)
 }
 
 // Max is the longest duration counted.
