@@ -116,6 +116,9 @@ func TestOutageIsVisible(t *testing.T) {
 				if r, _ := d.ask("GET", helloURL); strings.Contains(r.Header.Get("X-Aptmesh"), "stale") || strings.Contains(r.Header.Get("X-Aptmesh"), "note") {
 					t.Error("a package is not stale:", r.Header)
 				}
+				if n := gathered(t, d.Front, "aptmesh_front_stale_total"); n != 0 {
+					t.Errorf("%v stale answers counted before there was one", n)
+				}
 				fields := []string{tt.field}
 				if tt.field == "" {
 					fields = nil

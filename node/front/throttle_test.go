@@ -20,22 +20,24 @@ import (
 // taker is a client that takes whatever it is given, and remembers when.
 type taker struct {
 	quiet
-	body   bytes.Buffer
-	last   time.Time
-	gap    time.Duration // the longest silence
-	onByte func()        // after the first write
+	body    bytes.Buffer
+	last    time.Time
+	gap     time.Duration // the longest silence
+	flushed int           // bytes that are the client's already
+	kept    int           // the most bytes that waited with an answer
 }
 
 func (k *taker) Write(p []byte) (int, error) {
 	now := time.Now()
+	if now != k.last {
+		k.kept = max(k.kept, k.body.Len()-k.flushed)
+	}
 	k.gap, k.last = max(k.gap, now.Sub(k.last)), now
 	k.body.Write(p)
-	if k.onByte != nil {
-		k.onByte()
-		k.onByte = nil
-	}
 	return len(p), nil
 }
+
+func (k *taker) Flush() { k.flushed = k.body.Len() }
 
 // throttled is a front with a rate, on the clock of a bubble.
 type throttled struct {
@@ -67,10 +69,14 @@ func (th *throttled) get(ctx context.Context, c *client, k *taker) time.Duration
 	r = r.WithContext(context.WithValue(ctx, connKey{}, &connState{client: c, armed: time.Now()}))
 	k.header, k.last = make(http.Header), time.Now()
 	k.body.Reset()
+	k.flushed = 0
 	began := time.Now()
 	th.ServeHTTP(k, r)
 	if !bytes.Equal(k.body.Bytes(), th.m.blob.Bytes) {
 		th.t.Errorf("%d bytes, want %d", k.body.Len(), len(th.m.blob.Bytes))
+	}
+	if k.kept > 0 {
+		th.t.Errorf("%d bytes were kept from the client while the answer waited", k.kept)
 	}
 	return time.Since(began)
 }
