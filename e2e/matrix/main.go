@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -77,7 +78,7 @@ func report(ctx context.Context, o options) error {
 	}
 	bad := 0
 	for _, c := range all {
-		for _, b := range c.broken {
+		for _, b := range slices.Concat(c.broken, c.costly) {
 			bad++
 			fmt.Fprintf(o.progress, "BROKEN %s: %s\n", c, b)
 		}

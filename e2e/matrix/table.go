@@ -89,7 +89,7 @@ func seen(here []*cell) string {
 	var order []outcome
 	for _, c := range here {
 		o := c.outcome
-		if len(c.broken) > 0 {
+		if len(c.broken)+len(c.costly) > 0 {
 			o = "**PROMISE BROKEN**"
 		}
 		client := "new"
