@@ -55,7 +55,7 @@ type flight struct {
 	sizeFrom   origin          // who told the size, where nobody signed it
 	silent     map[string]bool // peers that are of no use to this flight
 	liars      map[origin]bool // mirrors that gave this flight what cannot be right
-	tired      map[origin]bool // mirrors that broke off since bytes came in last
+	tired      map[origin]bool // mirrors that broke off since the last pause
 	lastMirror string          // that answered the last request; "" for none
 	blamed     []string        // mirrors that may have caused the last error
 	announced  bool            // Config.Started has been told

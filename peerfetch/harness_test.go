@@ -151,6 +151,7 @@ type upstream struct {
 	script   func(i int, r proto.Request) answer
 	mirrors  []string
 	blamed   []string // each: the mirrors of one Blame, separated by spaces
+	hears    func(loc proto.Location, blamed []string)
 }
 
 func (u *upstream) Mirrors(string) []string {
@@ -159,10 +160,19 @@ func (u *upstream) Mirrors(string) []string {
 	return slices.Clone(u.mirrors)
 }
 
-func (u *upstream) Blame(_ proto.Location, from []string, _ error) {
+func (u *upstream) Blame(loc proto.Location, from []string, _ error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.blamed = append(u.blamed, strings.Join(from, " "))
+	if u.hears != nil {
+		u.hears(loc, from)
+	}
+}
+
+func (u *upstream) blames() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.blamed)
 }
 
 func (u *upstream) Fetch(ctx context.Context, r proto.Request) (*proto.Transfer, error) {

@@ -308,6 +308,9 @@ func (c *cluster) carry(ctx context.Context, a ask) (*proto.Transfer, error) {
 
 // overTheWire lets those errors through that have a form there.
 func overTheWire(peer string, err error) error {
+	if remembered := (*held)(nil); errors.As(err, &remembered) {
+		err = remembered.err // that is known to the node alone
+	}
 	if toldByUpstream(err) || errors.As(err, new(*proto.NotHeld)) {
 		return err
 	}

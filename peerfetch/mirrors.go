@@ -111,11 +111,11 @@ func (fl *flight) blame(err error, from ...origin) error {
 // from the first byte where nobody has had any, or from the byte where the last one
 // would have gone on.
 func (fl *flight) otherMirror(loc proto.Location, err error) bool {
-	if len(fl.blamed) == 0 || !errors.Is(err, proto.ErrCorrupt) || !fl.mirrorLeft(loc) ||
-		fl.f.budget.allow(attempt{fl.key, loc}, time.Now()) != nil {
+	if len(fl.blamed) == 0 || !errors.Is(err, proto.ErrCorrupt) {
 		return false
 	}
-	if fl.tainted && !fl.startOver() {
+	clear(fl.tired) // better one that breaks off than one that lies
+	if !fl.mirrorLeft(loc) || fl.f.budget.allow(attempt{fl.key, loc}, time.Now()) != nil || fl.tainted && !fl.startOver() {
 		return false
 	}
 	fl.f.metrics.switched.Inc()
@@ -138,7 +138,7 @@ func (fl *flight) turnToMirror(loc proto.Location) bool {
 }
 
 // mirrorLeft reports whether there is a mirror that neither lied to this flight nor
-// broke off since bytes came in last.
+// broke off since the last pause.
 func (fl *flight) mirrorLeft(loc proto.Location) bool {
 	return slices.ContainsFunc(fl.f.cfg.Upstream.Mirrors(loc.Archive), func(mirror string) bool {
 		o := origin{mirror: mirror, loc: loc}

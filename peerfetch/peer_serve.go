@@ -177,7 +177,7 @@ func (f *Fetcher) fillFor(ctx context.Context, from string, want proto.Want, ask
 		return nil, &proto.NotHeld{Peer: route.Self, Try: others}
 	}
 	if err := f.mayAskUpstream(k, want, now); err != nil {
-		return nil, f.refuse(err)
+		return nil, f.refuse(forPeer(err))
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -190,6 +190,16 @@ func (f *Fetcher) fillFor(ctx context.Context, from string, want proto.Want, ask
 	r := f.startLocked(ctx, newFlight(f, k, want, true), ask.Offset)
 	r.peer = true
 	return r, nil
+}
+
+// forPeer is err as another node is to hear it. Where it says how long to wait, that
+// counts for more than what was wrong, of which only one can be told.
+func forPeer(err error) error {
+	var busy *proto.Unavailable
+	if errors.As(err, &busy) && busy.RetryAfter > 0 {
+		return &proto.Unavailable{Reason: busy.Error(), RetryAfter: busy.RetryAfter, Answered: busy.Answered}
+	}
+	return err
 }
 
 // otherHolders are the nodes, other than the asker and this one, that are believed

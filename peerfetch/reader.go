@@ -132,8 +132,11 @@ func (r *reader) await() (int64, error) {
 // shutting down says nothing about the object, and another node must not take it
 // for trouble with upstream.
 func (r *reader) told(err error) error {
-	if r.peer && errors.Is(err, errClosing) {
+	switch {
+	case r.peer && errors.Is(err, errClosing):
 		return errLeaving
+	case r.peer:
+		return forPeer(err)
 	}
 	return err
 }

@@ -246,7 +246,6 @@ func (in *intake) take(p []byte) error {
 	will := fl.body.written + int64(len(p))
 	if will-in.began >= progress {
 		fl.barren = 0
-		clear(fl.tired)
 	}
 	in.received.Add(float64(len(p)))
 	fl.credit(in.from)
