@@ -32,7 +32,7 @@ type options struct {
 
 func defaults() options {
 	return options{
-		seed: 1, parallel: 12, batch: 120, timeout: time.Second, hopeless: 200 * time.Millisecond,
+		seed: 1, parallel: 32, batch: 120, timeout: time.Second, hopeless: 200 * time.Millisecond,
 		log: slog.New(slog.DiscardHandler), progress: io.Discard,
 	}
 }
@@ -78,10 +78,7 @@ func report(ctx context.Context, o options) error {
 	}
 	bad := 0
 	for _, c := range all {
-		for _, b := range slices.Concat(c.broken, c.costly) {
-			bad++
-			fmt.Fprintf(o.progress, "BROKEN %s: %s\n", c, b)
-		}
+		bad += len(c.broken) + len(c.costly)
 	}
 	fmt.Fprintf(o.progress, "%d cells in %.0f s, %d promises broken\n", len(all), time.Since(began).Seconds(), bad)
 	text := document(all)
@@ -148,6 +145,11 @@ func runBatch(ctx context.Context, o options, nodes int, batch []*cell) (err err
 		})
 	}
 	playing.Wait()
+	for _, c := range batch {
+		for _, b := range slices.Concat(c.broken, c.costly) {
+			fmt.Fprintf(o.progress, "BROKEN %s: %s\n", c, b)
+		}
+	}
 	fmt.Fprintf(o.progress, "%d cells, %d nodes: %.0f s\n", len(batch), nodes, time.Since(began).Seconds())
 	if ctx.Err() != nil {
 		return ctx.Err()

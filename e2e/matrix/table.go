@@ -38,7 +38,7 @@ priority, so that every fault strikes; the good one, if there is one, stands beh
 | **404** | every mirror said so, and nobody holds the file; final for apt |
 
 Where a new and a resuming client (Range with If-Range), or one node and three, saw different things, both are named.
-In every cell: no client got a complete wrong body; after healing every node gave the object; what was kept was right, and was not fetched again.
+In every cell: no client got a complete wrong body; after healing every node gave the object; what was kept was right, and what cannot change was not fetched again.
 
 `
 
