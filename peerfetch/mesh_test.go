@@ -308,10 +308,17 @@ func (c *cluster) carry(ctx context.Context, a ask) (*proto.Transfer, error) {
 
 // overTheWire lets those errors through that have a form there.
 func overTheWire(peer string, err error) error {
-	if remembered := (*held)(nil); errors.As(err, &remembered) {
-		err = remembered.err // that is known to the node alone
-	}
-	if toldByUpstream(err) || errors.As(err, new(*proto.NotHeld)) {
+	var busy *proto.Unavailable
+	switch {
+	case errors.As(err, new(*proto.NotHeld)):
+		return err
+	case errors.Is(err, proto.ErrNotFound):
+		return fmt.Errorf("%s: %w", peer, proto.ErrNotFound)
+	case errors.Is(err, proto.ErrCorrupt): // and nothing else that it may be
+		return fmt.Errorf("%s: %w", peer, proto.ErrCorrupt)
+	case errors.As(err, &busy):
+		return &proto.Unavailable{Reason: busy.Error(), RetryAfter: busy.RetryAfter, Answered: busy.Answered}
+	case toldByUpstream(err):
 		return err
 	}
 	return &proto.PeerFailed{Peer: peer, Err: err}

@@ -467,6 +467,9 @@ func TestAskerHearsHowLongToWait(t *testing.T) {
 			t.Fatalf("told to wait by %v", busy)
 		}
 		asked := len(c.asksOf("e"))
+		if asked != 4 {
+			t.Errorf("the owner was asked %d times, want one for each of its own tries, and one to hear of the pause", asked)
+		}
 		for range 10 {
 			c.nodes["e"].expect(o.content, o.want)
 		}
@@ -477,6 +480,39 @@ func TestAskerHearsHowLongToWait(t *testing.T) {
 		time.Sleep(busy.RetryAfter)
 		if _, err := c.nodes["e"].expect(o.content, o.want); err != nil {
 			t.Error(err)
+		}
+		c.check(t)
+		c.close()
+	})
+}
+
+// So does one that follows a flight that finds only its first name worth a try.
+func TestFollowerHearsHowLongToWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := objects()[1]
+		archive := newArchiveOf(1, map[string][]byte{"pool/x.deb": o.content})
+		archive.fault(liesAt(5), "m1")
+		c := newCluster(t, five, nil)
+		archive.serveBy(c.up)
+		want := wantOf(o.content, "gone.deb", "pool/x.deb")
+		follow := func() error {
+			blob, err := c.nodes["a"].ServePeer(t.Context(), "e", proto.Ask{Want: want, Fill: true})
+			if err != nil {
+				return err
+			}
+			defer blob.Close()
+			_, err = io.Copy(io.Discard, blob.Reader())
+			return err
+		}
+		for range 2 {
+			if err := follow(); !errors.Is(err, proto.ErrCorrupt) {
+				t.Error(err)
+			}
+		}
+		time.Sleep(notFoundAllowance.within)
+		var busy *proto.Unavailable
+		if err := follow(); !errors.As(err, &busy) || busy.RetryAfter <= 20*time.Second || errors.Is(err, proto.ErrCorrupt) {
+			t.Errorf("told %v", err)
 		}
 		c.check(t)
 		c.close()
