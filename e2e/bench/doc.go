@@ -13,7 +13,8 @@
 //
 // Scenarios from N on are those of a cluster: nodes are processes on loopback
 // addresses of their own (127.x.y.z), beside as many nginx that fetch from each other
-// or know nothing of each other.
+// or know nothing of each other. R and S are of one node again: several mirrors, and
+// what is fetched ahead.
 //
 // Every byte of every answer is compared with what the archive holds. The archive
 // is a signed one (aptmeta/testarchive), so that aptmesh does all its checking.

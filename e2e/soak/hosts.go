@@ -35,7 +35,9 @@ func (l *ledger) violate(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.violations) < 100 {
-		l.violations = append(l.violations, time.Now().Format("15:04:05 ")+fmt.Sprintf(format, args...))
+		v := time.Now().Format("15:04:05 ") + fmt.Sprintf(format, args...)
+		l.violations = append(l.violations, v)
+		fmt.Println("  BROKEN " + v) // whoever waits for the end may want to look now
 	}
 }
 
