@@ -68,7 +68,7 @@ func (a *archive) close() {
 func (a *archive) version(i, version int) {
 	name := fmt.Sprintf("app%02d", i)
 	a.RemovePackage(suite, name)
-	size := int64(1000 + a.rnd.IntN(20_000))
+	size := int64(1000 + a.rnd.IntN(40_000))
 	if i%8 == 0 {
 		size *= 20
 	}
@@ -93,7 +93,7 @@ func (a *archive) publish() {
 func (a *archive) next(generation int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for range 1 + a.rnd.IntN(5) {
+	for range 1 + a.rnd.IntN(12) {
 		a.version(a.rnd.IntN(packageKind), generation)
 	}
 	a.publish()

@@ -71,6 +71,11 @@ func run(ctx context.Context, o options) (err error) {
 	if err := s.start(ctx); err != nil {
 		return err
 	}
+	defer func() {
+		if said := s.summary(); err == nil {
+			err = said
+		}
+	}()
 	if err := s.storm(ctx, min(s.warmUp, s.span/4), 0); err != nil {
 		return err
 	}
@@ -88,7 +93,7 @@ func run(ctx context.Context, o options) (err error) {
 	if !s.calm { // too short to tell growth from noise
 		s.compare(before, after)
 	}
-	return s.summary()
+	return nil
 }
 
 // start makes the archive and starts the nodes.

@@ -41,7 +41,8 @@ type node struct {
 func (n *node) door() string  { return net.JoinHostPort(n.addr, strconv.Itoa(doorPort)) }
 func (n *node) admin() string { return "http://" + net.JoinHostPort(n.addr, strconv.Itoa(adminPort)) }
 
-// makeNodes writes their configurations.
+// makeNodes writes their configurations. The caches are so small that they have to
+// forget.
 func makeNodes(dir string, count int, a *archive) ([]*node, error) {
 	addrs, err := lab.Loopbacks(count, doorPort, peerPort, adminPort, gossipPort)
 	if err != nil {
@@ -63,7 +64,7 @@ func makeNodes(dir string, count int, a *archive) ([]*node, error) {
 listen: ["%[2]s:%[3]d"]
 admin: "%[2]s:%[4]d"
 data: %[5]s
-cache: {max_size: 64MiB, memory: 16MiB}
+cache: {max_size: 24MiB, memory: 4MiB}
 drain: {delay: 500ms, handoff: 2s, timeout: 5s}
 log: {access: false}
 upstream: {proxy: direct, auth_conf: [], stall_timeout: 2s, header_timeout: 2s, connect_timeout: 2s}
