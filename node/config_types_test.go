@@ -86,18 +86,20 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	cfg := DefaultConfig()
 	a := DefaultArchive("x")
 	a.Credentials = Credentials{User: "me", Password: "hunter2", Bearer: "hunter2"}
-	cfg.Archives = []ArchiveConfig{a}
+	b := DefaultArchive("y")
+	b.Upstreams = []UpstreamAt{{URL: "https://example.org/y", Credentials: Credentials{User: "me", Password: "hunter2", Bearer: "hunter2"}}}
+	cfg.Archives = []ArchiveConfig{a, b}
 	cfg.Upstream.Proxy = "http://me:hunter2@proxy.example.org:3128"
 
 	var printed []string
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
-		printed = append(printed, fmt.Sprintf(verb, a), fmt.Sprintf(verb, &a.Credentials), fmt.Sprintf(verb, a.Credentials.Password))
+		printed = append(printed, fmt.Sprintf(verb, a), fmt.Sprintf(verb, b), fmt.Sprintf(verb, &a.Credentials), fmt.Sprintf(verb, a.Credentials.Password))
 	}
-	asJSON, err := json.Marshal(a)
+	asJSON, err := json.Marshal(cfg.Archives)
 	if err != nil {
 		t.Fatal(err)
 	}
-	asYAML, err := yaml.Marshal(a)
+	asYAML, err := yaml.Marshal(cfg.Archives)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,8 +108,8 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "secret", a.Credentials.Password, "all", a)
-	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "secret", a.Credentials.Password, "all", a)
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "secret", a.Credentials.Password, "all", a, "mirrored", b)
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "secret", a.Credentials.Password, "all", a, "mirrored", b)
 	for _, s := range append(printed, string(asJSON), string(asYAML), string(shown), log.String()) {
 		if strings.Contains(s, "hunter2") || strings.Contains(strings.ToLower(s), fmt.Sprintf("%x", "hunter2")) {
 			t.Errorf("a secret shows in %s", s)
@@ -179,6 +181,25 @@ func TestReloadPlan(t *testing.T) {
 			[]string{"listen", "data", "cache.max_size", "log.format"},
 		},
 		{
+			"mirrors, networks and outages",
+			func(c *Config) {
+				a := &c.Archives[0]
+				a.Upstreams, a.Upstream = []UpstreamAt{{URL: a.Upstream, Priority: 1, Weight: 2}}, ""
+				a.Snapshot, a.Allow, a.ServeExpired = "http://example.org/{timestamp}", []string{"10.0.0.0/8"}, new(time.Duration)
+				c.Offline, c.Upstream.RateFloor, c.Prefetch.Enabled, c.Clients.Deny = true, 0, false, []string{"192.0.2.1"}
+				c.Outage.WarnBefore = time.Hour
+			},
+			[]string{"offline", "archives.a.upstream", "archives.a.upstreams", "archives.a.snapshot", "archives.a.allow", "archives.a.serve_expired", "upstream.rate_floor", "prefetch.enabled", "clients.deny"},
+			[]string{"outage.warn_before"},
+		},
+		{
+			"equal behind other pointers",
+			func(c *Config) {
+				c.Archives[0].Allow, c.Archives[0].Upstreams = []string{}, []UpstreamAt{}
+			},
+			nil, nil,
+		},
+		{
 			"a cluster comes into being",
 			func(c *Config) { c.Name, c.Cluster = "a", secured },
 			nil, []string{"name", "cluster.name", "cluster.gossip_key", "cluster.ca", "cluster.cert", "cluster.key"},
@@ -192,6 +213,22 @@ func TestReloadPlan(t *testing.T) {
 				t.Errorf("apply %q, restart %q; want %q and %q", apply, restart, tt.apply, tt.restart)
 			}
 		})
+	}
+}
+
+func TestNetworks(t *testing.T) {
+	for text, want := range map[string]string{
+		"10.0.0.0/8": "10.0.0.0/8", "10.1.2.3/8": "10.0.0.0/8", "192.0.2.7": "192.0.2.7/32", "2001:db8::1": "2001:db8::1/128",
+		"::ffff:192.0.2.7": "192.0.2.7/32", "::ffff:10.1.0.0/112": "10.1.0.0/16", "::/0": "::/0", "0.0.0.0/0": "0.0.0.0/0",
+	} {
+		if got := networks([]string{text}); len(got) != 1 || got[0].String() != want {
+			t.Errorf("%s is %v, want %s", text, got, want)
+		}
+	}
+	for _, text := range []string{"", "10.0.0.0/33", "10.0.0", "everybody", "fe80::1%eth0", "fe80::%eth0/64", "10.0.0.0/-1"} {
+		if p, err := parseNetwork(text); err == nil {
+			t.Errorf("%q is %v", text, p)
+		}
 	}
 }
 
