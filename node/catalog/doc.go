@@ -13,6 +13,17 @@
 // about. It trusts neither upstream nor the store: a root that is read back at
 // start-up is verified like one that has just arrived.
 //
+// Where several mirrors keep an archive, a suite's root is read from one of them, the
+// mirror that leads, and in the same look from others where that one gives nothing that
+// is trusted and new enough: four at most. About every fifth look, one other mirror is
+// glanced at, each in its turn, so that a lead that has fallen behind is noticed. That
+// is one more conditional question in five, whatever the number of mirrors, nodes and
+// clients. A mirror that is behind is not asked for roots while a better one answers; of
+// everything else it is as good as any, for that is fetched by digest.
+//
+// While upstream cannot be reached, what is held is served and said to be old: past
+// Valid-Until for a bounded time. An offline archive is never asked for.
+//
 // In a cluster one node asks upstream for all: the one of rank 0 for the suite. The
 // others have it look in their place (Cluster.Ask), are told what it finds
 // (Catalog.Hear), and take over when they have heard of no good look for too long.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,8 +144,11 @@ func TestFlipsInOrder(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		f := newFleet(t, 2)
 		told := &flips{}
+		var calls atomic.Int32
 		f.nodes[1].cfg.Flipped = func(flip Flip) {
-			time.Sleep(90 * time.Second)
+			if calls.Add(1) == 1 {
+				time.Sleep(5 * time.Minute)
+			}
 			told.told(flip)
 		}
 		f.nodes[1].cfg.RetainMax = 1

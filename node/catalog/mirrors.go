@@ -64,6 +64,9 @@ func (s *suite) lookAround(k *check) error {
 	if k.found != nil {
 		return s.settleLook(k, query{mirror: k.found.mirror}, k.found, k.began)
 	}
+	if s.offline() {
+		return s.errOffline()
+	}
 	var answers []answer
 	mirrors := s.toAsk()
 	for i, mirror := range mirrors {
@@ -251,10 +254,8 @@ func (s *suite) toAsk() []string {
 	newest := s.newestKnown(held)
 	place := func(mirror string) int {
 		switch {
-		case s.behindBy(mirror, newest) > 0 && mirror == s.lead:
-			return 2
 		case s.behindBy(mirror, newest) > 0:
-			return 3
+			return 2
 		case mirror != s.lead:
 			return 1
 		}
@@ -400,7 +401,7 @@ func (s *suite) glance() {
 	case err != nil:
 		s.log.Debug("a mirror that was glanced at has no Release to give", "mirror", mirror, "error", err)
 	case cand == nil || cand.gen.Root == q.held.Root:
-		if s.c.cfg.Upstream.Mirrors(s.id.Archive)[0] == mirror {
+		if names := s.c.cfg.Upstream.Mirrors(s.id.Archive); len(names) > 0 && names[0] == mirror {
 			s.setLead(mirror) // it is preferred, and not behind
 		}
 	default:

@@ -37,6 +37,13 @@ var mirrorFaults = []struct {
 	{"garbage", func(w *world, m string, g []map[string]testarchive.File) {
 		w.up.named(m).laid[nobleIn] = bytes.Replace(g[1][nobleIn].Data, []byte("Codename"), []byte("Codenome"), 1)
 	}, -1, isCorrupt},
+	{"another key's", func(w *world, m string, _ []map[string]testarchive.File) {
+		other := testarchive.New(7)
+		other.AddSuite(testarchive.Suite{Name: "noble", ByHash: true, Keys: []*testarchive.Key{testarchive.NewKey("stranger", testarchive.KeyOptions{})}})
+		other.Publish(day)
+		f, _ := other.Lookup(nobleIn)
+		w.up.named(m).laid[nobleIn] = f.Data
+	}, -1, isCorrupt},
 	{"unavailable", func(w *world, m string, _ []map[string]testarchive.File) {
 		w.up.named(m).fault = func(context.Context, string) error { return &proto.Unavailable{Reason: "no route"} }
 	}, -1, unavailable},
@@ -480,10 +487,14 @@ func TestMirrorsOverRestartAndReconfiguration(t *testing.T) {
 			t.Fatalf("%s leads", w.lead())
 		}
 		w.Close() // in good order
-		w = w.crash()
 		w.recount()
-		time.Sleep(2 * time.Minute)
-		if w.lead() != mirrorB || w.asked(mirrorB) == 0 || w.bodies(mirrorB) != 0 {
+		w = w.crash()
+		time.Sleep(30 * time.Second) // one look, and a glance
+		if n := w.asked(mirrorA); n > 1 || w.lead() != mirrorB {
+			t.Errorf("%s leads; the mirror that did not lead was asked %d times", w.lead(), n)
+		}
+		time.Sleep(90 * time.Second)
+		if w.asked(mirrorB) == 0 || w.bodies(mirrorB) != 0 {
 			t.Errorf("%s leads; B was asked %d times and gave %d bodies", w.lead(), w.asked(mirrorB), w.bodies(mirrorB))
 		}
 		w.up.mu.Lock()

@@ -101,7 +101,11 @@ func (s *suite) stale(g *generation, now time.Time) string {
 	switch unchecked := s.unchecked(now); {
 	case unchecked && g.expired(now):
 		until, _ := s.servedUntil(g)
-		return fmt.Sprintf("%s; %s; it is served until %s", s.unreached(), expired, until.Format(time.RFC3339))
+		is := "is"
+		if now.After(until) {
+			is = "was"
+		}
+		return fmt.Sprintf("%s; %s; it %s served until %s", s.unreached(), expired, is, until.Format(time.RFC3339))
 	case g.expired(now):
 		return expired + ", and upstream has nothing newer"
 	case unchecked:

@@ -216,8 +216,10 @@ func TestOfflineArchive(t *testing.T) {
 		w.upgrade() // which nobody must see
 		w.up.reset()
 		var busy *proto.Unavailable
+		before := w.metric("aptmesh_catalog_checks_total")
 		for range 30 {
 			time.Sleep(24 * time.Hour)
+			looks := w.metric("aptmesh_catalog_checks_total")
 			for _, fresh := range []bool{false, true} {
 				e, err := w.Discover(t.Context(), w.loc(nobleIn), fresh)
 				if err != nil || e.Want.Ref != refOfBytes(held) || !strings.Contains(e.Stale, "offline: true") {
@@ -226,6 +228,9 @@ func TestOfflineArchive(t *testing.T) {
 			}
 			if e, ok := w.Resolve(w.loc(nobleIn)); !ok || !strings.Contains(e.Stale, "offline: true") {
 				t.Errorf("%+v, %v", e, ok)
+			}
+			if n := w.metric("aptmesh_catalog_checks_total") - looks; n != 0 {
+				t.Errorf("%v looks for what is held", n)
 			}
 			w.listedAs(noblePkgs, pkgs)
 			w.listedAs(hello1, w.file(hello1))
@@ -242,7 +247,10 @@ func TestOfflineArchive(t *testing.T) {
 			t.Errorf("stale: %q", e.Stale)
 		}
 		st := w.Status()[0]
-		if !st.Offline || st.Withheld || !st.ServedUntil.IsZero() || !strings.Contains(st.Alarm, "offline: true") {
+		if looks := w.metric("aptmesh_catalog_checks_total"); looks != before+60 { // the refreshes, and those for what is not held
+			t.Errorf("%v looks while offline", looks-before)
+		}
+		if !st.Offline || st.Err != nil || st.Withheld || !st.ServedUntil.IsZero() || !strings.Contains(st.Alarm, "offline: true") {
 			t.Errorf("%+v", st)
 		}
 		for _, path := range []string{nobleIn, nobleRelease, nobleGPG, "dists/other/InRelease", "dists/other/Release"} {

@@ -23,8 +23,13 @@ var errSkew = errors.New("upstream's Release and InRelease are of different gene
 // The bytes are kept in the store. It is a skew where one mirror has one.
 func (s *suite) readPair(text []byte, of string) (*proto.Pair, error) {
 	var answers []answer
-	for _, mirror := range s.toAskForPair(of) {
-		p, err := s.readPairFrom(text, mirror)
+	mirrors := s.toAskForPair(of)
+	for i, mirror := range mirrors {
+		timeout := nextTimeout
+		if i == len(mirrors)-1 {
+			timeout = rootTimeout
+		}
+		p, err := s.readPairFrom(text, mirror, timeout)
 		if err == nil {
 			return p, nil
 		}
@@ -41,8 +46,9 @@ func (s *suite) readPair(text []byte, of string) (*proto.Pair, error) {
 	return nil, verdict(answers)
 }
 
-func (s *suite) readPairFrom(text []byte, mirror string) (*proto.Pair, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, rootTimeout)
+func (s *suite) readPairFrom(text []byte, mirror string, timeout time.Duration) (*proto.Pair, error) {
+	ctx, cancel := context.WithTimeoutCause(s.ctx, timeout,
+		&proto.Unavailable{Reason: fmt.Sprintf("Release and Release.gpg of %s were not complete after %s", s.id, timeout)})
 	defer cancel()
 	release, v, err := s.fetchSmall(ctx, "Release", query{mirror: mirror})
 	if err != nil {

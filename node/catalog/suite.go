@@ -190,7 +190,10 @@ func (s *suite) sentence() error {
 	s.mu.Lock()
 	err := s.failure
 	s.mu.Unlock()
-	if err == nil {
+	switch {
+	case s.offline():
+		return s.errOffline()
+	case err == nil:
 		return &proto.Unavailable{Reason: fmt.Sprintf("%s has not been read from upstream yet", s.id)}
 	}
 	return err
