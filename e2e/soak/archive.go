@@ -93,8 +93,8 @@ func (a *archive) publish() {
 func (a *archive) next(generation int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for range 1 + a.rnd.IntN(12) {
-		a.version(a.rnd.IntN(packageKind), generation)
+	for _, i := range a.rnd.Perm(packageKind)[:1+a.rnd.IntN(12)] {
+		a.version(i, generation)
 	}
 	a.publish()
 }
