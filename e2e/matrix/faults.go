@@ -25,7 +25,8 @@ func (o object) String() string {
 func (o object) about() string {
 	return [...]string{
 		"The InRelease of a suite that nobody has asked for before: the cluster holds nothing of it.",
-		"The cluster holds a generation; the archive has just published the next one, and the client asks for InRelease.",
+		"The cluster holds a generation; the archive has just published the next one, a node looks for it once, and the client asks for InRelease. " +
+			"That the mirror which leads is behind shows when another one is glanced at, about every fifth look.",
 		"`Packages.xz` by hash, right after its InRelease.",
 		"A package of 200 KB that the index lists.",
 	}[o]
