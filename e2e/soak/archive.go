@@ -90,9 +90,10 @@ func (a *archive) publish() {
 }
 
 // next publishes newer versions of some packages.
-func (a *archive) next(generation int) {
+func (a *archive) next() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	generation := len(a.old) + 1
 	for _, i := range a.rnd.Perm(packageKind)[:1+a.rnd.IntN(12)] {
 		a.version(i, generation)
 	}

@@ -100,8 +100,8 @@ func (c *chaos) begin(t trouble, m *testarchive.Server, pattern string, rnd *ran
 
 // publish has the archive publish.
 func (c *chaos) publish(ctx context.Context, rnd *rand.Rand) {
-	for generation := 2; pause(ctx, time.Second+time.Duration(rnd.IntN(3000))*time.Millisecond); generation++ {
-		c.archive.next(generation)
+	for pause(ctx, time.Second+time.Duration(rnd.IntN(3000))*time.Millisecond) {
+		c.archive.next()
 		c.mu.Lock()
 		c.happened["publications"]++
 		c.mu.Unlock()

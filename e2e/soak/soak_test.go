@@ -54,6 +54,18 @@ func TestHostNotices(t *testing.T) {
 	if !order(packages[0], nil, "").Good(deb.Data) {
 		t.Error("a package is not known by its digest")
 	}
+	// However often it publishes, what it lists is there.
+	for range 300 {
+		a.next()
+	}
+	entry, _ = indexOf(a.outdated(0).Data)
+	index, _ = a.Lookup(entry.path)
+	packages, err = packagesOf(index.Data)
+	for _, p := range packages {
+		if _, ok := a.Lookup(p.path); !ok || err != nil {
+			t.Errorf("%s is listed and not there, %v", p.path, err)
+		}
+	}
 	if _, ok := a.dateOf(append(newest, '\n')); ok {
 		t.Error("any InRelease is taken for one that was published")
 	}
