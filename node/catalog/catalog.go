@@ -110,12 +110,12 @@ type Config struct {
 	// Defaults 7 days and 24 h.
 	ServeExpired, ServeExpiredSecurity time.Duration
 	// WarnBefore is how long before its Valid-Until a Release that nobody renews is
-	// warned of. Default 24 h.
+	// warned of. Negative: when that has passed. Default 24 h.
 	WarnBefore time.Duration
 
 	// Flipped is told of every generation that is adopted, one after the other for each
 	// suite, on a goroutine of its own; nil where nobody wants to know. It is not told
-	// of those that a restart reads back.
+	// of those that a restart reads back. Close waits for it to return.
 	Flipped func(Flip)
 }
 

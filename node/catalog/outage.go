@@ -87,14 +87,14 @@ func (s *suite) unreached() string {
 
 // stale tells why the generation may be older than upstream's, or "".
 func (s *suite) stale(g *generation, now time.Time) string {
-	expired := "Valid-Until passed on " + g.validUntil.Format(time.RFC3339)
+	past := func() string { return "Valid-Until passed on " + g.validUntil.Format(time.RFC3339) }
 	if s.offline() {
 		said := "offline: true, upstream is not asked"
 		if good := s.lastGood.Load(); good != 0 {
 			said += "; it was last checked on " + time.Unix(0, good).UTC().Format(time.RFC3339)
 		}
 		if g.expired(now) {
-			said += "; " + expired
+			said += "; " + past()
 		}
 		return said
 	}
@@ -105,9 +105,9 @@ func (s *suite) stale(g *generation, now time.Time) string {
 		if now.After(until) {
 			is = "was"
 		}
-		return fmt.Sprintf("%s; %s; it %s served until %s", s.unreached(), expired, is, until.Format(time.RFC3339))
+		return fmt.Sprintf("%s; %s; it %s served until %s", s.unreached(), past(), is, until.Format(time.RFC3339))
 	case g.expired(now):
-		return expired + ", and upstream has nothing newer"
+		return past() + ", and upstream has nothing newer"
 	case unchecked:
 		return "upstream could not be checked for " + now.Sub(time.Unix(0, s.lastGood.Load())).Round(time.Second).String()
 	}
