@@ -106,7 +106,8 @@ type Config struct {
 
 	// ServeExpired and ServeExpiredSecurity are how long after its Valid-Until a
 	// Release is served while upstream cannot say whether there is a newer one; the
-	// second one in suites that carry security updates. Negative: not at all.
+	// second one in suites that carry security updates. Where upstream went on with an
+	// expired one, the time counts from its last word. Negative: not at all.
 	// Defaults 7 days and 24 h.
 	ServeExpired, ServeExpiredSecurity time.Duration
 	// WarnBefore is how long before its Valid-Until a Release that nobody renews is

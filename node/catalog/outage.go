@@ -30,7 +30,9 @@ func (s *suite) unchecked(now time.Time) bool {
 }
 
 // servedUntil is until when a generation is served with upstream dead, and the key of
-// the configuration that says so. The zero time is for ever.
+// the configuration that says so: for a time after its Valid-Until, or after upstream
+// was last known to have nothing newer, where it went on with an expired one. The zero
+// time is for ever.
 func (s *suite) servedUntil(g *generation) (until time.Time, key string) {
 	conf, period := s.conf.Load(), s.c.cfg.ServeExpired
 	if key = "outage.serve_expired"; s.security(g) {
@@ -42,7 +44,11 @@ func (s *suite) servedUntil(g *generation) (until time.Time, key string) {
 	if g.validUntil.IsZero() || conf.Offline {
 		return time.Time{}, key
 	}
-	return g.validUntil.Add(max(period, 0)), key
+	from := g.validUntil
+	if good := time.Unix(0, s.lastGood.Load()).UTC().Truncate(time.Second); good.After(from) {
+		from = good
+	}
+	return from.Add(max(period, 0)), key
 }
 
 // security reports whether a suite carries security updates: hosts that go on with an

@@ -120,6 +120,28 @@ func TestServedPastValidUntil(t *testing.T) {
 	}
 }
 
+// An old release that has expired long ago, and is kept upstream so, is served over an
+// outage like any other.
+func TestExpiredLongAgo(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := expiring(t, testarchive.Suite{Name: "noble"}, nil)
+		w.up.setFault(nil)
+		time.Sleep(100 * 24 * time.Hour)
+		if e := w.must(nobleIn); !strings.Contains(e.Stale, "upstream has nothing newer") {
+			t.Errorf("stale: %q", e.Stale)
+		}
+		w.up.failing("", &proto.Unavailable{Reason: "no route to host"})
+		time.Sleep(6 * 24 * time.Hour)
+		if e := w.must(nobleIn); !strings.Contains(e.Stale, "it is served until") {
+			t.Errorf("stale: %q", e.Stale)
+		}
+		time.Sleep(2 * 24 * time.Hour)
+		if e, err := w.get(nobleIn); !unavailable(err) {
+			t.Errorf("%+v, %v", e, err)
+		}
+	})
+}
+
 // A Release without Valid-Until never expires.
 func TestWithoutValidUntil(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
