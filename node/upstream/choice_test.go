@@ -9,8 +9,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/aptmesh/aptmesh/proto"
 )
 
 // slowed answers honestly, after a while.
@@ -149,14 +147,25 @@ func TestCapsHoldWithManyMirrors(t *testing.T) {
 				cfg.Archives[0].Mirrors = append(cfg.Archives[0].Mirrors, Mirror{URL: &u})
 			}
 		})
-		r.at(1, answers(503))
-		r.at(2, after(3, hangsUp))
+		// Each takes a moment, so that no dial is called off for a connection that comes
+		// free while it is under way: the other end may see such a one for a moment.
+		r.at(0, slowed(time.Millisecond))
+		for i := range 2 {
+			r.handlers[fmt.Sprintf("http://m0.example.org/other%d", i)] = slowed(time.Millisecond)
+		}
+		r.at(1, func(w http.ResponseWriter, req *http.Request) {
+			time.Sleep(time.Millisecond)
+			answers(503)(w, req)
+		})
+		r.at(2, func(w http.ResponseWriter, req *http.Request) {
+			time.Sleep(time.Millisecond)
+			after(3, hangsUp)(w, req)
+		})
 		r.at(3, silent)
 		var wg sync.WaitGroup
 		for i := range 200 {
 			wg.Go(func() {
 				req := get(fmt.Sprintf("%d.deb", i))
-				req.Class = proto.Class(i % classes)
 				got := ""
 				for try := 0; got != object; try++ {
 					if try == 20 {
@@ -175,7 +184,7 @@ func TestCapsHoldWithManyMirrors(t *testing.T) {
 				t.Errorf("%d connections to %s", n, host)
 			}
 		}
-		if r.peak["m0.example.org"] != 3 {
+		if r.peak["m0.example.org"] != 2 { // the third is left to metadata
 			t.Errorf("the most connections at once: %v", r.peak)
 		}
 	})

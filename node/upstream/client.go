@@ -113,28 +113,38 @@ func (c *Client) Close() {
 	c.settings.Load().closeIdle()
 }
 
-// Fetch asks the archive that loc names for one object, following redirects. ctx
-// bounds the whole transfer, its body included. The caller closes Transfer.Body,
+// Fetch asks the mirrors of the archive that loc names for one object, one after the
+// other until one answers with it, following redirects. Those that are well, and hold
+// nothing against them for this object, go first, and of these the best by priority and
+// speed. A mirror may fail in any way before its body: the next one is asked for the
+// same. Transfer.From names the one that answered. What ends a body early is held
+// against its mirror, so that a Fetch for the rest goes to another one.
+//
+// ctx bounds the whole transfer, its body included. The caller closes Transfer.Body,
 // which is nil only where NotModified is set; until the body has ended or is
 // closed, the transfer holds one of the host's connections. Close may be called
 // while a Read is blocked.
 //
-// A Transfer that does not begin at req.Offset begins at 0: upstream cannot
-// resume, or IfRange did not match. Where Upstream's answer to a Range is not
-// what was asked for, Fetch asks again for the whole.
+// A Transfer that does not begin at req.Offset begins at 0: the mirror cannot
+// resume, or IfRange did not match. Where every answer to a Range is not what was
+// asked for, Fetch asks again for the whole.
 //
-// Nothing is verified but the shape of the answer. Body is what came over the
-// wire: a Content-Encoding is ignored, as apt does, since servers label files
-// that are compressed anyway; the digest decides.
+// Where all mirrors are left alone for trouble that may be over, Fetch waits for up to
+// about a second for its turn to find out. A mirror that asked for a pause has it.
+//
+// Nothing is verified but the shape of the answer, and its length where req.Size has
+// one. Body is what came over the wire: a Content-Encoding is ignored, as apt does,
+// since servers label files that are compressed anyway; the digest decides.
 //
 // Errors, here and from Body.Read:
 //   - ErrUnknownArchive;
-//   - proto.ErrNotFound for 404 and 410;
+//   - proto.ErrNotFound for 404 and 410 from every mirror, and from the snapshot service
+//     if there is one and the object was listed;
+//   - *proto.Unavailable for all trouble that may pass, also of one mirror only, if no
+//     other could help; with an early end of the body as io.ErrUnexpectedEOF inside;
+//   - proto.ErrCorrupt for an HTML page in place of a file, for another length than
+//     req.Size, and for an object that ends before req.Offset;
 //   - *proto.Refused for other final answers and for redirects that may not be followed;
-//   - proto.ErrCorrupt for an HTML page in place of a file, and for an object that
-//     ends before req.Offset;
-//   - *proto.Unavailable for all trouble that may pass, with an early end of the
-//     body as io.ErrUnexpectedEOF inside;
 //   - the error of ctx once that has ended.
 //
 // No error shows credentials.

@@ -72,7 +72,8 @@ func (c *Client) begin(parent context.Context, s *settings, u *url.URL, e *erran
 		return nil, err
 	}
 	x.started = time.Now()
-	x.watch = time.AfterFunc(s.cfg.ConnectTimeout, x.expired)
+	x.watch = time.AfterFunc(time.Hour, x.expired) // which needs it: the limit is set below
+	x.enter(connecting)
 	return x, nil
 }
 
@@ -143,20 +144,22 @@ func (x *exchange) limitOf(ph phase) time.Duration {
 	return 0
 }
 
-// expired ends the exchange if the present phase is really over its limit: the
-// timer may have been set anew just as it fired.
+// expired ends the exchange if the present phase is really over its limit: the timer
+// may have been set anew just as it fired, or there may be more patience now than when
+// it was set.
 func (x *exchange) expired() {
 	ph, lasted := x.place.now()
 	limit := x.limitOf(ph)
-	if limit == 0 || lasted < limit {
+	if x.ctx.Err() != nil || limit == 0 {
 		return
 	}
-	if x.errand.hurried.Load() && !x.client.better(x.errand, 0) {
+	if lasted >= limit && x.errand.hurried.Load() && !x.client.better(x.errand, 0) {
 		x.errand.hurried.Store(false)
-		if left := x.limitOf(ph) - lasted; left > 0 {
-			x.watch.Reset(left)
-			return
-		}
+		limit = x.limitOf(ph)
+	}
+	if lasted < limit {
+		x.watch.Reset(limit - lasted)
+		return
 	}
 	if ph == connecting || ph == asking {
 		x.host.gate.answered(lasted) // at least; so that a slow host is not left again and again

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -313,4 +314,29 @@ func TestOffline(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Patience that grows while a request waits is had by that request, too, and ends.
+func TestPatienceGrowsWhileARequestWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRealm(t, 2, inOrder)
+		const slow = DefaultHeaderTimeout/4 - 100*time.Millisecond
+		r.at(0, func(w http.ResponseWriter, req *http.Request) {
+			if strings.HasSuffix(req.URL.Path, "/slow.deb") {
+				slowed(slow)(w, req)
+				return
+			}
+			silent(w, req)
+		})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			began := time.Now()
+			if from := r.from("never.deb"); from != nameOf(1) || time.Since(began) != 2*slow {
+				t.Errorf("from %s after %v, want %s after %v", from, time.Since(began), nameOf(1), 2*slow)
+			}
+		})
+		synctest.Wait()
+		r.from("slow.deb")
+		wg.Wait()
+	})
 }

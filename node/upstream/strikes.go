@@ -64,8 +64,8 @@ func (s *strikes) note(mirror string, loc proto.Location, f fault) {
 	s.of[key] = strike{f, now.Add(lasts)}
 }
 
-// sweep makes room: what is over goes, and if that is not enough, any. The caller
-// holds mu.
+// sweep makes room for a while: what is over goes, and if that is not enough, any. The
+// caller holds mu.
 func (s *strikes) sweep(now time.Time) {
 	for key, one := range s.of {
 		if !one.until.After(now) {
@@ -73,7 +73,7 @@ func (s *strikes) sweep(now time.Time) {
 		}
 	}
 	for key := range s.of {
-		if len(s.of) < maxStrikes {
+		if len(s.of) <= maxStrikes*3/4 {
 			return
 		}
 		delete(s.of, key)
