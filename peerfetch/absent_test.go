@@ -127,6 +127,7 @@ func TestListedFileIsNotAbsent(t *testing.T) {
 		if w.absent.len() != 1 {
 			t.Error("what is listed is remembered as absent")
 		}
+		synctest.Wait()
 		w.ForgetNotFound("a")
 		if n := len(w.budget.penalties); n != 0 {
 			t.Errorf("%d penalties outlive the generation", n)
