@@ -413,3 +413,27 @@ func TestMirrorThatLacksEverything(t *testing.T) {
 		})
 	}
 }
+
+// Those who wait for the only mirror all hear what one of them found out.
+func TestWaitersShareWhatAProbeFinds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRealm(t, 1)
+		r.at(0, answers(503))
+		for range tripAt + 1 { // the last is let through at once
+			unavailable(t, second(r.Fetch(t.Context(), get("x.deb"))))
+		}
+		r.requests()
+		began := time.Now()
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				unavailable(t, second(r.Fetch(t.Context(), get("x.deb"))))
+				if took := time.Since(began); took != probeEvery {
+					t.Errorf("waited for %v", took)
+				}
+			})
+		}
+		wg.Wait()
+		r.wantRequests(map[string]int{nameOf(0): 1})
+	})
+}

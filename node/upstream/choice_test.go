@@ -278,3 +278,31 @@ func TestSpeed(t *testing.T) {
 		}
 	}
 }
+
+// TestQuickest: who is about as quick as the best, and what a full host costs.
+func TestQuickest(t *testing.T) {
+	const s = time.Second
+	for _, tc := range []struct {
+		name string
+		all  []candidate
+		want []int
+	}{
+		{"about equal", []candidate{{tested: true, expected: 10 * s}, {tested: true, expected: 15 * s}, {tested: true, expected: 16 * s}}, []int{0, 1}},
+		{"the untested", []candidate{{tested: true, expected: 10 * s}, {}, {tested: true, expected: 40 * s}}, []int{0, 1}},
+		{"a free one that is a little slower", []candidate{{tested: true, expected: 10 * s, full: true}, {tested: true, expected: 25 * s}}, []int{1}},
+		{"a free one that is much slower", []candidate{{tested: true, expected: 10 * s, full: true}, {tested: true, expected: 40 * s}}, []int{0}},
+		{"all full", []candidate{{tested: true, expected: 10 * s, full: true}, {tested: true, expected: 11 * s, full: true}}, []int{0, 1}},
+	} {
+		var all []*candidate
+		for i := range tc.all {
+			all = append(all, &tc.all[i])
+		}
+		var got []int
+		for _, one := range quickest(all) {
+			got = append(got, slices.Index(all, one))
+		}
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}
