@@ -142,7 +142,7 @@ func (s *site) start(ctx context.Context, dir, text string, log *slog.Logger) er
 
 // whole waits until all nodes are in one ring and in touch.
 func (w *world) whole(ctx context.Context) error {
-	return eventually(ctx, time.Minute, "the nodes are one ring", func() bool {
+	return eventually(ctx, 3*time.Minute, "the nodes are one ring", func() bool {
 		hash := ""
 		for _, s := range w.nodes {
 			c := s.node.Status().Cluster

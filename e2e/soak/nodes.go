@@ -111,7 +111,7 @@ func (n *node) start(ctx context.Context, binary string) error {
 	n.mu.Lock()
 	n.cmd, n.exited = cmd, exited
 	n.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	for {
 		if _, err := fetch(ctx, n.admin()+"/ready"); err == nil {
