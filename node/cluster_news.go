@@ -131,7 +131,11 @@ const (
 // a node that is behind would have to ask upstream for what they hold.
 func (c *cluster) catchUp(ctx context.Context) {
 	c.until(ctx, meetWait, func() bool {
-		for _, p := range c.mesh.Peers() {
+		peers := c.mesh.Peers()
+		if len(peers) < len(c.members.View().Nodes)-1 {
+			return false // the mesh has not been told of all of them yet
+		}
+		for _, p := range peers {
 			if !p.Healthy {
 				return false
 			}

@@ -46,7 +46,8 @@ func (m *Members) Join(ctx context.Context) error {
 }
 
 // settle makes this node Active when the list of members has stood still for a few
-// polls after the first contact, or after a bounded time.
+// polls after the first contact, and is that of the view published here, or after a
+// bounded time.
 func (m *Members) settle() {
 	tick := time.NewTicker(m.cfg.SettlePoll)
 	defer tick.Stop()
@@ -69,9 +70,12 @@ func (m *Members) settle() {
 		if contacted != nil {
 			continue
 		}
-		if now := m.roster.names(); stable > 0 && slices.Equal(now, last) {
+		switch now := m.roster.names(); {
+		case !slices.Equal(m.View().others(), now):
+			stable = 0 // nobody here has been told of them yet
+		case stable > 0 && slices.Equal(now, last):
 			stable++
-		} else {
+		default:
 			stable, last = 1, now
 		}
 	}

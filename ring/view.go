@@ -100,3 +100,18 @@ func (v *View) RingFor(host string, limit int) *Ring {
 	}
 	return v.Ring.limited(host, limit)
 }
+
+// others names the nodes but this one, in order. A nil View has none.
+func (v *View) others() []string {
+	if v == nil {
+		return nil
+	}
+	var names []string
+	for _, n := range v.Nodes {
+		if !n.Self {
+			names = append(names, n.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
