@@ -24,11 +24,11 @@ const (
 type standing uint8
 
 const (
-	well     standing = iota
-	doubted           // another node cannot reach it
-	maybe             // half-open
-	unwell            // open
-	resting_          // it asked us to wait
+	well    standing = iota
+	doubted          // another node cannot reach it
+	maybe            // half-open
+	unwell           // open
+	paused           // it asked us to wait
 )
 
 // candidate is a mirror that may be asked for an object, and what speaks for it now.
@@ -95,7 +95,7 @@ func (h *health) look(one *candidate, floor, size int64, now time.Time) {
 	case state == breakerHalfOpen:
 		one.standing = maybe
 	case h.breaker.mustWait(now):
-		one.standing = resting_
+		one.standing = paused
 	default:
 		one.standing = unwell
 	}
