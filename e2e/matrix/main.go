@@ -149,6 +149,9 @@ func runBatch(ctx context.Context, o options, nodes int, batch []*cell) (err err
 		for _, b := range slices.Concat(c.broken, c.costly) {
 			fmt.Fprintf(o.progress, "BROKEN %s: %s\n", c, b)
 		}
+		if !c.struck {
+			fmt.Fprintf(o.progress, "did not strike: %s\n", c)
+		}
 	}
 	fmt.Fprintf(o.progress, "%d cells, %d nodes: %.0f s\n", len(batch), nodes, time.Since(began).Seconds())
 	if ctx.Err() != nil {

@@ -63,6 +63,7 @@ func TestSlice(t *testing.T) {
 			if err := run(t.Context(), o, nodes, chosen); err != nil {
 				t.Fatal(err)
 			}
+			struck := false
 			for _, c := range chosen {
 				t.Logf("%s: %s (%s, healed %s)", c, c.outcome, class(c.took), class(c.healing))
 				for _, b := range c.broken {
@@ -70,9 +71,13 @@ func TestSlice(t *testing.T) {
 				}
 				// On a busy machine a node may take another one for dead, and ask upstream
 				// itself: what it costs is for the whole matrix, on a machine of its own.
+				struck = struck || c.struck
 				for _, costly := range c.costly {
 					t.Logf("%s: %s", c, costly)
 				}
+			}
+			if !struck {
+				t.Error("no bad mirror was ever asked: the test shows nothing")
 			}
 		})
 	}
@@ -112,7 +117,7 @@ func TestJudge(t *testing.T) {
 
 // TestDocument has a broken promise stand out.
 func TestDocument(t *testing.T) {
-	c := &cell{fault: faults()[0], object: deb, mirrorCount: 1, bad: 1, nodes: 1, outcome: refused}
+	c := &cell{fault: faults()[0], object: deb, mirrorCount: 1, bad: 1, nodes: 1, outcome: refused, struck: true}
 	if text := document([]*cell{c}); !strings.Contains(text, "| connection refused | before the head | 503 with a reason |") {
 		t.Errorf("no line for the cell:\n%s", text)
 	}

@@ -91,6 +91,8 @@ func seen(here []*cell) string {
 		o := c.outcome
 		if len(c.broken)+len(c.costly) > 0 {
 			o = "**PROMISE BROKEN**"
+		} else if !c.struck {
+			o = "did not strike"
 		}
 		client := "new"
 		if c.resuming {
