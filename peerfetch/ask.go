@@ -18,6 +18,9 @@ type reply struct {
 
 // fetchFrom asks one peer. The transfer ends with ctx, which stop ends.
 func (fl *flight) fetchFrom(ctx context.Context, stop context.CancelFunc, peer string, ask proto.Ask) reply {
+	if fl.urgent != nil {
+		fl.f.wg.Go(func() { fl.hurry(ctx, peer, ask) })
+	}
 	a := reply{peer: peer, stop: stop}
 	a.t, a.err = fl.f.cfg.Cluster.Fetch(ctx, peer, ask)
 	if a.err == nil && !a.t.NotModified && a.t.Body == nil {
@@ -27,6 +30,20 @@ func (fl *flight) fetchFrom(ctx context.Context, stop context.CancelFunc, peer s
 		stop()
 	}
 	return a
+}
+
+// hurry asks a peer once more when a client begins to wait for what was fetched ahead
+// of clients: its own flight learns of it by that. ctx is that of the first question.
+func (fl *flight) hurry(ctx context.Context, peer string, ask proto.Ask) {
+	select {
+	case <-fl.urgent:
+	case <-ctx.Done():
+		return
+	}
+	ask.Want.Class = min(ask.Want.Class, proto.ClassPackage)
+	if t, err := fl.f.cfg.Cluster.Fetch(ctx, peer, ask); err == nil && t.Body != nil {
+		t.Body.Close()
+	}
 }
 
 // dismiss lets go of an answer that nobody needs.

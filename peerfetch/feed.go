@@ -42,10 +42,10 @@ func (fl *flight) turnToPeers() bool {
 	return true
 }
 
-// admit lets another node follow the flight, from byte offset on. It returns a
+// admit lets another node follow the flight, for work of that class, from byte offset on. It returns a
 // *proto.NotHeld if another node feeds it, a channel that is closed when more is
 // known if it is not decided who does, and nothing at all if the flight is over.
-func (fl *flight) admit(ctx context.Context, self string, offset int64) (*reader, <-chan struct{}, error) {
+func (fl *flight) admit(ctx context.Context, self string, class proto.Class, offset int64) (*reader, <-chan struct{}, error) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	if fl.ended {
@@ -69,6 +69,7 @@ func (fl *flight) admit(ctx context.Context, self string, offset int64) (*reader
 		return nil, nil, nil
 	}
 	r.peer, fl.lent = true, true
+	fl.hurryLocked(class)
 	return r, nil, nil
 }
 
@@ -80,12 +81,21 @@ func (fl *flight) isLent() bool {
 
 // wantedBy notes what one more reader wants.
 func (fl *flight) wantedBy(want proto.Want) {
-	if want.PeersOnly {
-		return
-	}
 	fl.mu.Lock()
-	fl.peersOnly = false
-	fl.mu.Unlock()
+	defer fl.mu.Unlock()
+	if !want.PeersOnly {
+		fl.peersOnly = false
+	}
+	fl.hurryLocked(want.Class)
+}
+
+// hurryLocked makes what is fetched ahead of clients urgent when one waits for it. mu
+// is held.
+func (fl *flight) hurryLocked(class proto.Class) {
+	if class < proto.ClassPrefetch && fl.urgent != nil && !fl.hurried {
+		fl.hurried = true
+		close(fl.urgent)
+	}
 }
 
 func (fl *flight) isPeersOnly() bool {

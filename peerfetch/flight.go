@@ -41,6 +41,9 @@ type flight struct {
 	start  time.Time
 	ctx    context.Context // detached from every reader's
 	cancel context.CancelCauseFunc
+	// urgent is closed when a client begins to wait for what was fetched ahead of
+	// clients; nil where one did from the start.
+	urgent chan struct{}
 
 	// owned by run
 	body       body            // where the bytes go
@@ -79,6 +82,7 @@ type flight struct {
 	mirror    string // that feeds it, with feedUpstream
 	lent      bool   // other nodes follow, or did: no peer may feed it any more
 	peersOnly bool   // nobody who waits wants it from upstream
+	hurried   bool   // urgent is closed
 }
 
 // newFlight makes the flight of an object. One for another node is fed by upstream
@@ -97,6 +101,9 @@ func newFlight(f *Fetcher, k key, want proto.Want, forPeer bool) *flight {
 	}
 	if forPeer || f.cfg.Cluster == nil {
 		fl.feed, fl.lent = feedUpstream, forPeer
+	}
+	if want.Class == proto.ClassPrefetch {
+		fl.urgent = make(chan struct{})
 	}
 	if want.Provable() {
 		fl.size = want.Ref.Size

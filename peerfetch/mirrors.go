@@ -22,7 +22,7 @@ const rejected = time.Second
 // where a digest will decide, and from none but the one that gave the beginning where
 // none will. Two mirrors' validators have nothing to do with each other.
 func (fl *flight) request(loc proto.Location) proto.Request {
-	req := proto.Request{Loc: loc, Class: fl.want.Class, Offset: fl.body.written, IfRange: fl.ifRange}
+	req := proto.Request{Loc: loc, Class: fl.want.Class, Urgent: fl.urgent, Offset: fl.body.written, IfRange: fl.ifRange}
 	switch {
 	case fl.sizeSigned():
 		req.Size = fl.want.Ref.Size

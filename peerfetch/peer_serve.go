@@ -129,7 +129,7 @@ func (f *Fetcher) followFor(ctx context.Context, from string, want proto.Want, a
 		if f.cfg.Cluster != nil {
 			route = f.cfg.Cluster.Route(want)
 		}
-		r, undecided, err := f.admit(ctx, keyOf(want), route.Self, ask.Offset)
+		r, undecided, err := f.admit(ctx, want, route.Self, ask.Offset)
 		switch {
 		case err != nil:
 			return nil, "", err
@@ -151,14 +151,14 @@ func (f *Fetcher) followFor(ctx context.Context, from string, want proto.Want, a
 }
 
 // admit is flight.admit for the flight of k, if there is one.
-func (f *Fetcher) admit(ctx context.Context, k key, self string, offset int64) (*reader, <-chan struct{}, error) {
+func (f *Fetcher) admit(ctx context.Context, want proto.Want, self string, offset int64) (*reader, <-chan struct{}, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
 		return nil, nil, errLeaving
 	}
-	if fl, ok := f.flights[k]; ok {
-		return fl.admit(ctx, self, offset)
+	if fl, ok := f.flights[keyOf(want)]; ok {
+		return fl.admit(ctx, self, want.Class, offset)
 	}
 	return nil, nil, nil
 }

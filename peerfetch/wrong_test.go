@@ -201,10 +201,10 @@ func TestAnswersThatMakeNoSense(t *testing.T) {
 						t.Error(err)
 					}
 				}
+				c.check(t) // waits for what is committed behind the last byte
 				if !c.nodes["e"].store.has(o.want.Ref.Digest) {
 					t.Error("it was not had from anybody else")
 				}
-				c.check(t)
 				c.close()
 			})
 		})

@@ -129,6 +129,19 @@ type Request struct {
 	Size int64
 	// Mirror, where not "", is the only mirror to ask, as Transfer.From names it.
 	Mirror string
+	// Urgent is closed when a client begins to wait for what was asked for ahead of
+	// clients; nil: never.
+	Urgent <-chan struct{}
+}
+
+// ClassNow is Class, or ClassPackage where Urgent has been closed since.
+func (r Request) ClassNow() Class {
+	select {
+	case <-r.Urgent:
+		return min(r.Class, ClassPackage)
+	default:
+		return r.Class
+	}
 }
 
 // Transfer is a body on its way from a source. The receiver closes Body.

@@ -96,7 +96,7 @@ func (b *body) pay(n int, err error) error {
 	}
 	b.x.place.enter(throttled)
 	defer b.x.place.enter(resting)
-	if left := b.x.client.limiter.take(ctx, b.x.class, n); left != nil && err == nil {
+	if left := b.x.client.limiter.take(ctx, b.x.errand.req.ClassNow(), n); left != nil && err == nil {
 		return b.broken(left)
 	}
 	return err

@@ -60,21 +60,34 @@ type exchange struct {
 
 // begin waits for a place at the host of u. The caller ends the exchange.
 func (c *Client) begin(parent context.Context, s *settings, u *url.URL, e *errand) (*exchange, error) {
-	x := &exchange{client: c, s: s, host: c.hostOf(u), url: u, class: e.req.Class, errand: e, parent: parent}
+	x := &exchange{client: c, s: s, host: c.hostOf(u), url: u, class: e.req.ClassNow(), errand: e, parent: parent}
 	x.ctx, x.cancel = context.WithCancelCause(parent)
 	x.unhook = context.AfterFunc(c.running, func() { x.cancel(errClosed) })
 	var err error
-	if x.place, err = x.host.gate.acquire(x.ctx, x.class, x.cut); err != nil {
+	if x.place, err = x.host.gate.acquireFor(x.ctx, x.class, e.req.Urgent, x.cut); err != nil {
 		x.unhook()
 		x.cancel(nil)
 		err = x.failure("", err)
 		x.host.note(outcomeOf(err, false), err)
 		return nil, err
 	}
+	if x.class > proto.ClassPackage && e.req.Urgent != nil {
+		go x.heed(e.req.Urgent)
+	}
 	x.started = time.Now()
 	x.watch = time.AfterFunc(time.Hour, x.expired) // which needs it: the limit is set below
 	x.enter(connecting)
 	return x, nil
+}
+
+// heed raises the place when a client begins to wait for what it is held for. It ends
+// with the exchange.
+func (x *exchange) heed(urgent <-chan struct{}) {
+	select {
+	case <-urgent:
+		x.host.gate.raise(x.place)
+	case <-x.ctx.Done():
+	}
 }
 
 // roundTrip sends the request and waits for the header of the answer.

@@ -107,6 +107,12 @@ func (g *gate) configure(limit int, rules patience) (fewer bool) {
 // acquire waits for a place. cancel is called if the place is taken away again;
 // its cause is what to tell the caller. The error is that of ctx.
 func (g *gate) acquire(ctx context.Context, class proto.Class, cancel context.CancelCauseFunc) (*place, error) {
+	return g.acquireFor(ctx, class, nil, cancel)
+}
+
+// acquireFor is acquire for what becomes a package's request when urgent is closed,
+// if it was less.
+func (g *gate) acquireFor(ctx context.Context, class proto.Class, urgent <-chan struct{}, cancel context.CancelCauseFunc) (*place, error) {
 	class = min(class, proto.ClassPrefetch)
 	w := &waiter{place: &place{class: class, cancel: cancel}, ready: make(chan struct{})}
 	g.mu.Lock()
@@ -115,13 +121,37 @@ func (g *gate) acquire(ctx context.Context, class proto.Class, cancel context.Ca
 	g.mu.Unlock()
 	g.makeWay()
 
-	select {
-	case <-w.ready:
-		return w.place, nil
-	case <-ctx.Done():
-		g.forget(w)
-		return nil, context.Cause(ctx)
+	for {
+		select {
+		case <-w.ready:
+			return w.place, nil
+		case <-urgent:
+			urgent = nil
+			g.raise(w.place)
+		case <-ctx.Done():
+			g.forget(w)
+			return nil, context.Cause(ctx)
+		}
 	}
+}
+
+// raise makes a place that is waited for, or held, for what nobody waited for one of
+// a package.
+func (g *gate) raise(p *place) {
+	g.mu.Lock()
+	if p.class > proto.ClassPackage {
+		queue := g.queues[p.class]
+		i := slices.IndexFunc(queue, func(w *waiter) bool { return w.place == p })
+		if i >= 0 {
+			w := queue[i]
+			g.queues[p.class] = slices.Delete(queue, i, i+1)
+			g.queues[proto.ClassPackage] = append(g.queues[proto.ClassPackage], w)
+		}
+		p.class = proto.ClassPackage
+		g.dispatch()
+	}
+	g.mu.Unlock()
+	g.makeWay()
 }
 
 // forget withdraws a waiter, also one that has just been given its place.

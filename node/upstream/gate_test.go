@@ -325,3 +325,50 @@ func TestGateLearnsToWaitForASlowHost(t *testing.T) {
 		}
 	})
 }
+
+// What was asked for ahead of clients stands in their queue as soon as one waits for
+// it, and keeps its place among them once it has one.
+func TestGateRaisesWhatBecomesUrgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := testGate(1)
+		holder := take(t, g, pkg)
+		holder.enter(throttled) // never stalled
+		had, places := make(chan string, 9), make(chan *place, 9)
+		queue(t, g, prefetch, "ahead", had, places)
+		urgent := make(chan struct{})
+		go func() {
+			p, err := g.acquireFor(t.Context(), prefetch, urgent, func(error) {})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			had <- "wanted"
+			places <- p
+		}()
+		synctest.Wait()
+		queue(t, g, prefetch, "ahead too", had, places)
+		close(urgent)
+		synctest.Wait()
+		queue(t, g, pkg, "package", had, places)
+		var order []string
+		g.release(holder)
+		for range 4 {
+			order = append(order, <-had)
+			p := <-places
+			if order[len(order)-1] == "wanted" && p.class != pkg {
+				t.Errorf("it has a place of class %s", p.class)
+			}
+			g.release(p)
+			synctest.Wait()
+		}
+		if want := []string{"wanted", "package", "ahead", "ahead too"}; !slices.Equal(order, want) {
+			t.Errorf("places were had by %q, want %q", order, want)
+		}
+
+		held := take(t, g, prefetch)
+		g.raise(held)
+		if held.class != pkg {
+			t.Errorf("a place that is held stays of class %s", held.class)
+		}
+	})
+}
