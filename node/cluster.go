@@ -228,6 +228,11 @@ func (c *cluster) Ask(ctx context.Context, id proto.Suite, uses []string, fresh 
 	return "", proto.News{}, err
 }
 
+// Lookup is part of catalog.Cluster.
+func (c *cluster) Lookup(ctx context.Context, loc proto.Location) (proto.Ref, bool) {
+	return c.mesh.Lookup(ctx, loc)
+}
+
 // Tell is part of catalog.Cluster.
 func (c *cluster) Tell(n proto.News) { c.tellNews(n) }
 
@@ -284,6 +289,12 @@ func (p peerControl) Asked(ctx context.Context, _ string, id proto.Suite, uses [
 
 func (p peerControl) Offered(ctx context.Context, from string, offers []proto.Want) []proto.Digest {
 	return p.c.takeOver(ctx, from, offers)
+}
+
+// Lookup answers from what is held, and counts as nobody's use of it.
+func (p peerControl) Lookup(loc proto.Location) (proto.Ref, bool) {
+	e, ok := p.c.catalog.Explain(loc)
+	return e.Want.Ref, ok && e.Listed && !e.Want.Ref.IsZero()
 }
 
 func (p peerControl) LocalStatus(context.Context) []byte { return p.c.status() }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -20,6 +21,9 @@ type Cluster interface {
 	// is the node that answered. The error is *proto.PeerFailed where no other node
 	// could be asked, and otherwise what that node says of upstream.
 	Ask(ctx context.Context, id proto.Suite, uses []string, fresh bool) (from string, news proto.News, err error)
+	// Lookup asks other nodes what the signed metadata that they hold says of a file;
+	// false where none answers with a SHA-256 in about a second.
+	Lookup(ctx context.Context, loc proto.Location) (proto.Ref, bool)
 	// Tell passes news on, without blocking: to everybody directly where it is first
 	// hand, else as a hint.
 	Tell(proto.News)
@@ -116,4 +120,18 @@ func (c *Catalog) Heeding() bool {
 		}
 	}
 	return false
+}
+
+// recall asks other nodes what a package must be that nothing held here lists: a
+// client may hold a generation that came and went while this node was down. Their
+// word makes it no listed file, but a mirror that lies is found out by it.
+func (c *Catalog) recall(ctx context.Context, e *proto.Entry) {
+	loc := e.Want.Where[0]
+	if c.cfg.Cluster == nil || e.Want.Provable() || aptmeta.Classify(loc.Path) != aptmeta.KindPackage {
+		return
+	}
+	if ref, ok := c.cfg.Cluster.Lookup(ctx, loc); ok {
+		c.metrics.recalled.Inc()
+		e.Want.Ref = ref
+	}
 }

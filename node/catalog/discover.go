@@ -54,7 +54,9 @@ func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) 
 		return e, nil
 	}
 	c.metrics.unlisted.Inc()
-	return c.unlisted(loc), nil
+	e := c.unlisted(loc)
+	c.recall(ctx, &e)
+	return e, nil
 }
 
 // waitLoaded waits until the superseded generations have been read back after a

@@ -7,6 +7,7 @@ import (
 type metrics struct {
 	checks, heard, asks, mirrors       *prometheus.CounterVec
 	flips, forks, incomplete, unlisted prometheus.Counter
+	recalled                           prometheus.Counter
 	parsed                             prometheus.Histogram
 }
 
@@ -32,6 +33,7 @@ func newMetrics() *metrics {
 		forks:      counter("forks_total", "Pairs of different Releases signed with the same Date."),
 		incomplete: counter("incomplete_total", "Checks that found upstream in the middle of publishing, or a mirror out of step."),
 		unlisted:   counter("unlisted_total", "Requests for files that no signed metadata lists."),
+		recalled:   counter("recalled_total", "Requests for packages that nothing held here lists, and another node knows of."),
 		parsed: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "aptmesh_catalog_parse_seconds", Help: "Time to decompress and read one index.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
@@ -54,7 +56,7 @@ func (m *metrics) asked(err error) {
 // Collectors returns the catalog's metrics, for whoever registers them.
 func (c *Catalog) Collectors() []prometheus.Collector {
 	m := c.metrics
-	return []prometheus.Collector{m.checks, m.heard, m.asks, m.mirrors, m.flips, m.forks, m.incomplete, m.unlisted, m.parsed, suiteCollector{c}}
+	return []prometheus.Collector{m.checks, m.heard, m.asks, m.mirrors, m.flips, m.forks, m.incomplete, m.unlisted, m.recalled, m.parsed, suiteCollector{c}}
 }
 
 // suiteCollector reads the state of each suite when it is scraped.

@@ -136,6 +136,22 @@ func (n *clusterNode) Ask(ctx context.Context, id proto.Suite, uses []string, fr
 	return "", proto.News{}, failed
 }
 
+func (n *clusterNode) Lookup(ctx context.Context, loc proto.Location) (proto.Ref, bool) {
+	f := n.f
+	for _, other := range f.nodes {
+		f.mu.Lock()
+		ok := other != n && f.reachable(n.name, other.name) && other.running
+		f.mu.Unlock()
+		if !ok {
+			continue
+		}
+		if e, ok := other.catalog().Explain(loc); ok && e.Listed && !e.Want.Ref.IsZero() {
+			return e.Want.Ref, true
+		}
+	}
+	return proto.Ref{}, false
+}
+
 func isUnavailable(err error) bool {
 	var busy *proto.Unavailable
 	return errors.As(err, &busy)

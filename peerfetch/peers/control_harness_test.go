@@ -23,6 +23,14 @@ type answers struct {
 
 	heardTroubles func(from string, troubles []proto.Trouble)
 	troubles      func() []proto.Trouble
+	lookup        func(loc proto.Location) (proto.Ref, bool)
+}
+
+func (a *answers) Lookup(loc proto.Location) (proto.Ref, bool) {
+	if a.lookup == nil {
+		return proto.Ref{}, false
+	}
+	return a.lookup(loc)
 }
 
 func (a *answers) Heard(from string, news []proto.News) {

@@ -51,6 +51,9 @@ type Control interface {
 	Troubles() []proto.Trouble
 	Asked(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.News, error)
 	Offered(ctx context.Context, from string, offers []proto.Want) []proto.Digest
+	// Lookup returns what signed metadata that this node holds says of a file; false
+	// where none lists it with a SHA-256. It must not wait.
+	Lookup(loc proto.Location) (proto.Ref, bool)
 	LocalStatus(ctx context.Context) []byte
 }
 

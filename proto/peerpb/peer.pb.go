@@ -1481,6 +1481,95 @@ func (x *OfferReply) GetKept() [][]byte {
 	return nil
 }
 
+// LookupRequest asks what signed metadata that the peer holds says of a file.
+type LookupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Location      *Location              `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookupRequest) Reset() {
+	*x = LookupRequest{}
+	mi := &file_proto_peerpb_peer_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookupRequest) ProtoMessage() {}
+
+func (x *LookupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_peerpb_peer_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookupRequest.ProtoReflect.Descriptor instead.
+func (*LookupRequest) Descriptor() ([]byte, []int) {
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *LookupRequest) GetLocation() *Location {
+	if x != nil {
+		return x.Location
+	}
+	return nil
+}
+
+type LookupReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"` // none: nothing it holds lists it with a SHA-256
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LookupReply) Reset() {
+	*x = LookupReply{}
+	mi := &file_proto_peerpb_peer_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LookupReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LookupReply) ProtoMessage() {}
+
+func (x *LookupReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_peerpb_peer_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LookupReply.ProtoReflect.Descriptor instead.
+func (*LookupReply) Descriptor() ([]byte, []int) {
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *LookupReply) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1489,7 +1578,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[21]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1501,7 +1590,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[21]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1514,7 +1603,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{21}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{23}
 }
 
 type StatusReply struct {
@@ -1526,7 +1615,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[22]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1627,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[22]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1640,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{22}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StatusReply) GetJson() []byte {
@@ -1680,16 +1769,21 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\x05where\x18\x02 \x03(\v2\x19.aptmesh.peer.v1.LocationR\x05where\" \n" +
 	"\n" +
 	"OfferReply\x12\x12\n" +
-	"\x04kept\x18\x01 \x03(\fR\x04kept\"\x0f\n" +
+	"\x04kept\x18\x01 \x03(\fR\x04kept\"F\n" +
+	"\rLookupRequest\x125\n" +
+	"\blocation\x18\x01 \x01(\v2\x19.aptmesh.peer.v1.LocationR\blocation\"5\n" +
+	"\vLookupReply\x12&\n" +
+	"\x03ref\x18\x01 \x01(\v2\x14.aptmesh.peer.v1.RefR\x03ref\"\x0f\n" +
 	"\rStatusRequest\"!\n" +
 	"\vStatusReply\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json2\xa0\x03\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json2\xe8\x03\n" +
 	"\aControl\x12@\n" +
 	"\x04Ping\x12\x1c.aptmesh.peer.v1.PingRequest\x1a\x1a.aptmesh.peer.v1.PingReply\x12E\n" +
 	"\x06Follow\x12\x1e.aptmesh.peer.v1.FollowRequest\x1a\x19.aptmesh.peer.v1.Holdings0\x01\x12@\n" +
 	"\x04Tell\x12\x1c.aptmesh.peer.v1.TellRequest\x1a\x1a.aptmesh.peer.v1.TellReply\x12=\n" +
 	"\x03Ask\x12\x1b.aptmesh.peer.v1.AskRequest\x1a\x19.aptmesh.peer.v1.AskReply\x12C\n" +
 	"\x05Offer\x12\x1d.aptmesh.peer.v1.OfferRequest\x1a\x1b.aptmesh.peer.v1.OfferReply\x12F\n" +
+	"\x06Lookup\x12\x1e.aptmesh.peer.v1.LookupRequest\x1a\x1c.aptmesh.peer.v1.LookupReply\x12F\n" +
 	"\x06Status\x12\x1e.aptmesh.peer.v1.StatusRequest\x1a\x1c.aptmesh.peer.v1.StatusReplyB)Z'github.com/aptmesh/aptmesh/proto/peerpbb\x06proto3"
 
 var (
@@ -1705,7 +1799,7 @@ func file_proto_peerpb_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_peerpb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_proto_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_proto_peerpb_peer_proto_goTypes = []any{
 	(Failure_Kind)(0),     // 0: aptmesh.peer.v1.Failure.Kind
 	(Trouble_Kind)(0),     // 1: aptmesh.peer.v1.Trouble.Kind
@@ -1730,8 +1824,10 @@ var file_proto_peerpb_peer_proto_goTypes = []any{
 	(*OfferRequest)(nil),  // 20: aptmesh.peer.v1.OfferRequest
 	(*Offer)(nil),         // 21: aptmesh.peer.v1.Offer
 	(*OfferReply)(nil),    // 22: aptmesh.peer.v1.OfferReply
-	(*StatusRequest)(nil), // 23: aptmesh.peer.v1.StatusRequest
-	(*StatusReply)(nil),   // 24: aptmesh.peer.v1.StatusReply
+	(*LookupRequest)(nil), // 23: aptmesh.peer.v1.LookupRequest
+	(*LookupReply)(nil),   // 24: aptmesh.peer.v1.LookupReply
+	(*StatusRequest)(nil), // 25: aptmesh.peer.v1.StatusRequest
+	(*StatusReply)(nil),   // 26: aptmesh.peer.v1.StatusReply
 }
 var file_proto_peerpb_peer_proto_depIdxs = []int32{
 	3,  // 0: aptmesh.peer.v1.FetchRequest.ref:type_name -> aptmesh.peer.v1.Ref
@@ -1752,23 +1848,27 @@ var file_proto_peerpb_peer_proto_depIdxs = []int32{
 	21, // 15: aptmesh.peer.v1.OfferRequest.offers:type_name -> aptmesh.peer.v1.Offer
 	3,  // 16: aptmesh.peer.v1.Offer.ref:type_name -> aptmesh.peer.v1.Ref
 	2,  // 17: aptmesh.peer.v1.Offer.where:type_name -> aptmesh.peer.v1.Location
-	16, // 18: aptmesh.peer.v1.Control.Ping:input_type -> aptmesh.peer.v1.PingRequest
-	18, // 19: aptmesh.peer.v1.Control.Follow:input_type -> aptmesh.peer.v1.FollowRequest
-	12, // 20: aptmesh.peer.v1.Control.Tell:input_type -> aptmesh.peer.v1.TellRequest
-	14, // 21: aptmesh.peer.v1.Control.Ask:input_type -> aptmesh.peer.v1.AskRequest
-	20, // 22: aptmesh.peer.v1.Control.Offer:input_type -> aptmesh.peer.v1.OfferRequest
-	23, // 23: aptmesh.peer.v1.Control.Status:input_type -> aptmesh.peer.v1.StatusRequest
-	17, // 24: aptmesh.peer.v1.Control.Ping:output_type -> aptmesh.peer.v1.PingReply
-	19, // 25: aptmesh.peer.v1.Control.Follow:output_type -> aptmesh.peer.v1.Holdings
-	13, // 26: aptmesh.peer.v1.Control.Tell:output_type -> aptmesh.peer.v1.TellReply
-	15, // 27: aptmesh.peer.v1.Control.Ask:output_type -> aptmesh.peer.v1.AskReply
-	22, // 28: aptmesh.peer.v1.Control.Offer:output_type -> aptmesh.peer.v1.OfferReply
-	24, // 29: aptmesh.peer.v1.Control.Status:output_type -> aptmesh.peer.v1.StatusReply
-	24, // [24:30] is the sub-list for method output_type
-	18, // [18:24] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	2,  // 18: aptmesh.peer.v1.LookupRequest.location:type_name -> aptmesh.peer.v1.Location
+	3,  // 19: aptmesh.peer.v1.LookupReply.ref:type_name -> aptmesh.peer.v1.Ref
+	16, // 20: aptmesh.peer.v1.Control.Ping:input_type -> aptmesh.peer.v1.PingRequest
+	18, // 21: aptmesh.peer.v1.Control.Follow:input_type -> aptmesh.peer.v1.FollowRequest
+	12, // 22: aptmesh.peer.v1.Control.Tell:input_type -> aptmesh.peer.v1.TellRequest
+	14, // 23: aptmesh.peer.v1.Control.Ask:input_type -> aptmesh.peer.v1.AskRequest
+	20, // 24: aptmesh.peer.v1.Control.Offer:input_type -> aptmesh.peer.v1.OfferRequest
+	23, // 25: aptmesh.peer.v1.Control.Lookup:input_type -> aptmesh.peer.v1.LookupRequest
+	25, // 26: aptmesh.peer.v1.Control.Status:input_type -> aptmesh.peer.v1.StatusRequest
+	17, // 27: aptmesh.peer.v1.Control.Ping:output_type -> aptmesh.peer.v1.PingReply
+	19, // 28: aptmesh.peer.v1.Control.Follow:output_type -> aptmesh.peer.v1.Holdings
+	13, // 29: aptmesh.peer.v1.Control.Tell:output_type -> aptmesh.peer.v1.TellReply
+	15, // 30: aptmesh.peer.v1.Control.Ask:output_type -> aptmesh.peer.v1.AskReply
+	22, // 31: aptmesh.peer.v1.Control.Offer:output_type -> aptmesh.peer.v1.OfferReply
+	24, // 32: aptmesh.peer.v1.Control.Lookup:output_type -> aptmesh.peer.v1.LookupReply
+	26, // 33: aptmesh.peer.v1.Control.Status:output_type -> aptmesh.peer.v1.StatusReply
+	27, // [27:34] is the sub-list for method output_type
+	20, // [20:27] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_proto_peerpb_peer_proto_init() }
@@ -1782,7 +1882,7 @@ func file_proto_peerpb_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_peerpb_peer_proto_rawDesc), len(file_proto_peerpb_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

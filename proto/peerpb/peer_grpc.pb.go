@@ -29,6 +29,7 @@ const (
 	Control_Tell_FullMethodName   = "/aptmesh.peer.v1.Control/Tell"
 	Control_Ask_FullMethodName    = "/aptmesh.peer.v1.Control/Ask"
 	Control_Offer_FullMethodName  = "/aptmesh.peer.v1.Control/Offer"
+	Control_Lookup_FullMethodName = "/aptmesh.peer.v1.Control/Lookup"
 	Control_Status_FullMethodName = "/aptmesh.peer.v1.Control/Status"
 )
 
@@ -44,6 +45,7 @@ type ControlClient interface {
 	Tell(ctx context.Context, in *TellRequest, opts ...grpc.CallOption) (*TellReply, error)
 	Ask(ctx context.Context, in *AskRequest, opts ...grpc.CallOption) (*AskReply, error)
 	Offer(ctx context.Context, in *OfferRequest, opts ...grpc.CallOption) (*OfferReply, error)
+	Lookup(ctx context.Context, in *LookupRequest, opts ...grpc.CallOption) (*LookupReply, error)
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusReply, error)
 }
 
@@ -114,6 +116,16 @@ func (c *controlClient) Offer(ctx context.Context, in *OfferRequest, opts ...grp
 	return out, nil
 }
 
+func (c *controlClient) Lookup(ctx context.Context, in *LookupRequest, opts ...grpc.CallOption) (*LookupReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LookupReply)
+	err := c.cc.Invoke(ctx, Control_Lookup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusReply)
@@ -136,6 +148,7 @@ type ControlServer interface {
 	Tell(context.Context, *TellRequest) (*TellReply, error)
 	Ask(context.Context, *AskRequest) (*AskReply, error)
 	Offer(context.Context, *OfferRequest) (*OfferReply, error)
+	Lookup(context.Context, *LookupRequest) (*LookupReply, error)
 	Status(context.Context, *StatusRequest) (*StatusReply, error)
 	mustEmbedUnimplementedControlServer()
 }
@@ -161,6 +174,9 @@ func (UnimplementedControlServer) Ask(context.Context, *AskRequest) (*AskReply, 
 }
 func (UnimplementedControlServer) Offer(context.Context, *OfferRequest) (*OfferReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Offer not implemented")
+}
+func (UnimplementedControlServer) Lookup(context.Context, *LookupRequest) (*LookupReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Lookup not implemented")
 }
 func (UnimplementedControlServer) Status(context.Context, *StatusRequest) (*StatusReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -269,6 +285,24 @@ func _Control_Offer_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_Lookup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LookupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Lookup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Lookup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Lookup(ctx, req.(*LookupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Control_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -309,6 +343,10 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Offer",
 			Handler:    _Control_Offer_Handler,
+		},
+		{
+			MethodName: "Lookup",
+			Handler:    _Control_Lookup_Handler,
 		},
 		{
 			MethodName: "Status",
