@@ -63,7 +63,8 @@ func (o *output) String() string {
 }
 
 // newNode makes a node with the archives' part of a configuration; it is stopped,
-// and its words shown, when the test ends.
+// and its words shown, when the test ends. It fetches nothing ahead of clients: what
+// upstream is asked for is the test's own doing.
 func newNode(t *testing.T, config string) *node {
 	t.Helper()
 	// Not t.TempDir, whose names may be too long for a socket.
@@ -75,6 +76,7 @@ data: %[1]s/data
 cache: {max_size: 2GiB, memory: 64MiB}
 log: {format: json, level: debug}
 drain: {timeout: 10s}
+prefetch: {enabled: false}
 %[2]s`, dir, config)
 	n.admin = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -14,7 +14,10 @@ import (
 // nobody used is not.
 func TestReadyBeforeTheyAsk(t *testing.T) {
 	a := newArchive()
-	w := newWorld(t, a, func(c *node.Config) { c.Archives[0].CheckEvery = 100 * time.Millisecond })
+	w := newWorld(t, a, func(c *node.Config) {
+		c.Archives[0].CheckEvery = 100 * time.Millisecond
+		c.Prefetch.Enabled = true
+	})
 	w.mustGet("dists/noble/InRelease")
 	w.mustGet("dists/noble/main/binary-amd64/Packages.xz")
 	var used string

@@ -130,6 +130,7 @@ func (m *mesh) add(change ...func(*node.Config)) *site {
 	cfg.Cache.Memory, cfg.Cache.Scrub = 8<<20, 0
 	cfg.Upstream.AuthConf, cfg.Upstream.Proxy = nil, "direct"
 	cfg.Drain.Timeout = 5 * time.Second
+	cfg.Prefetch.Enabled = false // what upstream is asked for is the test's own doing
 	u := node.DefaultArchive("ubuntu")
 	u.Upstream, u.SignedBy = m.up.URL, []string{string(m.archive.ArmoredKeyring())}
 	cfg.Archives = []node.ArchiveConfig{u}

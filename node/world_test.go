@@ -64,6 +64,7 @@ func newWorld(t *testing.T, a *testarchive.Archive, change ...func(*node.Config)
 	cfg.Upstream.Proxy = "direct"
 	cfg.Upstream.StallTimeout, cfg.Upstream.HeaderTimeout = 300*time.Millisecond, 300*time.Millisecond
 	cfg.Drain.Timeout = time.Second
+	cfg.Prefetch.Enabled = false // what upstream is asked for is the test's own doing
 	u := node.DefaultArchive("ubuntu")
 	u.Upstream, u.SignedBy = w.up.URL, []string{string(a.ArmoredKeyring())}
 	cfg.Archives = []node.ArchiveConfig{u}
