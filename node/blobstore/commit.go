@@ -44,13 +44,13 @@ func (s *Store) commit(w *Writer, ref proto.Ref, modified time.Time) error {
 		return s.cannotKeep("fsync a blob", err)
 	}
 	// At this point the bytes are safe and have no name yet.
-	e, err := s.name(w, ref, now)
+	e, turn, err := s.name(w, ref, now)
 	if err != nil {
 		return err
 	}
 	// At this point the blob is durable, counted, and found by everyone.
 	if w.keep {
-		s.memory.set(&resident{digest: ref.Digest, modified: modifiedOf(modified.Unix()), bytes: w.resident(), entry: e})
+		s.memory.set(&resident{digest: ref.Digest, modified: modifiedOf(modified.Unix()), bytes: w.resident(), entry: e, turn: turn})
 	} else {
 		s.memory.drop(ref.Digest)
 	}
@@ -59,8 +59,9 @@ func (s *Store) commit(w *Writer, ref proto.Ref, modified time.Time) error {
 	return nil
 }
 
-// name gives the synced file its name, durably, and enters it in the index.
-func (s *Store) name(w *Writer, ref proto.Ref, now time.Time) (*entry, error) {
+// name gives the synced file its name, durably, and enters it in the index, for its
+// turn.
+func (s *Store) name(w *Writer, ref proto.Ref, now time.Time) (e *entry, turn uint32, err error) {
 	sh := s.index.shard(ref.Digest)
 	sh.change.Lock()
 	defer sh.change.Unlock()
@@ -68,7 +69,7 @@ func (s *Store) name(w *Writer, ref proto.Ref, now time.Time) (*entry, error) {
 	blob := s.dirs.blob(ref.Digest)
 	before := exists(blob)
 	if err := s.renameBlob(w, blob, ref.Digest[0]); err != nil {
-		return nil, s.cannotKeep("rename a blob", err)
+		return nil, 0, s.cannotKeep("rename a blob", err)
 	}
 	if err := s.fs.SyncDir("blob.syncdir", s.dirs.shard(ref.Digest[0])); err != nil {
 		// Nothing is claimed, so the name goes. But a blob that stood here before
@@ -76,7 +77,7 @@ func (s *Store) name(w *Writer, ref proto.Ref, now time.Time) (*entry, error) {
 		if !before {
 			_ = s.fs.Remove("blob.undo", blob)
 		}
-		return nil, s.cannotKeep("fsync a directory of blobs", err)
+		return nil, 0, s.cannotKeep("fsync a directory of blobs", err)
 	}
 	if old := sh.get(ref.Digest); old != nil && old.size != ref.Size {
 		s.forget(sh, ref.Digest) // the scan had met it truncated
@@ -85,7 +86,7 @@ func (s *Store) name(w *Writer, ref proto.Ref, now time.Time) (*entry, error) {
 	e.used.Store(now.UnixNano())
 	e.kept.Store(uint32(now.Unix()))
 	s.space.commit(w.reserved, ref.Size, added)
-	return e, nil
+	return e, e.turn.Add(1), nil
 }
 
 func exists(name string) bool {
@@ -175,8 +176,11 @@ func (s *Store) unlink(sh *shard, d proto.Digest) (int64, error) {
 
 // forget removes a blob from index and memory. The caller holds sh.change.
 func (s *Store) forget(sh *shard, d proto.Digest) int64 {
-	s.memory.drop(d)
 	e := sh.drop(d)
+	if e != nil {
+		e.turn.Add(1)
+	}
+	s.memory.drop(d)
 	if e == nil {
 		return 0
 	}

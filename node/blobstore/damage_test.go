@@ -47,6 +47,7 @@ func TestDamageIsAMiss(t *testing.T) {
 			mustPut(t, s, content)
 			if c.scanned {
 				s.memory.drop(digest)
+				s.memory.cache.Wait() // the copy that was on its way in came and went
 				c.damage(t, s.dirs.blob(digest))
 			} else {
 				s.Close()

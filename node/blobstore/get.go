@@ -67,6 +67,12 @@ func (s *Store) Get(d proto.Digest) (*proto.Blob, error) {
 // getDisk opens the path straight away; the index is asked only what it knows of
 // the size, so that nothing needs to have been scanned.
 func (s *Store) getDisk(d proto.Digest) (*proto.Blob, error) {
+	// Noted before the file is opened: a commit in between makes what is read here no
+	// copy to be kept.
+	before, turn := s.index.shard(d).get(d), uint32(0)
+	if before != nil {
+		turn = before.turn.Load()
+	}
 	f, st, err := s.openBlob(s.dirs.blob(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		s.forgetVanished(d)
@@ -105,8 +111,9 @@ func (s *Store) getDisk(d proto.Digest) (*proto.Blob, error) {
 	// The first read of a blob may be its last; only a second one is a reason to
 	// read and hash it into memory. Attempts then double their distance, so that a
 	// blob which memory keeps refusing costs few of them.
-	if reads := e.reads.Add(1); s.memory.wants(st.Size) && reads > 1 && bits.OnesCount32(reads) == 1 {
-		return s.promote(b, e)
+	same := before == nil || before == e
+	if reads := e.reads.Add(1); s.memory.wants(st.Size) && reads > 1 && bits.OnesCount32(reads) == 1 && same {
+		return s.promote(b, e, turn)
 	}
 	return b, nil
 }
@@ -146,9 +153,9 @@ func modifiedOf(unixSeconds int64) time.Time {
 	return time.Unix(unixSeconds, 0).UTC()
 }
 
-// promote reads a small blob, proves it, and offers it to memory. The answer
-// itself is made of the bytes just read.
-func (s *Store) promote(b *proto.Blob, e *entry) (*proto.Blob, error) {
+// promote reads a small blob, proves it, and offers it to memory as the copy of that
+// turn. The answer itself is made of the bytes just read.
+func (s *Store) promote(b *proto.Blob, e *entry, turn uint32) (*proto.Blob, error) {
 	d := b.Ref.Digest
 	bytes := make([]byte, b.Ref.Size)
 	_, err := b.File.ReadAt(bytes, 0)
@@ -163,7 +170,7 @@ func (s *Store) promote(b *proto.Blob, e *entry) (*proto.Blob, error) {
 	default:
 		b.File.Close()
 		b.File, b.Bytes = nil, bytes
-		s.memory.set(&resident{digest: d, modified: b.Modified, bytes: bytes, entry: e})
+		s.memory.set(&resident{digest: d, modified: b.Modified, bytes: bytes, entry: e, turn: turn})
 		return b, nil
 	}
 	b.File.Close()

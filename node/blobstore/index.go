@@ -7,7 +7,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// entry is what the index remembers of one blob: 24 bytes, apart from its key.
+// entry is what the index remembers of one blob: 28 bytes, apart from its key.
 type entry struct {
 	size int64
 	// used is the last use, Unix nanoseconds.
@@ -16,6 +16,9 @@ type entry struct {
 	kept atomic.Uint32
 	// reads counts the hits that had to go to disk; it wraps harmlessly.
 	reads atomic.Uint32
+	// turn counts commits and the removal: a copy in memory of another turn is not the
+	// blob as it is now, though its bytes are.
+	turn atomic.Uint32
 }
 
 // shard is a 256th of the index: the blobs of one directory below blobs/.

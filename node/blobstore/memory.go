@@ -35,7 +35,11 @@ type resident struct {
 	modified time.Time
 	bytes    []byte
 	entry    *entry
+	turn     uint32 // of entry, when this copy was right
 }
+
+// current reports whether the blob is still what it was when the copy was made.
+func (r *resident) current() bool { return r.entry == nil || r.turn == r.entry.turn.Load() }
 
 // residentOverhead is what a resident costs beside its bytes: the struct, its
 // share of ristretto's maps and policy, the slack of the allocator.
@@ -81,7 +85,9 @@ func (m *memory) get(d proto.Digest) *resident {
 	g.RLock()
 	defer g.RUnlock()
 	r, ok := m.cache.Get(memoryKey(d))
-	if !ok || r == nil || r.digest != d {
+	// ristretto works a Set off behind us: one may show for a moment that a later Del
+	// is about to undo.
+	if !ok || r == nil || r.digest != d || !r.current() {
 		return nil
 	}
 	return r

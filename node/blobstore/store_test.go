@@ -231,6 +231,7 @@ func TestTiers(t *testing.T) {
 	}
 	// What memory dropped comes back with the second read from disk.
 	s.memory.drop(small)
+	s.memory.cache.Wait()
 	for i, want := range []proto.Tier{proto.TierDisk, proto.TierDisk, proto.TierMemory} {
 		if b, _ := body(t, s, small); b.Tier != want {
 			t.Errorf("read %d after the drop: tier %s, want %s", i, b.Tier, want)
