@@ -24,7 +24,7 @@ build: ## build bin/aptmesh, one static binary
 
 .PHONY: test
 test: ## all tests, with the race detector; the ones that need apt, root or a mirror say so when they skip
-	go test -race -timeout 14m ./...
+	go test -race -timeout 18m ./...
 
 .PHONY: unit
 unit: ## all tests but the end-to-end ones
@@ -33,6 +33,10 @@ unit: ## all tests but the end-to-end ones
 .PHONY: e2e
 e2e: ## the built binary with real apt
 	go test -v -count=1 -timeout 20m ./e2e
+
+.PHONY: differential
+differential: ## odd archives that apt accepts, directly and through nodes, in every mode (DIFFERENTIAL="-rows 'HTTP/1.0'")
+	go test -v -count=1 -timeout 60m ./e2e/differential -full $(DIFFERENTIAL)
 
 .PHONY: check
 check: fmt vet lint test fuzz ## everything a change must pass; what CI runs
@@ -62,16 +66,24 @@ fuzz: ## every fuzz test for FUZZTIME (5000x) each
 	done
 
 .PHONY: bench
-bench: build ## aptmesh beside nginx and apt-cacher-ng in one run, as a table of ratios (BENCH=--quick for the short form)
+bench: build ## aptmesh beside nginx, Varnish and apt-cacher-ng in one run, as a table of ratios (BENCH=--quick for the short form)
 	go run ./e2e/bench $(BENCH)
 
 .PHONY: matrix
 matrix: ## every fault of every mirror, as hosts see it, into docs/faults.md (MATRIX='--filter "404,package"' for some)
 	go run ./e2e/matrix $(if $(MATRIX),$(MATRIX),--out docs/faults.md)
 
+.PHONY: answers
+answers: ## what real apt of several releases does with every HTTP status, into docs/answers.md (as root, with a Debian mirror)
+	go run ./e2e/answers --out docs/answers.md
+
 .PHONY: soak
 soak: build ## 20 minutes of hosts, publications, failing mirrors and dying nodes (SOAK='--for 2m --seed 1')
 	go run ./e2e/soak --binary $(BIN) $(SOAK)
+
+.PHONY: aptsuite
+aptsuite: build ## apt's own integration tests through a node, into docs/apt-tests.md (TESTS='test-apt-update-ims' for some)
+	go run ./e2e/aptsuite --binary $(BIN) $(APTSUITE) $(if $(TESTS),-v $(TESTS),--out docs/apt-tests.md)
 
 .PHONY: demo
 demo: build ## three nodes as one cache on this machine, with an archive and real apt (DEMO=--keep leaves them running)
@@ -85,8 +97,8 @@ CA_CERTIFICATES ?= /etc/ssl/certs/ca-certificates.crt
 .PHONY: image
 image: ## the container image "aptmesh", from scratch: no registry is asked
 	rm -rf '$(IMAGE_CONTEXT)'
-	install -d -m 0755 '$(IMAGE_CONTEXT)' '$(IMAGE_CONTEXT)/cache'
-	install -d -m 0775 '$(IMAGE_CONTEXT)/cache/aptmesh'
+	install -d -m 0755 '$(IMAGE_CONTEXT)' '$(IMAGE_CONTEXT)/cache' '$(IMAGE_CONTEXT)/lib'
+	install -d -m 0775 '$(IMAGE_CONTEXT)/cache/aptmesh' '$(IMAGE_CONTEXT)/lib/aptmesh'
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o '$(IMAGE_CONTEXT)/aptmesh' ./cmd/aptmesh
 	if [ -r '$(CA_CERTIFICATES)' ]; then install -m 0644 '$(CA_CERTIFICATES)' '$(IMAGE_CONTEXT)/ca-certificates.crt'; \
 	else echo 'no $(CA_CERTIFICATES): the image will not trust any https archive'; touch '$(IMAGE_CONTEXT)/ca-certificates.crt'; fi

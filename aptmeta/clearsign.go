@@ -17,149 +17,164 @@ const (
 	signatureEnd   = "-----END PGP SIGNATURE-----"
 )
 
-// clearsigned is a message of the cleartext signature framework (RFC 9580,
-// section 7), taken apart.
+// clearsigned is a message of the cleartext signature framework (RFC 9580, section 7),
+// taken apart.
 type clearsigned struct {
 	// text is what is signed, with "\n" after each line, the last one too.
 	text []byte
-	// signed is what the signature was computed over: the same lines with "\r\n"
-	// between them and nothing after the last.
-	signed []byte
-	// signature is the armoured signature.
+	// signature is the armoured signature: one block or several.
 	signature []byte
 }
 
-// splitClearsigned takes a clearsigned file apart. Only what can be read in one
-// way is accepted, since apt, gpg and this code must agree on what was signed:
+// signed is what the signature is computed over before its own canonical form of line ends:
+// apt writes no newline behind the last line.
+func (c *clearsigned) signed() []byte { return bytes.TrimSuffix(c.text, []byte{'\n'}) }
+
+// splitClearsigned takes a clearsigned file apart as apt does, line by line
+// (SplitClearSignedFile, apt-pkg/contrib/gpgv.cc; equal in apt 2.4 to 3.1). apt gives the two
+// parts to gpgv or sqv as two files, so nothing but this decides what was signed. A file that
+// this function accepts and apt refuses would stop every host, and the reverse:
 //
-//   - Exactly one message, and nothing around it but white space. Text outside the
-//     signature is the classic way to smuggle in what nobody signed.
-//   - The armour lines stand for themselves, without trailing white space.
-//   - Between the first line and the empty line, which is really empty, stand Hash
-//     headers and nothing else.
-//   - Every line of the text that begins with a dash is escaped with "- ".
-//   - A carriage return stands only before a newline; NUL does not occur.
+//   - The very first line is BEGIN PGP SIGNED MESSAGE. Nothing stands before it, not even an
+//     empty line.
+//   - Headers follow up to an empty line. No header begins with a dash. Their content does not
+//     matter, because the signature itself says with which hash it was made.
+//   - A line of the text that begins with a dash is escaped with "- ".
+//   - Behind the text stand blocks of signatures, one directly after the other. No line in a
+//     block begins with a dash except the last one. Nothing stands between or behind the blocks,
+//     not even an empty line.
 //
-// White space at the end of a line is not covered by the signature, so it is not
-// in the text either.
+// White space and carriage returns at the end of a line count nowhere.
 func splitClearsigned(data []byte) (*clearsigned, error) {
 	if len(data) > MaxRelease {
 		return nil, fmt.Errorf("%w: %d bytes are more than an InRelease may have (%d)", ErrNotSigned, len(data), MaxRelease)
 	}
-	data = bytes.TrimLeft(data, " \t\r\n")
 	line, rest := cutCleanLine(data)
 	if string(line) != clearsignBegin {
-		return nil, fmt.Errorf("%w: it does not begin with %s", ErrNotSigned, clearsignBegin)
+		return nil, fmt.Errorf("%w: its first line is not %s", ErrNotSigned, clearsignBegin)
 	}
-	rest, err := skipHashHeaders(rest)
+	rest, err := skipArmourHeaders(rest)
 	if err != nil {
 		return nil, err
 	}
-	c := &clearsigned{
-		text:   make([]byte, 0, len(rest)),
-		signed: make([]byte, 0, len(rest)+len(rest)/16),
-	}
+	c := &clearsigned{text: make([]byte, 0, len(rest))}
 	if rest, err = c.readText(rest); err != nil {
 		return nil, err
 	}
-	return c, c.readSignature(rest)
+	c.signature, err = signatureBlocks(rest)
+	return c, err
 }
 
-// cutCleanLine splits off a line, without the "\n" or "\r\n" that ends it.
+// cutCleanLine splits off a line, without what ends it: first the newline and carriage returns,
+// then spaces and tabs (LineBuffer::readFrom, apt-pkg/contrib/gpgv.cc). A carriage return before
+// a space stays.
 func cutCleanLine(data []byte) (line, rest []byte) {
 	line, rest = cutLine(data)
-	if len(line) < len(data) {
-		line = bytes.TrimSuffix(line, []byte{'\r'})
-	}
-	return line, rest
+	return bytes.TrimRight(bytes.TrimRight(line, "\r"), " \t"), rest
 }
 
-func skipHashHeaders(data []byte) (rest []byte, err error) {
+func skipArmourHeaders(data []byte) (rest []byte, err error) {
 	for len(data) > 0 {
 		var line []byte
 		line, data = cutCleanLine(data)
 		if len(line) == 0 {
 			return data, nil
 		}
-		if !bytes.HasPrefix(line, []byte("Hash: ")) || bytes.ContainsFunc(line, notPrintable) {
-			return nil, fmt.Errorf("%w: %.60q before the signed text is not a Hash header", ErrNotSigned, line)
+		if line[0] == '-' {
+			return nil, fmt.Errorf("%w: the line %.60q stands before the signed text", ErrNotSigned, line)
 		}
 	}
 	return nil, fmt.Errorf("%w: it ends before the signed text", ErrNotSigned)
 }
 
-func notPrintable(r rune) bool { return r < ' ' || r > '~' }
-
-// readText reads the signed lines and returns the rest, which begins with the
-// signature's armour.
+// readText reads the signed lines and returns the rest, which begins with the signature's
+// armour.
 func (c *clearsigned) readText(data []byte) (rest []byte, err error) {
-	for first := true; len(data) > 0; first = false {
+	for len(data) > 0 {
 		var line []byte
 		begin := data
 		line, data = cutCleanLine(data)
-		if string(line) == signatureBegin {
-			return begin, nil
-		}
-		if bytes.IndexByte(line, '\r') >= 0 || bytes.IndexByte(line, 0) >= 0 {
-			return nil, fmt.Errorf("%w: a stray carriage return or NUL in its text", ErrNotSigned)
-		}
 		if len(line) > 0 && line[0] == '-' {
+			if string(line) == signatureBegin {
+				return begin, nil
+			}
 			if !bytes.HasPrefix(line, []byte("- ")) {
 				return nil, fmt.Errorf("%w: the line %.60q in its text is not escaped", ErrNotSigned, line)
 			}
 			line = line[2:]
 		}
-		line = bytes.TrimRight(line, " \t")
-		if !first {
-			c.signed = append(c.signed, '\r', '\n')
-		}
-		c.signed = append(c.signed, line...)
 		c.text = append(append(c.text, line...), '\n')
 	}
 	return nil, fmt.Errorf("%w: it ends before the signature (is it cut short?)", ErrNotSigned)
 }
 
-// readSignature finds the end of the signature's armour, and nothing behind it.
-func (c *clearsigned) readSignature(data []byte) error {
-	for rest := data; len(rest) > 0; {
-		var line []byte
-		line, rest = cutCleanLine(rest)
-		if string(line) != signatureEnd {
-			continue
-		}
-		c.signature = data[:len(data)-len(rest)]
-		if len(bytes.TrimSpace(rest)) > 0 {
-			return fmt.Errorf("%w: there is something behind the signature", ErrNotSigned)
-		}
-		return nil
+// signatureBlocks checks that data consists of armoured signatures and nothing else, and
+// returns it with tidy line ends. It holds for what stands behind the text of an InRelease and
+// for a Release.gpg alike (SplitClearSignedFile and VerifyDetachedSignatureFile,
+// apt-pkg/contrib/gpgv.cc; in apt 2.4 and 2.6 the latter is part of ExecGPGV). A binary
+// signature is refused, because apt refuses it.
+func signatureBlocks(data []byte) ([]byte, error) {
+	if len(data) > 0 && data[0]&0x80 != 0 {
+		return nil, fmt.Errorf("%w: the signature is binary, and apt reads armoured ones only", ErrNotSigned)
 	}
-	return fmt.Errorf("%w: it ends within the signature (is it cut short?)", ErrNotSigned)
+	blocks := make([]byte, 0, len(data)+1)
+	open := false
+	for len(data) > 0 {
+		var line []byte
+		line, data = cutCleanLine(data)
+		switch {
+		case !open && string(line) == signatureBegin:
+			open = true
+		case !open && len(blocks) == 0:
+			return nil, fmt.Errorf("%w: %.60q is not the first line of a signature", ErrNotSigned, line)
+		case !open:
+			return nil, fmt.Errorf("%w: there is something behind the signature", ErrNotSigned)
+		case string(line) == signatureEnd:
+			open = false
+		case len(line) > 0 && line[0] == '-':
+			return nil, fmt.Errorf("%w: the line %.60q stands in the signature", ErrNotSigned, line)
+		}
+		blocks = append(append(blocks, line...), '\n')
+	}
+	switch {
+	case open:
+		return nil, fmt.Errorf("%w: it ends within the signature (is it cut short?)", ErrNotSigned)
+	case len(blocks) == 0:
+		return nil, fmt.Errorf("%w: the signature is empty", ErrNotSigned)
+	}
+	return blocks, nil
 }
 
-// SplitInRelease returns the text of an InRelease without looking at the
-// signature, for archives that are configured to be trusted without one. A plain
-// Release, as such archives may publish under either name, is returned as it is.
+// SplitInRelease returns the text of an InRelease without looking at the signature, for archives
+// that are configured to be trusted without one. A plain Release, as such archives may publish
+// under either name, is returned as it is. A file that contains the first line of a signed
+// message further down is refused (OpenMaybeClearSignedFile, apt-pkg/contrib/gpgv.cc).
 func SplitInRelease(data []byte) (text []byte, err error) {
-	if bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("-----BEGIN PGP ")) {
+	if len(data) > MaxRelease {
+		return nil, fmt.Errorf("release file of %d bytes: larger than %d", len(data), MaxRelease)
+	}
+	first, _ := cutCleanLine(data)
+	if string(first) == clearsignBegin {
 		c, err := splitClearsigned(data)
 		if err != nil {
 			return nil, fmt.Errorf("InRelease: %w", err)
 		}
 		return c.text, nil
 	}
-	if len(data) > MaxRelease {
-		return nil, fmt.Errorf("release file of %d bytes: larger than %d", len(data), MaxRelease)
-	}
-	if bytes.Contains(data, []byte("\n-----BEGIN PGP ")) {
-		return nil, fmt.Errorf("InRelease: %w: there is text before its armour", ErrNotSigned)
+	for rest := data; len(rest) > 0; {
+		var line []byte
+		line, rest = cutCleanLine(rest)
+		if string(line) == clearsignBegin {
+			return nil, fmt.Errorf("InRelease: %w: there is text before the signed message", ErrNotSigned)
+		}
 	}
 	return data, nil
 }
 
 // SameText reports whether two texts of a Release say the same, as those of an
-// InRelease and of a Release with its Release.gpg should: they are alike but for
-// what clearsigning does not keep, which is white space at the end of lines and
-// empty lines at the end.
+// InRelease and of a Release with its Release.gpg should: they are alike
+// except for what clearsigning does not keep, which is white space at the end of lines
+// and empty lines at the end.
 func SameText(a, b []byte) bool {
 	a, b = bytes.TrimRight(a, " \t\r\n"), bytes.TrimRight(b, " \t\r\n")
 	for len(a) > 0 && len(b) > 0 {

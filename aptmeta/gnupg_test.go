@@ -65,7 +65,7 @@ func FuzzVerifyInRelease(f *testing.F) {
 	f.Add(testdata(f, "gpg-InRelease-sha1"))
 	k := gnupgKeyring(f)
 	detached := testdata(f, "gpg-Release.gpg")
-	binary, err := unarmour(detached)
+	binary, err := dearmourSignatures(detached)
 	if err != nil {
 		f.Fatal(err)
 	}

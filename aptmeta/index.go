@@ -60,35 +60,74 @@ func IndexKindOf(memberPath string) IndexKind {
 	return NotAnIndex
 }
 
-// ParseIndex reads an index, already decompressed, and calls emit for each file
-// that it lists. The memberPath is the index's own path relative to its suite.
-//
-// Paths come relative to the archive's base (proto.Suite.Base) from Packages and
-// Sources, and relative to the suite's directory from DiffIndex and SHA256Sums.
-// Of a DiffIndex the compressed patches are emitted, from its -Download fields,
-// both those that apt merges and dak's unmerged ones.
-//
-// Files listed with nothing but MD5 or SHA-1 are emitted with zero sums: they are
-// listed, but nothing can prove them. The same goes for a sum that is malformed.
-// A file whose path has no canonical form (see CanonicalPath) is skipped: no
-// client's request could be matched with it.
-//
-// Memory is bounded: a line of more than 1 MiB, a stanza of more than 16 MiB or
-// with more than 4096 files is an error. Errors of r and of emit end the parse and
-// come back wrapped. What was emitted before an error stays emitted.
+// Limits bound what is read of one index. A field that is 0 stands for DefaultLimits'.
+type Limits struct {
+	Rows  int64 // files that the index lists, duplicates included
+	Bytes int64 // plain bytes
+}
+
+// DefaultLimits are far above what archives publish (Debian's main has 70,000 rows and 60 MB for
+// an architecture), and low enough for a row that takes a hundred bytes of a caller's memory.
+var DefaultLimits = Limits{Rows: 5_000_000, Bytes: 2 << 30}
+
+// ErrTooManyRows means that an index lists more files than Limits allow. The index itself is not
+// wrong: a caller may go on, and take for unlisted what the index lists.
+var ErrTooManyRows = errors.New("the index lists more files than allowed")
+
+func (l Limits) withDefaults() Limits {
+	if l.Rows == 0 {
+		l.Rows = DefaultLimits.Rows
+	}
+	if l.Bytes == 0 {
+		l.Bytes = DefaultLimits.Bytes
+	}
+	return l
+}
+
+// ParseIndex is ParseIndexWithin with the default limits.
 func ParseIndex(kind IndexKind, memberPath string, r io.Reader, emit func(File) error) error {
-	lines := newLineReader(r)
+	return ParseIndexWithin(Limits{}, kind, memberPath, r, emit)
+}
+
+// ParseIndexWithin reads an index, already decompressed, and calls emit for each file that it
+// lists. The memberPath is the index's own path relative to its suite.
+//
+// Paths come relative to the archive's base (proto.Suite.Base) from Packages and Sources, and
+// relative to the suite's directory from DiffIndex and SHA256Sums. Of a DiffIndex the compressed
+// patches are emitted, from its -Download fields, both those that apt merges and dak's unmerged
+// ones.
+//
+// A file that is listed several times is emitted several times. Files listed with nothing but
+// MD5 or SHA-1 are emitted with zero sums: they are listed, but nothing can prove them. The same
+// goes for a sum that is malformed. A file whose path has no canonical form (see
+// proto.CanonicalPath) is skipped: no client's request could be matched with it.
+//
+// Memory is bounded, whatever the index holds: at most 1 MiB of a line is kept, and what does
+// not fit costs only the field that it belongs to. At most 65,536 files of one stanza are merged
+// over its lists; of those beyond, each entry with SHA-256 or SHA-512 is emitted by itself.
+// Beyond the limits it fails with ErrTooManyRows or ErrTooLarge. Errors of r and of emit end the
+// parse and come back wrapped. What was emitted before an error stays emitted.
+func ParseIndexWithin(limits Limits, kind IndexKind, memberPath string, r io.Reader, emit func(File) error) error {
+	limits = limits.withDefaults()
+	lines := newLineReader(r, limits.Bytes)
 	dir, _ := splitDir(memberPath)
+	rows := limits.Rows
+	counted := func(f File) error {
+		if rows--; rows < 0 {
+			return fmt.Errorf("%w (%d)", ErrTooManyRows, limits.Rows)
+		}
+		return emit(f)
+	}
 	var err error
 	switch kind {
 	case Packages:
-		err = parsePackages(lines, emit)
+		err = parsePackages(lines, counted)
 	case Sources:
-		err = parseLists(lines, &sourcesFields, "", emit)
+		err = parseLists(lines, &sourcesFields, "", counted)
 	case DiffIndex:
-		err = parseLists(lines, &diffFields, dir, emit)
+		err = parseLists(lines, &diffFields, dir, counted)
 	case SHA256Sums:
-		err = parseSums(lines, dir, emit)
+		err = parseSums(lines, dir, counted)
 	default:
 		err = errors.New("it is not an index that lists files")
 	}
@@ -113,7 +152,6 @@ func parsePackages(lines *lineReader, emit func(File) error) error {
 			return err
 		}
 		if len(line) == 0 || len(line) == 1 && line[0] == '\r' {
-			lines.stanza = 0
 			if err := s.flush(emit); err != nil {
 				return err
 			}
@@ -166,17 +204,17 @@ func (s *packagesStanza) flush(emit func(File) error) error {
 	return err
 }
 
-// cleanBytes is cleanPath for a name from an index, copying only where the name is
+// cleanBytes is proto.CleanPath for a name from an index, copying only where the name is
 // not canonical already.
 func cleanBytes(name []byte) ([]byte, bool) {
-	clean, err := isClean(name)
+	clean, err := proto.IsCleanPath(name)
 	if err != nil {
 		return nil, false
 	}
 	if clean {
 		return name, len(name) > 0
 	}
-	path, err := cleanPath(string(name))
+	path, err := proto.CleanPath(string(name))
 	return []byte(path), err == nil && path != ""
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 	"github.com/ulikunitz/xz"
 )
 
@@ -107,6 +108,8 @@ func compress(tb testing.TB, ext string, data []byte) []byte {
 		w, err = xz.NewWriter(&b)
 	case ".zst":
 		w, err = zstd.NewWriter(&b)
+	case ".lz4":
+		w = lz4.NewWriter(&b)
 	default:
 		tb.Fatalf("no writer for %s", ext)
 	}

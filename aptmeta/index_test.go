@@ -68,13 +68,13 @@ filename: pool/b.deb
 			{"pool/main/h/hello/hello_2.10_amd64.deb", 100, hexSHA256, ""},
 			{"pool/b.deb", 7, hexSHA256, hexSHA512},
 		}},
-		{"packages of a flat repository", Packages, "Packages", "Filename: ./a//b.deb\nSize: 1\nSHA256: " + hexSHA256 + "\n\n\n\nFilename: b~1+2.deb\n",
-			[]listed{{"a/b.deb", 1, hexSHA256, ""}, {"b~1+2.deb", proto.UnknownSize, "", ""}}},
+		{"packages of a flat repository", Packages, "Packages", "Filename: ./a//b.deb\nSize: 1\nSHA256: " + hexSHA256 + "\n\n\n\nFilename: b~1+2.deb\n\nFilename: pool/x/../c#d.deb\n",
+			[]listed{{"a/b.deb", 1, hexSHA256, ""}, {"b~1+2.deb", proto.UnknownSize, "", ""}, {"pool/c#d.deb", proto.UnknownSize, "", ""}}},
 		{"packages with weak sums only", Packages, "Packages", "Filename: a.deb\nSize: 1\nMD5sum: " + hexMD5 + "\nSHA1: " + hexSHA1 + "\n",
 			[]listed{{"a.deb", 1, "", ""}}},
 		{"packages with malformed values", Packages, "Packages", "Filename: a.deb\nSize: many\nSHA256: 12\n\nFilename: b.deb\nSize: -1\nSHA256: " + strings.Repeat("z", 64) + "\n",
 			[]listed{{"a.deb", -1, "", ""}, {"b.deb", -1, "", ""}}},
-		{"packages with paths nobody can ask for", Packages, "Packages", "Filename: ../a.deb\n\nFilename: a/../../b.deb\n\nFilename: a\x01.deb\n\nFilename: /\n\nFilename: a\\b\n\nFilename: ok.deb\n",
+		{"packages with paths nobody can ask for", Packages, "Packages", "Filename: ../a.deb\n\nFilename: a/../../b.deb\n\nFilename: a/..;/b.deb\n\nFilename: a\x01.deb\n\nFilename: /\n\nFilename: a\\b\n\nFilename: ok.deb\n",
 			[]listed{{"ok.deb", -1, "", ""}}},
 		{"packages without newline at the end", Packages, "Packages", "Filename: a.deb\nSize: 1", []listed{{"a.deb", 1, "", ""}}},
 		{"continuation lines that look like fields", Packages, "Packages", "Filename: a.deb\nDescription: x\n Filename: b.deb\n\tSize: 3\n\n", []listed{{"a.deb", -1, "", ""}}},
@@ -137,7 +137,7 @@ X-Unmerged-SHA256-Download:
 		{"diff index of a flat repository", DiffIndex, "Packages.diff/Index", "SHA256-Download:\n " + hexSHA256 + " 1 ../../x\n " + hexSHA256 + " 1 x.gz\n",
 			[]listed{{"Packages.diff/x.gz", 1, hexSHA256, ""}}},
 		{"sums", SHA256Sums, "main/installer-amd64/current/images/SHA256SUMS",
-			hexSHA256 + "  ./netboot/netboot.tar.gz\n" + hexSHA256 + " *cdrom/vmlinuz\n# comment\n\nbad  x\n" + hexSHA256 + "  ../../../x\n" + hexSHA256 + "  last",
+			hexSHA256 + "  ./netboot/netboot.tar.gz\n" + hexSHA256 + " *cdrom/vmlinuz\n# comment\n\nbad  x\n" + hexSHA256 + "  ../../../../../x\n" + hexSHA256 + "  last",
 			[]listed{
 				{"main/installer-amd64/current/images/netboot/netboot.tar.gz", -1, hexSHA256, ""},
 				{"main/installer-amd64/current/images/cdrom/vmlinuz", -1, hexSHA256, ""},
@@ -212,54 +212,147 @@ func (e *endless) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestParseIndexHostile feeds streams without end. Each must be refused soon, in
-// bounded memory.
+// TestParseIndexHostile feeds streams without end. Each must end at a limit, in bounded memory.
 func TestParseIndexHostile(t *testing.T) {
 	tests := []struct {
-		name     string
-		kind     IndexKind
-		text     string
-		mentions string
+		name string
+		kind IndexKind
+		text string
+		is   error
 	}{
-		{"a line without end", Packages, "x", "line"},
-		{"a line without end in Sources", Sources, "x", "line"},
-		{"a line without end in sums", SHA256Sums, "x", "line"},
-		{"a stanza without end", Packages, "Filename: x\n", "stanza"},
-		{"a stanza without end in Sources", Sources, "Package: x\n", "stanza"},
-		{"a continuation without end", DiffIndex, " x\n", "stanza"},
-		{"files without end", Sources, "Files:\n " + hexMD5 + " 1 a\n b 1 b\n", "stanza"},
+		{"a line without end", Packages, "x", ErrTooLarge},
+		{"a name without end", Packages, "Filename: ", ErrTooLarge},
+		{"a line without end in Sources", Sources, "x", ErrTooLarge},
+		{"a line without end in sums", SHA256Sums, "x", ErrTooLarge},
+		{"a stanza without end", Packages, "Filename: x\n", ErrTooLarge},
+		{"a stanza without end in Sources", Sources, "Package: x\n", ErrTooLarge},
+		{"a continuation without end", DiffIndex, " x\n", ErrTooLarge},
+		{"empty stanzas without end", Packages, "\n", ErrTooLarge},
+		{"the same files without end", Sources, "Files:\n " + hexMD5 + " 1 a\n b 1 b\n", ErrTooLarge},
+		{"rows without end", Packages, "Filename: x\n\n", ErrTooManyRows},
+		{"rows without end in Sources", Sources, "Files:\n " + hexMD5 + " 1 a\n\n", ErrTooManyRows},
+		{"rows without end in sums", SHA256Sums, hexSHA256 + " a\n", ErrTooManyRows},
 	}
+	limits := Limits{Rows: 100_000, Bytes: 64 << 20}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			e := &endless{text: strings.Repeat(test.text, 1000)}
+			rows := int64(0)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			err := ParseIndex(test.kind, "x", e, func(File) error { return nil })
+			err := ParseIndexWithin(limits, test.kind, "x", e, func(File) error { rows++; return nil })
 			runtime.ReadMemStats(&after)
-			if err == nil || !strings.Contains(err.Error(), test.mentions) {
+			if !errors.Is(err, test.is) {
 				t.Fatalf("error %v", err)
 			}
-			if e.n > 2*maxStanza {
-				t.Errorf("read %d bytes", e.n)
+			if e.n > limits.Bytes+maxLine || rows > limits.Rows {
+				t.Errorf("read %d bytes, %d rows", e.n, rows)
 			}
 			if used := after.TotalAlloc - before.TotalAlloc; used > 8<<20 {
 				t.Errorf("allocated %d bytes", used)
 			}
 		})
 	}
-	var many strings.Builder
-	many.WriteString("Checksums-Sha256:\n")
-	for i := range maxListed + 1 {
-		fmt.Fprintf(&many, " %s 1 f%d\n", hexSHA256, i)
+}
+
+// endlessNames lists files with ever new names in one stanza.
+type endlessNames struct {
+	rest []byte
+	n    int
+}
+
+func (e *endlessNames) Read(p []byte) (int, error) {
+	if len(e.rest) == 0 {
+		e.rest = fmt.Appendf(nil, " %s 1 f%d\n", hexSHA256, e.n)
+		if e.n == 0 {
+			e.rest = append([]byte("Directory: d\nChecksums-Sha256:\n"), e.rest...)
+		}
+		e.n++
 	}
-	if _, err := parseAll(Sources, "Sources", strings.NewReader(many.String())); err == nil {
-		t.Error("a stanza with too many files is accepted")
+	n := copy(p, e.rest)
+	e.rest = e.rest[n:]
+	return n, nil
+}
+
+// TestParseListsManyFiles holds that a stanza may list any number of files.
+func TestParseListsManyFiles(t *testing.T) {
+	for _, files := range []int{5000, maxListed, maxListed + 1000} {
+		var text strings.Builder
+		text.WriteString("Package: many\nDirectory: pool\n")
+		for _, list := range []string{"Files:\n", "Checksums-Sha256:\n"} {
+			text.WriteString(list)
+			for i := range files {
+				sum := hexMD5
+				if list[0] == 'C' {
+					sum = hexSHA256
+				}
+				fmt.Fprintf(&text, " %s 1 f%d\n", sum, i)
+			}
+		}
+		got, err := parseAll(Sources, "Sources", strings.NewReader(text.String()))
+		if err != nil || len(got) != files {
+			t.Fatalf("%d files: %d rows, %v", files, len(got), err)
+		}
+		seen := make(map[string]bool)
+		for _, l := range got {
+			seen[l.Path] = true
+			if l.Size != 1 || !strings.HasPrefix(l.Path, "pool/f") || l.SHA256 != hexSHA256 {
+				t.Fatalf("%d files: %+v", files, l)
+			}
+		}
+		if len(seen) != files {
+			t.Errorf("%d files: %d different ones", files, len(seen))
+		}
 	}
-	// The longest line allowed is read, whatever the buffer.
-	long := "Filename: a.deb\nDepends: " + strings.Repeat("x", maxLine-100) + "\nSize: 5\n\n"
-	got, err := parseAll(Packages, "Packages", strings.NewReader(long))
-	if err != nil || len(got) != 1 || got[0].Size != 5 {
-		t.Errorf("a long line: %v, %v", got, err)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	err := ParseIndexWithin(Limits{Rows: 300_000}, Sources, "Sources", &endlessNames{}, func(File) error { return nil })
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if !errors.Is(err, ErrTooManyRows) {
+		t.Fatal(err)
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 160<<20 {
+		t.Errorf("allocated %d bytes in all", used)
+	}
+	// Where files lie must be known before they are emitted by themselves.
+	var late strings.Builder
+	late.WriteString("Checksums-Sha256:\n")
+	for i := range maxListed + 10 {
+		fmt.Fprintf(&late, " %s 1 f%d\n", hexSHA256, i)
+	}
+	late.WriteString("Directory: pool\n")
+	got, err := parseAll(Sources, "Sources", strings.NewReader(late.String()))
+	if err != nil || len(got) != maxListed {
+		t.Fatalf("a late Directory: %d rows, %v", len(got), err)
+	}
+	for _, l := range got {
+		if !strings.HasPrefix(l.Path, "pool/f") {
+			t.Fatalf("a late Directory: %+v", l)
+		}
+	}
+}
+
+// TestParseIndexLongLines holds that a long line costs no more than its own field.
+func TestParseIndexLongLines(t *testing.T) {
+	for _, length := range []int{maxLine - 100, maxLine - 1, maxLine, maxLine + 1, 3*maxLine + 7, 50 << 20} {
+		long := strings.Repeat("x", length)
+		text := "Filename: a.deb\nProvides: " + long + "\nSize: 5\n\nFilename: " + long + "\nSize: 6\n\nFilename: c.deb\nSHA256: " + long + "\nSize: 7\n"
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		got, err := parseAll(Packages, "Packages", strings.NewReader(text))
+		runtime.ReadMemStats(&after)
+		if err != nil || len(got) != 2 || got[0].Path != "a.deb" || got[0].Size != 5 || got[1].Path != "c.deb" || got[1].Size != 7 {
+			t.Errorf("%d bytes: %v, %v", length, got, err)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > 6<<20 {
+			t.Errorf("%d bytes: allocated %d", length, used)
+		}
+	}
+	source := "Directory: pool\nChecksums-Sha256:\n " + hexSHA256 + " 1 " + strings.Repeat("y", 2*maxLine) + "\n " + hexSHA256 + " 1 b\n"
+	if got, err := parseAll(Sources, "Sources", strings.NewReader(source)); err != nil || len(got) != 1 || got[0].Path != "pool/b" {
+		t.Errorf("a long line of Sources: %v, %v", got, err)
 	}
 }
 
@@ -293,14 +386,14 @@ func FuzzParseIndex(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind uint8, data []byte) {
 		k := IndexKind(kind%4) + Packages
 		whole, err := parseAll(k, "dir/index", bytes.NewReader(data))
-		if err != nil && len(data) < maxLine {
+		if err != nil {
 			t.Fatal(err)
 		}
 		for _, l := range whole {
 			if l.Path == "" || l.Size < proto.UnknownSize {
 				t.Fatalf("%+v", l)
 			}
-			if path, err := CanonicalPath(EscapePath(l.Path)); path != l.Path || err != nil {
+			if path, err := proto.CanonicalPath(proto.EscapePath(l.Path)); path != l.Path || err != nil {
 				t.Fatalf("%q is not canonical: %v", l.Path, err)
 			}
 		}

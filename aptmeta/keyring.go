@@ -15,8 +15,9 @@ import (
 // Keyring holds the public keys that an archive's signatures are checked with. It
 // does not change once made, and is safe for concurrent use.
 type Keyring struct {
-	name string
-	keys openpgp.EntityList
+	name     string
+	keys     openpgp.EntityList
+	weakKeys bool // see WithWeakKeys
 }
 
 // ReadKeyring reads the public keys of a keyring file, armoured or binary, one or
@@ -94,12 +95,24 @@ func readBinaryKeys(data []byte) (openpgp.EntityList, error) {
 	return keys, nil
 }
 
-// MergeKeyrings returns a keyring with the keys of all. Nil ones are left out.
+// WithWeakKeys returns a keyring of the same keys that accepts, or refuses, signatures by DSA
+// keys and by RSA keys of less than 2048 bits. A keyring refuses them by default, as apt 3 does.
+// Launchpad signed with RSA-1024 keys up to 2024, and apt 2.4 and 2.6 accept them. Weak hashes
+// stay refused, because every apt refuses them.
+func (k *Keyring) WithWeakKeys(accept bool) *Keyring {
+	changed := *k
+	changed.weakKeys = accept
+	return &changed
+}
+
+// MergeKeyrings returns a keyring with the keys of all. Nil ones are left out. It accepts weak
+// keys (see WithWeakKeys) only if each of them does.
 func MergeKeyrings(keyrings ...*Keyring) *Keyring {
 	merged := &Keyring{}
 	var names []string
 	for _, k := range keyrings {
 		if k != nil {
+			merged.weakKeys = k.weakKeys && (len(names) == 0 || merged.weakKeys)
 			merged.keys = append(merged.keys, k.keys...)
 			names = append(names, k.name)
 		}
@@ -118,28 +131,6 @@ func (k *Keyring) Fingerprints() []string {
 		prints[i] = fmt.Sprintf("%X", e.PrimaryKey.Fingerprint)
 	}
 	return prints
-}
-
-var (
-	armourBegin = []byte("-----BEGIN PGP ")
-	armourEnd   = []byte("-----END PGP ")
-)
-
-// cutArmour finds the first armoured block, from its BEGIN line to its END line,
-// and what follows it.
-func cutArmour(data []byte) (block, rest []byte, ok bool) {
-	began := false
-	for len(data) > 0 {
-		line, after := cutLine(data)
-		switch {
-		case !began && bytes.HasPrefix(line, armourBegin):
-			began, block = true, data
-		case began && bytes.HasPrefix(line, armourEnd):
-			return block[:len(block)-len(after)], after, true
-		}
-		data = after
-	}
-	return nil, nil, false
 }
 
 // readArmour decodes one armoured block.

@@ -220,26 +220,21 @@ func (t HashType) String() string {
 // Size returns the length of the sum in bytes.
 func (t HashType) Size() int { return hashSizes[t] }
 
-// ParseByHash splits <dir>/by-hash/<type>/<hex>. The digits come back in lower
-// case; ok is false where their number does not fit the type.
-func ParseByHash(path string) (dir string, t HashType, hex string, ok bool) {
+// ParseByHash splits <dir>/by-hash/<type>/<digits>. Only the first t.Size() bytes of sum are set. ok is
+// false where the digits are not those of a sum of the type; they may be of either case.
+func ParseByHash(path string) (dir string, t HashType, sum [64]byte, ok bool) {
 	rest, digits := splitDir(path)
 	rest, typeName := splitDir(rest)
 	dir, mark := splitDir(rest)
 	if mark != "by-hash" {
-		return "", 0, "", false
+		return "", 0, sum, false
 	}
 	for i, name := range hashNames {
-		if name != typeName {
-			continue
+		if name == typeName && decodeHex(sum[:hashSizes[i]], digits) {
+			return dir, HashType(i), sum, true
 		}
-		var sum [64]byte
-		if !decodeHex(sum[:hashSizes[i]], digits) {
-			return "", 0, "", false
-		}
-		return dir, HashType(i), strings.ToLower(digits), true
 	}
-	return "", 0, "", false
+	return "", 0, sum, false
 }
 
 // ByHashPath names the by-hash twin of a file: the reverse of ParseByHash.

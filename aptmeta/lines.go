@@ -8,12 +8,12 @@ import (
 )
 
 const (
-	// maxLine bounds one line of an index in bytes. The longest seen in Debian and
-	// Ubuntu are lists of dependencies of some tens of kilobytes.
+	// maxLine bounds in bytes what is kept of one line of an index. The longest lines seen in
+	// Debian and Ubuntu are lists of dependencies of some tens of kilobytes. apt itself
+	// refuses a stanza that does not fit its buffer, which grows to 2 MiB (pkgTagFile::Resize,
+	// apt-pkg/tagfile.cc).
 	maxLine = 1 << 20
-	// maxStanza bounds one stanza of an index in bytes.
-	maxStanza = 16 << 20
-	// startBuffer is the size of the read buffer as long as no line is longer.
+	// startBuffer is the size of the read buffer unless a line is longer.
 	startBuffer = 128 << 10
 )
 
@@ -27,40 +27,68 @@ type lineReader struct {
 	buf        []byte
 	start, end int   // what is read and not yet handed out
 	err        error // of the reader, kept until the buffer is used up
-	stanza     int64 // bytes handed out since the caller last set it to 0
+	left       int64 // bytes that may still be read
+	skip       bool  // the rest of the line that was handed out last is still to come
 }
 
-func newLineReader(r io.Reader) *lineReader {
-	return &lineReader{r: r, buf: make([]byte, startBuffer)}
+func newLineReader(r io.Reader, limit int64) *lineReader {
+	return &lineReader{r: r, buf: make([]byte, startBuffer), left: limit}
 }
 
-// next returns the next line without its newline, valid until the next call. At
-// the end it fails with io.EOF; a last line without newline counts.
+// next returns the next line without its newline, valid until the next call. Of a line that is
+// longer than maxLine it returns the beginning, and reads over the rest. At the end it fails
+// with io.EOF; a last line without newline counts.
 func (l *lineReader) next() ([]byte, error) {
-	if i := bytes.IndexByte(l.buf[l.start:l.end], '\n'); i >= 0 {
+	if i := bytes.IndexByte(l.buf[l.start:l.end], '\n'); i >= 0 && !l.skip {
 		line := l.buf[l.start : l.start+i]
 		l.start += i + 1
-		l.stanza += int64(i) + 1
 		return line, nil
 	}
 	return l.nextSlow()
 }
 
-// nextSlow reads on until there is a whole line.
+// nextSlow reads on until there is a whole line, or as much of it as is kept.
 func (l *lineReader) nextSlow() ([]byte, error) {
-	if l.stanza > maxStanza {
-		return nil, fmt.Errorf("a stanza is longer than %d bytes", maxStanza)
+	if l.skip {
+		if err := l.skipLine(); err != nil {
+			return nil, err
+		}
+		return l.next()
 	}
 	for {
 		searched := l.end - l.start
 		if l.err != nil {
 			return l.last()
 		}
+		if searched >= maxLine {
+			line := l.buf[l.start : l.start+maxLine]
+			l.start += maxLine
+			l.skip = true
+			return line, nil
+		}
 		if err := l.fill(); err != nil {
 			return nil, err
 		}
 		if i := bytes.IndexByte(l.buf[l.start+searched:l.end], '\n'); i >= 0 {
 			return l.next()
+		}
+	}
+}
+
+// skipLine reads over the rest of a line, without keeping it.
+func (l *lineReader) skipLine() error {
+	for {
+		if i := bytes.IndexByte(l.buf[l.start:l.end], '\n'); i >= 0 {
+			l.start += i + 1
+			l.skip = false
+			return nil
+		}
+		l.start, l.end = 0, 0
+		if l.err != nil {
+			return l.err
+		}
+		if err := l.fill(); err != nil {
+			return err
 		}
 	}
 }
@@ -82,15 +110,15 @@ func (l *lineReader) fill() error {
 		l.start = 0
 	}
 	if l.end == len(l.buf) {
-		if l.end >= maxLine {
-			return fmt.Errorf("a line is longer than %d bytes", maxLine)
-		}
 		l.buf = append(l.buf, make([]byte, len(l.buf))...)
 	}
 	for range 100 {
 		n, err := l.r.Read(l.buf[l.end:])
 		l.end += n
 		l.err = err
+		if l.left -= int64(n); l.left < 0 {
+			return fmt.Errorf("%w by the parser", ErrTooLarge)
+		}
 		if n > 0 || err != nil {
 			return nil
 		}

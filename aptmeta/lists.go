@@ -2,15 +2,21 @@ package aptmeta
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// maxListed bounds the files of one stanza of Sources or of one diff Index.
-// Debian's largest source packages have some tens, its diff indices some hundreds.
-const maxListed = 4096
+const (
+	// maxListed bounds the files of one stanza of Sources or of one diff Index that are merged
+	// over its lists. Debian's largest source packages have some tens, its diff indices some
+	// hundreds.
+	maxListed = 1 << 16
+	// maxNames bounds the names of those files in bytes.
+	maxNames = 8 << 20
+	// fewListed is up to how many files a name is searched for one by one.
+	fewListed = 32
+)
 
 // listField is a field whose continuation lines are "<hash> <size> <name>".
 type listField struct {
@@ -40,19 +46,18 @@ var diffFields = []listField{
 
 // parseLists reads stanzas with lists of files, as in Sources and diff indices.
 func parseLists(lines *lineReader, fields *[]listField, dir string, emit func(File) error) error {
-	s := listStanza{fields: *fields, dir: []byte(dir)}
+	s := listStanza{fields: *fields, dir: []byte(dir), fixed: dir != "", emit: emit}
 	s.reset()
 	for {
 		line, err := lines.next()
 		if err == io.EOF {
-			return s.flush(emit)
+			return s.flush()
 		}
 		if err != nil {
 			return err
 		}
 		if len(line) == 0 || len(line) == 1 && line[0] == '\r' {
-			lines.stanza = 0
-			err = s.flush(emit)
+			err = s.flush()
 		} else {
 			err = s.line(line)
 		}
@@ -67,13 +72,17 @@ func parseLists(lines *lineReader, fields *[]listField, dir string, emit func(Fi
 type listStanza struct {
 	fields []listField
 	dir    []byte // of an index that has no Directory field
+	fixed  bool   // dir is the directory, whatever the stanza says
+	emit   func(File) error
 
 	directory []byte // of the Directory field
+	located   bool   // the Directory field has come
 	current   int    // index in fields of the list being read, or -1
 	position  int    // in that list
 	files     []listedFile
-	names     []byte // backing of all names
-	path      []byte // scratch
+	index     map[string]int // place in files by name, where there are many
+	names     []byte         // backing of all names
+	path      []byte         // scratch
 }
 
 type listedFile struct {
@@ -83,9 +92,11 @@ type listedFile struct {
 
 func (s *listStanza) reset() {
 	s.directory = append(s.directory[:0], s.dir...)
+	s.located = s.fixed
 	s.current = -1
 	s.files = s.files[:0]
 	s.names = s.names[:0]
+	s.index = nil
 }
 
 func (s *listStanza) line(line []byte) error {
@@ -103,6 +114,7 @@ func (s *listStanza) line(line []byte) error {
 	}
 	if value, ok := fieldValue(line, "directory"); ok {
 		s.directory = append(s.directory[:0], value...)
+		s.located = true
 		return nil
 	}
 	for i := range s.fields {
@@ -126,9 +138,11 @@ func (s *listStanza) listed(line []byte) error {
 	if !ok {
 		return nil
 	}
-	f, err := s.find(name)
-	if err != nil {
-		return err
+	f := s.find(name)
+	alone := File{Size: proto.UnknownSize}
+	merged := f != nil
+	if !merged {
+		f = &alone
 	}
 	if n, ok := parseSize(sizeText); ok {
 		f.Size = n
@@ -138,51 +152,82 @@ func (s *listStanza) listed(line []byte) error {
 		setSum(f.SHA256[:], digits)
 	case SHA512:
 		setSum(f.SHA512[:], digits)
+	default:
+		return nil
 	}
-	return nil
+	if merged || !s.located {
+		return nil // without a Directory so far, nobody knows where the file is
+	}
+	return s.emitFile(name, f)
 }
 
-// find returns the entry of a name, a new one where there is none. The lists of
-// one stanza name the same files in the same order, so the place is a good guess.
-func (s *listStanza) find(name []byte) (*File, error) {
+// find returns the entry of a name, a new one where there is none, nil where there are too many.
+// The lists of one stanza name the same files in the same order, so the place is a good guess.
+func (s *listStanza) find(name []byte) *File {
 	at := s.position
 	s.position++
 	if at < len(s.files) && s.named(at, name) {
-		return &s.files[at].file, nil
+		return &s.files[at].file
 	}
-	for i := range s.files {
-		if s.named(i, name) {
-			return &s.files[i].file, nil
+	if s.index != nil {
+		if i, ok := s.index[string(name)]; ok {
+			return &s.files[i].file
+		}
+	} else {
+		for i := range s.files {
+			if s.named(i, name) {
+				return &s.files[i].file
+			}
 		}
 	}
-	if len(s.files) >= maxListed {
-		return nil, fmt.Errorf("a stanza lists more than %d files", maxListed)
+	if len(s.files) >= maxListed || len(s.names)+len(name) > maxNames {
+		return nil
 	}
 	start := len(s.names)
 	s.names = append(s.names, name...)
 	s.files = append(s.files, listedFile{start, len(s.names), File{Size: proto.UnknownSize}})
-	return &s.files[len(s.files)-1].file, nil
+	s.remember()
+	return &s.files[len(s.files)-1].file
+}
+
+// remember makes the last file findable by its name where there are many.
+func (s *listStanza) remember() {
+	if s.index == nil && len(s.files) <= fewListed {
+		return
+	}
+	first := len(s.files) - 1
+	if s.index == nil {
+		s.index, first = make(map[string]int), 0
+	}
+	for i := first; i < len(s.files); i++ {
+		s.index[string(s.names[s.files[i].start:s.files[i].end])] = i
+	}
 }
 
 func (s *listStanza) named(i int, name []byte) bool {
 	return bytes.Equal(s.names[s.files[i].start:s.files[i].end], name)
 }
 
-func (s *listStanza) flush(emit func(File) error) error {
+func (s *listStanza) flush() error {
 	for i := range s.files {
 		f := &s.files[i]
-		s.path = joinPath(s.path[:0], s.directory, s.names[f.start:f.end])
-		path, ok := cleanBytes(s.path)
-		if !ok {
-			continue
-		}
-		f.file.Path = path
-		if err := emit(f.file); err != nil {
+		if err := s.emitFile(s.names[f.start:f.end], &f.file); err != nil {
 			return err
 		}
 	}
 	s.reset()
 	return nil
+}
+
+// emitFile emits a file unless its path has no canonical form.
+func (s *listStanza) emitFile(name []byte, f *File) error {
+	s.path = joinPath(s.path[:0], s.directory, name)
+	path, ok := cleanBytes(s.path)
+	if !ok {
+		return nil
+	}
+	f.Path = path
+	return s.emit(*f)
 }
 
 func joinPath(dst, dir, name []byte) []byte {
@@ -203,7 +248,6 @@ func parseSums(lines *lineReader, dir string, emit func(File) error) error {
 		if err != nil {
 			return err
 		}
-		lines.stanza = 0
 		digits, name, ok := cutSpace(trimSpace(line))
 		if !ok {
 			continue

@@ -5,15 +5,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// MaxRelease bounds the text of a Release in bytes. apt itself stops reading an
-// InRelease at 10 MB (apt-pkg/acquire-item.cc).
-const MaxRelease = 10 << 20
+// MaxRelease bounds a Release, an InRelease and a Release.gpg in bytes. It is apt's own limit
+// (Acquire::MaxReleaseFileSize, apt-pkg/acquire-item.cc).
+const MaxRelease = 10_000_000
 
 // Member is a file that a Release lists. Which of the sums are known, Has says.
 type Member struct {
@@ -35,7 +36,7 @@ func (m Member) Hex(t HashType) string {
 	if !m.Has(t) {
 		return ""
 	}
-	return hex.EncodeToString(m.sum(t))
+	return hex.EncodeToString(m.Sum(t))
 }
 
 // Strongest returns the strongest type listed. It is the one whose by-hash name
@@ -53,7 +54,8 @@ func (m Member) Strongest() HashType {
 // Release does not list that sum.
 func (m Member) Ref() proto.Ref { return proto.Ref{Digest: m.SHA256, Size: m.Size} }
 
-func (m *Member) sum(t HashType) []byte {
+// Sum returns the sum of a type, which is the member's own memory; zero bytes where the Release does not list it.
+func (m *Member) Sum(t HashType) []byte {
 	switch t {
 	case MD5Sum:
 		return m.MD5[:]
@@ -69,50 +71,71 @@ func (m *Member) sum(t HashType) []byte {
 // Release is what a Release file says, as far as a cache cares.
 type Release struct {
 	Origin, Label, Suite, Codename, Version string
-	// Date and ValidUntil are UTC, whole seconds; zero where the field is missing.
+	// Date and ValidUntil are UTC, whole seconds; zero where the field is missing. Date is also
+	// zero where apt cannot read it: apt warns and goes on without one.
 	Date, ValidUntil time.Time
 	Architectures    []string
-	Components       []string
+	// Components are as written, such as "updates/main".
+	Components []string
 	// AcquireByHash says that the archive keeps by-hash names.
 	AcquireByHash bool
-	// NoSupportForAll says that packages of architecture "all" are listed in each
-	// architecture's Packages, so that clients do not ask for binary-all.
+	// NoSupportForAll says that packages of architecture "all" are listed in each architecture's
+	// Packages, so that clients do not ask for binary-all.
 	NoSupportForAll bool
+	// Weak says that no member is listed with SHA-256 or SHA-512. apt refuses such a Release
+	// unless the host is configured to trust it (allow-weak, trusted).
+	Weak bool
 	// Members are the files listed, by path.
 	Members map[string]Member
+	// Oddities tell, for a log and a person, what was passed over: at most maxOddities texts of
+	// at most maxOddity bytes each.
+	Oddities []string
 }
 
-// ParseRelease reads the text of a Release file: what a signature was checked
-// for, not an InRelease with its armour. The lists of the four sums are merged by
-// path. Like apt it reads the first stanza only.
+const (
+	// MaxMembers bounds the files of one Release, and so its memory to some 40 MB. Debian's
+	// largest has about 6,000. A Release of MaxRelease bytes could list 270,000.
+	MaxMembers = 100_000
+
+	maxOddities = 20
+	maxOddity   = 300
+)
+
+// ParseRelease reads the text of a Release file: what a signature was checked for, not an
+// InRelease with its armour. It reads what apt reads (debReleaseIndex::Load,
+// apt-pkg/deb/debmetaindex.cc, and see readTagSection), and merges the lists of sums by path.
 //
-// It fails on a text above MaxRelease, on a malformed line, date, sum or size, on
-// a path that is absolute or leaves the suite's directory, and where two entries
-// of one path contradict one another.
+// An odd entry costs only itself and is named in Oddities:
+//
+//   - A Date that apt cannot read counts as missing, as with apt.
+//   - Of contradictory entries of a path, the first counts, in the order SHA512, SHA256, SHA1,
+//     MD5Sum, as with apt. An entry that spells the path in its canonical form comes before one
+//     that does not, because that is the name apt looks for.
+//   - An entry is passed over if it is not a sum, a size and a path, if its sum has the wrong
+//     length, or if no request can name its path: an absolute one, one that leaves the suite's
+//     directory, a directory. apt itself refuses the whole file for some of these.
+//   - Entries beyond MaxMembers are passed over.
+//
+// It fails where apt refuses the file whatever the host's configuration: above MaxRelease,
+// without a field, with lines at the end that are no field, or with a Valid-Until that is not a
+// date. It also fails if none of the fields that it knows occurs, as in an HTML page.
 func ParseRelease(text []byte) (*Release, error) {
 	if len(text) > MaxRelease {
 		return nil, fmt.Errorf("release file of %d bytes: larger than %d", len(text), MaxRelease)
 	}
-	p := releaseParser{release: &Release{Members: make(map[string]Member)}, list: noList}
-	number := 0
-	for len(text) > 0 {
-		var line []byte
-		line, text = cutLine(text)
-		number++
-		line = bytes.TrimRight(line, " \t\r")
-		if len(line) == 0 {
-			if p.fields > 0 {
-				break
-			}
-			continue
-		}
-		if err := p.line(line); err != nil {
-			return nil, fmt.Errorf("release file, line %d: %w", number, err)
-		}
+	section, err := readTagSection(text)
+	if err != nil {
+		return nil, fmt.Errorf("release file: %w", err)
 	}
-	if p.fields == 0 {
-		return nil, errors.New("release file: it is empty")
+	p := releaseParser{section: section, release: &Release{Members: make(map[string]Member)}}
+	if err := p.fields(); err != nil {
+		return nil, fmt.Errorf("release file: %w", err)
 	}
+	p.lists()
+	if !p.known {
+		return nil, errors.New("release file: it has none of the fields of a Release")
+	}
+	p.finish()
 	return p.release, nil
 }
 
@@ -124,140 +147,194 @@ func cutLine(text []byte) (line, rest []byte) {
 	return text, nil
 }
 
-// noList means that continuation lines belong to no list of sums.
-const noList = HashType(255)
-
 type releaseParser struct {
+	section tagSection
 	release *Release
-	list    HashType // of the list that continuation lines belong to
-	fields  int
+	known   bool // a field of a Release has occurred
+	untidy  map[string]bool
+	more    int // oddities beyond maxOddities
 }
 
-func (p *releaseParser) line(line []byte) error {
-	if line[0] == ' ' || line[0] == '\t' {
-		if p.fields == 0 {
-			return errors.New("it begins with a continuation line")
-		}
-		if p.list == noList {
-			return nil
-		}
-		return p.member(line)
-	}
-	name, value, ok := strings.Cut(string(line), ":")
-	if !ok {
-		return fmt.Errorf("%.60q is not a field", line)
-	}
-	p.fields++
-	return p.field(name, strings.TrimSpace(value))
+func (p *releaseParser) value(name string) string {
+	value, ok := p.section[name]
+	p.known = p.known || ok
+	return string(value)
 }
 
-func (p *releaseParser) field(name, value string) (err error) {
+func (p *releaseParser) fields() error {
 	r := p.release
-	p.list = noList
-	switch strings.ToLower(name) {
-	case "origin":
-		r.Origin = value
-	case "label":
-		r.Label = value
-	case "suite":
-		r.Suite = value
-	case "codename":
-		r.Codename = value
-	case "version":
-		r.Version = value
-	case "date":
-		r.Date, err = parseDate(name, value)
-	case "valid-until":
-		r.ValidUntil, err = parseDate(name, value)
-	case "architectures":
-		r.Architectures = strings.Fields(value)
-	case "components":
-		r.Components = strings.Fields(value)
-	case "acquire-by-hash":
-		r.AcquireByHash = isYes(value)
-	case "no-support-for-architecture-all":
-		r.NoSupportForAll = strings.Contains(value, "Packages")
-	case "md5sum":
-		p.list = MD5Sum
-	case "sha1":
-		p.list = SHA1
-	case "sha256":
-		p.list = SHA256
-	case "sha512":
-		p.list = SHA512
+	r.Origin, r.Label, r.Version = p.value("origin"), p.value("label"), p.value("version")
+	r.Suite, r.Codename = p.value("suite"), p.value("codename")
+	r.Architectures = strings.Fields(p.value("architectures"))
+	r.Components = strings.Fields(p.value("components"))
+	r.AcquireByHash = isYes(p.value("acquire-by-hash"))
+	r.NoSupportForAll = strings.Contains(p.value("no-support-for-architecture-all"), "Packages")
+	date := p.value("date")
+	switch t, ok := parseDate([]byte(date)); {
+	case ok && t.Unix() > 0:
+		r.Date = t
+	case date == "":
+		p.odd("it has no Date")
+	default:
+		p.odd("the Date %.60q cannot be read; apt reads dates such as \"Sat, 02 Jan 2021 15:04:05 UTC\"", date)
 	}
-	return err
+	if until := p.value("valid-until"); until != "" {
+		t, ok := parseDate([]byte(until))
+		if !ok {
+			return fmt.Errorf("its Valid-Until %.60q is not a date such as \"Sat, 02 Jan 2021 15:04:05 UTC\"", until)
+		}
+		if t.Unix() > 0 { // apt takes anything else for "no end"
+			r.ValidUntil = t
+		}
+	}
+	return nil
 }
 
-// isYes reads a boolean as apt does (StringToBool).
+// isYes reads a boolean as apt does (StringToBool, apt-pkg/contrib/strutl.cc).
 func isYes(value string) bool {
+	if n, err := strconv.ParseInt(value, 0, 32); err == nil {
+		return n == 1
+	}
 	switch strings.ToLower(value) {
-	case "yes", "true", "on", "with", "enable", "1":
+	case "yes", "true", "on", "with", "enable":
 		return true
 	}
 	return false
 }
 
-// parseDate reads the date of RFC 1123 in UTC, under the names of it that apt
-// accepts (RFC1123StrToTime), and numeric zones.
-func parseDate(field, value string) (time.Time, error) {
-	plain := value
-	for _, zone := range []string{" UTC", " GMT", " Z"} {
-		if cut, ok := strings.CutSuffix(value, zone); ok {
-			plain = cut + " +0000"
+// lists reads the lists of sums: first all entries with a tidy path, then the others.
+func (p *releaseParser) lists() {
+	fields := [...]struct {
+		name string
+		list HashType
+	}{{"sha512", SHA512}, {"sha256", SHA256}, {"sha1", SHA1}, {"md5sum", MD5Sum}}
+	var untidy [len(fields)][]byte
+	for i, f := range fields {
+		value, ok := p.section[f.name]
+		p.known = p.known || ok
+		for len(value) > 0 {
+			var line []byte
+			line, value = cutLine(value)
+			if !p.entry(f.list, line, false) {
+				untidy[i] = append(append(untidy[i], line...), '\n')
+			}
 		}
 	}
-	t, err := time.Parse("Mon, _2 Jan 2006 15:04:05 -0700", plain)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%s: %.60q is not a date such as \"Sat, 02 Jan 2021 15:04:05 UTC\"", field, value)
+	for i, f := range fields {
+		for rest := untidy[i]; len(rest) > 0; {
+			var line []byte
+			line, rest = cutLine(rest)
+			p.entry(f.list, line, true)
+		}
 	}
-	return t.UTC(), nil
 }
 
-// member reads "<hash> <size> <path>".
-func (p *releaseParser) member(line []byte) error {
-	digits, rest, ok1 := cutSpace(bytes.TrimLeft(line, " \t"))
+// entry reads "<hash> <size> <path>". It returns false, and has done nothing, where the path is
+// not canonical and untidy paths are not wanted yet.
+func (p *releaseParser) entry(list HashType, line []byte, untidy bool) bool {
+	line = bytes.Trim(line, aptSpace)
+	if len(line) == 0 {
+		return true
+	}
+	digits, rest, ok1 := cutSpace(line)
 	sizeText, name, ok2 := cutSpace(rest)
 	if !ok1 || !ok2 {
-		return fmt.Errorf("%s: %.100q is not a sum, a size and a path", p.list, line)
+		p.odd("%s: %.100q is not a sum, a size and a path", list, line)
+		return true
 	}
-	size, ok := parseSize(sizeText)
-	if !ok {
-		return fmt.Errorf("%s: %.40q is not the size of %.100q", p.list, sizeText, name)
+	if clean, err := proto.IsCleanPath(name); err == nil && !clean && !untidy {
+		return false
 	}
 	path, err := memberPath(string(name))
 	if err != nil {
-		return fmt.Errorf("%s: path %.100q: %w", p.list, name, err)
+		p.odd("%s: path %.100q: %w", list, name, err)
+		return true
+	}
+	size, ok := parseSize(sizeText)
+	if !ok {
+		p.odd("%s: %.40q is not the size of %.100q", list, sizeText, name)
+		return true
 	}
 	var sum [64]byte
-	n := p.list.Size()
+	n := list.Size()
 	if !decodeHex(sum[:n], digits) {
-		return fmt.Errorf("%s: the sum of %q is not %d hexadecimal digits", p.list, path, 2*n)
+		p.odd("%s: the sum of %.100q is not %d hexadecimal digits", list, path, 2*n)
+		return true
 	}
-	return p.add(path, size, sum[:n])
+	p.add(list, path, size, sum[:n], untidy)
+	return true
 }
 
-func (p *releaseParser) add(path string, size int64, sum []byte) error {
+func (p *releaseParser) add(list HashType, path string, size int64, sum []byte, untidy bool) {
 	m, known := p.release.Members[path]
-	if known && m.Size != size {
-		return fmt.Errorf("%s: %q is listed with %d and with %d bytes", p.list, path, m.Size, size)
+	switch {
+	case !known && len(p.release.Members) >= MaxMembers:
+		p.odd("it lists more than %d files", MaxMembers)
+		return
+	case known && untidy && !p.untidy[path]:
+		if m.Size != size || m.Has(list) && !bytes.Equal(m.Sum(list), sum) {
+			p.odd("%s: another spelling of %.100q says something else", list, path)
+		}
+		return
+	case known && m.Size != size:
+		p.odd("%s: %.100q is listed with %d and with %d bytes", list, path, m.Size, size)
+		return
+	case m.Has(list):
+		if !bytes.Equal(m.Sum(list), sum) {
+			p.odd("%s: %.100q is listed with two different sums", list, path)
+		}
+		return
 	}
-	if m.Has(p.list) && !bytes.Equal(m.sum(p.list), sum) {
-		return fmt.Errorf("%s: %q is listed with two different sums", p.list, path)
+	if untidy {
+		if p.untidy == nil {
+			p.untidy = make(map[string]bool)
+		}
+		p.untidy[path] = true
 	}
 	m.Path, m.Size = path, size
-	m.listed |= 1 << p.list
-	copy(m.sum(p.list), sum)
+	m.listed |= 1 << list
+	copy(m.Sum(list), sum)
 	p.release.Members[path] = m
-	return nil
+}
+
+func (p *releaseParser) odd(format string, values ...any) {
+	if len(p.release.Oddities) == maxOddities-1 {
+		p.more++
+		return
+	}
+	text := fmt.Errorf(format, values...).Error()
+	p.release.Oddities = append(p.release.Oddities, strings.ToValidUTF8(text[:min(len(text), maxOddity)], ""))
+}
+
+func (p *releaseParser) finish() {
+	r := p.release
+	r.Weak = true
+	for _, m := range r.Members {
+		if m.Has(SHA256) || m.Has(SHA512) {
+			r.Weak = false
+			break
+		}
+	}
+	switch {
+	case len(r.Members) == 0:
+		p.odd("it lists no files")
+	case r.Weak:
+		p.odd("it lists no file with SHA-256 or SHA-512")
+	}
+	if p.more > 0 {
+		r.Oddities = append(r.Oddities, fmt.Sprintf("and %d more", p.more))
+	}
 }
 
 // memberPath canonicalises a path that is relative to the suite's directory.
 func memberPath(name string) (string, error) {
-	if strings.HasPrefix(name, "/") {
+	switch {
+	case strings.HasPrefix(name, "/"):
 		return "", errors.New("it is absolute")
+	case strings.HasSuffix(name, "/"):
+		return "", errors.New("it names a directory")
 	}
-	path, err := cleanPath(name)
+	path, err := proto.CleanPath(name)
 	if err == nil && path == "" {
 		err = errors.New("it names no file")
 	}

@@ -11,29 +11,31 @@ import (
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
+	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
 // Why a signature does not count. A SignatureError wraps one of them per
 // signature.
 var (
-	ErrUnknownKey       = errors.New("the key is not in the keyring")
-	ErrKeyExpired       = errors.New("the key has expired")
-	ErrKeyRevoked       = errors.New("the key has been revoked")
-	ErrBadSignature     = errors.New("the signature does not fit the text")
-	ErrSignatureExpired = errors.New("the signature has expired")
-	ErrSignatureFuture  = errors.New("the signature was made in the future")
-	ErrWeakSignature    = errors.New("the signature is too weak")
-	ErrUnsupported      = errors.New("the signature is of a kind that is not supported")
+	ErrUnknownKey           = errors.New("the key is not in the keyring")
+	ErrKeyExpired           = errors.New("the key has expired")
+	ErrKeyRevoked           = errors.New("the key has been revoked")
+	ErrBadSignature         = errors.New("the signature does not fit the text")
+	ErrSignatureExpired     = errors.New("the signature has expired")
+	ErrSignatureFuture      = errors.New("the signature was made in the future")
+	ErrWeakSignature        = errors.New("the signature is too weak")
+	ErrUnsupportedSignature = errors.New("the signature is of a kind that is not supported")
 )
 
 // maxSkew is how far in the future a signature may have been made.
 const maxSkew = 24 * time.Hour
 
-// maxSignatures bounds the signatures of one file; Debian has three.
+// maxSignatures bounds the signatures of one file; Debian has three. A file with more is refused
+// as a whole, because the bad one may be the last.
 const maxSignatures = 32
 
-// minRSABits is the weakest RSA key that apt accepts (APT::Key::Assert-Pubkey-Algo).
+// minRSABits is the weakest RSA key that apt 3 accepts (APT::Key::Assert-Pubkey-Algo).
 const minRSABits = 2048
 
 // Signer tells who made a good signature.
@@ -66,10 +68,13 @@ func (p SignatureProblem) Error() string {
 	return "key " + p.KeyID + " (" + p.Identity + "): " + p.Err.Error()
 }
 
-// SignatureError means that a file carries no good signature by a key of the
-// keyring. errors.Is finds the reasons of each signature in it.
+// SignatureError means that a file carries no good signature by a key of the keyring, or a bad
+// one. errors.Is finds the reasons of each signature in it.
 type SignatureError struct {
-	Keyring  string
+	Keyring string
+	// Bad says that a signature by a key of the keyring does not fit the text. It refuses the
+	// file even if another signature is good.
+	Bad      bool
 	Problems []SignatureProblem // in the order of the signatures; never empty
 }
 
@@ -78,7 +83,11 @@ func (e *SignatureError) Error() string {
 	for i, p := range e.Problems {
 		texts[i] = p.Error()
 	}
-	return "no good signature by a key of " + e.Keyring + ": " + strings.Join(texts, "; ")
+	reason := "no good signature by a key of "
+	if e.Bad {
+		reason = "a bad signature by a key of "
+	}
+	return reason + e.Keyring + ": " + strings.Join(texts, "; ")
 }
 
 // Unwrap returns the reasons.
@@ -90,68 +99,96 @@ func (e *SignatureError) Unwrap() []error {
 	return reasons
 }
 
-// VerifyInRelease checks an InRelease against the keyring and returns the text
-// that is signed, and nothing else of the file: its lines each end in "\n",
-// without trailing white space and without escapes.
+// VerifyInRelease checks an InRelease against the keyring and returns the text that is signed,
+// and nothing else of the file: its lines each end in "\n", without trailing white space and
+// without escapes.
 //
-// The rules are those of apt (methods/gpgv.cc): one good signature by a key of the
-// keyring suffices, whatever the others are; a signature does not count if its key
-// or itself has expired or been revoked, if it was made with MD5, SHA-1 or
-// RIPEMD-160, or by a DSA key or an RSA key of less than 2048 bits, or more than a
-// day in the future of now. A file that is not exactly one clearsigned message
-// fails with ErrNotSigned, one without a good signature with a *SignatureError.
+// What counts follows the gpgv method of apt (GPGVMethod::URIAcquire, methods/gpgv.cc: the file
+// is refused if GoodSigners is empty or BadSigners is not):
+//
+//   - One good signature by a key of the keyring suffices.
+//   - A signature that names a key of the keyring and does not fit the text is bad, and one bad
+//     signature refuses the file, whatever the others are and even if the key has expired or is
+//     weak. Without this rule, a mirror could add a signature of another day and stop every host.
+//     The sqv method (apt 3.0 and later where sqv is installed) ignores bad signatures; the rule
+//     of gpgv holds here, because Debian 12, Ubuntu 22.04 and Ubuntu 24.04 have only gpgv.
+//   - If the signatures are not all of one class (of a text, of a file), only the first counts.
+//   - Other signatures are passed over: by keys that are not in the keyring; by a key that has
+//     expired or been revoked; expired ones; ones made with MD5, SHA-1 or RIPEMD-160; ones of a
+//     kind that is not supported.
+//   - A signature by a DSA key or by an RSA key of less than 2048 bits is passed over unless
+//     WithWeakKeys allows it.
+//
+// It differs from apt in two points. gpgv does not look at a signature made in the future, and
+// sqv refuses it; here it is passed over if it is more than a day ahead of now. And apt with
+// gpgv ignores the good signature of a key if a SHA-1 signature by the same key follows it, or
+// an expired one comes before it; sqv does not. Here the good one counts, because only the
+// holder of the key can make both of the same text, so no mirror can add the other one.
+//
+// A file that is not exactly one clearsigned message fails with ErrNotSigned, one that is
+// refused for its signatures with a *SignatureError.
 func (k *Keyring) VerifyInRelease(data []byte, now time.Time) (text []byte, s Signer, err error) {
 	c, err := splitClearsigned(data)
 	if err != nil {
 		return nil, Signer{}, fmt.Errorf("InRelease: %w", err)
 	}
-	s, err = k.verify(c.signed, c.signature, now)
+	s, err = k.verify(c.signed(), c.signature, now)
 	if err != nil {
 		return nil, Signer{}, fmt.Errorf("InRelease: %w", err)
 	}
 	return c.text, s, nil
 }
 
-// VerifyDetached checks a Release against its Release.gpg, which may be armoured,
-// also as several blocks, or binary. The rules are those of VerifyInRelease.
+// VerifyDetached checks a Release against its Release.gpg, which consists of armoured blocks
+// only, as apt demands. The rules are those of VerifyInRelease.
 func (k *Keyring) VerifyDetached(text, sig []byte, now time.Time) (Signer, error) {
 	if len(text) > MaxRelease || len(sig) > MaxRelease {
 		return Signer{}, fmt.Errorf("detached Release.gpg: %w: larger than %d bytes", ErrNotSigned, MaxRelease)
 	}
-	s, err := k.verify(text, sig, now)
+	blocks, err := signatureBlocks(sig)
+	if err != nil {
+		return Signer{}, fmt.Errorf("detached Release.gpg: %w", err)
+	}
+	s, err := k.verify(text, blocks, now)
 	if err != nil {
 		return Signer{}, fmt.Errorf("detached Release.gpg: %w", err)
 	}
 	return s, nil
 }
 
-// verify looks for one good signature.
-func (k *Keyring) verify(signed, sig []byte, now time.Time) (Signer, error) {
-	packets, err := signaturePackets(sig)
+// verify judges all signatures and returns the newest good one.
+func (k *Keyring) verify(signed, blocks []byte, now time.Time) (Signer, error) {
+	packets, err := signaturePackets(blocks)
 	if err != nil {
 		return Signer{}, err
 	}
 	failed := &SignatureError{Keyring: k.name}
+	var newest Signer
 	for _, p := range packets {
 		s, problem := k.judge(p, signed, now)
-		if problem == nil {
-			return s, nil
+		switch {
+		case problem == nil && (newest.KeyID == "" || s.Created.After(newest.Created)):
+			newest = s
+		case problem != nil:
+			failed.Bad = failed.Bad || errors.Is(problem.Err, ErrBadSignature)
+			failed.Problems = append(failed.Problems, *problem)
 		}
-		failed.Problems = append(failed.Problems, *problem)
 	}
-	return Signer{}, failed
+	if newest.KeyID == "" || failed.Bad {
+		return Signer{}, failed
+	}
+	return newest, nil
 }
 
-// signaturePackets returns the signatures in a file, not yet parsed, so that one
-// which cannot be parsed does not hide the others. There is at least one.
-func signaturePackets(sig []byte) ([]*packet.OpaquePacket, error) {
-	sig, err := unarmour(sig)
+// signaturePackets returns the signatures in armoured blocks, not yet parsed, so that one
+// signature which cannot be parsed does not hide the others. There is at least one.
+func signaturePackets(blocks []byte) ([]*packet.OpaquePacket, error) {
+	sig, err := dearmourSignatures(blocks)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrNotSigned, err)
 	}
 	var packets []*packet.OpaquePacket
-	r := packet.NewOpaqueReader(bytes.NewReader(sig))
-	for len(packets) < maxSignatures {
+	for r := packet.NewOpaqueReader(bytes.NewReader(sig)); ; {
 		p, err := r.Next()
 		if err == io.EOF {
 			break
@@ -167,35 +204,40 @@ func signaturePackets(sig []byte) ([]*packet.OpaquePacket, error) {
 		default:
 			return nil, fmt.Errorf("%w: a packet of type %d where a signature belongs", ErrNotSigned, p.Tag)
 		}
+		if len(packets) > maxSignatures {
+			return nil, fmt.Errorf("%w: it has more than %d signatures", ErrNotSigned, maxSignatures)
+		}
 	}
 	if len(packets) == 0 {
 		return nil, fmt.Errorf("%w: it holds no signature", ErrNotSigned)
 	}
-	return packets, nil
+	return sameClass(packets), nil
 }
 
-// unarmour returns the binary form of a signature file. Between armoured blocks
-// there may be nothing but white space.
-func unarmour(sig []byte) ([]byte, error) {
-	if len(sig) > 0 && sig[0]&0x80 != 0 {
-		return sig, nil
+// sameClass returns all signatures if they are of one class, else the first alone: gpgv looks
+// only at that one (proc_tree in g10/mainproc.c of GnuPG). Without this rule, a mirror could put
+// a worthless signature of another class before the good one, and gpgv would not see the good
+// one.
+func sameClass(packets []*packet.OpaquePacket) []*packet.OpaquePacket {
+	for _, p := range packets[1:] {
+		if signatureClass(p) != signatureClass(packets[0]) {
+			return packets[:1]
+		}
 	}
-	var all []byte
-	for rest := bytes.TrimSpace(sig); len(rest) > 0; rest = bytes.TrimSpace(rest) {
-		if !bytes.HasPrefix(rest, []byte(signatureBegin)) {
-			return nil, fmt.Errorf("%w: %.60q is not a signature", ErrNotSigned, rest)
-		}
-		block, after, ok := cutArmour(rest)
-		if !ok {
-			return nil, fmt.Errorf("%w: the signature is cut short", ErrNotSigned)
-		}
-		body, _, err := readArmour(block)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrNotSigned, err)
-		}
-		all, rest = append(all, body...), after
+	return packets
+}
+
+// signatureClass returns whether a signature is of a text or of a file; 0, which means a file,
+// also where gpgv cannot read the packet.
+func signatureClass(p *packet.OpaquePacket) byte {
+	c := p.Contents
+	switch {
+	case len(c) >= 20 && (c[0] == 2 || c[0] == 3): // RFC 9580, section 5.2.2
+		return c[2]
+	case len(c) >= 10 && (c[0] == 4 || c[0] == 5): // section 5.2.3
+		return c[1]
 	}
-	return all, nil
+	return 0
 }
 
 // judge checks one signature.
@@ -215,7 +257,7 @@ func (k *Keyring) judge(p *packet.OpaquePacket, signed []byte, now time.Time) (S
 	var good *openpgp.Key
 	for i := range candidates {
 		key := &candidates[i]
-		err := checkSignature(key, sig, signed, now)
+		err := k.checkSignature(key, sig, signed, now)
 		switch {
 		case err == nil:
 			good = key
@@ -255,32 +297,31 @@ func parseSignature(p *packet.OpaquePacket) (*packet.Signature, error) {
 	// The first bytes are version, type, key algorithm and hash algorithm. Version 5
 	// was never standardised, 3 is PGP's from the nineties.
 	if c := p.Contents; len(c) < 4 || c[0] != 4 && c[0] != 6 {
-		return nil, fmt.Errorf("%w: neither version 4 nor 6", ErrUnsupported)
+		return nil, fmt.Errorf("%w: neither version 4 nor 6", ErrUnsupportedSignature)
 	} else if c[3] == 1 {
 		return nil, fmt.Errorf("%w: it is made with MD5", ErrWeakSignature)
 	}
 	parsed, err := p.Parse()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
+		return nil, fmt.Errorf("%w: %w", ErrUnsupportedSignature, err)
 	}
 	sig, ok := parsed.(*packet.Signature)
 	if !ok {
-		return nil, ErrUnsupported
+		return nil, ErrUnsupportedSignature
 	}
 	if sig.IssuerKeyId == nil {
-		return nil, fmt.Errorf("%w: it does not name its key", ErrUnsupported)
+		return nil, fmt.Errorf("%w: it does not name its key", ErrUnsupportedSignature)
 	}
 	return sig, nil
 }
 
-// checkSignature checks a signature against one key that has its ID. It looks at
-// the mathematics before the dates, so that "expired" is only said of a signature
-// which that key really made.
-func checkSignature(key *openpgp.Key, sig *packet.Signature, signed []byte, now time.Time) error {
-	if err := checkStrength(key.PublicKey, sig); err != nil {
+// checkSignature checks a signature against one key that has its ID. It looks at the mathematics
+// first, as gpgv does, so that a bad signature is bad even if its key is weak or has expired.
+func (k *Keyring) checkSignature(key *openpgp.Key, sig *packet.Signature, signed []byte, now time.Time) error {
+	if err := checkBytes(key.PublicKey, sig, signed); err != nil {
 		return err
 	}
-	if err := checkBytes(key.PublicKey, sig, signed); err != nil {
+	if err := k.checkStrength(key.PublicKey, sig); err != nil {
 		return err
 	}
 	if sig.CreationTime.After(now.Add(maxSkew)) {
@@ -296,26 +337,32 @@ func checkSignature(key *openpgp.Key, sig *packet.Signature, signed []byte, now 
 	}
 	for _, notation := range sig.Notations {
 		if notation.IsCritical {
-			return fmt.Errorf("%w: it demands that %q be understood", ErrUnsupported, notation.Name)
+			return fmt.Errorf("%w: it demands that %q be understood", ErrUnsupportedSignature, notation.Name)
 		}
 	}
 	return checkKey(key, at)
 }
 
-// checkStrength applies apt's floor for algorithms.
-func checkStrength(key *packet.PublicKey, sig *packet.Signature) error {
+// checkStrength applies apt's floor for algorithms: for hashes that of all versions (Digests,
+// methods/gpgv.cc), for keys that of apt 3 (APT::Key::Assert-Pubkey-Algo), which WithWeakKeys
+// lowers to what apt 2.4 and 2.6 accept.
+func (k *Keyring) checkStrength(key *packet.PublicKey, sig *packet.Signature) error {
 	switch sig.Hash {
 	case crypto.SHA224, crypto.SHA256, crypto.SHA384, crypto.SHA512, crypto.SHA3_256, crypto.SHA3_512:
 	default:
 		return fmt.Errorf("%w: it is made with %s", ErrWeakSignature, sig.Hash)
 	}
+	if k.weakKeys {
+		return nil
+	}
+	const wayOut = "let the archive sign with a newer key, or allow weak keys for it"
 	switch key.PubKeyAlgo {
 	case packet.PubKeyAlgoRSA, packet.PubKeyAlgoRSASignOnly:
 		if bits, err := key.BitLength(); err != nil || bits < minRSABits {
-			return fmt.Errorf("%w: it is made by an RSA key of %d bits, less than %d", ErrWeakSignature, bits, minRSABits)
+			return fmt.Errorf("%w: it is made by an RSA key of %d bits, less than %d (%s)", ErrWeakSignature, bits, minRSABits, wayOut)
 		}
 	case packet.PubKeyAlgoDSA:
-		return fmt.Errorf("%w: it is made by a DSA key", ErrWeakSignature)
+		return fmt.Errorf("%w: it is made by a DSA key (%s)", ErrWeakSignature, wayOut)
 	}
 	return nil
 }
@@ -324,7 +371,7 @@ func checkStrength(key *packet.PublicKey, sig *packet.Signature) error {
 func checkBytes(key *packet.PublicKey, sig *packet.Signature, signed []byte) error {
 	h, err := sig.PrepareVerify()
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+		return fmt.Errorf("%w: %w", ErrUnsupportedSignature, err)
 	}
 	var in hash.Hash
 	switch sig.SigType {
@@ -333,13 +380,18 @@ func checkBytes(key *packet.PublicKey, sig *packet.Signature, signed []byte) err
 	case packet.SigTypeText:
 		in = openpgp.NewCanonicalTextHash(h)
 	default:
-		return fmt.Errorf("%w: it is not a signature of a document", ErrUnsupported)
+		return fmt.Errorf("%w: it is not a signature of a document", ErrUnsupportedSignature)
 	}
 	in.Write(signed)
-	if err := key.VerifySignature(h, sig); err != nil {
+	var mismatch pgperrors.SignatureError
+	switch err := key.VerifySignature(h, sig); {
+	case err == nil:
+		return nil
+	case errors.As(err, &mismatch):
 		return ErrBadSignature
+	default: // the key is of another algorithm than the signature, or cannot sign
+		return fmt.Errorf("%w: %w", ErrUnsupportedSignature, err)
 	}
-	return nil
 }
 
 // checkKey checks that a key is good for signing at a time. The bindings between
@@ -347,7 +399,7 @@ func checkBytes(key *packet.PublicKey, sig *packet.Signature, signed []byte) err
 func checkKey(key *openpgp.Key, at time.Time) error {
 	primary, primaryID := key.Entity.PrimarySelfSignature()
 	if primary == nil || key.SelfSignature == nil {
-		return fmt.Errorf("%w: the key carries no signature of its own", ErrUnsupported)
+		return fmt.Errorf("%w: the key carries no signature of its own", ErrUnsupportedSignature)
 	}
 	subkey := key.PublicKey != key.Entity.PrimaryKey
 	switch {
@@ -355,7 +407,7 @@ func checkKey(key *openpgp.Key, at time.Time) error {
 		return ErrKeyRevoked
 	case subkey && !key.SelfSignature.FlagSign,
 		key.SelfSignature.FlagsValid && !key.SelfSignature.FlagSign:
-		return fmt.Errorf("%w: the key is not meant for signing", ErrUnsupported)
+		return fmt.Errorf("%w: the key is not meant for signing", ErrUnsupportedSignature)
 	}
 	if err := checkLifetime(key.Entity.PrimaryKey, primary, at); err != nil {
 		return err

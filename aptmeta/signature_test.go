@@ -227,7 +227,7 @@ func unrevoked(e *openpgp.Entity) *openpgp.Entity {
 func TestSubkeySigns(t *testing.T) {
 	e := subkeyKey()
 	sub := e.Subkeys[len(e.Subkeys)-1]
-	sig := detached(t, releaseText, at(now), e)
+	sig := armoured(t, openpgp.SignatureType, detached(t, releaseText, at(now), e))
 	s, err := keyring(t, e).VerifyDetached([]byte(releaseText), sig, now)
 	if err != nil {
 		t.Fatal(err)
@@ -247,7 +247,7 @@ func TestSubkeySigns(t *testing.T) {
 	last.Sig = &binding
 	ring := &Keyring{name: "test.gpg", keys: openpgp.EntityList{&stripped}}
 	for _, binding.FlagsValid = range []bool{true, false} {
-		if _, err := ring.VerifyDetached([]byte(releaseText), sig, now); !errors.Is(err, ErrUnsupported) {
+		if _, err := ring.VerifyDetached([]byte(releaseText), sig, now); !errors.Is(err, ErrUnsupportedSignature) {
 			t.Errorf("a subkey without the signing flag: %v", err)
 		}
 	}
@@ -275,28 +275,34 @@ func TestVerifyDetached(t *testing.T) {
 		t.Fatalf("the signature does not look as expected: %x", binary[:6])
 	}
 	v3 := bytes.Clone(binary)
-	v3[2] = 3
+	v3[2], v3[4] = 3, 0 // version and class
+	wrap := func(packets ...[]byte) []byte { return armoured(t, openpgp.SignatureType, bytes.Join(packets, nil)) }
 	tests := []struct {
 		name string
 		text string
 		sig  []byte
 		is   error // nil: good
 	}{
-		{"binary", releaseText, binary, nil},
 		{"armoured", releaseText, block, nil},
-		{"two packets", releaseText, append(bytes.Clone(other), binary...), nil},
+		{"two packets", releaseText, wrap(other, binary), nil},
 		{"two blocks", releaseText, append(bytes.Clone(otherBlock), block...), nil},
-		{"an unsupported one first", releaseText, append(bytes.Clone(v3), binary...), nil},
-		{"other text", releaseText + "\n", binary, ErrBadSignature},
-		{"other key", releaseText, other, ErrUnknownKey},
-		{"MD5", releaseText, md5, ErrWeakSignature},
-		{"SHA-1", releaseText, sha1, ErrWeakSignature},
-		{"version 3", releaseText, v3, ErrUnsupported},
+		{"an unsupported one first", releaseText, wrap(v3, binary), nil},
+		{"binary", releaseText, binary, ErrNotSigned},
+		{"an empty line before", releaseText, append([]byte("\n"), block...), ErrNotSigned},
+		{"an empty line behind", releaseText, append(bytes.Clone(block), '\n'), ErrNotSigned},
+		{"other text", releaseText + "\n", block, ErrBadSignature},
+		{"other key", releaseText, otherBlock, ErrUnknownKey},
+		{"MD5", releaseText, wrap(md5), ErrWeakSignature},
+		{"claims to be SHA-1", releaseText, wrap(sha1), ErrBadSignature},
+		{"version 3", releaseText, wrap(v3), ErrUnsupportedSignature},
 		{"empty", releaseText, nil, ErrNotSigned},
 		{"a page", releaseText, []byte("<html></html>"), ErrNotSigned},
-		{"cut short", releaseText, binary[:len(binary)-1], ErrNotSigned},
+		{"cut short", releaseText, wrap(binary[:len(binary)-1]), ErrNotSigned},
 		{"cut short armour", releaseText, block[:len(block)/2], ErrNotSigned},
-		{"a key in its place", releaseText, binaryKeys(t, goodKey()), ErrNotSigned},
+		{"a key in its place", releaseText, armoured(t, openpgp.PublicKeyType, binaryKeys(t, goodKey())), ErrNotSigned},
+		{"a key in the armour of a signature", releaseText, wrap(binaryKeys(t, goodKey())), ErrNotSigned},
+		{"a key behind the signature", releaseText, wrap(binary, binaryKeys(t, goodKey())), ErrNotSigned},
+		{"too many", releaseText, wrap(bytes.Repeat(binary, maxSignatures+1)), ErrNotSigned},
 		{"text between blocks", releaseText, append(append(bytes.Clone(otherBlock), "evil\n"...), block...), ErrNotSigned},
 	}
 	for _, test := range tests {
@@ -388,6 +394,162 @@ func TestOwnLists(t *testing.T) {
 		}
 		if r, err := ParseRelease(text); err != nil || len(r.Members) == 0 {
 			t.Errorf("%s: %v", filepath.Base(name), err)
+		}
+	}
+}
+
+// signatureOf returns the packet of a clearsigned signature of the text.
+func signatureOf(tb testing.TB, text string, config *packet.Config, e *openpgp.Entity) []byte {
+	tb.Helper()
+	c, err := splitClearsigned(inRelease(tb, text, config, e))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	sig, err := dearmourSignatures(c.signature)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return sig
+}
+
+// withSignatures returns text clearsigned with exactly these packets in one block.
+func withSignatures(tb testing.TB, text string, packets ...[]byte) []byte {
+	tb.Helper()
+	signed := inRelease(tb, text, at(now), goodKey())
+	return append(signed[:bytes.Index(signed, []byte(signatureBegin))], armoured(tb, openpgp.SignatureType, bytes.Join(packets, nil))...)
+}
+
+type signatureMix struct {
+	name    string
+	data    []byte
+	ring    *Keyring
+	is      error     // nil: accepted
+	created time.Time // of the signature that counts
+	// apt is what apt 2.6 with gpgv says where it is not what we say.
+	apt string
+}
+
+// signatureMixes are files with several signatures, of which some do not count.
+func signatureMixes(tb testing.TB, text string) []signatureMix {
+	earlier, weak := now.Add(-time.Hour), at(now)
+	weak.MinRSABits = 1024
+	short := at(now.AddDate(0, 0, -3))
+	short.SigLifetimeSecs = 24 * 3600
+	six := at(now)
+	six.V6Keys, six.Algorithm = true, packet.PubKeyAlgoEd25519
+	v6 := mustKey("Six", six)
+	good := signatureOf(tb, text, at(now), goodKey())
+	older := signatureOf(tb, text, at(earlier), goodKey())
+	bad := signatureOf(tb, text+"X: y\n", at(earlier), goodKey())
+	unknown := signatureOf(tb, text, at(now), otherKey())
+	unknownBad := signatureOf(tb, text+"X: y\n", at(now), otherKey())
+	expired := signatureOf(tb, text, short, goodKey())
+	expiredBad := signatureOf(tb, text+"X: y\n", short, goodKey())
+	ofExpired := signatureOf(tb, text, at(now), expiredKey())
+	ofExpiredBad := signatureOf(tb, text+"X: y\n", at(now), expiredKey())
+	ofRevoked := signatureOf(tb, text, at(now), revokedKey())
+	ofRevokedBad := signatureOf(tb, text+"X: y\n", at(now), revokedKey())
+	small := signatureOf(tb, text, weak, rsa1024Key())
+	smallBad := signatureOf(tb, text+"X: y\n", weak, rsa1024Key())
+	ofSix := signatureOf(tb, text, six, v6)
+	broken := []byte{0xc2, 5, 4, 1, 1, 8, 0}
+	md5 := bytes.Clone(unknown)
+	md5[5] = 1
+	all := keyring(tb, goodKey(), expiredKey(), revokedKey(), rsa1024Key())
+	weakToo := all.WithWeakKeys(true)
+	mix := func(packets ...[]byte) []byte { return withSignatures(tb, text, packets...) }
+	return []signatureMix{
+		{"good", mix(good), all, nil, now, ""},
+		{"bad", mix(bad), all, ErrBadSignature, time.Time{}, ""},
+		{"good, bad of the same key", mix(good, bad), all, ErrBadSignature, time.Time{}, ""},
+		{"bad of the same key, good", mix(bad, good), all, ErrBadSignature, time.Time{}, ""},
+		{"good, bad of an expired key", mix(good, ofExpiredBad), all, ErrBadSignature, time.Time{}, ""},
+		{"good, bad of a revoked key", mix(good, ofRevokedBad), all, ErrBadSignature, time.Time{}, ""},
+		{"good, bad and expired", mix(good, expiredBad), all, ErrBadSignature, time.Time{}, ""},
+		{"good, bad of a weak key", mix(good, smallBad), all, ErrBadSignature, time.Time{}, ""},
+		{"good, bad of an unknown key", mix(good, unknownBad), all, nil, now, ""},
+		{"bad of an unknown key, good", mix(unknownBad, good), all, nil, now, ""},
+		{"good, unknown key", mix(good, unknown), all, nil, now, ""},
+		{"unknown key, good", mix(unknown, good), all, nil, now, ""},
+		{"unknown key", mix(unknown), all, ErrUnknownKey, time.Time{}, ""},
+		{"good, expired", mix(good, expired), all, nil, now, ""},
+		{"expired, good", mix(expired, good), all, nil, now, "refused"}, // sqv accepts it
+		{"expired", mix(expired), all, ErrSignatureExpired, time.Time{}, ""},
+		{"good, of an expired key", mix(good, ofExpired), all, nil, now, ""},
+		{"of an expired key", mix(ofExpired), all, ErrKeyExpired, time.Time{}, ""},
+		{"good, of a revoked key", mix(ofRevoked, good), all, nil, now, ""},
+		{"of a revoked key", mix(ofRevoked), all, ErrKeyRevoked, time.Time{}, ""},
+		{"good twice, the newer first", mix(good, older), all, nil, now, ""},
+		{"good twice, the newer last", mix(older, good), all, nil, now, ""},
+		{"the same twice", mix(good, good), all, nil, now, ""},
+		{"good, MD5 by an unknown key", mix(md5, good), all, nil, now, ""},
+		{"a broken packet, good", mix(broken, good), all, ErrUnsupportedSignature, time.Time{}, ""},
+		{"version 6 by an unknown key, good", mix(ofSix, good), all, ErrUnknownKey, time.Time{}, ""},
+		{"good, version 6 by an unknown key", mix(good, ofSix), all, nil, now, ""},
+		{"of a weak key", mix(small), all, ErrWeakSignature, time.Time{}, "accepted"}, // apt 3 refuses it
+		{"of a weak key, allowed", mix(small), weakToo, nil, now, ""},
+		{"bad of a weak key, allowed", mix(smallBad), weakToo, ErrBadSignature, time.Time{}, ""},
+		{"good, of a weak key", mix(small, good), all, nil, now, ""},
+	}
+}
+
+func TestSignatureMixes(t *testing.T) {
+	for _, test := range signatureMixes(t, releaseText) {
+		t.Run(test.name, func(t *testing.T) {
+			_, s, err := test.ring.VerifyInRelease(test.data, now)
+			if !errors.Is(err, test.is) || !s.Created.Equal(test.created) {
+				t.Errorf("signed at %s: %v; want %s, %v", s.Created, err, test.created, test.is)
+			}
+			var refused *SignatureError
+			if errors.As(err, &refused) && refused.Bad != errors.Is(test.is, ErrBadSignature) {
+				t.Errorf("Bad is %t: %v", refused.Bad, err)
+			}
+		})
+	}
+}
+
+// TestSignatureMixesAsApt holds that the apt of this machine accepts the same files.
+func TestSignatureMixesAsApt(t *testing.T) {
+	apt := newRealApt(t, binaryKeys(t, goodKey(), expiredKey(), revokedKey(), rsa1024Key()))
+	tests := signatureMixes(t, aptReleaseText)
+	for _, test := range tests {
+		apt.add(map[string][]byte{"InRelease": test.data, "main/binary-amd64/Packages": nil})
+	}
+	accepted, said := apt.update("")
+	for i, test := range tests {
+		want := test.is == nil
+		if test.apt != "" {
+			want = test.apt == "accepted"
+		}
+		if accepted[i] != want {
+			t.Errorf("%s: apt accepts it: %t\n%s", test.name, accepted[i], apt.about(said, i))
+		}
+	}
+}
+
+func TestWithWeakKeys(t *testing.T) {
+	weak := keyring(t, rsa1024Key())
+	small := at(now)
+	small.MinRSABits = 1024
+	data := inRelease(t, releaseText, small, rsa1024Key())
+	for name, test := range map[string]struct {
+		ring  *Keyring
+		fails bool
+	}{
+		"default":              {weak, true},
+		"allowed":              {weak.WithWeakKeys(true), false},
+		"and refused again":    {weak.WithWeakKeys(true).WithWeakKeys(false), true},
+		"the original is left": {weak, true},
+		"all merged allow it":  {MergeKeyrings(nil, weak.WithWeakKeys(true), keyring(t, goodKey()).WithWeakKeys(true)), false},
+		"one does not, first":  {MergeKeyrings(keyring(t, goodKey()), weak.WithWeakKeys(true)), true},
+		"one does not, last":   {MergeKeyrings(weak.WithWeakKeys(true), keyring(t, goodKey())), true},
+	} {
+		_, _, err := test.ring.VerifyInRelease(data, now)
+		if (err != nil) != test.fails {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "allow weak keys") {
+			t.Errorf("%s: %v names no way out", name, err)
 		}
 	}
 }

@@ -21,19 +21,28 @@ type Stanza struct {
 
 // ParseStanzas reads a Packages index, already decompressed, and calls emit for each
 // stanza that lists a file, with the same *Stanza every time. What it skips and how
-// it is bounded is as ParseIndex says; it takes about twice as long, for it looks at
-// more lines.
+// it is bounded is as ParseIndex says; it takes about twice as long, because it
+// looks at more lines. Of a field of more than 1 MiB the beginning is kept.
 func ParseStanzas(memberPath string, r io.Reader, emit func(*Stanza) error) error {
-	if err := parseStanzas(newLineReader(r), emit); err != nil {
+	return ParseStanzasWithin(Limits{}, memberPath, r, emit)
+}
+
+// ParseStanzasWithin is ParseStanzas with other limits than the default ones.
+func ParseStanzasWithin(limits Limits, memberPath string, r io.Reader, emit func(*Stanza) error) error {
+	if err := parseStanzas(limits.withDefaults(), r, emit); err != nil {
 		return fmt.Errorf("index %s: %w", memberPath, err)
 	}
 	return nil
 }
 
-func parseStanzas(lines *lineReader, emit func(*Stanza) error) error {
+func parseStanzas(limits Limits, r io.Reader, emit func(*Stanza) error) error {
+	lines, rows := newLineReader(r, limits.Bytes), limits.Rows
 	s := stanzaReader{}
 	s.file.reset()
 	s.emit = func(f File) error {
+		if rows--; rows < 0 {
+			return fmt.Errorf("%w (%d)", ErrTooManyRows, limits.Rows)
+		}
 		s.stanza.File = f
 		return emit(&s.stanza)
 	}
@@ -46,7 +55,6 @@ func parseStanzas(lines *lineReader, emit func(*Stanza) error) error {
 			return err
 		}
 		if len(line) == 0 || len(line) == 1 && line[0] == '\r' {
-			lines.stanza = 0
 			if err := s.flush(); err != nil {
 				return err
 			}
@@ -66,7 +74,7 @@ type stanzaReader struct {
 
 func (s *stanzaReader) line(line []byte) {
 	if isSpace(line[0]) {
-		if s.folded != nil {
+		if s.folded != nil && len(*s.folded)+len(line) < maxLine {
 			*s.folded = append(append(*s.folded, ' '), trimSpace(line)...)
 		}
 		return

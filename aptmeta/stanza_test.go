@@ -114,23 +114,29 @@ func TestParseStanzasErrors(t *testing.T) {
 	if !errors.Is(err, boom) || !strings.Contains(err.Error(), "dir/Packages") || len(got) != 1 {
 		t.Errorf("the reader's error: %v, %v", got, err)
 	}
-	for text, mentions := range map[string]string{"x": "line", "Package: x\n": "stanza", " x\n": "stanza"} {
+	limits := Limits{Rows: 10_000, Bytes: 32 << 20}
+	for text, is := range map[string]error{
+		"x": ErrTooLarge, "Package: x\n": ErrTooLarge, " x\n": ErrTooLarge, "Filename: x\n\n": ErrTooManyRows,
+	} {
 		e := &endless{text: strings.Repeat(text, 1000)}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		err := ParseStanzas("x", e, func(*Stanza) error { return nil })
+		err := ParseStanzasWithin(limits, "x", e, func(*Stanza) error { return nil })
 		runtime.ReadMemStats(&after)
-		if err == nil || !strings.Contains(err.Error(), mentions) || e.n > 2*maxStanza {
+		if !errors.Is(err, is) || e.n > limits.Bytes+maxLine {
 			t.Errorf("%q without end: %v after %d bytes", text, err, e.n)
 		}
 		if used := after.TotalAlloc - before.TotalAlloc; used > 8<<20 {
 			t.Errorf("%q without end: allocated %d bytes", text, used)
 		}
 	}
-	// A folded field is the one thing that is kept in full: the stanza bounds it.
-	e := &endless{text: "Depends: a,\n" + strings.Repeat(" libsomething (>= 1.2.3),\n", 1<<16)}
-	if err := ParseStanzas("x", e, func(*Stanza) error { return nil }); err == nil || e.n > 2*maxStanza {
-		t.Errorf("a field without end: %v after %d bytes", err, e.n)
+	// Of a folded field without end the beginning is kept.
+	e := io.MultiReader(strings.NewReader("Filename: a\nDepends: a,\n"), &endless{text: " libsomething (>= 1.2.3),\n"})
+	end := io.MultiReader(io.LimitReader(e, 20<<20), strings.NewReader("\nSize: 5\n"))
+	longest := 0
+	err = ParseStanzasWithin(limits, "x", end, func(s *Stanza) error { longest = len(s.Depends); return nil })
+	if err != nil || longest < maxLine/2 || longest > maxLine {
+		t.Errorf("a field of 20 MiB: %d bytes kept, %v", longest, err)
 	}
 }
 

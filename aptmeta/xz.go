@@ -24,7 +24,7 @@ import (
 // xzBudget bounds in bytes the dictionaries allocated for one file, beyond 16
 // times what has come out of it, so that a file of ten thousand empty blocks does
 // not keep the allocator busy for minutes.
-const xzBudget = 256 << 20
+const xzBudget = 2 * maxWindow
 
 var (
 	xzMagic       = []byte{0xfd, '7', 'z', 'X', 'Z', 0}
@@ -66,8 +66,8 @@ func (in *xzInput) ReadByte() (byte, error) {
 	return c, err
 }
 
-func newXZReader(r io.Reader, limit int64) *xzReader {
-	return &xzReader{in: xzInput{r: bufio.NewReaderSize(r, 64<<10)}, limit: limit}
+func newXZReader(r *bufio.Reader, limit int64) *xzReader {
+	return &xzReader{in: xzInput{r: r}, limit: limit}
 }
 
 func (x *xzReader) Read(p []byte) (int, error) {
@@ -121,25 +121,14 @@ type xzStream struct {
 	record hash.Hash
 }
 
-// startStream reads a stream's header. Between streams stands padding of 4 zero
-// bytes each.
+// startStream reads a stream's header. Between streams stands padding of 4 zero bytes each.
+// Anything else behind a stream is ignored, because apt does not read on behind the first one.
 func (x *xzReader) startStream() error {
 	var header [12]byte
-	for {
-		if _, err := io.ReadFull(&x.in, header[:4]); err != nil {
-			if err == io.EOF && x.streams > 0 {
-				return io.EOF
-			}
-			return unexpected(err)
-		}
-		if x.streams == 0 || header[0] != 0 {
-			break
-		}
-		if !allZero(header[:4]) {
-			return fmt.Errorf("%w: data between its streams", errXZ)
-		}
+	if x.streams > 0 && !x.anotherStream() {
+		return io.EOF
 	}
-	if _, err := io.ReadFull(&x.in, header[4:]); err != nil {
+	if _, err := io.ReadFull(&x.in, header[:]); err != nil {
 		return unexpected(err)
 	}
 	if !bytes.HasPrefix(header[:], xzMagic) {
@@ -158,11 +147,23 @@ func (x *xzReader) startStream() error {
 	case s.flags == [2]byte{0, 10}:
 		s.check = sha256.New
 	default:
-		return fmt.Errorf("%w: it uses the unknown integrity check %x", errXZ, s.flags)
+		return fmt.Errorf("%w: the xz file has the unknown integrity check %x", ErrUnsupported, s.flags)
 	}
 	x.stream = s
 	x.streams++
 	return nil
+}
+
+// anotherStream skips padding and reports whether a stream follows.
+func (x *xzReader) anotherStream() bool {
+	for {
+		next, err := x.in.r.Peek(len(xzMagic))
+		if len(next) < 4 || !allZero(next[:4]) {
+			return err == nil && bytes.Equal(next, xzMagic)
+		}
+		x.in.r.Discard(4)
+		x.in.n += 4
+	}
 }
 
 var crc64ECMA = crc64.MakeTable(crc64.ECMA)
@@ -231,7 +232,7 @@ func (b *xzBlock) parse(header []byte) (dict int64, err error) {
 		return 0, damaged
 	}
 	if flags&filters != 0 {
-		return 0, fmt.Errorf("%w: it uses filters other than LZMA2", errXZ)
+		return 0, fmt.Errorf("%w: the xz file uses filters other than LZMA2", ErrUnsupported)
 	}
 	ok := true
 	if flags&packedGiven != 0 {
@@ -245,7 +246,7 @@ func (b *xzBlock) parse(header []byte) (dict int64, err error) {
 		return 0, damaged
 	}
 	if header[0] != 0x21 {
-		return 0, fmt.Errorf("%w: it uses filters other than LZMA2", errXZ)
+		return 0, fmt.Errorf("%w: the xz file uses filters other than LZMA2", ErrUnsupported)
 	}
 	if dict, err = lzma.DecodeDictCap(header[2]); err != nil {
 		return 0, damaged
@@ -262,11 +263,11 @@ func (x *xzReader) allow(dict *int64, b *xzBlock) error {
 	}
 	*dict = max(min(*dict, useful), lzma.MinDictCap)
 	if *dict > maxWindow {
-		return fmt.Errorf("the xz file asks for a dictionary of %d bytes, more than the %d that are allowed", *dict, maxWindow)
+		return fmt.Errorf("%w: an xz dictionary of %d bytes, more than %d", ErrUnsupported, *dict, maxWindow)
 	}
 	x.allocated += *dict
 	if x.allocated > xzBudget+16*x.out {
-		return errors.New("the xz file consists of too many small blocks with large dictionaries")
+		return fmt.Errorf("%w: the xz file consists of too many small blocks with large dictionaries", ErrUnsupported)
 	}
 	return nil
 }

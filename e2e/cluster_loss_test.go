@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -124,5 +125,106 @@ func TestClusterLosesTheOwnerOfATransfer(t *testing.T) {
 	owner.start()
 	c.agree()
 	c.fetchAll(owner, path)
+	c.check()
+}
+
+// The owner of a large package stands still when it has sent a third of it on, and is
+// woken when everybody else has it: then it must not go on fetching for nobody for long.
+func TestClusterOwnerFreezesInATransfer(t *testing.T) {
+	t.Parallel()
+	const size, hostsPerNode, rate = 24_000_000, 4, 3_000_000
+	c := newCluster(t, 5, testarchive.Package{Name: "big", Version: "1", Size: size}, testarchive.Package{Name: "other", Version: "1"})
+	path, want := c.find("/big_")
+	owner := c.owners(path)[0]
+	c.server.SetBandwidth(0, rate)
+	c.mayFetchAgain() // the next owner
+	c.mayFetchAgain() // the owner itself: all its timers are over when it is woken
+
+	var hosts, own sync.WaitGroup
+	for _, m := range c.nodes {
+		for range hostsPerNode {
+			if m == owner {
+				own.Go(func() {
+					// As apt does with a server that says nothing: it turns to another one.
+					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+					defer cancel()
+					client := &http.Client{Transport: &http.Transport{}}
+					defer client.CloseIdleConnections()
+					if err := c.fetch(ctx, client, m, path); err == nil {
+						t.Error("a host had it of a node that stands still")
+					}
+				})
+				continue
+			}
+			hosts.Go(func() {
+				client := &http.Client{Transport: &http.Transport{}}
+				defer client.CloseIdleConnections()
+				if err := c.fetch(t.Context(), client, m, path); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	eventually(t, 30*time.Second, "a third was sent", func() bool { return c.server.Bytes(path) > int64(len(want))*3/10 })
+	owner.signal(syscall.SIGSTOP)
+	began := time.Now()
+	defer owner.signal(syscall.SIGCONT) // or else it could not be ended
+	hosts.Wait()
+	own.Wait()
+	took, asleep := time.Since(began), c.server.Bytes(path)
+	owner.signal(syscall.SIGCONT)
+	awake := c.server.Bytes(path)
+	eventually(t, 30*time.Second, "the woken node has nothing under way", func() bool { return len(owner.status().Flights) == 0 })
+	sent := c.server.Bytes(path)
+	t.Logf("the others had it after %v, with %.2f times its bytes from upstream; the owner took %.2f more when it was woken: %d requests",
+		took.Round(time.Millisecond), float64(asleep)/float64(len(want)), float64(sent-awake)/float64(len(want)), c.server.Requests(path))
+	// What a flight takes that is kept for a moment for hosts that may come back (two
+	// seconds of upstream's line), and what was in the buffers of the connection.
+	if more, most := sent-awake, int64(2*rate+len(want)*15/100); more > most {
+		t.Errorf("the owner took %d bytes of %d for nobody when it was woken, want at most %d", more, len(want), most)
+	}
+	c.server.SetBandwidth(0, 0)
+	c.agree()
+	c.fetchAll(owner, path)
+	c.check()
+}
+
+// The owner of a large package and the one that takes over from it are killed, each when
+// a third more has been sent: the third one goes on at that byte.
+func TestClusterLosesTwoOwnersOfATransfer(t *testing.T) {
+	t.Parallel()
+	const size, hostsPerNode, rate = 24_000_000, 4, 4_000_000
+	c := newCluster(t, 5, testarchive.Package{Name: "big", Version: "1", Size: size}, testarchive.Package{Name: "other", Version: "1"})
+	path, want := c.find("/big_")
+	owners := c.owners(path)[:2]
+	c.server.SetBandwidth(0, rate)
+	var hosts sync.WaitGroup
+	for _, m := range c.except(owners...) {
+		for range hostsPerNode {
+			hosts.Go(func() {
+				client := &http.Client{Transport: &http.Transport{}}
+				defer client.CloseIdleConnections()
+				if err := c.fetch(t.Context(), client, m, path); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	for i, owner := range owners {
+		eventually(t, 30*time.Second, "a part was sent", func() bool { return c.server.Bytes(path) > int64(len(want))*int64(3*(i+1))/10 })
+		c.crash(owner)
+	}
+	hosts.Wait()
+	ratio := float64(c.server.Bytes(path)) / float64(len(want))
+	t.Logf("%d hosts, two owners killed: %d requests, %.2f times its bytes from upstream", 3*hostsPerNode, c.server.Requests(path), ratio)
+	if ratio > 1.5 {
+		t.Errorf("upstream sent %.2f times the package: nobody went on where the others were", ratio)
+	}
+	c.server.SetBandwidth(0, 0)
+	for _, owner := range owners {
+		owner.start()
+	}
+	c.agree()
+	c.fetchAll(owners[0], path)
 	c.check()
 }

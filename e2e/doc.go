@@ -4,7 +4,8 @@
 //
 // It holds tests only, and knows of the product what a user knows: its command
 // line, its configuration file and what it answers. Benchmarks are in e2e/bench, the
-// demo in e2e/demo; e2e/lab is what they share, e2e/archive an archive for containers.
+// demo in e2e/demo, odd archives that apt accepts in e2e/differential; e2e/lab is what
+// they share, e2e/archive an archive for containers.
 //
 // Clusters run as processes on loopback addresses, and in the containers of
 // deploy/compose.yaml where this machine has Docker and Compose.

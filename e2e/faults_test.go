@@ -92,7 +92,7 @@ func (c *apt) tryHello(w *world) (failed bool) {
 	var said strings.Builder
 	for _, args := range [][]string{{"--error-on=any", "update"}, {"download", "hello"}} {
 		out, err := c.try("apt-get", args...)
-		if m := final.FindString(out); m != "" {
+		if m := final.FindString(refused.ReplaceAllString(out, "")); m != "" {
 			c.t.Errorf("a whole body was wrong: %s", m)
 		}
 		said.WriteString(out)
@@ -118,6 +118,10 @@ func (c *apt) tryHello(w *world) (failed bool) {
 // final are the words of apt for a complete answer that is wrong: it does not try
 // again then.
 var final = regexp.MustCompile(`.*(Hash Sum mismatch|unexpected size|Mirror sync in progress|Clearsigned file isn't valid|is not signed|NOSPLIT).*`)
+
+// refused is how apt ends when we refuse to pass a bad InRelease on: with the reason, and with a second line
+// that follows from the first.
+var refused = regexp.MustCompile(`E: Failed to fetch \S*/InRelease  403 .*\nE: The repository .* is not signed\.\n`)
 
 var finalError = regexp.MustCompile(`(?m)^E: .*$`)
 

@@ -327,6 +327,7 @@ func TestCommands(t *testing.T) {
 		{[]string{"why", "--config", config, "http://archive.example.org/debian/dists/noble/InRelease"}, []string{"held", "generation"}},
 		{[]string{"why", "--config", config, "http://elsewhere.example.com/x"}, []string{"no file of a configured archive"}},
 		{[]string{"refresh", "--config", config, "debian/noble"}, []string{"nothing newer"}},
+		{[]string{"drop", "--config", config, "debian/noble"}, []string{"debian/dists/noble: forgotten"}},
 		{[]string{"verify", "--config", config}, []string{"0 damaged"}},
 		{[]string{"config", "check", config}, []string{"good"}},
 		{[]string{"config", "show", config}, []string{"check_every", "stall_timeout"}},

@@ -79,6 +79,7 @@ func (n *Node) adminHandler() http.Handler {
 		answerJSON(w, http.StatusOK, n.Why(r.FormValue("url")))
 	})
 	mux.HandleFunc("POST "+adminRefreshPath, n.handleRefresh)
+	mux.HandleFunc("POST "+adminDropPath, n.handleDrop)
 	mux.HandleFunc("POST "+adminLeavePath, n.handleLeave)
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
@@ -102,6 +103,15 @@ func (n *Node) handleRefresh(w http.ResponseWriter, r *http.Request) {
 	result, err := n.Refresh(r.Context(), r.FormValue("suite"), r.FormValue("older") == "1")
 	if err != nil {
 		answerJSON(w, http.StatusBadGateway, AdminError{err.Error()})
+		return
+	}
+	answerJSON(w, http.StatusOK, result)
+}
+
+func (n *Node) handleDrop(w http.ResponseWriter, r *http.Request) {
+	result, err := n.Drop(r.FormValue("suite"))
+	if err != nil {
+		answerJSON(w, http.StatusConflict, AdminError{err.Error()})
 		return
 	}
 	answerJSON(w, http.StatusOK, result)

@@ -3,6 +3,7 @@ package node
 import (
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -11,6 +12,7 @@ import (
 //	GET  /v1/status                  Status
 //	GET  /v1/why?url=URL             Why
 //	POST /v1/refresh?suite=ARCHIVE/DIR   RefreshResult; &older=1 takes an older Release, too
+//	POST /v1/drop?suite=ARCHIVE/DIR  DropResult: the node forgets the suite
 //	POST /v1/leave                   LeaveResult, at once: the node drains, leaves its cluster and ends
 //
 // Any answer but 200 carries an AdminError. Fields are added, never renamed.
@@ -18,6 +20,7 @@ const (
 	adminStatusPath  = "/v1/status"
 	adminWhyPath     = "/v1/why"
 	adminRefreshPath = "/v1/refresh"
+	adminDropPath    = "/v1/drop"
 	adminLeavePath   = "/v1/leave"
 )
 
@@ -87,6 +90,7 @@ const (
 const (
 	HealthOK          = "ok"
 	HealthUnreachable = "unreachable" // calls fail; others are asked in its place
+	HealthStalled     = "stalled"     // it answers and gives no bytes; others are asked in its place
 	HealthQuarantined = "quarantined" // it sent wrong bytes; nothing is taken from it for a while
 )
 
@@ -166,35 +170,13 @@ type ArchiveStatus struct {
 
 // The states of the circuit breaker of a mirror.
 const (
-	MirrorClosed   = "closed"    // it is asked
-	MirrorOpen     = "open"      // it is left alone until Until
-	MirrorHalfOpen = "half_open" // one request finds out whether it can be asked again
+	MirrorClosed   = upstream.BreakerClosed
+	MirrorOpen     = upstream.BreakerOpen
+	MirrorHalfOpen = upstream.BreakerHalfOpen
 )
 
 // MirrorStatus is one mirror of an archive.
-type MirrorStatus struct {
-	URL      string `json:"url"` // of its root, without credentials
-	Priority int    `json:"priority"`
-	Weight   int    `json:"weight"`
-	Snapshot bool   `json:"snapshot,omitempty"` // asked only for what all mirrors have dropped
-	State    string `json:"state"`
-	// Trouble is why it is left alone: "asked_to_wait", "unreachable", "errors" or
-	// "wrong_content"; Reason says it in a sentence, FoundBy names the node that found
-	// out, where it was another one.
-	Trouble string    `json:"trouble,omitempty"`
-	Reason  string    `json:"reason,omitempty"`
-	FoundBy string    `json:"found_by,omitempty"`
-	Until   time.Time `json:"until,omitzero"`
-	// BytesPerSecond is what one transfer gets, HeaderSeconds the wait for an answer;
-	// both averages, and 0 where nothing was measured lately.
-	BytesPerSecond float64 `json:"bytes_per_second"`
-	HeaderSeconds  float64 `json:"header_seconds"`
-	// Strikes is how many objects are held against it now: other mirrors are asked
-	// for those first.
-	Strikes int `json:"strikes"`
-	// Left counts requests that it failed, by why it was left for another.
-	Left map[string]int64 `json:"left,omitempty"`
-}
+type MirrorStatus = upstream.MirrorStats
 
 // MirrorBehind is a mirror whose Release of a suite is older than another's: it is
 // asked for what never changes, and for the Release only now and then.
@@ -246,6 +228,12 @@ type SuiteStatus struct {
 	Behind []MirrorBehind `json:"behind,omitempty"`
 	State  string         `json:"state"`
 	Error  string         `json:"error,omitempty"` // of the last check
+	// Notice says in a sentence what of the Release was passed over or cannot be verified; "" for
+	// nothing.
+	Notice string `json:"notice,omitempty"`
+	// Unreadable are indices that are served and could not be read, with the reason: what they list
+	// is not verified. By path, relative to Dir.
+	Unreadable map[string]string `json:"unreadable,omitempty"`
 	// Used lists the indices that clients ask for, relative to Dir.
 	Used     []string `json:"used,omitempty"`
 	Retained int      `json:"retained"` // superseded generations still readable
@@ -324,6 +312,13 @@ type RefreshResult struct {
 	Changed bool      `json:"changed"`
 	From    time.Time `json:"from,omitzero"`
 	To      time.Time `json:"to,omitzero"`
+	// Message tells what happened, in one sentence.
+	Message string `json:"message"`
+}
+
+// DropResult says that a node has forgotten a suite.
+type DropResult struct {
+	Suite string `json:"suite"` // ARCHIVE/DIR
 	// Message tells what happened, in one sentence.
 	Message string `json:"message"`
 }

@@ -79,6 +79,12 @@ func (c *AdminClient) Refresh(ctx context.Context, suite string, older bool) (*R
 	return &r, c.call(ctx, http.MethodPost, adminRefreshPath, query, &r)
 }
 
+// Drop has the node forget a suite, "ubuntu/noble" or "ubuntu/dists/noble", as if it had never known it.
+func (c *AdminClient) Drop(ctx context.Context, suite string) (*DropResult, error) {
+	var r DropResult
+	return &r, c.call(ctx, http.MethodPost, adminDropPath, url.Values{"suite": {suite}}, &r)
+}
+
 // Leave has the node drain, leave its cluster and end. It returns when the node has
 // begun to.
 func (c *AdminClient) Leave(ctx context.Context) (*LeaveResult, error) {

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 
-	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -13,12 +12,13 @@ import (
 // upstream, once for all.
 func (n *Node) startPrefetch(cfg *Config) error {
 	p, err := prefetch.New(prefetch.Config{
-		Open: n.fetcher.Open,
+		Formats: func(archive string) prefetch.Format { return formatOf(archive) },
+		Open:    n.fetcher.Open,
 		Held: func(want proto.Want) bool {
 			tier, _ := n.fetcher.Held(want)
 			return tier != ""
 		},
-		State: n.store, Logger: n.log,
+		State: n.state, Logger: n.log,
 		Enabled: cfg.Prefetch.Enabled, MaxBytes: int64(cfg.Prefetch.MaxBytes), UsedWithin: cfg.Prefetch.UsedWithin,
 	})
 	if err != nil {
@@ -29,16 +29,12 @@ func (n *Node) startPrefetch(cfg *Config) error {
 	return nil
 }
 
-// flipped is told of every generation that this node begins to serve.
-func (n *Node) flipped(f catalog.Flip) {
-	// What upstream did not have may be there now.
-	n.fetcher.ForgetNotFound(f.Suite.Archive)
-	if len(f.Indices) == 0 {
+// switched is told of every generation that this node begins to serve.
+func (n *Node) switched(s proto.Switch) {
+	// What upstream did not have may be there now, and what nothing vouches for may have changed.
+	n.fetcher.ArchiveChanged(s.Suite.Archive)
+	if len(s.Indexes) == 0 {
 		return
 	}
-	indices := make([]prefetch.Index, len(f.Indices))
-	for i, index := range f.Indices {
-		indices[i] = prefetch.Index{Path: index.Path, Base: index.Base, Want: index.Want}
-	}
-	n.prefetch.Flipped(prefetch.Flip{Suite: f.Suite, Date: f.Date, Indices: indices, New: f.New})
+	n.prefetch.Switched(s)
 }

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/go-sockaddr"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aptmesh/aptmesh/node/blobstore"
@@ -43,11 +42,14 @@ type cluster struct {
 	catalog    *catalog.Catalog
 	fetcher    *peerfetch.Fetcher
 	store      *blobstore.Store
+	watch      *stuckWatch // of store
 	upstream   *upstream.Client
+	loops      *loops
 	limits     atomic.Pointer[limits]
 	status     func() []byte // of this node alone, as JSON
 	left       atomic.Bool   // it has told the others that it leaves
-	news       outbox[proto.Suite, proto.News]
+	curtailed  atomic.Bool   // the state to exchange was too long the last time
+	news       outbox[proto.Suite, proto.Announcement]
 	troubles   outbox[string, proto.Trouble] // by mirror
 	early      earlyNews
 	met        chan struct{} // closed when the others are known
@@ -67,10 +69,11 @@ func newCluster(cfg *Config, opts Options, log *slog.Logger) (*cluster, error) {
 		c.creds = creds
 		trust = &peers.TLS{Certificate: creds.Certificate, Roots: creds.Roots}
 	}
+	c.watch = newStuckWatch(log)
 	config := peers.Config{
 		Name: c.name, Listen: cfg.Cluster.Peer, TLS: trust, Logger: log,
 		Handler: peerHandler{c}, Control: peerControl{c}, Local: c.local, RingFor: c.ringFor,
-		Version: opts.Version,
+		Version: opts.Version, Stuck: c.watch.oldest,
 	}
 	if opts.TunePeers != nil {
 		opts.TunePeers(&config)
@@ -137,7 +140,7 @@ func (c *cluster) start(ctx context.Context, opts Options, keys [][]byte, regist
 		return fmt.Errorf("cluster: gossip: %w", err)
 	}
 	c.members = members
-	if err := register(members.Collectors()); err != nil {
+	if err := register(append(members.Collectors(), c.watch.collector())); err != nil {
 		return err
 	}
 	c.members.OnChange(c.viewChanged)
@@ -156,7 +159,7 @@ func (c *cluster) start(ctx context.Context, opts Options, keys [][]byte, regist
 }
 
 // peerAddr is the address that the others fetch from: what is configured to be
-// advertised, else the address listened on, else a private address of the machine.
+// advertised, else the address listened on, else an address of the machine.
 func (c *cluster) peerAddr() (string, error) {
 	host, port, err := net.SplitHostPort(c.mesh.Addr())
 	if err != nil {
@@ -166,16 +169,15 @@ func (c *cluster) peerAddr() (string, error) {
 	switch ip := net.ParseIP(host); {
 	case c.cfg.Advertise != "":
 		host = c.cfg.Advertise
-		if h, _, err := net.SplitHostPort(host); err == nil {
-			host = h
-		}
 	case ip == nil || !ip.IsUnspecified():
 	case gossip != "" && !net.ParseIP(gossip).IsUnspecified():
 		host = gossip
 	default:
-		if host, err = sockaddr.GetPrivateIP(); err != nil || host == "" {
-			return "", fmt.Errorf("no private address of this machine could be found to tell the other nodes (set cluster.advertise): %w", err)
+		own, err := ring.OwnAddress()
+		if err != nil {
+			return "", fmt.Errorf("no address of this machine could be found to tell the other nodes (set cluster.advertise): %w", err)
 		}
+		host = own.String()
 	}
 	return net.JoinHostPort(host, port), nil
 }
@@ -208,24 +210,24 @@ func (c *cluster) suiteOwners(id proto.Suite) []string {
 }
 
 // Ask is part of catalog.Cluster. It waits until the node has met the others.
-func (c *cluster) Ask(ctx context.Context, id proto.Suite, uses []string, fresh bool) (string, proto.News, error) {
+func (c *cluster) Ask(ctx context.Context, id proto.Suite, uses []string, fresh bool) (string, proto.Announcement, error) {
 	select {
 	case <-c.met:
 	case <-ctx.Done():
-		return "", proto.News{}, context.Cause(ctx)
+		return "", proto.Announcement{}, context.Cause(ctx)
 	}
 	err := error(&proto.PeerFailed{Peer: "cluster", Err: errNobodyElse})
 	for _, peer := range c.suiteOwners(id) {
 		if peer == c.name {
 			break // the next in line is this node
 		}
-		var news proto.News
+		var news proto.Announcement
 		news, err = c.mesh.Ask(ctx, peer, id, uses, fresh)
 		if !isPeerFailed(err) {
 			return peer, news, err
 		}
 	}
-	return "", proto.News{}, err
+	return "", proto.Announcement{}, err
 }
 
 // Lookup is part of catalog.Cluster.
@@ -233,8 +235,8 @@ func (c *cluster) Lookup(ctx context.Context, loc proto.Location) (proto.Ref, bo
 	return c.mesh.Lookup(ctx, loc)
 }
 
-// Tell is part of catalog.Cluster.
-func (c *cluster) Tell(n proto.News) { c.tellNews(n) }
+// Announce is part of catalog.Cluster.
+func (c *cluster) Announce(n proto.Announcement) { c.tellNews(n) }
 
 // leave tells the others that this node goes, and hands on what only it holds.
 // It goes on serving meanwhile.
@@ -274,16 +276,18 @@ type (
 )
 
 func (h peerHandler) ServePeer(ctx context.Context, from string, ask proto.Ask) (*proto.Blob, error) {
-	return h.c.fetcher.ServePeer(ctx, from, ask)
+	return h.c.loops.servePeer(ctx, ask, func() (*proto.Blob, error) { return h.c.fetcher.ServePeer(ctx, from, ask) })
 }
 
-func (p peerControl) Heard(from string, news []proto.News) { p.c.catalog.Hear(from, news...) }
+func (p peerControl) Received(from string, news []proto.Announcement) {
+	p.c.catalog.Receive(from, news...)
+}
 
 func (p peerControl) HeardTroubles(_ string, troubles []proto.Trouble) { p.c.hearTroubles(troubles) }
 
 func (p peerControl) Troubles() []proto.Trouble { return p.c.ownTroubles() }
 
-func (p peerControl) Asked(ctx context.Context, _ string, id proto.Suite, uses []string, fresh bool) (proto.News, error) {
+func (p peerControl) Asked(ctx context.Context, _ string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
 	return p.c.catalog.Asked(ctx, id, uses, fresh)
 }
 
@@ -317,6 +321,8 @@ func (n *Node) startCluster(ctx context.Context) error {
 		}
 	}
 	c.catalog = n.catalog
+	c.watch.start()
+	n.onStop("watch of the store", func(context.Context) error { c.watch.stop(); return nil })
 	n.onStop("peers", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, n.drain().Timeout)
 		defer cancel()

@@ -32,7 +32,7 @@ func (c *cluster) handOn(ctx context.Context) {
 		if peer == "" || ctx.Err() != nil {
 			break
 		}
-		queues[peer] = append(queues[peer], handedOn(ref, ""))
+		queues[peer] = append(queues[peer], handedOn(ref, c.store.Only(ref.Digest), ""))
 		if len(queues[peer]) == offerBatch {
 			send(peer)
 		}
@@ -55,16 +55,6 @@ func (c *cluster) heir(d proto.Digest) string {
 	return ""
 }
 
-// handedOn is the want of a blob that a leaving node offers: only peers have it.
-func handedOn(ref proto.Ref, from string) proto.Want {
-	name := proto.Location{Archive: "handed-on", Path: ref.Digest.String()} // for the log: nobody goes upstream for it
-	w := proto.Want{Ref: ref, Where: []proto.Location{name}, Class: proto.ClassPrefetch, PeersOnly: true}
-	if from != "" {
-		w.Holders = []string{from}
-	}
-	return w
-}
-
 // takeParallel is how many blobs are taken over from a leaving node at one time.
 const takeParallel = 4
 
@@ -78,7 +68,7 @@ func (c *cluster) takeOver(ctx context.Context, from string, offers []proto.Want
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			if !c.store.Has(offer.Ref.Digest) && c.drain(ctx, handedOn(offer.Ref, from)) != nil {
+			if !c.store.Has(offer.Ref.Digest) && c.drain(ctx, handedOn(offer.Ref, onlyOf(offer), from)) != nil {
 				return
 			}
 			mu.Lock()

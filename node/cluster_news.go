@@ -8,6 +8,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/peerfetch/peers"
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/ring"
 )
 
 var errNobodyElse = errors.New("no other node can be asked")
@@ -17,16 +18,16 @@ func isPeerFailed(err error) bool {
 	return errors.As(err, &failed)
 }
 
-// tellTimeout bounds one round of telling: a node that does not answer hears of it
-// by gossip, or in the next full exchange.
+// tellTimeout bounds one announcement to all nodes: a node that does not answer receives
+// it by gossip, or in the next full exchange.
 const tellTimeout = 5 * time.Second
 
 // tellNews has the other nodes told the latest of a suite. It does not block. That
 // the teller had it from upstream is not forgotten when news of the same generation
 // takes its place.
-func (c *cluster) tellNews(n proto.News) {
-	c.news.put(n.Generation.Suite, n, func(before, n proto.News) proto.News {
-		if before.FirstHand && before.Generation.Root == n.Generation.Root {
+func (c *cluster) tellNews(n proto.Announcement) {
+	c.news.put(n.Generation.Suite, n, func(before, n proto.Announcement) proto.Announcement {
+		if before.FirstHand && before.Generation.Compare(n.Generation) == proto.Same {
 			n.FirstHand = true
 		}
 		return n
@@ -34,16 +35,16 @@ func (c *cluster) tellNews(n proto.News) {
 }
 
 // spreadNews returns what does one round of telling after the other.
-func (c *cluster) spreadNews() func([]proto.News) {
-	told := make(map[proto.Suite]proto.Ref) // the generations that gossip knows of
-	return func(news []proto.News) {
-		var direct []proto.News
+func (c *cluster) spreadNews() func([]proto.Announcement) {
+	told := make(map[proto.Suite]proto.Generation) // the generations that gossip knows of
+	return func(news []proto.Announcement) {
+		var direct []proto.Announcement
 		for _, n := range news {
 			if n.FirstHand {
 				direct = append(direct, n)
 			}
-			if id := n.Generation.Suite; told[id] != n.Generation.Root && !n.Generation.Root.IsZero() {
-				told[id] = n.Generation.Root
+			if id := n.Generation.Suite; told[id].Compare(n.Generation) != proto.Same && !n.Generation.Root.IsZero() {
+				told[id] = n.Generation
 				c.gossip(n)
 			}
 		}
@@ -52,17 +53,25 @@ func (c *cluster) spreadNews() func([]proto.News) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
 		defer cancel()
-		if err := c.mesh.Tell(ctx, direct...); err != nil {
-			c.log.Debug("not every node could be told of a suite; they hear of it by gossip", "error", err)
+		if err := c.mesh.Announce(ctx, direct...); err != nil {
+			c.log.Debug("an announcement of a suite did not reach every node directly; gossip carries it to the others", "error", err)
 		}
 	}
 }
 
 // gossip spreads the hint that there is a new generation, without what clients use
 // of it: it must fit into a packet.
-func (c *cluster) gossip(n proto.News) {
-	n.Uses, n.Pair = nil, proto.Pair{}
-	if err := c.members.Broadcast(peers.MarshalNews(peers.Gossip{From: c.name, News: []proto.News{n}})); err != nil {
+func (c *cluster) gossip(n proto.Announcement) {
+	n.Slots, n.Generation.Companions = nil, n.Generation.Proving()
+	message := func() []byte {
+		return peers.MarshalState(peers.State{From: c.name, Announcements: []proto.Announcement{n}})
+	}
+	packet := message()
+	if len(packet) > ring.MaxMessage {
+		n.Generation.Base = "" // the direct announcement has it
+		packet = message()
+	}
+	if err := c.members.Broadcast(packet); err != nil {
 		c.log.Warn("a suite's news could not be gossiped", "suite", n.Generation.Suite.String(), "error", err)
 	}
 }
@@ -71,20 +80,23 @@ func (c *cluster) heardGossip(msg []byte) { c.heardNews(msg, "gossip") }
 
 // localState is what every other node is told now and then over a stream: all.
 func (c *cluster) localState() []byte {
-	return peers.MarshalNews(peers.Gossip{From: c.name, News: c.catalog.News(), Troubles: c.ownTroubles()})
+	state, whole := peers.FitState(peers.State{From: c.name, Announcements: c.catalog.Announcements()}, ring.MaxState)
+	if was := c.curtailed.Swap(!whole); !was && !whole {
+		c.log.Info("there is more to tell of suites than an exchange of state carries; each tells a part", "limit", ring.MaxState)
+	}
+	return state
 }
 
 func (c *cluster) mergeState(msg []byte) { c.heardNews(msg, "state exchange") }
 
 func (c *cluster) heardNews(msg []byte, way string) {
-	heard, err := peers.UnmarshalNews(msg)
+	heard, err := peers.UnmarshalState(msg)
 	if err != nil {
 		c.log.Warn("a message about suites and mirrors could not be read and is ignored", "by", way, "error", err)
 		return
 	}
-	c.hearTroubles(heard.Troubles)
-	if len(heard.News) > 0 && !c.early.keep(heard.From, heard.News) {
-		c.catalog.Hear(heard.From, heard.News...)
+	if len(heard.Announcements) > 0 && !c.early.keep(heard.From, heard.Announcements) {
+		c.catalog.ReceiveHearsay(heard.From, heard.Announcements...)
 	}
 }
 
@@ -92,25 +104,25 @@ func (c *cluster) heardNews(msg []byte, way string) {
 // first full exchange is part of meeting them.
 type earlyNews struct {
 	mu     sync.Mutex
-	heard  bool                    // it is over; guarded by mu
-	byNode map[string][]proto.News // the last message of each; guarded by mu
+	heard  bool                            // it is over; guarded by mu
+	byNode map[string][]proto.Announcement // the last message of each; guarded by mu
 }
 
 // keep takes a message in; false when that time is over.
-func (e *earlyNews) keep(from string, news []proto.News) bool {
+func (e *earlyNews) keep(from string, news []proto.Announcement) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.heard {
 		return false
 	}
 	if e.byNode == nil {
-		e.byNode = make(map[string][]proto.News)
+		e.byNode = make(map[string][]proto.Announcement)
 	}
 	e.byNode[from] = news
 	return true
 }
 
-func (e *earlyNews) end() map[string][]proto.News {
+func (e *earlyNews) end() map[string][]proto.Announcement {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.heard = true
@@ -144,9 +156,9 @@ func (c *cluster) catchUp(ctx context.Context) {
 	})
 	close(c.met)
 	for from, news := range c.early.end() {
-		c.catalog.Hear(from, news...)
+		c.catalog.ReceiveHearsay(from, news...)
 	}
-	c.until(ctx, catchUpWait, func() bool { return !c.catalog.Heeding() })
+	c.until(ctx, catchUpWait, func() bool { return !c.catalog.Following() })
 }
 
 // until waits for ok, for a bounded time.

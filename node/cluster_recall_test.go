@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/proto"
 )
 
 // TestClusterRecallsWhatANodeMissed: a generation came and went while a node was down.
@@ -18,10 +19,13 @@ func TestClusterRecallsWhatANodeMissed(t *testing.T) {
 	}
 	late := m.sites[2]
 	late.stop()
+	date := epoch // each another one: two generations of one second would both be held
 	publish := func(version string) string {
 		a.RemovePackage("noble", "brief") // from the indices; the pool keeps it
 		path := a.AddPackage("noble", testarchive.Package{Name: "brief", Version: version, Size: 9000})
-		m.publish("noble")
+		date = date.Add(time.Minute)
+		a.Publish(date, "noble")
+		m.note()
 		if _, err := m.sites[0].node.Refresh(t.Context(), "ubuntu/noble", false); err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +39,7 @@ func TestClusterRecallsWhatANodeMissed(t *testing.T) {
 	late.start()
 	m.whole()
 	m.eventually("the node is where the others are", func() bool {
-		return late.generation().Equal(m.sites[0].generation())
+		return late.root() == m.sites[0].root()
 	})
 	m.up.Inject(brief, 1, testarchive.WrongBytes(100))
 	m.eventually("a host has it, after apt's own retries at the most", func() bool {
@@ -50,14 +54,14 @@ func TestClusterRecallsWhatANodeMissed(t *testing.T) {
 	}
 }
 
-// generation is the Date of what the node serves of noble.
-func (s *site) generation() time.Time {
+// root is that of the generation that the node serves of noble.
+func (s *site) root() proto.Digest {
 	for _, archive := range s.node.Status().Archives {
 		for _, suite := range archive.Suites {
 			if suite.Dir == "dists/noble" {
-				return suite.Generation
+				return suite.Root
 			}
 		}
 	}
-	return time.Time{}
+	return proto.Digest{}
 }

@@ -105,6 +105,8 @@ func (m *MemberStatus) seenAs(p peers.PeerStatus) {
 	switch {
 	case p.Quarantined != "":
 		m.Health, m.Why = HealthQuarantined, p.Quarantined
+	case p.Stalled:
+		m.Health, m.Why = HealthStalled, p.LastError
 	case !p.Healthy:
 		m.Health, m.Why = HealthUnreachable, p.LastError
 	}

@@ -136,39 +136,21 @@ func TestClusterHearsOfTrouble(t *testing.T) {
 	m.checkCluster()
 }
 
-// TestClusterTroubleFindsItsWay: each of the ways on which a node is told will do
-// alone.
-func TestClusterTroubleFindsItsWay(t *testing.T) {
-	for _, way := range []struct {
-		name string
-		deaf bool // one node cannot be told directly
-		only func(*ring.Config)
-	}{
-		{"directly", false, func(c *ring.Config) { c.Received, c.MergeState = nil, nil }},
-		{"by gossip", true, func(c *ring.Config) { c.MergeState = nil }},
-		{"by exchange of state", true, func(c *ring.Config) { c.Received = nil }},
-	} {
-		t.Run(way.name, func(t *testing.T) {
-			var l *links
-			m := newTwoMirrors(t, 3, func(m *mesh) {
-				m.hasty = true
-				l = m.newLinks()
-				m.tune = append(m.tune, func(s *site) {
-					wires := s.gossip
-					s.gossip = func(c *ring.Config) { wires(c); way.only(c) }
-				})
-			})
-			finder, other, last := m.sites[0], m.sites[1], m.sites[2]
-			if way.deaf {
-				l.set(last, wire{dead: true})
-				m.eventually("nobody reaches the node", func() bool { return !m.healthy(finder, last) && !m.healthy(other, last) })
-			}
-			m.meet(finder, finder)
-			m.avoid(other)
-			m.avoid(last)
-			m.onlyFinder()
+// TestClusterTroubleNeedsNoGossip: who finds out tells the others itself.
+func TestClusterTroubleNeedsNoGossip(t *testing.T) {
+	m := newTwoMirrors(t, 3, func(m *mesh) {
+		m.hasty = true
+		m.newLinks()
+		m.tune = append(m.tune, func(s *site) {
+			wires := s.gossip
+			s.gossip = func(c *ring.Config) { wires(c); c.Received, c.MergeState = nil, nil }
 		})
-	}
+	})
+	finder := m.sites[0]
+	m.meet(finder, finder)
+	m.avoid(m.sites[1])
+	m.avoid(m.sites[2])
+	m.onlyFinder()
 }
 
 // TestClusterTellsOfTroubleAfterAPartition: who finds out while it is cut off from

@@ -77,7 +77,7 @@ func quick(c *ring.Config) {
 // patient gives nodes of one loaded test machine the time they would not need on
 // machines of their own: nothing here is meant to be slow or dead.
 func patient(c *peers.Config) {
-	c.Timing = peers.Timing{Accept: 15 * time.Second, Progress: 20 * time.Second, FloorWindow: 20 * time.Second}
+	c.Timing = peers.Timing{Accept: 15 * time.Second, Progress: 20 * time.Second, FloorWindow: 20 * time.Second, Stuck: 15 * time.Second}
 	c.Health.Wait = 15 * time.Second
 }
 

@@ -25,8 +25,15 @@ type Config struct {
 	// Admin is the address of the admin interface: "host:port" or "unix:/path";
 	// "" switches it off. It has no password, so it belongs on loopback.
 	Admin string `yaml:"admin"`
-	// Data is the directory that holds everything this node keeps.
+	// Data is the directory of the cache: what can be fetched or derived again.
 	Data string `yaml:"data"`
+	// State is the directory of what cannot: which generations this node believes, what
+	// its clients use, the last good lists of mirrors. "" is a directory inside Data;
+	// StateDir has the answer. A loaded configuration always has a State.
+	State string `yaml:"state"`
+	// StateGiven says that the configuration file names State, so that another Data
+	// does not change it.
+	StateGiven bool `yaml:"-"`
 	// Cache bounds what the node keeps.
 	Cache CacheConfig `yaml:"cache"`
 	// Offline has the node ask no upstream at all: it serves only what it holds.
@@ -84,6 +91,9 @@ type UpstreamConfig struct {
 	// from another mirror of its archive, if a better one is believed to be there;
 	// 0 lets every transfer take its time.
 	RateFloor Size `yaml:"rate_floor"`
+	// InternalAllow are networks inside, as CIDRs or addresses, that redirects and
+	// lists of mirrors may lead to although no upstream is there.
+	InternalAllow []string `yaml:"internal_allow"`
 	// Proxy is the URL of a parent proxy. "" takes http_proxy, https_proxy and
 	// no_proxy from the environment; "direct" uses none whatever they say.
 	Proxy string `yaml:"proxy"`
@@ -101,7 +111,8 @@ type UpstreamConfig struct {
 // OutageConfig says what happens when a suite's Release cannot be renewed: it is
 // served past its Valid-Until for a while, and the operator hears of it before.
 type OutageConfig struct {
-	// ServeExpired is how long past Valid-Until; ServeExpiredSecurity is the same
+	// ServeExpired is how long past Valid-Until, and how long after upstream last confirmed it an
+	// unlisted file is served; ServeExpiredSecurity is the same
 	// for suites that carry security updates. 0 is not at all.
 	ServeExpired         time.Duration `yaml:"serve_expired"`
 	ServeExpiredSecurity time.Duration `yaml:"serve_expired_security"`
@@ -207,9 +218,12 @@ type DrainConfig struct {
 	Timeout time.Duration `yaml:"timeout"`
 }
 
-// DefaultDataDir is where a node keeps its data unless it is told otherwise and
-// may write there.
-const DefaultDataDir = "/var/cache/aptmesh"
+// DefaultDataDir and DefaultStateDir are where a node keeps its cache and its state
+// unless it is told otherwise and may write there.
+const (
+	DefaultDataDir  = "/var/cache/aptmesh"
+	DefaultStateDir = "/var/lib/aptmesh"
+)
 
 // DefaultConfig returns the configuration of an empty file: every default, and no
 // archives.

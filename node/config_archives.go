@@ -75,6 +75,9 @@ func (c *checker) archive(a *ArchiveConfig, claimed map[string]string) {
 	if a.CheckEvery < time.Second {
 		c.problem(key+".check_every", "must be at least 1s")
 	}
+	if a.MaxFuture < time.Second {
+		c.problem(key+".max_future", "must be at least 1s")
+	}
 }
 
 // validName matches what can stand in a URL without escaping.

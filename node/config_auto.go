@@ -21,6 +21,7 @@ import (
 func AutoConfig(root string) (*Config, []string, error) {
 	cfg := DefaultConfig()
 	cfg.Data = dataDir(root)
+	cfg.State = stateDir(root, cfg.Data)
 	cfg.Upstream.AuthConf = nil
 	notes, err := cfg.addMachineArchives(root)
 	if err != nil {
@@ -130,16 +131,39 @@ func (c *Config) addUbuntu(root string) error {
 // the user's own.
 func dataDir(root string) string {
 	system := filepath.Join(root, DefaultDataDir)
-	if writable(system) {
-		return system
-	}
-	if _, err := os.Stat(system); errors.Is(err, os.ErrNotExist) && writable(filepath.Dir(system)) {
+	if usable(system) {
 		return system
 	}
 	if user, err := os.UserCacheDir(); err == nil {
 		return filepath.Join(user, "aptmesh")
 	}
 	return system // creating it will fail, and that error names it
+}
+
+// stateDir is DefaultStateDir where this user may write there, else a directory of the
+// user's own as the XDG Base Directory Specification places it, and inside data where
+// the user has no home.
+func stateDir(root, data string) string {
+	system := filepath.Join(root, DefaultStateDir)
+	if usable(system) {
+		return system
+	}
+	if user := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(user) { // a relative one is to be ignored
+		return filepath.Join(user, "aptmesh")
+	}
+	if home, err := os.UserHomeDir(); err == nil && filepath.IsAbs(home) && writable(home) {
+		return filepath.Join(home, ".local", "state", "aptmesh")
+	}
+	return firstStateDir(data)
+}
+
+// usable reports whether this user may write in a directory, or may make it.
+func usable(dir string) bool {
+	if writable(dir) {
+		return true
+	}
+	_, err := os.Stat(dir)
+	return errors.Is(err, os.ErrNotExist) && writable(filepath.Dir(dir))
 }
 
 func writable(dir string) bool { return unix.Access(dir, unix.W_OK|unix.X_OK) == nil }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,6 +101,7 @@ func (c *checker) check() {
 	if c.cfg.Data == "" {
 		c.problem("data", "needs a directory")
 	}
+	c.state()
 	c.allArchives()
 	c.upstream()
 	c.networks("clients.allow", c.cfg.Clients.Allow)
@@ -119,6 +121,20 @@ func (c *checker) check() {
 	}
 	c.oneOf("log.level", c.cfg.Log.Level, "debug", "info", "warn", "error")
 	c.oneOf("log.format", c.cfg.Log.Format, "text", "json")
+}
+
+// state keeps the directory of durable state out of what the cache uses itself.
+func (c *checker) state() {
+	inside, err := filepath.Rel(c.cfg.Data, c.cfg.StateDir())
+	if err != nil {
+		return // one of the paths is relative to another place
+	}
+	switch first, _, _ := strings.Cut(inside, string(filepath.Separator)); first {
+	case ".":
+		c.problem("state", "is the same directory as `data`; leave it out to have the state in a directory of its own inside `data`")
+	case "blobs", "only", "tmp", "tables":
+		c.problem("state", "%s is a directory of the cache; leave it out, or name one outside `data`", c.cfg.State)
+	}
 }
 
 func (c *checker) oneOf(key, value string, valid ...string) {
@@ -218,6 +234,7 @@ func (c *checker) upstream() {
 			c.problem(fmt.Sprintf("upstream.auth_conf[%d]", i), "%s", why)
 		}
 	}
+	c.networks("upstream.internal_allow", u.InternalAllow)
 	if u.Proxy == "" || u.Proxy == "direct" {
 		return
 	}

@@ -49,6 +49,9 @@ func hostTrouble(host string) string {
 		if ip.IsUnspecified() {
 			return fmt.Sprintf("%q is every address of a machine, and none that others could reach", host)
 		}
+		if ip.Is6() && ip.IsLinkLocalUnicast() {
+			return fmt.Sprintf("%q means another machine on every network; write an address that has no zone", host)
+		}
 		return ""
 	}
 	if len(host) > 253 || !hostText.MatchString(host) {

@@ -12,6 +12,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 // decoder turns the syntax tree into a Config and remembers where each key stood.
@@ -154,7 +156,7 @@ func (d *decoder) value(n ast.Node, into reflect.Value, path string) {
 	case *Secret:
 		var s string
 		d.str(n, &s, path)
-		*p = Secret(s)
+		*p = upstream.NewSecret(s)
 	case *string:
 		d.str(n, p, path)
 	case *bool:

@@ -1,6 +1,9 @@
 package node
 
-import "strings"
+import (
+	"reflect"
+	"strings"
+)
 
 // key documents one key of the configuration file. This table, in reading order,
 // is the one place that knows every key: the comments of `config show`, the hints
@@ -21,7 +24,8 @@ var keys = []key{
 	{"tls.cert", true, "PEM file of its certificate chain"},
 	{"tls.key", true, "PEM file of its private key"},
 	{"admin", false, `health, metrics, profiles and the client commands: "host:port" or "unix:/path"; no password, so keep it on loopback`},
-	{"data", false, "directory for all data"},
+	{"data", false, "directory of the cache, which can be fetched again"},
+	{"state", false, "directory of durable state, which cannot"},
 	{"cache", false, "what is kept"},
 	{"cache.max_size", false, "cap on disk: a size, or a share of the file system"},
 	{"cache.memory", false, "cap in memory, for small hot objects"},
@@ -50,6 +54,7 @@ var keys = []key{
 	{"archives.*.unsigned", true, "true accepts it without any signature"},
 	{"archives.*.suites", true, "watched from the start; others from their first request on"},
 	{"archives.*.check_every", true, "interval of looking for a new Release"},
+	{"archives.*.max_future", true, "a Release may be dated so far ahead, as in the hosts' Acquire::Max-FutureTime"},
 	{"archives.*.credentials", true, "sent to this upstream only; whoever reaches this node can read the archive"},
 	{"archives.*.credentials.user", true, "name for HTTP basic authentication"},
 	{"archives.*.credentials.password", true, "its password"},
@@ -64,6 +69,7 @@ var keys = []key{
 	{"upstream.connections_per_host", true, "cap on connections to one upstream host"},
 	{"upstream.rate", true, "cap on bytes per second from all upstreams; 0 is none"},
 	{"upstream.rate_floor", true, "bytes per second below which a transfer goes on from another mirror; 0 is off"},
+	{"upstream.internal_allow", true, "private networks that redirects and lists of mirrors may lead to"},
 	{"upstream.proxy", true, `parent proxy; "" follows http_proxy and its kin, "direct" uses none`},
 	{"upstream.stall_timeout", true, "gives up on a body that stops flowing"},
 	{"upstream.header_timeout", true, "gives up waiting for an answer to begin"},
@@ -107,6 +113,15 @@ var keys = []key{
 	{"drain.delay", true, `answer "not ready" for so long before closing the door`},
 	{"drain.handoff", true, "then, in a cluster, give the others what only this node holds, for so long at most"},
 	{"drain.timeout", true, "then let running requests finish for so long"},
+}
+
+// isSection reports whether a field holds further keys; some values are structs as well.
+func isSection(v reflect.Value) bool {
+	switch v.Type() {
+	case reflect.TypeFor[SizeLimit](), reflect.TypeFor[Secret]():
+		return false
+	}
+	return v.Kind() == reflect.Struct
 }
 
 // lookupKey finds the row of a path; the name of an archive in it is a "*".

@@ -73,10 +73,7 @@ func (l loader) load(path string) (*Config, []Warning, error) {
 
 	var warnings []Warning
 	warn := func(message string) { warnings = append(warnings, Warning{File: path, Message: message}) }
-	if !d.isSet("data") {
-		cfg.Data = dataDir(l.root)
-	}
-	cfg.resolvePaths(filepath.Dir(path))
+	d.placeDirs(l.root)
 	if !d.isSet("upstream.auth_conf") {
 		cfg.Upstream.AuthConf = slices.DeleteFunc(cfg.Upstream.AuthConf, func(name string) bool {
 			why := unreadableAuthConf(name)
@@ -124,6 +121,36 @@ func (p Problem) compare(other Problem) int {
 	return cmp.Or(cmp.Compare(p.Line, other.Line), cmp.Compare(p.Col, other.Col))
 }
 
+// placeDirs works out where the files of the node lie. Without both keys each directory
+// has its default; with `data` alone the state lies inside it, so that one volume holds
+// everything.
+func (d *decoder) placeDirs(root string) {
+	c := d.cfg
+	dataGiven := d.isSet("data")
+	c.StateGiven = d.isSet("state") && c.State != ""
+	if !dataGiven {
+		c.Data = dataDir(root)
+	}
+	c.resolvePaths(filepath.Dir(d.file))
+	switch {
+	case c.StateGiven:
+	case dataGiven:
+		c.State = c.StateDir()
+	default:
+		c.State = stateDir(root, c.Data)
+	}
+}
+
+// SetData moves the cache, and with it the state unless the configuration file says
+// where that lies.
+func (c *Config) SetData(dir string) {
+	c.Data = dir
+	if !c.StateGiven {
+		c.State = ""
+		c.State = c.StateDir()
+	}
+}
+
 // resolvePaths makes relative paths relative to the configuration file's directory.
 func (c *Config) resolvePaths(dir string) {
 	abs := func(p *string) {
@@ -132,6 +159,7 @@ func (c *Config) resolvePaths(dir string) {
 		}
 	}
 	abs(&c.Data)
+	abs(&c.State)
 	abs(&c.TLS.Cert)
 	abs(&c.TLS.Key)
 	abs(&c.Cluster.GossipKey)
@@ -180,7 +208,7 @@ func worldReadableSecrets(path string, cfg *Config) (string, bool) {
 		return "", false
 	}
 	for _, a := range cfg.Archives {
-		written := func(at UpstreamAt) bool { return at.Credentials.Password != "" || at.Credentials.Bearer != "" }
+		written := func(at UpstreamAt) bool { return !at.Credentials.Password.IsZero() || !at.Credentials.Bearer.IsZero() }
 		if slices.ContainsFunc(a.Mirrors(), written) {
 			return "holds secrets and every user of this machine may read it; chmod 640 it, or use password_file and bearer_file", true
 		}
@@ -197,10 +225,7 @@ func PeekConfig(path string) (*Config, error) {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
 	d := decodeConfig(path, text)
-	if !d.isSet("data") {
-		d.cfg.Data = dataDir("/")
-	}
-	d.cfg.resolvePaths(filepath.Dir(path))
+	d.placeDirs("/")
 	return d.cfg, nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 var update = flag.Bool("update", false, "write what the tests get as what they want")
@@ -106,8 +108,8 @@ func TestGoodConfigurations(t *testing.T) {
 func redactSecrets(cfg *Config) {
 	redact := func(c *Credentials) {
 		for _, secret := range []*Secret{&c.Password, &c.Bearer} {
-			if *secret != "" {
-				*secret = Redacted
+			if !secret.IsZero() {
+				*secret = upstream.NewSecret(Redacted)
 			}
 		}
 	}
@@ -197,6 +199,7 @@ func TestSample(t *testing.T) {
 	if len(without.problems) > 0 {
 		t.Fatal(without.problems)
 	}
+	without.cfg.State = DefaultStateDir // the place where the sample's node may write
 	if diff := differences(cfg, without.cfg); len(diff) > 0 {
 		t.Errorf("the sample calls these default, and they are not: %v", diff)
 	}
@@ -243,7 +246,7 @@ func TestKeysAreThoseOfTheStruct(t *testing.T) {
 				walk(f.Type.Elem(), name+".*")
 			case f.Type == reflect.TypeFor[[]UpstreamAt]():
 				walk(f.Type.Elem(), name+"[]")
-			case f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[SizeLimit]():
+			case isSection(reflect.Zero(f.Type)):
 				walk(f.Type, name)
 			}
 		}
@@ -310,4 +313,62 @@ func FuzzConfig(f *testing.F) {
 			t.Fatalf("what Show wrote loads differently: %v\n%s", diff, shown)
 		}
 	})
+}
+
+// TestStateDirectory is where the state lies, by what a configuration file says, with
+// and without --data.
+func TestStateDirectory(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CACHE_HOME", "/xdg/cache")
+	writableRoot := fakeRoot(t, map[string]string{"/var/cache/x": "", "/var/lib/x": ""})
+	system := filepath.Join(writableRoot, DefaultStateDir)
+	for _, c := range []struct {
+		name, text, root, xdg, home string
+		state, withData             string // withData: and then SetData("/flag")
+	}{
+		{name: "neither key", text: "", root: writableRoot, state: system, withData: "/flag/state"},
+		{name: "only data", text: "data: /d\n", root: writableRoot, state: "/d/state", withData: "/flag/state"},
+		{name: "only state", text: "state: /s\n", root: writableRoot, state: "/s", withData: "/s"},
+		{name: "both", text: "data: /d\nstate: /s\n", root: writableRoot, state: "/s", withData: "/s"},
+		{name: "empty state", text: "data: /d\nstate: \"\"\n", root: writableRoot, state: "/d/state", withData: "/flag/state"},
+		{name: "XDG", root: "/nowhere", xdg: "/xdg/state", state: "/xdg/state/aptmesh", withData: "/flag/state"},
+		{name: "a relative XDG", root: "/nowhere", xdg: "state", state: home + "/.local/state/aptmesh", withData: "/flag/state"},
+		{name: "no XDG", root: "/nowhere", state: home + "/.local/state/aptmesh", withData: "/flag/state"},
+		{name: "no home", root: "/nowhere", home: "/nowhere", state: "/xdg/cache/aptmesh/state", withData: "/flag/state"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Setenv("XDG_STATE_HOME", c.xdg)
+			if c.home != "" {
+				t.Setenv("HOME", c.home)
+			}
+			d := decodeConfig("/etc/aptmesh/aptmesh.yaml", []byte(c.text))
+			d.placeDirs(c.root)
+			if d.cfg.State != c.state || d.cfg.StateDir() != c.state {
+				t.Errorf("state in %s, want %s", d.cfg.State, c.state)
+			}
+			d.cfg.SetData("/flag")
+			if d.cfg.StateDir() != c.withData {
+				t.Errorf("with --data: state in %s, want %s", d.cfg.StateDir(), c.withData)
+			}
+		})
+	}
+	if got := DefaultConfig(); got.StateDir() != DefaultDataDir+"/state" {
+		t.Errorf("a program that embeds a node has its state in %s by default; want it inside the data", got.StateDir())
+	}
+}
+
+func TestStateDirectoryIsNoneOfTheCache(t *testing.T) {
+	for state, bad := range map[string]bool{
+		"/d": true, "/d/": true, "/d/blobs": true, "/d/blobs/ab": true, "/d/tmp/x": true, "/d/tables": true, "/d/only": true,
+		"/d/state": false, "/d/mine": false, "/dd": false, "/": false, "": false, "/var/lib/aptmesh": false,
+	} {
+		cfg := DefaultConfig()
+		cfg.Data, cfg.State = "/d", state
+		c := lenientChecker(cfg)
+		c.state()
+		if got := len(c.problems) > 0; got != bad {
+			t.Errorf("state: %q: refused %v, want %v (%v)", state, got, bad, c.problems)
+		}
+	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/aptconf"
 )
 
-// ArchiveConfig is one archive: a tree of dists/ and pool/, or a flat repository,
+// ArchiveConfig is one archive: a tree of suites and packages, or a flat repository,
 // on one upstream or on several that mirror each other.
 type ArchiveConfig struct {
 	// Name is the key in the file and the URL prefix: http://node:3142/NAME/.
@@ -38,6 +38,8 @@ type ArchiveConfig struct {
 	Suites []string `yaml:"suites"`
 	// CheckEvery is the interval between two looks at a watched suite's Release.
 	CheckEvery time.Duration `yaml:"check_every"`
+	// MaxFuture is how far the date of a Release may lie ahead of this node's clock.
+	MaxFuture time.Duration `yaml:"max_future"`
 	// Credentials are sent to Upstream and nowhere else.
 	Credentials Credentials `yaml:"credentials"`
 	// Offline has no upstream of this archive asked: what is held is served.
@@ -68,6 +70,9 @@ type UpstreamAt struct {
 	// TLS is for mirrors whose certificates a private CA signs, or that want one
 	// of this node.
 	TLS UpstreamTLS `yaml:"tls"`
+
+	// List is the list of mirrors that names it; "" for the configuration.
+	List string `yaml:"-"`
 }
 
 // UpstreamTLS holds PEM files: whom to trust in place of the machine's own CAs, and
@@ -100,7 +105,7 @@ func (t UpstreamTLS) load() (roots *x509.CertPool, cert *tls.Certificate, err er
 
 // DefaultArchive returns the archive of that name with every default set.
 func DefaultArchive(name string) ArchiveConfig {
-	return ArchiveConfig{Name: name, CheckEvery: 60 * time.Second}
+	return ArchiveConfig{Name: name, CheckEvery: 60 * time.Second, MaxFuture: 10 * time.Second}
 }
 
 // DefaultUpstreamAt returns an upstream with every default set and no URL.

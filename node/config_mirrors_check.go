@@ -163,17 +163,18 @@ func (c *checker) networks(key string, list []string) {
 }
 
 func (c *checker) credentials(key string, cred Credentials, upstream *url.URL) {
+	password, bearer := !cred.Password.IsZero(), !cred.Bearer.IsZero()
 	if cred.IsZero() {
 		return
 	}
 	switch {
-	case cred.Password != "" && cred.PasswordFile != "":
+	case password && cred.PasswordFile != "":
 		c.problem(key, "password and password_file are two places for one secret; keep one")
-	case cred.Bearer != "" && cred.BearerFile != "":
+	case bearer && cred.BearerFile != "":
 		c.problem(key, "bearer and bearer_file are two places for one secret; keep one")
-	case (cred.Bearer != "" || cred.BearerFile != "") && (cred.User != "" || cred.Password != "" || cred.PasswordFile != ""):
+	case (bearer || cred.BearerFile != "") && (cred.User != "" || password || cred.PasswordFile != ""):
 		c.problem(key, "a bearer token takes the place of user and password; keep one of the two ways")
-	case (cred.Password != "" || cred.PasswordFile != "") && cred.User == "":
+	case (password || cred.PasswordFile != "") && cred.User == "":
 		c.problem(key, "a password needs its user")
 	}
 	c.file(key+".password_file", cred.PasswordFile)

@@ -56,7 +56,7 @@ func changedKeys(old, new reflect.Value, path, generic string, plan func(path, g
 				plan(fieldPath, fieldGeneric)
 			}
 		default:
-			if before.Kind() == reflect.Struct && before.Type() != reflect.TypeFor[SizeLimit]() {
+			if isSection(before) {
 				changedKeys(before, after, fieldPath, fieldGeneric, plan)
 			} else if !before.Equal(after) {
 				plan(fieldPath, fieldGeneric)

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"crypto/x509"
 	"fmt"
 	"io"
@@ -10,16 +9,6 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta"
 )
-
-// Credentials are either a user with a password or a bearer token; each secret is
-// written in place or in a file of its own.
-type Credentials struct {
-	User         string `yaml:"user"`
-	Password     Secret `yaml:"password"`
-	PasswordFile string `yaml:"password_file"`
-	Bearer       Secret `yaml:"bearer"`
-	BearerFile   string `yaml:"bearer_file"`
-}
 
 // maxKeyring bounds a keyring file in bytes; that of Debian's developers has 30 MB.
 const maxKeyring = 64 << 20
@@ -60,37 +49,8 @@ func readKeyring(entry string) (*aptmeta.Keyring, error) {
 	return aptmeta.ReadKeyring(entry, data)
 }
 
-// IsZero reports whether there are no credentials.
-func (c Credentials) IsZero() bool { return c == Credentials{} }
-
-// Resolve reads the secrets that stand in files and returns what to send: a user
-// and password, or a bearer token. Leading and trailing space of a file is not
-// part of its secret.
-func (c Credentials) Resolve() (user string, password, bearer Secret, err error) {
-	password, err = secretOrFile(c.Password, c.PasswordFile)
-	if err != nil {
-		return "", "", "", fmt.Errorf("reading password_file: %w", err)
-	}
-	bearer, err = secretOrFile(c.Bearer, c.BearerFile)
-	if err != nil {
-		return "", "", "", fmt.Errorf("reading bearer_file: %w", err)
-	}
-	return c.User, password, bearer, nil
-}
-
-// maxSecret bounds a file that holds a secret in bytes.
+// maxSecret bounds a file of keys or certificates of the cluster in bytes.
 const maxSecret = 64 << 10
-
-func secretOrFile(inPlace Secret, file string) (Secret, error) {
-	if file == "" {
-		return inPlace, nil
-	}
-	b, err := readBounded(file, maxSecret)
-	if err != nil {
-		return "", err
-	}
-	return Secret(bytes.TrimSpace(b)), nil
-}
 
 // readBounded reads a whole file that is not expected to be longer than max bytes.
 func readBounded(name string, max int64) ([]byte, error) {

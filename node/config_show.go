@@ -68,7 +68,7 @@ func (w *shower) key(name string, v reflect.Value, path string, depth int) {
 		}
 		return
 	}
-	if v.Kind() == reflect.Struct && v.Type() != reflect.TypeFor[SizeLimit]() {
+	if isSection(v) {
 		w.line(depth, name+":", path)
 		w.section(v, path, depth+1)
 		return

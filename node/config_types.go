@@ -3,13 +3,14 @@ package node
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 // Size is a number of bytes, written "256MiB", "200GB" or as a plain number.
@@ -86,28 +87,15 @@ func (l SizeLimit) String() string {
 	return l.Bytes.String()
 }
 
-// Secret is a password or token. It prints as *** wherever it is printed by
-// accident; Reveal returns what it holds.
-type Secret string
+// Secret is a password or token, and Credentials are what proves to a mirror who this
+// node is; they print as Redacted.
+type (
+	Secret      = upstream.Secret
+	Credentials = upstream.Credentials
+)
 
 // Redacted stands in the place of a secret in everything aptmesh prints.
-const Redacted = "***"
-
-// Reveal returns the secret itself.
-func (s Secret) Reveal() string { return string(s) }
-
-func (s Secret) String() string {
-	if s == "" {
-		return ""
-	}
-	return Redacted
-}
-
-// Format keeps the secret out of every verb, %q, %x and %#v among them.
-func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
-
-// MarshalText keeps the secret out of JSON, YAML and slog.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+const Redacted = upstream.Redacted
 
 // parseDuration reads what time.ParseDuration does, and whole days ("7d"), which
 // operators think in.

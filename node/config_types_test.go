@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 func TestSizes(t *testing.T) {
@@ -85,9 +87,9 @@ func TestDurations(t *testing.T) {
 func TestSecretsDoNotPrint(t *testing.T) {
 	cfg := DefaultConfig()
 	a := DefaultArchive("x")
-	a.Credentials = Credentials{User: "me", Password: "hunter2", Bearer: "hunter2"}
+	a.Credentials = Credentials{User: "me", Password: upstream.NewSecret("hunter2"), Bearer: upstream.NewSecret("hunter2")}
 	b := DefaultArchive("y")
-	b.Upstreams = []UpstreamAt{{URL: "https://example.org/y", Credentials: Credentials{User: "me", Password: "hunter2", Bearer: "hunter2"}}}
+	b.Upstreams = []UpstreamAt{{URL: "https://example.org/y", Credentials: Credentials{User: "me", Password: upstream.NewSecret("hunter2"), Bearer: upstream.NewSecret("hunter2")}}}
 	cfg.Archives = []ArchiveConfig{a, b}
 	cfg.Upstream.Proxy = "http://me:hunter2@proxy.example.org:3128"
 
@@ -125,15 +127,16 @@ func TestCredentialsFromFiles(t *testing.T) {
 	if err := os.WriteFile(file, []byte("  s3cret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	user, password, bearer, err := Credentials{User: "me", PasswordFile: file, BearerFile: file}.Resolve()
-	if err != nil || user != "me" || password.Reveal() != "s3cret" || bearer.Reveal() != "s3cret" {
-		t.Errorf("Resolve: %q %q %q %v", user, password.Reveal(), bearer.Reveal(), err)
+	c, err := Credentials{User: "me", PasswordFile: file, BearerFile: file}.Resolve()
+	if s3cret := upstream.NewSecret("s3cret"); err != nil || c != (Credentials{User: "me", Password: s3cret, Bearer: s3cret}) {
+		t.Errorf("Resolve: %q %q %q %v", c.User, c.Password.Reveal(), c.Bearer.Reveal(), err)
 	}
-	if _, password, _, err = (Credentials{User: "me", Password: "in place"}).Resolve(); err != nil || password.Reveal() != "in place" {
-		t.Errorf("Resolve: %q %v", password.Reveal(), err)
+	given := Credentials{User: "me", Password: upstream.NewSecret("in place")}
+	if c, err = given.Resolve(); err != nil || c != given {
+		t.Errorf("Resolve: %q %v", c.Password.Reveal(), err)
 	}
 	for _, c := range []Credentials{{PasswordFile: file + "x"}, {BearerFile: file + "x"}} {
-		if _, _, _, err := c.Resolve(); err == nil || !strings.Contains(err.Error(), "_file") {
+		if _, err := c.Resolve(); err == nil || !strings.Contains(err.Error(), "_file") {
 			t.Errorf("Resolve: %v", err)
 		}
 	}
@@ -166,7 +169,7 @@ func TestReloadPlan(t *testing.T) {
 			"archives",
 			func(c *Config) {
 				c.Archives = []ArchiveConfig{archive("new", nil), archive("b.c", func(a *ArchiveConfig) {
-					a.CheckEvery, a.SignedBy, a.Credentials.Password = time.Hour, []string{"/k"}, "x"
+					a.CheckEvery, a.SignedBy, a.Credentials.Password = time.Hour, []string{"/k"}, upstream.NewSecret("x")
 				})}
 			},
 			[]string{"archives.new (new)", `archives."b.c".signed_by`, `archives."b.c".check_every`, `archives."b.c".credentials.password`, "archives.a (removed)"}, nil,

@@ -25,6 +25,8 @@ func (n *Node) Kill() {
 	n.catalog.Close()
 	n.upstream.Close()
 	n.store.Close()
+	n.state.Close()
+	n.tables.Close()
 }
 
 // Mirrors are an archive's, in the order in which this node would ask them now.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,20 +19,22 @@ type fault struct {
 	heals bool
 	// final says that the answer may be one that apt does not repeat.
 	final bool
+	// lie says that upstream's bytes are wrong: the answer may be our verdict about them.
+	lie bool
 }
 
 // at is a byte in the middle of an object of n bytes.
 func faultsFor(n int64) []fault {
 	mid := n / 2
 	return []fault{
-		{name: "wrong bytes of equal length", effects: []testarchive.Effect{testarchive.WrongBytes(mid)}},
-		{name: "wrong last byte", effects: []testarchive.Effect{testarchive.WrongBytes(-1)}},
-		{name: "too long", effects: []testarchive.Effect{testarchive.WrongLength(10)}},
-		{name: "too short", effects: []testarchive.Effect{testarchive.WrongLength(-10)}},
+		{name: "wrong bytes of equal length", effects: []testarchive.Effect{testarchive.WrongBytes(mid)}, lie: true},
+		{name: "wrong last byte", effects: []testarchive.Effect{testarchive.WrongBytes(-1)}, lie: true},
+		{name: "too long", effects: []testarchive.Effect{testarchive.WrongLength(10)}, lie: true},
+		{name: "too short", effects: []testarchive.Effect{testarchive.WrongLength(-10)}, lie: true},
 		{name: "truncated", effects: []testarchive.Effect{testarchive.Truncate(mid)}},
 		{name: "stalled mid-body", effects: []testarchive.Effect{testarchive.Stall(mid)}},
 		{name: "stalled before the header", effects: []testarchive.Effect{testarchive.Stall(-1)}},
-		{name: "HTML with 200", effects: []testarchive.Effect{testarchive.HTML200()}},
+		{name: "HTML with 200", effects: []testarchive.Effect{testarchive.HTML200()}, lie: true},
 		{name: "404", effects: []testarchive.Effect{testarchive.Status(404, 0)}, final: true},
 		{name: "429", effects: []testarchive.Effect{testarchive.Status(429, 1)}},
 		{name: "500", effects: []testarchive.Effect{testarchive.Status(500, 0)}},
@@ -48,7 +51,7 @@ func faultsFor(n int64) []fault {
 }
 
 // TestFaults lets an upstream fail in every way on every kind of object: what the
-// client got is right or an error that apt repeats, nothing wrong is kept, and the
+// client got is right, or an error that apt repeats, or a verdict about wrong bytes; nothing wrong is kept, and the
 // next request after upstream has healed succeeds.
 func TestFaults(t *testing.T) {
 	objects := []struct {
@@ -105,7 +108,7 @@ func (w *world) inflict(f fault, path string) {
 		t.Error("every byte of a wrong body was given out")
 	case f.heals && !complete:
 		t.Errorf("%d, %v: %.200s", r.status, r.err, r.body)
-	case !complete && !r.aptRetries() && !(f.final && r.status == 404 && len(r.body) > 0):
+	case !complete && !r.aptRetries() && !(f.final && r.status == 404 && len(r.body) > 0) && !(f.lie && r.status == 403 && len(r.body) > 0):
 		t.Errorf("apt would not repeat this: %d, %v: %.200s", r.status, r.err, r.body)
 	}
 	if injected.Hits() == 0 {
@@ -188,5 +191,18 @@ func TestStalledTransfersLeaveRoom(t *testing.T) {
 	w.mustGet(largeDeb)
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("the healthy transfer waited %s for the stalled ones", took)
+	}
+}
+
+// What `why` says of a root that is not held is true: it is checked, or not given out.
+func TestWhyOfARootThatIsNotHeld(t *testing.T) {
+	w := newWorld(t, newArchive())
+	why := w.node.Why("/ubuntu/dists/nonesuch/InRelease")
+	if said := strings.Join(why.Sentences, " "); why.Kind != "root" || !strings.Contains(said, "never passed on unchecked") {
+		t.Errorf("%s: %q", why.Kind, said)
+	}
+	why = w.node.Why("/ubuntu/pool/main/n/none_1_amd64.deb")
+	if said := strings.Join(why.Sentences, " "); !strings.Contains(said, "passed on from upstream unverified") {
+		t.Errorf("%s: %q", why.Kind, said)
 	}
 }

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -313,14 +312,19 @@ func (k listKey) stateName() string {
 
 // keep stores a list in its own format, so that the next start knows it at once.
 func (l *mirrorLists) keep(key listKey, mirrors []aptconf.ListedMirror) {
-	var text bytes.Buffer
-	fmt.Fprintf(&text, "# %s\n", key.at)
+	text := "# " + key.at + "\n" + listText(mirrors)
+	if err := l.state.WriteFile(key.stateName(), []byte(text)); err != nil {
+		l.log.Warn("a list of mirrors cannot be kept for the next start", "list", key.at, "error", err)
+	}
+}
+
+// listText writes a list in apt's format.
+func listText(mirrors []aptconf.ListedMirror) string {
+	var text strings.Builder
 	for _, m := range mirrors {
 		fmt.Fprintf(&text, "%s\tpriority:%d\n", m.URL, m.Priority)
 	}
-	if err := l.state.WriteFile(key.stateName(), text.Bytes()); err != nil {
-		l.log.Warn("a list of mirrors cannot be kept for the next start", "list", key.at, "error", err)
-	}
+	return text.String()
 }
 
 // kept returns the list as it was when it could last be had; nil where it is not

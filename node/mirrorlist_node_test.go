@@ -16,6 +16,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 // listServer serves one list of mirrors, or 503 while it has none.
@@ -106,10 +107,26 @@ func TestListChangesWhileTheNodeRuns(t *testing.T) {
 		t.Errorf("the new mirror was asked %d times", n)
 	}
 
-	// A proxy request for a URL on a mirror that a list names means the archive.
+	// A proxy request for a URL on a mirror that a list names means the archive, and one for the
+	// list itself is answered with what the node goes by.
 	proxy := &url.URL{Scheme: "http", Host: w.node.Addrs()[0]}
 	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(proxy)}, Timeout: time.Minute}
 	defer client.CloseIdleConnections()
+	asked := lists.asked.Load()
+	for path, want := range map[string]string{"/mirrors.txt": second.URL + "\tpriority:", "/other.txt": "no open proxy"} {
+		resp, err := client.Get(lists.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || (resp.StatusCode == 200) != (path == "/mirrors.txt") || !strings.Contains(string(body), want) {
+			t.Errorf("%s through the proxy: %d %s, %v", path, resp.StatusCode, body, err)
+		}
+	}
+	if n := lists.asked.Load(); n != asked {
+		t.Errorf("the list's server was asked %d times for a host", n-asked)
+	}
 	resp, err := client.Get(second.URL + "/" + smallDeb)
 	if err != nil {
 		t.Fatal(err)
@@ -235,7 +252,7 @@ func TestUpstreamsOfTheirOwn(t *testing.T) {
 		u := &cfg.Archives[0]
 		u.Upstreams = []node.UpstreamAt{
 			{URL: u.Upstream, Priority: 1, Weight: 1},
-			{URL: private.URL, Priority: 2, Weight: 1, Credentials: node.Credentials{Bearer: "hunter2"}, TLS: node.UpstreamTLS{CA: ca}},
+			{URL: private.URL, Priority: 2, Weight: 1, Credentials: node.Credentials{Bearer: upstream.NewSecret("hunter2")}, TLS: node.UpstreamTLS{CA: ca}},
 		}
 		u.Upstream = ""
 	})

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -52,12 +53,12 @@ func (n *Node) readMirrorList(ctx context.Context, key listKey) ([]byte, error) 
 	if cfg.listOffline(key) {
 		return nil, errors.New("nobody is asked, for the configuration says `offline: true`")
 	}
-	client, err := listClient(cfg, key.tls)
+	client, err := listClient(cfg, list.URL, key.tls, n.listens)
 	if err != nil {
 		return nil, err
 	}
 	defer client.CloseIdleConnections()
-	return fetchList(ctx, client, list.URL, n.userAgent())
+	return fetchList(ctx, client, list.URL, http.Header{"User-Agent": {n.userAgent()}, "Via": {"1.1 " + n.loops.pseudonym}})
 }
 
 // listOffline reports whether every archive that a list is for is offline.
@@ -74,7 +75,7 @@ func (c *Config) listOffline(key listKey) bool {
 
 // listClient makes the HTTP client that a list is fetched with. It lives as long as
 // one fetch does, an hour apart from the next.
-func listClient(cfg *Config, files UpstreamTLS) (*http.Client, error) {
+func listClient(cfg *Config, at *url.URL, files UpstreamTLS, listens func() []netip.AddrPort) (*http.Client, error) {
 	u, err := upstreamSettings(cfg)
 	if err != nil {
 		return nil, err
@@ -91,16 +92,17 @@ func listClient(cfg *Config, files UpstreamTLS) (*http.Client, error) {
 	if cert != nil {
 		tlsConfig.Certificates = []tls.Certificate{*cert}
 	}
+	transport := &http.Transport{
+		Proxy:                 proxyOf,
+		TLSClientConfig:       tlsConfig,
+		TLSHandshakeTimeout:   cfg.Upstream.ConnectTimeout,
+		ResponseHeaderTimeout: cfg.Upstream.HeaderTimeout,
+		DisableKeepAlives:     true,
+	}
+	reach := upstream.NewReach(append(u.Configured, at), u.InternalAllow, listens)
 	return &http.Client{
-		Timeout: listTimeout,
-		Transport: &http.Transport{
-			Proxy:                 proxyOf,
-			DialContext:           (&net.Dialer{Timeout: cfg.Upstream.ConnectTimeout}).DialContext,
-			TLSClientConfig:       tlsConfig,
-			TLSHandshakeTimeout:   cfg.Upstream.ConnectTimeout,
-			ResponseHeaderTimeout: cfg.Upstream.HeaderTimeout,
-			DisableKeepAlives:     true,
-		},
+		Timeout:   listTimeout,
+		Transport: reach.Guard(transport, at, net.Dialer{Timeout: cfg.Upstream.ConnectTimeout}),
 		CheckRedirect: func(next *http.Request, way []*http.Request) error {
 			switch first := way[0].URL; {
 			case len(way) > maxListRedirects:
@@ -115,13 +117,13 @@ func listClient(cfg *Config, files UpstreamTLS) (*http.Client, error) {
 	}, nil
 }
 
-// fetchList gets the text of a list.
-func fetchList(ctx context.Context, client *http.Client, at *url.URL, agent string) ([]byte, error) {
+// fetchList gets the text of a list. header says who asks; fetchList takes it over.
+func fetchList(ctx context.Context, client *http.Client, at *url.URL, header http.Header) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("User-Agent", agent)
+	req.Header = header
 	req.Header.Set("Cache-Control", "no-cache")
 	res, err := client.Do(req)
 	if err != nil {

@@ -34,16 +34,16 @@ func listConfig() *Config {
 // readList fetches a list as the node does.
 func readList(t *testing.T, cfg *Config, at string, files UpstreamTLS) (string, error) {
 	t.Helper()
-	client, err := listClient(cfg, files)
-	if err != nil {
-		return "", err
-	}
-	defer client.CloseIdleConnections()
 	u, err := url.Parse(at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := fetchList(t.Context(), client, u, "aptmesh/test")
+	client, err := listClient(cfg, u, files, nil)
+	if err != nil {
+		return "", err
+	}
+	defer client.CloseIdleConnections()
+	text, err := fetchList(t.Context(), client, u, http.Header{"User-Agent": {"aptmesh/test"}})
 	return string(text), err
 }
 
@@ -61,6 +61,9 @@ func TestFetchList(t *testing.T) {
 	mux.HandleFunc("/home", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "http://localhost:3142/list", http.StatusFound)
 	})
+	mux.HandleFunc("/inside", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://127.1.2.3:1/list", http.StatusFound)
+	})
 	mux.HandleFunc("/busy", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "later", http.StatusServiceUnavailable) })
 	mux.HandleFunc("/page", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -77,7 +80,7 @@ func TestFetchList(t *testing.T) {
 	t.Cleanup(srv.Close)
 	for path, want := range map[string]string{ // "" or a part of the error
 		"/list": "", "/moved": "",
-		"/round": "more than 5 redirects", "/home": "this node itself", "/busy": "503", "/page": "HTML page",
+		"/round": "more than 5 redirects", "/home": "this node itself", "/inside": "upstream.internal_allow", "/busy": "503", "/page": "HTML page",
 		"/long": "longer than 1MiB", "/short": "unexpected EOF", "/none": "404",
 	} {
 		text, err := readList(t, listConfig(), srv.URL+path, UpstreamTLS{})

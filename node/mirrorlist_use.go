@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -53,12 +54,53 @@ func (n *Node) mirrorsOf(cfg *Config, a ArchiveConfig) []UpstreamAt {
 		for _, m := range rankListed(n.lists.mirrors(at.listKey())) {
 			if root := m.URL.String(); !have[root] && !cfg.isSelf(m.URL) {
 				have[root] = true
-				listed := UpstreamAt{URL: root, Priority: at.Priority, Weight: at.Weight, TLS: at.TLS}
+				if other := cfg.archiveAround(a.Name, m.URL); other != "" {
+					n.log.Warn("a mirror of a list is left out: it lies inside another archive", "list", at.URL, "mirror", root, "archive", a.Name, "other", other)
+					continue
+				}
+				listed := UpstreamAt{URL: root, Priority: at.Priority, Weight: at.Weight, TLS: at.TLS, List: at.URL}
 				found = append(found, rankedMirror{listed, m.rank})
 			}
 		}
 	}
 	return settleRanks(found)
+}
+
+// archiveAround returns the archive, other than one, inside whose URL another URL lies; "" for none.
+// As a mirror it would take what hosts ask of that archive, and give it to who may not have it.
+func (c *Config) archiveAround(archive string, u *url.URL) string {
+	for _, a := range c.Archives {
+		if a.Name == archive {
+			continue
+		}
+		for _, at := range slices.Concat(a.MirrorURLs(), a.Aliases) {
+			root, err := url.Parse(at)
+			if err != nil {
+				continue
+			}
+			host, wild := strings.CutPrefix(root.Host, "*")
+			same := host == u.Host || wild && strings.HasSuffix(u.Host, host)
+			if same && strings.HasPrefix(strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(root.Path, "/")+"/") {
+				return a.Name
+			}
+		}
+	}
+	return ""
+}
+
+// operatorURLs are the mirrors, and the lists that a server has, as the configuration names them.
+func (c *Config) operatorURLs() []*url.URL {
+	var all []*url.URL
+	for _, a := range c.Archives {
+		for _, at := range a.Mirrors() {
+			if list, err := aptconf.ParseListURL(at.URL); err == nil && list.URL != nil {
+				all = append(all, list.URL)
+			} else if u, err := url.Parse(at.URL); err == nil && u.Hostname() != "" {
+				all = append(all, u)
+			}
+		}
+	}
+	return all
 }
 
 // rankedMirror is a mirror with its rank among those of the same configured priority:
@@ -156,9 +198,15 @@ type source struct {
 	n *Node
 }
 
-// Fetch is that of the client. An archive whose lists of mirrors are not known yet
+// Fetch is that of the client, which is told what the archive's format makes of the name. All that
+// this node asks of upstream, for itself or for another node, comes through here. An archive whose lists of mirrors are not known yet
 // waits for the first look at them, and is unavailable where that brought nothing.
 func (s source) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer, error) {
+	if in, ok := (*s.n.inner.Load())[req.Loc.Archive].at(req.Loc.Path); ok {
+		return nil, &proto.Refused{Status: http.StatusForbidden, Reason: fmt.Sprintf("%s lies inside the archive %s, which only some clients may read, and is read through that archive alone", req.Loc, in.Archive)}
+	}
+	info := formatOf(req.Loc.Archive).PathInfo(req.Loc.Path)
+	req.Immutable, req.Page = info.Immutable, info.Page
 	t, err := s.Client.Fetch(ctx, req)
 	if !errors.Is(err, upstream.ErrUnknownArchive) {
 		return t, err
@@ -210,9 +258,22 @@ func (n *Node) planMirrors(cfg *Config) (mirrorPlan, error) {
 	if err != nil {
 		return p, err
 	}
-	p.front = front.Rules{Archives: archives, Connect: cfg.Connect, Clients: clientLimits(cfg.Clients)}
+	p.front = front.Rules{Archives: archives, Connect: cfg.Connect, Clients: clientLimits(cfg.Clients), Lists: n.frontLists(cfg)}
 	p.upstream, err = n.upstreamConfig(cfg, mirrors)
 	return p, err
+}
+
+// frontLists are the lists that servers have, for hosts that ask for them through this node.
+func (n *Node) frontLists(cfg *Config) []front.List {
+	var all []front.List
+	for _, a := range cfg.Archives {
+		for _, at := range a.Mirrors() {
+			if list, err := aptconf.ParseListURL(at.URL); err == nil && list.URL != nil {
+				all = append(all, front.List{URL: list.URL, Archive: a.Name, Text: listText(n.lists.mirrors(at.listKey()))})
+			}
+		}
+	}
+	return all
 }
 
 // listsChanged puts the mirrors in force that the lists name now.

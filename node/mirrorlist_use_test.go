@@ -14,7 +14,7 @@ func nodeWithLists(cfg *Config, texts map[string]string) *Node {
 	for at, text := range texts {
 		w.files[listKey{at: at}.stateName()] = []byte(text)
 	}
-	n := &Node{cfg: cfg, log: slog.New(slog.DiscardHandler), lists: w.lists}
+	n := &Node{cfg: cfg, log: slog.New(slog.DiscardHandler), lists: w.lists, loops: newLoops()}
 	n.lists.use(cfg.listKeys())
 	return n
 }
@@ -161,6 +161,33 @@ func TestClaimsTake(t *testing.T) {
 		}
 		if got := c.take(tt.archive, u); got != tt.want {
 			t.Errorf("%s may be meant by %s: %t", tt.archive, tt.url, got)
+		}
+	}
+}
+
+// An entry of a list may not take what belongs to another archive.
+func TestArchiveAround(t *testing.T) {
+	cfg := &Config{Archives: []ArchiveConfig{
+		{Name: "ubuntu", Upstream: "http://archive.example.org/ubuntu", Aliases: []string{"http://*.example.net/ubuntu/"}},
+		{Name: "pro", Upstream: "https://esm.example.org/apps/ubuntu"},
+		{Name: "listed", Upstream: "mirror+http://lists.example.org/mirrors.txt"},
+	}}
+	for at, want := range map[string]string{
+		"http://archive.example.org/ubuntu/dists/noble-security": "ubuntu",
+		"http://archive.example.org/ubuntu/":                     "", // the same place is no place inside
+		"http://archive.example.org/ubuntu":                      "",
+		"http://archive.example.org/ubuntu-ports":                "",
+		"http://de.example.net/ubuntu/x":                         "ubuntu",
+		"https://esm.example.org/apps/ubuntu/dists":              "pro",
+		"https://esm.example.org/apps":                           "",
+		"http://elsewhere.example.org/ubuntu/dists":              "",
+	} {
+		u, err := url.Parse(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.archiveAround("listed", u); got != want {
+			t.Errorf("%s lies inside %q, want %q", at, got, want)
 		}
 	}
 }

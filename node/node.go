@@ -23,6 +23,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/prefetch"
+	"github.com/aptmesh/aptmesh/node/statedir"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/peerfetch"
 	"github.com/aptmesh/aptmesh/peerfetch/peers"
@@ -36,8 +37,8 @@ var (
 	_ front.Catalog    = (*catalog.Catalog)(nil)
 	_ catalog.Blobs    = (*peerfetch.Fetcher)(nil)
 	_ catalog.Upstream = source{}
-	_ catalog.Keeper   = (*blobstore.Store)(nil)
-	_ catalog.State    = (*blobstore.Store)(nil)
+	_ catalog.Keeper   = keeper{}
+	_ catalog.State    = (*statedir.Dir)(nil)
 	_ peerfetch.Source = source{}
 	_ peerfetch.Store  = storeAdapter{}
 )
@@ -78,6 +79,8 @@ type Node struct {
 	cfg *Config // the one in force; guarded by mu
 
 	store    *blobstore.Store
+	state    *statedir.Dir // what must survive
+	tables   *statedir.Dir // what is derived from blobs
 	upstream *upstream.Client
 	lists    *mirrorLists
 	unlisted atomic.Pointer[map[string][]listKey] // archives that wait for their mirrors
@@ -87,6 +90,10 @@ type Node struct {
 	catalog  *catalog.Catalog
 	front    *front.Front
 	cluster  *cluster // nil: the node stands alone
+	loops    *loops
+	access   atomic.Pointer[access]
+	inner    atomic.Pointer[inner] // restricted archives inside others
+	stale    atomic.Pointer[staleLimits]
 
 	leaving   chan struct{} // closed when an operator asked the node to leave
 	leaveOnce sync.Once
@@ -118,7 +125,7 @@ func New(cfg *Config, opts Options) (*Node, error) {
 		opts.Name = cfg.NodeName()
 	}
 	n := &Node{
-		opts: opts, log: opts.Logger, cfg: cfg, began: time.Now(),
+		opts: opts, log: opts.Logger, cfg: cfg, began: time.Now(), loops: newLoops(),
 		failed:  make(chan error, 1),
 		leaving: make(chan struct{}),
 		metrics: prometheus.NewRegistry(),
@@ -138,8 +145,11 @@ func (n *Node) build() error {
 		if err != nil {
 			return err
 		}
-		n.cluster = c
+		n.cluster, c.loops = c, n.loops
 		n.onStop("peer connections", func(context.Context) error { return c.mesh.Close() })
+	}
+	if err := checkState(cfg); err != nil {
+		return err
 	}
 	store, err := n.openStore(cfg)
 	if err != nil {
@@ -148,7 +158,10 @@ func (n *Node) build() error {
 	n.store = store
 	n.onStop("store", func(context.Context) error { return store.Close() })
 
-	n.lists = newMirrorLists(store, n.log)
+	if err := n.openState(cfg, nil); err != nil {
+		return err
+	}
+	n.lists = newMirrorLists(n.state, n.log)
 	n.lists.read, n.lists.changed = n.readMirrorList, n.listsChanged
 	n.lists.use(cfg.listKeys())
 	mirrors, err := n.planMirrors(cfg)
@@ -161,9 +174,16 @@ func (n *Node) build() error {
 	}
 	n.onStop("upstream", func(context.Context) error { n.upstream.Close(); return nil })
 
-	fetching := peerfetch.Config{Store: storeAdapter{store}, Upstream: source{n.upstream, n}, Logger: n.log}
+	n.access.Store(accessOf(cfg))
+	n.inner.Store(innerOf(cfg))
+	n.stale.Store(staleLimitsOf(cfg))
+	fetching := peerfetch.Config{
+		Store: storeAdapter{store}, Upstream: source{n.upstream, n}, Logger: n.log, Restricted: n.restricted,
+		Notes: n.tables, ServeStale: n.serveStale,
+	}
 	if n.cluster != nil {
-		fetching.Cluster, fetching.Started = n.cluster.mesh, n.cluster.started
+		fetching.Store = watchedStore{storeAdapter{store}, n.cluster.watch}
+		fetching.Cluster, fetching.Started = viaCluster{n.cluster.mesh, n.loops}, n.cluster.started
 	}
 	n.fetcher = peerfetch.New(fetching)
 	n.onStop("flights", func(context.Context) error { n.fetcher.Close(); return nil })
@@ -176,10 +196,11 @@ func (n *Node) build() error {
 		return err
 	}
 	believing := catalog.Config{
-		Archives: archives, Blobs: n.fetcher, Upstream: source{n.upstream, n}, Keeper: store, State: store, Logger: n.log,
+		Archives: archives, Blobs: n.fetcher, Upstream: source{n.upstream, n}, Keeper: keeper{store, n},
+		State: n.state, Tables: n.tables, Logger: n.log,
 		RetainFor: cfg.Retain.For, RetainMax: cfg.Retain.Generations,
 	}
-	believing.Flipped = n.flipped
+	believing.Switched = n.switched
 	believing.ServeExpired, believing.ServeExpiredSecurity, believing.WarnBefore = outageLimits(cfg.Outage)
 	if n.cluster != nil {
 		believing.Cluster = n.cluster
@@ -192,8 +213,9 @@ func (n *Node) build() error {
 	n.onStop("catalog", func(context.Context) error { n.catalog.Close(); return nil })
 
 	frontConfig := front.Config{
-		Archives: mirrors.front.Archives, Connect: cfg.Connect, Clients: mirrors.front.Clients, Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name,
+		Archives: mirrors.front.Archives, Connect: cfg.Connect, Clients: mirrors.front.Clients, Lists: mirrors.front.Lists, Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name,
 		Logger: n.log, AccessFormat: cfg.Log.Format, Served: n.prefetch.Used,
+		Pseudonym: n.loops.pseudonym, Waits: n.loops.wait, Dial: n.upstream.Tunnel,
 	}
 	if cfg.Log.Access {
 		frontConfig.AccessLog = n.opts.AccessLog
@@ -213,7 +235,7 @@ func (n *Node) register() error {
 	all := []prometheus.Collector{
 		info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	}
-	rooms := []interface{ Collectors() []prometheus.Collector }{n.store, n.upstream, n.fetcher, n.prefetch, n.catalog, n.front}
+	rooms := []interface{ Collectors() []prometheus.Collector }{n.store, n.state, n.upstream, n.fetcher, n.prefetch, n.catalog, n.front}
 	if c := n.cluster; c != nil {
 		rooms = append(rooms, c.mesh)
 		if c.creds != nil {
@@ -243,6 +265,10 @@ const maxReserve = 1 << 30
 // file is cheaper: sendfile copies nothing (docs/decisions.md has the figures).
 const memoryMaxBlob = 64 << 10
 
+// overflowBytes is how much memory stands in for a disk that has no room: enough for the indexes of a
+// few suites, so that hosts of a node whose disk is full do not each cost a fetch of them.
+const overflowBytes = 64 << 20
+
 // openStore opens the store with its limits worked out for the file system.
 func (n *Node) openStore(cfg *Config) (*blobstore.Store, error) {
 	if err := os.MkdirAll(cfg.Data, 0o750); err != nil {
@@ -258,6 +284,7 @@ func (n *Node) openStore(cfg *Config) (*blobstore.Store, error) {
 		MaxBytes:            cfg.Cache.MaxSize.Of(total),
 		MemoryBytes:         int64(cfg.Cache.Memory),
 		MemoryMaxBlob:       memoryMaxBlob,
+		OverflowBytes:       overflowBytes,
 		ScrubBytesPerSecond: int64(cfg.Cache.Scrub),
 		ReserveFree:         min(maxReserve, total/50),
 		Logger:              n.log,
@@ -352,7 +379,7 @@ func (n *Node) serve(l net.Listener) {
 	n.addrs = append(n.addrs, l.Addr().String())
 	n.mu.Unlock()
 	go func() {
-		if err := n.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := n.server.Serve(n.front.Listener(l)); !errors.Is(err, http.ErrServerClosed) {
 			n.fail(fmt.Errorf("the door at %s ended: %w", l.Addr(), err))
 		}
 	}()
@@ -464,8 +491,24 @@ type storeAdapter struct{ store *blobstore.Store }
 
 func (a storeAdapter) Get(d proto.Digest) (*proto.Blob, error) { return a.store.Get(d) }
 
+func (a storeAdapter) Unreadable(d proto.Digest, f *os.File, err error) {
+	a.store.Unreadable(d, f, err)
+}
+
+func (a storeAdapter) Left(ref proto.Ref, from string) int64 { return a.store.Left(ref, from) }
+
+func (a storeAdapter) Only(d proto.Digest) []string { return a.store.Only(d) }
+
 func (a storeAdapter) Create(size int64) (peerfetch.Writer, error) {
 	w, err := a.store.Create(size)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func (a storeAdapter) Resume(ref proto.Ref, from string) (peerfetch.Writer, error) {
+	w, err := a.store.Resume(ref, from)
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,6 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -32,7 +31,7 @@ func (n *Node) Status() *Status {
 		Prefetch:      n.prefetchStatus(),
 		Offline:       cfg.Offline,
 	}
-	s.Degraded = s.Store.Degraded
+	s.Degraded = cmp.Or(s.Store.Degraded, n.state.Degraded())
 	if doing := n.doing.Load(); doing != nil {
 		s.Stopping = *doing
 	}
@@ -72,7 +71,7 @@ func suiteStatus(st catalog.SuiteStatus) SuiteStatus {
 		Dir: st.Suite.Dir, Generation: st.Date, Root: st.Root.Digest, LastCheck: st.Checked, LastChange: st.Changed,
 		ValidUntil: st.ValidUntil, Expired: st.Expired, Used: st.Staged, Retained: st.Retained, Members: st.Members,
 		ServedUntil: st.ServedUntil, Withheld: st.Withheld, Alarm: st.Alarm, Behind: behind(st.Mirrors),
-		State: SuiteFresh,
+		Notice: st.Notice, Unreadable: st.Unreadable, State: SuiteFresh,
 	}
 	switch {
 	case st.Err != nil:
@@ -85,7 +84,7 @@ func suiteStatus(st catalog.SuiteStatus) SuiteStatus {
 	return s
 }
 
-// traffic sums up the door's own metrics.
+// traffic sums up the frontend's metrics.
 func (n *Node) traffic() TrafficStatus {
 	t := TrafficStatus{Tiers: make(map[string]TierTraffic)}
 	families, err := n.metrics.Gather()
@@ -144,17 +143,22 @@ func (n *Node) Why(target string) *Why {
 		w.Sentences = []string{"This URL means no file of a configured archive: " + err.Error()}
 		return w
 	}
-	w.Location, w.Archive, w.Kind = loc.String(), loc.Archive, aptmeta.Classify(loc.Path).String()
+	info := formatOf(loc.Archive).PathInfo(loc.Path)
+	w.Location, w.Archive, w.Kind = loc.String(), loc.Archive, info.Kind
 	if suite, ok := n.catalog.SuiteOf(loc); ok {
 		w.Suite = suite.Dir
 	}
-	w.UpstreamURLs = n.upstreamURLs([]proto.Location{loc})
+	w.UpstreamURLs = n.upstreamURLs(proto.At(loc))
 	if said := n.prefetch.Why(loc); said != "" {
 		defer w.say("%s", said)
 	}
 	entry, ok := n.catalog.Explain(loc)
 	if !ok {
-		w.Plan = n.fetcher.Plan(proto.Want{Where: []proto.Location{loc}, Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage})
+		w.Plan = n.fetcher.Plan(proto.Want{Where: proto.At(loc), Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage})
+		if info.Root {
+			w.say("This node does not hold it. A request would have the suite's Release read from upstream and checked; it is never passed on unchecked.")
+			return w
+		}
 		w.say("No metadata held names it. A request would look for the Release and the indices that list it, for up to 20 seconds, and would otherwise be passed on from upstream unverified.")
 		return w
 	}
@@ -222,6 +226,19 @@ func (n *Node) Refresh(ctx context.Context, name string, older bool) (*RefreshRe
 	return r, nil
 }
 
+// Drop forgets a suite, named as for Refresh.
+func (n *Node) Drop(name string) (*DropResult, error) {
+	id, err := n.suiteNamed(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.catalog.Drop(id); err != nil {
+		return nil, fmt.Errorf("%s: %w", id, err)
+	}
+	n.log.Warn("an operator has had this node forget a suite", "suite", id.String())
+	return &DropResult{Suite: id.String(), Message: "forgotten; the next check or request reads it anew, whatever its date"}, nil
+}
+
 func (n *Node) dateOf(id proto.Suite) time.Time {
 	for _, st := range n.catalog.Status() {
 		if st.Suite == id {
@@ -262,6 +279,6 @@ func (n *Node) suiteNamed(name string) (proto.Suite, error) {
 	if n.catalog.Knows(id) {
 		return id, nil
 	}
-	id.Dir = suiteDir(dir)
+	id.Dir = formatOf(best).SuiteNamed(dir).Dir
 	return id, nil
 }

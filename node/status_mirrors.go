@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/proto"
@@ -15,11 +14,7 @@ import (
 func mirrorStatus(stats []upstream.MirrorStats) map[string][]MirrorStatus {
 	all := make(map[string][]MirrorStatus)
 	for _, m := range stats {
-		all[m.Archive] = append(all[m.Archive], MirrorStatus{
-			URL: m.Mirror, Priority: m.Priority, Weight: m.Weight, Snapshot: m.Snapshot,
-			State: m.State, Trouble: m.Kind, Reason: m.Reason, FoundBy: m.Node, Until: m.Until,
-			BytesPerSecond: m.Rate, HeaderSeconds: m.Wait, Strikes: m.Strikes, Left: m.Left,
-		})
+		all[m.Archive] = append(all[m.Archive], m)
 	}
 	return all
 }
@@ -49,11 +44,11 @@ func (n *Node) prefetchStatus() PrefetchStatus {
 
 // upstreamURLs are where locations lie upstream, at each mirror, in the order in which
 // a request would ask now.
-func (n *Node) upstreamURLs(where []proto.Location) []string {
+func (n *Node) upstreamURLs(where proto.Where) []string {
 	var urls []string
-	for _, loc := range where {
+	for loc := range where.All() {
 		for _, mirror := range n.upstream.Mirrors(loc.Archive) {
-			urls = append(urls, strings.TrimSuffix(mirror, "/")+"/"+aptmeta.EscapePath(loc.Path))
+			urls = append(urls, strings.TrimSuffix(mirror, "/")+"/"+proto.EscapePath(loc.Path))
 		}
 	}
 	return urls
@@ -85,12 +80,12 @@ func (n *Node) explainMirrors(w *Why, archive string) {
 	}
 	for _, m := range mirrorStatus(n.upstream.Stats().Mirrors)[archive] {
 		if m.State == MirrorOpen {
-			w.say("The mirror %s is left alone until %s%s: %s.", m.URL, m.Until.UTC().Format(time.TimeOnly+" UTC"), m.foundBy(), m.Reason)
+			w.say("The mirror %s is left alone until %s%s: %s.", m.URL, m.Until.UTC().Format(time.TimeOnly+" UTC"), foundBy(m), m.Reason)
 		}
 	}
 }
 
-func (m MirrorStatus) foundBy() string {
+func foundBy(m MirrorStatus) string {
 	if m.FoundBy == "" {
 		return ""
 	}

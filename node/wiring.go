@@ -2,11 +2,16 @@ package node
 
 import (
 	"fmt"
+	"maps"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/proto"
@@ -22,6 +27,8 @@ func upstreamSettings(cfg *Config) (upstream.Config, error) {
 		StallTimeout:       cfg.Upstream.StallTimeout,
 		RateFloor:          int64(cfg.Upstream.RateFloor),
 		Offline:            cfg.Offline,
+		InternalAllow:      networks(cfg.Upstream.InternalAllow),
+		Configured:         cfg.operatorURLs(),
 	}
 	if cfg.Upstream.RateFloor == 0 {
 		u.RateFloor = -1 // there, 0 is the default
@@ -44,7 +51,17 @@ func (n *Node) upstreamConfig(cfg *Config, mirrors map[string][]UpstreamAt) (ups
 		return u, err
 	}
 	u.Logger, u.UserAgent = n.log, n.userAgent()
+	u.Listens = n.listens
+	for _, at := range slices.Concat(slices.Collect(maps.Values(mirrors))...) {
+		if list, err := aptconf.ParseListURL(at.List); err == nil && list.File != "" {
+			// A list on this machine is the operator's own word.
+			if entry, err := url.Parse(at.URL); err == nil {
+				u.Configured = append(u.Configured, entry)
+			}
+		}
+	}
 	u.Snapshots = n.snapshots
+	u.Pseudonym, u.Via = n.loops.pseudonym, n.loops.via
 	if n.cluster != nil {
 		u.Tell = n.cluster.tellTrouble
 	}
@@ -59,6 +76,26 @@ func (n *Node) upstreamConfig(cfg *Config, mirrors map[string][]UpstreamAt) (ups
 		u.Archives = append(u.Archives, archive)
 	}
 	return u, nil
+}
+
+// listens are the addresses of this node that no redirect may lead to.
+func (n *Node) listens() []netip.AddrPort {
+	n.mu.Lock()
+	at := append([]string{n.adminAddr}, n.addrs...)
+	if n.cluster != nil {
+		at = append(at, n.cfg.Cluster.Gossip, n.cfg.Cluster.Peer)
+	}
+	n.mu.Unlock()
+	var all []netip.AddrPort
+	for _, text := range at {
+		if strings.HasPrefix(text, ":") {
+			text = "[::]" + text
+		}
+		if a, err := netip.ParseAddrPort(text); err == nil {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // snapshots asks the catalog, once it is there, what its generations list.
@@ -91,19 +128,13 @@ func upstreamArchive(a ArchiveConfig, mirrors []UpstreamAt) (upstream.Archive, e
 
 // upstreamMirror reads the secrets and certificates of one mirror.
 func upstreamMirror(at UpstreamAt) (upstream.Mirror, error) {
-	m := upstream.Mirror{Priority: at.Priority, Weight: at.Weight}
+	m := upstream.Mirror{Priority: at.Priority, Weight: at.Weight, Listed: at.List != ""}
 	var err error
 	if m.URL, err = url.Parse(at.URL); err != nil {
 		return m, err
 	}
-	user, password, bearer, err := at.Credentials.Resolve()
-	if err != nil {
+	if m.Credentials, err = at.Credentials.Resolve(); err != nil {
 		return m, fmt.Errorf("credentials: %w", err)
-	}
-	m.Credentials = upstream.Credentials{
-		User:     user,
-		Password: upstream.NewSecret(password.Reveal()),
-		Bearer:   upstream.NewSecret(bearer.Reveal()),
 	}
 	m.Roots, m.Certificate, err = at.TLS.load()
 	return m, err
@@ -117,13 +148,14 @@ func catalogArchives(cfg *Config) ([]catalog.Archive, error) {
 		if err != nil {
 			return nil, err
 		}
-		suites := make([]string, len(a.Suites))
+		names := formatOf(a.Name)
+		suites := make([]proto.Suite, len(a.Suites))
 		for i, s := range a.Suites {
-			suites[i] = suiteDir(s)
+			suites[i] = names.SuiteNamed(s)
 		}
 		archives = append(archives, catalog.Archive{
-			Name: a.Name, Keyring: ring, Unsigned: a.Unsigned, Suites: suites, CheckEvery: a.CheckEvery,
-			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline, Restricted: a.Restricted(),
+			Name: a.Name, Format: deb.New(deb.Config{Keyring: ring, Unsigned: a.Unsigned}), Unsigned: a.Unsigned, Suites: suites, CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture,
+			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline,
 		})
 	}
 	return archives, nil
@@ -141,25 +173,16 @@ func outageLimits(o OutageConfig) (expired, expiredSecurity, warnBefore time.Dur
 	return explicit(o.ServeExpired), explicit(o.ServeExpiredSecurity), explicit(o.WarnBefore)
 }
 
-// suiteDir turns a suite as sources.list names it into the directory of its
-// Release: "noble" is dists/noble, "./" the archive's own directory, "x/" the
-// flat repository x.
-func suiteDir(name string) string {
-	if dir, flat := strings.CutSuffix(name, "/"); flat {
-		return strings.TrimPrefix(strings.TrimPrefix(dir, "."), "/")
-	}
-	if strings.HasPrefix(name, "dists/") {
-		return name
-	}
-	return "dists/" + name
-}
-
 // frontArchives is what the door needs to know of the archives.
 func frontArchives(cfg *Config, mirrors map[string][]UpstreamAt) ([]front.Archive, error) {
 	archives := make([]front.Archive, 0, len(cfg.Archives))
 	claimed := newClaims(cfg)
+	inner := *innerOf(cfg)
 	for _, a := range cfg.Archives {
-		door := front.Archive{Name: a.Name, Aliases: a.Aliases, Allow: networks(a.Allow), Deny: networks(a.Deny)}
+		door := front.Archive{Name: a.Name, Aliases: a.Aliases, Allow: networks(a.Allow), Deny: networks(a.Deny), Format: formatOf(a.Name)}
+		if in := inner[a.Name]; in != nil {
+			door.Inner = in.at
+		}
 		for _, at := range mirrors[a.Name] {
 			u, err := url.Parse(at.URL)
 			if err != nil {
@@ -232,6 +255,9 @@ func (n *Node) Reload(cfg *Config) (applied, needRestart []string, err error) {
 	}
 	// From here on upstream knows the new archives; the door, which lets
 	// requests for them in, comes last.
+	n.access.Store(accessOf(cfg))
+	n.inner.Store(innerOf(cfg))
+	n.stale.Store(staleLimitsOf(cfg))
 	n.catalog.Reconfigure(toCatalog)
 	n.prefetch.Reconfigure(cfg.Prefetch.Enabled, int64(cfg.Prefetch.MaxBytes), cfg.Prefetch.UsedWithin)
 	if err := n.front.Apply(mirrors.front); err != nil {
@@ -246,7 +272,8 @@ func (n *Node) Reload(cfg *Config) (applied, needRestart []string, err error) {
 	}
 	// What waits for a restart keeps the value it runs with.
 	kept := *cfg
-	kept.Listen, kept.Admin, kept.Data, kept.Cache, kept.Retain = n.cfg.Listen, n.cfg.Admin, n.cfg.Data, n.cfg.Cache, n.cfg.Retain
+	kept.Listen, kept.Admin, kept.Data, kept.State = n.cfg.Listen, n.cfg.Admin, n.cfg.Data, n.cfg.State
+	kept.Cache, kept.Retain = n.cfg.Cache, n.cfg.Retain
 	kept.Outage = n.cfg.Outage
 	kept.TLS.Listen = n.cfg.TLS.Listen
 	kept.Name, kept.Cluster = n.cfg.Name, n.cfg.Cluster

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
 const (
@@ -27,8 +28,8 @@ type absence struct {
 
 // err is what a client is told meanwhile.
 func (a absence) err(now time.Time) error {
-	return &held{fmt.Errorf("%w %s ago, and not asked again for %s", proto.ErrNotFound,
-		now.Sub(a.said).Round(time.Second), a.until.Sub(now).Round(time.Second))}
+	return heldBack(fmt.Errorf("%w %s ago, and not asked again for %s", proto.ErrNotFound,
+		now.Sub(a.said).Round(time.Second), a.until.Sub(now).Round(time.Second)))
 }
 
 // absentTable remembers which names upstream has no file for. Only names that
@@ -36,13 +37,13 @@ func (a absence) err(now time.Time) error {
 // while a mirror is synchronised, and has its own, shorter pauses (budget). Safe for
 // concurrent use.
 type absentTable struct {
-	mu   sync.Mutex
-	m    map[proto.Location]absence // guarded by mu
-	eras map[string]uint64          // guarded by mu; by archive: how often it was forgotten
+	m    *expiring.Map[proto.Location, absence]
+	mu   sync.Mutex        // held over a note and its era
+	eras map[string]uint64 // guarded by mu; by archive: how often it was forgotten
 }
 
 func newAbsentTable() *absentTable {
-	return &absentTable{m: make(map[proto.Location]absence), eras: make(map[string]uint64)}
+	return &absentTable{m: expiring.New[proto.Location, absence](maxAbsent), eras: make(map[string]uint64)}
 }
 
 // era is to be had before upstream is asked, and given to note: an answer that was on
@@ -59,24 +60,16 @@ func (t *absentTable) note(loc proto.Location, era uint64, now time.Time, ttl ti
 	if ttl <= 0 || era != t.eras[loc.Archive] || len(loc.Path) > maxAbsentPath {
 		return
 	}
-	if old, ok := t.m[loc]; ok && old.until.After(now.Add(ttl)) {
-		return // another node's word does not shorten what upstream itself said
-	}
-	if len(t.m) >= maxAbsent {
-		t.makeRoom(now)
-	}
-	t.m[loc] = absence{said: now, until: now.Add(ttl)}
+	t.m.Update(loc, now, func(a absence, _ bool) (absence, time.Time) {
+		if until := now.Add(ttl); !a.until.After(until) {
+			a = absence{said: now, until: until} // else upstream itself said so, and for longer
+		}
+		return a, a.until
+	})
 }
 
 func (t *absentTable) get(loc proto.Location, now time.Time) (absence, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	a, ok := t.m[loc]
-	if ok && !now.Before(a.until) {
-		delete(t.m, loc)
-		return absence{}, false
-	}
-	return a, ok
+	return t.m.Get(loc, now)
 }
 
 // forget drops all names of an archive.
@@ -84,39 +77,16 @@ func (t *absentTable) forget(archive string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.eras[archive]++
-	for loc := range t.m {
-		if loc.Archive == archive {
-			delete(t.m, loc)
-		}
-	}
+	t.m.DeleteFunc(func(loc proto.Location, _ absence) bool { return loc.Archive == archive })
 }
 
-func (t *absentTable) len() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.m)
-}
+func (t *absentTable) len() int { return t.m.Len() }
 
-// makeRoom drops what is over, and whatever comes to hand until half is free. mu is
-// held.
-func (t *absentTable) makeRoom(now time.Time) {
-	for loc, a := range t.m {
-		if !now.Before(a.until) {
-			delete(t.m, loc)
-		}
-	}
-	for loc := range t.m {
-		if len(t.m) <= maxAbsent/2 {
-			return
-		}
-		delete(t.m, loc)
-	}
-}
-
-// ForgetNotFound ends what is remembered of files that an archive did not have. It is
-// to be called whenever the archive may have published something: at each new
+// ArchiveChanged ends what is remembered of files that an archive did not have, and has upstream
+// asked again about unlisted files of it: an index that no strong sum vouches for changes with its
+// root. It is to be called whenever the archive may have published something: at each new
 // generation. It takes microseconds.
-func (f *Fetcher) ForgetNotFound(archive string) {
+func (f *Fetcher) ArchiveChanged(archive string) {
 	f.absent.forget(archive)
 	f.budget.forgetNotFound(archive)
 }
@@ -127,7 +97,7 @@ func (f *Fetcher) absence(want proto.Want, now time.Time) (absence, bool) {
 	if want.Provable() {
 		return absence{}, false
 	}
-	return f.absent.get(want.Where[0], now)
+	return f.absent.get(want.Where.First, now)
 }
 
 // mayAskUpstream returns nil if upstream may be asked for the object now, else what it
@@ -136,7 +106,13 @@ func (f *Fetcher) mayAskUpstream(k key, want proto.Want, now time.Time) error {
 	if a, ok := f.absence(want, now); ok {
 		return a.err(now)
 	}
-	return f.budget.allowAny(k, want.Where, now)
+	return f.budget.allowAny(k, &want, false, now)
+}
+
+// outdated reports whether the archive has published something since the flight of an unlisted file
+// began: what it brings is of before that, perhaps.
+func (fl *flight) outdated() bool {
+	return !fl.want.Provable() && fl.era != fl.f.absent.era(fl.want.Where.First.Archive)
 }
 
 // refuse counts an answer that nobody was asked for, and passes it on.
@@ -148,8 +124,8 @@ func (f *Fetcher) refuse(err error) error {
 }
 
 // rememberAbsence notes that a flight for an unlisted file ended with "not found".
-func (fl *flight) rememberAbsence(err error) {
-	if fl.want.Provable() || !errors.Is(err, proto.ErrNotFound) || errors.As(err, new(*held)) {
+func (fl *flight) rememberAbsence(o outcome) {
+	if fl.want.Provable() || o.verdict != absent {
 		return
 	}
 	fl.mu.Lock()
@@ -158,5 +134,5 @@ func (fl *flight) rememberAbsence(err error) {
 		ttl = fl.f.cfg.NotFoundFor
 	}
 	fl.mu.Unlock()
-	fl.f.absent.note(fl.want.Where[0], fl.era, time.Now(), min(ttl, fl.f.cfg.NotFoundFor))
+	fl.f.absent.note(fl.want.Where.First, fl.era, time.Now(), min(ttl, fl.f.cfg.NotFoundFor))
 }

@@ -22,7 +22,7 @@ func says404(int, proto.Request) answer { return answer{err: proto.ErrNotFound} 
 func (w *world) expectNotFound(t *testing.T, want proto.Want) {
 	t.Helper()
 	if _, err := w.read(want); !errors.Is(err, proto.ErrNotFound) {
-		t.Errorf("%s ended with %v", want.Where[0], err)
+		t.Errorf("%s ended with %v", want.Where.First, err)
 	}
 }
 
@@ -67,7 +67,7 @@ func TestNotFoundEndsWithTheGeneration(t *testing.T) {
 		}{{"a", 2}, {"b", 1}} {
 			w := newWorld(t, says404)
 			w.expectNotFound(t, unlistedWant("u"))
-			w.ForgetNotFound(tt.archive)
+			w.ArchiveChanged(tt.archive)
 			w.expectNotFound(t, unlistedWant("u"))
 			if n := w.up.count(); n != tt.asked {
 				t.Errorf("archive %s has a new generation: %d requests to a", tt.archive, n)
@@ -93,7 +93,7 @@ func TestNotFoundFromBeforeTheGeneration(t *testing.T) {
 			})
 			go func() {
 				synctest.Wait()
-				w.ForgetNotFound("a")
+				w.ArchiveChanged("a")
 				published <- struct{}{}
 			}()
 			if err := ask(w); !errors.Is(err, proto.ErrNotFound) {
@@ -128,8 +128,8 @@ func TestListedFileIsNotAbsent(t *testing.T) {
 			t.Error("what is listed is remembered as absent")
 		}
 		synctest.Wait()
-		w.ForgetNotFound("a")
-		if n := len(w.budget.penalties); n != 0 {
+		w.ArchiveChanged("a")
+		if n := w.budget.penalties.Len(); n != 0 {
 			t.Errorf("%d penalties outlive the generation", n)
 		}
 		w.Close()
@@ -163,7 +163,7 @@ func TestHeadSaysNotFoundOnlyIfItIsEverywhere(t *testing.T) {
 			return answer{err: errAnswered}
 		})
 		want := unlistedWant("u")
-		want.Where = append(want.Where, proto.Location{Archive: "a", Path: "v"})
+		want.Where = proto.At(want.Where.First, proto.Location{Archive: "a", Path: "v"})
 		if _, err := w.Head(context.Background(), want); errors.Is(err, proto.ErrNotFound) {
 			t.Errorf("404 at %s alone: %v", first, err)
 		}
@@ -204,7 +204,7 @@ func TestClusterRemembersNotFoundTogether(t *testing.T) {
 			t.Errorf("%d requests to upstream in the second period", n-1)
 		}
 		for _, n := range c.nodes {
-			n.ForgetNotFound("a") // as each does when it adopts a generation
+			n.ArchiveChanged("a") // as each does when it adopts a generation
 		}
 		c.up.heal(serve([]byte("new")))
 		for _, n := range c.nodes {

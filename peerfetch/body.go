@@ -1,11 +1,13 @@
 package peerfetch
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -20,15 +22,24 @@ import (
 //	       in the file   | in memory, dropped when read |
 type body struct {
 	written int64 // bytes taken so far; owned by flight.run
+	resumed int64 // of these, what an earlier flight left; owned by flight.run
 
 	writer Writer    // nil when the store gave none
 	hash   hash.Hash // takes over from the writer's own when it stopped keeping
 	cap    int       // of the window, in bytes
+	// heldFrom is where the window began at heldSince: the slowest reader has to take half a
+	// window within ReaderPatience while others wait for it.
+	heldFrom  int64
+	heldSince time.Time
 
 	// guarded by flight.mu
 	kept   int64  // bytes [0, kept) are in the file
 	window []byte // bytes [base, base+len)
 	base   int64
+	// spilled is a handle on the file of [0, kept) that all readers share, once the store has
+	// no more room: the file may lose its name before they have read it. It is closed when the
+	// flight has ended and no reader is left.
+	spilled *os.File
 
 	unkept atomic.Bool // the window is in use
 }
@@ -38,17 +49,59 @@ type body struct {
 func (b *body) open(fl *flight) {
 	fl.mu.Lock()
 	b.kept, b.base, b.window = 0, 0, nil
+	b.closeSpilledLocked()
 	fl.mu.Unlock()
-	b.written, b.hash, b.cap = 0, nil, fl.f.cfg.Window
+	b.written, b.resumed, b.hash, b.cap = 0, 0, nil, fl.f.cfg.Window
 	b.unkept.Store(false)
-	w, err := fl.f.cfg.Store.Create(fl.sizeNow())
+	w, err := fl.newWriter()
 	if err != nil {
-		fl.f.cfg.Logger.Warn("passing an object on without keeping it", "location", fl.want.Where[0].String(), "error", err)
+		fl.f.cfg.Logger.Warn("passing an object on without keeping it", "location", fl.want.Where.First.String(), "error", err)
 		b.writer, b.hash = nil, sha256.New()
+		b.heldFrom, b.heldSince = 0, time.Now()
 		b.unkept.Store(true)
 		return
 	}
 	b.writer = w
+	b.takeBack(fl)
+}
+
+// newWriter begins the object in the store, with what an earlier flight for the same archive left of it
+// where its digest and size are both proven: only then the whole shows whether the beginning was right.
+// What another archive gave is not gone on with, for it may be wrong.
+func (fl *flight) newWriter() (Writer, error) {
+	if fl.continuable() {
+		return fl.f.cfg.Store.Resume(fl.want.Ref, fl.want.Where.First.Archive)
+	}
+	return fl.f.cfg.Store.Create(fl.sizeNow())
+}
+
+// continuable reports whether another flight can go on with what this one leaves.
+func (fl *flight) continuable() bool { return continuable(&fl.want) }
+
+func continuable(want *proto.Want) bool {
+	return !want.Ref.IsZero() && want.Ref.Size != proto.UnknownSize && len(want.Others) == 0
+}
+
+// takeBack goes on from what an earlier flight left. Readers have each piece as soon as it was read
+// back; nobody waits for all of it.
+func (b *body) takeBack(fl *flight) {
+	for more := true; more && fl.ctx.Err() == nil; {
+		var size int64
+		size, more = b.writer.TakeBack()
+		if size == b.written {
+			continue
+		}
+		b.written, b.resumed = size, size
+		fl.mu.Lock()
+		b.kept, fl.begun, fl.tier = size, true, proto.TierUpstream
+		fl.mu.Unlock()
+		fl.publish()
+	}
+	if b.resumed > 0 {
+		fl.f.metrics.continued.Add(float64(b.resumed))
+		fl.f.cfg.Logger.Info("going on with an object of which an earlier fetch left the beginning",
+			"location", fl.want.Where.First.String(), "bytes", b.resumed, "size", fl.want.Ref.Size)
+	}
 }
 
 // write takes p. It blocks while the window is full.
@@ -78,25 +131,27 @@ func (b *body) write(fl *flight, p []byte) error {
 // its last kept byte, so ours begins by reading those back.
 func (b *body) spill(fl *flight, cause error) error {
 	fl.f.cfg.Logger.Warn("passing the rest of an object on without keeping it",
-		"location", fl.want.Where[0].String(), "kept", b.written, "error", cause)
+		"location", fl.want.Where.First.String(), "kept", b.written, "error", cause)
 	b.hash = sha256.New()
 	file, err := b.writer.Reader()
 	if err != nil {
 		return fmt.Errorf("read back what was kept: %w", err)
 	}
-	defer file.Close()
 	if _, err := io.CopyN(b.hash, file, b.written); err != nil {
+		file.Close()
 		return fmt.Errorf("read back what was kept: %w", err)
 	}
 	fl.mu.Lock()
-	b.base = b.kept
+	b.base, b.spilled = b.kept, file
 	fl.mu.Unlock()
+	b.heldFrom, b.heldSince = b.base, time.Now()
 	b.unkept.Store(true)
 	return nil
 }
 
-// writeWindow appends p to the window, waiting for the slowest reader to make
-// room; one that takes nothing for too long is no longer waited for.
+// writeWindow appends p to the window, waiting for the slowest reader to make room. One that takes
+// nothing for too long is no longer waited for; nor is one that takes little for as long, while
+// another reader has everything and waits for more.
 func (b *body) writeWindow(fl *flight, p []byte) error {
 	patience := time.NewTimer(fl.f.cfg.ReaderPatience)
 	defer patience.Stop()
@@ -106,14 +161,25 @@ func (b *body) writeWindow(fl *flight, p []byte) error {
 		n := min(b.cap-len(b.window), len(p))
 		b.window = append(b.window, p[:n]...)
 		b.written += int64(n)
+		others := b.othersWaitLocked(fl)
 		changed := fl.changed
 		fl.mu.Unlock()
+		if b.base-b.heldFrom >= int64(b.cap)/2 || !others {
+			b.heldFrom, b.heldSince = b.base, time.Now()
+		}
 		if p = p[n:]; len(p) == 0 {
 			return nil
 		}
 		if n > 0 {
 			fl.publish()
 			patience.Reset(fl.f.cfg.ReaderPatience)
+		}
+		if time.Since(b.heldSince) >= fl.f.cfg.ReaderPatience {
+			b.dropSlowest(fl)
+			b.heldFrom, b.heldSince = b.base, time.Now()
+			continue
+		}
+		if n > 0 {
 			continue
 		}
 		select {
@@ -123,6 +189,33 @@ func (b *body) writeWindow(fl *flight, p []byte) error {
 		case <-patience.C:
 			b.dropSlowest(fl)
 		}
+	}
+}
+
+// othersWaitLocked reports whether a reader has all that has arrived while another still has half a
+// window to read: then the slow one decides how fast the other is. fl.mu is held.
+func (b *body) othersWaitLocked(fl *flight) bool {
+	fast, slow := false, false
+	end := b.base + int64(len(b.window))
+	for r := range fl.readers {
+		fast = fast || r.pos >= end-int64(b.cap)/8
+		slow = slow || r.pos < end-int64(b.cap)/2
+	}
+	return fast && slow
+}
+
+// closeSpilledLocked lets go of the file that readers share. fl.mu is held.
+func (b *body) closeSpilledLocked() {
+	if b.spilled != nil {
+		b.spilled.Close()
+		b.spilled = nil
+	}
+}
+
+// endedLocked lets go of what nobody can read any more. fl.mu is held.
+func (fl *flight) endedLocked() {
+	if fl.ended && len(fl.readers) == 0 {
+		fl.body.closeSpilledLocked()
 	}
 }
 
@@ -138,12 +231,16 @@ func (b *body) shrinkLocked(fl *flight) {
 	}
 }
 
-// dropSlowest leaves the readers behind that hold everybody up.
+// dropSlowest leaves the readers behind that hold everybody up: those at the beginning of the window.
 func (b *body) dropSlowest(fl *flight) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
+	low := b.base + int64(len(b.window))
 	for r := range fl.readers {
-		if r.pos <= b.base {
+		low = min(low, r.pos)
+	}
+	for r := range fl.readers {
+		if r.pos <= max(low, b.base) {
 			delete(fl.readers, r)
 		}
 	}
@@ -168,31 +265,49 @@ func (b *body) readAt(r *reader, p []byte) (int, error) {
 		}
 		return copy(p, b.window[r.pos-b.base:]), nil
 	}
-	kept := b.kept
+	kept, spilled := b.kept, b.spilled
 	fl.mu.Unlock()
+	if spilled != nil {
+		n, err := spilled.ReadAt(p[:min(int64(len(p)), kept-r.pos)], r.pos)
+		if n > 0 {
+			return n, nil
+		}
+		return 0, fmt.Errorf("read what was kept of a body: %w", err)
+	}
 	if err := r.openFile(); err != nil {
 		return 0, err
 	}
 	p = p[:min(int64(len(p)), kept-r.pos)]
-	n, err := io.ReadFull(r.file, p)
-	if err != nil {
-		return n, fmt.Errorf("read the growing file: %w", err)
+	n, err := r.file.Read(p)
+	if n == 0 && err == io.EOF {
+		if err = r.reopenFile(); err == nil {
+			n, err = r.file.Read(p)
+		}
 	}
-	return n, nil
+	if n > 0 {
+		return n, nil
+	}
+	return 0, fmt.Errorf("read the growing file: %w", cmp.Or(err, io.ErrUnexpectedEOF))
 }
 
 // writeTo sends the bytes from the reader's position up to visible.
 func (b *body) writeTo(r *reader, w io.Writer, visible int64) (int64, error) {
 	fl := r.fl
 	fl.mu.Lock()
-	kept := min(b.kept, visible)
+	kept, shared := min(b.kept, visible), b.spilled != nil
 	fl.mu.Unlock()
-	if r.pos < kept {
+	if r.pos < kept && !shared {
 		if err := r.openFile(); err != nil {
 			return 0, err
 		}
 		n, err := io.Copy(w, &io.LimitedReader{R: r.file, N: kept - r.pos})
-		if err == nil && n < kept-r.pos {
+		if err == nil && n == 0 {
+			if err := r.reopenFile(); err != nil {
+				return 0, err
+			}
+			n, err = io.Copy(w, &io.LimitedReader{R: r.file, N: kept - r.pos})
+		}
+		if err == nil && n == 0 {
 			err = fmt.Errorf("read the growing file: %w", io.ErrUnexpectedEOF)
 		}
 		return n, err
@@ -215,7 +330,7 @@ func (r *reader) openFile() error {
 	file, err := r.fl.body.writer.Reader()
 	if err != nil {
 		r.fl.mu.Lock()
-		failed := r.fl.err
+		failed := r.errLocked()
 		r.fl.mu.Unlock()
 		if failed != nil { // the flight failed before this reader had looked at its file
 			return r.told(failed)
@@ -230,6 +345,13 @@ func (r *reader) openFile() error {
 	return nil
 }
 
+// reopenFile opens the reader's handle anew: the store may have moved what it was given.
+func (r *reader) reopenFile() error {
+	r.file.Close()
+	r.file = nil
+	return r.openFile()
+}
+
 // sum is what all bytes taken amount to.
 func (b *body) sum() proto.Ref {
 	if b.hash == nil {
@@ -238,11 +360,15 @@ func (b *body) sum() proto.Ref {
 	return proto.Ref{Digest: proto.Digest(b.hash.Sum(nil)), Size: b.written}
 }
 
-// commit makes the body durable; proto.ErrNoSpace if the store did not take all.
-func (b *body) commit(modified time.Time) (proto.Ref, error) {
+// commit makes the body durable; proto.ErrNoSpace if the store did not take all. scope is
+// the archive through which alone it may be given; "" for none.
+func (b *body) commit(modified time.Time, scope string) (proto.Ref, error) {
 	if b.unkept.Load() {
 		b.abort()
 		return proto.Ref{}, proto.ErrNoSpace
+	}
+	if scope != "" {
+		b.writer.Only(scope)
 	}
 	return b.writer.Commit(modified)
 }
@@ -252,4 +378,36 @@ func (b *body) abort() {
 	if b.writer != nil {
 		b.writer.Abort()
 	}
+}
+
+// doubtFor is how long clients that ask for the rest of an object are given all of it, after bytes of it
+// were given out that turned out wrong.
+const doubtFor = time.Hour
+
+// noteDoubt notes that a flight failed after clients may have had wrong bytes of it.
+func (fl *flight) noteDoubt(err error) {
+	fl.mu.Lock()
+	seen := fl.visibleLocked() > 0
+	fl.mu.Unlock()
+	if seen && (fl.ledger.tainted || isWrong(err)) {
+		fl.f.doubted.note("", fl.key, time.Now())
+	}
+}
+
+// leave ends the body of a flight that failed with err. What the store was given stays for the next
+// flight, unless it may be wrong.
+func (b *body) leave(fl *flight, err error) {
+	if b.writer != nil && !b.unkept.Load() && !fl.ledger.tainted && fl.ledger.ofArchive(fl.want.Where.First.Archive) && !isWrong(err) && !errors.Is(err, errStored) {
+		b.writer.Park()
+	}
+	b.abort()
+}
+
+// mistrust deals with a body that is complete and wrong, and whose beginning an earlier flight left:
+// nobody can say whose bytes those were, so nobody is to blame, and everything is fetched anew, once.
+func (fl *flight) mistrust(err error) error {
+	fl.f.cfg.Logger.Warn("the beginning that an earlier fetch left of an object was not right; it is fetched anew",
+		"location", fl.want.Where.First.String(), "bytes", fl.body.resumed, "error", err)
+	fl.ledger.tainted = true
+	return fl.restart(&proto.Unavailable{Reason: "what was left of it by an earlier fetch was not right, and the next request fetches it anew", Answered: true, Wrong: true, RetryAfter: time.Second})
 }

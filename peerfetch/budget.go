@@ -1,14 +1,13 @@
 package peerfetch
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
 // How often upstream is asked again for an object that it cannot give us. The
@@ -42,27 +41,40 @@ type allowance struct {
 // maxPenalties bounds the memory that bad objects may take.
 const maxPenalties = 4096
 
-// attempt is an object at one of its names. They are counted apart: a canonical
-// name that is out of step must not keep us from the by-hash name. An attempt
-// without a name is one by way of other nodes, whichever they are.
+// attempt is an object at one of its names. They are counted
+// apart: a name that is out of step, or that nobody lists, must not keep us from another one, and what
+// other nodes say of upstream does not keep this one from asking itself.
 type attempt struct {
-	key key
-	loc proto.Location
+	key   key
+	loc   proto.Location
+	nodes bool // by way of other nodes, whichever they are
+}
+
+// told is the same attempt by way of other nodes.
+func (a attempt) told() attempt {
+	a.nodes = true
+	return a
 }
 
 // budget remembers recent failures per attempt, so that one bad object cannot
 // make us hammer upstream.
 type budget struct {
-	mu        sync.Mutex
-	penalties map[attempt]*penalty // guarded by mu
+	penalties *expiring.Map[attempt, penalty]
+	unlisted  *expiring.Map[attempt, penalty] // of what no signed metadata lists: anybody can fill it
 }
 
-// held is the error of an attempt that was not made: what the last one ended with.
-type held struct{ err error }
+// of is where the penalties of k are.
+func (b *budget) of(k attempt) *expiring.Map[attempt, penalty] {
+	if k.key.size == proto.UnknownSize || k.key.loc != (proto.Location{}) {
+		return b.unlisted
+	}
+	return b.penalties
+}
 
-func (h *held) Error() string { return h.err.Error() }
-func (h *held) Unwrap() error { return h.err }
+// heldBack is the error of an attempt that was not made: what the last one ended with.
+func heldBack(err error) error { return &judged{verdict: untried, err: err} }
 
+// penalty is a value: its failures are never changed, only cut off and appended to.
 type penalty struct {
 	failures []failure // oldest first
 	allowance
@@ -76,7 +88,7 @@ type failure struct {
 }
 
 // tries is how many failures cost nothing.
-func (p *penalty) tries() int {
+func (p penalty) tries() int {
 	var liars []string
 	for _, f := range p.failures {
 		for _, mirror := range f.mirrors {
@@ -89,61 +101,69 @@ func (p *penalty) tries() int {
 }
 
 // answered reports whether upstream gave the last error itself.
-func (p *penalty) answered() bool {
+func (p penalty) answered() bool {
 	var busy *proto.Unavailable
 	return errors.As(p.err, &busy) && busy.Answered
 }
 
-func newBudget() *budget { return &budget{penalties: make(map[attempt]*penalty)} }
+func newBudget() *budget {
+	return &budget{expiring.New[attempt, penalty](maxPenalties), expiring.New[attempt, penalty](maxPenalties)}
+}
 
-// allowAny returns nil if upstream may be asked for the object at any of its
-// names, else what the last tries ended with: that there is no such thing only if
-// they all did, for a client takes that as final.
-func (b *budget) allowAny(k key, where []proto.Location, now time.Time) error {
-	var said error
-	for _, loc := range where {
-		err := b.allow(attempt{k, loc}, now)
+// allowAny returns nil if the object may be asked for at any of its names, from upstream or by way of
+// other nodes, else what the last tries ended with.
+func (b *budget) allowAny(k key, want *proto.Want, nodes bool, now time.Time) error {
+	var said []error
+	for loc := range want.Where.All() {
+		err := b.allow(attempt{k, loc, nodes}, now)
 		if err == nil {
 			return nil
 		}
-		if said == nil || errors.Is(said, proto.ErrNotFound) {
-			said = err
-		}
+		said = append(said, err)
 	}
-	return said
+	return worst(said)
 }
 
 // allow returns nil if upstream may be asked for k now, else a *held error: what
 // the last try ended with, and how long to wait if that may help.
 func (b *budget) allow(k attempt, now time.Time) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	p, ok := b.penalties[k]
+	p, ok := b.of(k).Get(k, now)
 	if !ok {
 		return nil
 	}
 	if wait := p.until.Sub(now); wait > 0 {
-		return &held{&proto.Unavailable{Reason: "upstream asked us to wait", RetryAfter: wait, Answered: p.answered(), Err: p.err}}
+		return heldBack(&proto.Unavailable{Reason: "upstream asked us to wait", RetryAfter: wait, Answered: p.answered(), Err: p.err})
 	}
-	p.forget(now)
-	if len(p.failures) == 0 {
-		delete(b.penalties, k)
+	if p.forget(now); len(p.failures) == 0 {
 		return nil
 	}
 	wait := p.failures[len(p.failures)-1].at.Add(p.pause).Sub(now)
 	if len(p.failures) < p.tries() || wait <= 0 {
 		return nil
 	}
-	if !errors.Is(p.err, proto.ErrCorrupt) {
-		return &held{p.err} // "not found" is final, and better said so than "ask again"
+	if !isWrong(p.err) {
+		return heldBack(p.err) // "not found" is final, and better said so than "ask again"
 	}
-	return &held{&proto.Unavailable{Reason: fmt.Sprintf("%d tries failed lately", len(p.failures)), RetryAfter: wait, Answered: true, Err: p.err}}
+	// Nodes go by the time to wait. For clients it is a verdict, as the tries before it were.
+	return heldBack(&proto.Unavailable{Reason: fmt.Sprintf("%d tries failed lately", len(p.failures)), RetryAfter: wait, Answered: true,
+		Err: &proto.Rejected{Kind: proto.RejectCorrupt, Reason: p.err.Error(), Err: p.err}})
 }
 
 func (p *penalty) forget(now time.Time) {
 	for len(p.failures) > 0 && now.Sub(p.failures[0].at) >= p.within {
 		p.failures = p.failures[1:]
 	}
+}
+
+// end is when nothing of it counts any more.
+func (p penalty) end() time.Time {
+	end := p.until
+	if n := len(p.failures); n > 0 {
+		if last := p.failures[n-1].at.Add(p.within); last.After(end) {
+			end = last
+		}
+	}
+	return end
 }
 
 // failed counts a failure of k, which any of mirrors may have caused. Trouble that
@@ -163,7 +183,7 @@ func (b *budget) failed(k attempt, err error, now time.Time, mirrors ...string) 
 func (b *budget) told(k attempt, err error, now time.Time) {
 	switch {
 	case b.wait(k, err, now):
-	case errors.Is(err, proto.ErrCorrupt):
+	case isWrong(err):
 		b.count(k, penalty{err: err, allowance: toldAllowance}, failure{at: now})
 	default:
 		b.failed(k, err, now)
@@ -182,55 +202,25 @@ func (b *budget) wait(k attempt, err error, now time.Time) bool {
 
 // count keeps what next says of k, and what failed where next has an allowance.
 func (b *budget) count(k attempt, next penalty, what failure) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	p, ok := b.penalties[k]
-	if !ok {
-		if len(b.penalties) >= maxPenalties {
-			b.sweep(what.at)
+	b.of(k).Update(k, what.at, func(p penalty, _ bool) (penalty, time.Time) {
+		p.err, p.until = next.err, next.until
+		if next.free > 0 {
+			p.allowance = next.allowance
+			p.failures = append(slices.Clip(p.failures), what)
+			p.forget(what.at)
 		}
-		p = &penalty{}
-		b.penalties[k] = p
-	}
-	p.err, p.until = next.err, next.until
-	if next.free > 0 {
-		p.allowance = next.allowance
-		p.failures = append(p.failures, what)
-		p.forget(what.at)
-	}
-}
-
-// sweep makes room: first what is over, then whatever comes to hand.
-func (b *budget) sweep(now time.Time) {
-	for k, p := range b.penalties {
-		if p.forget(now); len(p.failures) == 0 && now.After(p.until) {
-			delete(b.penalties, k)
-		}
-	}
-	for k := range b.penalties {
-		if len(b.penalties) < maxPenalties {
-			return
-		}
-		delete(b.penalties, k)
-	}
+		return p, p.end()
+	})
 }
 
 // succeeded forgets the failures of k.
-func (b *budget) succeeded(k attempt) {
-	b.mu.Lock()
-	delete(b.penalties, k)
-	b.mu.Unlock()
-}
+func (b *budget) succeeded(k attempt) { b.of(k).Delete(k) }
 
 // forgetNotFound forgets that objects of an archive were not found.
 func (b *budget) forgetNotFound(archive string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for k, p := range b.penalties {
-		// An attempt by way of other nodes does not tell the archive of a digest.
-		of := cmp.Or(k.loc.Archive, k.key.loc.Archive, archive)
-		if of == archive && errors.Is(p.err, proto.ErrNotFound) {
-			delete(b.penalties, k)
-		}
+	notFound := func(k attempt, p penalty) bool {
+		return k.loc.Archive == archive && errors.Is(p.err, proto.ErrNotFound)
 	}
+	b.penalties.DeleteFunc(notFound)
+	b.unlisted.DeleteFunc(notFound)
 }

@@ -51,7 +51,7 @@ func anything(t *testing.T, rng *rand.Rand) {
 	for i := range kinds {
 		path := kinds[i].name
 		contents[path] = kinds[i].content
-		kinds[i].want.Where = []proto.Location{{Archive: "a", Path: path}}
+		kinds[i].want.Where = proto.At(proto.Location{Archive: "a", Path: path})
 	}
 	// "large" and "named" are one object in two ways of naming it.
 	healthy := trickling(contents)

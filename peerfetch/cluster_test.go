@@ -26,7 +26,7 @@ type object struct {
 }
 
 func unlistedWant(path string) proto.Want {
-	return proto.Want{Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage, Where: []proto.Location{{Archive: "a", Path: path}}}
+	return proto.Want{Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage, Where: proto.At(proto.Location{Archive: "a", Path: path})}
 }
 
 func objects() []object {
@@ -270,11 +270,11 @@ func TestWhatUpstreamSaysIsRemembered(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		err  error
-		asks int // within 3 s
+		asks int // within 3 s; what is listed is asked for at two nodes each time
 	}{
-		{"404", proto.ErrNotFound, 3},
-		{"403", &proto.Refused{Status: 403}, 3},
-		{"corrupt", proto.ErrCorrupt, 3}, // the third answer is how long to wait
+		{"404", proto.ErrNotFound, 6},
+		{"403", &proto.Refused{Status: 403}, 6},
+		{"corrupt", proto.ErrCorrupt, 6}, // the third answer of each is how long to wait
 		{"429", &proto.Unavailable{Reason: "429", Answered: true, RetryAfter: 20 * time.Second}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -295,7 +295,7 @@ func TestWhatUpstreamSaysIsRemembered(t *testing.T) {
 				if got := len(c.asksOf("e")); got > tt.asks || got == 0 {
 					t.Errorf("the owner was asked %d times", got)
 				}
-				if got := c.up.count(); got > 3 {
+				if got := c.up.count(); got > 6 {
 					t.Errorf("upstream was asked %d times", got)
 				}
 				c.up.heal(o.archive())
@@ -351,20 +351,20 @@ func TestStartedIsToldBeforeAndTakenBack(t *testing.T) {
 	})
 }
 
-func TestRarelyIsBounded(t *testing.T) {
-	r, now := newRarely(time.Minute), time.Now()
-	for i := range 3 * maxRare {
+func TestRecentSetIsBounded(t *testing.T) {
+	r, now := newRecentSet(time.Minute), time.Now()
+	for i := range 3 * maxRecent {
 		k := key{loc: proto.Location{Path: fmt.Sprint(i)}}
 		r.note("p", k, now)
 		if !r.recently("p", k, now) || r.recently("q", k, now) || r.recently("p", k, now.Add(time.Minute)) {
 			t.Fatalf("entry %d", i)
 		}
 	}
-	if n := len(r.until); n > maxRare {
+	if n := r.set.Len(); n > maxRecent {
 		t.Errorf("%d entries", n)
 	}
 	r.note("p", key{}, now.Add(time.Hour))
-	if n := len(r.until); n != 1 {
+	if n := r.set.Len(); n != 1 {
 		t.Errorf("%d entries, one of them not over", n)
 	}
 }

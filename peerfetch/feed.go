@@ -19,6 +19,23 @@ const (
 	feedUpstream
 )
 
+// feeding is where the bytes of a flight come from now.
+type feeding struct {
+	feed   feed
+	peer   string // who feeds it, or is being asked
+	mirror string // that feeds it, with feedUpstream
+	alone  bool   // no other node is ever asked
+	lent   bool   // other nodes follow, or did: no peer may feed it any more
+}
+
+// wishes are what the readers of a flight want together.
+type wishes struct {
+	class     proto.Class   // of the most urgent one
+	urgent    chan struct{} // closed when class becomes that of a package or more urgent; nil where it was from the start
+	peersOnly bool          // nobody wants it from upstream
+	news      chan struct{} // closed and replaced when they come to want more: a place, or more urgently
+}
+
 // setFeed changes over to another source; peer is who feeds the flight or is being
 // asked, if anybody.
 func (fl *flight) setFeed(to feed, peer string) {
@@ -42,10 +59,10 @@ func (fl *flight) turnToPeers() bool {
 	return true
 }
 
-// admit lets another node follow the flight, for work of that class, from byte offset on. It returns a
+// admit lets another node follow the flight, from byte offset on. It returns a
 // *proto.NotHeld if another node feeds it, a channel that is closed when more is
 // known if it is not decided who does, and nothing at all if the flight is over.
-func (fl *flight) admit(ctx context.Context, self string, class proto.Class, offset int64) (*reader, <-chan struct{}, error) {
+func (fl *flight) admit(ctx context.Context, self string, want *proto.Want, offset int64) (*reader, <-chan struct{}, error) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	if fl.ended {
@@ -64,38 +81,42 @@ func (fl *flight) admit(ctx context.Context, self string, class proto.Class, off
 		}
 		return nil, nil, busy
 	}
-	r, ok := fl.addReaderLocked(ctx, offset)
+	r, ok := fl.addReaderLocked(ctx, want, offset)
 	if !ok {
 		return nil, nil, nil
 	}
 	r.peer, fl.lent = true, true
-	fl.hurryLocked(class)
 	return r, nil, nil
 }
 
-func (fl *flight) isLent() bool {
-	fl.mu.Lock()
-	defer fl.mu.Unlock()
-	return fl.lent
-}
-
-// wantedBy notes what one more reader wants.
-func (fl *flight) wantedBy(want proto.Want) {
-	fl.mu.Lock()
-	defer fl.mu.Unlock()
+// wantedByLocked takes in what one more reader wants, but for its names. mu is held.
+func (fl *flight) wantedByLocked(want *proto.Want) {
 	if !want.PeersOnly {
 		fl.peersOnly = false
 	}
-	fl.hurryLocked(want.Class)
+	before := fl.class
+	fl.class = min(before, want.Class)
+	if before > proto.ClassPackage && fl.class <= proto.ClassPackage {
+		// One waits for what is fetched ahead of clients, or has what nothing listed listed.
+		close(fl.urgent)
+		fl.newsLocked()
+	}
 }
 
-// hurryLocked makes what is fetched ahead of clients urgent when one waits for it. mu
-// is held.
-func (fl *flight) hurryLocked(class proto.Class) {
-	if class < proto.ClassPrefetch && fl.urgent != nil && !fl.hurried {
-		fl.hurried = true
-		close(fl.urgent)
+// newsLocked tells those who wait for it that readers want more than before. mu is held.
+func (fl *flight) newsLocked() {
+	close(fl.news)
+	fl.news = make(chan struct{})
+}
+
+// newsNow is closed when readers come to want more than they do now; nil: they never will.
+func (fl *flight) newsNow() <-chan struct{} {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	if !fl.want.Provable() && fl.class <= proto.ClassPackage {
+		return nil
 	}
+	return fl.news
 }
 
 func (fl *flight) isPeersOnly() bool {
@@ -115,7 +136,7 @@ func (fl *flight) sourceLocked() string {
 // announce tells that this node begins to have the object from upstream, so that
 // others look for it here.
 func (fl *flight) announce() {
-	if fl.f.cfg.Started == nil || fl.want.Ref.IsZero() || fl.announced {
+	if fl.f.cfg.Started == nil || fl.want.Ref.IsZero() || len(fl.want.Others) > 0 || fl.announced {
 		return
 	}
 	fl.announced = true

@@ -1,13 +1,17 @@
 package peerfetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
@@ -21,6 +25,17 @@ type Store interface {
 	// Create starts a blob of size bytes (proto.UnknownSize where nobody knows)
 	// and reserves room for it; proto.ErrNoSpace when there is none.
 	Create(size int64) (Writer, error)
+	// Resume is Create for a blob whose digest and size are proven. What the last writer of
+	// it left, if it began with the same from, is there to be taken back.
+	Resume(ref proto.Ref, from string) (Writer, error)
+	// Left returns how many bytes of a blob there are to be taken back, at most. It must not block.
+	Left(ref proto.Ref, from string) int64
+	// Unreadable tells of a blob whose file f could not be read to its end: it is a miss from
+	// then on, unless it has been stored anew since.
+	Unreadable(d proto.Digest, f *os.File, err error)
+	// Only returns the archives through which alone a blob may be given; nil where it is
+	// open to all. It is called for every hit.
+	Only(proto.Digest) []string
 }
 
 // Writer takes one blob into the store. Used by one flight only; Reader may be
@@ -29,15 +44,23 @@ type Writer interface {
 	// Write keeps and hashes p. When the disk is full it keeps n bytes and
 	// returns proto.ErrNoSpace.
 	Write(p []byte) (n int, err error)
+	// TakeBack reads a piece of what the last writer left, and is to be called until there is
+	// no more. It returns how many bytes the blob has by then; they are as they were received.
+	TakeBack() (size int64, more bool)
 	// Sum is the digest and size of all bytes written so far.
 	Sum() proto.Ref
 	// Reader opens a private handle at offset 0. It stays readable after Commit
 	// and Abort.
 	Reader() (*os.File, error)
+	// Only restricts what Commit will store to an archive, besides those that an equal
+	// blob has. Without a call the blob is open to all.
+	Only(archive string)
 	// Commit makes the blob durable under the digest of what was written.
 	Commit(modified time.Time) (proto.Ref, error)
 	// Abort forgets the blob. After Commit it does nothing.
 	Abort()
+	// Park is Abort that leaves the bytes to the next Resume.
+	Park()
 }
 
 // Source is the archives upstream, each of them at one mirror or several. Nobody
@@ -63,6 +86,9 @@ type Config struct {
 	Upstream Source
 	Logger   *slog.Logger
 
+	// Restricted reports whether only some clients may have what is in an archive; nil:
+	// none is. It may change its mind at any time, and must not block (restrict.go).
+	Restricted func(archive string) bool
 	// Cluster is the other nodes; nil where this one is alone.
 	Cluster Cluster
 	// Started, where not nil, is told when this node begins to take an object of
@@ -70,15 +96,22 @@ type Config struct {
 	// must not block.
 	Started func(d proto.Digest, begun bool)
 
+	// Notes, where not nil, keeps what unlisted files are over restarts.
+	Notes Notes
+	// ServeStale, where not nil, is how long after upstream last said so an unlisted file of an
+	// archive is given out while upstream cannot be asked. It must not block.
+	ServeStale func(archive string) time.Duration
+
 	// Linger is how long a flight goes on without readers, so that a client
-	// whose connection broke finds it again. Default 2 s.
+	// whose connection broke finds it again. Default 2 s; never more than 200 ms where the next
+	// flight goes on with what this one leaves in the store.
 	Linger time.Duration
 	// HoldSmall is the size in bytes up to which a body is given out only when
-	// it is proven: it costs no time worth speaking of, and a bad one can be
+	// it is proven, or complete where nothing can prove it: it costs no time worth speaking of, and a bad one can be
 	// fetched again before any client has noticed. Default 64 KiB.
 	HoldSmall int64
 	// UnlistedFresh is how long an unlisted file is served before upstream is
-	// asked again whether it changed. Default 30 s.
+	// asked again whether it changed, unless ArchiveChanged ends that. Default 30 s.
 	UnlistedFresh time.Duration
 	// NotFoundFor is how long this node goes by upstream's word that it has no such
 	// file, for names that nothing signed lists. Default 30 s; negative: not at all.
@@ -102,81 +135,104 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	setDefault(&c.Linger, 2*time.Second)
-	setDefault(&c.HoldSmall, 64<<10)
-	setDefault(&c.UnlistedFresh, 30*time.Second)
-	setDefault(&c.NotFoundFor, 30*time.Second)
-	setDefault(&c.Window, 8<<20)
-	setDefault(&c.ReaderPatience, 30*time.Second)
-	setDefault(&c.FallbackPause, 500*time.Millisecond)
-	setDefault(&c.HedgeAfter, 100*time.Millisecond)
-	setDefault(&c.HedgeUpTo, 1<<20)
+	c.Linger = cmp.Or(c.Linger, 2*time.Second)
+	c.HoldSmall = cmp.Or(c.HoldSmall, 64<<10)
+	c.UnlistedFresh = cmp.Or(c.UnlistedFresh, 30*time.Second)
+	c.NotFoundFor = cmp.Or(c.NotFoundFor, 30*time.Second)
+	c.Window = cmp.Or(c.Window, 8<<20)
+	c.ReaderPatience = cmp.Or(c.ReaderPatience, 30*time.Second)
+	c.FallbackPause = cmp.Or(c.FallbackPause, 500*time.Millisecond)
+	c.HedgeAfter = cmp.Or(c.HedgeAfter, 100*time.Millisecond)
+	c.HedgeUpTo = cmp.Or(c.HedgeUpTo, 1<<20)
 	return c
 }
 
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}
-
 // key is what makes two wants the same flight: the digest where it is known,
-// else the SHA-512, else the place.
+// else the SHA-512, else the place. Several right contents are a flight of their own:
+// who takes only one of them cannot follow it. So is each length that a listing gives.
 type key struct {
 	digest proto.Digest
+	set    proto.Digest // of several contents (setOf)
 	sha512 proto.SHA512
 	loc    proto.Location
+	size   int64 // of what is proven by a sum, as it is listed
+	// scope is the restricted archive that the object is wanted of; "" for all others.
+	scope string
+	// apart is the one archive whose readers share the flight; "" where those of others may.
+	apart string
 }
 
 func keyOf(want proto.Want) key {
-	switch {
-	case !want.Ref.IsZero():
-		return key{digest: want.Ref.Digest}
-	case want.Provable():
-		return key{sha512: want.SHA512}
-	default:
-		return key{loc: want.Where[0]}
+	if !want.Provable() {
+		return key{loc: want.Where.First}
 	}
+	k := key{size: want.Size()}
+	switch {
+	case len(want.Others) > 0:
+		k.set = setOf(&want)
+	case !want.Ref.IsZero():
+		k.digest = want.Ref.Digest
+	default:
+		k.sha512 = want.SHA512
+	}
+	if !want.Listed() {
+		k.apart = want.Where.First.Archive // nothing signed says that there is such an object
+	}
+	return k
 }
 
 // Fetcher opens objects, wherever they have to come from. Safe for concurrent use.
 type Fetcher struct {
 	cfg     Config
 	metrics *metrics
-	learned *learnedTable
+	learned learnedTable
 	budget  *budget
 	absent  *absentTable
+	heads   *heads
+	noted   atomic.Int64 // notes written since the start (stale.go)
 
-	shunned  *rarely // peers that gave wrong content, by object
-	sentAway *rarely // peers that were told to ask somebody else, by object
+	shunned  recentSet // peers that gave wrong content, by object
+	silent   recentSet // unlisted files given out stale
+	doubted  recentSet // objects of which clients were given wrong bytes
+	lapses   lapseSet  // peers that passed on wrong content of their upstream, by object
+	sentAway recentSet // peers that were told to ask somebody else, by object
+	apart    apart     // archives that share no flight with others
 
 	ctx    context.Context // ends all flights
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu      sync.Mutex
-	flights map[key]*flight // guarded by mu
-	closed  bool            // guarded by mu
+	mu       sync.Mutex
+	flights  map[key]*flight // guarded by mu
+	underWay int             // flights that have not ended, also those whose place in the table a newer one has; guarded by mu
+	closed   bool            // guarded by mu
 }
 
 // New returns a Fetcher. Close ends it.
 func New(cfg Config) *Fetcher {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Fetcher{
-		cfg:     cfg.withDefaults(),
+	cfg = cfg.withDefaults()
+	f := &Fetcher{
+		cfg:     cfg,
 		metrics: newMetrics(),
 		learned: newLearnedTable(),
 		budget:  newBudget(),
 		absent:  newAbsentTable(),
+		heads:   newHeads(),
 
-		shunned:  newRarely(shunFor),
-		sentAway: newRarely(sentAwayFor),
+		shunned:  newRecentSet(shunFor),
+		silent:   newRecentSet(cfg.UnlistedFresh),
+		doubted:  newRecentSet(doubtFor),
+		lapses:   newLapseSet(),
+		sentAway: newRecentSet(sentAwayFor),
+		apart:    newApart(),
 
 		ctx:     ctx,
 		cancel:  cancel,
 		flights: make(map[key]*flight),
 	}
+	f.recallNotes()
+	return f
 }
 
 // Open returns the object that want names. A hit comes from the store; a miss
@@ -186,10 +242,10 @@ func New(cfg Config) *Fetcher {
 // Errors: proto.ErrNotFound, proto.ErrCorrupt, *proto.Unavailable and
 // *proto.Refused as the source said, or the error of ctx.
 func (f *Fetcher) Open(ctx context.Context, want proto.Want) (*proto.Blob, error) {
-	if len(want.Where) == 0 {
+	if want.Where.IsZero() {
 		return nil, errNowhere
 	}
-	if want.Ref.Digest == emptyDigest {
+	if want.Ref.Digest == emptyDigest && len(want.Others) == 0 {
 		return &proto.Blob{Ref: proto.Ref{Digest: emptyDigest}, Verified: true, Tier: proto.TierMemory, Bytes: []byte{}}, nil
 	}
 	// Twice is enough: the second round is for an object that was evicted
@@ -200,73 +256,50 @@ func (f *Fetcher) Open(ctx context.Context, want proto.Want) (*proto.Blob, error
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("read the store: %w", err)
 		}
-		r, err := f.join(ctx, want)
-		if err != nil {
-			return nil, err
+		if blob := f.wasStale(&want); blob != nil {
+			return blob, nil
 		}
-		blob, err := r.open()
+		blob, err := f.follow(ctx, want)
 		if err == nil {
 			return blob, nil
 		}
-		r.Close()
 		if !errors.Is(err, errStored) || round > 0 {
+			if blob := f.staleAfter(&want, err); blob != nil {
+				return blob, nil
+			}
 			return nil, err
 		}
 	}
+}
+
+// Reopen is Open for an object of which Open gave a File that could not be read to its end, because of
+// err: the store forgets it, and it comes from elsewhere. Only what can be proven is the same object
+// then. failed is still the caller's to close.
+func (f *Fetcher) Reopen(ctx context.Context, want proto.Want, failed *proto.Blob, err error) (*proto.Blob, error) {
+	if failed.File == nil || failed.Ref.IsZero() || want.Ref != failed.Ref || len(want.Others) > 0 {
+		return nil, err
+	}
+	f.cfg.Store.Unreadable(failed.Ref.Digest, failed.File, err)
+	return f.Open(ctx, want)
+}
+
+// follow joins the flight of the object, or starts it, and opens it.
+func (f *Fetcher) follow(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+	r, err := f.join(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	blob, err := r.open()
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	return blob, nil
 }
 
 var errNowhere = errors.New("nothing says where upstream keeps the object: Want.Where is empty")
 
 var emptyDigest = proto.DigestOf(nil)
-
-// Head tells what is known of the object without moving its body: size, and the
-// validator where the bytes are proven. The Blob has no body. Other nodes are not
-// asked: where this one has neither the object nor a signed size, upstream is.
-func (f *Fetcher) Head(ctx context.Context, want proto.Want) (*proto.Blob, error) {
-	if blob, err := f.stored(&want); err == nil {
-		if err := blob.Close(); err != nil {
-			return nil, err
-		}
-		return &proto.Blob{Ref: blob.Ref, Modified: blob.Modified, Verified: blob.Verified, Tier: blob.Tier}, nil
-	}
-	if want.Ref.Size != proto.UnknownSize && want.Provable() {
-		return &proto.Blob{Ref: want.Ref, Verified: true, Tier: proto.TierUpstream}, nil
-	}
-	if len(want.Where) == 0 {
-		return nil, errNowhere
-	}
-	return f.headUpstream(ctx, want)
-}
-
-// headUpstream asks upstream for the head of an object, at each of its names. That
-// there is no such object is remembered as it is after a fetch, and said only if that
-// is the answer everywhere.
-func (f *Fetcher) headUpstream(ctx context.Context, want proto.Want) (*proto.Blob, error) {
-	k, era := keyOf(want), f.absent.era(want.Where[0].Archive)
-	if err := f.mayAskUpstream(k, want, time.Now()); err != nil {
-		return nil, f.refuse(err)
-	}
-	var said error
-	for _, loc := range want.Where {
-		t, err := f.cfg.Upstream.Fetch(ctx, proto.Request{Loc: loc, Class: want.Class, Head: true})
-		if err == nil {
-			if t.Body != nil {
-				t.Body.Close()
-			}
-			return &proto.Blob{Ref: proto.Ref{Digest: want.Ref.Digest, Size: t.Size}, Verified: want.Provable(), Tier: proto.TierUpstream}, nil
-		}
-		if said == nil || errors.Is(said, proto.ErrNotFound) {
-			said = err
-		}
-		if want.Provable() && errors.Is(err, proto.ErrNotFound) {
-			f.budget.failed(attempt{k, loc}, err, time.Now())
-		}
-	}
-	if !want.Provable() && errors.Is(said, proto.ErrNotFound) {
-		f.absent.note(want.Where[0], era, time.Now(), f.cfg.NotFoundFor)
-	}
-	return nil, said
-}
 
 // Held reports the tier that would answer want right now without any transfer,
 // or "" for none, and whether a flight is under way.
@@ -275,14 +308,28 @@ func (f *Fetcher) Held(want proto.Want) (tier proto.Tier, inFlight bool) {
 		tier = blob.Tier
 		blob.Close()
 	}
-	f.mu.Lock()
-	_, inFlight = f.flights[keyOf(want)]
-	f.mu.Unlock()
-	return tier, inFlight
+	return tier, f.flightOf(want) != nil
 }
 
-// stored opens the object from the store, or says fs.ErrNotExist.
+// flightOf is the flight that a request for want would join; nil for none.
+func (f *Fetcher) flightOf(want proto.Want) *flight {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.flights[f.keyOf(want)]
+}
+
+// stored opens the object from the store, or says fs.ErrNotExist. Of several right contents
+// it is the first that the store holds.
 func (f *Fetcher) stored(want *proto.Want) (*proto.Blob, error) {
+	blob, err := f.storedFirst(want)
+	if len(want.Others) > 0 && errors.Is(err, fs.ErrNotExist) {
+		return f.storedOther(want)
+	}
+	return blob, err
+}
+
+// storedFirst is stored for the preferred content alone.
+func (f *Fetcher) storedFirst(want *proto.Want) (*proto.Blob, error) {
 	digest, provable := want.Ref.Digest, true
 	if digest.IsZero() {
 		provable = want.Provable()
@@ -290,30 +337,47 @@ func (f *Fetcher) stored(want *proto.Want) (*proto.Blob, error) {
 			return nil, fs.ErrNotExist
 		}
 	}
-	if digest == emptyDigest { // the store need not keep what is the same everywhere
+	if digest == emptyDigest && len(want.Others) == 0 { // the store need not keep what is the same everywhere
 		return &proto.Blob{Ref: proto.Ref{Digest: emptyDigest}, Verified: provable, Tier: proto.TierMemory, Bytes: []byte{}}, nil
 	}
-	blob, err := f.cfg.Store.Get(digest)
+	size := want.Ref.Size
+	if !provable {
+		size = proto.UnknownSize
+	}
+	blob, err := f.held(proto.Ref{Digest: digest, Size: size}, want.Where.First.Archive)
+	if err == nil {
+		blob.Verified = provable
+	}
+	return blob, err
+}
+
+// held opens one content from the store for clients of an archive, as verified, or says
+// fs.ErrNotExist.
+func (f *Fetcher) held(ref proto.Ref, archive string) (*proto.Blob, error) {
+	if !f.mayGive(ref.Digest, archive) {
+		return nil, fs.ErrNotExist
+	}
+	blob, err := f.cfg.Store.Get(ref.Digest)
 	if err != nil {
 		return nil, err
 	}
-	if size := want.Ref.Size; provable && size != proto.UnknownSize && blob.Ref.Size != size {
+	if ref.Size != proto.UnknownSize && blob.Ref.Size != ref.Size {
 		// Cut short or grown on the disk: a miss. The flight brings it anew.
 		blob.Close()
 		return nil, fs.ErrNotExist
 	}
-	blob.Verified = provable
+	blob.Verified = true
 	return blob, nil
 }
 
 // learnedDigest is what an object without a SHA-256 turned out to be last time; zero
-// if that is not known, or too long ago for a file that nobody vouches for. It is
-// kept out of stored for the sake of the stack of every idle connection.
+// if that is not known, or, for a file that nobody vouches for, if it is too long ago or the
+// archive has published something since. It is kept out of stored for the sake of the stack of every idle connection.
 //
 //go:noinline
 func (f *Fetcher) learnedDigest(want *proto.Want, provable bool) proto.Digest {
-	l, ok := f.learned.get(keyOf(*want))
-	if !ok || (!provable && time.Since(l.checked) > f.cfg.UnlistedFresh) {
+	l, ok := f.learned.get(f.keyOf(*want))
+	if !ok || !provable && (time.Since(l.checked) > f.cfg.UnlistedFresh || l.era != f.absent.era(want.Where.First.Archive)) {
 		return proto.Digest{}
 	}
 	return l.ref.Digest
@@ -321,15 +385,14 @@ func (f *Fetcher) learnedDigest(want *proto.Want, provable bool) proto.Digest {
 
 // join returns a reader of the object's flight, starting it if need be.
 func (f *Fetcher) join(ctx context.Context, want proto.Want) (*reader, error) {
-	k := keyOf(want)
+	k := f.keyOf(want)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
 		return nil, errClosing
 	}
-	if fl, ok := f.flights[k]; ok {
-		if r, ok := fl.addReader(ctx, 0); ok {
-			fl.wantedBy(want)
+	if fl, ok := f.flights[k]; ok && !fl.outdated() {
+		if r, ok := fl.addReader(ctx, &want, 0); ok {
 			f.metrics.joined.Inc()
 			return r, nil
 		}
@@ -337,7 +400,7 @@ func (f *Fetcher) join(ctx context.Context, want proto.Want) (*reader, error) {
 	if err := f.mayStart(k, want); err != nil {
 		return nil, f.refuse(err)
 	}
-	return f.startLocked(ctx, newFlight(f, k, want, false), 0), nil
+	return f.startLocked(ctx, k, want, false, 0)
 }
 
 // mayStart returns nil if a flight for a client of this node may start, else what
@@ -353,24 +416,50 @@ func (f *Fetcher) mayStart(k key, want proto.Want) error {
 	if a, ok := f.absence(want, now); ok {
 		return a.err(now)
 	}
-	return f.budget.allow(attempt{key: k}, now)
+	return f.budget.allowAny(k, &want, true, now)
 }
 
-// startLocked starts fl and returns its first reader, at byte offset. mu is held.
-func (f *Fetcher) startLocked(ctx context.Context, fl *flight, offset int64) *reader {
-	r, _ := fl.addReader(ctx, offset)
+// startLocked starts a flight and returns its first reader, at byte offset. mu is held.
+func (f *Fetcher) startLocked(ctx context.Context, k key, want proto.Want, forPeer bool, offset int64) (*reader, error) {
+	if err := f.hasRoom(&want); err != nil {
+		return nil, err
+	}
+	fl := newFlight(f, k, want, forPeer)
+	r, _ := fl.addReader(ctx, &fl.want, offset)
 	f.flights[fl.key] = fl
+	f.underWay++
 	f.metrics.started.Inc()
 	f.wg.Go(fl.run)
-	return r
+	return r, nil
+}
+
+// maxFlights is how many fetches may be under way, each with a file and a place in a queue of upstream.
+// Those of objects that nothing signed lists may take up a part of it only.
+const (
+	maxFlights         = 4096
+	maxUnlistedFlights = maxFlights / 4
+)
+
+// hasRoom returns nil if one more flight may start. mu is held.
+func (f *Fetcher) hasRoom(want *proto.Want) error {
+	most, of := maxFlights, "objects"
+	if !want.Listed() {
+		most, of = maxUnlistedFlights, "files that no signed index lists"
+	}
+	if f.underWay < most {
+		return nil
+	}
+	f.metrics.refused.Inc()
+	return heldBack(&proto.Unavailable{Reason: fmt.Sprintf("this node has %d fetches under way and begins no more for %s", f.underWay, of), RetryAfter: time.Second, Answered: true})
 }
 
 var errClosing = &proto.Unavailable{Reason: "this node is shutting down"}
 
-// drop takes a flight out of the table, unless a newer one has its place.
+// drop takes a flight that ends out of the table, unless a newer one has its place.
 func (f *Fetcher) drop(fl *flight) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.underWay--
 	if f.flights[fl.key] == fl {
 		delete(f.flights, fl.key)
 	}
@@ -391,10 +480,7 @@ type Flight struct {
 // Flights lists what is being fetched now, in no order.
 func (f *Fetcher) Flights() []Flight {
 	f.mu.Lock()
-	all := make([]*flight, 0, len(f.flights))
-	for _, fl := range f.flights {
-		all = append(all, fl)
-	}
+	all := slices.Collect(maps.Values(f.flights))
 	f.mu.Unlock()
 	list := make([]Flight, len(all))
 	for i, fl := range all {

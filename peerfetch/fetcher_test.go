@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,6 +112,31 @@ func TestSmallBodyIsFetchedAgainUnnoticed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A small file is whole when it is given out, listed or not, so it always has its Last-Modified. An unlisted one used to
+// have it or not as time decided, and a host without it asked for the whole file again.
+func TestSmallUnlistedFileIsWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		content := randomBytes(5000, 17)
+		body := newGated(content)
+		w := newWorld(t, func(int, proto.Request) answer { return answer{body: body, size: 5000, modified: lastModified} })
+		body.allow(4000)
+		time.AfterFunc(time.Second, func() { body.allow(1000) })
+		began := time.Now()
+		blob, err := w.Open(context.Background(), proto.Want{Where: proto.At(proto.Location{Archive: "a", Path: "pool/u.txt"})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !blob.Modified.Equal(lastModified) || time.Since(began) != time.Second || blob.Verified {
+			t.Errorf("after %v: modified %v, verified %v", time.Since(began), blob.Modified, blob.Verified)
+		}
+		if got, err := io.ReadAll(blob.Reader()); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("wrong content, %v", err)
+		}
+		blob.Close()
+		w.Close()
+	})
 }
 
 func TestLastModifiedIsThatOfTheRightBody(t *testing.T) {
@@ -286,7 +312,7 @@ func TestFlightEndsWhenItsLastReaderHasLeft(t *testing.T) {
 		content := randomBytes(8<<20, 10)
 		gate := newGated(content)
 		w := newWorld(t, func(int, proto.Request) answer { return answer{body: gate, size: int64(len(content))} })
-		gate.allow(100_000)
+		gate.allow(2 * worthLeaving)
 		first, err := w.Open(context.Background(), wantOf(content))
 		if err != nil {
 			t.Fatal(err)
@@ -301,7 +327,7 @@ func TestFlightEndsWhenItsLastReaderHasLeft(t *testing.T) {
 			t.Fatal("the flight ended with its first reader")
 		}
 		second.Close()
-		time.Sleep(time.Second)
+		time.Sleep(shortLinger / 2)
 		third, err := w.Open(context.Background(), wantOf(content)) // within the linger
 		if err != nil {
 			t.Fatal(err)
@@ -311,7 +337,7 @@ func TestFlightEndsWhenItsLastReaderHasLeft(t *testing.T) {
 			t.Fatal("a reader that came back did not find its flight")
 		}
 		third.Close()
-		time.Sleep(3 * time.Second)
+		time.Sleep(2 * shortLinger)
 		synctest.Wait()
 		if len(w.Flights()) != 0 {
 			t.Error("the flight goes on for nobody")
@@ -419,7 +445,7 @@ func TestUnlistedFileIsRevalidatedAndNeverSpliced(t *testing.T) {
 			}
 			return answer{body: bytes.NewReader(now), size: 200_000, etag: etag}
 		})
-		want := proto.Want{Where: []proto.Location{{Archive: "a", Path: "pool/u.deb"}}}
+		want := proto.Want{Where: proto.At(proto.Location{Archive: "a", Path: "pool/u.deb"})}
 		read := func(content []byte) {
 			t.Helper()
 			blob, err := w.Open(context.Background(), want)
@@ -448,6 +474,34 @@ func TestUnlistedFileIsRevalidatedAndNeverSpliced(t *testing.T) {
 		now, etag = two, `"two"`
 		time.Sleep(time.Minute)
 		read(two)
+		// What the archive publishes ends the freshness of what nothing vouches for, and of no other archive's.
+		now, etag = one, `"one"`
+		w.ArchiveChanged("b")
+		read(two)
+		w.ArchiveChanged("a")
+		read(one)
+		asked := w.up.count()
+		w.ArchiveChanged("a")
+		read(one)
+		read(one)
+		if got := w.up.count() - asked; got != 1 {
+			t.Errorf("asked %d times whether it is still the same, want once", got)
+		}
+		// An answer that was on its way when the archive changed says nothing about what it has now.
+		now, etag = two, `"two"`
+		w.ArchiveChanged("a")
+		blob, err := w.Open(context.Background(), want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.ArchiveChanged("a")
+		if _, err := io.Copy(io.Discard, blob.Reader()); err != nil {
+			t.Error(err)
+		}
+		blob.Close()
+		synctest.Wait()
+		now, etag = one, `"one"`
+		read(one)
 		w.Close()
 	})
 }
@@ -463,7 +517,7 @@ func TestUnlistedFileThatChangesMidwayFails(t *testing.T) {
 		}
 		return answer{body: bytes.NewReader(two), size: 200_000, etag: `"two"`} // 200, not 206
 	})
-	got, err := w.read(proto.Want{Where: []proto.Location{{Archive: "a", Path: "u"}}})
+	got, err := w.read(proto.Want{Where: proto.At(proto.Location{Archive: "a", Path: "u"})})
 	if err == nil || len(got) > 100_000 || !bytes.Equal(got, one[:len(got)]) {
 		t.Errorf("%d bytes, %v: two versions spliced?", len(got), err)
 	}
@@ -471,7 +525,7 @@ func TestUnlistedFileThatChangesMidwayFails(t *testing.T) {
 
 func TestObjectListedBySHA512Only(t *testing.T) {
 	content := randomBytes(100_000, 18)
-	want := proto.Want{Ref: proto.Ref{Size: 100_000}, SHA512: sha512.Sum512(content), Where: []proto.Location{{Archive: "a", Path: "p"}}}
+	want := proto.Want{Ref: proto.Ref{Size: 100_000}, SHA512: sha512.Sum512(content), Where: proto.At(proto.Location{Archive: "a", Path: "p"})}
 	w := newWorld(t, serve(content))
 	if got := w.mustRead(t, want); !bytes.Equal(got, content) {
 		t.Error("wrong content")
@@ -495,7 +549,7 @@ func TestSizesNobodyTells(t *testing.T) {
 		w := newWorld(t, func(int, proto.Request) answer {
 			return answer{body: bytes.NewReader(content), size: proto.UnknownSize}
 		})
-		unlisted := proto.Want{Ref: proto.Ref{Size: proto.UnknownSize}, Where: []proto.Location{{Archive: "a", Path: "u"}}}
+		unlisted := proto.Want{Ref: proto.Ref{Size: proto.UnknownSize}, Where: proto.At(proto.Location{Archive: "a", Path: "u"})}
 		if got := w.mustRead(t, unlisted); !bytes.Equal(got, content) {
 			t.Errorf("%d bytes of no announced length: got %d", n, len(got))
 		}
@@ -644,8 +698,8 @@ func TestAnyFaultAnyReader(t *testing.T) {
 						w.store.mu.Unlock()
 					}
 					want := wantOf(contents[i], fmt.Sprint(i), fmt.Sprint(i, "b"))
-					for _, loc := range want.Where {
-						w.budget.succeeded(attempt{keyOf(want), loc})
+					for loc := range want.Where.All() {
+						w.budget.succeeded(attempt{key: keyOf(want), loc: loc})
 					}
 					blob, err := w.Open(context.Background(), want)
 					if err != nil {
@@ -672,4 +726,77 @@ func TestAnyFaultAnyReader(t *testing.T) {
 		w.checkStore(t)
 		w.Close()
 	})
+}
+
+// An object that the disk does not give is forgotten by the store and comes from upstream; one that
+// nothing proves does not, for it may be another by now.
+func TestReopen(t *testing.T) {
+	content := randomBytes(200_000, 1)
+	w := newWorld(t, serve(content))
+	w.mustRead(t, wantOf(content))
+	w.settled(t)
+	for _, want := range []proto.Want{wantOf(content), unlistedWant("x")} {
+		blob, err := w.Open(context.Background(), wantOf(content))
+		if err != nil || blob.File == nil {
+			t.Fatal(err)
+		}
+		again, err := w.Reopen(context.Background(), want, blob, errBroken)
+		blob.Close()
+		if want.Ref.IsZero() {
+			if again != nil || err != errBroken {
+				t.Errorf("unlisted: %v, %v", again, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(again.Reader()); err != nil || !bytes.Equal(got, content) || w.up.count() != 2 {
+			t.Errorf("%d bytes, %v, %d requests", len(got), err, w.up.count())
+		}
+		again.Close()
+		w.settled(t)
+	}
+}
+
+// counted is a context that knows how many others wait for its end.
+type counted struct {
+	context.Context
+	waiting atomic.Int64
+}
+
+func (c *counted) Value(any) any { return nil } // else package context looks for what is inside
+
+func (c *counted) AfterFunc(f func()) func() bool {
+	c.waiting.Add(1)
+	stop := context.AfterFunc(c.Context, f)
+	return func() bool {
+		c.waiting.Add(-1)
+		return stop()
+	}
+}
+
+// TestRefusedFlightsLeaveNothingBehind: a request that is turned away costs no memory for longer than it lasts.
+func TestRefusedFlightsLeaveNothingBehind(t *testing.T) {
+	w := newWorld(t, func(int, proto.Request) answer { return answer{err: errBroken, after: time.Hour} })
+	root := &counted{Context: w.Fetcher.ctx}
+	w.Fetcher.ctx = root
+	ctx, stop := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer stop()
+	for i := range maxUnlistedFlights {
+		all.Go(func() { _, _ = w.Open(ctx, unlistedWant(fmt.Sprint("x", i))) })
+	}
+	for len(w.Flights()) < maxUnlistedFlights {
+		time.Sleep(time.Millisecond)
+	}
+	for i := range 10 {
+		if _, err := w.Open(ctx, unlistedWant(fmt.Sprint("y", i))); verdictOf(err) != untried {
+			t.Fatal(err)
+		}
+	}
+	if n := root.waiting.Load(); n != maxUnlistedFlights {
+		t.Errorf("%d flights, and %d wait for the end of the node", maxUnlistedFlights, n)
+	}
 }

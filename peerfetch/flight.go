@@ -5,6 +5,7 @@ import (
 	"crypto/sha512"
 	"errors"
 	"hash"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -12,11 +13,6 @@ import (
 )
 
 const (
-	// maxBarren is how many transfers in a row may bring next to nothing before
-	// the flight fails, not counting those after which another mirror was at hand.
-	// progress is how many bytes start the count anew.
-	maxBarren = 3
-	progress  = 16 << 10
 	// wakeBytes and wakeEvery bound how often readers are woken: with hundreds
 	// of them, a wake-up per network packet would cost more than the copying.
 	wakeBytes = 256 << 10
@@ -27,62 +23,64 @@ const (
 	copyBuffer = 128 << 10
 )
 
-// errStored is how a flight ends that found its object in the store after all.
+// errStored is what a reader hears of a flight that found its object in the store after all.
 var errStored = errors.New("the store holds the object")
 
 // errAbandoned is how a flight ends that nobody waits for.
 var errAbandoned = errors.New("nobody waits for this object any more")
 
 // flight is one fetch in progress. run owns the fetching; readers only look.
+//
+// It serves every name by which its readers know the object (places), from sources in the order of
+// its route, until one of them has given the last byte. What a source did wrong is in the ledger.
 type flight struct {
 	f      *Fetcher
 	key    key
-	want   proto.Want
+	want   proto.Want // of the first reader; those who join want the same content
 	start  time.Time
 	ctx    context.Context // detached from every reader's
 	cancel context.CancelCauseFunc
-	// urgent is closed when a client begins to wait for what was fetched ahead of
-	// clients; nil where one did from the start.
-	urgent chan struct{}
 
 	// owned by run
-	body       body            // where the bytes go
-	sha512     hash.Hash       // nil unless the object is proven by SHA-512
-	known      learned         // what upstream told us last time of an unlisted file
-	barren     int             // transfers from upstream without progress
-	ifRange    string          // validator of what has arrived, for unlisted files
-	wakeLast   int64           // written at the last wake-up
-	validity   proto.Transfer  // validators of the first transfer
-	gave       []origin        // who gave some of the bytes that have arrived
-	tainted    bool            // what has arrived cannot be right
-	sizeFrom   origin          // who told the size, where nobody signed it
-	silent     map[string]bool // peers that are of no use to this flight
-	liars      map[origin]bool // mirrors that gave this flight what cannot be right
-	tired      map[origin]bool // mirrors that broke off since the last pause
-	lastMirror string          // that answered the last request; "" for none
-	blamed     []string        // mirrors that may have caused the last error
-	announced  bool            // Config.Started has been told
-	era        uint64          // of the archive's absent files when the flight began
+	route     *route
+	ledger    ledger
+	body      body      // where the bytes go
+	sha512    hash.Hash // nil unless the object is proven by SHA-512
+	version             // which of several versions is arriving
+	answered  string    // the mirror that answered the last request; "" for none
+	announced bool      // Config.Started has been told
+	wakeLast  int64     // written at the last wake-up
 
-	mu        sync.Mutex
-	changed   chan struct{} // closed and replaced when any field below changes
-	readers   map[*reader]struct{}
-	lingering *time.Timer
-	size      int64 // proto.UnknownSize until somebody says
-	written   int64
-	begun     bool // a source has answered
-	proven    bool // all bytes are here, and right
-	err       error
-	ended     bool // no reader may join
-	modified  time.Time
-	tier      proto.Tier
-	timer     bool   // a delayed wake-up is under way
-	feed      feed   // where the bytes come from
-	peer      string // who feeds it, or is being asked
-	mirror    string // that feeds it, with feedUpstream
-	lent      bool   // other nodes follow, or did: no peer may feed it any more
-	peersOnly bool   // nobody who waits wants it from upstream
-	hurried   bool   // urgent is closed
+	mu         sync.Mutex
+	changed    chan struct{} // closed and replaced when any field below changes
+	timer      bool          // a delayed wake-up is under way
+	readers    map[*reader]struct{}
+	lingering  *time.Timer
+	places     places
+	pace       *pace // of the attempt under way; nil: not watched
+	wishes           // of all readers
+	feeding          // where the bytes come from
+	arrived          // what readers may know of the body
+	conclusion       // how it ended
+}
+
+// arrived is what is here of the body, for readers to see.
+type arrived struct {
+	begun    bool  // a source has answered
+	size     int64 // proto.UnknownSize until somebody says
+	written  int64
+	tier     proto.Tier
+	modified time.Time
+	checked  time.Time    // when upstream last said so, where a node gives it that cannot ask now; else zero
+	proven   bool         // all bytes are here, and right
+	digest   proto.Digest // of the body, once proven
+}
+
+// conclusion is how a flight ended.
+type conclusion struct {
+	ended   bool  // no reader may join
+	err     error // nil while it goes on, and after it went well
+	byPlace bool  // with err: each reader hears what its own places came to
 }
 
 // newFlight makes the flight of an object. One for another node is fed by upstream
@@ -90,79 +88,191 @@ type flight struct {
 func newFlight(f *Fetcher, k key, want proto.Want, forPeer bool) *flight {
 	fl := &flight{
 		f: f, key: k, want: want, start: time.Now(),
-		changed:   make(chan struct{}),
-		readers:   make(map[*reader]struct{}),
-		silent:    make(map[string]bool),
-		liars:     make(map[origin]bool),
-		tired:     make(map[origin]bool),
-		era:       f.absent.era(want.Where[0].Archive),
-		size:      proto.UnknownSize,
-		peersOnly: want.PeersOnly,
+		ledger:  newLedger(),
+		changed: make(chan struct{}),
+		readers: make(map[*reader]struct{}),
+		version: version{era: f.absent.era(want.Where.First.Archive)},
+		wishes:  wishes{class: want.Class, peersOnly: want.PeersOnly, news: make(chan struct{})},
+		feeding: feeding{alone: forPeer || f.cfg.Cluster == nil, lent: forPeer},
+		arrived: arrived{size: want.Size()},
 	}
-	if forPeer || f.cfg.Cluster == nil {
-		fl.feed, fl.lent = feedUpstream, forPeer
+	fl.places.add(&want)
+	if fl.alone {
+		fl.feed = feedUpstream
 	}
-	if want.Class == proto.ClassPrefetch {
+	if want.Class > proto.ClassPackage {
 		fl.urgent = make(chan struct{})
 	}
-	if want.Provable() {
-		fl.size = want.Ref.Size
-		if want.Ref.IsZero() {
-			fl.sha512 = sha512.New()
-		}
+	if want.Provable() && want.Ref.IsZero() {
+		fl.sha512 = sha512.New()
 	}
+	fl.route = newRoute(fl.routing())
 	fl.ctx, fl.cancel = context.WithCancelCause(f.ctx)
 	return fl
+}
+
+// routing is what the route may know of the flight.
+func (fl *flight) routing() routing {
+	r := routingOf(fl.f, fl.key, fl.want)
+	r.mayAsk = fl.mayAskNodes
+	r.peersOnly = fl.isPeersOnly
+	r.random = rand.N[time.Duration]
+	return r
+}
+
+// mayAskNodes turns the flight to other nodes, if the rest of the body may come from one: none follows
+// this flight, and what is here is not known to be wrong.
+func (fl *flight) mayAskNodes() bool {
+	return !fl.alone && fl.resumable() && (!fl.ledger.tainted || fl.startOver()) && fl.turnToPeers()
+}
+
+// routingOf is the part of it that depends on what is wanted alone.
+func routingOf(f *Fetcher, k key, want proto.Want) routing {
+	r := routing{
+		avoid: func(peer string) bool {
+			now := time.Now()
+			return f.shunned.recently(peer, k, now) || f.lapses.many(peer, k, now)
+		},
+		pause:   f.cfg.FallbackPause,
+		holders: want.Holders,
+		digest:  !want.Ref.IsZero(),
+		listed:  want.Listed(),
+	}
+	if f.cfg.Cluster != nil {
+		r.look = func() proto.Route { return f.cfg.Cluster.Route(want) }
+	}
+	return r
 }
 
 // run is the life of a flight: look again in the store, fetch, prove, keep.
 func (fl *flight) run() {
 	defer fl.cancel(nil)
-	err := fl.fetch()
-	if err != nil {
-		fl.fail(err)
+	if o := fl.fetch(); o.verdict != complete {
+		fl.fail(o)
 		return
 	}
 	fl.keep()
 }
 
+// fetch brings the whole body in and proves it: it asks one source after the other, as the route
+// has it, each for what is still missing.
+func (fl *flight) fetch() outcome {
+	if fl.lookAgain() {
+		return outcome{verdict: known, err: errStored}
+	}
+	fl.body.open(fl)
+	if fl.body.resumed > 0 {
+		fl.ledger.credit(origin{partial: true})
+		if fl.body.written == fl.want.Ref.Size { // nothing but the proof is missing
+			if o := outcomeOf(fl.prove()); o.verdict.final() {
+				return o
+			}
+		}
+	}
+	for {
+		var o outcome
+		switch s := fl.route.next(); s.do {
+		case askPeer:
+			o = fl.askNode(s)
+		case askUpstream:
+			o = fl.askArchive()
+		case pause:
+			fl.setFeed(feedAsking, fl.route.waitsFor(""))
+			fl.sleep(s.wait)
+		case end:
+			if fl.closeUnlessWider() {
+				if s.told {
+					fl.tell(s.err)
+				}
+				return outcomeOf(s.err)
+			}
+			fl.route.again()
+		}
+		switch {
+		case o.verdict.final():
+			return o
+		case fl.ctx.Err() != nil:
+			return outcomeOf(fl.ctx.Err())
+		}
+	}
+}
+
+// closeUnlessWider keeps further readers away, unless one has brought a name of the object that nobody
+// has been asked for. Where nobody wants it from upstream, no name says whom else to ask.
+func (fl *flight) closeUnlessWider() bool {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	fl.ended = fl.ended || fl.peersOnly || !fl.places.unasked()
+	return fl.ended
+}
+
+// tell counts what other nodes said against the names that they were asked for.
+func (fl *flight) tell(err error) {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	for _, p := range fl.places.all {
+		fl.f.budget.told(fl.attemptAt(p.loc).told(), err, time.Now())
+	}
+}
+
+func (fl *flight) attemptAt(loc proto.Location) attempt {
+	return attempt{key: fl.key, loc: loc}
+}
+
+// sleep waits, until the flight ends or there is another place to ask.
+func (fl *flight) sleep(d time.Duration) {
+	fl.mu.Lock()
+	news := fl.news
+	fl.mu.Unlock()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-news:
+	case <-fl.ctx.Done():
+	}
+}
+
 // fail ends the flight for its readers.
-func (fl *flight) fail(err error) {
-	if cause := context.Cause(fl.ctx); cause != nil && !errors.Is(err, errStored) {
+func (fl *flight) fail(o outcome) {
+	err := o.err
+	if cause := context.Cause(fl.ctx); cause != nil && o.verdict != known {
 		err = cause
 		if errors.Is(cause, context.Canceled) {
 			err = errClosing
 		}
 	}
 	switch {
-	case errors.Is(err, errStored):
+	case o.verdict == known, o.verdict == untried: // nothing failed
 	case errors.Is(err, errAbandoned):
 		fl.f.metrics.abandoned.Inc()
-	case errors.As(err, new(*held)): // nothing was tried
 	default:
 		fl.f.metrics.failed.WithLabelValues(reasonOf(err)).Inc()
-		fl.f.cfg.Logger.Warn("fetch failed", "location", fl.want.Where[0].String(), "ref", fl.want.Ref.String(), "error", err)
+		fl.f.cfg.Logger.Warn("fetch failed", "location", fl.want.Where.First.String(), "ref", fl.want.Ref.String(), "error", err)
 	}
 	fl.retract()
-	fl.rememberAbsence(err)
+	fl.rememberAbsence(o)
+	fl.noteDoubt(err)
 	// Out of the table first: whoever saw the failure may start afresh.
 	fl.f.drop(fl)
 	fl.mu.Lock()
 	fl.err, fl.ended = err, true
+	fl.endedLocked()
+	fl.byPlace = err == o.err && o.verdict != known && o.verdict != hopeless
 	fl.wakeLocked()
 	fl.mu.Unlock()
-	fl.body.abort() // after err is set: a reader that finds no file says why
+	fl.body.leave(fl, err) // after err is set: a reader that finds no file says why
 }
 
 // keep makes a proven body durable. The readers have had their last byte by
 // then: they need not wait for the disk.
 func (fl *flight) keep() {
-	ref, err := fl.body.commit(fl.modifiedNow())
+	ref, err := fl.body.commit(fl.modifiedNow(), fl.key.scope)
 	switch {
 	case err == nil:
 		if fl.want.Ref.IsZero() {
-			fl.f.learned.set(fl.key, learned{
-				ref: ref, modified: fl.validity.Modified, etag: fl.validity.ETag, from: fl.validity.From, checked: time.Now(),
+			fl.f.learn(fl.key, learned{
+				ref: ref, modified: fl.validity.Modified, etag: fl.validity.ETag, from: fl.validity.From, checked: checkedOf(&fl.validity), era: fl.era,
 			})
 		}
 	case errors.Is(err, proto.ErrNoSpace):
@@ -172,7 +282,7 @@ func (fl *flight) keep() {
 		fl.f.metrics.unkept.Inc()
 		fl.retract()
 		fl.f.cfg.Logger.Error("a fetched object could not be kept; it will be fetched again",
-			"location", fl.want.Where[0].String(), "ref", fl.want.Ref.String(), "error", err)
+			"location", fl.want.Where.First.String(), "ref", fl.want.Ref.String(), "error", err)
 	}
 	if !fl.want.Provable() {
 		fl.f.metrics.unlisted.Inc()
@@ -180,110 +290,26 @@ func (fl *flight) keep() {
 	fl.f.drop(fl)
 	fl.mu.Lock()
 	fl.ended = true
+	fl.endedLocked()
 	fl.mu.Unlock()
-}
-
-// fetch brings the whole body in and proves it.
-func (fl *flight) fetch() error {
-	if err := fl.lookAgain(); err != nil {
-		return err
-	}
-	fl.body.open(fl)
-	if fl.f.cfg.Cluster != nil && !fl.isLent() {
-		return fl.search()
-	}
-	if fl.isPeersOnly() {
-		return errNoNode
-	}
-	fl.announce()
-	return fl.fetchUpstream()
-}
-
-// fetchUpstream takes the body, or what is missing of it, from upstream: from
-// whichever place and mirror, and in as many transfers as it takes.
-func (fl *flight) fetchUpstream() error {
-	place := 0
-	var hopeful error // of a place before this one, if that has such an object
-	for {
-		loc := fl.want.Where[place]
-		err := fl.try(loc)
-		switch {
-		case err == nil:
-			return nil
-		case fl.ctx.Err() != nil, errors.Is(err, errStored), errors.Is(err, errAnew), errors.As(err, new(*ended)):
-			return err
-		case fl.otherMirror(loc, err):
-		case fl.nextPlace(&place, err):
-			if hopeful == nil && !errors.Is(err, proto.ErrNotFound) {
-				hopeful = err
-			}
-		case fl.mayResume(loc, err):
-		case hopeful != nil && errors.Is(err, proto.ErrNotFound):
-			return hopeful // "not found" would be final for a client
-		default:
-			return err
-		}
-	}
-}
-
-// try makes one transfer from one place, within the budget of that place, and
-// proves the body if it is complete.
-func (fl *flight) try(loc proto.Location) error {
-	fl.blamed, fl.lastMirror = nil, ""
-	k := attempt{fl.key, loc}
-	if err := fl.f.budget.allow(k, time.Now()); err != nil {
-		return err
-	}
-	err := fl.transfer(loc)
-	if err == nil {
-		if err = fl.prove(); err != nil {
-			err = fl.accuse(err)
-		}
-	}
-	switch {
-	case err == nil:
-		fl.f.budget.succeeded(k)
-	case fl.ctx.Err() != nil, errors.Is(err, errStored), errors.Is(err, errAnew), errors.As(err, new(*ended)):
-		// Nothing that this place could be blamed for.
-	default:
-		fl.f.budget.failed(k, err, time.Now(), fl.blamed...)
-	}
-	return err
 }
 
 // lookAgain asks the store once more: between the miss and the start of this
 // flight, another one may have committed the object.
-func (fl *flight) lookAgain() error {
+func (fl *flight) lookAgain() bool {
 	if blob, err := fl.f.stored(&fl.want); err == nil {
 		blob.Close()
-		return errStored
+		return true
 	}
 	if !fl.want.Provable() {
-		if l, ok := fl.f.learned.get(fl.key); ok {
+		if l, ok := fl.f.learned.get(fl.key); ok && fl.f.mayGive(l.ref.Digest, fl.want.Where.First.Archive) {
 			if blob, err := fl.f.cfg.Store.Get(l.ref.Digest); err == nil {
 				blob.Close()
 				fl.known = l
 			}
 		}
 	}
-	return nil
-}
-
-// nextPlace moves on to the next name of the object if err says that this one
-// does not lead to it and no reader has had a byte yet.
-func (fl *flight) nextPlace(place *int, err error) bool {
-	if *place+1 >= len(fl.want.Where) {
-		return false
-	}
-	var refused *proto.Refused
-	wrongPlace := errors.Is(err, proto.ErrNotFound) || errors.Is(err, proto.ErrCorrupt) || errors.As(err, &refused)
-	if !wrongPlace || !fl.startOver() {
-		return false
-	}
-	*place++
-	fl.barren = 0
-	clear(fl.tired)
-	return true
+	return false
 }
 
 // startOver forgets what has arrived, if no reader can have seen any of it.
@@ -292,69 +318,46 @@ func (fl *flight) startOver() bool {
 	fresh := fl.visibleLocked() == 0
 	if fresh {
 		fl.written, fl.modified = 0, time.Time{}
-		if fl.want.Provable() {
-			fl.size = fl.want.Ref.Size
-		} else {
-			fl.size = proto.UnknownSize
-		}
+		fl.size = fl.want.Size()
 	}
 	fl.mu.Unlock()
 	if !fresh {
 		return false
 	}
-	fl.body.abort()
-	fl.body.open(fl)
-	fl.wakeLast, fl.ifRange, fl.gave, fl.sizeFrom, fl.tainted = 0, "", nil, origin{}, false
+	if fl.body.written > 0 {
+		fl.body.abort()
+		fl.body.open(fl)
+	}
+	fl.validity, fl.ifRange, fl.wakeLast, fl.narrowed = proto.Transfer{}, "", 0, proto.Ref{}
+	fl.ledger.clear()
 	if fl.sha512 != nil {
 		fl.sha512.Reset()
 	}
 	return true
 }
 
-// mayResume decides after a broken transfer whether to go on: at once after one
-// that brought something or where another mirror is at hand, after a pause where
-// nothing is.
-func (fl *flight) mayResume(loc proto.Location, err error) bool {
-	var busy *proto.Unavailable
-	if !errors.As(err, &busy) {
-		return false
+// wantNow is what other nodes are asked for: what a body that has begun is of, or all that the
+// readers take, by all the names that may still lead to it.
+func (fl *flight) wantNow() proto.Want {
+	want := fl.want
+	if fl.body.written > 0 && !fl.narrowed.IsZero() {
+		want.Ref, want.Others, want.SHA512 = fl.narrowed, nil, proto.SHA512{}
 	}
-	bound := !fl.resumable() && fl.ifRange != "" // to the mirror that gave the beginning
-	if !fl.resumable() && !bound && (fl.barren >= maxBarren || !fl.startOver()) {
-		return false
+	return fl.sameWant(want)
+}
+
+// sameWant is want with the names and the urgency that all readers have by now.
+func (fl *flight) sameWant(want proto.Want) proto.Want {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	want.Class = fl.class
+	if want.Provable() {
+		want.Where = fl.places.where()
 	}
-	if !bound && busy.RetryAfter == 0 && fl.turnToMirror(loc) {
-		fl.barren = max(fl.barren-1, 0)
-		if fl.body.written > 0 {
-			fl.f.metrics.resumed.Inc()
-		}
-		return true
+	for _, p := range fl.places.all {
+		p.asked = true
 	}
-	if fl.barren >= maxBarren {
-		return false
-	}
-	clear(fl.tired)
-	wait := time.Duration(0)
-	if fl.barren > 0 {
-		wait = 250 * time.Millisecond << fl.barren
-	}
-	if busy.RetryAfter > 0 {
-		// Before the first byte the client can wait as well as we can, and
-		// keeps its own place in the queue; later only we can.
-		if fl.body.written == 0 {
-			return false
-		}
-		wait = min(busy.RetryAfter, 5*time.Second)
-	}
-	if fl.body.written > 0 {
-		fl.f.metrics.resumed.Inc()
-	}
-	select {
-	case <-time.After(wait):
-		return true
-	case <-fl.ctx.Done():
-		return false
-	}
+	return want
 }
 
 // publish lets readers see what has been written: the first bytes at once, then
@@ -392,7 +395,7 @@ func (fl *flight) visibleLocked() int64 {
 	switch {
 	case fl.proven:
 		return fl.size
-	case fl.size != proto.UnknownSize && fl.size <= fl.f.cfg.HoldSmall && fl.want.Provable():
+	case fl.size != proto.UnknownSize && fl.size <= fl.f.cfg.HoldSmall:
 		return 0
 	default:
 		return max(fl.written-1, 0)
@@ -411,11 +414,17 @@ func (fl *flight) modifiedNow() time.Time {
 	return fl.modified
 }
 
+func (fl *flight) classNow() proto.Class {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return fl.class
+}
+
 func (fl *flight) describe() Flight {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	return Flight{
-		Loc: fl.want.Where[0], Ref: proto.Ref{Digest: fl.want.Ref.Digest, Size: fl.size},
+		Loc: fl.want.Where.First, Ref: fl.refLocked(),
 		Written: fl.written, Readers: len(fl.readers), Tier: fl.tier, Started: fl.start,
 		Source: fl.sourceLocked(), Mirror: fl.mirror,
 	}

@@ -26,12 +26,14 @@ type memStore struct {
 
 	mu     sync.Mutex
 	blobs  map[proto.Digest]string
+	only   map[proto.Digest][]string
+	left   map[string]*memWriter // parked, by digest and scope
 	room   int64
 	refuse bool // Create fails
 }
 
 func newMemStore(t testing.TB) *memStore {
-	return &memStore{dir: t.TempDir(), blobs: make(map[proto.Digest]string), room: 1 << 40}
+	return &memStore{dir: t.TempDir(), blobs: make(map[proto.Digest]string), only: make(map[proto.Digest][]string), room: 1 << 40}
 }
 
 func (s *memStore) Get(d proto.Digest) (*proto.Blob, error) {
@@ -65,6 +67,14 @@ func (s *memStore) Create(int64) (Writer, error) {
 	return &memWriter{s: s, f: f, hash: sha256.New()}, nil
 }
 
+func (s *memStore) Unreadable(d proto.Digest, _ *os.File, _ error) { s.remove(d) }
+
+func (s *memStore) Only(d proto.Digest) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.only[d]
+}
+
 func (s *memStore) has(d proto.Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,7 +88,63 @@ func (s *memStore) remove(d proto.Digest) {
 	delete(s.blobs, d)
 }
 
+func (s *memStore) Resume(ref proto.Ref, scope string) (Writer, error) {
+	name := ref.String() + scope
+	s.mu.Lock()
+	w := s.left[name]
+	delete(s.left, name)
+	s.mu.Unlock()
+	if w == nil {
+		w, err := s.Create(ref.Size)
+		if err != nil {
+			return nil, err
+		}
+		w.(*memWriter).name = name
+		return w, nil
+	}
+	return &memWriter{s: s, name: name, f: w.f, hash: sha256.New(), back: w.size}, nil
+}
+
+// memPiece is how many bytes one TakeBack reads.
+const memPiece = 100_000
+
+func (w *memWriter) TakeBack() (int64, bool) {
+	n := min(w.back, memPiece)
+	if _, err := io.Copy(w.hash, io.NewSectionReader(w.f, w.size, n)); err != nil {
+		panic(err)
+	}
+	w.size += n
+	w.back -= n
+	return w.size, w.back > 0
+}
+
+func (s *memStore) Left(ref proto.Ref, from string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.left[ref.String()+from]; w != nil {
+		return w.size
+	}
+	return 0
+}
+
+func (w *memWriter) Park() {
+	if w.done || w.name == "" {
+		w.Abort()
+		return
+	}
+	w.done = true
+	w.size += w.back
+	w.s.mu.Lock()
+	if w.s.left == nil {
+		w.s.left = make(map[string]*memWriter)
+	}
+	w.s.left[w.name] = &memWriter{f: w.f, size: w.size}
+	w.s.mu.Unlock()
+}
+
 type memWriter struct {
+	name string
+	back int64
 	s    *memStore
 	f    *os.File
 	hash interface {
@@ -86,8 +152,11 @@ type memWriter struct {
 		Sum([]byte) []byte
 	}
 	size int64
+	only string
 	done bool
 }
+
+func (w *memWriter) Only(archive string) { w.only = archive }
 
 func (w *memWriter) Write(p []byte) (int, error) {
 	w.s.mu.Lock()
@@ -116,6 +185,12 @@ func (w *memWriter) Commit(modified time.Time) (proto.Ref, error) {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
 	w.done = true
+	switch _, before := w.s.blobs[ref.Digest]; {
+	case w.only == "":
+		delete(w.s.only, ref.Digest)
+	case !before || w.s.only[ref.Digest] != nil:
+		w.s.only[ref.Digest] = append(w.s.only[ref.Digest], w.only)
+	}
 	w.s.blobs[ref.Digest] = w.f.Name()
 	if !modified.IsZero() {
 		os.Chtimes(w.f.Name(), modified, modified)
@@ -141,6 +216,8 @@ type answer struct {
 	modified time.Time
 	same     bool // 304
 	from     string
+	after    time.Duration                // it takes that long to answer
+	with     func(context.Context) answer // what it answers in place of this, where that needs the context
 }
 
 // upstream is a Source under a test's control: it answers request i with
@@ -182,12 +259,20 @@ func (u *upstream) Fetch(ctx context.Context, r proto.Request) (*proto.Transfer,
 	script := u.script
 	u.mu.Unlock()
 	a := script(i, r)
+	if a.after > 0 {
+		if err := sleep(ctx, a.after); err != nil {
+			return nil, err
+		}
+	}
+	if a.with != nil {
+		a = a.with(ctx)
+	}
 	if a.err != nil {
 		return nil, a.err
 	}
 	t := &proto.Transfer{Size: a.size, Offset: a.offset, ETag: a.etag, Modified: a.modified, Tier: proto.TierUpstream, NotModified: a.same, From: a.from}
 	if !a.same {
-		t.Body = &ctxBody{ctx, a.body}
+		t.Body = &ctxBody{ctx, a.body, a.size - a.offset}
 	}
 	return t, nil
 }
@@ -211,23 +296,44 @@ func (u *upstream) request(i int) proto.Request {
 	return u.requests[i]
 }
 
-// ctxBody ends with its context, as a body of net/http does.
+// ctxBody ends with its context and not before its length, as a body of net/http does.
 type ctxBody struct {
-	ctx context.Context
-	r   io.Reader
+	ctx  context.Context
+	r    io.Reader
+	left int64 // negative: the length is not known
 }
 
 func (b *ctxBody) Read(p []byte) (int, error) {
-	if b.ctx.Err() != nil {
+	switch {
+	case b.ctx.Err() != nil:
 		return 0, b.ctx.Err()
+	case b.left == 0:
+		return 0, io.EOF
+	case b.left > 0:
+		p = p[:min(int64(len(p)), b.left)]
 	}
+	var n int
+	var err error
 	if g, ok := b.r.(*gated); ok {
-		return g.readCtx(b.ctx, p)
+		n, err = g.readCtx(b.ctx, p)
+	} else {
+		n, err = b.r.Read(p)
 	}
-	return b.r.Read(p)
+	if b.left > 0 {
+		b.left -= int64(n)
+		if err == io.EOF && b.left > 0 {
+			err = errBroken
+		}
+	}
+	return n, err
 }
 
-func (b *ctxBody) Close() error { return nil }
+func (b *ctxBody) Close() error {
+	if c, ok := b.r.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
 
 // gated yields its bytes as the test lets them go.
 type gated struct {
@@ -301,9 +407,11 @@ func randomBytes(n int, seed uint64) []byte {
 
 func wantOf(content []byte, paths ...string) proto.Want {
 	w := proto.Want{Ref: proto.Ref{Digest: proto.DigestOf(content), Size: int64(len(content))}, Class: proto.ClassPackage}
+	var locs []proto.Location
 	for _, p := range append(paths, "pool/x.deb")[:max(len(paths), 1)] {
-		w.Where = append(w.Where, proto.Location{Archive: "a", Path: p})
+		locs = append(locs, proto.Location{Archive: "a", Path: p})
 	}
+	w.Where = proto.WhereOf(locs)
 	return w
 }
 
@@ -329,7 +437,7 @@ func (w *world) mustRead(t *testing.T, want proto.Want) []byte {
 	t.Helper()
 	b, err := w.read(want)
 	if err != nil {
-		t.Fatalf("read %v: %v", want.Where[0], err)
+		t.Fatalf("read %v: %v", want.Where.First, err)
 	}
 	return b
 }
@@ -369,3 +477,9 @@ func (w *world) checkStore(t *testing.T) {
 }
 
 var errBroken = &proto.Unavailable{Reason: "connection reset", Err: errors.New("test")}
+
+// toldByUpstream reports whether err is something that upstream said or did.
+func toldByUpstream(err error) bool {
+	return errors.Is(err, proto.ErrNotFound) || errors.Is(err, proto.ErrCorrupt) ||
+		errors.As(err, new(*proto.Refused)) || errors.As(err, new(*proto.Rejected)) || errors.As(err, new(*proto.Unavailable))
+}

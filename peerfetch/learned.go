@@ -1,10 +1,10 @@
 package peerfetch
 
 import (
-	"sync"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
 // maxLearned bounds the table; a lost entry costs one more fetch.
@@ -18,32 +18,24 @@ type learned struct {
 	etag     string
 	from     string    // the mirror that gave it, whose ETag it is; "" where a node did
 	checked  time.Time // when upstream last said so
+	noted    time.Time // the time checked that is on the disk
+	era      uint64    // of the archive (absentTable.era), before upstream was asked
 }
 
-// learnedTable keeps what was learned, in memory only: unlisted files are kept
-// briefly and nobody vouches for them.
-type learnedTable struct {
-	mu sync.Mutex
-	m  map[key]learned // guarded by mu
-}
+// learnedTable keeps what was learned, without an end. What is on the disk is another
+// matter (stale.go).
+type learnedTable struct{ m *expiring.Map[key, learned] }
 
-func newLearnedTable() *learnedTable { return &learnedTable{m: make(map[key]learned)} }
+func newLearnedTable() learnedTable { return learnedTable{expiring.New[key, learned](maxLearned)} }
 
-func (t *learnedTable) get(k key) (learned, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	l, ok := t.m[k]
-	return l, ok
-}
+func (t learnedTable) get(k key) (learned, bool) { return t.m.Get(k, time.Time{}) }
 
-func (t *learnedTable) set(k key, l learned) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for old := range t.m { // any one will do
-		if len(t.m) < maxLearned {
-			break
+// set keeps l, unless something is known that was learned after a later change of the archive.
+func (t learnedTable) set(k key, l learned) {
+	t.m.Update(k, time.Time{}, func(before learned, ok bool) (learned, time.Time) {
+		if ok && before.era > l.era {
+			l = before
 		}
-		delete(t.m, old)
-	}
-	t.m[k] = l
+		return l, time.Time{}
+	})
 }

@@ -289,7 +289,7 @@ func (c *cluster) carry(ctx context.Context, a ask) (*proto.Transfer, error) {
 	if err != nil {
 		return nil, overTheWire(a.to, err)
 	}
-	t := &proto.Transfer{Size: blob.Ref.Size, Offset: a.Offset, Tier: blob.Tier, NotModified: blob.NotModified}
+	t := &proto.Transfer{Size: blob.Ref.Size, Offset: a.Offset, Tier: blob.Tier, NotModified: blob.NotModified, Checked: blob.Checked}
 	if blob.NotModified {
 		return t, nil
 	}
@@ -309,15 +309,18 @@ func (c *cluster) carry(ctx context.Context, a ask) (*proto.Transfer, error) {
 // overTheWire lets those errors through that have a form there.
 func overTheWire(peer string, err error) error {
 	var busy *proto.Unavailable
+	var verdict *proto.Rejected
 	switch {
 	case errors.As(err, new(*proto.NotHeld)):
 		return err
+	case errors.As(err, &verdict) && errors.As(err, &busy):
+		return &proto.Rejected{Kind: verdict.Kind, Reason: verdict.Reason, Err: &proto.Unavailable{Reason: busy.Reason, RetryAfter: busy.RetryAfter, Answered: busy.Answered}}
+	case errors.As(err, &busy): // and nothing else that it may be
+		return &proto.Unavailable{Reason: busy.Error(), RetryAfter: busy.RetryAfter, Answered: busy.Answered, Wrong: busy.Wrong}
 	case errors.Is(err, proto.ErrNotFound):
 		return fmt.Errorf("%s: %w", peer, proto.ErrNotFound)
-	case errors.Is(err, proto.ErrCorrupt): // and nothing else that it may be
+	case errors.Is(err, proto.ErrCorrupt):
 		return fmt.Errorf("%s: %w", peer, proto.ErrCorrupt)
-	case errors.As(err, &busy):
-		return &proto.Unavailable{Reason: busy.Error(), RetryAfter: busy.RetryAfter, Answered: busy.Answered}
 	case toldByUpstream(err):
 		return err
 	}

@@ -13,11 +13,11 @@ type metrics struct {
 	failed                              *prometheus.CounterVec
 	bytes                               *prometheus.CounterVec
 	unlisted                            prometheus.Counter
-	unkept                              prometheus.Counter
+	unkept, continued, stale            prometheus.Counter
 	peerFailures, servedToPeers         *prometheus.CounterVec
 	hedged, unattributed                prometheus.Counter
 	mirrorLies, switched                prometheus.Counter
-	notFoundAgain                       prometheus.Counter
+	notFoundAgain, refused              prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -36,6 +36,8 @@ func newMetrics() *metrics {
 		bytes:     vec("bytes_total", "Body bytes received, by the tier they came from.", "tier"),
 		unlisted:  counter("unlisted_total", "Files fetched that no signed metadata lists."),
 		unkept:    counter("unkept_total", "Bodies passed on to clients but not kept, for want of space."),
+		continued: counter("continued_bytes_total", "Body bytes that an earlier fetch had left and that were not fetched again."),
+		stale:     counter("stale_total", "Unlisted files given out as they were, because upstream could not be asked."),
 
 		peerFailures:  vec("peer_failures_total", "Other nodes asked in vain, by reason.", "reason"),
 		servedToPeers: vec("served_to_peers_total", "Answers to other nodes that asked for an object, by result.", "result"),
@@ -44,6 +46,7 @@ func newMetrics() *metrics {
 
 		mirrorLies:    counter("mirror_lies_total", "Bodies or lengths that one mirror of an archive gave wrong."),
 		switched:      counter("mirror_switches_total", "Transfers that went on, or began again, at another mirror at once."),
+		refused:       counter("refused_total", "Requests refused because too many fetches were under way."),
 		notFoundAgain: counter("not_found_remembered_total", "Requests answered with what upstream said a moment ago: that there is no such file."),
 	}
 }
@@ -56,14 +59,14 @@ func (f *Fetcher) Collectors() []prometheus.Collector {
 	}, func() float64 {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		return float64(len(f.flights))
+		return float64(f.underWay)
 	})
 	absent := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "aptmesh_flight_not_found_names", Help: "Names that upstream was found to have no file for, and is not asked for now.",
 	}, func() float64 { return float64(f.absent.len()) })
-	return []prometheus.Collector{m.started, m.joined, m.resumed, m.abandoned, m.failed, m.bytes, m.unlisted, m.unkept,
+	return []prometheus.Collector{m.started, m.joined, m.resumed, m.abandoned, m.failed, m.bytes, m.unlisted, m.unkept, m.continued, m.stale,
 		m.peerFailures, m.servedToPeers, m.hedged, m.unattributed,
-		m.mirrorLies, m.switched, m.notFoundAgain, inProgress, absent}
+		m.mirrorLies, m.switched, m.notFoundAgain, m.refused, inProgress, absent}
 }
 
 // reasonOf names the kind of a failure for the metric.

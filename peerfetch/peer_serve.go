@@ -58,15 +58,27 @@ func (f *Fetcher) servePeer(ctx context.Context, from string, ask proto.Ask) (bl
 	if err != nil {
 		return nil, "", err
 	}
+	if want.Client != "" {
+		want.Client = from + " " + want.Client // no node can take the turn of another one's clients
+	}
 	// Twice, for the reason given in Open.
 	for round := 0; ; round++ {
 		if blob, err := f.stored(&want); err == nil {
+			if d, file := blob.Ref.Digest, blob.File; file != nil {
+				blob.Failed = func(err error) { f.cfg.Store.Unreadable(d, file, err) }
+			}
 			return fromStore(blob, ask)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, "", fmt.Errorf("read the store: %w", err)
 		}
+		if blob := f.wasStale(&want); blob != nil {
+			return fromStore(blob, ask)
+		}
 		r, result, err := f.followFor(ctx, from, want, ask)
 		if err != nil {
+			if blob := f.staleAfter(&want, err); blob != nil {
+				return fromStore(blob, ask)
+			}
 			return nil, "", err
 		}
 		blob, err := r.open()
@@ -75,6 +87,9 @@ func (f *Fetcher) servePeer(ctx context.Context, from string, ask proto.Ask) (bl
 		}
 		r.Close()
 		if !errors.Is(err, errStored) || round > 0 {
+			if blob := f.staleAfter(&want, err); blob != nil {
+				return fromStore(blob, ask)
+			}
 			return nil, "", err
 		}
 	}
@@ -89,11 +104,11 @@ func askedFor(ask proto.Ask) (proto.Want, error) {
 	switch {
 	case ask.Offset < 0:
 		return want, fmt.Errorf("asked for byte %d", ask.Offset)
-	case want.Provable() && (len(want.Where) > 0 || !ask.Fill):
-	case len(want.Where) == 0:
+	case want.Provable() && (!want.Where.IsZero() || !ask.Fill):
+	case want.Where.IsZero():
 		return want, errors.New("nothing says where upstream keeps the object")
 	default:
-		want.Where = want.Where[:1]
+		want.Where = proto.At(want.Where.First)
 	}
 	return want, nil
 }
@@ -105,7 +120,7 @@ func fromStore(blob *proto.Blob, ask proto.Ask) (*proto.Blob, string, error) {
 	switch {
 	case !ask.Want.Provable() && !ask.Have.IsZero() && blob.Ref.Digest == ask.Have:
 		err = blob.Close()
-		blob = &proto.Blob{Ref: blob.Ref, Modified: blob.Modified, Tier: blob.Tier, NotModified: true}
+		blob = &proto.Blob{Ref: blob.Ref, Modified: blob.Modified, Tier: blob.Tier, NotModified: true, Checked: blob.Checked}
 		return blob, "not_modified", err
 	case ask.Offset > blob.Ref.Size:
 		err = errBeyondEnd
@@ -129,7 +144,7 @@ func (f *Fetcher) followFor(ctx context.Context, from string, want proto.Want, a
 		if f.cfg.Cluster != nil {
 			route = f.cfg.Cluster.Route(want)
 		}
-		r, undecided, err := f.admit(ctx, want, route.Self, ask.Offset)
+		r, undecided, err := f.admit(ctx, &want, route.Self, ask.Offset)
 		switch {
 		case err != nil:
 			return nil, "", err
@@ -151,14 +166,14 @@ func (f *Fetcher) followFor(ctx context.Context, from string, want proto.Want, a
 }
 
 // admit is flight.admit for the flight of k, if there is one.
-func (f *Fetcher) admit(ctx context.Context, want proto.Want, self string, offset int64) (*reader, <-chan struct{}, error) {
+func (f *Fetcher) admit(ctx context.Context, want *proto.Want, self string, offset int64) (*reader, <-chan struct{}, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
 		return nil, nil, errLeaving
 	}
-	if fl, ok := f.flights[keyOf(want)]; ok {
-		return fl.admit(ctx, self, want.Class, offset)
+	if fl, ok := f.flights[f.keyOf(*want)]; ok && !fl.outdated() {
+		return fl.admit(ctx, self, want, offset)
 	}
 	return nil, nil, nil
 }
@@ -166,7 +181,7 @@ func (f *Fetcher) admit(ctx context.Context, want proto.Want, self string, offse
 // fillFor starts a flight for another node, if it may go upstream and nobody else
 // has the object; it returns nothing if there is a flight by now.
 func (f *Fetcher) fillFor(ctx context.Context, from string, want proto.Want, ask proto.Ask, route proto.Route) (*reader, error) {
-	k, now := keyOf(want), time.Now()
+	k, now := f.keyOf(want), time.Now()
 	others := otherHolders(want, route, from)
 	switch {
 	case !ask.Fill:
@@ -184,22 +199,30 @@ func (f *Fetcher) fillFor(ctx context.Context, from string, want proto.Want, ask
 	if f.closed {
 		return nil, errLeaving
 	}
-	if fl, ok := f.flights[k]; ok && !fl.over(ask.Offset) {
+	if fl, ok := f.flights[k]; ok && !fl.over(ask.Offset) && !fl.outdated() {
 		return nil, nil
 	}
-	r := f.startLocked(ctx, newFlight(f, k, want, true), ask.Offset)
+	r, err := f.startLocked(ctx, k, want, true, ask.Offset)
+	if err != nil {
+		return nil, err
+	}
 	r.peer = true
 	return r, nil
 }
 
 // forPeer is err as another node is to hear it. Where it says how long to wait, that
-// counts for more than what was wrong, of which only one can be told.
+// counts for more than what was wrong, but for a verdict, which travels beside it.
 func forPeer(err error) error {
 	var busy *proto.Unavailable
-	if errors.As(err, &busy) && busy.RetryAfter > 0 {
-		return &proto.Unavailable{Reason: busy.Error(), RetryAfter: busy.RetryAfter, Answered: busy.Answered}
+	if !errors.As(err, &busy) || busy.RetryAfter <= 0 {
+		return err
 	}
-	return err
+	told := &proto.Unavailable{Reason: busy.Error(), RetryAfter: busy.RetryAfter, Answered: busy.Answered, Wrong: busy.Wrong}
+	var verdict *proto.Rejected
+	if errors.As(err, &verdict) {
+		told.Err = verdict
+	}
+	return told
 }
 
 // otherHolders are the nodes, other than the asker and this one, that are believed

@@ -57,7 +57,7 @@ func TestServePeerFromTheStore(t *testing.T) {
 	}
 	// Nothing needs to say where it is upstream, for it is not looked for there.
 	nowhere := wantOf(content)
-	nowhere.Where = nil
+	nowhere.Where = proto.Where{}
 	blob, err := a.ServePeer(context.Background(), "b", proto.Ask{Want: nowhere})
 	if err != nil {
 		t.Fatal(err)
@@ -310,6 +310,11 @@ func (s *slowStore) Create(size int64) (Writer, error) {
 	return s.Store.Create(size)
 }
 
+func (s *slowStore) Resume(ref proto.Ref, scope string) (Writer, error) {
+	time.Sleep(50 * time.Millisecond)
+	return s.Store.Resume(ref, scope)
+}
+
 // A flight for a peer serves this node's clients too, and goes upstream for them.
 func TestServePeerFlightIsSharedWithClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -439,16 +444,34 @@ func TestUnlistedFilesAreRevalidatedThroughTheOwner(t *testing.T) {
 func TestUnlistedFileHasOneName(t *testing.T) {
 	c := newCluster(t, []string{"a"}, trickling(map[string][]byte{"evil": []byte("evil")}))
 	want := unlistedWant("good")
-	want.Where = append(want.Where, proto.Location{Archive: "a", Path: "evil"})
+	want.Where = proto.At(want.Where.First, proto.Location{Archive: "a", Path: "evil"})
 	if _, err := c.nodes["a"].ServePeer(context.Background(), "b", proto.Ask{Want: want, Fill: true}); !errors.Is(err, proto.ErrNotFound) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Upstream serves each client in turn, also one that another node asks for.
+func TestClientsOfAPeer(t *testing.T) {
+	o := objects()[0]
+	for client, want := range map[string]string{"192.0.2.1": "b 192.0.2.1", "": ""} {
+		c := newCluster(t, []string{"a"}, o.archive())
+		ask := proto.Ask{Want: o.want, Fill: true}
+		ask.Want.Client = client
+		blob, err := c.nodes["a"].ServePeer(context.Background(), "b", ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blob.Close()
+		if got := c.up.request(0).Client; got != want {
+			t.Errorf("upstream is asked for %q, want %q", got, want)
+		}
 	}
 }
 
 func TestSHA512AcrossTheCluster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		content := randomBytes(100_000, 67)
-		want := proto.Want{Ref: proto.Ref{Size: 100_000}, SHA512: sha512.Sum512(content), Where: []proto.Location{{Archive: "a", Path: "p"}}}
+		want := proto.Want{Ref: proto.Ref{Size: 100_000}, SHA512: sha512.Sum512(content), Where: proto.At(proto.Location{Archive: "a", Path: "p"})}
 		c := newCluster(t, five, trickling(map[string][]byte{"p": content}))
 		c.readEverywhere(t, object{content: content, want: want}, 3)
 		if c.up.count() != 1 {

@@ -2,7 +2,6 @@ package peerfetch
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,15 +17,12 @@ func (f *Fetcher) Plan(want proto.Want) []string {
 	if said := f.planInFlight(want); said != "" {
 		return []string{said}
 	}
-	if len(want.Where) > 0 {
-		if err := f.mayStart(keyOf(want), want); err != nil {
+	if !want.Where.IsZero() {
+		if err := f.mayStart(f.keyOf(want), want); err != nil {
 			return []string{f.planRefused(want, err)}
 		}
 	}
-	if f.cfg.Cluster == nil {
-		return []string{"It would be fetched from upstream."}
-	}
-	return f.planSearch(want)
+	return f.planRoute(want)
 }
 
 // planRefused tells why nobody would be asked at this moment, and until when.
@@ -42,10 +38,8 @@ func clock(t time.Time) string { return t.UTC().Format("15:04:05 MST") }
 
 // planInFlight tells of the flight that a request would join; "" if there is none.
 func (f *Fetcher) planInFlight(want proto.Want) string {
-	f.mu.Lock()
-	fl, ok := f.flights[keyOf(want)]
-	f.mu.Unlock()
-	if !ok {
+	fl := f.flightOf(want)
+	if fl == nil {
 		return ""
 	}
 	now := fl.describe()
@@ -66,41 +60,69 @@ func (f *Fetcher) planInFlight(want proto.Want) string {
 		source, now.Written, size, now.Readers)
 }
 
-// planSearch tells whom a search would ask, in what order.
-func (f *Fetcher) planSearch(want proto.Want) []string {
-	route := f.cfg.Cluster.Route(want)
-	s := &search{fl: &flight{f: f, key: keyOf(want)}, route: route}
-	var plan []string
-	if !want.Ref.IsZero() {
-		holders := s.worthAsking(slices.Concat(want.Holders, route.Holders))
-		if len(holders) > 0 {
-			plan = append(plan, fmt.Sprintf("Believed to hold it, and asked first: %s.", strings.Join(holders, ", ")))
+// planRoute walks the route that a flight would take if one node after the other failed, as far as this
+// node's own turn, and tells the steps.
+func (f *Fetcher) planRoute(want proto.Want) []string {
+	r := routingOf(f, f.keyOf(want), want)
+	r.mayAsk = func() bool { return f.cfg.Cluster != nil }
+	r.peersOnly = func() bool { return want.PeersOnly }
+	r.random = func(most time.Duration) time.Duration { return most }
+	route := newRoute(r)
+	var holders, owners []string
+	last := route.next()
+	for ; last.do == askPeer; last = route.next() {
+		verdict := failed
+		if route.owner.name == "" {
+			holders, verdict = append(holders, last.peer), lacking
 		} else {
-			plan = append(plan, "No other node is believed to hold it.")
+			owners = append(owners, last.peer)
 		}
+		route.heard(last.fill, outcome{verdict: verdict, by: origin{peer: last.peer}})
 	}
-	if want.PeersOnly {
-		return append(plan, "It is had from other nodes or not at all.")
-	}
-	before, isOwner := 0, false
-	for _, owner := range route.Owners {
-		if owner == route.Self {
-			isOwner = true
-			break
-		}
-		if s.mayAsk(owner) {
-			before++
-			plan = append(plan, fmt.Sprintf("Owner no. %d, %s, would fetch it from upstream for all.", before, owner))
+	var plan []string
+	if continuable(&want) {
+		if left := f.cfg.Store.Left(want.Ref, want.Where.First.Archive); left > 0 {
+			plan = append(plan, fmt.Sprintf("An earlier fetch left up to %d of its %d bytes on this node's disk: the rest would be fetched.", left, want.Ref.Size))
 		}
 	}
 	switch {
-	case isOwner && before == 0:
-		plan = append(plan, "This node is its owner and fetches it from upstream for all.")
-	case isOwner:
-		plan = append(plan, "This node is the next owner and fetches it from upstream if those before it fail.")
+	case f.cfg.Cluster == nil || !r.digest:
+	case len(holders) > 0:
+		plan = append(plan, fmt.Sprintf("Believed to hold it, and asked first: %s.", strings.Join(holders, ", ")))
 	default:
+		plan = append(plan, "No other node is believed to hold it.")
+	}
+	if last.do == end {
+		return append(plan, "It is had from other nodes or not at all.")
+	}
+	for i, owner := range owners {
+		plan = append(plan, fmt.Sprintf("Owner no. %d, %s, would fetch it from upstream for all.", i+1, owner))
+	}
+	switch {
+	case f.cfg.Cluster == nil:
+		plan = append(plan, "It would be fetched from upstream.")
+	case last.do == pause:
 		plan = append(plan, fmt.Sprintf("If all fail, this node waits up to %s, looks again who holds it, and goes upstream itself.",
-			f.cfg.FallbackPause.Round(time.Millisecond)))
+			last.wait.Round(time.Millisecond)))
+	case len(owners) == 0:
+		plan = append(plan, "This node is its owner and fetches it from upstream for all.")
+	default:
+		plan = append(plan, "This node is the next owner and fetches it from upstream if those before it fail.")
+	}
+	return append(plan, f.planPlaces(want)...)
+}
+
+// planPlaces tells by which names upstream would be asked, and at which mirrors, where there is a choice.
+func (f *Fetcher) planPlaces(want proto.Want) []string {
+	var plan []string
+	for loc := range want.Where.All() {
+		mirrors := f.cfg.Upstream.Mirrors(loc.Archive)
+		switch {
+		case len(mirrors) > 1:
+			plan = append(plan, fmt.Sprintf("Upstream is %s at one of %s.", loc, strings.Join(mirrors, ", ")))
+		case want.Where.Len() > 1:
+			plan = append(plan, fmt.Sprintf("Upstream is %s.", loc))
+		}
 	}
 	return plan
 }

@@ -31,6 +31,10 @@ func TestPlan(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	}
+	alone.leave(t, want, content[:40])
+	if got := alone.Plan(want); !slices.Equal(got, []string{"An earlier fetch left up to 40 of its 100 bytes on this node's disk: the rest would be fetched.", "It would be fetched from upstream."}) {
+		t.Errorf("%q", got)
+	}
 	alone.mustRead(t, want)
 	alone.settled(t)
 	if got := alone.Plan(want); !slices.Equal(got, []string{"This node holds it (disk)."}) {

@@ -16,29 +16,49 @@ type reader struct {
 	ctx  context.Context
 	file *os.File // private handle on the growing file; nil until needed
 	pos  int64    // written by the reader under fl.mu, for the window's sake
+	end  int64    // where it stops reading; 0: at the end of the body
 	peer bool     // another node reads
+	// where names the object as the reader knows it. It fails when these fail.
+	where proto.Where
 }
 
-// addReader joins the flight at byte offset of the body; false when it is too late
-// for that.
-func (fl *flight) addReader(ctx context.Context, offset int64) (*reader, bool) {
+// Part implements proto.Parted.
+func (r *reader) Part(from, length int64) {
+	r.fl.mu.Lock()
+	r.pos, r.end = from, from+length
+	r.fl.wakeLocked() // the window may have waited for this reader
+	r.fl.mu.Unlock()
+}
+
+// addReader joins the flight of an equal object at byte offset of the body, and has it serve the names
+// in want as well; false when it is too late for that.
+func (fl *flight) addReader(ctx context.Context, want *proto.Want, offset int64) (*reader, bool) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
-	return fl.addReaderLocked(ctx, offset)
+	return fl.addReaderLocked(ctx, want, offset)
 }
 
 // addReaderLocked is addReader with mu held.
-func (fl *flight) addReaderLocked(ctx context.Context, offset int64) (*reader, bool) {
+func (fl *flight) addReaderLocked(ctx context.Context, want *proto.Want, offset int64) (*reader, bool) {
 	if fl.ended || fl.body.gone(offset) {
 		return nil, false
 	}
+	added, ok := fl.places.add(want)
+	if !ok {
+		return nil, false
+	}
+	if added {
+		fl.startPaceLocked()
+		fl.newsLocked()
+	}
+	fl.wantedByLocked(want)
 	if fl.lingering != nil {
 		if !fl.lingering.Stop() {
 			return nil, false // it is being given up at this moment
 		}
 		fl.lingering = nil
 	}
-	r := &reader{fl: fl, ctx: ctx, pos: offset}
+	r := &reader{fl: fl, ctx: ctx, pos: offset, where: want.Where}
 	fl.readers[r] = struct{}{}
 	return r, true
 }
@@ -49,16 +69,32 @@ func (r *reader) Close() error {
 	fl := r.fl
 	fl.mu.Lock()
 	delete(fl.readers, r)
+	fl.endedLocked()
 	fl.wakeLocked() // the window may have waited for this reader
 	unneeded := len(fl.readers) == 0 && !fl.proven && fl.err == nil && !fl.nearlyDoneLocked()
 	if unneeded && fl.lingering == nil {
-		fl.lingering = time.AfterFunc(fl.f.cfg.Linger, func() { fl.cancel(errAbandoned) })
+		fl.lingering = time.AfterFunc(fl.lingerLocked(), func() { fl.cancel(errAbandoned) })
 	}
 	fl.mu.Unlock()
 	if r.file != nil {
 		return r.file.Close()
 	}
 	return nil
+}
+
+// shortLinger is how long a flight goes on without readers once there is a beginning of that many bytes
+// for the next one to take back from the disk.
+const (
+	shortLinger  = 200 * time.Millisecond
+	worthLeaving = 1 << 20
+)
+
+// lingerLocked is how long the flight goes on without readers. mu is held.
+func (fl *flight) lingerLocked() time.Duration {
+	if fl.continuable() && fl.written >= worthLeaving {
+		return min(fl.f.cfg.Linger, shortLinger)
+	}
+	return fl.f.cfg.Linger
 }
 
 func (fl *flight) nearlyDoneLocked() bool {
@@ -75,16 +111,20 @@ func (r *reader) open() (*proto.Blob, error) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	b := &proto.Blob{
-		Ref:      proto.Ref{Digest: fl.want.Ref.Digest, Size: fl.size},
+		Ref:      fl.refLocked(),
 		Verified: fl.want.Provable(),
 		Tier:     fl.tier,
 		Stream:   r,
+		Doubted:  fl.f.doubted.recently("", fl.key, time.Now()),
 	}
-	if fl.proven {
+	if !b.Verified && !fl.checked.IsZero() {
+		b.Stale, b.Checked = staleSince(fl.checked), fl.checked
+	}
+	switch {
+	case fl.proven:
 		b.Modified = fl.modified
-		if fl.size == 0 {
-			b.Ref.Digest = emptyDigest
-		}
+	case !b.Verified:
+		b.Claimed = fl.modified
 	}
 	return b, nil
 }
@@ -106,9 +146,13 @@ func (r *reader) await() (int64, error) {
 	fl := r.fl
 	for {
 		fl.mu.Lock()
-		visible, proven, err, changed := fl.visibleLocked(), fl.proven, fl.err, fl.changed
+		visible, proven, err, changed := fl.visibleLocked(), fl.proven, r.errLocked(), fl.changed
 		fl.mu.Unlock()
 		switch {
+		case r.end > 0 && r.pos >= r.end:
+			return r.end, io.EOF
+		case visible > r.pos && r.end > 0:
+			return min(visible, r.end), nil
 		case visible > r.pos:
 			return visible, nil
 		case proven && r.pos == 0 && visible == 0:
@@ -126,6 +170,23 @@ func (r *reader) await() (int64, error) {
 			return 0, context.Cause(r.ctx)
 		}
 	}
+}
+
+// errLocked is why the reader has no more bytes to come; nil while there may be some. It hears what
+// its own names came to, and before the first byte it hears that at once, whatever names of others
+// are still to be asked. mu is held.
+func (r *reader) errLocked() error {
+	fl := r.fl
+	switch {
+	case fl.err != nil && !fl.byPlace:
+		return fl.err
+	case fl.err == nil && (!fl.alone || fl.written > 0 || !fl.places.someOpen()):
+		return nil
+	}
+	if err := fl.places.errOf(r.where); err != nil {
+		return err
+	}
+	return fl.err
 }
 
 // told is how the reader hears that the flight ended with err. That this node is

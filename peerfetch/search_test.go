@@ -280,6 +280,26 @@ func TestPeersOnly(t *testing.T) {
 	})
 }
 
+// Where there is no node to ask, the flight ends all the same.
+func TestPeersOnlyWithoutPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := objects()[0]
+		want := o.want
+		want.PeersOnly = true
+		alone, two := newWorld(t, o.archive()), newCluster(t, []string{"a"}, o.archive())
+		for _, open := range []func() error{
+			func() error { _, err := alone.read(want); return err },
+			func() error { _, err := two.nodes["a"].expect(o.content, want); return err },
+		} {
+			if err := open(); !errors.Is(err, errNoNode) {
+				t.Error(err)
+			}
+		}
+		two.close()
+		alone.Close()
+	})
+}
+
 // A client that may have it from upstream is not told that no node has it.
 func TestPeersOnlyFlightJoinedByAClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

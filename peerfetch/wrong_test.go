@@ -116,7 +116,7 @@ func TestWrongBodyOfAPeerAndUpstream(t *testing.T) {
 				if got := testutil.ToFloat64(c.nodes["a"].metrics.unattributed); got != 1 || c.distrusts("a") != nil {
 					t.Errorf("%g unattributed, a distrusts %v", got, c.distrusts("a"))
 				}
-				if n := len(c.nodes["a"].budget.penalties); n != 0 {
+				if n := c.nodes["a"].budget.penalties.Len(); n != 0 {
 					t.Errorf("%d penalties", n)
 				}
 				c.check(t)

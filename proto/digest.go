@@ -60,7 +60,7 @@ func (d *Digest) UnmarshalText(b []byte) error {
 const UnknownSize = -1
 
 // Ref is all one needs to prove a blob: its digest and its length in bytes.
-// Size is UnknownSize where only the name is known (a by-hash request for a
+// Size is UnknownSize where only the name is known (a request by a name made of a sum, for a
 // generation this node has not seen).
 type Ref struct {
 	Digest Digest `json:"digest"`

@@ -4,6 +4,6 @@
 //
 // It is types and their arithmetic, with no I/O of its own, no clock and no
 // configuration; it imports nothing of ours, so that every room may import it.
-// It knows no Debian field name: what a Release or a Packages file says is
+// It knows no Debian field name: what the files of an archive say is
 // aptmeta's business.
 package proto

@@ -6,7 +6,7 @@ import "time"
 // the door.
 type Entry struct {
 	Want Want
-	// Listed says that signed metadata names this object (or its by-hash name
+	// Listed says that signed metadata names this object (or its name, made of a sum,
 	// proves it). An entry that is not listed is streamed but never vouched for.
 	Listed bool
 	// Mutable says that the name may mean other bytes tomorrow: roots and

@@ -2,49 +2,84 @@ package proto
 
 import (
 	"bytes"
+	"slices"
 	"time"
 )
 
-// Generation is one published state of a suite. It is a value; the files it
-// stands for are found through its Root.
+// Generation is one published state of a suite. It is a value; the files it stands for are found
+// through its Root. What it says is identified by Statement: the same text with another signature,
+// or other white space, is the same Generation in another *revision*.
 type Generation struct {
 	Suite Suite `json:"suite"`
-	// Date is the signed Date of the Release, or upstream's Last-Modified for
-	// the rare Release that has none. Seconds, UTC.
+	// Statement is Manifest.Statement of the root.
+	Statement Digest `json:"statement"`
+	// Date is the signed date of the root. For the rare root without one that can be read it is
+	// upstream's Last-Modified, or when it was first seen. Seconds, UTC.
 	Date time.Time `json:"date"`
-	// Root is the InRelease blob, or the Release blob where the archive has no
-	// InRelease.
-	Root Ref `json:"root"`
-	// Signature is the Release.gpg blob that goes with a Release root; zero
-	// when the root is an InRelease.
-	Signature Ref `json:"signature,omitzero"`
-	// Modified is upstream's Last-Modified of the root. It travels with the
-	// generation so that every node gives the same validator.
+	// Signed is when the newest good signature of the root was made; zero where there is none.
+	Signed time.Time `json:"signed,omitzero"`
+	// RootName is the name of the root file below the suite's directory, and Root its content.
+	RootName string `json:"root_name"`
+	Root     Ref    `json:"root"`
+	// Modified is upstream's Last-Modified of the root. It travels with the generation so that every
+	// node gives the same validator.
 	Modified time.Time `json:"modified,omitzero"`
+	// Companions are the other root files that belong to it, by name: a signature that proves the
+	// root, and other forms of the same statement.
+	Companions []Companion `json:"companions,omitempty"`
+	// Base is the URL of the directory from which upstream's redirect had the root read, and below
+	// which its members are therefore to be found; "" where there was none.
+	Base string `json:"base,omitempty"`
+}
+
+// Companion returns the companion of this name; false where there is none.
+func (g Generation) Companion(name string) (Companion, bool) {
+	i := slices.IndexFunc(g.Companions, func(c Companion) bool { return c.Name == name })
+	if i < 0 {
+		return Companion{}, false
+	}
+	return g.Companions[i], true
+}
+
+// Proving returns the companions without which the root cannot be verified.
+func (g Generation) Proving() []Companion {
+	var proof []Companion
+	for _, c := range g.Companions {
+		if c.Proof {
+			proof = append(proof, c)
+		}
+	}
+	return proof
 }
 
 // Order says how a generation that somebody offers relates to the one held.
 type Order int
 
-// The four answers of Generation.Compare.
+// The answers of Generation.Compare.
 const (
-	Past   Order = iota // older than what we hold: ignore
-	Same                // what we hold
-	Future              // newer: adopt
-	Fork                // same date, other content: somebody signed twice
+	Past    Order = iota // older than what is held
+	Same                 // what is held, to the byte
+	Revised              // what is held, signed or spaced otherwise
+	Future               // newer
+	Fork                 // same date, other statement: somebody signed twice
 )
 
 func (o Order) String() string {
-	return [...]string{"past", "same", "future", "fork"}[o]
+	return [...]string{"past", "same", "revised", "future", "fork"}[o]
 }
 
-// Compare tells how offered relates to g, the generation held. The zero
-// Generation is older than any other.
+// Compare tells how offered relates to g, the generation held. The zero Generation is older than any
+// other.
 func (g Generation) Compare(offered Generation) Order {
 	switch {
-	case g.Root == offered.Root:
-		return Same
-	case g.Root.IsZero() || offered.Date.After(g.Date):
+	case g.Root.IsZero():
+		return Future
+	case g.Statement == offered.Statement:
+		if g.Root == offered.Root && g.sameProof(offered) {
+			return Same
+		}
+		return Revised
+	case offered.Date.After(g.Date):
 		return Future
 	case offered.Date.Before(g.Date):
 		return Past
@@ -53,8 +88,36 @@ func (g Generation) Compare(offered Generation) Order {
 	}
 }
 
-// ForkWinner settles a fork the same way on every node, with nothing but the two
-// roots to go by: it reports whether offered takes the place of g.
+// sameProof reports whether what proves the two has no name in different bytes. Other forms of the
+// statement count for nothing here: they are no part of the root, and come and go beside it.
+func (g Generation) sameProof(other Generation) bool {
+	for _, c := range g.Companions {
+		if o, ok := other.Companion(c.Name); ok && c.Proof && o.Ref != c.Ref {
+			return false
+		}
+	}
+	return true
+}
+
+// ForkWinner settles a fork the same way on every node, with nothing but the two statements to go by:
+// it reports whether offered takes the place of g.
 func (g Generation) ForkWinner(offered Generation) bool {
-	return bytes.Compare(offered.Root.Digest[:], g.Root.Digest[:]) > 0
+	return bytes.Compare(offered.Statement[:], g.Statement[:]) > 0
+}
+
+// NewerRevision orders two revisions of one generation the same way on every node: it reports whether
+// offered was signed later than g; where both were signed at one time, the digests decide.
+func (g Generation) NewerRevision(offered Generation) bool {
+	if !offered.Signed.Equal(g.Signed) {
+		return offered.Signed.After(g.Signed)
+	}
+	if order := bytes.Compare(offered.Root.Digest[:], g.Root.Digest[:]); order != 0 {
+		return order > 0
+	}
+	for _, c := range g.Companions {
+		if o, ok := offered.Companion(c.Name); ok && c.Proof && o.Ref != c.Ref {
+			return bytes.Compare(o.Ref.Digest[:], c.Ref.Digest[:]) > 0
+		}
+	}
+	return false
 }

@@ -1,7 +1,5 @@
 package proto
 
-import "strings"
-
 // Location is where upstream keeps an object: the configured name of an archive
 // and the path below that archive's root. The path is canonical: percent
 // decoded, without a leading slash, without empty, "." or ".." segments. Two
@@ -13,15 +11,22 @@ type Location struct {
 
 func (l Location) String() string { return l.Archive + "/" + l.Path }
 
-// Suite is a directory of an archive that holds a Release: "dists/noble",
-// "dists/jessie/updates", or for a flat repository any directory, "" being the
-// archive's root.
+// Suite is a repository below an archive that one root describes: for Debian the directory of a
+// Release ("dists/noble", "dists/jessie/updates", or for a flat repository any directory, "" being
+// the archive's root).
 type Suite struct {
 	Archive string `json:"archive"`
 	Dir     string `json:"dir"`
+	// Name tells apart the roots of one directory, in formats that allow several; else "".
+	Name string `json:"name,omitempty"`
 }
 
-func (s Suite) String() string { return s.Archive + "/" + s.Dir }
+func (s Suite) String() string {
+	if s.Name != "" {
+		return s.Archive + "/" + s.Dir + ":" + s.Name
+	}
+	return s.Archive + "/" + s.Dir
+}
 
 // At returns the location of a file given relative to the suite's directory.
 func (s Suite) At(name string) Location {
@@ -29,22 +34,4 @@ func (s Suite) At(name string) Location {
 		return Location{s.Archive, name}
 	}
 	return Location{s.Archive, s.Dir + "/" + name}
-}
-
-// Base returns the directory that pool paths of this suite are relative to: what
-// stands before "dists/". A flat repository has no such mark; there Base is the
-// suite's own directory.
-func (s Suite) Base() string {
-	if s.Dir == "dists" || strings.HasPrefix(s.Dir, "dists/") {
-		return ""
-	}
-	if i := strings.Index(s.Dir, "/dists/"); i >= 0 {
-		return s.Dir[:i]
-	}
-	return s.Dir
-}
-
-// Flat reports whether the suite is a flat repository.
-func (s Suite) Flat() bool {
-	return s.Dir != "dists" && !strings.HasPrefix(s.Dir, "dists/") && !strings.Contains(s.Dir, "/dists/")
 }

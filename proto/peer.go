@@ -20,32 +20,20 @@ type Ask struct {
 	Have Digest
 }
 
-// News is what one node tells the others of a suite. Nobody takes its word for
-// anything: who hears of a generation opens its root by digest and verifies it.
-type News struct {
-	// Generation is what the teller serves; its Root is zero where it holds none
-	// (then Suite alone counts).
+// Announcement is what one node says to the others about a suite. It is a hint: who receives a newer
+// generation opens its root by digest and verifies it.
+type Announcement struct {
+	// Generation is what the sender serves; its Root is zero where it holds none (then Suite alone
+	// counts).
 	Generation Generation
-	// Checked is when upstream was last known to have nothing newer; zero for
-	// never. By the clock of whoever holds the News: ages travel, not times.
+	// Checked is when upstream was last known to have nothing newer; zero for never. By the clock of
+	// whoever holds the Announcement: ages travel, not times.
 	Checked time.Time
-	// Uses are the paths below the suite that clients asked for lately, on any
-	// node that the teller knows of.
-	Uses []string
-	// Pair is the detached form of a generation whose root is an InRelease; zero
-	// where the teller holds none.
-	Pair Pair
-	// FirstHand says that the teller had it from upstream, and tells everybody
-	// itself.
+	// Slots are the members of the suite, and the companions of its root, that clients asked for
+	// lately, on any node that the sender knows of. See Member.Slot.
+	Slots []string
+	// FirstHand says that the sender had it from upstream, and announces it to everybody itself.
 	FirstHand bool
-}
-
-// Pair is a Release and its Release.gpg, with their Last-Modified.
-type Pair struct {
-	Release   Ref       `json:"release"`
-	Signature Ref       `json:"signature"`
-	Modified  time.Time `json:"modified,omitzero"` // of the Release
-	Signed    time.Time `json:"signed,omitzero"`   // of the Release.gpg
 }
 
 // NotHeld is a peer's answer to an Ask without Fill, or to any Ask at a moment
@@ -53,13 +41,15 @@ type Pair struct {
 type NotHeld struct {
 	Peer string
 	// Try names nodes that the peer believes to hold it; with Busy the one node
-	// it is fetching it from.
+	// it is fetching it from, or none where it waits for upstream.
 	Try  []string
 	Busy bool
 }
 
 func (n *NotHeld) Error() string {
 	switch {
+	case n.Busy && len(n.Try) == 0:
+		return fmt.Sprintf("node %s has nothing of it yet", n.Peer)
 	case n.Busy:
 		return fmt.Sprintf("node %s is fetching it from %s", n.Peer, strings.Join(n.Try, ", "))
 	case len(n.Try) > 0:

@@ -3,6 +3,7 @@ package proto
 import (
 	"encoding/json"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,50 +38,71 @@ func TestDigest(t *testing.T) {
 
 func TestSuite(t *testing.T) {
 	for _, tt := range []struct {
-		dir, base, inRelease string
-		flat                 bool
+		suite    Suite
+		name, at string
 	}{
-		{"dists/noble", "", "dists/noble/InRelease", false},
-		{"dists/jessie/updates", "", "dists/jessie/updates/InRelease", false},
-		{"owner/ppa/ubuntu/dists/noble", "owner/ppa/ubuntu", "owner/ppa/ubuntu/dists/noble/InRelease", false},
-		{"", "", "InRelease", true},
-		{"tools/stable", "tools/stable", "tools/stable/InRelease", true},
-		{"distsx", "distsx", "distsx/InRelease", true},
+		{Suite{Archive: "a", Dir: "dists/noble"}, "a/dists/noble", "dists/noble/root"},
+		{Suite{Archive: "a"}, "a/", "root"},
+		{Suite{Archive: "a", Dir: "os/x86_64", Name: "core"}, "a/os/x86_64:core", "os/x86_64/root"},
 	} {
-		s := Suite{"a", tt.dir}
-		if s.Base() != tt.base || s.Flat() != tt.flat || s.At("InRelease") != (Location{"a", tt.inRelease}) {
-			t.Errorf("%q: base %q, flat %v, %v", tt.dir, s.Base(), s.Flat(), s.At("InRelease"))
+		if tt.suite.String() != tt.name || tt.suite.At("root") != (Location{"a", tt.at}) {
+			t.Errorf("%+v: %s, %v", tt.suite, tt.suite, tt.suite.At("root"))
 		}
 	}
 }
 
 func TestGenerationOrder(t *testing.T) {
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	gen := func(name string, d time.Duration) Generation {
-		return Generation{Date: at.Add(d), Root: Ref{DigestOf([]byte(name)), 1}}
+	gen := func(says, bytes string, d time.Duration) Generation {
+		return Generation{Statement: DigestOf([]byte(says)), Date: at.Add(d), Root: Ref{DigestOf([]byte(bytes)), 1}}
 	}
-	held := gen("a", 0)
+	signed := func(by string) Generation {
+		g := gen("a", "a", 0)
+		g.Companions = []Companion{{Name: "sig", Ref: Ref{DigestOf([]byte(by)), 1}, Proof: true}}
+		return g
+	}
+	beside := func(other string) Generation {
+		g := gen("a", "a", 0)
+		g.Companions = []Companion{{Name: "other form", Ref: Ref{DigestOf([]byte(other)), 1}}}
+		return g
+	}
+	held := gen("a", "a", 0)
 	for _, tt := range []struct {
-		name    string
-		offered Generation
-		want    Order
+		name          string
+		held, offered Generation
+		want          Order
 	}{
-		{"the same root", held, Same},
-		{"the same root with another date", gen("a", time.Hour), Same},
-		{"newer", gen("b", time.Second), Future},
-		{"older", gen("b", -time.Second), Past},
-		{"another root of the same date", gen("b", 0), Fork},
+		{"the same bytes", held, held, Same},
+		{"the same bytes with another date", held, gen("a", "a", time.Hour), Same},
+		{"the same statement in other bytes", held, gen("a", "b", 0), Revised},
+		{"the same root with another signature beside it", signed("x"), signed("y"), Revised},
+		{"the same root with one more companion", held, signed("y"), Same},
+		{"the same root beside which another form has changed", beside("x"), beside("y"), Same},
+		{"newer", held, gen("b", "b", time.Second), Future},
+		{"older", held, gen("b", "b", -time.Second), Past},
+		{"another statement of the same date", held, gen("b", "b", 0), Fork},
+		{"anything, where nothing is held", Generation{}, gen("b", "b", -time.Hour*1e6), Future},
 	} {
-		if got := held.Compare(tt.offered); got != tt.want {
+		if got := tt.held.Compare(tt.offered); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
 	}
-	if got := (Generation{}).Compare(gen("a", -time.Hour*1e6)); got != Future {
-		t.Errorf("anything is newer than nothing: %s", got)
-	}
-	other := gen("b", 0)
+	other := gen("b", "b", 0)
 	if held.ForkWinner(other) == other.ForkWinner(held) {
 		t.Error("both sides of a fork win")
+	}
+	later := gen("a", "b", 0)
+	later.Signed = at.Add(time.Second)
+	for _, pair := range [][2]Generation{{held, later}, {held, gen("a", "b", 0)}, {signed("x"), signed("y")}} {
+		if pair[0].NewerRevision(pair[1]) == pair[1].NewerRevision(pair[0]) {
+			t.Errorf("both or none of two revisions are newer: %+v", pair)
+		}
+	}
+	if beside("x").NewerRevision(beside("y")) || beside("y").NewerRevision(beside("x")) {
+		t.Error("another form beside a root makes it a newer one")
+	}
+	if !held.NewerRevision(later) {
+		t.Error("the newer signature does not count")
 	}
 }
 
@@ -94,5 +116,22 @@ func TestWantAndBlob(t *testing.T) {
 	b := Blob{Bytes: []byte("hello")}
 	if got, err := io.ReadAll(b.Reader()); err != nil || string(got) != "hello" || b.Close() != nil {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// The texts of the kinds are on the wire: a node of another version reads them.
+func TestRejectKinds(t *testing.T) {
+	var got []string
+	for _, k := range RejectKinds() {
+		got = append(got, string(k))
+		if parsed, ok := ParseRejectKind(string(k)); !ok || parsed != k {
+			t.Errorf("%q is not read as itself", k)
+		}
+	}
+	if want := []string{"untrusted", "malformed", "future", "foreign", "corrupt", "loop", "expired"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if _, ok := ParseRejectKind("unheard"); ok {
+		t.Error("an unknown kind is taken for one")
 	}
 }

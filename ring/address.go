@@ -69,7 +69,11 @@ func (c *Config) bindTo(ctx context.Context) (netip.AddrPort, error) {
 		return netip.AddrPort{}, err
 	}
 	if host == "" {
-		return netip.AddrPortFrom(netip.IPv4Unspecified(), port), nil
+		all := netip.IPv4Unspecified()
+		if c.onlyIPv6(ctx) {
+			all = netip.IPv6Unspecified()
+		}
+		return netip.AddrPortFrom(all, port), nil
 	}
 	addrs, err := c.addressesOf(ctx, host)
 	if err != nil {
@@ -78,13 +82,28 @@ func (c *Config) bindTo(ctx context.Context) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addrs[0], port), nil
 }
 
+// onlyIPv6 reports whether the address that the others are to be told, given that this
+// node listens on all, is none of IPv4. What is wrong with it, advertised says.
+func (c *Config) onlyIPv6(ctx context.Context) bool {
+	if c.Advertise == "" {
+		own, err := OwnAddress()
+		return err == nil && own.Is6()
+	}
+	host, _, err := splitHost(c.Advertise, 0)
+	if err != nil {
+		return false
+	}
+	addrs, err := c.addressesOf(ctx, host)
+	return err == nil && !slices.ContainsFunc(addrs, netip.Addr.Is4)
+}
+
 // advertised is the address to tell the others, given the one listened on.
 func (c *Config) advertised(ctx context.Context, bound netip.AddrPort) (netip.AddrPort, error) {
 	if c.Advertise == "" {
 		if !bound.Addr().IsUnspecified() {
 			return bound, nil
 		}
-		ip, err := ownAddress()
+		ip, err := OwnAddress()
 		if err != nil {
 			return netip.AddrPort{}, err
 		}
@@ -113,15 +132,42 @@ func (c *Config) advertised(ctx context.Context, bound netip.AddrPort) (netip.Ad
 	return netip.AddrPortFrom(chosen, port), nil
 }
 
-// ownAddress is a private address of this machine, or a public one if it has no
-// private one.
-func ownAddress() (netip.Addr, error) {
+// OwnAddress is an address of this machine for others: a private one of IPv4, or a
+// public one, or else one of IPv6, of which a unique local one comes first.
+func OwnAddress() (netip.Addr, error) {
 	for _, find := range []func() (string, error){sockaddr.GetPrivateIP, sockaddr.GetPublicIP} {
 		if s, err := find(); err == nil && s != "" {
 			return netip.ParseAddr(s)
 		}
 	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	if own := ipv6Of(addrs); own.IsValid() {
+		return own, nil
+	}
 	return netip.Addr{}, errors.New("this machine has no address to advertise; set one")
+}
+
+// ipv6Of picks the IPv6 address to advertise; the zero Addr where there is none that
+// others can reach.
+func ipv6Of(addrs []net.Addr) netip.Addr {
+	var own netip.Addr
+	for _, addr := range addrs {
+		prefix, err := netip.ParsePrefix(addr.String())
+		if err != nil {
+			continue
+		}
+		ip := prefix.Addr()
+		if !ip.Is6() || ip.Is4In6() || !ip.IsGlobalUnicast() {
+			continue
+		}
+		if !own.IsValid() || ip.IsPrivate() && !own.IsPrivate() {
+			own = ip
+		}
+	}
+	return own
 }
 
 // networks brings prefixes into the form that addresses are compared in.

@@ -39,7 +39,8 @@ type Config struct {
 	Cluster    string
 	Datacenter string
 	// Bind is host:port for UDP and TCP. Port 0 takes a free one; without a host,
-	// all addresses. Default ":7946".
+	// all IPv4 addresses, or all addresses where what is advertised is an IPv6 one, as
+	// on a machine that has no other. Default ":7946".
 	Bind string
 	// Advertise is where others reach Bind: a host name or address, with or without
 	// port. By default it is Bind's, or where that names no address, a private one
@@ -75,7 +76,7 @@ type Config struct {
 	Received func(msg []byte)
 	// LocalState gives what MergeState of another node gets, in the full exchange
 	// that each node has with another one every 30 s and with whom it joins. More
-	// than 1 MiB is not sent. LocalState is called by several goroutines;
+	// than MaxState is not sent. LocalState is called by several goroutines;
 	// MergeState by the one that calls Received.
 	LocalState func() []byte
 	MergeState func(state []byte)

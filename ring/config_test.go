@@ -2,6 +2,7 @@ package ring
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -113,6 +114,59 @@ func TestAdvertised(t *testing.T) {
 		got, err := cfg.advertised(t.Context(), netip.MustParseAddrPort(tt.bound))
 		if err != nil && tt.want != "" || err == nil && got.String() != tt.want {
 			t.Errorf("bound to %s, advertising %q: %v, %v, want %q", tt.bound, tt.advertise, got, err, tt.want)
+		}
+	}
+}
+
+// A machine without IPv4 listens on IPv6 and says so; what has both goes on as before.
+func TestFamilyOfAllAddresses(t *testing.T) {
+	hosts := map[string][]string{"v6.example": {"2001:db8::1"}, "both.example": {"2001:db8::1", "203.0.113.9"}, "mapped.example": {"::ffff:203.0.113.9"}, "none.example": nil}
+	for _, tt := range []struct{ bind, advertise, want string }{
+		{":7946", "203.0.113.5", "0.0.0.0:7946"},
+		{":7946", "2001:db8::2", "[::]:7946"},
+		{":7946", "v6.example", "[::]:7946"},
+		{":7946", "both.example", "0.0.0.0:7946"},
+		{":7946", "mapped.example", "0.0.0.0:7946"},
+		{"0.0.0.0:7946", "v6.example", "0.0.0.0:7946"}, // as it was told
+		{"[::]:7946", "both.example", "[::]:7946"},
+		{"[2001:db8::1]:7946", "", "[2001:db8::1]:7946"},
+	} {
+		cfg := Config{Bind: tt.bind, Advertise: tt.advertise, Lookup: func(_ context.Context, host string) ([]netip.Addr, error) {
+			var n names
+			n.set(hosts[host]...)
+			return n.of(t.Context(), host)
+		}}
+		cfg.setDefaults()
+		if got, err := cfg.bindTo(t.Context()); err != nil || got.String() != tt.want {
+			t.Errorf("bound to %q, advertising %q: %v, %v, want %s", tt.bind, tt.advertise, got, err, tt.want)
+		}
+	}
+}
+
+func TestIPv6Of(t *testing.T) {
+	for _, tt := range []struct {
+		addrs []string
+		want  string
+	}{
+		{[]string{"127.0.0.1/8", "::1/128", "fe80::1/64"}, ""},
+		{[]string{"::1/128", "fe80::1/64", "2001:db8::5/64", "fd00::2/64", "fd00::3/64"}, "fd00::2"},
+		{[]string{"2001:db8::5/64", "2001:db8::6/64"}, "2001:db8::5"},
+		{[]string{"192.0.2.1/24", "ff02::1/16"}, ""},
+	} {
+		var addrs []net.Addr
+		for _, text := range tt.addrs {
+			ip, network, err := net.ParseCIDR(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			addrs = append(addrs, &net.IPNet{IP: ip, Mask: network.Mask})
+		}
+		got := ""
+		if own := ipv6Of(addrs); own.IsValid() {
+			got = own.String()
+		}
+		if got != tt.want {
+			t.Errorf("of %v: %q, want %q", tt.addrs, got, tt.want)
 		}
 	}
 }

@@ -56,9 +56,9 @@ func (d delegate) LocalState(bool) []byte {
 		return nil
 	}
 	state := m.cfg.LocalState()
-	if len(state) > maxState {
+	if len(state) > MaxState {
 		// Sent, it would make the other side refuse the whole exchange.
-		m.cfg.Logger.Error("the state to exchange with other nodes is too long, and not sent", "bytes", len(state), "limit", maxState)
+		m.cfg.Logger.Error("the state to exchange with other nodes is too long, and not sent", "bytes", len(state), "limit", MaxState)
 		return nil
 	}
 	return state
@@ -66,7 +66,7 @@ func (d delegate) LocalState(bool) []byte {
 
 // MergeRemoteState implements memberlist.Delegate.
 func (d delegate) MergeRemoteState(state []byte, _ bool) {
-	if d.m.cfg.MergeState != nil && len(state) > 0 && len(state) <= maxState {
+	if d.m.cfg.MergeState != nil && len(state) > 0 && len(state) <= MaxState {
 		d.m.states.put(state)
 	}
 }

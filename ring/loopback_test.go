@@ -208,6 +208,40 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// TestIPv6Cluster: nodes that have nothing but IPv6, and listen on all of it, find each
+// other, and every address they tell can be dialled as it is.
+func TestIPv6Cluster(t *testing.T) {
+	if !hasIPv6() {
+		t.Skip("this machine has no IPv6 on the loopback")
+	}
+	c := onLoopback(t)
+	var heard atomic.Int64
+	config := func(name string, seeds ...string) Config {
+		cfg := c.local(name, seeds...)
+		cfg.Bind, cfg.Advertise, cfg.PeerAddr = ":0", "::1", "[::1]:3143"
+		cfg.Allowed = []netip.Prefix{netip.MustParsePrefix("::1/128")}
+		cfg.Received = func([]byte) { heard.Add(1) }
+		return cfg
+	}
+	first := c.join(config("node1"))
+	ms := []*Members{first, c.join(config("node2", first.Addr())), c.join(config("node3", first.Addr()))}
+	c.whole(ms...)
+	for _, n := range ms[2].View().Nodes {
+		for _, addr := range []string{n.GossipAddr, n.PeerAddr} {
+			if at, err := netip.ParseAddrPort(addr); err != nil || at.Addr() != netip.IPv6Loopback() {
+				t.Errorf("%s is at %q: %v", n.Name, addr, err)
+			}
+		}
+	}
+	c.await("a message at another node", func() bool {
+		if err := ms[1].Broadcast([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		return heard.Load() > 0
+	})
+	c.await("beacons by UDP", func() bool { return !ms[0].Stats().Heard["node3"].At.IsZero() })
+}
+
 func hasIPv6() bool {
 	l, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
@@ -250,7 +284,7 @@ func TestAddressesThatCannotBe(t *testing.T) {
 
 // TestAdvertisesSomething binds to all addresses, without saying which to tell.
 func TestAdvertisesSomething(t *testing.T) {
-	want, err := ownAddress()
+	want, err := OwnAddress()
 	if err != nil {
 		t.Skip("this machine has no address but the loopback's")
 	}

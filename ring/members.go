@@ -13,8 +13,6 @@ import (
 )
 
 const (
-	// maxState is the longest state that an exchange carries, in bytes.
-	maxState = 1 << 20
 	// maxMessages and maxStates are how many of those that arrived wait to be handed
 	// on.
 	maxMessages, maxStates = 1024, 16
@@ -25,6 +23,9 @@ const (
 	// announcement to spread.
 	spreading = 3 * time.Second
 )
+
+// MaxState is the longest state that an exchange carries, in bytes.
+const MaxState = 1 << 20
 
 // Members is this node's part in the gossip. It is safe for concurrent use.
 //

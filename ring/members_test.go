@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 	"strings"
@@ -228,6 +229,45 @@ func TestComesBackAnother(t *testing.T) {
 			return n.PeerAddr == "10.9.9.9:9999" && n.Version == "v2" && n.State == Active
 		})
 	})
+}
+
+// TestComesBackElsewhere: a node that comes back under its name at another address is
+// let in, and the others are told the new one: soon where it said good-bye, and when it
+// has been gone for a while where it did not.
+func TestComesBackElsewhere(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		leave  func(context.Context, *Members) error
+		within time.Duration
+	}{
+		{"after a farewell", func(ctx context.Context, m *Members) error { return m.Depart(ctx) }, 10 * time.Second},
+		{"after a crash", func(_ context.Context, m *Members) error { return m.Close() }, 3 * time.Minute},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, c *cluster) {
+				ms := c.many(3)
+				if err := tt.leave(t.Context(), ms[2]); err != nil {
+					t.Fatal(err)
+				}
+				cfg := c.config("node3", addr(7))
+				cfg.PeerAddr, cfg.Seeds = "10.9.9.9:9999", []string{addr(0)}
+				began := time.Now()
+				moved := c.join(cfg)
+				for _, m := range ms[:2] {
+					c.await("the new address", func() bool {
+						n, _ := m.View().Node("node3")
+						return n.PeerAddr == "10.9.9.9:9999" && n.GossipAddr == addr(7) && n.State == Active
+					})
+				}
+				c.whole(ms[0], ms[1], moved)
+				took := time.Since(began)
+				t.Logf("all know the new address after %v", took.Round(time.Second))
+				if took > tt.within {
+					t.Errorf("it took %v", took)
+				}
+			})
+		})
+	}
 }
 
 // TestSettledAlone starts nodes that cannot see each other, as after a power cut,

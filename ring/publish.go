@@ -94,6 +94,7 @@ func (m *Members) build() {
 	}
 	m.view.Store(v)
 	m.logChanges(before, v)
+	m.logLeft(before, v)
 	if v.Ring == before.Ring {
 		return
 	}
@@ -101,6 +102,24 @@ func (m *Members) build() {
 	m.changes.Add(1)
 	m.built.Store(int64(took))
 	m.cfg.Logger.Info("the ring changed", "nodes", v.Ring.Len(), "hash", v.Ring.Hash(), "took", took)
+}
+
+// logLeft tells when there have become more nodes than a ring has room for.
+func (m *Members) logLeft(before, after *View) {
+	was, selfWas := 0, false
+	if before.Ring != nil {
+		was, selfWas = before.left()
+	}
+	n, self := after.left()
+	switch {
+	case self && !selfWas:
+		m.cfg.Logger.Error("this node serves hosts and owns nothing: the cluster has more nodes than can own, and others come first",
+			"limit", MaxNodes, "too_many", n)
+	case n > 0 && was == 0:
+		m.cfg.Logger.Error("the cluster has more nodes than can own; some serve hosts and own nothing", "limit", MaxNodes, "too_many", n)
+	case n == 0 && was > 0:
+		m.cfg.Logger.Info("every node of the cluster owns its share again")
+	}
 }
 
 // logChanges tells who came, went and changed, but for this node.

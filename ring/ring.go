@@ -14,7 +14,8 @@ import (
 // whoever changes what New computes counts it up.
 const Version = 1
 
-// MaxNodes is how many names New takes.
+// MaxNodes is how many names New takes. A cluster may have more nodes: then so many of
+// them own, see newView.
 const MaxNodes = 256
 
 // Ring is a set of nodes and which of them owns which key: a pure function of

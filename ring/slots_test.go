@@ -117,6 +117,71 @@ func TestView(t *testing.T) {
 	}
 }
 
+// Of more nodes than a ring has room for, the same ones own on all nodes, whatever each
+// has seen before; the dead leave it, and hardly anybody else.
+func TestMoreNodesThanARingHas(t *testing.T) {
+	all := nodes(300)
+	active := func(names []string) []Node {
+		var members []Node
+		for _, name := range names {
+			members = append(members, Node{Name: name, State: Active, RingVersion: Version, Self: name == "self"})
+		}
+		return members
+	}
+	var one, other *View // what two nodes see that learn of the others in another order
+	var err error
+	for n := 240; n <= len(all); n += 60 {
+		if one, err = newView(active(all[:n]), ringOf(one)); err != nil {
+			t.Fatal(err)
+		}
+		if other, err = newView(active(all[len(all)-n:]), ringOf(other)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if one.Ring.Hash() != other.Ring.Hash() || one.Ring.Len() != MaxNodes || len(one.Nodes) != len(all) {
+		t.Fatalf("rings of %d and %d of %d nodes, alike: %v", one.Ring.Len(), other.Ring.Len(), len(one.Nodes), one.Ring.Hash() == other.Ring.Hash())
+	}
+	if n, _ := one.left(); n != len(all)-MaxNodes {
+		t.Errorf("%d own nothing", n)
+	}
+	owned := 0.0
+	for _, name := range all {
+		owned += one.Ring.Share(name)
+	}
+	if owned < 0.999 || owned > 1.001 {
+		t.Errorf("%v of the keys are owned", owned)
+	}
+
+	dead := one.Ring.Names()[7]
+	after, err := newView(active(slices.DeleteFunc(slices.Clone(all), func(name string) bool { return name == dead })), one.Ring)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.Ring.Contains(dead) || after.Ring.Len() != MaxNodes {
+		t.Errorf("a ring of %d, with the dead one: %v", after.Ring.Len(), after.Ring.Contains(dead))
+	}
+	came := 0
+	for _, name := range after.Ring.Names() {
+		if !one.Ring.Contains(name) {
+			came++
+		}
+	}
+	if came != 1 {
+		t.Errorf("%d others own because of one death", came)
+	}
+	few, err := newView(active(all[:10]), after.Ring)
+	if n, _ := few.left(); err != nil || few.Ring.Len() != 10 || n != 0 {
+		t.Errorf("back to ten: a ring of %d, %d own nothing, %v", few.Ring.Len(), n, err)
+	}
+}
+
+func ringOf(v *View) *Ring {
+	if v == nil {
+		return nil
+	}
+	return v.Ring
+}
+
 func TestRingFor(t *testing.T) {
 	states := make(map[string]State)
 	for _, name := range nodes(6) {

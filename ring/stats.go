@@ -60,7 +60,6 @@ var (
 	descConflicts = describe("gossip_name_conflicts_total", "Times that a node claimed the name of another one.")
 	descUnreached = describe("gossip_contacts_failed_total", "Seeds and missing nodes that could not be looked up or reached.")
 	descNodes     = describe("ring_nodes", "Nodes that own keys, as this node sees it.")
-	descDisagree  = describe("ring_disagreeing_nodes", "Members whose last beacon told of another ring than this node's.")
 	descShare     = describe("ring_share_ratio", "Part of all keys that this node owns.")
 	descChanges   = describe("ring_changes_total", "Rings built because nodes came, went or changed.")
 	descBuild     = describe("ring_build_seconds", "Time that the last ring took to build.")
@@ -70,7 +69,7 @@ var (
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descMembers, descSilent, descMissing, descBytes, descMessages, descRefused, descConflicts,
-		descUnreached, descNodes, descDisagree, descShare, descChanges, descBuild,
+		descUnreached, descNodes, descShare, descChanges, descBuild,
 	} {
 		ch <- d
 	}
@@ -98,18 +97,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descConflicts, s.Conflicts)
 	count(descUnreached, s.Unreached)
 	gauge(descNodes, float64(r.Len()))
-	gauge(descDisagree, float64(s.disagreeing(r.Hash())))
 	gauge(descShare, r.Share(c.m.cfg.Name))
 	count(descChanges, s.Changes)
 	gauge(descBuild, s.BuildTime.Seconds())
-}
-
-func (s *Stats) disagreeing(hash uint64) int {
-	n := 0
-	for _, h := range s.Heard {
-		if !h.At.IsZero() && h.RingHash != hash {
-			n++
-		}
-	}
-	return n
 }

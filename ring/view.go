@@ -48,7 +48,19 @@ func (n Node) owns() bool { return n.State == Active && n.RingVersion == Version
 // View is the cluster at one moment. It is immutable and safe for concurrent use.
 type View struct {
 	Nodes []Node // sorted by name, self included
-	Ring  *Ring  // of the Active nodes with our Version; may be empty, never nil
+	Ring  *Ring  // of the Active nodes with our Version, MaxNodes at most; may be empty, never nil
+}
+
+// left is how many nodes would own but that the ring has no room for them, and whether
+// this one is among them.
+func (v *View) left() (n int, self bool) {
+	for _, node := range v.Nodes {
+		if node.owns() && !v.Ring.Contains(node.Name) {
+			n++
+			self = self || node.Self
+		}
+	}
+	return n, self
 }
 
 // NewView returns the View of nodes, in any order, whose names are distinct.
@@ -62,6 +74,10 @@ func NewView(nodes []Node) (*View, error) {
 
 // newView takes over the ring of the view before if the same nodes own: with it
 // goes all that was computed lazily. With an error it takes it over, too.
+//
+// Of more nodes than a ring can have, those own whose names come first. That depends
+// on nothing else, so that all nodes see the same ring, whatever they saw before; and
+// when one comes or goes, at most one other changes places with it.
 func newView(nodes []Node, before *Ring) (*View, error) {
 	nodes = slices.Clone(nodes)
 	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
@@ -70,6 +86,9 @@ func newView(nodes []Node, before *Ring) (*View, error) {
 		if n.owns() {
 			names = append(names, n.Name)
 		}
+	}
+	if len(names) > MaxNodes {
+		names = names[:MaxNodes]
 	}
 	if before != nil && slices.Equal(before.names, names) {
 		return &View{Nodes: nodes, Ring: before}, nil

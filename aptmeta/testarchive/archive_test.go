@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,4 +92,61 @@ func testGunzip(t *testing.T, b []byte) []byte {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// What a suite and its packages say of their own form is what is published: the Release is
+// altered before it is signed, an index before it is compressed and listed.
+func TestOddForms(t *testing.T) {
+	a := testarchive.New(1)
+	a.AddSuite(testarchive.Suite{
+		Name: "x", Compressions: []string{".own", ".gz"},
+		Edit: func(text string) string { return text + " 00 7 odd\n" },
+		EditIndex: func(path, text string) string {
+			return strings.ReplaceAll(text, "Version: 1", "Version: 2") + "# " + path + "\n"
+		},
+		Pack: func(ext string, text []byte) []byte {
+			if ext == ".own" {
+				return append([]byte("own"), text...)
+			}
+			return nil
+		},
+	})
+	a.AddPackage("x", testarchive.Package{Name: "hello", Version: "1", Path: "odd/h.deb", Listed: "./odd//h.deb"})
+	a.AddPackage("x", testarchive.Package{Name: "tool", Version: "1", Source: true, Path: "src", Listed: "src/"})
+	a.Publish(day)
+	files := a.Files()
+
+	own := string(files["dists/x/main/binary-amd64/Packages.own"])
+	for _, want := range []string{"ownPackage: hello\n", "\nVersion: 2\n", "\nFilename: ./odd//h.deb\n", "# main/binary-amd64/Packages\n"} {
+		if !strings.Contains(own, want) {
+			t.Errorf("Packages.own lacks %q:\n%s", want, own)
+		}
+	}
+	r, err := gzip.NewReader(bytes.NewReader(files["dists/x/main/binary-amd64/Packages.gz"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain, err := io.ReadAll(r); err != nil || "own"+string(plain) != own {
+		t.Errorf("Packages.gz has %q (%v)", plain, err)
+	}
+	if sources := string(files["dists/x/main/source/Sources.own"]); !strings.Contains(sources, "\nDirectory: src/\n") {
+		t.Errorf("Sources.own: %s", sources)
+	}
+	for _, name := range []string{"odd/h.deb", "src/tool_1.dsc", "src/tool_1.tar.xz"} {
+		if files[name] == nil {
+			t.Errorf("the archive has no %s", name)
+		}
+	}
+	block, _ := clearsign.Decode(files["dists/x/InRelease"])
+	sum := testarchive.Sum(testarchive.SHA256, []byte(own))
+	if text := string(block.Plaintext); !strings.HasSuffix(text, " 00 7 odd\n") || !strings.Contains(text, sum) {
+		t.Errorf("the signed Release: %s", text)
+	}
+	keyring, err := openpgp.ReadKeyRing(bytes.NewReader(a.Keyring()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := block.VerifySignature(keyring, nil); err != nil {
+		t.Errorf("the altered Release is not signed: %v", err)
+	}
 }

@@ -70,6 +70,15 @@ type Suite struct {
 
 	// Fields are further lines of the Release, each "Name: value".
 	Fields []string
+
+	// Edit changes the text of the Release before it is signed, and EditIndex the
+	// text of a Packages or Sources, named as the Release lists it, before it is
+	// compressed. They are for what a tidy archive would never write.
+	Edit      func(text string) string
+	EditIndex func(path, text string) string
+	// Pack compresses an index in place of Compress, which knows fewer formats and
+	// always writes them in the same way; nil from it leaves the work to Compress.
+	Pack func(ext string, text []byte) []byte
 }
 
 // Dir is the directory of the Release, relative to the archive's root.
@@ -153,6 +162,12 @@ type Package struct {
 	Missing bool
 	// Fields are further lines of its stanza, each "Name: value".
 	Fields []string
+
+	// Path is where the .deb is, relative to the archive's root, or the directory of
+	// a source package; default: a place in the pool.
+	Path string
+	// Listed is what the index says in place of that: Filename or Directory.
+	Listed string
 }
 
 func (p Package) withDefaults(s Suite) Package {
@@ -189,6 +204,9 @@ func (p Package) native() bool { return !strings.Contains(p.Version, "-") }
 
 // dir is the pool directory of the package, relative to the archive's root.
 func (p Package) dir(s Suite) string {
+	if p.Source && p.Path != "" {
+		return p.Path
+	}
 	if s.Flat {
 		return s.Dir()
 	}
@@ -201,6 +219,9 @@ func (p Package) dir(s Suite) string {
 
 // file is the path of the package's main file: the .deb or the .dsc.
 func (p Package) file(s Suite) string {
+	if !p.Source && p.Path != "" {
+		return p.Path
+	}
 	name := p.Name + "_" + p.fileVersion()
 	if p.Source {
 		return join(p.dir(s), name+".dsc")

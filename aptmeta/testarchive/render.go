@@ -113,6 +113,9 @@ func (r *rendering) stanzas(component string, keep func(listing) bool) []byte {
 
 // index adds Packages or Sources, and its pdiffs.
 func (r *rendering) index(path string, text []byte, carried bool) {
+	if r.s.EditIndex != nil {
+		text = []byte(r.s.EditIndex(path, string(text)))
+	}
 	r.member(path, text, r.s.Compressions, carried)
 	r.plain[path] = text
 	if (r.s.PDiffs || r.s.MergedPDiffs) && carried {
@@ -127,7 +130,7 @@ func (r *rendering) member(path string, text []byte, compressions []string, carr
 		r.listed[path] = text
 	}
 	for _, ext := range compressions {
-		data := r.a.packed.compress(ext, text)
+		data := r.pack(ext, text)
 		r.listed[path+ext] = data
 		if !carried {
 			continue
@@ -141,6 +144,16 @@ func (r *rendering) member(path string, text []byte, compressions []string, carr
 			}
 		}
 	}
+}
+
+// pack compresses an index, as the suite says or as usual.
+func (r *rendering) pack(ext string, text []byte) []byte {
+	if r.s.Pack != nil {
+		if data := r.s.Pack(ext, text); data != nil {
+			return data
+		}
+	}
+	return r.a.packed.compress(ext, text)
 }
 
 func (r *rendering) componentRelease(component, arch string) []byte {
@@ -196,6 +209,9 @@ func (r *rendering) release() []byte {
 		for _, path := range paths {
 			fmt.Fprintf(&buf, " %s %16d %s\n", Sum(hash, r.listed[path]), len(r.listed[path]), path)
 		}
+	}
+	if s.Edit != nil {
+		return []byte(s.Edit(buf.String()))
 	}
 	return buf.Bytes()
 }

@@ -2,6 +2,7 @@ package testarchive
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -30,7 +31,7 @@ func (a *Archive) addSource(s Suite, p Package, date time.Time) string {
 	if s.Flat && !s.FlatFromRoot {
 		directory = "."
 	}
-	fmt.Fprintf(&b, "Directory: %s\nPriority: optional\nSection: %s\n", directory, p.Section)
+	fmt.Fprintf(&b, "Directory: %s\nPriority: optional\nSection: %s\n", cmp.Or(p.Listed, directory), p.Section)
 	for _, line := range p.Fields {
 		b.WriteString(line + "\n")
 	}

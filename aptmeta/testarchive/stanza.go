@@ -2,6 +2,7 @@ package testarchive
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ func (a *Archive) addToPool(s Suite, p Package, date time.Time) string {
 	if p.Depends != "" {
 		fmt.Fprintf(&b, "Depends: %s\n", p.Depends)
 	}
-	fmt.Fprintf(&b, "Filename: %s\nSize: %d\n", a.listedPath(s, path), size)
+	fmt.Fprintf(&b, "Filename: %s\nSize: %d\n", cmp.Or(p.Listed, a.listedPath(s, path)), size)
 	for _, hash := range s.IndexHashes {
 		fmt.Fprintf(&b, "%s: %s\n", packagesField[hash], Sum(hash, deb))
 	}

@@ -121,6 +121,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"serve", "--lisen", "x"}, 2, "", "unknown flag: --lisen; see `aptmesh serve --help`"},
 		{[]string{"refresh"}, 2, "", "requires at least 1 arg"},
 		{[]string{"why"}, 2, "", "accepts 1 arg"},
+		{[]string{"drop"}, 2, "", "requires at least 1 arg"},
 		{[]string{"refresh", "a/b", "--timeout", "soon"}, 2, "", `invalid argument "soon"`},
 		{[]string{"config", "bogus"}, 2, "", `unknown command "bogus" for "aptmesh config"`},
 		{[]string{"config"}, 0, "check", ""},
@@ -238,7 +239,7 @@ func startServe(t *testing.T, n *fakeNode, args ...string) *serving {
 func TestServe(t *testing.T) {
 	s := startServe(t, newFakeNode(), "--data", "/d", "--admin", "", "-l", "127.0.0.1:1,[::1]:1", "--log-level", "debug", "--log-format", "json")
 	<-s.started
-	if s.cfg.Data != "/d" || s.cfg.Admin != "" || len(s.cfg.Listen) != 2 || s.options.Version == "" || s.options.Level.Level() != slog.LevelDebug {
+	if s.cfg.Data != "/d" || s.cfg.StateDir() != "/d/state" || s.cfg.Admin != "" || len(s.cfg.Listen) != 2 || s.options.Version == "" || s.options.Level.Level() != slog.LevelDebug {
 		t.Errorf("the node gets %+v and %+v", s.cfg, s.options)
 	}
 
@@ -275,9 +276,14 @@ func TestServe(t *testing.T) {
 
 On a host, either send all http archives through it:
 
-  echo 'Acquire::http::Proxy "http://127.0.0.1:3142";' | sudo tee /etc/apt/apt.conf.d/30aptmesh
+sudo tee /etc/apt/apt.conf.d/30aptmesh <<'END'
+Acquire::http::Proxy "http://127.0.0.1:3142";
+Acquire::https::Proxy "DIRECT";
+Acquire::Retries::Delay "false";
+END
 
-or write its address into the sources (the only way for https archives):
+or write its address into the sources (the only way for https archives), and into /etc/apt/apt.conf.d/30aptmesh only
+Acquire::Retries::Delay "false";
 
   deb [trusted=yes] http://127.0.0.1:3142/tools stable main  # instead of http://example.org/tools
 
@@ -301,6 +307,33 @@ func TestServeStopsAtOnceOnSecondSignal(t *testing.T) {
 	s.stop <- syscall.SIGINT
 	if code := <-s.exit; code != 1 || !strings.Contains(s.errs.String(), "aptmesh: stopping: context canceled") {
 		t.Errorf("exit code %d: %s", code, s.errs)
+	}
+}
+
+func TestServeState(t *testing.T) {
+	s := startServe(t, newFakeNode(), "--data", "/d", "--state", "/s")
+	<-s.started
+	if s.cfg.Data != "/d" || s.cfg.StateDir() != "/s" {
+		t.Errorf("data in %s, state in %s", s.cfg.Data, s.cfg.StateDir())
+	}
+	s.stop <- syscall.SIGTERM
+	<-s.stopped
+	<-s.exit
+}
+
+// A state directory of a newer version ends the program with a sentence.
+func TestServeRefusesNewerState(t *testing.T) {
+	state := t.TempDir()
+	write(t, filepath.Join(state, "format"), "2\nWritten by aptmesh 9.9.\n")
+	a, out, errs := testApp(t)
+	code := run(t, a, "serve", "--admin", "", "--data", filepath.Join(state, "data"), "--state", state)
+	want := "aptmesh: state directory " + state + ": it has format 2, and this program knows formats up to 1 only (format: \"Written by aptmesh 9.9.\"): " +
+		"start the newer version again, or give this one another directory; nothing was changed (`state:` or --state names the directory)\n"
+	if code != 1 || out.String() != "" || !strings.HasSuffix(errs.String(), want) {
+		t.Errorf("exit code %d, %q, %q\nwant the end %q", code, out, errs, want)
+	}
+	if files, _ := os.ReadDir(state); len(files) != 1 {
+		t.Errorf("the directory holds %v now", files)
 	}
 }
 
@@ -421,7 +454,7 @@ generation  2026-11-20 12:00:00 UTC
 listed      yes
 sha256      e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 size        60 MiB (62,914,560 bytes)
-held        yes, in disk
+held        yes, on disk
 upstream    http://archive.ubuntu.com/ubuntu/pool/a.deb
             http://b.example.org/a.deb
 `

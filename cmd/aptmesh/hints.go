@@ -18,9 +18,8 @@ func printHints(w io.Writer, cfg *node.Config, addrs []string) {
 		return
 	}
 	fmt.Fprintf(w, "aptmesh serves %s at %s\n\n", archiveCount(cfg), base)
-	fmt.Fprintf(w, "On a host, either send all http archives through it:\n\n")
-	fmt.Fprintf(w, "  echo 'Acquire::http::Proxy \"%s\";' | sudo tee /etc/apt/apt.conf.d/30aptmesh\n\n", base)
-	fmt.Fprintf(w, "or write its address into the sources (the only way for https archives):\n\n")
+	fmt.Fprintf(w, "On a host, either send all http archives through it:\n\n%s\n", node.HostCommand(base))
+	fmt.Fprintf(w, "or write its address into the sources (the only way for https archives), and into %s only\n%s\n\n", node.HostFile, node.RetrySetting)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, a := range cfg.Archives {
 		fmt.Fprintf(t, "  %s\t# instead of %s\n", debLine(a, base), a.MainURL())

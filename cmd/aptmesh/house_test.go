@@ -25,19 +25,28 @@ type rule struct {
 // The plan of the house: imports run down only. docs/architecture.md draws it.
 var plan = []rule{
 	{"proto", nil, "it holds the nouns every room speaks; a noun that knew a room would tie all rooms together"},
+	{"proto/expiring", nil, "it is a map with a bound and an end for each entry; whoever remembers something for a while uses it"},
+	{"proto/sourcetest", []string{"proto"}, "every source of bytes passes it, so it knows none"},
 	{"ring", nil, "who is there and who owns a key is plain arithmetic over names; what the keys mean is not known there"},
 	{"aptmeta", []string{"proto"}, "it only reads: what it says of a file must not depend on a disk, a clock or a network"},
 	{"aptmeta/testarchive", []string{"proto", "aptmeta"}, "an archive to test against must not share code with what is tested"},
-	{"node/blobstore", []string{"proto"}, "it keeps bytes by digest and must not learn what they mean"},
-	{"node/upstream", []string{"proto"}, "it moves bytes over HTTP and must not learn what they mean"},
+	{"node/durable", nil, "it is the order of system calls that makes a file durable; what the file means is not known there"},
+	{"node/durable/durabletest", []string{"node/durable"}, "a disk that fails on demand must fail for every room alike"},
+	{"node/statedir", []string{"proto", "node/durable"}, "it keeps small files under names and must not learn what they mean"},
+	{"node/blobstore", []string{"proto", "node/durable"}, "it keeps bytes by digest and must not learn what they mean"},
+	{"node/upstream", []string{"proto", "proto/expiring"}, "it moves bytes over HTTP and must not learn what they mean"},
+	{"node/format/deb", []string{"proto", "aptmeta"}, "it says what Debian's files mean in the words of proto; who asks, and what is done with the answer, is not known there"},
+	{"node/format/formattest", []string{"proto"}, "every format passes it, so it knows none"},
 	{"node/aptconf", nil, "it reads this machine's apt sources and decides nothing"},
-	{"peerfetch", []string{"proto", "ring"}, "it joins sources and readers; where bytes are kept and what they mean is given to it"},
+	{"peerfetch", []string{"proto", "ring", "proto/expiring"}, "it joins sources and readers; where bytes are kept and what they mean is given to it"},
 	{"peerfetch/holdings", []string{"proto"}, "it is a set of digests and its summary; whose, and how it travels, is not known there"},
-	{"peerfetch/peers", []string{"proto", "proto/peerpb", "ring", "peerfetch/holdings"}, "it is the other nodes as this one sees them; flights use it, not the other way round"},
-	{"node/catalog", []string{"proto", "aptmeta"}, "it believes; bytes come through interfaces, so that a peer may bring them tomorrow"},
-	{"node/front", []string{"proto", "aptmeta"}, "it answers hosts; what a path means and where bytes come from is given to it"},
-	{"node/prefetch", []string{"proto", "aptmeta"}, "it guesses what hosts will ask for; where bytes come from and what is current is given to it, so that it can only ever read ahead"},
-	{"node", []string{"proto", "proto/peerpb", "aptmeta", "ring", "peerfetch", "peerfetch/holdings", "peerfetch/peers", "node/aptconf", "node/blobstore", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
+	{"peerfetch/peers", []string{"proto", "proto/peerpb", "ring", "peerfetch/holdings", "proto/expiring"}, "it is the other nodes as this one sees them; flights use it, not the other way round"},
+	{"node/catalog", []string{"proto", "proto/expiring"}, "it believes; bytes come through interfaces, so that a peer may bring them tomorrow, and a format reads them, so that another one may"},
+	{"node/catalog/suite", []string{"proto"}, "it decides; whoever drives it has the clock, the disk and the network"},
+	{"node/catalog/view", []string{"proto"}, "it answers from memory for any set of generations; it judges none, reads no format and starts nothing"},
+	{"node/front", []string{"proto"}, "it answers hosts; what a path means and where bytes come from is given to it"},
+	{"node/prefetch", []string{"proto", "proto/expiring"}, "it guesses what hosts will ask for; where bytes come from and what is current is given to it, so that it can only ever read ahead"},
+	{"node", []string{"proto", "proto/peerpb", "aptmeta", "ring", "peerfetch", "peerfetch/holdings", "peerfetch/peers", "node/aptconf", "node/format/deb", "node/blobstore", "node/statedir", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
 		"it is the only room that knows all rooms, and nothing above it"},
 	{"cmd/aptmesh", []string{"node"}, "it parses flags and prints; whoever embeds a node must not need it"},
 	{"e2e", []string{"proto", "aptmeta", "aptmeta/testarchive", "node", "e2e/lab"}, "it drives the built binary, as a user would"},
@@ -45,8 +54,11 @@ var plan = []rule{
 
 // pure rooms must not even import what would let them do I/O.
 var pure = map[string][]string{
-	"proto":   {"net", "net/http", "database/sql", "os/exec"},
-	"aptmeta": {"net", "net/http", "os", "os/exec", "time/tzdata"},
+	"proto":              {"net", "net/http", "database/sql", "os/exec"},
+	"aptmeta":            {"net", "net/http", "os", "os/exec", "time/tzdata"},
+	"node/catalog/view":  {"net", "net/http", "os", "os/exec", "sync/atomic", "context", "log/slog"},
+	"node/catalog/suite": {"net", "net/http", "os", "os/exec", "sync", "sync/atomic", "context", "math/rand/v2", "io"},
+	"node/format/deb":    {"net", "net/http", "os", "os/exec"},
 }
 
 type listed struct {
@@ -76,7 +88,11 @@ func TestHouse(t *testing.T) {
 			}
 		}
 		for _, imported := range ours(slices.Concat(p.TestImports, p.XTestImports)) {
-			allowed := imported == room || imported == "proto" || imported == "aptmeta/testarchive" || slices.Contains(r.may, imported)
+			helpers := []string{"proto", "aptmeta/testarchive", "node/durable/durabletest", "proto/sourcetest"}
+			allowed := imported == room || slices.Contains(helpers, imported) || slices.Contains(r.may, imported) ||
+				imported == "node/format/formattest" && strings.HasPrefix(room, "node/format/") ||
+				// A catalog and a plan of what to fetch ahead are tested with a real format.
+				imported == "node/format/deb" && (room == "node/catalog" || room == "node/prefetch") || imported == "aptmeta" && room == "node/catalog"
 			if !allowed && !strings.HasPrefix(imported, r.room+"/") {
 				t.Errorf("the tests of %s must not import %s: %s", room, imported, r.why)
 			}

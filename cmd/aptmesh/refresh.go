@@ -22,7 +22,8 @@ hosts see the result without waiting for the next check.
 
 A Release older than the one held is refused, for a mirror that lags must not take
 hosts back. --allow-older follows upstream back on purpose, after a publication
-that was withdrawn.`,
+that was withdrawn. In a cluster it is to be run on every node: none goes back on
+another's word.`,
 		Example: `  aptmesh refresh ubuntu/noble
   aptmesh refresh debian/bookworm debian/bookworm-updates
   aptmesh refresh tools/dists/stable --timeout 5m`,
@@ -34,27 +35,39 @@ that was withdrawn.`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			for _, suite := range suites {
-				result, err := client.Refresh(ctx, suite, allowOlder)
+			return a.eachSuite(suites, asJSON, func(suite string) (result any, line string, err error) {
+				r, err := client.Refresh(ctx, suite, allowOlder)
 				if err != nil {
-					return fmt.Errorf("%s: %w", suite, err)
+					return nil, "", err
 				}
-				if asJSON {
-					err = a.printJSON(result)
-				} else {
-					_, err = fmt.Fprintf(a.out, "%s: %s\n", result.Suite, result.Message)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
+				return r, r.Suite + ": " + r.Message, nil
+			})
 		},
 	}
 	clientFlags(cmd, &admin, &asJSON)
 	cmd.Flags().BoolVar(&allowOlder, "allow-older", false, "take a Release that is older than the one held")
 	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "give up after this long")
 	return cmd
+}
+
+// eachSuite has the node do something about one suite after the other, until that fails, and prints what came of it: the
+// line, or the result as JSON.
+func (a *app) eachSuite(suites []string, asJSON bool, do func(suite string) (result any, line string, err error)) error {
+	for _, suite := range suites {
+		result, line, err := do(suite)
+		if err != nil {
+			return fmt.Errorf("%s: %w", suite, err)
+		}
+		if asJSON {
+			err = a.printJSON(result)
+		} else {
+			_, err = fmt.Fprintln(a.out, line)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // clientFlags are the flags of every command that asks a running node.

@@ -39,6 +39,7 @@ Without any configuration it serves the archives that this machine's own apt use
 		a.statusCommand(),
 		a.whyCommand(),
 		a.refreshCommand(),
+		a.dropCommand(),
 		a.leaveCommand(),
 		a.verifyCommand(),
 		a.clusterCommand(),

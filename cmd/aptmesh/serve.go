@@ -40,6 +40,7 @@ func stopWithin(cfg *node.Config) time.Duration {
 type overrides struct {
 	listen    []string
 	data      string
+	state     string
 	admin     string
 	logLevel  string
 	logFormat string
@@ -51,7 +52,10 @@ func (o *overrides) apply(cfg *node.Config) error {
 		cfg.Listen = o.listen
 	}
 	if o.changed("data") {
-		cfg.Data = o.data
+		cfg.SetData(o.data)
+	}
+	if o.changed("state") {
+		cfg.State = o.state
 	}
 	if o.changed("admin") {
 		cfg.Admin = o.admin
@@ -88,11 +92,13 @@ Its log goes to stderr, the lines of log.access to stdout.`,
 	}
 	f := cmd.Flags()
 	f.StringSliceVarP(&o.listen, "listen", "l", nil, "`ADDRESS` to serve hosts at, such as :3142; may be repeated")
-	f.StringVarP(&o.data, "data", "d", "", "`DIR` for all data")
+	f.StringVarP(&o.data, "data", "d", "", "`DIR` of the cache")
+	f.StringVar(&o.state, "state", "", "`DIR` of what must survive (default inside --data, if that is given)")
 	f.StringVar(&o.admin, "admin", "", "`ADDRESS` of the admin interface: host:port, unix:/path, or \"\" for none")
 	f.StringVar(&o.logLevel, "log-level", "", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "", "text or json")
 	_ = cmd.MarkFlagDirname("data")
+	_ = cmd.MarkFlagDirname("state")
 	for flag, words := range map[string][]string{"log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"}} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	}
@@ -110,7 +116,7 @@ func (a *app) serve(ctx context.Context, o *overrides) error {
 	level := new(slog.LevelVar)
 	level.Set(l.cfg.Log.SlogLevel())
 	log := a.logger(l.cfg.Log.Format, level)
-	log.Info("starting", "version", buildVersion(), "configuration", l.from, "data", l.cfg.Data)
+	log.Info("starting", "version", buildVersion(), "configuration", l.from, "data", l.cfg.Data, "state", l.cfg.StateDir())
 	l.report(log)
 
 	n, err := a.newNode(l.cfg, node.Options{Logger: log, Level: level, AccessLog: a.out, Version: buildVersion()})

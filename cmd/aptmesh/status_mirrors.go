@@ -30,6 +30,12 @@ func archiveTroubles(s *node.Status, now time.Time) []string {
 			if suite.Alarm != "" {
 				troubles = append(troubles, fmt.Sprintf("%s/%s: %s", a.Name, suite.Dir, suite.Alarm))
 			}
+			if suite.Notice != "" {
+				troubles = append(troubles, fmt.Sprintf("%s/%s: %s", a.Name, suite.Dir, suite.Notice))
+			}
+			for _, path := range slices.Sorted(maps.Keys(suite.Unreadable)) {
+				troubles = append(troubles, fmt.Sprintf("%s/%s: %s is served, and what it lists is not verified: %s", a.Name, suite.Dir, path, suite.Unreadable[path]))
+			}
 		}
 	}
 	return troubles

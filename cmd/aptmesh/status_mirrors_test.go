@@ -19,8 +19,10 @@ func TestStatusOfMirrors(t *testing.T) {
 			Suites: []node.SuiteStatus{{
 				Dir: "dists/noble", State: node.SuiteFailing, Error: "no mirror answers", Generation: now.Add(-8 * 24 * time.Hour),
 				ValidUntil: now.Add(-24 * time.Hour), Expired: true, Withheld: true, ServedUntil: now.Add(-time.Hour),
-				Alarm:  "its Release expired 24h ago and nobody has renewed it",
-				Behind: []node.MirrorBehind{{URL: "http://mirror.example.org/ubuntu", BehindSeconds: 5400}},
+				Alarm:      "its Release expired 24h ago and nobody has renewed it",
+				Behind:     []node.MirrorBehind{{URL: "http://mirror.example.org/ubuntu", BehindSeconds: 5400}},
+				Notice:     "the root has entries that were passed over: line 7",
+				Unreadable: map[string]string{"main/binary-amd64/Packages.lz4": "no frame"},
 			}},
 			Mirrors: []node.MirrorStatus{
 				{URL: "http://archive.ubuntu.com/ubuntu", Priority: 1, State: node.MirrorOpen, Trouble: "asked_to_wait",
@@ -39,6 +41,8 @@ func TestStatusOfMirrors(t *testing.T) {
 	}
 	want := `aptmesh v0.4.0 on fra1, up 0s, ready
 attention: ubuntu/dists/noble: its Release expired 24h ago and nobody has renewed it
+attention: ubuntu/dists/noble: the root has entries that were passed over: line 7
+attention: ubuntu/dists/noble: main/binary-amd64/Packages.lz4 is served, and what it lists is not verified: no frame
 attention: docker: none of its mirrors can be asked now; what is held is served
 
 listens   [::]:3142

@@ -81,6 +81,8 @@ func printWhy(w io.Writer, why *node.Why) {
 		row("size", fmt.Sprintf("%s (%s bytes)", humanize.IBytes(uint64(why.Size)), humanize.Comma(why.Size)))
 	}
 	switch {
+	case why.Held == "disk":
+		row("held", "yes, on disk")
 	case why.Held != "":
 		row("held", "yes, in "+why.Held)
 	case why.InFlight:

@@ -39,8 +39,13 @@ type sample struct {
 func (s sample) perThousand() float64 { return perUnit(s.cpu.Seconds()*1e6, s.Requests) }
 
 // perGB is the server's CPU time per gigabyte of right bodies, in seconds; 0 where
-// there were none.
-func (s sample) perGB() float64 { return perUnit(s.cpu.Seconds()*1e9, s.Bytes) }
+// there were none, or where the server was not measured.
+func (s sample) perGB() float64 {
+	if s.Result == nil {
+		return 0
+	}
+	return perUnit(s.cpu.Seconds()*1e9, s.Bytes)
+}
 
 func perUnit(cost float64, units int64) float64 {
 	if units == 0 {
@@ -130,8 +135,11 @@ func (b *bench) warmAll(servers []*server) error {
 // series is the repetitions of one measurement of one server.
 type series []sample
 
-// median returns the middle of what f says of each repetition.
+// median returns the middle of what f says of each repetition; 0 where there are none.
 func (ss series) median(f func(sample) float64) float64 {
+	if len(ss) == 0 {
+		return 0
+	}
 	values := make([]float64, len(ss))
 	for i, s := range ss {
 		values[i] = f(s)

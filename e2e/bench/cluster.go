@@ -249,14 +249,23 @@ func (c *cluster) update(a *archive) error {
 		if err := c.b.update(s, a); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(c.b.ctx, joinPatience)
-		defer cancel()
-		if err := until(ctx, 10*time.Millisecond, func() (bool, error) {
-			w, err := s.why(ctx, a.aPackage)
-			return w.Listed, err
-		}); err != nil {
-			return fmt.Errorf("%s does not know %s: %w: %s", s.name, a.aPackage, err, tail(s.logFile()))
+		if err := c.b.awaitListed(s, a); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// awaitListed waits until a node knows the packages that are listed.
+func (b *bench) awaitListed(s *server, a *archive) error {
+	ctx, cancel := context.WithTimeout(b.ctx, joinPatience)
+	defer cancel()
+	err := until(ctx, 10*time.Millisecond, func() (bool, error) {
+		w, err := s.why(ctx, a.aPackage)
+		return w.Listed, err
+	})
+	if err != nil {
+		return fmt.Errorf("%s does not know %s: %w: %s", s.name, a.aPackage, err, tail(s.logFile()))
 	}
 	return nil
 }

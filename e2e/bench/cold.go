@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -89,7 +91,6 @@ func (b *bench) herdTable(c herdCase) (map[string]sample, error) {
 	size := b.archive.bytes(c.file)
 	ideal := c.ideal(size)
 	all := map[string]sample{}
-	var rows [][]string
 	for _, s := range b.caches() {
 		s.origin.SetShape(c.shape)
 		got, err := b.measure(s, load.Plan{Targets: b.archive.targets(c.file), Connections: c.clients, Timeout: 3 * b.patience},
@@ -99,63 +100,131 @@ func (b *bench) herdTable(c herdCase) (map[string]sample, error) {
 			return all, fmt.Errorf("%s: %w", s.name, err)
 		}
 		all[s.name] = got
+	}
+	var rows [][]string
+	for _, s := range b.caches() {
+		got := all[s.name]
 		rows = append(rows, []string{
 			s.name,
 			fmt.Sprint(got.fetches(c.file)),
 			fmt.Sprintf("%.2f", float64(got.counts.Bytes)/float64(size)),
 			fmt.Sprintf("%.3f / %.3f / %.3f", got.TTFB.Quantile(0.5).Seconds(), got.firstByte(), got.TTFB.Max().Seconds()),
 			ratio(got.firstByte(), all["nginx"].firstByte()),
-			fmt.Sprintf("%.2f", got.Elapsed.Seconds()),
+			fmt.Sprintf("%.2f", got.Elapsed.Seconds()), ratio(got.Elapsed.Seconds(), all["varnish"].seconds()),
 			fmt.Sprintf("%.2f", got.Elapsed.Seconds()/ideal.Seconds()),
 			fmt.Sprint(got.Requests),
 			fmt.Sprintf("%.2f", got.cpu.Seconds()), fmt.Sprintf("%.3f", got.perGB()),
+			ratio(got.perGB(), all["nginx"].perGB()), ratio(got.perGB(), all["varnish"].perGB()),
 			number(float64(got.pss) / 1e6),
 			failures(got.Failures),
 		})
 	}
 	b.report.heading(3, "%s (ideal %.2f s)", c.title, ideal.Seconds())
-	b.report.table([]string{"peer", "fetches", "bytes fetched / size", "TTFB p50 / p99 / max s", "p99 x nginx", "all done s", "of ideal", "served", "CPU-s", "CPU-s/GB", "PSS MB", "failures"}, rows)
+	b.report.table([]string{"peer", "fetches", "bytes fetched / size", "TTFB p50 / p99 / max s", "p99 x nginx", "all done s", "x varnish", "of ideal", "served", "CPU-s", "CPU-s/GB", "x nginx", "x varnish", "PSS MB", "failures"}, rows)
 	return all, nil
 }
 
-// coldMixed lets clients fetch many packages, each in an order of its own.
+// coldCase is one load of many packages on a cache that has none of them.
+type coldCase struct {
+	name    string
+	title   string
+	archive *archive
+	files   []string
+	plan    load.Plan // without targets
+	shape   origin.Shape
+}
+
+// coldMixed lets clients fetch many packages of all sizes: first each client all of them,
+// then all clients together each once, as a pool is read that nobody has read before.
 func coldMixed(b *bench) error {
 	a := b.archive
-	const clients = 50
-	unique := a.bytes(a.mixed...)
-	if err := b.warmAll(b.caches()); err != nil {
+	every := coldCase{
+		name: "D", archive: a, files: a.mixed,
+		plan:  load.Plan{Connections: 50, Timeout: 20 * time.Second},
+		shape: origin.Shape{BytesPerSecond: 100e6, Latency: 5 * time.Millisecond},
+	}
+	every.title = fmt.Sprintf("50 clients, each asks in its own order for %s (%s); link of 100 MB/s, 5 ms",
+		a.describe(a.mixed), bytesText(float64(a.bytes(a.mixed...))))
+	// Log-uniform from 8 KB to 8 MB: half of the packages have 3 % of the bytes.
+	pool, sets := newArchiveOf(9, packageSet{"pool", 200, func(i int) int64 { return int64(8000 * math.Pow(1000, float64(i)/199)) }})
+	once := coldCase{
+		name: "D2", archive: pool, files: sets["pool"],
+		plan:  load.Plan{Connections: 20, Shared: true, Timeout: 20 * time.Second},
+		shape: origin.Shape{Latency: 5 * time.Millisecond},
+	}
+	once.title = fmt.Sprintf("20 clients together ask once for each of %s (%s); 5 ms to the archive, its link as fast as the machine",
+		pool.describe(once.files), bytesText(float64(pool.bytes(once.files...))))
+	b.report.heading(2, "D. Cold: many packages that are not in the cache")
+	b.report.printf(`Medians of %d; each time every server starts with an empty cache. In D nearly all answers are of what another client has just
+had fetched; in D2 every answer is a miss, so that its CPU is what one costs: aptmesh hashes and syncs to the disk what it keeps,
+nginx only writes it, Varnish keeps it in memory.
+`, b.repeats)
+	return errors.Join(b.coldTable(every), b.coldTable(once))
+}
+
+// coldTable measures all caches in turn, each time from an empty cache.
+func (b *bench) coldTable(c coldCase) (err error) {
+	progress("   %s: %s", c.name, c.title)
+	var makers []maker
+	for _, s := range b.caches() {
+		makers = append(makers, b.lone(s.name, s.name, s.command))
+	}
+	pairs, err := makePairs(pairPlan{name: c.name, archive: c.archive}, makers...)
+	defer func() { err = errors.Join(err, closePairs(pairs)) }()
+	if err != nil {
 		return err
 	}
-	b.report.heading(2, "D. Cold: %d clients, each asks in its own order for %s (%s); link of 100 MB/s, 5 ms",
-		clients, a.describe(a.mixed), bytesText(float64(unique)))
-	var rows [][]string
-	var nginx sample
-	for _, s := range b.caches() {
-		s.origin.SetShape(origin.Shape{BytesPerSecond: 100e6, Latency: 5 * time.Millisecond})
-		got, err := b.measure(s, load.Plan{Targets: a.targets(a.mixed...), Connections: clients, Timeout: 20 * time.Second},
-			rounds(1, time.Minute))
-		s.origin.SetShape(origin.Shape{})
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
-		}
-		if s.name == "nginx" {
-			nginx = got
-		}
-		rows = append(rows, []string{
-			s.name,
-			fmt.Sprintf("%.3f", float64(got.counts.Bytes)/float64(unique)),
-			fmt.Sprint(got.counts.Total()), fmt.Sprint(got.counts.PeakAtOnce), fmt.Sprint(got.counts.Connections),
-			fmt.Sprintf("%.2f", got.Elapsed.Seconds()), ratio(got.Elapsed.Seconds(), nginx.seconds()),
-			number(got.mbPerSecond()), fmt.Sprintf("%.3f", got.perGB()),
-			milliseconds(got.TTFB.Quantile(0.5)) + " / " + milliseconds(got.TTFB.Quantile(0.99)),
-			number(float64(got.pss) / 1e6), failures(got.Failures),
-		})
-		if s.name == "aptmesh" {
-			b.report.goal(goal{what: "D: bytes fetched / unique bytes", got: float64(got.counts.Bytes) / float64(unique), limit: 1.0005})
-			b.report.goal(goal{what: "D: connections to the archive at once", got: float64(got.counts.PeakAtOnce), peer: float64(nginx.counts.PeakAtOnce), limit: 10})
+	unique := float64(c.archive.bytes(c.files...))
+	all := map[string]series{}
+	for range b.repeats {
+		for _, p := range pairs {
+			settle()
+			if err := p.fresh(); err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			plan := c.plan
+			plan.Addr, plan.Targets = p.front().addr, c.archive.targets(c.files...)
+			p.origin.SetShape(c.shape)
+			got, err := b.measureGroup(p.group, plan, rounds(1, time.Minute))
+			p.origin.SetShape(origin.Shape{})
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			all[p.name] = append(all[p.name], got)
 		}
 	}
-	b.report.table([]string{"peer", "bytes fetched / unique", "fetches", "at once", "connections opened", "all done s", "x nginx", "MB/s to clients", "CPU-s/GB", "TTFB p50 / p99 ms", "PSS MB", "failures"}, rows)
+	fetched := func(s sample) float64 { return float64(s.counts.Bytes) / unique }
+	atOnce := func(s sample) float64 { return float64(s.counts.PeakAtOnce) }
+	var rows [][]string
+	for _, p := range pairs {
+		got := all[p.name]
+		value := func(f func(sample) float64) []string {
+			v := got.median(f)
+			return []string{number(v), ratio(v, all["nginx"].median(f)), ratio(v, all["varnish"].median(f))}
+		}
+		quantile := func(q float64) string {
+			return number(got.median(func(s sample) float64 { return s.TTFB.Quantile(q).Seconds() * 1e3 }))
+		}
+		row := []string{p.name, fmt.Sprintf("%.3f", got.median(fetched)),
+			number(got.median(func(s sample) float64 { return float64(s.counts.Total()) })), number(got.median(atOnce)),
+			number(got.median(func(s sample) float64 { return float64(s.counts.Connections) }))}
+		row = append(row, value(sample.seconds)...)
+		row = append(row, number(got.median(sample.mbPerSecond)))
+		row = append(row, value(sample.perGB)...)
+		row = append(row, quantile(0.5)+" / "+quantile(0.99),
+			number(got.median(func(s sample) float64 { return float64(s.pss) / 1e6 })), failures(got.failures()))
+		rows = append(rows, row)
+	}
+	b.report.heading(3, "%s: %s", c.name, c.title)
+	b.report.table([]string{"peer", "bytes fetched / unique", "fetches", "at once", "connections opened", "all done s", "x nginx", "x varnish",
+		"MB/s to clients", "CPU-s/GB", "x nginx", "x varnish", "TTFB p50 / p99 ms", "PSS MB", "failures"}, rows)
+	if got := all["aptmesh"]; len(got) > 0 {
+		b.report.goal(goal{what: c.name + ": bytes fetched / unique bytes", got: got.median(fetched), limit: 1.0005})
+		b.report.goal(goal{what: c.name + ": connections to the archive at once", got: got.median(atOnce), peer: all["nginx"].median(atOnce), limit: 10})
+		if varnish := all["varnish"].median(sample.seconds); varnish > 0 {
+			b.report.goal(goal{what: c.name + ": all done, of Varnish's", got: got.median(sample.seconds) / varnish, limit: 1.05, unit: "x"})
+		}
+	}
 	return nil
 }
 

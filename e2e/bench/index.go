@@ -212,7 +212,7 @@ func (b *bench) measureIndex(s *server, old, next *indexArchive) (f indexFigures
 		return f, err
 	}
 	f.adoptCPU = after.CPU - used.CPU
-	if f.heapTwo, f.pssTwo, err = s.memory(b.ctx); err != nil {
+	if f.heapTwo, f.pssTwo, err = s.restingMemory(b.ctx); err != nil {
 		return f, err
 	}
 	if err = s.stop(); err != nil {
@@ -245,6 +245,29 @@ func (s *server) memory(ctx context.Context) (heap, pss int64, err error) {
 	}
 	u, err := s.proc.Usage()
 	return heap, u.PSS, err
+}
+
+// restingMemory is memory once it does not fall any more: after a switch the new index is read once more, for what is to be
+// fetched ahead.
+func (s *server) restingMemory(ctx context.Context) (heap, pss int64, err error) {
+	if heap, pss, err = s.memory(ctx); err != nil {
+		return 0, 0, err
+	}
+	for same := 0; same < 3; {
+		select {
+		case <-time.After(300 * time.Millisecond):
+		case <-ctx.Done():
+			return 0, 0, ctx.Err()
+		}
+		before := heap
+		if heap, pss, err = s.memory(ctx); err != nil {
+			return 0, 0, err
+		}
+		if same++; heap < before-before/50 {
+			same = 0
+		}
+	}
+	return heap, pss, nil
 }
 
 // refresh has aptmesh look for a new generation at once, and waits for the answer.

@@ -30,6 +30,7 @@ func (p *pair) front() *server { return p.servers[len(p.servers)-1] }
 
 // pairPlan is what pairs are made for.
 type pairPlan struct {
+	name    string // of the directories
 	archive *archive
 	held    []string // what the first server of each pair has, of packages
 	files   string   // directory with all files
@@ -40,7 +41,7 @@ type pairPlan struct {
 // newPairPlan writes down what servers of files and of secrets need.
 func (b *bench) newPairPlan(name string, a *archive, memory string, held []string) (pairPlan, error) {
 	dir := filepath.Join(b.temp, name)
-	plan := pairPlan{archive: a, held: held, files: filepath.Join(dir, "files"), keys: filepath.Join(dir, "keys"), memory: memory}
+	plan := pairPlan{name: name, archive: a, held: held, files: filepath.Join(dir, "files"), keys: filepath.Join(dir, "keys"), memory: memory}
 	if err := a.write(plan.files); err != nil {
 		return plan, err
 	}
@@ -77,7 +78,7 @@ func closePairs(all []*pair) error {
 func (b *bench) aptmeshPair(way string) maker {
 	return func(plan pairPlan) (*pair, error) {
 		c, err := b.newCluster(clusterPlan{
-			name: fmt.Sprintf("aptmesh-%s-%s", way, filepath.Base(filepath.Dir(plan.files))), nodes: 2, archive: plan.archive,
+			name: fmt.Sprintf("aptmesh-%s-%s", way, plan.name), nodes: 2, archive: plan.archive,
 			insecure: way == plain, memory: plan.memory, cores: b.server("aptmesh").cores,
 		})
 		if err != nil {
@@ -117,7 +118,7 @@ func (b *bench) lone(name, title string, command func(place) (*exec.Cmd, error))
 // newPair sets up servers that fetch each from the one before, and the first from the
 // archive if it does.
 func (b *bench) newPair(plan pairPlan, title, way string, like place, kinds ...peer) (*pair, error) {
-	g, pl, err := b.newGroup(fmt.Sprintf("%s-%s-%s", fileName(title), way, filepath.Base(filepath.Dir(plan.files))), plan.archive)
+	g, pl, err := b.newGroup(fmt.Sprintf("%s-%s-%s", fileName(title), way, plan.name), plan.archive)
 	if err != nil {
 		return nil, err
 	}
@@ -130,14 +131,17 @@ func (b *bench) newPair(plan pairPlan, title, way string, like place, kinds ...p
 				return p, err
 			}
 		}
-		if _, err := g.add(kind, pl, b.server("aptmesh").cores); err != nil {
+		if _, err := g.add(kind, pl, b.servers[0].cores); err != nil {
 			return p, err
 		}
 		pl.upstream = pl.addr
 	}
 	last := p.front()
 	p.fresh = func() error {
-		return cmp.Or(last.wipe(), g.start(last), b.update(last, plan.archive))
+		if err := cmp.Or(last.wipe(), g.start(last), b.update(last, plan.archive)); err != nil || last.name != "aptmesh" {
+			return err
+		}
+		return b.awaitListed(last, plan.archive)
 	}
 	return p, g.start(g.servers[:len(g.servers)-1]...)
 }

@@ -17,6 +17,8 @@ type peer struct {
 	reference bool
 	// maxConnections is how many it can hold at all; 0 = no limit of its own.
 	maxConnections int
+	// volatile marks a cache that a restart empties.
+	volatile bool
 	// find returns the program, or an error that says how to get it.
 	find func(options) (string, error)
 	// command writes a configuration into the place's directory and returns what
@@ -37,9 +39,10 @@ type place struct {
 
 // allPeers stands in the order of the tables.
 var allPeers = []peer{
-	{name: "nginx", find: debian("nginx"), command: nginxCommand},
+	{name: "nginx", find: debian("nginx", "nginx"), command: nginxCommand},
+	{name: "varnish", find: debian("varnish", "varnishd"), command: varnishCommand, volatile: true},
 	// It waits in select(2) and takes no more than 1024 descriptors.
-	{name: "acng", find: debian("apt-cacher-ng"), command: acngCommand, maxConnections: 900},
+	{name: "acng", find: debian("apt-cacher-ng", "apt-cacher-ng"), command: acngCommand, maxConnections: 900},
 	{name: "go-static", find: func(options) (string, error) { return os.Executable() }, command: goStaticCommand, reference: true},
 	{name: "aptmesh", find: findAptmesh, command: aptmeshCommand},
 }
@@ -52,29 +55,29 @@ func peerList() string {
 	return strings.Join(all, ",")
 }
 
-// debian finds a program that comes in Debian's package of the same name.
-func debian(name string) func(options) (string, error) {
+// debian finds a program that comes in one of Debian's packages.
+func debian(pkg, name string) func(options) (string, error) {
 	return func(o options) (string, error) {
-		program, err := lookSystem(name)
+		program, err := lookSystem(pkg, name)
 		if err == nil || !o.install {
 			return program, err
 		}
-		if err := install(name); err != nil {
+		if err := install(pkg); err != nil {
 			return "", err
 		}
-		return lookSystem(name)
+		return lookSystem(pkg, name)
 	}
 }
 
 // lookSystem looks for a program, also where a user's PATH may not lead.
-func lookSystem(name string) (string, error) {
+func lookSystem(pkg, name string) (string, error) {
 	if program, err := exec.LookPath(name); err == nil {
 		return program, nil
 	}
 	if program, err := exec.LookPath(filepath.Join("/usr/sbin", name)); err == nil {
 		return program, nil
 	}
-	return "", fmt.Errorf("%s is not installed: apt-get install %s, or run this with --install", name, name)
+	return "", fmt.Errorf("%s is not installed: apt-get install %s, or run this with --install", name, pkg)
 }
 
 // install installs a Debian package and stops the service that comes with it.

@@ -102,6 +102,9 @@ func TestJudge(t *testing.T) {
 		{"503 with a good mirror", cell{bad: 1, mirrorCount: 2, object: deb}, lab.Download{Tries: []lab.Try{try(503, "why", nil)}}, refused, true},
 		{"old with nobody left", cell{bad: 1, mirrorCount: 1, object: nextRelease}, lab.Download{Tries: []lab.Try{try(200, "", nil)}, Body: old}, oldStays, false},
 		{"503 although held", cell{bad: 1, mirrorCount: 1, object: nextRelease}, lab.Download{Tries: []lab.Try{try(503, "why", nil)}}, refused, true},
+		{"403 where all mirrors lie", cell{bad: 1, mirrorCount: 1, object: deb, fault: fault{name: "wrong byte, equal length"}}, lab.Download{Tries: []lab.Try{try(403, "why", nil)}}, final, false},
+		{"403 where one is left", cell{bad: 1, mirrorCount: 2, object: deb, fault: fault{name: "wrong byte, equal length"}}, lab.Download{Tries: []lab.Try{try(403, "why", nil)}}, final, true},
+		{"403 for what may pass", cell{bad: 1, mirrorCount: 1, object: deb, fault: fault{name: "stall"}}, lab.Download{Tries: []lab.Try{try(403, "why", nil)}}, final, true},
 		{"404 that nobody said", cell{bad: 1, mirrorCount: 1, object: deb}, lab.Download{Tries: []lab.Try{try(404, "why", nil)}}, notFound, true},
 		{"404 that all said", cell{bad: 1, mirrorCount: 1, object: deb, fault: fault{name: "404"}}, lab.Download{Tries: []lab.Try{try(404, "why", nil)}}, notFound, false},
 	} {

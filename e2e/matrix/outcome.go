@@ -15,6 +15,7 @@ const (
 	afterRetry outcome = "after a retry"        // right within apt's own retries
 	oldStays   outcome = "old generation stays" // whole and consistent, but not the newest
 	refused    outcome = "503 with a reason"    // apt asks again, and tells its user why
+	final      outcome = "403 with a reason"    // apt ends at once, and tells its user why
 	brokenOff  outcome = "broken off"           // the transfer ended before the last byte; apt asks again
 	notFound   outcome = "404"                  // final for apt
 	failed     outcome = "failed"               // anything else: a promise is broken
@@ -39,6 +40,8 @@ func (c *cell) judge(d lab.Download) {
 		c.outcome = brokenOff
 	case t.Status >= 500 && t.Text != "":
 		c.outcome = refused
+	case t.Status == 403 && t.Text != "":
+		c.outcome = final
 	case t.Status == 404 && t.Text != "":
 		c.outcome = notFound
 	default:
@@ -70,8 +73,21 @@ func (c *cell) unacceptable() string {
 		return "the object can be had, if slowly"
 	case c.outcome == notFound && !c.says404():
 		return "nobody said 404"
+	case c.outcome == final && !c.isCorrupt():
+		return "trouble that may pass is made final"
 	}
 	return ""
+}
+
+// isCorrupt reports whether the mirrors give what cannot be right, as whole answers.
+func (c *cell) isCorrupt() bool {
+	switch c.name {
+	case "200 with a page of HTML", "redirect to a captive portal", "longer than it should be", "shorter than it should be", "wrong byte, equal length":
+		return true
+	case "behind: still the generation before", "InRelease ahead of its indices":
+		return c.object == index // another version, under the same name; apt itself takes that as final
+	}
+	return false
 }
 
 // says404 reports whether all mirrors say that there is no such file.

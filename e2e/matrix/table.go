@@ -34,6 +34,7 @@ priority, so that every fault strikes; the good one, if there is one, stands beh
 | **after a retry** | the right bytes within apt's own retries; nobody has to do anything |
 | **old generation stays** | the suite as it was before, whole and consistent; the new one comes when it can be had |
 | **503 with a reason** | apt asks again, and then tells its user the sentence that came with it |
+| **403 with a reason** | every mirror gave what cannot be right; apt ends at once, and tells its user the sentence |
 | **broken off** | the transfer ended before its last byte, which is held back until the hash is known; apt asks again |
 | **404** | every mirror said so, and nobody holds the file; final for apt |
 

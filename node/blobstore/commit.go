@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/aptmesh/aptmesh/node/durable"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -16,6 +17,7 @@ import (
 //
 //	utimensat(tmp)      atime now, mtime Last-Modified: before the fsync, that it may cover them
 //	fsync(tmp)          the bytes are on disk; a failure ends it here
+//	                    where it has a mark (only.go): the same calls for that
 //	rename(tmp, blob)   the name is whole or absent
 //	fsync(blobs/ab)     the name is on disk
 //
@@ -54,8 +56,11 @@ func (s *Store) commit(w *Writer, ref proto.Ref, modified time.Time) error {
 	} else {
 		s.memory.drop(ref.Digest)
 	}
+	s.forgetPartials(ref.Digest)
+	s.overflow.drop(ref.Digest)
 	s.health.mend(s.log)
 	s.metrics.commitSeconds.Observe(time.Since(start).Seconds())
+	s.drainOverflow()
 	return nil
 }
 
@@ -68,6 +73,9 @@ func (s *Store) name(w *Writer, ref proto.Ref, now time.Time) (e *entry, turn ui
 
 	blob := s.dirs.blob(ref.Digest)
 	before := exists(blob)
+	if err := s.markOnly(ref.Digest, w.only, before); err != nil {
+		return nil, 0, s.cannotKeep("note through what a blob may be given", err)
+	}
 	if err := s.renameBlob(w, blob, ref.Digest[0]); err != nil {
 		return nil, 0, s.cannotKeep("rename a blob", err)
 	}
@@ -78,6 +86,9 @@ func (s *Store) name(w *Writer, ref proto.Ref, now time.Time) (e *entry, turn ui
 			_ = s.fs.Remove("blob.undo", blob)
 		}
 		return nil, 0, s.cannotKeep("fsync a directory of blobs", err)
+	}
+	if w.only == "" {
+		s.openToAll(ref.Digest)
 	}
 	if old := sh.get(ref.Digest); old != nil && old.size != ref.Size {
 		s.forget(sh, ref.Digest) // the scan had met it truncated
@@ -100,7 +111,7 @@ func (s *Store) renameBlob(w *Writer, blob string, first byte) error {
 	defer w.pathMu.Unlock()
 	err := s.fs.Rename("blob.rename", w.path, blob)
 	if errors.Is(err, fs.ErrNotExist) {
-		made, merr := mkdirs(s.dirs.shard(first))
+		made, merr := durable.Mkdirs(s.dirs.shard(first))
 		if merr != nil || !made {
 			return errors.Join(err, merr)
 		}
@@ -160,6 +171,7 @@ func (s *Store) Remove(d proto.Digest) error {
 	sh.change.Lock()
 	defer sh.change.Unlock()
 	_, err := s.unlink(sh, d)
+	s.overflow.drop(d)
 	return err
 }
 
@@ -171,6 +183,7 @@ func (s *Store) unlink(sh *shard, d proto.Digest) (int64, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
+	s.dropMarkOf(d)
 	return s.forget(sh, d), nil
 }
 
@@ -224,6 +237,16 @@ func (s *Store) damaged(d proto.Digest, f *os.File, why string) {
 	}
 	s.log.Warn("removed a damaged blob; it will be fetched again when asked for",
 		"blob", d, "file", s.dirs.blob(d), "damage", why)
+}
+
+// Unreadable tells of a blob that Get gave as the file f and that could not be read to its end. It is
+// removed, so that it is a miss, unless a good file has taken its place since.
+func (s *Store) Unreadable(d proto.Digest, f *os.File, err error) {
+	if s.begin() != nil {
+		return
+	}
+	defer s.end()
+	s.damaged(d, f, durable.Explain(s.dirs.root, err))
 }
 
 // sameFile reports whether f is still the file of that name.

@@ -97,7 +97,7 @@ func writeOne(s *Store, r *rand.Rand, pointer *proto.Digest, head string) error 
 		return nil
 	}
 	*pointer = ref.Digest
-	if err := s.WriteFile("pointer", []byte(head+ref.Digest.String())); err != nil {
+	if err := s.writeNote("pointer", "pointer", []byte(head+ref.Digest.String())); err != nil {
 		return err
 	}
 	fmt.Println("pointer", head+ref.Digest.String())
@@ -200,7 +200,7 @@ func wantPointer(t *testing.T, s *Store, reported string) {
 	if reported == "" {
 		return // killed before the first
 	}
-	text, err := s.ReadFile("pointer")
+	text, err := s.readNote("pointer")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func wantLedgerAbove(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(dirsOf(dir).state + "/" + ledgerName)
+	text, err := os.ReadFile(dirsOf(dir).root + "/" + ledgerName)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -178,4 +180,29 @@ func TestVerifyAndRepair(t *testing.T) {
 	if _, err := Verify(t.Context(), t.TempDir(), nil); err == nil {
 		t.Error("Verify of a directory that is no store")
 	}
+}
+
+// TestUnreadable: a blob that could not be read is a miss, and one that was stored since is not.
+func TestUnreadable(t *testing.T) {
+	var log bytes.Buffer
+	s := open(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	waitScanned(s)
+	content := randomBytes(1, 100_000)
+	d := mustPut(t, s, content)
+	b, err := s.Get(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	s.Unreadable(d, b.File, unix.EIO)
+	wantMiss(t, s, d)
+	if st := s.Stats(); st.Damaged != 1 || st.Used != 0 || !strings.Contains(log.String(), "kernel log") {
+		t.Errorf("%+v\n%s", st, log.String())
+	}
+	mustPut(t, s, content)
+	s.Unreadable(d, b.File, unix.EIO)
+	if _, got := body(t, s, d); !bytes.Equal(got, content) {
+		t.Error("a good blob is gone")
+	}
+	wantWhole(t, s)
 }

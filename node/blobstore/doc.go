@@ -8,8 +8,10 @@
 //	<dir>/lock                  flock of the one process that may write here; holds its pid
 //	<dir>/blobs/ab/ab…(64 hex)  one blob; mtime is upstream's Last-Modified (Unix 0: none),
 //	                            atime is the last use, kept by us and coarse on purpose
-//	<dir>/tmp/…                 bytes on their way in; whatever is left there is deleted at Open
-//	<dir>/state/…               small durable files of other rooms; names with a leading dot are ours
+//	<dir>/only/ab…(64 hex)      through which names alone that blob may be given out, one a line
+//	<dir>/partial/…             unfinished blobs of known digest, to be continued; see partial.go
+//	<dir>/tmp/…                 other bytes on their way in; whatever is left there is deleted at Open
+//	<dir>/usage, <dir>/scrub    the store's notes about itself, which may be lost
 //
 // It knows no archive, no URL and no peer, and vouches only for this: what is
 // stored under a digest had that digest when it was committed. It does not say
@@ -33,6 +35,9 @@
 //	               it are one step; held over that I/O, and over the call of
 //	               the Observer that goes with it
 //	Writer.pathMu  where the writer's bytes lie; over the rename
+//	partials.mu    which unfinished blobs there are; over their removal
+//	overflow.mu    what lies in memory because the disk has no room
+//	marks.mu       who may have what; never over I/O
 //	shard.mu       the index map of the shard; never over I/O; read-held over
 //	               the questions to Elsewhere
 //	ledger.mu      the durable upper bound of the bytes in use, over its write

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"sync"
 
+	"github.com/aptmesh/aptmesh/node/durable"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -25,7 +26,7 @@ type pins struct {
 // moment Pin returns. Pins last until Close: their owners know them.
 //
 // Whoever moves a durable pointer from one set of blobs to another pins both sets
-// until WriteFile has returned: should the process die before, the file names the
+// until the pointer is written: should the process die before, the file names the
 // first.
 func (s *Store) Pin(owner string, digests []proto.Digest) {
 	p := &s.pins
@@ -90,6 +91,9 @@ func (s *Store) makeRoom(n int64) bool {
 	need := s.space.short(n)
 	if need <= 0 {
 		return true // whoever evicted before us freed enough for both
+	}
+	if need -= s.freePartials(need); need <= 0 {
+		return true
 	}
 	return s.evict(need, need+s.space.max/evictBatch) > 0
 }
@@ -210,7 +214,7 @@ func (s *Store) evictOne(v victim) int64 {
 	}
 	size, err := s.unlink(sh, v.digest)
 	if err != nil {
-		s.health.fail(s.log, s.cfg.Now(), s.explain(err))
+		s.health.fail(s.log, s.cfg.Now(), durable.Explain(s.dirs.root, err))
 		return 0
 	}
 	s.metrics.evictions.Inc()

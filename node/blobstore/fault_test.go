@@ -9,108 +9,34 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/aptmesh/aptmesh/node/durable/durabletest"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// faultFS is the real file system, which fails where told and remembers what was
-// asked of it.
+// faultFS is a durabletest.FS that also knows the calls only this room makes.
 type faultFS struct {
-	osFS
-	mu    sync.Mutex
-	fail  map[string]error // by step
-	free  int64            // what Free answers; 0: the truth
-	steps []string
-}
-
-func (f *faultFS) break_(step string, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.fail = map[string]error{step: err}
-}
-
-func (f *faultFS) heal() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.fail, f.free = nil, 0
-}
-
-func (f *faultFS) setFree(n int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.free = n
-}
-
-func (f *faultFS) note(step string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.steps = append(f.steps, step)
-	return f.fail[step]
-}
-
-func (f *faultFS) Create(step, name string) (*os.File, error) {
-	if err := f.note(step); err != nil {
-		return nil, err
-	}
-	return f.osFS.Create(step, name)
-}
-
-// Write keeps half of what it cannot keep all of, as a full disk does.
-func (f *faultFS) Write(step string, file *os.File, p []byte) (int, error) {
-	if err := f.note(step); err != nil {
-		n, _ := f.osFS.Write(step, file, p[:len(p)/2])
-		return n, err
-	}
-	return f.osFS.Write(step, file, p)
+	durabletest.FS
+	free atomic.Int64 // what Free answers; 0: the truth
 }
 
 func (f *faultFS) SetTimes(step string, file *os.File, used, modified time.Time) error {
-	if err := f.note(step); err != nil {
+	if err := f.Note(step); err != nil {
 		return err
 	}
-	return f.osFS.SetTimes(step, file, used, modified)
-}
-
-func (f *faultFS) Sync(step string, file *os.File) error {
-	if err := f.note(step); err != nil {
-		return err
-	}
-	return f.osFS.Sync(step, file)
-}
-
-func (f *faultFS) Rename(step, from, to string) error {
-	if err := f.note(step); err != nil {
-		return err
-	}
-	return f.osFS.Rename(step, from, to)
-}
-
-func (f *faultFS) SyncDir(step, name string) error {
-	if err := f.note(step); err != nil {
-		return err
-	}
-	return f.osFS.SyncDir(step, name)
-}
-
-func (f *faultFS) Remove(step, name string) error {
-	if err := f.note(step); err != nil {
-		return err
-	}
-	return f.osFS.Remove(step, name)
+	return osFS{}.SetTimes(step, file, used, modified)
 }
 
 func (f *faultFS) Free(dir string) (int64, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.free != 0 {
-		return f.free, nil
+	if free := f.free.Load(); free != 0 {
+		return free, nil
 	}
-	return f.osFS.Free(dir)
+	return osFS{}.Free(dir)
 }
 
 // TestOneCallFails fails each call on a blob's way to the disk, once. Each time:
@@ -131,7 +57,7 @@ func oneCallFails(t *testing.T, step string, errno error) {
 	waitScanned(s)
 	kept := mustPut(t, s, []byte("kept"))
 
-	disk.break_(step, errno)
+	disk.Break(step, errno)
 	content := randomBytes(1, 10_000)
 	for range 3 {
 		_, err := s.Put(content, someDay)
@@ -147,7 +73,7 @@ func oneCallFails(t *testing.T, step string, errno error) {
 	body(t, s, kept)
 	wantWhole(t, s)
 
-	disk.heal()
+	disk.Heal()
 	if d := mustPut(t, s, content); d != proto.DigestOf(content) {
 		t.Fatal(d)
 	}
@@ -170,7 +96,7 @@ func TestShortWrite(t *testing.T) {
 	}
 	content := randomBytes(1, 1000)
 	_, _ = w.Write(content[:500])
-	disk.break_("blob.write", unix.ENOSPC)
+	disk.Break("blob.write", unix.ENOSPC)
 	n, first := w.Write(content[500:])
 	if n != 250 || !errors.Is(first, proto.ErrNoSpace) {
 		t.Fatalf("Write = %d, %v", n, first)
@@ -186,7 +112,7 @@ func TestShortWrite(t *testing.T) {
 	if got, _ := io.ReadAll(r); !bytes.Equal(got, content[:750]) {
 		t.Errorf("%d bytes are readable, want the 750 reported", len(got))
 	}
-	disk.heal()
+	disk.Heal()
 	if n, again := w.Write(content[750:]); n != 0 || again != first {
 		t.Errorf("the first error must stick: %d, %v", n, again)
 	}
@@ -204,19 +130,11 @@ func TestCommitOrder(t *testing.T) {
 	s := open(t, Config{fs: disk})
 	waitScanned(s)
 	mustPut(t, s, []byte("x")) // raises the ledger
-	disk.steps = nil
+	disk.Steps()
 	mustPut(t, s, []byte("y"))
 	want := []string{"blob.create", "blob.write", "blob.times", "blob.sync", "blob.rename", "blob.syncdir"}
-	if !slices.Equal(disk.steps, want) {
-		t.Errorf("blob: %v\nwant  %v", disk.steps, want)
-	}
-	disk.steps = nil
-	if err := s.WriteFile("a", nil); err != nil {
-		t.Fatal(err)
-	}
-	want = []string{"state.create", "state.write", "state.sync", "state.rename", "state.syncdir"}
-	if !slices.Equal(disk.steps, want) {
-		t.Errorf("state: %v\nwant   %v", disk.steps, want)
+	if steps := disk.Steps(); !slices.Equal(steps, want) {
+		t.Errorf("blob: %v\nwant  %v", steps, want)
 	}
 }
 
@@ -228,39 +146,12 @@ func TestReplaceFails(t *testing.T) {
 			disk := &faultFS{}
 			s := open(t, Config{fs: disk})
 			d := mustPut(t, s, []byte("x"))
-			disk.break_(step, unix.EIO)
+			disk.Break(step, unix.EIO)
 			if _, err := s.Put([]byte("x"), someDay); err == nil {
 				t.Fatal("Put succeeded")
 			}
 			if _, got := body(t, s, d); string(got) != "x" {
 				t.Fatalf("got %q", got)
-			}
-			wantWhole(t, s)
-		})
-	}
-}
-
-func TestStateWriteFails(t *testing.T) {
-	for _, step := range []string{"state.create", "state.write", "state.sync", "state.rename"} {
-		t.Run(step, func(t *testing.T) {
-			disk := &faultFS{}
-			s := open(t, Config{fs: disk})
-			if err := s.WriteFile("a", []byte("old")); err != nil {
-				t.Fatal(err)
-			}
-			disk.break_(step, unix.ENOSPC)
-			if err := s.WriteFile("a", []byte("new")); !errors.Is(err, proto.ErrNoSpace) {
-				t.Fatalf("WriteFile = %v", err)
-			}
-			if got, err := s.ReadFile("a"); err != nil || string(got) != "old" {
-				t.Fatalf("ReadFile = %q, %v", got, err)
-			}
-			if s.Stats().Degraded == "" {
-				t.Error("not degraded")
-			}
-			disk.heal()
-			if err := s.WriteFile("a", []byte("new")); err != nil || s.Stats().Degraded != "" {
-				t.Fatal(err, s.Stats().Degraded)
 			}
 			wantWhole(t, s)
 		})
@@ -274,11 +165,11 @@ func TestLedgerFails(t *testing.T) {
 			disk := &faultFS{}
 			s := open(t, Config{fs: disk, MaxBytes: 256_000})
 			waitScanned(s)
-			disk.break_(step, unix.EIO)
-			if _, err := s.Create(10_000); !errors.Is(err, proto.ErrNoSpace) {
-				t.Fatalf("Create = %v", err)
+			disk.Break(step, unix.EIO)
+			if _, err := s.Put(randomBytes(1, 10_000), someDay); !errors.Is(err, proto.ErrNoSpace) {
+				t.Fatalf("Put = %v", err)
 			}
-			disk.heal()
+			disk.Heal()
 			mustPut(t, s, randomBytes(1, 10_000))
 			wantWhole(t, s)
 		})
@@ -291,14 +182,14 @@ func TestEvictionFails(t *testing.T) {
 	s := open(t, Config{fs: disk, MaxBytes: 1000})
 	waitScanned(s)
 	mustPut(t, s, randomBytes(1, 800))
-	disk.break_("blob.remove", unix.EROFS)
-	if _, err := s.Create(500); !errors.Is(err, proto.ErrNoSpace) {
-		t.Fatalf("Create = %v", err)
+	disk.Break("blob.remove", unix.EROFS)
+	if _, err := s.Put(randomBytes(2, 500), someDay); !errors.Is(err, proto.ErrNoSpace) {
+		t.Fatalf("Put = %v", err)
 	}
 	if st := s.Stats(); st.Used != 800 || st.Evictions != 0 || st.Degraded == "" {
 		t.Fatalf("%+v", st)
 	}
-	disk.heal()
+	disk.Heal()
 	mustPut(t, s, randomBytes(2, 500))
 	wantWhole(t, s)
 }
@@ -309,22 +200,24 @@ func TestReserveFree(t *testing.T) {
 	disk := &faultFS{}
 	s := open(t, Config{fs: disk, ReserveFree: 1000})
 	waitScanned(s)
-	disk.setFree(1500)
+	disk.free.Store(1500)
 	w, err := s.Create(400)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Create(200); !errors.Is(err, proto.ErrNoSpace) {
-		t.Fatalf("the 400 bytes promised to another were forgotten: %v", err)
+	content := randomBytes(1, 400)
+	_, _ = w.Write(content[:1]) // 399 bytes are on their way
+	if _, err := s.Put(randomBytes(3, 200), someDay); !errors.Is(err, proto.ErrNoSpace) {
+		t.Fatalf("the bytes reserved by another were forgotten: %v", err)
 	}
-	if st := s.Stats(); !strings.Contains(st.Degraded, "free 100 bytes") {
+	if st := s.Stats(); !strings.Contains(st.Degraded, "free 99 bytes") {
 		t.Errorf("Degraded = %q", st.Degraded)
 	}
-	_, _ = w.Write(randomBytes(1, 400))
+	_, _ = w.Write(content[1:])
 	if _, err := w.Commit(someDay); err != nil {
 		t.Fatal(err)
 	}
-	disk.setFree(800) // somebody else grew
+	disk.free.Store(800) // somebody else grew
 	d := mustPut(t, s, randomBytes(2, 300))
 	if st := s.Stats(); st.Evictions != 1 || st.Blobs != 1 {
 		t.Fatalf("want the old blob exchanged for the new one: %+v", st)
@@ -352,13 +245,17 @@ func TestRealDiskFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ballast := dir + "/ballast"
-	if err := os.WriteFile(ballast, make([]byte, 2<<20), 0o600); err != nil {
+	content := randomBytes(1, 2<<20)
+	if _, err := w.Write(content[:1000]); err != nil { // reserves a step
 		t.Fatal(err)
 	}
-	content := randomBytes(1, 2<<20)
-	n, err := w.Write(content)
-	if n == 0 || n == len(content) || !errors.Is(err, proto.ErrNoSpace) || !errors.Is(err, unix.ENOSPC) {
+	ballast := dir + "/ballast"
+	if err := os.WriteFile(ballast, make([]byte, 5<<19), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n, err := w.Write(content[1000 : 1<<20])
+	n += 1000
+	if n == 1000 || n == 1<<20 || !errors.Is(err, proto.ErrNoSpace) || !errors.Is(err, unix.ENOSPC) {
 		t.Fatalf("Write on a full disk = %d, %v", n, err)
 	}
 	if got, want := w.Sum(), (proto.Ref{Digest: proto.DigestOf(content[:n]), Size: int64(n)}); got != want {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/aptmesh/aptmesh/node/durable"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -59,6 +60,10 @@ func (s *Store) Get(d proto.Digest) (*proto.Blob, error) {
 	case err == nil:
 		s.metrics.hitDisk.Inc()
 	case errors.Is(err, fs.ErrNotExist):
+		if b := s.overflow.get(d, s.cfg.Now()); b != nil {
+			s.metrics.hitMemory.Inc()
+			return b, nil
+		}
 		s.metrics.misses.Inc()
 	}
 	return b, err
@@ -78,12 +83,15 @@ func (s *Store) getDisk(d proto.Digest) (*proto.Blob, error) {
 		s.forgetVanished(d)
 		return nil, missError{d}
 	}
-	if errors.Is(err, unix.EIO) {
-		s.damaged(d, nil, err.Error())
+	switch {
+	case errors.Is(err, unix.EIO), errors.Is(err, unix.EUCLEAN), errors.Is(err, unix.EBADMSG):
+		s.damaged(d, nil, durable.Explain(s.dirs.root, err))
 		return nil, missError{d}
-	}
-	if err != nil {
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return nil, fmt.Errorf("open blob: %w", err)
+	case err != nil: // it may be had from elsewhere
+		s.log.Error("cannot open a blob; it is fetched again", "blob", d, "file", s.dirs.blob(d), "error", err)
+		return nil, missError{d}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		f.Close()
@@ -223,6 +231,9 @@ func (s *Store) Has(d proto.Digest) bool {
 func (s *Store) Stat(d proto.Digest) (proto.Ref, bool) {
 	if e := s.index.shard(d).get(d); e != nil {
 		return proto.Ref{Digest: d, Size: e.size}, true
+	}
+	if size, _, ok := s.overflow.stat(d); ok {
+		return proto.Ref{Digest: d, Size: size}, true
 	}
 	if s.closed.Load() || s.scan.done() {
 		return proto.Ref{}, false

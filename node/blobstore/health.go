@@ -1,14 +1,12 @@
 package blobstore
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/aptmesh/aptmesh/node/durable"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -63,23 +61,6 @@ func (h *health) state() (since time.Time, reason string) {
 // degraded, and the error wraps proto.ErrNoSpace as well as its cause, so that a
 // client still gets its bytes.
 func (s *Store) cannotKeep(doing string, err error) error {
-	s.health.fail(s.log, s.cfg.Now(), s.explain(err))
+	s.health.fail(s.log, s.cfg.Now(), durable.Explain(s.dirs.root, err))
 	return fmt.Errorf("%w: %s: %w", proto.ErrNoSpace, doing, err)
-}
-
-// explain says in the operator's words what a failed write means.
-func (s *Store) explain(err error) string {
-	switch {
-	case errors.Is(err, unix.ENOSPC):
-		return fmt.Sprintf("the file system of %s is full: free space (or inodes) on it, or lower the size limit (%v)", s.dirs.root, err)
-	case errors.Is(err, unix.EDQUOT):
-		return fmt.Sprintf("the disk quota for %s is used up: raise it, or lower the size limit (%v)", s.dirs.root, err)
-	case errors.Is(err, unix.EIO):
-		return fmt.Sprintf("the disk under %s fails: look at the kernel log, then run aptmesh verify (%v)", s.dirs.root, err)
-	case errors.Is(err, unix.EROFS):
-		return fmt.Sprintf("the file system of %s is read-only: look at the kernel log for the cause, then remount it (%v)", s.dirs.root, err)
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return fmt.Sprintf("no permission to write in %s: give it to the user this process runs as (%v)", s.dirs.root, err)
-	}
-	return fmt.Sprintf("cannot write in %s: %v", s.dirs.root, err)
 }

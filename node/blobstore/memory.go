@@ -46,7 +46,7 @@ func (r *resident) current() bool { return r.entry == nil || r.turn == r.entry.t
 const residentOverhead = 256
 
 // typicalResident sizes ristretto's frequency counters, of which it wants ten
-// for each object it may come to hold: by-hash indices of a few hundred bytes
+// for each object it may come to hold: indices of a few hundred bytes
 // to packages of MemoryMaxBlob average out near this.
 const typicalResident = 16 << 10
 

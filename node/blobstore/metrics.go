@@ -50,6 +50,8 @@ var gauges = []struct {
 }{
 	{gauge("used_bytes", "Bytes of the blobs stored; an upper bound until the scan after the start is done."), func(s Stats) float64 { return float64(s.Used) }},
 	{gauge("reserved_bytes", "Bytes of blobs on their way in."), func(s Stats) float64 { return float64(s.Reserved) }},
+	{gauge("partial_bytes", "Bytes of unfinished blobs that can be continued and that nobody writes now."), func(s Stats) float64 { return float64(s.Partial) }},
+	{gauge("overflow_bytes", "Bytes of memory that stand in for a disk without room."), func(s Stats) float64 { return float64(s.Overflow) }},
 	{gauge("max_bytes", "The size limit."), func(s Stats) float64 { return float64(s.Max) }},
 	{gauge("pinned_bytes", "Bytes that may not be evicted."), func(s Stats) float64 { return float64(s.Pinned) }},
 	{gauge("blobs", "Blobs stored."), func(s Stats) float64 { return float64(s.Blobs) }},

@@ -76,6 +76,7 @@ func (s *Store) runScan(ctx context.Context) {
 		}
 		s.scan.advance()
 	}
+	s.dropOrphanMarks()
 	s.space.settle()
 	s.makeRoom(0) // for an operator who lowered the limit
 	if err := s.lowerLedger(s.ledgerStep()); err != nil {

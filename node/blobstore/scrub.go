@@ -19,8 +19,6 @@ import (
 const (
 	// scrubChunk is what the scrub reads at a time, and its burst.
 	scrubChunk = 64 << 10
-	// scrubName holds the last digest that was scrubbed.
-	scrubName = ".scrub"
 	// scrubRest is the least time from one round's end to the next one's
 	// beginning: a small store need not be hashed over and over.
 	scrubRest = 24 * time.Hour
@@ -37,7 +35,7 @@ func (s *Store) runScrub(ctx context.Context) {
 	}
 	limit := rate.NewLimiter(rate.Limit(s.cfg.ScrubBytesPerSecond), scrubChunk)
 	sc := &scrub{s: s, limit: limit, buf: make([]byte, scrubChunk), noted: time.Now()}
-	if text, err := s.readState(scrubName); err == nil {
+	if text, err := s.readNote(scrubName); err == nil {
 		// Anything else than a digest means: from the beginning.
 		_ = sc.last.UnmarshalText(text)
 	}
@@ -64,7 +62,7 @@ type scrub struct {
 // note writes the position down; if that fails, the work is merely done again.
 func (sc *scrub) note() {
 	text, _ := sc.last.MarshalText()
-	_ = sc.s.writeState("scrub", scrubName, text)
+	_ = sc.s.writeNote("scrub", scrubName, text)
 	sc.noted = time.Now()
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// space counts the bytes of blobs. used+reserved ≤ max holds at every moment,
+// space counts the bytes of blobs. used+reserved+partial ≤ max holds at every moment,
 // unless the operator lowered max below what was there.
 type space struct {
 	max int64
@@ -25,14 +25,15 @@ type space struct {
 	used     int64 // blobs; an upper bound until the scan is done
 	known    int64 // blobs in the index; equals used once the scan is done
 	reserved int64 // blobs on their way in
-	bound    int64 // used+reserved on disk: never less than the truth
+	partial  int64 // unfinished blobs that nobody writes (partial.go)
+	bound    int64 // used+reserved+partial on disk: never less than the truth
 }
 
 // take reserves n bytes if they fit, unless the ledger must be raised first.
 func (sp *space) take(n int64) (fits, raise bool) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	total := sp.used + sp.reserved + n
+	total := sp.total() + n
 	switch {
 	case n > 0 && total > sp.max:
 		return false, false
@@ -48,7 +49,34 @@ func (sp *space) take(n int64) (fits, raise bool) {
 func (sp *space) short(n int64) int64 {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	return sp.used + sp.reserved + n - sp.max
+	return sp.total() + n - sp.max
+}
+
+// total is all that counts against the limit. mu is held.
+func (sp *space) total() int64 { return sp.used + sp.reserved + sp.partial }
+
+// park makes an unfinished blob of size bytes out of a reservation.
+func (sp *space) park(reserved, size int64) {
+	sp.pending.Add(size - reserved)
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.reserved -= reserved
+	sp.partial += size
+}
+
+// taken gives the bytes of an unfinished blob to a writer.
+func (sp *space) taken(size int64) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.partial -= size
+	sp.reserved += size
+}
+
+// dropped counts an unfinished blob that is no more.
+func (sp *space) dropped(size int64) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	sp.partial -= size
 }
 
 func (sp *space) wrote(n int64) { sp.pending.Add(-n) }
@@ -88,10 +116,10 @@ func (sp *space) settle() {
 	sp.used = sp.known
 }
 
-func (sp *space) totals() (used, reserved int64) {
+func (sp *space) totals() (used, reserved, partial int64) {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	return sp.used, sp.reserved
+	return sp.used, sp.reserved, sp.partial
 }
 
 // scanPatience is how long a reservation waits for the scan to find something
@@ -99,12 +127,29 @@ func (sp *space) totals() (used, reserved int64) {
 // client is waiting for its first byte meanwhile.
 const scanPatience = 2 * time.Second
 
-// reserve takes n bytes of the limit before they arrive, evicting where need be.
-func (s *Store) reserve(n int64) error {
-	if n > s.space.max {
-		return fmt.Errorf("%w: a blob of %d bytes is larger than the whole store (%d bytes): raise its size limit", proto.ErrNoSpace, n, s.space.max)
+// fits returns an error for a blob that is larger than the limit. A large one is also refused beforehand
+// where too much is pinned; counting what is pinned is too much work for a small one, of which that
+// shows when it is written.
+func (s *Store) fits(size int64) error {
+	if size > s.space.max {
+		return fmt.Errorf("%w: a blob of %d bytes is larger than the whole store (%d bytes): raise its size limit", proto.ErrNoSpace, size, s.space.max)
 	}
-	if err := s.checkFree(n); err != nil {
+	if size <= s.space.max/evictBatch || !s.scan.done() {
+		return nil
+	}
+	if pinned, _ := s.pinnedBytes(); pinned+size > s.space.max {
+		return s.full(fmt.Sprintf("%d bytes wanted; of %d allowed %d are pinned: raise the size limit", size, s.space.max, pinned))
+	}
+	return nil
+}
+
+// reserve takes n bytes of the limit, evicting where need be. rest is how many bytes of the blob are
+// still to come, those n among them: nothing is evicted for a blob that will not fit all the same.
+func (s *Store) reserve(n, rest int64) error {
+	if n > s.space.max {
+		return s.fits(n)
+	}
+	if err := s.checkFree(n, rest); err != nil {
 		return err
 	}
 	deadline := time.Now().Add(scanPatience)
@@ -118,12 +163,33 @@ func (s *Store) reserve(n int64) error {
 			}
 		case fits:
 			return nil
-		case !s.makeRoom(n) && !s.waitForScan(progress, deadline):
-			used, reserved := s.space.totals()
-			return s.full(fmt.Sprintf("%d bytes wanted; of %d allowed %d are in use, too many of them pinned, and %d reserved by transfers in progress: raise the size limit",
-				n, s.space.max, used, reserved))
+		case !(s.mayFit(rest) && s.makeRoom(n)) && !s.waitForScan(progress, deadline):
+			used, reserved, _ := s.space.totals()
+			return s.full(fmt.Sprintf("%d bytes are still to come of a blob; of %d allowed %d are in use, too many of them pinned, and %d reserved by transfers in progress: raise the size limit",
+				rest, s.space.max, used, reserved))
 		}
 	}
+}
+
+// mayFit reports whether rest more bytes would fit if all went that may go.
+func (s *Store) mayFit(rest int64) bool {
+	if !s.scan.done() {
+		return true // nobody knows yet
+	}
+	pinned, _ := s.pinnedBytes()
+	_, reserved, _ := s.space.totals()
+	return pinned+reserved+rest <= s.space.max
+}
+
+// pinnedBytes returns what is stored and pinned: its bytes, and how many blobs it is.
+func (s *Store) pinnedBytes() (bytes int64, blobs int) {
+	for _, d := range s.pins.pinned() {
+		if e := s.index.shard(d).get(d); e != nil {
+			bytes += e.size
+			blobs++
+		}
+	}
+	return bytes, blobs
 }
 
 // reserveSpare takes n bytes of the limit if they are free anyway.
@@ -141,13 +207,21 @@ func (s *Store) reserveSpare(n int64) bool {
 // checkFree sees to it that the file system has room for n more bytes and still
 // keeps ReserveFree. Where others have filled it, the store exchanges old blobs
 // for new ones, but does not shrink to make up for them.
-func (s *Store) checkFree(n int64) error {
+// rest is what is still to come of the blob: that much may go at once, so that victims need not be
+// chosen for each step.
+func (s *Store) checkFree(n, rest int64) error {
 	lacking, _ := s.lacking(n)
 	if lacking <= 0 {
 		return nil
 	}
+	if s.freePartials(lacking) > 0 {
+		if lacking, _ = s.lacking(n); lacking <= 0 {
+			return nil
+		}
+	}
+	batch := max(n, min(rest, s.space.max/evictBatch))
 	s.evicting.Lock()
-	freed := s.evict(min(lacking, n), min(lacking, n))
+	freed := s.evict(min(lacking, n), min(lacking+batch-n, batch))
 	s.evicting.Unlock()
 	lacking, free := s.lacking(n)
 	if lacking <= 0 || freed >= n && free >= n+s.space.pending.Load() {
@@ -188,8 +262,6 @@ func (s *Store) release(reserved, written int64) {
 // little: it is raised, durably and in steps, before the bytes are reserved.
 type ledger struct{ mu sync.Mutex }
 
-const ledgerName = ".usage"
-
 // ledgerSteps is into how many steps the limit is cut: that many durable writes
 // while a store fills up, and that small a part of it overestimated after a crash.
 const ledgerSteps = 256
@@ -200,7 +272,7 @@ func (s *Store) ledgerStep() int64 { return s.space.max/ledgerSteps + 1 }
 // ledger may be full.
 func (s *Store) openLedger(isNew bool) error {
 	estimate := s.space.max
-	text, err := s.readState(ledgerName)
+	text, err := s.readNote(ledgerName)
 	if isNew && errors.Is(err, fs.ErrNotExist) {
 		return s.writeLedger(0)
 	}
@@ -209,7 +281,7 @@ func (s *Store) openLedger(isNew bool) error {
 			estimate = n
 		}
 	}
-	s.space.used, s.space.bound = estimate, estimate
+	s.space.used, s.space.bound = max(0, estimate-s.space.partial), max(estimate, s.space.partial)
 	return nil
 }
 
@@ -219,7 +291,7 @@ func (s *Store) raiseLedger(n int64) error {
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
 	s.space.mu.Lock()
-	need := s.space.used + s.space.reserved + n
+	need := s.space.total() + n
 	enough := need <= s.space.bound // somebody else has raised it
 	s.space.mu.Unlock()
 	if enough {
@@ -241,7 +313,7 @@ func (s *Store) lowerLedger(slack int64) error {
 	s.ledger.mu.Lock()
 	defer s.ledger.mu.Unlock()
 	s.space.mu.Lock()
-	bound := s.space.used + s.space.reserved + slack
+	bound := s.space.total() + slack
 	lower := bound < s.space.bound
 	if lower {
 		s.space.bound = bound
@@ -254,7 +326,7 @@ func (s *Store) lowerLedger(slack int64) error {
 }
 
 func (s *Store) writeLedger(bound int64) error {
-	return s.writeState("ledger", ledgerName, []byte(strconv.FormatInt(bound, 10)+"\n"))
+	return s.writeNote("ledger", ledgerName, []byte(strconv.FormatInt(bound, 10)+"\n"))
 }
 
 func (s *Store) closeLedger() error { return s.lowerLedger(0) }

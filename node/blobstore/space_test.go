@@ -168,6 +168,14 @@ func TestPinnedIsNeverEvicted(t *testing.T) {
 	if _, err := s.Create(601); !errors.Is(err, proto.ErrNoSpace) || !strings.Contains(err.Error(), "pinned") {
 		t.Errorf("Create beyond the pins: %v", err)
 	}
+	if w, err := s.Create(proto.UnknownSize); err != nil {
+		t.Error(err)
+	} else {
+		if _, err := w.Write(randomBytes(102, 601)); !errors.Is(err, proto.ErrNoSpace) || !strings.Contains(err.Error(), "pinned") {
+			t.Errorf("Write beyond the pins: %v", err)
+		}
+		w.Abort()
+	}
 	if _, err := s.Create(1001); !errors.Is(err, proto.ErrNoSpace) || !strings.Contains(err.Error(), "larger than the whole store") {
 		t.Errorf("Create beyond the limit: %v", err)
 	}
@@ -230,7 +238,7 @@ func TestLimitHolds(t *testing.T) {
 					size = proto.UnknownSize
 				}
 				w, err := s.Create(size)
-				if used, reserved := s.space.totals(); used < 0 || reserved < 0 || used+reserved > limit {
+				if used, reserved, _ := s.space.totals(); used < 0 || reserved < 0 || used+reserved > limit {
 					t.Errorf("used %d, reserved %d", used, reserved)
 				}
 				if err == nil {
@@ -355,15 +363,15 @@ func TestLedger(t *testing.T) {
 		min, max int64
 	}{
 		{"closed", func(dirs) {}, 50 * blob, 50 * blob},
-		{"ledger lost", func(d dirs) { os.Remove(d.state + "/" + ledgerName) }, limit, limit},
-		{"ledger torn", func(d dirs) { os.WriteFile(d.state+"/"+ledgerName, []byte("-"), 0o600) }, limit, limit},
+		{"ledger lost", func(d dirs) { os.Remove(d.root + "/" + ledgerName) }, limit, limit},
+		{"ledger torn", func(d dirs) { os.WriteFile(d.root+"/"+ledgerName, []byte("-"), 0o600) }, limit, limit},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := Config{Dir: fastDir(t), MaxBytes: limit}
 			s := open(t, cfg)
 			for i := range 50 {
 				mustPut(t, s, content(i))
-				on, err := s.readState(ledgerName)
+				on, err := s.readNote(ledgerName)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -378,7 +386,7 @@ func TestLedger(t *testing.T) {
 			if err := s.openLedger(false); err != nil {
 				t.Fatal(err)
 			}
-			if used, _ := s.space.totals(); used < c.min || used > c.max {
+			if used, _, _ := s.space.totals(); used < c.min || used > c.max {
 				t.Errorf("the estimate is %d, want %d to %d", used, c.min, c.max)
 			}
 		})
@@ -393,7 +401,7 @@ func TestLedgerIsNeverBehind(t *testing.T) {
 	looks := 0
 	disk.setLook(func() {
 		looks++
-		text, err := s.readState(ledgerName)
+		text, err := s.readNote(ledgerName)
 		if err != nil {
 			t.Error(err)
 		}

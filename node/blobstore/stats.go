@@ -8,9 +8,14 @@ import (
 type Stats struct {
 	// Used are the blobs stored; an upper bound while Scanned is false.
 	Used int64
-	// Reserved are blobs on their way in. Used+Reserved ≤ Max.
+	// Reserved are blobs on their way in. Used+Reserved+Partial ≤ Max.
 	Reserved int64
-	Max      int64
+	// Partial are unfinished blobs that can be continued and that nobody writes now.
+	Partial int64
+	Max     int64
+	// Overflow is the memory that stands in for a disk without room: blobs there, and on their
+	// way there.
+	Overflow int64
 	// Free is what the file system has left; -1 where it does not say.
 	Free int64
 	// Blobs is the number of blobs known; all of them once Scanned is true.
@@ -50,16 +55,14 @@ func (s *Store) Stats() Stats {
 		Damaged:      counted(s.metrics.damaged),
 		Scrubbed:     counted(s.metrics.scrubbed),
 	}
-	st.Used, st.Reserved = s.space.totals()
+	st.Used, st.Reserved, st.Partial = s.space.totals()
+	s.overflow.mu.Lock()
+	st.Overflow = s.overflow.used
+	s.overflow.mu.Unlock()
 	st.DegradedSince, st.Degraded = s.health.state()
 	if free, err := s.fs.Free(s.dirs.root); err == nil {
 		st.Free = free
 	}
-	for _, d := range s.pins.pinned() {
-		if e := s.index.shard(d).get(d); e != nil {
-			st.Pinned += e.size
-			st.PinnedBlobs++
-		}
-	}
+	st.Pinned, st.PinnedBlobs = s.pinnedBytes()
 	return st
 }

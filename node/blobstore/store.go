@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/durable"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -32,7 +33,7 @@ type Config struct {
 	// process may have it open.
 	Dir string
 	// MaxBytes is the hard limit for the contents of blobs, stored and on their
-	// way in. Directories, state files and the rounding up to disk blocks are not
+	// way in. Directories and the rounding up to disk blocks are not
 	// in it. It must be positive.
 	MaxBytes int64
 	// MemoryBytes is what the memory tier may hold; 0 means no memory tier.
@@ -40,6 +41,8 @@ type Config struct {
 	// MemoryMaxBlob is the largest blob kept in memory; 0 means
 	// DefaultMemoryMaxBlob.
 	MemoryMaxBlob int64
+	// OverflowBytes is how much memory stands in for a disk that has no room; 0 means none.
+	OverflowBytes int64
 	// ScrubBytesPerSecond bounds the background re-hash; 0 turns it off.
 	ScrubBytesPerSecond int64
 	// ReserveFree is how much of the file system is left free, for the others
@@ -71,7 +74,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("blob store: no directory given")
 	case c.MaxBytes <= 0:
 		return c, fmt.Errorf("blob store %s: the size limit is %d bytes; it must be positive", c.Dir, c.MaxBytes)
-	case c.MemoryBytes < 0, c.MemoryMaxBlob < 0, c.ScrubBytesPerSecond < 0, c.ReserveFree < 0:
+	case c.MemoryBytes < 0, c.MemoryMaxBlob < 0, c.ScrubBytesPerSecond < 0, c.ReserveFree < 0, c.OverflowBytes < 0:
 		return c, fmt.Errorf("blob store %s: a size below zero was given", c.Dir)
 	case c.LoneBonus < 0:
 		return c, fmt.Errorf("blob store %s: the bonus of lone blobs is negative: %v", c.Dir, c.LoneBonus)
@@ -116,10 +119,14 @@ type Store struct {
 	index  index
 	memory *memory
 	pins   pins
+	marks  marks
 	space  space
 	ledger ledger
 	scan   *scan
 	health health
+
+	partials partials
+	overflow overflow
 
 	evicting sync.Mutex    // held by the one eviction that runs
 	tempSeq  atomic.Uint64 // names temporary files; the lock makes them ours alone
@@ -130,14 +137,15 @@ type Store struct {
 }
 
 // dirs are the directories of a store.
-type dirs struct{ root, blobs, tmp, state string }
+type dirs struct{ root, blobs, only, partial, tmp string }
 
 func dirsOf(root string) dirs {
 	return dirs{
-		root:  root,
-		blobs: filepath.Join(root, "blobs"),
-		tmp:   filepath.Join(root, "tmp"),
-		state: filepath.Join(root, "state"),
+		root:    root,
+		blobs:   filepath.Join(root, "blobs"),
+		only:    filepath.Join(root, "only"),
+		partial: filepath.Join(root, "partial"),
+		tmp:     filepath.Join(root, "tmp"),
 	}
 }
 
@@ -176,13 +184,14 @@ func Open(cfg Config) (*Store, error) {
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.noAtime.Store(true)
 	s.space.max = cfg.MaxBytes
+	s.overflow.max, s.overflow.blobs = cfg.OverflowBytes, make(map[proto.Digest]*overflowed)
 	s.metrics = newMetrics(s)
 	if err := os.MkdirAll(cfg.Dir, dirMode); err != nil {
 		return nil, fmt.Errorf("blob store: create its directory: %w", err)
 	}
-	if s.lock, err = lockDir(cfg.Dir); err != nil {
+	if s.lock, err = durable.Lock(cfg.Dir); err != nil {
 		s.stop()
-		return nil, err
+		return nil, fmt.Errorf("blob store %s: %w", cfg.Dir, err)
 	}
 	if err := s.prepare(); err != nil {
 		s.stop()
@@ -196,11 +205,11 @@ func Open(cfg Config) (*Store, error) {
 // prepare makes the directories, clears tmp, and reads how many bytes may be in
 // use.
 func (s *Store) prepare() (err error) {
-	isNew, err := mkdirs(s.dirs.blobs)
+	isNew, err := durable.Mkdirs(s.dirs.blobs)
 	if err != nil {
 		return err
 	}
-	other, err := mkdirs(s.dirs.tmp, s.dirs.state)
+	other, err := durable.Mkdirs(s.dirs.only, s.dirs.partial, s.dirs.tmp)
 	if err != nil {
 		return err
 	}
@@ -217,6 +226,15 @@ func (s *Store) prepare() (err error) {
 	if err := emptyDir(s.dirs.tmp); err != nil {
 		return err
 	}
+	if err := s.adoptNotes(); err != nil {
+		return err
+	}
+	if err := s.openMarks(); err != nil {
+		return err
+	}
+	if err := s.openPartials(); err != nil {
+		return err
+	}
 	if err := s.openLedger(isNew); err != nil {
 		return err
 	}
@@ -231,24 +249,11 @@ func (s *Store) makeShards() error {
 	for b := range names {
 		names[b] = s.dirs.shard(byte(b))
 	}
-	made, err := mkdirs(names[:]...)
+	made, err := durable.Mkdirs(names[:]...)
 	if err != nil || !made {
 		return err
 	}
 	return s.fs.SyncDir("open.syncdir", s.dirs.blobs)
-}
-
-// mkdirs makes the directories that are missing, and tells whether any was.
-func mkdirs(names ...string) (made bool, err error) {
-	for _, name := range names {
-		switch err := os.Mkdir(name, dirMode); {
-		case err == nil:
-			made = true
-		case !errors.Is(err, fs.ErrExist):
-			return made, err
-		}
-	}
-	return made, nil
 }
 
 // emptyDir removes what a process that died left behind.
@@ -286,6 +291,7 @@ func (s *Store) Close() error {
 	s.life.Lock()
 	defer s.life.Unlock()
 	s.memory.close()
+	s.overflow.close()
 	err := s.closeLedger()
 	// Closing the file gives up the lock.
 	if cerr := s.lock.Close(); err == nil {

@@ -472,7 +472,7 @@ func TestAfterClose(t *testing.T) {
 	_, getErr := s.Get(d)
 	for what, err := range map[string]error{
 		"Create": createErr, "Commit": commitErr, "Get": getErr,
-		"Remove": s.Remove(d), "WriteFile": s.WriteFile("a", nil), "RemoveFile": s.RemoveFile("a"),
+		"Remove": s.Remove(d),
 	} {
 		if !errors.Is(err, fs.ErrClosed) {
 			t.Errorf("%s after Close: %v", what, err)
@@ -557,44 +557,33 @@ func TestCollectors(t *testing.T) {
 	}
 }
 
-func TestStateFiles(t *testing.T) {
-	dir := fastDir(t)
-	s := open(t, Config{Dir: dir})
-	names := []string{"suite/a/dists/x", "suite/a/dists/x/updates", "suite/.hidden", ".usage", "..", "ü %2F"}
-	for _, name := range names {
-		if _, err := s.ReadFile(name); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("ReadFile(%q) before: %v", name, err)
-		}
-		for _, text := range []string{"old", name} {
-			if err := s.WriteFile(name, []byte(text)); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+// TestOldNotes: a store that kept its notes among other rooms' files goes on with
+// them, once.
+func TestOldNotes(t *testing.T) {
+	cfg := Config{Dir: fastDir(t), MaxBytes: 1 << 30}
+	s := open(t, cfg)
+	mustPut(t, s, randomBytes(1, 1000))
 	s.Close()
-	s = open(t, Config{Dir: dir})
-	for _, name := range names {
-		if text, err := s.ReadFile(name); err != nil || string(text) != name {
-			t.Errorf("ReadFile(%q) = %q, %v", name, text, err)
-		}
+	state := cfg.Dir + "/state"
+	if err := os.Mkdir(state, dirMode); err != nil {
+		t.Fatal(err)
 	}
-	if got, err := s.ListFiles("suite/"); err != nil || fmt.Sprint(got) != "[suite/.hidden suite/a/dists/x suite/a/dists/x/updates]" {
-		t.Errorf("ListFiles: %v %v", got, err)
+	if err := os.Rename(cfg.Dir+"/"+ledgerName, state+"/.usage"); err != nil {
+		t.Fatal(err)
 	}
-	if got, _ := s.ListFiles(""); len(got) != len(names) {
-		t.Errorf("ListFiles of all: %v", got)
+	if err := os.WriteFile(state+"/.scrub", []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	for range 2 {
-		if err := s.RemoveFile(names[0]); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(state+"/theirs", []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if got, _ := s.ListFiles("suite/"); len(got) != 2 {
-		t.Errorf("after RemoveFile: %v", got)
+	s = open(t, cfg)
+	if used, _, _ := s.space.totals(); used != 1000 {
+		t.Errorf("the store begins with %d bytes in use; its old ledger says 1000", used)
 	}
-	for _, bad := range []string{"", strings.Repeat("x", 256)} {
-		if err := s.WriteFile(bad, nil); err == nil || errors.Is(err, proto.ErrNoSpace) {
-			t.Errorf("WriteFile with a name of %d bytes: %v", len(bad), err)
+	for name, want := range map[string]bool{state + "/.usage": false, state + "/.scrub": false, state + "/theirs": true, cfg.Dir + "/scrub": true} {
+		if _, err := os.Stat(name); (err == nil) != want {
+			t.Errorf("%s is there: %v", name, err == nil)
 		}
 	}
 	wantWhole(t, s)

@@ -26,11 +26,11 @@ func usedWorld(t *testing.T) *world {
 	return w
 }
 
-func TestFlipIsWhole(t *testing.T) {
+func TestSwitchIsWhole(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := usedWorld(t)
 		w.upgrade()
-		w.flip()
+		w.switches()
 		w.listedAs(nobleIn, w.file(nobleIn))
 		// Nothing has to be fetched or read for the clients of the new generation.
 		w.up.reset()
@@ -41,7 +41,7 @@ func TestFlipIsWhole(t *testing.T) {
 		}
 		w.rest()
 		if w.up.total() != 0 || w.parsed() != read {
-			t.Errorf("%d requests upstream and %d indices read after the flip", w.up.total(), w.parsed()-read)
+			t.Errorf("%d requests upstream and %d indices read after the switch", w.up.total(), w.parsed()-read)
 		}
 		for _, p := range []string{noblePkgs, nobleTrans, nobleIn} {
 			if d := proto.DigestOf(w.file(p)); !w.keeper.pinned(d) {
@@ -52,8 +52,8 @@ func TestFlipIsWhole(t *testing.T) {
 		if _, err := w.keeper.Get(proto.DigestOf(w.file(noblePkgs))); err != nil {
 			t.Error("the index was evicted")
 		}
-		if w.metric("aptmesh_catalog_flips_total") != 2 {
-			t.Error("flips are not counted")
+		if w.metric("aptmesh_catalog_generation_switches_total") != 2 {
+			t.Error("switches are not counted")
 		}
 	})
 }
@@ -145,7 +145,7 @@ func TestOptionalIndexIsWaitedForOnlySoLong(t *testing.T) {
 			want = w.file(nobleIn)
 		}
 		if _, ok := w.Resolve(w.loc(hello2)); ok {
-			t.Error("it flipped before its patience was at an end")
+			t.Error("it switched before its patience was at an end")
 		}
 		time.Sleep(w.cfg.withDefaults().Patience)
 		w.listedAs(nobleIn, want)
@@ -153,7 +153,7 @@ func TestOptionalIndexIsWaitedForOnlySoLong(t *testing.T) {
 		// has it one day, it is used again.
 		w.a.AddPackage("noble", testarchive.Package{Name: "last", Version: "1"})
 		w.publish()
-		w.flip()
+		w.switches()
 		w.up.setFault(nil)
 		time.Sleep(absentFor)
 		w.use(nobleTrans)
@@ -210,7 +210,7 @@ func TestAbsentMemberIsNotUsed(t *testing.T) {
 			t.Errorf("upstream was asked %d times again", n-asked)
 		}
 		w.upgrade()
-		w.flip()
+		w.switches()
 	})
 }
 
@@ -226,7 +226,7 @@ func TestAbsenceEndsWithItsGeneration(t *testing.T) {
 		w.up.setFault(nil)
 		w.upgrade()
 		time.Sleep(2 * time.Second)
-		w.flip()
+		w.switches()
 		w.use(noblePkgs)
 		if e, ok := w.Resolve(w.loc(hello2)); !ok || !e.Listed {
 			t.Error("the index of the new generation was not read: its packages are unlisted")
@@ -261,13 +261,13 @@ func TestFirstUseDuringStaging(t *testing.T) {
 			}
 			return nil
 		})
-		w.flip()
+		w.switches()
 		w.rest()
 		if e, ok := w.Resolve(w.loc(world2)); !ok || !e.Listed {
 			t.Error("the package of an index that was first used during staging is not known")
 		}
 		w.upgradeAgain()
-		w.flip()
+		w.switches()
 		if st := w.Status()[0]; len(st.Staged) != 2 {
 			t.Errorf("staged: %v", st.Staged)
 		}
@@ -336,7 +336,7 @@ func TestFailedUseIsWaitedFor(t *testing.T) {
 		w.stays("Packages.xz")
 		w.a.Show("noble", testarchive.At(2))
 		time.Sleep(2 * time.Second)
-		w.flip()
+		w.switches()
 		if got := w.date(); !got.After(first) || len(w.Status()[0].Staged) != 1 {
 			t.Errorf("%v, staged %v", got, w.Status()[0].Staged)
 		}
@@ -375,7 +375,7 @@ func TestDurableBeforeServed(t *testing.T) {
 		w.stays("no space")
 		w.keeper.full = false
 		time.Sleep(2 * time.Second)
-		w.flip()
+		w.switches()
 	})
 }
 
@@ -391,7 +391,7 @@ func TestStagedMeansKept(t *testing.T) {
 		w.stays("does not keep")
 		blobs.keeper = real
 		time.Sleep(2 * time.Second)
-		w.flip()
+		w.switches()
 	})
 }
 
@@ -399,7 +399,7 @@ func TestUnusedMembersAreNotStaged(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := nobleWorld(t)
 		w.cfg.UseFor = 24 * time.Hour
-		w.cfg.Archives[0].Suites = []string{"dists/noble"}
+		w.cfg.Archives[0].Suites = []proto.Suite{{Dir: "dists/noble"}}
 		w.publish()
 		w.open()
 		w.must(nobleIn)
@@ -409,9 +409,35 @@ func TestUnusedMembersAreNotStaged(t *testing.T) {
 			w.use(noblePkgs)
 		}
 		w.upgrade()
-		w.flip()
+		w.switches()
 		if st := w.Status()[0]; len(st.Staged) != 1 {
 			t.Errorf("staged: %v", st.Staged)
+		}
+	})
+}
+
+// Requests see the first generation from the swap on, also where the machine does not know of it yet.
+func TestRequestWhileTheFirstGenerationIsCommitted(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.open()
+		asked := 0
+		w.state.onList = func() {
+			if w.nobleNow() == nil {
+				return
+			}
+			asked++
+			for _, e := range []func(proto.Location) (proto.Entry, bool){w.Resolve, w.Explain} {
+				if e, ok := e(w.loc(nobleIn)); ok && (e.Want.Ref != refOfBytes(w.file(nobleIn)) || e.Stale != "") {
+					t.Errorf("%+v", e)
+				}
+			}
+			w.Status()
+		}
+		w.must(nobleIn)
+		if asked == 0 {
+			t.Fatal("nobody has asked at that moment")
 		}
 	})
 }

@@ -126,12 +126,12 @@ func agreement(t *testing.T, seed uint64) {
 // oneGeneration holds that what a node serves is of one generation.
 func oneGeneration(t *testing.T, n *clusterNode) {
 	t.Helper()
-	v := n.view.Load().archives["a"]
+	v := n.viewOf("a")
 	var root, index proto.Entry
-	if v == nil || v.suites[noble().Dir] == nil {
+	if v == nil || v.Suite(noble().Dir) == nil {
 		return
 	}
-	if n.lookup(&root, v, n.loc(nobleIn), false) && n.lookup(&index, v, n.loc(noblePkgs), false) && !root.Generation.Equal(index.Generation) {
+	if n.inView(&root, v, nobleIn) && n.inView(&index, v, noblePkgs) && !root.Generation.Equal(index.Generation) {
 		t.Errorf("%s: Release of %v, index of %v", n.name, root.Generation, index.Generation)
 	}
 }
@@ -204,12 +204,12 @@ func TestPairInACluster(t *testing.T) {
 		// A pair that a node makes up is not taken.
 		f.a.AddPackage("noble", testarchive.Package{Name: "more", Version: "1"})
 		f.set(func() { f.loss, f.gossip = 1, false })
-		old := f.nodes[3].News()[0].Pair
+		old := f.nodes[3].Announcements()[0].Generation.Companions
 		f.publish()
 		f.settled(70 * time.Second)
-		told := f.nodes[0].News()[0]
-		told.Pair = old
-		f.nodes[3].Hear("n1", told)
+		told := f.nodes[0].Announcements()[0]
+		told.Generation.Companions = old
+		f.nodes[3].Receive("n1", told)
 		f.settled(time.Second)
 		f.nodes[3].listedAs(nobleIn, n.file(nobleIn))
 		f.nodes[3].listedAs(nobleGPG, n.file(nobleGPG))
@@ -322,7 +322,7 @@ func TestUnsignedNeedsUpstream(t *testing.T) {
 			time.Now().UTC().Format("Mon, 02 Jan 2006 15:04:05 UTC") + "\nSHA256:\n")
 		told := offerOf(evil, time.Now())
 		f.set(func() { f.foreign[told.Generation.Root.Digest] = evil })
-		n.Hear("n9", told)
+		n.Receive("n9", told)
 		f.settled(5 * time.Minute)
 		n.listedAs(nobleRelease, held)
 		if len(n.warnings()) != 1 {
@@ -341,11 +341,11 @@ func TestUndatedIsNotPlayedBack(t *testing.T) {
 		n := f.nodes[1]
 		n.must(nobleIn)
 		f.settled(time.Minute)
-		old := n.News()[0]
+		old := n.Announcements()[0]
 		f.upgrade("2")
 		f.settled(2 * time.Minute)
 		old.Generation.Date = time.Now()
-		n.Hear("n9", old)
+		n.Receive("n9", old)
 		f.settled(2 * time.Minute)
 		f.agree()
 		if len(n.warnings()) != 1 {
@@ -421,7 +421,7 @@ func TestByHashOfAnotherGeneration(t *testing.T) {
 		for _, n := range []*clusterNode{behind, fresh} {
 			for _, p := range []string{path, unknown} {
 				e, err := n.get(p)
-				if err != nil || !e.Listed || e.Mutable || e.Want.Ref.Digest != proto.DigestOf(index) || e.Want.PeersOnly || len(e.Want.Where) == 0 {
+				if err != nil || !e.Listed || e.Mutable || e.Want.Ref.Digest != proto.DigestOf(index) || e.Want.PeersOnly || e.Want.Where.IsZero() {
 					t.Errorf("%s: %s: %+v, %v", n.name, p, e, err)
 				}
 			}

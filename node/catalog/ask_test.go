@@ -16,15 +16,15 @@ func TestAsked(t *testing.T) {
 		f.start()
 		f.set(func() { f.gossip, f.loss = false, 1 })
 		lead, other := f.nodes[0], f.nodes[1]
-		ask := func(n *clusterNode, fresh bool) (proto.News, error) {
+		ask := func(n *clusterNode, fresh bool) (proto.Announcement, error) {
 			return n.Asked(t.Context(), noble(), []string{"main/binary-amd64/Packages.xz"}, fresh)
 		}
 		news, err := ask(lead, false)
 		if err != nil || news.Generation.Root != refOfBytes(lead.file(nobleIn)) || !news.Checked.Equal(time.Now()) || news.FirstHand {
 			t.Fatalf("%+v, %v", news, err)
 		}
-		if len(news.Uses) != 1 {
-			t.Errorf("uses %v", news.Uses)
+		if len(news.Slots) != 1 {
+			t.Errorf("uses %v", news.Slots)
 		}
 		f.forget()
 		for range 5 { // what it knows will do
@@ -92,7 +92,7 @@ func TestNewsOfNothing(t *testing.T) {
 		if _, err := w.get(nobleIn); !errors.Is(err, proto.ErrNotFound) {
 			t.Fatal(err)
 		}
-		if n := w.News(); len(n) != 0 {
+		if n := w.Announcements(); len(n) != 0 {
 			t.Errorf("%+v", n)
 		}
 		if _, err := w.Asked(t.Context(), noble(), nil, false); !errors.Is(err, proto.ErrNotFound) {
@@ -106,10 +106,10 @@ func TestNewsOfNothing(t *testing.T) {
 		// verified like anything.
 		w.publish()
 		w.must(nobleIn)
-		if st := w.Status()[0]; !st.Leader || st.Rank != 0 || st.HeardFrom != "" {
+		if st := w.Status()[0]; !st.Leader || st.Rank != 0 || st.AnnouncedBy != "" {
 			t.Errorf("%+v", st)
 		}
-		w.Hear("n9", offerOf([]byte("x"), time.Now().Add(time.Hour)))
+		w.Receive("n9", offerOf([]byte("x"), time.Now().Add(time.Hour)))
 		w.rest()
 		w.listedAs(nobleIn, w.file(nobleIn))
 	})

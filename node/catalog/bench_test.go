@@ -11,6 +11,8 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/catalog/view"
+	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -33,7 +35,7 @@ func benchCatalog(b *testing.B) (*Catalog, *testarchive.Archive) {
 	keeper := newKeeper()
 	up := &fakeUpstream{archives: map[string]*testarchive.Archive{"a": a}, asked: make(map[string]int), served: make(map[string]int)}
 	c, err := New(Config{
-		Archives: []Archive{{Name: "a", Unsigned: true, CheckEvery: time.Hour}},
+		Archives: []Archive{{Name: "a", Format: deb.New(deb.Config{Unsigned: true}), Unsigned: true, CheckEvery: time.Hour}},
 		Blobs:    &fakeBlobs{up: up, keeper: keeper, strong: make(map[proto.SHA512]proto.Digest)},
 		Upstream: up, Keeper: keeper, State: &memState{files: make(map[string][]byte)}, Logger: slog.New(slog.DiscardHandler),
 	})
@@ -94,23 +96,23 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// BenchmarkParseAndCompose is the work of a flip with one changed index of 64,000 packages.
+// BenchmarkParseAndCompose is the work of a switch with one changed index of 64,000 packages.
 func BenchmarkParseAndCompose(b *testing.B) {
 	c, _ := benchCatalog(b)
 	s, _ := c.known(proto.Suite{Archive: "a", Dir: "dists/noble"})
-	g := s.held()
-	m := g.members["main/binary-amd64/Packages.gz"]
+	g := s.heldNow()
+	m := g.Member("main/binary-amd64/Packages.gz")
 	b.ReportAllocs()
+	t := c.tablesOf("a")
 	for b.Loop() {
-		l, err := s.parse(context.Background(), g, m, aptmeta.Packages)
+		l, err := s.parse(context.Background(), g.Generation, m)
 		if err != nil {
 			b.Fatal(err)
 		}
-		l, err = unmarshalList(l.marshal())
-		if err != nil {
+		if err := t.write(m.Table, l); err != nil {
 			b.Fatal(err)
 		}
-		newTable([]*list{l})
+		view.BuildTable(t.seed, t, []string{m.Table}, nil, 0)
 	}
 }
 
@@ -124,17 +126,17 @@ func (k *memKeeper) evictAll() {
 // fifty uses.
 func BenchmarkHear(b *testing.B) {
 	c, _ := benchCatalog(b)
-	told := c.News()[0]
-	told.Uses = nil
+	told := c.Announcements()[0]
+	told.Slots = nil
 	s, _ := c.known(told.Generation.Suite)
-	for path := range s.held().members {
-		if len(told.Uses) < 50 {
-			told.Uses = append(told.Uses, path)
+	for _, m := range s.heldNow().Manifest.Members {
+		if len(told.Slots) < 50 {
+			told.Slots = append(told.Slots, m.Slot)
 		}
 	}
 	b.ReportAllocs()
 	for b.Loop() {
 		told.Checked = time.Now()
-		c.Hear("n2", told)
+		c.Receive("n2", told)
 	}
 }

@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/node/catalog/suite"
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
 // Blobs opens an object by what it must be, wherever it comes from.
@@ -23,24 +25,23 @@ type Blobs interface {
 // Upstream fetches a mutable file: nothing says yet what it must be.
 type Upstream interface {
 	Fetch(context.Context, proto.Request) (*proto.Transfer, error)
-	// Mirrors names the mirrors of an archive, as Request.Mirror has them, in the order
-	// in which they would be asked now. The slice is the caller's.
+	// Mirrors names the mirrors of an archive, as Request.Mirror has them, in the order in which they would
+	// be asked now. The slice is the caller's.
 	Mirrors(archive string) []string
 	// Blame tells of mirrors whose bytes were not what they had to be.
 	Blame(loc proto.Location, from []string, err error)
 }
 
-// Keeper is this node's store, for what the catalog itself must keep. What Put
-// returns is durable.
+// Keeper is this node's store, for what the catalog itself must keep. What Put returns is durable; whether only
+// some clients may have what the archive brought is for the Keeper to know.
 type Keeper interface {
 	Get(proto.Digest) (*proto.Blob, error)
-	Put(b []byte, modified time.Time) (proto.Ref, error)
+	Put(archive string, b []byte, modified time.Time) (proto.Ref, error)
 	// Pin replaces the set of blobs that owner wants never evicted.
 	Pin(owner string, digests []proto.Digest)
 }
 
-// State keeps small files under names. WriteFile is durable and atomic; an
-// absent file is fs.ErrNotExist.
+// State keeps small files under names. WriteFile is durable and atomic; an absent file is fs.ErrNotExist.
 type State interface {
 	WriteFile(name string, data []byte) error
 	ReadFile(name string) ([]byte, error)
@@ -51,82 +52,92 @@ type State interface {
 // Archive is one configured archive.
 type Archive struct {
 	Name string
-	// Keyring holds the keys that may sign; nil where Unsigned.
-	Keyring *aptmeta.Keyring
-	// Unsigned accepts the archive without any signature.
+	// Format reads its roots and indexes, with the archive's keys.
+	Format Format
+	// Unsigned says that no signature vouches for its roots.
 	Unsigned bool
-	// Suites are directories to watch from the start ("dists/noble").
-	Suites []string
-	// CheckEvery is how often upstream is asked for a new Release. Default 60 s.
+	// Suites are watched from the start. Their Archive is not read.
+	Suites []proto.Suite
+	// CheckEvery is how often upstream is asked for a new root. Default 60 s.
 	CheckEvery time.Duration
-	// ServeExpired, where not nil, stands in for Config.ServeExpired and
-	// Config.ServeExpiredSecurity in this archive; 0 serves nothing past Valid-Until.
+	// MaxFuture is how far the date of a root may lie ahead of our clock. Default 10 s, which is
+	// what clients bear.
+	MaxFuture time.Duration
+	// ServeExpired, where not nil, stands in for Config.ServeExpired and Config.ServeExpiredSecurity in this
+	// archive; 0 serves nothing past Valid-Until.
 	ServeExpired *time.Duration
 	// Offline asks upstream for nothing: what is held is served, however old.
 	Offline bool
-	// Restricted says that not every client may have what is in the archive. While any
-	// archive is, a by-hash name vouches for its content only where the archive that it
-	// was asked for lists it: nobody has an object of the one through a name below
-	// the other.
-	Restricted bool
+
+	// searching bounds the searches for what lists an unlisted file. Each archive has its own, because one that
+	// does not answer must not hold up those in others.
+	searching chan struct{}
 }
 
-// Config is what a Catalog needs. The four interfaces, Archives and Logger must
-// be set; zero durations and counts take their defaults.
+// watches reports whether a suite is watched from the start.
+func (a *Archive) watches(id proto.Suite) bool {
+	id.Archive = ""
+	return slices.ContainsFunc(a.Suites, func(s proto.Suite) bool { s.Archive = ""; return s == id })
+}
+
+// Config is what a Catalog needs. The four interfaces, Archives and Logger must be set; zero durations and
+// counts take their defaults.
 type Config struct {
 	Archives []Archive
 	Blobs    Blobs
 	Upstream Upstream
 	Keeper   Keeper
-	State    State
+	// State keeps what must survive. Tables keeps what is derived from blobs and may
+	// be lost with them; nil means State.
+	State, Tables State
 	// Cluster is the other nodes; nil where this one is alone.
 	Cluster Cluster
 	Logger  *slog.Logger
-	Now     func() time.Time
+	// Now is the wall clock, for dates alone. Intervals are measured by time.Since.
+	Now func() time.Time
 
-	// RetainFor and RetainMax bound how long, and how many, superseded
-	// generations of a suite stay readable; the newest of them always does.
-	// Defaults 24 h and 8.
+	// RetainFor and RetainMax bound how long, and how many, superseded generations of a suite stay readable;
+	// the newest of them always does. Defaults 24 h and 8.
 	RetainFor time.Duration
 	RetainMax int
-	// IdleAfter is how long a suite is watched after the last client asked for
-	// it, UseFor how long a member is staged after the last client asked for it.
-	// Defaults 24 h and 7 days.
+	// IdleAfter is how long a suite is watched after the last client asked for it, UseFor how long a member
+	// is staged after the last client asked for it; a suite that nobody has asked for in UseFor is
+	// forgotten. Defaults 24 h and 7 days.
 	IdleAfter, UseFor time.Duration
-	// Patience is how long a new generation waits for an optional index that
-	// cannot be had. Default 2 minutes.
+	// MaxSuites bounds the suites of an archive that requests have made known. Default 1,000.
+	MaxSuites int
+	// Patience is how long a new generation waits for an optional index that cannot be fetched. Default
+	// 2 minutes.
 	Patience time.Duration
-	// MaxFuture is how far the Date of a Release may lie ahead of our clock.
-	// Default 10 s, which is apt's own (Acquire::Max-FutureTime).
-	MaxFuture time.Duration
-	// CheckWait bounds how long a client waits for a check of upstream while
-	// there is something older to give it; FindWait how long for the indices that
-	// would list what it asks for. Defaults 3 s and 20 s.
+	// CheckWait bounds how long a client waits for a check of upstream while there is something older to give
+	// it; FindWait how long for the indexes that would list what it asks for. Defaults 3 s and 20 s.
 	CheckWait, FindWait time.Duration
 
-	// ServeExpired and ServeExpiredSecurity are how long after its Valid-Until a
-	// Release is served while upstream cannot say whether there is a newer one; the
-	// second one in suites that carry security updates. Where upstream went on with an
-	// expired one, the time counts from its last word. Negative: not at all.
+	// ServeExpired and ServeExpiredSecurity are how long after its Valid-Until a root is served while upstream
+	// cannot say whether there is a newer one; the second one in suites that carry security updates. Where
+	// upstream went on with an expired root, the time counts from its last word. Negative: not at all.
 	// Defaults 7 days and 24 h.
 	ServeExpired, ServeExpiredSecurity time.Duration
-	// WarnBefore is how long before its Valid-Until a Release that nobody renews is
-	// warned of. Negative: when that has passed. Default 24 h.
+	// WarnBefore is how long before its Valid-Until a root that nobody renews is warned of. Negative: when
+	// that has passed. Default 24 h.
 	WarnBefore time.Duration
 
-	// Flipped is told of every generation that is adopted, one after the other for each
-	// suite, on a goroutine of its own; nil where nobody wants to know. It is not told
-	// of those that a restart reads back. Close waits for it to return.
-	Flipped func(Flip)
+	// Switched is told of every generation switch, one after the other for each suite, on a goroutine of its
+	// own; nil where nobody wants to know. It is not told of what a restart reads back. Close waits for it
+	// to return.
+	Switched func(proto.Switch)
 }
 
 func (c Config) withDefaults() Config {
+	if c.Tables == nil {
+		c.Tables = c.State
+	}
 	setDefault(&c.RetainFor, 24*time.Hour)
 	setDefault(&c.RetainMax, 8)
 	setDefault(&c.IdleAfter, 24*time.Hour)
 	setDefault(&c.UseFor, 7*24*time.Hour)
+	setDefault(&c.MaxSuites, 1000)
 	setDefault(&c.Patience, 2*time.Minute)
-	setDefault(&c.MaxFuture, 10*time.Second)
 	setDefault(&c.CheckWait, 3*time.Second)
 	setDefault(&c.FindWait, 20*time.Second)
 	setDefault(&c.ServeExpired, 7*24*time.Hour)
@@ -149,64 +160,66 @@ func setDefault[T comparable](field *T, value T) {
 type Catalog struct {
 	cfg     Config
 	metrics *metrics
-	view    atomic.Pointer[view]
+	began   time.Time // with its monotonic reading
+	view    atomic.Pointer[views]
 
-	ctx    context.Context // ends watching and ingesting
+	ctx    context.Context // ends everything that runs
 	cancel context.CancelFunc
 	life   sync.Mutex
 	closed bool           // guarded by life
 	wg     sync.WaitGroup // Add is guarded by life
-	slots  chan struct{}  // bounds indices parsed at one time
-	behind chan struct{}  // bounds members taken in at one time for the clients of other nodes
 
-	reconfiguring sync.Mutex
-	cleaning      sync.RWMutex // held to remove tables, read-held to claim one
-	composing     sync.Mutex   // one next view at a time
-	mu            sync.Mutex
-	archives      map[string]Archive          // guarded by mu
-	restricted    bool                        // one of them is; guarded by mu
-	suites        map[proto.Suite]*suite      // guarded by mu
-	ingests       map[proto.Location]*ingest  // guarded by mu
-	failed        map[thing]failure           // what could not be had lately; guarded by mu
-	finding       map[proto.Location]struct{} // suites looked for in the background; guarded by mu
-	claims        map[string]int              // tables that will be referred to soon, by name; guarded by mu
-	lists         map[string][]string         // names of the lists merged, by archive; guarded by composing
+	parsing  chan struct{} // bounds indexes parsed at one time
+	fetching chan struct{} // bounds members taken in at one time for the clients of other nodes
+	searched *expiring.Map[proto.Location, *archiveView]
+	absent   *expiring.Map[proto.Suite, struct{}] // guesses at suites that upstream does not have
+
+	composing sync.Mutex
+
+	mu       sync.Mutex
+	archives map[string]*Archive     // a value is never changed; guarded by mu
+	drivers  map[proto.Suite]*driver // guarded by mu
+	claims   map[string]int          // tables that will be referred to soon, by name; guarded by mu
+	tables   map[string]*tables      // by archive; guarded by mu
+	guessing map[proto.Suite]bool    // suites looked for in the background; guarded by mu
 }
 
-// parseSlots is how many indices are decompressed and parsed at one time: they
-// cost a core each, and clients want one too.
-const parseSlots = 2
+// How much work of a kind runs at one time. Parsing costs a core each, and clients want one too.
+const (
+	parseSlots  = 2
+	searchSlots = 32
+)
 
-// New loads what was believed when the node stopped, and starts watching. It
-// reads no index and waits for nobody: it is ready when it returns. Close ends it.
+// New loads what was believed when the node stopped, and starts watching. It reads no index and waits for
+// nobody: it is ready when it returns. Close ends it.
 func New(cfg Config) (*Catalog, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Catalog{
-		cfg:      cfg.withDefaults(),
-		metrics:  newMetrics(),
-		ctx:      ctx,
-		cancel:   cancel,
-		slots:    make(chan struct{}, parseSlots),
-		behind:   make(chan struct{}, stageParallel),
-		archives: make(map[string]Archive),
-		suites:   make(map[proto.Suite]*suite),
-		ingests:  make(map[proto.Location]*ingest),
-		failed:   make(map[thing]failure),
-		finding:  make(map[proto.Location]struct{}),
-		claims:   make(map[string]int),
-		lists:    make(map[string][]string),
+		cfg: cfg.withDefaults(), metrics: newMetrics(), began: time.Now(), ctx: ctx, cancel: cancel,
+		parsing: make(chan struct{}, parseSlots), fetching: make(chan struct{}, stageParallel),
+		searched: expiring.New[proto.Location, *archiveView](4096), absent: expiring.New[proto.Suite, struct{}](4096),
+		tables:   make(map[string]*tables),
+		archives: make(map[string]*Archive), drivers: make(map[proto.Suite]*driver),
+		claims: make(map[string]int), guessing: make(map[proto.Suite]bool),
 	}
-	c.view.Store(&view{})
+	c.view.Store(&views{})
 	if err := c.reconfigure(cfg.Archives); err != nil {
 		cancel()
+		c.wg.Wait()
 		return nil, fmt.Errorf("load the catalog's state: %w", err)
 	}
 	return c, nil
 }
 
-// Reconfigure replaces the set of archives: new ones are known from now on, with
-// what was believed of them if they were known before; those that are gone are no
-// longer answered for; and changed keys hold from the next generation on.
+// mono is now on the monotonic clock.
+func (c *Catalog) mono() suite.Mono { return suite.Mono(time.Since(c.began)) }
+
+// timeOf is a moment with its monotonic reading, for what is not the machine's.
+func (c *Catalog) timeOf(m suite.Mono) time.Time { return c.began.Add(time.Duration(m)) }
+
+// Reconfigure replaces the set of archives: new ones are known from now on, with what was believed of them if
+// they were known before; those that are gone are no longer answered for; and changed keys hold from the next
+// generation on.
 func (c *Catalog) Reconfigure(archives []Archive) {
 	if err := c.reconfigure(archives); err != nil {
 		c.cfg.Logger.Warn("what was believed of new archives cannot be loaded; it is read from upstream again", "error", err)
@@ -214,43 +227,38 @@ func (c *Catalog) Reconfigure(archives []Archive) {
 }
 
 func (c *Catalog) reconfigure(archives []Archive) error {
-	c.reconfiguring.Lock()
-	defer c.reconfiguring.Unlock()
-	next := make(map[string]Archive, len(archives))
+	next := make(map[string]*Archive, len(archives))
 	for _, a := range archives {
 		setDefault(&a.CheckEvery, time.Minute)
-		next[a.Name] = a
+		setDefault(&a.MaxFuture, 10*time.Second)
+		a.searching = make(chan struct{}, searchSlots)
+		next[a.Name] = &a
 	}
-	added, gone := c.replaceArchives(next)
-	for _, s := range gone {
-		s.leave()
+	added, gone, kept := c.replaceArchives(next)
+	for _, d := range gone {
+		d.leave()
 	}
-	// All are loaded before any is watched: a flip removes the tables that no
-	// suite refers to.
+	for _, d := range kept {
+		conf := d.suiteConfig(next[d.id.Archive])
+		d.mail.post(func() { d.step(suite.Configured{Config: conf}) })
+	}
 	loaded, err := c.load(added)
-	names := make([]string, 0, len(next))
-	for name := range next {
-		names = append(names, name)
-	}
-	c.compose(names...)
-
-	now := c.cfg.Now()
-	for _, s := range loaded {
-		s.resume(now)
+	c.compose(slices.Collect(maps.Keys(next))...)
+	for _, d := range loaded {
+		d.start()
 	}
 	for _, a := range next {
-		for _, dir := range a.Suites {
-			if s, ok := c.suite(proto.Suite{Archive: a.Name, Dir: dir}); ok {
-				s.ask(now)
-			}
+		for _, id := range a.Suites {
+			id.Archive = a.Name
+			c.driver(id)
 		}
 	}
 	return err
 }
 
-// replaceArchives puts the new set in force and tells which names are new in it
-// and which suites are gone with the old one.
-func (c *Catalog) replaceArchives(next map[string]Archive) (added map[string]bool, gone []*suite) {
+// replaceArchives puts the new set in force and tells which names are new in it, which suites are gone with
+// the old one, and which stay.
+func (c *Catalog) replaceArchives(next map[string]*Archive) (added map[string]bool, gone, kept []*driver) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	added = make(map[string]bool)
@@ -259,36 +267,26 @@ func (c *Catalog) replaceArchives(next map[string]Archive) (added map[string]boo
 			added[name] = true
 		}
 	}
-	for id, s := range c.suites {
+	for id, d := range c.drivers {
 		if a, ok := next[id.Archive]; ok {
-			s.conf.Store(&a)
+			d.archive.Store(a)
+			kept = append(kept, d)
 		} else {
-			gone = append(gone, s)
-			delete(c.suites, id)
+			gone = append(gone, d)
+			delete(c.drivers, id)
 		}
 	}
 	c.archives = next
-	c.restricted = slices.ContainsFunc(slices.Collect(maps.Values(next)), func(a Archive) bool { return a.Restricted })
-	return added, gone
+	return added, gone, kept
 }
 
 // Close ends watching, waits for what is under way, and notes what clients used.
 func (c *Catalog) Close() {
 	c.life.Lock()
-	again := c.closed
 	c.closed = true
 	c.life.Unlock()
 	c.cancel()
 	c.wg.Wait()
-	if again {
-		return
-	}
-	c.mu.Lock()
-	suites := slices.Collect(maps.Values(c.suites))
-	c.mu.Unlock()
-	for _, s := range suites {
-		s.saveOrWarn()
-	}
 }
 
 // spawn runs f beside, unless the catalog is closed.
@@ -305,45 +303,106 @@ func (c *Catalog) spawn(f func()) bool {
 // errClosed is what is left of a request that came while the node stopped.
 var errClosed = &proto.Unavailable{Reason: "the node is shutting down"}
 
-// archive returns the configuration of an archive.
-func (c *Catalog) archive(name string) (Archive, bool) {
+// errGone is what is left of a request to a suite that was forgotten at the same moment.
+var errGone error = &proto.Unavailable{Reason: "the suite was forgotten at this moment", RetryAfter: time.Second}
+
+// archive returns the configuration of an archive; nil where there is none.
+func (c *Catalog) archive(name string) *Archive {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a, ok := c.archives[name]
-	return a, ok
+	return c.archives[name]
 }
 
-// anyRestricted reports whether one of the archives is not for every client.
-func (c *Catalog) anyRestricted() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.restricted
-}
+// maxUnknown bounds the suites of an archive of which nothing is held yet: names that somebody asked for.
+const maxUnknown = 256
 
-// suite returns the suite of this name, made if need be; false if its archive is
-// not configured.
-func (c *Catalog) suite(id proto.Suite) (*suite, bool) {
+// errTooMany is the answer to a request for one more name that nobody knows.
+var errTooMany = &proto.Unavailable{Reason: "too many suites of this archive are being looked for at this moment", RetryAfter: 5 * time.Second}
+
+// driver returns the driver of a suite, made if need be. It fails where the archive is not configured, and
+// where too many suites are known.
+func (c *Catalog) driver(id proto.Suite) (*driver, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s, ok := c.suites[id]; ok {
-		return s, true
+	if d, ok := c.drivers[id]; ok {
+		return d, nil
 	}
 	a, ok := c.archives[id.Archive]
 	if !ok {
-		return nil, false
+		return nil, errUnknownArchive
 	}
-	s := newSuite(c, id, a)
-	c.suites[id] = s
-	return s, true
+	if !a.watches(id) {
+		if err := c.roomFor(a.Name); err != nil {
+			return nil, err
+		}
+	}
+	d := c.newDriver(id, a)
+	c.drivers[id] = d
+	if !c.startLocked(d) {
+		delete(c.drivers, id)
+		return nil, errClosed
+	}
+	return d, nil
 }
 
-// known returns the suite of this name if there is one.
-func (c *Catalog) known(id proto.Suite) (*suite, bool) {
+// roomFor makes room for one more suite of an archive: the suite that nobody has asked for the longest is
+// forgotten, and of names that nothing is held of, one that upstream has been asked about. Catalog.mu is held.
+func (c *Catalog) roomFor(archive string) error {
+	unknown, known := 0, 0
+	var oldest, answered *driver
+	for id, d := range c.drivers {
+		if id.Archive != archive {
+			continue
+		}
+		p := d.public.Load()
+		switch {
+		case p.current == nil:
+			unknown++
+			if p.idle && p.lastTry != suite.Never && p.notice == "" && !d.archive.Load().watches(id) {
+				answered = d
+			}
+		case !d.archive.Load().watches(id):
+			known++
+			if oldest == nil || d.demand.asked.Load() < oldest.demand.asked.Load() {
+				oldest = d
+			}
+		}
+	}
+	switch {
+	case unknown >= maxUnknown && answered == nil:
+		return errTooMany
+	case unknown >= maxUnknown:
+		answered.takeOffLocked()
+		answered.mail.post(answered.end)
+	case known >= c.cfg.MaxSuites:
+		oldest.mail.post(oldest.forget)
+	}
+	return nil
+}
+
+// known returns the driver of a suite if there is one.
+func (c *Catalog) known(id proto.Suite) (*driver, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s, ok := c.suites[id]
-	return s, ok
+	d, ok := c.drivers[id]
+	return d, ok
 }
 
-// errUnknownArchive cannot reach a client while the door knows the same archives.
+// all returns the drivers of an archive, or of all archives for "".
+func (c *Catalog) all(archive string) []*driver {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var drivers []*driver
+	for id, d := range c.drivers {
+		if archive == "" || id.Archive == archive {
+			drivers = append(drivers, d)
+		}
+	}
+	return drivers
+}
+
+// errUnknownArchive cannot reach a client while the frontend knows the same archives.
 var errUnknownArchive = errors.New("archive is not configured (see `archives:` in the configuration)")
+
+// random draws for the machines.
+func random() float64 { return rand.Float64() }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/catalog/suite"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -36,7 +37,7 @@ type fleet struct {
 	blind   bool            // nobody knows what others hold, but for what is told
 	asks    int             // questions between nodes
 	tells   int             // messages of what is told, one for each node
-	onTell  func(from string, n proto.News)
+	onTell  func(from string, n proto.Announcement)
 	foreign map[proto.Digest][]byte // what hostile nodes have to offer
 	post    sync.WaitGroup          // messages on their way
 }
@@ -248,19 +249,19 @@ func (f *fleet) agree(paths ...string) {
 		if !n.isRunning() || f.isDead(n) {
 			continue
 		}
-		v := n.viewOf(noble())
+		v := n.nobleNow()
 		if v == nil {
 			f.Errorf("%s holds nothing", n.name)
 			continue
 		}
-		if v.current.Root != want {
-			f.Errorf("%s serves the Release of %v, %v; upstream has %v", n.name, v.current.Date, v.current.Root, want)
+		if v.Root != want {
+			f.Errorf("%s serves the Release of %v, %v; upstream has %v", n.name, v.Date, v.Root, want)
 		}
 		if first == nil {
 			first = n
 		}
-		if other := first.viewOf(noble()).current; !other.Modified.Equal(v.current.Modified) || !other.Date.Equal(v.current.Date) {
-			f.Errorf("%s says that it is of %v, modified %v; %s says %v, %v", n.name, v.current.Date, v.current.Modified, first.name, other.Date, other.Modified)
+		if other := first.nobleNow(); !other.Modified.Equal(v.Modified) || !other.Date.Equal(v.Date) {
+			f.Errorf("%s says that it is of %v, modified %v; %s says %v, %v", n.name, v.Date, v.Modified, first.name, other.Date, other.Modified)
 		}
 		for _, path := range paths {
 			if e, ok := n.Explain(n.loc(path)); !ok || e.Want.Ref != refOfBytes(n.file(path)) {
@@ -277,8 +278,9 @@ func (f *fleet) unlooked(nodes ...*clusterNode) {
 		nodes = f.nodes
 	}
 	for i := 0; i < len(nodes); i++ {
-		if nodes[i].noble().sinceTry(time.Now(), true) < 2*checkPause {
-			time.Sleep(checkPause)
+		n := nodes[i].Catalog
+		if fresh := nodes[i].noble().public.Load().belief.Fresh; n.mono().Sub(fresh.TriedFresh) < 2*suite.CheckPause {
+			time.Sleep(suite.CheckPause)
 			i = -1
 		}
 	}
@@ -316,15 +318,13 @@ func (f *fleet) messages() (k int) {
 	return k
 }
 
-func (n *clusterNode) noble() *suite {
+func (n *clusterNode) noble() *driver {
 	s, _ := n.known(noble())
 	return s
 }
 
 func (n *clusterNode) othersUses() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return len(n.suites[noble()].others)
+	return len(n.noble().demand.remotes())
 }
 
 // polls is how often upstream was asked for the root, by all nodes together.

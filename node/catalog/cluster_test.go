@@ -31,13 +31,13 @@ func usedFleet(t *testing.T, n int) *fleet {
 	return f
 }
 
-func TestFlipEverywhere(t *testing.T) {
+func TestSwitchEverywhere(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		f := usedFleet(t, 5)
 		f.set(func() { f.blind = true }) // it goes faster than the nodes tell what they hold
 		var first time.Time
 		f.set(func() {
-			f.onTell = func(string, proto.News) {
+			f.onTell = func(string, proto.Announcement) {
 				f.mu.Lock()
 				defer f.mu.Unlock()
 				if first.IsZero() {
@@ -45,7 +45,7 @@ func TestFlipEverywhere(t *testing.T) {
 				}
 			}
 		})
-		time.Sleep(2 * time.Minute) // what is told now is no flip
+		time.Sleep(2 * time.Minute) // what is told now is no switch
 		f.set(func() { first = time.Time{} })
 		f.upgrade("2")
 		want := refOfBytes(f.nodes[0].file(nobleIn))
@@ -53,7 +53,7 @@ func TestFlipEverywhere(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			all := true
 			for _, n := range f.nodes {
-				all = all && n.viewOf(noble()).current.Root == want
+				all = all && n.nobleNow().Root == want
 			}
 			if all {
 				break
@@ -63,7 +63,7 @@ func TestFlipEverywhere(t *testing.T) {
 		took := time.Since(first)
 		f.mu.Unlock()
 		if took > time.Second {
-			t.Errorf("the last node flipped %v after the first", took)
+			t.Errorf("the last node switched %v after the first", took)
 		}
 		f.agree(nobleIn, noblePkgs, hello2)
 		if n := f.up.bodies(nobleIn); n != 1 {
@@ -84,7 +84,7 @@ func TestStagingIsTriedAgain(t *testing.T) {
 		n := f.nodes[2]
 		f.set(func() { n.cut = true })
 		f.upgrade("2")
-		for f.nodes[0].viewOf(noble()).current.Root != refOfBytes(n.file(nobleIn)) {
+		for f.nodes[0].nobleNow().Root != refOfBytes(n.file(nobleIn)) {
 			time.Sleep(time.Second)
 		}
 		time.Sleep(8 * time.Second)
@@ -94,11 +94,8 @@ func TestStagingIsTriedAgain(t *testing.T) {
 		f.set(func() { n.cut = false })
 		f.settled(12 * time.Second)
 		f.agree(noblePkgs)
-		s := n.noble()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.failure != nil || len(s.attempts) != 0 {
-			t.Errorf("%v, %d attempts are remembered", s.failure, len(s.attempts))
+		if err := n.Status()[0].Err; err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -132,8 +129,8 @@ func TestStagingOfTwo(t *testing.T) {
 		f.upgrade("3")
 		f.settled(4 * time.Minute)
 		f.set(func() { clear(f.dead) })
-		n.Hear("n1", f.nodes[0].News()...)
-		n.Hear("n2", f.nodes[1].News()...)
+		n.Receive("n1", f.nodes[0].Announcements()...)
+		n.Receive("n2", f.nodes[1].Announcements()...)
 		f.settled(time.Minute)
 		f.mu.Lock()
 		opened := 0
@@ -165,7 +162,7 @@ func TestOfferDuringAdoption(t *testing.T) {
 		f.set(func() { n.slow = 20 * time.Second })
 		go n.refresh()
 		time.Sleep(time.Second)
-		n.Hear("n9", told)
+		n.Receive("n9", told)
 		f.settled(time.Minute)
 		f.agree()
 		if len(n.warnings()) != 0 {
@@ -180,7 +177,7 @@ func TestNewsOvertaken(t *testing.T) {
 		f := usedFleet(t, 1)
 		f.up.failing("InRelease", &proto.Unavailable{Reason: "down"})
 		n := f.nodes[0]
-		var told []proto.News
+		var told []proto.Announcement
 		for i := range 2 {
 			time.Sleep(5 * time.Second)
 			f.upgrade(fmt.Sprint(i + 2))
@@ -188,12 +185,12 @@ func TestNewsOvertaken(t *testing.T) {
 			told = append(told, offerOf(root, time.Now().Add(-time.Second)))
 			f.set(func() { f.foreign[proto.DigestOf(root)] = root })
 		}
-		n.Hear("n9", told[1])
-		n.Hear("n9", told[0])
+		n.Receive("n9", told[1])
+		n.Receive("n9", told[0])
 		f.settled(time.Second)
 		n.listedAs(nobleIn, n.file(nobleIn))
-		if k := n.metric("aptmesh_catalog_flips_total"); k != 2 {
-			t.Errorf("%v flips", k)
+		if k := n.metric("aptmesh_catalog_generation_switches_total"); k != 2 {
+			t.Errorf("%v switches", k)
 		}
 	})
 }

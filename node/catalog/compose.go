@@ -2,133 +2,143 @@ package catalog
 
 import (
 	"maps"
-	"slices"
-	"strings"
 
+	"github.com/aptmesh/aptmesh/node/catalog/view"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// compose builds the next view of the named archives from the suites as they
-// stand, and swaps it in. The package tables are only built anew where the set
-// of lists has changed.
+// views is everything a request is answered from. It is built aside and swapped as a whole.
+type views struct {
+	archives map[string]*archiveView
+}
+
+// archiveView is what is believed of one archive at one moment. It is never changed.
+type archiveView struct {
+	*view.Archive
+	format  Format
+	drivers map[*view.Suite]*driver
+	table   *view.Table
+}
+
+// driverOf returns the driver of a suite by its directory; nil for none.
+func (a *archiveView) driverOf(dir string) *driver {
+	s := a.Suite(dir)
+	if s == nil {
+		return nil
+	}
+	return a.drivers[s]
+}
+
+// compose builds the next view of the named archives from the suites as they stand, and swaps it in. The table is only
+// built anew where the set of lists has changed.
 func (c *Catalog) compose(archives ...string) {
 	c.composing.Lock()
 	defer c.composing.Unlock()
-
 	old := c.view.Load()
-	next := &view{archives: make(map[string]*archiveView, len(old.archives)+1)}
-	for name, a := range old.archives {
-		if _, ok := c.archive(name); ok {
-			next.archives[name] = a
-		}
-	}
-	for name := range c.lists {
-		if _, ok := c.archive(name); !ok {
-			delete(c.lists, name)
+	next := &views{archives: make(map[string]*archiveView, len(old.archives)+1)}
+	maps.Copy(next.archives, old.archives)
+	for name := range next.archives {
+		if c.archive(name) == nil {
+			delete(next.archives, name)
 		}
 	}
 	for _, name := range archives {
-		if _, ok := c.archive(name); !ok {
-			continue
+		if a := c.archive(name); a != nil {
+			next.archives[name] = c.composeArchive(a, old.archives[name])
 		}
-		next.archives[name] = c.composeArchive(name, old.archives[name])
 	}
 	c.view.Store(next)
 }
 
 // composeArchive builds the view of one archive. Catalog.composing is held.
-func (c *Catalog) composeArchive(name string, old *archiveView) *archiveView {
-	a := &archiveView{suites: make(map[string]*suiteView)}
-	names := c.collectSuites(name, a)
-	if old != nil && slices.Equal(names, c.lists[name]) {
-		a.files = old.files
-		return a
-	}
-	lists := make([]*list, 0, len(names))
-	whole := make([]string, 0, len(names))
-	for _, n := range names {
-		l, err := c.readList(n)
-		if err != nil {
-			c.cfg.Logger.Warn("a package table is lost; its index will be read again", "archive", name, "table", n, "error", err)
-			c.lose(name, n)
-			continue
+func (c *Catalog) composeArchive(conf *Archive, old *archiveView) *archiveView {
+	a := &archiveView{format: conf.Format, drivers: make(map[*view.Suite]*driver)}
+	roots := rootNames(conf.Format)
+	var suites []*view.Suite
+	for _, d := range c.all(conf.Name) {
+		// A suite without a generation has nothing to answer with.
+		if p := d.public.Load(); p.current != nil {
+			s := &view.Suite{ID: d.id, Roots: roots, Current: p.current, Retained: p.retained}
+			suites = append(suites, s)
+			a.drivers[s] = d
 		}
-		lists, whole = append(lists, l), append(whole, n)
 	}
-	c.lists[name] = whole
-	a.files = newTable(lists)
+	t := c.tablesOf(conf.Name)
+	current, retained := view.Tables(suites)
+	if old != nil && old.table != nil && old.table.Built(current, retained) {
+		a.table = old.table
+	} else {
+		var lost []view.LostList
+		a.table, lost = view.BuildTable(t.seed, t, current, retained, 0)
+		for _, l := range lost {
+			c.cfg.Logger.Warn("a package table is lost; its index will be read again", "archive", conf.Name, "table", l.Name, "error", l.Err)
+			for _, d := range a.drivers {
+				d.mail.post(func() { d.loseTable(l.Name) })
+			}
+		}
+	}
+	a.Archive = view.BuildArchive(conf.Name, suites, a.table)
 	return a
 }
 
-// collectSuites fills in the suites of an archive that have a generation, and
-// returns the names of the lists that count, most trusted first: what is current
-// before what is retained, and of these the newest first, because upstream keeps
-// the newest where a file was replaced under its name.
-func (c *Catalog) collectSuites(archive string, a *archiveView) []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var current, retained []*generation
-	for id, s := range c.suites {
-		// One without a generation would only hide the suite around it.
-		if id.Archive == archive && s.current != nil {
-			a.suites[id.Dir] = &suiteView{suite: s, current: s.current, retained: slices.Clone(s.retained)}
-			current = append(current, s.current)
-			retained = append(retained, s.retained...)
-		}
-	}
+// rootNames are the names that root files of a format can have, in all forms.
+func rootNames(f Format) []string {
 	var names []string
-	seen := make(map[string]bool)
-	for _, g := range slices.Concat(newestFirst(current), newestFirst(retained)) {
-		for _, path := range slices.Sorted(maps.Keys(g.staged)) {
-			if n := g.staged[path].List; n != "" && !seen[n] {
-				seen[n] = true
-				names = append(names, n)
-			}
+	for _, form := range f.Forms() {
+		for _, file := range form.Files {
+			names = append(names, file.Name)
 		}
 	}
 	return names
 }
 
-func newestFirst(gens []*generation) []*generation {
-	slices.SortFunc(gens, func(x, y *generation) int {
-		if byDate := y.Date.Compare(x.Date); byDate != 0 {
-			return byDate
-		}
-		return strings.Compare(x.Suite.Dir, y.Suite.Dir)
-	})
-	return gens
-}
-
-// lose forgets that an index has been read whose table is gone, so that whoever
-// asks for what it lists has it read again. The index itself is in the store.
-func (c *Catalog) lose(archive, name string) {
+// tablesOf returns the tables of an archive. Safe for concurrent use.
+func (c *Catalog) tablesOf(archive string) *tables {
+	c.mu.Lock()
+	t, ok := c.tables[archive]
+	c.mu.Unlock()
+	if ok {
+		return t
+	}
+	t = c.tablesFor(archive)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id, s := range c.suites {
-		if id.Archive != archive || s.current == nil {
-			continue
-		}
-		for _, g := range append(s.retained[:len(s.retained):len(s.retained)], s.current) {
-			for path, st := range g.staged {
-				if st.List != name {
-					continue
-				}
-				st.List = ""
-				g.staged[path] = st
-				if m, ok := g.members[path]; ok {
-					m.use.Store(nil)
-				}
-			}
-		}
+	if other, ok := c.tables[archive]; ok {
+		return other
 	}
+	c.tables[archive] = t
+	return t
 }
 
-// viewOf is a suite as requests see it at this moment; nil before its first
-// generation.
-func (c *Catalog) viewOf(id proto.Suite) *suiteView {
-	a, ok := c.view.Load().archives[id.Archive]
-	if !ok {
-		return nil
+// loseTable forgets that an index has been read of which the table is gone, so that whoever asks for what it lists has
+// it read again. The index itself is in the store. It runs on the driver's goroutine.
+func (d *driver) loseTable(name string) {
+	if d.current == nil {
+		return
 	}
-	return a.suites[id.Dir]
+	lost := false
+	for _, t := range d.current.Tables() {
+		lost = lost || t == name
+	}
+	if !lost {
+		return
+	}
+	d.current = d.current.WithoutTable(name)
+	d.show()
+	d.readAgain()
+}
+
+// viewOf is an archive as requests see it at this moment; nil where it is not configured.
+func (c *Catalog) viewOf(archive string) *archiveView { return c.view.Load().archives[archive] }
+
+// SuiteOf names the suite that a location lies in, if one is known.
+func (c *Catalog) SuiteOf(loc proto.Location) (proto.Suite, bool) {
+	a := c.viewOf(loc.Archive)
+	if a == nil {
+		return proto.Suite{}, false
+	}
+	for s := range a.Enclosing(loc.Path) {
+		return s.ID, true
+	}
+	return proto.Suite{}, false
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/catalog/suite"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -30,8 +32,8 @@ func TestFirstRequestDiscovers(t *testing.T) {
 		if n := w.up.bodies(nobleIn); n != 1 {
 			t.Errorf("upstream was read %d times", n)
 		}
-		if e := w.must(noblePkgs); !e.Mutable || e.Want.Class != proto.ClassMetadata || e.Want.Where[len(e.Want.Where)-1].Path != noblePkgs ||
-			!strings.Contains(e.Want.Where[0].Path, "/by-hash/SHA256/") {
+		if e := w.must(noblePkgs); !e.Mutable || e.Want.Class != proto.ClassMetadata || e.Want.Where.Nth(e.Want.Where.Len()-1).Path != noblePkgs ||
+			!strings.Contains(e.Want.Where.First.Path, "/by-hash/SHA256/") {
 			t.Errorf("index: %+v", e)
 		}
 		w.rest()
@@ -39,7 +41,8 @@ func TestFirstRequestDiscovers(t *testing.T) {
 			t.Errorf("the watcher did not take the first check for its own: %d requests", n)
 		}
 		s, _ := w.known(noble())
-		w.reap(s) // a timer that began while it was unknown
+		s.mail.post(s.reap) // as if it had been unknown
+		synctest.Wait()
 		if _, ok := w.known(noble()); !ok || s.ctx.Err() != nil {
 			t.Error("a suite that is held was reaped")
 		}
@@ -80,7 +83,7 @@ func TestBogusSuiteInside(t *testing.T) {
 		if _, err := w.get("dists/noble/main/InRelease"); !errors.Is(err, proto.ErrNotFound) {
 			t.Fatal(err)
 		}
-		w.compose("a") // as a flip at that moment does
+		w.compose("a") // as a switch at that moment does
 		if _, ok := w.Resolve(w.loc(noblePkgs)); !ok {
 			t.Error("the index is hidden by a suite that does not exist")
 		}
@@ -175,18 +178,31 @@ func TestSlowStaging(t *testing.T) {
 	})
 }
 
+// Suites do not march in step.
 func TestJitter(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := usedWorld(t)
-		s, _ := w.known(noble())
+		var mu sync.Mutex
+		var last time.Time
 		seen := make(map[time.Duration]bool)
-		for range 100 {
-			p := s.pause()
-			if p < 54*time.Second || p > 66*time.Second {
-				t.Errorf("pause %v", p)
+		w.up.setFault(func(_ context.Context, path string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if path == nobleIn && !last.IsZero() {
+				p := time.Since(last).Round(time.Millisecond)
+				if p < 54*time.Second || p > 66*time.Second {
+					t.Errorf("pause %v", p)
+				}
+				seen[p] = true
 			}
-			seen[p] = true
-		}
+			if path == nobleIn {
+				last = time.Now()
+			}
+			return nil
+		})
+		time.Sleep(100 * time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
 		if len(seen) < 50 {
 			t.Error("pauses do not vary")
 		}
@@ -202,7 +218,7 @@ func TestDrippingRootEnds(t *testing.T) {
 		start := time.Now()
 		_, err := w.get(nobleIn)
 		var busy *proto.Unavailable
-		if !errors.As(err, &busy) || time.Since(start) != rootTimeout {
+		if !errors.As(err, &busy) || time.Since(start) != suite.LastTimeout {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 	})
@@ -286,7 +302,7 @@ func TestRefreshSeesWhatWasPublishedBefore(t *testing.T) {
 func TestWatching(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := newWorld(t, testarchive.Suite{Name: "noble"}, testarchive.Suite{Name: "jammy"})
-		w.cfg.Archives[0].Suites = []string{"dists/jammy"}
+		w.cfg.Archives[0].Suites = []proto.Suite{{Dir: "dists/jammy"}}
 		w.cfg.IdleAfter = time.Hour
 		w.publish()
 		w.open()

@@ -50,7 +50,7 @@ func (k *memKeeper) Get(d proto.Digest) (*proto.Blob, error) {
 	return &proto.Blob{Ref: proto.Ref{Digest: d, Size: int64(len(b))}, Tier: proto.TierMemory, Bytes: b}, nil
 }
 
-func (k *memKeeper) Put(b []byte, _ time.Time) (proto.Ref, error) {
+func (k *memKeeper) Put(_ string, b []byte, _ time.Time) (proto.Ref, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.full {
@@ -79,6 +79,13 @@ func (k *memKeeper) pinned(d proto.Digest) bool {
 	return false
 }
 
+// pinnedBy is how many blobs an owner has pinned.
+func (k *memKeeper) pinnedBy(owner string) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.pins[owner])
+}
+
 // evict drops all that is not pinned, as a store under pressure may.
 func (k *memKeeper) evict() {
 	k.mu.Lock()
@@ -97,9 +104,19 @@ type memState struct {
 	mu    sync.Mutex
 	files map[string][]byte
 	fail  error // of every write of a suite's state
+	// onList is called before files are listed, as they are between a swap of the view and the end of a commit.
+	onList func()
+	// onWrite is called before a suite's state is written.
+	onWrite func()
 }
 
 func (s *memState) WriteFile(name string, data []byte) error {
+	s.mu.Lock()
+	onWrite := s.onWrite
+	s.mu.Unlock()
+	if onWrite != nil && strings.HasPrefix(name, suiteDir) {
+		onWrite()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fail != nil && strings.HasPrefix(name, suiteDir) {
@@ -127,6 +144,12 @@ func (s *memState) RemoveFile(name string) error {
 }
 
 func (s *memState) ListFiles(prefix string) ([]string, error) {
+	s.mu.Lock()
+	onList := s.onList
+	s.mu.Unlock()
+	if onList != nil {
+		onList()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var names []string
@@ -157,6 +180,11 @@ type fakeUpstream struct {
 	served   map[string]int // answers with a body
 	mirrors  []*fakeMirror  // in the order of preference; none where the archives are read themselves
 	blamed   []string       // the mirrors, as often as they were
+	// noETag and noModified are servers that give no such validator; laxClock one that takes anything not newer than
+	// the date asked about for unchanged.
+	noETag, noModified, laxClock bool
+	// base is where redirects lead to (Transfer.Base).
+	base string
 }
 
 func (u *fakeUpstream) Fetch(ctx context.Context, r proto.Request) (*proto.Transfer, error) {
@@ -185,8 +213,17 @@ func (u *fakeUpstream) Fetch(ctx context.Context, r proto.Request) (*proto.Trans
 		return nil, fmt.Errorf("GET %s: %w", r.Loc, proto.ErrNotFound)
 	}
 	etag := fmt.Sprintf("%q", testarchive.Sum(testarchive.MD5Sum, f.Data))
-	t := &proto.Transfer{Size: int64(len(f.Data)), Modified: f.Modified, ETag: etag, Tier: proto.TierUpstream}
-	if r.IfNoneMatch == etag || r.IfNoneMatch == "" && !r.IfModifiedSince.IsZero() && r.IfModifiedSince.Equal(f.Modified) {
+	t := &proto.Transfer{Size: int64(len(f.Data)), Modified: f.Modified, ETag: etag, Tier: proto.TierUpstream, Base: u.base}
+	u.mu.Lock()
+	lax := u.laxClock && r.IfNoneMatch == "" && !r.IfModifiedSince.IsZero() && !f.Modified.After(r.IfModifiedSince)
+	if u.noETag {
+		etag, t.ETag = "none", ""
+	}
+	if u.noModified {
+		t.Modified = time.Time{}
+	}
+	u.mu.Unlock()
+	if lax || r.IfNoneMatch == etag || r.IfNoneMatch == "" && !r.IfModifiedSince.IsZero() && r.IfModifiedSince.Equal(f.Modified) {
 		t.NotModified = true
 		return t, nil
 	}
@@ -284,7 +321,7 @@ func (f *fakeBlobs) Open(ctx context.Context, want proto.Want) (*proto.Blob, err
 		return b, nil
 	}
 	var failures []error
-	for _, loc := range want.Where {
+	for loc := range want.Where.All() {
 		t, err := f.up.Fetch(ctx, proto.Request{Loc: loc, Class: want.Class})
 		if err != nil {
 			failures = append(failures, err)
@@ -298,7 +335,7 @@ func (f *fakeBlobs) Open(ctx context.Context, want proto.Want) (*proto.Blob, err
 			continue
 		}
 		if want.Provable() {
-			if _, err := f.keeper.Put(data, t.Modified); err == nil {
+			if _, err := f.keeper.Put("", data, t.Modified); err == nil {
 				f.mu.Lock()
 				f.strong[sha512.Sum512(data)] = proto.DigestOf(data)
 				f.mu.Unlock()

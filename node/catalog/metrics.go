@@ -2,13 +2,15 @@ package catalog
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/aptmesh/aptmesh/node/catalog/suite"
 )
 
 type metrics struct {
-	checks, heard, asks, mirrors       *prometheus.CounterVec
-	flips, forks, incomplete, unlisted prometheus.Counter
-	recalled                           prometheus.Counter
-	parsed                             prometheus.Histogram
+	checks, announcements, leader, mirrors             *prometheus.CounterVec
+	switches, revisions, forks, incomplete, unreadable prometheus.Counter
+	unlisted, recalled                                 prometheus.Counter
+	parsed                                             prometheus.Histogram
 }
 
 func newMetrics() *metrics {
@@ -17,21 +19,23 @@ func newMetrics() *metrics {
 	}
 	return &metrics{
 		checks: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "aptmesh_catalog_checks_total", Help: "Looks at upstream's Release, by result.",
+			Name: "aptmesh_catalog_checks_total", Help: "Checks of upstream's root by this node itself, by result.",
 		}, []string{"result"}),
-		heard: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "aptmesh_suite_news_heard_total",
-			Help: "What other nodes told of a suite, by what it was to this one (same, newer, older, ...), and what came of the newer ones (adopted, refused, unreachable, failed, passed).",
+		announcements: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "aptmesh_suite_announcements_total",
+			Help: "Announcements received from other nodes, by what they were to this one (same, newer, older, ...), and what came of the newer ones (adopted, refused, unreachable, failed, passed).",
 		}, []string{"result"}),
-		asks: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "aptmesh_suite_asks_total", Help: "Questions to the node that leads a suite, by result: answered, upstream_error, no_answer.",
+		leader: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "aptmesh_suite_leader_requests_total", Help: "Requests to the leader of a suite, by result: answered, upstream_error, no_answer.",
 		}, []string{"result"}),
 		mirrors: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "aptmesh_suite_mirror_answers_total", Help: "What single mirrors answered when asked for a suite's Release: good, older (it is behind), signature, not_found, unavailable, ...",
+			Name: "aptmesh_suite_mirror_answers_total", Help: "What single mirrors answered when asked for a suite's root: good, older (it is behind), untrusted, not_found, unavailable, ...",
 		}, []string{"archive", "mirror", "result"}),
-		flips:      counter("flips_total", "Generations adopted."),
-		forks:      counter("forks_total", "Pairs of different Releases signed with the same Date."),
+		switches:   counter("generation_switches_total", "Generations adopted."),
+		revisions:  counter("revisions_total", "Roots adopted that say what was held, signed or spaced otherwise."),
+		forks:      counter("forks_total", "Pairs of roots with the same date that say different things."),
 		incomplete: counter("incomplete_total", "Checks that found upstream in the middle of publishing, or a mirror out of step."),
+		unreadable: counter("unreadable_indexes_total", "Indexes with the right bytes that could not be read: what they list is not verified."),
 		unlisted:   counter("unlisted_total", "Requests for files that no signed metadata lists."),
 		recalled:   counter("recalled_total", "Requests for packages that nothing held here lists, and another node knows of."),
 		parsed: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -41,22 +45,40 @@ func newMetrics() *metrics {
 	}
 }
 
-// asked counts a question to the node that leads a suite.
+// count counts what a machine has noticed.
+func (m *metrics) count(archive string, c suite.Count) {
+	switch c.What {
+	case suite.CountCheck:
+		m.checks.WithLabelValues(c.Result).Inc()
+	case suite.CountMirror:
+		m.mirrors.WithLabelValues(archive, c.Mirror, c.Result).Inc()
+	case suite.CountAnnouncement:
+		m.announcements.WithLabelValues(c.Result).Inc()
+	case suite.CountFork:
+		m.forks.Inc()
+	case suite.CountIncomplete:
+		m.incomplete.Inc()
+	case suite.CountRevision:
+		m.revisions.Inc()
+	}
+}
+
+// asked counts a request to the leader.
 func (m *metrics) asked(err error) {
 	result := "answered"
 	switch {
-	case isUpstreams(err):
+	case suite.Upstreams(err):
 		result = "upstream_error"
 	case err != nil:
 		result = "no_answer"
 	}
-	m.asks.WithLabelValues(result).Inc()
+	m.leader.WithLabelValues(result).Inc()
 }
 
 // Collectors returns the catalog's metrics, for whoever registers them.
 func (c *Catalog) Collectors() []prometheus.Collector {
 	m := c.metrics
-	return []prometheus.Collector{m.checks, m.heard, m.asks, m.mirrors, m.flips, m.forks, m.incomplete, m.unlisted, m.recalled, m.parsed, suiteCollector{c}}
+	return []prometheus.Collector{m.checks, m.announcements, m.leader, m.mirrors, m.switches, m.revisions, m.forks, m.incomplete, m.unreadable, m.unlisted, m.recalled, m.parsed, suiteCollector{c}}
 }
 
 // suiteCollector reads the state of each suite when it is scraped.
@@ -67,14 +89,14 @@ func suiteDesc(name, help string) *prometheus.Desc {
 }
 
 var (
-	descDate    = suiteDesc("release_timestamp_seconds", "Signed Date of the generation being served.")
-	descChecked = suiteDesc("checked_timestamp_seconds", "When upstream last answered a check well.")
+	descDate    = suiteDesc("release_timestamp_seconds", "Signed date of the generation being served.")
+	descChecked = suiteDesc("checked_timestamp_seconds", "When upstream last had nothing newer.")
 	descValid   = suiteDesc("valid_until_timestamp_seconds", "Valid-Until of the generation being served; absent where it has none.")
 	descFailing = suiteDesc("failing", "1 while the last check of upstream failed.")
 	descLeader  = suiteDesc("leader", "1 while this node asks upstream for the whole cluster.")
-	descAlarm   = suiteDesc("expiry_alarm", "1 while Valid-Until is near, or past, and nobody has renewed the Release.")
-	descServed  = suiteDesc("served_until_timestamp_seconds", "Until when the generation is served with upstream dead; absent where that is for ever.")
-	descBehind  = prometheus.NewDesc("aptmesh_suite_mirror_behind_seconds", "By how much the Release that a mirror gave last is older than the newest one known.", []string{"archive", "suite", "mirror"}, nil)
+	descAlarm   = suiteDesc("expiry_alarm", "1 while Valid-Until is near, or past, and nobody has renewed the root.")
+	descServed  = suiteDesc("served_until_timestamp_seconds", "Until when the generation is served with upstream silent; absent where that is for ever.")
+	descBehind  = prometheus.NewDesc("aptmesh_suite_mirror_behind_seconds", "By how much the root that a mirror gave last is older than the newest one known.", []string{"archive", "suite", "mirror"}, nil)
 	descFiles   = prometheus.NewDesc("aptmesh_archive_listed_files", "Files that the indices held list.", []string{"archive"}, nil)
 )
 
@@ -117,7 +139,7 @@ func (s suiteCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for name, a := range s.c.view.Load().archives {
-		gauge(descFiles, float64(a.files.len()), name)
+		gauge(descFiles, float64(a.table.Len()), name)
 	}
 }
 

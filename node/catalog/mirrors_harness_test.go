@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/catalog/suite"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -179,9 +180,12 @@ func (w *world) blamed() []string {
 // lead is the mirror that the suite noble is asked from first.
 func (w *world) lead() string {
 	s, _ := w.known(noble())
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.copies.lead
+	for _, m := range s.public.Load().mirrors {
+		if m.Primary {
+			return m.Mirror
+		}
+	}
+	return ""
 }
 
 // mirrorState is the status of noble on one mirror.
@@ -221,7 +225,7 @@ func (w *world) serves(root []byte) {
 // looks has upstream looked at now, and returns what came of it.
 func (w *world) looks() error {
 	w.Helper()
-	time.Sleep(checkPause)
+	time.Sleep(suite.CheckPause)
 	_, err := w.refresh()
 	synctest.Wait()
 	return err

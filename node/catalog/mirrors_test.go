@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/catalog/suite"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -107,7 +108,7 @@ func TestStallingMirrorsAreLeft(t *testing.T) {
 		w.open()
 		start := time.Now()
 		w.must(nobleIn)
-		if took := time.Since(start); took != 2*nextTimeout {
+		if took := time.Since(start); took != 2*suite.NextTimeout {
 			t.Errorf("the first client waited %v", took)
 		}
 		time.Sleep(3 * time.Second)
@@ -116,7 +117,7 @@ func TestStallingMirrorsAreLeft(t *testing.T) {
 		if err := w.looks(); err != nil || w.lead() != mirrorC {
 			t.Errorf("%v; %s leads", err, w.lead())
 		}
-		if took := time.Since(start); took > w.cfg.withDefaults().CheckWait+checkPause {
+		if took := time.Since(start); took > w.cfg.withDefaults().CheckWait+suite.CheckPause {
 			t.Errorf("later ones waited %v", took)
 		}
 	})
@@ -142,7 +143,7 @@ func TestLookIsBounded(t *testing.T) {
 		for _, name := range names {
 			asked += w.asked(name)
 		}
-		if asked > looks*maxLook {
+		if asked > looks*suite.MaxMirrors {
 			t.Errorf("%d mirrors were asked in %d looks", asked, looks)
 		}
 	})
@@ -235,7 +236,7 @@ func TestIncompleteOnOneMirror(t *testing.T) {
 		}
 		w.recount()
 		before := w.metric("aptmesh_catalog_checks_total")
-		if err := w.looks(); !incomplete(err) {
+		if err := w.looks(); !isRefused(err, suite.KindIncomplete) {
 			t.Errorf("%v", err)
 		}
 		w.serves(gens[0][nobleIn].Data)
@@ -271,7 +272,7 @@ func TestPairIsOfOneMirror(t *testing.T) {
 		// A's signature is that of the generation before, B's Release.
 		w.gives(mirrorA, nobleGPG, first[nobleGPG].Data)
 		w.gives(mirrorB, nobleRelease, first[nobleRelease].Data)
-		if err := w.looks(); err == nil || !strings.Contains(err.Error(), errSkew.Error()) {
+		if err := w.looks(); err == nil || !strings.Contains(err.Error(), errApart.Error()) {
 			t.Errorf("a pair was made of two mirrors' halves: %v", err)
 		}
 		w.sync(mirrorB)

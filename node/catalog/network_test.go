@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/catalog/suite"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -64,8 +65,8 @@ func (n *clusterNode) exchange(stop chan struct{}) {
 		ok := other != n && f.gossip && other.running && f.reachable(n.name, other.name)
 		f.mu.Unlock()
 		if ok {
-			other.catalog().Hear(n.name, n.catalog().News()...)
-			n.catalog().Hear(other.name, other.catalog().News()...)
+			other.catalog().Receive(n.name, n.catalog().Announcements()...)
+			n.catalog().Receive(other.name, other.catalog().Announcements()...)
 		}
 	}
 }
@@ -101,7 +102,7 @@ func (f *fleet) oneWay() time.Duration {
 	return f.way/2 + time.Duration(f.rng.Int64N(int64(f.way/2)+1))
 }
 
-func (n *clusterNode) Ask(ctx context.Context, id proto.Suite, uses []string, fresh bool) (string, proto.News, error) {
+func (n *clusterNode) Ask(ctx context.Context, id proto.Suite, uses []string, fresh bool) (string, proto.Announcement, error) {
 	f := n.f
 	f.mu.Lock()
 	line := n.inLine()
@@ -128,12 +129,12 @@ func (n *clusterNode) Ask(ctx context.Context, id proto.Suite, uses []string, fr
 			news.Checked = late(news.Checked, back)
 			return name, news, nil
 		}
-		if isUpstreams(err) || isUnavailable(err) {
-			return name, proto.News{}, fmt.Errorf("node %s: %w", name, err)
+		if suite.Upstreams(err) || isUnavailable(err) {
+			return name, proto.Announcement{}, fmt.Errorf("node %s: %w", name, err)
 		}
 		failed = &proto.PeerFailed{Peer: name, Err: err}
 	}
-	return "", proto.News{}, failed
+	return "", proto.Announcement{}, failed
 }
 
 func (n *clusterNode) Lookup(ctx context.Context, loc proto.Location) (proto.Ref, bool) {
@@ -165,7 +166,7 @@ func late(at time.Time, way time.Duration) time.Time {
 	return at.Add(way)
 }
 
-func (n *clusterNode) Tell(news proto.News) {
+func (n *clusterNode) Announce(news proto.Announcement) {
 	f := n.f
 	f.mu.Lock()
 	onTell := f.onTell
@@ -174,13 +175,13 @@ func (n *clusterNode) Tell(news proto.News) {
 		onTell(n.name, news)
 	}
 	hint := news
-	hint.Uses, hint.Pair = nil, proto.Pair{}
+	hint.Slots = nil
 	for _, other := range f.nodes {
 		if other == n {
 			continue
 		}
 		f.mu.Lock()
-		var sent []proto.News
+		var sent []proto.Announcement
 		if news.FirstHand {
 			sent = append(sent, news)
 			f.tells++
@@ -193,7 +194,7 @@ func (n *clusterNode) Tell(news proto.News) {
 				sent = append(sent, m)
 			}
 		}
-		sent = slices.DeleteFunc(sent, func(proto.News) bool { return f.rng.Float64() < f.loss })
+		sent = slices.DeleteFunc(sent, func(proto.Announcement) bool { return f.rng.Float64() < f.loss })
 		f.mu.Unlock()
 		for _, m := range sent {
 			way := f.oneWay()
@@ -204,7 +205,7 @@ func (n *clusterNode) Tell(news proto.News) {
 				f.mu.Unlock()
 				if ok {
 					m.Checked = late(m.Checked, way)
-					other.catalog().Hear(n.name, m)
+					other.catalog().Receive(n.name, m)
 				}
 			})
 		}
@@ -265,7 +266,7 @@ func (b *clusterBlobs) Open(ctx context.Context, want proto.Want) (*proto.Blob, 
 	time.Sleep(f.oneWay())
 	if data != nil {
 		if proto.DigestOf(data) == want.Ref.Digest {
-			b.alone.keeper.Put(data, time.Time{})
+			b.alone.keeper.Put("", data, time.Time{})
 		}
 		return &proto.Blob{Ref: want.Ref, Tier: proto.TierPeer, Stream: io.NopCloser(bytes.NewReader(data))}, nil
 	}

@@ -14,7 +14,7 @@ import (
 
 // expiring is a world whose suite is valid for three days, and checked every ten minutes;
 // upstream has just died.
-func expiring(t *testing.T, suite testarchive.Suite, change func(*Config)) *world {
+func expiringWorld(t *testing.T, suite testarchive.Suite, change func(*Config)) *world {
 	t.Helper()
 	suite.ByHash = true
 	if suite.ValidFor == 0 {
@@ -24,7 +24,7 @@ func expiring(t *testing.T, suite testarchive.Suite, change func(*Config)) *worl
 	w.a.AddPackage(suite.Name, testarchive.Package{Name: "hello", Version: "1"})
 	w.publish()
 	w.cfg.Archives[0].CheckEvery = 10 * time.Minute
-	w.cfg.Archives[0].Suites = []string{"dists/" + suite.Name}
+	w.cfg.Archives[0].Suites = []proto.Suite{{Dir: "dists/" + suite.Name}}
 	if change != nil {
 		change(&w.cfg)
 	}
@@ -58,7 +58,7 @@ func TestServedPastValidUntil(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				w := expiring(t, c.suite, c.change)
+				w := expiringWorld(t, c.suite, c.change)
 				dir := "dists/" + c.suite.Name
 				root, packages := dir+"/InRelease", dir+"/main/binary-amd64/Packages.xz"
 				validUntil := w.Status()[0].ValidUntil
@@ -84,9 +84,9 @@ func TestServedPastValidUntil(t *testing.T) {
 					if e, ok := w.Resolve(w.loc(root)); ok {
 						t.Errorf("it is still served: %+v", e)
 					}
-					var busy *proto.Unavailable
+					var final *proto.Rejected
 					_, err := w.get(root)
-					if !errors.As(err, &busy) || errors.Is(err, proto.ErrNotFound) || !strings.Contains(busy.Reason, c.key) || !strings.Contains(err.Error(), "no route to host") {
+					if !errors.As(err, &final) || final.Kind != proto.RejectExpired || errors.Is(err, proto.ErrNotFound) || !strings.Contains(final.Reason, c.key) || !strings.Contains(err.Error(), "no route to host") {
 						t.Errorf("%v", err)
 					}
 					if st := w.Status()[0]; !st.Withheld || !st.Expired || st.Date.IsZero() {
@@ -124,7 +124,7 @@ func TestServedPastValidUntil(t *testing.T) {
 // outage like any other.
 func TestExpiredLongAgo(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		w := expiring(t, testarchive.Suite{Name: "noble"}, nil)
+		w := expiringWorld(t, testarchive.Suite{Name: "noble"}, nil)
 		w.up.setFault(nil)
 		time.Sleep(100 * 24 * time.Hour)
 		if e := w.must(nobleIn); !strings.Contains(e.Stale, "upstream has nothing newer") {
@@ -136,7 +136,8 @@ func TestExpiredLongAgo(t *testing.T) {
 			t.Errorf("stale: %q", e.Stale)
 		}
 		time.Sleep(2 * 24 * time.Hour)
-		if e, err := w.get(nobleIn); !unavailable(err) {
+		var final *proto.Rejected
+		if e, err := w.get(nobleIn); !errors.As(err, &final) || final.Kind != proto.RejectExpired {
 			t.Errorf("%+v, %v", e, err)
 		}
 	})
@@ -167,7 +168,7 @@ func TestAlarmBeforeValidUntil(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		f := newFleet(t, 1, testarchive.Suite{Name: "noble", ByHash: true, ValidFor: 72 * time.Hour})
 		n := f.nodes[0]
-		n.cfg.Archives[0].Suites = []string{"dists/noble"}
+		n.cfg.Archives[0].Suites = []proto.Suite{{Dir: "dists/noble"}}
 		n.cfg.Archives[0].CheckEvery = 10 * time.Minute
 		f.publish()
 		n.start()
@@ -226,7 +227,7 @@ func TestAlarmBeforeValidUntil(t *testing.T) {
 // and says so.
 func TestOfflineArchive(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		w := expiring(t, testarchive.Suite{Name: "noble"}, nil)
+		w := expiringWorld(t, testarchive.Suite{Name: "noble"}, nil)
 		w.up.setFault(nil)
 		w.a.AddSuite(testarchive.Suite{Name: "other"})
 		w.publish()

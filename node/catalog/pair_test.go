@@ -34,7 +34,7 @@ func TestPairBesideInRelease(t *testing.T) {
 		// Once used, it comes with each generation.
 		time.Sleep(2 * time.Second)
 		w.upgrade()
-		w.flip()
+		w.switches()
 		w.up.reset()
 		w.listedAs(nobleRelease, w.file(nobleRelease))
 		w.listedAs(nobleGPG, w.file(nobleGPG))
@@ -131,6 +131,6 @@ func TestNoPairUpstream(t *testing.T) {
 			}
 		}
 		w.upgradeAgain()
-		w.flip() // nor does it hold the next one back
+		w.switches() // nor does it hold the next one back
 	})
 }

@@ -1,146 +1,167 @@
 package catalog
 
 import (
+	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/node/catalog/suite"
+	"github.com/aptmesh/aptmesh/node/catalog/view"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
 // suiteDir is where the pointers of the suites lie among the state files.
 const suiteDir = "suites/"
 
-// record is a suite's state on disk: which generations are believed, and what of
-// them is in the store. The content is in the blobs; losing this file loses no
-// more than a first request would bring back.
+// record is a suite's state on disk: which generations are believed, and what of them is in the store. The content is
+// in the blobs. Intervals are ages in seconds and not dates, so that a clock that was wrong, then or now, forgets
+// nothing.
 type record struct {
 	Suite    proto.Suite      `json:"suite"`
-	Current  genRecord        `json:"current"`
+	Machine  suite.Record     `json:"machine"`
+	Current  *genRecord       `json:"current,omitempty"` // nil where only the machine's memory is left
 	Retained []genRecord      `json:"retained,omitempty"`
-	Uses     map[string]int64 `json:"uses,omitempty"`      // Unix seconds of the last request, by member path
-	PairUsed int64            `json:"pair_used,omitempty"` // Unix seconds of the last request for Release or Release.gpg
-	Asked    int64            `json:"asked"`               // Unix seconds
-	Checked  int64            `json:"checked"`             // Unix seconds of the last good check
-	// TakenBack is the Date, in Unix seconds, of the Release that an operator went
-	// back from; 0 where he did not.
-	TakenBack int64 `json:"taken_back,omitempty"`
-	// Lead is the mirror that is asked first, and Mirrors what each one gave last.
-	Lead    string              `json:"lead,omitempty"`
-	Mirrors map[string]standing `json:"mirrors,omitempty"`
+	Demand   map[string]int64 `json:"demand,omitempty"` // since the last request, by slot
+	Asked    int64            `json:"asked"`            // since the last request for the root; -1 for never
 }
 
+// genRecord is one generation on disk.
 type genRecord struct {
 	proto.Generation
-	Superseded time.Time         `json:"superseded,omitzero"`
-	Pair       *proto.Pair       `json:"pair,omitempty"`
-	Staged     map[string]staged `json:"staged"`
+	// Superseded is how long another has been in its place.
+	Superseded int64                  `json:"superseded,omitempty"`
+	Staged     map[string]view.Staged `json:"staged,omitempty"`
 }
 
-// save writes the suite down as it stands, and pins its blobs. A suite without a
-// generation has nothing to write.
-func (s *suite) save() error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	s.c.mu.Lock()
-	current, retained := s.current, s.retained
-	s.c.mu.Unlock()
-	if current == nil {
+// blobs lists what must not be lost while the generation is to be read back.
+func (r *genRecord) blobs() []proto.Digest {
+	digests := []proto.Digest{r.Root.Digest}
+	for _, c := range r.Companions {
+		digests = append(digests, c.Ref.Digest)
+	}
+	for _, s := range r.Staged {
+		digests = append(digests, s.Ref.Digest)
+	}
+	return slices.DeleteFunc(digests, proto.Digest.IsZero)
+}
+
+// saveOrWarn writes the suite down as it stands, and pins its blobs.
+func (d *driver) saveOrWarn() {
+	if d.forgotten {
+		return
+	}
+	d.pin()
+	if err := d.write(d.current, d.retained, d.machine.Record()); err != nil {
+		d.log.Warn("the suite's state could not be written; after a restart what has changed since is read again", "error", err)
+	}
+}
+
+// write makes the suite's pointer durable: when it returns nil, a restart believes current. A suite of which nothing
+// is known has nothing to write.
+func (d *driver) write(current *view.Generation, retained []*view.Generation, machine suite.Record) error {
+	now := d.c.mono()
+	r := record{Suite: d.id, Machine: machine, Demand: d.demand.record(now), Asked: -1}
+	if asked := suite.Mono(d.demand.asked.Load()); asked != suite.Never {
+		r.Asked = int64(now.Sub(asked) / time.Second)
+	}
+	switch {
+	case current != nil:
+		c := d.recordOf(current, now)
+		r.Current = &c
+	case d.locked != nil:
+		r.Current = d.locked.Current
+	case machine.Floor.IsZero():
 		return nil
 	}
-	s.pin()
-	return s.write(current, retained)
-}
-
-func (s *suite) saveOrWarn() {
-	if err := s.save(); err != nil {
-		s.log.Warn("the suite's state could not be written; after a restart what has changed since is read again", "error", err)
-	}
-}
-
-// write makes the suite's pointer durable: when it returns nil, a restart
-// believes current. suite.writing is held.
-func (s *suite) write(current *generation, retained []*generation) error {
-	r := record{
-		Suite:     s.id,
-		Uses:      make(map[string]int64),
-		Asked:     s.asked.Load(),
-		Checked:   s.lastGood.Load() / int64(time.Second),
-		TakenBack: s.takenBack.Load(),
-		PairUsed:  s.pairUse.last.Load(),
-	}
-	r.Lead, r.Mirrors = s.standings()
-	s.c.mu.Lock()
-	r.Current = recordOf(current)
 	for _, g := range retained {
-		r.Retained = append(r.Retained, recordOf(g))
+		r.Retained = append(r.Retained, d.recordOf(g, now))
 	}
-	r.Retained = append(r.Retained, s.unread...)
-	for path, u := range s.uses {
-		if !u.had {
-			continue
-		}
-		r.Uses[path] = u.last.Load()
-	}
-	s.c.mu.Unlock()
+	r.Retained = append(r.Retained, d.unread...)
 	data, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err
 	}
-	if err := s.c.cfg.State.WriteFile(s.fileName(), data); err != nil {
+	if err := d.c.cfg.State.WriteFile(d.fileName(), data); err != nil {
 		return err
 	}
-	s.saved = s.c.cfg.Now()
+	d.saved = now
 	return nil
 }
 
-// pin keeps all blobs of the suite from being evicted. suite.writing is held, so
-// that an older set never takes the place of a newer one.
-func (s *suite) pin() {
+func (d *driver) recordOf(g *view.Generation, now suite.Mono) genRecord {
+	r := genRecord{Generation: g.Generation, Staged: g.AllStaged()}
+	if !g.Superseded.IsZero() {
+		r.Superseded = int64(d.c.timeOf(now).Sub(g.Superseded) / time.Second)
+	}
+	return r
+}
+
+// pin keeps all blobs of the suite from being evicted.
+func (d *driver) pin() {
+	if d.forgotten {
+		return
+	}
 	var digests []proto.Digest
-	s.c.mu.Lock()
-	here := s.c.suites[s.id] == s
-	if s.current != nil {
-		digests = s.current.blobs()
+	if d.current != nil {
+		digests = d.current.Blobs()
+	} else if d.locked != nil && d.locked.Current != nil {
+		digests = d.locked.Current.blobs()
 	}
-	for _, g := range s.retained {
-		digests = append(digests, g.blobs()...)
+	for _, g := range d.retained {
+		digests = append(digests, g.Blobs()...)
 	}
-	s.c.mu.Unlock()
-	for _, r := range s.unread {
-		digests = append(digests, stub(r).blobs()...)
+	for i := range d.unread {
+		digests = append(digests, d.unread[i].blobs()...)
 	}
-	if here {
-		s.c.cfg.Keeper.Pin(s.id.String(), digests)
-	}
+	slices.SortFunc(digests, func(x, y proto.Digest) int { return bytes.Compare(x[:], y[:]) })
+	d.c.cfg.Keeper.Pin(d.id.String(), slices.Compact(digests))
 }
 
-// fileName names the state file. Long names are cut, for a file system takes 255
-// bytes; the sum keeps them apart.
-func (s *suite) fileName() string {
-	dir := escapeName(s.id.Dir)
+// fileName names the state file. Long names are cut, because a file system takes 255 bytes; the sum keeps them
+// apart.
+func (d *driver) fileName() string { return fileNameOf(d.id) }
+
+func fileNameOf(id proto.Suite) string {
+	name := id.Dir
+	if id.Name != "" {
+		name += ":" + id.Name
+	}
+	dir := escapeName(name)
 	if len(dir) > 100 {
-		dir = dir[:60] + "_-" + proto.DigestOf([]byte(s.id.Dir)).Short()
+		dir = dir[:60] + "_-" + proto.DigestOf([]byte(name)).Short()
 	}
-	return suiteDir + escapeName(s.id.Archive) + "/" + dir + ".json"
+	return suiteDir + escapeName(id.Archive) + "/" + dir + ".json"
 }
 
-// recordOf is what of g is written down. Catalog.mu is held.
-func recordOf(g *generation) genRecord {
-	return genRecord{Generation: g.Generation, Superseded: g.superseded, Pair: g.pair, Staged: maps.Clone(g.staged)}
+// escapeName makes one file name of any text, readable and without collisions.
+func escapeName(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.' && i > 0:
+			b.WriteByte(c)
+		default:
+			b.WriteByte('_')
+			b.WriteString(hex.EncodeToString([]byte{c}))
+		}
+	}
+	if b.Len() == 0 {
+		return "_"
+	}
+	return b.String()
 }
 
-// load reads the suites of these archives back. A suite that cannot be read, or
-// whose root is no longer trusted, is left out with a message: the first request
-// discovers it.
-func (c *Catalog) load(archives map[string]bool) ([]*suite, error) {
+// load reads the suites of these archives back. A suite of which the file makes no sense is left out with a message:
+// the first request discovers it.
+func (c *Catalog) load(archives map[string]bool) ([]*driver, error) {
 	if len(archives) == 0 {
 		return nil, nil
 	}
@@ -148,26 +169,29 @@ func (c *Catalog) load(archives map[string]bool) ([]*suite, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	loaded := make([]*suite, len(names))
+	loaded := make([]*driver, len(names))
 	var group errgroup.Group
 	group.SetLimit(4)
 	for i, name := range names {
 		group.Go(func() error {
-			s, err := c.loadSuite(name, archives)
+			d, err := c.loadSuite(name, archives)
 			if err != nil {
 				c.cfg.Logger.Warn("a suite's state is left aside; the first request reads it from upstream again", "file", name, "error", err)
 			}
-			loaded[i] = s
+			loaded[i] = d
 			return nil
 		})
 	}
 	group.Wait() // what fails is left out
-	return slices.DeleteFunc(loaded, func(s *suite) bool { return s == nil }), nil
+	return slices.DeleteFunc(loaded, func(d *driver) bool { return d == nil }), nil
 }
 
-// loadSuite reads one suite back; nil if its archive is not among those wanted.
-func (c *Catalog) loadSuite(name string, archives map[string]bool) (*suite, error) {
+// readRecord reads a state file; nil where there is none.
+func (c *Catalog) readRecord(name string) (*record, error) {
 	data, err := c.cfg.State.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -175,155 +199,215 @@ func (c *Catalog) loadSuite(name string, archives map[string]bool) (*suite, erro
 	if err := json.Unmarshal(data, &r); err != nil {
 		return nil, err
 	}
-	if !archives[r.Suite.Archive] {
-		return nil, nil // its file waits in case the archive comes back
+	if r.Current != nil && r.Current.RootName == "" {
+		if old := c.readLegacy(data); old != nil {
+			return old, nil
+		}
 	}
-	archive, _ := c.archive(r.Suite.Archive)
-	s := newSuite(c, r.Suite, archive)
-	current, err := s.loadGeneration(r.Current)
-	if err != nil {
-		s.cancel()
+	return &r, nil
+}
+
+// loadSuite reads one suite back; nil if its archive is not among those wanted, or if only a memory of it is left.
+func (c *Catalog) loadSuite(name string, archives map[string]bool) (*driver, error) {
+	r, err := c.readRecord(name)
+	if err != nil || r == nil {
 		return nil, err
 	}
-	for path, last := range r.Uses {
-		u := &use{had: true}
-		u.last.Store(last)
-		s.uses[path] = u
-	}
-	s.asked.Store(r.Asked)
-	s.pairUse.last.Store(r.PairUsed)
-	s.lastGood.Store(r.Checked * int64(time.Second))
-	s.takenBack.Store(r.TakenBack)
-	s.lead = r.Lead
-	s.known = make(map[string]*standing, len(r.Mirrors))
-	for mirror, st := range r.Mirrors {
-		s.known[mirror] = &st
-	}
-	s.current = current
-	s.saved = c.cfg.Now()
-	s.linkUses(current)
-
-	if s.unread = r.Retained; len(r.Retained) > 0 {
-		s.loading = make(chan struct{})
+	if !archives[r.Suite.Archive] || r.Current == nil {
+		return nil, nil // its file waits in case the archive comes back, or a client asks for the suite
 	}
 	c.mu.Lock()
-	_, taken := c.suites[r.Suite] // by a client that was quicker
-	if !taken {
-		c.suites[r.Suite] = s
-	}
+	a := c.archives[r.Suite.Archive]
+	_, taken := c.drivers[r.Suite] // by a client that was quicker
 	c.mu.Unlock()
-	if taken {
-		s.cancel()
+	if taken || a == nil {
 		return nil, nil
 	}
-	s.writing.Lock()
-	s.pin()
-	s.writing.Unlock()
-	if s.loading != nil && !c.spawn(func() { s.loadRetained(r.Retained) }) {
-		close(s.loading)
+	d := c.newDriver(r.Suite, a)
+	d.restore(r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, taken := c.drivers[r.Suite]; taken {
+		d.cancel()
+		return nil, nil
 	}
-	return s, nil
+	c.drivers[r.Suite] = d
+	d.pin()
+	return d, nil
 }
 
-// resume goes on where the last run stopped, once all suites are loaded.
-func (s *suite) resume(now time.Time) {
-	if asked := time.Unix(s.asked.Load(), 0); now.Sub(asked) < s.c.cfg.IdleAfter {
-		s.ask(asked)
+// restore takes in what was known before a restart. A root that cannot be read or verified at this moment does not end
+// what is remembered: the record stays until the root can be, or a newer one is adopted.
+func (d *driver) restore(r *record) {
+	now := d.c.mono()
+	d.restored = true
+	d.demand.restore(r.Demand, now)
+	asked := suite.Never
+	if r.Asked >= 0 {
+		asked = now.Add(-time.Duration(r.Asked) * time.Second)
+		d.demand.asked.Store(int64(asked))
 	}
-	// An index whose table is lost is read again behind the start.
-	s.c.mu.Lock()
-	g := s.current
-	again := make(map[*member]bool) // whether clients of this node use it
-	for path, st := range g.staged {
-		if m, ok := g.members[path]; ok && m.provable() && st.List == "" && aptmeta.IndexKindOf(path) != aptmeta.NotAnIndex {
-			_, again[m] = s.uses[path]
+	if r.Current != nil {
+		if g, _, err := d.readBack(*r.Current); err == nil {
+			d.current = g
+		} else {
+			d.locked = r
+			d.log.Warn("what was held before the restart cannot be verified at this moment; it is kept, and tried again", "date", r.Current.Date, "clock", d.c.cfg.Now().UTC(), "error", err)
 		}
 	}
-	s.c.mu.Unlock()
-	for m, ours := range again {
-		s.c.takeIn(s, g, m, ours)
+	d.machine.Restore(suite.At{Mono: now, Wall: d.c.cfg.Now()}, d.rootOf(d.current), r.Machine, asked)
+	if d.unread = r.Retained; len(r.Retained) > 0 {
+		loading := make(chan struct{})
+		d.loading = loading
+		d.mail.post(func() { d.startLoading(loading) })
 	}
+	if d.current != nil {
+		d.mail.post(d.readAgain)
+	}
+	d.publish()
 }
 
-// isLoading reports whether superseded generations are still being read back.
-func (s *suite) isLoading() bool {
-	if s.loading == nil {
-		return false
+// unlock tries again to read back what a restart could not verify. It runs on the driver's goroutine.
+func (d *driver) unlock() {
+	if d.locked == nil || d.current != nil {
+		return
 	}
-	select {
-	case <-s.loading:
-		return false
-	default:
-		return true
-	}
-}
-
-// loadGeneration reads a generation's root from the store and verifies it as if
-// it had just arrived: a disk is trusted no more than a mirror.
-func (s *suite) loadGeneration(r genRecord) (*generation, error) {
-	root, err := s.c.readBlob(r.Root)
+	g, _, err := d.readBack(*d.locked.Current)
 	if err != nil {
-		return nil, fmt.Errorf("read the Release of %s: %w", s.id, err)
+		return
 	}
-	var signature []byte
-	if !r.Signature.IsZero() {
-		if signature, err = s.c.readBlob(r.Signature); err != nil {
-			return nil, fmt.Errorf("read the Release.gpg of %s: %w", s.id, err)
-		}
-	}
-	cand, err := s.newCandidate(root, signature, validators{Modified: r.Modified})
-	if err != nil {
-		return nil, err
-	}
-	g := cand.gen
-	if g.undated {
-		g.Date = r.Date
-	}
-	g.superseded, g.pair = r.Superseded, r.Pair
-	for path, st := range r.Staged {
-		g.staged[path] = st
-		if m, ok := g.members[path]; ok {
-			m.learn(st.Ref)
-		}
-	}
-	return g, nil
+	d.log.Info("what was held before the restart is verified now", "date", g.Date)
+	r := d.machine.Record()
+	d.current, d.locked = g, nil
+	d.machine.Restore(d.at(), d.rootOf(g), r, suite.Mono(d.demand.asked.Load()))
+	d.loadAgain()
+	d.show()
+	d.publish()
 }
 
-// stub is a generation as it is written down, its Release unread.
-func stub(r genRecord) *generation {
-	return &generation{Generation: r.Generation, pair: r.Pair, staged: r.Staged}
+// rootOf is a generation as the machine knows it.
+func (d *driver) rootOf(g *view.Generation) *suite.Root {
+	if g == nil {
+		return nil
+	}
+	form := 0
+	for i, f := range d.archive.Load().Format.Forms() {
+		if f.Files[0].Name == g.RootName {
+			form = i
+		}
+	}
+	return &suite.Root{Gen: g.Generation, Manifest: g.Manifest, Undated: g.Manifest.Date.IsZero(), Form: form}
 }
 
-// loadRetained reads the superseded generations back behind the start. One whose
-// root is no longer there or no longer trusted is dropped.
-func (s *suite) loadRetained(records []genRecord) {
-	defer close(s.loading)
-	var loaded []*generation
-	for _, r := range records {
-		g, err := s.loadGeneration(r)
-		if err != nil {
-			s.log.Info("a superseded generation is dropped", "date", r.Date, "error", err)
+// readBack reads a generation's root from the store and verifies it as if it had just arrived: a disk is trusted no
+// more than a mirror.
+func (d *driver) readBack(r genRecord) (*view.Generation, *suite.Candidate, error) {
+	for i, form := range d.archive.Load().Format.Forms() {
+		if form.Files[0].Name != r.RootName {
 			continue
 		}
-		loaded = append(loaded, g.retained())
+		files := make(map[string]*rootFile, len(form.Files))
+		data, err := d.c.readBlob(r.Root, form.Files[0].MaxBytes)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read the root of %s: %w", d.id, err)
+		}
+		files[r.RootName] = &rootFile{data: data, modified: r.Modified}
+		for _, beside := range form.Files[1:] {
+			c, ok := r.Companion(beside.Name)
+			if !ok {
+				continue
+			}
+			if data, err = d.c.readBlob(c.Ref, beside.MaxBytes); err != nil {
+				return nil, nil, fmt.Errorf("read %s of %s: %w", beside.Name, d.id, err)
+			}
+			files[beside.Name] = &rootFile{data: data, modified: c.Modified}
+		}
+		cand, err := d.candidate(i, form, files)
+		if err != nil {
+			return nil, nil, err
+		}
+		g := cand.Gen
+		g.Companions, g.Base, g.Date = r.Companions, r.Base, r.Date
+		if !cand.Undated {
+			g.Date = cand.Gen.Date
+		}
+		return view.NewGeneration(g, cand.Manifest, filesOf(g)...).WithAllStaged(r.Staged), cand, nil
 	}
-	s.addRetained(loaded)
-	s.c.compose(s.id.Archive)
+	return nil, nil, fmt.Errorf("%q is no root file of this archive", r.RootName)
 }
 
-// addRetained appends generations older than those that are there already.
-func (s *suite) addRetained(loaded []*generation) {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	s.c.mu.Lock()
-	all := slices.Clone(s.retained)
-	for _, g := range loaded {
-		if g.Root != s.current.Root && !slices.ContainsFunc(all, func(o *generation) bool { return o.Root == g.Root }) {
-			all = append(all, g)
-		}
+// readAgain reads indexes again of which the table is lost.
+func (d *driver) readAgain() {
+	if d.current == nil { // lost before its turn came
+		return
 	}
-	s.retained = s.expire(all, s.c.cfg.Now())
-	s.c.mu.Unlock()
-	s.unread = nil
-	s.pin()
+	for path, st := range d.current.AllStaged() {
+		m := d.current.Member(path)
+		if m == nil || !m.Provable() || !m.Lists() || st.Table != "" {
+			continue
+		}
+		d.takeIn(m, d.demand.wasFetched(m.Slot))
+	}
+}
+
+// startLoading reads the superseded generations back behind the start, and closes loading then.
+func (d *driver) startLoading(loading chan struct{}) {
+	records, locked := d.unread, d.locked != nil
+	if !d.c.spawn(func() { d.loadRetained(records, locked, loading) }) {
+		close(loading)
+	}
+}
+
+// loadAgain reads superseded generations that the start could not verify, because the clock was wrong then.
+func (d *driver) loadAgain() {
+	if d.unread == nil {
+		return
+	}
+	select {
+	case <-d.loading:
+		d.loading = make(chan struct{})
+		d.startLoading(d.loading)
+	default: // it is going on
+	}
+}
+
+// loadRetained does the work of startLoading. A generation of which the root is no longer there or no longer trusted is
+// dropped, unless only the clock may be at fault: then the current one cannot be verified either.
+func (d *driver) loadRetained(records []genRecord, locked bool, loading chan struct{}) {
+	var loaded []*view.Generation
+	var failed []genRecord
+	now := d.c.mono()
+	for _, r := range records {
+		g, _, err := d.readBack(r)
+		if err != nil {
+			d.log.Info("a superseded generation cannot be read back", "date", r.Date, "error", err)
+			failed = append(failed, r)
+			continue
+		}
+		loaded = append(loaded, g.Retained(d.c.timeOf(now).Add(-time.Duration(r.Superseded)*time.Second)))
+	}
+	posted := d.mail.post(func() {
+		d.unread = nil
+		if locked {
+			d.unread = failed // nil for none
+		}
+		for _, g := range loaded {
+			known := d.current != nil && d.current.Root == g.Root || slices.ContainsFunc(d.retained, func(o *view.Generation) bool { return o.Root == g.Root })
+			if !known {
+				d.retained = append(d.retained, g)
+			}
+		}
+		d.retained = d.expire(d.retained)
+		d.pin()
+		d.tellSuperseded()
+		d.show()
+		close(loading)
+		if locked && d.locked == nil { // the clock was set right meanwhile
+			d.loadAgain()
+		}
+		d.publish()
+	})
+	if !posted {
+		close(loading)
+	}
 }

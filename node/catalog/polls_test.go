@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/catalog/suite"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -48,7 +49,7 @@ func TestOnePollPerInterval(t *testing.T) {
 			t.Errorf("%d messages in an hour", f.messages())
 		}
 		for i, n := range f.nodes {
-			if st := n.Status()[0]; st.Rank != i || st.Leader != (i == 0) || st.Checked.Before(time.Now().Add(-2*time.Minute)) || (i > 0) != (st.HeardFrom != "") {
+			if st := n.Status()[0]; st.Rank != i || st.Leader != (i == 0) || st.Checked.Before(time.Now().Add(-2*time.Minute)) || (i > 0) != (st.AnnouncedBy != "") {
 				t.Errorf("%s: %+v", n.name, st)
 			}
 		}
@@ -265,7 +266,7 @@ func TestMissingInReleaseInACluster(t *testing.T) {
 		}
 		f.a.ChangeSuite("noble", func(s *testarchive.Suite) { s.NoInRelease = false })
 		f.publish()
-		time.Sleep(missingInRelease + time.Second)
+		time.Sleep(suite.HopeForForm + time.Second)
 		for i := range f.nodes {
 			n := f.nodes[4-i] // the one that leads last
 			n.listedAs(nobleIn, n.file(nobleIn))
@@ -280,7 +281,7 @@ func TestConfiguredSuiteWithoutLeader(t *testing.T) {
 		f := newFleet(t, 2)
 		f.publish()
 		for _, n := range f.nodes {
-			n.cfg.Archives[0].Suites = []string{"dists/noble"}
+			n.cfg.Archives[0].Suites = []proto.Suite{{Dir: "dists/noble"}}
 		}
 		f.set(func() { f.dead["n1"] = true })
 		f.up.failing("", &proto.Unavailable{Reason: "down"})
@@ -288,7 +289,7 @@ func TestConfiguredSuiteWithoutLeader(t *testing.T) {
 		time.Sleep(12 * time.Second)
 		f.up.setFault(nil)
 		time.Sleep(20 * time.Second)
-		if f.nodes[1].viewOf(noble()) == nil {
+		if f.nodes[1].nobleNow() == nil {
 			t.Error("it was not tried again")
 		}
 	})
@@ -315,10 +316,10 @@ func TestLookOvertaken(t *testing.T) {
 		before := n.Status()[0].Checked
 		go n.refresh()
 		time.Sleep(time.Second)
-		n.Hear("n9", told)
+		n.Receive("n9", told)
 		time.Sleep(5 * time.Second)
 		f.settled(0)
-		if st := n.Status()[0]; st.Root != refOfBytes(root) || !st.Checked.Equal(before) || st.HeardFrom != "n9" {
+		if st := n.Status()[0]; st.Root != refOfBytes(root) || !st.Checked.Equal(before) || st.AnnouncedBy != "n9" {
 			t.Errorf("checked at %v, it was %v: %+v", st.Checked, before, st)
 		}
 	})

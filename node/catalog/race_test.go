@@ -13,7 +13,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Readers during flips see one generation or the other, never a mix: whatever
+// Readers during switches see one generation or the other, never a mix: whatever
 // says that it is of a generation is what that generation's Release lists, and
 // what is listed can be had from there.
 func TestReadersNeverSeeAMix(t *testing.T) {
@@ -58,11 +58,11 @@ func TestReadersNeverSeeAMix(t *testing.T) {
 		readers.Go(func() {
 			for n := 0; !stop.Load(); n++ {
 				// One view, as one request sees it.
-				v := w.view.Load().archives["a"]
+				v := w.viewOf("a")
 				var root, index, deb proto.Entry
-				ok1 := w.lookup(&root, v, w.loc(nobleIn), true)
-				ok2 := w.lookup(&index, v, w.loc(noblePkgs), true)
-				ok3 := w.lookup(&deb, v, w.loc(hello1), true)
+				ok1 := w.inView(&root, v, nobleIn)
+				ok2 := w.inView(&index, v, noblePkgs)
+				ok3 := w.inView(&deb, v, hello1)
 				if !ok1 || !ok2 || !ok3 || !root.Generation.Equal(index.Generation) {
 					t.Errorf("%v %v %v: root of %v, index of %v", ok1, ok2, ok3, root.Generation, index.Generation)
 					return
@@ -72,7 +72,7 @@ func TestReadersNeverSeeAMix(t *testing.T) {
 				deb.Generation = root.Generation // its own view says that it is listed there
 				check(hello1, deb)
 
-				// And by the door: never back in time.
+				// And by the frontend: never back in time.
 				e, err := w.Discover(context.Background(), w.loc(nobleIn), i == 0 && n%50 == 0)
 				if err != nil {
 					t.Error(err)
@@ -95,8 +95,7 @@ func TestReadersNeverSeeAMix(t *testing.T) {
 	s, _ := w.known(noble())
 	for n := 1; n < generations; n++ {
 		publish(n)
-		s.startCheck(false).wait(context.Background()) // without the pause of a second
-		s.startCheck(false).wait(context.Background())
+		checkAtOnce(s) // without the pause of a second
 	}
 	stop.Store(true)
 	readers.Wait()
@@ -134,11 +133,11 @@ func TestEverythingAtOnce(t *testing.T) {
 			w.a.Publish(time.Now().Add(time.Duration(n-100) * time.Second))
 			for _, st := range w.Status() {
 				if s, ok := w.known(st.Suite); ok {
-					s.startCheck(n%3 == 0).wait(context.Background())
-					s.tidy()
+					checkAtOnce(s)
+					s.mail.post(s.tidy)
 				}
 			}
-			w.cleanLists("a")
+			w.cleanTables("a")
 			if n == 4 {
 				archives := w.cfg.Archives
 				w.Reconfigure(nil)
@@ -151,7 +150,6 @@ func TestEverythingAtOnce(t *testing.T) {
 	// check; what is listed must be so all the same.)
 	w.must(nobleIn)
 	w.must(hello1)
-	w.settle(context.Background(), "a")
 	w.Close() // and with it all that claims
 	if len(w.claims) != 0 {
 		t.Errorf("claims are left: %v", w.claims)

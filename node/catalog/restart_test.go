@@ -19,7 +19,7 @@ func TestRestart(t *testing.T) {
 		w := usedWorld(t)
 		oldIndex := w.file(noblePkgs)
 		w.upgrade()
-		w.flip()
+		w.switches()
 		before := w.Status()[0]
 		w.up.stalling("")
 		w.up.reset()
@@ -53,7 +53,7 @@ func TestRestart(t *testing.T) {
 		w.up.setFault(nil)
 		time.Sleep(3 * time.Minute)
 		w.upgradeAgain()
-		w.flip()
+		w.switches()
 		w.up.reset()
 		w.listedAs(noblePkgs, w.file(noblePkgs))
 		w.listedAs(nobleTrans, w.file(nobleTrans))
@@ -106,7 +106,7 @@ func TestUsesOutliveRestart(t *testing.T) {
 			w.rest()
 			time.Sleep(2 * time.Second)
 			w.upgrade()
-			w.flip()
+			w.switches()
 			if st := w.Status()[0]; len(st.Staged) != 1 {
 				t.Errorf("staged %v", st.Staged)
 			}
@@ -143,7 +143,7 @@ func TestPointerOnDiskNeverGoesBack(t *testing.T) {
 		w.publish()
 		w.open()
 		w.must(nobleIn)
-		// An ingest of the old generation ends after the flip to the new one.
+		// An ingest of the old generation ends after the switch to the new one.
 		w.up.setFault(func(_ context.Context, path string) error {
 			if strings.Contains(path, "universe") {
 				time.Sleep(time.Minute)
@@ -154,7 +154,7 @@ func TestPointerOnDiskNeverGoesBack(t *testing.T) {
 		w.must("dists/noble/universe/binary-amd64/Packages.xz")
 		go w.fetchPairOf(t)
 		w.upgrade()
-		w.flip()
+		w.switches()
 		held := w.file(nobleIn)
 		time.Sleep(5 * time.Minute)
 		if st := w.Status()[0]; len(st.Staged) != 1 {
@@ -176,13 +176,13 @@ func (w *world) fetchPairOf(t *testing.T) {
 }
 
 // While the superseded generations are being read back, nothing of them is lost:
-// neither to a flip, nor to the store, nor to another crash.
-func TestFlipWhileRetainedAreLoaded(t *testing.T) {
+// neither to a switch, nor to the store, nor to another crash.
+func TestSwitchWhileRetainedAreLoaded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := usedWorld(t)
 		root, index := proto.DigestOf(w.file(nobleIn)), w.file(noblePkgs)
 		w.upgrade()
-		w.flip()
+		w.switches()
 		goOn := make(chan bool)
 		w.keeper.onGet = func(d proto.Digest) {
 			if d == root {
@@ -192,7 +192,7 @@ func TestFlipWhileRetainedAreLoaded(t *testing.T) {
 		w = w.crash()
 		time.Sleep(5 * time.Second)
 		w.upgradeAgain()
-		w.flip()
+		w.switches()
 		w.keeper.evict()
 		afterCrash := w.state.copyState()
 		close(goOn)
@@ -245,12 +245,12 @@ func TestDamagedState(t *testing.T) {
 		"state file torn":  func(w *world) { w.state.files[stateOf(w)] = w.state.files[stateOf(w)][:100] },
 		"state file empty": func(w *world) { w.state.files[stateOf(w)] = nil },
 		"table torn": func(w *world) {
-			names, _ := w.state.ListFiles(listDir)
+			names, _ := w.state.ListFiles(tableDir)
 			w.state.files[names[0]] = w.state.files[names[0]][:20]
 			w.state.files[names[1]] = nil
 		},
 		"table lost": func(w *world) {
-			names, _ := w.state.ListFiles(listDir)
+			names, _ := w.state.ListFiles(tableDir)
 			delete(w.state.files, names[0])
 		},
 		"a foreign file": func(w *world) { w.state.files[suiteDir+"x"] = []byte(`{"suite":{"archive":"a","dir":"q"}}`) },
@@ -279,10 +279,10 @@ func TestDamagedState(t *testing.T) {
 func TestTableLostWhileRunning(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := usedWorld(t)
-		names, _ := w.state.ListFiles(listDir)
+		names, _ := w.state.ListFiles(tableDir)
 		delete(w.state.files, names[0])
 		w.upgrade()
-		w.flip() // reads the table of the old generation again
+		w.switches() // reads the table of the old generation again
 		w.must(hello2)
 		w.rest()
 	})
@@ -292,8 +292,8 @@ func TestKeysChangedOverRestart(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := usedWorld(t)
 		w.upgrade()
-		w.flip()
-		w.cfg.Archives[0].Keyring = keyring(t, testarchive.NewKey("other", testarchive.KeyOptions{}).Public())
+		w.switches()
+		w.cfg.Archives[0].Format = formatOf(keyring(t, testarchive.NewKey("other", testarchive.KeyOptions{}).Public()))
 		w = w.crash()
 		if _, ok := w.Resolve(w.loc(hello2)); ok {
 			t.Error("a package is listed by a Release that is not trusted any more")
@@ -306,7 +306,7 @@ func TestKeysChangedOverRestart(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		other := testarchive.NewKey("other", testarchive.KeyOptions{})
 		w := nobleWorld(t)
-		w.cfg.Archives[0].Keyring = aptmeta.MergeKeyrings(keyring(t, w.a.Keyring()), keyring(t, other.Public()))
+		w.cfg.Archives[0].Format = formatOf(aptmeta.MergeKeyrings(keyring(t, w.a.Keyring()), keyring(t, other.Public())))
 		w.publish()
 		w.open()
 		w.must(nobleIn)
@@ -314,8 +314,8 @@ func TestKeysChangedOverRestart(t *testing.T) {
 		w.a.ChangeSuite("noble", func(s *testarchive.Suite) { s.Keys = []*testarchive.Key{other} })
 		time.Sleep(2 * time.Second)
 		w.upgrade()
-		w.flip()
-		w.cfg.Archives[0].Keyring = keyring(t, other.Public())
+		w.switches()
+		w.cfg.Archives[0].Format = formatOf(keyring(t, other.Public()))
 		w = w.crash()
 		if _, ok := w.Resolve(w.loc(hello1)); ok {
 			t.Error("it is listed before it was verified")
@@ -338,14 +338,13 @@ func TestReconfigure(t *testing.T) {
 		b.AddSuite(testarchive.Suite{Name: "sid"})
 		b.Publish(day)
 		w.up.archives["b"] = b
-		both := []Archive{w.cfg.Archives[0], {Name: "b", Keyring: keyring(t, b.Keyring()), Suites: []string{"dists/sid"}}}
+		both := []Archive{w.cfg.Archives[0], {Name: "b", Format: formatOf(keyring(t, b.Keyring())), Suites: []proto.Suite{{Dir: "dists/sid"}}}}
 		sid := proto.Location{Archive: "b", Path: "dists/sid/InRelease"}
 		w.Reconfigure(both)
 		if e, err := w.Discover(t.Context(), sid, false); err != nil || !e.Listed {
 			t.Errorf("the new archive: %+v, %v", e, err)
 		}
 		w.must(hello1)
-		s, _ := w.known(noble())
 		w.Reconfigure(both[1:])
 		if _, ok := w.Resolve(w.loc(hello1)); ok {
 			t.Error("an archive that is gone is answered for")
@@ -356,7 +355,6 @@ func TestReconfigure(t *testing.T) {
 		if _, err := w.refresh(); !errors.Is(err, errUnknownArchive) {
 			t.Errorf("%v", err)
 		}
-		s.saveOrWarn() // as an ingest does that ends now
 		synctest.Wait()
 		if _, ok := w.keeper.pins[noble().String()]; ok {
 			t.Error("its blobs are still pinned")

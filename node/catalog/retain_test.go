@@ -24,7 +24,7 @@ func TestOldGenerationsStayReadable(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.upgrade()
 		w.a.Delete(hello1)
-		w.flip()
+		w.switches()
 
 		check := func(w *world) {
 			t.Helper()
@@ -77,7 +77,7 @@ func TestRetentionByCountAndAge(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := nobleWorld(t)
 		w.cfg.RetainMax, w.cfg.RetainFor = 3, 10*time.Hour
-		w.cfg.Archives[0].Suites = []string{"dists/noble"}
+		w.cfg.Archives[0].Suites = []proto.Suite{{Dir: "dists/noble"}}
 		w.publish()
 		w.open()
 		w.must(nobleIn)
@@ -86,32 +86,32 @@ func TestRetentionByCountAndAge(t *testing.T) {
 			time.Sleep(time.Minute)
 			w.a.AddPackage("noble", testarchive.Package{Name: "more", Version: fmt.Sprint(i)})
 			w.publish()
-			w.flip()
+			w.switches()
 		}
 		w.rest()
 		if st := w.Status()[0]; st.Retained != 3 {
 			t.Errorf("%d retained, want 3", st.Retained)
 		}
-		tables, _ := w.state.ListFiles(listDir)
-		if len(tables) != 4 {
+		tables, _ := w.state.ListFiles(tableDir)
+		if len(tables) != 4+1 { // and the seed
 			t.Errorf("%d tables, want 4: %v", len(tables), tables)
 		}
 		s, _ := w.known(noble())
-		for _, g := range s.retained {
-			if len(g.members) != 1 || len(g.bySum) != 3 {
-				t.Errorf("a superseded generation keeps %d members, %d sums", len(g.members), len(g.bySum))
+		for _, g := range s.public.Load().retained {
+			if len(g.Manifest.Members) != 1 {
+				t.Errorf("a superseded generation keeps %d members", len(g.Manifest.Members))
 			}
 		}
-		if n := len(w.keeper.pins[noble().String()]); n != 8 { // a root and an index of each
+		if n := w.keeper.pinnedBy(noble().String()); n != 8 { // a root and an index of each
 			t.Errorf("%d blobs pinned, want 8", n)
 		}
-		// Age counts without a flip, but for the newest.
+		// Age counts without a switch, but for the newest.
 		time.Sleep(11 * time.Hour)
 		w.rest()
 		if st := w.Status()[0]; st.Retained != 1 {
 			t.Errorf("%d retained after 11 h, want 1", st.Retained)
 		}
-		if tables, _ = w.state.ListFiles(listDir); len(tables) != 2 {
+		if tables, _ = w.state.ListFiles(tableDir); len(tables) != 2+1 {
 			t.Errorf("%d tables, want 2", len(tables))
 		}
 		w = w.crash()
@@ -134,7 +134,7 @@ func TestReplacedUnderTheSameName(t *testing.T) {
 			time.Sleep(time.Minute)
 			w.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: "1", Size: 100, Salt: fmt.Sprint(i)})
 			w.publish()
-			w.flip()
+			w.switches()
 			w.listedAs(hello1, w.file(hello1))
 			w = w.crash()
 			w.rest()
@@ -165,27 +165,27 @@ func TestReplacedUnderTheSameName(t *testing.T) {
 func TestListsAreClaimed(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := usedWorld(t)
-		tables, _ := w.state.ListFiles(listDir)
-		if len(tables) != 1 {
+		tables, _ := w.state.ListFiles(tableDir)
+		if len(tables) != 2 { // and the seed
 			t.Fatal(tables)
 		}
-		w.state.WriteFile(listDir+"a/claimed", []byte("x"))
-		w.state.WriteFile(listDir+"a/stray", []byte("x"))
-		w.state.WriteFile(listDir+"b/other", []byte("x"))
-		release := w.claim("a/claimed")
-		also := w.claim("a/claimed")
-		w.cleanLists("a")
-		if left, _ := w.state.ListFiles(listDir); len(left) != 3 {
+		w.state.WriteFile(tableDir+"a/claimed", []byte("x"))
+		w.state.WriteFile(tableDir+"a/stray", []byte("x"))
+		w.state.WriteFile(tableDir+"b/other", []byte("x"))
+		release := w.claim("a", []string{"claimed"})
+		also := w.claim("a", []string{"claimed"})
+		w.cleanTables("a")
+		if left, _ := w.state.ListFiles(tableDir); len(left) != 4 {
 			t.Errorf("left: %v", left)
 		}
 		release()
-		w.cleanLists("a")
-		if left, _ := w.state.ListFiles(listDir); len(left) != 3 {
+		w.cleanTables("a")
+		if left, _ := w.state.ListFiles(tableDir); len(left) != 4 {
 			t.Errorf("left while it is claimed still: %v", left)
 		}
 		also()
-		w.cleanLists("a")
-		if left, _ := w.state.ListFiles(listDir); len(left) != 2 || len(w.claims) != 0 {
+		w.cleanTables("a")
+		if left, _ := w.state.ListFiles(tableDir); len(left) != 3 || len(w.claims) != 0 {
 			t.Errorf("left: %v, claims %v", left, w.claims)
 		}
 	})

@@ -1,121 +1,162 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/node/catalog/suite"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// rootTimeout bounds the reading of a root, so that an upstream that drips bytes
-// cannot hold the checks of a suite for ever; nextTimeout does where there is another
-// mirror to ask: at a slow 32 KiB/s the largest of Ubuntu's InReleases takes less.
-const (
-	rootTimeout = 2 * time.Minute
-	nextTimeout = 10 * time.Second
-)
-
-// query is one question to one mirror for a suite's root.
-type query struct {
-	mirror  string        // "" for whichever there is
-	held    *generation   // may be nil
-	whole   bool          // the root is wanted even where it is one that is known to be older
-	timeout time.Duration // for all of the files that it takes
+// rootFile is one file of a root as somebody gave it.
+type rootFile struct {
+	data     []byte
+	modified time.Time
+	etag     string
+	base     string // where a redirect led to; "" where none did
 }
 
-// fetchRoot asks one mirror for the root; nil if it is the one we hold. Where the
-// mirror still has one that it is known to be behind with, the error is that of an
-// older Release, and no body has moved.
-func (s *suite) fetchRoot(q query) (*candidate, error) {
-	ctx, cancel := context.WithTimeoutCause(s.ctx, q.timeout,
-		&proto.Unavailable{Reason: fmt.Sprintf("the Release of %s was not complete after %s", s.id, q.timeout)})
+// askMirror asks one mirror for the root, form by form.
+func (d *driver) askMirror(ctx context.Context, q *suite.AskMirror) suite.Event {
+	ctx, cancel := context.WithTimeoutCause(ctx, q.Timeout,
+		&proto.Unavailable{Reason: fmt.Sprintf("the root of %s was not complete after %s", d.id, q.Timeout)})
 	defer cancel()
-	root, v, err := s.fetchSmall(ctx, "InRelease", q)
-	if errors.Is(err, proto.ErrNotFound) {
-		return s.fetchDetached(ctx, q)
+	cand, err := d.readRoot(ctx, q)
+	return suite.MirrorAnswered{Ask: q, Candidate: cand, Err: err}
+}
+
+// readRoot reads the root in the first form that the mirror has; nil if it is what the condition names.
+func (d *driver) readRoot(ctx context.Context, q *suite.AskMirror) (*suite.Candidate, error) {
+	format := d.archive.Load().Format
+	var missing error
+	for i, form := range format.Forms() {
+		cand, err := d.readForm(ctx, format, i, form, q)
+		if !errors.Is(err, proto.ErrNotFound) {
+			return cand, err
+		}
+		if missing == nil {
+			missing = err
+		}
 	}
-	if err != nil || root == nil {
+	return nil, missing
+}
+
+// readForm reads the root in one form: all of its files from one mirror, because a publisher replaces them
+// one after the other. The error is proto.ErrNotFound only where the first file is missing.
+func (d *driver) readForm(ctx context.Context, format Format, i int, form proto.Form, q *suite.AskMirror) (*suite.Candidate, error) {
+	first := form.Files[0]
+	condition := q.Condition
+	if condition.Name != first.Name {
+		condition = suite.Validators{}
+	}
+	root, err := d.fetchSmall(ctx, first, q, condition.ETag, condition.Modified)
+	if err != nil {
 		return nil, err
 	}
-	cand, err := s.candidateOf(root, nil, v, q.mirror)
-	if errors.Is(err, aptmeta.ErrNotSigned) || errors.Is(err, aptmeta.ErrBadSignature) {
-		return nil, &lied{err}
+	files := map[string]*rootFile{first.Name: root}
+	changed := root != nil
+	for _, beside := range form.Files[1:] {
+		f, err := d.readBeside(ctx, beside, q, !changed)
+		switch {
+		case errors.Is(err, proto.ErrNotFound):
+			continue // whether the rest can be trusted is for the format to decide
+		case err != nil:
+			return nil, fmt.Errorf("upstream has no %s: %w", format.Forms()[0].Files[0].Name, err)
+		}
+		files[beside.Name] = f
+		changed = changed || f != nil
 	}
-	return cand, err
-}
-
-// lied is that a mirror gave bytes as InRelease that nobody can have signed so: a page,
-// or a Release that was tampered with. (That of a key which is not known to us may be
-// good all the same, and a Release beside its signature may be on the way.)
-type lied struct{ error }
-
-func (l *lied) Unwrap() error { return l.error }
-
-// fetchDetached reads Release and Release.gpg where a mirror has no InRelease: both
-// from the same one, for they change one after the other.
-func (s *suite) fetchDetached(ctx context.Context, q query) (*candidate, error) {
-	root, v, err := s.fetchSmall(ctx, "Release", q)
-	if err != nil {
-		return nil, fmt.Errorf("upstream has no InRelease: %w", err)
-	}
-	if root == nil {
+	if !changed {
 		return nil, nil
 	}
-	signature, _, err := s.fetchSmall(ctx, "Release.gpg", query{mirror: q.mirror})
-	switch {
-	case errors.Is(err, proto.ErrNotFound) && !s.unsigned():
-		// Not "not found": there is a Release, and the operator must know.
-		return nil, refused("signature", "%s has a Release, but neither InRelease nor Release.gpg: it is not signed (to accept it all the same: `unsigned: true`)", s.id)
-	case errors.Is(err, proto.ErrNotFound):
-		signature = nil
-	case err != nil:
-		return nil, fmt.Errorf("upstream has no InRelease: %w", err)
+	if root == nil { // only what vouches for it has changed
+		if files[first.Name], err = d.heldRoot(ctx, first, q); err != nil {
+			return nil, err
+		}
 	}
-	return s.candidateOf(root, signature, v, q.mirror)
-}
-
-func (s *suite) candidateOf(root, signature []byte, v validators, mirror string) (*candidate, error) {
-	cand, err := s.newCandidate(root, signature, v)
+	cand, err := d.candidate(i, form, files)
 	if err != nil {
+		if len(form.Files) == 1 {
+			err = lie(err) // where there are several, one may be on its way
+		}
 		return nil, err
 	}
-	cand.mirror = mirror
+	f := files[first.Name]
+	cand.Mirror = q.Mirror
+	cand.Gen.Base = f.base
+	cand.Validators = suite.Validators{Name: first.Name, Root: cand.Gen.Root, Statement: cand.Gen.Statement, ETag: f.etag, Modified: f.modified}
 	return cand, nil
 }
 
-// fetchSmall reads one of the three root files; nil bytes if it is the root of q.held.
-func (s *suite) fetchSmall(ctx context.Context, name string, q query) ([]byte, validators, error) {
-	req := proto.Request{Loc: s.id.At(name), Class: proto.ClassMetadata, Mirror: q.mirror}
-	if s.offline() {
-		return nil, validators{}, s.errOffline()
+// readBeside reads a file that vouches for the root; nil where the root has not changed and neither has this.
+func (d *driver) readBeside(ctx context.Context, file proto.RootFile, q *suite.AskMirror, may bool) (*rootFile, error) {
+	held := d.public.Load().current
+	if !may || held == nil {
+		return d.fetchSmall(ctx, file, q, "", time.Time{})
 	}
-	known := s.conditionFor(name, q)
-	req.IfNoneMatch, req.IfModifiedSince = known.ETag, known.Modified
-	t, err := s.c.cfg.Upstream.Fetch(ctx, req)
+	c, ok := held.Companion(file.Name)
+	if !ok {
+		return d.fetchSmall(ctx, file, q, "", time.Time{})
+	}
+	f, err := d.fetchSmall(ctx, file, q, "", c.Modified)
+	if f != nil && proto.DigestOf(f.data) == c.Ref.Digest {
+		return nil, nil
+	}
+	return f, err
+}
+
+// heldRoot is the root file that a mirror says it still has, from the store where it is what is held.
+func (d *driver) heldRoot(ctx context.Context, file proto.RootFile, q *suite.AskMirror) (*rootFile, error) {
+	if held := d.public.Load().current; held != nil && held.RootName == file.Name && held.Root == q.Condition.Root {
+		if data, err := d.c.readBlob(held.Root, file.MaxBytes); err == nil {
+			return &rootFile{data: data, modified: q.Condition.Modified, etag: q.Condition.ETag, base: held.Base}, nil
+		}
+	}
+	return d.fetchSmall(ctx, file, q, "", time.Time{})
+}
+
+// lie marks an error that says that nobody can have signed the bytes so: a page, or a root that was tampered
+// with. (A root of a key that is not known here may be good all the same.)
+func lie(err error) error {
+	if errors.Is(err, proto.ErrForged) {
+		return suite.NewLie(err)
+	}
+	return err
+}
+
+// fetchSmall reads one root file; nil if the mirror says that it has not changed.
+func (d *driver) fetchSmall(ctx context.Context, file proto.RootFile, q *suite.AskMirror, etag string, modified time.Time) (*rootFile, error) {
+	loc := d.id.At(file.Name)
+	if d.archive.Load().Offline {
+		return nil, d.public.Load().belief.Why()
+	}
+	req := proto.Request{Loc: loc, Class: proto.ClassMetadata, Mirror: q.Mirror, IfNoneMatch: etag, IfModifiedSince: modified, NoCache: q.NoCache}
+	if d.public.Load().current == nil && !d.configured() {
+		req.Class = proto.ClassUnlisted // anybody can make up the name of a suite
+	}
+	t, err := d.c.cfg.Upstream.Fetch(ctx, req)
 	if err != nil {
-		return nil, validators{}, fmt.Errorf("read %s: %w", req.Loc, orCause(ctx, err))
+		return nil, fmt.Errorf("read %s: %w", loc, orCause(ctx, err))
 	}
 	if t.NotModified {
 		if t.Body != nil {
 			t.Body.Close()
 		}
-		switch {
-		case req.IfNoneMatch == "" && req.IfModifiedSince.IsZero():
-			return nil, validators{}, &proto.Unavailable{Reason: fmt.Sprintf("read %s: upstream says 304 to a request without conditions", req.Loc)}
-		case known.Root != q.held.Root:
-			return nil, validators{}, s.older(mirrorName(q.mirror), known.Date, q.held.Date)
+		if etag == "" && modified.IsZero() {
+			return nil, &proto.Unavailable{Reason: fmt.Sprintf("read %s: upstream says 304 to a request without conditions", loc)}
 		}
-		return nil, validators{}, nil
+		return nil, nil
 	}
-	b, err := readRoot(t)
+	data, err := readSmall(t, file.MaxBytes)
 	if err != nil {
-		return nil, validators{}, fmt.Errorf("read %s: %w", req.Loc, orCause(ctx, err))
+		return nil, fmt.Errorf("read %s: %w", loc, orCause(ctx, err))
 	}
-	return b, validators{Name: name, Root: refOfBytes(b), ETag: t.ETag, Modified: t.Modified}, nil
+	return &rootFile{data: data, modified: t.Modified, etag: t.ETag, base: t.Base}, nil
 }
 
 // orCause says why ctx ended, if that is what made err.
@@ -130,19 +171,134 @@ func refOfBytes(b []byte) proto.Ref {
 	return proto.Ref{Digest: proto.DigestOf(b), Size: int64(len(b))}
 }
 
-func readRoot(t *proto.Transfer) ([]byte, error) {
+func readSmall(t *proto.Transfer, most int64) ([]byte, error) {
 	defer t.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(t.Body, maxRoot+1))
+	b, err := io.ReadAll(io.LimitReader(t.Body, most+1))
 	var typed *proto.Unavailable
 	switch {
 	case errors.As(err, &typed) || errors.Is(err, proto.ErrCorrupt):
 		return nil, err
 	case err != nil:
 		return nil, &proto.Unavailable{Reason: "the transfer broke", Err: err}
-	case len(b) > maxRoot:
-		return nil, refused("corrupt", "it is larger than %d MiB", maxRoot>>20)
+	case int64(len(b)) > most:
+		return nil, &proto.Rejected{Kind: proto.RejectMalformed, Reason: fmt.Sprintf("it is larger than %d bytes, which is what clients read of it", most)}
 	case t.Size != proto.UnknownSize && t.Size != int64(len(b)):
 		return nil, &proto.Unavailable{Reason: fmt.Sprintf("it ended after %d of %d bytes", len(b), t.Size)}
 	}
 	return b, nil
+}
+
+// candidate verifies and reads the files of one form, whoever brought them.
+func (d *driver) candidate(i int, form proto.Form, files map[string]*rootFile) (*suite.Candidate, error) {
+	bytesOf := make(map[string][]byte, len(files))
+	for name, f := range files {
+		if f != nil {
+			bytesOf[name] = f.data
+		}
+	}
+	now := d.c.cfg.Now()
+	m, err := d.archive.Load().Format.Open(d.id, bytesOf, now)
+	if err != nil {
+		return nil, fmt.Errorf("the root of %s: %w", d.id, err)
+	}
+	root := files[form.Files[0].Name]
+	g := proto.Generation{
+		Suite: d.id, Statement: m.Statement, Date: m.Date, Signed: m.Signed,
+		RootName: form.Files[0].Name, Root: refOfBytes(root.data), Modified: root.modified,
+	}
+	if m.Date.IsZero() {
+		// The best there is to order it by. A clock ahead of ours is not signed and is no reason to refuse it.
+		g.Date = now.UTC().Truncate(time.Second)
+		if !root.modified.IsZero() && root.modified.Before(g.Date) {
+			g.Date = root.modified
+		}
+	}
+	for _, beside := range form.Files[1:] {
+		if f := files[beside.Name]; f != nil {
+			g.Companions = append(g.Companions, proto.Companion{Name: beside.Name, Ref: refOfBytes(f.data), Modified: f.modified, Proof: true})
+		}
+	}
+	return &suite.Candidate{Root: suite.Root{Gen: g, Manifest: m, Undated: m.Date.IsZero(), Form: i}, Files: bytesOf}, nil
+}
+
+// toldTimeout bounds the reading of a small file from the nodes that announced it.
+const toldTimeout = 10 * time.Second
+
+// openOffer reads a root by digest from the nodes that announce it, and verifies it.
+func (d *driver) openOffer(ctx context.Context, o *suite.OpenOffer) suite.Event {
+	cand, err := d.offered(ctx, o)
+	return suite.Opened{Open: o, Candidate: cand, Err: err}
+}
+
+func (d *driver) offered(ctx context.Context, o *suite.OpenOffer) (*suite.Candidate, error) {
+	for i, form := range d.archive.Load().Format.Forms() {
+		if form.Files[0].Name != o.Gen.RootName {
+			continue
+		}
+		files := make(map[string]*rootFile)
+		var err error
+		if files[o.Gen.RootName], err = d.openTold(ctx, form.Files[0], o.Gen.Root, o.Gen.Modified, o.From); err != nil {
+			return nil, err
+		}
+		for _, beside := range form.Files[1:] {
+			c, ok := o.Gen.Companion(beside.Name)
+			if !ok {
+				continue
+			}
+			if files[beside.Name], err = d.openTold(ctx, beside, c.Ref, c.Modified, o.From); err != nil {
+				return nil, err
+			}
+		}
+		cand, err := d.candidate(i, form, files)
+		if err != nil {
+			return nil, &suite.Fault{Kind: "refused", Err: err}
+		}
+		cand.From, cand.Gen.Base, cand.Offered = o.From, o.Gen.Base, o.Gen.Companions
+		return cand, nil
+	}
+	return nil, &suite.Fault{Kind: "refused", Err: fmt.Errorf("%q is no root file of this archive", o.Gen.RootName)}
+}
+
+// openTold reads a root file from the nodes that announced it. Its errors are *suite.Fault.
+func (d *driver) openTold(ctx context.Context, file proto.RootFile, ref proto.Ref, modified time.Time, from []string) (*rootFile, error) {
+	if ref.Size > file.MaxBytes {
+		return nil, &suite.Fault{Kind: "refused", Err: fmt.Errorf("%s of %d bytes: larger than one may be", file.Name, ref.Size)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, toldTimeout)
+	defer cancel()
+	b, err := d.c.cfg.Blobs.Open(ctx, proto.Want{
+		Ref: ref, Where: proto.At(d.id.At(file.Name)), Class: proto.ClassMetadata, Holders: from, PeersOnly: true,
+	})
+	if err != nil {
+		return nil, &suite.Fault{Kind: "unreachable", Err: fmt.Errorf("%s cannot be read: %w", file.Name, err)}
+	}
+	defer b.Close()
+	data, err := io.ReadAll(io.LimitReader(b.Reader(), file.MaxBytes+1))
+	switch {
+	case err != nil:
+		return nil, &suite.Fault{Kind: "unreachable", Err: fmt.Errorf("%s cannot be read: %w", file.Name, err)}
+	case proto.DigestOf(data) != ref.Digest:
+		return nil, &suite.Fault{Kind: "refused", Err: fmt.Errorf("%s is not what was announced", file.Name)}
+	}
+	return &rootFile{data: data, modified: modified}, nil
+}
+
+// readBlob reads a small object that the store must hold.
+func (c *Catalog) readBlob(ref proto.Ref, most int64) ([]byte, error) {
+	if ref.Size > most {
+		return nil, fmt.Errorf("%s is larger than a root may be", ref)
+	}
+	b, err := c.cfg.Keeper.Get(ref.Digest)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	var data bytes.Buffer
+	if _, err := io.Copy(&data, io.LimitReader(b.Reader(), most+1)); err != nil {
+		return nil, err
+	}
+	if proto.DigestOf(data.Bytes()) != ref.Digest {
+		return nil, fmt.Errorf("%s is damaged in the store: %w", ref, fs.ErrNotExist)
+	}
+	return data.Bytes(), nil
 }

@@ -2,8 +2,11 @@ package catalog
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,7 +100,7 @@ func TestSearchByComponentAndArchitecture(t *testing.T) {
 func TestFreshNodeListsPackages(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := nobleWorld(t)
-		w.cfg.Archives[0].Suites = []string{"dists/noble"}
+		w.cfg.Archives[0].Suites = []proto.Suite{{Dir: "dists/noble"}}
 		w.publish()
 		w.up.setFault(func(context.Context, string) error { time.Sleep(time.Second); return nil })
 		w.open()
@@ -105,7 +108,7 @@ func TestFreshNodeListsPackages(t *testing.T) {
 	})
 	inBubble(t, func(t *testing.T) { // after upstream was down at the start
 		w := nobleWorld(t)
-		w.cfg.Archives[0].Suites = []string{"dists/noble"}
+		w.cfg.Archives[0].Suites = []proto.Suite{{Dir: "dists/noble"}}
 		w.publish()
 		w.up.failing("", &proto.Unavailable{Reason: "down"})
 		w.open()
@@ -162,13 +165,15 @@ func TestPatches(t *testing.T) {
 		w.publish()
 		time.Sleep(time.Hour)
 		w.upgrade()
+		w.up.base = "http://site.example.org/x"
 		w.open()
 		w.must(nobleIn)
 		patches := 0
 		for path, data := range w.a.Files() {
 			if strings.HasPrefix(path, "dists/noble/main/binary-amd64/Packages.diff/") && strings.HasSuffix(path, ".gz") {
-				if e := w.listedAs(path, data); e.Mutable {
-					t.Errorf("%s is mutable", path)
+				// apt asks the site that the root came from for patches as well, and not for packages.
+				if e := w.listedAs(path, data); e.Mutable || e.Want.Base != w.up.base {
+					t.Errorf("%s: mutable %v, base %q", path, e.Mutable, e.Want.Base)
 				}
 				patches++
 			}
@@ -176,8 +181,12 @@ func TestPatches(t *testing.T) {
 		if patches == 0 {
 			t.Fatal("the archive has no patches")
 		}
-		if st := w.Status()[0]; len(st.Staged) != 1 || st.Staged[0] != "main/binary-amd64/Packages.diff/Index" {
-			t.Errorf("staged %v", st.Staged)
+		staged := w.Status()[0].Staged
+		if e := w.must(hello2); e.Want.Base != "" {
+			t.Errorf("a package is asked for at %q", e.Want.Base)
+		}
+		if len(staged) != 1 || staged[0] != "main/binary-amd64/Packages.diff/Index" {
+			t.Errorf("staged %v", staged)
 		}
 	})
 }
@@ -218,9 +227,6 @@ func TestLayouts(t *testing.T) {
 				deb2 := strings.Replace(deb, "_1_", "_2_", 1)
 				w.publish()
 				time.Sleep(2 * time.Minute)
-				if _, ok := w.Resolve(w.loc(deb2)); !ok {
-					t.Error("the new package is not known after the flip")
-				}
 				sameFile(deb2)
 				w = w.crash()
 				w.up.failing("", &proto.Unavailable{Reason: "down"})
@@ -278,7 +284,7 @@ func TestPartialMirror(t *testing.T) {
 		}
 		w.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: "2"})
 		w.publish()
-		w.flip()
+		w.switches()
 		w.must(hello2)
 	})
 }
@@ -315,6 +321,46 @@ func TestSearchHeals(t *testing.T) {
 		w.up.setFault(nil)
 		time.Sleep(troubledFor)
 		w.must(hello1)
+	})
+}
+
+// One name that nothing lists is no reason to read all that an archive of very many components lists, much less at once.
+func TestSearchAmongVeryManyIndexes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		listed := make([]string, 3000)
+		for i := range listed {
+			listed[i] = fmt.Sprintf("comp%d", i)
+		}
+		w := newWorld(t, testarchive.Suite{Name: "noble", ListedComponents: listed})
+		w.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: "1"})
+		w.publish()
+		w.cfg.Logger = slog.New(slog.DiscardHandler)
+		w.open()
+		w.must(nobleIn)
+		var atOnce, most atomic.Int64
+		w.up.setFault(func(context.Context, string) error {
+			n := atOnce.Add(1)
+			defer atOnce.Add(-1)
+			if n > most.Load() {
+				most.Store(n)
+			}
+			time.Sleep(time.Millisecond)
+			return nil
+		})
+		before := w.up.total()
+		if e, err := w.get("pool/none_1_amd64.deb"); err != nil || e.Listed {
+			t.Errorf("%+v, %v", e, err)
+		}
+		w.rest()
+		if n := w.up.total() - before; n > 2*maxSearched || most.Load() > searchParallel {
+			t.Errorf("upstream was asked %d times, %d at once", n, most.Load())
+		}
+		before = w.up.total()
+		w.get("pool/none_1_amd64.deb")
+		w.rest()
+		if n := w.up.total() - before; n > 0 {
+			t.Errorf("again upstream was asked %d times", n)
+		}
 	})
 }
 
@@ -357,12 +403,6 @@ func TestGuessesAreRemembered(t *testing.T) {
 		}
 		if names := w.suiteNames(); len(names) != 0 {
 			t.Errorf("left behind: %v", names)
-		}
-		for i := range 3 * maxFailures {
-			w.noteFailed(thing{loc: w.loc(strings.Repeat("x", i%7) + string(rune(i)))}, proto.ErrNotFound)
-		}
-		if len(w.failed) > maxFailures {
-			t.Errorf("%d failures remembered", len(w.failed))
 		}
 	})
 }

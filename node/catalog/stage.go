@@ -6,148 +6,182 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
-	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/node/catalog/suite"
+	"github.com/aptmesh/aptmesh/node/catalog/view"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// stageParallel is how many members are fetched at one time. The upstream's own
-// connection cap stands above it.
+// stageParallel is how many members are fetched at one time. The upstream's own connection cap stands above
+// it.
 const stageParallel = 4
 
-// stage brings the root and the members that clients use into the store, proven,
-// and reads what the indices among them list. It fails if one that clients need
-// cannot be had: the archive is in the middle of publishing then, or a mirror is
-// behind, and the old generation stays. Optional ones are waited for only so long.
-// release lets go of what is kept for the candidate alone; it is to be called, on
-// failure too, once the candidate is current or given up.
-func (s *suite) stage(cand *candidate) (release func(), err error) {
-	needed := s.needed(cand.gen)
-	s.pinStaging(cand.gen, needed)
-	release = s.c.claim(s.listNames(cand.gen, needed)...)
-	if err := s.keepRoot(cand); err != nil {
-		return release, err
+// stage brings the root of a candidate and the members that clients use into the store, proven, and reads what
+// the indexes among them list.
+func (d *driver) stage(a *suite.Stage) {
+	cand := a.Candidate
+	needed := d.needed(cand.Manifest)
+	d.pinStaging(cand, needed)
+	release := d.c.claim(d.id.Archive, tablesOf(needed))
+	at := d.at()
+	started := d.c.spawn(func() {
+		generation, missing, err := d.stageAll(d.ctx, cand, needed, at)
+		posted := d.mail.post(func() {
+			d.staged = generation
+			d.step(suite.Staged{Stage: a, Missing: missing, Err: err}) // commits, if it is to be
+			d.staged = nil
+			release()
+		})
+		if !posted {
+			release()
+		}
+	})
+	if !started {
+		release()
 	}
-	results := make([]staged, len(needed))
+}
+
+func tablesOf(members []*proto.Member) []string {
+	var names []string
+	for _, m := range members {
+		if m.Lists() {
+			names = append(names, m.Table)
+		}
+	}
+	return names
+}
+
+// stageAll does the work of stage.
+func (d *driver) stageAll(ctx context.Context, cand *suite.Candidate, needed []*proto.Member, at suite.At) (*view.Generation, []suite.Missing, error) {
+	if err := d.keepRoot(cand); err != nil {
+		return nil, nil, err
+	}
+	results := make([]view.Staged, len(needed))
 	failures := make([]error, len(needed))
 	var group errgroup.Group
 	group.SetLimit(stageParallel)
 	for i, m := range needed {
 		group.Go(func() error {
-			results[i], failures[i] = s.stageMember(s.ctx, cand.gen, m, cand.from)
+			results[i], failures[i] = d.stageMember(ctx, cand.Gen, m, cand.From)
 			if failures[i] == nil {
-				failures[i] = s.inStore(s.ctx, results[i].Ref)
+				failures[i] = d.inStore(ctx, results[i].Ref)
 			}
 			return nil
 		})
 	}
-	pairErr := s.stagePair(cand)
+	companions, companionsErr := d.stageCompanions(ctx, cand, at)
 	group.Wait() // no member returns an error: failures has them
 
-	missing := make(map[string]error)
+	gen := cand.Gen
+	gen.Companions = mergeCompanions(gen.Companions, companions)
+	members := make(map[string]view.Staged, len(needed))
+	var missing []suite.Missing
 	for i, m := range needed {
-		switch {
-		case failures[i] == nil:
-			cand.gen.staged[m.path] = results[i]
-		case aptmeta.Optional(m.path) || !s.hadBefore(m.path):
-			missing[m.path] = failures[i]
-		default:
-			s.c.metrics.incomplete.Inc()
-			return release, refused("incomplete", "the Release of %s is not adopted yet: %s cannot be had as it lists it (mirror sync in progress?): %w",
-				cand.gen.Date.Format(time.RFC3339), m.path, failures[i])
+		if failures[i] == nil {
+			members[m.Path] = results[i]
+			continue
 		}
+		d.noteFailure(m, failures[i])
+		missing = append(missing, suite.Missing{Slot: m.Slot, Required: m.Needed && d.demand.wasFetched(m.Slot), Err: failures[i]})
 	}
-	if pairErr != nil {
-		missing["Release, Release.gpg"] = pairErr
+	if companionsErr != nil {
+		missing = append(missing, suite.Missing{Slot: d.otherNames(cand.Gen), Err: companionsErr})
 	}
-	return release, s.bePatient(cand, missing)
+	return view.NewGeneration(gen, cand.Manifest, filesOf(gen)...).WithAllStaged(members), missing, ctx.Err()
 }
 
-// hadBefore reports whether the member could be had in an earlier generation, by a
-// client of this node: what those of others use is waited for with patience only.
-func (s *suite) hadBefore(path string) bool {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	u, ok := s.uses[path]
-	return ok && u.had
-}
-
-func (s *suite) stagingOwner() string { return s.id.String() + " staging" }
-
-// pinStaging keeps what is being staged from being evicted before the flip.
-func (s *suite) pinStaging(g *generation, needed []*member) {
-	pins := []proto.Digest{g.Root.Digest}
-	if !g.Signature.IsZero() {
-		pins = append(pins, g.Signature.Digest)
-	}
-	for _, m := range needed {
-		if !m.ref.IsZero() {
-			pins = append(pins, m.ref.Digest)
+// keepRoot puts the root and what vouches for it into the store.
+func (d *driver) keepRoot(cand *suite.Candidate) error {
+	for name, data := range cand.Files {
+		modified := cand.Gen.Modified
+		if c, ok := cand.Gen.Companion(name); ok {
+			modified = c.Modified
 		}
-	}
-	s.pinned = true
-	s.c.cfg.Keeper.Pin(s.stagingOwner(), pins)
-}
-
-func (s *suite) unpinStaging() {
-	s.pinned = false
-	s.c.cfg.Keeper.Pin(s.stagingOwner(), nil)
-}
-
-// bePatient decides whether to flip without optional files: not before the
-// archive has had time to finish publishing. The time counts for each file by
-// itself and over several generations, so that neither an archive that publishes
-// all the time nor a file that it never has can hold a suite back.
-func (s *suite) bePatient(cand *candidate, missing map[string]error) error {
-	now := s.c.cfg.Now()
-	maps.DeleteFunc(s.missing, func(path string, _ time.Time) bool { _, still := missing[path]; return !still })
-	var waitFor []string
-	for _, path := range slices.Sorted(maps.Keys(missing)) {
-		since, ok := s.missing[path]
-		if !ok {
-			since = now
-			s.missing[path] = now
+		if _, err := d.c.cfg.Keeper.Put(d.id.Archive, data, modified); err != nil {
+			return fmt.Errorf("keep %s of %s: %w", name, d.id, err)
 		}
-		if now.Sub(since) < s.c.cfg.Patience {
-			waitFor = append(waitFor, path)
-		}
-	}
-	// A first generation has nobody to protect from a flip.
-	if len(waitFor) > 0 && s.held() != nil {
-		s.c.metrics.incomplete.Inc()
-		return refused("incomplete", "the Release of %s waits at most %s for optional files, %s: %w",
-			cand.gen.Date.Format(time.RFC3339), s.c.cfg.Patience, strings.Join(waitFor, ", "), missing[waitFor[0]])
-	}
-	if len(missing) > 0 {
-		s.log.Warn("flipping without optional files that upstream lists but does not have", "missing", slices.Sorted(maps.Keys(missing)))
 	}
 	return nil
 }
 
-// keptWait is how long the store may take to commit what was read to its end.
-const keptWait = 2 * time.Second
+// needed lists the members of a manifest that clients use, in a fixed order. A first generation is not kept
+// from this node's clients for the sake of other nodes': what those use is taken in behind it.
+func (d *driver) needed(m *proto.Manifest) []*proto.Member {
+	d.expireDemand()
+	wanted := make(map[string]bool)
+	for _, slot := range d.demand.locals() {
+		wanted[slot] = true
+	}
+	if d.current != nil {
+		for _, slot := range d.demand.remotes() {
+			wanted[slot] = true
+		}
+	}
+	for slot, in := range d.ingests { // a client wants it at this moment
+		if in.ours {
+			wanted[slot] = true
+		}
+	}
+	var needed []*proto.Member
+	for i := range m.Members {
+		if member := &m.Members[i]; wanted[member.Slot] && member.Provable() {
+			needed = append(needed, member)
+		}
+	}
+	return needed
+}
 
-// inStore makes sure that the store has an object that was read to its proven end:
-// its commit may be a moment behind its last byte, or fail for want of space.
-func (s *suite) inStore(ctx context.Context, ref proto.Ref) error {
+func (d *driver) expireDemand() {
+	d.demand.expire(d.c.mono(), suite.Mono(d.c.cfg.UseFor), d.c.remoteFor())
+}
+
+func (d *driver) stagingOwner() string { return d.id.String() + " staging" }
+
+// pinStaging keeps what is being staged from being evicted before the switch.
+func (d *driver) pinStaging(cand *suite.Candidate, needed []*proto.Member) {
+	pins := []proto.Digest{cand.Gen.Root.Digest}
+	for _, c := range cand.Gen.Companions {
+		pins = append(pins, c.Ref.Digest)
+	}
+	for _, m := range needed {
+		if !m.Ref.IsZero() {
+			pins = append(pins, m.Ref.Digest)
+		}
+	}
+	d.pinned = true
+	d.c.cfg.Keeper.Pin(d.stagingOwner(), pins)
+}
+
+func (d *driver) unpinStaging() {
+	if d.pinned {
+		d.pinned = false
+		d.c.cfg.Keeper.Pin(d.stagingOwner(), nil)
+	}
+}
+
+// storeWait is how long the store may take to commit what was read to its end.
+const storeWait = 2 * time.Second
+
+// inStore makes sure that the store has an object that was read to its proven end: its commit may be a moment
+// behind its last byte, or fail for want of space.
+func (d *driver) inStore(ctx context.Context, ref proto.Ref) error {
 	if ref.IsZero() || ref.Size == 0 {
 		return nil // known by another sum, or nothing to keep
 	}
 	for pause := time.Millisecond; ; pause *= 2 {
-		b, err := s.c.cfg.Keeper.Get(ref.Digest)
+		b, err := d.c.cfg.Keeper.Get(ref.Digest)
 		if err == nil {
 			return b.Close()
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if pause > keptWait/2 {
+		if pause > storeWait/2 {
 			return fmt.Errorf("%w: it does not keep %s", proto.ErrNoSpace, ref)
 		}
 		select {
@@ -158,36 +192,36 @@ func (s *suite) inStore(ctx context.Context, ref proto.Ref) error {
 	}
 }
 
-// stageMember brings one member into the store and its list onto the disk.
-func (s *suite) stageMember(ctx context.Context, g *generation, m *member, holders []string) (staged, error) {
-	st, err := s.takeMember(ctx, g, m, holders)
-	if err == nil {
-		m.learn(st.Ref)
+// want is what it takes to obtain a member.
+func (d *driver) want(g proto.Generation, m *proto.Member, holders []string) proto.Want {
+	w := proto.Want{Ref: m.Ref, SHA512: m.SHA512, Class: proto.ClassMetadata, Holders: holders, Base: g.Base}
+	names := make([]proto.Location, 0, len(m.Upstream)+1)
+	for _, name := range m.Upstream {
+		names = append(names, d.id.At(name))
 	}
-	return st, err
+	if len(names) == 0 {
+		names = append(names, d.id.At(m.Path))
+	}
+	w.Where = proto.WhereOf(names)
+	return w
 }
 
-func (s *suite) takeMember(ctx context.Context, g *generation, m *member, holders []string) (staged, error) {
-	kind := aptmeta.IndexKindOf(m.path)
-	name := s.listName(g, m)
-	if kind != aptmeta.NotAnIndex && !s.c.hasList(name) {
-		return s.stageIndex(ctx, g, m, kind, name, holders)
+// stageMember brings one member into the store and its table onto the disk. holders are nodes that are known to
+// hold it: their own summaries may not have announced it yet.
+func (d *driver) stageMember(ctx context.Context, g proto.Generation, m *proto.Member, holders []string) (view.Staged, error) {
+	ref, err := d.drain(ctx, d.want(g, m, holders), m)
+	if err != nil || !m.Lists() {
+		return view.Staged{Ref: ref}, err
 	}
-	ref, err := s.drain(ctx, m, holders)
-	if err != nil {
-		return staged{}, err
+	if d.c.tablesOf(d.id.Archive).has(m.Table) {
+		return view.Staged{Ref: ref, Table: m.Table}, nil
 	}
-	st := staged{Ref: ref}
-	if kind != aptmeta.NotAnIndex {
-		st.List = name
-	}
-	return st, nil
+	return d.readIndex(ctx, g, m, ref)
 }
 
-// drain reads a member to its proven end, so that the store has it. holders are
-// nodes that are known to hold it: their own summaries may not have told of it yet.
-func (s *suite) drain(ctx context.Context, m *member, holders []string) (proto.Ref, error) {
-	b, err := s.c.open(ctx, m, holders...)
+// drain reads a member to its proven end, so that the store has it.
+func (d *driver) drain(ctx context.Context, want proto.Want, m *proto.Member) (proto.Ref, error) {
+	b, err := d.c.cfg.Blobs.Open(ctx, want)
 	if err != nil {
 		return proto.Ref{}, err
 	}
@@ -198,19 +232,14 @@ func (s *suite) drain(ctx context.Context, m *member, holders []string) (proto.R
 	if _, err := io.Copy(io.Discard, b.Reader()); err != nil {
 		return proto.Ref{}, err
 	}
-	return s.refOf(ctx, m, b)
-}
-
-// refOf is the SHA-256 ref of a member that was read to its end. One that is
-// listed by SHA-512 only is known by it after the flight alone.
-func (s *suite) refOf(ctx context.Context, m *member, b *proto.Blob) (proto.Ref, error) {
-	if !m.ref.IsZero() {
-		return proto.Ref{Digest: m.ref.Digest, Size: b.Ref.Size}, nil
+	if !m.Ref.IsZero() {
+		return proto.Ref{Digest: m.Ref.Digest, Size: b.Ref.Size}, nil
 	}
 	if !b.Ref.IsZero() {
 		return b.Ref, nil
 	}
-	again, err := s.c.open(ctx, m)
+	// Listed by SHA-512 only: its SHA-256 is known after the fetch alone.
+	again, err := d.c.cfg.Blobs.Open(ctx, want)
 	if err != nil {
 		return proto.Ref{}, err
 	}
@@ -218,94 +247,88 @@ func (s *suite) refOf(ctx context.Context, m *member, b *proto.Blob) (proto.Ref,
 	return again.Ref, nil
 }
 
-// stageIndex brings an index into the store and reads what it lists. It is
-// parsed only after its digest has been proven: a decompressor is no place for
-// bytes of unknown origin.
-func (s *suite) stageIndex(ctx context.Context, g *generation, m *member, kind aptmeta.IndexKind, name string, holders []string) (staged, error) {
-	ref, err := s.drain(ctx, m, holders)
-	if err != nil {
-		return staged{}, err
-	}
+// readIndex reads what an index lists. It is parsed only after its digest has been proven: a decompressor is no
+// place for bytes of unknown origin. An index that cannot be read is proven all the same: the generation goes on,
+// and what the index lists stays unlisted.
+func (d *driver) readIndex(ctx context.Context, g proto.Generation, m *proto.Member, ref proto.Ref) (view.Staged, error) {
 	select {
-	case s.c.slots <- struct{}{}:
-		defer func() { <-s.c.slots }()
+	case d.c.parsing <- struct{}{}:
+		defer func() { <-d.c.parsing }()
 	case <-ctx.Done():
-		return staged{}, ctx.Err()
+		return view.Staged{}, ctx.Err()
 	}
-	if s.c.hasList(name) { // another variant of the same index was quicker
-		return staged{Ref: ref, List: name}, nil
+	if d.c.tablesOf(d.id.Archive).has(m.Table) { // the same index in another suite was quicker
+		return view.Staged{Ref: ref, Table: m.Table}, nil
 	}
 	start := time.Now()
-	l, err := s.parse(ctx, g, m, kind)
+	list, err := d.parse(ctx, g, m)
+	var broken *unreadable
+	if errors.As(err, &broken) {
+		d.c.metrics.unreadable.Inc()
+		d.log.Warn("an index cannot be read; it is served, and what it lists is not verified", "path", m.Path, "error", broken.error)
+		d.noteUnreadable(m, firstLine(broken.Error()))
+		return view.Staged{Ref: ref}, nil
+	}
 	if err != nil {
-		return staged{}, fmt.Errorf("parse %s: %w", m.path, err)
+		return view.Staged{}, fmt.Errorf("read %s: %w", m.Path, err)
 	}
-	if err := s.c.cfg.State.WriteFile(listDir+name, l.marshal()); err != nil {
-		return staged{}, fmt.Errorf("write the package table of %s: %w", m.path, err)
+	if err := d.c.tablesOf(d.id.Archive).write(m.Table, list); err != nil {
+		return view.Staged{}, fmt.Errorf("write the package table of %s: %w", m.Path, err)
 	}
-	s.c.metrics.parsed.Observe(time.Since(start).Seconds())
-	s.log.Debug("read an index", "path", m.path, "files", len(l.rows)+len(l.strong), "took", time.Since(start))
-	return staged{Ref: ref, List: name}, nil
+	d.c.metrics.parsed.Observe(time.Since(start).Seconds())
+	d.log.Debug("read an index", "path", m.Path, "files", list.Len(), "took", time.Since(start))
+	return view.Staged{Ref: ref, Table: m.Table}, nil
 }
 
-// maxIndex bounds an index whose decompressed size the Release does not list.
-const maxIndex = 4 << 30
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(s, "\n")
+	return s[:min(len(s), 300)]
+}
+
+// unreadable is that the bytes of an index are the right ones, and make no sense to us.
+type unreadable struct{ error }
+
+func (u *unreadable) Unwrap() error { return u.error }
 
 // parse reads what a proven index lists.
-func (s *suite) parse(ctx context.Context, g *generation, m *member, kind aptmeta.IndexKind) (*list, error) {
-	b, err := s.c.open(ctx, m)
+func (d *driver) parse(ctx context.Context, g proto.Generation, m *proto.Member) (*view.List, error) {
+	b, err := d.c.cfg.Blobs.Open(ctx, d.want(g, m, nil))
 	if err != nil {
 		return nil, err
 	}
 	defer b.Close()
-	limit := int64(maxIndex)
-	plain, ext := aptmeta.TrimCompression(m.path)
-	if u, ok := g.members[plain]; ok && ext != "" {
-		limit = u.ref.Size
-	}
-	r, err := aptmeta.Decompress(m.path, b.Reader(), limit)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-
-	l := &list{}
-	bases := s.bases(kind)
-	var full []byte
-	err = aptmeta.ParseIndex(kind, m.path, r, func(f aptmeta.File) error {
-		for _, base := range bases {
-			full = append(append(full[:0], base...), f.Path...)
-			l.add(full, f.Size, f.SHA256, f.SHA512)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
+	r := &watched{r: b.Reader()}
+	builder := view.NewListBuilder(d.c.tablesOf(d.id.Archive).seed, 0)
+	err = d.archive.Load().Format.Parse(d.id, m, r, builder.Add)
+	switch {
+	case r.err != nil && r.err != io.EOF:
+		return nil, r.err // of the source
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, &unreadable{err}
 	}
 	// Where the store did not keep it, the proof comes with the last byte.
 	if _, err := io.Copy(io.Discard, b.Reader()); err != nil {
 		return nil, err
 	}
-	return l, nil
+	return builder.List()
 }
 
-// bases are the prefixes that the paths of an index may have below the archive's
-// root. Only a flat repository leaves it open: its files lie relative to the URL
-// that the client was configured with, which is the directory of the Release or
-// one above it.
-func (s *suite) bases(kind aptmeta.IndexKind) []string {
-	slash := func(dir string) string {
-		if dir == "" {
-			return ""
-		}
-		return dir + "/"
+// watched remembers the error of a reader, so that trouble with the source is not taken for an index that makes
+// no sense.
+type watched struct {
+	r   io.Reader
+	mu  sync.Mutex
+	err error
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if err != nil {
+		w.mu.Lock()
+		w.err = err
+		w.mu.Unlock()
 	}
-	switch {
-	case kind == aptmeta.DiffIndex || kind == aptmeta.SHA256Sums:
-		return []string{slash(s.id.Dir)}
-	case s.id.Flat() && s.id.Dir != "":
-		return []string{slash(s.id.Dir), ""}
-	default:
-		return []string{slash(s.id.Base())}
-	}
+	return n, err
 }

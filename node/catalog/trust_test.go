@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/catalog/suite"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -18,7 +20,7 @@ func TestNoRollback(t *testing.T) {
 		w := usedWorld(t)
 		first := w.date()
 		w.upgrade()
-		w.flip()
+		w.switches()
 		held := w.file(nobleIn)
 		w.a.Show("noble", testarchive.At(0)) // a mirror that lags
 		time.Sleep(2 * time.Second)
@@ -41,7 +43,7 @@ func TestNoRollback(t *testing.T) {
 		// And forward again, over what is among the retained.
 		w.a.Show("noble", testarchive.At(1))
 		time.Sleep(2 * time.Second)
-		w.flip()
+		w.switches()
 		if st := w.Status()[0]; st.Retained != 1 {
 			t.Errorf("%d retained: the generation came twice", st.Retained)
 		}
@@ -54,7 +56,7 @@ func TestOlderJoinsNoOtherCheck(t *testing.T) {
 		w := usedWorld(t)
 		first := w.date()
 		w.upgrade()
-		w.flip()
+		w.switches()
 		w.a.Show("noble", testarchive.At(0))
 		time.Sleep(2 * time.Second)
 		release := make(chan bool)
@@ -84,15 +86,14 @@ func TestSameIsNoOp(t *testing.T) {
 		if e := w.must(nobleIn); !e.Modified.Equal(f.Modified) {
 			t.Errorf("Last-Modified has changed to %v under the same bytes", e.Modified)
 		}
-		if st := w.Status()[0]; st.Retained != 0 || w.metric("aptmesh_catalog_flips_total") != 1 {
-			t.Errorf("it flipped: %+v", st)
+		if st := w.Status()[0]; st.Retained != 0 || w.metric("aptmesh_catalog_generation_switches_total") != 1 {
+			t.Errorf("it switched: %+v", st)
 		}
 	})
 }
 
-// Two Releases of one date: all nodes take the same, whichever they saw first.
-func TestForkIsSettledAlike(t *testing.T) {
-	var winner string
+// Two Releases of one date: what upstream serves now counts, as for a host that asks it directly.
+func TestForkGoesByUpstream(t *testing.T) {
 	for _, order := range [][2]int{{0, 1}, {1, 0}} {
 		t.Run("", func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -110,13 +111,7 @@ func TestForkIsSettledAlike(t *testing.T) {
 					t.Fatal(err)
 				}
 				time.Sleep(10 * time.Minute)
-				got := w.must(nobleIn).Want.Ref.Digest.String()
-				if winner == "" {
-					winner = got
-				}
-				if got != winner {
-					t.Errorf("%s here, %s on the other node", got, winner)
-				}
+				w.listedAs(nobleIn, w.file(nobleIn))
 				if n := w.metric("aptmesh_catalog_forks_total"); n != 1 {
 					t.Errorf("one fork was counted %v times", n)
 				}
@@ -140,7 +135,28 @@ func TestFutureDate(t *testing.T) {
 
 		w.a.AddPackage("noble", testarchive.Package{Name: "soon", Version: "1"})
 		w.a.Publish(time.Now().Add(5 * time.Second)) // apt allows 10 s
-		w.flip()
+		w.switches()
+	})
+}
+
+// Where hosts accept more, the operator says so: for one archive, and without a restart.
+func TestMaxFuture(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.a.Publish(time.Now().Add(2 * time.Hour))
+		w.cfg.Archives[0].MaxFuture = 3 * time.Hour
+		w.open()
+		w.listedAs(nobleIn, w.file(nobleIn))
+
+		w.a.AddPackage("noble", testarchive.Package{Name: "later", Version: "1"})
+		w.a.Publish(time.Now().Add(4 * time.Hour))
+		time.Sleep(2 * time.Second)
+		w.stays("max_future")
+		archives := slices.Clone(w.cfg.Archives)
+		archives[0].MaxFuture = 5 * time.Hour
+		w.Reconfigure(archives)
+		time.Sleep(2 * time.Second)
+		w.switches()
 	})
 }
 
@@ -174,12 +190,13 @@ func TestUntrusted(t *testing.T) {
 			})
 			inBubble(t, func(t *testing.T) { // and the first generation is not taken either
 				w := nobleWorld(t)
-				w.cfg.Archives[0].Keyring = keyring(t, w.a.Keyring())
+				w.cfg.Archives[0].Format = formatOf(keyring(t, w.a.Keyring()))
 				w.a.ChangeSuite("noble", c.change)
 				w.publish()
 				w.open()
 				for _, path := range []string{nobleIn, "dists/noble/Release"} {
-					if e, err := w.get(path); !errors.Is(err, proto.ErrCorrupt) || errors.Is(err, proto.ErrNotFound) {
+					var verdict *proto.Rejected
+					if e, err := w.get(path); !errors.As(err, &verdict) || verdict.Kind != proto.RejectUntrusted || errors.Is(err, proto.ErrNotFound) {
 						t.Errorf("%s: %+v, %v", path, e, err)
 					}
 				}
@@ -277,7 +294,7 @@ func TestInReleaseComesAndGoes(t *testing.T) {
 		w.listedAs("dists/noble/Release", w.file("dists/noble/Release"))
 		w.must(hello2)
 		w.a.Restore(nobleIn)
-		time.Sleep(missingInRelease) // a client that asks need not wait for the watcher
+		time.Sleep(suite.HopeForForm) // a client that asks need not wait for the watcher
 		w.listedAs(nobleIn, w.file(nobleIn))
 		if n := w.metric("aptmesh_catalog_forks_total"); n != 0 {
 			t.Errorf("%v forks", n)
@@ -297,7 +314,7 @@ func TestNoDate(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		w.upgrade()
 		modified := time.Now().Add(-time.Minute)
-		w.flip() // a poll with jitter: the clock goes on
+		w.switches() // a poll with jitter: the clock goes on
 		w = w.crash()
 		if got := w.date(); !got.Equal(modified) {
 			t.Errorf("after a restart it is ordered by %v, want %v", got, modified)
@@ -308,7 +325,7 @@ func TestNoDate(t *testing.T) {
 			w.a.AddPackage("noble", testarchive.Package{Name: "more", Version: string(rune('1' + i))})
 			w.publish()
 			w.a.Put(nobleIn, w.file(nobleIn), time.Time{})
-			w.flip()
+			w.switches()
 			date := w.date()
 			time.Sleep(time.Second)
 			w = w.crash()
@@ -321,7 +338,7 @@ func TestNoDate(t *testing.T) {
 		// A web server's clock is not signed.
 		time.Sleep(5 * time.Minute)
 		w.a.Publish(time.Now().Add(time.Hour))
-		w.flip()
+		w.switches()
 	})
 }
 
@@ -344,6 +361,75 @@ func TestValidUntil(t *testing.T) {
 		}
 		if w.metric("aptmesh_suite_valid_until_timestamp_seconds") == 0 {
 			t.Error("not in the metrics")
+		}
+	})
+}
+
+// An index of a suite whose root is refused ends as the root does. A client that may do without a root
+// (apt: --allow-insecure-repositories) asks for it after the refusal, and would take it with no sum at all.
+func TestIndexesOfARefusedSuite(t *testing.T) {
+	pkgs := "dists/noble/main/binary-amd64/Packages.xz"
+	for name, test := range map[string]struct {
+		suite  testarchive.Suite
+		odd    func(w *world)
+		index  string
+		others []string // of the same archive, and no business of that root's
+		kind   proto.RejectKind
+	}{
+		"unsigned": {suite: testarchive.Suite{Name: "noble", Unsigned: true}, index: pkgs, kind: proto.RejectUntrusted},
+		"flat, unsigned": {suite: testarchive.Suite{Flat: true, Unsigned: true}, index: "Packages",
+			others: []string{"hello.txt", "pool/tool_1.dsc", "pool/hello_1_amd64.deb", "dists/other/main/binary-amd64/Packages.xz"}, kind: proto.RejectUntrusted},
+		"a key nobody trusts": {suite: testarchive.Suite{Name: "noble"}, index: pkgs, odd: func(w *world) {
+			evil := testarchive.NewKey("evil", testarchive.KeyOptions{})
+			w.a.Put(nobleIn, testarchive.ClearSign([]byte("Suite: noble\n"), time.Now(), evil), time.Now())
+		}, kind: proto.RejectUntrusted},
+		"a login page": {suite: testarchive.Suite{Name: "noble"}, index: pkgs, odd: func(w *world) {
+			w.a.Put(nobleIn, []byte("<html>log in</html>"), time.Now())
+		}, kind: proto.RejectMalformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				w := newWorld(t, test.suite)
+				w.a.AddPackage(test.suite.Name, testarchive.Package{Name: "hello", Version: "1"})
+				w.publish()
+				if test.odd != nil {
+					test.odd(w)
+				}
+				for _, path := range test.others {
+					w.a.Put(path, []byte("x"), time.Now())
+				}
+				w.open()
+				for range 2 { // the first one finds the suite
+					e, err := w.get(test.index)
+					var verdict *proto.Rejected
+					if !errors.As(err, &verdict) || verdict.Kind != test.kind {
+						t.Errorf("%s: %+v, %v", test.index, e.Want, err)
+					}
+				}
+				for _, path := range test.others {
+					if e, err := w.get(path); err != nil || e.Listed {
+						t.Errorf("%s: listed %v, %v", path, e.Listed, err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Where there is no root at all, directly a client may do without one, and so it may here; an index that a good root does
+// not list is not refused either.
+func TestUnlistedIndexes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		rootless, odd := "dists/rootless/main/binary-amd64/Packages.gz", "dists/noble/main/odd/Packages.gz"
+		w.a.Put(rootless, []byte("x"), time.Now())
+		w.a.Put(odd, []byte("x"), time.Now())
+		w.open()
+		for _, path := range []string{rootless, odd} {
+			if e, err := w.get(path); err != nil || e.Listed {
+				t.Errorf("%s: listed %v, %v", path, e.Listed, err)
+			}
 		}
 	})
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// What clients use anywhere is staged everywhere before the flip.
-func TestUnionIsStagedBeforeTheFlip(t *testing.T) {
+// What clients use anywhere is staged everywhere before the switch.
+func TestUnionIsStagedBeforeTheSwitch(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		f := usedFleet(t, 4)
 		f.nodes[1].use(nobleTrans)
@@ -45,14 +45,14 @@ func TestOthersUseIsWaitedForWithPatience(t *testing.T) {
 		f.up.failing("universe", proto.ErrNotFound)
 		f.settled(70 * time.Second)
 		for _, n := range f.nodes {
-			if n.viewOf(noble()).current.Root == refOfBytes(n.file(nobleIn)) {
-				t.Errorf("%s has flipped without what clients elsewhere need", n.name)
+			if n.nobleNow().Root == refOfBytes(n.file(nobleIn)) {
+				t.Errorf("%s has switched without what clients elsewhere need", n.name)
 			}
 		}
 		f.settled(5 * time.Minute)
 		for i, n := range f.nodes {
-			if got := n.viewOf(noble()).current.Root == refOfBytes(n.file(nobleIn)); got != (i < 2) {
-				t.Errorf("%s has flipped: %v", n.name, got)
+			if got := n.nobleNow().Root == refOfBytes(n.file(nobleIn)); got != (i < 2) {
+				t.Errorf("%s has switched: %v", n.name, got)
 			}
 		}
 		f.up.setFault(nil)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/catalog/view"
+	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -34,6 +36,12 @@ func inBubble(t *testing.T, f func(t *testing.T)) {
 		time.Sleep(time.Until(day))
 		f(t)
 	})
+}
+
+// inNamedBubble is inBubble as a subtest.
+func inNamedBubble(t *testing.T, name string, f func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { inBubble(t, f) })
 }
 
 // newWorld makes one archive called "a" with the suites given, published at day
@@ -86,12 +94,15 @@ func (w *world) open() *world {
 	w.Helper()
 	w.cfg.State = w.state
 	for i := range w.cfg.Archives {
-		if a := &w.cfg.Archives[i]; a.Keyring == nil && !a.Unsigned {
+		switch a := &w.cfg.Archives[i]; {
+		case a.Unsigned:
+			a.Format = deb.New(deb.Config{Unsigned: true})
+		case a.Format == nil:
 			k, err := aptmeta.ReadKeyring("test", w.a.Keyring())
 			if err != nil {
 				w.Fatal(err)
 			}
-			a.Keyring = k
+			a.Format = formatOf(k)
 		}
 	}
 	c, err := New(w.cfg)
@@ -101,6 +112,21 @@ func (w *world) open() *world {
 	w.Cleanup(c.Close)
 	w.Catalog = c
 	return w
+}
+
+// formatOf is Debian's format with these keys.
+func formatOf(k *aptmeta.Keyring) Format { return deb.New(deb.Config{Keyring: k}) }
+
+// heldNow is what the suite serves; nil for nothing.
+func (d *driver) heldNow() *view.Generation { return d.public.Load().current }
+
+// nobleNow is what requests for noble are answered from; nil before the first generation.
+func (c *Catalog) nobleNow() *view.Generation {
+	a := c.viewOf("a")
+	if a == nil || a.Suite(noble().Dir) == nil {
+		return nil
+	}
+	return a.Suite(noble().Dir).Current
 }
 
 // crash goes on with what was durable at this moment, on a new catalog.
@@ -115,7 +141,7 @@ func (w *world) loc(path string) proto.Location { return proto.Location{Archive:
 
 func noble() proto.Suite { return proto.Suite{Archive: "a", Dir: "dists/noble"} }
 
-// get asks as the door does.
+// get asks as the frontend does.
 func (w *world) get(path string) (proto.Entry, error) {
 	if e, ok := w.Resolve(w.loc(path)); ok {
 		return e, nil
@@ -168,9 +194,6 @@ func (w *world) use(paths ...string) {
 // rest waits until everything that goes on by itself has ended, time standing still.
 func (w *world) rest() {
 	w.Helper()
-	if err := w.settle(context.Background(), "a"); err != nil {
-		w.Fatal(err)
-	}
 	synctest.Wait()
 }
 
@@ -185,15 +208,15 @@ func (w *world) refresh() (bool, error) {
 	return w.Refresh(context.Background(), noble(), false)
 }
 
-// flip demands that a check brings what upstream has, if the watcher was not quicker.
-func (w *world) flip() {
+// switches demands that a check brings what upstream has, if the watcher was not quicker.
+func (w *world) switches() {
 	w.Helper()
 	_, err := w.refresh()
 	root, ok := w.a.Lookup(nobleIn)
 	if !ok {
 		root, _ = w.a.Lookup(nobleRelease)
 	}
-	if s, ok := w.known(noble()); err != nil || !ok || s.held() == nil || s.held().Root != refOfBytes(root.Data) {
+	if s, ok := w.known(noble()); err != nil || !ok || s.heldNow() == nil || s.heldNow().Root != refOfBytes(root.Data) {
 		w.Fatalf("upstream's Release is not adopted: %v", err)
 	}
 }

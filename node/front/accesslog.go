@@ -133,7 +133,7 @@ func (l *accessLog) line(b []byte, x *exchange, took time.Duration) []byte {
 	if x.loc != (proto.Location{}) {
 		e.text("archive", x.loc.Archive)
 		e.text("path", x.loc.Path)
-		e.text("kind", x.kind.String())
+		e.text("kind", x.info.Kind)
 	}
 	if x.note.location {
 		e.flag("listed", x.note.listed)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"strings"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -248,13 +248,19 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestEveryKindHasItsCounter fails when aptmeta gets a kind that metrics.go does not
-// know.
-func TestEveryKindHasItsCounter(t *testing.T) {
-	if k := aptmeta.KindInstaller; int(k) != kindCount-2 {
-		t.Errorf("the last kind is %d: set kindCount to %d", k, k+2)
+// TestKindsAreBounded: however many words formats have for kinds of files, the table holds, and none
+// is counted as another.
+func TestKindsAreBounded(t *testing.T) {
+	m := newMetrics()
+	for i := range 3 * kindCount {
+		kind := fmt.Sprint("kind ", i%(2*kindCount))
+		x := &exchange{loc: proto.Location{Archive: "a"}, info: proto.PathInfo{Kind: kind}}
+		at, name := m.kindOf(x)
+		if at < kindOther && name != kind || at == kindNone || at == kindOther && i%(2*kindCount) < kindOther {
+			t.Errorf("%s is counted as %d, %s", kind, at, name)
+		}
 	}
-	if !strings.HasPrefix((aptmeta.KindInstaller + 1).String(), "kind ") {
-		t.Error("there is a kind after installer: set kindCount")
+	if at, name := m.kindOf(new(exchange)); at != kindNone || name != "none" {
+		t.Errorf("no file is counted as %d, %s", at, name)
 	}
 }

@@ -1,13 +1,13 @@
 package front
 
 import (
+	"cmp"
 	"encoding/hex"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -28,6 +28,7 @@ type answer struct {
 	allow       string
 	closing     bool
 	text        string
+	phrase      string // of the status line; "" for net/http's
 	note        note
 }
 
@@ -53,7 +54,7 @@ const (
 	resultTunnel = "tunnel" // a CONNECT
 )
 
-// Caches downstream of us. What a by-hash name means never changes. A package's name
+// Caches downstream of us. What a name that is made of a sum means never changes. A package's name
 // should not either, but third parties publish other bytes under one; a day bounds
 // the harm. Everything else is to be asked for each time, which costs a 304.
 // An archive with lists of client networks is private: a cache that many share would
@@ -77,7 +78,7 @@ type caching struct{ forever, day, check []string }
 // subject is all that the answer for an object depends on, besides the conditions.
 type subject struct {
 	loc      proto.Location
-	kind     aptmeta.Kind
+	info     *proto.PathInfo // what the name of loc tells
 	entry    *proto.Entry
 	ref      proto.Ref
 	modified time.Time // as Blob.Modified
@@ -86,8 +87,10 @@ type subject struct {
 	// then is there a validator: a client that broke off must never be able to add
 	// good bytes to a prefix that was not proven (its If-Range would match).
 	proven bool
-	// whole says that the bytes come from their first to their last only.
+	// whole says that the bytes come from their first to their last only, or must.
 	whole bool
+	// claimed is Blob.Claimed.
+	claimed time.Time
 	// private says that the archive is not for everyone.
 	private bool
 	now     time.Time
@@ -95,10 +98,11 @@ type subject struct {
 
 // object returns what the conditions are compared with.
 func (s *subject) object() object {
-	o := object{size: s.ref.Size}
+	o := object{size: s.ref.Size, ranged: !s.whole && s.ref.Size >= 0}
 	if s.proven {
 		o.digest, o.modified = s.ref.Digest, s.lastModified()
-		o.ranged = !s.whole && s.ref.Size >= 0
+	} else {
+		o.promised, o.claimed = s.ref.Digest, s.claimed
 	}
 	return o
 }
@@ -127,7 +131,7 @@ func answerObject(a *answer, c *conditions, s *subject) {
 	*a = answer{
 		verdict:     decide(c, o),
 		size:        o.size,
-		contentType: contentType(s.loc.Path, s.kind),
+		contentType: s.info.ContentType,
 		digest:      o.digest,
 		modified:    o.modified,
 		ranged:      o.ranged,
@@ -137,7 +141,7 @@ func answerObject(a *answer, c *conditions, s *subject) {
 		note:        s.note(),
 	}
 	switch {
-	case s.kind == aptmeta.KindByHash:
+	case s.info.Immutable:
 		a.cache = keep.forever
 	case s.entry.Listed && !s.entry.Mutable:
 		a.cache = keep.day
@@ -148,7 +152,12 @@ func answerObject(a *answer, c *conditions, s *subject) {
 	case http.StatusPreconditionFailed:
 		a.fail(reasonCondition, s.loc.String()+": If-Match or If-Unmodified-Since names another version of this file than the one held here")
 	case http.StatusRequestedRangeNotSatisfiable:
+		// With the validators: a client that holds all of the file learns from them which
+		// one it is. apt takes the date of a file that it knows no hashes of from this
+		// Last-Modified (methods/basehttp.cc, DealWithHeaders).
+		digest, modified := a.digest, a.modified
 		a.fail(reasonRange, s.loc.String()+": the range asked for lies outside of this file of "+strconv.FormatInt(a.size, 10)+" bytes")
+		a.digest, a.modified = digest, modified
 	}
 }
 
@@ -160,10 +169,10 @@ func (a *answer) fail(reason, text string) {
 	a.setText(text)
 }
 
-// setText makes the body one line of plain text.
+// setText makes the body one line of plain text. Server and X-Aptmesh say who speaks.
 func (a *answer) setText(text string) {
 	a.contentType = typeText
-	a.text = "aptmesh: " + clean(text) + "\n"
+	a.text = clean(text) + "\n"
 	a.from, a.length = 0, int64(len(a.text))
 }
 
@@ -184,7 +193,15 @@ func (s *subject) note() note {
 // answerUnchanged decides whether the client's copy is known to be the right one
 // from the entry alone, without opening anything. It is what most requests of
 // "apt update" come to.
+//
+// A tag or date that fits the entry is the client's proof that it holds the very bytes
+// that signed metadata lists now. So the answer does not depend on whether this node
+// stores them, or on whether upstream still does. "*" proves nothing: whether there is
+// such a file is known only when it has been opened.
 func answerUnchanged(a *answer, c *conditions, s *subject) bool {
+	if strings.IndexByte(c.ifNoneMatch, '*') >= 0 {
+		return false
+	}
 	if c.ifMatch != "" || c.ifUnmodifiedSince != "" || c.ifNoneMatch == "" && c.ifModifiedSince == "" {
 		return false
 	}
@@ -208,53 +225,11 @@ func answerRefusal(r *refusal) answer {
 		note:       note{result: resultError, age: -1, reason: r.reason},
 	}
 	a.setText(r.text)
+	a.phrase = phrase(cmp.Or(r.phrase, r.text))
 	return a
 }
 
 const typeText = "text/plain; charset=utf-8"
-
-// contentType goes by the name alone. apt does not look at it; browsers and proxies
-// do, so it is never one that runs anything.
-func contentType(path string, kind aptmeta.Kind) string {
-	switch kind {
-	case aptmeta.KindPackage:
-		return "application/vnd.debian.binary-package"
-	case aptmeta.KindByHash:
-		return "application/octet-stream"
-	case aptmeta.KindRoot:
-		if strings.HasSuffix(path, ".gpg") {
-			return "application/pgp-signature"
-		}
-		return typeText
-	}
-	name := path[strings.LastIndexByte(path, '/')+1:]
-	ext := ""
-	if i := strings.LastIndexByte(name, '.'); i >= 0 {
-		ext = name[i:]
-	}
-	switch ext {
-	case ".xz":
-		return "application/x-xz"
-	case ".gz", ".tgz":
-		return "application/gzip"
-	case ".bz2":
-		return "application/x-bzip2"
-	case ".zst":
-		return "application/zstd"
-	case ".lzma":
-		return "application/x-lzma"
-	case ".lz4":
-		return "application/x-lz4"
-	case ".dsc", ".asc", ".txt", ".yml", ".list", ".sources":
-		return typeText
-	case ".gpg":
-		return "application/octet-stream"
-	}
-	if kind == aptmeta.KindIndex {
-		return typeText
-	}
-	return "application/octet-stream"
-}
 
 // The field values that never change. They are shared between answers: nothing may
 // write to them.

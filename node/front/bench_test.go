@@ -40,6 +40,10 @@ func (m *memory) Open(context.Context, proto.Want) (*proto.Blob, error) {
 	b := m.blob
 	return &b, nil
 }
+func (*memory) Reopen(_ context.Context, _ proto.Want, _ *proto.Blob, err error) (*proto.Blob, error) {
+	return nil, err
+}
+
 func (m *memory) Head(ctx context.Context, w proto.Want) (*proto.Blob, error) { return m.Open(ctx, w) }
 
 func inMemory(b testing.TB, size int) (*Front, *memory) {
@@ -169,7 +173,11 @@ func benchmarkServer(b *testing.B, s *http.Server) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	go s.Serve(l)
+	if f, ok := s.Handler.(*Front); ok {
+		go s.Serve(f.Listener(l))
+	} else {
+		go s.Serve(l)
+	}
 	defer s.Close()
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
@@ -223,7 +231,7 @@ func BenchmarkIdleConnection(b *testing.B) {
 		b.Fatal(err)
 	}
 	s := f.Server()
-	go s.Serve(l)
+	go s.Serve(f.Listener(l))
 	defer s.Close()
 	used := func() uint64 {
 		runtime.GC()

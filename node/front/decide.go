@@ -49,6 +49,10 @@ type object struct {
 	modified time.Time    // Last-Modified; zero while the bytes are not proven
 	size     int64        // of the whole; proto.UnknownSize
 	ranged   bool         // any part can be sent, not only the whole from byte 0
+	// promised and claimed stand in for digest and modified in If-Range while the bytes are not
+	// proven: what they must turn out to be, and what upstream calls them where nobody vouches.
+	promised proto.Digest
+	claimed  time.Time
 }
 
 // verdict says which part of an object is sent, and as what.
@@ -96,7 +100,9 @@ func decide(c *conditions, o object) verdict {
 // until the next publication.
 func (c *conditions) unchanged(o object) bool {
 	if c.ifNoneMatch != "" {
-		return matches(c.ifNoneMatch, o.digest, weakly)
+		// "*" asks whether there is anything at all (RFC 9110, section 13.1.2). Bytes
+		// that are proven are there; else the whole body is the answer that is never wrong.
+		return !o.digest.IsZero() && matches(c.ifNoneMatch, o.digest, weakly)
 	}
 	if c.ifModifiedSince == "" {
 		return false
@@ -113,10 +119,14 @@ func (c *conditions) rangeHolds(o object) bool {
 		return true
 	case strings.HasPrefix(c.ifRange, `"`) || strings.HasPrefix(c.ifRange, "W/"):
 		tag, _ := scanTag(c.ifRange)
-		return strongly(tag, o.digest)
+		return strongly(tag, o.digest) || strongly(tag, o.promised)
 	}
-	t, ok := date(c.ifRange, o.modified)
-	return ok && o.modified.Unix() == t.Unix()
+	modified := o.modified
+	if modified.IsZero() {
+		modified = o.claimed
+	}
+	t, ok := date(c.ifRange, modified)
+	return ok && modified.Unix() == t.Unix()
 }
 
 // date parses an HTTP date that is to be compared with modified; false when either

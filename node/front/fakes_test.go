@@ -48,8 +48,9 @@ func (c *fakeCatalog) Discover(ctx context.Context, loc proto.Location, fresh bo
 }
 
 type fakeFetcher struct {
-	open func(ctx context.Context, want proto.Want) (*proto.Blob, error)
-	head func(ctx context.Context, want proto.Want) (*proto.Blob, error)
+	reopen func(failed *proto.Blob, err error) (*proto.Blob, error)
+	open   func(ctx context.Context, want proto.Want) (*proto.Blob, error)
+	head   func(ctx context.Context, want proto.Want) (*proto.Blob, error)
 }
 
 func (f *fakeFetcher) Open(ctx context.Context, want proto.Want) (*proto.Blob, error) {
@@ -68,6 +69,13 @@ func (f *fakeFetcher) Head(ctx context.Context, want proto.Want) (*proto.Blob, e
 	return &proto.Blob{Ref: b.Ref, Modified: b.Modified, Verified: b.Verified, Tier: b.Tier}, nil
 }
 
+func (f *fakeFetcher) Reopen(_ context.Context, _ proto.Want, failed *proto.Blob, err error) (*proto.Blob, error) {
+	if f.reopen == nil {
+		return nil, err
+	}
+	return f.reopen(failed, err)
+}
+
 func mustURL(t testing.TB, s string) *url.URL {
 	t.Helper()
 	u, err := url.Parse(s)
@@ -78,7 +86,7 @@ func mustURL(t testing.TB, s string) *url.URL {
 }
 
 func testArchives(t testing.TB) []Archive {
-	return []Archive{
+	archives := []Archive{
 		{Name: "ubuntu", Upstream: mustURL(t, "http://user:secret@archive.ubuntu.com/ubuntu"),
 			Aliases: []string{"http://*.archive.ubuntu.com/ubuntu/", "http://ports.example.org:8080/ubuntu"}},
 		{Name: "debian", Upstream: mustURL(t, "https://deb.example.org/debian")},
@@ -88,6 +96,29 @@ func testArchives(t testing.TB) []Archive {
 		{Name: "tilde", Upstream: mustURL(t, "http://people.example.com/%7Euser/apt")},
 		{Name: "esm", Upstream: mustURL(t, "https://esm.example.com:443/infra/ubuntu")},
 	}
+	for i := range archives {
+		archives[i].Format = fakeFormat{}
+	}
+	return archives
+}
+
+// fakeFormat is a format with names that are easy to recognise.
+type fakeFormat struct{}
+
+func (fakeFormat) PathInfo(path string) proto.PathInfo {
+	name := path[strings.LastIndexByte(path, '/')+1:]
+	info := proto.PathInfo{Kind: "other", ContentType: "application/octet-stream"}
+	switch {
+	case name == "InRelease" || name == "Release" || name == "Release.gpg":
+		info.Kind, info.Root, info.ContentType = "root", true, typeText
+	case strings.HasSuffix(name, ".deb"):
+		info.Kind, info.Package, info.ContentType = "package", true, "application/vnd.debian.binary-package"
+	case strings.Contains(path, "/by-hash/"):
+		info.Kind, info.Immutable = "by-hash", true
+	case strings.HasPrefix(name, "Packages"):
+		info.Kind = "index"
+	}
+	return info
 }
 
 // door is a Front with fakes behind it and a listener before it.
@@ -141,7 +172,7 @@ func openDoor(t testing.TB, change ...func(*Config)) *door {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		s.Serve(l)
+		s.Serve(f.Listener(l))
 	}()
 	t.Cleanup(func() {
 		s.Close()
@@ -166,7 +197,7 @@ func (d *door) has(path string, content []byte, kind string) {
 	loc := proto.Location{Archive: "ubuntu", Path: path}
 	d.catalog.mu.Lock()
 	d.catalog.entries[loc] = proto.Entry{
-		Want: proto.Want{Ref: ref, Where: []proto.Location{loc}}, Listed: true, Generation: testTime,
+		Want: proto.Want{Ref: ref, Where: proto.At(loc)}, Listed: true, Generation: testTime,
 		Mutable: strings.Contains(path, "InRelease"),
 	}
 	d.catalog.mu.Unlock()

@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -22,12 +21,13 @@ type Catalog interface {
 	// Resolve answers from memory, without I/O and without waiting; false means
 	// that Discover has to be asked.
 	Resolve(loc proto.Location) (proto.Entry, bool)
-	// Discover may fetch and wait. fresh says that the client wants what upstream
-	// has now. Its errors are those of proto, or the error of ctx.
+	// Discover may fetch and wait. fresh says that the client wants what upstream has
+	// now (no-cache): upstream is asked unconditionally, without validators. Its errors
+	// are those of proto, or the error of ctx.
 	Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Entry, error)
 }
 
-// Fetcher opens the bytes of an object. Both methods are safe for concurrent use;
+// Fetcher opens the bytes of an object. Its methods are safe for concurrent use;
 // their errors are those of proto, or the error of ctx.
 type Fetcher interface {
 	// Open returns the object when its first byte may be given out.
@@ -35,6 +35,9 @@ type Fetcher interface {
 	// Head tells size, validator and tier as far as they are known without moving
 	// the body. The Blob has no body.
 	Head(ctx context.Context, want proto.Want) (*proto.Blob, error)
+	// Reopen opens an object anew of which Open gave a File that could not be read, because of
+	// err. Who can promise no equal bytes returns err.
+	Reopen(ctx context.Context, want proto.Want, failed *proto.Blob, err error) (*proto.Blob, error)
 }
 
 // Config configures a Front. Only Archives is needed.
@@ -42,6 +45,8 @@ type Config struct {
 	Archives []Archive
 	// Connect lists the "host:port" that CONNECT may reach; none by default.
 	Connect []string
+	// Lists are the lists of mirrors that archives are configured with.
+	Lists []List
 	// Clients says who may knock, and how much one may take.
 	Clients ClientLimits
 	// Names are the host names of this node, without a port. A proxy request for
@@ -65,7 +70,14 @@ type Config struct {
 	// Served is told of each GET for a listed package that was answered with 200, 206
 	// or 304, before the body goes out. The client waits for it. nil is nobody.
 	Served func(proto.Location)
-	// Dial makes the connections of tunnels; a net.Dialer by default.
+	// Pseudonym is what this node's requests to upstream name it in their Via field. A
+	// request that arrives with it is refused as a loop. "": none is.
+	Pseudonym string
+	// Waits is told which proxies a request came through, while it is answered; done is
+	// called at its end. nil is nobody.
+	Waits func(loc proto.Location, via []string) (done func())
+	// Dial makes the connections of tunnels; a net.Dialer by default. Its context has the
+	// proxies that the request came through (proto.Via).
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
@@ -118,7 +130,7 @@ type Front struct {
 func New(cfg Config, catalog Catalog, fetcher Fetcher) (*Front, error) {
 	cfg = cfg.withDefaults()
 	f := &Front{cfg: cfg, catalog: catalog, fetcher: fetcher, log: cfg.Logger, metrics: newMetrics()}
-	if err := f.Apply(Rules{Archives: cfg.Archives, Connect: cfg.Connect, Clients: cfg.Clients}); err != nil {
+	if err := f.Apply(Rules{Archives: cfg.Archives, Connect: cfg.Connect, Clients: cfg.Clients, Lists: cfg.Lists}); err != nil {
 		return nil, err
 	}
 	f.tunnels.open = make(map[*tunnel]struct{})
@@ -186,11 +198,12 @@ type exchange struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	began time.Time
+	via   []string   // the proxies that it came through
 	rules *rules     // in force when it began
 	conn  *connState // nil where the server is not one of ours
 
 	loc       proto.Location // zero until known
-	kind      aptmeta.Kind
+	info      proto.PathInfo // what the name of loc tells
 	entry     proto.Entry
 	status    int // as logged: 499 where the client went away before any answer
 	note      note
@@ -223,6 +236,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case !x.admit(x.rules.everyone):
+	case x.ownRequest():
 	case x.conn != nil && x.conn.full:
 		x.refuseConnection()
 	case f.draining.Load():
@@ -243,16 +257,23 @@ func (x *exchange) serve() {
 	running := &x.f.running
 	running.Add(1)
 	defer running.Add(-1)
+	if l, ok := x.rules.listOf(x.r.RequestURI); ok {
+		x.list(l)
+		return
+	}
 	local, _ := x.r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	loc, err := x.rules.routes.locate(x.r.RequestURI, local)
 	if err != nil {
 		x.refuseLocation(err)
 		return
 	}
-	x.loc, x.kind = loc, aptmeta.Classify(loc.Path)
+	x.loc, x.info = loc, x.rules.formats[loc.Archive].PathInfo(loc.Path)
 	guard := x.rules.guard(loc.Archive)
 	if !x.admit(guard) {
 		return
+	}
+	if len(x.via) > 0 && x.f.cfg.Waits != nil {
+		defer x.f.cfg.Waits(loc, x.via)()
 	}
 	if err := x.resolve(); err != nil {
 		x.fail(err)
@@ -260,10 +281,13 @@ func (x *exchange) serve() {
 	}
 	c, s := &x.conditions, &x.subject
 	*c = conditionsOf(x.r)
-	s.loc, s.kind, s.entry, s.ref, s.now, s.private = loc, x.kind, &x.entry, x.entry.Want.Ref, x.began, guard != nil
+	s.loc, s.info, s.entry, s.ref, s.now, s.private = loc, &x.info, &x.entry, x.entry.Want.Ref, x.began, guard != nil
 	if answerUnchanged(&x.answer, c, s) {
 		x.begin(&x.answer)
 		return
+	}
+	if x.conn != nil {
+		x.entry.Want.Client = x.conn.name
 	}
 	var blob *proto.Blob
 	if c.head {
@@ -288,7 +312,7 @@ func (x *exchange) serve() {
 // max-age=0 does not, for apt sends that with every index and a fleet of hosts would
 // become as many checks upstream.
 func (x *exchange) resolve() (err error) {
-	fresh := x.kind == aptmeta.KindRoot && (asks(x.r.Header["Cache-Control"], "no-cache") || asks(x.r.Header["Pragma"], "no-cache"))
+	fresh := x.info.Root && (asks(x.r.Header["Cache-Control"], "no-cache") || asks(x.r.Header["Pragma"], "no-cache"))
 	if !fresh {
 		var known bool
 		if x.entry, known = x.f.catalog.Resolve(x.loc); known {
@@ -326,6 +350,9 @@ func asks(values []string, directive string) bool {
 // not the signed one: apt takes a 200 of another length for final.
 func (s *subject) hold(b *proto.Blob, head bool) error {
 	s.ref, s.modified, s.tier = b.Ref, b.Modified, b.Tier
+	if s.entry.Stale == "" {
+		s.entry.Stale = b.Stale
+	}
 	switch {
 	case b.Bytes != nil:
 		s.ref.Size = int64(len(b.Bytes))
@@ -342,11 +369,12 @@ func (s *subject) hold(b *proto.Blob, head bool) error {
 	case head:
 		s.proven = b.Tier == proto.TierMemory || b.Tier == proto.TierDisk || !b.Modified.IsZero()
 	default:
-		s.whole = true
-		s.proven = !b.Modified.IsZero()
+		_, parted := b.Stream.(proto.Parted)
+		s.whole = !parted || b.Doubted
+		s.proven, s.claimed = !b.Modified.IsZero(), b.Claimed
 	}
 	want := s.entry.Want
-	if want.Provable() && want.Ref.Size >= 0 && s.ref.Size >= 0 && want.Ref.Size != s.ref.Size {
+	if !want.Accepts(s.ref.Size) {
 		return &wrongLength{want: want.Ref.Size, got: s.ref.Size}
 	}
 	return nil

@@ -288,6 +288,11 @@ func TestWhoIsOneClient(t *testing.T) {
 		if got := clientName(peerOf(a)); got != tt.name {
 			t.Errorf("%s is called %s", tt.a, got)
 		}
+		f := openDoor(t).Front
+		if state := f.connContext(t.Context(), a).Value(connKey{}).(*connState); state.name != tt.name {
+			t.Errorf("%s is told upstream as %s", tt.a, state.name)
+		}
+		f.clients.leave(a)
 		cs.leave(a)
 		cs.leave(b)
 		if len(cs.byAddr)+len(cs.refused) != 0 {

@@ -29,6 +29,7 @@ type metrics struct {
 	openTunnels atomic.Int64
 
 	byAnswer [len(codes) + 1][tierCount][kindCount]atomic.Pointer[prometheus.Counter]
+	kinds    [kindOther]atomic.Pointer[string]
 	byTier   [tierCount]struct {
 		bytes prometheus.Counter
 		wait  prometheus.Observer
@@ -45,7 +46,9 @@ var tiers = [...]proto.Tier{proto.TierMemory, proto.TierDisk, proto.TierPeer, pr
 
 const (
 	tierCount = len(tiers) + 1 // and none
-	kindCount = 9              // those of aptmeta, and none
+	kindCount = 24             // words that formats have for kinds of files, and two more
+	kindNone  = kindCount - 1  // of requests that name no file
+	kindOther = kindCount - 2  // of those that came when the table was full
 )
 
 func newMetrics() *metrics {
@@ -121,18 +124,30 @@ func codeIndex(status int) int {
 	return len(codes)
 }
 
-// kindOf returns the index and the label of the kind of file asked for.
-func kindOf(x *exchange) (int, string) {
-	if x.loc.Archive == "" || int(x.kind) >= kindCount-1 {
-		return kindCount - 1, "none"
+// kindOf returns the index and the label of the kind of file asked for. Each kind takes a place of
+// the table when it first comes up.
+func (m *metrics) kindOf(x *exchange) (int, string) {
+	if x.loc.Archive == "" {
+		return kindNone, "none"
 	}
-	return int(x.kind), x.kind.String()
+	for i := range m.kinds {
+		known := m.kinds[i].Load()
+		if known == nil {
+			kind := x.info.Kind
+			m.kinds[i].CompareAndSwap(nil, &kind)
+			known = m.kinds[i].Load()
+		}
+		if *known == x.info.Kind {
+			return i, *known
+		}
+	}
+	return kindOther, "other-kind"
 }
 
 // count adds a finished exchange.
 func (m *metrics) count(x *exchange) {
 	code, tier := codeIndex(x.status), tierIndex(x.note.tier)
-	kind, kindName := kindOf(x)
+	kind, kindName := m.kindOf(x)
 	slot := &m.byAnswer[code][tier][kind]
 	c := slot.Load()
 	if c == nil {

@@ -6,8 +6,11 @@ import (
 	"strings"
 )
 
-// page answers a request for the node itself: how to point a host here. Its status
-// is 406, by which auto-apt-proxy recognises a cache for apt.
+// usagePhrase is what auto-apt-proxy looks for, with a status of 406, to recognise a cache
+// for apt (its detection greps apt-helper's output for "406.*usage.information").
+const usagePhrase = "Usage Information"
+
+// page answers a request for the node itself: how to point a host here.
 func (x *exchange) page() {
 	host := x.r.Host
 	if host == "" || !plainHost(host) {
@@ -17,6 +20,7 @@ func (x *exchange) page() {
 		verdict: verdict{status: http.StatusNotAcceptable},
 		cache:   cacheNever,
 		age:     -1,
+		phrase:  usagePhrase,
 		note:    note{result: resultPage, age: -1, reason: reasonRoot},
 	}
 	text := pageText(x.usable(), host)
@@ -67,12 +71,17 @@ func pageText(archives []Archive, host string) string {
 	line("There is nothing to see at this address for a browser, hence the status 406.")
 	line("To point a host here, take one of two ways.")
 	line()
-	line("1. As a proxy. The host's sources stay as they are; write to /etc/apt/apt.conf.d/00aptmesh:")
+	line("1. As a proxy. The host's sources stay as they are; write to ", HostFile, ":")
 	line()
-	line(`   Acquire::http::Proxy "http://`, host, `";`)
-	line(`   Acquire::https::Proxy "DIRECT";`)
+	for _, setting := range HostSettings("http://" + host) {
+		line("   ", setting)
+	}
 	line()
-	line("2. By address. In /etc/apt/sources.list and /etc/apt/sources.list.d/ replace")
+	line("2. By address. Write to the same file only")
+	line()
+	line("   ", RetrySetting)
+	line()
+	line("   and in /etc/apt/sources.list and /etc/apt/sources.list.d/ replace")
 	line()
 	if len(archives) == 0 {
 		line("   (no archive is configured, or none for your address: see the config key archives:)")

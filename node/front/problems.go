@@ -38,9 +38,12 @@ const (
 // refusal is an answer without an object. As an error its text is the sentence
 // that the client gets.
 type refusal struct {
-	status     int
-	reason     string
-	text       string
+	status int
+	reason string
+	text   string
+	// phrase is what the status line says, where that is not the text. Of an error apt
+	// shows the status line only.
+	phrase     string
 	retryAfter int    // seconds, 0 for none
 	allow      string // of a 405
 	closing    bool   // the connection ends with this answer
@@ -58,51 +61,62 @@ const (
 	retryMost    = 30
 )
 
-// refuse maps the error of a Catalog or Fetcher to an answer. apt tries again by
-// itself on 408, 429, 500, 502, 503 and 504, and takes anything else as final; so
-// trouble that may pass must never come out as 404, even where the error says both.
+// statusFinal is the status of everything that a repetition within seconds does not
+// change. apt repeats a request by itself after 408, 429, 500, 502, 503, 504 and 599
+// (TransientCodes in methods/basehttp.cc, the same list since 2.2), and before 3.0.3 such
+// a repetition may block it for ever. It takes a 404 of InRelease as leave to go on with
+// Release. Any other status ends the request at once; docs/answers.md has the trials.
+// 403 is the one of these whose meaning fits: the server refuses, and says why.
+const statusFinal = http.StatusForbidden
+
+// refuse maps the error of a Catalog or Fetcher to an answer. A verdict is final. Trouble
+// that may pass is never made final, above all not a 404, even where the error says both.
+// What is neither is not understood, so it may pass as well.
 func refuse(loc proto.Location, err error) *refusal {
-	var unavailable *proto.Unavailable
-	var refused *proto.Refused
+	var (
+		verdict     *proto.Rejected
+		unavailable *proto.Unavailable
+		refused     *proto.Refused
+	)
 	what, cause := quote(loc.String())+": ", quote(err.Error())
 	switch {
+	case errors.As(err, &verdict) && verdict.Kind == proto.RejectLoop:
+		return &refusal{status: loopStatus, reason: string(verdict.Kind), text: what + cause, phrase: verdict.Reason}
+	case errors.As(err, &verdict):
+		return &refusal{status: statusFinal, reason: string(verdict.Kind), text: what + cause, phrase: verdict.Reason}
 	case errors.As(err, &unavailable):
-		wait := retrySeconds(unavailable.RetryAfter)
-		return &refusal{
-			status: http.StatusServiceUnavailable, reason: reasonUnavailable, retryAfter: wait,
-			text: what + "cannot be had at the moment: " + cause + "; ask again in " + strconv.Itoa(wait) + " seconds",
-		}
+		return passing(what, cause, retrySeconds(unavailable.RetryAfter))
 	case errors.Is(err, proto.ErrNoSpace), errors.Is(err, context.DeadlineExceeded):
-		return &refusal{
-			status: http.StatusServiceUnavailable, reason: reasonUnavailable, retryAfter: retryDefault,
-			text: what + "cannot be had at the moment: " + cause + "; ask again in " + strconv.Itoa(retryDefault) + " seconds",
-		}
+		return passing(what, cause, retryDefault)
 	case errors.Is(err, proto.ErrCorrupt):
 		return &refusal{
-			status: http.StatusBadGateway, reason: reasonCorrupt,
-			text: what + cause + "; nothing of it was passed on or kept, and it will be fetched again when asked for",
+			status: statusFinal, reason: reasonCorrupt, phrase: cause,
+			text: what + cause + "; nothing of it was passed on or stored, and the next request fetches it again",
 		}
 	case errors.As(err, &refused) && (refused.Status == http.StatusNotFound || refused.Status == http.StatusGone),
 		!errors.As(err, &refused) && errors.Is(err, proto.ErrNotFound):
 		return &refusal{
-			status: http.StatusNotFound, reason: reasonNotFound,
+			// Scripts look for apt's "404  Not Found".
+			status: http.StatusNotFound, reason: reasonNotFound, phrase: http.StatusText(http.StatusNotFound),
 			text: what + "the archive has no such file; if a package list names it, run apt update",
 		}
 	case errors.As(err, &refused):
-		r := &refusal{
-			status: http.StatusBadGateway, reason: reasonRefused,
+		return &refusal{
+			status: statusFinal, reason: reasonRefused, phrase: "upstream refuses it: " + cause,
 			text: what + "upstream refuses it: " + cause + "; see upstream and credentials of this archive in the node's configuration",
 		}
-		switch refused.Status {
-		case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusForbidden,
-			http.StatusProxyAuthRequired, http.StatusUnavailableForLegalReasons:
-			r.status = http.StatusForbidden
-		}
-		return r
 	}
 	return &refusal{
-		status: http.StatusInternalServerError, reason: reasonInternal,
+		status: http.StatusInternalServerError, reason: reasonInternal, phrase: "the node failed: " + cause,
 		text: what + "the node failed: " + cause + "; its log and \"aptmesh why\" tell more",
+	}
+}
+
+// passing is the answer to trouble that may pass. wait is in seconds.
+func passing(what, cause string, wait int) *refusal {
+	return &refusal{
+		status: http.StatusServiceUnavailable, reason: reasonUnavailable, retryAfter: wait, phrase: cause,
+		text: what + "not available at the moment: " + cause + "; ask again in " + strconv.Itoa(wait) + " seconds",
 	}
 }
 
@@ -120,6 +134,24 @@ const (
 	maxText  = 2000
 	maxQuote = 500
 )
+
+// maxPhrase bounds a reason phrase, in bytes. apt takes 359 and shows them on one line
+// beside the URL.
+const maxPhrase = 200
+
+// phrase makes a sentence fit for a status line: clean, and cut between two words.
+func phrase(text string) string {
+	text = strings.TrimSpace(clean(text))
+	if len(text) <= maxPhrase {
+		return text
+	}
+	const more = " ..."
+	text = text[:maxPhrase-len(more)+1]
+	if end := strings.LastIndexByte(text, ' '); end > maxPhrase/2 {
+		text = text[:end]
+	}
+	return strings.TrimRight(text[:min(len(text), maxPhrase-len(more))], " ") + more
+}
 
 func quote(s string) string {
 	if len(s) > maxQuote {

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -29,6 +28,11 @@ type Archive struct {
 	Aliases []string
 	// Allow and Deny are as ClientLimits', for this archive.
 	Allow, Deny []netip.Prefix
+	// Inner returns the location of a path in the archive whose own URL it lies below, for paths that
+	// only some clients may read through that archive; false for all others. nil: there are none.
+	Inner func(path string) (proto.Location, bool)
+	// Format is the archive's repository format; it must be set.
+	Format Format
 }
 
 // route says that everything below base, on the host it is filed under, is an
@@ -47,13 +51,14 @@ type wildcard struct {
 
 // routes is the routing table. It is built once and never changed.
 type routes struct {
-	names    map[string]struct{} // of archives
-	depth    int                 // the most segments that a name has
-	hosts    map[string][]route  // by bare host, longest base first
-	wild     []wildcard          // longest suffix first
-	own      map[string]struct{} // names of this node
-	archives []Archive           // sorted by name, for the page and for messages
-	connect  map[string]struct{} // allowed "host:port", lower case
+	names    map[string]struct{}                                 // of archives
+	depth    int                                                 // the most segments that a name has
+	hosts    map[string][]route                                  // by bare host, longest base first
+	wild     []wildcard                                          // longest suffix first
+	own      map[string]struct{}                                 // names of this node
+	archives []Archive                                           // sorted by name, for the page and for messages
+	inner    map[string]func(path string) (proto.Location, bool) // by archive
+	connect  map[string]struct{}                                 // allowed "host:port", lower case
 }
 
 // newRoutes builds the table. Errors name the configuration key at fault.
@@ -63,6 +68,7 @@ func newRoutes(archives []Archive, connect, own []string) (*routes, error) {
 		hosts:    make(map[string][]route),
 		own:      make(map[string]struct{}),
 		connect:  make(map[string]struct{}),
+		inner:    make(map[string]func(string) (proto.Location, bool)),
 		archives: slices.Clone(archives),
 	}
 	slices.SortFunc(t.archives, func(a, b Archive) int { return cmp.Compare(a.Name, b.Name) })
@@ -92,7 +98,7 @@ func newRoutes(archives []Archive, connect, own []string) (*routes, error) {
 }
 
 func (t *routes) add(a Archive) error {
-	name, err := aptmeta.CanonicalPath(a.Name)
+	name, err := proto.CanonicalPath(a.Name)
 	first, _, _ := strings.Cut(a.Name, "/")
 	if err != nil || name == "" || name != a.Name || strings.EqualFold(first, "https") {
 		return fmt.Errorf("archives: %q cannot be an archive's name: it is the first part of URLs, so use plain path segments such as ubuntu or vendor/tools", a.Name)
@@ -102,6 +108,9 @@ func (t *routes) add(a Archive) error {
 	}
 	t.names[name] = struct{}{}
 	t.depth = max(t.depth, 1+strings.Count(name, "/"))
+	if a.Inner != nil {
+		t.inner[name] = a.Inner
+	}
 	if a.Upstream == nil {
 		return fmt.Errorf("archives: %s has no upstream: add its URL", name)
 	}
@@ -174,14 +183,14 @@ func longestFirst(routes []route) {
 	slices.SortStableFunc(routes, func(a, b route) int { return cmp.Compare(len(b.base), len(a.base)) })
 }
 
-// canonical is aptmeta.CanonicalPath with slashes at either end allowed, and "" for
+// canonical is proto.CanonicalPath with slashes at either end allowed, and "" for
 // the root.
 func canonical(escaped string) (string, error) {
 	escaped = strings.Trim(escaped, "/")
 	if escaped == "" {
 		return "", nil
 	}
-	return aptmeta.CanonicalPath(escaped)
+	return proto.CanonicalPath(escaped)
 }
 
 // bareHost is how hosts are compared: lower case, without the default port of
@@ -201,6 +210,22 @@ func bareHost(host string) string {
 // or the path of a URL. The error is always a *refusal. local is the address that
 // the request came in at, nil where there is none.
 func (t *routes) locate(target string, local net.Addr) (proto.Location, error) {
+	loc, err := t.named(target, local)
+	if err != nil || t.inner[loc.Archive] == nil {
+		return loc, err
+	}
+	inner, ok := t.inner[loc.Archive](loc.Path)
+	switch {
+	case !ok:
+		return loc, nil
+	case inner.Path == "":
+		return proto.Location{}, aDirectory(inner.Archive)
+	}
+	return inner, nil
+}
+
+// named is the location by the archive that a request names.
+func (t *routes) named(target string, local net.Addr) (proto.Location, error) {
 	var scheme, host string
 	path := target
 	if !strings.HasPrefix(target, "/") {
@@ -341,12 +366,16 @@ func match(routes []route, scheme, path string) *route {
 func within(archive, path string, base int, dir bool) (proto.Location, error) {
 	path = strings.TrimPrefix(path[base:], "/")
 	if path == "" || dir {
-		return proto.Location{}, &refusal{
-			status: http.StatusNotFound, reason: reasonDirectory,
-			text: "this is a directory of the archive " + archive + ", and aptmesh lists none: ask for a file, such as dists/<suite>/InRelease",
-		}
+		return proto.Location{}, aDirectory(archive)
 	}
 	return proto.Location{Archive: archive, Path: path}, nil
+}
+
+func aDirectory(archive string) error {
+	return &refusal{
+		status: http.StatusNotFound, reason: reasonDirectory,
+		text: "this is a directory of the archive " + archive + ", and aptmesh lists none: ask for one of its files",
+	}
 }
 
 // isOwn tells whether a proxy request for this host means the node itself: apt sends

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/proto"
 )
 
 func TestLocate(t *testing.T) {
@@ -95,8 +95,18 @@ func TestLocate(t *testing.T) {
 		{"http://HTTPS///evil.example/ubuntu/x", cache, "403 archives:"},
 		{"/HTTPS///evil.example/ubuntu/x", cache, "403 archives:"},
 		{"http://HTTPS", cache, "403 archives:"},
-		{"/ubuntu/../etc/passwd", cache, "400 path"},
-		{"/ubuntu/%2e%2e/x", cache, "400 path"},
+		{"/ubuntu/pool/x/../y.deb", cache, "ubuntu/pool/y.deb"},
+		{"http://archive.ubuntu.com/ubuntu/pool/x/%2e%2e/y.deb", cache, "ubuntu/pool/y.deb"},
+		{"/ubuntu/pool/a#b.deb", cache, "ubuntu/pool/a#b.deb"},
+		{"http://archive.ubuntu.com/ubuntu/pool/a#b.deb", cache, "ubuntu/pool/a#b.deb"},
+		{"/ubuntu/../etc/passwd", cache, "404 no archive"},
+		{"/ubuntu/%2e%2e/x", cache, "404 no archive"},
+		{"/ubuntu/../debian/x", cache, "debian/x"},
+		{"http://archive.ubuntu.com/ubuntu/../other/x", cache, "403 archives:"},
+		{"http://archive.ubuntu.com/../ubuntu/x", cache, "400 above"},
+		{"/ubuntu/../../x", cache, "400 above"},
+		{"/ubuntu/..;/x", cache, "400 semicolon"},
+		{"/ubuntu/a/%2e%2e%3bx/y", cache, "400 semicolon"},
 		{"/ubuntu/%00", cache, "400 path"},
 		{"/ubuntu/a%0ab", cache, "400 path"},
 		{"/ubuntu/a%zz", cache, "400 path"},
@@ -188,7 +198,7 @@ func TestApplyRoutes(t *testing.T) {
 	if _, err := d.Locate("/new/x"); err == nil {
 		t.Fatal("an archive nobody configured")
 	}
-	if err := d.Apply(Rules{Archives: []Archive{{Name: "new", Upstream: mustURL(t, "http://new.example.org/")}}}); err != nil {
+	if err := d.Apply(Rules{Archives: []Archive{{Name: "new", Upstream: mustURL(t, "http://new.example.org/"), Format: fakeFormat{}}}}); err != nil {
 		t.Fatal(err)
 	}
 	if loc, err := d.Locate("http://new.example.org/x"); err != nil || loc.String() != "new/x" {
@@ -230,7 +240,7 @@ func FuzzLocate(f *testing.F) {
 			t.Fatalf("%q: %#v", target, loc)
 		}
 		// What is found has one canonical spelling, and that is found again.
-		again, err := routes.locate("/"+loc.Archive+"/"+aptmeta.EscapePath(loc.Path), local)
+		again, err := routes.locate("/"+loc.Archive+"/"+proto.EscapePath(loc.Path), local)
 		if err == nil && again != loc && !strings.HasPrefix(again.Archive, loc.Archive+"/") {
 			t.Fatalf("%q: %v, and then %v", target, loc, again)
 		}

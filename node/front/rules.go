@@ -7,6 +7,7 @@ type Rules struct {
 	Archives []Archive
 	Connect  []string // as Config.Connect
 	Clients  ClientLimits
+	Lists    []List
 }
 
 // rules are Rules made ready to be asked. They are built once and never changed.
@@ -15,6 +16,8 @@ type rules struct {
 	everyone *guard            // nil where everyone may come in
 	guards   map[string]*guard // by archive, of those that have lists only
 	limits   ClientLimits
+	formats  map[string]Format // by archive
+	lists    map[string]List   // by host and path
 }
 
 // newRules makes rules ready. Errors name the configuration key at fault.
@@ -23,11 +26,18 @@ func newRules(r Rules, own []string) (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	ready := &rules{routes: routes, limits: r.Clients, guards: make(map[string]*guard)}
+	ready := &rules{routes: routes, limits: r.Clients, guards: make(map[string]*guard), formats: make(map[string]Format), lists: make(map[string]List)}
+	for _, l := range r.Lists {
+		ready.lists[bareHost(l.URL.Host)+l.URL.Path] = l
+	}
 	if ready.everyone, err = newGuard("clients", r.Clients.Allow, r.Clients.Deny); err != nil {
 		return nil, err
 	}
 	for _, a := range r.Archives {
+		if a.Format == nil {
+			return nil, fmt.Errorf("archives: %s has no format", a.Name)
+		}
+		ready.formats[a.Name] = a.Format
 		g, err := newGuard("archives."+a.Name, a.Allow, a.Deny)
 		if err != nil {
 			return nil, err

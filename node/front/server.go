@@ -21,7 +21,7 @@ const (
 // Server returns an http.Server for this Front: HTTP/1 only (apt speaks nothing else,
 // and HTTP/2 has no sendfile), without a timeout for whole answers, so that a slow
 // client may take its time as long as it takes something. The caller sets Addr and
-// TLSConfig and runs it on as many listeners as it likes.
+// runs it on as many listeners as it likes, each wrapped by Listener.
 func (f *Front) Server() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -44,16 +44,21 @@ type connKey struct{}
 // connState is what is remembered of a connection. It belongs to the goroutine that
 // serves it, which has one request at a time.
 type connState struct {
-	armed  time.Time  // when the write deadline was set last
-	peer   netip.Addr // as exchange.peer
-	client *client    // nil where the other end has no address
-	full   bool       // over the bound of its client: every request is refused
+	armed  time.Time   // when the write deadline was set last
+	peer   netip.Addr  // as exchange.peer
+	name   string      // of peer as a client; "" where the other end has no address
+	client *client     // nil where the other end has no address
+	full   bool        // over the bound of its client: every request is refused
+	line   *statusLine // nil where Listener did not wrap the connection
 }
 
 // connContext is called once for each connection, before it is served; leave is what
 // comes after, in connState or where the connection was taken over.
 func (f *Front) connContext(ctx context.Context, conn net.Conn) context.Context {
-	state := &connState{peer: peerOf(conn)}
+	state := &connState{peer: peerOf(conn), line: statusLineOf(conn)}
+	if state.peer.IsValid() {
+		state.name = clientName(state.peer)
+	}
 	state.client, state.full = f.clients.enter(conn, state.peer, f.rules.Load().limits.Connections)
 	if state.full {
 		f.metrics.refusedConns.Inc()

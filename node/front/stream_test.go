@@ -107,7 +107,7 @@ func TestCutStream(t *testing.T) {
 				switch {
 				case tt.size == size-1:
 					// More than announced: not a byte of it, so it can be an error still.
-					if !strings.HasPrefix(head, "HTTP/1.1 502 ") {
+					if !strings.HasPrefix(head, "HTTP/1.1 403 ") {
 						t.Errorf("%.300s", got)
 					}
 				case tt.size < 0 && tt.version == "1.0":

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
 )
 
 // tunnels are the open CONNECT tunnels.
@@ -92,12 +94,11 @@ func (x *exchange) connect() {
 		return
 	}
 	defer f.tunnels.leave()
-	server, err := f.cfg.Dial(x.r.Context(), "tcp", target)
+	server, err := f.cfg.Dial(proto.WithVia(x.r.Context(), x.via), "tcp", target)
 	if err != nil {
 		f.metrics.tunnels.WithLabelValues("failed").Inc()
 		x.failure = err
-		x.refuse(&refusal{status: http.StatusServiceUnavailable, reason: reasonUnavailable, retryAfter: retryDefault,
-			text: "CONNECT: " + quote(target) + " cannot be reached: " + err.Error()})
+		x.refuse(unconnected(target, err))
 		return
 	}
 	defer server.Close()
@@ -124,6 +125,21 @@ func (x *exchange) connect() {
 	up, down := t.run(append(head, "\r\n\r\n"...), io.MultiReader(bytes.NewReader(early), client))
 	f.metrics.tunneled.Add(float64(up + down))
 	x.sent = down
+}
+
+// unconnected is the answer where no tunnel could be made. What a parent proxy refuses is final.
+func unconnected(target string, err error) *refusal {
+	var verdict *proto.Rejected
+	var refused *proto.Refused
+	no := &refusal{status: http.StatusServiceUnavailable, reason: reasonUnavailable, retryAfter: retryDefault,
+		text: "CONNECT: " + quote(target) + " cannot be reached: " + quote(err.Error())}
+	switch {
+	case errors.As(err, &verdict) && verdict.Kind == proto.RejectLoop:
+		no.status, no.reason, no.retryAfter = loopStatus, string(verdict.Kind), 0
+	case errors.As(err, &refused):
+		no.status, no.reason, no.retryAfter = statusFinal, reasonRefused, 0
+	}
+	return no
 }
 
 // run sends the head of the answer to the client and passes bytes both ways until

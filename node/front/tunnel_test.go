@@ -7,9 +7,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
 )
 
 // echoHost accepts connections and hands each to serve.
@@ -85,6 +88,41 @@ func TestTunnelRefused(t *testing.T) {
 	}
 	if dialed {
 		t.Error("dialled what is not allowed")
+	}
+}
+
+// What a parent proxy refuses is final, what may pass is asked again, and a loop is named.
+func TestTunnelThatCannotBeMade(t *testing.T) {
+	for err, want := range map[error]string{
+		errors.New("no route"):                                                    "503 unavailable",
+		&proto.Unavailable{Reason: "the proxy answered 502"}:                      "503 unavailable",
+		&proto.Refused{Status: 407, Reason: "the proxy answered 407"}:             "403 refused",
+		&proto.Rejected{Kind: proto.RejectLoop, Reason: "the proxy is this node"}: "508 loop",
+	} {
+		d := openDoor(t, func(c *Config) {
+			c.Connect = []string{"a.example.org:443"}
+			c.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+				if via := proto.Via(ctx); len(via) != 1 || via[0] != "before" {
+					t.Errorf("Via is %q", via)
+				}
+				return nil, err
+			}
+		})
+		conn, dialErr := net.Dial("tcp", d.addr)
+		if dialErr != nil {
+			t.Fatal(dialErr)
+		}
+		defer conn.Close()
+		io.WriteString(conn, "CONNECT a.example.org:443 HTTP/1.1\r\nHost: a.example.org:443\r\nVia: 1.1 before\r\n\r\n")
+		r, readErr := http.ReadResponse(bufio.NewReader(conn), nil)
+		if readErr != nil {
+			t.Fatal(readErr)
+		}
+		body, _ := io.ReadAll(r.Body)
+		if got := strconv.Itoa(r.StatusCode); !strings.HasPrefix(want, got+" ") || !strings.Contains(r.Header.Get("X-Aptmesh"), "reason="+want[4:]) ||
+			!strings.Contains(string(body), err.Error()) || (r.Header.Get("Retry-After") != "") != (r.StatusCode == 503) {
+			t.Errorf("%v: %d %v %s", err, r.StatusCode, r.Header, body)
+		}
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -38,6 +37,7 @@ func (x *exchange) begin(a *answer) {
 	x.begun = true
 	x.status, x.note = a.status, a.note
 	a.fill(x.w.Header(), x.f.cfg.Node)
+	x.say(a.phrase)
 	x.w.WriteHeader(a.status)
 	x.firstByte = time.Since(x.began)
 	x.arm(x.began)
@@ -50,7 +50,7 @@ func (x *exchange) begin(a *answer) {
 func (x *exchange) tellServed() {
 	switch x.status {
 	case http.StatusOK, http.StatusPartialContent, http.StatusNotModified:
-		if x.kind == aptmeta.KindPackage && x.note.listed && x.r.Method == http.MethodGet {
+		if x.info.Package && x.note.listed && x.r.Method == http.MethodGet {
 			x.f.cfg.Served(x.loc)
 		}
 	}
@@ -97,6 +97,14 @@ func (x *exchange) sendFile(a *answer, blob *proto.Blob) {
 		}
 	}
 	x.begin(a)
+	if err := x.copyFile(a, blob); err != nil {
+		x.sendRest(a, blob, err)
+	}
+}
+
+// copyFile sends what is missing of the answer from where the file stands. It returns the error of the
+// file.
+func (x *exchange) copyFile(a *answer, blob *proto.Blob) error {
 	for x.sent < a.length {
 		size, err := x.turn(a.length - x.sent)
 		if err != nil {
@@ -109,16 +117,59 @@ func (x *exchange) sendFile(a *answer, blob *proto.Blob) {
 		case err != nil && x.r.Context().Err() != nil, isNetwork(err):
 			x.abort(reasonClient, err)
 		case err != nil:
-			x.abort(reasonStream, err)
+			return err
 		case n == 0:
-			x.abort(reasonStream, fmt.Errorf("the file ends %d bytes too early", a.length-x.sent))
+			return fmt.Errorf("the file ends %d bytes too early", a.length-x.sent)
 		}
+	}
+	return nil
+}
+
+// sendRest goes on with an answer at the byte where the file of the object could not be read, from
+// wherever else the object is.
+func (x *exchange) sendRest(a *answer, failed *proto.Blob, cause error) {
+	x.f.log.Error("cannot read a stored object to its end; it goes on from elsewhere",
+		"location", x.loc.String(), "sent", x.sent, "error", cause)
+	blob, err := x.f.fetcher.Reopen(x.r.Context(), x.entry.Want, failed, cause)
+	if err != nil {
+		x.abort(reasonStream, err)
+	}
+	defer blob.Close()
+	from, rest := a.from+x.sent, a.length-x.sent
+	stream, parted := blob.Stream.(proto.Parted)
+	switch {
+	case blob.Ref.Size != a.size:
+		err = &wrongLength{want: a.size, got: blob.Ref.Size}
+	case blob.Bytes != nil:
+		x.sendBytes(blob.Bytes[from : from+rest])
+	case blob.File != nil:
+		if _, err = blob.File.Seek(from, io.SeekStart); err == nil {
+			err = x.copyFile(a, blob)
+		}
+	case parted:
+		stream.Part(from, rest)
+		out := &streamWriter{x: x, a: a}
+		_, err = copyStream(out, blob.Stream)
+		if out.err != nil {
+			x.abort(reasonClient, out.err)
+		}
+		if err == nil && x.sent != a.length {
+			err = &wrongLength{want: a.length, got: x.sent}
+		}
+	default:
+		err = cause
+	}
+	if err != nil {
+		x.abort(reasonStream, err)
 	}
 }
 
 // sendStream writes a body that is still arriving. The head waits for the first
 // byte: a stream that fails before it is answered with an error as it should be.
 func (x *exchange) sendStream(a *answer, blob *proto.Blob) {
+	if a.status == http.StatusPartialContent {
+		blob.Stream.(proto.Parted).Part(a.from, a.length)
+	}
 	own := *a // so that answers without a stream need not live on the heap
 	out := &streamWriter{x: x, a: &own}
 	n, err := copyStream(out, blob.Stream)

@@ -63,10 +63,10 @@ var suite60k = sync.OnceValue(func() string {
 	return text.String()
 })
 
-// BenchmarkFlipped is a whole flip of an index of 60,000 packages of which clients
+// BenchmarkSwitched is a whole switch of an index of 60,000 packages of which clients
 // use 2,000: reading, planning, and opening what is new and used from a world that
 // gives it at once. With 600 new ones (a busy day) and with all of them (a release).
-func BenchmarkFlipped(b *testing.B) {
+func BenchmarkSwitched(b *testing.B) {
 	for _, step := range []int{100, 1} {
 		b.Run(fmt.Sprintf("new=%d", 60_000/step), func(b *testing.B) {
 			w := newWorld(b)
@@ -78,19 +78,19 @@ func BenchmarkFlipped(b *testing.B) {
 			for i := 0; i < 60_000; i += step {
 				isNew[pool(fmt.Sprintf("p%d", i), "2.0-1ubuntu1", "amd64")] = true
 			}
-			f := w.flip(suite60k(), func(path string) bool { return isNew[path] })
+			f := w.switched(suite60k(), func(path string) bool { return isNew[path] })
 			b.ReportAllocs()
 			var last Status
 			for b.Loop() {
 				w.mu.Lock()
-				w.held = map[proto.Digest]bool{f.Indices[0].Want.Ref.Digest: true}
+				w.held = map[proto.Digest]bool{f.Indexes[0].Want.Ref.Digest: true}
 				w.mu.Unlock()
-				p.Flipped(f)
-				for last = p.Status(); last.Flips[len(last.Flips)-1].Ended.IsZero(); last = p.Status() {
+				p.Switched(f)
+				for last = p.Status(); last.Switches[len(last.Switches)-1].Ended.IsZero(); last = p.Status() {
 					time.Sleep(100 * time.Microsecond)
 				}
 			}
-			objects := last.Flips[len(last.Flips)-1].Objects
+			objects := last.Switches[len(last.Switches)-1].Objects
 			b.ReportMetric(float64(objects[Fetched]), "fetched")
 			b.ReportMetric(float64(objects[Over]), "over")
 		})
@@ -104,8 +104,8 @@ func BenchmarkListing(b *testing.B) {
 			w := newWorld(b)
 			p := w.prefetcher()
 			n := 0
-			f := w.flip(suite60k(), func(string) bool { n++; return n%step == 0 })
-			j := &job{flip: f, leftOver: nothing, ctx: b.Context()}
+			f := w.switched(suite60k(), func(string) bool { n++; return n%step == 0 })
+			j := &job{next: f, format: debian(""), leftOver: nothing, ctx: b.Context()}
 			for b.Loop() {
 				var before, after runtime.MemStats
 				runtime.GC()

@@ -3,8 +3,8 @@
 // are fetched ahead, and with them the new packages that they depend on.
 //
 // Three parts. The usage table learns from every package served which packages are
-// used here; that is the hot path, and it survives a restart. A flip starts a job: it
-// reads the new generation's Packages indices, keeps nothing of them but what is new,
+// used here; that is the hot path, and it survives a restart. A switch starts a job: it
+// reads the new generation's indices of packages, keeps nothing of them but what is new,
 // and plans what to fetch, most used first, within a budget of bytes. Then the job
 // opens what it planned like any client would, a few at a time and in the class that
 // makes way for waiting clients, and reads it to its end, so that the store keeps it.

@@ -16,9 +16,9 @@ type Outcome string
 const (
 	Waiting Outcome = "waiting"    // not yet, or under way
 	Fetched Outcome = "fetched"    // ahead of any client
-	Held    Outcome = "held"       // it was in the store: another suite's flip, or a client was quicker
+	Held    Outcome = "held"       // it was in the store: another suite's switch, or a client was quicker
 	Failed  Outcome = "failed"     // clients ask in the usual way
-	Over    Outcome = "over_limit" // no room in the budget of the flip
+	Over    Outcome = "over_limit" // no room in the budget of the switch
 	Dropped Outcome = "dropped"    // its job ended first
 )
 
@@ -46,9 +46,10 @@ type item struct {
 	err     error     // why it failed or was dropped
 }
 
-// job is what one flip leads to.
+// job is what one switch leads to.
 type job struct {
-	flip       Flip
+	next       proto.Switch
+	format     Format
 	began      time.Time
 	maxBytes   int64
 	usedWithin time.Duration
@@ -70,14 +71,14 @@ func nothing(string) bool { return false }
 
 // isNew reports whether clients cannot have asked for a file yet, as far as this job
 // is concerned.
-func (j *job) isNew(path string) bool { return j.flip.New(path) || j.leftOver(path) }
+func (j *job) isNew(path string) bool { return j.next.New(path) || j.leftOver(path) }
 
 // left tells what a job has not settled. Of one that has no plan yet, that is all
-// that its own flip brought: what it took over itself is dropped, so that a row of
-// quick flips cannot keep all their generations in memory. Prefetcher.mu is held.
+// that its own switch brought: what it took over itself is dropped, so that a row of
+// quick switches cannot keep all their generations in memory. Prefetcher.mu is held.
 func (j *job) left() func(path string) bool {
 	if !j.planned {
-		return j.flip.New
+		return j.next.New
 	}
 	paths := make(map[string]bool)
 	for _, it := range j.items {
@@ -90,7 +91,7 @@ func (j *job) left() func(path string) bool {
 
 // forget lets go of what keeps generations in memory, once a plan is drawn.
 // Prefetcher.mu is held.
-func (j *job) forget() { j.flip.New, j.flip.Indices, j.leftOver = nothing, nil, nothing }
+func (j *job) forget() { j.next.New, j.next.Indexes, j.leftOver = nothing, nil, nothing }
 
 // run is the life of a job.
 func (p *Prefetcher) run(j *job) {
@@ -126,9 +127,9 @@ func (p *Prefetcher) adopt(j *job, items []*item) {
 	j.forget()
 	j.counts = make(map[Outcome]int)
 	for _, it := range items {
-		// Another suite's flip may have brought it: then that is the better reason.
-		if known, ok := p.reasons.items[it.loc]; !ok || known.outcome != Fetched {
-			p.reasons.put(it.loc, it)
+		// Another suite's switch may have brought it: then that is the better reason.
+		if known, ok := p.reasons.Get(it.loc, p.cfg.Now()); !ok || known.outcome != Fetched {
+			p.reasons.Set(it.loc, it, p.cfg.Now(), time.Time{})
 		}
 		if it.outcome == Waiting {
 			j.budgeted += it.want.Ref.Size
@@ -228,7 +229,7 @@ func (p *Prefetcher) settle(j *job, it *item, outcome Outcome, n int64, err erro
 	defer p.mu.Unlock()
 	p.settleLocked(j, it, outcome, err)
 	if outcome == Fetched {
-		p.reasons.put(it.loc, it)
+		p.reasons.Set(it.loc, it, p.cfg.Now(), time.Time{})
 	}
 	p.bytes += n
 	j.bytes += n
@@ -269,8 +270,8 @@ func (p *Prefetcher) end(j *job) {
 	items := len(j.items)
 	j.ended, j.items = p.cfg.Now(), nil
 	j.forget()
-	if p.jobs[j.flip.Suite] == j {
-		delete(p.jobs, j.flip.Suite)
+	if p.jobs[j.next.Suite] == j {
+		delete(p.jobs, j.next.Suite)
 	}
 	counts, bytes := j.counts, j.bytes
 	p.mu.Unlock()
@@ -280,7 +281,7 @@ func (p *Prefetcher) end(j *job) {
 	if items > 0 {
 		log = p.log.Info
 	}
-	args := []any{"suite", j.flip.Suite, "generation", j.flip.Date, "fetched", counts[Fetched], "bytes", bytes,
+	args := []any{"suite", j.next.Suite, "generation", j.next.Date, "fetched", counts[Fetched], "bytes", bytes,
 		"held", counts[Held], "failed", counts[Failed], "over_limit", counts[Over], "dropped", counts[Dropped], "took", j.ended.Sub(j.began)}
 	if cause != nil {
 		args = append(args, "ended", cause)

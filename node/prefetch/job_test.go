@@ -49,22 +49,22 @@ func gate(w *world) (pass chan struct{}) {
 	return pass
 }
 
-// TestInParallel, no more than it may, over all flips.
+// TestInParallel, no more than it may, over all switches.
 func TestInParallel(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		pass := gate(w)
 		p := w.prefetcher(func(c *Config) { c.Parallel = 3 })
 		useMany(p, 20)
-		p.Flipped(w.flip(many(20, "2"), all))
-		other := w.flip(many(20, "3"), all)
+		p.Switched(w.switched(many(20, "2"), all))
+		other := w.switched(many(20, "3"), all)
 		other.Suite.Dir = "dists/noble-security"
-		p.Flipped(other)
+		p.Switched(other)
 		synctest.Wait()
 		if got := w.order(); len(got) != 3 {
 			t.Errorf("asked for %q at one time", got)
 		}
-		if s := p.Status(); len(s.Flips) != 2 || s.Flips[0].Objects[Waiting] != 20 || !s.Flips[1].Ended.IsZero() {
-			t.Errorf("%+v", s.Flips)
+		if s := p.Status(); len(s.Switches) != 2 || s.Switches[0].Objects[Waiting] != 20 || !s.Switches[1].Ended.IsZero() {
+			t.Errorf("%+v", s.Switches)
 		}
 		close(pass)
 		if s := settled(t, p); s.Objects[Fetched] != 40 {
@@ -83,24 +83,24 @@ func TestSuperseded(t *testing.T) {
 		p := w.prefetcher(func(c *Config) { c.Parallel = 2 })
 		useMany(p, 6)
 		first := many(6, "2")
-		p.Flipped(w.flip(first, all))
+		p.Switched(w.switched(first, all))
 		for range 2 { // the first two are fetched, the next two under way
 			pass <- struct{}{}
 			synctest.Wait()
 		}
 		// The next generation has p005 anew, and p004 no more.
 		second := many(4, "2") + stanza("p005", "3", "amd64", "", 10)
-		p.Flipped(w.flip(second, onlyNew(pool("p005", "3", "amd64"))))
+		p.Switched(w.switched(second, onlyNew(pool("p005", "3", "amd64"))))
 		close(pass)
 		s := settled(t, p)
 		if got := w.order(); len(got) != 7 {
 			t.Errorf("asked for %q", got)
 		}
-		if got := s.Flips[0].Objects; got[Fetched] != 2 || got[Dropped] != 4 {
-			t.Errorf("the older flip: %v", got)
+		if got := s.Switches[0].Objects; got[Fetched] != 2 || got[Dropped] != 4 {
+			t.Errorf("the older switch: %v", got)
 		}
-		if got := s.Flips[1].Objects; got[Fetched] != 3 || len(counts(s)) != 2 {
-			t.Errorf("the newer flip: %v, %v", got, s.Objects)
+		if got := s.Switches[1].Objects; got[Fetched] != 3 || len(counts(s)) != 2 {
+			t.Errorf("the newer switch: %v, %v", got, s.Objects)
 		}
 		for path, want := range map[string]string{
 			pool("p003", "2", "amd64"): "Fetched ahead at 00:00 UTC because clients used p003 (amd64) within the last 14 days.",
@@ -122,17 +122,17 @@ func TestSupersededUnread(t *testing.T) {
 		useMany(p, 3)
 		text := many(3, "2")
 		p.reading <- struct{}{} // somebody else reads
-		p.Flipped(w.flip(text, onlyNew(pool("p000", "2", "amd64"), pool("p001", "2", "amd64"))))
+		p.Switched(w.switched(text, onlyNew(pool("p000", "2", "amd64"), pool("p001", "2", "amd64"))))
 		synctest.Wait()
-		p.Flipped(w.flip(text, onlyNew(pool("p002", "2", "amd64"))))
+		p.Switched(w.switched(text, onlyNew(pool("p002", "2", "amd64"))))
 		synctest.Wait()
 		<-p.reading
 		s := settled(t, p)
 		if got := names(w.order()); !slices.Equal(got, []string{"p000 2 amd64", "p001 2 amd64", "p002 2 amd64"}) {
 			t.Errorf("fetched %q", got)
 		}
-		if len(s.Flips) != 2 || len(s.Flips[0].Objects) != 0 {
-			t.Errorf("%+v", s.Flips)
+		if len(s.Switches) != 2 || len(s.Switches[0].Objects) != 0 {
+			t.Errorf("%+v", s.Switches)
 		}
 	})
 }
@@ -145,9 +145,9 @@ func TestOnceForTwoSuites(t *testing.T) {
 		useMany(p, 1)
 		text := many(1, "2")
 		for _, dir := range []string{"dists/noble-security", "dists/noble-updates"} {
-			f := w.flip(text, all)
+			f := w.switched(text, all)
 			f.Suite.Dir = dir
-			p.Flipped(f)
+			p.Switched(f)
 		}
 		synctest.Wait()
 		if got := w.order(); len(got) != 1 {
@@ -160,9 +160,9 @@ func TestOnceForTwoSuites(t *testing.T) {
 		}
 		// A third suite brings it a day later.
 		time.Sleep(24 * time.Hour)
-		f := w.flip(text, all)
+		f := w.switched(text, all)
 		f.Suite.Dir = "dists/noble-proposed"
-		p.Flipped(f)
+		p.Switched(f)
 		settled(t, p)
 		if got := p.Why(loc(pool("p000", "2", "amd64"))); got != "Fetched ahead at 2000-01-01 00:00 UTC because clients used p000 (amd64) within the last 14 days." {
 			t.Errorf("%q", got)
@@ -177,7 +177,7 @@ func TestFailures(t *testing.T) {
 		p := w.prefetcher(one)
 		useMany(p, 40)
 		w.open = func(_ context.Context, want proto.Want) error {
-			switch want.Where[0].Path {
+			switch want.Where.First.Path {
 			case pool("p001", "2", "amd64"):
 				return proto.ErrNotFound
 			case pool("p003", "2", "amd64"):
@@ -186,12 +186,12 @@ func TestFailures(t *testing.T) {
 			return nil
 		}
 		w.body = func(want proto.Want, body io.Reader) io.Reader {
-			if want.Where[0].Path == pool("p002", "2", "amd64") {
+			if want.Where.First.Path == pool("p002", "2", "amd64") {
 				return io.MultiReader(io.LimitReader(body, 4), iotest.ErrReader(proto.ErrCorrupt))
 			}
 			return body
 		}
-		p.Flipped(w.flip(many(40, "2"), all))
+		p.Switched(w.switched(many(40, "2"), all))
 		s := settled(t, p)
 		if got := counts(s); !maps.Equal(got, map[Outcome]int64{Fetched: 37, Failed: 3}) || len(w.order()) != 40 || w.running != 0 {
 			t.Errorf("%v, %d asked for, %d not closed", got, len(w.order()), w.running)
@@ -209,9 +209,9 @@ func TestFailures(t *testing.T) {
 			}
 			return nil
 		}
-		p.Flipped(w.flip(many(40, "3"), all))
+		p.Switched(w.switched(many(40, "3"), all))
 		s = settled(t, p)
-		if got := s.Flips[1].Objects; got[Failed] != giveUpAfter || got[Dropped] != 40-giveUpAfter || len(w.order()) != 40+giveUpAfter {
+		if got := s.Switches[1].Objects; got[Failed] != giveUpAfter || got[Dropped] != 40-giveUpAfter || len(w.order()) != 40+giveUpAfter {
 			t.Errorf("%v, %d asked for", got, len(w.order()))
 		}
 		if got := p.Why(loc(pool("p039", "3", "amd64"))); got != "Not fetched ahead: too many failures in a row, the last one: boom." {
@@ -232,8 +232,8 @@ func TestFailuresInARow(t *testing.T) {
 			}
 			return nil
 		}
-		p.Flipped(w.flip(many(10*giveUpAfter, "2"), all))
-		if got := settled(t, p).Flips[0].Objects; got[Failed] < 5*giveUpAfter || got[Failed]+got[Fetched] != 10*giveUpAfter {
+		p.Switched(w.switched(many(10*giveUpAfter, "2"), all))
+		if got := settled(t, p).Switches[0].Objects; got[Failed] < 5*giveUpAfter || got[Failed]+got[Fetched] != 10*giveUpAfter {
 			t.Errorf("%v", got)
 		}
 	})
@@ -245,7 +245,7 @@ func TestTurnedOff(t *testing.T) {
 		pass := gate(w)
 		p := w.prefetcher(one)
 		useMany(p, 5)
-		p.Flipped(w.flip(many(5, "2"), all))
+		p.Switched(w.switched(many(5, "2"), all))
 		pass <- struct{}{}
 		synctest.Wait()
 		p.Reconfigure(false, 1000, time.Hour)
@@ -253,9 +253,9 @@ func TestTurnedOff(t *testing.T) {
 		if got := counts(s); !maps.Equal(got, map[Outcome]int64{Fetched: 1, Dropped: 4}) || s.Enabled {
 			t.Errorf("%v", got)
 		}
-		p.Flipped(w.flip(many(5, "3"), all))
-		if s := settled(t, p); len(s.Flips) != 1 {
-			t.Errorf("%+v", s.Flips)
+		p.Switched(w.switched(many(5, "3"), all))
+		if s := settled(t, p); len(s.Switches) != 1 {
+			t.Errorf("%+v", s.Switches)
 		}
 		for path, want := range map[string]string{
 			pool("p000", "3", "amd64"): "Not fetched ahead: prefetch.enabled is false.", "dists/noble/InRelease": "",
@@ -271,9 +271,9 @@ func TestTurnedOff(t *testing.T) {
 		p.Used(loc(pool("p003", "2", "amd64")))
 		p.Used(loc(pool("p001", "2", "amd64")))
 		p.Used(loc(pool("p002", "2", "amd64")))
-		p.Flipped(w.flip(many(5, "4"), all))
+		p.Switched(w.switched(many(5, "4"), all))
 		s = settled(t, p)
-		if got := s.Flips[1]; got.Objects[Fetched] != 2 || got.Objects[Over] != 1 || got.Bytes != 20 {
+		if got := s.Switches[1]; got.Objects[Fetched] != 2 || got.Objects[Over] != 1 || got.Bytes != 20 {
 			t.Errorf("%+v", got)
 		}
 		if got := p.Why(loc(pool("p003", "4", "amd64"))); got != "Not fetched ahead: over prefetch.max_bytes (25 B for a new generation)." {
@@ -296,12 +296,12 @@ func TestClose(t *testing.T) {
 		}
 		useMany(p, 5)
 		text := many(5, "2")
-		p.Flipped(w.flip(text, all))
+		p.Switched(w.switched(text, all))
 		synctest.Wait()
 		p.reading <- struct{}{}
-		other := w.flip(text, all)
+		other := w.switched(text, all)
 		other.Suite.Dir = "dists/noble"
-		p.Flipped(other)
+		p.Switched(other)
 		synctest.Wait()
 
 		closed := make(chan error)
@@ -316,9 +316,9 @@ func TestClose(t *testing.T) {
 		if got := counts(s); !maps.Equal(got, map[Outcome]int64{Dropped: 5}) || len(w.order()) != 1 {
 			t.Errorf("%v, asked for %q", got, w.order())
 		}
-		p.Flipped(w.flip(text, all))
-		if s := settled(t, p); len(s.Flips) != 2 {
-			t.Errorf("%+v", s.Flips)
+		p.Switched(w.switched(text, all))
+		if s := settled(t, p); len(s.Switches) != 2 {
+			t.Errorf("%+v", s.Switches)
 		}
 		p.Used(loc(pool("hello", "1", "amd64"))) // harms nobody
 	})
@@ -349,7 +349,7 @@ func TestIndicesInTrouble(t *testing.T) {
 			return nil
 		}
 		unknown := w.rawIndex("x/binary-amd64/Packages.lz4", []byte("?"))
-		p.Flipped(Flip{Suite: updates, Indices: []Index{absent, unknown, torn, evicted, good}, New: all})
+		p.Switched(proto.Switch{Suite: updates, Indexes: []proto.PackageIndex{absent, unknown, torn, evicted, good}, New: all})
 		settled(t, p)
 		if got := names(w.order()); !slices.Equal(got, []string{"a 2 amd64", "b 2 amd64", "c 2 amd64"}) {
 			t.Errorf("fetched %q", got)
@@ -359,12 +359,12 @@ func TestIndicesInTrouble(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(one)
 		useMany(p, 1)
-		f := w.flip(many(1, "2"), all)
+		f := w.switched(many(1, "2"), all)
 		clear(w.held)
 		w.keepsNothing = true
 		opened := 0
 		w.open = func(context.Context, proto.Want) error { opened++; return nil }
-		p.Flipped(f)
+		p.Switched(f)
 		settled(t, p)
 		if opened != 2 || len(w.order()) != 0 {
 			t.Errorf("the index was opened %d times; fetched %q", opened, w.order())
@@ -378,7 +378,7 @@ func TestBenefit(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher()
 		useMany(p, 3)
-		p.Flipped(w.flip(many(3, "2"), all))
+		p.Switched(w.switched(many(3, "2"), all))
 		if s := settled(t, p); s.Used != 0 {
 			t.Errorf("%+v", s)
 		}
@@ -399,15 +399,15 @@ func TestReasonsAreBounded(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(func(c *Config) { c.MaxBytes = 1 })
 		useMany(p, 600)
-		for i := range maxFlips + 5 {
-			p.Flipped(w.flip(many(600, fmt.Sprint(i+2)), all))
+		for i := range maxSwitches + 5 {
+			p.Switched(w.switched(many(600, fmt.Sprint(i+2)), all))
 			settled(t, p)
 		}
 		s := p.Status()
-		if len(s.Flips) != maxFlips || len(p.reasons.items) != maxReasons || s.Objects[Over] != 600*(maxFlips+5) {
-			t.Errorf("%d flips, %d reasons, %v", len(s.Flips), len(p.reasons.items), s.Objects)
+		if len(s.Switches) != maxSwitches || p.reasons.Len() != maxReasons || s.Objects[Over] != 600*(maxSwitches+5) {
+			t.Errorf("%d switches, %d reasons, %v", len(s.Switches), p.reasons.Len(), s.Objects)
 		}
-		last, first := loc(pool("p000", fmt.Sprint(maxFlips+6), "amd64")), loc(pool("p000", "2", "amd64"))
+		last, first := loc(pool("p000", fmt.Sprint(maxSwitches+6), "amd64")), loc(pool("p000", "2", "amd64"))
 		if p.Why(last) == "" || p.Why(first) != "" {
 			t.Errorf("%q, %q", p.Why(last), p.Why(first))
 		}
@@ -420,7 +420,7 @@ func TestWhyDepends(t *testing.T) {
 		pass := gate(w)
 		p := w.prefetcher(one)
 		p.Used(loc(pool("linux-generic", "6.8.0-50.51", "amd64")))
-		p.Flipped(w.flip(kernel("6.8.0-51"), kernelIsNew))
+		p.Switched(w.switched(kernel("6.8.0-51"), kernelIsNew))
 		synctest.Wait()
 		image := loc(pool("linux-image-6.8.0-51-generic", "6.8.0-51.1", "amd64"))
 		if got := p.Why(image); got != "To be fetched ahead since 00:00 UTC because linux-generic, which clients use, depends on it by way of linux-image-generic." {
@@ -440,7 +440,7 @@ func TestWhyDepends(t *testing.T) {
 		}
 		// What is used itself says so, whatever depends on it.
 		p.Used(loc(pool("linux-image-generic", "6.8.0-51.1", "amd64")))
-		p.Flipped(w.flip(kernel("6.8.0-52"), kernelIsNew))
+		p.Switched(w.switched(kernel("6.8.0-52"), kernelIsNew))
 		settled(t, p)
 		if got := p.Why(loc(pool("linux-image-generic", "6.8.0-52.1", "amd64"))); got != "Fetched ahead at 00:00 UTC because clients used linux-image-generic (amd64) within the last 14 days." {
 			t.Errorf("%q", got)
@@ -458,12 +458,12 @@ func TestAtOnce(t *testing.T) {
 		return nil
 	}
 	p := w.prefetcher()
-	var flips []Flip
+	var published []proto.Switch
 	useMany(p, 50)
 	for i := range 8 {
-		f := w.flip(many(50, fmt.Sprint(i+2)), all)
+		f := w.switched(many(50, fmt.Sprint(i+2)), all)
 		f.Suite.Dir = fmt.Sprintf("dists/suite%d", i%3)
-		flips = append(flips, f)
+		published = append(published, f)
 	}
 	registry := gathering(t, p)
 	var group sync.WaitGroup
@@ -475,7 +475,7 @@ func TestAtOnce(t *testing.T) {
 				p.Why(path)
 				switch i % 20 {
 				case g:
-					p.Flipped(flips[rand.IntN(len(flips))])
+					p.Switched(published[rand.IntN(len(published))])
 				case 5 + g:
 					p.Status()
 					registry()
@@ -494,7 +494,7 @@ func TestAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 	s := p.Status()
-	for _, f := range s.Flips {
+	for _, f := range s.Switches {
 		if f.Ended.IsZero() || f.Objects[Waiting] != 0 {
 			t.Errorf("left behind: %+v", f)
 		}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -36,11 +35,11 @@ func (p *Prefetcher) heatOf(j *job, l *listing) map[*pkg]float32 {
 	now, within := slotOf(p.cfg.Now()), uint32(j.usedWithin/slotLength)
 	heat := make(map[*pkg]float32)
 	for _, n := range l.byPath {
-		name, arch, ok := packageOf(n.path)
+		id, ok := j.format.Identity(n.path)
 		if !ok {
 			continue
 		}
-		if h := p.usage.heat(keyOf(j.flip.Suite.Archive, name, arch), now, within); h > 0 {
+		if h := p.usage.heat(keyOf(j.next.Suite.Archive, id), now, within); h > 0 {
 			heat[n] = h
 		}
 	}
@@ -86,8 +85,8 @@ func (d *drawing) follow(root *pkg) {
 			continue
 		}
 		d.seen[v] = true
-		for _, alternatives := range aptmeta.Dependencies(v.pkg.deps) {
-			if dep, arch := d.l.choose(alternatives, v.pkg.base, v.arch); dep != nil {
+		for _, alternatives := range d.j.format.Needs(v.pkg.needs) {
+			if dep, arch := d.choose(alternatives, v.pkg.group, v.arch); dep != nil {
 				d.take(dep, d.items[v.pkg])
 				queue = append(queue, visit{dep, arch})
 			}
@@ -104,10 +103,10 @@ func (d *drawing) take(n *pkg, by *item) {
 	if d.heat[n] > 0 {
 		by = nil // the better reason
 	}
-	loc := proto.Location{Archive: d.j.flip.Suite.Archive, Path: n.path}
+	loc := proto.Location{Archive: d.j.next.Suite.Archive, Path: n.path}
 	it := &item{
 		loc: loc, name: n.name, label: n.name + " (" + n.arch + ")", by: by,
-		want:       proto.Want{Ref: n.ref, SHA512: n.sha512, Where: []proto.Location{loc}, Class: proto.ClassPrefetch},
+		want:       proto.Want{Ref: n.ref, SHA512: n.sha512, Where: proto.At(loc), Class: proto.ClassPrefetch},
 		usedWithin: d.j.usedWithin, maxBytes: d.j.maxBytes, outcome: Waiting, at: d.p.cfg.Now(),
 	}
 	switch {
@@ -124,7 +123,7 @@ func (d *drawing) take(n *pkg, by *item) {
 
 // hostsOf are the architectures of hosts that install a package.
 func (l *listing) hostsOf(n *pkg) []string {
-	if n.arch == "all" {
+	if n.universal {
 		return slices.Sorted(maps.Keys(l.arches))
 	}
 	return []string{n.arch}
@@ -134,16 +133,16 @@ func (l *listing) hostsOf(n *pkg) []string {
 // architecture, if that is new: the first alternative that there is, in the newest
 // version that will do. Virtual packages are not looked for: what provides them is
 // found where clients use it, or where it stands first, as policy wants it.
-func (l *listing) choose(alternatives []aptmeta.Dependency, base, arch string) (*pkg, string) {
+func (d *drawing) choose(alternatives []proto.Need, group, arch string) (*pkg, string) {
 	for _, alternative := range alternatives {
 		on := arch
-		if a := alternative.Arch; a != "" && a != "any" && a != "native" {
-			on = a
+		if alternative.Arch != "" {
+			on = alternative.Arch
 		}
-		if n := l.newest(alternative, base, on); n != nil {
+		if n := d.newest(alternative, group, on); n != nil {
 			return n, on
 		}
-		if _, listed := l.names[xxhash.Sum64String(alternative.Name)]; listed {
+		if _, listed := d.l.names[xxhash.Sum64String(alternative.Name)]; listed {
 			return nil, ""
 		}
 	}
@@ -151,13 +150,13 @@ func (l *listing) choose(alternatives []aptmeta.Dependency, base, arch string) (
 }
 
 // newest is the newest new version of a package that will do for a dependency.
-func (l *listing) newest(d aptmeta.Dependency, base, arch string) *pkg {
+func (d *drawing) newest(need proto.Need, group, arch string) *pkg {
 	var best *pkg
-	for _, n := range l.byName[d.Name] {
-		if n.base != base || n.arch != arch && n.arch != "all" || !d.Allows(n.version) {
+	for _, n := range d.l.byName[need.Name] {
+		if n.group != group || n.arch != arch && !n.universal || !d.j.format.Meets(need, n.version) {
 			continue
 		}
-		if best == nil || aptmeta.CompareVersions(n.version, best.version) > 0 {
+		if best == nil || d.j.format.Newer(n.version, best.version) {
 			best = n
 		}
 	}

@@ -16,7 +16,7 @@ import (
 // one makes fetches come in the order of the plan.
 func one(c *Config) { c.Parallel = 1 }
 
-// planned lets a flip of one index run, and returns what was fetched, in order, as
+// planned lets a switch of one index run, and returns what was fetched, in order, as
 // "name version arch".
 func planned(t *testing.T, w *world, text string, isNew func(string) bool, used ...string) []string {
 	t.Helper()
@@ -24,7 +24,7 @@ func planned(t *testing.T, w *world, text string, isNew func(string) bool, used 
 	for _, path := range used {
 		p.Used(loc(path))
 	}
-	p.Flipped(w.flip(text, isNew))
+	p.Switched(w.switched(text, isNew))
 	settled(t, p)
 	return names(w.order())
 }
@@ -90,11 +90,10 @@ func TestFlat(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		suite := proto.Suite{Archive: "ubuntu", Dir: "tools"}
 		text := stanza("a", "2", "all", "b, c", 1) + stanza("b", "1", "arm64", "", 1) + stanza("c", "1", "all", "", 1)
-		index := w.index("tools/Packages", text)
-		index.Base = "tools/"
+		index := w.index("Packages", text)
 		p := w.prefetcher(one)
 		p.Used(loc("tools/" + pool("a", "1", "all")))
-		p.Flipped(Flip{Suite: suite, Indices: []Index{index}, New: func(path string) bool { return strings.HasPrefix(path, "tools/pool/") }})
+		p.Switched(proto.Switch{Suite: suite, Indexes: []proto.PackageIndex{index}, New: func(path string) bool { return strings.HasPrefix(path, "tools/pool/") }})
 		settled(t, p)
 		if got := w.order(); !slices.Equal(got, []string{"tools/" + pool("a", "2", "all"), "tools/" + pool("b", "1", "arm64"), "tools/" + pool("c", "1", "all")}) {
 			t.Errorf("fetched %q", got)
@@ -106,25 +105,23 @@ func TestFlat(t *testing.T) {
 		}
 	})
 	bubble(t, func(t *testing.T, w *world) { // an index whose files may lie in two places
-		index := w.index("tools/Packages", stanza("a", "2", "amd64", "b", 1)+stanza("b", "1", "amd64", "", 1))
-		first, second := index, index
-		first.Base = "tools/"
+		index := w.index("Packages", stanza("a", "2", "amd64", "b", 1)+stanza("b", "1", "amd64", "", 1))
 		p := w.prefetcher(one)
 		p.Used(loc(pool("a", "1", "amd64")))
-		p.Flipped(Flip{Suite: updates, Indices: []Index{first, second}, New: all})
+		p.Switched(proto.Switch{Suite: proto.Suite{Archive: "ubuntu", Dir: "tools"}, Indexes: []proto.PackageIndex{index}, New: all})
 		settled(t, p)
 		if got := w.order(); !slices.Equal(got, []string{pool("a", "2", "amd64"), pool("b", "1", "amd64")}) {
 			t.Errorf("fetched %q", got)
 		}
-		p.Flipped(Flip{Suite: updates}) // nothing is new
-		if s := settled(t, p); len(s.Flips) != 1 {
-			t.Errorf("%+v", s.Flips)
+		p.Switched(proto.Switch{Suite: proto.Suite{Archive: "ubuntu", Dir: "tools"}}) // nothing is new
+		if s := settled(t, p); len(s.Switches) != 1 {
+			t.Errorf("%+v", s.Switches)
 		}
 	})
 	bubble(t, func(t *testing.T, w *world) { // nothing but packages for all
 		p := w.prefetcher(one)
 		p.Used(loc(pool("a", "1", "all")))
-		p.Flipped(Flip{Suite: updates, Indices: []Index{w.index("Packages", stanza("a", "2", "all", "b", 1)+stanza("b", "1", "all", "", 1))}, New: all})
+		p.Switched(proto.Switch{Suite: updates, Indexes: []proto.PackageIndex{w.index("Packages", stanza("a", "2", "all", "b", 1)+stanza("b", "1", "all", "", 1))}, New: all})
 		settled(t, p)
 		if got := names(w.order()); !slices.Equal(got, []string{"a 2 all", "b 1 all"}) {
 			t.Errorf("fetched %q", got)
@@ -153,7 +150,7 @@ func TestMostUsedFirst(t *testing.T) {
 		use("often", 5)
 		use("lately", 2)
 		use("once", 1)
-		p.Flipped(w.flip(text, all))
+		p.Switched(w.switched(text, all))
 		settled(t, p)
 		if got := names(w.order()); !slices.Equal(got, []string{"often 2 amd64", "lately 2 amd64", "before 2 amd64", "once 2 amd64"}) {
 			t.Errorf("fetched %q", got)
@@ -180,7 +177,7 @@ func TestBudget(t *testing.T) {
 				for _, name := range []string{"a", "b", "c", "Held"} {
 					p.Used(loc(pool(name, "1", "amd64")))
 				}
-				p.Flipped(w.flip(text, all))
+				p.Switched(w.switched(text, all))
 				s := settled(t, p)
 				if got := names(w.order()); !slices.Equal(got, want) || s.Objects[Over] != int64(3-len(want)) || s.Objects[Held] > 0 != held {
 					t.Errorf("limit %d, held %v: fetched %q, %v", limit, held, got, s.Objects)
@@ -190,7 +187,7 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// TestNeverOverBudget: whatever is published and used, no flip fetches more than it
+// TestNeverOverBudget: whatever is published and used, no switch fetches more than it
 // may, nothing is fetched twice, and each object fetched is new and either used or
 // depended on. What is left out is named.
 func TestNeverOverBudget(t *testing.T) {
@@ -222,9 +219,9 @@ func TestNeverOverBudget(t *testing.T) {
 						p.Used(loc(pool(name, "0", "amd64")))
 					}
 				}
-				p.Flipped(w.flip(text.String(), func(path string) bool { return fresh[path] }))
+				p.Switched(w.switched(text.String(), func(path string) bool { return fresh[path] }))
 				s := settled(t, p)
-				flip := s.Flips[len(s.Flips)-1]
+				last := s.Switches[len(s.Switches)-1]
 				var listed int64
 				opened := w.order()
 				for _, path := range opened {
@@ -233,8 +230,8 @@ func TestNeverOverBudget(t *testing.T) {
 						t.Fatalf("%s is not new", path)
 					}
 				}
-				if w.fetched > limit || listed > limit || flip.Planned > limit || flip.Bytes != w.fetched {
-					t.Fatalf("limit %d: fetched %d (told: %d), listed %d, planned %d", limit, w.fetched, flip.Bytes, listed, flip.Planned)
+				if w.fetched > limit || listed > limit || last.Planned > limit || last.Bytes != w.fetched {
+					t.Fatalf("limit %d: fetched %d (told: %d), listed %d, planned %d", limit, w.fetched, last.Bytes, listed, last.Planned)
 				}
 				if sorted := slices.Sorted(slices.Values(opened)); len(slices.Compact(sorted)) != len(opened) {
 					t.Fatalf("an object was fetched twice: %q", opened)
@@ -249,8 +246,8 @@ func TestNeverOverBudget(t *testing.T) {
 						}
 					}
 				}
-				if over != flip.Objects[Over] {
-					t.Fatalf("%d over the limit, told of %d", over, flip.Objects[Over])
+				if over != last.Objects[Over] {
+					t.Fatalf("%d over the limit, told of %d", over, last.Objects[Over])
 				}
 			}
 			if w.running != 0 {
@@ -286,13 +283,13 @@ func TestPublished(t *testing.T) {
 
 	bubble(t, func(t *testing.T, w *world) {
 		isNew := func(path string) bool { _, old := before[path]; return !old }
-		f := Flip{Suite: proto.Suite{Archive: "ubuntu", Dir: "dists/noble"}, Date: day.Add(24 * time.Hour), New: isNew}
+		f := proto.Switch{Suite: proto.Suite{Archive: "ubuntu", Dir: "dists/noble"}, Date: day.Add(24 * time.Hour), New: isNew}
 		for _, path := range []string{"main/binary-amd64/Packages.gz", "universe/binary-amd64/Packages.xz", "main/binary-arm64/Packages.xz"} {
 			file, ok := a.Lookup("dists/noble/" + path)
 			if !ok {
 				t.Fatal(path)
 			}
-			f.Indices = append(f.Indices, w.rawIndex("dists/noble/"+path, file.Data))
+			f.Indexes = append(f.Indexes, w.rawIndex("dists/noble/"+path, file.Data))
 		}
 		p := w.prefetcher(one)
 		used := 0
@@ -305,7 +302,7 @@ func TestPublished(t *testing.T) {
 		if used != 3 || p.usage.len() != 3 {
 			t.Fatalf("%d files used, %d packages known: %q", used, p.usage.len(), slices.Sorted(maps.Keys(before)))
 		}
-		p.Flipped(f)
+		p.Switched(f)
 		s := settled(t, p)
 		got := names(w.order())
 		if !slices.Equal(got, []string{"docs 2 all", "tool 1.1-1 amd64", "libtool10 1.1-1 amd64", "tool-data 1.1 all"}) {

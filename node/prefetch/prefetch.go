@@ -8,36 +8,14 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
-// Flip tells of a new generation. It is not for a suite's first one: then everything
-// is new, and nobody has missed it yet.
-type Flip struct {
-	Suite proto.Suite
-	Date  time.Time
-	// Indices are the generation's Packages indices, one compression of each. They
-	// are held.
-	Indices []Index
-	// New reports whether a path below the archive's root is listed by this
-	// generation and was not by the one before it. Safe for concurrent use.
-	New func(path string) bool
-}
-
-// Index is one Packages index of a generation.
-type Index struct {
-	// Path is the index's own, below the archive's root or the suite: its suffix
-	// names the compression, and a directory binary-<arch> the architecture.
-	Path string
-	// Base is what stands before the paths that it lists, below the archive's root:
-	// "", or a directory with its slash. An index of a flat repository, whose files
-	// may lie in two places, comes twice.
-	Base string
-	Want proto.Want
-}
-
-// Config is what a Prefetcher needs. Open, Held, State and Logger must be set; zero
+// Config is what a Prefetcher needs. Formats, Open, Held, State and Logger must be set; zero
 // sizes, durations and counts take their defaults.
 type Config struct {
+	// Formats returns the format of an archive; nil for one that is not configured.
+	Formats func(archive string) Format
 	// Open opens an object, wherever it comes from.
 	Open func(context.Context, proto.Want) (*proto.Blob, error)
 	// Held reports whether this node's store has an object.
@@ -49,12 +27,12 @@ type Config struct {
 	// Enabled is whether anything is fetched ahead. What clients use is learnt in
 	// any case.
 	Enabled bool
-	// MaxBytes bounds what is fetched ahead for one flip. Default 2 GiB.
+	// MaxBytes bounds what is fetched ahead for one switch. Default 2 GiB.
 	MaxBytes int64
 	// UsedWithin is how long a package counts as used after a client was last served
 	// it; to ten minutes. Default 14 days.
 	UsedWithin time.Duration
-	// Parallel is how many objects are fetched ahead at one time, for all flips
+	// Parallel is how many objects are fetched ahead at one time, for all switches
 	// together. Default 4.
 	Parallel int
 }
@@ -82,9 +60,9 @@ func defaults(maxBytes int64, usedWithin time.Duration) (int64, time.Duration) {
 
 // Bounds of memory.
 const (
-	maxReasons = 10_000 // objects of which it is known why they were fetched or not
-	maxReady   = 20_000 // objects fetched ahead and not asked for yet
-	maxFlips   = 20     // of which Status tells
+	maxReasons  = 10_000 // objects of which it is known why they were fetched or not
+	maxReady    = 20_000 // objects fetched ahead and not asked for yet
+	maxSwitches = 20     // of which Status tells
 )
 
 // Prefetcher fetches ahead. Safe for concurrent use.
@@ -106,18 +84,18 @@ type Prefetcher struct {
 	enabled    bool
 	maxBytes   int64
 	usedWithin time.Duration
-	jobs       map[proto.Suite]*job             // running; guards what a job and an item say is guarded
-	flips      []*job                           // the last maxFlips, oldest first
-	reasons    *recent[proto.Location, *item]   // by what was planned
-	underWay   map[proto.Location]chan struct{} // closed when it has ended
-	totals     map[Outcome]int64                // objects
-	bytes      int64                            // of objects fetched, and of those that failed on the way
+	jobs       map[proto.Suite]*job                 // running; guards what a job and an item say is guarded
+	recent     []*job                               // the last maxSwitches, oldest first
+	reasons    *expiring.Map[proto.Location, *item] // by what was planned
+	underWay   map[proto.Location]chan struct{}     // closed when it has ended
+	totals     map[Outcome]int64                    // objects
+	bytes      int64                                // of objects fetched, and of those that failed on the way
 }
 
 // New reads back what clients have used, and is ready.
 func New(cfg Config) (*Prefetcher, error) {
-	if cfg.Open == nil || cfg.Held == nil || cfg.State == nil || cfg.Logger == nil {
-		return nil, errors.New("prefetch: Open, Held, State and Logger must be set")
+	if cfg.Formats == nil || cfg.Open == nil || cfg.Held == nil || cfg.State == nil || cfg.Logger == nil {
+		return nil, errors.New("prefetch: Formats, Open, Held, State and Logger must be set")
 	}
 	cfg = cfg.withDefaults()
 	p := &Prefetcher{
@@ -125,7 +103,7 @@ func New(cfg Config) (*Prefetcher, error) {
 		fetching: make(chan struct{}, cfg.Parallel), reading: make(chan struct{}, 1),
 		enabled: cfg.Enabled, maxBytes: cfg.MaxBytes, usedWithin: cfg.UsedWithin,
 		jobs:     make(map[proto.Suite]*job),
-		reasons:  newRecent[proto.Location, *item](maxReasons),
+		reasons:  expiring.New[proto.Location, *item](maxReasons),
 		underWay: make(map[proto.Location]chan struct{}),
 		totals:   make(map[Outcome]int64),
 	}
@@ -139,12 +117,21 @@ func New(cfg Config) (*Prefetcher, error) {
 // it takes a few hundred nanoseconds at most, allocates nothing but for a package
 // that is new to it, and never waits for anything but another such call.
 func (p *Prefetcher) Used(loc proto.Location) {
-	name, arch, ok := packageOf(loc.Path)
+	id, ok := p.identity(loc)
 	if !ok {
 		return
 	}
-	p.usage.note(keyOf(loc.Archive, name, arch), slotOf(p.cfg.Now()))
+	p.usage.note(keyOf(loc.Archive, id), slotOf(p.cfg.Now()))
 	p.ready.asked(loc)
+}
+
+// identity names the package that a file is a version of.
+func (p *Prefetcher) identity(loc proto.Location) (proto.PackageID, bool) {
+	format := p.cfg.Formats(loc.Archive)
+	if format == nil {
+		return proto.PackageID{}, false
+	}
+	return format.Identity(loc.Path)
 }
 
 // Why a job ends before its plan is done.
@@ -154,31 +141,32 @@ var (
 	errClosed     = errors.New("the node was stopped")
 )
 
-// Flipped starts fetching ahead for a new generation and returns at once. A job for
+// Switched starts fetching ahead for a new generation and returns at once. A job for
 // the suite's generation before ends; what it had not fetched yet is taken over, where
 // the new generation still lists it.
-func (p *Prefetcher) Flipped(f Flip) {
+func (p *Prefetcher) Switched(next proto.Switch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || !p.enabled || f.New == nil { // nothing is known to be new
+	format := p.cfg.Formats(next.Suite.Archive)
+	if p.closed || !p.enabled || format == nil || next.New == nil { // nothing is known to be new
 		return
 	}
-	j := &job{flip: f, began: p.cfg.Now(), maxBytes: p.maxBytes, usedWithin: p.usedWithin, leftOver: nothing}
+	j := &job{next: next, format: format, began: p.cfg.Now(), maxBytes: p.maxBytes, usedWithin: p.usedWithin, leftOver: nothing}
 	j.ctx, j.cancel = context.WithCancelCause(p.ctx)
-	if older, ok := p.jobs[f.Suite]; ok {
+	if older, ok := p.jobs[next.Suite]; ok {
 		j.leftOver = older.left()
 		older.cancel(errSuperseded)
 	}
-	p.jobs[f.Suite] = j
-	p.flips = append(p.flips, j)
-	if len(p.flips) > maxFlips {
-		p.flips = append([]*job(nil), p.flips[1:]...)
+	p.jobs[next.Suite] = j
+	p.recent = append(p.recent, j)
+	if len(p.recent) > maxSwitches {
+		p.recent = append([]*job(nil), p.recent[1:]...)
 	}
 	p.wg.Go(func() { p.run(j) })
 }
 
 // Reconfigure changes what New was given. Turned off, what is under way ends; the
-// bounds hold from the next flip on.
+// bounds hold from the next switch on.
 func (p *Prefetcher) Reconfigure(enabled bool, maxBytes int64, usedWithin time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -32,7 +32,7 @@ func TestKernel(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(func(c *Config) { c.Parallel = 1 })
 		p.Used(loc(pool("linux-generic", "6.8.0-50.51", "amd64")))
-		p.Flipped(w.flip(kernel("6.8.0-51"), kernelIsNew))
+		p.Switched(w.switched(kernel("6.8.0-51"), kernelIsNew))
 		s := settled(t, p)
 		want := []string{
 			pool("linux-generic", "6.8.0-51.1", "amd64"), pool("linux-image-generic", "6.8.0-51.1", "amd64"),
@@ -44,7 +44,7 @@ func TestKernel(t *testing.T) {
 		if got := counts(s); !maps.Equal(got, map[Outcome]int64{Fetched: 5}) || s.Bytes != 5080 || w.fetched != 5080 {
 			t.Errorf("%v, %d bytes, %d handed out", got, s.Bytes, w.fetched)
 		}
-		if f := s.Flips; len(f) != 1 || f[0].Suite != updates || f[0].Bytes != 5080 || f[0].Planned != 5080 || !reflect.DeepEqual(f[0].Objects[Fetched], 5) {
+		if f := s.Switches; len(f) != 1 || f[0].Suite != updates || f[0].Bytes != 5080 || f[0].Planned != 5080 || !reflect.DeepEqual(f[0].Objects[Fetched], 5) {
 			t.Errorf("%+v", f)
 		}
 	})

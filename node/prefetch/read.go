@@ -4,18 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/cespare/xxhash/v2"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
 // Bounds of what is kept of a generation's indices while it is planned. The largest
 // publication is a release's: some 70,000 packages, of 300 bytes each as kept here.
 const (
-	maxIndex    = 4 << 30   // bytes of one index, decompressed
 	maxNewBytes = 64 << 20  // of new stanzas
 	maxNames    = 1_000_000 // packages listed
 )
@@ -35,11 +32,13 @@ type listing struct {
 
 // pkg is a package file that is new in the generation.
 type pkg struct {
-	path                      string // below the archive's root
-	base                      string // that its index was read with
-	name, version, arch, deps string
-	ref                       proto.Ref
-	sha512                    proto.SHA512
+	path                string // below the archive's root
+	group               string // see proto.Package
+	name, version, arch string
+	universal           bool
+	needs               string // for Format.Needs
+	ref                 proto.Ref
+	sha512              proto.SHA512
 }
 
 // read reads the indices of a job's generation. An index that cannot be read to its
@@ -49,12 +48,12 @@ func (p *Prefetcher) read(j *job) *listing {
 		byPath: make(map[string]*pkg), byName: make(map[string][]*pkg),
 		names: make(map[uint64]struct{}), arches: make(map[string]bool),
 	}
-	for _, index := range j.flip.Indices {
+	for _, index := range j.next.Indexes {
 		if err := p.readIndex(j, index, l); err != nil && j.ctx.Err() == nil {
 			p.log.Warn("an index could not be read to see what to fetch ahead; clients that ask get it in the usual way",
-				"suite", j.flip.Suite, "index", index.Path, "error", err)
+				"suite", j.next.Suite, "index", index.Member.Path, "error", err)
 		}
-		if arch := archOfIndex(index.Path); arch != "" {
+		if arch := j.format.HostArch(index.Member); arch != "" {
 			l.arches[arch] = true
 		}
 	}
@@ -67,36 +66,30 @@ func (p *Prefetcher) read(j *job) *listing {
 // guessArches is for a flat repository, whose index has packages of all architectures.
 func (l *listing) guessArches() {
 	for _, n := range l.byPath {
-		if n.arch != "all" {
+		if !n.universal {
 			l.arches[n.arch] = true
 		}
 	}
 	if len(l.arches) == 0 {
-		l.arches["all"] = true
+		l.arches[""] = true // hosts of whatever kind
 	}
 }
 
-func (p *Prefetcher) readIndex(j *job, index Index, l *listing) error {
+func (p *Prefetcher) readIndex(j *job, index proto.PackageIndex, l *listing) error {
 	b, err := p.openProven(j.ctx, index.Want)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	plain, err := aptmeta.Decompress(index.Path, b.Reader(), maxIndex)
-	if err != nil {
-		return err
-	}
-	defer plain.Close()
-	return aptmeta.ParseStanzas(index.Path, plain, func(s *aptmeta.Stanza) error {
+	return j.format.Packages(j.next.Suite, index.Member, b.Reader(), func(s *proto.Package) error {
 		if err := j.ctx.Err(); err != nil {
 			return err
 		}
-		path := index.Base + string(s.Path)
 		if len(l.names) < maxNames {
-			l.names[xxhash.Sum64(s.Package)] = struct{}{}
+			l.names[xxhash.Sum64(s.Name)] = struct{}{}
 		}
-		if j.isNew(path) {
-			return l.add(path, index.Base, s)
+		if path := string(s.Path); j.isNew(path) {
+			return l.add(path, s)
 		}
 		return nil
 	})
@@ -121,36 +114,18 @@ func (p *Prefetcher) openProven(ctx context.Context, want proto.Want) (*proto.Bl
 
 // add keeps what is needed of a new package. One that nothing can prove is no use:
 // what came would not be what clients are served later.
-func (l *listing) add(path, base string, s *aptmeta.Stanza) error {
+func (l *listing) add(path string, s *proto.Package) error {
 	want := proto.Want{Ref: proto.Ref{Digest: s.SHA256, Size: s.Size}, SHA512: s.SHA512}
 	if _, known := l.byPath[path]; known || !want.Provable() || s.Size < 0 {
 		return nil
 	}
-	n := &pkg{path: path, base: base, name: string(s.Package), version: string(s.Version), arch: string(s.Architecture),
-		ref: want.Ref, sha512: s.SHA512}
-	// What must be there before it is unpacked comes first.
-	n.deps = strings.Trim(string(s.PreDepends)+","+string(s.Depends), ",")
-	l.bytes += 256 + len(n.path) + len(n.name) + len(n.version) + len(n.deps)
+	n := &pkg{path: path, group: s.Group, name: string(s.Name), version: string(s.Version), arch: string(s.Arch), universal: s.Universal,
+		needs: string(s.Needs), ref: want.Ref, sha512: s.SHA512}
+	l.bytes += 256 + len(n.path) + len(n.name) + len(n.version) + len(n.needs)
 	if l.bytes > maxNewBytes {
 		return fmt.Errorf("more than %d MiB of it are new", maxNewBytes>>20)
 	}
 	l.byPath[path] = n
 	l.byName[n.name] = append(l.byName[n.name], n)
 	return nil
-}
-
-// archOfIndex reads the architecture off dists/<suite>/<component>/binary-<arch>/.
-func archOfIndex(path string) string {
-	dir, _ := cutLast(path)
-	_, last := cutLast(dir)
-	arch, ok := strings.CutPrefix(last, "binary-")
-	if !ok || arch == "all" {
-		return ""
-	}
-	return arch
-}
-
-func cutLast(path string) (dir, name string) {
-	i := strings.LastIndexByte(path, '/')
-	return path[:max(i, 0)], path[i+1:]
 }

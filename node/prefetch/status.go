@@ -14,7 +14,7 @@ import (
 // Status is what a Prefetcher has done since it was made, and does.
 type Status struct {
 	Enabled    bool
-	MaxBytes   int64 // for one flip
+	MaxBytes   int64 // for one switch
 	UsedWithin time.Duration
 	// Known is how many packages clients are known to have used, at any time.
 	Known int
@@ -24,12 +24,12 @@ type Status struct {
 	// Used counts the objects that a client asked for after they had been fetched
 	// ahead, once each; UsedBytes are theirs.
 	Used, UsedBytes int64
-	// Flips are the last ones, oldest first.
-	Flips []FlipStatus
+	// Switches are the last ones, oldest first.
+	Switches []SwitchStatus
 }
 
-// FlipStatus is what one flip led to.
-type FlipStatus struct {
+// SwitchStatus is what one switch led to.
+type SwitchStatus struct {
 	Suite      proto.Suite
 	Generation time.Time
 	Began      time.Time
@@ -49,9 +49,9 @@ func (p *Prefetcher) Status() Status {
 		Enabled: p.enabled, MaxBytes: p.maxBytes, UsedWithin: p.usedWithin, Known: known,
 		Objects: maps.Clone(p.totals), Bytes: p.bytes, Used: used, UsedBytes: usedBytes,
 	}
-	for _, j := range p.flips {
-		s.Flips = append(s.Flips, FlipStatus{
-			Suite: j.flip.Suite, Generation: j.flip.Date, Began: j.began, Ended: j.ended,
+	for _, j := range p.recent {
+		s.Switches = append(s.Switches, SwitchStatus{
+			Suite: j.next.Suite, Generation: j.next.Date, Began: j.began, Ended: j.ended,
 			Objects: maps.Clone(j.counts), Bytes: j.bytes, Planned: j.budgeted,
 		})
 	}
@@ -63,10 +63,10 @@ func (p *Prefetcher) Status() Status {
 func (p *Prefetcher) Why(loc proto.Location) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if it, ok := p.reasons.items[loc]; ok {
+	if it, ok := p.reasons.Get(loc, p.cfg.Now()); ok {
 		return it.why(p.cfg.Now())
 	}
-	if _, _, ok := packageOf(loc.Path); ok && !p.enabled {
+	if _, ok := p.identity(loc); ok && !p.enabled {
 		return "Not fetched ahead: prefetch.enabled is false."
 	}
 	return ""
@@ -134,7 +134,7 @@ var (
 	descUsedBytes = prometheus.NewDesc("aptmesh_prefetch_used_bytes_total",
 		"Bytes of the objects fetched ahead that a client asked for later.", nil, nil)
 	descKnown = prometheus.NewDesc("aptmesh_prefetch_known_packages", "Packages that clients are known to have used.", nil, nil)
-	descJobs  = prometheus.NewDesc("aptmesh_prefetch_flips_running", "New generations that objects are being fetched ahead for.", nil, nil)
+	descJobs  = prometheus.NewDesc("aptmesh_prefetch_jobs_running", "New generations that objects are being fetched ahead for.", nil, nil)
 )
 
 // Collectors returns the metrics, for whoever registers them.
@@ -165,7 +165,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descUsed, s.Used)
 	counter(descUsedBytes, s.UsedBytes)
 	running := 0
-	for _, f := range s.Flips {
+	for _, f := range s.Switches {
 		if f.Ended.IsZero() {
 			running++
 		}

@@ -23,7 +23,7 @@ func TestMetrics(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(func(c *Config) { c.MaxBytes = 25 })
 		useMany(p, 3)
-		p.Flipped(w.flip(many(3, "2"), all))
+		p.Switched(w.switched(many(3, "2"), all))
 		settled(t, p)
 		p.Used(loc(pool("p001", "2", "amd64")))
 		registry := prometheus.NewPedanticRegistry()
@@ -32,9 +32,9 @@ func TestMetrics(t *testing.T) {
 # HELP aptmesh_prefetch_bytes_total Bytes fetched ahead of clients.
 # TYPE aptmesh_prefetch_bytes_total counter
 aptmesh_prefetch_bytes_total 20
-# HELP aptmesh_prefetch_flips_running New generations that objects are being fetched ahead for.
-# TYPE aptmesh_prefetch_flips_running gauge
-aptmesh_prefetch_flips_running 0
+# HELP aptmesh_prefetch_jobs_running New generations that objects are being fetched ahead for.
+# TYPE aptmesh_prefetch_jobs_running gauge
+aptmesh_prefetch_jobs_running 0
 # HELP aptmesh_prefetch_known_packages Packages that clients are known to have used.
 # TYPE aptmesh_prefetch_known_packages gauge
 aptmesh_prefetch_known_packages 3

@@ -3,12 +3,13 @@ package prefetch
 import (
 	"math"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/aptmesh/aptmesh/proto"
 )
 
 // What is remembered of a package's use is coarse on purpose: the ten minutes in
@@ -25,40 +26,17 @@ const (
 	shardUses = maxUsed / shards
 )
 
-// packageOf splits the path of a package file, <dir>/<name>_<version>_<arch>.deb,
-// into the name with its directory and the architecture. The directory is part of
-// what identifies a package, for one archive may hold several repositories. The
-// version is left out, and with it how its colon is escaped.
-func packageOf(path string) (name, arch string, ok bool) {
-	dot := strings.LastIndexByte(path, '.')
-	if dot < 0 {
-		return "", "", false
-	}
-	switch path[dot:] {
-	case ".deb", ".udeb", ".ddeb":
-	default:
-		return "", "", false
-	}
-	file := strings.LastIndexByte(path[:dot], '/') + 1
-	first := strings.IndexByte(path[file:dot], '_')
-	last := strings.LastIndexByte(path[file:dot], '_')
-	if first <= 0 || last <= first+1 || file+last+1 == dot {
-		return "", "", false // not dpkg's naming: no telling what the next version is called
-	}
-	return path[:file+first], path[file+last+1 : dot], true
-}
-
 // keyOf is how uses are found: a hash, so that an entry is 16 bytes without a
 // pointer. Only paths that signed metadata lists come here; two that collide would
 // share their popularity.
-func keyOf(archive, name, arch string) uint64 {
+func keyOf(archive string, id proto.PackageID) uint64 {
 	var d xxhash.Digest
 	d.Reset()
 	_, _ = d.WriteString(archive)
 	_, _ = d.WriteString("\x00")
-	_, _ = d.WriteString(name)
+	_, _ = d.WriteString(id.Name)
 	_, _ = d.WriteString("\x00")
-	_, _ = d.WriteString(arch)
+	_, _ = d.WriteString(id.Arch)
 	return d.Sum64()
 }
 

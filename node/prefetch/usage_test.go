@@ -9,30 +9,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
 )
 
-func TestPackageOf(t *testing.T) {
-	for path, want := range map[string][2]string{
-		"pool/main/h/hello/hello_2.10-3_amd64.deb":                   {"pool/main/h/hello/hello", "amd64"},
-		"pool/main/d/dpkg/dpkg_1%3a22.6_arm64.deb":                   {"pool/main/d/dpkg/dpkg", "arm64"},
-		"pool/main/g/gcc/libstdc++6_14:14.2.0-4ubuntu2~24_amd64.deb": {"pool/main/g/gcc/libstdc++6", "amd64"},
-		"pool/main/b/busybox/busybox-udeb_1.36_amd64.udeb":           {"pool/main/b/busybox/busybox-udeb", "amd64"},
-		"pool/main/h/hello/hello-dbgsym_2.10_amd64.ddeb":             {"pool/main/h/hello/hello-dbgsym", "amd64"},
-		"tzdata_2026a_all.deb":                                       {"tzdata", "all"},
-		"x/vendor_1.0_beta_amd64.deb":                                {"x/vendor", "amd64"},
-		"pool/a_b/c_1_amd64.deb":                                     {"pool/a_b/c", "amd64"},
-		// No package, or not dpkg's naming.
-		"dists/noble/main/binary-amd64/Packages.gz": {}, "pool/h/hello_2.10.dsc": {}, "pool/h/hello_2.10.orig.tar.gz": {},
-		"chrome.deb": {}, "chrome_amd64.deb": {}, "_1_amd64.deb": {}, "x/_1_amd64.deb": {}, "a__amd64.deb": {}, "a_1_.deb": {}, "": {}, ".deb": {}, "a_1/b_c.deb": {},
-	} {
-		name, arch, ok := packageOf(path)
-		if name != want[0] || arch != want[1] || ok != (want[0] != "") {
-			t.Errorf("packageOf(%q) = %q, %q, %v", path, name, arch, ok)
-		}
-	}
+func TestKeyOf(t *testing.T) {
 	keys := map[uint64]bool{}
 	for _, k := range [][3]string{{"a", "b", "c"}, {"ab", "", "c"}, {"a", "bc", ""}, {"", "ab", "c"}, {"b", "a", "c"}, {"a", "b", "all"}} {
-		keys[keyOf(k[0], k[1], k[2])] = true
+		keys[keyOf(k[0], proto.PackageID{Name: k[1], Arch: k[2]})] = true
 	}
 	if len(keys) != 6 {
 		t.Errorf("%d keys of 6", len(keys))
@@ -74,7 +58,7 @@ func TestHeat(t *testing.T) {
 // TestUsageIsBounded: the oldest uses go, whatever comes.
 func TestUsageIsBounded(t *testing.T) {
 	u := newUsage()
-	key := func(i int) uint64 { return keyOf("a", fmt.Sprint("package", i), "amd64") }
+	key := func(i int) uint64 { return keyOf("a", proto.PackageID{Name: fmt.Sprint("package", i), Arch: "amd64"}) }
 	const n = 2 * maxUsed
 	for i := range n {
 		u.note(key(i), uint32(1000+i))
@@ -129,21 +113,21 @@ func TestUsesSurvive(t *testing.T) {
 			t.Fatalf("closed again: %v, %d files", err, len(w.files))
 		}
 
-		flip := w.flip(stanza("hello", "2", "amd64", "", 5), all)
+		next := w.switched(stanza("hello", "2", "amd64", "", 5), all)
 		for name, damaged := range map[string][]byte{
 			"cut short": saved[:len(saved)-1], "empty": {}, "too long": append(bytes.Clone(saved), 0), "one bit": bytes.Replace(saved, saved[20:22], []byte{1, 2}, 1),
 			"another format": append([]byte("aptmesh uses 2\n"), saved[len(stateMagic):]...),
 		} {
 			w.files[stateFile] = damaged
 			p := w.prefetcher()
-			p.Flipped(flip)
+			p.Switched(next)
 			if s := settled(t, p); s.Known != 0 || len(counts(s)) != 0 {
 				t.Errorf("%s: %+v", name, s)
 			}
 		}
 		w.files[stateFile] = saved
 		p = w.prefetcher()
-		p.Flipped(flip)
+		p.Switched(next)
 		if s := settled(t, p); s.Known != 1 || !maps.Equal(counts(s), map[Outcome]int64{Fetched: 1}) {
 			t.Errorf("%+v", s)
 		}
@@ -199,7 +183,7 @@ func FuzzUnmarshal(f *testing.F) {
 	u := newUsage()
 	f.Add(u.marshal(), false)
 	for i := range 40 {
-		u.note(keyOf("a", fmt.Sprint(i), "amd64"), uint32(i))
+		u.note(keyOf("a", proto.PackageID{Name: fmt.Sprint(i), Arch: "amd64"}), uint32(i))
 	}
 	f.Add(u.marshal(), false)
 	f.Add([]byte("0123456789abcdef"), true)
@@ -232,22 +216,4 @@ func FuzzUnmarshal(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestRecent(t *testing.T) {
-	r := newRecent[int, int](3)
-	for i := range 10 {
-		r.put(i, i)
-		r.put(i, -i)
-	}
-	if !maps.Equal(r.items, map[int]int{7: -7, 8: -8, 9: -9}) || len(r.order) != 3 {
-		t.Errorf("%v, %v", r.items, r.order)
-	}
-	delete(r.items, 8)
-	for i := range 100 {
-		r.put(i%5, i)
-		if len(r.items) > 3 || len(r.order) > 3 {
-			t.Fatalf("%v, %v", r.items, r.order)
-		}
-	}
 }

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -76,9 +77,9 @@ func (w *world) Open(ctx context.Context, want proto.Want) (*proto.Blob, error) 
 	open, body := w.open, w.body
 	if !isIndex {
 		if want.Class != proto.ClassPrefetch {
-			w.t.Errorf("%s is asked for as %s", want.Where[0], want.Class)
+			w.t.Errorf("%s is asked for as %s", want.Where.First, want.Class)
 		}
-		w.opened = append(w.opened, want.Where[0].Path)
+		w.opened = append(w.opened, want.Where.First.Path)
 	}
 	w.mu.Unlock()
 	if open != nil {
@@ -144,10 +145,14 @@ func (s *stream) Close() error {
 	return nil
 }
 
+var keyless = deb.New(deb.Config{})
+
+func debian(string) Format { return keyless }
+
 // prefetcher opens one; it is closed with the test.
 func (w *world) prefetcher(change ...func(*Config)) *Prefetcher {
 	w.t.Helper()
-	cfg := Config{Open: w.Open, Held: w.Held, State: w, Logger: slog.New(slog.DiscardHandler), Enabled: true}
+	cfg := Config{Formats: debian, Open: w.Open, Held: w.Held, State: w, Logger: slog.New(slog.DiscardHandler), Enabled: true}
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -180,7 +185,7 @@ func pool(name, version, arch string) string {
 func loc(path string) proto.Location { return proto.Location{Archive: "ubuntu", Path: path} }
 
 // index puts a held index of stanzas into the world.
-func (w *world) index(path, text string) Index {
+func (w *world) index(path, text string) proto.PackageIndex {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	if _, err := z.Write([]byte(text)); err != nil {
@@ -192,12 +197,16 @@ func (w *world) index(path, text string) Index {
 	return w.rawIndex(path+".gz", b.Bytes())
 }
 
-func (w *world) rawIndex(path string, data []byte) Index {
+func (w *world) rawIndex(path string, data []byte) proto.PackageIndex {
 	ref := proto.Ref{Digest: proto.DigestOf(data), Size: int64(len(data))}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.indices[ref.Digest], w.held[ref.Digest] = data, true
-	return Index{Path: path, Want: proto.Want{Ref: ref, Where: []proto.Location{loc(path)}, Class: proto.ClassMetadata}}
+	member := path // below its suite, which is two directories deep here, or none
+	if rest, ok := strings.CutPrefix(path, "dists/"); ok {
+		_, member, _ = strings.Cut(rest, "/")
+	}
+	return proto.PackageIndex{Member: &proto.Member{Path: member, PlainSize: proto.UnknownSize}, Want: proto.Want{Ref: ref, Where: proto.At(loc(path)), Class: proto.ClassMetadata}}
 }
 
 // all is a New that says yes, new one that knows some paths.
@@ -215,9 +224,9 @@ var updates = proto.Suite{Archive: "ubuntu", Dir: "dists/noble-updates"}
 
 const amd64 = "dists/noble-updates/main/binary-amd64/Packages"
 
-// flip is one of a suite with one index.
-func (w *world) flip(text string, isNew func(string) bool) Flip {
-	return Flip{Suite: updates, Date: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), Indices: []Index{w.index(amd64, text)}, New: isNew}
+// switch is one of a suite with one index.
+func (w *world) switched(text string, isNew func(string) bool) proto.Switch {
+	return proto.Switch{Suite: updates, Date: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), Indexes: []proto.PackageIndex{w.index(amd64, text)}, New: isNew}
 }
 
 // bubble runs a test with a clock of its own, in which settled knows when nothing
@@ -232,7 +241,7 @@ func settled(t testing.TB, p *Prefetcher) Status {
 	t.Helper()
 	synctest.Wait()
 	s := p.Status()
-	for _, f := range s.Flips {
+	for _, f := range s.Switches {
 		if f.Ended.IsZero() || f.Objects[Waiting] != 0 {
 			t.Fatalf("a job does not end: %+v", f)
 		}

@@ -4,7 +4,6 @@ import (
 	"math"
 	"mime"
 	"net/http"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -81,45 +80,14 @@ func digits(s string) (int64, bool) {
 	return n, err == nil && n < math.MaxInt64
 }
 
-// pageSuspicion is how an HTML page in place of a file is recognised.
-type pageSuspicion uint8
-
-const (
-	noPage   pageSuspicion = iota // may well be a page
-	pageLook                      // a page if it begins like one
-	pageSure                      // a page
-)
-
-// suspectPage judges an answer by the name asked for and the type that came. No
-// archive sends its packages or compressed indices as text/html: captive portals
-// and error pages with status 200 do. Names without an extension are looked into,
-// for there are servers whose default type is text/html.
-func suspectPage(name, contentType string) pageSuspicion {
+// isMarkup reports whether a Content-Type is that of an HTML page. It alone proves nothing: there are
+// servers whose default type is text/html.
+func isMarkup(contentType string) bool {
 	kind, _, err := mime.ParseMediaType(contentType)
 	if err != nil {
 		kind, _, _ = strings.Cut(strings.ToLower(contentType), ";")
 	}
-	if kind != "text/html" && kind != "application/xhtml+xml" {
-		return noPage
-	}
-	switch path.Ext(name) {
-	case ".deb", ".udeb", ".ddeb", ".dsc", ".xz", ".gz", ".bz2", ".zst", ".lzma", ".lz4", ".lz", ".tar":
-		return pageSure
-	case ".gpg", ".asc":
-		return pageLook
-	case ".html", ".htm", ".xhtml":
-		return noPage
-	}
-	base := path.Base(name)
-	switch base {
-	case "InRelease", "Release", "Packages", "Sources", "Index", "SHA256SUMS":
-		return pageLook
-	}
-	if path.Base(path.Dir(path.Dir(name))) == "by-hash" ||
-		strings.HasPrefix(base, "Contents-") || strings.HasPrefix(base, "Translation-") || strings.HasPrefix(base, "Commands-") {
-		return pageLook
-	}
-	return noPage
+	return kind == "text/html" || kind == "application/xhtml+xml"
 }
 
 // looksLikePage reports whether a body begins with markup.

@@ -25,7 +25,10 @@ type body struct {
 	want int64 // bytes to come, or -1
 	got  int64
 	head []byte // read ahead by peek
-	err  error  // what ended the body
+
+	peeking bool // nothing is decided about the body yet
+
+	err  error // what ended the body
 	pace pace
 
 	closed atomic.Bool
@@ -44,6 +47,9 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) read(p []byte) (int, error) {
 	switch {
 	case b.err != nil:
+		if b.err == io.EOF {
+			b.x.end(outcomeOK, nil) // what peek read was all
+		}
 		return 0, b.err
 	case b.closed.Load():
 		return 0, http.ErrBodyReadAfterClose
@@ -74,8 +80,9 @@ func (b *body) read(p []byte) (int, error) {
 		err = b.end(b.cutShort(io.ErrUnexpectedEOF))
 	case err == io.EOF:
 		b.x.spare()
-		b.x.end(outcomeOK, nil)
-		b.err = io.EOF
+		if b.err = io.EOF; !b.peeking {
+			b.x.end(outcomeOK, nil)
+		}
 	case err == io.ErrUnexpectedEOF && b.x.ctx.Err() == nil:
 		err = b.end(b.cutShort(err))
 	default:
@@ -126,7 +133,9 @@ func (b *body) end(err error) error {
 // peek returns the first bytes of the body without taking them.
 func (b *body) peek() ([]byte, error) {
 	buf := make([]byte, 512)
+	b.peeking = true
 	n, err := b.read(buf)
+	b.peeking = false
 	b.head = buf[:n]
 	if n > 0 && err == io.EOF {
 		err = nil // Read returns it after the head

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
@@ -20,6 +21,13 @@ const (
 	// probeEvery is how often a mirror is tried whose breaker is open where there is no
 	// other to ask.
 	probeEvery = time.Second
+	// hearsayProbe is how often such a mirror is tried that, as another node says, has
+	// asked for a pause. If that is so, this node hears it from the mirror itself with
+	// the first try, and asks no more.
+	hearsayProbe = 5 * time.Second
+	// disbelieveFor is for how long nothing is believed of a node about a mirror that
+	// answered while that node said that it must be left alone.
+	disbelieveFor = 10 * time.Minute
 	// calmAfter is how long a breaker must have been closed for its next cool-down to
 	// be a short one again.
 	calmAfter = 10 * time.Minute
@@ -35,11 +43,11 @@ const (
 	maxContentCoolDown = 10 * time.Minute
 )
 
-// The states of a breaker, as Stats and the metrics name them.
+// The states of the circuit breaker of a mirror, as MirrorStats and the metrics name them.
 const (
-	breakerClosed   = "closed"    // the mirror is asked
-	breakerOpen     = "open"      // it is left alone
-	breakerHalfOpen = "half_open" // the next request finds out whether it is well again
+	BreakerClosed   = "closed"    // the mirror is asked
+	BreakerOpen     = "open"      // it is left alone until MirrorStats.Until
+	BreakerHalfOpen = "half_open" // the next request finds out whether it is well again
 )
 
 // breaker keeps requests from a mirror in trouble. It is not safe for concurrent
@@ -57,23 +65,41 @@ type breaker struct {
 	failures int       // weight of those since the last good end
 	lacking  int       // objects in a row that others had
 	wrong    map[proto.Location]time.Time
-	tried    time.Time // when a request was last let through while open
+	tried    time.Time            // when a request was last let through while open
+	untrue   map[string]time.Time // until when nodes are not believed; of those that were wrong lately
 }
 
 func (b *breaker) state(now time.Time) string {
 	switch {
 	case b.opened.IsZero():
-		return breakerClosed
+		return BreakerClosed
 	case now.Before(b.until):
-		return breakerOpen
+		return BreakerOpen
 	}
-	return breakerHalfOpen
+	return BreakerHalfOpen
 }
 
-// mustWait reports whether the mirror itself, or what stands before it, has asked
-// for a pause that is not over. Nothing but its end lifts that.
+// mustWait reports whether the mirror, or what stands before it, has asked for a pause
+// that is not over. Nothing but its end lifts that, where this node has heard it itself.
 func (b *breaker) mustWait(now time.Time) bool {
-	return b.kind == proto.TroubleWait && b.state(now) == breakerOpen
+	return b.kind == proto.TroubleWait && b.state(now) == BreakerOpen
+}
+
+// pauseLeft is how long even a request must wait for which there is no other mirror: to
+// the end of the pause that the mirror asked this node for. That another node says so
+// is no proof, so then a request goes now and then.
+func (b *breaker) pauseLeft(now time.Time) time.Duration {
+	switch {
+	case !b.mustWait(now):
+		return 0
+	case !b.heard:
+		return b.until.Sub(now)
+	}
+	last := b.opened
+	if b.tried.After(last) {
+		last = b.tried
+	}
+	return max(min(b.until.Sub(now), last.Add(hearsayProbe).Sub(now)), 0)
 }
 
 // advice reports whether the breaker is open only because another node cannot reach
@@ -100,9 +126,9 @@ func (b *breaker) admit(now time.Time) (wait time.Duration) {
 func (b *breaker) failed(kind proto.TroubleKind, weight int, reason string, now time.Time) bool {
 	b.failures += weight
 	switch state := b.state(now); {
-	case state == breakerOpen && !b.heard:
+	case state == BreakerOpen && !b.heard:
 		return false
-	case state != breakerHalfOpen && b.failures < tripAt:
+	case state != BreakerHalfOpen && b.failures < tripAt:
 		return false
 	}
 	b.trip(kind, reason, coolDown, maxCoolDown, now)
@@ -130,8 +156,8 @@ func (b *breaker) lied(loc proto.Location, reason string, now time.Time) bool {
 	}
 	b.wrong[loc] = now
 	switch state := b.state(now); {
-	case state == breakerHalfOpen:
-	case state == breakerOpen, len(b.wrong) < wrongAt:
+	case state == BreakerHalfOpen:
+	case state == BreakerOpen, len(b.wrong) < wrongAt:
 		return false
 	default:
 		reason = fmt.Sprintf("wrong content for %d objects within %s; the last: %s", len(b.wrong), wrongWithin, reason)
@@ -144,7 +170,7 @@ func (b *breaker) lied(loc proto.Location, reason string, now time.Time) bool {
 // lacked counts an object that the mirror does not have and another does, and tells
 // whether that opened the breaker: the mirror may have moved, or be quite out of date.
 func (b *breaker) lacked(reason string, now time.Time) bool {
-	if b.lacking++; b.lacking < lacksAt || b.state(now) == breakerOpen {
+	if b.lacking++; b.lacking < lacksAt || b.state(now) == BreakerOpen {
 		return false
 	}
 	reason = fmt.Sprintf("%d objects in a row were not there that others have; the last: %s", b.lacking, reason)
@@ -171,12 +197,29 @@ func (b *breaker) open(kind proto.TroubleKind, reason string, now, until time.Ti
 // started, and tells whether that closed the breaker. What began before it opened
 // proves nothing.
 func (b *breaker) answered(started, now time.Time) bool {
-	if b.opened.IsZero() || started.Before(b.opened) || b.mustWait(now) {
+	if b.opened.IsZero() || started.Before(b.opened) || b.mustWait(now) && !b.heard {
 		return false
+	}
+	if b.heard && b.kind == proto.TroubleWait && b.state(now) == BreakerOpen {
+		b.disbelieve(b.node, now)
 	}
 	b.close(now)
 	return true
 }
+
+// disbelieve notes that a node was wrong.
+func (b *breaker) disbelieve(node string, now time.Time) {
+	maps.DeleteFunc(b.untrue, func(_ string, until time.Time) bool { return !now.Before(until) })
+	if b.untrue == nil {
+		b.untrue = make(map[string]time.Time)
+	}
+	if len(b.untrue) < maxDisbelieved {
+		b.untrue[node] = now.Add(disbelieveFor)
+	}
+}
+
+// maxDisbelieved is more than a cluster has nodes.
+const maxDisbelieved = 1024
 
 // close closes the breaker. One more failure opens it again, unless something has
 // ended well in between.
@@ -196,13 +239,20 @@ func (b *breaker) tell(t proto.Trouble, now time.Time) {
 		}
 		return
 	}
+	if now.Before(b.untrue[t.Node]) {
+		return
+	}
 	until := t.Until
 	if most := now.Add(maxRetryAfter); until.After(most) {
 		until = most
 	}
-	if !until.After(now) || b.state(now) == breakerOpen && !b.heard && !until.After(b.until) {
+	if !until.After(now) || b.state(now) == BreakerOpen && !b.heard && !until.After(b.until) {
 		return
 	}
-	b.open(t.Kind, t.Reason, now, until)
+	opened := now
+	if b.heard && b.node == t.Node && b.kind == t.Kind && b.state(now) == BreakerOpen {
+		opened = b.opened // what is under way may still find out that it is not so
+	}
+	b.open(t.Kind, t.Reason, opened, until)
 	b.heard, b.node = true, t.Node
 }

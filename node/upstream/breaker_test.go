@@ -63,90 +63,99 @@ func TestBreaker(t *testing.T) {
 		steps []step
 	}{
 		{"opens at the third failure, and again after one", []step{
-			{0, fails(errs, 1), false, breakerClosed},
-			{0, fails(errs, 1), false, breakerClosed},
-			{0, fails(errs, 1), true, breakerOpen},
-			{s - 1, nothing, false, breakerOpen},
-			{s, nothing, false, breakerHalfOpen},
-			{s, succeeds(0), true, breakerClosed},
-			{2 * s, fails(errs, 1), true, breakerOpen},
+			{0, fails(errs, 1), false, BreakerClosed},
+			{0, fails(errs, 1), false, BreakerClosed},
+			{0, fails(errs, 1), true, BreakerOpen},
+			{s - 1, nothing, false, BreakerOpen},
+			{s, nothing, false, BreakerHalfOpen},
+			{s, succeeds(0), true, BreakerClosed},
+			{2 * s, fails(errs, 1), true, BreakerOpen},
 		}},
 		{"opens at once for a heavy failure", []step{
-			{0, fails(proto.TroubleUnreachable, tripAt), true, breakerOpen},
+			{0, fails(proto.TroubleUnreachable, tripAt), true, BreakerOpen},
 		}},
 		{"cool-downs grow up to a minute", []step{
-			{0, fails(errs, 3), true, breakerOpen},
-			{s, fails(errs, 1), true, breakerOpen},       // for 2 s
-			{2 * s, fails(errs, 1), false, breakerOpen},  // one that was under way
-			{3 * s, fails(errs, 1), true, breakerOpen},   // 4 s
-			{7 * s, fails(errs, 1), true, breakerOpen},   // 8 s
-			{15 * s, fails(errs, 1), true, breakerOpen},  // 16 s
-			{31 * s, fails(errs, 1), true, breakerOpen},  // 32 s
-			{63 * s, fails(errs, 1), true, breakerOpen},  // 60 s
-			{123 * s, fails(errs, 1), true, breakerOpen}, // 60 s
-			{182 * s, nothing, false, breakerOpen},       //
-			{183 * s, nothing, false, breakerHalfOpen},   //
-			{184 * s, succeeds(s / 2), true, breakerClosed},
-			{190 * s, fails(errs, 1), true, breakerOpen},
-			{249 * s, nothing, false, breakerOpen},
-			{250 * s, succeeds(0), true, breakerClosed},
-			{250*s + calmAfter, fails(errs, 1), true, breakerOpen},
-			{251*s + calmAfter, nothing, false, breakerHalfOpen}, // short again
+			{0, fails(errs, 3), true, BreakerOpen},
+			{s, fails(errs, 1), true, BreakerOpen},       // for 2 s
+			{2 * s, fails(errs, 1), false, BreakerOpen},  // one that was under way
+			{3 * s, fails(errs, 1), true, BreakerOpen},   // 4 s
+			{7 * s, fails(errs, 1), true, BreakerOpen},   // 8 s
+			{15 * s, fails(errs, 1), true, BreakerOpen},  // 16 s
+			{31 * s, fails(errs, 1), true, BreakerOpen},  // 32 s
+			{63 * s, fails(errs, 1), true, BreakerOpen},  // 60 s
+			{123 * s, fails(errs, 1), true, BreakerOpen}, // 60 s
+			{182 * s, nothing, false, BreakerOpen},       //
+			{183 * s, nothing, false, BreakerHalfOpen},   //
+			{184 * s, succeeds(s / 2), true, BreakerClosed},
+			{190 * s, fails(errs, 1), true, BreakerOpen},
+			{249 * s, nothing, false, BreakerOpen},
+			{250 * s, succeeds(0), true, BreakerClosed},
+			{250*s + calmAfter, fails(errs, 1), true, BreakerOpen},
+			{251*s + calmAfter, nothing, false, BreakerHalfOpen}, // short again
 		}},
 		{"what began before it opened proves nothing", []step{
-			{5 * s, fails(errs, 3), true, breakerOpen},
-			{6 * s, succeeds(3 * s), false, breakerHalfOpen},
-			{6 * s, succeeds(s / 2), true, breakerClosed},
+			{5 * s, fails(errs, 3), true, BreakerOpen},
+			{6 * s, succeeds(3 * s), false, BreakerHalfOpen},
+			{6 * s, succeeds(s / 2), true, BreakerClosed},
 		}},
 		{"waits as long as it is asked to", []step{
-			{0, asks(20 * s), true, breakerOpen},
-			{5 * s, succeeds(s), false, breakerOpen},
-			{5 * s, asks(s), false, breakerOpen}, // no longer than before
-			{5 * s, fails(errs, 3), false, breakerOpen},
-			{6 * s, asks(20 * s), true, breakerOpen},
-			{25 * s, nothing, false, breakerOpen},
-			{26 * s, nothing, false, breakerHalfOpen},
-			{26 * s, succeeds(0), true, breakerClosed},
+			{0, asks(20 * s), true, BreakerOpen},
+			{5 * s, succeeds(s), false, BreakerOpen},
+			{5 * s, asks(s), false, BreakerOpen}, // no longer than before
+			{5 * s, fails(errs, 3), false, BreakerOpen},
+			{6 * s, asks(20 * s), true, BreakerOpen},
+			{25 * s, nothing, false, BreakerOpen},
+			{26 * s, nothing, false, BreakerHalfOpen},
+			{26 * s, succeeds(0), true, BreakerClosed},
 		}},
 		{"but no longer than ten minutes", []step{
-			{0, asks(24 * time.Hour), true, breakerOpen},
-			{10 * m, nothing, false, breakerHalfOpen},
+			{0, asks(24 * time.Hour), true, BreakerOpen},
+			{10 * m, nothing, false, BreakerHalfOpen},
 		}},
 		{"wrong content for three objects", []step{
-			{0, lies("x"), false, breakerClosed},
-			{0, lies("x"), false, breakerClosed},
-			{s, lies("y"), false, breakerClosed},
-			{s, lies("x"), false, breakerClosed},
-			{s, lies("z"), true, breakerOpen},
-			{30 * s, nothing, false, breakerOpen},
-			{31 * s, nothing, false, breakerHalfOpen},
-			{31 * s, lies("x"), true, breakerOpen}, // one is enough now; for a minute
-			{90 * s, nothing, false, breakerOpen},
-			{91 * s, nothing, false, breakerHalfOpen},
+			{0, lies("x"), false, BreakerClosed},
+			{0, lies("x"), false, BreakerClosed},
+			{s, lies("y"), false, BreakerClosed},
+			{s, lies("x"), false, BreakerClosed},
+			{s, lies("z"), true, BreakerOpen},
+			{30 * s, nothing, false, BreakerOpen},
+			{31 * s, nothing, false, BreakerHalfOpen},
+			{31 * s, lies("x"), true, BreakerOpen}, // one is enough now; for a minute
+			{90 * s, nothing, false, BreakerOpen},
+			{91 * s, nothing, false, BreakerHalfOpen},
 		}},
 		{"wrong content now and then", []step{
-			{0, lies("x"), false, breakerClosed},
-			{m, lies("y"), false, breakerClosed},
-			{2 * m, lies("z"), false, breakerClosed},
-			{3 * m, lies("w"), false, breakerClosed},
+			{0, lies("x"), false, BreakerClosed},
+			{m, lies("y"), false, BreakerClosed},
+			{2 * m, lies("z"), false, BreakerClosed},
+			{3 * m, lies("w"), false, BreakerClosed},
 		}},
 		{"another node says so", []step{
-			{0, hears(errs, "n2", 30*s), true, breakerOpen},
-			{s, hears(errs, "n3", 0), false, breakerOpen}, // not n3's to say
-			{s, hears(errs, "n2", 0), true, breakerClosed},
-			{2 * s, fails(errs, 1), false, breakerClosed},
-			{2 * s, hears(errs, "n2", -s), false, breakerClosed},
-			{2 * s, hears(proto.TroubleWait, "n2", 24*time.Hour), true, breakerOpen},
-			{2 * s, succeeds(0), false, breakerOpen},
-			{2*s + 10*m, nothing, false, breakerHalfOpen},
+			{0, hears(errs, "n2", 30*s), true, BreakerOpen},
+			{s, hears(errs, "n3", 0), false, BreakerOpen}, // not n3's to say
+			{s, hears(errs, "n2", 0), true, BreakerClosed},
+			{2 * s, fails(errs, 1), false, BreakerClosed},
+			{2 * s, hears(errs, "n2", -s), false, BreakerClosed},
+			{2 * s, hears(proto.TroubleWait, "n2", 24*time.Hour), true, BreakerOpen},
+			{3 * s, succeeds(2 * s), false, BreakerOpen}, // it began before
+			{2*s + 10*m, nothing, false, BreakerHalfOpen},
+		}},
+		{"another node says so, and it is not so", []step{
+			{0, hears(proto.TroubleWait, "n2", 10*m), true, BreakerOpen},
+			{4 * s, hears(proto.TroubleWait, "n2", 10*m), true, BreakerOpen}, // for longer, and began as before
+			{5 * s, succeeds(2 * s), true, BreakerClosed},
+			{6 * s, hears(proto.TroubleWait, "n2", 10*m), false, BreakerClosed},
+			{6 * s, hears(errs, "n2", 10*m), false, BreakerClosed},
+			{6 * s, hears(errs, "n3", s), true, BreakerOpen},
+			{10*m + 5*s, hears(proto.TroubleWait, "n2", m), true, BreakerOpen},
 		}},
 		{"what we found out ourselves", []step{
-			{0, asks(20 * s), true, breakerOpen},
-			{0, hears(errs, "n2", 10*s), false, breakerOpen},
-			{0, hears(errs, "n2", 0), false, breakerOpen},
-			{0, hears(errs, "n2", 30*s), true, breakerOpen},
-			{25 * s, nothing, false, breakerOpen},
-			{25 * s, succeeds(s), true, breakerClosed},
+			{0, asks(20 * s), true, BreakerOpen},
+			{0, hears(errs, "n2", 10*s), false, BreakerOpen},
+			{0, hears(errs, "n2", 0), false, BreakerOpen},
+			{0, hears(errs, "n2", 30*s), true, BreakerOpen},
+			{25 * s, nothing, false, BreakerOpen},
+			{25 * s, succeeds(s), true, BreakerClosed},
 		}},
 	} {
 		var b breaker
@@ -182,13 +191,13 @@ func TestTroublesAreTold(t *testing.T) {
 			r.from(fmt.Sprintf("2/%d.deb", i))
 		}
 		synctest.Wait()
-		if gets, heads := r.requests(); gets[nameOf(0)] != 0 || heads[nameOf(0)] != 0 {
-			t.Errorf("asked though it asked for a minute: %v %v", gets, heads)
+		if gets, probes := r.requests(); gets[nameOf(0)] != 0 || probes[nameOf(0)] != 0 {
+			t.Errorf("asked though it asked for a minute: %v %v", gets, probes)
 		}
 
 		// Then one look in the background tells; nobody waits for it.
 		time.Sleep(time.Second)
-		r.wantState(0, breakerHalfOpen)
+		r.wantState(0, BreakerHalfOpen)
 		r.from("3.deb")
 		told = r.news()
 		if len(told) != 1 || told[0].Kind != proto.TroubleWait || time.Until(told[0].Until) != time.Minute {
@@ -203,8 +212,8 @@ func TestTroublesAreTold(t *testing.T) {
 		if told = r.news(); len(told) != 1 || told[0].Mirror != nameOf(0) || !told[0].Until.IsZero() {
 			t.Errorf("told %+v", told)
 		}
-		if gets, heads := r.requests(); gets[nameOf(0)] != 0 || heads[nameOf(0)] != 1 {
-			t.Errorf("asked %v %v", gets, heads)
+		if gets, probes := r.requests(); gets[nameOf(0)] != 0 || probes[nameOf(0)] != 1 {
+			t.Errorf("asked %v %v", gets, probes)
 		}
 		if len(r.Troubles()) != 0 {
 			t.Errorf("holds %+v", r.Troubles())
@@ -230,7 +239,7 @@ func TestNobodyWaitsForADeadMirror(t *testing.T) {
 			t.Errorf("clients waited %v", took-300*time.Second)
 		}
 		r.wantRequests(map[string]int{nameOf(1): 301})
-		if got := r.state(0); got.State == breakerClosed || got.Kind != string(proto.TroubleUnreachable) || got.Left[leftUnreachable] > 15 {
+		if got := r.state(0); got.State == BreakerClosed || got.Trouble != string(proto.TroubleUnreachable) || got.Left[leftUnreachable] > 15 {
 			t.Errorf("%+v", got)
 		}
 		r.dialing(0, nil)
@@ -239,7 +248,7 @@ func TestNobodyWaitsForADeadMirror(t *testing.T) {
 			r.from("x.deb")
 			synctest.Wait()
 		}
-		r.wantState(0, breakerClosed)
+		r.wantState(0, BreakerClosed)
 		if got := r.from("last.deb"); got != nameOf(0) {
 			t.Errorf("from %s", got)
 		}
@@ -249,6 +258,7 @@ func TestNobodyWaitsForADeadMirror(t *testing.T) {
 // An archive with one mirror only is back within two seconds of it, however long it
 // was away, and the mirror is spared the herd meanwhile.
 func TestLastMirrorStandingIsProbed(t *testing.T) {
+	const clients, outage = 20, 120 * time.Second
 	for name, away := range map[string]func(*realm){
 		"refuses connections": func(r *realm) { r.dialing(0, connectionRefused) },
 		"503":                 func(r *realm) { r.at(0, answers(503)) },
@@ -262,7 +272,7 @@ func TestLastMirrorStandingIsProbed(t *testing.T) {
 				var dials atomic.Int32
 				var served sync.Map // by client, when
 				var wg sync.WaitGroup
-				for i := range 50 {
+				for i := range clients {
 					wg.Go(func() {
 						for {
 							_, got, err := fetchAll(t.Context(), r.Client, get(fmt.Sprintf("%d.deb", i)))
@@ -275,10 +285,9 @@ func TestLastMirrorStandingIsProbed(t *testing.T) {
 						}
 					})
 				}
-				const outage = 300 * time.Second
 				time.Sleep(outage)
 				gets, _ := r.requests()
-				if failed := r.state(0).Left; failed[leftErrors]+failed[leftUnreachable]+failed[leftContent] > 50+301 {
+				if failed := r.state(0).Left; failed[leftErrors]+failed[leftUnreachable]+failed[leftContent] > clients+int64(outage/time.Second)+1 {
 					t.Errorf("asked for %v, %v times in %v", gets, failed, outage)
 				}
 				r.dialing(0, nil)
@@ -290,7 +299,7 @@ func TestLastMirrorStandingIsProbed(t *testing.T) {
 					}
 					return true
 				})
-				r.wantState(0, breakerClosed)
+				r.wantState(0, BreakerClosed)
 			})
 		})
 	}
@@ -348,7 +357,7 @@ func TestHeard(t *testing.T) {
 				trouble := proto.Trouble{Mirror: nameOf(0), Kind: tc.kind, Reason: "node n2 saw it", Until: time.Now().Add(time.Minute), Node: "n2"}
 				r.Heard(trouble)
 				r.Heard(proto.Trouble{Mirror: "http://elsewhere.example.org", Kind: tc.kind, Until: trouble.Until, Node: "n2"})
-				if got := r.state(0); got.State != breakerOpen || got.Node != "n2" || got.Reason != "node n2 saw it" {
+				if got := r.state(0); got.State != BreakerOpen || got.FoundBy != "n2" || got.Reason != "node n2 saw it" {
 					t.Errorf("%+v", got)
 				}
 				if len(r.Troubles()) != 0 {
@@ -364,14 +373,14 @@ func TestHeard(t *testing.T) {
 						t.Fatalf("%+v, %v", tr, err)
 					}
 					tr.Body.Close()
-					r.wantState(0, breakerClosed)
-				} else if unavailable(t, err).RetryAfter != time.Minute {
+					r.wantState(0, BreakerClosed)
+				} else if unavailable(t, err).RetryAfter != hearsayProbe {
 					t.Error(err)
 				}
 				r.Heard(trouble)
 				trouble.Until = time.Time{}
 				r.Heard(trouble)
-				r.wantState(0, breakerClosed)
+				r.wantState(0, BreakerClosed)
 				if told := r.news(); len(told) != 0 {
 					t.Errorf("passed on %+v", told)
 				}
@@ -380,13 +389,60 @@ func TestHeard(t *testing.T) {
 	}
 }
 
+// A node that says again and again that the only mirror wants to be left alone does not
+// keep this one from it: a try shows that it is not so, and then nothing of the kind is
+// believed of that node for a while.
+func TestHearsayDoesNotSilenceTheLastMirror(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRealm(t, 1)
+		var saying sync.WaitGroup
+		defer saying.Wait()
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		saying.Go(func() {
+			for ctx.Err() == nil {
+				r.Heard(proto.Trouble{Mirror: nameOf(0), Kind: proto.TroubleWait, Reason: "n2 says so", Until: time.Now().Add(10 * time.Minute), Node: "n2"})
+				time.Sleep(50 * time.Millisecond)
+			}
+		})
+		synctest.Wait()
+		if wait := unavailable(t, second(r.Fetch(t.Context(), get("1.deb")))).RetryAfter; wait != hearsayProbe {
+			t.Errorf("to be asked again after %v", wait)
+		}
+		time.Sleep(hearsayProbe)
+		for i := range 100 {
+			if got := r.from(fmt.Sprintf("%d.deb", i)); got != nameOf(0) {
+				t.Fatalf("from %q", got)
+			}
+			time.Sleep(time.Second)
+		}
+		r.wantState(0, BreakerClosed)
+		r.Heard(proto.Trouble{Mirror: nameOf(0), Kind: proto.TroubleWait, Reason: "so does n3", Until: time.Now().Add(time.Minute), Node: "n3"})
+		r.wantState(0, BreakerOpen)
+	})
+}
+
+// Where the mirror did ask for a pause, one try per node is all that hearsay costs.
+func TestHearsayThatIsTrue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRealm(t, 1)
+		r.at(0, answers(429, "Retry-After", "300"))
+		r.Heard(proto.Trouble{Mirror: nameOf(0), Kind: proto.TroubleWait, Reason: "n2 says so", Until: time.Now().Add(5 * time.Minute), Node: "n2"})
+		for range 100 {
+			unavailable(t, second(r.Fetch(t.Context(), get("1.deb"))))
+			time.Sleep(time.Second)
+		}
+		r.wantRequests(map[string]int{nameOf(0): 1})
+	})
+}
+
 // A mirror that lacks what others have, again and again, is left alone; one that is
 // behind is not.
 func TestMirrorThatLacksEverything(t *testing.T) {
 	for _, tc := range []struct {
 		lacks int // of 12
 		want  string
-	}{{12, breakerOpen}, {9, breakerClosed}} {
+	}{{12, BreakerOpen}, {9, BreakerClosed}} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRealm(t, 2, inOrder)
 			for i := range 12 {
@@ -397,19 +453,19 @@ func TestMirrorThatLacksEverything(t *testing.T) {
 				r.from(fmt.Sprintf("%d.deb", i))
 			}
 			r.wantState(0, tc.want)
-			if tc.want != breakerOpen {
+			if tc.want != BreakerOpen {
 				return
 			}
 			// "Not found" does not tell that it is well again.
 			time.Sleep(contentCoolDown)
 			r.from("x.deb")
 			synctest.Wait()
-			r.wantState(0, breakerOpen)
+			r.wantState(0, BreakerOpen)
 			r.at(0, nil)
 			time.Sleep(2 * contentCoolDown)
 			r.from("x.deb")
 			synctest.Wait()
-			r.wantState(0, breakerClosed)
+			r.wantState(0, BreakerClosed)
 		})
 	}
 }

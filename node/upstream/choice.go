@@ -15,8 +15,8 @@ const (
 	// and a little on top, below which nobody can tell.
 	equalFactor = 1.5
 	equalSlack  = 25 * time.Millisecond
-	// fullFactor is how much longer a mirror is expected to take at whose host every
-	// place is taken.
+	// fullFactor is how much longer a mirror is expected to take, at least, at whose
+	// host every place is taken.
 	fullFactor = 2
 )
 
@@ -42,6 +42,7 @@ type candidate struct {
 	tested   bool
 	expected time.Duration // where tested
 	full     bool
+	load     float64 // where full: requests that wait for each place
 }
 
 // compare ranks candidates by what makes one better than another at any speed.
@@ -76,7 +77,8 @@ func (c *Client) candidates(s *settings, mirrors []*mirror, req proto.Request) [
 	all := make([]*candidate, len(mirrors))
 	for i, m := range mirrors {
 		h := c.hostOf(m.URL)
-		one := &candidate{mirror: m, full: !h.gate.free(req.Class), foreign: h.foreign.Load()}
+		one := &candidate{mirror: m, load: h.gate.load(req.ClassNow()), foreign: h.foreign.Load()}
+		one.full = one.load > 0
 		one.fault, one.since = c.strikes.against(m.name, req.Loc)
 		m.health.look(one, s.cfg.RateFloor, size, now)
 		all[i] = one
@@ -89,10 +91,10 @@ func (h *health) look(one *candidate, floor, size int64, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch state := h.breaker.state(now); {
-	case state == breakerClosed:
+	case state == BreakerClosed:
 	case h.breaker.advice():
 		one.standing = doubted
-	case state == breakerHalfOpen:
+	case state == BreakerHalfOpen:
 		one.standing = maybe
 	case h.breaker.mustWait(now):
 		one.standing = paused
@@ -136,9 +138,23 @@ func quickest(equals []*candidate) []*candidate {
 
 func (a *candidate) cost() time.Duration {
 	if a.full {
-		return fullFactor * a.expected
+		return time.Duration(max(fullFactor, 1+a.load) * float64(a.expected))
 	}
 	return a.expected
+}
+
+// roomElsewhere reports whether a request that waits for a place would now go to a mirror that has one.
+func (c *Client) roomElsewhere(s *settings, e *errand) bool {
+	free := func(m *mirror) bool { return c.hostOf(m.URL).gate.free(e.req.ClassNow()) }
+	if !slices.ContainsFunc(e.others, free) {
+		return false
+	}
+	for _, one := range quickest(firstRank(c.candidates(s, append(slices.Clone(e.others), e.mirror), e.req))) {
+		if one.mirror != e.mirror && !one.full {
+			return true
+		}
+	}
+	return false
 }
 
 // inTurn picks one by smooth weighted turn: each is credited its weight, and the one
@@ -203,5 +219,5 @@ func (h *health) promises(rate float64, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	known, ok := h.speed.rate(now)
-	return h.breaker.state(now) == breakerClosed && (!ok || known >= rate)
+	return h.breaker.state(now) == BreakerClosed && (!ok || known >= rate)
 }

@@ -237,10 +237,10 @@ func TestHealthOutlivesConfigurations(t *testing.T) {
 		}
 		both := cfg.Archives[0].Mirrors
 		again(both[1], both[0])
-		r.wantState(0, breakerOpen)
+		r.wantState(0, BreakerOpen)
 		again(both[1])
 		again(both...)
-		r.wantState(0, breakerClosed)
+		r.wantState(0, BreakerClosed)
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
 // ErrUnknownArchive means that a Location names an archive that is not configured.
@@ -38,7 +39,9 @@ type Client struct {
 
 	strikes strikes
 	healths healths
-	turns   sync.Mutex // guards health.turn of all mirrors
+	sites   sites
+	madeUp  *expiring.Map[proto.Location, bool] // names given lately that nothing lists
+	turns   sync.Mutex                          // guards health.turn of all mirrors
 }
 
 // settings is one configuration in force. It is never changed.
@@ -46,6 +49,7 @@ type settings struct {
 	cfg      Config
 	archives map[string]*archive
 	proxyOf  func(*url.URL) *url.URL // nil result = direct
+	reach    *Reach
 	// transport is that of hosts which are no mirror's.
 	transport  *http.Transport
 	transports map[trust]*http.Transport
@@ -57,7 +61,7 @@ type settings struct {
 
 // New returns a client, or says what is wrong with the configuration.
 func New(cfg Config) (*Client, error) {
-	c := &Client{limiter: newLimiter(), metrics: newMetrics(), hosts: make(map[string]*host)}
+	c := &Client{limiter: newLimiter(), metrics: newMetrics(), hosts: make(map[string]*host), strikes: newStrikes(), sites: newSites(), madeUp: expiring.New[proto.Location, bool](maxStrikes)}
 	c.running, c.stop = context.WithCancel(context.Background())
 	if err := c.Reconfigure(cfg); err != nil {
 		return nil, err
@@ -103,6 +107,7 @@ func newSettings(cfg Config) (*settings, error) {
 	if s.proxyOf, err = cfg.Proxy.chooser(cfg.AuthConf); err != nil {
 		return nil, err
 	}
+	s.reach = NewReach(s.configured(), cfg.InternalAllow, cfg.Listens)
 	s.equip()
 	return s, nil
 }
@@ -169,7 +174,15 @@ func (c *Client) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer,
 	}
 	r := &round{client: c, s: s, archive: archive, req: req, left: archive.mirrors}
 	if req.Mirror != "" {
-		m := archive.named(req.Mirror)
+		name, _, _ := strings.Cut(req.Mirror, fromHost)
+		m := archive.named(name)
+		if m == nil && req.Mirror == req.Base {
+			m, _ = c.siteOf(s, archive, req.Base)
+		}
+		if m != nil && !m.covers(req.Loc.Path) {
+			m = nil
+		}
+		r.req.Base = "" // that one alone
 		if m == nil {
 			return nil, &proto.Unavailable{Reason: fmt.Sprintf("%s: %s is not a mirror of it", req.Loc, req.Mirror), Err: errNoMirror}
 		}
@@ -182,13 +195,52 @@ func errOffline() error {
 	return &proto.Unavailable{Reason: "this node is offline (offline: true): it serves only what it holds"}
 }
 
-// credentials returns what may be sent to u: the mirror's own to its own scheme,
-// host and port, else what auth.conf has for u.
+// configured are the URLs that the operator named.
+func (s *settings) configured() []*url.URL {
+	all := slices.Clone(s.cfg.Configured)
+	for _, a := range s.archives {
+		for _, m := range a.sources() {
+			if !m.Listed {
+				all = append(all, m.URL)
+			}
+		}
+	}
+	return all
+}
+
+// credentials returns what may be sent to u: the mirror's own to its own scheme, host and port, else
+// what auth.conf has for u below the mirror's root. Where a redirect leads, and what a list names, is
+// not the operator's word. Below the root of another archive, that archive's clients are the ones who
+// may use them.
 func (s *settings) credentials(m *mirror, u *url.URL) Credentials {
-	if !m.Credentials.IsZero() && hostName(u) == hostName(m.URL) {
+	switch {
+	case hostName(u) != hostName(m.URL):
+		return Credentials{}
+	case !m.Credentials.IsZero():
 		return m.Credentials
+	case m.Listed || !below(m.URL, u) || len(s.cfg.AuthConf) == 0 || s.inOther(m, u):
+		return Credentials{}
 	}
 	return credentialsFor(s.cfg.AuthConf, u)
+}
+
+// below reports whether a URL is a root, or lies below it.
+func below(root, u *url.URL) bool {
+	dir := strings.TrimSuffix(root.Path, "/")
+	return hostName(root) == hostName(u) && (u.Path == dir || strings.HasPrefix(u.Path, dir+"/"))
+}
+
+// inOther reports whether a URL below a mirror's root lies below a root of an archive that is inside
+// that one.
+func (s *settings) inOther(m *mirror, u *url.URL) bool {
+	for _, a := range s.archives {
+		for _, other := range a.mirrors {
+			if !other.Listed && below(m.URL, other.URL) && !below(other.URL, m.URL) && below(other.URL, u) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // hostOf returns what is known of the host of u, and makes it known.
@@ -203,7 +255,7 @@ func (c *Client) hostOf(u *url.URL) *host {
 	if named := s.namedHosts(); len(c.hosts) >= len(named)+maxStrayHosts {
 		c.forgetStrays(named)
 	}
-	h := newHost(name, newGate(c.share.places(s.cfg, name), patienceOf(s.cfg)))
+	h := newHost(name, newGate(name, c.share.places(s.cfg, name), patienceOf(s.cfg)))
 	h.foreign.Store(c.share.foreign(name))
 	c.hosts[name] = h
 	return h

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -52,12 +53,15 @@ type Mirror struct {
 	// Weight is its share of the requests among its equals; 0 counts as 1.
 	Weight int
 	// Credentials are sent to the scheme, host and port of URL only. Without any,
-	// Config.AuthConf is looked at.
+	// Config.AuthConf is looked at for what lies below URL.
 	Credentials Credentials
 	// Roots are the authorities trusted for this mirror's host; nil: Config.TLSRoots.
 	Roots *x509.CertPool
 	// Certificate shows this mirror's host who we are; nil: none.
 	Certificate *tls.Certificate
+	// Listed: a list of mirrors names it that somebody else writes. It gets nothing of
+	// Config.AuthConf, and may be inside only as a redirect may lead there, see Reach.
+	Listed bool
 }
 
 // Config is all a Client needs to know. The zero value of every field but
@@ -71,8 +75,15 @@ type Config struct {
 	BytesPerSecond int64
 	// Proxy is the parent proxy; the zero Proxy takes it from the environment.
 	Proxy Proxy
-	// AuthConf holds credentials by host, see ParseAuthConf.
+	// AuthConf holds credentials by host, see ParseAuthConf. They go to what lies below the
+	// URL of a mirror that is not Listed, and nowhere else that a server leads to.
 	AuthConf []AuthEntry
+	// InternalAllow are networks inside that redirects and lists of mirrors may lead to, see
+	// Reach. Configured are further URLs that the operator named.
+	InternalAllow []netip.Prefix
+	Configured    []*url.URL
+	// Listens returns the addresses that this node listens at; nil = none.
+	Listens func() []netip.AddrPort
 
 	// ConnectTimeout bounds name look-up, dial, the proxy's CONNECT and the TLS
 	// handshake together; 0 = 5 s.
@@ -94,11 +105,18 @@ type Config struct {
 	// well again. It must not block; nil = nobody is told.
 	Tell func(proto.Trouble)
 
+	// Pseudonym is what every request names this node in its Via field (RFC 9110,
+	// section 7.6.3); "" = there is no such field.
+	Pseudonym string
+	// Via returns the proxies that wait for a location, which a request for it names
+	// before this node; nil = none.
+	Via func(proto.Location) []string
 	// UserAgent is sent with every request; "" = DefaultUserAgent.
 	UserAgent string
 	// TLSRoots are the authorities trusted for https; nil = the system's.
 	TLSRoots *x509.CertPool
-	// Dial opens connections; nil = a net.Dialer. It must honour its context.
+	// Dial opens connections; nil = a net.Dialer. It must honour its context. A connection
+	// to where no request may go is closed before anything is sent.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Logger gets rare debug lines (a transfer that gave up its place); nil = none.
 	Logger *slog.Logger
@@ -188,7 +206,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		return Config{}, fmt.Errorf("upstream: UserAgent holds a control character: %q", cfg.UserAgent)
 	}
 	if cfg.Dial == nil {
-		cfg.Dial = (&net.Dialer{}).DialContext
+		cfg.Dial = (&net.Dialer{ControlContext: control}).DialContext
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

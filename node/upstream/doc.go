@@ -37,7 +37,7 @@
 // # Lock order
 //
 // Client.mu, then gate.mu, then place.mu. Client.mu, then healths.mu. host.mu,
-// dialing.mu, health.mu, strikes.mu and Client.turns are taken alone.
+// dialing.mu, health.mu, the lock of strikes and Client.turns are taken alone.
 // No lock is held during I/O. None is while a caller's code runs, but for the
 // function given to SetShare, which runs under Client.mu.
 package upstream

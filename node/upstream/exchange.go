@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/netip"
 	"net/url"
 	"sync"
 	"time"
@@ -27,8 +28,11 @@ type stalled struct {
 }
 
 // madeWay is the cause with which the gate ends a request that keeps out one of a
-// more urgent class.
-type madeWay struct{ class proto.Class }
+// more urgent class, or of the same class and a client that has no place.
+type madeWay struct {
+	class proto.Class
+	same  bool
+}
 
 func (m *madeWay) Error() string { return "made way for " + m.class.String() }
 
@@ -43,6 +47,9 @@ type exchange struct {
 	url    *url.URL
 	class  proto.Class
 	errand *errand
+	giver  *health
+	led    *leadTo    // set where somebody else led to url, and nothing stands between
+	remote netip.Addr // of the server; zero before there is a connection, and through a proxy
 
 	parent  context.Context // the caller's
 	ctx     context.Context // ours: ends with the parent, the watch, the gate or the client
@@ -60,13 +67,17 @@ type exchange struct {
 
 // begin waits for a place at the host of u. The caller ends the exchange.
 func (c *Client) begin(parent context.Context, s *settings, u *url.URL, e *errand) (*exchange, error) {
-	x := &exchange{client: c, s: s, host: c.hostOf(u), url: u, class: e.req.ClassNow(), errand: e, parent: parent}
+	x := &exchange{client: c, s: s, host: c.hostOf(u), url: u, class: e.req.ClassNow(), errand: e, giver: e.giver, parent: parent}
 	x.ctx, x.cancel = context.WithCancelCause(parent)
 	x.unhook = context.AfterFunc(c.running, func() { x.cancel(errClosed) })
 	var err error
-	if x.place, err = x.host.gate.acquireFor(x.ctx, x.class, e.req.Urgent, x.cut); err != nil {
+	want := request{class: x.class, client: e.req.Client, urgent: e.req.Urgent, elsewhere: e.elsewhere}
+	if x.place, err = x.host.gate.acquire(x.ctx, want, x.cut); err != nil {
 		x.unhook()
 		x.cancel(nil)
+		if err == errElsewhere {
+			return nil, err
+		}
 		err = x.failure("", err)
 		x.host.note(outcomeOf(err, false), err)
 		return nil, err
@@ -101,10 +112,14 @@ func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 		},
 		GotConn: func(info httptrace.GotConnInfo) {
 			x.dial.done(info.Conn)
+			x.reached(bareConn(info.Conn))
 			x.enter(asking)
 		},
 	}
 	ctx := context.WithValue(httptrace.WithClientTrace(x.ctx, trace), exchangeKey{}, x)
+	if x.led != nil {
+		ctx = context.WithValue(ctx, leadKey{}, x.led)
+	}
 	transport := x.s.transportTo(x.errand.mirror, x.url)
 	x.host.use(transport)
 	res, err := transport.RoundTrip(req.WithContext(ctx))
@@ -121,6 +136,22 @@ func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 	x.host.gate.answered(waited)
 	x.client.metrics.header.WithLabelValues(x.host.name).Observe(waited.Seconds())
 	return res, nil
+}
+
+// reached notes which server the request goes to. A connection that is kept from another request, or
+// that Config.Dial made, may lead where this request may not; then it ends before anything is sent.
+func (x *exchange) reached(conn net.Conn) {
+	if x.s.proxyOf(x.url) != nil {
+		return
+	}
+	at := remoteOf(conn)
+	x.remote = plainAddr(at.Addr())
+	if x.led == nil || !at.IsValid() {
+		return
+	}
+	if err := x.led.reach.check(x.led.lead, x.url, at); err != nil {
+		x.cut(err)
+	}
 }
 
 // enter begins a phase and sets its time limit.
@@ -238,11 +269,19 @@ func (x *exchange) failure(what string, err error) error {
 	var way *madeWay
 	if errors.As(cause, &way) {
 		x.s.cfg.Logger.Debug("a transfer made way for a more urgent one", "url", bareURL(x.url), "class", x.class, "for", way.class)
+		if way.same {
+			return &proto.Unavailable{Reason: fmt.Sprintf("%s%s: this transfer made way for one of another client", x.host.name, x.via())}
+		}
 		return &proto.Unavailable{Reason: fmt.Sprintf("%s%s: this transfer made way for more urgent work (%s)", x.host.name, x.via(), way.class)}
 	}
 	var known *proto.Unavailable
 	var refused *proto.Refused
-	switch { // the proxy's own refusals
+	var verdict *proto.Rejected
+	switch { // the proxy's own refusals, and those of Reach
+	case errors.As(cause, &refused):
+		return refused
+	case errors.As(err, &verdict):
+		return verdict
 	case errors.As(err, &known):
 		return known
 	case errors.As(err, &refused):

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path"
 	"strconv"
@@ -30,26 +31,82 @@ type errand struct {
 	req     proto.Request
 	others  []*mirror     // that have not been asked for it yet, and may be
 	waited  time.Duration // for the headers of answers so far, redirects among them
+	// giver is what is known of who is asked now: the mirror, or the host that it redirects to.
+	giver *health
+	// probe: only whether there is an answer counts.
+	probe bool
+	// madeUp: nothing lists the name, so it says little about the mirror how that answers.
+	madeUp bool
+	// anyHost: redirects are followed also to a host of which something is known that speaks against
+	// it; there is nobody else.
+	anyHost bool
+	// elsewhere reports whether another mirror has room while this one keeps the request waiting;
+	// nil where that is not to be asked.
+	elsewhere func() bool
 	// hurried: another mirror is believed to do better than one that keeps us waiting.
 	hurried atomic.Bool
 }
 
 func (c *Client) newErrand(a *archive, m *mirror, req proto.Request, others []*mirror) *errand {
-	e := &errand{archive: a, mirror: m, req: req, others: others}
+	e := &errand{archive: a, mirror: m, req: req, others: others, giver: m.health, madeUp: req.Class == proto.ClassUnlisted}
 	e.hurried.Store(c.better(e, 0))
 	return e
 }
 
-// follow makes the request and follows redirects. At each hop it gives its place
+// maxAsks is how often a mirror is asked in one try that redirects to hosts of which something is known
+// that speaks against them: it may name another one.
+const maxAsks = 3
+
+// follow has the request made, by the mirror or by whom it redirects to.
+func (c *Client) follow(ctx context.Context, s *settings, e *errand) (*proto.Transfer, error) {
+	for asks := 1; ; asks++ {
+		t, err := c.followOnce(ctx, s, e)
+		if !errors.Is(err, errAvoided) || asks == maxAsks || ctx.Err() != nil {
+			return t, err
+		}
+	}
+}
+
+// errAvoided is inside the error of a redirect that was not followed for what is known of its target.
+var errAvoided = errors.New("there may be a better source")
+
+// avoid returns why a redirect is not followed to a host now; nil where it is.
+func (c *Client) avoid(ctx context.Context, e *errand, from *url.URL, to *health) error {
+	fault, _ := c.strikes.against(to.name, e.req.Loc)
+	to.mu.Lock()
+	now := time.Now()
+	open, pause := to.breaker.state(now) == BreakerOpen, to.breaker.pauseLeft(now)
+	reason := to.breaker.reason
+	to.mu.Unlock()
+	switch {
+	case pause > 0, e.anyHost && open:
+		return to.admit(ctx)
+	case e.anyHost, fault == faultless && !open:
+		return nil
+	case fault != faultless:
+		reason = "it failed with this object before"
+	}
+	return &proto.Unavailable{Reason: fmt.Sprintf("%s redirects to %s, which is left alone: %s", bareURL(from), to.name, reason), Err: errAvoided, Answered: true}
+}
+
+// followOnce makes the request and follows redirects. At each hop it gives its place
 // back before it waits for the next one, so that no two hosts can wait for each
 // other.
-func (c *Client) follow(ctx context.Context, s *settings, e *errand) (*proto.Transfer, error) {
+func (c *Client) followOnce(ctx context.Context, s *settings, e *errand) (*proto.Transfer, error) {
+	e.giver = e.mirror.health
 	first := e.mirror.object(e.req.Loc.Path)
 	u := first
 	seen := map[string]bool{}
+	var led *lead // nil: the configuration names u
+	if e.mirror.Listed {
+		led = &lead{}
+	}
 	for {
 		seen[u.String()] = true
-		t, next, err := c.ask(ctx, s, e, u)
+		t, next, err := c.ask(ctx, s, e, u, led)
+		if t != nil {
+			t.Base = baseOf(first, u, e.req.Loc.Path)
+		}
 		if err != nil || t != nil {
 			return t, err
 		}
@@ -62,26 +119,47 @@ func (c *Client) follow(ctx context.Context, s *settings, e *errand) (*proto.Tra
 		}
 		if why != "" {
 			err := &proto.Refused{Status: next.status, Reason: bareURL(first) + " redirects " + why}
-			c.refused(e, err)
+			c.refused(e, e.giver, err)
 			return nil, err
 		}
-		u = next.to
+		e.elsewhere = nil // the mirror has answered
+		if host := hostName(next.to); host == hostName(first) {
+			e.giver = e.mirror.health
+		} else {
+			e.giver = c.sites.health(host)
+			if err := c.avoid(ctx, e, u, e.giver); err != nil {
+				return nil, err
+			}
+		}
+		u, led = next.to, &lead{from: u, at: next.at, status: next.status}
 	}
 }
 
 // redirect is an answer that leads elsewhere.
 type redirect struct {
 	to     *url.URL
+	at     netip.Addr // of the server that answered; zero where a proxy asked it
 	status int
 }
 
-// ask makes one request: it returns a transfer, or where to ask next, or an error.
-func (c *Client) ask(ctx context.Context, s *settings, e *errand, u *url.URL) (*proto.Transfer, *redirect, error) {
+// ask makes one request: it returns a transfer, or where to ask next, or an error. led is who led to
+// u, nil for the configuration.
+func (c *Client) ask(ctx context.Context, s *settings, e *errand, u *url.URL, led *lead) (*proto.Transfer, *redirect, error) {
+	if led != nil {
+		if err := s.reach.checkName(*led, u, s.proxyOf(u) != nil); err != nil {
+			c.refused(e, e.mirror.health, err)
+			return nil, nil, err
+		}
+	}
 	x, err := c.begin(ctx, s, u, e)
 	if err != nil {
 		return nil, nil, err
 	}
-	res, err := x.roundTrip(s.request(e.mirror, u, e.req))
+	if led != nil && s.proxyOf(u) == nil {
+		x.led = &leadTo{lead: *led, reach: s.reach, url: u}
+	}
+	byGet := e.probe || e.req.Head && led != nil && led.from != nil
+	res, err := x.roundTrip(s.request(e.mirror, u, e.req, byGet))
 	if err != nil {
 		return nil, nil, x.fail(err)
 	}
@@ -94,7 +172,7 @@ func (c *Client) ask(ctx context.Context, s *settings, e *errand, u *url.URL) (*
 		}
 		b.drain()
 		x.end(outcomeRedirected, nil)
-		return nil, &redirect{next, res.StatusCode}, nil
+		return nil, &redirect{next, x.remote, res.StatusCode}, nil
 	}
 	t, err := x.judge(e.req, res, b)
 	if err != nil {
@@ -102,16 +180,36 @@ func (c *Client) ask(ctx context.Context, s *settings, e *errand, u *url.URL) (*
 		return nil, nil, x.fail(err)
 	}
 	t.From = e.mirror.name
+	if x.giver != e.mirror.health && e.req.Provable {
+		t.From += fromHost + x.giver.name
+	}
 	x.accepted()
+	c.noteName(e)
 	return t, nil, nil
 }
 
+// noteName remembers whether the name of an object that was given is listed, for who judges its bytes later.
+func (c *Client) noteName(e *errand) {
+	now := time.Now()
+	if before, _ := c.madeUp.Get(e.req.Loc, now); before == e.madeUp {
+		return
+	}
+	c.madeUp.Update(e.req.Loc, now, func(bool, bool) (bool, time.Time) { return e.madeUp, now.Add(benchFor) })
+}
+
+// fromHost stands in Transfer.From between the name of a mirror and the host that it redirected to.
+const fromHost = " -> "
+
 // request builds what is sent. It holds nothing that a server could negotiate by:
-// no Accept, no Accept-Encoding.
-func (s *settings) request(m *mirror, u *url.URL, req proto.Request) *http.Request {
+// no Accept, no Accept-Encoding. A HEAD is made byGet where a signature in the URL may hold for GET
+// only; then the body is one byte, or is not read.
+func (s *settings) request(m *mirror, u *url.URL, req proto.Request, byGet bool) *http.Request {
 	h := http.Header{"User-Agent": {s.cfg.UserAgent}}
 	if auth := s.credentials(m, u).header(); auth != "" {
 		h.Set("Authorization", auth)
+	}
+	if via := s.via(req.Loc); via != "" {
+		h.Set("Via", via)
 	}
 	if req.Offset > 0 {
 		h.Set("Range", "bytes="+strconv.FormatInt(req.Offset, 10)+"-")
@@ -128,11 +226,17 @@ func (s *settings) request(m *mirror, u *url.URL, req proto.Request) *http.Reque
 	}
 	// What may change has to be checked with the archive itself by any cache in
 	// between, as apt asks for its indices.
-	if req.Class == proto.ClassMetadata && !strings.Contains(req.Loc.Path, "/by-hash/") {
+	switch {
+	case req.NoCache:
+		h.Set("Cache-Control", "no-cache")
+	case req.Class == proto.ClassMetadata && !req.Immutable:
 		h.Set("Cache-Control", "max-age=0")
 	}
 	method := http.MethodGet
-	if req.Head {
+	switch {
+	case req.Head && byGet:
+		h.Set("Range", "bytes=0-0")
+	case req.Head:
 		method = http.MethodHead
 	}
 	return &http.Request{Method: method, URL: u, Host: u.Host, Header: h, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
@@ -163,13 +267,8 @@ func redirectTarget(from *url.URL, res *http.Response) (*url.URL, error) {
 	}
 	to.User, to.Fragment, to.RawFragment = nil, "", ""
 	to.Scheme, to.Host = strings.ToLower(to.Scheme), strings.ToLower(to.Host)
-	switch {
-	case to.Scheme != "http" && to.Scheme != "https":
-		return nil, refuse(fmt.Sprintf("to %q, which is not http or https", to.Scheme+":"))
-	case to.Hostname() == "":
-		return nil, refuse("to a URL without a host")
-	case from.Scheme == "https" && to.Scheme == "http":
-		return nil, refuse("from https to http, to " + bareURL(to))
+	if err := mayLead(from, to); err != nil {
+		return nil, refuse(err.Error())
 	}
 	return to, nil
 }
@@ -193,10 +292,21 @@ func (x *exchange) judge(req proto.Request, res *http.Response, b *body) (*proto
 		if err := otherLength(req, t.Size); err != nil {
 			return nil, fmt.Errorf("%s: %w", where, err)
 		}
-		if suspectPage(req.Loc.Path, t.ContentType) != noPage {
+		if !req.Page && !req.Head && !req.Provable && isMarkup(t.ContentType) {
 			if err := b.refusePage(req); err != nil {
 				return nil, err
 			}
+		}
+	case status == http.StatusPartialContent && req.Head:
+		if part, ok := parseContentRange(res.Header.Get("Content-Range")); ok && part.start == 0 {
+			t.Size = part.total
+		}
+		if err := otherLength(req, t.Size); err != nil {
+			return nil, fmt.Errorf("%s: %w", where, err)
+		}
+	case status == http.StatusRequestedRangeNotSatisfiable && req.Head: // of an empty object there is no first byte
+		if part, ok := parseContentRange(res.Header.Get("Content-Range")); ok {
+			t.Size = part.total
 		}
 	case status == http.StatusPartialContent:
 		if err := acceptPart(req, res, b, t); err != nil {
@@ -296,20 +406,16 @@ func pastTheEnd(req proto.Request, res *http.Response, t *proto.Transfer) error 
 	return otherLength(req, part.total)
 }
 
-// refusePage returns an error if the body is an HTML page in place of the file.
+// refusePage returns an error if the body, which is said to be HTML, is an HTML page in place of the
+// file.
 func (b *body) refusePage(req proto.Request) error {
 	kind := b.res.Header.Get("Content-Type")
-	if suspectPage(req.Loc.Path, kind) == pageLook {
-		if req.Head {
-			return nil // nothing to look into
-		}
-		head, err := b.peek()
-		if err != nil && err != io.EOF {
-			return err
-		}
-		if !looksLikePage(head) {
-			return nil
-		}
+	head, err := b.peek()
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if !looksLikePage(head) {
+		return nil
 	}
 	return fmt.Errorf("%s: %w: a captive page? It is of type %q in place of %s",
 		bareURL(b.x.url), proto.ErrCorrupt, kind, path.Base(req.Loc.Path))

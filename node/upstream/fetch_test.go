@@ -42,17 +42,14 @@ func TestFetchWhole(t *testing.T) {
 }
 
 func TestFetchMetadataAsksCachesToRevalidate(t *testing.T) {
-	for path, want := range map[string]string{
-		"dists/noble/InRelease": "max-age=0",
-		"dists/noble/main/binary-amd64/by-hash/SHA256/" + "0123abc": "",
-	} {
+	for immutable, want := range map[bool]string{false: "max-age=0", true: ""} {
 		srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			if got := r.Header.Get("Cache-Control"); got != want {
-				t.Errorf("%s: Cache-Control is %q, want %q", path, got, want)
+				t.Errorf("immutable %v: Cache-Control is %q, want %q", immutable, got, want)
 			}
 		})
-		req := get(path)
-		req.Class = proto.ClassMetadata
+		req := get("dists/noble/InRelease")
+		req.Class, req.Immutable = proto.ClassMetadata, immutable
 		mustFetch(t, client(t, srv.URL), req)
 	}
 }
@@ -201,9 +198,12 @@ func TestStatuses(t *testing.T) {
 	for status, want := range map[int]any{
 		404: proto.ErrNotFound, 410: proto.ErrNotFound,
 		400: &proto.Refused{}, 401: &proto.Refused{}, 403: &proto.Refused{}, 407: &proto.Refused{}, 416: &proto.Refused{}, 451: &proto.Refused{},
-		408: &proto.Unavailable{}, 421: &proto.Unavailable{}, 429: &proto.Unavailable{},
-		500: &proto.Unavailable{}, 501: &proto.Unavailable{}, 502: &proto.Unavailable{}, 503: &proto.Unavailable{}, 599: &proto.Unavailable{},
-		204: &proto.Unavailable{}, 300: &proto.Unavailable{}, 304: &proto.Unavailable{},
+		421: &proto.Refused{}, 425: &proto.Refused{}, 501: &proto.Refused{}, 505: &proto.Refused{}, 506: &proto.Refused{}, 507: &proto.Refused{},
+		509: &proto.Refused{}, 510: &proto.Refused{}, 511: &proto.Refused{}, 520: &proto.Refused{}, 598: &proto.Refused{},
+		204: &proto.Refused{}, 300: &proto.Refused{}, 304: &proto.Refused{},
+		// What apt asks again for: TransientCodes in its methods/basehttp.cc.
+		408: &proto.Unavailable{}, 429: &proto.Unavailable{}, 500: &proto.Unavailable{}, 502: &proto.Unavailable{},
+		503: &proto.Unavailable{}, 504: &proto.Unavailable{}, 599: &proto.Unavailable{},
 	} {
 		srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Retry-After", "17")
@@ -330,7 +330,8 @@ func TestCaptivePage(t *testing.T) {
 		corrupt          bool
 	}{
 		{"pool/x.deb", "text/html", page, true},
-		{"pool/x.deb", "Text/HTML; charset=utf-8", "no markup at all", true},
+		{"pool/x.deb", "Text/HTML; charset=utf-8", page, true},
+		{"pool/x.deb", "text/html", "!<arch>\n", false}, // the server knows no better
 		{"pool/x.dsc", "application/xhtml+xml", page, true},
 		{"dists/noble/main/binary-amd64/Packages.xz", "text/html", page, true},
 		{"dists/noble/InRelease", "text/html", page, true},
@@ -342,6 +343,8 @@ func TestCaptivePage(t *testing.T) {
 		{"doc/index.html", "text/html", page, false},
 		{"project/trace/", "text/html", page, false},
 	} {
+		req := get(tc.path)
+		req.Page = tc.path == "doc/index.html" || tc.path == "project/trace/"
 		srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != "/login" { // portals redirect
 				http.Redirect(w, r, "/login", http.StatusFound)
@@ -350,7 +353,7 @@ func TestCaptivePage(t *testing.T) {
 			w.Header().Set("Content-Type", tc.kind)
 			io.WriteString(w, tc.body)
 		})
-		_, got, err := fetchAll(t.Context(), client(t, srv.URL), get(tc.path))
+		_, got, err := fetchAll(t.Context(), client(t, srv.URL), req)
 		switch {
 		case tc.corrupt && (!errors.Is(err, proto.ErrCorrupt) || !strings.Contains(err.Error(), "captive page")):
 			t.Errorf("%s %q: %q, %v", tc.path, tc.kind, got, err)

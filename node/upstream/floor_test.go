@@ -56,7 +56,7 @@ func TestRateFloor(t *testing.T) {
 		if took > floorWindow+6*time.Second {
 			t.Errorf("took %v", took)
 		}
-		if got := r.state(0); got.State != breakerClosed || got.Left[leftSlow] != 1 || got.Strikes != 1 || got.Rate < 15<<10 || got.Rate > 25<<10 {
+		if got := r.state(0); got.State != BreakerClosed || got.Left[leftSlow] != 1 || got.Strikes != 1 || got.BytesPerSecond < 15<<10 || got.BytesPerSecond > 25<<10 {
 			t.Errorf("%+v", got)
 		}
 		if given, _ = fetchBig(r, "other.deb"); given[nameOf(1)] != big {

@@ -18,7 +18,7 @@ const (
 	prefetch = proto.ClassPrefetch
 )
 
-func testGate(limit int) *gate { return newGate(limit, patienceOf(mustDefaults())) }
+func testGate(limit int) *gate { return newGate("http://host", limit, patienceOf(mustDefaults())) }
 
 func mustDefaults() Config {
 	cfg, err := Config{}.withDefaults()
@@ -34,7 +34,7 @@ func take(t *testing.T, g *gate, class proto.Class) *place {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	got := make(chan *place, 1)
 	go func() {
-		if p, err := g.acquire(ctx, class, cancel); err == nil {
+		if p, err := g.acquire(ctx, request{class: class}, cancel); err == nil {
 			got <- p
 		}
 	}()
@@ -52,7 +52,7 @@ func take(t *testing.T, g *gate, class proto.Class) *place {
 func queue(t *testing.T, g *gate, class proto.Class, name string, had chan<- string, places chan<- *place) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	go func() {
-		p, err := g.acquire(ctx, class, cancel)
+		p, err := g.acquire(ctx, request{class: class}, cancel)
 		if err != nil {
 			return
 		}
@@ -135,7 +135,7 @@ func TestGateWaiterLeaves(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		failed := make(chan error)
 		go func() {
-			_, err := g.acquire(ctx, meta, func(error) {})
+			_, err := g.acquire(ctx, request{class: meta}, func(error) {})
 			failed <- err
 		}()
 		synctest.Wait()
@@ -157,11 +157,11 @@ func TestGateTakesBackAPlaceThatNobodyWantsAnyMore(t *testing.T) {
 	g := testGate(1)
 	w := &waiter{place: &place{class: meta}, ready: make(chan struct{})}
 	g.mu.Lock()
-	g.queues[meta] = append(g.queues[meta], w)
+	g.enqueue(w)
 	g.dispatch()
 	g.mu.Unlock()
 	<-w.ready
-	g.forget(w)
+	g.abandon(w)
 	if _, held, _, _ := g.count(); held != 0 {
 		t.Errorf("%d places are held by nobody", held)
 	}
@@ -218,7 +218,7 @@ func TestGatePreemption(t *testing.T) {
 				began := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
-				_, err := g.acquire(ctx, tc.waiter, func(error) {})
+				_, err := g.acquire(ctx, request{class: tc.waiter}, func(error) {})
 				took := time.Since(began)
 				switch {
 				case tc.after == 0 && (err == nil || holder.wasEvicted()):
@@ -241,7 +241,7 @@ func TestGatePreemptsTheMostStalledThatHelps(t *testing.T) {
 		older := holderIn(t, g, pkg, reading)
 		time.Sleep(500 * time.Millisecond)
 		younger := holderIn(t, g, pkg, reading)
-		if _, err := g.acquire(t.Context(), pkg, func(error) {}); err != nil {
+		if _, err := g.acquire(t.Context(), request{class: pkg}, func(error) {}); err != nil {
 			t.Fatal(err)
 		}
 		if m.wasEvicted() || younger.wasEvicted() || !older.wasEvicted() {
@@ -259,7 +259,7 @@ func TestGateTellsProgressFromADrip(t *testing.T) {
 			goes  bool
 		}{{1, true}, {progressBytes, false}} {
 			ctx, cancel := context.WithCancelCause(t.Context())
-			holder, err := g.acquire(t.Context(), pkg, cancel)
+			holder, err := g.acquire(t.Context(), request{class: pkg}, cancel)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -271,7 +271,7 @@ func TestGateTellsProgressFromADrip(t *testing.T) {
 				}
 				g.release(holder)
 			}()
-			next, err := g.acquire(t.Context(), pkg, func(error) {})
+			next, err := g.acquire(t.Context(), request{class: pkg}, func(error) {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -296,7 +296,7 @@ func TestGateLearnsToWaitForASlowHost(t *testing.T) {
 			go func() {
 				for {
 					ctx, cancel := context.WithCancelCause(t.Context())
-					p, err := g.acquire(ctx, meta, cancel)
+					p, err := g.acquire(ctx, request{class: meta}, cancel)
 					if err != nil {
 						return
 					}
@@ -337,7 +337,7 @@ func TestGateRaisesWhatBecomesUrgent(t *testing.T) {
 		queue(t, g, prefetch, "ahead", had, places)
 		urgent := make(chan struct{})
 		go func() {
-			p, err := g.acquireFor(t.Context(), prefetch, urgent, func(error) {})
+			p, err := g.acquire(t.Context(), request{class: prefetch, urgent: urgent}, func(error) {})
 			if err != nil {
 				t.Error(err)
 				return

@@ -51,7 +51,7 @@ func (h *health) admit(ctx context.Context) error {
 	defer h.mu.Unlock()
 	for came := h.failed; ; {
 		now := time.Now()
-		if h.breaker.mustWait(now) || h.failed != came {
+		if h.breaker.pauseLeft(now) > 0 || h.failed != came {
 			return h.refusal(now)
 		}
 		wait := h.breaker.admit(now)
@@ -88,9 +88,7 @@ func (h *health) refusal(now time.Time) error {
 		Reason:   fmt.Sprintf("%s is left alone: %s", h.name, b.reason),
 		Answered: b.kind != proto.TroubleUnreachable,
 	}
-	if b.mustWait(now) {
-		err.RetryAfter = b.until.Sub(now)
-	}
+	err.RetryAfter = b.pauseLeft(now)
 	return err
 }
 
@@ -103,7 +101,14 @@ func (h *health) wake() {
 // accepted notes that the mirror gave a good answer.
 func (x *exchange) accepted() {
 	x.headed = true
-	h, now := x.errand.mirror.health, time.Now()
+	x.answeredBy(x.giver)
+	if m := x.errand.mirror.health; m != x.giver {
+		x.answeredBy(m) // it led to what is good
+	}
+}
+
+func (x *exchange) answeredBy(h *health) {
+	now := time.Now()
 	h.mu.Lock()
 	h.speed.answered(x.errand.waited, now)
 	ours := !h.breaker.heard
@@ -117,30 +122,33 @@ func (x *exchange) accepted() {
 	}
 }
 
-// learn draws from the end of an exchange what it says about its mirror.
+// learn draws from the end of an exchange what it says about who was asked.
 func (x *exchange) learn(outcome string, err error) {
-	m, loc := x.errand.mirror, x.errand.req.Loc
+	g, loc := x.giver, x.errand.req.Loc
 	var busy *proto.Unavailable
 	switch outcome {
 	case outcomeOK:
-		m.health.fine()
+		g.fine()
 	case outcomeNotFound:
-		m.health.leave(leftNotFound)
-		if !x.client.stillWrong(m.health, loc, err) {
+		g.leave(leftNotFound)
+		if !x.client.stillWrong(g, loc, err) {
 			x.accepted() // it is there
 		}
 	case outcomePreempted:
 		if errors.As(context.Cause(x.ctx), new(*stalled)) {
-			x.client.strikes.note(m.name, loc, broke)
-			m.health.leave(leftBroke)
+			x.client.strikes.note(g.name, loc, broke)
+			g.leave(leftBroke)
 		}
 	case outcomeRefused:
-		x.client.refused(x.errand, err)
+		if errors.As(context.Cause(x.ctx), new(*proto.Refused)) {
+			g = x.errand.mirror.health // it led to where no request may go
+		}
+		x.client.refused(x.errand, g, err)
 	case outcomeCorrupt:
 		if errors.Is(err, errUselessRange) {
 			return // it cannot resume, which is no lie
 		}
-		x.client.wrong(m.health, loc, err)
+		x.client.wrong(g, loc, x.errand.madeUp, err)
 	case outcomeUnavailable:
 		if errors.As(err, &busy) {
 			x.unavailable(busy)
@@ -150,27 +158,34 @@ func (x *exchange) learn(outcome string, err error) {
 
 // unavailable judges trouble that may pass.
 func (x *exchange) unavailable(busy *proto.Unavailable) {
-	m, loc := x.errand.mirror, x.errand.req.Loc
+	g, loc := x.giver, x.errand.req.Loc
 	count := func(left string, kind proto.TroubleKind, weight int) {
-		m.health.leave(left)
-		x.client.note(m.health, func(b *breaker, now time.Time) bool { return b.failed(kind, weight, busy.Reason, now) })
+		g.leave(left)
+		if x.errand.madeUp && x.asked() {
+			return
+		}
+		x.client.note(g, func(b *breaker, now time.Time) bool { return b.failed(kind, weight, busy.Reason, now) })
 	}
 	var watch *stalled
 	timedOut := errors.As(context.Cause(x.ctx), &watch)
 	switch {
+	case busy.RetryAfter > 0 && x.errand.madeUp && x.status == http.StatusServiceUnavailable:
+		// Perhaps what serves that name is down, and nothing else. Whoever asks for it again waits all the same.
+		x.client.strikes.note(g.name, loc, broke)
+		g.leave(leftWait)
 	case busy.RetryAfter > 0:
-		m.health.leave(leftWait)
-		x.client.note(m.health, func(b *breaker, now time.Time) bool { return b.asked(busy.RetryAfter, busy.Reason, now) })
+		g.leave(leftWait)
+		x.client.note(g, func(b *breaker, now time.Time) bool { return b.asked(busy.RetryAfter, busy.Reason, now) })
 	case errors.Is(busy, errSlow):
-		x.client.strikes.note(m.name, loc, broke)
-		m.health.leave(leftSlow)
+		x.client.strikes.note(g.name, loc, broke)
+		g.leave(leftSlow)
 	case x.headed: // in its body
-		x.client.strikes.note(m.name, loc, broke)
+		x.client.strikes.note(g.name, loc, broke)
 		count(leftBroke, proto.TroubleErrors, 1)
 	case x.status == http.StatusTooManyRequests: // without a word on how long
 		count(leftErrors, proto.TroubleErrors, tripAt)
-	case x.status != 0:
-		x.client.strikes.note(m.name, loc, broke)
+	case x.status != 0, x.errand.madeUp && x.asked():
+		x.client.strikes.note(g.name, loc, broke)
 		count(leftErrors, proto.TroubleErrors, 1)
 	case timedOut && !x.errand.archive.single():
 		// Where there are others, none but the first shall wait for this one in vain.
@@ -178,6 +193,12 @@ func (x *exchange) unavailable(busy *proto.Unavailable) {
 	default:
 		count(leftUnreachable, proto.TroubleUnreachable, 1)
 	}
+}
+
+// asked reports whether the server had the request, so that the name may be what it fails with.
+func (x *exchange) asked() bool {
+	ph, _ := x.place.now()
+	return x.status != 0 || ph != connecting
 }
 
 // fine notes that an object was had.
@@ -188,8 +209,11 @@ func (h *health) fine() {
 }
 
 // lacks notes that a mirror does not have an object that another has.
-func (c *Client) lacks(h *health, loc proto.Location, has string) {
+func (c *Client) lacks(h *health, loc proto.Location, madeUp bool, has string) {
 	c.strikes.note(h.name, loc, broke)
+	if madeUp {
+		return // there are files that each mirror has for itself
+	}
 	c.note(h, func(b *breaker, now time.Time) bool { return b.lacked(loc.Path+", which "+has+" has", now) })
 }
 
@@ -197,7 +221,7 @@ func (c *Client) lacks(h *health, loc proto.Location, has string) {
 // that is no sign that its content is right now.
 func (c *Client) stillWrong(h *health, loc proto.Location, err error) bool {
 	h.mu.Lock()
-	tried := h.breaker.kind == proto.TroubleContent && h.breaker.state(time.Now()) == breakerHalfOpen
+	tried := h.breaker.kind == proto.TroubleContent && h.breaker.state(time.Now()) == BreakerHalfOpen
 	h.mu.Unlock()
 	if tried {
 		c.note(h, func(b *breaker, now time.Time) bool { return b.lied(loc, err.Error(), now) })
@@ -214,19 +238,23 @@ func (h *health) leave(why string) {
 
 // refused notes that a mirror refused to give an object. Where there are others, one
 // that does so again and again is left alone.
-func (c *Client) refused(e *errand, err error) {
-	h, loc := e.mirror.health, e.req.Loc
+func (c *Client) refused(e *errand, h *health, err error) {
+	loc := e.req.Loc
 	c.strikes.note(h.name, loc, broke)
 	h.leave(leftRefused)
-	if !e.archive.single() {
+	if !e.archive.single() && !e.madeUp {
 		c.note(h, func(b *breaker, now time.Time) bool { return b.lied(loc, err.Error(), now) })
 	}
 }
 
-// wrong notes that a mirror had something else under the name of an object.
-func (c *Client) wrong(h *health, loc proto.Location, err error) {
+// wrong notes that a mirror had something else under the name of an object. Who makes up names finds
+// mirrors that have a page for each, so that counts for the name alone.
+func (c *Client) wrong(h *health, loc proto.Location, madeUp bool, err error) {
 	c.strikes.note(h.name, loc, lied)
 	h.leave(leftContent)
+	if madeUp {
+		return
+	}
 	c.note(h, func(b *breaker, now time.Time) bool { return b.lied(loc, err.Error(), now) })
 }
 
@@ -235,7 +263,7 @@ func (c *Client) note(h *health, failure func(*breaker, time.Time) (opened bool)
 	now := time.Now()
 	h.mu.Lock()
 	opened := failure(&h.breaker, now)
-	if h.breaker.state(now) != breakerClosed {
+	if h.breaker.state(now) != BreakerClosed {
 		h.failed++
 		h.wake()
 	}

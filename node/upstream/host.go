@@ -39,7 +39,7 @@ func outcomeOf(err error, evicted bool) string {
 		return outcomeNotFound
 	case errors.Is(err, proto.ErrCorrupt), errors.Is(err, errUselessRange):
 		return outcomeCorrupt
-	case errors.As(err, &refused):
+	case errors.As(err, &refused), errors.As(err, new(*proto.Rejected)):
 		return outcomeRefused
 	}
 	return outcomeUnavailable

@@ -74,19 +74,19 @@ func (c statsCollector) Collect(out chan<- prometheus.Metric) {
 
 func collectMirror(out chan<- prometheus.Metric, m MirrorStats) {
 	gauge := func(desc *prometheus.Desc, n float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, n, append([]string{m.Archive, m.Mirror}, labels...)...)
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, n, append([]string{m.Archive, m.URL}, labels...)...)
 	}
-	for _, state := range []string{breakerClosed, breakerHalfOpen, breakerOpen} {
+	for _, state := range []string{BreakerClosed, BreakerHalfOpen, BreakerOpen} {
 		n := 0.0
 		if state == m.State {
 			n = 1
 		}
 		gauge(mirrorStateDesc, n, state)
 	}
-	gauge(mirrorRateDesc, m.Rate)
-	gauge(mirrorWaitDesc, m.Wait)
+	gauge(mirrorRateDesc, m.BytesPerSecond)
+	gauge(mirrorWaitDesc, m.HeaderSeconds)
 	gauge(mirrorStrikesDesc, float64(m.Strikes))
 	for why, n := range m.Left {
-		out <- prometheus.MustNewConstMetric(mirrorLeftDesc, prometheus.CounterValue, float64(n), m.Archive, m.Mirror, why)
+		out <- prometheus.MustNewConstMetric(mirrorLeftDesc, prometheus.CounterValue, float64(n), m.Archive, m.URL, why)
 	}
 }

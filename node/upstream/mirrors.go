@@ -24,6 +24,7 @@ type archive struct {
 type mirror struct {
 	Mirror           // checked
 	name      string // as Transfer.From says
+	dir       string // of the archive, which stands at URL; "" for the archive's root
 	transport *http.Transport
 	health    *health
 }
@@ -76,6 +77,17 @@ func (a *archive) named(name string) *mirror {
 		}
 	}
 	return nil
+}
+
+// covers reports whether a path of the archive can be at the mirror.
+func (m *mirror) covers(path string) bool { return m.dir == "" || strings.HasPrefix(path, m.dir+"/") }
+
+// object returns the URL of a path that the mirror covers.
+func (m *mirror) object(path string) *url.URL {
+	if m.dir != "" {
+		path = path[len(m.dir)+1:]
+	}
+	return m.Mirror.object(path)
 }
 
 // object returns the URL of a path of the archive at a mirror.

@@ -119,7 +119,11 @@ func (r *realm) serve(w http.ResponseWriter, req *http.Request) {
 	name := "http://" + req.Host + "/" + root
 	r.mu.Lock()
 	h := r.handlers[name]
-	r.asked = append(r.asked, fmt.Sprintf("%s %s %s", req.Method, name, path))
+	what := req.Method
+	if req.Header.Get("Range") == "bytes=0-0" {
+		what = "PROBE"
+	}
+	r.asked = append(r.asked, fmt.Sprintf("%s %s %s", what, name, path))
 	r.mu.Unlock()
 	if h == nil {
 		h = honest
@@ -150,20 +154,20 @@ func blackHole(ctx context.Context) error     { <-ctx.Done(); return ctx.Err() }
 
 // requests returns how often each mirror was asked since the last call, probes in the
 // background apart.
-func (r *realm) requests() (gets, heads map[string]int) {
+func (r *realm) requests() (gets, probes map[string]int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	gets, heads = make(map[string]int), make(map[string]int)
+	gets, probes = make(map[string]int), make(map[string]int)
 	for _, one := range r.asked {
 		f := strings.Fields(one)
-		if f[0] == http.MethodHead {
-			heads[f[1]]++
+		if f[0] == "PROBE" {
+			probes[f[1]]++
 		} else {
 			gets[f[1]]++
 		}
 	}
 	r.asked = nil
-	return gets, heads
+	return gets, probes
 }
 
 func (r *realm) wantRequests(want map[string]int) {
@@ -200,7 +204,7 @@ func (r *realm) from(path string) string {
 func (r *realm) state(i int) MirrorStats {
 	r.t.Helper()
 	for _, m := range r.Stats().Mirrors {
-		if m.Mirror == nameOf(i) {
+		if m.URL == nameOf(i) {
 			return m
 		}
 	}
@@ -211,7 +215,7 @@ func (r *realm) state(i int) MirrorStats {
 func (r *realm) wantState(i int, state string) {
 	r.t.Helper()
 	if got := r.state(i); got.State != state {
-		r.t.Errorf("the breaker of %s is %s (%s), want %s", got.Mirror, got.State, got.Reason, state)
+		r.t.Errorf("the breaker of %s is %s (%s), want %s", got.URL, got.State, got.Reason, state)
 	}
 }
 

@@ -26,7 +26,9 @@ const progressBytes = 1 << 10
 // place is the right to one connection to a host, and the clock that tells how
 // long its holder has been waiting for the host.
 type place struct {
-	class  proto.Class
+	class  proto.Class // guarded by gate.mu
+	client string      // "" where it is not known
+	waiter *waiter
 	cancel context.CancelCauseFunc // ends what the holder is doing, and its connection
 
 	mu      sync.Mutex

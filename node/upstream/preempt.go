@@ -44,7 +44,7 @@ func (g *gate) tick() {
 // who wait that can be helped; nil if there is none. The caller holds mu.
 func (g *gate) victim() *place {
 	for class := range g.queues {
-		if len(g.queues[class]) == 0 {
+		if g.queues[class].n == 0 {
 			continue
 		}
 		if p := g.mostStalled(proto.Class(class)); p != nil {
@@ -105,17 +105,18 @@ func (g *gate) patience() time.Duration {
 func (g *gate) makeWay() {
 	for {
 		g.mu.Lock()
-		w, victim := g.standoff()
+		class, victim := g.standoff()
 		if victim == nil {
 			g.mu.Unlock()
 			return
 		}
+		same := victim.class == class
 		delete(g.held, victim)
-		g.seat(w)
+		w := g.seat(class)
 		g.madeWay = time.Now()
 		g.mu.Unlock()
 
-		victim.evict(&madeWay{w.place.class})
+		victim.evict(&madeWay{class: class, same: same})
 		g.hand(w)
 	}
 }
@@ -132,19 +133,52 @@ func (g *gate) hand(w *waiter) {
 	}
 }
 
-// standoff returns the most urgent waiter that only less urgent holders keep out,
-// and the one of those that is to make way; nil if there is none. The caller holds
-// mu.
-func (g *gate) standoff() (*waiter, *place) {
-	for class, queue := range g.queues {
-		if len(queue) == 0 {
+// standoff returns the most urgent class whose first waiter only less urgent holders
+// keep out, or holders of a client that has several places, and the one of those that
+// is to make way; nil if there is none. The caller holds mu.
+func (g *gate) standoff() (proto.Class, *place) {
+	for i := range g.queues {
+		class := proto.Class(i)
+		if g.queues[class].n == 0 {
 			continue
 		}
-		if p := g.inTheWay(proto.Class(class)); p != nil {
-			return queue[0], p
+		if p := g.inTheWay(class); p != nil {
+			return class, p
+		}
+		if p := g.tooMany(class, g.queues[class].first().place.client); p != nil {
+			return class, p
 		}
 	}
-	return nil, nil
+	return 0, nil
+}
+
+// tooMany returns the holder that is to make way for a request of a client that holds
+// no place: of the client that holds most of the class, and two at least, the one that
+// began last. The caller holds mu.
+func (g *gate) tooMany(class proto.Class, client string) *place {
+	holds := make(map[string]int)
+	for p := range g.held {
+		if p.client != "" && p.client == client {
+			return nil
+		}
+		if p.class == class && p.client != "" {
+			holds[p.client]++
+		}
+	}
+	var victim *place
+	for p := range g.held {
+		n := holds[p.client]
+		if p.class != class || n < 2 || p.receiving() < wayTurn {
+			continue // what is short ends sooner than it would be asked for again
+		}
+		if victim == nil || n > holds[victim.client] || n == holds[victim.client] && p.begun().After(victim.begun()) {
+			victim = p
+		}
+	}
+	if victim != nil && g.admits(class, victim) {
+		return victim
+	}
+	return nil
 }
 
 // inTheWay returns the holder that is to make way for a class that waits: the least
@@ -169,7 +203,7 @@ func (g *gate) inTheWay(class proto.Class) *place {
 			victim = p
 		}
 	}
-	if below < max(1, g.limit-int(class)) {
+	if below < g.most(class) {
 		return nil
 	}
 	return victim

@@ -109,7 +109,7 @@ func TestGateLetsAHolderHaveItsTurn(t *testing.T) {
 				second.enter(asking)
 				time.AfterFunc(tc.header, func() { second.enter(throttled) })
 				began := time.Now()
-				if _, err := g.acquire(t.Context(), meta, func(error) {}); err != nil {
+				if _, err := g.acquire(t.Context(), request{class: meta}, func(error) {}); err != nil {
 					t.Fatal(err)
 				}
 				if took := time.Since(began); took < tc.wait || took > tc.wait+watchEvery || !second.wasEvicted() {
@@ -127,7 +127,7 @@ func TestGateWaiterLeavesWhileAHolderMakesWay(t *testing.T) {
 		ctx, leave := context.WithCancel(t.Context())
 		gone := make(chan struct{})
 		var free atomic.Bool // the holder's connection is closed
-		holder, err := g.acquire(t.Context(), pkg, func(error) {
+		holder, err := g.acquire(t.Context(), request{class: pkg}, func(error) {
 			leave()
 			<-gone
 			time.Sleep(10 * time.Millisecond)
@@ -139,13 +139,13 @@ func TestGateWaiterLeavesWhileAHolderMakesWay(t *testing.T) {
 		holder.enter(throttled)
 		g.madeWay = time.Now() // so that it is not the waiter itself that sees to it
 		go func() {
-			if _, err := g.acquire(ctx, meta, func(error) {}); err == nil {
+			if _, err := g.acquire(ctx, request{class: meta}, func(error) {}); err == nil {
 				t.Error("a waiter that left had the place")
 			}
 			close(gone)
 		}()
 		began := time.Now()
-		if _, err := g.acquire(t.Context(), pkg, func(error) {}); err != nil {
+		if _, err := g.acquire(t.Context(), request{class: pkg}, func(error) {}); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took > wayTurn+watchEvery+10*time.Millisecond {
@@ -183,7 +183,7 @@ func TestGateNeverExceedsItsLimit(t *testing.T) {
 						ctx, cancel := context.WithCancelCause(wait)
 						var conn sync.Once
 						cut := func(err error) { cancel(err); conn.Do(func() { count(-1) }) }
-						p, err := g.acquire(ctx, proto.Class(r.IntN(classes)), func(err error) {
+						p, err := g.acquire(ctx, request{class: proto.Class(r.IntN(classes))}, func(err error) {
 							// Not before the place is had, whose connection this is.
 							time.Sleep(time.Millisecond)
 							cut(err)

@@ -7,13 +7,14 @@ import (
 )
 
 // probe finds out in the background whether a mirror is well again, so that no client
-// has to: it asks for the header of the object at hand. One at a time, and no more
+// has to: it asks for the first byte of the object at hand. One at a time, and no more
 // often than a client would that had no other mirror.
 func (c *Client) probe(s *settings, a *archive, m *mirror, req proto.Request) {
 	if !m.health.startProbe() {
 		return
 	}
-	e := &errand{archive: a, mirror: m, req: proto.Request{Loc: req.Loc, Class: proto.ClassPrefetch, Size: req.Size, Head: true}}
+	e := c.newErrand(a, m, proto.Request{Loc: req.Loc, Class: proto.ClassPrefetch, Size: req.Size, Head: true}, nil)
+	e.probe, e.anyHost, e.madeUp = true, true, req.Class == proto.ClassUnlisted
 	go func() {
 		defer m.health.endProbe()
 		if t, err := c.follow(c.running, s, e); err == nil && t.Body != nil {
@@ -26,7 +27,7 @@ func (h *health) startProbe() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
-	if h.probing || h.breaker.state(now) == breakerClosed || h.breaker.mustWait(now) || h.breaker.admit(now) > 0 {
+	if h.probing || h.breaker.state(now) == BreakerClosed || h.breaker.mustWait(now) || h.breaker.admit(now) > 0 {
 		return false
 	}
 	h.probing = true

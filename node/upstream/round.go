@@ -23,16 +23,36 @@ type round struct {
 
 // fetch asks one mirror after the other until one can help.
 func (r *round) fetch(ctx context.Context) (*proto.Transfer, error) {
+	if t := r.atSite(ctx); t != nil {
+		return t, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	for m := r.next(); m != nil; m = r.next() {
-		t, err := r.try(ctx, m, r.req)
+		e := r.errand(m, r.req)
+		t, err := r.run(ctx, e)
 		if err == nil {
 			r.had(m)
 			return t, nil
 		}
+		if errors.Is(err, errElsewhere) {
+			r.left = append(r.left, m)
+			continue
+		}
 		if ctx.Err() != nil || r.client.running.Err() != nil {
 			return nil, err
 		}
-		r.failures = append(r.failures, failure{m, err})
+		r.failures = append(r.failures, failure{m, e.giver, err})
+	}
+	if m := r.avoided(); m != nil {
+		e := r.errand(m, r.req)
+		e.anyHost = true
+		t, err := r.run(ctx, e)
+		if err == nil || ctx.Err() != nil {
+			return t, err
+		}
+		r.failures = append(slices.DeleteFunc(r.failures, func(f failure) bool { return f.mirror == m }), failure{m, e.giver, err})
 	}
 	if m := r.unableToResume(); m != nil {
 		whole := r.req
@@ -49,7 +69,7 @@ func (r *round) fetch(ctx context.Context) (*proto.Transfer, error) {
 func (r *round) had(by *mirror) {
 	for _, f := range r.failures {
 		if errors.Is(f.err, proto.ErrNotFound) {
-			r.client.lacks(f.mirror.health, r.req.Loc, by.name)
+			r.client.lacks(f.giver, r.req.Loc, r.req.Class == proto.ClassUnlisted, by.name)
 		}
 	}
 }
@@ -57,10 +77,11 @@ func (r *round) had(by *mirror) {
 // failure is what a mirror came to.
 type failure struct {
 	mirror *mirror
+	giver  *health // whom it redirected to, or itself
 	err    error
 }
 
-// next returns the mirror to ask now, nil when all have been.
+// next returns the mirror to ask now, nil when all have been asked.
 func (r *round) next() *mirror {
 	if len(r.left) == 0 {
 		return nil
@@ -79,10 +100,34 @@ func (r *round) next() *mirror {
 
 // try asks one mirror, when it may be asked.
 func (r *round) try(ctx context.Context, m *mirror, req proto.Request) (*proto.Transfer, error) {
-	if err := m.health.admit(ctx); err != nil {
+	return r.run(ctx, r.errand(m, req))
+}
+
+// errand is a request to one mirror.
+func (r *round) errand(m *mirror, req proto.Request) *errand {
+	e := r.client.newErrand(r.archive, m, req, r.left)
+	if len(r.left) > 0 {
+		e.elsewhere = func() bool { return r.client.roomElsewhere(r.s, e) }
+	}
+	return e
+}
+
+// run has a mirror asked, when it may be asked.
+func (r *round) run(ctx context.Context, e *errand) (*proto.Transfer, error) {
+	if err := e.mirror.health.admit(ctx); err != nil {
 		return nil, err
 	}
-	return r.client.follow(ctx, r.s, r.client.newErrand(r.archive, m, req, r.left))
+	return r.client.follow(ctx, r.s, e)
+}
+
+// avoided returns a mirror whose redirects were not followed because there was hope for better; nil for none.
+func (r *round) avoided() *mirror {
+	for _, f := range r.failures {
+		if errors.Is(f.err, errAvoided) {
+			return f.mirror
+		}
+	}
+	return nil
 }
 
 // unableToResume returns a mirror whose answer to a Range was of no use; nil for none.

@@ -168,7 +168,7 @@ func TestNobodyCanResume(t *testing.T) {
 		}
 		r.requests()
 		for i := range 2 {
-			r.wantState(i, breakerClosed)
+			r.wantState(i, BreakerClosed)
 		}
 	})
 }
@@ -207,7 +207,7 @@ func TestFaultsInTheBody(t *testing.T) {
 						if r.state(0).Strikes != 1 || r.state(0).Left[leftBroke] != 1 {
 							t.Errorf("%+v", r.state(0))
 						}
-						r.wantState(0, breakerClosed)
+						r.wantState(0, BreakerClosed)
 					})
 				})
 			}

@@ -1,58 +1,60 @@
 package upstream
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"io"
 	"log/slog"
+	"os"
+	"unique"
 )
 
-// hidden is what every way of printing a secret shows in its place.
-const hidden = "***"
+// Redacted stands in the place of a secret, however it is printed.
+const Redacted = "***"
 
 // Secret is a string that must not be seen: a password or a token. However it is
-// printed, logged or marshalled it reads "***", or "" where there is none. The
-// zero Secret is "none".
+// printed, logged or marshalled it reads "***", or "" where there is none. Two Secrets
+// are equal (==) if their texts are. The zero Secret is "none".
 //
-// The text stands behind a pointer, for fmt reads unexported fields by reflection
-// where a Secret is itself in one, and calls no method there.
-type Secret struct{ text *string }
+// The text stands behind a handle, which is a pointer: fmt reads unexported fields by
+// reflection where a Secret is itself in one, and calls no method there.
+type Secret struct{ text unique.Handle[string] }
 
 // NewSecret wraps s; the empty string is no secret.
 func NewSecret(s string) Secret {
 	if s == "" {
 		return Secret{}
 	}
-	return Secret{&s}
+	return Secret{unique.Make(s)}
 }
 
 // Reveal returns the text itself. It must not go into a log or an error.
 func (s Secret) Reveal() string {
-	if s.text == nil {
+	if s.IsZero() {
 		return ""
 	}
-	return *s.text
+	return s.text.Value()
 }
 
 // IsZero reports whether there is no secret.
-func (s Secret) IsZero() bool { return s.text == nil }
+func (s Secret) IsZero() bool { return s == Secret{} }
 
 func (s Secret) String() string {
 	if s.IsZero() {
 		return ""
 	}
-	return hidden
+	return Redacted
 }
 
-// GoString is what %#v prints.
-func (s Secret) GoString() string { return `upstream.Secret("` + s.String() + `")` }
+// Format keeps the secret out of every verb, %q, %x and %#v among them.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // LogValue is what slog prints.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// MarshalJSON writes what String shows.
-func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
-
-// MarshalText writes what String shows.
+// MarshalText keeps the secret out of JSON and YAML.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText takes the text as the secret, so that a configuration may hold one.
@@ -61,23 +63,61 @@ func (s *Secret) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Credentials prove to an upstream who we are: either a user with a password, or
-// a bearer token. Where both are given the token is used. They print as "***"
-// altogether, for in many schemes the user name is the token.
+// Credentials prove to an upstream who we are: either a user with a password, or a
+// bearer token. If both are given the token is used. In a configuration each secret is
+// written in place or in a file of its own; Resolve reads the files. Credentials print
+// as "***" altogether, because in many schemes the user name is the token.
 type Credentials struct {
-	User     string
-	Password Secret
-	Bearer   Secret
+	User         string `yaml:"user"`
+	Password     Secret `yaml:"password"`
+	PasswordFile string `yaml:"password_file"`
+	Bearer       Secret `yaml:"bearer"`
+	BearerFile   string `yaml:"bearer_file"`
 }
 
 // IsZero reports whether there are none.
-func (c Credentials) IsZero() bool { return c.User == "" && c.Password.IsZero() && c.Bearer.IsZero() }
+func (c Credentials) IsZero() bool { return c == Credentials{} }
+
+// Resolve returns the credentials with the secrets of their files in place. Leading and
+// trailing space of a file is not part of its secret.
+func (c Credentials) Resolve() (resolved Credentials, err error) {
+	resolved.User = c.User
+	if resolved.Password, err = secretOrFile(c.Password, c.PasswordFile); err != nil {
+		return Credentials{}, fmt.Errorf("reading password_file: %w", err)
+	}
+	if resolved.Bearer, err = secretOrFile(c.Bearer, c.BearerFile); err != nil {
+		return Credentials{}, fmt.Errorf("reading bearer_file: %w", err)
+	}
+	return resolved, nil
+}
+
+// maxSecret bounds a file that holds a secret in bytes.
+const maxSecret = 64 << 10
+
+func secretOrFile(inPlace Secret, file string) (Secret, error) {
+	if file == "" {
+		return inPlace, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return Secret{}, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	if err != nil {
+		return Secret{}, err
+	}
+	if len(text) > maxSecret {
+		return Secret{}, fmt.Errorf("%s is longer than %d bytes", file, maxSecret)
+	}
+	return NewSecret(string(bytes.TrimSpace(text))), nil
+}
 
 func (c Credentials) String() string {
 	if c.IsZero() {
 		return ""
 	}
-	return hidden
+	return Redacted
 }
 
 // GoString is what %#v prints.

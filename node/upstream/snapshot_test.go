@@ -129,7 +129,7 @@ func TestSnapshotHasABreaker(t *testing.T) {
 			t.Errorf("asked %d times", asked)
 		}
 		all := r.Stats().Mirrors
-		if len(all) != 2 || all[1].Mirror != snapshotName || !all[1].Snapshot || all[1].State != breakerOpen {
+		if len(all) != 2 || all[1].URL != snapshotName || !all[1].Snapshot || all[1].State != BreakerOpen {
 			t.Errorf("%+v", all)
 		}
 		if got := r.Mirrors("a"); !slices.Equal(got, []string{nameOf(0)}) {

@@ -31,26 +31,35 @@ type HostStats struct {
 	LastFail  time.Time        `json:"last_error_at,omitzero"`
 }
 
-// MirrorStats tells of one mirror of an archive.
+// MirrorStats tells of one mirror of an archive. It goes to operators as it is.
 type MirrorStats struct {
-	Mirror   string `json:"mirror"` // as Transfer.From names it
-	Archive  string `json:"archive"`
+	URL      string `json:"url"` // of its root, without credentials; as Transfer.From names it
+	Archive  string `json:"-"`
 	Priority int    `json:"priority"`
 	Weight   int    `json:"weight"`
-	Snapshot bool   `json:"snapshot,omitempty"` // the archive's snapshot service, asked when all mirrors have failed
-
-	State  string    `json:"state"`            // of its breaker: "closed", "open" or "half_open"
-	Kind   string    `json:"kind,omitempty"`   // of the trouble, as proto.TroubleKind has it
-	Reason string    `json:"reason,omitempty"` // one sentence
-	Until  time.Time `json:"until,omitzero"`   // when it is half-open
-	Node   string    `json:"node,omitempty"`   // who found out, if another node
-	Rate   float64   `json:"bytes_per_second"` // of one transfer, while it reads; 0: not measured lately
-	Wait   float64   `json:"header_seconds"`   // average wait for the header of an answer; 0: not measured lately
-	// Strikes is how many objects are held against it now.
+	// Snapshot says that it is the archive's snapshot service: it is asked only for
+	// what all mirrors have dropped.
+	Snapshot bool   `json:"snapshot,omitempty"`
+	State    string `json:"state"` // BreakerClosed, BreakerOpen or BreakerHalfOpen
+	// Trouble is why it is left alone, as proto.TroubleKind has it: "asked_to_wait",
+	// "unreachable", "errors" or "wrong_content". Reason says it in a sentence, FoundBy
+	// names the node that found out, where it was another one. Until is when the
+	// breaker is half-open.
+	Trouble string    `json:"trouble,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	FoundBy string    `json:"found_by,omitempty"`
+	Until   time.Time `json:"until,omitzero"`
+	// BytesPerSecond is what one transfer gets while it reads, HeaderSeconds the wait
+	// for the header of an answer; both averages, and 0 where nothing was measured
+	// lately.
+	BytesPerSecond float64 `json:"bytes_per_second"`
+	HeaderSeconds  float64 `json:"header_seconds"`
+	// Strikes is how many objects are held against it now: other mirrors are asked for
+	// those first.
 	Strikes int `json:"strikes"`
 	// Left counts requests that it failed, by why it was left: "asked_to_wait",
 	// "unreachable", "errors", "wrong_content", "not_found", "refused", "broke_off", "slow".
-	Left map[string]int64 `json:"left"`
+	Left map[string]int64 `json:"left,omitempty"`
 }
 
 // Stats returns what was done since the client was made.
@@ -86,11 +95,11 @@ func (h *health) stats(now time.Time) MirrorStats {
 	defer h.mu.Unlock()
 	b := &h.breaker
 	one := MirrorStats{
-		Mirror: h.name, State: b.state(now), Kind: string(b.kind), Reason: b.reason, Until: b.until, Node: b.node,
+		URL: h.name, State: b.state(now), Trouble: string(b.kind), Reason: b.reason, Until: b.until, FoundBy: b.node,
 		Left: maps.Clone(h.left),
 	}
-	one.Rate, _ = h.speed.rate(now)
+	one.BytesPerSecond, _ = h.speed.rate(now)
 	wait, _ := h.speed.wait(now)
-	one.Wait = wait.Seconds()
+	one.HeaderSeconds = wait.Seconds()
 	return one
 }

@@ -1,10 +1,11 @@
 package upstream
 
 import (
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
 // How long a mirror goes after the others for one object.
@@ -37,71 +38,34 @@ type strike struct {
 	until time.Time
 }
 
-// strikes are what mirrors did wrong lately, by object.
-type strikes struct {
-	mu sync.Mutex
-	of map[struck]strike // guarded by mu
-}
+// strikes are what mirrors did wrong lately, by object. Safe for concurrent use.
+type strikes struct{ of *expiring.Map[struck, strike] }
+
+func newStrikes() strikes { return strikes{expiring.New[struck, strike](maxStrikes)} }
 
 // note remembers a fault. A heavier one that is still held against the mirror stays.
-func (s *strikes) note(mirror string, loc proto.Location, f fault) {
+func (s strikes) note(mirror string, loc proto.Location, f fault) {
 	now := time.Now()
 	lasts := strikeFor
 	if f != broke {
 		lasts = benchFor
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.of == nil {
-		s.of = make(map[struck]strike)
-	}
-	key := struck{mirror, loc}
-	if was, ok := s.of[key]; ok && was.until.After(now) {
-		f = max(f, was.fault)
-	} else if len(s.of) >= maxStrikes {
-		s.sweep(now)
-	}
-	s.of[key] = strike{f, now.Add(lasts)}
-}
-
-// sweep makes room for a while: what is over goes, and if that is not enough, any. The
-// caller holds mu.
-func (s *strikes) sweep(now time.Time) {
-	for key, one := range s.of {
-		if !one.until.After(now) {
-			delete(s.of, key)
-		}
-	}
-	for key := range s.of {
-		if len(s.of) <= maxStrikes*3/4 {
-			return
-		}
-		delete(s.of, key)
-	}
+	s.of.Update(struck{mirror, loc}, now, func(was strike, _ bool) (strike, time.Time) {
+		until := now.Add(lasts)
+		return strike{max(f, was.fault), until}, until
+	})
 }
 
 // against returns what a mirror is held to have done to an object, and until when.
-func (s *strikes) against(mirror string, loc proto.Location) (fault, time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	one, ok := s.of[struck{mirror, loc}]
-	if !ok || !one.until.After(time.Now()) {
-		return faultless, time.Time{}
-	}
+func (s strikes) against(mirror string, loc proto.Location) (fault, time.Time) {
+	one, _ := s.of.Get(struck{mirror, loc}, time.Now())
 	return one.fault, one.until
 }
 
 // count returns how many objects are held against each mirror.
-func (s *strikes) count() map[string]int {
-	now := time.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s strikes) count() map[string]int {
 	n := make(map[string]int)
-	for key, one := range s.of {
-		if one.until.After(now) {
-			n[key.mirror]++
-		}
-	}
+	s.of.Each(time.Now(), func(key struck, _ strike) { n[key.mirror]++ })
 	return n
 }
 
@@ -112,12 +76,22 @@ func (s *strikes) count() map[string]int {
 // object only: they are asked one after the other once the others have failed.
 func (c *Client) Blame(loc proto.Location, from []string, err error) {
 	if len(from) == 1 {
-		if h := c.healthOf(from[0]); h != nil {
-			c.wrong(h, loc, err)
+		if h := c.healthOf(giverName(from[0])); h != nil {
+			madeUp, _ := c.madeUp.Get(loc, time.Now())
+			c.wrong(h, loc, madeUp, err)
 		}
 		return
 	}
 	for _, name := range from {
-		c.strikes.note(name, loc, suspected)
+		c.strikes.note(giverName(name), loc, suspected)
 	}
+}
+
+// giverName returns who gave the bytes, of a Transfer.From: the mirror, or the host that it redirected to.
+func giverName(from string) string {
+	mirror, host, redirected := strings.Cut(from, fromHost)
+	if redirected {
+		return host
+	}
+	return mirror
 }

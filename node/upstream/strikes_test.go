@@ -25,15 +25,15 @@ func TestBlame(t *testing.T) {
 		if got := r.from("2.deb"); got != nameOf(0) {
 			t.Errorf("another object, from %s", got)
 		}
-		r.wantState(0, breakerClosed)
+		r.wantState(0, BreakerClosed)
 		r.Blame(get("1.deb").Loc, []string{nameOf(0)}, errWrongHash) // about the same again
 		blame("2.deb")
-		r.wantState(0, breakerClosed)
+		r.wantState(0, BreakerClosed)
 		if told := r.news(); len(told) != 0 {
 			t.Errorf("told %v", told)
 		}
 		blame("3.deb")
-		r.wantState(0, breakerOpen)
+		r.wantState(0, BreakerOpen)
 		if got := r.from("4.deb"); got != nameOf(1) {
 			t.Errorf("from %s", got)
 		}
@@ -70,8 +70,8 @@ func TestSuspects(t *testing.T) {
 			r.Blame(other, []string{nameOf(0), nameOf(1)}, errWrongHash)
 		}
 		r.Blame(loc, []string{nameOf(0), nameOf(1)}, errWrongHash)
-		r.wantState(0, breakerClosed)
-		r.wantState(1, breakerClosed)
+		r.wantState(0, BreakerClosed)
+		r.wantState(1, BreakerClosed)
 		if got := r.from("x.deb"); got != nameOf(2) {
 			t.Errorf("from %s", got)
 		}
@@ -94,21 +94,21 @@ func TestSuspects(t *testing.T) {
 // newest is.
 func TestStrikesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var s strikes
+		s := newStrikes()
 		loc := func(i int) proto.Location { return proto.Location{Archive: "a", Path: fmt.Sprint(i)} }
 		for i := range 3 * maxStrikes {
 			s.note("m", loc(i), lied)
 			if f, _ := s.against("m", loc(i)); f != lied {
 				t.Fatalf("%d was forgotten at once", i)
 			}
-			if len(s.of) > maxStrikes {
-				t.Fatalf("%d strikes", len(s.of))
+			if s.of.Len() > maxStrikes {
+				t.Fatalf("%d strikes", s.of.Len())
 			}
 		}
 		time.Sleep(benchFor)
 		s.note("m", loc(-1), broke)
-		if len(s.of) != 1 {
-			t.Errorf("%d strikes, of which one is not over", len(s.of))
+		if s.of.Len() != 1 {
+			t.Errorf("%d strikes, of which one is not over", s.of.Len())
 		}
 		s.note("m", loc(-1), lied)
 		s.note("m", loc(-1), suspected)

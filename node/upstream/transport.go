@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
@@ -106,7 +108,8 @@ func newTransport(cfg Config, proxyOf func(*url.URL) *url.URL, trust trust) *htt
 			x := ctx.Value(exchangeKey{}).(*exchange)
 			return x.dial.run(ctx, func(ctx context.Context) (net.Conn, error) { return cfg.Dial(ctx, network, address) })
 		},
-		Proxy: func(req *http.Request) (*url.URL, error) { return proxyOf(req.URL), nil },
+		ProxyConnectHeader: viaHeader(viaField(nil, cfg.Pseudonym)),
+		Proxy:              func(req *http.Request) (*url.URL, error) { return proxyOf(req.URL), nil },
 		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, connect *http.Request, res *http.Response) error {
 			if res.StatusCode == http.StatusOK {
 				return nil
@@ -121,24 +124,31 @@ func newTransport(cfg Config, proxyOf func(*url.URL) *url.URL, trust trust) *htt
 	}
 }
 
+// repeated are the statuses that apt asks again for: TransientCodes in methods/basehttp.cc, the same
+// in 2.2 and 3.3. Every other one is final for a client that asks the archive itself, so it is final
+// through a node as well: a 503 in its place would make apt wait, and hang before 3.0.3.
+var repeated = []int{
+	http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
+	http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+	599, // Network Connect Timeout Error; not registered
+}
+
 // statusError is the error for a status that is neither success nor a redirect
 // nor "not found"; who names the server at the start of a sentence.
 func statusError(who string, res *http.Response) error {
 	status := res.StatusCode
-	reason := fmt.Sprintf("%s answered %d %s", who, status, http.StatusText(status))
+	reason := strings.TrimSpace(fmt.Sprintf("%s answered %d %s", who, status, http.StatusText(status)))
 	switch {
-	case status == http.StatusTooManyRequests, status >= 500,
-		status == http.StatusRequestTimeout, status == http.StatusTooEarly, status == http.StatusMisdirectedRequest:
+	case status == http.StatusLoopDetected:
+		return loopError(reason)
+	case slices.Contains(repeated, status):
 		return &proto.Unavailable{Reason: reason, RetryAfter: parseRetryAfter(res.Header.Get("Retry-After"), time.Now()), Answered: true}
-	case status >= 400:
-		hint := ""
-		switch status {
-		case http.StatusUnauthorized:
-			hint = "; check the credentials of the archive"
-		case http.StatusProxyAuthRequired:
-			hint = "; check the user and password of upstream.proxy"
-		}
-		return &proto.Refused{Status: status, Reason: reason + hint}
+	case status == http.StatusUnauthorized:
+		reason += "; check the credentials of the archive"
+	case status == http.StatusProxyAuthRequired:
+		reason += "; check the user and password of upstream.proxy"
+	case status < http.StatusBadRequest:
+		reason += ", which is no answer to this request"
 	}
-	return &proto.Unavailable{Reason: reason + ", which is no answer to this request", Answered: true}
+	return &proto.Refused{Status: status, Reason: reason}
 }

@@ -41,11 +41,16 @@ func (hs *healths) all() []*health {
 	return slices.SortedFunc(maps.Values(hs.of), func(a, b *health) int { return cmp.Compare(a.name, b.name) })
 }
 
-// healthOf returns what is known of a mirror by its name, nil where no archive has it.
+// healthOf returns what is known of a mirror by its name, or of the site that a root was redirected
+// to; nil where there is neither.
 func (c *Client) healthOf(name string) *health {
 	c.healths.mu.Lock()
-	defer c.healths.mu.Unlock()
-	return c.healths.of[name]
+	h := c.healths.of[name]
+	c.healths.mu.Unlock()
+	if h == nil {
+		h, _ = c.sites.of.Get(name, time.Now())
+	}
+	return h
 }
 
 // Heard takes in what another node found out about a mirror; a mirror that no archive
@@ -70,7 +75,7 @@ func (c *Client) Troubles() []proto.Trouble {
 	var all []proto.Trouble
 	for _, h := range c.healths.all() {
 		h.mu.Lock()
-		if h.breaker.state(now) == breakerOpen && !h.breaker.heard {
+		if h.breaker.state(now) == BreakerOpen && !h.breaker.heard {
 			all = append(all, h.trouble())
 		}
 		h.mu.Unlock()

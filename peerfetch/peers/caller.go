@@ -27,7 +27,7 @@ func (m *Mesh) caller(ctx context.Context) (string, error) {
 	name, err := m.identify(ctx, from)
 	if err != nil {
 		host := hostOf(from.Addr)
-		m.rarely.warn(m.log, "call "+host, "refused a call of another node", "from", host, "error", status.Convert(err).Message())
+		m.limitedLog.warn(m.log, "call "+host, "refused a call of another node", "from", host, "error", status.Convert(err).Message())
 	}
 	return name, err
 }

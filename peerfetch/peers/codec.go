@@ -3,7 +3,9 @@ package peers
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
@@ -16,8 +18,9 @@ import (
 const (
 	kindRequest byte = 1 + iota // a peerpb.FetchRequest
 	kindHead                    // a peerpb.FetchHead
-	kindData                    // available, sent, then bytes; a keepalive has none
+	kindData                    // available, sent, then bytes
 	kindTail                    // a peerpb.FetchTail
+	kindWaiting                 // what the sender waits for, and for how long it has
 )
 
 const (
@@ -28,6 +31,9 @@ const (
 	// many bytes of the object the sender has (8 bytes, big-endian), and when it
 	// sent the frame, in milliseconds since it accepted the request (4 bytes).
 	dataHeader = 1 + 8 + 4
+	// waitingFrame is the length of a keepalive: the kind, what is waited for, and
+	// for how many milliseconds (4 bytes).
+	waitingFrame = 1 + 1 + 4
 	// maxMessage bounds the frames that are not data: 64 locations of 4 KiB.
 	maxMessage = 300 << 10
 	// maxFrame bounds every frame that is taken.
@@ -50,6 +56,7 @@ type frame struct {
 	kind      byte
 	available int64      // of kindData
 	sent      uint32     // of kindData
+	waits     waiting    // of kindWaiting
 	data      mem.Reader // of kindData; holds buffers until it is read or closed
 	message   []byte     // of all other kinds
 }
@@ -84,9 +91,12 @@ func (f *frame) decode(wire mem.BufferSlice) error {
 	if err != nil {
 		return fmt.Errorf("an empty frame")
 	}
-	f.kind, f.available, f.sent, f.message = kind, 0, 0, nil
+	f.kind, f.available, f.sent, f.message, f.waits = kind, 0, 0, nil, waiting{}
 	if kind != kindData {
 		defer f.data.Close()
+		if kind == kindWaiting {
+			return f.decodeWaiting()
+		}
 		if f.data.Remaining() > maxMessage {
 			return fmt.Errorf("a frame of kind %d and %d bytes", kind, wire.Len())
 		}
@@ -102,6 +112,57 @@ func (f *frame) decode(wire mem.BufferSlice) error {
 	available := binary.BigEndian.Uint64(header[:8])
 	f.available = int64(min(available, 1<<62))
 	f.sent = binary.BigEndian.Uint32(header[8:])
+	return nil
+}
+
+// waitsFor is what a node waits for that has nothing to send.
+type waitsFor byte
+
+// The values travel: they are never changed.
+const (
+	waitsUnknown  waitsFor = iota
+	waitsStore             // its own disk
+	waitsUpstream          // upstream, or a place in the queue there
+	waitsTurn              // its other uploads
+)
+
+func (w waitsFor) String() string {
+	switch w {
+	case waitsStore:
+		return "its disk"
+	case waitsUpstream:
+		return "upstream"
+	case waitsTurn:
+		return "its other transfers"
+	}
+	return "it does not say what"
+}
+
+// waiting is what a keepalive says.
+type waiting struct {
+	what  waitsFor
+	since time.Duration // for how long
+}
+
+// frame makes the keepalive that says w.
+func (w waiting) frame() *frame {
+	wire := make([]byte, waitingFrame)
+	wire[0], wire[1] = kindWaiting, byte(w.what)
+	binary.BigEndian.PutUint32(wire[2:], uint32(min(w.since.Milliseconds(), math.MaxUint32)))
+	return &frame{wire: mem.BufferSlice{mem.SliceBuffer(wire)}}
+}
+
+// decodeWaiting reads what follows the kind of a keepalive. What a newer version may
+// wait for counts as not said.
+func (f *frame) decodeWaiting() error {
+	var b [waitingFrame - 1]byte
+	if n, _ := f.data.Read(b[:]); n < len(b) {
+		return fmt.Errorf("a keepalive of %d bytes", 1+n)
+	}
+	if f.waits.what = waitsFor(b[0]); f.waits.what > waitsTurn {
+		f.waits.what = waitsUnknown
+	}
+	f.waits.since = time.Duration(binary.BigEndian.Uint32(b[1:])) * time.Millisecond
 	return nil
 }
 

@@ -25,12 +25,12 @@ const (
 	messageBytes = 1 << 20
 )
 
-// Tell tells news to all nodes that answer pings, to all at once, and returns when
+// Announce tells announcements to all nodes that answer pings, to all at once, and returns when
 // each has taken it in or failed to within a few seconds. The error joins a
 // *proto.PeerFailed for each that failed. Nodes that do not answer hear of it some
 // other way.
-func (m *Mesh) Tell(ctx context.Context, news ...proto.News) error {
-	messages, errs := tellRequests(news)
+func (m *Mesh) Announce(ctx context.Context, news ...proto.Announcement) error {
+	messages, errs := announceRequests(news)
 	var mu sync.Mutex
 	m.eachAlive(func(p *peer) {
 		if err := m.tellAll(ctx, p, messages); err != nil {
@@ -54,31 +54,31 @@ func (m *Mesh) eachAlive(f func(p *peer)) {
 	wg.Wait()
 }
 
-// tellRequests divides news among messages.
-func tellRequests(news []proto.News) (messages []*peerpb.TellRequest, errs []error) {
+// announceRequests divides news among messages.
+func announceRequests(news []proto.Announcement) (messages []*peerpb.AnnounceRequest, errs []error) {
 	now := time.Now()
-	message, size := &peerpb.TellRequest{}, 0
+	message, size := &peerpb.AnnounceRequest{}, 0
 	for _, n := range news {
-		out, err := newsOut(n, now)
+		out, err := announcementOut(n, now)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		if size >= messageBytes || len(message.News) == maxNews {
+		if size >= messageBytes || len(message.Announcements) == maxAnnouncements {
 			messages = append(messages, message)
-			message, size = &peerpb.TellRequest{}, 0
+			message, size = &peerpb.AnnounceRequest{}, 0
 		}
-		message.News = append(message.News, out)
+		message.Announcements = append(message.Announcements, out)
 		size += pb.Size(out)
 	}
-	if len(message.News) > 0 {
+	if len(message.Announcements) > 0 {
 		messages = append(messages, message)
 	}
 	return messages, errs
 }
 
 // tellAll sends messages, one after the other, until one fails.
-func (m *Mesh) tellAll(ctx context.Context, p *peer, messages []*peerpb.TellRequest) error {
+func (m *Mesh) tellAll(ctx context.Context, p *peer, messages []*peerpb.AnnounceRequest) error {
 	for _, message := range messages {
 		if err := m.tell(ctx, p, message); err != nil {
 			return err
@@ -89,10 +89,10 @@ func (m *Mesh) tellAll(ctx context.Context, p *peer, messages []*peerpb.TellRequ
 
 // tell sends one message. A connection that breaks is made again once: that the
 // other node restarts must not cost it the news.
-func (m *Mesh) tell(ctx context.Context, p *peer, message *peerpb.TellRequest) error {
+func (m *Mesh) tell(ctx context.Context, p *peer, message *peerpb.AnnounceRequest) error {
 	for attempt := 0; ; attempt++ {
 		once, cancel := context.WithTimeout(ctx, tellTimeout)
-		_, err := peerpb.NewControlClient(p.control).Tell(once, message, grpc.WaitForReady(attempt > 0))
+		_, err := peerpb.NewControlClient(p.control).Announce(once, message, grpc.WaitForReady(attempt > 0))
 		cancel()
 		if err == nil {
 			return nil
@@ -124,18 +124,18 @@ func (m *Mesh) callFailed(ctx context.Context, p *peer, err error) error {
 //
 // The errors are *proto.PeerFailed where the peer could not be asked, what
 // upstream told the peer, and the cause of ctx where that has ended.
-func (m *Mesh) Ask(ctx context.Context, peer string, id proto.Suite, uses []string, fresh bool) (proto.News, error) {
+func (m *Mesh) Ask(ctx context.Context, peer string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
 	if err := checkSuite(id); err != nil {
-		return proto.News{}, err
+		return proto.Announcement{}, err
 	}
-	req := &peerpb.AskRequest{Archive: id.Archive, Dir: id.Dir, Uses: usesOut(id, uses), Fresh: fresh}
-	var news proto.News
+	req := &peerpb.AskRequest{Archive: id.Archive, Dir: id.Dir, Name: id.Name, Slots: slotsOut(id, uses), Fresh: fresh}
+	var news proto.Announcement
 	err := m.call(ctx, peer, askTimeout, func(ctx context.Context, client peerpb.ControlClient) error {
 		reply, err := client.Ask(ctx, req)
 		if err != nil {
 			return err
 		}
-		if news, err = newsIn(reply.GetNews(), time.Now()); err != nil {
+		if news, err = announcementIn(reply.GetAnnouncement(), time.Now()); err != nil {
 			return err
 		}
 		if got := news.Generation.Suite; got != id {
@@ -144,7 +144,7 @@ func (m *Mesh) Ask(ctx context.Context, peer string, id proto.Suite, uses []stri
 		return nil
 	})
 	if err != nil {
-		return proto.News{}, err
+		return proto.Announcement{}, err
 	}
 	return news, nil
 }

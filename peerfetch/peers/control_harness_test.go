@@ -16,8 +16,8 @@ import (
 
 // answers is a Control that does what it is told. What is nil answers nothing.
 type answers struct {
-	heard   func(from string, news []proto.News)
-	asked   func(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.News, error)
+	heard   func(from string, news []proto.Announcement)
+	asked   func(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error)
 	offered func(ctx context.Context, from string, offers []proto.Want) []proto.Digest
 	status  func() []byte
 
@@ -33,7 +33,7 @@ func (a *answers) Lookup(loc proto.Location) (proto.Ref, bool) {
 	return a.lookup(loc)
 }
 
-func (a *answers) Heard(from string, news []proto.News) {
+func (a *answers) Received(from string, news []proto.Announcement) {
 	if a.heard != nil {
 		a.heard(from, news)
 	}
@@ -52,9 +52,9 @@ func (a *answers) Troubles() []proto.Trouble {
 	return a.troubles()
 }
 
-func (a *answers) Asked(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.News, error) {
+func (a *answers) Asked(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
 	if a.asked == nil {
-		return proto.News{}, proto.ErrNotFound
+		return proto.Announcement{}, proto.ErrNotFound
 	}
 	return a.asked(ctx, from, id, uses, fresh)
 }
@@ -77,10 +77,10 @@ func (a *answers) LocalStatus(context.Context) []byte {
 type newsBox struct {
 	mu   sync.Mutex
 	from []string
-	news []proto.News
+	news []proto.Announcement
 }
 
-func (b *newsBox) heard(from string, news []proto.News) {
+func (b *newsBox) heard(from string, news []proto.Announcement) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.from = append(b.from, from)

@@ -28,15 +28,11 @@ type controlServer struct {
 }
 
 // Ping is a sign of life, with the ring that this node sees.
-func (s *controlServer) Ping(ctx context.Context, req *peerpb.PingRequest) (*peerpb.PingReply, error) {
+func (s *controlServer) Ping(ctx context.Context, _ *peerpb.PingRequest) (*peerpb.PingReply, error) {
 	if _, err := s.m.caller(ctx); err != nil {
 		return nil, err
 	}
-	hash := s.m.View().Ring.Hash()
-	if req.GetRingHash() != hash {
-		s.m.metrics.disagreements.Inc()
-	}
-	return &peerpb.PingReply{RingHash: hash, Version: s.m.cfg.Version}, nil
+	return &peerpb.PingReply{RingHash: s.m.View().Ring.Hash(), Version: s.m.cfg.Version, StuckMs: s.m.stuckFor().Milliseconds()}, nil
 }
 
 // Follow tells what this node holds until the caller has enough, or this node
@@ -78,17 +74,17 @@ func holdingsIn(h *peerpb.Holdings) holdings.Update {
 	}
 }
 
-// Tell takes in news of suites and troubles of mirrors. What makes sense is heard,
+// Announce takes in announcements of suites and troubles of mirrors. What makes sense is heard,
 // also where something else in the message does not.
-func (s *controlServer) Tell(ctx context.Context, req *peerpb.TellRequest) (*peerpb.TellReply, error) {
+func (s *controlServer) Announce(ctx context.Context, req *peerpb.AnnounceRequest) (*peerpb.AnnounceReply, error) {
 	from, control, err := s.control(ctx)
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
-	news, err := allNewsIn(req.GetNews(), now)
+	news, err := announcementsIn(req.GetAnnouncements(), now)
 	if len(news) > 0 {
-		control.Heard(from, news)
+		control.Received(from, news)
 	}
 	troubles, wrong := allTroublesIn(req.GetTroubles(), now)
 	for i := range troubles {
@@ -100,7 +96,7 @@ func (s *controlServer) Tell(ctx context.Context, req *peerpb.TellRequest) (*pee
 	if err = errors.Join(err, wrong); err != nil {
 		return nil, s.senseless(from, err)
 	}
-	return &peerpb.TellReply{}, nil
+	return &peerpb.AnnounceReply{}, nil
 }
 
 // Ask has this node look at a suite that the caller believes it to lead.
@@ -109,11 +105,11 @@ func (s *controlServer) Ask(ctx context.Context, req *peerpb.AskRequest) (*peerp
 	if err != nil {
 		return nil, err
 	}
-	id := proto.Suite{Archive: req.GetArchive(), Dir: req.GetDir()}
+	id := proto.Suite{Archive: req.GetArchive(), Dir: req.GetDir(), Name: req.GetName()}
 	if err := checkSuite(id); err != nil {
 		return nil, s.senseless(from, err)
 	}
-	uses, err := usesIn(id, req.GetUses())
+	uses, err := slotsIn(id, req.GetSlots())
 	if err != nil {
 		return nil, s.senseless(from, err)
 	}
@@ -121,11 +117,11 @@ func (s *controlServer) Ask(ctx context.Context, req *peerpb.AskRequest) (*peerp
 	if err != nil {
 		return nil, statusOf(err)
 	}
-	out, err := newsOut(news, time.Now())
+	out, err := announcementOut(news, time.Now())
 	if err != nil {
 		return nil, statusOf(err)
 	}
-	return &peerpb.AskReply{News: out}, nil
+	return &peerpb.AskReply{Announcement: out}, nil
 }
 
 // Offer takes over what the caller is about to take away with it.
@@ -177,6 +173,6 @@ func (s *controlServer) control(ctx context.Context) (from string, c Control, er
 // senseless logs that a node said something that makes no sense, and makes the
 // status that tells it so.
 func (s *controlServer) senseless(from string, err error) error {
-	s.m.rarely.warn(s.m.log, "senseless "+from, "another node said something that makes no sense", "node", from, "error", err)
+	s.m.limitedLog.warn(s.m.log, "senseless "+from, "another node said something that makes no sense", "node", from, "error", err)
 	return status.Error(codes.InvalidArgument, cleanReason(err.Error()))
 }

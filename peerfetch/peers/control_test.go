@@ -21,21 +21,24 @@ import (
 var noble = proto.Suite{Archive: "ubuntu", Dir: "dists/noble"}
 
 // newsOf is news of a suite that says all there is to say.
-func newsOf(id proto.Suite) proto.News {
+func newsOf(id proto.Suite) proto.Announcement {
 	day := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	ref := func(s string) proto.Ref { return proto.Ref{Digest: proto.DigestOf([]byte(s)), Size: int64(len(s))} }
-	return proto.News{
-		Generation: proto.Generation{Suite: id, Date: day, Root: ref("root"), Signature: ref("signature"), Modified: day.Add(time.Minute)},
-		Checked:    time.Now().Add(-90 * time.Second),
-		Uses:       []string{"main/binary-amd64/Packages.xz", "universe/i18n/Translation-en.xz"},
-		Pair:       proto.Pair{Release: ref("release"), Signature: ref("gpg"), Modified: day.Add(2 * time.Minute), Signed: day.Add(3 * time.Minute)},
-		FirstHand:  true,
+	return proto.Announcement{
+		Generation: proto.Generation{
+			Suite: id, Statement: proto.DigestOf([]byte("text")), Date: day, Signed: day.Add(time.Second), RootName: "InRelease", Root: ref("root"), Modified: day.Add(time.Minute),
+			Companions: []proto.Companion{{Name: "Release", Ref: ref("release"), Modified: day.Add(2 * time.Minute)}, {Name: "Release.gpg", Ref: ref("gpg"), Modified: day.Add(3 * time.Minute), Proof: true}},
+			Base:       "https://mirror.example.org/ubuntu",
+		},
+		Checked:   time.Now().Add(-90 * time.Second),
+		Slots:     []string{"main/binary-amd64/Packages.xz", "universe/i18n/Translation-en.xz"},
+		FirstHand: true,
 	}
 }
 
 // sameNews compares what was told with what was heard, give or take the journey,
 // which takes a loaded machine its time.
-func sameNews(t *testing.T, got, want proto.News) {
+func sameNews(t *testing.T, got, want proto.Announcement) {
 	t.Helper()
 	if late := got.Checked.Sub(want.Checked); late < -30*time.Second || late > 30*time.Second {
 		t.Errorf("checked %v later than told", late)
@@ -52,7 +55,7 @@ func TestTell(t *testing.T) {
 		meshes, f := cluster(t, func(name string, cfg *Config) { cfg.Control = &answers{heard: boxes[name].heard} }, "a", "b", "c", "d")
 		a, news := meshes[0], newsOf(noble)
 		began := time.Now()
-		if err := a.Tell(t.Context(), news); err != nil {
+		if err := a.Announce(t.Context(), news); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took > 3*oneWay {
@@ -73,7 +76,7 @@ func TestTell(t *testing.T) {
 		within(t, 2*time.Second, func() bool { return !a.peer("c").reachable() })
 		f.set("d:1", hold)
 		began = time.Now()
-		err := a.Tell(t.Context(), news)
+		err := a.Announce(t.Context(), news)
 		var failed *proto.PeerFailed
 		if !errors.As(err, &failed) || failed.Peer != "d" || strings.Contains(err.Error(), "node c") {
 			t.Errorf("got %v", err)
@@ -86,7 +89,7 @@ func TestTell(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errClosed)
-		if err := a.Tell(ctx, news); !errors.Is(err, errClosed) {
+		if err := a.Announce(ctx, news); !errors.Is(err, errClosed) {
 			t.Errorf("cancelled: %v", err)
 		}
 	})
@@ -104,7 +107,7 @@ func TestTellAfterARestart(t *testing.T) {
 		f.set("b:1", refuse)
 		synctest.Wait()
 		time.AfterFunc(10*time.Millisecond, func() { f.set("b:1", carry) })
-		messages, _ := tellRequests([]proto.News{newsOf(noble)})
+		messages, _ := announceRequests([]proto.Announcement{newsOf(noble)})
 		if err := meshes[0].tell(t.Context(), meshes[0].peer("b"), messages[0]); err != nil || box.count() != 1 {
 			t.Errorf("%v; %d heard", err, box.count())
 		}
@@ -118,28 +121,28 @@ func TestTellMuch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var box newsBox
 		meshes, _ := cluster(t, func(_ string, cfg *Config) { cfg.Control = &answers{heard: box.heard} }, "a", "b")
-		var all []proto.News
+		var all []proto.Announcement
 		for i := range 2500 {
-			all = append(all, proto.News{Generation: proto.Generation{Suite: proto.Suite{Archive: "ppa", Dir: fmt.Sprint(i)}}})
+			all = append(all, proto.Announcement{Generation: proto.Generation{Suite: proto.Suite{Archive: "ppa", Dir: fmt.Sprint(i)}}})
 		}
-		uses := make([]string, 3*maxUses)
+		uses := make([]string, 3*maxSlots)
 		for i := range uses {
-			uses[i] = fmt.Sprintf("%0*d", maxUse, i)
+			uses[i] = fmt.Sprintf("%0*d", maxSlot, i)
 		}
-		uses[7] = strings.Repeat("x", maxUse+1)
+		uses[7] = strings.Repeat("x", maxSlot+1)
 		uses[8] = "../other"
 		for i := range 3 {
-			all[i].Uses = uses
+			all[i].Slots = uses
 		}
-		bad := proto.News{Generation: proto.Generation{Suite: proto.Suite{Archive: "ppa", Dir: "a/../b"}}}
-		err := meshes[0].Tell(t.Context(), append(all, bad)...)
+		bad := proto.Announcement{Generation: proto.Generation{Suite: proto.Suite{Archive: "ppa", Dir: "a/../b"}}}
+		err := meshes[0].Announce(t.Context(), append(all, bad)...)
 		if err == nil || strings.Contains(err.Error(), "node") {
 			t.Errorf("news that cannot be told: %v", err)
 		}
 		if len(box.news) != len(all) || len(box.from) < 5 {
 			t.Fatalf("%d of %d heard, in %d messages", len(box.news), len(all), len(box.from))
 		}
-		if got := box.news[0].Uses; len(got) != maxUses || slices.Contains(got, uses[7]) || slices.Contains(got, uses[8]) {
+		if got := box.news[0].Slots; len(got) != maxSlots || slices.Contains(got, uses[7]) || slices.Contains(got, uses[8]) {
 			t.Errorf("%d uses", len(got))
 		}
 	})
@@ -149,10 +152,10 @@ func TestAsk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		news := newsOf(noble)
 		var mu sync.Mutex
-		var asked func(context.Context) (proto.News, error) // guarded by mu
-		var seen string                                     // guarded by mu
+		var asked func(context.Context) (proto.Announcement, error) // guarded by mu
+		var seen string                                             // guarded by mu
 		meshes, f := cluster(t, func(_ string, cfg *Config) {
-			cfg.Control = &answers{asked: func(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.News, error) {
+			cfg.Control = &answers{asked: func(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
 				mu.Lock()
 				seen = fmt.Sprintln(from, id, uses, fresh)
 				answer := asked
@@ -161,15 +164,15 @@ func TestAsk(t *testing.T) {
 			}}
 		}, "a", "b")
 		a := meshes[0]
-		ask := func() (proto.News, error) { return a.Ask(t.Context(), "b", noble, []string{"x", "../y"}, true) }
-		answer := func(f func(context.Context) (proto.News, error)) {
+		ask := func() (proto.Announcement, error) { return a.Ask(t.Context(), "b", noble, []string{"x", "../y"}, true) }
+		answer := func(f func(context.Context) (proto.Announcement, error)) {
 			mu.Lock()
 			defer mu.Unlock()
 			asked = f
 		}
 		var failed *proto.PeerFailed
 
-		answer(func(context.Context) (proto.News, error) { return news, nil })
+		answer(func(context.Context) (proto.Announcement, error) { return news, nil })
 		got, err := ask()
 		mu.Lock()
 		if err != nil || seen != "a ubuntu/dists/noble [x] true\n" {
@@ -178,19 +181,19 @@ func TestAsk(t *testing.T) {
 		mu.Unlock()
 		sameNews(t, got, news)
 
-		answer(func(context.Context) (proto.News, error) {
+		answer(func(context.Context) (proto.Announcement, error) {
 			time.Sleep(20 * time.Second)
-			return proto.News{}, &proto.Unavailable{Reason: "archive.ubuntu.com is busy", Answered: true, RetryAfter: 7 * time.Second}
+			return proto.Announcement{}, &proto.Unavailable{Reason: "archive.ubuntu.com is busy", Answered: true, RetryAfter: 7 * time.Second}
 		})
 		var busy *proto.Unavailable
 		if _, err := ask(); !errors.As(err, &busy) || !busy.Answered || busy.RetryAfter != 7*time.Second {
 			t.Errorf("upstream's trouble: %v", err)
 		}
-		answer(func(context.Context) (proto.News, error) { return proto.News{}, proto.ErrNotFound })
+		answer(func(context.Context) (proto.Announcement, error) { return proto.Announcement{}, proto.ErrNotFound })
 		if _, err := ask(); !errors.Is(err, proto.ErrNotFound) {
 			t.Errorf("no such suite: %v", err)
 		}
-		answer(func(context.Context) (proto.News, error) {
+		answer(func(context.Context) (proto.Announcement, error) {
 			return newsOf(proto.Suite{Archive: "ubuntu", Dir: "dists/jammy"}), nil
 		})
 		if _, err := ask(); !errors.As(err, &failed) || !strings.Contains(err.Error(), "jammy") {
@@ -198,7 +201,10 @@ func TestAsk(t *testing.T) {
 		}
 
 		// It answers pings, but not this.
-		answer(func(ctx context.Context) (proto.News, error) { <-ctx.Done(); return proto.News{}, ctx.Err() })
+		answer(func(ctx context.Context) (proto.Announcement, error) {
+			<-ctx.Done()
+			return proto.Announcement{}, ctx.Err()
+		})
 		began := time.Now()
 		if _, err := ask(); !errors.As(err, &failed) || time.Since(began) != askTimeout || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("no answer: %v after %v", err, time.Since(began))
@@ -257,7 +263,7 @@ func TestOffer(t *testing.T) {
 			case 0:
 				w.Where = where
 			case 1:
-				w.Where = []proto.Location{{Path: "by digest"}}
+				w.Where = proto.At(proto.Location{Path: "by digest"})
 			}
 			if w.Ref.Digest[0]%2 == 0 {
 				even++
@@ -316,30 +322,30 @@ func TestSenselessMessages(t *testing.T) {
 			}
 		}, "a", "b")
 		client := peerpb.NewControlClient(meshes[0].peer("b").control)
-		good, err := newsOut(newsOf(noble), time.Now())
+		good, err := announcementOut(newsOf(noble), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		bad, _ := newsOut(newsOf(noble), time.Now())
+		bad, _ := announcementOut(newsOf(noble), time.Now())
 		bad.Generation.Root.Digest = []byte("short")
 		digest := blob(1)
 		for what, call := range map[string]func() error{
 			"bad news among good": func() error {
-				_, err := client.Tell(t.Context(), &peerpb.TellRequest{News: []*peerpb.News{good, bad, good}})
+				_, err := client.Announce(t.Context(), &peerpb.AnnounceRequest{Announcements: []*peerpb.Announcement{good, bad, good}})
 				return err
 			},
 			"too much news": func() error {
-				_, err := client.Tell(t.Context(), &peerpb.TellRequest{News: make([]*peerpb.News, maxNews+1)})
+				_, err := client.Announce(t.Context(), &peerpb.AnnounceRequest{Announcements: make([]*peerpb.Announcement, maxAnnouncements+1)})
 				return err
 			},
 			"bad trouble among good, and beside bad news": func() error {
-				_, err := client.Tell(t.Context(), &peerpb.TellRequest{News: []*peerpb.News{bad}, Troubles: []*peerpb.Trouble{
-					{Mirror: "x"}, {Mirror: germany, Kind: peerpb.Trouble_WAIT, ForMs: 1000, Node: "c"},
+				_, err := client.Announce(t.Context(), &peerpb.AnnounceRequest{Announcements: []*peerpb.Announcement{bad}, Troubles: []*peerpb.Trouble{
+					{Mirror: "x"}, {Mirror: germany, Kind: peerpb.Trouble_WAIT, ForMs: 1000},
 				}})
 				return err
 			},
 			"too many troubles": func() error {
-				_, err := client.Tell(t.Context(), &peerpb.TellRequest{Troubles: make([]*peerpb.Trouble, maxMirrors+1)})
+				_, err := client.Announce(t.Context(), &peerpb.AnnounceRequest{Troubles: make([]*peerpb.Trouble, maxMirrors+1)})
 				return err
 			},
 			"no suite": func() error {
@@ -347,7 +353,7 @@ func TestSenselessMessages(t *testing.T) {
 				return err
 			},
 			"a use that leads elsewhere": func() error {
-				_, err := client.Ask(t.Context(), &peerpb.AskRequest{Archive: "ubuntu", Dir: "dists/noble", Uses: []string{"../../x"}})
+				_, err := client.Ask(t.Context(), &peerpb.AskRequest{Archive: "ubuntu", Dir: "dists/noble", Slots: []string{"../../x"}})
 				return err
 			},
 			"too many offers": func() error {
@@ -363,7 +369,7 @@ func TestSenselessMessages(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
-		if _, err := client.Tell(t.Context(), &peerpb.TellRequest{News: []*peerpb.News{{From: strings.Repeat("x", 5<<20)}}}); status.Code(err) != codes.ResourceExhausted {
+		if _, err := client.Announce(t.Context(), &peerpb.AnnounceRequest{Announcements: []*peerpb.Announcement{{From: strings.Repeat("x", 5<<20)}}}); status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("a message of 5 MiB: %v", err)
 		}
 		if len(box.news) != 2 || offered != 0 {
@@ -378,7 +384,7 @@ func TestSenselessMessages(t *testing.T) {
 
 		// And the other way round: a has no Control at all.
 		back := peerpb.NewControlClient(meshes[1].peer("a").control)
-		if _, err := back.Tell(t.Context(), &peerpb.TellRequest{}); status.Code(err) != codes.Unimplemented {
+		if _, err := back.Announce(t.Context(), &peerpb.AnnounceRequest{}); status.Code(err) != codes.Unimplemented {
 			t.Errorf("a node without Control: %v", err)
 		}
 		if _, err := back.Ping(t.Context(), &peerpb.PingRequest{}); err != nil {
@@ -397,7 +403,7 @@ func TestOverRealConnections(t *testing.T) {
 	tune := func(name string) Config {
 		return Config{TLS: trust.node(t, name), Health: HealthConfig{Every: 50 * time.Millisecond, Wait: 15 * time.Second}, Control: &answers{
 			heard: news[name].heard,
-			asked: func(context.Context, string, proto.Suite, []string, bool) (proto.News, error) {
+			asked: func(context.Context, string, proto.Suite, []string, bool) (proto.Announcement, error) {
 				return newsOf(noble), nil
 			},
 			status:        func() []byte { return []byte(name) },
@@ -410,7 +416,7 @@ func TestOverRealConnections(t *testing.T) {
 	a, b, c := newMesh(t, "a", tune("a")), newMesh(t, "b", tune("b")), newMesh(t, "c", tune("c"))
 	acquaint(t, a, b, c)
 	eventually(t, func() bool { return a.peer("b").healthy() && a.peer("c").healthy() && a.peer("b").rtt() > 0 })
-	eventually(t, func() bool { return a.Tell(t.Context(), newsOf(noble)) == nil })
+	eventually(t, func() bool { return a.Announce(t.Context(), newsOf(noble)) == nil })
 	told := troublesOf(time.Now())
 	eventually(t, func() bool { return a.TellTroubles(t.Context(), told...) == nil })
 	for _, name := range []string{"b", "c"} {
@@ -423,7 +429,7 @@ func TestOverRealConnections(t *testing.T) {
 		}
 		eventually(t, func() bool { _, greeted := troubles[name].of("http://mirror.example.org/a"); return greeted })
 	}
-	var got proto.News
+	var got proto.Announcement
 	eventually(t, func() (ok bool) {
 		var err error
 		got, err = a.Ask(t.Context(), "b", noble, nil, false)
@@ -439,7 +445,7 @@ func TestOverRealConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, func() bool { return !a.peer("c").reachable() && !a.peer("c").healthy() && !a.Elsewhere(blob(1)) })
-	if err := a.Tell(t.Context(), newsOf(noble)); err != nil && strings.Contains(err.Error(), "node c") {
+	if err := a.Announce(t.Context(), newsOf(noble)); err != nil && strings.Contains(err.Error(), "node c") {
 		t.Errorf("a node known to be gone is told: %v", err)
 	}
 	again := tune("c")

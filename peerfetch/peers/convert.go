@@ -3,6 +3,7 @@ package peers
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 	"unicode/utf8"
 
@@ -12,46 +13,75 @@ import (
 	"github.com/aptmesh/aptmesh/proto/peerpb"
 )
 
-// Bounds of what one node tells another of suites. maxNews of the largest would be
+// Bounds of what one node tells another of suites. maxAnnouncements of the largest would be
 // too much for a message; whoever sends many sends several messages.
 const (
-	maxNews  = 1000 // in one message
-	maxUses  = 4096 // of one suite
-	maxUse   = 512  // bytes
-	maxCheck = 10 * 365 * 24 * time.Hour
+	maxAnnouncements = 1000 // in one message
+	maxSlots         = 4096 // of one suite
+	maxSlot          = 512  // bytes
+	maxCompanions    = 16   // of one root
+	maxCheck         = 10 * 365 * 24 * time.Hour
 	// maxTime is the end of the year 9999, in Unix seconds: what lies beyond has no
 	// RFC 3339 form.
 	maxTime = 253402300799
 )
 
-// Gossip is what travels in messages that do not come from their teller directly:
+// State is what travels in messages that do not come from their teller directly:
 // gossip, and the full exchange between two nodes.
-type Gossip struct {
-	From     string // the teller
-	News     []proto.News
-	Troubles []proto.Trouble
+//
+// Whoever has the gossip key may write one in another's name, and who has no key can
+// record one and play it back. So it tells which generations there are, which each
+// node verifies by itself; never how things are now, that upstream still has them or
+// that a mirror is in trouble. Those come from their finder directly.
+type State struct {
+	From          string // the teller, as it says
+	Announcements []proto.Announcement
 }
 
-// MarshalNews writes g down. What cannot be written down (names that are not
-// UTF-8) is left out, and so are troubles beyond as many as a message may have.
-func MarshalNews(g Gossip) []byte {
+// FitState is MarshalState for a message of at most limit bytes, and of as many suites
+// as a message may have. Where all does not fit, first the slots are left out, which
+// nodes tell each other directly as well, and then suites, others each time: a message
+// tells less, rather than nothing, and in time each suite is told. whole is whether
+// nothing was left out.
+func FitState(g State, limit int) (b []byte, whole bool) {
+	whole = len(g.Announcements) <= maxAnnouncements
+	if whole {
+		if b = MarshalState(g); len(b) <= limit {
+			return b, true
+		}
+	}
+	n := len(g.Announcements)
+	some := make([]proto.Announcement, n)
+	for i, at := 0, rand.N(max(n, 1)); i < n; i++ {
+		some[i] = g.Announcements[(at+i)%n]
+		some[i].Slots = nil
+	}
+	for some = some[:min(n, maxAnnouncements)]; ; some = some[:len(some)/2] {
+		if b = MarshalState(State{From: g.From, Announcements: some}); len(b) <= limit {
+			return b, false
+		}
+	}
+}
+
+// MarshalState writes g down. What cannot be written down (names that are not
+// UTF-8) is left out.
+func MarshalState(g State) []byte {
 	if !validNodeName(g.From) {
 		return nil
 	}
 	now := time.Now()
-	var all peerpb.NewsMap
-	for _, n := range g.News {
-		out, err := newsOut(n, now)
+	var all peerpb.State
+	for _, n := range g.Announcements {
+		out, err := announcementOut(n, now)
 		if err != nil {
 			continue
 		}
-		if len(all.News) == 0 {
+		if len(all.Announcements) == 0 {
 			out.From = g.From
 		}
-		all.News = append(all.News, out)
+		out.CheckedMs, out.FirstHand = -1, false
+		all.Announcements = append(all.Announcements, out)
 	}
-	troubles, _ := troublesOut(g.From, g.Troubles, now)
-	all.Troubles = troubles[:min(len(troubles), maxMirrors)]
 	b, err := pb.Marshal(&all)
 	if err != nil { // all that is text has been checked
 		return nil
@@ -59,133 +89,144 @@ func MarshalNews(g Gossip) []byte {
 	return b
 }
 
-// UnmarshalNews reads what MarshalNews wrote, and believes nothing of it. From is
+// UnmarshalState reads what MarshalState wrote, and believes nothing of it. From is
 // "" where nothing is told. What makes no sense is left out; the error says that
 // nothing else was there.
-func UnmarshalNews(b []byte) (Gossip, error) {
-	var all peerpb.NewsMap
+func UnmarshalState(b []byte) (State, error) {
+	var all peerpb.State
 	if err := pb.Unmarshal(b, &all); err != nil {
-		return Gossip{}, err
+		return State{}, err
 	}
-	g := Gossip{From: tellerOf(&all)}
-	if len(all.News)+len(all.Troubles) == 0 {
-		return Gossip{}, nil
+	if len(all.Announcements) == 0 {
+		return State{}, nil
 	}
+	g := State{From: all.Announcements[0].GetFrom()}
 	if !validNodeName(g.From) {
-		return Gossip{}, errors.New("the message does not say which node tells it")
+		return State{}, errors.New("the message does not say which node tells it")
 	}
-	var err, wrong error
-	now := time.Now()
-	g.News, err = allNewsIn(all.News, now)
-	g.Troubles, wrong = allTroublesIn(all.Troubles, now)
-	for i := range g.Troubles {
-		g.Troubles[i].Node = g.From // who finds out tells it
+	var err error
+	g.Announcements, err = announcementsIn(all.Announcements, time.Now())
+	if err != nil && len(g.Announcements) == 0 {
+		return State{}, err
 	}
-	if err = errors.Join(err, wrong); err != nil && len(g.News)+len(g.Troubles) == 0 {
-		return Gossip{}, err
+	for i := range g.Announcements {
+		g.Announcements[i].Checked, g.Announcements[i].FirstHand = time.Time{}, false
 	}
 	return g, nil
 }
 
-// tellerOf is who a message says that it comes from.
-func tellerOf(all *peerpb.NewsMap) string {
-	if len(all.News) > 0 {
-		return all.News[0].GetFrom()
-	}
-	if len(all.Troubles) > 0 {
-		return all.Troubles[0].GetNode()
-	}
-	return ""
-}
-
-// newsOut writes News down. Times of checking travel as ages, for the clocks of
-// two nodes differ. Uses that newsIn would not take are left out.
-func newsOut(n proto.News, now time.Time) (*peerpb.News, error) {
-	g := n.Generation
+// announcementOut writes an announcement down. Times of checking travel as ages, because the clocks of two nodes
+// differ. Slots that announcementIn would not take are left out.
+func announcementOut(a proto.Announcement, now time.Time) (*peerpb.Announcement, error) {
+	g := a.Generation
 	if err := checkSuite(g.Suite); err != nil {
 		return nil, err
 	}
-	out := &peerpb.News{
-		Generation: &peerpb.Generation{Archive: g.Suite.Archive, Dir: g.Suite.Dir},
+	out := &peerpb.Announcement{
+		Generation: &peerpb.Generation{Archive: g.Suite.Archive, Dir: g.Suite.Dir, Name: g.Suite.Name},
 		CheckedMs:  -1,
-		Uses:       usesOut(g.Suite, n.Uses),
-		FirstHand:  n.FirstHand,
+		Slots:      slotsOut(g.Suite, a.Slots),
+		FirstHand:  a.FirstHand,
 	}
-	if !n.Checked.IsZero() {
-		out.CheckedMs = max(0, now.Sub(n.Checked).Milliseconds())
+	if !a.Checked.IsZero() {
+		out.CheckedMs = max(0, now.Sub(a.Checked).Milliseconds())
 	}
-	if !g.Root.IsZero() {
-		out.Generation.Root, out.Generation.Date = refOut(g.Root), timeOut(g.Date)
-		out.Generation.Modified = timeOut(g.Modified)
-		if !g.Signature.IsZero() {
-			out.Generation.Signature = refOut(g.Signature)
+	if g.Root.IsZero() {
+		return out, nil
+	}
+	to := out.Generation
+	to.Root, to.RootName, to.Statement = refOut(g.Root), g.RootName, g.Statement[:]
+	to.Date, to.Signed, to.Modified, to.Base = timeOut(g.Date), timeOut(g.Signed), timeOut(g.Modified), g.Base
+	for _, c := range g.Companions {
+		if !c.Stray && len(to.Companions) < maxCompanions {
+			to.Companions = append(to.Companions, &peerpb.Companion{Name: c.Name, Ref: refOut(c.Ref), Modified: timeOut(c.Modified), Proof: c.Proof})
 		}
-	}
-	if !n.Pair.Release.IsZero() && !n.Pair.Signature.IsZero() {
-		out.PairRelease, out.PairSignature = refOut(n.Pair.Release), refOut(n.Pair.Signature)
-		out.PairModified, out.PairSigned = timeOut(n.Pair.Modified), timeOut(n.Pair.Signed)
 	}
 	return out, nil
 }
 
-// allNewsIn reads many News. The error is that of the first that makes no sense;
-// the others are good.
-func allNewsIn(in []*peerpb.News, now time.Time) ([]proto.News, error) {
-	if len(in) > maxNews {
-		return nil, fmt.Errorf("news of %d suites, want at most %d", len(in), maxNews)
+// announcementsIn reads many announcements. The error is that of the first that makes no sense; the others are good.
+func announcementsIn(in []*peerpb.Announcement, now time.Time) ([]proto.Announcement, error) {
+	if len(in) > maxAnnouncements {
+		return nil, fmt.Errorf("announcements of %d suites, want at most %d", len(in), maxAnnouncements)
 	}
-	news := make([]proto.News, 0, len(in))
+	all := make([]proto.Announcement, 0, len(in))
 	var wrong error
 	for _, one := range in {
-		n, err := newsIn(one, now)
+		a, err := announcementIn(one, now)
 		if err == nil {
-			news = append(news, n)
+			all = append(all, a)
 		} else if wrong == nil {
 			wrong = err
 		}
 	}
-	return news, wrong
+	return all, wrong
 }
 
-// newsIn reads News that another node wrote, and believes nothing of it.
-func newsIn(in *peerpb.News, now time.Time) (proto.News, error) {
+// announcementIn reads an announcement that another node wrote, and believes nothing of it.
+func announcementIn(in *peerpb.Announcement, now time.Time) (proto.Announcement, error) {
 	g := in.GetGeneration()
-	id := proto.Suite{Archive: g.GetArchive(), Dir: g.GetDir()}
-	n := proto.News{Generation: proto.Generation{Suite: id}, FirstHand: in.GetFirstHand()}
+	id := proto.Suite{Archive: g.GetArchive(), Dir: g.GetDir(), Name: g.GetName()}
+	a := proto.Announcement{Generation: proto.Generation{Suite: id}, FirstHand: in.GetFirstHand()}
 	err := checkSuite(id)
 	if err == nil {
-		n.Uses, err = usesIn(id, in.GetUses())
+		a.Slots, err = slotsIn(id, in.GetSlots())
 	}
 	if err != nil {
-		return proto.News{}, err
+		return proto.Announcement{}, err
 	}
 	if age := in.GetCheckedMs(); age >= 0 && age <= maxCheck.Milliseconds() {
-		n.Checked = now.Add(-time.Duration(age) * time.Millisecond)
+		a.Checked = now.Add(-time.Duration(age) * time.Millisecond)
 	}
-	r := newsReader{}
-	n.Generation.Root = r.ref(g.GetRoot())
-	n.Pair.Release, n.Pair.Signature = r.ref(in.GetPairRelease()), r.ref(in.GetPairSignature())
-	if !n.Generation.Root.IsZero() {
-		n.Generation.Signature = r.ref(g.GetSignature())
-		n.Generation.Date, n.Generation.Modified = r.time(g.GetDate()), r.time(g.GetModified())
-	}
-	if n.Pair.Release.IsZero() != n.Pair.Signature.IsZero() {
-		return proto.News{}, fmt.Errorf("suite %s: one half of a pair", id)
-	}
-	if !n.Pair.Release.IsZero() {
-		n.Pair.Modified, n.Pair.Signed = r.time(in.GetPairModified()), r.time(in.GetPairSigned())
+	r := announcementReader{}
+	if a.Generation.Root = r.ref(g.GetRoot()); !a.Generation.Root.IsZero() {
+		r.generation(&a.Generation, g)
 	}
 	if r.err != nil {
-		return proto.News{}, fmt.Errorf("suite %s: %w", id, r.err)
+		return proto.Announcement{}, fmt.Errorf("suite %s: %w", id, r.err)
 	}
-	return n, nil
+	return a, nil
 }
 
-// newsReader reads the values of a News; err is the first that makes no sense.
-type newsReader struct{ err error }
+// announcementReader reads the values of an announcement; err is the first that makes no sense.
+type announcementReader struct{ err error }
+
+// generation reads what belongs to a root.
+func (r *announcementReader) generation(g *proto.Generation, in *peerpb.Generation) {
+	g.Date, g.Signed, g.Modified = r.time(in.GetDate()), r.time(in.GetSigned()), r.time(in.GetModified())
+	var err error
+	if g.Statement, err = digestIn(in.GetStatement()); err != nil || g.Statement.IsZero() {
+		r.fail(fmt.Errorf("the statement of a root is not told"))
+	}
+	g.RootName = r.fileName(g.Suite, in.GetRootName())
+	if g.Base = in.GetBase(); len(g.Base) > maxBase || !utf8.ValidString(g.Base) {
+		r.fail(fmt.Errorf("a base of %d bytes", len(g.Base)))
+	}
+	if n := len(in.GetCompanions()); n > maxCompanions {
+		r.fail(fmt.Errorf("%d companions of a root, want at most %d", n, maxCompanions))
+		return
+	}
+	for _, c := range in.GetCompanions() {
+		companion := proto.Companion{Name: r.fileName(g.Suite, c.GetName()), Ref: r.ref(c.GetRef()), Modified: r.time(c.GetModified()), Proof: c.GetProof()}
+		if companion.Ref.IsZero() {
+			r.fail(fmt.Errorf("a companion without content"))
+		}
+		g.Companions = append(g.Companions, companion)
+	}
+}
+
+// fileName reads the name of a root file.
+func (r *announcementReader) fileName(id proto.Suite, name string) string {
+	if name == "" {
+		r.fail(fmt.Errorf("a root file without a name"))
+	} else if err := checkSlot(id, name); err != nil {
+		r.fail(err)
+	}
+	return name
+}
 
 // ref reads a Ref of which the size is known; no digest is the zero Ref.
-func (r *newsReader) ref(in *peerpb.Ref) proto.Ref {
+func (r *announcementReader) ref(in *peerpb.Ref) proto.Ref {
 	ref, err := refIn(in)
 	switch {
 	case err != nil:
@@ -200,7 +241,7 @@ func (r *newsReader) ref(in *peerpb.Ref) proto.Ref {
 }
 
 // time reads seconds; 0 and less is no time.
-func (r *newsReader) time(seconds int64) time.Time {
+func (r *announcementReader) time(seconds int64) time.Time {
 	if seconds > maxTime {
 		r.fail(fmt.Errorf("%d seconds after 1970 is no time", seconds))
 		return time.Time{}
@@ -208,7 +249,7 @@ func (r *newsReader) time(seconds int64) time.Time {
 	return timeIn(seconds)
 }
 
-func (r *newsReader) fail(err error) {
+func (r *announcementReader) fail(err error) {
 	if r.err == nil {
 		r.err = err
 	}
@@ -219,37 +260,37 @@ func checkSuite(id proto.Suite) error {
 	if !utf8.ValidString(id.Archive) || !utf8.ValidString(id.Dir) {
 		return errors.New("the name of a suite is not UTF-8")
 	}
-	if err := checkLocation(id.At("Release")); err != nil {
+	if err := checkLocation(id.At("root")); err != nil {
 		return fmt.Errorf("no suite can be there: %w", err)
 	}
 	return nil
 }
 
-// checkUse reports what is wrong with a path below a suite.
-func checkUse(id proto.Suite, use string) error {
-	if len(use) > maxUse {
+// checkSlot reports what is wrong with a path below a suite.
+func checkSlot(id proto.Suite, use string) error {
+	if len(use) > maxSlot {
 		return fmt.Errorf("a path below %s has %d bytes", id, len(use))
 	}
 	return checkLocation(id.At(use))
 }
 
-// usesOut keeps the uses that usesIn takes.
-func usesOut(id proto.Suite, uses []string) []string {
+// slotsOut keeps the uses that slotsIn takes.
+func slotsOut(id proto.Suite, uses []string) []string {
 	var kept []string
 	for _, use := range uses {
-		if len(kept) < maxUses && utf8.ValidString(use) && checkUse(id, use) == nil {
+		if len(kept) < maxSlots && utf8.ValidString(use) && checkSlot(id, use) == nil {
 			kept = append(kept, use)
 		}
 	}
 	return kept
 }
 
-func usesIn(id proto.Suite, uses []string) ([]string, error) {
-	if len(uses) > maxUses {
-		return nil, fmt.Errorf("%d uses of %s, want at most %d", len(uses), id, maxUses)
+func slotsIn(id proto.Suite, uses []string) ([]string, error) {
+	if len(uses) > maxSlots {
+		return nil, fmt.Errorf("%d uses of %s, want at most %d", len(uses), id, maxSlots)
 	}
 	for _, use := range uses {
-		if err := checkUse(id, use); err != nil {
+		if err := checkSlot(id, use); err != nil {
 			return nil, err
 		}
 	}
@@ -263,7 +304,10 @@ func offerOut(w proto.Want) (*peerpb.Offer, error) {
 		return nil, errors.New("only what has a digest and a size can be offered")
 	}
 	out := &peerpb.Offer{Ref: refOut(w.Ref)}
-	for _, loc := range w.Where[:min(len(w.Where), maxLocations)] {
+	for loc := range w.Where.All() {
+		if len(out.Where) == maxLocations {
+			break
+		}
 		if utf8.ValidString(loc.Archive) && utf8.ValidString(loc.Path) && checkLocation(loc) == nil {
 			out.Where = append(out.Where, &peerpb.Location{Archive: loc.Archive, Path: loc.Path})
 		}

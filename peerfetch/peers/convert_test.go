@@ -17,35 +17,91 @@ import (
 func TestNewsTravels(t *testing.T) {
 	full := newsOf(noble)
 	flat := proto.Suite{Archive: "tools"}
-	for what, news := range map[string][]proto.News{
-		"everything":           {full},
-		"a suite and no more":  {{Generation: proto.Generation{Suite: noble}}},
-		"a flat repository":    {{Generation: proto.Generation{Suite: flat}, Uses: []string{"Packages"}}},
-		"a Release alone":      {{Generation: proto.Generation{Suite: noble, Root: full.Pair.Release, Signature: full.Pair.Signature}}},
-		"several":              {full, newsOf(flat), {Generation: proto.Generation{Suite: proto.Suite{Archive: "b", Dir: "x"}}}},
-		"checked in the past":  {{Generation: proto.Generation{Suite: noble}, Checked: time.Now().Add(-100 * 24 * time.Hour)}},
-		"checked a bit later":  {{Generation: proto.Generation{Suite: noble}, Checked: time.Now().Add(500 * time.Millisecond)}},
-		"a Release of no date": {{Generation: proto.Generation{Suite: noble, Root: full.Generation.Root}}},
+	for what, news := range map[string][]proto.Announcement{
+		"everything":          {full},
+		"a suite and no more": {{Generation: proto.Generation{Suite: noble}}},
+		"a flat repository":   {{Generation: proto.Generation{Suite: flat}, Slots: []string{"Packages"}}},
+		"several":             {full, newsOf(flat), {Generation: proto.Generation{Suite: proto.Suite{Archive: "b", Dir: "x"}}}},
+		"checked in the past": {{Generation: proto.Generation{Suite: noble}, Checked: time.Now().Add(-100 * 24 * time.Hour)}},
+		"checked a bit later": {{Generation: proto.Generation{Suite: noble}, Checked: time.Now().Add(500 * time.Millisecond)}},
+		"a root of no date":   {{Generation: proto.Generation{Suite: noble, Statement: full.Generation.Statement, RootName: "Release", Root: full.Generation.Root}}},
 	} {
 		t.Run(what, func(t *testing.T) {
-			heard, err := UnmarshalNews(MarshalNews(Gossip{From: "ams1", News: news}))
-			if err != nil || heard.From != "ams1" || len(heard.News) != len(news) {
-				t.Fatalf("%d pieces of news of %q: %v", len(heard.News), heard.From, err)
+			heard, err := UnmarshalState(MarshalState(State{From: "ams1", Announcements: news}))
+			if err != nil || heard.From != "ams1" || len(heard.Announcements) != len(news) {
+				t.Fatalf("%d pieces of news of %q: %v", len(heard.Announcements), heard.From, err)
 			}
 			for i := range news {
-				sameNews(t, heard.News[i], news[i])
+				out, err := announcementOut(news[i], time.Now())
+				if err != nil {
+					t.Fatal(err)
+				}
+				direct, err := announcementIn(out, time.Now())
+				if err != nil {
+					t.Fatal(err)
+				}
+				sameNews(t, direct, news[i])
+				news[i].Checked, news[i].FirstHand = time.Time{}, false
+				sameNews(t, heard.Announcements[i], news[i])
 			}
 		})
 	}
-	if g, err := UnmarshalNews(MarshalNews(Gossip{From: "ams1"})); g.From != "" || g.News != nil || err != nil {
+	if g, err := UnmarshalState(MarshalState(State{From: "ams1"})); g.From != "" || g.Announcements != nil || err != nil {
 		t.Errorf("no news: %+v, %v", g, err)
 	}
-	senseless := proto.News{Generation: proto.Generation{Suite: proto.Suite{Archive: "\xff"}}}
-	if g, err := UnmarshalNews(MarshalNews(Gossip{From: "ams1", News: []proto.News{senseless, full}})); len(g.News) != 1 || err != nil {
+	senseless := proto.Announcement{Generation: proto.Generation{Suite: proto.Suite{Archive: "\xff"}}}
+	if g, err := UnmarshalState(MarshalState(State{From: "ams1", Announcements: []proto.Announcement{senseless, full}})); len(g.Announcements) != 1 || err != nil {
 		t.Errorf("news that cannot be written down: %+v, %v", g, err)
 	}
-	if b := MarshalNews(Gossip{From: "\xff", News: []proto.News{full}}); b != nil {
+	if b := MarshalState(State{From: "\xff", Announcements: []proto.Announcement{full}}); b != nil {
 		t.Errorf("a teller that cannot be: %q", b)
+	}
+}
+
+// What is too much for one message is told in part: everything but the slots, or some of
+// the suites, others each time. Nobody ever hears nothing.
+func TestFitState(t *testing.T) {
+	suites := func(n, slots int) (all []proto.Announcement) {
+		for i := range n {
+			news := newsOf(proto.Suite{Archive: "ubuntu", Dir: fmt.Sprintf("dists/suite-%d", i)})
+			news.Slots = nil
+			for s := range slots {
+				news.Slots = append(news.Slots, fmt.Sprintf("%s/main/binary-amd64/Packages-%040d", news.Generation.Suite.Dir, s))
+			}
+			all = append(all, news)
+		}
+		return all
+	}
+	const limit = 1 << 20
+	for _, tt := range []struct {
+		what                     string
+		suites, slots, min, most int
+		whole, tellsSlots        bool
+	}{
+		{"little", 3, 10, 3, 3, true, true},
+		{"nothing", 0, 0, 0, 0, true, false},
+		{"many slots", 200, 100, 200, 200, false, false},
+		{"many suites", 3 * maxAnnouncements, 0, maxAnnouncements, maxAnnouncements, false, false},
+		{"long suites, and many", 20_000, 3, maxAnnouncements / 8, maxAnnouncements, false, false},
+	} {
+		all := suites(tt.suites, tt.slots)
+		told := make(map[string]bool)
+		for range 20 {
+			b, whole := FitState(State{From: "ams1", Announcements: all}, limit)
+			heard, err := UnmarshalState(b)
+			if n := len(heard.Announcements); err != nil || whole != tt.whole || n < tt.min || n > tt.most || len(b) > limit {
+				t.Fatalf("%s: %d of %d suites in %d bytes, whole: %v, %v", tt.what, n, len(all), len(b), whole, err)
+			}
+			for _, news := range heard.Announcements {
+				told[news.Generation.Suite.Dir] = true
+				if len(news.Slots) > 0 != tt.tellsSlots {
+					t.Fatalf("%s: slots are told: %v", tt.what, news.Slots)
+				}
+			}
+		}
+		if len(told) < min(len(all), 3*maxAnnouncements)*9/10 {
+			t.Errorf("%s: 20 messages told of %d suites", tt.what, len(told))
+		}
 	}
 }
 
@@ -53,8 +109,9 @@ func TestNewsTravels(t *testing.T) {
 // stay below the 400 bytes that gossip takes even with long names.
 func TestNewsFitsIntoAPacket(t *testing.T) {
 	news := newsOf(proto.Suite{Archive: strings.Repeat("a", 40), Dir: strings.Repeat("d", 100)})
-	news.Uses, news.Pair = nil, proto.Pair{}
-	n := len(MarshalNews(Gossip{From: strings.Repeat("n", 63), News: []proto.News{news}}))
+	news.Slots, news.Generation.Companions = nil, news.Generation.Proving()
+	news.Generation.Base = ""
+	n := len(MarshalState(State{From: strings.Repeat("n", 63), Announcements: []proto.Announcement{news}}))
 	t.Logf("%d bytes", n)
 	if n > 400 {
 		t.Errorf("%d bytes", n)
@@ -63,60 +120,64 @@ func TestNewsFitsIntoAPacket(t *testing.T) {
 
 func TestNewsOfOthersIsNotBelieved(t *testing.T) {
 	now := time.Now()
-	long := strings.Repeat("x", maxUse+1)
-	for what, spoil := range map[string]func(*peerpb.News){
-		"no generation":           func(n *peerpb.News) { n.Generation = nil },
-		"no archive":              func(n *peerpb.News) { n.Generation.Archive = "" },
-		"a suite elsewhere":       func(n *peerpb.News) { n.Generation.Dir = "../.." },
-		"a suite with a slash":    func(n *peerpb.News) { n.Generation.Dir = "/dists" },
-		"a control character":     func(n *peerpb.News) { n.Generation.Dir = "dists/\n" },
-		"a long name":             func(n *peerpb.News) { n.Generation.Dir = strings.Repeat("x", maxPath+1) },
-		"half a digest":           func(n *peerpb.News) { n.Generation.Root.Digest = make([]byte, 16) },
-		"an unknown size":         func(n *peerpb.News) { n.Generation.Root.Size = -1 },
-		"a size below that":       func(n *peerpb.News) { n.Generation.Signature.Size = -2 },
-		"a date beyond all":       func(n *peerpb.News) { n.Generation.Date = math.MaxInt64 },
-		"modified beyond all":     func(n *peerpb.News) { n.Generation.Modified = maxTime + 1 },
-		"half a pair":             func(n *peerpb.News) { n.PairSignature = nil },
-		"the other half":          func(n *peerpb.News) { n.PairRelease = nil },
-		"half a digest in a pair": func(n *peerpb.News) { n.PairSignature.Digest = n.PairSignature.Digest[:3] },
-		"signed beyond all":       func(n *peerpb.News) { n.PairSigned = math.MaxInt64 },
-		"a use elsewhere":         func(n *peerpb.News) { n.Uses = append(n.Uses, "a/../../b") },
-		"an absolute use":         func(n *peerpb.News) { n.Uses = []string{"/etc/passwd"} },
-		"a use of nothing":        func(n *peerpb.News) { n.Uses = []string{""} },
-		"a long use":              func(n *peerpb.News) { n.Uses = []string{long} },
-		"too many uses":           func(n *peerpb.News) { n.Uses = make([]string, maxUses+1) },
+	long := strings.Repeat("x", maxSlot+1)
+	for what, spoil := range map[string]func(*peerpb.Announcement){
+		"no generation":          func(n *peerpb.Announcement) { n.Generation = nil },
+		"no archive":             func(n *peerpb.Announcement) { n.Generation.Archive = "" },
+		"a suite elsewhere":      func(n *peerpb.Announcement) { n.Generation.Dir = "../.." },
+		"a suite with a slash":   func(n *peerpb.Announcement) { n.Generation.Dir = "/dists" },
+		"a control character":    func(n *peerpb.Announcement) { n.Generation.Dir = "dists/\n" },
+		"a long name":            func(n *peerpb.Announcement) { n.Generation.Dir = strings.Repeat("x", maxPath+1) },
+		"half a digest":          func(n *peerpb.Announcement) { n.Generation.Root.Digest = make([]byte, 16) },
+		"an unknown size":        func(n *peerpb.Announcement) { n.Generation.Root.Size = -1 },
+		"a size below that":      func(n *peerpb.Announcement) { n.Generation.Companions[0].Ref.Size = -2 },
+		"no statement":           func(n *peerpb.Announcement) { n.Generation.Statement = nil },
+		"no name of the root":    func(n *peerpb.Announcement) { n.Generation.RootName = "" },
+		"a root elsewhere":       func(n *peerpb.Announcement) { n.Generation.RootName = "../x" },
+		"a long base":            func(n *peerpb.Announcement) { n.Generation.Base = strings.Repeat("x", maxBase+1) },
+		"too many companions":    func(n *peerpb.Announcement) { n.Generation.Companions = make([]*peerpb.Companion, maxCompanions+1) },
+		"a date beyond all":      func(n *peerpb.Announcement) { n.Generation.Date = math.MaxInt64 },
+		"modified beyond all":    func(n *peerpb.Announcement) { n.Generation.Modified = maxTime + 1 },
+		"a companion of nothing": func(n *peerpb.Announcement) { n.Generation.Companions[0].Ref = nil },
+		"half a companion":       func(n *peerpb.Announcement) { n.Generation.Companions[1].Ref.Digest = []byte("abc") },
+		"signed beyond all":      func(n *peerpb.Announcement) { n.Generation.Signed = math.MaxInt64 },
+		"a use elsewhere":        func(n *peerpb.Announcement) { n.Slots = append(n.Slots, "a/../../b") },
+		"an absolute use":        func(n *peerpb.Announcement) { n.Slots = []string{"/etc/passwd"} },
+		"a use of nothing":       func(n *peerpb.Announcement) { n.Slots = []string{""} },
+		"a long use":             func(n *peerpb.Announcement) { n.Slots = []string{long} },
+		"too many uses":          func(n *peerpb.Announcement) { n.Slots = make([]string, maxSlots+1) },
 	} {
-		out, err := newsOut(newsOf(noble), now)
+		out, err := announcementOut(newsOf(noble), now)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := newsIn(out, now); err != nil {
+		if _, err := announcementIn(out, now); err != nil {
 			t.Fatal(err)
 		}
 		spoil(out)
-		if got, err := newsIn(out, now); err == nil {
+		if got, err := announcementIn(out, now); err == nil {
 			t.Errorf("%s: believed as %+v", what, got)
 		}
 	}
-	if _, err := newsIn(nil, now); err == nil {
+	if _, err := announcementIn(nil, now); err == nil {
 		t.Error("nothing at all is believed")
 	}
 	// What makes no sense is taken for "not known".
-	out, _ := newsOut(newsOf(noble), now)
+	out, _ := announcementOut(newsOf(noble), now)
 	out.CheckedMs, out.Generation.Date = math.MaxInt64, math.MinInt64
-	got, err := newsIn(out, now)
+	got, err := announcementIn(out, now)
 	if err != nil || !got.Checked.IsZero() || !got.Generation.Date.IsZero() {
 		t.Errorf("%v, %+v", err, got)
 	}
 
 	for what, b := range map[string][]byte{
 		"garbage":    []byte("garbage"),
-		"nobody":     mustMarshal(t, &peerpb.NewsMap{News: []*peerpb.News{out}}),
-		"only bad":   mustMarshal(t, &peerpb.NewsMap{News: []*peerpb.News{{From: "a"}}}),
-		"too much":   mustMarshal(t, &peerpb.NewsMap{News: append([]*peerpb.News{{From: "a"}}, make([]*peerpb.News, maxNews)...)}),
-		"a bad name": mustMarshal(t, &peerpb.NewsMap{News: []*peerpb.News{{From: "a\nb", Generation: out.Generation}}}),
+		"nobody":     mustMarshal(t, &peerpb.State{Announcements: []*peerpb.Announcement{out}}),
+		"only bad":   mustMarshal(t, &peerpb.State{Announcements: []*peerpb.Announcement{{From: "a"}}}),
+		"too much":   mustMarshal(t, &peerpb.State{Announcements: append([]*peerpb.Announcement{{From: "a"}}, make([]*peerpb.Announcement, maxAnnouncements)...)}),
+		"a bad name": mustMarshal(t, &peerpb.State{Announcements: []*peerpb.Announcement{{From: "a\nb", Generation: out.Generation}}}),
 	} {
-		if g, err := UnmarshalNews(b); err == nil {
+		if g, err := UnmarshalState(b); err == nil {
 			t.Errorf("%s: believed as %+v", what, g)
 		}
 	}
@@ -159,41 +220,33 @@ func TestOffersOfOthersAreNotBelieved(t *testing.T) {
 
 // FuzzUnmarshalNews reads what strangers may gossip. What is believed can be told
 // again and is heard the same.
-func FuzzUnmarshalNews(f *testing.F) {
-	f.Add(MarshalNews(Gossip{From: "ams1", News: []proto.News{newsOf(noble)}}))
-	f.Add(MarshalNews(Gossip{From: "ams1", News: []proto.News{newsOf(noble), {Generation: proto.Generation{Suite: proto.Suite{Archive: "tools"}}}}}))
-	f.Add(MarshalNews(Gossip{From: "ams1", News: []proto.News{newsOf(noble)}, Troubles: troublesOf(time.Now())}))
-	f.Add(MarshalNews(Gossip{From: "ams1", Troubles: troublesOf(time.Now())}))
+func FuzzUnmarshalState(f *testing.F) {
+	f.Add(MarshalState(State{From: "ams1", Announcements: []proto.Announcement{newsOf(noble)}}))
+	f.Add(MarshalState(State{From: "ams1", Announcements: []proto.Announcement{newsOf(noble), {Generation: proto.Generation{Suite: proto.Suite{Archive: "tools"}}}}}))
 	f.Add([]byte("\x0a\x00"))
 	f.Add([]byte("\x12\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		told, err := UnmarshalNews(b)
-		if err != nil || len(told.News)+len(told.Troubles) == 0 {
+		told, err := UnmarshalState(b)
+		if err != nil || len(told.Announcements) == 0 {
 			return
 		}
 		if !validNodeName(told.From) {
 			t.Fatalf("told by %q", told.From)
 		}
-		heard, err := UnmarshalNews(MarshalNews(told))
-		if err != nil || heard.From != told.From || len(heard.News) != len(told.News) || len(heard.Troubles) != len(told.Troubles) {
+		heard, err := UnmarshalState(MarshalState(told))
+		if err != nil || heard.From != told.From || len(heard.Announcements) != len(told.Announcements) {
 			t.Fatalf("%v: %+v became %+v", err, told, heard)
 		}
-		for i, news := range told.News {
-			// The journey takes time, and ages are cut to milliseconds.
-			if d := heard.News[i].Checked.Sub(news.Checked); d < -time.Minute || d > time.Minute {
-				t.Fatalf("checked %v became %v", news.Checked, heard.News[i].Checked)
+		for i, news := range told.Announcements {
+			if !news.Checked.IsZero() || news.FirstHand {
+				t.Fatalf("believed that upstream was asked at %v", news.Checked)
 			}
-			heard.News[i].Checked = news.Checked
-			if !reflect.DeepEqual(heard.News[i], news) {
-				t.Fatalf("%+v became %+v", news, heard.News[i])
+			if !reflect.DeepEqual(heard.Announcements[i], news) {
+				t.Fatalf("%+v became %+v", news, heard.Announcements[i])
 			}
 			if fmt.Sprint(news.Generation.Date.Year()) > "9999" {
 				t.Fatalf("date %v", news.Generation.Date)
 			}
-		}
-		for i, trouble := range told.Troubles {
-			believable(t, trouble)
-			sameTrouble(t, heard.Troubles[i], trouble)
 		}
 	})
 }
@@ -212,7 +265,7 @@ func FuzzControlMessages(f *testing.F) {
 	}
 	f.Add(mustMarshal(f, tell[0]))
 	f.Add(mustMarshal(f, &peerpb.OfferReply{Kept: [][]byte{d[:]}}))
-	f.Add(mustMarshal(f, &peerpb.AskRequest{Archive: "a", Dir: "d", Uses: []string{"x/y"}}))
+	f.Add(mustMarshal(f, &peerpb.AskRequest{Archive: "a", Dir: "d", Slots: []string{"x/y"}}))
 	f.Add(mustMarshal(f, &peerpb.Holdings{Begin: true, FilterBits: 64, FilterHashes: 2, Filter: d[:8], Added: []uint64{1}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var offers peerpb.OfferRequest
@@ -240,12 +293,12 @@ func FuzzControlMessages(f *testing.F) {
 		if pb.Unmarshal(b, &ask) == nil {
 			id := proto.Suite{Archive: ask.Archive, Dir: ask.Dir}
 			if checkSuite(id) == nil {
-				if uses, err := usesIn(id, ask.Uses); err == nil && !reflect.DeepEqual(usesOut(id, uses), uses) {
+				if uses, err := slotsIn(id, ask.Slots); err == nil && !reflect.DeepEqual(slotsOut(id, uses), uses) {
 					t.Fatalf("%q would not be told again", uses)
 				}
 			}
 		}
-		var tell peerpb.TellRequest
+		var tell peerpb.AnnounceRequest
 		if pb.Unmarshal(b, &tell) == nil {
 			troubles, _ := allTroublesIn(tell.Troubles, time.Now())
 			if len(troubles) > maxMirrors {

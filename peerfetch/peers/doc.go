@@ -16,15 +16,19 @@
 // The node asked answers with
 //
 //	head (bare)      "accepted", at once
-//	keepalive        every second without another frame
+//	keepalive        every second without another frame: what is waited for, since when
 //	head (ready)     when it knows what it will send
 //	data ...         the bytes, as they come in
 //	tail             the end of a body that is whole
 //
-// or ends the stream with a status whose detail is a peerpb.Failure. Keepalive
-// and data say how many bytes of the object the node asked has by now. So the
-// asker can tell a peer that is waiting for upstream, which is waited for, from a
+// or ends the stream with a status whose detail is a peerpb.Failure. Data says how
+// many bytes of the object the node asked has by now. So the asker can tell a
 // connection that does not deliver what the peer has, which is given up.
+//
+// A keepalive shows that the peer is there, and is no progress. A peer that gives next
+// to nothing is left: after three seconds where it has the object at hand, was not
+// asked to get it, or waits for its own disk; after fifteen where it says that it waits
+// for upstream. A peer whose disk hangs says so as soon as it knows.
 //
 // A stream that ends without a tail has failed, however many bytes it brought.
 //
@@ -34,8 +38,9 @@
 // alive while it answers the pings of the control connection: one a second, two
 // for the answer to come, and one more at once when a connection breaks or a call
 // fails. Only who is alive is told news and asked for it. A node is healthy, and
-// asked for bytes, while it is alive, its other connection works and its transfers
-// do not fail; see health.go for how it comes back.
+// asked for bytes, while it is alive, its other connection works, its disk answers (it
+// says so in its answer to a ping) and its transfers do not fail or stall; see
+// health.go for how it comes back.
 //
 // # Holdings
 //
@@ -48,7 +53,8 @@
 // What a node finds out about a mirror (proto.Trouble) it tells all who are alive,
 // and whoever comes alive later while it still holds. How much longer it holds
 // travels, never a time; nobody believes it for more than ten minutes, or passes it
-// on. So it ends with its finder's word or with its time, and cannot circulate.
+// on. So it ends with its finder's word or with its time, and cannot circulate. It
+// never travels by gossip, where a packet can be played back.
 //
 // Locks: Mesh.mu, peer.mu and health.mu are never held together, nor over I/O.
 package peers

@@ -22,13 +22,16 @@ const (
 	maxRetryAfter = time.Hour
 )
 
-// statusOf makes the status that tells another node of err.
+// statusOf makes the status that tells another node of err. The order of the cases is
+// that of front's answers, so that every node answers alike where an error says several
+// things: trouble that may pass is never made final. A verdict travels beside it.
 func statusOf(err error) error {
 	var (
 		failed  *proto.PeerFailed
 		notHeld *proto.NotHeld
 		busy    *proto.Unavailable
 		refused *proto.Refused
+		verdict *proto.Rejected
 	)
 	f := &peerpb.Failure{Reason: cleanReason(err.Error())}
 	code := codes.Unknown
@@ -40,22 +43,27 @@ func statusOf(err error) error {
 			code, f.Kind = codes.Aborted, peerpb.Failure_BUSY
 		}
 		f.Try = notHeld.Try[:min(len(notHeld.Try), maxTry)]
+	case errors.As(err, &busy):
+		code, f.Kind = codes.Unavailable, peerpb.Failure_UNAVAILABLE
+		f.RetryAfterMs = busy.RetryAfter.Milliseconds()
+		f.Answered, f.Wrong = busy.Answered, busy.Wrong
 	case errors.Is(err, proto.ErrNotFound):
 		code, f.Kind = codes.NotFound, peerpb.Failure_NOT_FOUND
-	case errors.Is(err, proto.ErrCorrupt):
+	case errors.Is(err, proto.ErrCorrupt), errors.As(err, &verdict):
 		code, f.Kind = codes.DataLoss, peerpb.Failure_CORRUPT
 	case errors.As(err, &refused):
 		code, f.Kind = codes.FailedPrecondition, peerpb.Failure_REFUSED
 		f.Status = int32(refused.Status)
 		f.Reason = cleanReason(refused.Reason)
-	case errors.As(err, &busy):
-		code, f.Kind = codes.Unavailable, peerpb.Failure_UNAVAILABLE
-		f.RetryAfterMs = busy.RetryAfter.Milliseconds()
-		f.Answered = busy.Answered
 	case errors.Is(err, errDraining):
 		code, f.Kind = codes.Unavailable, peerpb.Failure_DRAINING
+	case errors.Is(err, errStuck):
+		code, f.Kind = codes.Unavailable, peerpb.Failure_STUCK
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		code = codes.Canceled
+	}
+	if code != codes.Unknown && errors.As(err, &verdict) {
+		f.Rejected, f.Reason = string(verdict.Kind), cleanReason(verdict.Reason)
 	}
 	st, detailErr := status.New(code, f.Reason).WithDetails(f)
 	if detailErr != nil { // a name in Try is not UTF-8
@@ -100,30 +108,47 @@ func failureOf(peer string, f *peerpb.Failure) error {
 	if reason == "" {
 		reason = "no reason given"
 	}
+	if kind, known := proto.ParseRejectKind(f.GetRejected()); known {
+		// Without the peer's name: clients of all nodes get the same sentence.
+		verdict := &proto.Rejected{Kind: kind, Reason: reason}
+		if f.GetKind() == peerpb.Failure_UNAVAILABLE {
+			verdict.Err = unavailableOf(peer, reason, f)
+		}
+		return verdict
+	}
 	switch f.GetKind() {
 	case peerpb.Failure_NOT_FOUND:
 		return &relayed{peer: peer, reason: reason, kind: proto.ErrNotFound}
 	case peerpb.Failure_CORRUPT:
 		return &relayed{peer: peer, reason: reason, kind: proto.ErrCorrupt}
 	case peerpb.Failure_UNAVAILABLE:
-		return &proto.Unavailable{
-			Reason:     "node " + peer + ": " + reason,
-			RetryAfter: time.Duration(min(max(0, f.GetRetryAfterMs()), maxRetryAfter.Milliseconds())) * time.Millisecond,
-			Answered:   f.GetAnswered(),
-		}
+		return unavailableOf(peer, reason, f)
 	case peerpb.Failure_REFUSED:
-		if s := int(f.GetStatus()); s >= http.StatusBadRequest && s <= 599 {
+		if s := int(f.GetStatus()); s > http.StatusOK && s <= 599 { // below 400: a redirect that may not be followed
 			return &proto.Refused{Status: s, Reason: "node " + peer + ": " + reason}
 		}
 		return &proto.PeerFailed{Peer: peer, Err: fmt.Errorf("it tells of a refusal with status %d: %s", f.GetStatus(), reason)}
 	case peerpb.Failure_NOT_HELD, peerpb.Failure_BUSY:
 		return &proto.NotHeld{Peer: peer, Try: namesIn(f.GetTry()), Busy: f.GetKind() == peerpb.Failure_BUSY}
 	}
+	if f.GetKind() == peerpb.Failure_STUCK {
+		return &proto.PeerFailed{Peer: peer, Err: errStuck}
+	}
 	failed := &proto.PeerFailed{Peer: peer, Err: errors.New(reason)}
 	if f.GetKind() != peerpb.Failure_DRAINING {
 		failed.Err = &answered{failed.Err}
 	}
 	return failed
+}
+
+// unavailableOf reads trouble that may pass.
+func unavailableOf(peer, reason string, f *peerpb.Failure) *proto.Unavailable {
+	return &proto.Unavailable{
+		Reason:     "node " + peer + ": " + reason,
+		RetryAfter: time.Duration(min(max(0, f.GetRetryAfterMs()), maxRetryAfter.Milliseconds())) * time.Millisecond,
+		Answered:   f.GetAnswered(),
+		Wrong:      f.GetWrong(),
+	}
 }
 
 // relayed is one of proto's plain errors, in the words of the peer that met it.

@@ -34,9 +34,39 @@ func TestErrorsTravel(t *testing.T) {
 	if !errors.Is(err, proto.ErrCorrupt) || !strings.Contains(err.Error(), "x has 3 bytes, listed with 4") {
 		t.Error(err)
 	}
-	err = fetch(&proto.Refused{Status: 451, Reason: "the lawyers say no"})
-	if refused := new(proto.Refused); !errors.As(err, &refused) || refused.Status != 451 || refused.Reason != "node b: the lawyers say no" {
-		t.Error(err)
+	for _, kind := range proto.RejectKinds() {
+		sentence := &proto.Rejected{Kind: kind, Reason: "the sentence", Err: errors.New("the cause")}
+		err = fetch(fmt.Errorf("x: %w", sentence))
+		if v := new(proto.Rejected); !errors.As(err, &v) || *v != (proto.Rejected{Kind: kind, Reason: "the sentence"}) {
+			t.Errorf("%s became %#v", kind, err)
+		}
+		if aboutBytes := kind != proto.RejectLoop && kind != proto.RejectExpired; errors.Is(err, proto.ErrCorrupt) != aboutBytes {
+			t.Errorf("%s is an ErrCorrupt: %v", kind, !aboutBytes)
+		}
+	}
+	// A verdict for clients may tell nodes how long to wait, whichever stands around the other.
+	err = fetch(&proto.Unavailable{Reason: "3 tries", RetryAfter: 7 * time.Second, Answered: true, Err: &proto.Rejected{Kind: proto.RejectCorrupt, Reason: "the sentence", Err: proto.ErrCorrupt}})
+	var verdict *proto.Rejected
+	var wait *proto.Unavailable
+	if !errors.As(err, &verdict) || verdict.Reason != "the sentence" || !errors.As(err, &wait) || wait.RetryAfter != 7*time.Second || !wait.Answered {
+		t.Errorf("%#v", err)
+	}
+	err = fetch(&proto.Unavailable{Reason: "another mirror next time", Answered: true, Wrong: true, Err: proto.ErrCorrupt})
+	if !errors.As(err, &wait) || !wait.Wrong || !wait.Answered {
+		t.Errorf("%#v", err)
+	}
+	// Trouble that may pass is never turned into something final on its way.
+	for _, final := range []error{proto.ErrNotFound, proto.ErrCorrupt} {
+		err = fetch(&proto.Unavailable{Reason: "3 tries failed", Err: final})
+		if !errors.As(err, new(*proto.Unavailable)) || errors.Is(err, final) {
+			t.Errorf("%#v", err)
+		}
+	}
+	for _, status := range []int{302, 451, 511} {
+		err = fetch(&proto.Refused{Status: status, Reason: "the lawyers say no"})
+		if refused := new(proto.Refused); !errors.As(err, &refused) || refused.Status != status || refused.Reason != "node b: the lawyers say no" {
+			t.Error(status, err)
+		}
 	}
 	for _, answered := range []bool{false, true} {
 		err = fetch(fmt.Errorf("x: %w", &proto.Unavailable{Reason: "timeout", RetryAfter: 7 * time.Second, Answered: answered, Err: errors.New("the cause")}))

@@ -20,8 +20,8 @@ const (
 var fetchStream = grpc.StreamDesc{StreamName: "Fetch", ServerStreams: true}
 
 // Fetch asks a peer for the bytes of one object. It returns when the peer knows
-// what it will send; that may take as long as upstream takes, as long as the peer
-// goes on saying that it waits.
+// what it will send. A peer that gives next to nothing is left after Timing.Progress,
+// or Timing.Upstream where it says that it waits for upstream, which is proto.ErrSlowUpstream.
 //
 // The transfer's Body fails with the same errors as Fetch, and ends with ctx. It
 // is to be used by one goroutine and to be closed; it implements io.WriterTo,
@@ -40,7 +40,7 @@ func (m *Mesh) Fetch(ctx context.Context, name string, ask proto.Ask) (*proto.Tr
 	if why := m.distrusted(name); why != nil {
 		return nil, &proto.PeerFailed{Peer: name, Err: why}
 	}
-	request, err := messageFrame(kindRequest, requestOf(ask, m.View().Ring.Hash()))
+	request, err := messageFrame(kindRequest, requestOf(ask, proto.Via(ctx), m.View().Ring.Hash()))
 	if err != nil { // not the peer's fault
 		return nil, &proto.PeerFailed{Peer: name, Err: fmt.Errorf("the request cannot be written down: %w", err)}
 	}
@@ -62,6 +62,7 @@ var (
 	errNoAccept   = errors.New("no answer")
 	errNoProgress = errors.New("no progress")
 	errTooSlow    = errors.New("too slow")
+	errStalled    = errors.New("it gives next to nothing")
 	errClosed     = errors.New("closed by the reader")
 )
 
@@ -74,14 +75,17 @@ type download struct {
 	transfer proto.Transfer
 	tier     string // where the peer has it from
 
-	caller context.Context // of Fetch
-	ctx    context.Context // ends with caller, or when the download is given up
-	cancel context.CancelCauseFunc
-	stream grpc.ClientStream
-	watch  *watchdog
-	pace   pace
+	caller  context.Context // of Fetch
+	ctx     context.Context // ends with caller, or when the download is given up
+	cancel  context.CancelCauseFunc
+	stream  grpc.ClientStream
+	watch   *watchdog
+	pace    pace
+	vigil   vigil
+	mayFill bool // the peer may go upstream
 
 	frame    frame
+	word     waitsFor // what the last keepalive said since the last byte
 	began    time.Time
 	bytes    *traffic
 	received int64 // position in the object behind the last byte that arrived
@@ -90,10 +94,10 @@ type download struct {
 }
 
 func newDownload(ctx context.Context, m *Mesh, p *peer, ask proto.Ask) *download {
-	d := &download{m: m, p: p, caller: ctx, bytes: m.traffic.with(p.name), began: time.Now(), received: ask.Offset}
+	d := &download{m: m, p: p, mayFill: ask.Fill, caller: ctx, bytes: m.traffic.with(p.name), began: time.Now(), received: ask.Offset}
 	d.transfer.Offset = ask.Offset
-	if len(ask.Want.Where) > 0 {
-		d.where = ask.Want.Where[0]
+	if !ask.Want.Where.IsZero() {
+		d.where = ask.Want.Where.First
 	}
 	d.ctx, d.cancel = context.WithCancelCause(ctx)
 	d.watch = &watchdog{p: p, giveUp: d.cancel}
@@ -113,10 +117,9 @@ func (d *download) open(request *frame, ask proto.Ask) (*proto.Transfer, error) 
 	d.watch.be(d.m.cfg.Timing.Progress, errNoProgress)
 	for {
 		switch d.frame.kind {
+		case kindWaiting:
 		case kindData:
-			if d.frame.data.Remaining() > 0 {
-				return nil, errors.New("it sent bytes before it said what they are")
-			}
+			return nil, errors.New("it sent bytes before it said what they are")
 		case kindHead:
 			ready, err := d.ready(ask)
 			if err != nil {
@@ -178,7 +181,7 @@ func (d *download) ready(ask proto.Ask) (bool, error) {
 	}
 	d.tier = cleanReason(head.GetTier())
 	d.transfer = proto.Transfer{
-		Body: d, Size: ref.Size, Offset: ask.Offset, Modified: timeIn(head.GetModified()), Tier: proto.TierPeer,
+		Body: d, Size: ref.Size, Offset: ask.Offset, Modified: timeIn(head.GetModified()), Tier: proto.TierPeer, Checked: timeIn(head.GetChecked()),
 	}
 	if head.GetNotModified() {
 		d.transfer.Body, d.transfer.NotModified = nil, true
@@ -199,11 +202,24 @@ func (d *download) receive() error {
 		return err
 	}
 	now := time.Now()
-	if d.frame.kind != kindData {
+	crowd = max(crowd, d.p.crowd())
+	switch d.frame.kind {
+	case kindData:
+	case kindWaiting:
+		d.word = d.frame.waits.what
+		d.vigil.took(0, now.Sub(began))
+		return d.overdue(crowd)
+	default:
 		return nil
 	}
 	n := int64(d.frame.data.Remaining())
 	d.received += n
+	d.word = waitsUnknown
+	if n > 0 && !d.first {
+		d.vigil = vigil{} // it has something to give
+	} else {
+		d.vigil.took(n, now.Sub(began))
+	}
 	if n > 0 && !d.first {
 		d.first = true
 		d.m.metrics.firstByte.Observe(now.Sub(d.began).Seconds())
@@ -214,7 +230,45 @@ func (d *download) receive() error {
 	}
 	late := d.pace.late(now.Sub(d.began) - time.Duration(d.frame.sent)*time.Millisecond)
 	behind := d.frame.available > d.received || late > tooLate
-	return d.pace.arrived(n, now.Sub(began), behind, max(crowd, d.p.crowd()))
+	if err := d.pace.arrived(n, now.Sub(began), behind, crowd); err != nil {
+		return err
+	}
+	return d.overdue(crowd)
+}
+
+// overdue tells why to leave a peer that has given next to nothing for too long, over
+// a connection that crowd times crowdOf transfers share. Keepalives only show that it
+// is there. What it says it waits for decides how long is too long, and whose fault
+// that is; but who has the object at hand waits for nobody.
+func (d *download) overdue(crowd int) error {
+	if d.vigil.waited < d.m.cfg.Timing.Progress || d.received == d.transfer.Size && d.transfer.Body != nil {
+		return nil
+	}
+	upstream := d.word == waitsUpstream
+	switch proto.Tier(d.tier) {
+	case proto.TierMemory, proto.TierDisk:
+		upstream = false
+	case proto.TierUpstream:
+		upstream = upstream || d.word == waitsUnknown
+	}
+	patience := d.m.cfg.Timing.Progress
+	if upstream && (d.mayFill || d.first) || d.word == waitsTurn {
+		patience = d.m.cfg.Timing.Upstream
+	}
+	if d.vigil.waited < patience*time.Duration(crowd) {
+		return nil
+	}
+	said := fmt.Sprintf("%d bytes in %v, and says that it waits for %v", d.vigil.bytes, d.vigil.waited.Round(time.Millisecond), d.word)
+	switch {
+	case d.word == waitsTurn && d.mayFill: // to ask it again would take as long once more
+	case d.word == waitsTurn:
+		return &proto.NotHeld{Peer: d.p.name, Busy: true}
+	case !upstream:
+		return fmt.Errorf("%w: %s", errStalled, said)
+	case !d.mayFill && !d.first:
+		return &proto.NotHeld{Peer: d.p.name, Busy: true}
+	}
+	return &proto.PeerFailed{Peer: d.p.name, Err: &answered{fmt.Errorf("%w: %s", proto.ErrSlowUpstream, said)}}
 }
 
 // Read implements io.Reader. It ends with io.EOF only when the peer has said that
@@ -268,7 +322,7 @@ func (d *download) fill() error {
 			d.finish(err)
 		case d.frame.kind == kindTail:
 			d.finish(d.tail())
-		case d.frame.kind != kindData:
+		case d.frame.kind != kindData && d.frame.kind != kindWaiting:
 			d.finish(fmt.Errorf("it sent a frame of kind %d among the bytes", d.frame.kind))
 		}
 	}
@@ -298,14 +352,18 @@ func (d *download) finish(err error) error {
 	case err == io.EOF:
 		d.end(err, outcomeOf(nil))
 		d.p.reported(nil)
+		d.p.health.delivered(proto.Tier(d.tier) == proto.TierUpstream)
 	case d.caller.Err() != nil:
 		d.end(context.Cause(d.caller), abandoned)
 	default:
 		if cause := context.Cause(d.ctx); cause != nil {
 			err = cause
 		}
-		err = errorOf(d.p.name, err)
+		if !errors.As(err, new(*proto.NotHeld)) && !errors.As(err, new(*proto.PeerFailed)) {
+			err = errorOf(d.p.name, err)
+		}
 		d.end(err, outcomeOf(err))
+		d.m.stalled(d.p, err)
 		if errors.As(err, new(*proto.PeerFailed)) {
 			d.p.reported(err)
 		} else {

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -55,8 +56,9 @@ func (m *Mesh) serveFetch(stream grpc.ServerStream) error {
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	if req.GetRingHash() != m.View().Ring.Hash() {
-		m.metrics.disagreements.Inc()
+	via, err := viaIn(req.GetVia())
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	if m.serving.Err() != nil {
 		return statusOf(errDraining)
@@ -64,7 +66,7 @@ func (m *Mesh) serveFetch(stream grpc.ServerStream) error {
 	if m.cfg.Handler == nil {
 		return status.Error(codes.Unimplemented, "this node gives no bytes")
 	}
-	err = m.upload(stream, from, ask)
+	err = m.upload(proto.WithVia(stream.Context(), via), stream, from, ask)
 	outcome := outcomeOf(err)
 	if err != nil && stream.Context().Err() != nil {
 		outcome = abandoned
@@ -86,6 +88,8 @@ type upload struct {
 	// available is how far the body is known to have come: further than what was
 	// sent, where the connection is what is waited for.
 	available atomic.Int64
+	// phase is what the goroutine that obtains the body is at.
+	phase atomic.Int32
 
 	pieces chan piece // closed when there are no more
 	err    error      // why; nil for a whole body. To be read when pieces is closed
@@ -100,11 +104,16 @@ type piece struct {
 	n      int    // bytes of the object in it
 }
 
-// upload sends what the Handler has for ask. The error is what to tell the asker.
-func (m *Mesh) upload(stream grpc.ServerStream, from string, ask proto.Ask) error {
+// upload sends what the Handler has for ask. ctx is that of the stream. The error is what
+// to tell the asker.
+func (m *Mesh) upload(ctx context.Context, stream grpc.ServerStream, from string, ask proto.Ask) error {
+	// Who asks a disk that hangs does not come back: no more goroutines for that.
+	if m.stuckFor() >= m.cfg.Timing.Progress {
+		return errStuck
+	}
 	// Produced pieces and the goroutine that makes them end with ctx at the
-	// latest; nothing of an upload is left when its call ends.
-	ctx, cancel := context.WithCancel(stream.Context())
+	// latest; nothing of an upload is left when its call ends, unless the disk hangs.
+	ctx, cancel := context.WithCancel(ctx)
 	u := &upload{
 		m: m, stream: stream, began: time.Now(), bytes: m.trafficFrom(from),
 		pieces: make(chan piece, readAhead), tail: new(peerpb.FetchTail),
@@ -118,36 +127,89 @@ func (m *Mesh) upload(stream grpc.ServerStream, from string, ask proto.Ask) erro
 		defer close(u.pieces)
 		u.err = u.produce(ctx, from, ask)
 	}()
-	err := u.send(ctx, m.cfg.Timing.Keepalive)
+	last, err := u.send(ctx)
+	waits := u.waitsFor(time.Since(last))
 	cancel()
-	for p := range u.pieces {
-		p.wire.Free()
+	if waits.what == waitsStore && waits.since >= m.cfg.Timing.Keepalive {
+		go u.discard() // a call that hangs in the kernel does not end with ctx
+	} else {
+		u.discard()
 	}
 	return err
 }
 
-// send passes on what produce makes, and keepalives while it makes nothing.
-func (u *upload) send(ctx context.Context, keepalive time.Duration) error {
+// discard lets go of the pieces that are not sent any more.
+func (u *upload) discard() {
+	for p := range u.pieces {
+		p.wire.Free()
+	}
+}
+
+// send passes on what produce makes, and says what is waited for while it makes
+// nothing. It returns when the last piece went out.
+func (u *upload) send(ctx context.Context) (last time.Time, err error) {
+	keepalive := u.m.cfg.Timing.Keepalive
 	idle := time.NewTicker(keepalive)
 	defer idle.Stop()
+	last = u.began
 	for {
-		var err error
 		select {
 		case p, ok := <-u.pieces:
 			if !ok {
-				return u.end()
+				return last, u.end()
 			}
 			err = u.transmit(p)
+			last = time.Now()
 		case <-idle.C:
-			err = u.transmit(keepalivePiece())
+			waits := u.waitsFor(time.Since(last))
+			if waits.what == waitsStore && waits.since >= u.m.cfg.Timing.Stuck {
+				return last, errStuck
+			}
+			err = u.stream.SendMsg(waits.frame())
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
 		if err != nil {
-			return err
+			return last, err
 		}
 		idle.Reset(keepalive)
 	}
+}
+
+// The phases of an upload.
+const (
+	phaseHandler int32 = iota // the handler looks for the object, or waits for upstream
+	phaseTurn                 // there are too many uploads
+	phaseFile                 // the file is read
+	phaseStream               // what comes from upstream is read
+	phaseBytes                // what is in memory is cut into pieces
+)
+
+// waitsFor is what produce waits for if nothing has come of it for that long. It is
+// the disk where nothing else can be, and where an operation of the store hangs: a
+// body from upstream comes through the store.
+func (u *upload) waitsFor(quiet time.Duration) waiting {
+	stuck := u.m.stuckFor()
+	switch phase := u.phase.Load(); {
+	case phase == phaseTurn:
+		return waiting{waitsTurn, quiet}
+	case phase == phaseFile:
+		return waiting{waitsStore, quiet}
+	case stuck >= u.m.cfg.Timing.Keepalive:
+		return waiting{waitsStore, min(stuck, quiet)}
+	}
+	return waiting{waitsUpstream, quiet}
+}
+
+// errStuck is told to who asks a node whose disk hangs.
+var errStuck = errors.New("its disk does not answer")
+
+// stuckFor is for how long this node's store has been at one operation.
+func (m *Mesh) stuckFor() time.Duration {
+	if m.cfg.Stuck == nil {
+		return 0
+	}
+	return m.cfg.Stuck()
 }
 
 // transmit sends a piece. It blocks while the connection takes no more.

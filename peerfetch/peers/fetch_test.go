@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -99,11 +100,29 @@ func TestFetch(t *testing.T) {
 						t.Error(err)
 					}
 					if from != "a" || asked.Offset != offset || !asked.Fill || asked.Want.Ref != ask.Want.Ref ||
-						asked.Want.Where[0] != where[0] || asked.Want.Class != proto.ClassPackage {
+						asked.Want.Where.First != where.First || asked.Want.Class != proto.ClassPackage {
 						t.Errorf("%s asked for %+v", from, asked)
 					}
 				}
 			}
+		}
+	}
+}
+
+// The node that is asked knows whose requests it works for.
+func TestFetchNamesProxies(t *testing.T) {
+	var via []string
+	a, _ := pair(t, Config{}, func(ctx context.Context, _ string, _ proto.Ask) (*proto.Blob, error) {
+		via = proto.Via(ctx)
+		return &proto.Blob{Ref: proto.Ref{Size: 1}, Bytes: []byte("x")}, nil
+	})
+	for _, want := range [][]string{nil, {"aptmesh-1", "proxy:3128"}} {
+		tr, err := a.Fetch(proto.WithVia(t.Context(), want), "b", askFor([]byte("x"), 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := body(tr); err != nil || !slices.Equal(via, want) {
+			t.Errorf("%q became %q, %v", want, via, err)
 		}
 	}
 }
@@ -295,12 +314,11 @@ func TestFetchFromNobody(t *testing.T) {
 	}
 }
 
-// More transfers than run at the same time wait for each other, however long, and
-// for nothing else.
+// More transfers than run at the same time wait for each other and for nothing else.
 func TestFetchMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _, _ := inMemory(t, link{}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
-			time.Sleep(time.Minute)
+			time.Sleep(10 * time.Second)
 			return &proto.Blob{Ref: proto.Ref{Size: 1}, Bytes: []byte("x")}, nil
 		})
 		var running sync.WaitGroup
@@ -325,7 +343,7 @@ func TestFetchMany(t *testing.T) {
 	})
 }
 
-// A node that sends to as many as it can lets others wait, and tells them so; those
+// A node that sends to as many as it can lets others wait for a while, and tells them so; those
 // for whom it has nothing need not wait for that.
 func TestUploadsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -338,13 +356,19 @@ func TestUploadsWait(t *testing.T) {
 		for range maxUploads {
 			b.uploads <- struct{}{}
 		}
-		time.AfterFunc(time.Minute, func() { <-b.uploads })
+		time.AfterFunc(10*time.Second, func() { <-b.uploads })
 		began := time.Now()
 		if _, err := a.Fetch(t.Context(), "b", proto.Ask{Want: proto.Want{Where: where}}); !errors.As(err, new(*proto.NotHeld)) || time.Since(began) > time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
-		if got, err := tell(t, a); got != "a" || err != nil || time.Since(began) < time.Minute {
+		if got, err := tell(t, a); got != "a" || err != nil || time.Since(began) < 10*time.Second {
 			t.Errorf("%q, %v after %v", got, err, time.Since(began))
+		}
+		b.uploads <- struct{}{} // and for ever
+		began = time.Now()
+		// Another way is quicker than the same one once more.
+		if _, err := tell(t, a); !errors.Is(err, proto.ErrSlowUpstream) || time.Since(began) > 16*time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
 		}
 	})
 }
@@ -352,7 +376,7 @@ func TestUploadsWait(t *testing.T) {
 // A request that cannot be written down is not held against the peer.
 func TestFetchUnspeakable(t *testing.T) {
 	a, _ := pair(t, Config{}, said)
-	_, err := a.Fetch(t.Context(), "b", proto.Ask{Want: proto.Want{Where: []proto.Location{{Archive: "ubuntu", Path: "\xff"}}}})
+	_, err := a.Fetch(t.Context(), "b", proto.Ask{Want: proto.Want{Where: proto.At(proto.Location{Archive: "ubuntu", Path: "\xff"})}})
 	if !isPeerFailed(err) || a.peer("b").runningNow() != 0 {
 		t.Error(err)
 	}

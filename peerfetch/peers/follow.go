@@ -57,7 +57,7 @@ func (m *Mesh) followOnce(p *peer) error {
 			return errorOf(p.name, err)
 		}
 		if err := p.held.Apply(holdingsIn(update)); err != nil {
-			m.rarely.warn(m.log, "holdings "+p.name, "what another node says it holds makes no sense", "node", p.name, "error", err)
+			m.limitedLog.warn(m.log, "holdings "+p.name, "what another node says it holds makes no sense", "node", p.name, "error", err)
 			return err
 		}
 	}

@@ -59,7 +59,7 @@ func (f handlerFunc) ServePeer(ctx context.Context, from string, ask proto.Ask) 
 }
 
 // unhurried is for tests in which time is real: the machine may be busy.
-var unhurried = Timing{Accept: time.Minute, Progress: time.Minute, FloorWindow: time.Minute}
+var unhurried = Timing{Accept: time.Minute, Progress: time.Minute, FloorWindow: time.Minute, Upstream: time.Minute, Stuck: time.Minute}
 
 // newMesh makes a mesh that answers, and is closed when the test ends.
 func newMesh(t testing.TB, name string, cfg Config) *Mesh {
@@ -132,7 +132,7 @@ func inMemory(t testing.TB, l link, cfg Config, h handlerFunc) (a, b *Mesh, n *n
 	return a, b, n
 }
 
-var where = []proto.Location{{Archive: "ubuntu", Path: "pool/main/h/hello/hello_2.10_amd64.deb"}}
+var where = proto.At(proto.Location{Archive: "ubuntu", Path: "pool/main/h/hello/hello_2.10_amd64.deb"})
 
 // content is n bytes that are nowhere alike.
 func content(n int) []byte {

@@ -43,6 +43,13 @@ const (
 	failuresCount = time.Minute
 	firstRest     = time.Second
 	maxRest       = 15 * time.Second
+	// A node that takes requests and gives nothing answers its pings as if it were
+	// well, so that it is left alone for longer: stallRest, twice as long each time it
+	// is found to be no better, at most maxStallRest.
+	stallRest    = 15 * time.Second
+	maxStallRest = 2 * time.Minute
+	// lagFor is how long other nodes are asked before one whose upstream was slow.
+	lagFor = time.Minute
 	// maxFailures bounds what is remembered: so many make maxRest.
 	maxFailures = 8
 	// disagreesAfter is how many pings in a row must find another ring at the
@@ -57,6 +64,7 @@ type health struct {
 	fit       atomic.Bool
 	rtt       atomic.Int64 // smoothed, in nanoseconds; 0 = not known
 	disagrees atomic.Bool  // its ring has been another one for several pings
+	lags      atomic.Int64 // until when others are asked before it, in Unix nanoseconds
 	nudged    chan struct{}
 
 	mu      sync.Mutex
@@ -69,8 +77,10 @@ type health struct {
 	// when it is left alone because of them.
 	failures  []time.Time
 	rest      time.Time
-	agrees    bool // at the last ping
-	differing int  // pings in a row that found another ring
+	stalls    int           // in a row that it gave nothing
+	stuck     time.Duration // for how long its disk has not answered, by its last ping
+	agrees    bool          // at the last ping
+	differing int           // pings in a row that found another ring
 	lastErr   error
 }
 
@@ -116,14 +126,20 @@ func (m *Mesh) ping(p *peer) (again bool) {
 		if connected && ctx.Err() != nil {
 			err = &proto.PeerFailed{Peer: p.name, Err: fmt.Errorf("no answer to a ping within %v", m.cfg.Health.Wait)}
 		}
-		m.rarely.warn(m.log, "silent "+p.name, "a node does not answer", "node", p.name, "address", p.addr, "error", err)
+		m.limitedLog.warn(m.log, "silent "+p.name, "a node does not answer", "node", p.name, "address", p.addr, "error", err)
 		return h.silent(err)
 	}
 	if connected {
 		h.measured(now.Sub(began))
 	}
 	m.compareRings(p, reply.GetRingHash())
-	if h.answered(p.ctx, began, now, p.dataWorks()) {
+	stuck := time.Duration(max(reply.GetStuckMs(), 0)) * time.Millisecond
+	if stuck < m.cfg.Timing.Progress {
+		stuck = 0
+	} else {
+		m.limitedLog.warn(m.log, "stuck "+p.name, "a node says that its disk does not answer; others are asked in its place", "node", p.name, "for", stuck)
+	}
+	if h.answered(p.ctx, began, now, p.dataWorks(), stuck) {
 		m.log.Info("a node answers", "node", p.name, "address", p.addr)
 		m.wg.Go(func() { m.greet(p) })
 	}
@@ -167,9 +183,10 @@ func (h *health) isAlive() bool {
 	return h.alive != nil
 }
 
-// answered takes in the answer to a ping that was sent at began, and whether the
-// connection for bytes works. It reports whether the peer was silent before.
-func (h *health) answered(parent context.Context, began, now time.Time, dataWorks bool) bool {
+// answered takes in the answer to a ping that was sent at began, whether the
+// connection for bytes works, and for how long the peer's disk has hung. It reports
+// whether the peer was silent before.
+func (h *health) answered(parent context.Context, began, now time.Time, dataWorks bool, stuck time.Duration) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	returned := h.alive == nil
@@ -179,7 +196,10 @@ func (h *health) answered(parent context.Context, began, now time.Time, dataWork
 	if h.suspect && !began.Before(h.failed) && !now.Before(h.rest) {
 		h.suspect = false
 	}
-	h.fit.Store(dataWorks && !h.suspect)
+	if h.stuck = stuck; stuck > 0 {
+		h.lastErr = fmt.Errorf("%w: for %v", errStuck, stuck.Round(time.Second))
+	}
+	h.fit.Store(dataWorks && !h.suspect && stuck == 0)
 	return returned
 }
 
@@ -236,6 +256,11 @@ func (h *health) transferFailed(err error, now time.Time) bool {
 		return false
 	}
 	h.suspect = true
+	if isStall(err) {
+		h.rest = now.Add(min(stallRest<<min(h.stalls, 8), maxStallRest))
+		h.stalls++
+		return true
+	}
 	for len(h.failures) > 0 && (len(h.failures) == maxFailures || now.Sub(h.failures[0]) > failuresCount) {
 		h.failures = h.failures[1:]
 	}
@@ -245,6 +270,45 @@ func (h *health) transferFailed(err error, now time.Time) bool {
 	}
 	return true
 }
+
+// isStall reports whether a transfer was given up because the peer gave nothing,
+// though it was there.
+func isStall(err error) bool { return errors.Is(err, errStalled) || errors.Is(err, errStuck) }
+
+// stalled makes known that a transfer from p got nowhere, if that is how it ended.
+func (m *Mesh) stalled(p *peer, err error) {
+	switch {
+	case isStall(err):
+		m.metrics.stalls.WithLabelValues(p.name, "peer").Inc()
+		m.limitedLog.warn(m.log, "stalled "+p.name, "a node takes requests and gives nothing; others are asked in its place for a while", "node", p.name, "error", err)
+	case errors.Is(err, proto.ErrSlowUpstream):
+		m.metrics.stalls.WithLabelValues(p.name, "upstream").Inc()
+		m.limitedLog.warn(m.log, "lags "+p.name, "a node says that upstream gives it next to nothing; others are asked before it for a while", "node", p.name, "error", err)
+		p.health.lagging(err, time.Now())
+	}
+}
+
+// lagging notes that upstream was slow for the peer.
+func (h *health) lagging(err error, now time.Time) {
+	h.lags.Store(now.Add(lagFor).UnixNano())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lastErr = err
+}
+
+// delivered notes that a whole body came from the peer, and whether upstream gave it
+// to the peer just then.
+func (h *health) delivered(fromUpstream bool) {
+	if fromUpstream && h.lags.Load() != 0 {
+		h.lags.Store(0)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stalls = 0
+}
+
+// lags reports whether others are to be asked before p.
+func (p *peer) lags(now time.Time) bool { return now.UnixNano() < p.health.lags.Load() }
 
 // nudge has p pinged now rather than soon: there is reason to doubt.
 func (p *peer) nudge() {
@@ -303,6 +367,8 @@ func (m *Mesh) describe(p *peer, s *PeerStatus) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.RingAgrees = h.agrees
+	s.Stalled = h.alive != nil && (h.stuck > 0 || h.suspect && h.stalls > 0)
+	s.Lags = p.lags(time.Now())
 	if h.lastErr != nil {
 		s.LastError = h.lastErr.Error()
 	}

@@ -16,11 +16,13 @@ const (
 	// they have to answer. A client waits for it.
 	lookups       = 4
 	lookupTimeout = time.Second
+	// lookupsAgree is how many of them must say the same: one may be wrong, or lie.
+	lookupsAgree = 2
 )
 
 // Lookup asks the nearest nodes, all at once, what the signed metadata that they hold
-// says of a file, and returns the first answer; false where none of them knows of it.
-// Nobody verifies it: it is their word, and nothing more.
+// says of a file, and returns what two of them say; false where no two know of it, and
+// so in a cluster of two. Nobody verifies it: it is their word, and nothing more.
 func (m *Mesh) Lookup(ctx context.Context, loc proto.Location) (proto.Ref, bool) {
 	if checkLocation(loc) != nil {
 		return proto.Ref{}, false
@@ -30,7 +32,7 @@ func (m *Mesh) Lookup(ctx context.Context, loc proto.Location) (proto.Ref, bool)
 	nearest = nearest[:min(len(nearest), lookups)]
 
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel() // the first answer ends the other questions
+	defer cancel() // agreement ends the other questions
 	answers := make(chan proto.Ref, len(nearest))
 	var asking sync.WaitGroup
 	for _, p := range nearest {
@@ -44,8 +46,13 @@ func (m *Mesh) Lookup(ctx context.Context, loc proto.Location) (proto.Ref, bool)
 		asking.Wait()
 		close(answers)
 	}()
-	ref, ok := <-answers
-	return ref, ok
+	said := make(map[proto.Ref]int)
+	for ref := range answers {
+		if said[ref]++; said[ref] == lookupsAgree {
+			return ref, true
+		}
+	}
+	return proto.Ref{}, false
 }
 
 func (m *Mesh) lookupAt(ctx context.Context, peer string, loc proto.Location) (ref proto.Ref, err error) {

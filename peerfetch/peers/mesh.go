@@ -17,6 +17,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/peerfetch/holdings"
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/expiring"
 	"github.com/aptmesh/aptmesh/proto/peerpb"
 	"github.com/aptmesh/aptmesh/ring"
 )
@@ -43,13 +44,13 @@ type Handler interface {
 // Control answers everything that other nodes say and ask beside bytes. from is
 // the name of the node that speaks, as its certificate has it.
 type Control interface {
-	Heard(from string, news []proto.News)
+	Received(from string, news []proto.Announcement)
 	// HeardTroubles gets what the speaker has found out about mirrors itself.
 	HeardTroubles(from string, troubles []proto.Trouble)
 	// Troubles returns what this node has found out itself and still holds, for
 	// nodes that were not there when it was told.
 	Troubles() []proto.Trouble
-	Asked(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.News, error)
+	Asked(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error)
 	Offered(ctx context.Context, from string, offers []proto.Want) []proto.Digest
 	// Lookup returns what signed metadata that this node holds says of a file; false
 	// where none lists it with a SHA-256. It must not wait.
@@ -75,6 +76,9 @@ type Config struct {
 	// view's own.
 	RingFor func(v *ring.View, archive string) *ring.Ring
 	Version string
+	// Stuck is for how long this node's store has been at the oldest operation that is
+	// running, 0 where none is; nil = never stuck.
+	Stuck func() time.Duration
 	// Dial opens connections to other nodes; nil = a net.Dialer.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Timing is how long things may take in Fetch; blanks are filled in.
@@ -93,8 +97,17 @@ type Timing struct {
 	// Accept bounds the time from asking a peer to its first word, dialling
 	// included; 0 = 1 s. Four round trips are given where that is longer.
 	Accept time.Duration
-	// Progress bounds the time without any frame after that; 0 = 3 s.
+	// Progress bounds the time without any frame after that, and the time without
+	// bytes, whatever the frames say, of a peer that has the object or was not asked
+	// to get it; 0 = 3 s.
 	Progress time.Duration
+	// Upstream bounds the time without bytes of a peer that says that it waits for
+	// upstream, or for its other transfers; 0 = 15 s. An honest peer has tried a second
+	// mirror by then.
+	Upstream time.Duration
+	// Stuck is how long this node waits for its own disk before it tells an asker so;
+	// 0 = 1.5 s: less than the asker would wait.
+	Stuck time.Duration
 	// Floor is how many bytes per second a connection must deliver of what the
 	// peer has, averaged over FloorWindow; 0 = 64 KiB. Negative = no floor.
 	Floor       int64
@@ -113,6 +126,8 @@ func (t Timing) withDefaults() Timing {
 	}{
 		{&t.Accept, time.Second},
 		{&t.Progress, 3 * time.Second},
+		{&t.Upstream, 15 * time.Second},
+		{&t.Stuck, 1500 * time.Millisecond},
 		{&t.FloorWindow, 3 * time.Second},
 		{&t.Keepalive, time.Second},
 		{&t.Quarantine, 10 * time.Minute},
@@ -129,17 +144,17 @@ func (t Timing) withDefaults() Timing {
 
 // Mesh is the other nodes. It is safe for concurrent use.
 type Mesh struct {
-	cfg      Config
-	log      *slog.Logger
-	listener net.Listener
-	server   *grpc.Server
-	rarely   rarely
-	metrics  *metrics
-	traffic  trafficTable
-	uploads  chan struct{} // one for each body that is being sent
-	chunks   *chunkPool
+	cfg        Config
+	log        *slog.Logger
+	listener   net.Listener
+	server     *grpc.Server
+	limitedLog rateLimitedLog
+	metrics    *metrics
+	traffic    trafficTable
+	uploads    chan struct{} // one for each body that is being sent
+	chunks     *chunkPool
 
-	quarantine quarantine
+	quarantine *quarantine
 
 	// ctx ends with Close; every goroutine of the mesh ends with it and is
 	// counted in wg. serving ends with Stop already: what other nodes follow here
@@ -198,6 +213,7 @@ func New(cfg Config) (*Mesh, error) {
 		cfg: cfg, log: cfg.Logger, listener: listener, metrics: newMetrics(), uploads: make(chan struct{}, maxUploads),
 		chunks: newChunkPool(cfg.chunk),
 		view:   &ring.View{Ring: empty}, peers: make(map[string]*peer),
+		limitedLog: newRateLimitedLog(), quarantine: expiring.New[string, *quarantined](maxQuarantined),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.serving, m.stop = context.WithCancel(m.ctx)

@@ -226,7 +226,7 @@ func TestDistrust(t *testing.T) {
 			if s := a.Peers()[0]; s.Name != "b" || s.Quarantined != wrong.Error() || s.QuarantinedUntil.IsZero() {
 				t.Errorf("%+v", s)
 			}
-			if n := a.quarantine.count(time.Now()); n != 1 {
+			if n := a.quarantine.Each(time.Now(), nil); n != 1 {
 				t.Errorf("%d in quarantine", n)
 			}
 		}
@@ -242,7 +242,7 @@ func TestDistrust(t *testing.T) {
 		if got, err := tell(t, a); got != "a" || err != nil {
 			t.Errorf("%q, %v", got, err)
 		}
-		if s := a.Peers()[0]; s.Quarantined != "" || !s.QuarantinedUntil.IsZero() || a.quarantine.count(time.Now()) != 0 {
+		if s := a.Peers()[0]; s.Quarantined != "" || !s.QuarantinedUntil.IsZero() || a.quarantine.Each(time.Now(), nil) != 0 {
 			t.Errorf("%+v", s)
 		}
 	})

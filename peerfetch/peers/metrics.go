@@ -12,11 +12,11 @@ import (
 )
 
 type metrics struct {
-	fetches       *prometheus.CounterVec
-	serves        *prometheus.CounterVec
-	firstByte     prometheus.Histogram
-	distrusted    *prometheus.CounterVec
-	disagreements prometheus.Counter
+	fetches    *prometheus.CounterVec
+	serves     *prometheus.CounterVec
+	firstByte  prometheus.Histogram
+	distrusted *prometheus.CounterVec
+	stalls     *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -31,11 +31,11 @@ func newMetrics() *metrics {
 			Help:    "Time from asking another node to the first byte of its answer.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
+		stalls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "aptmesh_peer_stalls_total",
+			Help: "Transfers from another node that were given up because next to nothing came, by what was waited for: the node (peer), or upstream as it said.",
+		}, []string{"peer", "waited_for"}),
 		distrusted: vec("distrusted_total", "Times that a node was put in quarantine because it sent wrong bytes.", "peer"),
-		disagreements: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "aptmesh_peer_ring_disagreements_total",
-			Help: "Requests from nodes that saw another ring than this one.",
-		}),
 	}
 }
 
@@ -44,9 +44,9 @@ func (m *Mesh) Collectors() []prometheus.Collector {
 	own := m.metrics
 	inQuarantine := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "aptmesh_peer_quarantined", Help: "Nodes that are not asked for bytes because they sent wrong ones.",
-	}, func() float64 { return float64(m.quarantine.count(time.Now())) })
+	}, func() float64 { return float64(m.quarantine.Each(time.Now(), nil)) })
 	return append(m.healthCollectors(),
-		own.fetches, own.serves, own.firstByte, own.distrusted, own.disagreements, inQuarantine, trafficCollector{&m.traffic})
+		own.fetches, own.serves, own.firstByte, own.distrusted, own.stalls, inQuarantine, trafficCollector{&m.traffic})
 }
 
 // abandoned is the outcome of a transfer whose asker has lost interest.

@@ -79,6 +79,26 @@ func (w *watchdog) overdue() {
 	w.giveUp(fmt.Errorf("%w for %v", w.why, waited.Round(time.Millisecond)))
 }
 
+// leastProgress is how many bytes are progress. Fewer, in the time that overdue gives,
+// are none: a peer must not be able to hold a transfer up with a byte now and then.
+const leastProgress = 16 << 10
+
+// vigil is for how long a transfer has got nowhere. Like pace it counts only the time
+// spent waiting for the connection.
+type vigil struct {
+	waited time.Duration // since the last leastProgress bytes
+	bytes  int64         // in that time
+}
+
+// took takes in a frame of n bytes that was waited for.
+func (v *vigil) took(n int64, waited time.Duration) {
+	if v.bytes += n; v.bytes >= leastProgress {
+		*v = vigil{}
+		return
+	}
+	v.waited += waited
+}
+
 // pace is how fast a connection delivers what the peer has. It looks only at the
 // time spent waiting for the connection: a reader that takes its time is not the
 // peer's fault.

@@ -7,12 +7,16 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -34,8 +38,8 @@ func TestSilentUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := content(100)
 		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
-			time.Sleep(time.Minute)
-			return &proto.Blob{Ref: proto.Ref{Size: 100}, Stream: io.NopCloser(io.MultiReader(bytes.NewReader(b[:50]), pause(time.Minute), bytes.NewReader(b[50:])))}, nil
+			time.Sleep(7 * time.Second)
+			return &proto.Blob{Ref: proto.Ref{Size: 100}, Tier: proto.TierUpstream, Stream: io.NopCloser(io.MultiReader(bytes.NewReader(b[:50]), pause(7*time.Second), bytes.NewReader(b[50:])))}, nil
 		})
 		began := time.Now()
 		tr, err := a.Fetch(t.Context(), "b", wantAll())
@@ -43,7 +47,7 @@ func TestSilentUpstream(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := body(tr)
-		if err != nil || !bytes.Equal(got, b) || time.Since(began) < 2*time.Minute {
+		if err != nil || !bytes.Equal(got, b) || time.Since(began) < 14*time.Second {
 			t.Errorf("%d bytes, %v after %v", len(got), err, time.Since(began))
 		}
 	})
@@ -54,6 +58,217 @@ type pause time.Duration
 func (p pause) Read([]byte) (int, error) {
 	time.Sleep(time.Duration(p))
 	return 0, io.EOF
+}
+
+// besideSilent is a node beside b, which takes requests and gives nothing but
+// keepalives. tune makes b what else it is.
+func besideSilent(t *testing.T, log *logged, tune func(b *Config)) *Mesh {
+	t.Helper()
+	meshes, _ := cluster(t, func(name string, cfg *Config) {
+		if name != "b" {
+			cfg.Logger = log.logger()
+			return
+		}
+		cfg.Handler = handlerFunc(func(ctx context.Context, _ string, _ proto.Ask) (*proto.Blob, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		if tune != nil {
+			tune(cfg)
+		}
+	}, "a", "b", "c")
+	return meshes[0]
+}
+
+// statusOfB is b as a node sees it.
+func statusOfB(m *Mesh) PeerStatus { return m.Peers()[0] }
+
+// A peer that takes a request and then only says that it is there is left after a
+// bounded time, whatever it says it waits for, whatever the size of the object, and
+// although it is the only one.
+func TestPeerThatOnlyKeepsAlive(t *testing.T) {
+	hangs := func() time.Duration { return 2 * time.Second }
+	// It does not know better than to wait.
+	patient := Timing{Stuck: time.Hour, Progress: 24 * time.Hour}
+	for _, test := range []struct {
+		what    string
+		stuck   func() time.Duration
+		timing  Timing // of the one that is asked
+		fill    bool
+		want    error
+		within  time.Duration
+		healthy bool
+	}{
+		{"it waits for upstream", nil, Timing{}, true, proto.ErrSlowUpstream, 16 * time.Second, true},
+		{"it waits for its disk", hangs, patient, true, errStalled, 4 * time.Second, false},
+		{"it waits for its disk, and was not asked to get it", hangs, patient, false, errStalled, 4 * time.Second, false},
+		{"it has found out that its disk hangs", hangs, Timing{}, true, errStuck, 3 * time.Second, false},
+	} {
+		for _, size := range []int64{100, 1 << 30} {
+			synctest.Test(t, func(t *testing.T) {
+				a := besideSilent(t, new(logged), func(b *Config) { b.Stuck, b.Timing = test.stuck, test.timing })
+				ask := proto.Ask{Want: proto.Want{Ref: proto.Ref{Digest: blob(1), Size: size}, Where: where}, Fill: test.fill}
+				began := time.Now()
+				_, err := a.Fetch(t.Context(), "b", ask)
+				took := time.Since(began)
+				t.Logf("%s: %d bytes, left after %v: %v", test.what, size, took, err)
+				wantFailed(t, err, test.want)
+				if took > test.within {
+					t.Errorf("%s: left after %v", test.what, took)
+				}
+				if got := statusOfB(a).Healthy; got != test.healthy {
+					t.Errorf("%s: healthy: %v", test.what, got)
+				}
+			})
+		}
+	}
+}
+
+// Who was not asked to get an object and waits for upstream does not have it yet.
+func TestHolderThatWaitsForUpstream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := besideSilent(t, new(logged), nil)
+		ask := wantAll()
+		ask.Fill = false
+		began := time.Now()
+		_, err := a.Fetch(t.Context(), "b", ask)
+		var busy *proto.NotHeld
+		if !errors.As(err, &busy) || !busy.Busy || busy.Peer != "b" || time.Since(began) > 4*time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		if p := statusOfB(a); !p.Healthy || p.Lags {
+			t.Errorf("%+v", p)
+		}
+	})
+}
+
+// A byte now and then is no progress, neither of upstream nor of what the peer has at
+// hand; that the peer claims to have no more makes no difference.
+func TestDrippingPeer(t *testing.T) {
+	for _, test := range []struct {
+		tier   proto.Tier
+		every  time.Duration
+		want   error
+		within time.Duration
+	}{
+		{proto.TierUpstream, 2 * time.Second, proto.ErrSlowUpstream, 18 * time.Second},
+		{proto.TierUpstream, 500 * time.Millisecond, proto.ErrSlowUpstream, 17 * time.Second}, // it never says what it waits for
+		{proto.TierDisk, 2 * time.Second, errStalled, 6 * time.Second},
+		{proto.TierMemory, 500 * time.Millisecond, errStalled, 4 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := content(100_000)
+			a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+				return &proto.Blob{Ref: proto.Ref{Size: int64(len(b))}, Tier: test.tier, Stream: io.NopCloser(&trickle{bytes.NewReader(b), 1, test.every})}, nil
+			})
+			began := time.Now()
+			tr, err := a.Fetch(t.Context(), "b", wantAll())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = body(tr)
+			took := time.Since(began)
+			t.Logf("a byte every %v of %s: left after %v: %v", test.every, test.tier, took, err)
+			wantFailed(t, err, test.want)
+			if took > test.within {
+				t.Errorf("left after %v", took)
+			}
+		})
+	}
+}
+
+// A peer that was left because it gave nothing is not asked by other transfers for a
+// while, though it answers pings, and everybody can see it.
+func TestStalledPeerIsAvoided(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := new(logged)
+		a := besideSilent(t, log, func(b *Config) {
+			b.Stuck, b.Timing.Stuck = func() time.Duration { return 2 * time.Second }, time.Hour
+		})
+		stall := func() {
+			t.Helper()
+			_, err := a.Fetch(t.Context(), "b", wantAll())
+			wantFailed(t, err, errStalled)
+		}
+		away := func() time.Duration {
+			began := time.Now()
+			for !a.usableName("b") {
+				time.Sleep(100 * time.Millisecond)
+			}
+			return time.Since(began)
+		}
+		stall()
+		time.Sleep(5 * time.Second)
+		if p := statusOfB(a); p.Healthy || !p.Stalled || !strings.Contains(p.LastError, "its disk") {
+			t.Errorf("after it stalled: %+v", p)
+		}
+		if first := away() + 5*time.Second; first < 14*time.Second || first > 18*time.Second {
+			t.Errorf("it was left alone for %v", first)
+		}
+		stall()
+		if second := away(); second < 29*time.Second || second > 33*time.Second {
+			t.Errorf("the second time it was left alone for %v", second)
+		}
+		if !strings.Contains(log.String(), "gives nothing") {
+			t.Errorf("the log says:\n%s", log)
+		}
+		if n := testutil.ToFloat64(a.metrics.stalls.WithLabelValues("b", "peer")); n != 2 {
+			t.Errorf("%v stalls are counted", n)
+		}
+	})
+}
+
+// A node whose disk hangs tells so when it is pinged: nobody needs to find out with a
+// transfer.
+func TestNodeKnowsThatItsDiskHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hangs atomic.Int64
+		a := besideSilent(t, new(logged), func(b *Config) { b.Stuck = func() time.Duration { return time.Duration(hangs.Load()) } })
+		if !a.usableName("b") {
+			t.Fatal("b cannot be asked")
+		}
+		hangs.Store(int64(10 * time.Second))
+		time.Sleep(2 * time.Second)
+		if p := statusOfB(a); p.Healthy || !p.Stalled || !strings.Contains(p.LastError, errStuck.Error()) {
+			t.Errorf("while its disk hangs: %+v", p)
+		}
+		if !a.reachableName("b") {
+			t.Error("it cannot be asked for what needs no disk")
+		}
+		hangs.Store(0)
+		time.Sleep(2 * time.Second)
+		if p := statusOfB(a); !p.Healthy || p.Stalled {
+			t.Errorf("when its disk answers again: %+v", p)
+		}
+	})
+}
+
+// A node for which upstream is slow is asked after the others, until it delivers.
+func TestLaggingOwnerIsAskedLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := besideSilent(t, new(logged), nil)
+		names := []string{"b", "a", "c"}
+		if got := a.lagsLast(slices.Clone(names)); !slices.Equal(got, names) {
+			t.Errorf("%v", got)
+		}
+		a.peer("b").health.lagging(proto.ErrSlowUpstream, time.Now())
+		if got := a.lagsLast(slices.Clone(names)); !slices.Equal(got, []string{"a", "c", "b"}) {
+			t.Errorf("b lags: %v", got)
+		}
+		a.peer("b").health.delivered(false)
+		if got := a.lagsLast(slices.Clone(names)); got[2] != "b" {
+			t.Errorf("b gave what it held: %v", got)
+		}
+		a.peer("b").health.delivered(true)
+		if got := a.lagsLast(slices.Clone(names)); !slices.Equal(got, names) {
+			t.Errorf("b delivered: %v", got)
+		}
+		a.peer("b").health.lagging(proto.ErrSlowUpstream, time.Now())
+		time.Sleep(lagFor)
+		if got := a.lagsLast(slices.Clone(names)); !slices.Equal(got, names) {
+			t.Errorf("after a while: %v", got)
+		}
+	})
 }
 
 // A peer behind a connection that swallows everything is given up: after a second
@@ -205,8 +420,8 @@ func TestStuckDisk(t *testing.T) {
 	if _, err := stuck.WriteString("half of it"); err != nil {
 		t.Fatal(err)
 	}
-	// The window must be longer than a loaded machine takes to send the first half.
-	timing := Timing{Keepalive: 50 * time.Millisecond, FloorWindow: 2 * time.Second, Progress: time.Minute, Accept: time.Minute}
+	// It must be longer than a loaded machine takes to send the first half.
+	timing := Timing{Keepalive: 50 * time.Millisecond, Stuck: 2 * time.Second, Progress: time.Minute, Accept: time.Minute}
 	a, _ := pair(t, Config{Timing: timing}, func(ctx context.Context, _ string, _ proto.Ask) (*proto.Blob, error) {
 		context.AfterFunc(ctx, func() { stuck.Close() }) // else nothing would end the read
 		return &proto.Blob{Ref: proto.Ref{Size: 20}, File: stuck}, nil
@@ -216,7 +431,7 @@ func TestStuckDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := body(tr)
-	wantFailed(t, err, errTooSlow)
+	wantFailed(t, err, errStuck)
 	if string(got) != "half of it" {
 		t.Errorf("%q", got)
 	}

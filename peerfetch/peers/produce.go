@@ -2,8 +2,10 @@ package peers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc/mem"
@@ -23,6 +25,7 @@ func (u *upload) produce(ctx context.Context, from string, ask proto.Ask) error 
 	if err := u.head(ctx, blob, ask.Offset); err != nil || blob.NotModified {
 		return err
 	}
+	u.phase.Store(phaseTurn)
 	select {
 	case u.m.uploads <- struct{}{}:
 		defer func() { <-u.m.uploads }()
@@ -31,11 +34,17 @@ func (u *upload) produce(ctx context.Context, from string, ask proto.Ask) error 
 	}
 	switch {
 	case blob.Stream != nil: // as it comes: each read that brings something is a piece
+		u.phase.Store(phaseStream)
 		err = u.read(ctx, blob.Stream, ask.Offset, blob.Ref.Size)
 	case blob.File != nil:
+		u.phase.Store(phaseFile)
 		u.available.Store(max(ask.Offset, blob.Ref.Size))
 		err = u.read(ctx, blob.File, ask.Offset, blob.Ref.Size)
+		if errors.Is(err, syscall.EIO) && blob.Failed != nil {
+			blob.Failed(err) // who asked goes on elsewhere
+		}
 	default:
+		u.phase.Store(phaseBytes)
 		u.available.Store(ask.Offset + int64(len(blob.Bytes)))
 		err = u.slice(ctx, blob.Bytes, ask.Offset, blob.Ref.Size)
 	}
@@ -50,7 +59,7 @@ func (u *upload) produce(ctx context.Context, from string, ask proto.Ask) error 
 func (u *upload) head(ctx context.Context, blob *proto.Blob, offset int64) error {
 	f, err := messageFrame(kindHead, &peerpb.FetchHead{
 		Ready: true, Ref: refOut(blob.Ref), Offset: offset,
-		Modified: timeOut(blob.Modified), Tier: string(blob.Tier), NotModified: blob.NotModified,
+		Modified: timeOut(blob.Modified), Tier: string(blob.Tier), NotModified: blob.NotModified, Checked: timeOut(blob.Checked),
 	})
 	if err != nil {
 		return err
@@ -115,11 +124,6 @@ func (u *upload) slice(ctx context.Context, b []byte, pos, size int64) error {
 		b = b[n:]
 	}
 	return nil
-}
-
-func keepalivePiece() piece {
-	header := make([]byte, dataHeader)
-	return piece{wire: mem.BufferSlice{mem.SliceBuffer(header)}, header: header}
 }
 
 // modifiedOf is upstream's Last-Modified of a body that is whole.

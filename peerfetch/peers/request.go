@@ -3,6 +3,8 @@ package peers
 import (
 	"errors"
 	"fmt"
+	"net/url"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -14,14 +16,18 @@ const (
 	maxLocations = 64
 	maxArchive   = 200
 	maxPath      = 4096
+	maxOthers    = 16
+	maxBase      = 2048
+	maxProxy     = 256 // bytes of a proxy's pseudonym
+	maxClient    = 64  // bytes of the address of a client
 )
 
 // nothingKnown is the Ref of an object that nobody vouches for: what its size may
 // have been before says nothing of the size it has now.
 var nothingKnown = proto.Ref{Size: proto.UnknownSize}
 
-// requestOf writes an Ask down.
-func requestOf(ask proto.Ask, ringHash uint64) *peerpb.FetchRequest {
+// requestOf writes an Ask down; via are the proxies that its request came through.
+func requestOf(ask proto.Ask, via []string, ringHash uint64) *peerpb.FetchRequest {
 	ref := ask.Want.Ref
 	if !ask.Want.Provable() {
 		ref = nothingKnown
@@ -32,6 +38,13 @@ func requestOf(ask proto.Ask, ringHash uint64) *peerpb.FetchRequest {
 		Offset:   ask.Offset,
 		Fill:     ask.Fill && !ask.Want.PeersOnly,
 		RingHash: ringHash,
+		Base:     ask.Want.Base,
+		Hearsay:  ask.Want.Hearsay,
+		Via:      via,
+		Client:   ask.Want.Client,
+	}
+	for _, other := range ask.Want.Others[:min(len(ask.Want.Others), maxOthers)] {
+		req.Others = append(req.Others, refOut(other))
 	}
 	if ask.Want.SHA512 != (proto.SHA512{}) {
 		req.Sha512 = ask.Want.SHA512[:]
@@ -39,7 +52,10 @@ func requestOf(ask proto.Ask, ringHash uint64) *peerpb.FetchRequest {
 	if !ask.Have.IsZero() {
 		req.Have = ask.Have[:]
 	}
-	for _, loc := range ask.Want.Where[:min(len(ask.Want.Where), maxLocations)] {
+	for loc := range ask.Want.Where.All() {
+		if len(req.Where) == maxLocations {
+			break
+		}
 		req.Where = append(req.Where, &peerpb.Location{Archive: loc.Archive, Path: loc.Path})
 	}
 	return req
@@ -64,11 +80,24 @@ func askOf(req *peerpb.FetchRequest) (proto.Ask, error) {
 	if !ask.Want.Provable() {
 		ref = nothingKnown
 	}
+	if ask.Want.Others, err = othersIn(req.GetOthers()); err != nil {
+		return ask, err
+	}
+	if len(ask.Want.Others) > 0 && !ask.Want.Provable() {
+		return ask, errors.New("others: further contents of an object that nobody vouches for")
+	}
 	switch offset := req.GetOffset(); {
 	case offset < 0:
 		return ask, fmt.Errorf("offset %d is negative", offset)
-	case ref.Size != proto.UnknownSize && offset > ref.Size:
+	case ref.Size != proto.UnknownSize && offset > ref.Size && len(ask.Want.Others) == 0:
 		return ask, fmt.Errorf("offset %d is beyond the %d bytes of the object", offset, ref.Size)
+	}
+	ask.Want.Hearsay = req.GetHearsay()
+	if ask.Want.Client = req.GetClient(); len(ask.Want.Client) > maxClient || strings.ContainsFunc(ask.Want.Client, notVisible) {
+		return ask, errors.New("client: what is no address of a client")
+	}
+	if ask.Want.Base, err = baseIn(req.GetBase()); err != nil {
+		return ask, err
 	}
 	if ask.Want.Where, err = locationsIn(req.GetWhere()); err != nil {
 		return ask, err
@@ -79,19 +108,73 @@ func askOf(req *peerpb.FetchRequest) (proto.Ask, error) {
 	return ask, nil
 }
 
-// locationsIn reads where an object is kept upstream.
-func locationsIn(where []*peerpb.Location) ([]proto.Location, error) {
-	if len(where) == 0 || len(where) > maxLocations {
-		return nil, fmt.Errorf("%d locations, want 1 to %d", len(where), maxLocations)
+// othersIn reads further contents that are accepted. Each needs a digest: nothing else would prove
+// it.
+func othersIn(refs []*peerpb.Ref) ([]proto.Ref, error) {
+	if len(refs) > maxOthers {
+		return nil, fmt.Errorf("%d further contents, want at most %d", len(refs), maxOthers)
 	}
-	locs := make([]proto.Location, len(where))
-	for i, loc := range where {
-		locs[i] = proto.Location{Archive: loc.GetArchive(), Path: loc.GetPath()}
-		if err := checkLocation(locs[i]); err != nil {
-			return nil, err
+	var others []proto.Ref
+	for _, r := range refs {
+		ref, err := refIn(r)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("others: %w", err)
+		case ref.Digest.IsZero():
+			return nil, errors.New("others: a content without a digest")
+		}
+		others = append(others, ref)
+	}
+	return others, nil
+}
+
+// baseIn reads the root of an archive at another site; "" is none. Whether it may be asked is for
+// the client of upstream to decide, as it is with the target of a redirect.
+func baseIn(s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	u, err := url.Parse(s)
+	switch {
+	case len(s) > maxBase:
+		return "", fmt.Errorf("base: a URL of %d bytes", len(s))
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "", u.User != nil:
+		return "", errors.New("base: it is not the URL of an archive")
+	}
+	return s, nil
+}
+
+// viaIn reads the proxies that a request came through.
+func viaIn(via []string) ([]string, error) {
+	if len(via) > proto.MaxVia {
+		return nil, fmt.Errorf("via: %d proxies, want at most %d", len(via), proto.MaxVia)
+	}
+	for _, proxy := range via {
+		if proxy == "" || len(proxy) > maxProxy || strings.ContainsFunc(proxy, notVisible) {
+			return nil, errors.New("via: what is no name of a proxy")
 		}
 	}
-	return locs, nil
+	return via, nil
+}
+
+func notVisible(r rune) bool { return r <= ' ' || r > '~' || r == ',' }
+
+// locationsIn reads where an object is kept upstream.
+func locationsIn(where []*peerpb.Location) (proto.Where, error) {
+	if len(where) == 0 || len(where) > maxLocations {
+		return proto.Where{}, fmt.Errorf("%d locations, want 1 to %d", len(where), maxLocations)
+	}
+	locs := make([]proto.Location, 0, len(where))
+	for _, named := range where {
+		loc := proto.Location{Archive: named.GetArchive(), Path: named.GetPath()}
+		if err := checkLocation(loc); err != nil {
+			return proto.Where{}, err
+		}
+		if !slices.Contains(locs, loc) {
+			locs = append(locs, loc)
+		}
+	}
+	return proto.WhereOf(locs), nil
 }
 
 // checkLocation reports what is wrong with a location that another node names. A

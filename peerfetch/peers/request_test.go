@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -29,18 +30,48 @@ func TestRequestTravels(t *testing.T) {
 		"listed":     {Want: proto.Want{Ref: proto.Ref{Digest: digest, Size: 10}, Where: where, Class: proto.ClassPackage}, Offset: 10, Fill: true},
 		"by hash":    {Want: proto.Want{Ref: proto.Ref{Digest: digest, Size: proto.UnknownSize}, Where: where}, Offset: 1 << 40},
 		"by SHA-512": {Want: proto.Want{Ref: proto.Ref{Size: 3}, SHA512: proto.SHA512{63: 1}, Where: where, Class: proto.ClassPrefetch}, Offset: 3},
-		"unlisted":   {Want: proto.Want{Ref: proto.Ref{Size: proto.UnknownSize}, Where: append(where[:1:1], proto.Location{Archive: "a", Path: "ä b%"})}, Have: digest, Offset: 7, Fill: true},
+		"two contents": {
+			Want:   proto.Want{Ref: proto.Ref{Digest: digest, Size: 10}, Others: []proto.Ref{{Digest: proto.Digest{1}, Size: 12}, {Digest: proto.Digest{2}, Size: proto.UnknownSize}}, Where: where},
+			Offset: 11, // beyond the end of one of them
+		},
+		"hearsay":   {Want: proto.Want{Ref: proto.Ref{Digest: digest, Size: 10}, Where: where, Hearsay: true}, Fill: true},
+		"a client":  {Want: proto.Want{Ref: proto.Ref{Digest: digest, Size: 10}, Where: where, Client: "2001:db8::/64"}, Fill: true},
+		"elsewhere": {Want: proto.Want{Ref: proto.Ref{Digest: digest, Size: 10}, Where: where, Base: "https://mirror.example.org/ubuntu"}, Fill: true},
+		"unlisted":  {Want: proto.Want{Ref: proto.Ref{Size: proto.UnknownSize}, Where: proto.At(where.First, proto.Location{Archive: "a", Path: "ä b%"})}, Have: digest, Offset: 7, Fill: true},
 	} {
-		got, err := askOf(requestOf(ask, 1))
+		got, err := askOf(requestOf(ask, nil, 1))
 		if err != nil || !reflect.DeepEqual(got, ask) {
 			t.Errorf("%s: %+v became %+v, %v", name, ask, got, err)
 		}
 	}
-	if requestOf(proto.Ask{Want: proto.Want{PeersOnly: true}, Fill: true}, 1).GetFill() {
+	if requestOf(proto.Ask{Want: proto.Want{PeersOnly: true}, Fill: true}, nil, 1).GetFill() {
 		t.Error("a fetch that must not go upstream lets the peer go there")
 	}
-	if n := len(requestOf(proto.Ask{Want: proto.Want{Where: make([]proto.Location, 1000)}}, 1).GetWhere()); n != maxLocations {
+	var many []proto.Location
+	for i := range 1000 {
+		many = append(many, proto.Location{Archive: "a", Path: strconv.Itoa(i)})
+	}
+	if n := len(requestOf(proto.Ask{Want: proto.Want{Where: proto.WhereOf(many)}}, nil, 1).GetWhere()); n != maxLocations {
 		t.Errorf("%d locations are sent", n)
+	}
+}
+
+// The proxies of a request travel with it, and hostile ones do not arrive.
+func TestViaTravels(t *testing.T) {
+	sent := []string{"aptmesh-1", "proxy.example.org:3128"}
+	if got, err := viaIn(requestOf(askFor([]byte("x"), 0), sent, 1).GetVia()); err != nil || !reflect.DeepEqual(got, sent) {
+		t.Errorf("%q became %q, %v", sent, got, err)
+	}
+	for name, via := range map[string][]string{
+		"too many":    make([]string, proto.MaxVia+1),
+		"an empty":    {"a", ""},
+		"a long":      {strings.Repeat("x", maxProxy+1)},
+		"two in one":  {"a, b"},
+		"with a line": {"a\r\nHost: b"},
+	} {
+		if got, err := viaIn(via); err == nil {
+			t.Errorf("%s: accepted: %q", name, got)
+		}
 	}
 }
 
@@ -50,6 +81,15 @@ func goodRequest() *peerpb.FetchRequest {
 		Ref:   &peerpb.Ref{Digest: make([]byte, 32), Size: 100},
 		Where: []*peerpb.Location{{Archive: "ubuntu", Path: "dists/noble/InRelease"}},
 	}
+}
+
+// manyRefs are n different contents.
+func manyRefs(n int) []*peerpb.Ref {
+	refs := make([]*peerpb.Ref, n)
+	for i := range refs {
+		refs[i] = &peerpb.Ref{Digest: append(make([]byte, 31), byte(i+2)), Size: 1}
+	}
+	return refs
 }
 
 func TestHostileRequests(t *testing.T) {
@@ -63,30 +103,40 @@ func TestHostileRequests(t *testing.T) {
 		return func(r *peerpb.FetchRequest) { r.Where[0].Archive = a }
 	}
 	for name, spoil := range map[string]func(*peerpb.FetchRequest){
-		"no location":           func(r *peerpb.FetchRequest) { r.Where = nil },
-		"an empty location":     func(r *peerpb.FetchRequest) { r.Where[0] = nil },
-		"too many locations":    func(r *peerpb.FetchRequest) { r.Where = make([]*peerpb.Location, maxLocations+1) },
-		"a short digest":        func(r *peerpb.FetchRequest) { r.Ref.Digest = make([]byte, 31) },
-		"a long digest":         func(r *peerpb.FetchRequest) { r.Ref.Digest = make([]byte, 33) },
-		"a short SHA-512":       func(r *peerpb.FetchRequest) { r.Sha512 = make([]byte, 32) },
-		"a short have":          func(r *peerpb.FetchRequest) { r.Have = make([]byte, 1) },
-		"a negative size":       func(r *peerpb.FetchRequest) { r.Ref.Size = -2 },
-		"a negative offset":     func(r *peerpb.FetchRequest) { r.Offset = -1 },
-		"an offset behind it":   func(r *peerpb.FetchRequest) { r.Ref.Digest[0] = 1; r.Offset = 101 },
-		"no archive":            archive(""),
-		"a long archive":        archive(strings.Repeat("x", maxArchive+1)),
-		"an archive of bells":   archive("\a"),
-		"no path":               path(""),
-		"a long path":           path(strings.Repeat("x", maxPath+1)),
-		"a path out":            path("../etc/passwd"),
-		"a path out later":      path("dists/../../etc/passwd"),
-		"a path that stays":     path("dists/./noble"),
-		"an absolute path":      path("/etc/passwd"),
-		"an empty segment":      path("dists//noble"),
-		"a directory":           path("dists/noble/"),
-		"a path with a newline": path("dists/no\nble"),
-		"a path with a zero":    path("dists/no\x00ble"),
-		"a path with a C1":      path("dists/no\u0085ble"),
+		"no location":            func(r *peerpb.FetchRequest) { r.Where = nil },
+		"an empty location":      func(r *peerpb.FetchRequest) { r.Where[0] = nil },
+		"too many locations":     func(r *peerpb.FetchRequest) { r.Where = make([]*peerpb.Location, maxLocations+1) },
+		"a short digest":         func(r *peerpb.FetchRequest) { r.Ref.Digest = make([]byte, 31) },
+		"a long digest":          func(r *peerpb.FetchRequest) { r.Ref.Digest = make([]byte, 33) },
+		"a short SHA-512":        func(r *peerpb.FetchRequest) { r.Sha512 = make([]byte, 32) },
+		"a short have":           func(r *peerpb.FetchRequest) { r.Have = make([]byte, 1) },
+		"a negative size":        func(r *peerpb.FetchRequest) { r.Ref.Size = -2 },
+		"a negative offset":      func(r *peerpb.FetchRequest) { r.Offset = -1 },
+		"an offset behind it":    func(r *peerpb.FetchRequest) { r.Ref.Digest[0] = 1; r.Offset = 101 },
+		"too many contents":      func(r *peerpb.FetchRequest) { r.Ref.Digest[0] = 1; r.Others = manyRefs(maxOthers + 1) },
+		"a content of no digest": func(r *peerpb.FetchRequest) { r.Ref.Digest[0] = 1; r.Others = []*peerpb.Ref{{Size: 3}} },
+		"no content at all":      func(r *peerpb.FetchRequest) { r.Ref = nil; r.Others = []*peerpb.Ref{nil} },
+		"a content of nothing":   func(r *peerpb.FetchRequest) { r.Others = manyRefs(1) },
+		"a base of a file":       func(r *peerpb.FetchRequest) { r.Base = "file:///etc" },
+		"a base with a user":     func(r *peerpb.FetchRequest) { r.Base = "http://a:b@example.org/" },
+		"a base without a host":  func(r *peerpb.FetchRequest) { r.Base = "http:///x" },
+		"a long client":          func(r *peerpb.FetchRequest) { r.Client = strings.Repeat("x", maxClient+1) },
+		"a client in two":        func(r *peerpb.FetchRequest) { r.Client = "192.0.2.1 192.0.2.2" },
+		"a long base":            func(r *peerpb.FetchRequest) { r.Base = "http://example.org/" + strings.Repeat("x", maxBase) },
+		"no archive":             archive(""),
+		"a long archive":         archive(strings.Repeat("x", maxArchive+1)),
+		"an archive of bells":    archive("\a"),
+		"no path":                path(""),
+		"a long path":            path(strings.Repeat("x", maxPath+1)),
+		"a path out":             path("../etc/passwd"),
+		"a path out later":       path("dists/../../etc/passwd"),
+		"a path that stays":      path("dists/./noble"),
+		"an absolute path":       path("/etc/passwd"),
+		"an empty segment":       path("dists//noble"),
+		"a directory":            path("dists/noble/"),
+		"a path with a newline":  path("dists/no\nble"),
+		"a path with a zero":     path("dists/no\x00ble"),
+		"a path with a C1":       path("dists/no\u0085ble"),
 	} {
 		r := goodRequest()
 		spoil(r)
@@ -106,7 +156,7 @@ func FuzzFetchRequest(f *testing.F) {
 		f.Add(b)
 	}
 	seed(goodRequest())
-	seed(requestOf(askFor([]byte("hello"), 3), 7))
+	seed(requestOf(askFor([]byte("hello"), 3), []string{"proxy"}, 7))
 	seed(&peerpb.FetchRequest{Offset: -1, Class: 1 << 31, Where: []*peerpb.Location{{Archive: "a", Path: "../b"}}})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var r peerpb.FetchRequest
@@ -118,16 +168,16 @@ func FuzzFetchRequest(f *testing.F) {
 			return
 		}
 		want := ask.Want
-		if ask.Offset < 0 || want.Ref.Size < proto.UnknownSize || want.Class > proto.ClassPrefetch || len(want.Where) == 0 || len(want.Where) > maxLocations {
+		if ask.Offset < 0 || want.Ref.Size < proto.UnknownSize || want.Class > proto.ClassPrefetch || want.Where.IsZero() || want.Where.Len() > maxLocations {
 			t.Fatalf("%+v", ask)
 		}
-		for _, loc := range want.Where {
+		for loc := range want.Where.All() {
 			if loc.Archive == "" || loc.Path == "" || strings.HasPrefix(loc.Path, "/") || strings.Contains("/"+loc.Path+"/", "/../") ||
 				strings.ContainsFunc(loc.String(), unicode.IsControl) {
 				t.Fatalf("%q", loc)
 			}
 		}
-		again, err := askOf(requestOf(ask, 1))
+		again, err := askOf(requestOf(ask, nil, 1))
 		if err != nil || !reflect.DeepEqual(again, ask) {
 			t.Fatalf("%+v became %+v, %v", ask, again, err)
 		}

@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"bytes"
 	"cmp"
 	"math"
 	"slices"
@@ -27,8 +28,8 @@ const maxRoute = 4
 // ring: better to try than to give up. They are nil where the ring is empty.
 func (m *Mesh) Route(want proto.Want) proto.Route {
 	archive := ""
-	if len(want.Where) > 0 {
-		archive = want.Where[0].Archive
+	if !want.Where.IsZero() {
+		archive = want.Where.First.Archive
 	}
 	return proto.Route{
 		Self:    m.cfg.Name,
@@ -38,15 +39,22 @@ func (m *Mesh) Route(want proto.Want) proto.Route {
 }
 
 // keyOf is what places an object on the ring: the digest where it is known, else
-// the SHA-512, else the place. Package peerfetch tells flights apart by the same.
+// the SHA-512, else the place. Of several right contents it is the lowest digest, so that
+// nodes agree which prefer another one.
 func keyOf(want proto.Want) []byte {
 	switch {
 	case !want.Ref.IsZero():
-		return want.Ref.Digest[:]
+		lowest := want.Ref.Digest
+		for _, other := range want.Others {
+			if bytes.Compare(other.Digest[:], lowest[:]) < 0 {
+				lowest = other.Digest
+			}
+		}
+		return lowest[:]
 	case want.Provable():
 		return want.SHA512[:]
-	case len(want.Where) > 0:
-		return []byte(want.Where[0].String())
+	case !want.Where.IsZero():
+		return []byte(want.Where.First.String())
 	}
 	return nil
 }
@@ -79,8 +87,8 @@ func (m *Mesh) holdersOf(want proto.Want) []string {
 			holders = append(holders, name)
 		}
 	}
-	if !want.Ref.IsZero() {
-		for _, name := range m.Holders(want.Ref.Digest) {
+	for ref := range want.Contents() {
+		for _, name := range m.Holders(ref.Digest) {
 			if !slices.Contains(holders, name) {
 				holders = append(holders, name)
 			}
@@ -131,7 +139,7 @@ func (m *Mesh) ownersOf(r *ring.Ring, key []byte) []string {
 	size := r.Len()
 	for n := maxRoute; ; n *= 2 {
 		all := r.Owners(key, n)
-		owners := keep(all, m.usableName)
+		owners := m.lagsLast(keep(all, m.usableName))
 		// Two are enough for a failover. The order is worked out further only
 		// where that many do not answer.
 		if len(owners) < 2 && n < size {
@@ -164,6 +172,22 @@ func (m *Mesh) Owners(key []byte, n int) []string {
 		}
 		return owners[:min(len(owners), max(n, 0))]
 	}
+}
+
+// lagsLast moves the nodes for which upstream was slow lately behind the others. Where
+// it is slow for all, the order stays.
+func (m *Mesh) lagsLast(names []string) []string {
+	now := time.Now()
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(m.lagOf(a, now), m.lagOf(b, now)) })
+	return names
+}
+
+// lagOf is 1 for a node for which upstream was slow lately, else 0.
+func (m *Mesh) lagOf(name string, now time.Time) int {
+	if p := m.peer(name); p != nil && p.lags(now) {
+		return 1
+	}
+	return 0
 }
 
 // keep returns the names for which good holds.

@@ -25,7 +25,7 @@ func still(t testing.TB, others ...string) *Mesh {
 	var peers []*peer
 	for i, name := range others {
 		p := &peer{name: name, held: holdings.NewRemote()}
-		p.health.answered(t.Context(), time.Now(), time.Now(), true)
+		p.health.answered(t.Context(), time.Now(), time.Now(), true, 0)
 		p.health.measured(time.Duration(i+1) * time.Millisecond)
 		peers = append(peers, p)
 		m.peers[name] = p
@@ -195,7 +195,7 @@ func TestRouteKeys(t *testing.T) {
 	}{
 		{proto.Want{Ref: proto.Ref{Digest: d, Size: 3}, SHA512: sum, Where: where}, d[:]},
 		{proto.Want{Ref: proto.Ref{Size: 3}, SHA512: sum, Where: where}, sum[:]},
-		{proto.Want{Ref: proto.Ref{Size: 3}, Where: where}, []byte("ubuntu/" + where[0].Path)},
+		{proto.Want{Ref: proto.Ref{Size: 3}, Where: where}, []byte("ubuntu/" + where.First.Path)},
 		{proto.Want{}, nil},
 	} {
 		if got := keyOf(tt.want); string(got) != string(tt.key) {

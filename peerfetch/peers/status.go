@@ -16,6 +16,10 @@ type PeerStatus struct {
 	RTT     time.Duration `json:"rtt"`
 	// LastError is the latest trouble with it, also when that is over; "" for none.
 	LastError string `json:"last_error,omitempty"`
+	// Stalled says that it answers, and gives no bytes: it is not asked for a while.
+	// Lags says that upstream was slow for it: others are asked before it.
+	Stalled bool `json:"stalled,omitempty"`
+	Lags    bool `json:"lags,omitempty"`
 	// RingAgrees says that it sees the same ring; false while not known.
 	RingAgrees bool `json:"ring_agrees"`
 	// Held is how many blobs it says it holds; 0 while not known.

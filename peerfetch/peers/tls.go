@@ -132,7 +132,7 @@ func (h *handshakes) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthI
 	secured, info, err := h.TransportCredentials.ServerHandshake(conn)
 	if err != nil {
 		host := hostOf(conn.RemoteAddr())
-		h.m.rarely.warn(h.m.log, "in "+host, "refused a connection of another node", "from", host, "error", explain(err))
+		h.m.limitedLog.warn(h.m.log, "in "+host, "refused a connection of another node", "from", host, "error", explain(err))
 	}
 	return secured, info, err
 }
@@ -141,7 +141,7 @@ func (h *handshakes) ClientHandshake(ctx context.Context, authority string, conn
 	secured, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, conn)
 	if err != nil && ctx.Err() == nil {
 		err = explain(err)
-		h.m.rarely.warn(h.m.log, "out "+h.node, "no connection to another node", "node", h.node, "address", conn.RemoteAddr().String(), "error", err)
+		h.m.limitedLog.warn(h.m.log, "out "+h.node, "no connection to another node", "node", h.node, "address", conn.RemoteAddr().String(), "error", err)
 	}
 	return secured, info, err
 }

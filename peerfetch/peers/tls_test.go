@@ -206,8 +206,8 @@ func TestCaller(t *testing.T) {
 }
 
 // The same trouble is logged once a minute, and strangers cannot fill memory.
-func TestRarely(t *testing.T) {
-	var r rarely
+func TestRateLimitedLog(t *testing.T) {
+	r := newRateLimitedLog()
 	log := new(logged)
 	now := time.Now()
 	for i := range 1000 {
@@ -218,7 +218,7 @@ func TestRarely(t *testing.T) {
 	for i := range 10 * maxTroubles {
 		r.warn(log.logger(), strings.Repeat("y", i), "again")
 	}
-	if len(r.last) > maxTroubles || bytes.Count([]byte(log.String()), []byte("again")) != 10*maxTroubles {
-		t.Errorf("%d remembered", len(r.last))
+	if r.last.Len() > maxTroubles || bytes.Count([]byte(log.String()), []byte("again")) != 10*maxTroubles {
+		t.Errorf("%d remembered", r.last.Len())
 	}
 }

@@ -54,23 +54,23 @@ func (m *Mesh) greet(p *peer) {
 }
 
 // troubleRequests divides troubles among messages.
-func troubleRequests(troubles []proto.Trouble) (messages []*peerpb.TellRequest, errs []error) {
-	out, err := troublesOut("", troubles, time.Now())
+func troubleRequests(troubles []proto.Trouble) (messages []*peerpb.AnnounceRequest, errs []error) {
+	out, err := troublesOut(troubles, time.Now())
 	if err != nil {
 		errs = append(errs, err)
 	}
 	for some := range slices.Chunk(out, maxMirrors) {
-		messages = append(messages, &peerpb.TellRequest{Troubles: some})
+		messages = append(messages, &peerpb.AnnounceRequest{Troubles: some})
 	}
 	return messages, errs
 }
 
 // troublesOut writes down what can be. The error is that of the first that cannot.
-func troublesOut(from string, troubles []proto.Trouble, now time.Time) ([]*peerpb.Trouble, error) {
+func troublesOut(troubles []proto.Trouble, now time.Time) ([]*peerpb.Trouble, error) {
 	var all []*peerpb.Trouble
 	var wrong error
 	for _, t := range troubles {
-		out, err := troubleOut(from, t, now)
+		out, err := troubleOut(t, now)
 		if err == nil {
 			all = append(all, out)
 		} else if wrong == nil {
@@ -100,13 +100,12 @@ func troubleKindIn(in peerpb.Trouble_Kind) proto.TroubleKind {
 }
 
 // troubleOut writes a Trouble down. How much longer it lasts travels in place of
-// its end, for the clocks of two nodes differ. from is who found out, for messages
-// that do not come from there.
-func troubleOut(from string, t proto.Trouble, now time.Time) (*peerpb.Trouble, error) {
+// its end, for the clocks of two nodes differ.
+func troubleOut(t proto.Trouble, now time.Time) (*peerpb.Trouble, error) {
 	if err := checkMirror(t.Mirror); err != nil {
 		return nil, err
 	}
-	out := &peerpb.Trouble{Mirror: t.Mirror, Kind: troubleKinds[t.Kind], Reason: cut(t.Reason, maxTroubleReason), Node: from}
+	out := &peerpb.Trouble{Mirror: t.Mirror, Kind: troubleKinds[t.Kind], Reason: cut(t.Reason, maxTroubleReason)}
 	if left := t.Until.Sub(now); !t.Until.IsZero() && left > 0 {
 		// At least one: 0 would say that it is over.
 		out.ForMs = max(1, left.Milliseconds())

@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	pb "google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -104,7 +105,7 @@ func TestTellTroubles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		boxes := map[string]*troubleBox{"a": {}, "b": {}, "c": {}, "d": {}}
 		meshes, f := cluster(t, func(name string, cfg *Config) {
-			cfg.Control = &answers{heardTroubles: boxes[name].heard, heard: func(string, []proto.News) { t.Error("news was heard") }}
+			cfg.Control = &answers{heardTroubles: boxes[name].heard, heard: func(string, []proto.Announcement) { t.Error("news was heard") }}
 		}, "a", "b", "c", "d")
 		a, told := meshes[0], troublesOf(time.Now())
 		if err := a.TellTroubles(t.Context(), told...); err != nil {
@@ -214,38 +215,41 @@ func TestTellOfManyMirrors(t *testing.T) {
 	})
 }
 
-func TestTroublesTravelInGossip(t *testing.T) {
-	told := troublesOf(time.Now())
-	for what, g := range map[string]Gossip{
-		"alone":     {From: "ams1", Troubles: told},
-		"with news": {From: "ams1", News: []proto.News{newsOf(noble)}, Troubles: told},
-	} {
-		heard, err := UnmarshalNews(MarshalNews(g))
-		if err != nil || heard.From != "ams1" || len(heard.News) != len(g.News) || len(heard.Troubles) != len(told) {
-			t.Fatalf("%s: heard %+v: %v", what, heard, err)
-		}
-		for i := range told {
-			sameTrouble(t, heard.Troubles[i], told[i])
-			if heard.Troubles[i].Node != "ams1" {
-				t.Errorf("%s: found by %q", what, heard.Troubles[i].Node)
-			}
-		}
+// TestStateTellsNothingOfNow: what is gossiped, or exchanged in full, may be years old,
+// and from anybody who has the key. It must renew nothing and silence no mirror.
+func TestStateTellsNothingOfNow(t *testing.T) {
+	news := newsOf(noble)
+	news.FirstHand = true
+	heard, err := UnmarshalState(MarshalState(State{From: "ams1", Announcements: []proto.Announcement{news}}))
+	if err != nil || len(heard.Announcements) != 1 || heard.Announcements[0].Generation.Compare(news.Generation) != proto.Same {
+		t.Fatalf("heard %+v: %v", heard, err)
 	}
-	many := slices.Repeat(told, maxMirrors)
-	if heard, err := UnmarshalNews(MarshalNews(Gossip{From: "ams1", Troubles: many})); err != nil || len(heard.Troubles) != maxMirrors {
-		t.Errorf("of many: %d heard: %v", len(heard.Troubles), err)
+	// Somebody else writes what MarshalState would not.
+	fresh, err := announcementOut(news, time.Now())
+	if err != nil {
+		t.Fatal(err)
 	}
-	past := told[0]
-	past.Until = time.Now().Add(-time.Hour)
-	if heard, err := UnmarshalNews(MarshalNews(Gossip{From: "ams1", Troubles: []proto.Trouble{past}})); err != nil || !heard.Troubles[0].Until.IsZero() {
-		t.Errorf("what has passed: %+v, %v", heard, err)
+	fresh.From, fresh.CheckedMs = "ams1", 0
+	forged := mustMarshal(t, &peerpb.State{Announcements: []*peerpb.Announcement{fresh}})
+	trouble, err := troubleOut(troublesOf(time.Now())[0], time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged = protowire.AppendTag(forged, 2, protowire.BytesType) // where State once had troubles
+	forged = protowire.AppendBytes(forged, mustMarshal(t, trouble))
+	heard, err = UnmarshalState(forged)
+	if err != nil || len(heard.Announcements) != 1 {
+		t.Fatalf("heard %+v: %v", heard, err)
+	}
+	if got := heard.Announcements[0]; !got.Checked.IsZero() || got.FirstHand {
+		t.Errorf("believed that upstream was asked at %v, first hand: %v", got.Checked, got.FirstHand)
 	}
 }
 
 func TestTroublesOfOthersAreNotBelieved(t *testing.T) {
 	now := time.Now()
 	good := func() *peerpb.Trouble {
-		return &peerpb.Trouble{Mirror: germany, Kind: peerpb.Trouble_WAIT, Reason: "busy", ForMs: 30_000, Node: "ams1"}
+		return &peerpb.Trouble{Mirror: germany, Kind: peerpb.Trouble_WAIT, Reason: "busy", ForMs: 30_000}
 	}
 	if got, err := troubleIn(good(), now); err != nil || got.Until != now.Add(30*time.Second) {
 		t.Fatalf("%+v: %v", got, err)
@@ -270,7 +274,7 @@ func TestTroublesOfOthersAreNotBelieved(t *testing.T) {
 		if got, err := allTroublesIn([]*peerpb.Trouble{p, good()}, now); err == nil || len(got) != 1 {
 			t.Errorf("%s among others: %+v, %v", what, got, err)
 		}
-		if out, err := troubleOut("a", proto.Trouble{Mirror: p.Mirror, Kind: proto.TroubleWait}, now); err == nil && p.Mirror != germany {
+		if out, err := troubleOut(proto.Trouble{Mirror: p.Mirror, Kind: proto.TroubleWait}, now); err == nil && p.Mirror != germany {
 			t.Errorf("%s: told as %+v", what, out)
 		}
 	}
@@ -291,7 +295,7 @@ func TestTroublesOfOthersAreNotBelieved(t *testing.T) {
 	believable(t, got)
 	// What has hardly a moment left is not over yet.
 	brief := proto.Trouble{Mirror: germany, Kind: proto.TroubleWait, Until: now.Add(time.Microsecond)}
-	if out, err := troubleOut("a", brief, now); err != nil || out.ForMs != 1 {
+	if out, err := troubleOut(brief, now); err != nil || out.ForMs != 1 {
 		t.Errorf("for a microsecond: %v, %v", out, err)
 	}
 	p.Kind = 99
@@ -302,51 +306,20 @@ func TestTroublesOfOthersAreNotBelieved(t *testing.T) {
 	if got, err := allTroublesIn([]*peerpb.Trouble{p}, now); err != nil || len(got) != 1 {
 		t.Errorf("a kind of the future, over: %+v, %v", got, err)
 	}
-	if _, err := troubleOut("a", proto.Trouble{Mirror: germany, Kind: "odd", Until: now.Add(time.Minute)}, now); err == nil {
+	if _, err := troubleOut(proto.Trouble{Mirror: germany, Kind: "odd", Until: now.Add(time.Minute)}, now); err == nil {
 		t.Error("trouble of no kind is told")
-	}
-	for what, b := range map[string][]byte{
-		"nobody":   mustMarshal(t, &peerpb.NewsMap{Troubles: []*peerpb.Trouble{{Mirror: germany, Kind: peerpb.Trouble_WAIT}}}),
-		"only bad": mustMarshal(t, &peerpb.NewsMap{Troubles: []*peerpb.Trouble{{Node: "a", Mirror: "x"}}}),
-	} {
-		if g, err := UnmarshalNews(b); err == nil {
-			t.Errorf("%s: believed as %+v", what, g)
-		}
 	}
 }
 
-// TestOldAndNewNodes: a node of a version without troubles reads the rest of a
-// message, and is read.
-func TestOldAndNewNodes(t *testing.T) {
+// TestOldNodesCanBeTold: a node of a version without troubles reads the rest of a
+// message.
+func TestOldNodesCanBeTold(t *testing.T) {
 	now := time.Now()
-	for what, g := range map[string]Gossip{
-		"news alone":     {From: "ams1", News: []proto.News{newsOf(noble)}},
-		"news and more":  {From: "ams1", News: []proto.News{newsOf(noble)}, Troubles: troublesOf(now)},
-		"troubles alone": {From: "ams1", Troubles: troublesOf(now)},
-	} {
-		// What the old version would write down of what it has read. It would keep
-		// what it does not know, but never passes a message on as it is.
-		old := dynamicpb.NewMessage(withoutTroubles(t, "NewsMap"))
-		if err := pb.Unmarshal(MarshalNews(g), old); err != nil {
-			t.Fatalf("%s: an old node cannot read it: %v", what, err)
-		}
-		if unknown := len(old.GetUnknown()) > 0; unknown != (len(g.Troubles) > 0) {
-			t.Errorf("%s: there is something that an old node does not know: %v", what, unknown)
-		}
-		old.SetUnknown(nil)
-		heard, err := UnmarshalNews(mustMarshal(t, old))
-		if err != nil || len(heard.News) != len(g.News) || heard.Troubles != nil {
-			t.Errorf("%s: of an old node: %+v, %v", what, heard, err)
-		}
-		if len(g.News) > 0 && heard.From != "ams1" {
-			t.Errorf("%s: told by %q", what, heard.From)
-		}
-	}
 	messages, errs := troubleRequests(troublesOf(now))
 	if len(errs) > 0 || len(messages) != 1 {
 		t.Fatalf("%d messages: %v", len(messages), errs)
 	}
-	old := dynamicpb.NewMessage(withoutTroubles(t, "TellRequest"))
+	old := dynamicpb.NewMessage(withoutTroubles(t, "AnnounceRequest"))
 	if err := pb.Unmarshal(mustMarshal(t, messages[0]), old); err != nil {
 		t.Errorf("an old node cannot be told: %v", err)
 	}
@@ -364,18 +337,4 @@ func withoutTroubles(t *testing.T, message protoreflect.Name) protoreflect.Messa
 		t.Fatal(err)
 	}
 	return old.Messages().ByName(message)
-}
-
-// TestTroubleFitsIntoAPacket: gossip takes 400 bytes, of which the reason is up to
-// whoever gossips.
-func TestTroubleFitsIntoAPacket(t *testing.T) {
-	trouble := proto.Trouble{
-		Mirror: "https://" + strings.Repeat("h", 63) + ".example.org/" + strings.Repeat("p", 80),
-		Kind:   proto.TroubleContent, Reason: strings.Repeat("r", 100), Until: time.Now().Add(maxTroubleFor),
-	}
-	n := len(MarshalNews(Gossip{From: strings.Repeat("n", 63), Troubles: []proto.Trouble{trouble}}))
-	t.Logf("%d bytes", n)
-	if n > 400 {
-		t.Errorf("%d bytes", n)
-	}
 }

@@ -37,6 +37,7 @@ const (
 	Failure_NOT_HELD    Failure_Kind = 5 // the peer does not hold it, and was not asked to fill
 	Failure_BUSY        Failure_Kind = 6 // the peer is fetching it from another peer, named in try
 	Failure_DRAINING    Failure_Kind = 7 // the peer is leaving
+	Failure_STUCK       Failure_Kind = 8 // the peer's own disk does not answer
 )
 
 // Enum value maps for Failure_Kind.
@@ -50,6 +51,7 @@ var (
 		5: "NOT_HELD",
 		6: "BUSY",
 		7: "DRAINING",
+		8: "STUCK",
 	}
 	Failure_Kind_value = map[string]int32{
 		"UNKNOWN":     0,
@@ -60,6 +62,7 @@ var (
 		"NOT_HELD":    5,
 		"BUSY":        6,
 		"DRAINING":    7,
+		"STUCK":       8,
 	}
 )
 
@@ -142,7 +145,7 @@ func (x Trouble_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Trouble_Kind.Descriptor instead.
 func (Trouble_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{8, 0}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{9, 0}
 }
 
 // Location is where upstream keeps an object.
@@ -266,8 +269,18 @@ type FetchRequest struct {
 	Fill bool `protobuf:"varint,6,opt,name=fill,proto3" json:"fill,omitempty"`
 	// have is the digest of the version the asker holds, of an object that nothing
 	// signed names.
-	Have          []byte `protobuf:"bytes,7,opt,name=have,proto3" json:"have,omitempty"`
-	RingHash      uint64 `protobuf:"fixed64,8,opt,name=ring_hash,json=ringHash,proto3" json:"ring_hash,omitempty"`
+	Have     []byte `protobuf:"bytes,7,opt,name=have,proto3" json:"have,omitempty"`
+	RingHash uint64 `protobuf:"fixed64,8,opt,name=ring_hash,json=ringHash,proto3" json:"ring_hash,omitempty"`
+	// others are further contents that current listings of the location accept.
+	Others []*Ref `protobuf:"bytes,9,rep,name=others,proto3" json:"others,omitempty"`
+	// base is the archive's root at the site that the suite's root was redirected to.
+	Base string `protobuf:"bytes,10,opt,name=base,proto3" json:"base,omitempty"`
+	// via names the proxies that the request came through, the first one first.
+	Via []string `protobuf:"bytes,11,rep,name=via,proto3" json:"via,omitempty"`
+	// hearsay says that ref is what other nodes say of the location, and no metadata of the asker.
+	Hearsay bool `protobuf:"varint,12,opt,name=hearsay,proto3" json:"hearsay,omitempty"`
+	// client tells one client of the asker from another, so that each has its turn at an upstream.
+	Client        string `protobuf:"bytes,13,opt,name=client,proto3" json:"client,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -358,6 +371,41 @@ func (x *FetchRequest) GetRingHash() uint64 {
 	return 0
 }
 
+func (x *FetchRequest) GetOthers() []*Ref {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
+func (x *FetchRequest) GetBase() string {
+	if x != nil {
+		return x.Base
+	}
+	return ""
+}
+
+func (x *FetchRequest) GetVia() []string {
+	if x != nil {
+		return x.Via
+	}
+	return nil
+}
+
+func (x *FetchRequest) GetHearsay() bool {
+	if x != nil {
+		return x.Hearsay
+	}
+	return false
+}
+
+func (x *FetchRequest) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
 // FetchHead is sent before any bytes, first at once and bare ("accepted"), then
 // complete as soon as the peer knows what it will send.
 type FetchHead struct {
@@ -368,6 +416,7 @@ type FetchHead struct {
 	Modified      int64                  `protobuf:"zigzag64,4,opt,name=modified,proto3" json:"modified,omitempty"`                        // Unix seconds of upstream's Last-Modified; 0: not known yet
 	Tier          string                 `protobuf:"bytes,5,opt,name=tier,proto3" json:"tier,omitempty"`                                   // where the peer has it from
 	NotModified   bool                   `protobuf:"varint,6,opt,name=not_modified,json=notModified,proto3" json:"not_modified,omitempty"` // the version in FetchRequest.have is still the one
+	Checked       int64                  `protobuf:"zigzag64,7,opt,name=checked,proto3" json:"checked,omitempty"`                          // Unix seconds: upstream last said so then, and cannot be asked now; 0: it said so now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -444,6 +493,13 @@ func (x *FetchHead) GetNotModified() bool {
 	return false
 }
 
+func (x *FetchHead) GetChecked() int64 {
+	if x != nil {
+		return x.Checked
+	}
+	return 0
+}
+
 // FetchTail ends a stream that went well; an error is the RPC's status.
 type FetchTail struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -491,13 +547,17 @@ func (x *FetchTail) GetModified() int64 {
 
 // Failure is the detail of the status of any call.
 type Failure struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          Failure_Kind           `protobuf:"varint,1,opt,name=kind,proto3,enum=aptmesh.peer.v1.Failure_Kind" json:"kind,omitempty"`
-	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	RetryAfterMs  int64                  `protobuf:"zigzag64,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
-	Status        int32                  `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`     // of REFUSED
-	Answered      bool                   `protobuf:"varint,5,opt,name=answered,proto3" json:"answered,omitempty"` // of UNAVAILABLE: upstream did answer, so another node would hear the same
-	Try           []string               `protobuf:"bytes,6,rep,name=try,proto3" json:"try,omitempty"`            // nodes that may hold it
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Kind         Failure_Kind           `protobuf:"varint,1,opt,name=kind,proto3,enum=aptmesh.peer.v1.Failure_Kind" json:"kind,omitempty"`
+	Reason       string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	RetryAfterMs int64                  `protobuf:"zigzag64,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	Status       int32                  `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`     // of REFUSED
+	Answered     bool                   `protobuf:"varint,5,opt,name=answered,proto3" json:"answered,omitempty"` // of UNAVAILABLE: upstream did answer, so another node would hear the same
+	Try          []string               `protobuf:"bytes,6,rep,name=try,proto3" json:"try,omitempty"`            // nodes that may hold it
+	// rejected is the kind of a final verdict (proto.RejectKind), "" for none. kind is
+	// UNAVAILABLE beside it where asking again later may help a node, else CORRUPT.
+	Rejected      string `protobuf:"bytes,7,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	Wrong         bool   `protobuf:"varint,8,opt,name=wrong,proto3" json:"wrong,omitempty"` // with UNAVAILABLE: the bytes that were sent before are not right
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -574,22 +634,110 @@ func (x *Failure) GetTry() []string {
 	return nil
 }
 
+func (x *Failure) GetRejected() string {
+	if x != nil {
+		return x.Rejected
+	}
+	return ""
+}
+
+func (x *Failure) GetWrong() bool {
+	if x != nil {
+		return x.Wrong
+	}
+	return false
+}
+
+// Companion is a root file beside the root.
+type Companion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // below the suite's directory
+	Ref           *Ref                   `protobuf:"bytes,2,opt,name=ref,proto3" json:"ref,omitempty"`
+	Modified      int64                  `protobuf:"zigzag64,3,opt,name=modified,proto3" json:"modified,omitempty"` // Unix seconds; 0 for none
+	Proof         bool                   `protobuf:"varint,4,opt,name=proof,proto3" json:"proof,omitempty"`         // the root cannot be verified without it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Companion) Reset() {
+	*x = Companion{}
+	mi := &file_proto_peerpb_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Companion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Companion) ProtoMessage() {}
+
+func (x *Companion) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_peerpb_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Companion.ProtoReflect.Descriptor instead.
+func (*Companion) Descriptor() ([]byte, []int) {
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Companion) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Companion) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *Companion) GetModified() int64 {
+	if x != nil {
+		return x.Modified
+	}
+	return 0
+}
+
+func (x *Companion) GetProof() bool {
+	if x != nil {
+		return x.Proof
+	}
+	return false
+}
+
 // Generation is one published state of a suite.
 type Generation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Archive       string                 `protobuf:"bytes,1,opt,name=archive,proto3" json:"archive,omitempty"`
 	Dir           string                 `protobuf:"bytes,2,opt,name=dir,proto3" json:"dir,omitempty"`
-	Date          int64                  `protobuf:"zigzag64,3,opt,name=date,proto3" json:"date,omitempty"` // Unix seconds
-	Root          *Ref                   `protobuf:"bytes,4,opt,name=root,proto3" json:"root,omitempty"`
-	Signature     *Ref                   `protobuf:"bytes,5,opt,name=signature,proto3" json:"signature,omitempty"`
-	Modified      int64                  `protobuf:"zigzag64,6,opt,name=modified,proto3" json:"modified,omitempty"` // Unix seconds; 0 for none
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`           // of the root, where a directory has several
+	Date          int64                  `protobuf:"zigzag64,4,opt,name=date,proto3" json:"date,omitempty"`        // Unix seconds
+	Signed        int64                  `protobuf:"zigzag64,5,opt,name=signed,proto3" json:"signed,omitempty"`    // Unix seconds of the newest good signature; 0 for none
+	Statement     []byte                 `protobuf:"bytes,6,opt,name=statement,proto3" json:"statement,omitempty"` // 32 bytes: what the root says, however it is signed
+	RootName      string                 `protobuf:"bytes,7,opt,name=root_name,json=rootName,proto3" json:"root_name,omitempty"`
+	Root          *Ref                   `protobuf:"bytes,8,opt,name=root,proto3" json:"root,omitempty"`
+	Modified      int64                  `protobuf:"zigzag64,9,opt,name=modified,proto3" json:"modified,omitempty"` // Unix seconds; 0 for none
+	Companions    []*Companion           `protobuf:"bytes,10,rep,name=companions,proto3" json:"companions,omitempty"`
+	Base          string                 `protobuf:"bytes,11,opt,name=base,proto3" json:"base,omitempty"` // where a redirect had the root read from
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Generation) Reset() {
 	*x = Generation{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[6]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +749,7 @@ func (x *Generation) String() string {
 func (*Generation) ProtoMessage() {}
 
 func (x *Generation) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[6]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +762,7 @@ func (x *Generation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Generation.ProtoReflect.Descriptor instead.
 func (*Generation) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{6}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Generation) GetArchive() string {
@@ -631,6 +779,13 @@ func (x *Generation) GetDir() string {
 	return ""
 }
 
+func (x *Generation) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 func (x *Generation) GetDate() int64 {
 	if x != nil {
 		return x.Date
@@ -638,16 +793,30 @@ func (x *Generation) GetDate() int64 {
 	return 0
 }
 
-func (x *Generation) GetRoot() *Ref {
+func (x *Generation) GetSigned() int64 {
 	if x != nil {
-		return x.Root
+		return x.Signed
+	}
+	return 0
+}
+
+func (x *Generation) GetStatement() []byte {
+	if x != nil {
+		return x.Statement
 	}
 	return nil
 }
 
-func (x *Generation) GetSignature() *Ref {
+func (x *Generation) GetRootName() string {
 	if x != nil {
-		return x.Signature
+		return x.RootName
+	}
+	return ""
+}
+
+func (x *Generation) GetRoot() *Ref {
+	if x != nil {
+		return x.Root
 	}
 	return nil
 }
@@ -659,43 +828,52 @@ func (x *Generation) GetModified() int64 {
 	return 0
 }
 
-// News is what one node tells others about a suite. It is a hint: who hears it
-// opens the root by its digest and verifies it like any other.
-type News struct {
+func (x *Generation) GetCompanions() []*Companion {
+	if x != nil {
+		return x.Companions
+	}
+	return nil
+}
+
+func (x *Generation) GetBase() string {
+	if x != nil {
+		return x.Base
+	}
+	return ""
+}
+
+// Announcement is what one node says to others about a suite. It is a hint: whoever receives it opens the
+// root by its digest and verifies it like any other.
+type Announcement struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Generation *Generation            `protobuf:"bytes,1,opt,name=generation,proto3" json:"generation,omitempty"` // root empty: none held
-	// checked_ms is the age of the teller's last good look at upstream, or of the
-	// one it heard of; -1 for never.
-	CheckedMs     int64    `protobuf:"zigzag64,2,opt,name=checked_ms,json=checkedMs,proto3" json:"checked_ms,omitempty"`
-	Uses          []string `protobuf:"bytes,3,rep,name=uses,proto3" json:"uses,omitempty"`                                  // paths below the suite that clients asked for
-	PairRelease   *Ref     `protobuf:"bytes,4,opt,name=pair_release,json=pairRelease,proto3" json:"pair_release,omitempty"` // Release and Release.gpg beside an InRelease
-	PairSignature *Ref     `protobuf:"bytes,5,opt,name=pair_signature,json=pairSignature,proto3" json:"pair_signature,omitempty"`
-	PairModified  int64    `protobuf:"zigzag64,6,opt,name=pair_modified,json=pairModified,proto3" json:"pair_modified,omitempty"`
-	PairSigned    int64    `protobuf:"zigzag64,7,opt,name=pair_signed,json=pairSigned,proto3" json:"pair_signed,omitempty"`
-	// first_hand says that the teller had it from upstream and tells everybody
-	// directly.
-	FirstHand bool `protobuf:"varint,8,opt,name=first_hand,json=firstHand,proto3" json:"first_hand,omitempty"`
-	// from names the teller in messages that do not come from it directly: gossip.
-	From          string `protobuf:"bytes,9,opt,name=from,proto3" json:"from,omitempty"`
+	// checked_ms is the age of the sender's last good check of upstream, or of the one it received; -1 for
+	// never.
+	CheckedMs int64    `protobuf:"zigzag64,2,opt,name=checked_ms,json=checkedMs,proto3" json:"checked_ms,omitempty"`
+	Slots     []string `protobuf:"bytes,3,rep,name=slots,proto3" json:"slots,omitempty"` // members of the suite, and companions of its root, that clients use
+	// first_hand says that the sender had it from upstream and announces it to everybody directly.
+	FirstHand bool `protobuf:"varint,4,opt,name=first_hand,json=firstHand,proto3" json:"first_hand,omitempty"`
+	// from names the sender in messages that do not come from it directly: gossip.
+	From          string `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *News) Reset() {
-	*x = News{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[7]
+func (x *Announcement) Reset() {
+	*x = Announcement{}
+	mi := &file_proto_peerpb_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *News) String() string {
+func (x *Announcement) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*News) ProtoMessage() {}
+func (*Announcement) ProtoMessage() {}
 
-func (x *News) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[7]
+func (x *Announcement) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_peerpb_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,68 +884,40 @@ func (x *News) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use News.ProtoReflect.Descriptor instead.
-func (*News) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{7}
+// Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
+func (*Announcement) Descriptor() ([]byte, []int) {
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{8}
 }
 
-func (x *News) GetGeneration() *Generation {
+func (x *Announcement) GetGeneration() *Generation {
 	if x != nil {
 		return x.Generation
 	}
 	return nil
 }
 
-func (x *News) GetCheckedMs() int64 {
+func (x *Announcement) GetCheckedMs() int64 {
 	if x != nil {
 		return x.CheckedMs
 	}
 	return 0
 }
 
-func (x *News) GetUses() []string {
+func (x *Announcement) GetSlots() []string {
 	if x != nil {
-		return x.Uses
+		return x.Slots
 	}
 	return nil
 }
 
-func (x *News) GetPairRelease() *Ref {
-	if x != nil {
-		return x.PairRelease
-	}
-	return nil
-}
-
-func (x *News) GetPairSignature() *Ref {
-	if x != nil {
-		return x.PairSignature
-	}
-	return nil
-}
-
-func (x *News) GetPairModified() int64 {
-	if x != nil {
-		return x.PairModified
-	}
-	return 0
-}
-
-func (x *News) GetPairSigned() int64 {
-	if x != nil {
-		return x.PairSigned
-	}
-	return 0
-}
-
-func (x *News) GetFirstHand() bool {
+func (x *Announcement) GetFirstHand() bool {
 	if x != nil {
 		return x.FirstHand
 	}
 	return false
 }
 
-func (x *News) GetFrom() string {
+func (x *Announcement) GetFrom() string {
 	if x != nil {
 		return x.From
 	}
@@ -781,14 +931,13 @@ type Trouble struct {
 	Kind          Trouble_Kind           `protobuf:"varint,2,opt,name=kind,proto3,enum=aptmesh.peer.v1.Trouble_Kind" json:"kind,omitempty"`
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	ForMs         int64                  `protobuf:"zigzag64,4,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"` // how much longer the mirror is best left alone; 0: it is over
-	Node          string                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`                   // who found out, in messages that do not come from it directly
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Trouble) Reset() {
 	*x = Trouble{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[8]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +949,7 @@ func (x *Trouble) String() string {
 func (*Trouble) ProtoMessage() {}
 
 func (x *Trouble) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[8]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +962,7 @@ func (x *Trouble) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trouble.ProtoReflect.Descriptor instead.
 func (*Trouble) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{8}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Trouble) GetMirror() string {
@@ -844,89 +993,30 @@ func (x *Trouble) GetForMs() int64 {
 	return 0
 }
 
-func (x *Trouble) GetNode() string {
-	if x != nil {
-		return x.Node
-	}
-	return ""
-}
-
-// NewsMap is all a node knows, exchanged in full now and then, or the little of it
-// that is gossiped.
-type NewsMap struct {
+// State is all a node knows of suites, exchanged in full now and then, or the little of it that is
+// gossiped. Who wrote it is not known for certain, nor when: a packet can be recorded and played back.
+// So it tells only which generations there are, not that upstream still has them (checked_ms is -1).
+type State struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	News          []*News                `protobuf:"bytes,1,rep,name=news,proto3" json:"news,omitempty"`
-	Troubles      []*Trouble             `protobuf:"bytes,2,rep,name=troubles,proto3" json:"troubles,omitempty"`
+	Announcements []*Announcement        `protobuf:"bytes,1,rep,name=announcements,proto3" json:"announcements,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *NewsMap) Reset() {
-	*x = NewsMap{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[9]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *NewsMap) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*NewsMap) ProtoMessage() {}
-
-func (x *NewsMap) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[9]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use NewsMap.ProtoReflect.Descriptor instead.
-func (*NewsMap) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{9}
-}
-
-func (x *NewsMap) GetNews() []*News {
-	if x != nil {
-		return x.News
-	}
-	return nil
-}
-
-func (x *NewsMap) GetTroubles() []*Trouble {
-	if x != nil {
-		return x.Troubles
-	}
-	return nil
-}
-
-type TellRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	News          []*News                `protobuf:"bytes,1,rep,name=news,proto3" json:"news,omitempty"`
-	Troubles      []*Trouble             `protobuf:"bytes,2,rep,name=troubles,proto3" json:"troubles,omitempty"` // of the teller
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *TellRequest) Reset() {
-	*x = TellRequest{}
+func (x *State) Reset() {
+	*x = State{}
 	mi := &file_proto_peerpb_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *TellRequest) String() string {
+func (x *State) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*TellRequest) ProtoMessage() {}
+func (*State) ProtoMessage() {}
 
-func (x *TellRequest) ProtoReflect() protoreflect.Message {
+func (x *State) ProtoReflect() protoreflect.Message {
 	mi := &file_proto_peerpb_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -938,45 +1028,40 @@ func (x *TellRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use TellRequest.ProtoReflect.Descriptor instead.
-func (*TellRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use State.ProtoReflect.Descriptor instead.
+func (*State) Descriptor() ([]byte, []int) {
 	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *TellRequest) GetNews() []*News {
+func (x *State) GetAnnouncements() []*Announcement {
 	if x != nil {
-		return x.News
+		return x.Announcements
 	}
 	return nil
 }
 
-func (x *TellRequest) GetTroubles() []*Trouble {
-	if x != nil {
-		return x.Troubles
-	}
-	return nil
-}
-
-type TellReply struct {
+type AnnounceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Announcements []*Announcement        `protobuf:"bytes,1,rep,name=announcements,proto3" json:"announcements,omitempty"`
+	Troubles      []*Trouble             `protobuf:"bytes,2,rep,name=troubles,proto3" json:"troubles,omitempty"` // of the sender
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *TellReply) Reset() {
-	*x = TellReply{}
+func (x *AnnounceRequest) Reset() {
+	*x = AnnounceRequest{}
 	mi := &file_proto_peerpb_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *TellReply) String() string {
+func (x *AnnounceRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*TellReply) ProtoMessage() {}
+func (*AnnounceRequest) ProtoMessage() {}
 
-func (x *TellReply) ProtoReflect() protoreflect.Message {
+func (x *AnnounceRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_proto_peerpb_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -988,24 +1073,75 @@ func (x *TellReply) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use TellReply.ProtoReflect.Descriptor instead.
-func (*TellReply) Descriptor() ([]byte, []int) {
+// Deprecated: Use AnnounceRequest.ProtoReflect.Descriptor instead.
+func (*AnnounceRequest) Descriptor() ([]byte, []int) {
 	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *AnnounceRequest) GetAnnouncements() []*Announcement {
+	if x != nil {
+		return x.Announcements
+	}
+	return nil
+}
+
+func (x *AnnounceRequest) GetTroubles() []*Trouble {
+	if x != nil {
+		return x.Troubles
+	}
+	return nil
+}
+
+type AnnounceReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnnounceReply) Reset() {
+	*x = AnnounceReply{}
+	mi := &file_proto_peerpb_peer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnnounceReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnnounceReply) ProtoMessage() {}
+
+func (x *AnnounceReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_peerpb_peer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnnounceReply.ProtoReflect.Descriptor instead.
+func (*AnnounceReply) Descriptor() ([]byte, []int) {
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{12}
 }
 
 type AskRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Archive       string                 `protobuf:"bytes,1,opt,name=archive,proto3" json:"archive,omitempty"`
 	Dir           string                 `protobuf:"bytes,2,opt,name=dir,proto3" json:"dir,omitempty"`
-	Uses          []string               `protobuf:"bytes,3,rep,name=uses,proto3" json:"uses,omitempty"`
-	Fresh         bool                   `protobuf:"varint,4,opt,name=fresh,proto3" json:"fresh,omitempty"` // look at upstream now, though at most once a second
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Slots         []string               `protobuf:"bytes,4,rep,name=slots,proto3" json:"slots,omitempty"`
+	Fresh         bool                   `protobuf:"varint,5,opt,name=fresh,proto3" json:"fresh,omitempty"` // ask upstream now, though at most once a second
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AskRequest) Reset() {
 	*x = AskRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[12]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1153,7 @@ func (x *AskRequest) String() string {
 func (*AskRequest) ProtoMessage() {}
 
 func (x *AskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[12]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1166,7 @@ func (x *AskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskRequest.ProtoReflect.Descriptor instead.
 func (*AskRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{12}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AskRequest) GetArchive() string {
@@ -1047,9 +1183,16 @@ func (x *AskRequest) GetDir() string {
 	return ""
 }
 
-func (x *AskRequest) GetUses() []string {
+func (x *AskRequest) GetName() string {
 	if x != nil {
-		return x.Uses
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AskRequest) GetSlots() []string {
+	if x != nil {
+		return x.Slots
 	}
 	return nil
 }
@@ -1063,14 +1206,14 @@ func (x *AskRequest) GetFresh() bool {
 
 type AskReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	News          *News                  `protobuf:"bytes,1,opt,name=news,proto3" json:"news,omitempty"`
+	Announcement  *Announcement          `protobuf:"bytes,1,opt,name=announcement,proto3" json:"announcement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AskReply) Reset() {
 	*x = AskReply{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[13]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1082,7 +1225,7 @@ func (x *AskReply) String() string {
 func (*AskReply) ProtoMessage() {}
 
 func (x *AskReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[13]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1095,12 +1238,12 @@ func (x *AskReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskReply.ProtoReflect.Descriptor instead.
 func (*AskReply) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{13}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{14}
 }
 
-func (x *AskReply) GetNews() *News {
+func (x *AskReply) GetAnnouncement() *Announcement {
 	if x != nil {
-		return x.News
+		return x.Announcement
 	}
 	return nil
 }
@@ -1115,7 +1258,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[14]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1270,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[14]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1283,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{14}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PingRequest) GetRingHash() uint64 {
@@ -1161,13 +1304,14 @@ type PingReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RingHash      uint64                 `protobuf:"fixed64,1,opt,name=ring_hash,json=ringHash,proto3" json:"ring_hash,omitempty"`
 	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	StuckMs       int64                  `protobuf:"zigzag64,3,opt,name=stuck_ms,json=stuckMs,proto3" json:"stuck_ms,omitempty"` // for how long the peer's disk has not answered; 0: it does
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PingReply) Reset() {
 	*x = PingReply{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[15]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1323,7 @@ func (x *PingReply) String() string {
 func (*PingReply) ProtoMessage() {}
 
 func (x *PingReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[15]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1336,7 @@ func (x *PingReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingReply.ProtoReflect.Descriptor instead.
 func (*PingReply) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{15}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PingReply) GetRingHash() uint64 {
@@ -1209,6 +1353,13 @@ func (x *PingReply) GetVersion() string {
 	return ""
 }
 
+func (x *PingReply) GetStuckMs() int64 {
+	if x != nil {
+		return x.StuckMs
+	}
+	return 0
+}
+
 // FollowRequest starts a stream of what the peer holds.
 type FollowRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1218,7 +1369,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[16]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1381,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[16]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1394,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{16}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{17}
 }
 
 // Holdings is one step of it: begin empties what was known, filter is a piece of
@@ -1263,7 +1414,7 @@ type Holdings struct {
 
 func (x *Holdings) Reset() {
 	*x = Holdings{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[17]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1426,7 @@ func (x *Holdings) String() string {
 func (*Holdings) ProtoMessage() {}
 
 func (x *Holdings) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[17]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1439,7 @@ func (x *Holdings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holdings.ProtoReflect.Descriptor instead.
 func (*Holdings) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{17}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Holdings) GetBegin() bool {
@@ -1350,7 +1501,7 @@ type OfferRequest struct {
 
 func (x *OfferRequest) Reset() {
 	*x = OfferRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[18]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +1513,7 @@ func (x *OfferRequest) String() string {
 func (*OfferRequest) ProtoMessage() {}
 
 func (x *OfferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[18]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +1526,7 @@ func (x *OfferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferRequest.ProtoReflect.Descriptor instead.
 func (*OfferRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{18}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *OfferRequest) GetOffers() []*Offer {
@@ -1395,7 +1546,7 @@ type Offer struct {
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[19]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1558,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[19]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1571,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{19}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Offer) GetRef() *Ref {
@@ -1446,7 +1597,7 @@ type OfferReply struct {
 
 func (x *OfferReply) Reset() {
 	*x = OfferReply{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[20]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1609,7 @@ func (x *OfferReply) String() string {
 func (*OfferReply) ProtoMessage() {}
 
 func (x *OfferReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[20]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1622,7 @@ func (x *OfferReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferReply.ProtoReflect.Descriptor instead.
 func (*OfferReply) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{20}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *OfferReply) GetKept() [][]byte {
@@ -1491,7 +1642,7 @@ type LookupRequest struct {
 
 func (x *LookupRequest) Reset() {
 	*x = LookupRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[21]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1654,7 @@ func (x *LookupRequest) String() string {
 func (*LookupRequest) ProtoMessage() {}
 
 func (x *LookupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[21]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1667,7 @@ func (x *LookupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupRequest.ProtoReflect.Descriptor instead.
 func (*LookupRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{21}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LookupRequest) GetLocation() *Location {
@@ -1535,7 +1686,7 @@ type LookupReply struct {
 
 func (x *LookupReply) Reset() {
 	*x = LookupReply{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[22]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1698,7 @@ func (x *LookupReply) String() string {
 func (*LookupReply) ProtoMessage() {}
 
 func (x *LookupReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[22]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1711,7 @@ func (x *LookupReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupReply.ProtoReflect.Descriptor instead.
 func (*LookupReply) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{22}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LookupReply) GetRef() *Ref {
@@ -1578,7 +1729,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[23]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +1741,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[23]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1754,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{23}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{24}
 }
 
 type StatusReply struct {
@@ -1615,7 +1766,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[24]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +1778,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[24]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +1791,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{24}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StatusReply) GetJson() []byte {
@@ -1660,7 +1811,7 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\x04path\x18\x02 \x01(\tR\x04path\"1\n" +
 	"\x03Ref\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\fR\x06digest\x12\x12\n" +
-	"\x04size\x18\x02 \x01(\x12R\x04size\"\xf2\x01\n" +
+	"\x04size\x18\x02 \x01(\x12R\x04size\"\xf8\x02\n" +
 	"\fFetchRequest\x12&\n" +
 	"\x03ref\x18\x01 \x01(\v2\x14.aptmesh.peer.v1.RefR\x03ref\x12\x16\n" +
 	"\x06sha512\x18\x02 \x01(\fR\x06sha512\x12/\n" +
@@ -1669,23 +1820,32 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\x06offset\x18\x05 \x01(\x12R\x06offset\x12\x12\n" +
 	"\x04fill\x18\x06 \x01(\bR\x04fill\x12\x12\n" +
 	"\x04have\x18\a \x01(\fR\x04have\x12\x1b\n" +
-	"\tring_hash\x18\b \x01(\x06R\bringHash\"\xb4\x01\n" +
+	"\tring_hash\x18\b \x01(\x06R\bringHash\x12,\n" +
+	"\x06others\x18\t \x03(\v2\x14.aptmesh.peer.v1.RefR\x06others\x12\x12\n" +
+	"\x04base\x18\n" +
+	" \x01(\tR\x04base\x12\x10\n" +
+	"\x03via\x18\v \x03(\tR\x03via\x12\x18\n" +
+	"\ahearsay\x18\f \x01(\bR\ahearsay\x12\x16\n" +
+	"\x06client\x18\r \x01(\tR\x06client\"\xce\x01\n" +
 	"\tFetchHead\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x12&\n" +
 	"\x03ref\x18\x02 \x01(\v2\x14.aptmesh.peer.v1.RefR\x03ref\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x12R\x06offset\x12\x1a\n" +
 	"\bmodified\x18\x04 \x01(\x12R\bmodified\x12\x12\n" +
 	"\x04tier\x18\x05 \x01(\tR\x04tier\x12!\n" +
-	"\fnot_modified\x18\x06 \x01(\bR\vnotModified\"'\n" +
+	"\fnot_modified\x18\x06 \x01(\bR\vnotModified\x12\x18\n" +
+	"\achecked\x18\a \x01(\x12R\achecked\"'\n" +
 	"\tFetchTail\x12\x1a\n" +
-	"\bmodified\x18\x01 \x01(\x12R\bmodified\"\xb5\x02\n" +
+	"\bmodified\x18\x01 \x01(\x12R\bmodified\"\xf2\x02\n" +
 	"\aFailure\x121\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1d.aptmesh.peer.v1.Failure.KindR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12$\n" +
 	"\x0eretry_after_ms\x18\x03 \x01(\x12R\fretryAfterMs\x12\x16\n" +
 	"\x06status\x18\x04 \x01(\x05R\x06status\x12\x1a\n" +
 	"\banswered\x18\x05 \x01(\bR\banswered\x12\x10\n" +
-	"\x03try\x18\x06 \x03(\tR\x03try\"s\n" +
+	"\x03try\x18\x06 \x03(\tR\x03try\x12\x1a\n" +
+	"\brejected\x18\a \x01(\tR\brejected\x12\x14\n" +
+	"\x05wrong\x18\b \x01(\bR\x05wrong\"~\n" +
 	"\x04Kind\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\r\n" +
 	"\tNOT_FOUND\x10\x01\x12\v\n" +
@@ -1694,64 +1854,73 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\aREFUSED\x10\x04\x12\f\n" +
 	"\bNOT_HELD\x10\x05\x12\b\n" +
 	"\x04BUSY\x10\x06\x12\f\n" +
-	"\bDRAINING\x10\a\"\xc6\x01\n" +
+	"\bDRAINING\x10\a\x12\t\n" +
+	"\x05STUCK\x10\b\"y\n" +
+	"\tCompanion\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12&\n" +
+	"\x03ref\x18\x02 \x01(\v2\x14.aptmesh.peer.v1.RefR\x03ref\x12\x1a\n" +
+	"\bmodified\x18\x03 \x01(\x12R\bmodified\x12\x14\n" +
+	"\x05proof\x18\x04 \x01(\bR\x05proof\"\xc9\x02\n" +
 	"\n" +
 	"Generation\x12\x18\n" +
 	"\aarchive\x18\x01 \x01(\tR\aarchive\x12\x10\n" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x12\n" +
-	"\x04date\x18\x03 \x01(\x12R\x04date\x12(\n" +
-	"\x04root\x18\x04 \x01(\v2\x14.aptmesh.peer.v1.RefR\x04root\x122\n" +
-	"\tsignature\x18\x05 \x01(\v2\x14.aptmesh.peer.v1.RefR\tsignature\x12\x1a\n" +
-	"\bmodified\x18\x06 \x01(\x12R\bmodified\"\xe5\x02\n" +
-	"\x04News\x12;\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
+	"\x04date\x18\x04 \x01(\x12R\x04date\x12\x16\n" +
+	"\x06signed\x18\x05 \x01(\x12R\x06signed\x12\x1c\n" +
+	"\tstatement\x18\x06 \x01(\fR\tstatement\x12\x1b\n" +
+	"\troot_name\x18\a \x01(\tR\brootName\x12(\n" +
+	"\x04root\x18\b \x01(\v2\x14.aptmesh.peer.v1.RefR\x04root\x12\x1a\n" +
+	"\bmodified\x18\t \x01(\x12R\bmodified\x12:\n" +
+	"\n" +
+	"companions\x18\n" +
+	" \x03(\v2\x1a.aptmesh.peer.v1.CompanionR\n" +
+	"companions\x12\x12\n" +
+	"\x04base\x18\v \x01(\tR\x04base\"\xb3\x01\n" +
+	"\fAnnouncement\x12;\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\v2\x1b.aptmesh.peer.v1.GenerationR\n" +
 	"generation\x12\x1d\n" +
 	"\n" +
-	"checked_ms\x18\x02 \x01(\x12R\tcheckedMs\x12\x12\n" +
-	"\x04uses\x18\x03 \x03(\tR\x04uses\x127\n" +
-	"\fpair_release\x18\x04 \x01(\v2\x14.aptmesh.peer.v1.RefR\vpairRelease\x12;\n" +
-	"\x0epair_signature\x18\x05 \x01(\v2\x14.aptmesh.peer.v1.RefR\rpairSignature\x12#\n" +
-	"\rpair_modified\x18\x06 \x01(\x12R\fpairModified\x12\x1f\n" +
-	"\vpair_signed\x18\a \x01(\x12R\n" +
-	"pairSigned\x12\x1d\n" +
+	"checked_ms\x18\x02 \x01(\x12R\tcheckedMs\x12\x14\n" +
+	"\x05slots\x18\x03 \x03(\tR\x05slots\x12\x1d\n" +
 	"\n" +
-	"first_hand\x18\b \x01(\bR\tfirstHand\x12\x12\n" +
-	"\x04from\x18\t \x01(\tR\x04from\"\xe0\x01\n" +
+	"first_hand\x18\x04 \x01(\bR\tfirstHand\x12\x12\n" +
+	"\x04from\x18\x05 \x01(\tR\x04from\"\xd2\x01\n" +
 	"\aTrouble\x12\x16\n" +
 	"\x06mirror\x18\x01 \x01(\tR\x06mirror\x121\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1d.aptmesh.peer.v1.Trouble.KindR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x15\n" +
-	"\x06for_ms\x18\x04 \x01(\x12R\x05forMs\x12\x12\n" +
-	"\x04node\x18\x05 \x01(\tR\x04node\"G\n" +
+	"\x06for_ms\x18\x04 \x01(\x12R\x05forMs\"G\n" +
 	"\x04Kind\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\b\n" +
 	"\x04WAIT\x10\x01\x12\x0f\n" +
 	"\vUNREACHABLE\x10\x02\x12\n" +
 	"\n" +
 	"\x06ERRORS\x10\x03\x12\v\n" +
-	"\aCONTENT\x10\x04\"j\n" +
-	"\aNewsMap\x12)\n" +
-	"\x04news\x18\x01 \x03(\v2\x15.aptmesh.peer.v1.NewsR\x04news\x124\n" +
-	"\btroubles\x18\x02 \x03(\v2\x18.aptmesh.peer.v1.TroubleR\btroubles\"n\n" +
-	"\vTellRequest\x12)\n" +
-	"\x04news\x18\x01 \x03(\v2\x15.aptmesh.peer.v1.NewsR\x04news\x124\n" +
-	"\btroubles\x18\x02 \x03(\v2\x18.aptmesh.peer.v1.TroubleR\btroubles\"\v\n" +
-	"\tTellReply\"b\n" +
+	"\aCONTENT\x10\x04J\x04\b\x05\x10\x06\"R\n" +
+	"\x05State\x12C\n" +
+	"\rannouncements\x18\x01 \x03(\v2\x1d.aptmesh.peer.v1.AnnouncementR\rannouncementsJ\x04\b\x02\x10\x03\"\x8c\x01\n" +
+	"\x0fAnnounceRequest\x12C\n" +
+	"\rannouncements\x18\x01 \x03(\v2\x1d.aptmesh.peer.v1.AnnouncementR\rannouncements\x124\n" +
+	"\btroubles\x18\x02 \x03(\v2\x18.aptmesh.peer.v1.TroubleR\btroubles\"\x0f\n" +
+	"\rAnnounceReply\"x\n" +
 	"\n" +
 	"AskRequest\x12\x18\n" +
 	"\aarchive\x18\x01 \x01(\tR\aarchive\x12\x10\n" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x12\n" +
-	"\x04uses\x18\x03 \x03(\tR\x04uses\x12\x14\n" +
-	"\x05fresh\x18\x04 \x01(\bR\x05fresh\"5\n" +
-	"\bAskReply\x12)\n" +
-	"\x04news\x18\x01 \x01(\v2\x15.aptmesh.peer.v1.NewsR\x04news\"<\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x14\n" +
+	"\x05slots\x18\x04 \x03(\tR\x05slots\x12\x14\n" +
+	"\x05fresh\x18\x05 \x01(\bR\x05fresh\"M\n" +
+	"\bAskReply\x12A\n" +
+	"\fannouncement\x18\x01 \x01(\v2\x1d.aptmesh.peer.v1.AnnouncementR\fannouncement\"<\n" +
 	"\vPingRequest\x12\x1b\n" +
 	"\tring_hash\x18\x01 \x01(\x06R\bringHash\x12\x10\n" +
-	"\x03pad\x18\x02 \x01(\fR\x03pad\"B\n" +
+	"\x03pad\x18\x02 \x01(\fR\x03pad\"]\n" +
 	"\tPingReply\x12\x1b\n" +
 	"\tring_hash\x18\x01 \x01(\x06R\bringHash\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion\"\x0f\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
+	"\bstuck_ms\x18\x03 \x01(\x12R\astuckMs\"\x0f\n" +
 	"\rFollowRequest\"\xc4\x01\n" +
 	"\bHoldings\x12\x14\n" +
 	"\x05begin\x18\x01 \x01(\bR\x05begin\x12\x1f\n" +
@@ -1776,11 +1945,11 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\x03ref\x18\x01 \x01(\v2\x14.aptmesh.peer.v1.RefR\x03ref\"\x0f\n" +
 	"\rStatusRequest\"!\n" +
 	"\vStatusReply\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json2\xe8\x03\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json2\xf4\x03\n" +
 	"\aControl\x12@\n" +
 	"\x04Ping\x12\x1c.aptmesh.peer.v1.PingRequest\x1a\x1a.aptmesh.peer.v1.PingReply\x12E\n" +
-	"\x06Follow\x12\x1e.aptmesh.peer.v1.FollowRequest\x1a\x19.aptmesh.peer.v1.Holdings0\x01\x12@\n" +
-	"\x04Tell\x12\x1c.aptmesh.peer.v1.TellRequest\x1a\x1a.aptmesh.peer.v1.TellReply\x12=\n" +
+	"\x06Follow\x12\x1e.aptmesh.peer.v1.FollowRequest\x1a\x19.aptmesh.peer.v1.Holdings0\x01\x12L\n" +
+	"\bAnnounce\x12 .aptmesh.peer.v1.AnnounceRequest\x1a\x1e.aptmesh.peer.v1.AnnounceReply\x12=\n" +
 	"\x03Ask\x12\x1b.aptmesh.peer.v1.AskRequest\x1a\x19.aptmesh.peer.v1.AskReply\x12C\n" +
 	"\x05Offer\x12\x1d.aptmesh.peer.v1.OfferRequest\x1a\x1b.aptmesh.peer.v1.OfferReply\x12F\n" +
 	"\x06Lookup\x12\x1e.aptmesh.peer.v1.LookupRequest\x1a\x1c.aptmesh.peer.v1.LookupReply\x12F\n" +
@@ -1799,76 +1968,76 @@ func file_proto_peerpb_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_peerpb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_proto_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_proto_peerpb_peer_proto_goTypes = []any{
-	(Failure_Kind)(0),     // 0: aptmesh.peer.v1.Failure.Kind
-	(Trouble_Kind)(0),     // 1: aptmesh.peer.v1.Trouble.Kind
-	(*Location)(nil),      // 2: aptmesh.peer.v1.Location
-	(*Ref)(nil),           // 3: aptmesh.peer.v1.Ref
-	(*FetchRequest)(nil),  // 4: aptmesh.peer.v1.FetchRequest
-	(*FetchHead)(nil),     // 5: aptmesh.peer.v1.FetchHead
-	(*FetchTail)(nil),     // 6: aptmesh.peer.v1.FetchTail
-	(*Failure)(nil),       // 7: aptmesh.peer.v1.Failure
-	(*Generation)(nil),    // 8: aptmesh.peer.v1.Generation
-	(*News)(nil),          // 9: aptmesh.peer.v1.News
-	(*Trouble)(nil),       // 10: aptmesh.peer.v1.Trouble
-	(*NewsMap)(nil),       // 11: aptmesh.peer.v1.NewsMap
-	(*TellRequest)(nil),   // 12: aptmesh.peer.v1.TellRequest
-	(*TellReply)(nil),     // 13: aptmesh.peer.v1.TellReply
-	(*AskRequest)(nil),    // 14: aptmesh.peer.v1.AskRequest
-	(*AskReply)(nil),      // 15: aptmesh.peer.v1.AskReply
-	(*PingRequest)(nil),   // 16: aptmesh.peer.v1.PingRequest
-	(*PingReply)(nil),     // 17: aptmesh.peer.v1.PingReply
-	(*FollowRequest)(nil), // 18: aptmesh.peer.v1.FollowRequest
-	(*Holdings)(nil),      // 19: aptmesh.peer.v1.Holdings
-	(*OfferRequest)(nil),  // 20: aptmesh.peer.v1.OfferRequest
-	(*Offer)(nil),         // 21: aptmesh.peer.v1.Offer
-	(*OfferReply)(nil),    // 22: aptmesh.peer.v1.OfferReply
-	(*LookupRequest)(nil), // 23: aptmesh.peer.v1.LookupRequest
-	(*LookupReply)(nil),   // 24: aptmesh.peer.v1.LookupReply
-	(*StatusRequest)(nil), // 25: aptmesh.peer.v1.StatusRequest
-	(*StatusReply)(nil),   // 26: aptmesh.peer.v1.StatusReply
+	(Failure_Kind)(0),       // 0: aptmesh.peer.v1.Failure.Kind
+	(Trouble_Kind)(0),       // 1: aptmesh.peer.v1.Trouble.Kind
+	(*Location)(nil),        // 2: aptmesh.peer.v1.Location
+	(*Ref)(nil),             // 3: aptmesh.peer.v1.Ref
+	(*FetchRequest)(nil),    // 4: aptmesh.peer.v1.FetchRequest
+	(*FetchHead)(nil),       // 5: aptmesh.peer.v1.FetchHead
+	(*FetchTail)(nil),       // 6: aptmesh.peer.v1.FetchTail
+	(*Failure)(nil),         // 7: aptmesh.peer.v1.Failure
+	(*Companion)(nil),       // 8: aptmesh.peer.v1.Companion
+	(*Generation)(nil),      // 9: aptmesh.peer.v1.Generation
+	(*Announcement)(nil),    // 10: aptmesh.peer.v1.Announcement
+	(*Trouble)(nil),         // 11: aptmesh.peer.v1.Trouble
+	(*State)(nil),           // 12: aptmesh.peer.v1.State
+	(*AnnounceRequest)(nil), // 13: aptmesh.peer.v1.AnnounceRequest
+	(*AnnounceReply)(nil),   // 14: aptmesh.peer.v1.AnnounceReply
+	(*AskRequest)(nil),      // 15: aptmesh.peer.v1.AskRequest
+	(*AskReply)(nil),        // 16: aptmesh.peer.v1.AskReply
+	(*PingRequest)(nil),     // 17: aptmesh.peer.v1.PingRequest
+	(*PingReply)(nil),       // 18: aptmesh.peer.v1.PingReply
+	(*FollowRequest)(nil),   // 19: aptmesh.peer.v1.FollowRequest
+	(*Holdings)(nil),        // 20: aptmesh.peer.v1.Holdings
+	(*OfferRequest)(nil),    // 21: aptmesh.peer.v1.OfferRequest
+	(*Offer)(nil),           // 22: aptmesh.peer.v1.Offer
+	(*OfferReply)(nil),      // 23: aptmesh.peer.v1.OfferReply
+	(*LookupRequest)(nil),   // 24: aptmesh.peer.v1.LookupRequest
+	(*LookupReply)(nil),     // 25: aptmesh.peer.v1.LookupReply
+	(*StatusRequest)(nil),   // 26: aptmesh.peer.v1.StatusRequest
+	(*StatusReply)(nil),     // 27: aptmesh.peer.v1.StatusReply
 }
 var file_proto_peerpb_peer_proto_depIdxs = []int32{
 	3,  // 0: aptmesh.peer.v1.FetchRequest.ref:type_name -> aptmesh.peer.v1.Ref
 	2,  // 1: aptmesh.peer.v1.FetchRequest.where:type_name -> aptmesh.peer.v1.Location
-	3,  // 2: aptmesh.peer.v1.FetchHead.ref:type_name -> aptmesh.peer.v1.Ref
-	0,  // 3: aptmesh.peer.v1.Failure.kind:type_name -> aptmesh.peer.v1.Failure.Kind
-	3,  // 4: aptmesh.peer.v1.Generation.root:type_name -> aptmesh.peer.v1.Ref
-	3,  // 5: aptmesh.peer.v1.Generation.signature:type_name -> aptmesh.peer.v1.Ref
-	8,  // 6: aptmesh.peer.v1.News.generation:type_name -> aptmesh.peer.v1.Generation
-	3,  // 7: aptmesh.peer.v1.News.pair_release:type_name -> aptmesh.peer.v1.Ref
-	3,  // 8: aptmesh.peer.v1.News.pair_signature:type_name -> aptmesh.peer.v1.Ref
+	3,  // 2: aptmesh.peer.v1.FetchRequest.others:type_name -> aptmesh.peer.v1.Ref
+	3,  // 3: aptmesh.peer.v1.FetchHead.ref:type_name -> aptmesh.peer.v1.Ref
+	0,  // 4: aptmesh.peer.v1.Failure.kind:type_name -> aptmesh.peer.v1.Failure.Kind
+	3,  // 5: aptmesh.peer.v1.Companion.ref:type_name -> aptmesh.peer.v1.Ref
+	3,  // 6: aptmesh.peer.v1.Generation.root:type_name -> aptmesh.peer.v1.Ref
+	8,  // 7: aptmesh.peer.v1.Generation.companions:type_name -> aptmesh.peer.v1.Companion
+	9,  // 8: aptmesh.peer.v1.Announcement.generation:type_name -> aptmesh.peer.v1.Generation
 	1,  // 9: aptmesh.peer.v1.Trouble.kind:type_name -> aptmesh.peer.v1.Trouble.Kind
-	9,  // 10: aptmesh.peer.v1.NewsMap.news:type_name -> aptmesh.peer.v1.News
-	10, // 11: aptmesh.peer.v1.NewsMap.troubles:type_name -> aptmesh.peer.v1.Trouble
-	9,  // 12: aptmesh.peer.v1.TellRequest.news:type_name -> aptmesh.peer.v1.News
-	10, // 13: aptmesh.peer.v1.TellRequest.troubles:type_name -> aptmesh.peer.v1.Trouble
-	9,  // 14: aptmesh.peer.v1.AskReply.news:type_name -> aptmesh.peer.v1.News
-	21, // 15: aptmesh.peer.v1.OfferRequest.offers:type_name -> aptmesh.peer.v1.Offer
-	3,  // 16: aptmesh.peer.v1.Offer.ref:type_name -> aptmesh.peer.v1.Ref
-	2,  // 17: aptmesh.peer.v1.Offer.where:type_name -> aptmesh.peer.v1.Location
-	2,  // 18: aptmesh.peer.v1.LookupRequest.location:type_name -> aptmesh.peer.v1.Location
-	3,  // 19: aptmesh.peer.v1.LookupReply.ref:type_name -> aptmesh.peer.v1.Ref
-	16, // 20: aptmesh.peer.v1.Control.Ping:input_type -> aptmesh.peer.v1.PingRequest
-	18, // 21: aptmesh.peer.v1.Control.Follow:input_type -> aptmesh.peer.v1.FollowRequest
-	12, // 22: aptmesh.peer.v1.Control.Tell:input_type -> aptmesh.peer.v1.TellRequest
-	14, // 23: aptmesh.peer.v1.Control.Ask:input_type -> aptmesh.peer.v1.AskRequest
-	20, // 24: aptmesh.peer.v1.Control.Offer:input_type -> aptmesh.peer.v1.OfferRequest
-	23, // 25: aptmesh.peer.v1.Control.Lookup:input_type -> aptmesh.peer.v1.LookupRequest
-	25, // 26: aptmesh.peer.v1.Control.Status:input_type -> aptmesh.peer.v1.StatusRequest
-	17, // 27: aptmesh.peer.v1.Control.Ping:output_type -> aptmesh.peer.v1.PingReply
-	19, // 28: aptmesh.peer.v1.Control.Follow:output_type -> aptmesh.peer.v1.Holdings
-	13, // 29: aptmesh.peer.v1.Control.Tell:output_type -> aptmesh.peer.v1.TellReply
-	15, // 30: aptmesh.peer.v1.Control.Ask:output_type -> aptmesh.peer.v1.AskReply
-	22, // 31: aptmesh.peer.v1.Control.Offer:output_type -> aptmesh.peer.v1.OfferReply
-	24, // 32: aptmesh.peer.v1.Control.Lookup:output_type -> aptmesh.peer.v1.LookupReply
-	26, // 33: aptmesh.peer.v1.Control.Status:output_type -> aptmesh.peer.v1.StatusReply
-	27, // [27:34] is the sub-list for method output_type
-	20, // [20:27] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	10, // 10: aptmesh.peer.v1.State.announcements:type_name -> aptmesh.peer.v1.Announcement
+	10, // 11: aptmesh.peer.v1.AnnounceRequest.announcements:type_name -> aptmesh.peer.v1.Announcement
+	11, // 12: aptmesh.peer.v1.AnnounceRequest.troubles:type_name -> aptmesh.peer.v1.Trouble
+	10, // 13: aptmesh.peer.v1.AskReply.announcement:type_name -> aptmesh.peer.v1.Announcement
+	22, // 14: aptmesh.peer.v1.OfferRequest.offers:type_name -> aptmesh.peer.v1.Offer
+	3,  // 15: aptmesh.peer.v1.Offer.ref:type_name -> aptmesh.peer.v1.Ref
+	2,  // 16: aptmesh.peer.v1.Offer.where:type_name -> aptmesh.peer.v1.Location
+	2,  // 17: aptmesh.peer.v1.LookupRequest.location:type_name -> aptmesh.peer.v1.Location
+	3,  // 18: aptmesh.peer.v1.LookupReply.ref:type_name -> aptmesh.peer.v1.Ref
+	17, // 19: aptmesh.peer.v1.Control.Ping:input_type -> aptmesh.peer.v1.PingRequest
+	19, // 20: aptmesh.peer.v1.Control.Follow:input_type -> aptmesh.peer.v1.FollowRequest
+	13, // 21: aptmesh.peer.v1.Control.Announce:input_type -> aptmesh.peer.v1.AnnounceRequest
+	15, // 22: aptmesh.peer.v1.Control.Ask:input_type -> aptmesh.peer.v1.AskRequest
+	21, // 23: aptmesh.peer.v1.Control.Offer:input_type -> aptmesh.peer.v1.OfferRequest
+	24, // 24: aptmesh.peer.v1.Control.Lookup:input_type -> aptmesh.peer.v1.LookupRequest
+	26, // 25: aptmesh.peer.v1.Control.Status:input_type -> aptmesh.peer.v1.StatusRequest
+	18, // 26: aptmesh.peer.v1.Control.Ping:output_type -> aptmesh.peer.v1.PingReply
+	20, // 27: aptmesh.peer.v1.Control.Follow:output_type -> aptmesh.peer.v1.Holdings
+	14, // 28: aptmesh.peer.v1.Control.Announce:output_type -> aptmesh.peer.v1.AnnounceReply
+	16, // 29: aptmesh.peer.v1.Control.Ask:output_type -> aptmesh.peer.v1.AskReply
+	23, // 30: aptmesh.peer.v1.Control.Offer:output_type -> aptmesh.peer.v1.OfferReply
+	25, // 31: aptmesh.peer.v1.Control.Lookup:output_type -> aptmesh.peer.v1.LookupReply
+	27, // 32: aptmesh.peer.v1.Control.Status:output_type -> aptmesh.peer.v1.StatusReply
+	26, // [26:33] is the sub-list for method output_type
+	19, // [19:26] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_proto_peerpb_peer_proto_init() }
@@ -1882,7 +2051,7 @@ func file_proto_peerpb_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_peerpb_peer_proto_rawDesc), len(file_proto_peerpb_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

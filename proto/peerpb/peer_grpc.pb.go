@@ -24,13 +24,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Control_Ping_FullMethodName   = "/aptmesh.peer.v1.Control/Ping"
-	Control_Follow_FullMethodName = "/aptmesh.peer.v1.Control/Follow"
-	Control_Tell_FullMethodName   = "/aptmesh.peer.v1.Control/Tell"
-	Control_Ask_FullMethodName    = "/aptmesh.peer.v1.Control/Ask"
-	Control_Offer_FullMethodName  = "/aptmesh.peer.v1.Control/Offer"
-	Control_Lookup_FullMethodName = "/aptmesh.peer.v1.Control/Lookup"
-	Control_Status_FullMethodName = "/aptmesh.peer.v1.Control/Status"
+	Control_Ping_FullMethodName     = "/aptmesh.peer.v1.Control/Ping"
+	Control_Follow_FullMethodName   = "/aptmesh.peer.v1.Control/Follow"
+	Control_Announce_FullMethodName = "/aptmesh.peer.v1.Control/Announce"
+	Control_Ask_FullMethodName      = "/aptmesh.peer.v1.Control/Ask"
+	Control_Offer_FullMethodName    = "/aptmesh.peer.v1.Control/Offer"
+	Control_Lookup_FullMethodName   = "/aptmesh.peer.v1.Control/Lookup"
+	Control_Status_FullMethodName   = "/aptmesh.peer.v1.Control/Status"
 )
 
 // ControlClient is the client API for Control service.
@@ -42,7 +42,7 @@ const (
 type ControlClient interface {
 	Ping(ctx context.Context, in *PingRequest, opts ...grpc.CallOption) (*PingReply, error)
 	Follow(ctx context.Context, in *FollowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Holdings], error)
-	Tell(ctx context.Context, in *TellRequest, opts ...grpc.CallOption) (*TellReply, error)
+	Announce(ctx context.Context, in *AnnounceRequest, opts ...grpc.CallOption) (*AnnounceReply, error)
 	Ask(ctx context.Context, in *AskRequest, opts ...grpc.CallOption) (*AskReply, error)
 	Offer(ctx context.Context, in *OfferRequest, opts ...grpc.CallOption) (*OfferReply, error)
 	Lookup(ctx context.Context, in *LookupRequest, opts ...grpc.CallOption) (*LookupReply, error)
@@ -86,10 +86,10 @@ func (c *controlClient) Follow(ctx context.Context, in *FollowRequest, opts ...g
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Control_FollowClient = grpc.ServerStreamingClient[Holdings]
 
-func (c *controlClient) Tell(ctx context.Context, in *TellRequest, opts ...grpc.CallOption) (*TellReply, error) {
+func (c *controlClient) Announce(ctx context.Context, in *AnnounceRequest, opts ...grpc.CallOption) (*AnnounceReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(TellReply)
-	err := c.cc.Invoke(ctx, Control_Tell_FullMethodName, in, out, cOpts...)
+	out := new(AnnounceReply)
+	err := c.cc.Invoke(ctx, Control_Announce_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (c *controlClient) Status(ctx context.Context, in *StatusRequest, opts ...g
 type ControlServer interface {
 	Ping(context.Context, *PingRequest) (*PingReply, error)
 	Follow(*FollowRequest, grpc.ServerStreamingServer[Holdings]) error
-	Tell(context.Context, *TellRequest) (*TellReply, error)
+	Announce(context.Context, *AnnounceRequest) (*AnnounceReply, error)
 	Ask(context.Context, *AskRequest) (*AskReply, error)
 	Offer(context.Context, *OfferRequest) (*OfferReply, error)
 	Lookup(context.Context, *LookupRequest) (*LookupReply, error)
@@ -166,8 +166,8 @@ func (UnimplementedControlServer) Ping(context.Context, *PingRequest) (*PingRepl
 func (UnimplementedControlServer) Follow(*FollowRequest, grpc.ServerStreamingServer[Holdings]) error {
 	return status.Error(codes.Unimplemented, "method Follow not implemented")
 }
-func (UnimplementedControlServer) Tell(context.Context, *TellRequest) (*TellReply, error) {
-	return nil, status.Error(codes.Unimplemented, "method Tell not implemented")
+func (UnimplementedControlServer) Announce(context.Context, *AnnounceRequest) (*AnnounceReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Announce not implemented")
 }
 func (UnimplementedControlServer) Ask(context.Context, *AskRequest) (*AskReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Ask not implemented")
@@ -231,20 +231,20 @@ func _Control_Follow_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Control_FollowServer = grpc.ServerStreamingServer[Holdings]
 
-func _Control_Tell_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(TellRequest)
+func _Control_Announce_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AnnounceRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(ControlServer).Tell(ctx, in)
+		return srv.(ControlServer).Announce(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: Control_Tell_FullMethodName,
+		FullMethod: Control_Announce_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(ControlServer).Tell(ctx, req.(*TellRequest))
+		return srv.(ControlServer).Announce(ctx, req.(*AnnounceRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -333,8 +333,8 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Control_Ping_Handler,
 		},
 		{
-			MethodName: "Tell",
-			Handler:    _Control_Tell_Handler,
+			MethodName: "Announce",
+			Handler:    _Control_Announce_Handler,
 		},
 		{
 			MethodName: "Ask",

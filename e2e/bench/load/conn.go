@@ -99,13 +99,25 @@ func (s *Session) connect(server int) (fd int, err error) {
 	timeout := unix.NsecToTimeval(dialTimeout.Nanoseconds())
 	err = errors.Join(
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout),
-		unix.Connect(fd, &s.addrs[server]),
+		wait(func() error { return unix.Connect(fd, &s.addrs[server]) }),
 	)
 	if err != nil {
 		unix.Close(fd)
 		return -1, err
 	}
 	return fd, nil
+}
+
+// wait calls a blocking system call again for as long as a signal interrupts it. The
+// Go runtime sends such signals to preempt goroutines, and a socket with a timeout is
+// not restarted, see signal(7). A connect(2) that is called again on the same socket
+// goes on waiting for the first one's connection.
+func wait(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
 }
 
 // dying is how long a process that was killed may go on taking connections after it

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // answers serves fixed bytes for every request of every connection, then closes
@@ -246,5 +248,16 @@ func TestHistogram(t *testing.T) {
 		if low, next := lowerBound(bucketOf(d)), lowerBound(bucketOf(d)+1); low > d || next <= d {
 			t.Errorf("%v falls in bucket %v to %v", int64(d), int64(low), int64(next))
 		}
+	}
+}
+
+// TestInterrupted: a system call that a signal interrupted is called again, and any
+// other error is the caller's. (The runtime's own signals once failed a connection.)
+func TestInterrupted(t *testing.T) {
+	answers := []error{unix.EINTR, unix.EINTR, unix.ECONNREFUSED, nil}
+	calls := 0
+	err := wait(func() error { calls++; return answers[calls-1] })
+	if calls != 3 || err != unix.ECONNREFUSED {
+		t.Errorf("%d calls, %v; want 3, the refusal", calls, err)
 	}
 }

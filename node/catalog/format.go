@@ -1,0 +1,39 @@
+package catalog
+
+import (
+	"io"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Format is what the catalog must know of a repository format, for one archive with its keys. It is
+// pure: no clock, no I/O, no state. Safe for concurrent use. node/format/formattest is the
+// conformance suite that every format passes.
+type Format interface {
+	// Forms are the ways in which a suite's root is published, the preferred one first. A form whose
+	// first file is missing upstream is passed over.
+	Forms() []proto.Form
+	// RootOf splits the path of a root file into its suite (without Archive) and the file's name.
+	RootOf(path string) (suite proto.Suite, name string, ok bool)
+	// Open verifies the files of one form and reads what they say. Files that the form calls
+	// optional may be missing. It fails with *proto.Rejected where a client would refuse them.
+	// What it can not make sense of inside a trusted root is an oddity, never an error.
+	Open(suite proto.Suite, files map[string][]byte, now time.Time) (*proto.Manifest, error)
+	// Belongs judges whether a trusted root is one of this suite. held is what the suite's root
+	// called itself until now, nil at first contact.
+	Belongs(suite proto.Suite, held *proto.Names, offered *proto.Manifest) proto.Belonging
+	// Suites names the suites (without Archive) whose root may govern a path, the likeliest first;
+	// none where the path alone does not tell.
+	Suites(path string) []proto.Suite
+	// Listers names the members that should list a path: groups of which one after the other is
+	// worth reading, each of members of which all are, each of alternatives (compressions) of which
+	// one is. It goes by how archives are laid out; none where no member can list it.
+	Listers(suite proto.Suite, m *proto.Manifest, path string) [][][]*proto.Member
+	// Parse reads an index as it is stored (compressed) and emits what it lists; a file that may
+	// lie at several paths once for each. It stops with an error of emit. Memory is bounded whatever
+	// the bytes are. What it emitted before an error stays emitted.
+	Parse(suite proto.Suite, m *proto.Member, stored io.Reader, emit func(proto.File) error) error
+	// PathInfo is what a name alone tells.
+	PathInfo(path string) proto.PathInfo
+}

@@ -1,0 +1,355 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/catalog/suite"
+	"github.com/aptmesh/aptmesh/node/catalog/view"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Resolve says what a location means, from memory and without waiting. It reports false where it takes more than that
+// to answer: ask Discover then. What it writes is the demand of the suite, and nothing else. Safe for concurrent use.
+func (c *Catalog) Resolve(loc proto.Location) (e proto.Entry, ok bool) {
+	a := c.viewOf(loc.Archive)
+	if a == nil {
+		return proto.Entry{}, false
+	}
+	info := a.format.PathInfo(loc.Path)
+	ok = c.resolve(&e, a, loc, &info, true)
+	return e, ok
+}
+
+// Explain is Resolve for an onlooker: it leaves no trace, and it answers for a root whose freshness a request would
+// first have checked.
+func (c *Catalog) Explain(loc proto.Location) (e proto.Entry, ok bool) {
+	a := c.viewOf(loc.Archive)
+	if a == nil {
+		return proto.Entry{}, false
+	}
+	info := a.format.PathInfo(loc.Path)
+	ok = c.resolve(&e, a, loc, &info, false)
+	return e, ok
+}
+
+// resolve answers from one view of an archive, into e, because an Entry is too large to be handed up a stack that every
+// idle connection keeps. asked says that a client wants to know: then the use is noted, and a root must be fresh.
+func (c *Catalog) resolve(e *proto.Entry, a *archiveView, loc proto.Location, info *proto.PathInfo, asked bool) bool {
+	found, ok := a.Resolve(e, loc, info)
+	switch {
+	case found.Root != "":
+		return c.resolveRoot(e, a, found, ok, asked)
+	case !ok:
+		return false
+	case asked && found.Member != nil && found.Current:
+		_, staged := found.Generation.Staged(found.Member.Path)
+		a.drivers[found.Suite].used(found.Member.Slot, staged)
+	}
+	switch {
+	case found.Generation != nil:
+		e.Want.Base = found.Generation.Base
+	case info.Index: // patches: an index lists them, and they lie beside it
+		e.Want.Base = a.baseAround(loc.Path)
+	}
+	return true
+}
+
+// baseAround is the other site that the root of the deepest suite around a path came from; "" for none.
+func (a *archiveView) baseAround(path string) string {
+	for s := range a.Enclosing(path) {
+		if s.Current != nil {
+			return s.Current.Base
+		}
+	}
+	return ""
+}
+
+// resolveRoot finishes the entry of a root file, if the current generation is fresh enough to be given out without
+// asking upstream.
+func (c *Catalog) resolveRoot(e *proto.Entry, a *archiveView, found view.Demand, has, asked bool) bool {
+	d, now, wall := a.drivers[found.Suite], c.mono(), c.cfg.Now()
+	b := d.public.Load().belief
+	if asked {
+		d.asked()
+		if found.Root != found.Generation.RootName {
+			d.usedCompanion(found.Root)
+		}
+		if !b.MayServe(now) || b.Withheld(now, wall) != nil {
+			return false
+		}
+	}
+	if !has {
+		return false
+	}
+	finishRoot(e, found.Generation, found.Root, b, now, wall)
+	return true
+}
+
+// finishRoot gives the entry of a root file its validator and says whether it may be old.
+func finishRoot(e *proto.Entry, g *view.Generation, name string, b *suite.Belief, now suite.Mono, wall time.Time) {
+	e.Modified = rootModified(e.Modified, &g.Generation, wall)
+	e.Stale = b.Stale(now, wall)
+	if c, ok := g.Companion(name); ok && c.Stray {
+		e.Stale = "upstream keeps this file beside a root that says something else, and goes on with that"
+	}
+}
+
+// rootModified is the Last-Modified of a root file, by which clients ask whether there is a newer one. Upstream's own counts
+// unless it cannot be true: a server may give one date for all that it ever had, or a date in the future, and then
+// clients would be told that nothing has changed. What is signed stands in for it: it is the same on all nodes, and
+// changes with each publication and each new signature.
+func rootModified(upstreams time.Time, g *proto.Generation, wall time.Time) time.Time {
+	if !upstreams.Before(g.Date) && !upstreams.After(wall) {
+		return upstreams
+	}
+	if g.Signed.After(g.Date) {
+		return g.Signed
+	}
+	return g.Date
+}
+
+// usedCompanion notes that a client asks for a root file other than the root itself.
+func (d *driver) usedCompanion(name string) {
+	now := d.c.mono()
+	if !d.demand.touch(name, now) && d.demand.add(name, now, true) {
+		d.mail.post(func() { d.step(suite.DemandGrew{}) })
+	}
+}
+
+// Discover says what a location means where Resolve cannot: it may read a suite's root for the first time, wait for an
+// index that is being read, or look for one that lists the file. With fresh it asks upstream about a root first,
+// unconditionally, though at most once a second per suite. A location that nothing signed names comes back as an
+// unlisted entry, without an error.
+//
+// Errors: proto.ErrNotFound where upstream has no such root, *proto.Rejected where clients would refuse it, or the root of
+// the suite that an index lies in, *proto.Unavailable where it cannot be read now, or the error of ctx. Safe for concurrent use.
+func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Entry, error) {
+	conf := c.archive(loc.Archive)
+	if conf == nil {
+		return proto.Entry{}, errUnknownArchive
+	}
+	id, name, root := conf.Format.RootOf(loc.Path)
+	if !fresh || !root {
+		// What Resolve missed may have become known since.
+		if e, ok := c.Resolve(loc); ok {
+			return e, nil
+		}
+	}
+	if root {
+		id.Archive = loc.Archive
+		return c.discoverRoot(ctx, id, loc, name, fresh)
+	}
+	info := conf.Format.PathInfo(loc.Path)
+	if info.Proof == proto.ProofSure { // its name proves it: little to wait for
+		c.findSuiteBehind(conf, loc)
+		c.waitLoaded(ctx, loc.Archive)
+		if e, ok := c.Resolve(loc); ok {
+			return e, nil
+		}
+		return c.unlisted(loc, &info), nil
+	}
+	wait, cancel := context.WithTimeout(ctx, c.cfg.FindWait)
+	defer cancel()
+	if e, ok := c.find(wait, conf, loc, &info); ok {
+		return e, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return proto.Entry{}, context.Cause(ctx)
+	}
+	if err := c.verdictOn(conf, loc, &info); err != nil {
+		return proto.Entry{}, err
+	}
+	c.metrics.unlisted.Inc()
+	e := c.unlisted(loc, &info)
+	c.recall(ctx, &e, &info)
+	return e, nil
+}
+
+// verdictOn returns the verdict on the root of the suite that an index lies in; nil if there is none. An index of a suite
+// whose root is refused must not be given out unlisted: a client that may do without a root would take it with no sum at
+// all, where directly it has the sums of the very root that is refused here.
+func (c *Catalog) verdictOn(conf *Archive, loc proto.Location, info *proto.PathInfo) error {
+	if !info.Index {
+		return nil
+	}
+	for _, id := range conf.Format.Suites(loc.Path) {
+		id.Archive = conf.Name
+		d, ok := c.known(id)
+		if !ok {
+			continue
+		}
+		p := d.public.Load()
+		if p.current != nil {
+			return nil
+		}
+		if err := p.belief.Why(); errors.As(err, new(*proto.Rejected)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// unlisted is the entry of a file that no generation held names. A name that is made of a sum vouches for its content by
+// itself. Where another archive is not for everybody, the fetcher sees to it that its objects do not come out here.
+func (c *Catalog) unlisted(loc proto.Location, info *proto.PathInfo) proto.Entry {
+	e := proto.Entry{Want: proto.Want{Where: proto.At(loc), Class: info.Class}, Mutable: true}
+	e.Want.Ref.Size = proto.UnknownSize
+	if info.Proof != proto.ProofSure {
+		return e
+	}
+	switch info.Hash.Kind {
+	case proto.HashSHA256:
+		e.Want.Ref.Digest = proto.Digest(info.Hash.Sum[:32])
+	case proto.HashSHA512:
+		e.Want.SHA512 = proto.SHA512(info.Hash.Sum[:])
+	}
+	if e.Want.Provable() {
+		e.Listed, e.Mutable = true, false
+	}
+	return e
+}
+
+// discoverRoot answers for a root file. It answers from the view, like every request: what a check has brought is in it
+// when the check ends.
+func (c *Catalog) discoverRoot(ctx context.Context, id proto.Suite, loc proto.Location, name string, fresh bool) (proto.Entry, error) {
+	d, err := c.driver(id)
+	if err != nil {
+		return proto.Entry{}, err
+	}
+	e, err := d.discoverRoot(ctx, loc, name, fresh)
+	if errors.Is(err, errGone) { // forgotten at this very moment
+		if d, err = c.driver(id); err == nil {
+			e, err = d.discoverRoot(ctx, loc, name, fresh)
+		}
+	}
+	return e, err
+}
+
+func (d *driver) discoverRoot(ctx context.Context, loc proto.Location, name string, fresh bool) (proto.Entry, error) {
+	c, id := d.c, d.id
+	d.asked()
+	p := d.public.Load()
+	held := p.current != nil
+	if !held || !d.archive.Load().Offline && (fresh || d.hopes(p, name) || !p.belief.MayServe(c.mono())) {
+		switch err := d.checkFor(ctx, held, fresh); {
+		case err == errGone && c.ctx.Err() == nil:
+			return proto.Entry{}, err
+		case err != nil && ctx.Err() != nil:
+			return proto.Entry{}, context.Cause(ctx)
+		}
+	}
+	if p = d.public.Load(); p.current == nil {
+		return proto.Entry{}, p.belief.Why()
+	}
+	if err := p.belief.Withheld(c.mono(), c.cfg.Now()); err != nil {
+		return proto.Entry{}, err
+	}
+	if e, ok := d.rootEntry(loc, name); ok {
+		return e, nil
+	}
+	d.sync(ctx) // the view is swapped a moment after a generation is published to others
+	if e, ok := d.rootEntry(loc, name); ok {
+		return e, nil
+	}
+	if d.inPreferredForm(name) && !d.preferred(p.current.Generation) {
+		return proto.Entry{}, proto.ErrNotFound // the archive signs in the other form only
+	}
+	d.usedCompanion(name)
+	if err := d.fetchCompanions(ctx, false); err != nil {
+		return proto.Entry{}, err
+	}
+	if e, ok := d.rootEntry(loc, name); ok {
+		return e, nil
+	}
+	if now := d.public.Load().current; now != nil && d.hasCompanions(now) {
+		return proto.Entry{}, proto.ErrNotFound // upstream has the form without this file
+	}
+	return proto.Entry{}, &proto.Unavailable{Reason: id.String() + " has changed at this moment", RetryAfter: time.Second}
+}
+
+// checkFor has upstream asked because a client wants the root: without bound where there is nothing to serve, briefly
+// where there is.
+func (d *driver) checkFor(ctx context.Context, held, fresh bool) error {
+	if held {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.c.cfg.CheckWait)
+		defer cancel()
+	}
+	return d.request(ctx, suite.Request{Fresh: fresh, Unconditional: fresh})
+}
+
+// hopes reports whether a root file that the current generation does not have may have come since.
+func (d *driver) hopes(p *public, name string) bool {
+	return d.inPreferredForm(name) && !d.preferred(p.current.Generation) && d.c.mono().Sub(p.lastTry) >= suite.HopeForForm
+}
+
+func (d *driver) inPreferredForm(name string) bool {
+	return slices.ContainsFunc(d.archive.Load().Format.Forms()[0].Files, func(f proto.RootFile) bool { return f.Name == name })
+}
+
+// rootEntry is the entry of a root file of the current generation.
+func (d *driver) rootEntry(loc proto.Location, name string) (e proto.Entry, ok bool) {
+	a := d.c.viewOf(loc.Archive)
+	if a == nil || a.driverOf(d.id.Dir) != d {
+		return e, false
+	}
+	info := a.format.PathInfo(loc.Path)
+	ok = d.c.resolve(&e, a, loc, &info, false)
+	return e, ok
+}
+
+// Refresh asks upstream about a suite at once, though at most once a second, unconditionally, and waits for the outcome;
+// what upstream had when it was called is seen. older lets in an older root, or one that calls itself otherwise, which
+// only an operator may ask for. changed reports whether another root is served now.
+func (c *Catalog) Refresh(ctx context.Context, id proto.Suite, older bool) (changed bool, err error) {
+	d, err := c.driver(id)
+	if err != nil {
+		return false, err
+	}
+	d.asked()
+	before := d.public.Load().current
+	err = d.request(ctx, suite.Request{Fresh: true, Since: true, Older: older, Unconditional: true})
+	after := d.public.Load()
+	if after.current == nil {
+		if err == nil {
+			err = after.belief.Why()
+		}
+		return false, err
+	}
+	return before == nil || before.Root != after.current.Root, err
+}
+
+// Drop forgets a suite as if this node had never known it: what is held of it, what its root called itself, and how new it
+// was. A suite that the configuration names is read anew at once. Safe for concurrent use.
+func (c *Catalog) Drop(id proto.Suite) error {
+	d, ok := c.known(id)
+	if !ok {
+		return errUnknownSuite
+	}
+	lost := make(chan error, 1)
+	posted := d.mail.post(func() {
+		if d.forgotten || d.ctx.Err() != nil {
+			lost <- errGone
+			return
+		}
+		lost <- d.lose(suite.Record{})
+	})
+	if !posted {
+		return errGone
+	}
+	if err := <-lost; err != nil {
+		return err
+	}
+	<-d.ended
+	if d.configured() {
+		_, err := c.driver(id)
+		return err
+	}
+	return nil
+}
+
+// errUnknownSuite is the answer to an operator who names a suite that nobody has asked for.
+var errUnknownSuite = errors.New("no such suite is known here (aptmesh status lists those that are)")

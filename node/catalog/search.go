@@ -1,0 +1,281 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/catalog/suite"
+	"github.com/aptmesh/aptmesh/node/catalog/view"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// A client may ask for a file before this node has read the index that lists it: on a fresh node, or for an architecture
+// that no other client uses. Then the node looks for the index. Such a search is a guess, and guesses cost nobody: they
+// are bounded in number and time, shared, and remembered; they wait for no suite that merely somebody asked for; and
+// what a search reads is not demand, so no generation waits for it.
+
+// searchedFor is how long it is remembered that a search has found nothing; it is also forgotten when the archive
+// changes.
+const searchedFor = time.Minute
+
+// find does what can be done to have loc listed: it reads the suite that the path lies in and the indexes that should list
+// the file. Where that is in vain, it waits for suites that the configuration names, and looks there too.
+func (c *Catalog) find(ctx context.Context, conf *Archive, loc proto.Location, info *proto.PathInfo) (e proto.Entry, ok bool) {
+	select {
+	case conf.searching <- struct{}{}:
+		defer func() { <-conf.searching }()
+	case <-ctx.Done():
+		return e, false
+	}
+	c.findSuite(ctx, conf, loc)
+	c.waitLoaded(ctx, conf.Name)
+	if e, ok = c.search(ctx, loc); !ok && c.waitConfigured(ctx, conf) {
+		e, ok = c.search(ctx, loc)
+	}
+	return e, ok
+}
+
+// search reads the indexes that should list a file, of all suites that are held.
+func (c *Catalog) search(ctx context.Context, loc proto.Location) (e proto.Entry, ok bool) {
+	if e, ok = c.Resolve(loc); ok {
+		return e, true
+	}
+	a := c.viewOf(loc.Archive)
+	if a == nil {
+		return e, false
+	}
+	if seen, ok := c.searched.Get(loc, time.Now()); ok && seen == a {
+		return e, false
+	}
+	troubled := false
+	for s := range a.drivers {
+		if ctx.Err() != nil {
+			return e, false
+		}
+		read, trouble := a.drivers[s].readListers(ctx, loc.Path)
+		if read {
+			if e, ok = c.Resolve(loc); ok {
+				return e, true
+			}
+		}
+		troubled = troubled || trouble
+	}
+	if ctx.Err() == nil && !troubled {
+		c.searched.Set(loc, c.viewOf(loc.Archive), time.Now(), time.Now().Add(searchedFor))
+	}
+	return c.Resolve(loc)
+}
+
+// maxGroups and maxSearched bound what one search reads of a suite, searchParallel how much of it at one time.
+const (
+	maxGroups      = 3
+	maxSearched    = 512
+	searchParallel = 16
+)
+
+// readListers reads the indexes of the current generation that should list a path and have not been read: group by
+// group, until one does list it. It reports whether anything was read, and whether
+// something could not be.
+func (d *driver) readListers(ctx context.Context, path string) (any, trouble bool) {
+	loc := proto.Location{Archive: d.id.Archive, Path: path}
+	d.sync(ctx)
+	g := d.public.Load().current
+	if g == nil {
+		return false, false
+	}
+	left := maxSearched
+	groups := d.archive.Load().Format.Listers(d.id, g.Manifest, path)
+	for _, group := range groups[:min(len(groups), maxGroups)] {
+		for range maxAlternatives {
+			wanted, bad := d.pickUnread(g, group)
+			trouble = trouble || bad
+			wanted = wanted[:min(len(wanted), left)]
+			if left -= len(wanted); len(wanted) == 0 {
+				break
+			}
+			for some := range slices.Chunk(wanted, searchParallel) {
+				for _, in := range d.ingestAll(some) {
+					select {
+					case <-in.done:
+						any = any || in.err == nil
+						trouble = trouble || in.err != nil && !errors.Is(in.err, proto.ErrNotFound)
+					case <-ctx.Done():
+						return any, true
+					}
+				}
+			}
+			g = d.public.Load().current
+		}
+		if _, ok := d.c.Resolve(loc); ok {
+			return true, false
+		}
+	}
+	return any, trouble
+}
+
+// maxAlternatives bounds the tries at one index: an archive offers one in at most seven compressions.
+const maxAlternatives = 8
+
+// pickUnread picks one alternative of each index of a group that has not been read: one that could not be fetched a moment
+// ago is left alone. trouble says that this was not because upstream does not have it.
+func (d *driver) pickUnread(g *view.Generation, group [][]*proto.Member) (wanted []*proto.Member, trouble bool) {
+	for _, alternatives := range group {
+		if slices.ContainsFunc(alternatives, func(m *proto.Member) bool { st, ok := g.Staged(m.Path); return ok && st.Table != "" }) {
+			continue // it has been read
+		}
+		var pick *proto.Member
+		for _, m := range alternatives {
+			absent, failed := d.failed.Get(failedKey{m.Path, m.Ref}, time.Now())
+			trouble = trouble || failed && !absent
+			if !failed && !d.isUnreadable(m) && pick == nil {
+				pick = m
+			}
+		}
+		if pick != nil {
+			wanted = append(wanted, pick)
+		}
+	}
+	return wanted, trouble
+}
+
+// sync waits until the driver has done what was posted before.
+func (d *driver) sync(ctx context.Context) {
+	done := make(chan struct{})
+	if !d.mail.post(func() { close(done) }) {
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// ingestAll starts to take members in for a search.
+func (d *driver) ingestAll(members []*proto.Member) []*ingest {
+	if len(members) == 0 {
+		return nil
+	}
+	answer := make(chan []*ingest, 1)
+	posted := d.mail.post(func() {
+		var started []*ingest
+		for _, m := range members {
+			if d.current != nil {
+				if now := d.current.Member(m.Path); now != nil && now.Ref == m.Ref && now.SHA512 == m.SHA512 {
+					started = append(started, d.takeIn(now, false))
+				}
+			}
+		}
+		answer <- started
+	})
+	if !posted {
+		return nil
+	}
+	select {
+	case started := <-answer:
+		return started
+	case <-d.ended:
+		return nil
+	}
+}
+
+// findSuite makes sure that the suite around a path has been read. Guesses that turned out wrong are not repeated for a
+// while.
+func (c *Catalog) findSuite(ctx context.Context, conf *Archive, loc proto.Location) {
+	if _, ok := c.SuiteOf(loc); ok {
+		return
+	}
+	for _, id := range conf.Format.Suites(loc.Path) {
+		id.Archive = conf.Name
+		if _, absent := c.absent.Get(id, time.Now()); absent {
+			continue
+		}
+		name := conf.Format.Forms()[0].Files[0].Name
+		_, err := c.discoverRoot(ctx, id, id.At(name), name, false)
+		if !errors.Is(err, proto.ErrNotFound) {
+			return // found, or upstream is in trouble, which the next guess would be too
+		}
+		if d, ok := c.known(id); ok && d.public.Load().current != nil {
+			return // it has its root in another form
+		}
+		c.absent.Set(id, struct{}{}, time.Now(), time.Now().Add(absentFor))
+	}
+}
+
+// maxGuessing bounds the searches for suites that go on in the background.
+const maxGuessing = 64
+
+// findSuiteBehind is findSuite for a name that needs no suite to be answered, so that nobody waits for it; but what the
+// index lists is wanted soon.
+func (c *Catalog) findSuiteBehind(conf *Archive, loc proto.Location) {
+	if _, ok := c.SuiteOf(loc); ok {
+		return
+	}
+	guesses := conf.Format.Suites(loc.Path)
+	if len(guesses) == 0 {
+		return
+	}
+	first := guesses[0]
+	first.Archive = conf.Name
+	c.mu.Lock()
+	busy := c.guessing[first] || len(c.guessing) >= maxGuessing
+	if !busy {
+		c.guessing[first] = true
+	}
+	c.mu.Unlock()
+	if busy {
+		return
+	}
+	done := func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.guessing, first)
+	}
+	started := c.spawn(func() {
+		defer done()
+		ctx, cancel := context.WithTimeout(c.ctx, c.cfg.FindWait)
+		defer cancel()
+		c.findSuite(ctx, conf, loc)
+		c.Resolve(loc) // the client uses it
+	})
+	if !started {
+		done()
+	}
+}
+
+// waitConfigured waits for the first generation of the suites that the configuration names: upstream may have been down
+// when the node started. It reports whether one has come. They are watched in any case; so a wait that was in vain is not
+// repeated for a while.
+func (c *Catalog) waitConfigured(ctx context.Context, conf *Archive) (came bool) {
+	for _, id := range conf.Suites {
+		id.Archive = conf.Name
+		d, ok := c.known(id)
+		if !ok || d.public.Load().current != nil || c.mono() < suite.Mono(d.inVain.Load()) {
+			continue
+		}
+		d.request(ctx, suite.Request{})
+		switch {
+		case d.public.Load().current != nil:
+			came = true
+		case !errors.Is(ctx.Err(), context.Canceled): // the client has not just left
+			d.inVain.Store(int64(c.mono()) + int64(searchedFor))
+		}
+	}
+	return came
+}
+
+// waitLoaded waits until the superseded generations have been read back after a start.
+func (c *Catalog) waitLoaded(ctx context.Context, archive string) {
+	for _, d := range c.all(archive) {
+		loading := d.public.Load().loading
+		if loading == nil {
+			continue
+		}
+		select {
+		case <-loading:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package suite
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Belief is what a host is told by: the machine's state at one moment. It is never changed, and safe for
+// concurrent use.
+//
+// While upstream cannot be reached, what is held is served and said to be old. Past Valid-Until that
+// ends after a bounded time, because otherwise an old root, with holes that have been mended since,
+// could be played back for ever. Where upstream does answer, and has nothing newer than an expired root,
+// that is how the archive is (old releases are kept so): it is passed on, and the client decides.
+type Belief struct {
+	// Held is nil before the first generation, and still while the driver commits that.
+	Held  *Root
+	Fresh Freshness
+	// Failure is what came of the last check; nil when it was good.
+	Failure error
+	// Removed says since when upstream says that it has no such suite; Never while it has.
+	Removed Mono
+
+	id      proto.Suite
+	conf    Config
+	checked time.Time // Fresh.Good as a date, for people
+}
+
+// MayServe reports whether the root may be given out without asking upstream first.
+func (b *Belief) MayServe(now Mono) bool {
+	return b.conf.Offline || b.Fresh.fresh(now, b.conf.Interval)
+}
+
+// Checked is when upstream last had nothing newer, as a date for people; zero for never.
+func (b *Belief) Checked() time.Time { return b.checked }
+
+// ServedUntil is until when an expired root is served with upstream silent; zero for ever. key is the
+// configuration key that says so.
+func (b *Belief) ServedUntil() (until time.Time, key string) {
+	if b.Held == nil {
+		return time.Time{}, ""
+	}
+	period, key := b.conf.ServeExpired.periodFor(b.Held)
+	valid := b.Held.Manifest.ValidUntil
+	if valid.IsZero() || b.conf.Offline {
+		return time.Time{}, key
+	}
+	from := valid
+	// Where upstream went on with an expired root, the time counts from its last word.
+	if b.checked.After(from) {
+		from = b.checked.Truncate(time.Second)
+	}
+	return from.Add(max(period, 0)), key
+}
+
+// Withheld is why the root is not given out any more; nil while it is.
+func (b *Belief) Withheld(now Mono, wall time.Time) error {
+	if b.Held == nil || !b.Held.expired(wall) {
+		return nil
+	}
+	until, key := b.ServedUntil()
+	if until.IsZero() || !wall.After(until) || !b.Fresh.unchecked(now, b.conf.Interval) {
+		return nil
+	}
+	reason := fmt.Sprintf("the root of %s is not served any more: %s, its Valid-Until passed on %s, and it was served until %s (%s)",
+		b.id, b.silent(), stamp(b.Held.Manifest.ValidUntil), stamp(until), key)
+	if b.Failure != nil {
+		reason += ": " + b.Failure.Error()
+	}
+	return &proto.Rejected{Kind: proto.RejectExpired, Reason: reason}
+}
+
+// Stale tells in one sentence why the root may be older than upstream's; "" when it is not.
+func (b *Belief) Stale(now Mono, wall time.Time) string {
+	if b.Held == nil {
+		return "" // whatever is served is just being read
+	}
+	past := func() string { return "Valid-Until passed on " + stamp(b.Held.Manifest.ValidUntil) }
+	expired := b.Held.expired(wall)
+	if b.conf.Offline {
+		said := "offline: true, upstream is not asked"
+		if !b.checked.IsZero() {
+			said += "; it was last checked on " + stamp(b.checked)
+		}
+		if expired {
+			said += "; " + past()
+		}
+		return said
+	}
+	switch unchecked := b.Fresh.unchecked(now, b.conf.Interval); {
+	case unchecked && expired:
+		until, _ := b.ServedUntil()
+		is := "is"
+		if wall.After(until) {
+			is = "was"
+		}
+		return fmt.Sprintf("%s; %s; it %s served until %s", b.silent(), past(), is, stamp(until))
+	case b.Removed != Never:
+		return "upstream says that it has no such suite any more"
+	case expired:
+		return past() + ", and upstream has nothing newer"
+	case unchecked && b.Fresh.Good == Never:
+		return "upstream could not be checked yet"
+	case unchecked:
+		return "upstream could not be checked for " + now.Sub(b.Fresh.Good).Round(time.Second).String()
+	}
+	return ""
+}
+
+// Alarm tells that the root is about to expire, or has, and nobody has renewed it; "" while that is far
+// off. Where a root is valid for less than twice the warning time, half of its validity has to do.
+func (b *Belief) Alarm(now Mono, wall time.Time) string {
+	if b.Held == nil || b.Held.Manifest.ValidUntil.IsZero() {
+		return ""
+	}
+	valid := b.Held.Manifest.ValidUntil
+	before := min(b.conf.WarnBefore, valid.Sub(b.Held.Gen.Date)/2)
+	left := valid.Sub(wall)
+	if left > before {
+		return ""
+	}
+	why := "upstream has nothing newer"
+	switch {
+	case b.conf.Offline:
+		why = "offline: true"
+	case b.Fresh.unchecked(now, b.conf.Interval):
+		why = b.silent()
+	}
+	if left < 0 {
+		return fmt.Sprintf("Valid-Until passed on %s: %s", stamp(valid), why)
+	}
+	return fmt.Sprintf("Valid-Until passes on %s, in %s: %s", stamp(valid), left.Round(time.Second), why)
+}
+
+// Why is what to tell a host when nothing can be given; it is never nil.
+func (b *Belief) Why() error {
+	switch {
+	case b.conf.Offline:
+		return errOffline(b.id)
+	case b.Failure == nil:
+		return &proto.Unavailable{Reason: fmt.Sprintf("%s has not been read from upstream yet", b.id)}
+	}
+	return b.Failure
+}
+
+// silent says since when upstream has not answered.
+func (b *Belief) silent() string {
+	if b.checked.IsZero() {
+		return "upstream could not be checked yet"
+	}
+	return "upstream cannot be reached since " + stamp(b.checked)
+}
+
+func errOffline(id proto.Suite) error {
+	return &proto.Unavailable{Reason: fmt.Sprintf("the archive %q is offline here (offline: true): only what is stored is served, and upstream is not asked for the root of %s", id.Archive, id)}
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

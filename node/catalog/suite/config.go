@@ -1,0 +1,80 @@
+package suite
+
+import (
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Config is what a Machine is told. All durations are positive except where it says otherwise.
+type Config struct {
+	ID proto.Suite
+	// Interval is how often upstream is asked.
+	Interval time.Duration
+	// Configured suites are watched whether or not anybody asks for them.
+	Configured bool
+	// Offline never asks upstream.
+	Offline bool
+	// Clustered says that there are other nodes.
+	Clustered bool
+	// Unsigned says that no signature vouches for roots of the archive: another node's word is not
+	// enough then.
+	Unsigned bool
+	// CheckWait is how long a host waits for a check while there is something to give it.
+	CheckWait time.Duration
+	// Patience is how long a new generation waits for an optional file that cannot be fetched.
+	Patience time.Duration
+	// MaxFuture is how far the date of a root may lie ahead of our clock.
+	MaxFuture time.Duration
+	// IdleAfter is how long the suite is watched after anybody asked for it.
+	IdleAfter time.Duration
+	// RenewEvery is how often the leader is told that clients of this node want the suite.
+	RenewEvery time.Duration
+	// WarnBefore is how long before Valid-Until a root that nobody renews is warned of; negative: when
+	// that has passed.
+	WarnBefore   time.Duration
+	ServeExpired ServeExpired
+	Judge        Judge
+	// Rand draws from [0,1).
+	Rand func() float64
+}
+
+// ServeExpired is how long an expired root is served while upstream is silent. Negative: not at all.
+type ServeExpired struct {
+	Period, SecurityPeriod time.Duration
+	Key, SecurityKey       string // of the configuration
+}
+
+// periodFor is stricter for security updates: hosts that go on with old ones without knowing are in
+// danger.
+func (s ServeExpired) periodFor(r *Root) (time.Duration, string) {
+	if r.Manifest.Security {
+		return s.SecurityPeriod, s.SecurityKey
+	}
+	return s.Period, s.Key
+}
+
+// CheckPause is the least time between two questions to upstream that somebody asks for.
+const CheckPause = time.Second
+
+// Record is what a Machine must remember over a restart. Times on the monotonic clock travel as dates
+// because a restart knows no other; Restore clamps what lies in the future.
+type Record struct {
+	// Floor is the newest signed date that was ever adopted: an older root is refused even where the
+	// bytes of the newer one are lost. Zero for none.
+	Floor time.Time `json:"floor,omitzero"`
+	// TakenBack is the date of the root that an operator went back from; zero where nobody did.
+	TakenBack time.Time `json:"taken_back,omitzero"`
+	// Checked is when upstream last had nothing newer; zero for never.
+	Checked time.Time `json:"checked,omitzero"`
+	// Primary is the mirror that is asked first, Mirrors what each gave last.
+	Primary string                  `json:"primary,omitempty"`
+	Mirrors map[string]MirrorRecord `json:"mirrors,omitempty"`
+}
+
+// MirrorRecord is what one mirror gave last.
+type MirrorRecord struct {
+	Validators
+	Date time.Time `json:"date,omitzero"`
+	Seen time.Time `json:"seen,omitzero"`
+}

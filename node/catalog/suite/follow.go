@@ -1,0 +1,490 @@
+package suite
+
+import (
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// announcer is the newest generation that one node has announced: one only, because a node holds one at a
+// time. A lying node slows down only itself.
+type announcer struct {
+	ann     proto.Announcement
+	checked Mono
+	faults  int  // what it announced in vain, in a row
+	until   Mono // until then it is not listened to
+}
+
+// attempt is what came of adopting a statement that is trusted.
+type attempt struct {
+	passed bool // it is not to be taken, as things stand
+	tries  int  // in vain: it could not be staged
+	until  Mono // when it may be tried again
+}
+
+// attempts are kept until the next generation switch, by root.
+type attempts map[proto.Digest]*attempt
+
+func (a *attempts) of(root proto.Digest) *attempt {
+	t, ok := (*a)[root]
+	if !ok {
+		if *a == nil || len(*a) >= maxAttempts {
+			*a = make(attempts)
+		}
+		t = &attempt{}
+		(*a)[root] = t
+	}
+	return t
+}
+
+func (a *attempts) clear() { *a = nil }
+
+// Bounds of what other nodes may make this one remember.
+const (
+	MaxAnnouncers = 256
+	maxAttempts   = 64
+	maxHolders    = 8
+)
+
+func (e Received) apply(m *Machine) {
+	from := e.From
+	if e.Hearsay {
+		from += byHearsay
+	}
+	m.receive(from, e.Ann, e.Checked)
+}
+
+// byHearsay follows the name of a node in whose name something was announced. What is wrong with that is
+// booked there, and not on the node: others could keep its own announcements from being believed. No node
+// has such a name.
+const byHearsay = " by hearsay"
+
+// nodesOf are the nodes that are to have what announcers tell of.
+func nodesOf(announcers []string) []string {
+	nodes := make([]string, len(announcers))
+	for i, from := range announcers {
+		nodes[i] = strings.TrimSuffix(from, byHearsay)
+	}
+	return slices.Compact(nodes) // sorted, and the suffix keeps the two of one node together
+}
+
+// receive takes in what another node announces. It is a hint: a newer generation is opened by its digest
+// and verified like any other.
+func (m *Machine) receive(from string, ann proto.Announcement, checked Mono) {
+	checked = min(checked, m.at.Mono)
+	result := m.weigh(&ann, checked)
+	m.emit(Count{What: CountAnnouncement, Result: result})
+	switch result {
+	case "same":
+		m.confirm(checked)
+	case "newer", "revised":
+		m.remember(from, ann, checked)
+	}
+}
+
+// remember keeps what a node announces of a newer generation.
+func (m *Machine) remember(from string, ann proto.Announcement, checked Mono) {
+	t, ok := m.announcers[from]
+	if !ok {
+		if len(m.announcers) >= MaxAnnouncers {
+			maps.DeleteFunc(m.announcers, func(_ string, t *announcer) bool { return t.until <= m.at.Mono })
+		}
+		if len(m.announcers) >= MaxAnnouncers {
+			return
+		}
+		t = &announcer{until: Never}
+		m.announcers[from] = t
+	}
+	// Messages overtake each other: the newest counts, except where it was announced in vain.
+	if t.faults > 0 || !ann.Generation.Date.Before(t.ann.Generation.Date) {
+		t.ann, t.checked = ann, checked
+		t.ann.Slots = nil
+	}
+}
+
+// confirm notes that another node has seen upstream have nothing newer than what is held. Its word for
+// this node's own last check is no news.
+func (m *Machine) confirm(checked Mono) {
+	if checked == Never {
+		return
+	}
+	m.goodAt(checked)
+	if checked > m.fresh.Own.Add(m.cfg.Interval/2) {
+		m.fresh.Heard = max(m.fresh.Heard, checked)
+	}
+	if checked > m.fresh.Tried && !m.at.leads() {
+		m.forgive()
+	}
+	if m.heardLately() {
+		m.wake()
+	}
+}
+
+// forgive forgets that this node's last check failed: another node has asked since, and it is for that
+// node to ask again.
+func (m *Machine) forgive() {
+	for _, a := range m.attempts {
+		if !a.passed {
+			return // there is a newer generation, which could not be staged
+		}
+	}
+	m.failure, m.failures = nil, 0
+}
+
+// weigh tells what an announced generation is to this node, going by what the announcer says of it:
+// "newer" and "revised" may have to be adopted. checked is when upstream was last seen to have nothing
+// newer than that.
+func (m *Machine) weigh(ann *proto.Announcement, checked Mono) string {
+	told := ann.Generation
+	switch {
+	case told.Root.IsZero():
+		return "nothing"
+	case m.held == nil:
+		if !m.floor.IsZero() && told.Date.Before(m.floor) {
+			return "older"
+		}
+		return "newer"
+	}
+	order := m.held.Gen.Compare(told)
+	switch {
+	case order == proto.Same:
+		return "same"
+	case order == proto.Revised:
+		return m.weighRevision(ann, checked)
+	case m.isTakenBack(told.Date) && checked <= m.fresh.Own:
+		return "taken_back"
+	case order == proto.Past, order == proto.Fork && !m.followsFork(ann, checked):
+		return "older"
+	}
+	return "newer"
+}
+
+// followsFork decides between what is held and another statement of the same date that a node announces.
+func (m *Machine) followsFork(ann *proto.Announcement, checked Mono) bool {
+	switch m.seenLater(checked) {
+	case 1:
+		return true
+	case 0:
+		return m.held.Gen.ForkWinner(ann.Generation)
+	}
+	return false
+}
+
+// sameMoment is how far apart two checks of upstream may be for nobody to tell which was the later one: ages
+// travel, and take their time.
+const sameMoment = 2 * time.Second
+
+// seenLater compares when a node has seen upstream have what it announces with when upstream was last known to
+// have what is held here. Of two roots with one date the one seen later counts: so all nodes end with what
+// upstream serves, and none goes back and forth. The leader goes by what upstream showed it.
+func (m *Machine) seenLater(checked Mono) int {
+	switch {
+	case m.at.leads() && m.at.Mono.Sub(m.fresh.Own) < 2*m.cfg.Interval:
+		return -1
+	case checked > m.fresh.Good.Add(sameMoment):
+		return 1
+	case checked < m.fresh.Good.Add(-sameMoment):
+		return -1
+	}
+	return 0
+}
+
+// weighRevision decides between two revisions of what is held. The other revision is no word for the one held: or two
+// that are seen at about the same time, again and again, would both stay.
+func (m *Machine) weighRevision(ann *proto.Announcement, checked Mono) string {
+	later, told := m.seenLater(checked), ann.Generation
+	newer := m.held.Gen.NewerRevision(told)
+	if told.RootName != m.held.Gen.RootName {
+		newer = m.held.Form > 0 // the form that clients prefer counts: see takesRevision
+	}
+	switch {
+	case later > 0 || later == 0 && newer:
+		return "revised"
+	case !m.vouchesFor(ann.Generation):
+		return "older"
+	}
+	return "same"
+}
+
+// vouchesFor reports whether upstream's having told means that it has what is held. The same statement in another form
+// does: a node may hold either, and goes on with it.
+func (m *Machine) vouchesFor(told proto.Generation) bool {
+	switch m.held.Gen.Compare(told) {
+	case proto.Same:
+		return true
+	case proto.Revised:
+		return m.held.Gen.RootName != told.RootName
+	}
+	return false
+}
+
+// offer is a newer generation, as one or more nodes announce it.
+type offer struct {
+	gen     proto.Generation
+	checked Mono
+	from    []string // sorted
+	faults  int      // of the first of them
+}
+
+// same reports whether another node announces the same bytes.
+func (o *offer) same(gen proto.Generation) bool {
+	return o.gen.Compare(gen) == proto.Same
+}
+
+// before reports whether o is to be gone after first: what nodes announce that have announced nothing in
+// vain, and of that the newest.
+func (o *offer) before(other *offer) bool {
+	switch {
+	case other == nil:
+		return true
+	case o.faults != other.faults:
+		return o.faults < other.faults
+	case !o.gen.Date.Equal(other.gen.Date):
+		return o.gen.Date.After(other.gen.Date)
+	case o.gen.Statement == other.gen.Statement:
+		return other.gen.NewerRevision(o.gen)
+	}
+	return other.gen.ForkWinner(o.gen)
+}
+
+// nextOffer picks the generation to go after next. Where there is none at this moment, it tells when there
+// will be; Never for not at all.
+func (m *Machine) nextOffer() (best *offer, at Mono) {
+	at = Never
+	for _, name := range slices.Sorted(maps.Keys(m.announcers)) {
+		t := m.announcers[name]
+		gen := t.ann.Generation
+		a := m.attempts[gen.Root.Digest]
+		if gen.Root.IsZero() || a != nil && a.passed {
+			continue
+		}
+		result := m.weigh(&t.ann, t.checked)
+		if result != "newer" && result != "revised" {
+			continue
+		}
+		until := t.until
+		if a != nil {
+			until = max(until, a.until)
+		}
+		o := &offer{gen: gen, checked: t.checked, from: []string{name}, faults: t.faults}
+		switch {
+		case until > m.at.Mono:
+			if at == Never || until < at {
+				at = until
+			}
+		case best != nil && best.same(gen) && best.faults == t.faults:
+			best.from = append(best.from, name)
+			best.checked = max(best.checked, t.checked)
+		case o.before(best):
+			best = o
+		}
+	}
+	if best != nil {
+		best.from = best.from[:min(len(best.from), maxHolders)]
+	}
+	return best, at
+}
+
+// following reports whether the follow lane is at work, or has work that it can do now.
+func (m *Machine) following() bool {
+	if m.opening != nil || m.followed != nil {
+		return true
+	}
+	if m.proving != nil {
+		return false // only upstream can say more
+	}
+	o, _ := m.nextOffer()
+	return o != nil
+}
+
+// startFollow goes after the best announcement.
+func (m *Machine) startFollow() {
+	for m.opening == nil && m.followed == nil && m.proving == nil {
+		o, _ := m.nextOffer()
+		if o == nil {
+			return
+		}
+		if m.cfg.Unsigned {
+			m.prove(o)
+			return
+		}
+		m.open(o)
+	}
+}
+
+// open opens one offer.
+func (m *Machine) open(o *offer) {
+	m.offered = o
+	m.opening = &OpenOffer{Gen: o.gen, From: nodesOf(o.from)}
+	m.emit(m.opening)
+}
+
+func (e Opened) apply(m *Machine) {
+	if m.opening == nil || m.opening != e.Open {
+		return
+	}
+	o := m.offered
+	m.opening, m.offered = nil, nil
+	switch {
+	case e.Err != nil:
+		m.offerEnded(o, e.Err)
+	case !m.mayBring(e.Candidate, o):
+		m.prove(o)
+	default:
+		// Between two roots of one date the announcers' word decides, if it is of this very root.
+		e.Candidate.Prevails = e.Candidate.Gen.Statement == o.gen.Statement
+		m.followed = o
+		m.queue(&adoption{cand: e.Candidate, offer: o})
+	}
+}
+
+// mayBring decides whether another node's word will do for what the signature does not prove: that a root
+// is one of this suite, and where it has no date, which it has.
+func (m *Machine) mayBring(c *Candidate, o *offer) bool {
+	if c.Undated {
+		// The date that the node ordered it by that saw it first.
+		c.Gen.Date = o.gen.Date
+		if now := m.at.Wall.UTC().Truncate(time.Second); c.Gen.Date.After(now) {
+			c.Gen.Date = now
+		}
+		if m.replayed(c) {
+			return false
+		}
+	}
+	return c.Manifest.Proven && !m.isTakenBack(c.Gen.Date) && m.belonging(c) == proto.BelongsYes
+}
+
+// replayed reports whether an undated root was current before: it may be played back.
+func (m *Machine) replayed(c *Candidate) bool {
+	return slices.Contains(m.before, c.Gen.Statement)
+}
+
+// prove has upstream asked about a generation that a node's word will not do for.
+func (m *Machine) prove(o *offer) { m.proving = o }
+
+// startProof starts the check that an unproven offer waits for.
+func (m *Machine) startProof() {
+	o := m.proving
+	if o == nil || m.check != nil {
+		return
+	}
+	if !m.stillNewer(o) {
+		m.proving = nil // somebody else has asked
+		return
+	}
+	if m.fresh.since(m.at.Mono, true) < CheckPause {
+		return
+	}
+	k := directCheck(false)
+	k.proof = true
+	m.start(k)
+}
+
+// proven settles an unproven offer when this node has asked upstream itself.
+func (m *Machine) proven(k *check) {
+	o := m.proving
+	if o == nil {
+		return
+	}
+	m.proving = nil
+	switch {
+	case m.held != nil && m.held.Gen.Statement == o.gen.Statement:
+		m.tookOffer(o)
+	case k.err != nil:
+		m.postpone(o, k.err)
+	default:
+		m.fault(o, &Fault{"refused", errors.New("upstream has another root, and the signature alone does not tell which is this suite's")})
+	}
+}
+
+// offerEnded books what came of an offer.
+func (m *Machine) offerEnded(o *offer, err error) {
+	if m.followed == o {
+		m.followed = nil
+	}
+	var lie *Fault
+	switch {
+	case err == nil:
+		m.tookOffer(o)
+	case errors.As(err, &lie):
+		m.faultIfNewer(o, lie)
+	case isKind(err, KindOlder), isKind(err, KindFuture), isKind(err, KindOtherSuite):
+		m.faultIfNewer(o, &Fault{"refused", err})
+	default:
+		m.postpone(o, err)
+		m.followErr = err
+	}
+}
+
+// faultIfNewer blames the announcers, unless a newer generation has been adopted meanwhile: then nobody
+// has lied.
+func (m *Machine) faultIfNewer(o *offer, lie *Fault) {
+	if m.stillNewer(o) {
+		m.fault(o, lie)
+	}
+}
+
+// stillNewer reports whether an offer may still have to be adopted, by what is held now.
+func (m *Machine) stillNewer(o *offer) bool {
+	r := m.weigh(&proto.Announcement{Generation: o.gen}, o.checked)
+	return r == "newer" || r == "revised"
+}
+
+// fault books that nodes have announced what this one cannot or will not adopt.
+func (m *Machine) fault(o *offer, lie *Fault) {
+	m.emit(Count{What: CountAnnouncement, Result: lie.Kind})
+	first := false
+	for _, name := range o.from {
+		if t, ok := m.announcers[name]; ok { // whatever it has announced since
+			first = first || t.faults == 0
+			t.until = m.at.Mono.Add(min(m.cfg.Interval, 5*time.Second<<min(t.faults, 8)))
+			t.faults++
+		}
+	}
+	level := slog.LevelDebug
+	if first {
+		level = slog.LevelWarn
+	}
+	m.note(level, "another node's announcement of a newer root is not believed", "nodes", o.from, "date", stamp(o.gen.Date), "root", o.gen.Root.Digest.String(), "error", lie.Err)
+}
+
+// postpone books that a generation could not be staged: it is tried again soon, then less and less often.
+func (m *Machine) postpone(o *offer, err error) {
+	m.emit(Count{What: CountAnnouncement, Result: "failed"})
+	a := m.attempts.of(o.gen.Root.Digest)
+	a.until = m.at.Mono.Add(min(m.cfg.Interval, 5*time.Second<<min(a.tries, 8)))
+	a.tries++
+	m.failure = err
+	if a.tries == 1 {
+		m.note(slog.LevelWarn, "an announced root was not adopted; hosts go on with what is held", "nodes", o.from, "error", err)
+	}
+}
+
+// tookOffer books that what nodes announced was adopted, or is not to be taken as things stand.
+func (m *Machine) tookOffer(o *offer) {
+	if m.held == nil || m.held.Gen.Root.Digest != o.gen.Root.Digest {
+		m.attempts.of(o.gen.Root.Digest).passed = true
+		m.emit(Count{What: CountAnnouncement, Result: "passed"})
+		return
+	}
+	m.failure = nil
+	for _, name := range o.from {
+		if t, ok := m.announcers[name]; ok {
+			t.faults = 0
+		}
+	}
+	m.emit(Count{What: CountAnnouncement, Result: "adopted"})
+	m.confirm(o.checked)
+	if m.stillNewer(o) {
+		// It promises more than its bytes hold. It must not be opened without end.
+		m.attempts.of(o.gen.Root.Digest).until = m.at.Mono.Add(m.cfg.Interval)
+	}
+	m.wake()
+	m.emit(Unpin{})
+	m.announce(false)
+}

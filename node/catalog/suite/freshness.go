@@ -1,0 +1,45 @@
+package suite
+
+import "time"
+
+// Freshness is what is known of upstream's freshness: who asked last, and what came of it. The machine
+// owns it; a Belief carries a copy.
+type Freshness struct {
+	// Tried is the last question to upstream or to the leader, whatever came of it; TriedFresh the last
+	// one that was not content with what another node had seen.
+	Tried, TriedFresh Mono
+	// Own is this node's own last question to upstream.
+	Own Mono
+	// Good is when upstream was last known to have nothing newer than what is held, whoever asked.
+	Good Mono
+	// Heard is the newest such moment that another node announced and that was news to this one.
+	Heard Mono
+}
+
+func never() Freshness { return Freshness{Never, Never, Never, Never, Never} }
+
+func (f *Freshness) tried(now Mono, fresh bool) {
+	f.Tried = now
+	if fresh {
+		f.TriedFresh = now
+	}
+}
+
+// since is how long ago the last question was; with fresh, the last that was not content with what
+// another node had seen.
+func (f *Freshness) since(now Mono, fresh bool) time.Duration {
+	if fresh {
+		return now.Sub(f.TriedFresh)
+	}
+	return now.Sub(f.Tried)
+}
+
+// fresh reports whether what is held may be given out without asking upstream first.
+func (f *Freshness) fresh(now Mono, interval time.Duration) bool {
+	return now.Sub(max(f.Tried, f.Heard)) < 2*interval+5*time.Second
+}
+
+// unchecked reports whether upstream has been silent for longer than a check that failed would explain.
+func (f *Freshness) unchecked(now Mono, interval time.Duration) bool {
+	return now.Sub(f.Good) > 3*interval+10*time.Second
+}

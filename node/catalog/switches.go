@@ -1,0 +1,65 @@
+package catalog
+
+import (
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/catalog/view"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// tellSwitch has Config.Switched told that next has taken the place of before, which may be nil, after all switches of the
+// suite that came earlier.
+func (d *driver) tellSwitch(before, next *view.Generation) {
+	if d.c.cfg.Switched == nil {
+		return
+	}
+	s := proto.Switch{Suite: d.id, Date: next.Date}
+	release := func() {}
+	if before != nil {
+		for _, m := range next.PackageIndexes() {
+			s.Indexes = append(s.Indexes, proto.PackageIndex{Member: m, Want: next.Want(m)})
+		}
+		// Both are listed at this moment; a switch that follows at once must not take away the tables of the elder one.
+		release = d.c.claim(d.id.Archive, append(before.Tables(), next.Tables()...))
+	}
+	earlier, told := d.switches, make(chan struct{})
+	d.switches = told
+	started := d.c.spawn(func() {
+		defer close(told)
+		if earlier != nil {
+			<-earlier
+		}
+		if before != nil {
+			t := d.c.tablesOf(d.id.Archive)
+			s.New = view.BuildFresh(t.seed, t, before, next).Has
+		}
+		release()
+		d.c.cfg.Switched(s)
+	})
+	if !started {
+		close(told)
+		release()
+	}
+}
+
+// Snapshots returns the dates of the generations held that list a file, newest first: where upstream has lost it, a
+// service that keeps an archive as it was at a time may still have it. It may read package tables from the disk: it is
+// not for the hot path. Safe for concurrent use.
+func (c *Catalog) Snapshots(loc proto.Location) []time.Time {
+	a := c.viewOf(loc.Archive)
+	if a == nil {
+		return nil
+	}
+	select {
+	case c.parsing <- struct{}{}: // a table may have millions of rows
+		defer func() { <-c.parsing }()
+	case <-c.ctx.Done():
+		return nil
+	}
+	t := c.tablesOf(loc.Archive)
+	info := a.format.PathInfo(loc.Path)
+	if info.Root {
+		return nil // it is of this moment
+	}
+	return a.Dates(t, t.seed, loc.Path, &info)
+}

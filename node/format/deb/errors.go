@@ -1,0 +1,19 @@
+package deb
+
+import (
+	"errors"
+
+	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// reject is the refusal of a root. The reason begins with the fault; the cause is told behind it.
+func reject(kind proto.RejectKind, reason string, err error) error {
+	if err != nil {
+		reason += ": " + err.Error()
+	}
+	if errors.Is(err, aptmeta.ErrNotSigned) || errors.Is(err, aptmeta.ErrBadSignature) {
+		err = errors.Join(proto.ErrForged, err)
+	}
+	return &proto.Rejected{Kind: kind, Reason: reason, Err: err}
+}

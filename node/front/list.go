@@ -1,0 +1,46 @@
+package front
+
+import (
+	"net/http"
+	"net/url"
+)
+
+// List is a list of mirrors that an archive is configured with, for hosts whose sources name the same
+// list (mirror+http) and that come through this node as their proxy.
+type List struct {
+	URL     *url.URL
+	Archive string
+	// Text is what the node goes by, in apt's format (apt-transport-mirror(1)); "" while it is not known.
+	Text string
+}
+
+// listOf returns the list that a proxy request asks for.
+func (r *rules) listOf(target string) (List, bool) {
+	if len(r.lists) == 0 {
+		return List{}, false
+	}
+	_, host, path, ok := splitURL(target)
+	if !ok {
+		return List{}, false
+	}
+	l, ok := r.lists[bareHost(host)+path]
+	return l, ok
+}
+
+// list answers with a list of mirrors.
+func (x *exchange) list(l List) {
+	if !x.admit(x.rules.guard(l.Archive)) {
+		return
+	}
+	if l.Text == "" {
+		x.refuse(&refusal{status: http.StatusServiceUnavailable, reason: reasonUnavailable, retryAfter: retryDefault,
+			text: "the list of mirrors " + quote(l.URL.Redacted()) + " is not known yet on this node; ask again in a moment"})
+		return
+	}
+	a := answer{
+		verdict: verdict{status: http.StatusOK}, cache: cacheNever, age: -1,
+		note: note{result: resultPage, age: -1}, contentType: typeText, text: l.Text,
+	}
+	a.length = int64(len(l.Text))
+	x.sendText(&a)
+}

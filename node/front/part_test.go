@@ -1,0 +1,86 @@
+package front
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// parted is a stream of which parts can be had.
+type parted struct {
+	*bytes.Reader
+	content []byte
+}
+
+func (p *parted) Part(from, length int64) {
+	p.Reader = bytes.NewReader(p.content[from:min(from+length, int64(len(p.content)))])
+}
+
+func (p *parted) Close() error { return nil }
+
+// TestRangeOfARunningStream: a client that asks for a part without a validator has it, one that names
+// a validator only if that is the very object, and none where bytes were wrong a while ago.
+func TestRangeOfARunningStream(t *testing.T) {
+	digest := proto.DigestOf(helloBytes)
+	claimed := testTime.Format(http.TimeFormat)
+	for name, c := range map[string]struct {
+		header   []string
+		unlisted bool
+		doubted  bool
+		size     int64 // of the entry and the blob; 0: the true one
+		status   int
+		from, to int
+	}{
+		"bare":                        {header: []string{"Range: bytes=1000-"}, status: 206, from: 1000, to: 65536},
+		"middle":                      {header: []string{"Range: bytes=1000-1999"}, status: 206, from: 1000, to: 2000},
+		"suffix":                      {header: []string{"Range: bytes=-10"}, status: 206, from: 65526, to: 65536},
+		"beyond":                      {header: []string{"Range: bytes=65536-"}, status: 416},
+		"none":                        {status: 200, to: 65536},
+		"several":                     {header: []string{"Range: bytes=0-1,5-6"}, status: 200, to: 65536},
+		"doubted":                     {header: []string{"Range: bytes=1000-"}, doubted: true, status: 200, to: 65536},
+		"the object's own tag":        {header: []string{"Range: bytes=1000-", `If-Range: "` + digest.String() + `"`}, status: 206, from: 1000, to: 65536},
+		"another tag":                 {header: []string{"Range: bytes=1000-", `If-Range: "` + proto.DigestOf(nil).String() + `"`}, status: 200, to: 65536},
+		"a date, as apt has it":       {header: []string{"Range: bytes=1000-", "If-Range: " + claimed}, status: 200, to: 65536},
+		"unlisted, upstream's date":   {header: []string{"Range: bytes=1000-", "If-Range: " + claimed}, unlisted: true, status: 206, from: 1000, to: 65536},
+		"unlisted, another date":      {header: []string{"Range: bytes=1000-", "If-Range: Mon, 02 Jan 2006 15:04:05 GMT"}, unlisted: true, status: 200, to: 65536},
+		"unlisted, bare":              {header: []string{"Range: bytes=1000-"}, unlisted: true, status: 206, from: 1000, to: 65536},
+		"nobody knows how long it is": {header: []string{"Range: bytes=1000-"}, unlisted: true, size: proto.UnknownSize, status: 200, to: 65536},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := openDoor(t)
+			loc := proto.Location{Archive: "ubuntu", Path: helloPath}
+			ref := proto.Ref{Digest: digest, Size: int64(len(helloBytes))}
+			if c.size != 0 {
+				ref.Size = c.size
+			}
+			entry := proto.Entry{Want: proto.Want{Ref: ref, Where: proto.At(loc)}, Listed: !c.unlisted}
+			blob := proto.Blob{Ref: ref, Verified: !c.unlisted, Tier: proto.TierUpstream, Doubted: c.doubted}
+			if c.unlisted {
+				entry.Want.Ref = proto.Ref{Size: proto.UnknownSize}
+				blob.Ref.Digest, blob.Claimed = proto.Digest{}, testTime
+			}
+			d.catalog.entries[loc] = entry
+			d.fetcher.open = func(context.Context, proto.Want) (*proto.Blob, error) {
+				b := blob
+				b.Stream = &parted{bytes.NewReader(helloBytes), helloBytes}
+				return &b, nil
+			}
+			r, body := d.ask("GET", helloURL, c.header...)
+			if r.StatusCode != c.status || c.status < 300 && body != string(helloBytes[c.from:c.to]) {
+				t.Errorf("%s, %s, %d bytes", r.Status, r.Header.Get("Content-Range"), len(body))
+			}
+			if r.Header.Get("Etag") != "" || r.Header.Get("Last-Modified") != "" {
+				t.Errorf("a validator for bytes that are not proven: %v", r.Header)
+			}
+			if want := map[int]string{206: "bytes", 416: "bytes"}[c.status]; want != "" && r.Header.Get("Content-Range")[:len(want)] != want {
+				t.Errorf("Content-Range: %q", r.Header.Get("Content-Range"))
+			}
+		})
+	}
+}
+
+var _ io.WriterTo = (*parted)(nil)

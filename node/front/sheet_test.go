@@ -1,0 +1,321 @@
+package front
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// aptRepeats are the statuses that apt takes for transient (TransientCodes in
+// methods/basehttp.cc, the same in 2.2 and 3.1).
+var aptRepeats = []int{408, 429, 500, 502, 503, 504, 599}
+
+// Whatever seconds cannot change ends with a status that apt does not repeat and does not
+// take for "there is no InRelease"; whatever may pass ends with one that it repeats, and a
+// time to wait. It holds for every chain of errors that a verdict may stand in.
+func TestAnswerSheet(t *testing.T) {
+	type row struct {
+		name   string
+		err    error
+		final  bool
+		reason string
+		phrase string
+	}
+	busy := func(cause error) error {
+		return &proto.Unavailable{Reason: "2 tries failed lately", RetryAfter: 9 * time.Second, Err: cause}
+	}
+	rows := []row{
+		{"corrupt", fmt.Errorf("ubuntu/x: %w", proto.ErrCorrupt), true, "corrupt", "ubuntu/x: " + proto.ErrCorrupt.Error()},
+		{"refused", &proto.Refused{Status: 401, Reason: "no such login"}, true, "refused", "upstream refuses it: no such login (HTTP 401)"},
+		{"refused oddly", &proto.Refused{Status: 505, Reason: "odd"}, true, "refused", "upstream refuses it: odd (HTTP 505)"},
+		{"unavailable", busy(nil), false, "unavailable", "2 tries failed lately"},
+		{"unavailable, for it was corrupt", busy(proto.ErrCorrupt), false, "unavailable", "2 tries failed lately: " + proto.ErrCorrupt.Error()},
+		{"unavailable, for it was not found", busy(proto.ErrNotFound), false, "unavailable", "2 tries failed lately: not found upstream"},
+		{"no space", fmt.Errorf("keep it: %w", proto.ErrNoSpace), false, "unavailable", "keep it: no space in the store"},
+		{"too slow", context.DeadlineExceeded, false, "unavailable", "context deadline exceeded"},
+		{"unknown", errors.New("input/output error"), false, "internal", "the node failed: input/output error"},
+	}
+	for _, kind := range proto.RejectKinds() {
+		verdict := &proto.Rejected{Kind: kind, Reason: "the sentence", Err: proto.ErrNotFound}
+		rows = append(rows,
+			row{string(kind), verdict, true, string(kind), "the sentence"},
+			row{string(kind) + " at one of two mirrors", fmt.Errorf("mirror a: %w (other mirrors: ...)", verdict), true, string(kind), "the sentence"},
+			row{string(kind) + ", and nodes wait", busy(verdict), true, string(kind), "the sentence"})
+	}
+	loc := proto.Location{Archive: "ubuntu", Path: rootPath}
+	for _, row := range rows {
+		r := refuse(loc, row.err)
+		a := answerRefusal(r)
+		if r.reason != row.reason || a.phrase != row.phrase || !strings.HasPrefix(a.text, "ubuntu/dists/noble/InRelease: ") {
+			t.Errorf("%s: %d %q %q %q", row.name, r.status, r.reason, a.phrase, a.text)
+		}
+		repeats := slices.Contains(aptRepeats, r.status)
+		if repeats == row.final || r.status == http.StatusNotFound || r.retryAfter > 0 && row.final {
+			t.Errorf("%s: %d, Retry-After %d", row.name, r.status, r.retryAfter)
+		}
+		if r.status == http.StatusServiceUnavailable && (r.retryAfter < 1 || r.retryAfter > retryMost) {
+			t.Errorf("%s: Retry-After %d", row.name, r.retryAfter)
+		}
+	}
+	for _, err := range []error{proto.ErrNotFound, &proto.Refused{Status: 404}, &proto.Refused{Status: 410}} {
+		// "404  Not Found" is what scripts look for.
+		if a := answerRefusal(refuse(loc, err)); a.status != http.StatusNotFound || a.phrase != "Not Found" {
+			t.Errorf("%v: %d %q", err, a.status, a.phrase)
+		}
+	}
+}
+
+func TestPhrase(t *testing.T) {
+	long := strings.Repeat("word ", 100)
+	for text, want := range map[string]string{
+		"plain":                      "plain",
+		" a\r\nSet-X: b\n":           "a??Set-X: b?",
+		"d\u00e9j\u00e0 \u2026 \x00": "d?j? . ?",
+		"http://u:p@h/x":             "http://***@h/x",
+		long:                         strings.TrimSpace(long[:194]) + " ...",
+		strings.Repeat("x", 300):     strings.Repeat("x", 196) + " ...",
+		strings.Repeat("x", 200):     strings.Repeat("x", 200),
+	} {
+		if got := phrase(text); got != want || len(got) > maxPhrase {
+			t.Errorf("%q became %q (%d bytes), want %q", text, got, len(got), want)
+		}
+	}
+}
+
+// The sentence arrives in the status line, and the connection goes on: the requests that
+// the client has sent already are answered on it, with files by sendfile among them.
+func TestStatusLine(t *testing.T) {
+	for name, secure := range map[string]bool{"plain": false, "TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			d := openDoor(t)
+			d.has(helloPath, helloBytes, "file")
+			d.catalog.discover = func(_ context.Context, loc proto.Location, _ bool) (proto.Entry, error) {
+				if strings.Contains(loc.Path, "bad") {
+					return proto.Entry{}, &proto.Rejected{Kind: proto.RejectUntrusted, Reason: "the Release of bad is not trusted\r\nX: y"}
+				}
+				return proto.Entry{}, proto.ErrNotFound
+			}
+			conn := d.dial(secure)
+			defer conn.Close()
+			type request struct{ method, target, status string }
+			requests := []request{
+				{"GET", helloURL, "200 OK"},
+				{"GET", "/ubuntu/dists/bad/InRelease", "403 the Release of bad is not trusted??X: y"},
+				{"GET", helloURL, "200 OK"},
+				{"HEAD", "/ubuntu/dists/bad/InRelease", "403 the Release of bad is not trusted??X: y"},
+				{"GET", "/ubuntu/dists/none/InRelease", "404 Not Found"},
+				{"GET", "/", "406 Usage Information"},
+				{"GET", helloURL, "200 OK"},
+			}
+			var all strings.Builder
+			for _, r := range requests {
+				fmt.Fprintf(&all, "%s %s HTTP/1.1\r\nHost: n\r\n\r\n", r.method, r.target)
+			}
+			if _, err := io.WriteString(conn, all.String()); err != nil {
+				t.Fatal(err)
+			}
+			in := bufio.NewReader(conn)
+			for i, want := range requests {
+				r, err := http.ReadResponse(in, &http.Request{Method: want.method})
+				if err != nil {
+					t.Fatalf("answer %d: %v", i, err)
+				}
+				body, err := io.ReadAll(r.Body)
+				if r.Status != want.status || err != nil || r.Close {
+					t.Errorf("answer %d: %q, %v, close %v; want %q", i, r.Status, err, r.Close, want.status)
+				}
+				if r.StatusCode == 200 && string(body) != string(helloBytes) || r.StatusCode != 200 && want.method == "GET" && len(body) < 20 {
+					t.Errorf("answer %d: a body of %d bytes", i, len(body))
+				}
+			}
+		})
+	}
+}
+
+// A server without Listener answers as well, with net/http's phrase.
+func TestStatusLineWithoutListener(t *testing.T) {
+	d := openDoor(t)
+	s := httptest.NewServer(d.Front)
+	defer s.Close()
+	r, err := http.Get(s.URL + "/ubuntu/dists/none/InRelease")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Body.Close()
+	if r.Status != "404 Not Found" {
+		t.Error(r.Status)
+	}
+}
+
+// The line is replaced in an answer's head only, whatever else a connection writes.
+func TestStatusLineWrite(t *testing.T) {
+	for in, want := range map[string]string{
+		"HTTP/1.1 403 Forbidden\r\nA: b\r\n\r\n": "HTTP/1.1 403 no\r\nA: b\r\n\r\n",
+		"HTTP/1.0 403 Forbidden\r\n":             "HTTP/1.0 403 no\r\n",
+		"HTTP/1.1 100 Continue\r\n\r\n":          "HTTP/1.1 100 Continue\r\n\r\n",
+		"HTTP/1.1":                               "HTTP/1.1",
+		"body\r\n":                               "body\r\n",
+		"":                                       "",
+	} {
+		var out strings.Builder
+		s := statusLine{phrase: "no"}
+		if n, err := s.write(&out, []byte(in)); n != len(in) || err != nil || out.String() != want {
+			t.Errorf("%q became %q, %d, %v", in, out.String(), n, err)
+		}
+		if replaced := in != want; replaced != (s.phrase == "") {
+			t.Errorf("%q: the phrase is %q afterwards", in, s.phrase)
+		}
+	}
+	s := statusLine{phrase: "no"}
+	if n, err := s.write(failingWriter{}, []byte("HTTP/1.1 403 Forbidden\r\n")); n != 0 || err == nil {
+		t.Errorf("a failed write is reported as %d, %v", n, err)
+	}
+}
+
+type failingWriter struct{}
+
+func (failingWriter) Write([]byte) (int, error) { return 3, io.ErrShortWrite }
+
+// dial connects to the door; with secure, to a TLS listener of it.
+func (d *door) dial(secure bool) net.Conn {
+	d.t.Helper()
+	addr := d.addr
+	if secure {
+		addr = d.serveTLS()
+	}
+	var conn net.Conn
+	var err error
+	if conn, err = net.Dial("tcp", addr); err != nil {
+		d.t.Fatal(err)
+	}
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if secure {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	}
+	return conn
+}
+
+// serveTLS opens a TLS listener on the door and returns its address.
+func (d *door) serveTLS() string {
+	borrowed := httptest.NewUnstartedServer(nil)
+	borrowed.StartTLS() // for its certificate
+	config := &tls.Config{Certificates: borrowed.TLS.Certificates}
+	borrowed.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	s := d.Server()
+	go s.Serve(d.Listener(tls.NewListener(l, config)))
+	d.t.Cleanup(func() { s.Close() })
+	return l.Addr().String()
+}
+
+// Who speaks plain HTTP to the TLS listener is told so; others are cut off.
+func TestPlainHTTPToTLS(t *testing.T) {
+	d := openDoor(t)
+	addr := d.serveTLS()
+	for said, want := range map[string]string{
+		"GET / HTTP/1.1\r\nHost: n\r\n\r\n": "HTTP/1.0 400 This port speaks https\r\n",
+		"SSH-2.0-OpenSSH_9.2\r\n":           "",
+	} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		io.WriteString(conn, said)
+		got, _ := io.ReadAll(conn)
+		if !strings.HasPrefix(string(got), want) || want == "" && strings.Contains(string(got), "HTTP") {
+			t.Errorf("%q is answered with %q", said, got)
+		}
+		conn.Close()
+	}
+}
+
+// "If-None-Match: *" is answered with 304 only where the bytes are there, whatever the
+// catalog has heard of the name. A tag or a date that fits what is listed needs no bytes.
+func TestNotModifiedNeedsAFile(t *testing.T) {
+	d := openDoor(t)
+	d.has(helloPath, helloBytes, "bytes")
+	d.has(rootPath, []byte("the root"), "bytes")
+	gone := proto.Location{Archive: "ubuntu", Path: "pool/main/g/gone/gone_1_amd64.deb"}
+	named := proto.Location{Archive: "ubuntu", Path: "dists/zz/by-hash/SHA256/" + strings.Repeat("1", 64)}
+	listed := proto.Ref{Digest: proto.DigestOf([]byte("gone")), Size: 4}
+	d.catalog.entries[gone] = proto.Entry{Want: proto.Want{Ref: listed}, Listed: true}
+	byName, _ := proto.ParseDigest(strings.Repeat("1", 64))
+	d.catalog.entries[named] = proto.Entry{Want: proto.Want{Ref: proto.Ref{Digest: byName, Size: proto.UnknownSize}}, Listed: true}
+	d.catalog.entries[proto.Location{Archive: "ubuntu", Path: "nothing.txt"}] = proto.Entry{Want: proto.Want{Ref: proto.Ref{Size: proto.UnknownSize}}, Mutable: true}
+	open := d.fetcher.open
+	d.fetcher.open = func(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+		if want.Ref == listed || want.Ref.Digest == byName || want.Ref.IsZero() {
+			return nil, proto.ErrNotFound
+		}
+		return open(ctx, want)
+	}
+	for _, tt := range []struct {
+		target, tag string
+		status      int
+	}{
+		{helloURL, "*", 304}, {rootURL, "*", 304}, {helloURL, `"x", *`, 304},
+		{"/ubuntu/" + gone.Path, "*", 404}, {"/ubuntu/" + gone.Path, `W/"x" , *`, 404},
+		{"/ubuntu/" + named.Path, "*", 404}, {"/ubuntu/nothing.txt", "*", 404},
+		{"/ubuntu/" + gone.Path, `"` + listed.Digest.String() + `"`, 304},
+		{"/ubuntu/" + gone.Path, `"` + byName.String() + `"`, 404},
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			if r, _ := d.ask(method, tt.target, "If-None-Match: "+tt.tag); r.StatusCode != tt.status {
+				t.Errorf("%s %s with %s: %s", method, tt.target, tt.tag, r.Status)
+			}
+		}
+	}
+	// What has only begun to arrive is not known to be right: the whole of it is sent.
+	d.streams(4, io.NopCloser(strings.NewReader("body")))
+	if r, body := d.ask("GET", helloURL, "If-None-Match: *"); r.StatusCode != 200 || body != "body" {
+		t.Errorf("%s: %q", r.Status, body)
+	}
+}
+
+// apt resumes a complete file with a range behind its end: 416 says of which file.
+func TestRangeBehindTheEnd(t *testing.T) {
+	d := openDoor(t)
+	d.has(helloPath, helloBytes, "file")
+	date := testTime.Format(http.TimeFormat)
+	r, _ := d.ask("GET", helloURL, fmt.Sprintf("Range: bytes=%d-", len(helloBytes)), "If-Range: "+date)
+	want := map[string]string{"Last-Modified": date, "Etag": `"` + proto.DigestOf(helloBytes).String() + `"`,
+		"Content-Range": fmt.Sprintf("bytes */%d", len(helloBytes)), "Cache-Control": "no-store"}
+	for name, value := range want {
+		if r.StatusCode != 416 || r.Header.Get(name) != value {
+			t.Errorf("%s, %s: %q, want %q", r.Status, name, r.Header.Get(name), value)
+		}
+	}
+	// The same for what was not proven: there is nothing to be said of it.
+	d.streams(4, io.NopCloser(strings.NewReader("body")))
+	if r, _ := d.ask("GET", helloURL, "Range: bytes=4-"); r.StatusCode != 200 || r.Header.Get("Last-Modified")+r.Header.Get("Etag") != "" {
+		t.Errorf("%s %v", r.Status, r.Header)
+	}
+}
+
+// One text for hosts: the README's first steps are what the commands and the page print.
+func TestHostSettingsInREADME(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(readme), "\n"+HostCommand("http://NODE:3142")) {
+		t.Errorf("README.md lacks\n%s", HostCommand("http://NODE:3142"))
+	}
+}

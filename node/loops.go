@@ -1,0 +1,101 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/aptmesh/aptmesh/peerfetch"
+	"github.com/aptmesh/aptmesh/peerfetch/peers"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// loops recognises requests of this node that come back to it: a proxy setting that names this
+// node, a name in DNS that means it, a redirect to it, another cache that has this one as its
+// upstream. Each request to upstream carries a Via field (RFC 9110, section 7.6.3) with a
+// pseudonym that only this process has. A request that arrives with it is refused at once.
+//
+// One fetch serves many requests, and a check of a suite is nobody's own. So a request to upstream
+// names all proxies that wait for its location at this moment: two nodes that are each other's
+// upstream see their own name in the second request already. What is not seen is that both sent
+// their first one in the same instant; then the time limit of the header ends the first request,
+// and the next one shows the loop.
+type loops struct {
+	pseudonym string
+
+	mu      sync.Mutex
+	waiting map[proto.Location]map[string]int // guarded by mu; by proxy: how many requests wait
+}
+
+func newLoops() *loops {
+	var random [8]byte
+	rand.Read(random[:]) // it never fails
+	return &loops{pseudonym: "aptmesh-" + hex.EncodeToString(random[:]), waiting: make(map[proto.Location]map[string]int)}
+}
+
+// wait notes that proxies wait for a location until done is called.
+func (l *loops) wait(loc proto.Location, via []string) (done func()) {
+	l.count(loc, via, 1)
+	return func() { l.count(loc, via, -1) }
+}
+
+func (l *loops) count(loc proto.Location, via []string, by int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	proxies := l.waiting[loc]
+	if proxies == nil {
+		proxies = make(map[string]int)
+		l.waiting[loc] = proxies
+	}
+	for _, name := range via {
+		if proxies[name] += by; proxies[name] == 0 {
+			delete(proxies, name)
+		}
+	}
+	if len(proxies) == 0 {
+		delete(l.waiting, loc)
+	}
+}
+
+// via returns the proxies that wait for a location, at most proto.MaxVia, sorted.
+func (l *loops) via(loc proto.Location) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var via []string
+	for name := range l.waiting[loc] {
+		via = append(via, name)
+	}
+	slices.Sort(via)
+	return via[:min(len(via), proto.MaxVia)]
+}
+
+// servePeer answers another node, unless this node itself waits for the answer.
+func (l *loops) servePeer(ctx context.Context, ask proto.Ask, serve func() (*proto.Blob, error)) (*proto.Blob, error) {
+	via := proto.Via(ctx)
+	if len(via) == 0 {
+		return serve()
+	}
+	if slices.Contains(via, l.pseudonym) {
+		return nil, &proto.Rejected{Kind: proto.RejectLoop, Reason: fmt.Sprintf(
+			"a request of this node for %s came back to it as a loop, through %d other proxies and a node of its cluster", ask.Want.Where.First, len(via)-1)}
+	}
+	// It waits until the blob is there to be read. By then upstream has answered.
+	defer l.wait(ask.Want.Where.First, via)()
+	return serve()
+}
+
+// viaCluster is the other nodes as sources, which are told whose requests they work for.
+type viaCluster struct {
+	*peers.Mesh
+	loops *loops
+}
+
+var _ peerfetch.Cluster = viaCluster{}
+
+// Fetch implements peerfetch.Cluster.
+func (c viaCluster) Fetch(ctx context.Context, peer string, ask proto.Ask) (*proto.Transfer, error) {
+	return c.Mesh.Fetch(proto.WithVia(ctx, c.loops.via(ask.Want.Where.First)), peer, ask)
+}

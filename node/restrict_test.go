@@ -1,0 +1,110 @@
+package node
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/blobstore"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Who may have a blob passes from a node that leaves to the one that takes it over.
+func TestHandedOnKeepsRestrictions(t *testing.T) {
+	ref := proto.Ref{Digest: proto.Digest{1}, Size: 3}
+	for _, only := range [][]string{nil, {"esm"}, {"esm", "vendor/pro"}} {
+		want := handedOn(ref, onlyOf(handedOn(ref, only, "")), "leaver")
+		if got := onlyOf(want); !slices.Equal(got, only) || want.Ref != ref || !want.PeersOnly || len(want.Holders) != 1 {
+			t.Errorf("%q became %q: %+v", only, got, want)
+		}
+	}
+}
+
+func TestRestricted(t *testing.T) {
+	open, closed := DefaultArchive("open"), DefaultArchive("closed")
+	closed.Deny = append(closed.Deny, "192.0.2.0/24")
+	cfg := DefaultConfig()
+	cfg.Archives = []ArchiveConfig{open, closed}
+	n := new(Node)
+	n.access.Store(accessOf(cfg))
+	for archive, want := range map[string]bool{"open": false, "closed": true, "unknown": true, handedOnArchive: false} {
+		if got := n.restricted(archive); got != want {
+			t.Errorf("%s: restricted %v", archive, got)
+		}
+	}
+}
+
+// The roots that the catalog keeps are marked as all else that a restricted archive brings, and what an
+// open archive brings too is open to all.
+func TestRootsOfRestrictedArchivesAreMarked(t *testing.T) {
+	closed := DefaultArchive("closed")
+	closed.Allow = append(closed.Allow, "192.0.2.0/24")
+	cfg := DefaultConfig()
+	cfg.Archives = []ArchiveConfig{DefaultArchive("open"), closed}
+	store, err := blobstore.Open(blobstore.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	n := new(Node)
+	n.access.Store(accessOf(cfg))
+	for _, step := range []struct {
+		archive, root string
+		only          []string
+	}{
+		{"closed", "mine", []string{"closed"}},
+		{"closed", "mine", []string{"closed"}},
+		{"open", "yours", nil},
+		{"closed", "yours", nil},
+		{"open", "mine", nil},
+		{"gone", "who knows", []string{"gone"}},
+	} {
+		ref, err := keeper{store, n}.Put(step.archive, []byte(step.root), time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := store.Only(ref.Digest); !slices.Equal(got, step.only) {
+			t.Errorf("%s brought %q: it is given through %q alone, want %q", step.archive, step.root, got, step.only)
+		}
+		if b, err := (keeper{store, n}).Get(ref.Digest); err != nil {
+			t.Error(err)
+		} else {
+			b.Close()
+		}
+	}
+}
+
+func TestInnerArchives(t *testing.T) {
+	archive := func(name, url string, allow ...string) ArchiveConfig {
+		a := DefaultArchive(name)
+		a.Upstream, a.Allow = url, allow
+		return a
+	}
+	some := "192.0.2.0/24"
+	cfg := DefaultConfig()
+	cfg.Archives = []ArchiveConfig{
+		archive("v", "https://v.example.org/"), archive("open", "https://v.example.org/open"), archive("p~o", "http://V.example.org:80/p%7eo/", some),
+		archive("deep", "https://v.example.org/p~o/a/deep", some), archive("other", "https://other.example.org/p~o", some),
+	}
+	for _, tt := range []struct{ archive, path, want string }{
+		{"v", "x", ""}, {"v", "p~o", "p~o:"}, {"v", "p~o/dists/x", "p~o:dists/x"}, {"v", "p~ox/y", ""}, {"v", "open/x", ""}, {"v", "a/p~o/x", ""},
+		{"v", "p~o/a/deep/x", "deep:x"}, {"p~o", "a/deep/x", "deep:x"}, {"p~o", "a/x", ""}, {"other", "a/deep/x", ""}, {"unknown", "p~o/x", ""},
+	} {
+		got := ""
+		if loc, ok := (*innerOf(cfg))[tt.archive].at(tt.path); ok {
+			got = loc.Archive + ":" + loc.Path
+		}
+		if got != tt.want {
+			t.Errorf("%s of %s is %q, want %q", tt.path, tt.archive, got, tt.want)
+		}
+	}
+	// An index of the archive around it may list what lies there.
+	n := new(Node)
+	n.inner.Store(innerOf(cfg))
+	_, err := source{n: n}.Fetch(t.Context(), proto.Request{Loc: proto.Location{Archive: "v", Path: "p~o/x.deb"}})
+	if !errors.As(err, new(*proto.Refused)) {
+		t.Errorf("upstream is asked through the archive around it: %v", err)
+	}
+}

@@ -1,0 +1,232 @@
+package node_test
+
+import (
+	"context"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node"
+)
+
+// filesBelow is every file below a directory with its bytes, except the locks.
+func filesBelow(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := make(map[string]string)
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		files[strings.TrimPrefix(path, dir+"/")] = string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// asFirstEdition turns the directories of a stopped node into the one that a node had
+// before state had a format: everything that is no blob lies in state.
+func (w *world) asFirstEdition() {
+	w.t.Helper()
+	first := filepath.Join(w.cfg.Data, "state")
+	if err := os.MkdirAll(first, 0o750); err != nil {
+		w.t.Fatal(err)
+	}
+	move := func(from, name, to string) {
+		if err := os.Rename(filepath.Join(from, name), filepath.Join(first, to)); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{w.cfg.StateDir(), filepath.Join(w.cfg.Data, "tables")} {
+		for name := range filesBelow(w.t, dir) {
+			switch {
+			case name == "format" || name == "lock":
+				if err := os.Remove(filepath.Join(dir, name)); err != nil {
+					w.t.Fatal(err)
+				}
+			case dir != first:
+				move(dir, name, name)
+			}
+		}
+	}
+	move(w.cfg.Data, "usage", ".usage")
+	if err := os.Remove(filepath.Join(w.cfg.Data, "tables")); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestFirstEditionData: a node takes over the data directory of the first edition, in
+// place and into a state directory elsewhere. It serves from it at once and parses no
+// index again; a second start changes nothing more.
+func TestFirstEditionData(t *testing.T) {
+	for _, place := range []string{"inside data", "elsewhere"} {
+		t.Run(place, func(t *testing.T) {
+			w := newWorld(t, newArchive(), func(cfg *node.Config) {
+				if place == "elsewhere" {
+					cfg.State = filepath.Join(t.TempDir(), "lib", "aptmesh")
+				}
+			})
+			w.update()
+			w.mustGet(smallDeb)
+			w.stop()
+			w.asFirstEdition()
+			first := filepath.Join(w.cfg.Data, "state")
+			before := filesBelow(t, first)
+			tables, suites := 0, 0
+			for name := range before {
+				tables += strings.Count(name, "lists%2F")
+				suites += strings.Count(name, "suites%2F")
+			}
+			if tables == 0 || suites != 1 {
+				t.Fatalf("the fixture is not what the first edition left: %v", before)
+			}
+
+			w.up.Close() // whatever is served from here on was taken over
+			w.start()
+			w.mustGet(inRelease)
+			w.mustGet(w.byHash(packages))
+			w.mustGet(smallDeb)
+			if s := w.node.Status().Archives[0].Suites; len(s) != 1 || s[0].Generation.Unix() != epoch.Unix() {
+				t.Errorf("after the start: %+v", s)
+			}
+			w.stop()
+			state := filesBelow(t, w.cfg.StateDir())
+			if !strings.HasPrefix(state["format"], "1\n") {
+				t.Errorf("format: %q", state["format"])
+			}
+			moved := filesBelow(t, filepath.Join(w.cfg.Data, "tables"))
+			for name, text := range before {
+				switch {
+				case strings.HasPrefix(name, "lists%2F"):
+					if moved[name] != text {
+						t.Errorf("table %s was not taken over as it was", name)
+					}
+				case name == ".usage":
+				case state[name] == "":
+					t.Errorf("%s was not taken over", name)
+				}
+			}
+			for name := range state {
+				if strings.HasPrefix(name, "lists") || strings.HasPrefix(name, ".") {
+					t.Errorf("%s is no durable state", name)
+				}
+			}
+			if _, err := os.Stat(first); (err == nil) != (place == "inside data") {
+				t.Errorf("the directory of the first edition is still there: %v", err == nil)
+			}
+			w.start()
+			w.mustGet(smallDeb)
+			w.checkStore()
+		})
+	}
+}
+
+// TestStateOutlivesTheCache: with the whole cache lost, the record of the suites is
+// still there, and it is not in the cache that it lies.
+func TestStateOutlivesTheCache(t *testing.T) {
+	w := newWorld(t, newArchive(), func(cfg *node.Config) { cfg.State = t.TempDir() })
+	w.update()
+	w.stop()
+	if err := os.RemoveAll(w.cfg.Data); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for name := range filesBelow(t, w.cfg.State) {
+		found += strings.Count(name, "suites%2F")
+	}
+	if found != 1 {
+		t.Errorf("%d records of suites survive the cache, want 1", found)
+	}
+	w.start()
+	w.update()
+	w.mustGet(smallDeb)
+}
+
+// TestFormatFromTheFuture: a directory of a newer version is refused with a sentence,
+// and nothing on the disk has changed.
+func TestFormatFromTheFuture(t *testing.T) {
+	for _, c := range []struct{ name, file string }{
+		{"the state", "lib/format"},
+		{"the state inside data, on its way out", "data/state/format"},
+		{"the tables", "data/tables/format"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			root := t.TempDir()
+			file := filepath.Join(root, c.file)
+			if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte("7\nWritten by aptmesh 9.9.\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg := node.DefaultConfig()
+			cfg.Listen, cfg.Admin = []string{"127.0.0.1:0"}, ""
+			cfg.Data, cfg.State = filepath.Join(root, "data"), filepath.Join(root, "lib")
+			before := filesBelow(t, root)
+			dirs := countDirs(t, root)
+			_, err := node.New(cfg, node.Options{})
+			if err == nil {
+				t.Fatal("the node starts")
+			}
+			for _, part := range []string{filepath.Dir(file), "format 7", "up to 1", "Written by aptmesh 9.9.", "start the newer version"} {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("%q does not say %q", err, part)
+				}
+			}
+			if after := filesBelow(t, root); !maps.Equal(after, before) || countDirs(t, root) != dirs {
+				t.Errorf("changed on disk: %v, before %v", after, before)
+			}
+		})
+	}
+}
+
+func countDirs(t *testing.T, root string) (n int) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() {
+			n++
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestStateCannotBeWritten: while the state directory is gone a node says so, and serves
+// the generation that it has; it goes on by itself when the directory is back.
+func TestStateCannotBeWritten(t *testing.T) {
+	w := newWorld(t, newArchive(), func(cfg *node.Config) { cfg.State = filepath.Join(t.TempDir(), "lib") })
+	w.update()
+	old := w.file(inRelease)
+	away := w.cfg.State + ".away" // renamed, because root may write whatever the mode says
+	if err := os.Rename(w.cfg.State, away); err != nil {
+		t.Fatal(err)
+	}
+	w.archive.Publish(epoch.Add(time.Minute))
+	_, _ = w.node.Refresh(context.Background(), "ubuntu/noble", false)
+	if degraded := w.node.Status().Degraded; !strings.Contains(degraded, w.cfg.State) {
+		t.Errorf("status says %q", degraded)
+	}
+	if r := w.get(inRelease); r.status != 200 || string(r.body) != string(old) {
+		t.Errorf("a host gets %d and %d bytes; want the generation before", r.status, len(r.body))
+	}
+	if err := os.Rename(away, w.cfg.State); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.node.Refresh(context.Background(), "ubuntu/noble", false); err != nil {
+		t.Fatal(err)
+	}
+	w.mustGet(inRelease)
+	if degraded := w.node.Status().Degraded; degraded != "" {
+		t.Errorf("still degraded: %q", degraded)
+	}
+}

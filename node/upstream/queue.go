@@ -1,0 +1,88 @@
+package upstream
+
+import "container/list"
+
+// waitQueue holds the requests of one class that wait for a place, in the order in which they are served:
+// each client in turn, and each client's own as they came. No operation depends on how many wait. The
+// zero value is empty. It is not safe for concurrent use.
+type waitQueue struct {
+	turns list.List // of *line; the first one is served next
+	lines map[string]*line
+	n     int
+}
+
+// line is what waits for one client.
+type line struct {
+	client  string
+	turn    *list.Element
+	waiters list.List // of *waiter
+}
+
+// push adds a waiter. A request whose client is not known is a client of its own.
+func (q *waitQueue) push(w *waiter) {
+	client := w.place.client
+	l := q.lines[client]
+	if l == nil {
+		l = &line{client: client}
+		l.turn = q.turns.PushBack(l)
+		if client != "" {
+			if q.lines == nil {
+				q.lines = make(map[string]*line)
+			}
+			q.lines[client] = l
+		}
+	}
+	w.line, w.at = l, l.waiters.PushBack(w)
+	q.n++
+}
+
+// first returns the waiter to serve next; nil if nobody waits.
+func (q *waitQueue) first() *waiter {
+	if front := q.turns.Front(); front != nil {
+		return front.Value.(*line).waiters.Front().Value.(*waiter)
+	}
+	return nil
+}
+
+// serve takes the first waiter out; then it is the turn of the next client.
+func (q *waitQueue) serve() *waiter {
+	w := q.first()
+	q.turns.MoveToBack(w.line.turn)
+	q.remove(w)
+	return w
+}
+
+// remove takes a waiter out, and reports whether it was in.
+func (q *waitQueue) remove(w *waiter) bool {
+	if w.at == nil {
+		return false
+	}
+	l := w.line
+	l.waiters.Remove(w.at)
+	w.line, w.at = nil, nil
+	q.n--
+	if l.waiters.Len() == 0 {
+		q.turns.Remove(l.turn)
+		delete(q.lines, l.client)
+	}
+	return true
+}
+
+// longest returns the last waiter of the client that has most, if that is more than a client has that
+// comes with one more; else nil.
+func (q *waitQueue) longest(client string) *waiter {
+	most := 1
+	if l := q.lines[client]; l != nil {
+		most = l.waiters.Len() + 1
+	}
+	var found *line
+	for _, l := range q.lines {
+		if n := l.waiters.Len(); n > most {
+			found, most = l, n
+		}
+	}
+	if found == nil {
+		return nil
+	}
+	return found.waiters.Back().Value.(*waiter)
+}

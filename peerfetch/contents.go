@@ -1,0 +1,113 @@
+package peerfetch
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// A name may have several right contents at one time, because two current listings of it disagree
+// (proto.Want.Others). A flight for such a Want takes the one that its first source gives. From the
+// moment that the length tells which one this is, it is the only one that the flight goes on with;
+// until then the rest comes from the mirror that gave the beginning, as with unlisted files. What
+// proves the bytes is the whole set all the same.
+
+// version is which of several versions of an object a flight takes: of an unlisted file, or of several
+// right contents.
+type version struct {
+	known    learned        // what upstream told us last time of an unlisted file
+	era      uint64         // of the archive's absent files when the flight began
+	validity proto.Transfer // validators of the first transfer
+	ifRange  string         // validator of what has arrived, where no digest decides
+	narrowed proto.Ref      // of several right contents, the one that is arriving; zero: not known
+	swapped  int            // how often the flight began again with another right content
+}
+
+// maxSwaps is how often a flight begins again with another right content.
+const maxSwaps = 3
+
+// setOf is what tells a set of contents from any other, whatever the order of its members.
+func setOf(want *proto.Want) proto.Digest {
+	set := slices.SortedFunc(want.Contents(), func(a, b proto.Ref) int { return slices.Compare(a.Digest[:], b.Digest[:]) })
+	h := sha256.New()
+	for _, ref := range set {
+		h.Write(ref.Digest[:])
+	}
+	h.Write(want.SHA512[:])
+	return proto.Digest(h.Sum(nil))
+}
+
+// decided reports whether a digest says what the rest of the body must be, whichever source gives it.
+func (fl *flight) decided() bool {
+	return fl.want.Provable() && (len(fl.want.Others) == 0 || !fl.narrowed.IsZero())
+}
+
+// narrow notes which of several contents the first source gives, where its length tells.
+func (fl *flight) narrow(size int64) {
+	if len(fl.want.Others) > 0 && size != proto.UnknownSize {
+		fl.narrowed = fl.want.Only(size)
+	}
+}
+
+// otherContent is the error for a source that gives another right content than the one that the
+// flight goes on with. Nobody is to blame for that.
+func (fl *flight) otherContent(from origin) error {
+	if fl.swapped < maxSwaps && fl.startOver() {
+		fl.swapped++
+		return &judged{verdict: otherContent, err: errors.New("this source gives another right content")}
+	}
+	return from.wrong(&proto.Unavailable{Reason: fmt.Sprintf("%s gives another current version of it than the one that is half here", from), Answered: true})
+}
+
+// proves reports whether what arrived is a right content.
+func (fl *flight) proves(got proto.Digest) bool {
+	if fl.sha512 != nil && proto.SHA512(fl.sha512.Sum(nil)) == fl.want.SHA512 {
+		return true
+	}
+	for ref := range fl.want.Contents() {
+		if ref.Digest == got {
+			return true
+		}
+	}
+	return !fl.want.Provable()
+}
+
+// listed names the right contents in the order in which they are preferred.
+func (fl *flight) listed() string {
+	said := fl.want.Ref.Digest.String()
+	if fl.want.Ref.IsZero() {
+		said = "a SHA-512"
+	}
+	for _, other := range fl.want.Others {
+		said += " or " + other.Digest.String()
+	}
+	return said
+}
+
+// refLocked is what is known of the object. mu is held.
+func (fl *flight) refLocked() proto.Ref {
+	switch {
+	case fl.proven && fl.want.Provable(), fl.proven && fl.size == 0:
+		return proto.Ref{Digest: fl.digest, Size: fl.size}
+	case len(fl.want.Others) > 0:
+		return proto.Ref{Digest: fl.want.Only(fl.size).Digest, Size: fl.size}
+	}
+	return proto.Ref{Digest: fl.want.Ref.Digest, Size: fl.size}
+}
+
+// storedOther opens the first of several right contents that the store holds. It is kept out of
+// stored for the sake of the stack of every idle connection.
+//
+//go:noinline
+func (f *Fetcher) storedOther(want *proto.Want) (*proto.Blob, error) {
+	for _, other := range want.Others {
+		if blob, err := f.held(other, want.Where.First.Archive); !errors.Is(err, fs.ErrNotExist) {
+			return blob, err
+		}
+	}
+	return nil, fs.ErrNotExist
+}

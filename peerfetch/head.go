@@ -1,0 +1,157 @@
+package peerfetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/expiring"
+)
+
+// maxHeads bounds how many heads of objects are remembered, and, of those of which upstream is asked,
+// how many at once.
+const maxHeads = 4096
+
+// heads are the heads of objects that upstream told, and those that it is being asked for: one request for
+// all that ask at once, and none for what it said a moment ago. Safe for concurrent use.
+type heads struct {
+	known *expiring.Map[key, head]
+
+	mu      sync.Mutex
+	running map[key]*headCall // guarded by mu
+}
+
+// head is what upstream said of an object.
+type head struct {
+	size int64
+	era  uint64 // of the archive (absentTable.era), before upstream was asked
+}
+
+// headCall is one request for a head. done is closed when the rest is set.
+type headCall struct {
+	done chan struct{}
+	head head
+	err  error
+}
+
+func newHeads() *heads {
+	return &heads{known: expiring.New[key, head](maxHeads), running: make(map[key]*headCall)}
+}
+
+// Head tells what is known of the object without moving its body: size, and the
+// validator where the bytes are proven. The Blob has no body. Other nodes are not
+// asked: where this one has neither the object nor a signed size, upstream is.
+// Errors are those of Open.
+func (f *Fetcher) Head(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+	if blob, err := f.stored(&want); err == nil {
+		return headOf(blob)
+	}
+	if want.Listed() && len(want.Others) == 0 {
+		return &proto.Blob{Ref: want.Ref, Verified: true, Tier: proto.TierUpstream}, nil
+	}
+	if want.Where.IsZero() {
+		return nil, errNowhere
+	}
+	if blob := f.wasStale(&want); blob != nil {
+		return headOf(blob)
+	}
+	h, err := f.head(ctx, want)
+	if err == nil {
+		return &proto.Blob{Ref: proto.Ref{Digest: want.Only(h.size).Digest, Size: h.size}, Verified: want.Provable(), Tier: proto.TierUpstream}, nil
+	}
+	if stale := f.staleAfter(&want, err); stale != nil {
+		return headOf(stale)
+	}
+	return nil, err
+}
+
+// headOf closes a stored blob and returns what is known of it.
+func headOf(blob *proto.Blob) (*proto.Blob, error) {
+	if err := blob.Close(); err != nil {
+		return nil, err
+	}
+	return &proto.Blob{Ref: blob.Ref, Modified: blob.Modified, Verified: blob.Verified, Tier: blob.Tier, Stale: blob.Stale}, nil
+}
+
+// head is what upstream says of an object now, or said no longer ago than an unlisted file is fresh.
+func (f *Fetcher) head(ctx context.Context, want proto.Want) (head, error) {
+	k, now := f.keyOf(want), time.Now()
+	if h, ok := f.heads.known.Get(k, now); ok && h.era == f.absent.era(want.Where.First.Archive) {
+		return h, nil
+	}
+	if err := f.mayAskUpstream(k, want, now); err != nil {
+		return head{}, f.refuse(err)
+	}
+	call, err := f.joinHead(k, want)
+	if err != nil {
+		return head{}, err
+	}
+	select {
+	case <-call.done:
+		return call.head, call.err
+	case <-ctx.Done():
+		return head{}, context.Cause(ctx)
+	}
+}
+
+// joinHead joins the request for a head, or starts it. It goes on for all when one no longer waits.
+func (f *Fetcher) joinHead(k key, want proto.Want) (*headCall, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, errClosing
+	}
+	h := f.heads
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if call, ok := h.running[k]; ok {
+		return call, nil
+	}
+	if len(h.running) >= maxHeads {
+		f.metrics.refused.Inc()
+		return nil, &proto.Unavailable{Reason: fmt.Sprintf("this node has %d requests for heads under way and begins no more", maxHeads), RetryAfter: time.Second, Answered: true}
+	}
+	call := &headCall{done: make(chan struct{})}
+	h.running[k] = call
+	f.wg.Go(func() {
+		call.head, call.err = f.headUpstream(f.ctx, k, want)
+		if call.err == nil {
+			now := time.Now()
+			h.known.Set(k, call.head, now, now.Add(f.cfg.UnlistedFresh))
+		}
+		h.mu.Lock()
+		delete(h.running, k)
+		h.mu.Unlock()
+		close(call.done)
+	})
+	return call, nil
+}
+
+// headUpstream asks upstream for the head of an object, at each of its names. That
+// there is no such object is remembered as it is after a fetch, and said only if that
+// is the answer everywhere.
+func (f *Fetcher) headUpstream(ctx context.Context, k key, want proto.Want) (head, error) {
+	era := f.absent.era(want.Where.First.Archive)
+	var said []error
+	for loc := range want.Where.All() {
+		t, err := f.cfg.Upstream.Fetch(ctx, proto.Request{Loc: loc, Class: want.Class, Client: want.Client, Provable: want.Provable(), Base: baseFor(&want), Head: true})
+		if err == nil {
+			if t.Body != nil {
+				t.Body.Close()
+			}
+			return head{t.Size, era}, nil
+		}
+		said = append(said, err)
+		if want.Provable() && errors.Is(err, proto.ErrNotFound) {
+			f.budget.failed(attempt{key: k, loc: loc}, err, time.Now())
+		}
+	}
+	err := worst(said)
+	if !want.Provable() && errors.Is(err, proto.ErrNotFound) {
+		f.absent.note(want.Where.First, era, time.Now(), f.cfg.NotFoundFor)
+	}
+	return head{}, err
+}

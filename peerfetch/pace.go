@@ -1,0 +1,64 @@
+package peerfetch
+
+import (
+	"context"
+	"time"
+)
+
+// firstSlice is how long a place of one archive may bring next to nothing before that of another
+// archive is asked instead; twice as long each time that it was left. A place that makes progress
+// is never left.
+const firstSlice = time.Second
+
+// pace watches an attempt at a place: whether it brings something while another place waits.
+type pace struct {
+	cut   context.CancelCauseFunc
+	place *place
+	mark  int64 // written at the last look
+	timer *time.Timer
+}
+
+// watch makes the context of an attempt at p. It is cut off with errSlow where p brings next to
+// nothing and another archive may do better: no archive can hold up those who know the object by the
+// name of another one.
+func (fl *flight) watch(p *place) (ctx context.Context, done func()) {
+	ctx, cut := context.WithCancelCause(fl.ctx)
+	w := &pace{cut: cut, place: p, mark: fl.body.written}
+	fl.mu.Lock()
+	p.asked = true
+	fl.pace = w
+	fl.startPaceLocked()
+	fl.mu.Unlock()
+	return ctx, func() {
+		fl.mu.Lock()
+		fl.pace = nil
+		if w.timer != nil {
+			w.timer.Stop()
+		}
+		fl.mu.Unlock()
+		cut(nil)
+	}
+}
+
+// startPaceLocked begins to look at the pace of the attempt under way, once there is a place to turn to. mu is held.
+func (fl *flight) startPaceLocked() {
+	w := fl.pace
+	if w == nil || w.timer != nil || len(fl.places.all) < 2 || !fl.want.Provable() || len(fl.want.Others) > 0 {
+		return
+	}
+	slice := min(firstSlice<<min(w.place.left, 5), 30*time.Second)
+	w.mark = fl.written
+	w.timer = time.AfterFunc(slice, func() {
+		fl.mu.Lock()
+		defer fl.mu.Unlock()
+		if fl.pace != w {
+			return
+		}
+		if fl.written-w.mark < progress && fl.places.alternative(w.place, time.Now()) {
+			w.cut(errSlow)
+			return
+		}
+		w.mark = fl.written
+		w.timer.Reset(slice)
+	})
+}

@@ -1,0 +1,287 @@
+package peerfetch
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+const (
+	// maxPlaces is how many names of its object one flight serves. A reader with one more
+	// starts a flight of its own.
+	maxPlaces = 16
+	// maxBarren is how many transfers in a row may bring next to nothing before a place is given
+	// up, not counting those after which another mirror was at hand. progress is how many bytes
+	// start the count anew.
+	maxBarren = 3
+	progress  = 16 << 10
+	// maxAtOnce is how many mirrors in a row may break off without having brought anything
+	// before there is a pause: then it is probably this node that is cut off.
+	maxAtOnce = 4
+)
+
+// place is one name of the object upstream, as a source of this flight: the archive of that name,
+// at whichever of its mirrors. What happens there says nothing about other places.
+type place struct {
+	loc    proto.Location
+	base   string          // another site to be asked first, for this place
+	asked  bool            // by this node, or by a node that was told of it
+	barren int             // transfers without progress
+	left   int             // how often it was left for another place, because it was slow
+	tired  map[string]bool // mirrors that broke off since the last pause
+	ready  time.Time       // not to be asked before
+	err    error           // why it is of no use any more; nil while it may be
+}
+
+func (p *place) open() bool { return p.err == nil }
+
+// situation is what a place's future depends on, besides what happened there.
+type situation struct {
+	now       time.Time
+	written   int64    // bytes that are here
+	fresh     bool     // no reader has had any of them
+	tainted   bool     // they cannot be right
+	decided   bool     // a digest says what the rest must be, whichever source gives it
+	validator bool     // else: whether the mirror that gave the beginning can be asked for the rest
+	allowed   bool     // the budget of the place has room
+	mirrors   []string // that may be asked and did not lie to this flight
+	answered  string   // the mirror that answered; "" for none
+}
+
+// resumable reports whether another transfer may go on where the last one stopped: not where
+// nothing would show that it brings another version.
+func (s situation) resumable() bool { return s.written == 0 || s.decided }
+
+// move is what is to be done after an attempt at a place.
+type move struct {
+	startOver bool // what has arrived is to be thrown away first
+	switched  bool // the place is asked again at once, at another mirror
+}
+
+// heard notes how an attempt at p ended: p stays open, perhaps not at once, or is closed with the
+// error that its readers are to hear.
+func (p *place) heard(o outcome, s situation) move {
+	switch o.verdict {
+	case otherContent: // the flight has begun again with what this place has
+		return move{}
+	case slow:
+		p.left++
+		return move{}
+	case corrupt:
+		return p.gaveWrong(o, s)
+	case unreachable, unavailable, failed:
+		if !isLoop(o.err) {
+			return p.broke(o, s)
+		}
+	}
+	return p.close(o.err, s)
+}
+
+// close ends the place. The next one goes on with the bytes that are here, where a digest decides;
+// else they are of no use to it.
+func (p *place) close(err error, s situation) move {
+	p.err = err
+	return move{startOver: s.fresh && (s.tainted || !s.resumable())}
+}
+
+// gaveWrong decides after wrong content: another mirror of the place may give what the last one
+// gave wrong, from the first byte where nobody has had any, or from the byte where the last one
+// would have gone on.
+func (p *place) gaveWrong(o outcome, s situation) move {
+	if len(o.culprits) == 0 {
+		return p.close(o.err, s)
+	}
+	clear(p.tired) // better a mirror that breaks off than one that lies
+	left := len(s.mirrors) > 0
+	switch {
+	case left && s.allowed && (!s.tainted || s.fresh):
+		return move{startOver: s.tainted, switched: true}
+	case left:
+		// Wrong at every mirror is final for a client; this is not, although readers have had bytes of it.
+		return p.close(&proto.Unavailable{Reason: "the next request asks another mirror", Answered: true, Wrong: true, Err: o.err}, s)
+	}
+	return p.close(o.err, s)
+}
+
+// broke decides after a broken transfer whether to go on at this place: at once after one that
+// brought something or where another mirror is at hand, after a pause where nothing is.
+func (p *place) broke(o outcome, s situation) move {
+	wish := retryAfter(o.err)
+	bound := !s.resumable() && s.validator // to the mirror that gave the beginning
+	again := !s.resumable() && !bound
+	if again && (p.barren >= maxBarren || !s.fresh) {
+		return p.close(o.err, s)
+	}
+	if !bound && wish == 0 && p.turnFrom(s.answered, s.mirrors) {
+		p.barren = max(p.barren-1, 0)
+		return move{startOver: again, switched: true}
+	}
+	if p.barren >= maxBarren {
+		return p.close(o.err, s)
+	}
+	clear(p.tired)
+	wait := time.Duration(0)
+	if p.barren > 0 {
+		wait = 250 * time.Millisecond << p.barren
+	}
+	if wish > 0 {
+		// Before the first byte the client can wait as well as we can, and keeps its own place
+		// in the queue; later only we can.
+		if s.written == 0 || again {
+			return p.close(o.err, s)
+		}
+		wait = min(wish, 5*time.Second)
+	}
+	p.ready = s.now.Add(wait)
+	return move{startOver: again}
+}
+
+// turnFrom reports whether the transfer that a mirror broke off can go on from another one at once.
+func (p *place) turnFrom(mirror string, mirrors []string) bool {
+	if mirror == "" || p.tired[mirror] || len(p.tired) >= maxAtOnce {
+		return false
+	}
+	p.tired[mirror] = true
+	return slices.ContainsFunc(mirrors, func(m string) bool { return !p.tired[m] })
+}
+
+// places are all names by which the readers of a flight know its object, in the order in which they
+// are asked. They are guarded by flight.mu.
+type places struct {
+	all []*place
+}
+
+// add takes in the names of one more reader; one that has been closed meanwhile gets another chance,
+// within its budget. It reports whether any is new, and whether there is room for all of them.
+func (ps *places) add(want *proto.Want) (added, ok bool) {
+	var fresh []*place
+	for loc := range want.Where.All() {
+		switch p := ps.at(loc); {
+		case p == nil:
+			fresh = append(fresh, &place{loc: loc, base: baseFor(want), tired: make(map[string]bool)})
+		case !p.open():
+			p.reopen()
+			added = true
+		}
+	}
+	// The names of the first reader are served all, however many they are.
+	if len(ps.all) > 0 && len(ps.all)+len(fresh) > maxPlaces {
+		return added, len(fresh) == 0
+	}
+	ps.all = append(ps.all, fresh...)
+	return added || len(fresh) > 0, true
+}
+
+func (ps *places) at(loc proto.Location) *place {
+	for _, p := range ps.all {
+		if p.loc == loc {
+			return p
+		}
+	}
+	return nil
+}
+
+// next is the place to be asked next, and how long to wait before that; nil where all are closed.
+// Those that were left because they were slow come after those that were not.
+func (ps *places) next(now time.Time) (next *place, wait time.Duration) {
+	better := func(p *place) bool {
+		pw, nw := max(p.ready.Sub(now), 0), max(next.ready.Sub(now), 0)
+		return pw < nw || pw == nw && p.left < next.left
+	}
+	for _, p := range ps.all {
+		if p.open() && (next == nil || better(p)) {
+			next = p
+		}
+	}
+	if next == nil {
+		return nil, 0
+	}
+	return next, max(next.ready.Sub(now), 0)
+}
+
+// alternative reports whether another archive than that of p may be asked instead.
+func (ps *places) alternative(p *place, now time.Time) bool {
+	return slices.ContainsFunc(ps.all, func(other *place) bool {
+		return other.open() && other.loc.Archive != p.loc.Archive && !other.ready.After(now)
+	})
+}
+
+// unasked reports whether there is a place that nobody has been asked for.
+func (ps *places) unasked() bool {
+	return slices.ContainsFunc(ps.all, func(p *place) bool { return !p.asked && p.open() })
+}
+
+// where names those that are open, or all where none is.
+func (ps *places) where() proto.Where {
+	var open, all []proto.Location
+	for _, p := range ps.all {
+		all = append(all, p.loc)
+		if p.open() {
+			open = append(open, p.loc)
+		}
+	}
+	if len(open) == 0 {
+		open = all
+	}
+	return proto.WhereOf(open)
+}
+
+// reopen gives all places another chance, for another round of sources.
+func (ps *places) reopen() {
+	for _, p := range ps.all {
+		asked := p.asked
+		p.reopen()
+		p.asked = asked
+	}
+}
+
+func (p *place) reopen() {
+	p.err, p.barren, p.asked = nil, 0, false
+	clear(p.tired)
+}
+
+// someOpen reports whether one of them may still give the object.
+func (ps *places) someOpen() bool { return slices.ContainsFunc(ps.all, (*place).open) }
+
+// closeAll closes all places, because the bytes that p gave rule out any other end. It returns the
+// archives of which some gave bytes that were wrong to readers of the others; none where there is one
+// archive.
+func (ps *places) closeAll(p *place) (archives []string) {
+	for _, other := range ps.all {
+		if !other.open() {
+			continue
+		}
+		other.err = p.err
+		if other.loc.Archive != p.loc.Archive {
+			other.err = &proto.Unavailable{Answered: true, Wrong: true, Reason: fmt.Sprintf(
+				"what archive %s gave of it was wrong, and some had been passed on: the next request is served apart from that archive", p.loc.Archive)}
+			archives = []string{p.loc.Archive}
+		}
+	}
+	return archives
+}
+
+// errOf is what a reader hears who knows the object by the names of where: nil while one of them
+// may still give it.
+func (ps *places) errOf(where proto.Where) error {
+	var said []error
+	for loc := range where.All() {
+		p := ps.at(loc)
+		if p == nil || p.open() {
+			return nil
+		}
+		said = append(said, p.err)
+	}
+	return worst(said)
+}
+
+// err is what all of them came to.
+func (ps *places) err() error {
+	var said []error
+	for _, p := range ps.all {
+		said = append(said, p.err)
+	}
+	return worst(said)
+}

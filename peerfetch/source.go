@@ -1,0 +1,215 @@
+package peerfetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// source is where a flight may have the bytes of its object from. Nobody trusts one: what it gives is
+// proven here.
+type source interface {
+	// open asks for the body from byte offset on, and returns when there are bytes to give. A
+	// source that cannot begin there begins before it and says so in Transfer.Offset. The reads
+	// of the body end with ctx.
+	//
+	// Errors are those of proto: NotHeld and PeerFailed of nodes, ErrNotFound, ErrCorrupt,
+	// Unavailable, Refused and Rejected of upstream, told by whomever.
+	open(ctx context.Context, offset int64) (*proto.Transfer, error)
+	// from is who gives t, a transfer that open returned.
+	from(t *proto.Transfer) origin
+}
+
+// nodeSource is another node.
+type nodeSource struct {
+	cluster Cluster
+	peer    string
+	ask     proto.Ask // but for its Offset
+}
+
+func (s nodeSource) open(ctx context.Context, offset int64) (*proto.Transfer, error) {
+	s.ask.Offset = offset
+	t, err := s.cluster.Fetch(ctx, s.peer, s.ask)
+	switch {
+	case err != nil:
+		return nil, err
+	case !t.NotModified && t.Body == nil:
+		return nil, &proto.PeerFailed{Peer: s.peer, Err: errors.New("its answer has no body")}
+	}
+	t.Tier = proto.TierPeer
+	return t, nil
+}
+
+func (s nodeSource) from(*proto.Transfer) origin {
+	return origin{peer: s.peer, loc: s.ask.Want.Where.First}
+}
+
+// archiveSource is an archive at one of the names of the object, by whichever of its mirrors.
+type archiveSource struct {
+	upstream Source
+	req      proto.Request // but for its Offset
+}
+
+func (s archiveSource) open(ctx context.Context, offset int64) (*proto.Transfer, error) {
+	s.req.Offset = offset
+	t, err := s.upstream.Fetch(ctx, s.req)
+	if err != nil && s.req.Mirror != "" && offset > 0 && errors.Is(err, proto.ErrNotFound) {
+		// What one mirror alone says is not final.
+		err = &proto.Unavailable{Reason: fmt.Sprintf("%s no longer has %s, of which it gave %d bytes", s.req.Mirror, s.req.Loc, offset)}
+	}
+	return t, err
+}
+
+func (s archiveSource) from(t *proto.Transfer) origin {
+	return origin{mirror: t.From, loc: s.req.Loc}
+}
+
+// nodeFor is a node as the source of what the flight still needs.
+func (fl *flight) nodeFor(peer string, fill bool) nodeSource {
+	ask := proto.Ask{Want: fl.wantNow(), Fill: fill}
+	if fl.body.written == 0 {
+		ask.Have = fl.known.ref.Digest
+	}
+	return nodeSource{fl.f.cfg.Cluster, peer, ask}
+}
+
+// archiveFor is a place as a source: of the rest of the object, from any mirror where a digest will
+// decide, and from none but the one that gave the beginning where none will. Two mirrors'
+// validators have nothing to do with each other.
+func (fl *flight) archiveFor(p *place) archiveSource {
+	req := proto.Request{Loc: p.loc, Class: fl.classNow(), Client: fl.want.Client, Provable: fl.want.Provable(), Urgent: fl.urgent, IfRange: fl.ifRange, Base: p.base}
+	if fl.sizeSigned() {
+		req.Size = fl.want.Size()
+	}
+	switch {
+	case fl.decided():
+	case fl.body.written > 0:
+		req.Mirror = fl.validity.From
+	case !fl.known.ref.IsZero():
+		// A date is the archive's own and means the same at every mirror.
+		req.IfModifiedSince = fl.known.modified
+		if fl.known.modified.IsZero() || len(fl.f.cfg.Upstream.Mirrors(p.loc.Archive)) < 2 {
+			req.IfNoneMatch, req.Mirror = fl.known.etag, fl.known.from
+		}
+	}
+	return archiveSource{fl.f.cfg.Upstream, req}
+}
+
+// baseFor is the site that is asked before the mirrors; "" for none. Only bytes that can be proven may
+// come from there: a node that asks this one may have named it.
+func baseFor(want *proto.Want) string {
+	if !want.Provable() {
+		return ""
+	}
+	return want.Base
+}
+
+// reply is what a node said when it was asked.
+type reply struct {
+	src  nodeSource
+	t    *proto.Transfer // nil with err
+	err  error
+	stop context.CancelFunc // ends the transfer; never nil
+}
+
+// ask asks a node, and for a small object also the spare one if that takes longer than HedgeAfter.
+// The first answer with bytes wins; won is nil if there was none. lost are the answers that came
+// before it.
+func (fl *flight) ask(s step) (won *reply, lost []reply) {
+	first := fl.nodeFor(s.peer, s.fill)
+	if s.spare != "" && fl.worthHedging() {
+		return fl.askTwo(first, s.spare)
+	}
+	ctx, stop := context.WithCancel(fl.ctx)
+	a := fl.askOne(ctx, stop, first)
+	if a.err != nil {
+		return nil, []reply{a}
+	}
+	return &a, nil
+}
+
+// askTwo asks first, and after HedgeAfter without an answer second as well. Who
+// comes late is cut off.
+func (fl *flight) askTwo(first nodeSource, second string) (won *reply, lost []reply) {
+	answers := make(chan reply, 2)
+	running := make(map[string]context.CancelFunc)
+	begin := func(src nodeSource) {
+		ctx, stop := context.WithCancel(fl.ctx)
+		running[src.peer] = stop
+		fl.f.wg.Go(func() { answers <- fl.askOne(ctx, stop, src) })
+	}
+	begin(first)
+	late := time.NewTimer(fl.f.cfg.HedgeAfter)
+	defer late.Stop()
+	for len(running) > 0 {
+		select {
+		case a := <-answers:
+			delete(running, a.src.peer)
+			if a.err != nil {
+				lost = append(lost, a)
+				continue
+			}
+			for _, stop := range running {
+				stop()
+				fl.f.wg.Go(func() { (<-answers).dismiss() })
+			}
+			return &a, lost
+		case <-late.C:
+			fl.f.metrics.hedged.Inc()
+			fl.route.askedToo(second)
+			src := first
+			src.peer, src.ask.Fill = second, false // one fetch from upstream is enough
+			begin(src)
+		}
+	}
+	return nil, lost
+}
+
+// worthHedging reports whether the object is so small that asking two nodes costs
+// less than waiting.
+func (fl *flight) worthHedging() bool {
+	size := fl.want.Size()
+	return size != proto.UnknownSize && size <= fl.f.cfg.HedgeUpTo && fl.want.Provable()
+}
+
+// askOne asks one node. The transfer ends with ctx, which stop ends.
+func (fl *flight) askOne(ctx context.Context, stop context.CancelFunc, src nodeSource) reply {
+	if news := fl.newsNow(); news != nil {
+		fl.f.wg.Go(func() { fl.passOn(ctx, src, news) })
+	}
+	a := reply{src: src, stop: stop}
+	a.t, a.err = src.open(ctx, fl.body.written)
+	if a.err != nil {
+		stop()
+	}
+	return a
+}
+
+// passOn asks a node once more whenever this flight has news: a client waits for what was fetched
+// ahead of clients, or knows the object by another name. The node's own flight learns of it by that.
+// ctx is that of the first question.
+func (fl *flight) passOn(ctx context.Context, src nodeSource, news <-chan struct{}) {
+	for news != nil {
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return
+		}
+		src.ask.Want = fl.sameWant(src.ask.Want)
+		news = fl.newsNow()
+		if t, err := src.open(ctx, src.ask.Offset); err == nil && t.Body != nil {
+			t.Body.Close()
+		}
+	}
+}
+
+// dismiss lets go of an answer that nobody needs.
+func (a reply) dismiss() {
+	a.stop()
+	if a.err == nil && a.t.Body != nil {
+		a.t.Body.Close()
+	}
+}

@@ -1,0 +1,33 @@
+package proto
+
+// Package is a file that clients install, as an index lists it. All slices are valid until the
+// callback that got it returns: copy what must stay.
+type Package struct {
+	// File is the package's file; its Path begins at the archive's root.
+	File
+	// Name, Version and Arch are as written; empty where they are missing.
+	Name, Version, Arch []byte
+	// Universal says that it is installed on hosts of every architecture.
+	Universal bool
+	// Needs are the packages that must be there with it, for the format's Needs to read.
+	Needs []byte
+	// Group keeps apart the places that one index may be meant for: what a package needs is looked
+	// for in its own Group.
+	Group string
+}
+
+// Need is one package that another one needs, or one of several of which any will do.
+type Need struct {
+	Name string
+	// Arch is the architecture that it must be of, "" for that of the host.
+	Arch string
+	// Relation and Version say which versions will do, in the words of the format; "" for any.
+	Relation, Version string
+}
+
+// PackageID names a package file whatever its version is.
+type PackageID struct {
+	// Name is unique within the archive: what stands before the version, with the directory.
+	Name string
+	Arch string
+}
