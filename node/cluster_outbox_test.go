@@ -5,12 +5,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // TestOutbox: what is put while a round is told waits for the next one, as one and
 // in the order in which it came.
 func TestOutbox(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var o outbox[string, int]
 		o.init()
 		var rounds [][]int

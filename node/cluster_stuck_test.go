@@ -8,17 +8,17 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // The oldest operation is found among any number of short ones, and none is too old
 // when it has ended.
 func TestStuckWatch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var log lockedBuffer
 		w := newStuckWatch(slog.New(slog.NewTextHandler(&log, nil)))
 		w.start()

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // listWorld is a keeper of lists over servers and a disk that a test plays. Its
@@ -104,7 +106,7 @@ var webList = listKey{at: "mirror+http://lists.example.org/mirrors.txt"}
 // A list that cannot be had at first is asked for every few seconds until it comes;
 // from then on once in an hour, and what is lost or nonsense changes nothing.
 func TestMirrorListLife(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newListWorld()
 		w.lists.use([]listKey{webList})
 		w.lists.start()
@@ -177,7 +179,7 @@ func TestMirrorListLife(t *testing.T) {
 
 // What was known is known again after a restart, before anybody is asked.
 func TestMirrorListIsKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newListWorld()
 		w.set(webList.at, "http://z.example.org/u priority:7\nhttp://a.example.org/u priority:9\nhttp://last.example.org/u\n")
 		w.lists.use([]listKey{webList})
@@ -215,7 +217,7 @@ func TestMirrorListIsKept(t *testing.T) {
 
 // A list on this machine is known from the start, and while its file is away.
 func TestMirrorListFileIsReadAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newListWorld()
 		file := listKey{at: "mirror+file:/etc/apt/mirrors.txt"}
 		w.set(file.at, "http://a.example.org/u\n")
@@ -233,7 +235,7 @@ func TestMirrorListFileIsReadAtOnce(t *testing.T) {
 }
 
 func TestMirrorListsComeAndGo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newListWorld()
 		other := listKey{at: "mirror+http://lists.example.org/other"}
 		w.set(other.at, "http://o.example.org\n")
@@ -259,7 +261,7 @@ func TestMirrorListsComeAndGo(t *testing.T) {
 
 // A wait ends with the list that is waited for, and with its own context.
 func TestAwaitOfADroppedList(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newListWorld()
 		w.lists.read = func(ctx context.Context, _ listKey) ([]byte, error) {
 			<-ctx.Done() // a server that says nothing
@@ -284,7 +286,7 @@ func TestAwaitOfADroppedList(t *testing.T) {
 }
 
 func TestLongMirrorListIsCut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newListWorld()
 		var text strings.Builder
 		for i := range 100 {

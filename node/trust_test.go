@@ -9,8 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 func TestReadGossipKeys(t *testing.T) {
@@ -168,7 +169,7 @@ func openToAll(t *testing.T, file string) {
 // Certificates that change are taken up within a second, together with their keys;
 // files that are no use change nothing, and are complained of once.
 func TestCredentialsFollowTheFiles(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		dir := newTestCluster(t, "ams1", "fra1") // of the time of this bubble
 		home := filepath.Join(dir, "ams1")
 		ca, cert, key := filepath.Join(home, authorityFile), filepath.Join(home, certFile), filepath.Join(home, keyFile)

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // says404 is an archive that has nothing.
@@ -27,7 +28,7 @@ func (w *world) expectNotFound(t *testing.T, want proto.Want) {
 }
 
 func TestNotFoundIsRememberedForAWhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, says404)
 		want := unlistedWant("u")
 		for range 299 {
@@ -60,7 +61,7 @@ func TestNotFoundIsRememberedForAWhile(t *testing.T) {
 }
 
 func TestNotFoundEndsWithTheGeneration(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		for _, tt := range []struct {
 			archive string
 			asked   int
@@ -79,7 +80,7 @@ func TestNotFoundEndsWithTheGeneration(t *testing.T) {
 
 // An answer that was on its way when the archive changed is not remembered.
 func TestNotFoundFromBeforeTheGeneration(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		published := make(chan struct{})
 		for _, ask := range []func(*world) error{
 			func(w *world) error { _, err := w.read(unlistedWant("u")); return err },
@@ -111,7 +112,7 @@ func TestNotFoundFromBeforeTheGeneration(t *testing.T) {
 // Metadata that lists a file is proof that there is one, whatever was said of the name
 // before; and what is listed is asked for again soon, for a mirror may be behind.
 func TestListedFileIsNotAbsent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(1000, 80)
 		w := newWorld(t, says404)
 		w.expectNotFound(t, unlistedWant("pool/x.deb"))
@@ -137,7 +138,7 @@ func TestListedFileIsNotAbsent(t *testing.T) {
 }
 
 func TestHeadOfWhatIsListedHasTheSameBudget(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, says404)
 		want := wantOf(randomBytes(1000, 82), "by-hash/x", "Packages")
 		want.Ref.Size = proto.UnknownSize
@@ -175,7 +176,7 @@ func TestHeadSaysNotFoundOnlyIfItIsEverywhere(t *testing.T) {
 
 // The whole cluster asks once per period, whoever is asked by clients.
 func TestClusterRemembersNotFoundTogether(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, five, says404)
 		c.latency = far(10 * time.Millisecond)
 		want := unlistedWant("u")
@@ -267,7 +268,7 @@ func TestNotFoundForCanBeSwitchedOff(t *testing.T) {
 }
 
 func TestPlanTellsOfARememberedAbsence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, says404)
 		w.expectNotFound(t, unlistedWant("u"))
 		said := time.Now().UTC()

@@ -10,10 +10,10 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // TestAnythingAnywhere lets everything go wrong at once, under rings that differ:
@@ -24,7 +24,7 @@ func TestAnythingAnywhere(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	for run := range uint64(8) {
-		synctest.Test(t, func(t *testing.T) { anything(t, rand.New(rand.NewPCG(seed, run))) })
+		bubble.Test(t, func(t *testing.T) { anything(t, rand.New(rand.NewPCG(seed, run))) })
 	}
 }
 

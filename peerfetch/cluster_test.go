@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 var five = []string{"a", "b", "c", "d", "e"}
@@ -54,7 +55,7 @@ func TestClusterFetchesOnce(t *testing.T) {
 	for _, o := range objects() {
 		for _, latency := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond} { // while it streams, and later
 			t.Run(fmt.Sprint(o.name, " ", latency), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					c := newCluster(t, five, o.archive())
 					c.latency = far(latency)
 					c.readEverywhere(t, o, 20)
@@ -135,7 +136,7 @@ func TestOwnerDiesInTheMiddle(t *testing.T) {
 			continue // cannot go on at byte n
 		}
 		t.Run(o.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := newCluster(t, five, o.archive())
 				c.latency = far(time.Millisecond)
 				go func() {
@@ -192,7 +193,7 @@ func TestNodesWithDifferentRings(t *testing.T) {
 				for node := range ring {
 					stagger[node] = time.Duration(rng.IntN(3)) * 30 * time.Millisecond
 				}
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					var names []string
 					for node := range ring {
 						names = append(names, node)
@@ -229,7 +230,7 @@ func TestNodesWithDifferentRings(t *testing.T) {
 // When two nodes would have the object of each other, the one whose name comes first
 // goes upstream and the other has it from there.
 func TestTieBetweenTwoNodes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		c := newCluster(t, []string{"a", "b"}, o.archive())
 		c.ring = func(self string) []string { return map[string][]string{"a": {"b"}, "b": {"a"}}[self] }
@@ -251,7 +252,7 @@ func TestTieBetweenTwoNodes(t *testing.T) {
 
 // A node that pauses before it asks again still waits for whom it asked, and says so.
 func TestTieWhileOneOfThemPauses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		c := newCluster(t, []string{"a", "b"}, o.archive())
 		c.ring = func(self string) []string { return map[string][]string{"a": {"b"}, "b": {"a"}}[self] }
@@ -278,7 +279,7 @@ func TestWhatUpstreamSaysIsRemembered(t *testing.T) {
 		{"429", &proto.Unavailable{Reason: "429", Answered: true, RetryAfter: 20 * time.Second}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				o := objects()[0]
 				c := newCluster(t, five, func(_ int, r proto.Request) answer {
 					if errors.Is(tt.err, proto.ErrCorrupt) {
@@ -315,7 +316,7 @@ type zeros struct{}
 func (*zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func TestStartedIsToldBeforeAndTakenBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(100_000, 55)
 		var told []string
 		fails := true

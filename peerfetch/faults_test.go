@@ -7,10 +7,10 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 var (
@@ -116,7 +116,7 @@ func TestAnySourceFails(t *testing.T) {
 				}
 				for _, readers := range o.readers {
 					t.Run(fmt.Sprintf("%s/%s %s/%d", o.name, at.name, f.name, readers), func(t *testing.T) {
-						synctest.Test(t, func(t *testing.T) { oneFault(t, o, at, f, readers) })
+						bubble.Test(t, func(t *testing.T) { oneFault(t, o, at, f, readers) })
 					})
 				}
 			}

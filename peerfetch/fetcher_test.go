@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 func TestMissIsFetchedOnceAndKept(t *testing.T) {
@@ -117,7 +118,7 @@ func TestSmallBodyIsFetchedAgainUnnoticed(t *testing.T) {
 // A small file is whole when it is given out, listed or not, so it always has its Last-Modified. An unlisted one used to
 // have it or not as time decided, and a host without it asked for the whole file again.
 func TestSmallUnlistedFileIsWhole(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(5000, 17)
 		body := newGated(content)
 		w := newWorld(t, func(int, proto.Request) answer { return answer{body: body, size: 5000, modified: lastModified} })
@@ -180,7 +181,7 @@ func TestNotFoundAtOneNameIsNotTheLastWord(t *testing.T) {
 }
 
 func TestBadObjectCostsUpstreamThreeRequestsAMinute(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(5000, 4)
 		bad := true
 		w := newWorld(t, func(int, proto.Request) answer {
@@ -262,7 +263,7 @@ func TestTransferThatCannotResumeIsPassedOver(t *testing.T) {
 }
 
 func TestDeadUpstreamIsAnErrorThatAptRetries(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(200_000, 8)
 		w := newWorld(t, func(i int, r proto.Request) answer {
 			if i == 0 {
@@ -283,7 +284,7 @@ func TestDeadUpstreamIsAnErrorThatAptRetries(t *testing.T) {
 }
 
 func TestRetryAfterIsHonoured(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(1000, 9)
 		w := newWorld(t, func(i int, r proto.Request) answer {
 			if i == 0 {
@@ -308,7 +309,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 }
 
 func TestFlightEndsWhenItsLastReaderHasLeft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(8<<20, 10)
 		gate := newGated(content)
 		w := newWorld(t, func(int, proto.Request) answer { return answer{body: gate, size: int64(len(content))} })
@@ -406,7 +407,7 @@ func TestFullDiskStillServes(t *testing.T) {
 }
 
 func TestFullDiskDoesNotWaitForADeadReader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(1<<20, 13)
 		gate := newGated(content)
 		w := newWorld(t, func(int, proto.Request) answer { return answer{body: gate, size: int64(len(content))} },
@@ -436,7 +437,7 @@ func TestFullDiskDoesNotWaitForADeadReader(t *testing.T) {
 }
 
 func TestUnlistedFileIsRevalidatedAndNeverSpliced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		one, two := randomBytes(200_000, 14), randomBytes(200_000, 15)
 		now, etag := one, `"one"`
 		w := newWorld(t, func(i int, r proto.Request) answer {
@@ -681,7 +682,7 @@ func TestAnyFaultAnyReader(t *testing.T) {
 		}
 		return a
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, script, func(c *Config) { c.Linger = time.Millisecond; c.Window = 100 << 10 })
 		w.budget = newBudget()
 		var readers sync.WaitGroup

@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // Upstream is asked once for the head of an unlisted file, however many ask at once, and not again for what
 // it said a moment ago, until the archive publishes something.
 func TestHeadsAreSharedAndRemembered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(i int, r proto.Request) answer {
 			if !r.Head {
 				t.Error("a body was asked for")
@@ -55,7 +56,7 @@ func TestHeadsAreSharedAndRemembered(t *testing.T) {
 
 // One who leaves does not end the request for the others, and a failure is nobody's for later.
 func TestHeadOfManyFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(i int, r proto.Request) answer {
 			if i == 0 {
 				return answer{after: time.Second, err: errAnswered}

@@ -7,10 +7,10 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // TestAnyMirrorAnything has the mirrors of an archive lie, stall, break and recover as
@@ -23,7 +23,7 @@ func TestAnyMirrorAnything(t *testing.T) {
 	t.Logf("seed %d", seed)
 	for run := range uint64(16) {
 		t.Run(fmt.Sprint(run), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { anyMirror(t, &dice{rng: rand.New(rand.NewPCG(seed, run))}) })
+			bubble.Test(t, func(t *testing.T) { anyMirror(t, &dice{rng: rand.New(rand.NewPCG(seed, run))}) })
 		})
 	}
 }

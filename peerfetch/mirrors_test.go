@@ -8,12 +8,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // mirrorCase is one way for mirrors to fail.
@@ -89,7 +89,7 @@ func TestMirrorsFail(t *testing.T) {
 				for bad := 1; bad <= mirrors; bad++ {
 					for _, nodes := range []int{1, 3} {
 						t.Run(fmt.Sprintf("%s/%s/%d of %d/%d nodes", o.name, f.name, bad, mirrors, nodes), func(t *testing.T) {
-							synctest.Test(t, func(t *testing.T) { mirrorsFail(t, o, f, mirrors, bad, nodes) })
+							bubble.Test(t, func(t *testing.T) { mirrorsFail(t, o, f, mirrors, bad, nodes) })
 						})
 					}
 				}
@@ -166,7 +166,7 @@ func TestLyingMirrorsAreSpared(t *testing.T) {
 	for _, o := range objects()[:2] {
 		for _, mirrors := range []int{1, 2, 3, 12} {
 			t.Run(fmt.Sprint(o.name, " ", mirrors), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					archive := newArchiveOf(mirrors, map[string][]byte{"pool/x.deb": o.content})
 					archive.fault(liesAt(5), archive.names...)
 					w := newWorld(t, nil)
@@ -202,7 +202,7 @@ func TestWrongBodyOfTwoMirrors(t *testing.T) {
 			"the second lies": {breaksAt(size / 2), liesAt(size - 5)},
 		} {
 			t.Run(o.name+"/"+name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					archive := newArchiveOf(3, map[string][]byte{"pool/x.deb": o.content})
 					archive.fault(faults[0], "m1")
 					archive.fault(faults[1], "m2")
@@ -245,7 +245,7 @@ func TestWrongBodyOfTwoMirrors(t *testing.T) {
 // A node is not suspected with a mirror, nor a mirror with a node: but the next try is
 // made without the node, and finds out about the mirror.
 func TestWrongBodyOfAPeerAndAMirror(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		archive := newArchiveOf(2, map[string][]byte{"pool/x.deb": o.content})
 		archive.fault(liesAt(int64(len(o.content)-5)), "m1")
@@ -269,7 +269,7 @@ func TestWrongBodyOfAPeerAndAMirror(t *testing.T) {
 
 // What mirrors say of a length that nobody signed is held against neither.
 func TestMirrorsDisagreeOverALengthNobodySigned(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[2]
 		archive := newArchiveOf(2, map[string][]byte{"pool/x.deb": o.content})
 		archive.fault(both(anotherLength, breaksAt(1000)), "m1")
@@ -302,7 +302,7 @@ func TestRequestsTellTheSignedSize(t *testing.T) {
 
 // A transfer that breaks goes on at the very byte, at once, from another mirror.
 func TestBrokenTransferGoesOnAtAnotherMirrorAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(150_000, 70)
 		archive := newArchiveOf(3, map[string][]byte{"pool/x.deb": content})
 		archive.fault(breaksAt(100_000), "m1")
@@ -327,7 +327,7 @@ func TestBrokenTransferGoesOnAtAnotherMirrorAtOnce(t *testing.T) {
 // With every mirror dead in the middle there is a pause behind each round, and an end.
 func TestAllMirrorsBreak(t *testing.T) {
 	for _, tt := range []struct{ mirrors, requests int }{{1, 4}, {2, 7}, {3, 10}, {20, 15}} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			content := randomBytes(150_000, 71)
 			archive := newArchiveOf(tt.mirrors, map[string][]byte{"pool/x.deb": content})
 			archive.fault(breaksAt(50_000), archive.names...)
@@ -350,7 +350,7 @@ func TestAllMirrorsBreak(t *testing.T) {
 
 // The mirrors' versions of an unlisted file are never put together.
 func TestUnlistedFileIsOfOneMirror(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(150_000, 72)
 		want := unlistedWant("pool/x.deb")
 		archive := newArchiveOf(2, map[string][]byte{"pool/x.deb": content})
@@ -423,7 +423,7 @@ func TestFlightNamesItsMirror(t *testing.T) {
 // Where the only mirror that can be reached is the one that lied, a client is not made
 // to wait for its lie again, nor for long: the others may be back at any moment.
 func TestOnlyTheLiarIsLeft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[0]
 		archive := newArchiveOf(3, map[string][]byte{"pool/x.deb": o.content})
 		archive.fault(liesAt(5), "m1")
@@ -450,7 +450,7 @@ func TestOnlyTheLiarIsLeft(t *testing.T) {
 
 // A node that asks the owner in vain hears for how long the owner is not going to ask.
 func TestAskerHearsHowLongToWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		archive := newArchiveOf(2, map[string][]byte{"pool/x.deb": o.content})
 		archive.fault(liesAt(5), archive.names...)
@@ -488,7 +488,7 @@ func TestAskerHearsHowLongToWait(t *testing.T) {
 
 // So does one that follows a flight that finds only its first name worth a try.
 func TestFollowerHearsHowLongToWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		archive := newArchiveOf(1, map[string][]byte{"pool/x.deb": o.content})
 		archive.fault(liesAt(5), "m1")
@@ -522,7 +522,7 @@ func TestFollowerHearsHowLongToWait(t *testing.T) {
 // An owner whose mirror turns out to lie says that what it passed on is wrong. The asker does not go on with
 // it at another node; when it asks again, the owner takes the next mirror: each is asked once.
 func TestOwnersMirrorsLieOneAfterTheOther(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		archive := newArchiveOf(3, map[string][]byte{"pool/x.deb": o.content})
 		archive.fault(liesAt(75_000), "m1", "m2")

@@ -9,10 +9,10 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // manner is how an archive behaves at one location, for the whole of a run.
@@ -98,7 +98,7 @@ func TestEvidenceStaysWhereItWasGiven(t *testing.T) {
 	t.Logf("seed %d", seed)
 	for run := range uint64(150) {
 		if !t.Run(fmt.Sprint(run), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { modelRun(t, rand.New(rand.NewPCG(seed, run))) })
+			bubble.Test(t, func(t *testing.T) { modelRun(t, rand.New(rand.NewPCG(seed, run))) })
 		}) {
 			return
 		}

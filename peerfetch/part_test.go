@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // Parts of a running flight, read in parallel and in any order, are what they are in the whole, cost one
@@ -18,7 +19,7 @@ import (
 func TestPartsOfARunningFlight(t *testing.T) {
 	content := randomBytes(1_000_000, 1)
 	for _, full := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			body := newGated(content)
 			w := newWorld(t, func(int, proto.Request) answer { return answer{body: body, size: int64(len(content))} }, func(cfg *Config) {
 				cfg.Window = 300_000
@@ -79,7 +80,7 @@ func TestDoubtedAfterWrongBytes(t *testing.T) {
 	content := randomBytes(200_000, 1)
 	wrong := bytes.Clone(content)
 	wrong[100] ^= 1
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, serve(wrong))
 		if _, err := w.read(wantOf(content)); !errors.Is(err, proto.ErrCorrupt) {
 			t.Fatal(err)

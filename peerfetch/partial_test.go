@@ -6,10 +6,10 @@ import (
 	"errors"
 	"io"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // leave has the store hold the beginning of an object, as a flight of an earlier process left it.
@@ -108,7 +108,7 @@ func TestLeavesWhatHasArrived(t *testing.T) {
 		"unlisted":  {unlisted, true, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				body := newGated(content)
 				body.allow(2 << 20)
 				w := newWorld(t, func(i int, r proto.Request) answer {

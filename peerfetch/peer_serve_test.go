@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // rest reads what a blob gives.
@@ -96,7 +97,7 @@ func TestServePeerFromAFlight(t *testing.T) {
 		"on a disk that ran": func(s *memStore) { s.room = 150_000 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				gate := newGated(content)
 				w := newWorld(t, func(int, proto.Request) answer {
 					return answer{body: gate, size: int64(len(content)), modified: lastModified}
@@ -133,7 +134,7 @@ func TestServePeerFromAFlight(t *testing.T) {
 
 // Where nothing is kept, one can still join at what is to come.
 func TestServePeerJoinsWhatPassesBy(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(300_000, 69)
 		gate := newGated(content)
 		w := newWorld(t, func(int, proto.Request) answer { return answer{body: gate, size: 300_000} },
@@ -186,7 +187,7 @@ func TestServePeerBeyondTheEndOfAFlight(t *testing.T) {
 // A node sends others to whom it believes to hold the object, but fills when they
 // come back.
 func TestServePeerSendsElsewhereOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(1000, 63)
 		c := newCluster(t, five, serve(content))
 		c.falsely["d"] = true
@@ -233,7 +234,7 @@ func TestServePeerSendsElsewhereOnce(t *testing.T) {
 
 // A flight that a peer feeds, or may, is not passed on.
 func TestServePeerIsOneHop(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(300_000, 68)
 		gate := newGated(content)
 		c := newCluster(t, five, func(int, proto.Request) answer { return answer{body: gate, size: 300_000} })
@@ -268,7 +269,7 @@ func TestServePeerIsOneHop(t *testing.T) {
 // What is not decided is waited for: an owner that has just begun itself does not
 // send everybody away.
 func TestServePeerWaitsForTheDecision(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		slow := &slowStore{}
 		c := newCluster(t, []string{"a", "b"}, o.archive(), func(cfg *Config) {
@@ -317,7 +318,7 @@ func (s *slowStore) Resume(ref proto.Ref, scope string) (Writer, error) {
 
 // A flight for a peer serves this node's clients too, and goes upstream for them.
 func TestServePeerFlightIsSharedWithClients(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		c := newCluster(t, five, o.archive())
 		e := c.nodes["e"] // owns nothing here
@@ -349,7 +350,7 @@ func TestServePeerFlightIsSharedWithClients(t *testing.T) {
 }
 
 func TestServePeerReadersKeepTheFlight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(8<<20, 64)
 		gate := newGated(content)
 		w := newWorld(t, func(int, proto.Request) answer { return answer{body: gate, size: int64(len(content))} })
@@ -401,7 +402,7 @@ func TestServePeerAtShutdown(t *testing.T) {
 // An asker whose version of an unlisted file is still the one is told so, and asks
 // only when it has not heard lately.
 func TestUnlistedFilesAreRevalidatedThroughTheOwner(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[3]
 		c := newCluster(t, []string{"a", "b"}, o.archive())
 		read := func(content []byte) {
@@ -469,7 +470,7 @@ func TestClientsOfAPeer(t *testing.T) {
 }
 
 func TestSHA512AcrossTheCluster(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(100_000, 67)
 		want := proto.Want{Ref: proto.Ref{Size: 100_000}, SHA512: sha512.Sum512(content), Where: proto.At(proto.Location{Archive: "a", Path: "p"})}
 		c := newCluster(t, five, trickling(map[string][]byte{"p": content}))

@@ -11,11 +11,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // A node that has said that it cannot reach upstream is not asked to do so.
 func TestPathlessHolderIsNotAskedToFill(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		c := newCluster(t, five, o.archive())
 		c.falsely["a"] = true
@@ -33,7 +34,7 @@ func TestPathlessHolderIsNotAskedToFill(t *testing.T) {
 
 // Where one node points is followed, and no further.
 func TestHearsayIsFollowedOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		c := newCluster(t, append([]string{"x"}, five...), o.archive())
 		c.ring = func(string) []string { return []string{"x"} }
@@ -54,7 +55,7 @@ func TestHearsayIsFollowedOnce(t *testing.T) {
 
 // A node that reaches none of those that hold an object does not try them all.
 func TestCutOffNodeDoesNotTryThemAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		c := newCluster(t, append([]string{"x"}, five...), o.archive())
 		c.ring = func(string) []string { return []string{"x"} }
@@ -75,7 +76,7 @@ func TestCutOffNodeDoesNotTryThemAll(t *testing.T) {
 // A transfer that brought something and broke is taken up again where it was, if the
 // node is still there.
 func TestBrokenConnectionToALivingPeer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		c := newCluster(t, []string{"a", "x"}, o.archive())
 		c.noHealth = true
@@ -128,7 +129,7 @@ func TestOrderOfSources(t *testing.T) {
 		{name: "unlisted files have no holders", o: unlisted, ring: five, false_: []string{"d"}, asked: "a+", upstream: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := newCluster(t, append([]string{"x"}, five...), tt.o.archive())
 				c.ring = func(string) []string { return tt.ring }
 				for _, name := range tt.holds {
@@ -165,7 +166,7 @@ func TestOrderOfSources(t *testing.T) {
 // When the owner of all is gone and no other node knows a better one, a random pause
 // lets one node go first and the others find it there.
 func TestFallbackIsNoStorm(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		c := newCluster(t, append([]string{"gone"}, five...), o.archive())
 		c.ring = func(string) []string { return []string{"gone"} }
@@ -183,7 +184,7 @@ func TestFallbackIsNoStorm(t *testing.T) {
 
 // An owner that cannot reach upstream is not the last word, two are.
 func TestOwnersWithoutAWayUpstream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		c := newCluster(t, five, o.archive())
 		cut := func(names ...string) {
@@ -218,7 +219,7 @@ func TestOwnersWithoutAWayUpstream(t *testing.T) {
 // A flight that other nodes follow stays with upstream, whatever happens: they look
 // elsewhere themselves.
 func TestLentFlightNeverAsksPeers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		c := newCluster(t, []string{"a", "b", "x"}, o.archive())
 		c.latency = far(time.Millisecond)
@@ -249,7 +250,7 @@ func TestLentFlightNeverAsksPeers(t *testing.T) {
 }
 
 func TestPeersOnly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[0]
 		c := newCluster(t, five, o.archive())
 		want := o.want
@@ -282,7 +283,7 @@ func TestPeersOnly(t *testing.T) {
 
 // Where there is no node to ask, the flight ends all the same.
 func TestPeersOnlyWithoutPeers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[0]
 		want := o.want
 		want.PeersOnly = true
@@ -302,7 +303,7 @@ func TestPeersOnlyWithoutPeers(t *testing.T) {
 
 // A client that may have it from upstream is not told that no node has it.
 func TestPeersOnlyFlightJoinedByAClient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		c := newCluster(t, five, o.archive())
 		c.setFault("d", blackholes)
@@ -343,7 +344,7 @@ func TestHedge(t *testing.T) {
 		{"too large", large, []string{"d", "e"}, delays(time.Second), "d", time.Second, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := newCluster(t, five, tt.o.archive())
 				for _, name := range tt.holds {
 					c.nodes[name].hold(t, tt.o.content)
@@ -377,7 +378,7 @@ func TestHedge(t *testing.T) {
 
 // Two nodes are never asked to go upstream at once, however slow the first is.
 func TestOwnersAreNotHedged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[0]
 		c := newCluster(t, five, o.archive())
 		c.setFault("a", delays(10*time.Second))

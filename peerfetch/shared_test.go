@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // in is want by its name in another archive.
@@ -32,7 +33,7 @@ func TestSlowArchiveIsLeftForAnother(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(t, func(i int, r proto.Request) answer {
 					if r.Loc.Archive == "slow" {
 						return slow(r)
@@ -64,7 +65,7 @@ func TestSlowArchiveIsLeftForAnother(t *testing.T) {
 
 // An archive whose place is slow is not left where nobody knows the object otherwise.
 func TestOnlyPlaceIsNotLeft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(100_000, 92)
 		w := newWorld(t, func(i int, r proto.Request) answer {
 			a := serve(content)(i, r)
@@ -81,7 +82,7 @@ func TestOnlyPlaceIsNotLeft(t *testing.T) {
 
 // An archive that gives wrong bytes breaks the transfers of another archive's clients once at most.
 func TestLyingArchiveIsKeptApart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		first, second := randomBytes(300_000, 93), randomBytes(300_000, 94)
 		content := map[string][]byte{"pool/1.deb": first, "pool/2.deb": second}
 		w := newWorld(t, func(i int, r proto.Request) answer {
@@ -128,7 +129,7 @@ func TestMadeUpNameFailsAlone(t *testing.T) {
 	madeUp.Where = proto.At(proto.Location{Archive: "a", Path: "dists/zz/by-hash/SHA256/x"})
 	for _, firstIs := range []string{"made up", "listed"} {
 		t.Run(firstIs, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(t, func(i int, r proto.Request) answer {
 					if r.Loc == madeUp.Where.First {
 						return answer{after: 3 * time.Second, err: proto.ErrNotFound}
@@ -168,7 +169,7 @@ func TestMadeUpNameFailsAlone(t *testing.T) {
 // Too many fetches are refused with a sentence and a time to wait; those of files that nobody lists
 // leave room for the others.
 func TestFetchesHaveABound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(1000, 96)
 		w := newWorld(t, func(i int, r proto.Request) answer {
 			if r.Loc.Path == "pool/x.deb" {
@@ -207,7 +208,7 @@ func TestFetchesHaveABound(t *testing.T) {
 // A mirror that gives other bytes than what nodes say of an unlisted name is not to blame.
 func TestHearsayBlamesNobody(t *testing.T) {
 	for _, hearsay := range []bool{true, false} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			said, given := randomBytes(100_000, 97), randomBytes(100_000, 98)
 			w := newWorld(t, func(_ int, r proto.Request) answer {
 				a := serve(given)(0, r)

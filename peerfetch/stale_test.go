@@ -11,10 +11,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // memNotes are Notes in memory.
@@ -97,7 +97,7 @@ func TestSHA512SurvivesARestart(t *testing.T) {
 func TestUnlistedSurvivesARestart(t *testing.T) {
 	content := randomBytes(100_000, 1)
 	want := unlistedWant("gpg")
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		notes := &memNotes{files: make(map[string][]byte)}
 		config := func(cfg *Config) {
 			cfg.Notes = notes
@@ -172,7 +172,7 @@ func TestStaleIsNotForEverything(t *testing.T) {
 		"our verdict": {&proto.Rejected{Kind: proto.RejectLoop, Err: errSilent}, time.Hour, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld(t, conditional(content), func(cfg *Config) {
 					cfg.ServeStale = func(string) time.Duration { return c.bound }
 				})
@@ -199,7 +199,7 @@ func TestStaleIsNotForEverything(t *testing.T) {
 // TestNotesAreBounded: a check writes at most once an hour, and what nobody can read is removed.
 func TestNotesAreBounded(t *testing.T) {
 	content := randomBytes(1000, 1)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		notes := &memNotes{files: map[string][]byte{"unlisted/x": []byte("{"), "unlisted/y": []byte(`{"archive":"a","path":"y"}`), "lists/z": nil}}
 		w := newWorld(t, conditional(content), func(cfg *Config) { cfg.Notes = notes })
 		if len(notes.files) != 1 {
@@ -230,7 +230,7 @@ func TestNotesAreBounded(t *testing.T) {
 // TestUnlistedIsHadFromAnotherNodeInAnOutage: a node that never had the file gives what an owner of it has,
 // says how old it is, and its age goes on to be counted from when upstream was last heard of.
 func TestUnlistedIsHadFromAnotherNodeInAnOutage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(100_000, 2)
 		want := unlistedWant("gpg")
 		c := newCluster(t, []string{"a", "b", "c"}, conditional(content), func(cfg *Config) {
@@ -280,7 +280,7 @@ func TestUnlistedIsHadFromAnotherNodeInAnOutage(t *testing.T) {
 
 // Notes have a bound while a node runs, whatever names clients ask for, and the newest are kept.
 func TestNotesHaveABound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		notes := &memNotes{files: make(map[string][]byte)}
 		w := newWorld(t, silentUpstream, func(cfg *Config) { cfg.Notes = notes })
 		ref := proto.Ref{Digest: proto.DigestOf([]byte("x")), Size: 1}

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // What is fetched ahead of clients becomes urgent when one waits for it: at upstream,
@@ -22,7 +23,7 @@ func TestAheadBecomesUrgent(t *testing.T) {
 		"of whom nobody is first": {"a", "b"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				content := randomBytes(300_000, 54)
 				gate := newGated(content)
 				var asked []proto.Request
@@ -62,7 +63,7 @@ func TestAheadBecomesUrgent(t *testing.T) {
 
 // A question that ends before any client comes leaves nobody behind who waits for one.
 func TestAheadOfNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(300_000, 55)
 		c := newCluster(t, five, serve(content))
 		want := wantOf(content)

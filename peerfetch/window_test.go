@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // On a full disk a reader that takes a little now and then does not hold another one up for ever; alone it
@@ -18,7 +19,7 @@ import (
 func TestSlowReaderOnAFullDisk(t *testing.T) {
 	content := randomBytes(2_000_000, 1)
 	for _, alone := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			w := newWorld(t, serve(content), func(cfg *Config) { cfg.Window = 400_000 })
 			w.store.refuse = true
 			var all sync.WaitGroup
@@ -74,7 +75,7 @@ func TestSlowReaderOnAFullDisk(t *testing.T) {
 // when the flight was over.
 func TestLateReaderOfASpilledBody(t *testing.T) {
 	content := randomBytes(1_000_000, 1)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, serve(content))
 		w.store.room = 600_000
 		blob, err := w.Open(context.Background(), wantOf(content))

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // A peer that gives a whole body of wrong bytes is named, and not asked again.
@@ -26,7 +27,7 @@ func TestLyingPeer(t *testing.T) {
 				continue // nobody knows better
 			}
 			t.Run(o.name+" "+lie.name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					c := newCluster(t, five, o.archive())
 					c.nodes["d"].hold(t, o.content)
 					c.nodes["e"].hold(t, o.content)
@@ -58,7 +59,7 @@ func TestLyingPeer(t *testing.T) {
 func TestWrongBodyOfSeveral(t *testing.T) {
 	for i, o := range objects()[:2] {
 		t.Run(o.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := newCluster(t, five, o.archive())
 				for _, name := range []string{"c", "d", "e"} {
 					c.nodes[name].hold(t, o.content)
@@ -96,7 +97,7 @@ func TestWrongBodyOfSeveral(t *testing.T) {
 func TestWrongBodyOfAPeerAndUpstream(t *testing.T) {
 	for i, o := range objects()[:2] {
 		t.Run(o.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := newCluster(t, five, o.archive())
 				c.nodes["c"].hold(t, o.content)
 				half := int64(len(o.content) / 2)
@@ -128,7 +129,7 @@ func TestWrongBodyOfAPeerAndUpstream(t *testing.T) {
 
 // A flight that begins again while another node follows it stays with upstream.
 func TestLentFlightBeginsAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		o := objects()[0]
 		gate := newGated(o.content[2500:])
 		healthy := o.archive()
@@ -182,7 +183,7 @@ func TestAnswersThatMakeNoSense(t *testing.T) {
 		"from an earlier byte on": func(t *proto.Transfer) { t.Offset = -5 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				c := newCluster(t, five, o.archive())
 				c.setFault("a", func(_ context.Context, _ ask, honest func() (*proto.Transfer, error)) (*proto.Transfer, error) {
 					tr, err := honest()

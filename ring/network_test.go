@@ -11,10 +11,11 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // network carries packets and streams between nodes in memory, so that hours pass
@@ -153,7 +154,7 @@ type cluster struct {
 // inBubble runs a test in a bubble whose clock jumps, with nodes on a network in
 // memory.
 func inBubble(t *testing.T, test func(*testing.T, *cluster)) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		// memberlist's goroutines do not wait for its Shutdown, nor it for them.
 		t.Cleanup(func() { time.Sleep(5 * time.Minute) })
 		test(t, newCluster(t, 30*time.Minute))

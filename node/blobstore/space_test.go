@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // clock is a clock that a test sets.
@@ -465,7 +466,7 @@ func TestFullStoreAfterRestart(t *testing.T) {
 
 func TestScrub(t *testing.T) {
 	dir := fastDir(t)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := open(t, Config{Dir: dir, ScrubBytesPerSecond: 10_000})
 		synctest.Wait()
 		var digests []proto.Digest

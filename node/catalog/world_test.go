@@ -15,6 +15,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/catalog/view"
 	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // world is a catalog with all that it needs.
@@ -32,7 +33,7 @@ type world struct {
 // is still going on at its end.
 func inBubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(day))
 		f(t)
 	})

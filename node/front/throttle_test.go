@@ -11,10 +11,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // taker is a client that takes whatever it is given, and remembers when.
@@ -101,7 +101,7 @@ func TestRate(t *testing.T) {
 		{"metadata beyond one MiB", 10 * mb, proto.ClassMetadata, mb, 9 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				th := openThrottled(t, tt.size, tt.class, tt.limit)
 				if took := th.get(t.Context(), new(client), new(taker)); !near(took, tt.takes) {
 					t.Errorf("took %s, want %s", took, tt.takes)
@@ -117,7 +117,7 @@ func TestRate(t *testing.T) {
 
 // TestRateIsOfTheAddress: connections of one share it, another's does not count.
 func TestRateIsOfTheAddress(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		th := openThrottled(t, 5<<20, proto.ClassPackage, 1<<20)
 		one, other := new(client), new(client)
 		began := time.Now()
@@ -139,7 +139,7 @@ func TestRateIsOfTheAddress(t *testing.T) {
 
 // TestManyAnswersAllMove: apt gives a transfer up that is silent for 30 seconds.
 func TestManyAnswersAllMove(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const herd = 1000
 		th := openThrottled(t, 100<<10, proto.ClassPackage, 256<<10)
 		site := new(client)
@@ -168,7 +168,7 @@ func TestManyAnswersAllMove(t *testing.T) {
 // TestMetadataIsCounted: it goes at once, and what comes after it pays, but not more
 // than a second's worth.
 func TestMetadataIsCounted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		th := openThrottled(t, 1<<20, proto.ClassMetadata, 256<<10)
 		c := new(client)
 		for range 50 {
@@ -194,7 +194,7 @@ func TestRateChangesUnderWay(t *testing.T) {
 		"none": {0, 5 * time.Second}, "double": {2 << 20, 12 * time.Second}, "half": {512 << 10, 33 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				th := openThrottled(t, 20<<20, proto.ClassPackage, 1<<20)
 				time.AfterFunc(5*time.Second-time.Millisecond, func() { th.limit(tt.to) })
 				if took := th.get(t.Context(), new(client), new(taker)); !near(took, tt.takes) {
@@ -207,7 +207,7 @@ func TestRateChangesUnderWay(t *testing.T) {
 
 // TestClientLeavesWhileHeldBack: nothing waits for one who has gone.
 func TestClientLeavesWhileHeldBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		th := openThrottled(t, 10<<20, proto.ClassPackage, 1<<20)
 		ctx, cancel := context.WithCancel(t.Context())
 		c := new(client)
@@ -233,7 +233,7 @@ func TestClientLeavesWhileHeldBack(t *testing.T) {
 // TestDebtOutlivesTheConnection: a new connection forgives nothing, and once rested a
 // client is forgotten.
 func TestDebtOutlivesTheConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		cs := newClients()
 		visit := func(address string, takes int64) *client {
 			conn := connFrom(address)

@@ -51,7 +51,7 @@ func gate(w *world) (pass chan struct{}) {
 
 // TestInParallel, no more than it may, over all switches.
 func TestInParallel(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		pass := gate(w)
 		p := w.prefetcher(func(c *Config) { c.Parallel = 3 })
 		useMany(p, 20)
@@ -78,7 +78,7 @@ func TestInParallel(t *testing.T) {
 
 // TestSuperseded: what the older job left is taken over, where it is still listed.
 func TestSuperseded(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		pass := gate(w)
 		p := w.prefetcher(func(c *Config) { c.Parallel = 2 })
 		useMany(p, 6)
@@ -117,7 +117,7 @@ func TestSuperseded(t *testing.T) {
 // TestSupersededUnread: a job whose indices were not read yet leaves all that is new
 // in its generation.
 func TestSupersededUnread(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(one)
 		useMany(p, 3)
 		text := many(3, "2")
@@ -139,7 +139,7 @@ func TestSupersededUnread(t *testing.T) {
 
 // TestOnceForTwoSuites: the same package is published in two suites at one time.
 func TestOnceForTwoSuites(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		pass := gate(w)
 		p := w.prefetcher()
 		useMany(p, 1)
@@ -173,7 +173,7 @@ func TestOnceForTwoSuites(t *testing.T) {
 // TestFailures are counted and not repeated, whether before the body or in it; a row
 // of them ends the job, for its upstream is in trouble.
 func TestFailures(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(one)
 		useMany(p, 40)
 		w.open = func(_ context.Context, want proto.Want) error {
@@ -222,7 +222,7 @@ func TestFailures(t *testing.T) {
 
 // TestFailuresInARow are what ends a job; as many with successes between do not.
 func TestFailuresInARow(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(one)
 		useMany(p, 10*giveUpAfter)
 		n := 0
@@ -241,7 +241,7 @@ func TestFailuresInARow(t *testing.T) {
 
 // TestTurnedOff in the middle, and on again.
 func TestTurnedOff(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		pass := gate(w)
 		p := w.prefetcher(one)
 		useMany(p, 5)
@@ -285,7 +285,7 @@ func TestTurnedOff(t *testing.T) {
 // TestClose ends what is under way: a job before its indices, one at an object, and
 // a body that does not move.
 func TestClose(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(one)
 		stuck := make(chan struct{})
 		w.body = func(_ proto.Want, body io.Reader) io.Reader {
@@ -330,7 +330,7 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // TestIndicesInTrouble: what can be read counts.
 func TestIndicesInTrouble(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(one)
 		p.Used(loc(pool("a", "1", "amd64")))
 		p.Used(loc(pool("b", "1", "amd64")))
@@ -356,7 +356,7 @@ func TestIndicesInTrouble(t *testing.T) {
 		}
 	})
 	// A store that keeps nothing: the index is not read while it arrives.
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(one)
 		useMany(p, 1)
 		f := w.switched(many(1, "2"), all)
@@ -375,7 +375,7 @@ func TestIndicesInTrouble(t *testing.T) {
 // TestBenefit counts the objects that clients asked for after they were fetched
 // ahead.
 func TestBenefit(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher()
 		useMany(p, 3)
 		p.Switched(w.switched(many(3, "2"), all))
@@ -396,7 +396,7 @@ func TestBenefit(t *testing.T) {
 
 // TestReasonsAreBounded, and so is what Status tells.
 func TestReasonsAreBounded(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(func(c *Config) { c.MaxBytes = 1 })
 		useMany(p, 600)
 		for i := range maxSwitches + 5 {
@@ -416,7 +416,7 @@ func TestReasonsAreBounded(t *testing.T) {
 
 // TestWhyDepends names whose dependency it is.
 func TestWhyDepends(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		pass := gate(w)
 		p := w.prefetcher(one)
 		p.Used(loc(pool("linux-generic", "6.8.0-50.51", "amd64")))

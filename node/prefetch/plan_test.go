@@ -74,7 +74,7 @@ func TestPlan(t *testing.T) {
 		{"what the store has already", stanza("held", "2", "amd64", "b", 1) + stanza("b", "1", "amd64", "", 1), nil, []string{pool("held", "1", "amd64")}, []string{"b 1 amd64"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
+			inBubble(t, func(t *testing.T, w *world) {
 				w.held[proto.DigestOf([]byte(pool("held", "2", "amd64")))] = true
 				if got := planned(t, w, tt.text, func(path string) bool { return !slices.Contains(tt.old, path) }, tt.used...); !slices.Equal(got, tt.want) {
 					t.Errorf("fetched %q, want %q", got, tt.want)
@@ -87,7 +87,7 @@ func TestPlan(t *testing.T) {
 // TestFlat reads the index of a flat repository: paths have a base, and no directory
 // tells the architecture.
 func TestFlat(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		suite := proto.Suite{Archive: "ubuntu", Dir: "tools"}
 		text := stanza("a", "2", "all", "b, c", 1) + stanza("b", "1", "arm64", "", 1) + stanza("c", "1", "all", "", 1)
 		index := w.index("Packages", text)
@@ -104,7 +104,7 @@ func TestFlat(t *testing.T) {
 			t.Errorf("%d packages known", p.usage.len())
 		}
 	})
-	bubble(t, func(t *testing.T, w *world) { // an index whose files may lie in two places
+	inBubble(t, func(t *testing.T, w *world) { // an index whose files may lie in two places
 		index := w.index("Packages", stanza("a", "2", "amd64", "b", 1)+stanza("b", "1", "amd64", "", 1))
 		p := w.prefetcher(one)
 		p.Used(loc(pool("a", "1", "amd64")))
@@ -118,7 +118,7 @@ func TestFlat(t *testing.T) {
 			t.Errorf("%+v", s.Switches)
 		}
 	})
-	bubble(t, func(t *testing.T, w *world) { // nothing but packages for all
+	inBubble(t, func(t *testing.T, w *world) { // nothing but packages for all
 		p := w.prefetcher(one)
 		p.Used(loc(pool("a", "1", "all")))
 		p.Switched(proto.Switch{Suite: updates, Indexes: []proto.PackageIndex{w.index("Packages", stanza("a", "2", "all", "b", 1)+stanza("b", "1", "all", "", 1))}, New: all})
@@ -131,7 +131,7 @@ func TestFlat(t *testing.T) {
 
 // TestMostUsedFirst, and what was used too long ago not at all.
 func TestMostUsedFirst(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		var text string
 		for _, name := range []string{"once", "often", "lately", "long-ago", "before"} {
 			text += stanza(name, "2", "amd64", "", 1)
@@ -167,7 +167,7 @@ func TestBudget(t *testing.T) {
 		20: {"a 2 amd64", "b 2 amd64"}, 24: {"a 2 amd64", "b 2 amd64"}, 25: {"a 2 amd64", "b 2 amd64", "c 2 amd64"},
 	} {
 		for _, held := range []bool{false, true} {
-			bubble(t, func(t *testing.T, w *world) {
+			inBubble(t, func(t *testing.T, w *world) {
 				text := text
 				if held {
 					text += stanza("Held", "2", "amd64", "", 10) // sorts before the others
@@ -193,7 +193,7 @@ func TestBudget(t *testing.T) {
 func TestNeverOverBudget(t *testing.T) {
 	for _, seed := range []uint64{1, 2, 3, 4, 5, rand.Uint64()} {
 		rng := rand.New(rand.NewPCG(seed, 0))
-		bubble(t, func(t *testing.T, w *world) {
+		inBubble(t, func(t *testing.T, w *world) {
 			t.Logf("seed %d", seed)
 			limit := int64(rng.IntN(200_000) + 1)
 			p := w.prefetcher(func(c *Config) { c.MaxBytes, c.Parallel = limit, 1+rng.IntN(8) })
@@ -281,7 +281,7 @@ func TestPublished(t *testing.T) {
 	}
 	a.Publish(day.Add(24 * time.Hour))
 
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		isNew := func(path string) bool { _, old := before[path]; return !old }
 		f := proto.Switch{Suite: proto.Suite{Archive: "ubuntu", Dir: "dists/noble"}, Date: day.Add(24 * time.Hour), New: isNew}
 		for _, path := range []string{"main/binary-amd64/Packages.gz", "universe/binary-amd64/Packages.xz", "main/binary-arm64/Packages.xz"} {

@@ -29,7 +29,7 @@ func kernelIsNew(path string) bool {
 }
 
 func TestKernel(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(func(c *Config) { c.Parallel = 1 })
 		p.Used(loc(pool("linux-generic", "6.8.0-50.51", "amd64")))
 		p.Switched(w.switched(kernel("6.8.0-51"), kernelIsNew))

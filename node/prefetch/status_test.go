@@ -20,7 +20,7 @@ func gathering(t *testing.T, p *Prefetcher) func() {
 }
 
 func TestMetrics(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(func(c *Config) { c.MaxBytes = 25 })
 		useMany(p, 3)
 		p.Switched(w.switched(many(3, "2"), all))

@@ -100,7 +100,7 @@ func TestUsedAllocatesNothing(t *testing.T) {
 // TestUsesSurvive restarts, and a state file that was damaged is a table that is
 // learnt anew.
 func TestUsesSurvive(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		hello := loc(pool("hello", "1", "amd64"))
 		p := w.prefetcher()
 		p.Used(hello)
@@ -137,7 +137,7 @@ func TestUsesSurvive(t *testing.T) {
 // TestUsesAreSaved every few minutes if there is something new, and again where it
 // failed.
 func TestUsesAreSaved(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher()
 		after := func(d time.Duration) int {
 			time.Sleep(d)

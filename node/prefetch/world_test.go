@@ -18,6 +18,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // world is the rest of a node, as far as a Prefetcher knows it: objects that can be
@@ -229,11 +230,11 @@ func (w *world) switched(text string, isNew func(string) bool) proto.Switch {
 	return proto.Switch{Suite: updates, Date: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), Indexes: []proto.PackageIndex{w.index(amd64, text)}, New: isNew}
 }
 
-// bubble runs a test with a clock of its own, in which settled knows when nothing
+// inBubble runs a test with a clock of its own, in which settled knows when nothing
 // moves any more.
-func bubble(t *testing.T, test func(t *testing.T, w *world)) {
+func inBubble(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(t, newWorld(t)) })
+	bubble.Test(t, func(t *testing.T) { test(t, newWorld(t)) })
 }
 
 // settled waits until everything in the bubble waits, and holds that no job runs.

@@ -9,7 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"testing/synctest"
+
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // Only what upstream itself said is what another node would hear, too.
@@ -59,7 +60,7 @@ func TestUnavailableTellsWhetherUpstreamAnswered(t *testing.T) {
 		{"the proxy cannot connect", secure, status(503), false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				edit := tc.edit
 				if edit == nil {
 					edit = func(*Config) {}

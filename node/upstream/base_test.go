@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"net/url"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // leadsTo redirects to a location.
@@ -34,7 +34,7 @@ func TestRedirectedRootNamesItsSite(t *testing.T) {
 		"the site's root":           {"http://m5.example.org/InRelease", "http://m5.example.org#dists/noble-updates"},
 		"a query":                   {"http://m5.example.org/root5/" + path + "?key=1", ""},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			r := newRealm(t, 1)
 			if tt.location != "" {
 				first := true
@@ -77,7 +77,7 @@ func TestMembersAreAskedAtTheSiteOfTheirRoot(t *testing.T) {
 		"not there":        {nil, connectionRefused, mirror, mirror},
 		"black hole":       {nil, blackHole, mirror, mirror},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			r := newRealm(t, 1)
 			r.at(5, tt.site)
 			r.dialing(5, tt.dial)
@@ -105,7 +105,7 @@ func TestMembersAreAskedAtTheSiteOfTheirRoot(t *testing.T) {
 
 // Where a redirect kept the name of the root alone, its directory is known at the other site, and no more.
 func TestMembersBesideARedirectedRoot(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 1)
 		var asked []string
 		r.at(5, func(w http.ResponseWriter, req *http.Request) {
@@ -136,7 +136,7 @@ func TestMembersBesideARedirectedRoot(t *testing.T) {
 
 // A site that gives a body wrong, or only in part, is not asked for that object again for a while.
 func TestSiteThatFailsInItsBody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 1)
 		r.at(5, func(w http.ResponseWriter, req *http.Request) {
 			w.Header().Set("Content-Length", "16")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // step is something that happens to a breaker at a time.
@@ -171,7 +172,7 @@ func TestBreaker(t *testing.T) {
 
 // What is found out is told: when a breaker opens, and when it closes.
 func TestTroublesAreTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2, inOrder)
 		r.at(0, answers(503, "Retry-After", "60"))
 		r.from("1.deb")
@@ -226,7 +227,7 @@ func TestTroublesAreTold(t *testing.T) {
 
 // No client waits for a mirror that is known to be away.
 func TestNobodyWaitsForADeadMirror(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 3, inOrder)
 		r.dialing(0, blackHole)
 		r.from("first.deb")
@@ -265,7 +266,7 @@ func TestLastMirrorStandingIsProbed(t *testing.T) {
 		"pages":               func(r *realm) { r.at(0, page) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r := newRealm(t, 1)
 				away(r)
 				began := time.Now()
@@ -307,7 +308,7 @@ func TestLastMirrorStandingIsProbed(t *testing.T) {
 
 // A single mirror that asked for a pause gets it, and clients are told how long.
 func TestRetryAfterOfTheOnlyMirror(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 1)
 		r.at(0, answers(429, "Retry-After", "20"))
 		unavailable(t, second(r.Fetch(t.Context(), get("1.deb"))))
@@ -325,7 +326,7 @@ func TestRetryAfterOfTheOnlyMirror(t *testing.T) {
 
 // Whoever waits for a mirror that is left alone may leave.
 func TestCallerLeavesTheWaitForAMirror(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 1)
 		r.at(0, answers(503))
 		for range tripAt + 1 {
@@ -352,7 +353,7 @@ func TestHeard(t *testing.T) {
 		{proto.TroubleWait, false},
 	} {
 		t.Run(string(tc.kind), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r := newRealm(t, 2, inOrder)
 				trouble := proto.Trouble{Mirror: nameOf(0), Kind: tc.kind, Reason: "node n2 saw it", Until: time.Now().Add(time.Minute), Node: "n2"}
 				r.Heard(trouble)
@@ -393,7 +394,7 @@ func TestHeard(t *testing.T) {
 // keep this one from it: a try shows that it is not so, and then nothing of the kind is
 // believed of that node for a while.
 func TestHearsayDoesNotSilenceTheLastMirror(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 1)
 		var saying sync.WaitGroup
 		defer saying.Wait()
@@ -424,7 +425,7 @@ func TestHearsayDoesNotSilenceTheLastMirror(t *testing.T) {
 
 // Where the mirror did ask for a pause, one try per node is all that hearsay costs.
 func TestHearsayThatIsTrue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 1)
 		r.at(0, answers(429, "Retry-After", "300"))
 		r.Heard(proto.Trouble{Mirror: nameOf(0), Kind: proto.TroubleWait, Reason: "n2 says so", Until: time.Now().Add(5 * time.Minute), Node: "n2"})
@@ -443,7 +444,7 @@ func TestMirrorThatLacksEverything(t *testing.T) {
 		lacks int // of 12
 		want  string
 	}{{12, BreakerOpen}, {9, BreakerClosed}} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			r := newRealm(t, 2, inOrder)
 			for i := range 12 {
 				r.at(0, nil)
@@ -472,7 +473,7 @@ func TestMirrorThatLacksEverything(t *testing.T) {
 
 // Those who wait for the only mirror all hear what one of them found out.
 func TestWaitersShareWhatAProbeFinds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 1)
 		r.at(0, answers(503))
 		for range tripAt + 1 { // the last is let through at once

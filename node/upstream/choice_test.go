@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // slowed answers honestly, after a while.
@@ -39,7 +41,7 @@ func TestTurn(t *testing.T) {
 		{name: "about equal", weight: []int{1, 1}, delay: []time.Duration{140 * time.Millisecond, 100 * time.Millisecond}, want: []int{30, 30}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r := newRealm(t, len(tc.weight), func(cfg *Config) {
 					for i := range cfg.Archives[0].Mirrors {
 						m := &cfg.Archives[0].Mirrors[i]
@@ -69,7 +71,7 @@ func TestTurn(t *testing.T) {
 
 // A mirror that was slow gets another chance when what was measured is stale.
 func TestSlowMirrorGetsAnotherChance(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2)
 		r.at(0, slowed(time.Second))
 		for i := range 10 {
@@ -103,7 +105,7 @@ func TestMirrorsOfNoArchive(t *testing.T) {
 // Where every place of one mirror's host is taken, an equal with a free one is asked,
 // and the caps hold.
 func TestFreePlaceGoesFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2, func(cfg *Config) {
 			cfg.ConnectionsPerHost = 4
 			cfg.Archives[0].Mirrors[0].Weight = 1000
@@ -138,7 +140,7 @@ func TestFreePlaceGoesFirst(t *testing.T) {
 // A herd keeps to the cap of each host, with several mirrors on one host, too, and
 // whatever they do.
 func TestCapsHoldWithManyMirrors(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 4, func(cfg *Config) {
 			cfg.ConnectionsPerHost = 3
 			for i := range 2 { // two more roots on the first host
@@ -192,7 +194,7 @@ func TestCapsHoldWithManyMirrors(t *testing.T) {
 
 // A mirror of whose host this node has no share comes after those of which it has one.
 func TestMirrorWithoutAShareComesLast(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 3, inOrder)
 		share := func(mine ...string) {
 			r.SetShare(func(host string) int {
@@ -223,7 +225,7 @@ func TestMirrorWithoutAShareComesLast(t *testing.T) {
 // An archive keeps what is known of its mirrors over a change of the configuration,
 // and what no archive has any more is forgotten.
 func TestHealthOutlivesConfigurations(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2, inOrder)
 		r.at(0, answers(429, "Retry-After", "500"))
 		r.from("x.deb")

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 const unlisted = proto.ClassUnlisted
@@ -84,7 +85,7 @@ func TestOneClientDoesNotKeepOthersOut(t *testing.T) {
 		"holders that are not known stay": {4, pkg, []string{"", "", ""}, "b", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				g := testGate(tc.limit)
 				lost := holders(t, g, tc.class, tc.held...)
 				ctx, cancel := context.WithCancel(t.Context())
@@ -116,7 +117,7 @@ func TestOneClientDoesNotKeepOthersOut(t *testing.T) {
 
 // What does not fit is turned away at once, and first what one client has too much of.
 func TestGateTurnsAway(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := testGate(1)
 		holders(t, g, meta, "m")
 		ctx, cancel := context.WithCancel(t.Context())
@@ -166,7 +167,7 @@ func TestGateTurnsAway(t *testing.T) {
 func TestMadeUpNamesDoNotDelayPackages(t *testing.T) {
 	for _, limit := range []int{1, 2, 3, 8} {
 		t.Run(fmt.Sprint(limit), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				const answer = time.Second
 				c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 					time.Sleep(answer)
@@ -214,7 +215,7 @@ func TestMadeUpNamesDoNotDelayPackages(t *testing.T) {
 
 // Names that nothing lists are served in the end, whatever else there is to do.
 func TestUnlistedNamesAreNotForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := testGate(3)
 		began := time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -246,7 +247,7 @@ func TestUnlistedNamesAreNotForgotten(t *testing.T) {
 
 // A request that waits at a slow mirror goes to a better one as soon as that has room.
 func TestWaitingRequestsChooseAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasPrefix(r.URL.Path, "/debian/hold") {

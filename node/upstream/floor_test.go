@@ -6,8 +6,9 @@ import (
 	"io"
 	"net/http"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 const big = 4 << 20
@@ -45,7 +46,7 @@ func fetchBig(r *realm, path string) (given map[string]int64, took time.Duration
 // A mirror at 20 KB/s beside a fast one is left at the byte where it has got to, and
 // is no client's first choice any more.
 func TestRateFloor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2, inOrder)
 		r.at(0, rated(big, 20<<10))
 		r.at(1, rated(big, 1<<20))
@@ -96,7 +97,7 @@ func TestRateFloorLeavesAlone(t *testing.T) {
 		{name: "our own limit", n: 2, at: rated(big, 10<<20), limit: 20 << 10},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r := newRealm(t, tc.n, inOrder, func(cfg *Config) { cfg.RateFloor, cfg.BytesPerSecond = tc.floor, tc.limit })
 				if tc.set != nil {
 					tc.set(r)
@@ -145,7 +146,7 @@ func (r *realm) measure(i int) {
 
 // Shortly before its end a transfer is not worth another request.
 func TestRateFloorNearTheEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2, inOrder)
 		const size = 150 << 10 // 7.5 s
 		r.at(0, rated(size, 20<<10))
@@ -162,7 +163,7 @@ func TestRateFloorNearTheEnd(t *testing.T) {
 // A mirror of the first priority that is below the floor is asked after those of a
 // higher number, until its measurement is stale.
 func TestMirrorBelowTheFloorComesLast(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2, inOrder)
 		r.at(0, rated(big, 20<<10))
 		r.measure(0)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 const (
@@ -63,7 +64,7 @@ func queue(t *testing.T, g *gate, class proto.Class, name string, had chan<- str
 }
 
 func TestGateServesUrgentClassesFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := testGate(1)
 		holder := take(t, g, pkg)
 		holder.enter(throttled) // never stalled
@@ -96,7 +97,7 @@ func TestGateLeavesPlacesToMoreUrgentClasses(t *testing.T) {
 		{2, meta, 2}, {2, pkg, 1}, {2, prefetch, 1},
 		{1, meta, 1}, {1, pkg, 1}, {1, prefetch, 1},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			g := testGate(tc.limit)
 			had, places := make(chan string, 20), make(chan *place, 20)
 			for range 10 {
@@ -113,7 +114,7 @@ func TestGateLeavesPlacesToMoreUrgentClasses(t *testing.T) {
 }
 
 func TestGateFullOfMixedClassesNeverExceedsItsLimit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := testGate(8)
 		for range 3 {
 			take(t, g, meta)
@@ -129,7 +130,7 @@ func TestGateFullOfMixedClassesNeverExceedsItsLimit(t *testing.T) {
 }
 
 func TestGateWaiterLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := testGate(1)
 		holder := take(t, g, meta)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -168,7 +169,7 @@ func TestGateTakesBackAPlaceThatNobodyWantsAnyMore(t *testing.T) {
 }
 
 func TestGateLimitCanBeChanged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := testGate(1)
 		first := take(t, g, meta)
 		had, places := make(chan string, 9), make(chan *place, 9)
@@ -212,7 +213,7 @@ func TestGatePreemption(t *testing.T) {
 		{"a package pushes metadata out", reading, pkg, meta, time.Second},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				g := testGate(1)
 				holder := holderIn(t, g, tc.holder, tc.phase)
 				began := time.Now()
@@ -232,7 +233,7 @@ func TestGatePreemption(t *testing.T) {
 }
 
 func TestGatePreemptsTheMostStalledThatHelps(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := testGate(3)
 		// Two packages are all that 3 places admit, so that the metadata's place,
 		// though stalled for longest, would not help.
@@ -252,7 +253,7 @@ func TestGatePreemptsTheMostStalledThatHelps(t *testing.T) {
 }
 
 func TestGateTellsProgressFromADrip(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := testGate(1)
 		for _, tc := range []struct {
 			bytes int // every 100 ms
@@ -287,7 +288,7 @@ func TestGateTellsProgressFromADrip(t *testing.T) {
 
 // A host that answers everybody late must not have its requests killed one by one.
 func TestGateLearnsToWaitForASlowHost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const answerTime = 3 * time.Second
 		g := testGate(4)
 		answered, evicted := 0, 0
@@ -329,7 +330,7 @@ func TestGateLearnsToWaitForASlowHost(t *testing.T) {
 // What was asked for ahead of clients stands in their queue as soon as one waits for
 // it, and keeps its place among them once it has one.
 func TestGateRaisesWhatBecomesUrgent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := testGate(1)
 		holder := take(t, g, pkg)
 		holder.enter(throttled) // never stalled

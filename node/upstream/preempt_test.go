@@ -12,10 +12,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // busy takes places whose holders are never stalled, a second apart.
@@ -57,7 +57,7 @@ func TestGateMakesWay(t *testing.T) {
 		{"the least urgent, the last of them", 8, 1, []proto.Class{prefetch, prefetch, pkg}, meta, 1, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				g := testGate(tc.limit)
 				held := busy(t, g, tc.holders...)
 				if tc.lowered > 0 {
@@ -100,7 +100,7 @@ func TestGateLetsAHolderHaveItsTurn(t *testing.T) {
 		{"long after", wayEvery, time.Hour, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				g := testGate(1)
 				busy(t, g, pkg)
 				g.release(take(t, g, meta))
@@ -122,7 +122,7 @@ func TestGateLetsAHolderHaveItsTurn(t *testing.T) {
 
 // A waiter may leave just when a holder makes way for it.
 func TestGateWaiterLeavesWhileAHolderMakesWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		g := testGate(1)
 		ctx, leave := context.WithCancel(t.Context())
 		gone := make(chan struct{})
@@ -163,7 +163,7 @@ func TestGateWaiterLeavesWhileAHolderMakesWay(t *testing.T) {
 // However holders make way, stall, leave and come: never two have one place.
 func TestGateNeverExceedsItsLimit(t *testing.T) {
 	for limit := 1; limit <= 3; limit++ {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			g := testGate(limit)
 			var mu sync.Mutex
 			open := 0
@@ -263,7 +263,7 @@ func TestMetadataDoesNotStandBehindADownload(t *testing.T) {
 		// One after the other: each second of the download is followed by one of them.
 		{time.Millisecond, wayTurn + watchEvery, 7},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c, n := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 				if strings.Contains(r.URL.Path, "pool") {
 					drip(w, r, content)

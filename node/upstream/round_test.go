@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // headFaults are all ways in which a mirror can fail before the body. Those that
@@ -51,7 +52,7 @@ func TestFaultsBeforeTheBody(t *testing.T) {
 					continue
 				}
 				t.Run(fmt.Sprintf("%s, %d of %d, from %d", fault.name, mirrors.bad, mirrors.all, offset), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
+					bubble.Test(t, func(t *testing.T) {
 						r := newRealm(t, mirrors.all, inOrder)
 						for i := range mirrors.bad {
 							fault.trouble(r, i)
@@ -116,7 +117,7 @@ func TestVerdict(t *testing.T) {
 		{"all lie", []func(*realm, int){handler(page), handler(gives("short"))}, corrupt},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r := newRealm(t, len(tc.bad))
 				for i, bad := range tc.bad {
 					bad(r, i)
@@ -148,7 +149,7 @@ func handler(h http.HandlerFunc) func(*realm, int) {
 
 // Where nobody can resume, the whole is asked for, once.
 func TestNobodyCanResume(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2)
 		for i := range 2 {
 			r.at(i, func(w http.ResponseWriter, req *http.Request) {
@@ -187,7 +188,7 @@ func TestFaultsInTheBody(t *testing.T) {
 		for _, n := range []int{1, len(object) / 2, len(object) - 1} {
 			for _, mirrors := range []int{1, 2, 3} {
 				t.Run(fmt.Sprintf("%s after %d, %d mirrors", fault.name, n, mirrors), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
+					bubble.Test(t, func(t *testing.T) {
 						r := newRealm(t, mirrors, inOrder)
 						r.at(0, after(n, fault.then))
 						req := get("x.deb")
@@ -217,7 +218,7 @@ func TestFaultsInTheBody(t *testing.T) {
 
 // One named mirror is asked, and no other.
 func TestNamedMirror(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 3)
 		req := get("dists/noble/InRelease")
 		req.Mirror = nameOf(1)
@@ -271,7 +272,7 @@ func TestLessPatienceWhereAnotherMirrorMayDoBetter(t *testing.T) {
 		{"all slow", []http.HandlerFunc{slowly(honest)}, DefaultHeaderTimeout/4 + DefaultHeaderTimeout - time.Second, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r := newRealm(t, 1+len(tc.others), inOrder)
 				r.at(0, slowly(honest))
 				for i, h := range tc.others {
@@ -302,7 +303,7 @@ func TestOffline(t *testing.T) {
 		"the archive": func(cfg *Config) { cfg.Archives[0].Offline = true },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r := newRealm(t, 2, edit)
 				err := unavailable(t, second(r.Fetch(t.Context(), get("x.deb"))))
 				if err.Reason != "this node is offline (offline: true): it serves only what it holds" {
@@ -318,7 +319,7 @@ func TestOffline(t *testing.T) {
 
 // Patience that grows while a request waits is had by that request, too, and ends.
 func TestPatienceGrowsWhileARequestWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2, inOrder)
 		const slow = DefaultHeaderTimeout/4 - 100*time.Millisecond
 		r.at(0, func(w http.ResponseWriter, req *http.Request) {

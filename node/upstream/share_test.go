@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 func some(n int) func(string) int { return func(string) int { return n } }
@@ -39,7 +40,7 @@ func TestShareOfConnections(t *testing.T) {
 		{"nonsense", some(-5), 1},
 		{"more than there are", some(9), 8},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c, n := inMemory(t, func(w http.ResponseWriter, _ *http.Request) {
 				time.Sleep(10 * time.Millisecond)
 				io.WriteString(w, "fine")
@@ -62,7 +63,7 @@ func TestShareOfConnections(t *testing.T) {
 }
 
 func TestShareIsAskedForByHost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.Host == "archive.example.org" {
 				http.Redirect(w, r, "http://Mirror.example.org:8080/x", http.StatusFound)
@@ -91,7 +92,7 @@ func TestShareIsAskedForByHost(t *testing.T) {
 }
 
 func TestShareStaysAcrossReconfigure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, _ := inMemory(t, func(http.ResponseWriter, *http.Request) {})
 		mustFetch(t, c, get("x"))
 		c.SetShare(some(5), 1000)
@@ -120,7 +121,7 @@ func TestShareStaysAcrossReconfigure(t *testing.T) {
 // What runs goes on under a lower share, nothing starts before there is room, and
 // nothing is kept open beyond it. A higher one lets what waits go on at once.
 func TestShareIsLoweredAndRaised(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var release [6]chan struct{}
 		for i := range release {
 			release[i] = make(chan struct{})
@@ -198,7 +199,7 @@ func TestShareOfTheRate(t *testing.T) {
 			t.Errorf("%d of %d: %d, want %d", tc.share, tc.configured, got, tc.want)
 		}
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const size = 1 << 20
 		c, _ := inMemory(t, func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, size)) },
 			func(cfg *Config) { cfg.BytesPerSecond = 1 << 20 })
@@ -216,7 +217,7 @@ func TestShareOfTheRate(t *testing.T) {
 
 // What metadata ran up under the whole rate is not paid off under a small part of it.
 func TestLowerShareBeginsWithoutDebt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := newLimiter()
 		l.set(1 << 20)
 		for range 1000 {
@@ -269,7 +270,7 @@ func TestHostsOf(t *testing.T) {
 
 // Shares change while requests come and hosts become known.
 func TestShareUnderLoad(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, n := inMemory(t, func(w http.ResponseWriter, _ *http.Request) {
 			time.Sleep(5 * time.Millisecond)
 			io.WriteString(w, "fine")

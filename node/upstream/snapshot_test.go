@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 const snapshotName = "http://snapshot.example.org/archive/{timestamp}"
@@ -57,7 +57,7 @@ func TestSnapshot(t *testing.T) {
 		{name: "one mirror was to be asked", mirrors: []func(*realm, int){status(404)}, dates: []time.Time{day(1)}, named: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r := newRealm(t, len(tc.mirrors), func(cfg *Config) {
 					cfg.Archives[0].Snapshot, _ = url.Parse(snapshotName)
 					cfg.Snapshots = func(loc proto.Location) []time.Time {
@@ -106,7 +106,7 @@ func TestSnapshot(t *testing.T) {
 
 // A snapshot service is a mirror in all but the turn: it has a breaker, and shows up.
 func TestSnapshotHasABreaker(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 1, func(cfg *Config) {
 			cfg.Archives[0].Snapshot, _ = url.Parse("http://user:pass@snapshot.example.org/archive/{timestamp}/")
 			cfg.Snapshots = func(proto.Location) []time.Time { return []time.Time{modifiedAt} }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // hang sends what is given and then nothing, until the client leaves.
@@ -27,7 +28,7 @@ func hang(w http.ResponseWriter, r *http.Request, size int, head string) {
 }
 
 func TestStalledBodyFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) { hang(w, r, 100, "some") })
 		tr, err := c.Fetch(t.Context(), get("pool/x.deb"))
 		if err != nil {
@@ -49,7 +50,7 @@ func TestStalledBodyFails(t *testing.T) {
 }
 
 func TestSlowCallerIsNoStall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		body := strings.Repeat("x", 256<<10)
 		c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, body) })
 		tr, err := c.Fetch(t.Context(), get("pool/x.deb"))
@@ -72,7 +73,7 @@ func TestSlowCallerIsNoStall(t *testing.T) {
 
 func TestTimeoutsBeforeTheBody(t *testing.T) {
 	t.Run("header", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c, _ := inMemory(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 			began := time.Now()
 			_, err := c.Fetch(t.Context(), get("pool/x.deb"))
@@ -85,7 +86,7 @@ func TestTimeoutsBeforeTheBody(t *testing.T) {
 		})
 	})
 	t.Run("connection", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			var aborted atomic.Bool
 			c := client(t, "http://archive.example.org/", func(cfg *Config) {
 				cfg.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -114,7 +115,7 @@ func TestTimeoutsBeforeTheBody(t *testing.T) {
 func TestStalledTransfersGiveTheirPlacesAway(t *testing.T) {
 	for _, stall := range []string{"body", "header", "dial"} {
 		t.Run(stall, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				var dials atomic.Int32
 				c, n := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 					switch {
@@ -180,7 +181,7 @@ func TestStalledTransfersGiveTheirPlacesAway(t *testing.T) {
 }
 
 func TestPreemptedTransferIsResumed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		content := []byte(strings.Repeat("0123456789", 10_000))
 		var tries atomic.Int32
 		c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
@@ -221,7 +222,7 @@ func TestRateLimit(t *testing.T) {
 	const limit, size = 256 << 10, 1 << 20
 	timeOf := func(t *testing.T, limit int64, requests ...proto.Request) time.Duration {
 		var took time.Duration
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			body := strings.Repeat("x", size)
 			c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Length", strconv.Itoa(size))
@@ -272,7 +273,7 @@ func TestRateLimit(t *testing.T) {
 
 // One big index must not hold up packages for longer than the debt that is allowed.
 func TestMetadataRunsUpABoundedDebt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const limit = 64 << 10
 		l := newLimiter()
 		l.set(limit)
@@ -292,7 +293,7 @@ func TestMetadataRunsUpABoundedDebt(t *testing.T) {
 }
 
 func TestReconfigureClosesOldConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		c, n := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, "slow") {
@@ -325,7 +326,7 @@ func TestReconfigureClosesOldConnections(t *testing.T) {
 }
 
 func TestPackagesGoBeforePrefetchUnderTheRateLimit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const size = 4 << 20
 		c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Write(make([]byte, size))
@@ -351,7 +352,7 @@ func TestPackagesGoBeforePrefetchUnderTheRateLimit(t *testing.T) {
 }
 
 func TestCapHoldsInAHerd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var now, peak atomic.Int32
 		c, n := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 			if k := now.Add(1); k > peak.Load() {
@@ -382,7 +383,7 @@ func TestCapHoldsInAHerd(t *testing.T) {
 }
 
 func TestCallerLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) { hang(w, r, 100, "some") })
 		ctx, cancel := context.WithCancel(t.Context())
 		tr, err := c.Fetch(ctx, get("x"))
@@ -403,7 +404,7 @@ func TestCallerLeaves(t *testing.T) {
 }
 
 func TestCallerLeavesTheQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) { hang(w, r, 100, "") },
 			func(cfg *Config) { cfg.ConnectionsPerHost = 1 })
 		go fetchAll(t.Context(), c, get("x"))
@@ -421,7 +422,7 @@ func TestCallerLeavesTheQueue(t *testing.T) {
 }
 
 func TestCloseInterruptsARead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) { hang(w, r, 100, "some") })
 		began := time.Now()
 		tr, err := c.Fetch(t.Context(), get("x"))

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 var errWrongHash = fmt.Errorf("%w: sha256 is another one", proto.ErrCorrupt)
@@ -15,7 +15,7 @@ var errWrongHash = fmt.Errorf("%w: sha256 is another one", proto.ErrCorrupt)
 // A mirror that lied is benched for that object, and when it lies about several for
 // all.
 func TestBlame(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2, inOrder)
 		blame := func(path string) { r.Blame(get(path).Loc, []string{r.from(path)}, errWrongHash) }
 		blame("1.deb")
@@ -62,7 +62,7 @@ func TestBlame(t *testing.T) {
 // Of several suspects, each is asked once all others have failed, one at a time; no
 // breaker knows of it.
 func TestSuspects(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 3, inOrder)
 		loc := get("x.deb").Loc
 		for i := range 2 * wrongAt {
@@ -93,7 +93,7 @@ func TestSuspects(t *testing.T) {
 // Whatever number of objects is wrong, what is remembered of them is bounded, and the
 // newest is.
 func TestStrikesAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		s := newStrikes()
 		loc := func(i int) proto.Location { return proto.Location{Archive: "a", Path: fmt.Sprint(i)} }
 		for i := range 3 * maxStrikes {
@@ -120,7 +120,7 @@ func TestStrikesAreBounded(t *testing.T) {
 
 // What a mirror broke off is held against it for that object only.
 func TestStrikeForABreak(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2, inOrder)
 		r.at(0, after(3, hangsUp))
 		if _, _, err := fetchAll(t.Context(), r.Client, get("x.deb")); !errors.As(err, new(*proto.Unavailable)) {

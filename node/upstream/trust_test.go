@@ -9,11 +9,11 @@ import (
 	"net/url"
 	"sync"
 	"testing"
-	"testing/synctest"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // askingForCertificates starts an upstream that asks for a client certificate and takes any.
@@ -96,7 +96,7 @@ func TestTrustIsPerMirror(t *testing.T) {
 
 // Two ways to show oneself to one host do not add up to more connections than its cap.
 func TestCapHoldsOverTransports(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 1, func(cfg *Config) {
 			cfg.ConnectionsPerHost = 2
 			for i := range 2 {

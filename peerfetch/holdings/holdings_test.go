@@ -8,8 +8,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 func TestSetAgainstAMap(t *testing.T) {
@@ -78,7 +79,7 @@ func TestFilterOdds(t *testing.T) {
 // nothing.
 func TestAnyChangesAnyFollowers(t *testing.T) {
 	rng := random(t)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const digests = 12_000
 		l := NewLocal()
 		var followers []*follower
@@ -166,7 +167,7 @@ func TestConcurrentUse(t *testing.T) {
 }
 
 func TestChangesAreGathered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := localOf(10)
 		f := newFollower(l)
 		defer f.Close()
@@ -205,7 +206,7 @@ func TestChangesAreGathered(t *testing.T) {
 }
 
 func TestTooManyChangesBeginANewFilter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := localOf(90_000)
 		f := newFollower(l)
 		defer f.Close()
@@ -253,7 +254,7 @@ func TestTooManyChangesBeginANewFilter(t *testing.T) {
 
 // TestChangesWhileAFilterIsSent are told behind it.
 func TestChangesWhileAFilterIsSent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := localOf(150_000) // two pieces
 		f := newFollower(l)
 		defer f.Close()
@@ -312,7 +313,7 @@ func TestFilterBuiltWhileThingsChange(t *testing.T) {
 }
 
 func TestLogIsCutShort(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		l := NewLocal()
 		f := newFollower(l)
 		defer f.Close()

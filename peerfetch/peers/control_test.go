@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 	"github.com/aptmesh/aptmesh/proto/peerpb"
 )
 
@@ -50,7 +51,7 @@ func sameNews(t *testing.T, got, want proto.Announcement) {
 }
 
 func TestTell(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		boxes := map[string]*newsBox{"a": {}, "b": {}, "c": {}, "d": {}}
 		meshes, f := cluster(t, func(name string, cfg *Config) { cfg.Control = &answers{heard: boxes[name].heard} }, "a", "b", "c", "d")
 		a, news := meshes[0], newsOf(noble)
@@ -98,7 +99,7 @@ func TestTell(t *testing.T) {
 // TestTellAfterARestart finds a connection that is broken and a first attempt to
 // connect that fails.
 func TestTellAfterARestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var box newsBox
 		meshes, f := cluster(t, func(_ string, cfg *Config) {
 			cfg.Control = &answers{heard: box.heard}
@@ -118,7 +119,7 @@ func TestTellAfterARestart(t *testing.T) {
 }
 
 func TestTellMuch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var box newsBox
 		meshes, _ := cluster(t, func(_ string, cfg *Config) { cfg.Control = &answers{heard: box.heard} }, "a", "b")
 		var all []proto.Announcement
@@ -149,7 +150,7 @@ func TestTellMuch(t *testing.T) {
 }
 
 func TestAsk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		news := newsOf(noble)
 		var mu sync.Mutex
 		var asked func(context.Context) (proto.Announcement, error) // guarded by mu
@@ -233,7 +234,7 @@ func TestAsk(t *testing.T) {
 }
 
 func TestOffer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var calls []int
 		failAt := 0
 		meshes, _ := cluster(t, func(_ string, cfg *Config) {
@@ -288,7 +289,7 @@ func TestOffer(t *testing.T) {
 }
 
 func TestStatuses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		meshes, f := cluster(t, func(name string, cfg *Config) {
 			size := map[string]int{"b": 5 << 20, "c": 10, "d": 10, "e": maxStatus + 1}[name]
 			cfg.Control = &answers{status: func() []byte { return []byte(strings.Repeat(name, size)) }}
@@ -307,7 +308,7 @@ func TestStatuses(t *testing.T) {
 
 // TestSenselessMessages come from a node of the cluster that has gone mad.
 func TestSenselessMessages(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var box newsBox
 		var troubles troubleBox
 		offered := 0

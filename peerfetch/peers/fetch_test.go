@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 var modified = time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
@@ -316,7 +317,7 @@ func TestFetchFromNobody(t *testing.T) {
 
 // More transfers than run at the same time wait for each other and for nothing else.
 func TestFetchMany(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, _, _ := inMemory(t, link{}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
 			time.Sleep(10 * time.Second)
 			return &proto.Blob{Ref: proto.Ref{Size: 1}, Bytes: []byte("x")}, nil
@@ -346,7 +347,7 @@ func TestFetchMany(t *testing.T) {
 // A node that sends to as many as it can lets others wait for a while, and tells them so; those
 // for whom it has nothing need not wait for that.
 func TestUploadsWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, b, _ := inMemory(t, link{}, Config{}, func(ctx context.Context, from string, ask proto.Ask) (*proto.Blob, error) {
 			if !ask.Fill {
 				return nil, &proto.NotHeld{}

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/peerfetch/holdings"
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 	"github.com/aptmesh/aptmesh/proto/peerpb"
 )
 
@@ -25,7 +25,7 @@ func blob(i int) proto.Digest {
 const soon = 50*time.Millisecond + 3*oneWay
 
 func TestHoldingsAreFollowed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		meshes, _ := cluster(t, nil, "a", "b", "c")
 		a, b, c := meshes[0], meshes[1], meshes[2]
 		d := blob(1)
@@ -54,7 +54,7 @@ func TestHoldingsAreFollowed(t *testing.T) {
 func TestHoldingsWhileAPeerIsAway(t *testing.T) {
 	for name, fault := range map[string]fault{"frozen": hold, "dead": refuse} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				meshes, f := cluster(t, nil, "a", "b")
 				a, b := meshes[0], meshes[1]
 				for i := range 100 {
@@ -78,7 +78,7 @@ func TestHoldingsWhileAPeerIsAway(t *testing.T) {
 }
 
 func TestRestartedPeerHoldsSomethingElse(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		meshes, f := cluster(t, nil, "a", "b")
 		a, b := meshes[0], meshes[1]
 		b.cfg.Local.Add(blob(1))
@@ -94,7 +94,7 @@ func TestRestartedPeerHoldsSomethingElse(t *testing.T) {
 
 // TestStopEndsStreams that would last for ever, so that a node can leave.
 func TestStopEndsStreams(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		meshes, _ := cluster(t, nil, "a", "b", "c")
 		b := meshes[1]
 		b.cfg.Local.Add(blob(1))
@@ -130,7 +130,7 @@ func (l *liar) Follow(_ *peerpb.FollowRequest, stream peerpb.Control_FollowServe
 }
 
 func TestSenselessHoldings(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFaults(link{delay: oneWay})
 		l, err := f.listen("b:1")
 		if err != nil {

@@ -7,20 +7,20 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 	"github.com/aptmesh/aptmesh/ring"
 )
 
 var errTransfer = &proto.PeerFailed{Peer: "b", Err: errors.New("no progress")}
 
 func TestPeerIsUnhealthyUntilItAnswers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFaults(link{delay: oneWay})
 		a := newMesh(t, "a", Config{Listen: "a:1", listen: f.listen, Dial: f.dial})
 		b := newMesh(t, "b", Config{Listen: "b:1", listen: f.listen, Dial: f.dial})
@@ -43,7 +43,7 @@ func TestPeerIsUnhealthyUntilItAnswers(t *testing.T) {
 }
 
 func TestPeerFreezesAndWakes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		meshes, f := cluster(t, nil, "a", "b")
 		p := meshes[0].peer("b")
 		for _, frozen := range []time.Duration{5 * time.Second, time.Minute} {
@@ -64,7 +64,7 @@ func TestPeerFreezesAndWakes(t *testing.T) {
 }
 
 func TestPeerDiesAndReturns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		meshes, f := cluster(t, nil, "a", "b")
 		p := meshes[0].peer("b")
 		f.set("b:1", refuse)
@@ -94,7 +94,7 @@ func TestPeerDiesAndReturns(t *testing.T) {
 // TestConnectionForBytes is made before it is needed, and has to work for a node
 // to be asked for any.
 func TestConnectionForBytes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := newFaults(link{delay: oneWay})
 		var dials, allowed atomic.Int32
 		allowed.Store(1) // the first is for control
@@ -118,7 +118,7 @@ func TestConnectionForBytes(t *testing.T) {
 }
 
 func TestPeerVanishes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		meshes, f := cluster(t, nil, "a", "b")
 		p := meshes[0].peer("b")
 		f.set("b:1", lose)
@@ -184,7 +184,7 @@ func TestFailedTransfers(t *testing.T) {
 
 // TestFailedTransferHasThePeerPinged soon, so that a stray failure costs little.
 func TestFailedTransferHasThePeerPinged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		meshes, _ := cluster(t, nil, "a", "b")
 		a, p := meshes[0], meshes[0].peer("b")
 		time.Sleep(10 * time.Second)
@@ -206,7 +206,7 @@ func TestFailedTransferHasThePeerPinged(t *testing.T) {
 // TestAnswersAreNoSilence: what clients ask for, and what a peer makes of it, must
 // not make the peer count as unhealthy, or a client could cut nodes off.
 func TestAnswersAreNoSilence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var answer error
 		meshes, _ := cluster(t, func(_ string, cfg *Config) {
 			cfg.Handler = handlerFunc(func(context.Context, string, proto.Ask) (*proto.Blob, error) { return nil, answer })
@@ -235,7 +235,7 @@ func TestAnswersAreNoSilence(t *testing.T) {
 }
 
 func TestRingDisagreement(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		meshes, _ := cluster(t, nil, "a", "b")
 		a, b := meshes[0], meshes[1]
 		both := a.View()
@@ -257,7 +257,7 @@ func TestRingDisagreement(t *testing.T) {
 }
 
 func TestHealthMetrics(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		meshes, f := cluster(t, nil, "a", "b", "c")
 		a := meshes[0]
 		meshes[1].cfg.Local.Add(proto.DigestOf([]byte("x")))
@@ -302,7 +302,7 @@ func gathered(t *testing.T, m *Mesh) map[string]float64 {
 }
 
 func TestPeerMovesAndGoes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		meshes, f := cluster(t, nil, "a", "b")
 		a, old := meshes[0], meshes[0].peer("b")
 		alive, cancel, err := old.whileAlive(t.Context())

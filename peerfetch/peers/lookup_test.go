@@ -3,10 +3,10 @@ package peers
 import (
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // What two nodes say of a file is believed, and what only one says is not; those that
@@ -36,7 +36,7 @@ func TestLookup(t *testing.T) {
 		"older nodes":         {who: "cd", noAnswer: "b", loc: loc, want: true, atMost: 3 * oneWay},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				meshes, f := cluster(t, func(node string, cfg *Config) {
 					a := &answers{}
 					if strings.Contains(c.who, node) {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 // pipeHandler answers with a stream that the test writes.
@@ -190,7 +191,7 @@ func TestAddresses(t *testing.T) {
 // A peer that comes back is found again within the longest pause between two
 // attempts.
 func TestRedial(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, b, n := inMemory(t, link{delay: 10 * time.Millisecond}, Config{}, said)
 		if _, err := tell(t, a); err != nil {
 			t.Fatal(err)
@@ -212,7 +213,7 @@ func TestRedial(t *testing.T) {
 // A node that sent wrong bytes is not asked for a while, wherever it is, and
 // everybody can see why.
 func TestDistrust(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		log := new(logged)
 		a, b, _ := inMemory(t, link{}, Config{Logger: log.logger()}, said)
 		wrong := errors.New("blob 0badc0de has another hash")

@@ -13,12 +13,12 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
 func wantAll() proto.Ask { return proto.Ask{Want: proto.Want{Where: where}, Fill: true} }
@@ -35,7 +35,7 @@ func wantFailed(t *testing.T, err error, reason error) {
 // A peer that waits for upstream is waited for, before the first byte and in the
 // middle.
 func TestSilentUpstream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := content(100)
 		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
 			time.Sleep(7 * time.Second)
@@ -105,7 +105,7 @@ func TestPeerThatOnlyKeepsAlive(t *testing.T) {
 		{"it has found out that its disk hangs", hangs, Timing{}, true, errStuck, 3 * time.Second, false},
 	} {
 		for _, size := range []int64{100, 1 << 30} {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				a := besideSilent(t, new(logged), func(b *Config) { b.Stuck, b.Timing = test.stuck, test.timing })
 				ask := proto.Ask{Want: proto.Want{Ref: proto.Ref{Digest: blob(1), Size: size}, Where: where}, Fill: test.fill}
 				began := time.Now()
@@ -126,7 +126,7 @@ func TestPeerThatOnlyKeepsAlive(t *testing.T) {
 
 // Who was not asked to get an object and waits for upstream does not have it yet.
 func TestHolderThatWaitsForUpstream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a := besideSilent(t, new(logged), nil)
 		ask := wantAll()
 		ask.Fill = false
@@ -156,7 +156,7 @@ func TestDrippingPeer(t *testing.T) {
 		{proto.TierDisk, 2 * time.Second, errStalled, 6 * time.Second},
 		{proto.TierMemory, 500 * time.Millisecond, errStalled, 4 * time.Second},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			b := content(100_000)
 			a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
 				return &proto.Blob{Ref: proto.Ref{Size: int64(len(b))}, Tier: test.tier, Stream: io.NopCloser(&trickle{bytes.NewReader(b), 1, test.every})}, nil
@@ -180,7 +180,7 @@ func TestDrippingPeer(t *testing.T) {
 // A peer that was left because it gave nothing is not asked by other transfers for a
 // while, though it answers pings, and everybody can see it.
 func TestStalledPeerIsAvoided(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		log := new(logged)
 		a := besideSilent(t, log, func(b *Config) {
 			b.Stuck, b.Timing.Stuck = func() time.Duration { return 2 * time.Second }, time.Hour
@@ -221,7 +221,7 @@ func TestStalledPeerIsAvoided(t *testing.T) {
 // A node whose disk hangs tells so when it is pinged: nobody needs to find out with a
 // transfer.
 func TestNodeKnowsThatItsDiskHangs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var hangs atomic.Int64
 		a := besideSilent(t, new(logged), func(b *Config) { b.Stuck = func() time.Duration { return time.Duration(hangs.Load()) } })
 		if !a.usableName("b") {
@@ -245,7 +245,7 @@ func TestNodeKnowsThatItsDiskHangs(t *testing.T) {
 
 // A node for which upstream is slow is asked after the others, until it delivers.
 func TestLaggingOwnerIsAskedLast(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a := besideSilent(t, new(logged), nil)
 		names := []string{"b", "a", "c"}
 		if got := a.lagsLast(slices.Clone(names)); !slices.Equal(got, names) {
@@ -275,7 +275,7 @@ func TestLaggingOwnerIsAskedLast(t *testing.T) {
 // where nothing has come yet, after three in the middle, long before the
 // connection itself is.
 func TestBlackHole(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		a, _, n := inMemory(t, link{delay: 50 * time.Millisecond}, Config{}, func(ctx context.Context, _ string, _ proto.Ask) (*proto.Blob, error) {
 			return &proto.Blob{Ref: proto.Ref{Size: 100}, Stream: io.NopCloser(io.MultiReader(strings.NewReader("x"), until(release), until(ctx.Done())))}, nil
@@ -306,7 +306,7 @@ func TestBlackHole(t *testing.T) {
 
 // A node on the other side of the world is given the time that it needs.
 func TestLongRoundTrip(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, _, _ := inMemory(t, link{delay: 600 * time.Millisecond}, Config{}, said)
 		time.Sleep(time.Minute) // the round trip is measured
 		if got, err := tell(t, a); got != "a" || err != nil {
@@ -330,7 +330,7 @@ func TestThrottledPeer(t *testing.T) {
 	for name, blob := range carriers(t, b, 0) {
 		for _, rate := range []int64{40 << 10, 100 << 10} {
 			t.Run(name, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond, rate: rate}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
 						return blob(), nil
 					})
@@ -358,7 +358,7 @@ func TestThrottledPeer(t *testing.T) {
 
 // An upstream as slow as that is not the peer's fault.
 func TestSlowUpstream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := content(100 << 10)
 		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
 			return &proto.Blob{Ref: proto.Ref{Size: int64(len(b))}, Stream: io.NopCloser(&trickle{bytes.NewReader(b), 1 << 10, 100 * time.Millisecond})}, nil
@@ -388,7 +388,7 @@ func (s *trickle) Read(b []byte) (int, error) {
 // Where a connection swallows a lot before it slows down the sender, it is told by
 // how late the bytes come: at no moment has the peer more than it has sent.
 func TestThrottledBehindBuffers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := content(2 << 20)
 		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond, rate: 40 << 10}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
 			return &proto.Blob{Ref: proto.Ref{Size: int64(len(b))}, Stream: io.NopCloser(&trickle{bytes.NewReader(b), 10 << 10, 100 * time.Millisecond})}, nil
@@ -439,7 +439,7 @@ func TestStuckDisk(t *testing.T) {
 
 // A reader that takes its time is not the peer's fault either.
 func TestSlowReader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := content(12 << 20)
 		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond, rate: 100 << 20}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
 			return &proto.Blob{Ref: proto.Ref{Size: int64(len(b))}, Bytes: b}, nil
@@ -467,7 +467,7 @@ func TestSlowReader(t *testing.T) {
 // Many transfers that share a slow link are all carried to their end, though each
 // is slower than the floor and more silent than one alone may be.
 func TestCrowdedLink(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		b := content(200 << 10)
 		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond, rate: 700 << 10, buffer: 128 << 10}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
 			return &proto.Blob{Ref: proto.Ref{Size: int64(len(b))}, Bytes: b}, nil

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/bubble"
 	"github.com/aptmesh/aptmesh/proto/peerpb"
 )
 
@@ -102,7 +103,7 @@ func (b *troubleBox) of(mirror string) (proto.Trouble, bool) {
 }
 
 func TestTellTroubles(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		boxes := map[string]*troubleBox{"a": {}, "b": {}, "c": {}, "d": {}}
 		meshes, f := cluster(t, func(name string, cfg *Config) {
 			cfg.Control = &answers{heardTroubles: boxes[name].heard, heard: func(string, []proto.Announcement) { t.Error("news was heard") }}
@@ -156,7 +157,7 @@ func TestTellTroubles(t *testing.T) {
 // TestWhoComesIsToldOfTroubles: a node that was not there, or did not answer, when
 // trouble was told hears of it when it answers.
 func TestWhoComesIsToldOfTroubles(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var box troubleBox
 		var mu sync.Mutex
 		var holds []proto.Trouble // guarded by mu
@@ -189,7 +190,7 @@ func TestWhoComesIsToldOfTroubles(t *testing.T) {
 }
 
 func TestTellOfManyMirrors(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var box troubleBox
 		meshes, _ := cluster(t, func(_ string, cfg *Config) { cfg.Control = &answers{heardTroubles: box.heard} }, "a", "b")
 		var many []proto.Trouble

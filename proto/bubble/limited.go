@@ -1,0 +1,6 @@
+//go:build race && !go1.27
+
+package bubble
+
+// oneProcessor: see the package.
+const oneProcessor = true
