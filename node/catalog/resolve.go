@@ -71,7 +71,8 @@ func (a *archiveView) baseAround(path string) string {
 // asking upstream.
 func (c *Catalog) resolveRoot(e *proto.Entry, a *archiveView, found view.Demand, has, asked bool) bool {
 	d, now, wall := a.drivers[found.Suite], c.mono(), c.cfg.Now()
-	b := d.public.Load().belief
+	p := d.public.Load()
+	b := p.belief
 	if asked {
 		d.asked()
 		if found.Root != found.Generation.RootName {
@@ -79,6 +80,9 @@ func (c *Catalog) resolveRoot(e *proto.Entry, a *archiveView, found view.Demand,
 		}
 		if !b.MayServe(now) || b.Withheld(now, wall) != nil {
 			return false
+		}
+		if found.Generation != p.current {
+			return false // the view is of a moment before a switch, and what is believed of one after it
 		}
 	}
 	if !has {
@@ -250,7 +254,7 @@ func (d *driver) discoverRoot(ctx context.Context, loc proto.Location, name stri
 	if e, ok := d.rootEntry(loc, name); ok {
 		return e, nil
 	}
-	d.sync(ctx) // the view is swapped a moment after a generation is published to others
+	d.sync(ctx) // a switch is under way
 	if e, ok := d.rootEntry(loc, name); ok {
 		return e, nil
 	}
@@ -295,6 +299,9 @@ func (d *driver) rootEntry(loc proto.Location, name string) (e proto.Entry, ok b
 	a := d.c.viewOf(loc.Archive)
 	if a == nil || a.driverOf(d.id.Dir) != d {
 		return e, false
+	}
+	if s := a.Suite(d.id.Dir); s == nil || s.Current != d.public.Load().current {
+		return e, false // the view is swapped a moment after a generation is published to others
 	}
 	info := a.format.PathInfo(loc.Path)
 	ok = d.c.resolve(&e, a, loc, &info, false)

@@ -30,7 +30,7 @@ type Belief struct {
 
 // MayServe reports whether the root may be given out without asking upstream first.
 func (b *Belief) MayServe(now Mono) bool {
-	return b.conf.Offline || b.Fresh.fresh(now, b.conf.Interval)
+	return b.conf.Offline || b.Fresh.fresh(now, b.conf.Interval, b.conf.CheckWait)
 }
 
 // Checked is when upstream last had nothing newer, as a date for people; zero for never.

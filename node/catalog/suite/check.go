@@ -370,6 +370,7 @@ func (m *Machine) end(k *check, err error) {
 	k.err = err
 	m.check, m.last = nil, k
 	m.fresh.tried(m.at.Mono, k.fresh)
+	m.fresh.Ended = m.at.Mono
 	if err == nil && k.good != Never {
 		m.goodAt(k.good)
 	}

@@ -8,6 +8,8 @@ type Freshness struct {
 	// Tried is the last question to upstream or to the leader, whatever came of it; TriedFresh the last
 	// one that was not content with what another node had seen.
 	Tried, TriedFresh Mono
+	// Ended is when the last check was over, with whatever it brought adopted.
+	Ended Mono
 	// Own is this node's own last question to upstream.
 	Own Mono
 	// Good is when upstream was last known to have nothing newer than what is held, whoever asked.
@@ -16,7 +18,7 @@ type Freshness struct {
 	Heard Mono
 }
 
-func never() Freshness { return Freshness{Never, Never, Never, Never, Never} }
+func never() Freshness { return Freshness{Never, Never, Never, Never, Never, Never} }
 
 func (f *Freshness) tried(now Mono, fresh bool) {
 	f.Tried = now
@@ -34,9 +36,15 @@ func (f *Freshness) since(now Mono, fresh bool) time.Duration {
 	return now.Sub(f.Tried)
 }
 
-// fresh reports whether what is held may be given out without asking upstream first.
-func (f *Freshness) fresh(now Mono, interval time.Duration) bool {
-	return now.Sub(max(f.Tried, f.Heard)) < 2*interval+5*time.Second
+// fresh reports whether what is held may be given out without asking upstream first. What an answer brings
+// may take long to stage: hosts wait for it, but not longer than wait.
+func (f *Freshness) fresh(now Mono, interval, wait time.Duration) bool {
+	recent := 2*interval + 5*time.Second
+	if now.Sub(max(f.Ended, f.Heard)) < recent {
+		return true
+	}
+	answered := now.Sub(f.Tried)
+	return wait <= answered && answered < recent
 }
 
 // unchecked reports whether upstream has been silent for longer than a check that failed would explain.
