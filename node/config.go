@@ -22,6 +22,9 @@ type Config struct {
 	Listen []string `yaml:"listen"`
 	// TLS is an additional door that speaks HTTPS; off unless it has addresses.
 	TLS TLSConfig `yaml:"tls"`
+	// PublicURL is where hosts reach this node, for all that is printed for hosts: "http://cache.example.org:3142".
+	// "" takes the machine's name and the port of Listen.
+	PublicURL string `yaml:"public_url"`
 	// Admin is the address of the admin interface: "host:port" or "unix:/path";
 	// "" switches it off. It has no password, so it belongs on loopback.
 	Admin string `yaml:"admin"`

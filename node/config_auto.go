@@ -78,9 +78,6 @@ func fromSource(s aptconf.Archive, notes *[]string) (a ArchiveConfig, why string
 	// The suites are watched from the start: then even a package that is asked for
 	// first of all is checked.
 	a.Upstream, a.Aliases, a.Suites = s.URL, s.Aliases, s.Suites
-	if len(s.Suites) > 0 {
-		a.Example = strings.Join(append([]string{s.Suites[0]}, s.Components...), " ")
-	}
 	if s.Private {
 		return a, "it needs credentials, and everybody who reaches this node could read it; configure it under archives: in a configuration file if that is meant"
 	}

@@ -97,6 +97,7 @@ func (c *checker) warning(key, format string, args ...any) {
 
 func (c *checker) check() {
 	c.doors()
+	c.publicURL()
 	c.admin()
 	if c.cfg.Data == "" {
 		c.problem("data", "needs a directory")
@@ -186,6 +187,26 @@ func (c *checker) addresses(key string, list []string, used map[string]string) {
 		}
 		used[addr] = itemKey
 	}
+}
+
+// publicURL goes into apt.conf between quotes.
+func (c *checker) publicURL() {
+	if err := c.cfg.CheckPublicURL(); err != nil {
+		c.problem("public_url", "%s", err)
+	}
+}
+
+// CheckPublicURL says what is wrong with PublicURL.
+func (c *Config) CheckPublicURL() error {
+	given := strings.TrimSuffix(c.PublicURL, "/")
+	if given == "" {
+		return nil
+	}
+	u, err := url.Parse(given)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || given != u.Scheme+"://"+u.Host || strings.ContainsAny(given, "\"\\; ") {
+		return fmt.Errorf("%q is not the URL of a node: write it as http://cache.example.org:3142", c.PublicURL)
+	}
+	return nil
 }
 
 func (c *checker) admin() {

@@ -23,6 +23,7 @@ var keys = []key{
 	{"tls.listen", false, "its addresses; none switches it off"},
 	{"tls.cert", true, "PEM file of its certificate chain"},
 	{"tls.key", true, "PEM file of its private key"},
+	{"public_url", true, `URL that hosts reach this node at, such as "http://cache.example.org:3142", for the settings printed for them; "" is the machine's name and port`},
 	{"admin", false, `health, metrics, profiles and the client commands: "host:port" or "unix:/path"; no password, so keep it on loopback`},
 	{"data", false, "directory of the cache, which can be fetched again"},
 	{"state", false, "directory of durable state, which cannot"},

@@ -51,10 +51,6 @@ type ArchiveConfig struct {
 	// ServeExpired takes the place of both serve_expired of Outage; nil leaves
 	// those in force.
 	ServeExpired *time.Duration `yaml:"serve_expired"`
-
-	// Example is what the machine's own apt sources say behind the URL ("noble
-	// main universe"), to print working lines for a host; often "".
-	Example string `yaml:"-"`
 }
 
 // UpstreamAt is one place an archive is fetched from: a mirror, or a list of

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -81,7 +82,7 @@ func testConfig() *node.Config {
 	cfg := node.DefaultConfig()
 	cfg.Listen = []string{"127.0.0.1:0"}
 	tools := node.DefaultArchive("tools")
-	tools.Upstream, tools.Unsigned, tools.Example = "http://example.org/tools", true, "stable main"
+	tools.Upstream, tools.Unsigned = "http://example.org/tools", true
 	cfg.Archives = []node.ArchiveConfig{tools}
 	return cfg
 }
@@ -232,6 +233,9 @@ func startServe(t *testing.T, n *fakeNode, args ...string) *serving {
 		n.cfg, n.options = cfg, o
 		return n, nil
 	}
+	if last := len(args) - 1; last >= 0 && args[last] == "person" {
+		args, a.watched = args[:last], func(io.Writer) bool { return true }
+	}
 	go func() { s.exit <- a.main(context.Background(), append([]string{"serve"}, args...), s.stop) }()
 	return s
 }
@@ -272,9 +276,22 @@ func TestServe(t *testing.T) {
 			t.Errorf("the log has no %s:\n%s", want, log)
 		}
 	}
-	want := `aptmesh serves 1 archive at http://127.0.0.1:3142
+	if got := s.out.String(); got != "" {
+		t.Errorf("serve prints into a log:\n%s", got)
+	}
+}
 
-On a host, either send all http archives through it:
+// A person at a terminal is told what to type on a host; a log of lines or of JSON is not.
+func TestServeTellsAPerson(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		s := startServe(t, newFakeNode(), "--log-format", format, "person")
+		<-s.started
+		s.stop <- syscall.SIGTERM
+		<-s.stopped
+		<-s.exit
+		want := `aptmesh serves 1 archive at http://127.0.0.1:3142
+
+On each host, whose sources stay as they are:
 
 sudo tee /etc/apt/apt.conf.d/30aptmesh <<'END'
 Acquire::http::Proxy "http://127.0.0.1:3142";
@@ -282,14 +299,15 @@ Acquire::https::Proxy "DIRECT";
 Acquire::Retries::Delay "false";
 END
 
-or write its address into the sources (the only way for https archives), and into /etc/apt/apt.conf.d/30aptmesh only
-Acquire::Retries::Delay "false";
-
-  deb [trusted=yes] http://127.0.0.1:3142/tools stable main  # instead of http://example.org/tools
+http://127.0.0.1:3142/ in a browser shows the archives, and what to write for https sources.
 
 `
-	if got := s.out.String(); got != want {
-		t.Errorf("serve prints:\n%s\nwant:\n%s", got, want)
+		if format == "json" {
+			want = ""
+		}
+		if got := s.out.String(); got != want {
+			t.Errorf("serve --log-format %s prints:\n%s\nwant:\n%s", format, got, want)
+		}
 	}
 }
 
@@ -580,47 +598,31 @@ func hex2(i int) string {
 	return string([]byte{digits[i/16], digits[i%16]})
 }
 
-func TestHints(t *testing.T) {
-	cfg := testConfig()
-	cfg.Listen = []string{":3142"}
-	for _, change := range []func(*node.ArchiveConfig){
-		func(a *node.ArchiveConfig) { a.SignedBy = []string{"/usr/share/keyrings/x.gpg"} },
-		func(a *node.ArchiveConfig) { a.SignedBy, a.Suites = []string{"/k.gpg"}, []string{"noble"} },
-		func(a *node.ArchiveConfig) { a.Suites = []string{"./"} },
+// client-config prints the text of the host's file and nothing else.
+func TestClientConfig(t *testing.T) {
+	for _, tt := range []struct{ config, arg, url, err string }{
+		{"", "http://cache:3142", "http://cache:3142", ""},
+		{"public_url: http://cache.example.org:3142\n", "", "http://cache.example.org:3142", ""},
+		{"listen: [\"192.0.2.1:80\"]\n", "", "http://192.0.2.1:80", ""},
+		{"listen: []\ntls: {listen: [\"192.0.2.1:3143\"]}\n", "", "https://192.0.2.1:3143", ""},
+		{"listen: []\n", "", "", "listen nowhere"},
+		{"", "cache:3142", "", "is not the URL of a node"},
 	} {
-		a := node.DefaultArchive("x")
-		change(&a)
-		cfg.Archives = append(cfg.Archives, a)
-	}
-	var lines []string
-	for _, a := range cfg.Archives {
-		lines = append(lines, debLine(a, "http://n:3142"))
-	}
-	want := `deb [trusted=yes] http://n:3142/tools stable main
-deb [signed-by=/usr/share/keyrings/x.gpg] http://n:3142/x SUITE COMPONENT
-deb http://n:3142/x noble COMPONENT
-deb http://n:3142/x ./`
-	if got := strings.Join(lines, "\n"); got != want {
-		t.Errorf("lines:\n%s\nwant:\n%s", got, want)
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for addr, want := range map[string]string{
-		"[::]:3142": "http://" + host + ":3142", "0.0.0.0:80": "http://" + host + ":80",
-		"192.0.2.1:3142": "http://192.0.2.1:3142", "[2001:db8::1]:3142": "http://[2001:db8::1]:3142",
-	} {
-		if got := baseURL(cfg, []string{addr}); got != want {
-			t.Errorf("base URL of %s is %s, want %s", addr, got, want)
+		a, out, errs := testApp(t)
+		if tt.config != "" {
+			write(t, a.defaultConfig, tt.config)
 		}
-	}
-	cfg.Listen = nil
-	if got := baseURL(cfg, []string{"192.0.2.1:3143"}); got != "https://192.0.2.1:3143" {
-		t.Errorf("base URL with TLS alone: %s", got)
-	}
-	if got := baseURL(cfg, nil); got != "" {
-		t.Errorf("base URL of nothing: %s", got)
+		args := []string{"client-config"}
+		if tt.arg != "" {
+			args = append(args, tt.arg)
+		}
+		code, want := run(t, a, args...), ""
+		if tt.url != "" {
+			want = "Acquire::http::Proxy \"" + tt.url + "\";\nAcquire::https::Proxy \"DIRECT\";\nAcquire::Retries::Delay \"false\";\n"
+		}
+		if out.String() != want || (code == 0) != (tt.err == "") || !strings.Contains(errs.String(), tt.err) {
+			t.Errorf("%+v: exit %d\n%s%s", tt, code, out, errs)
+		}
 	}
 }
 

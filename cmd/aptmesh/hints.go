@@ -3,29 +3,65 @@ package main
 import (
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"strings"
-	"text/tabwriter"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/aptmesh/aptmesh/node"
 )
 
-// printHints says what to type on a host, for each archive.
+func (a *app) clientConfigCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "client-config [URL]",
+		Short: "Print what a host's apt needs to use this node",
+		Long: `Print the settings that send a host's http archives through this node, as the text of
+` + node.HostFile + `. The host's sources stay as they are.
+
+URL is where hosts reach the node. Without it, public_url of the configuration counts,
+or else this machine's name and the port of the first listen address.
+
+https sources go past the node, as without it. To cache one, configure the archive and
+write the node's address into the host's source in place of the archive's; the page at
+the node's own URL, which any browser shows, names them.`,
+		Example: `  aptmesh client-config | ssh HOST sudo tee ` + node.HostFile + `
+  aptmesh client-config http://cache.example.org:3142`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			cfg := node.DefaultConfig()
+			path, err := a.configPath()
+			if err == nil && path != "" {
+				cfg, err = node.PeekConfig(path)
+			}
+			if err != nil {
+				return err
+			}
+			if len(args) > 0 {
+				cfg.PublicURL = args[0]
+				if err := cfg.CheckPublicURL(); err != nil {
+					return err
+				}
+			}
+			url := cfg.HostURL(slices.Concat(cfg.Listen, cfg.TLS.Listen))
+			if url == "" {
+				return fmt.Errorf("%s has the node listen nowhere; name the URL that hosts reach it at", path)
+			}
+			_, err = io.WriteString(a.out, node.HostSettings(url))
+			return err
+		},
+	}
+}
+
+// printHints says what to type on a host.
 func printHints(w io.Writer, cfg *node.Config, addrs []string) {
-	base := baseURL(cfg, addrs)
-	if base == "" {
+	url := cfg.HostURL(addrs)
+	if url == "" {
 		return
 	}
-	fmt.Fprintf(w, "aptmesh serves %s at %s\n\n", archiveCount(cfg), base)
-	fmt.Fprintf(w, "On a host, either send all http archives through it:\n\n%s\n", node.HostCommand(base))
-	fmt.Fprintf(w, "or write its address into the sources (the only way for https archives), and into %s only\n%s\n\n", node.HostFile, node.RetrySetting)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, a := range cfg.Archives {
-		fmt.Fprintf(t, "  %s\t# instead of %s\n", debLine(a, base), a.MainURL())
-	}
-	t.Flush()
-	fmt.Fprintln(w)
+	fmt.Fprintf(w, "aptmesh serves %s at %s\n\n", archiveCount(cfg), url)
+	fmt.Fprintf(w, "On each host, whose sources stay as they are:\n\n%s\n", node.HostCommand(url))
+	fmt.Fprintf(w, "%s/ in a browser shows the archives, and what to write for https sources.\n\n", url)
 }
 
 func archiveCount(cfg *node.Config) string {
@@ -35,48 +71,9 @@ func archiveCount(cfg *node.Config) string {
 	return "1 archive"
 }
 
-// baseURL is the node's address as a host would write it: of the plain door, or
-// of the TLS one where there is no other. "" where the node listens nowhere.
-func baseURL(cfg *node.Config, addrs []string) string {
-	if len(addrs) == 0 {
-		return ""
-	}
-	scheme := "http"
-	if len(cfg.Listen) == 0 {
-		scheme = "https"
-	}
-	host, port, err := net.SplitHostPort(addrs[0])
-	if err != nil {
-		return ""
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-		if name, err := os.Hostname(); err == nil && name != "" {
-			host = name
-		}
-	}
-	return scheme + "://" + net.JoinHostPort(host, port)
-}
-
-// debLine is a line for sources.list. Words in capitals are for the reader to
-// replace: the node does not know what suites a host wants.
-func debLine(a node.ArchiveConfig, base string) string {
-	what := a.Example
-	switch {
-	case what != "":
-	case len(a.Suites) == 0:
-		what = "SUITE COMPONENT"
-	case strings.HasSuffix(a.Suites[0], "/"):
-		what = a.Suites[0]
-	default:
-		what = a.Suites[0] + " COMPONENT"
-	}
-	option := ""
-	switch {
-	case a.Unsigned:
-		option = "[trusted=yes] "
-	case len(a.SignedBy) == 1 && strings.HasPrefix(a.SignedBy[0], "/usr/share/keyrings/"):
-		option = "[signed-by=" + a.SignedBy[0] + "] "
-	}
-	return fmt.Sprintf("deb %s%s/%s %s", option, base, a.Name, what)
+// watched reports whether a person reads what the node prints: it is a terminal, and not one of a
+// container, which goes into a log.
+func watched(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && !node.InContainer()
 }

@@ -88,7 +88,7 @@ func TestHouse(t *testing.T) {
 			}
 		}
 		for _, imported := range ours(slices.Concat(p.TestImports, p.XTestImports)) {
-			helpers := []string{"proto", "aptmeta/testarchive", "node/durable/durabletest", "proto/sourcetest"}
+			helpers := []string{"proto", "proto/bubble", "aptmeta/testarchive", "node/durable/durabletest", "proto/sourcetest"}
 			allowed := imported == room || slices.Contains(helpers, imported) || slices.Contains(r.may, imported) ||
 				imported == "node/format/formattest" && strings.HasPrefix(room, "node/format/") ||
 				// A catalog and a plan of what to fetch ahead are tested with a real format.

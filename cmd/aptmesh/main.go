@@ -45,6 +45,9 @@ type app struct {
 	newNode       func(*node.Config, node.Options) (server, error)
 	autoConfig    func() (*node.Config, []string, error)
 
+	// watched reports whether a person reads along.
+	watched func(io.Writer) bool
+
 	// understood is set when flags and arguments were: an error before is one of
 	// usage.
 	understood bool
@@ -62,6 +65,7 @@ func newApp(out, err io.Writer) *app {
 			}
 			return n, nil
 		},
+		watched:    watched,
 		autoConfig: func() (*node.Config, []string, error) { return node.AutoConfig("/") },
 	}
 }

@@ -36,6 +36,7 @@ Without any configuration it serves the archives that this machine's own apt use
 	_ = root.MarkPersistentFlagFilename("config", "yaml", "yml") // fails for unknown flags only
 	root.AddCommand(
 		a.serveCommand(),
+		a.clientConfigCommand(),
 		a.statusCommand(),
 		a.whyCommand(),
 		a.refreshCommand(),

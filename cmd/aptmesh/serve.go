@@ -79,7 +79,8 @@ of a cluster leave it as "aptmesh leave" does; a second signal stops at once. SI
 applied to a running node, and logs what needs a restart.
 
 Without a configuration file the node serves the archives of this machine's own
-apt sources, or Ubuntu's where there are none, and prints what to type on a host.
+apt sources, or Ubuntu's where there are none. On a terminal it prints what to type on a
+host, as "aptmesh client-config" does.
 Its log goes to stderr, the lines of log.access to stdout.`,
 		Example: `  aptmesh serve                                     # no configuration needed
   aptmesh serve --config /etc/aptmesh/aptmesh.yaml
@@ -126,7 +127,9 @@ func (a *app) serve(ctx context.Context, o *overrides) error {
 	if err := n.Start(ctx); err != nil {
 		return err
 	}
-	printHints(a.out, l.cfg, n.Addrs())
+	if a.watched(a.out) && l.cfg.Log.Format == "text" {
+		printHints(a.out, l.cfg, n.Addrs())
+	}
 	notify(log, "READY=1")
 
 	current, failed := l.cfg, n.Wait()

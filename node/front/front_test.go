@@ -294,7 +294,7 @@ func TestPage(t *testing.T) {
 		}
 	}
 	r, body := d.ask("GET", "/", "Accept: text/plain")
-	if r.StatusCode != 406 || r.Header.Get("Content-Type") != typeText || !strings.Contains(body, "   "+strings.Join(HostSettings("http://node:3142"), "\n   ")+"\n") {
+	if r.StatusCode != 406 || r.Header.Get("Content-Type") != typeText || !strings.Contains(body, indented(HostSettings("http://node:3142"), "   ")) {
 		t.Errorf("%d %s", r.StatusCode, body)
 	}
 	if strings.Contains(d.raw("GET / HTTP/1.1\nHost: a&b\nConnection: close\n\n"), "a&b") {

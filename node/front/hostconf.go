@@ -14,19 +14,24 @@ const HostFile = "/etc/apt/apt.conf.d/30aptmesh"
 // however it reaches this node; later versions do not need it and take no harm.
 const RetrySetting = `Acquire::Retries::Delay "false";`
 
-// HostSettings are the lines of apt.conf that send a host's http archives through the node
-// at url. All that aptmesh prints for hosts has them from here. The proxy setting would
-// hold for https archives, too, and a node tunnels only where the key connect says so; hence
-// the second line.
-func HostSettings(url string) []string {
-	return []string{
-		fmt.Sprintf("Acquire::http::Proxy %q;", url),
-		`Acquire::https::Proxy "DIRECT";`,
-		RetrySetting,
-	}
+// HostSettings is the text of HostFile: the settings that send a host's http archives through
+// the node at url. README, `aptmesh serve`, `aptmesh client-config` and the page all have it from here.
+// The proxy setting alone would hold for https archives, too, and a node tunnels only where the
+// configuration says so; hence the second line.
+func HostSettings(url string) string {
+	return fmt.Sprintf("Acquire::http::Proxy %q;\n", url) + `Acquire::https::Proxy "DIRECT";` + "\n" + RetrySetting + "\n"
 }
 
 // HostCommand is what to type on a host for that.
 func HostCommand(url string) string {
-	return "sudo tee " + HostFile + " <<'END'\n" + strings.Join(HostSettings(url), "\n") + "\nEND\n"
+	return "sudo tee " + HostFile + " <<'END'\n" + HostSettings(url) + "END\n"
+}
+
+// indented moves each line of a text to the right.
+func indented(text, by string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString(by + line)
+	}
+	return b.String()
 }

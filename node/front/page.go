@@ -73,9 +73,7 @@ func pageText(archives []Archive, host string) string {
 	line()
 	line("1. As a proxy. The host's sources stay as they are; write to ", HostFile, ":")
 	line()
-	for _, setting := range HostSettings("http://" + host) {
-		line("   ", setting)
-	}
+	b.WriteString(indented(HostSettings("http://"+host), "   "))
 	line()
 	line("2. By address. Write to the same file only")
 	line()
