@@ -35,7 +35,7 @@ const maxSkew = 24 * time.Hour
 // as a whole, because the bad one may be the last.
 const maxSignatures = 32
 
-// minRSABits is the weakest RSA key that apt 3 accepts (APT::Key::Assert-Pubkey-Algo).
+// minRSABits is the weakest RSA key that apt 2.7.13 and later accept (APT::Key::Assert-Pubkey-Algo).
 const minRSABits = 2048
 
 // Signer tells who made a good signature.
@@ -49,6 +49,9 @@ type Signer struct {
 	Identity string
 	// Created is when the signature was made, by the signer's clock.
 	Created time.Time
+	// Weak says by what keys the good signatures were made, such as "an RSA key of 1024 bits", if
+	// newer versions of apt refuse all of them; see WithWeakKeys.
+	Weak string
 }
 
 // SignatureProblem tells why one signature does not count.
@@ -164,8 +167,10 @@ func (k *Keyring) verify(signed, blocks []byte, now time.Time) (Signer, error) {
 	}
 	failed := &SignatureError{Keyring: k.name}
 	var newest Signer
+	strong := false
 	for _, p := range packets {
 		s, problem := k.judge(p, signed, now)
+		strong = strong || problem == nil && s.Weak == ""
 		switch {
 		case problem == nil && (newest.KeyID == "" || s.Created.After(newest.Created)):
 			newest = s
@@ -176,6 +181,9 @@ func (k *Keyring) verify(signed, blocks []byte, now time.Time) (Signer, error) {
 	}
 	if newest.KeyID == "" || failed.Bad {
 		return Signer{}, failed
+	}
+	if strong {
+		newest.Weak = ""
 	}
 	return newest, nil
 }
@@ -281,6 +289,7 @@ func signer(key *openpgp.Key, sig *packet.Signature) Signer {
 		Primary:     fmt.Sprintf("%X", key.Entity.PrimaryKey.Fingerprint),
 		Identity:    identity(key.Entity),
 		Created:     sig.CreationTime.UTC(),
+		Weak:        weakness(key.PublicKey),
 	}
 }
 
@@ -352,19 +361,23 @@ func (k *Keyring) checkStrength(key *packet.PublicKey, sig *packet.Signature) er
 	default:
 		return fmt.Errorf("%w: it is made with %s", ErrWeakSignature, sig.Hash)
 	}
-	if k.weakKeys {
-		return nil
+	if weak := weakness(key); weak != "" && !k.weakKeys {
+		return fmt.Errorf("%w: it is made by %s (let the archive sign with a newer key, or allow weak keys for it: `weak_keys: true`)", ErrWeakSignature, weak)
 	}
-	const wayOut = "let the archive sign with a newer key, or allow weak keys for it"
+	return nil
+}
+
+// weakness says what is weak about a key; "" for nothing.
+func weakness(key *packet.PublicKey) string {
 	switch key.PubKeyAlgo {
 	case packet.PubKeyAlgoRSA, packet.PubKeyAlgoRSASignOnly:
 		if bits, err := key.BitLength(); err != nil || bits < minRSABits {
-			return fmt.Errorf("%w: it is made by an RSA key of %d bits, less than %d (%s)", ErrWeakSignature, bits, minRSABits, wayOut)
+			return fmt.Sprintf("an RSA key of %d bits", bits)
 		}
 	case packet.PubKeyAlgoDSA:
-		return fmt.Errorf("%w: it is made by a DSA key (%s)", ErrWeakSignature, wayOut)
+		return "a DSA key"
 	}
-	return nil
+	return ""
 }
 
 // checkBytes checks the signature proper.

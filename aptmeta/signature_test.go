@@ -490,6 +490,7 @@ func signatureMixes(tb testing.TB, text string) []signatureMix {
 		{"of a weak key, allowed", mix(small), weakToo, nil, now, ""},
 		{"bad of a weak key, allowed", mix(smallBad), weakToo, ErrBadSignature, time.Time{}, ""},
 		{"good, of a weak key", mix(small, good), all, nil, now, ""},
+		{"good, and of a weak key, allowed", mix(good, small), weakToo, nil, now, ""},
 	}
 }
 
@@ -527,6 +528,20 @@ func TestSignatureMixesAsApt(t *testing.T) {
 	}
 }
 
+// What only weak keys have signed is told apart from what a strong one has signed as well.
+func TestWeakSigner(t *testing.T) {
+	for _, test := range signatureMixes(t, releaseText) {
+		_, s, err := test.ring.VerifyInRelease(test.data, now)
+		want := ""
+		if test.name == "of a weak key, allowed" {
+			want = "an RSA key of 1024 bits"
+		}
+		if s.Weak != want {
+			t.Errorf("%s: weak is %q, want %q (%v)", test.name, s.Weak, want, err)
+		}
+	}
+}
+
 func TestWithWeakKeys(t *testing.T) {
 	weak := keyring(t, rsa1024Key())
 	small := at(now)
@@ -548,7 +563,7 @@ func TestWithWeakKeys(t *testing.T) {
 		if (err != nil) != test.fails {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err != nil && !strings.Contains(err.Error(), "allow weak keys") {
+		if err != nil && !strings.Contains(err.Error(), "`weak_keys: true`") {
 			t.Errorf("%s: %v names no way out", name, err)
 		}
 	}

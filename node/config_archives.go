@@ -67,16 +67,21 @@ func (c *checker) archive(a *ArchiveConfig, claimed map[string]string) {
 	if a.hasCredentials() && len(a.Allow) == 0 && len(c.cfg.Clients.Allow) == 0 {
 		c.warning(key, "has credentials and no `allow`: whoever reaches this node can read it")
 	}
-	for i, suite := range a.Suites {
-		if !validSuite(suite) {
-			c.problem(fmt.Sprintf("%s.suites[%d]", key, i), `%q is not a suite: write it as in sources.list, such as noble-updates, or "./" for a flat repository`, suite)
-		}
-	}
+	c.suites(key+".suites", a.Suites)
+	c.suites(key+".unsigned_suites", a.UnsignedSuites)
 	if a.CheckEvery < time.Second {
 		c.problem(key+".check_every", "must be at least 1s")
 	}
 	if a.MaxFuture < time.Second {
 		c.problem(key+".max_future", "must be at least 1s")
+	}
+}
+
+func (c *checker) suites(key string, suites []string) {
+	for i, suite := range suites {
+		if !validSuite(suite) {
+			c.problem(fmt.Sprintf("%s[%d]", key, i), `%q is not a suite: write it as in sources.list, such as noble-updates, or "./" for a flat repository`, suite)
+		}
 	}
 }
 
@@ -148,14 +153,17 @@ func archiveURL(s string, wild bool) (*url.URL, error) {
 // configuration says in so many words that nobody does.
 func (c *checker) signatures(key string, a *ArchiveConfig) {
 	if a.Unsigned {
-		if len(a.SignedBy) > 0 {
-			c.problem(key, "signed_by and `unsigned: true` contradict each other; drop one")
+		if len(a.SignedBy) > 0 || len(a.UnsignedSuites) > 0 {
+			c.problem(key, "signed_by or unsigned_suites and `unsigned: true` contradict each other; drop one")
 			return
 		}
 		c.warning(key, "accepts anything its upstream sends, for it is `unsigned: true`")
 		return
 	}
-	if len(a.SignedBy) == 0 {
+	for i, suite := range a.UnsignedSuites {
+		c.warning(fmt.Sprintf("%s.unsigned_suites[%d]", key, i), "accepts anything its upstream sends in %s", suite)
+	}
+	if len(a.SignedBy) == 0 && len(a.UnsignedSuites) == 0 {
 		c.problem(key+".signed_by", "is missing: the keyring that vouches for the archive%s; or `unsigned: true` to accept it without any signature", keyringHint(a.MainURL()))
 	}
 	for i, entry := range a.SignedBy {

@@ -81,10 +81,14 @@ func fromSource(s aptconf.Archive, notes *[]string) (a ArchiveConfig, why string
 	if s.Private {
 		return a, "it needs credentials, and everybody who reaches this node could read it; configure it under archives: in a configuration file if that is meant"
 	}
-	if s.Trusted {
+	switch {
+	case len(s.Trusted) > 0 && len(s.Trusted) == len(s.Suites):
 		a.Unsigned = true
-		*notes = append(*notes, fmt.Sprintf("%s: %s: accepted without a signature, for apt is told to trust it", s.Where, s.URL))
+		*notes = append(*notes, fmt.Sprintf("%s: %s: accepted without a signature, because apt is told to trust it", s.Where, s.URL))
 		return a, ""
+	case len(s.Trusted) > 0:
+		a.UnsignedSuites = s.Trusted
+		*notes = append(*notes, fmt.Sprintf("%s: %s: %s accepted without a signature, because apt is told to trust it", s.Where, s.URL, strings.Join(s.Trusted, ", ")))
 	}
 	var troubles []string
 	for _, entry := range s.SignedBy {

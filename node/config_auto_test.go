@@ -106,6 +106,8 @@ func TestAutoConfig(t *testing.T) {
 					"deb [trusted=yes] http://example.org/local ./\n" +
 					"deb [signed-by=/etc/apt/keyrings/docker.asc] https://bearer:token@esm.example.org/infra noble main\n" +
 					"deb [signed-by=/etc/apt/keyrings/gone.asc] https://example.org/gone noble main\n" +
+					"deb [signed-by=/etc/apt/keyrings/docker.asc] http://example.org/mixed stable main\n" +
+					"deb [trusted=yes] http://example.org/mixed testing main\n" +
 					"deb [signed-by=/etc/apt/keyrings/gone.asc,/etc/apt/keyrings/docker.asc] https://example.org/half noble main\n",
 				"/etc/apt/sources.list.d/inline.sources": inline,
 				"/etc/apt/keyrings/docker.asc":           testKey(),
@@ -113,11 +115,12 @@ func TestAutoConfig(t *testing.T) {
 			want: []string{
 				"download.docker.com-linux-ubuntu https://download.docker.com/linux/ubuntu /etc/apt/keyrings/docker.asc",
 				"local http://example.org/local unsigned",
+				"mixed http://example.org/mixed /etc/apt/keyrings/docker.asc unsigned=testing",
 				"half https://example.org/half /etc/apt/keyrings/docker.asc",
 				"inline https://example.org/inline BLOCK",
 			},
 			notes: []string{
-				"someone/ppa/ubuntu: passed over: no keyring vouches for it", "accepted without a signature", "passed over: it needs credentials",
+				"someone/ppa/ubuntu: passed over: no keyring vouches for it", "example.org/local: accepted without a signature", "mixed: testing accepted without a signature", "passed over: it needs credentials",
 				"gone: passed over: ", "half: keyring left out",
 			},
 		},
@@ -176,6 +179,9 @@ func TestAutoConfig(t *testing.T) {
 				}
 				if a.Unsigned {
 					words = append(words, "unsigned")
+				}
+				for _, s := range a.UnsignedSuites {
+					words = append(words, "unsigned="+s)
 				}
 				got = append(got, strings.Join(words, " "))
 				if ring, err := a.Keyring(); err != nil || (ring == nil) != a.Unsigned {

@@ -53,6 +53,8 @@ var keys = []key{
 	{"archives.*.aliases", true, `other URLs that mean it; the host may begin with "*."`},
 	{"archives.*.signed_by", true, "keyrings that vouch for it: files, or armoured key blocks"},
 	{"archives.*.unsigned", true, "true accepts it without any signature"},
+	{"archives.*.unsigned_suites", true, "suites accepted without any signature, the others not"},
+	{"archives.*.weak_keys", true, "false refuses signatures by DSA and short RSA keys, as apt 2.7.13 and later do; older apt accepts them"},
 	{"archives.*.suites", true, "watched from the start; others from their first request on"},
 	{"archives.*.check_every", true, "interval of looking for a new Release"},
 	{"archives.*.max_future", true, "a Release may be dated so far ahead, as in the hosts' Acquire::Max-FutureTime"},

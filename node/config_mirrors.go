@@ -30,8 +30,12 @@ type ArchiveConfig struct {
 	// SignedBy lists the keyrings that vouch for the archive: files, or armoured
 	// public key blocks in place.
 	SignedBy []string `yaml:"signed_by"`
-	// Unsigned accepts the archive without any signature.
-	Unsigned bool `yaml:"unsigned"`
+	// Unsigned accepts the archive without any signature; UnsignedSuites does so for these
+	// suites alone, written as in Suites.
+	Unsigned       bool     `yaml:"unsigned"`
+	UnsignedSuites []string `yaml:"unsigned_suites"`
+	// WeakKeys accepts signatures by DSA keys and by RSA keys of less than 2048 bits.
+	WeakKeys bool `yaml:"weak_keys"`
 	// Suites are watched from the start, without waiting for a first request:
 	// "noble" for dists/noble, or a directory that ends in "/" for a flat
 	// repository ("./" being the archive's own directory).
@@ -101,7 +105,7 @@ func (t UpstreamTLS) load() (roots *x509.CertPool, cert *tls.Certificate, err er
 
 // DefaultArchive returns the archive of that name with every default set.
 func DefaultArchive(name string) ArchiveConfig {
-	return ArchiveConfig{Name: name, CheckEvery: 60 * time.Second, MaxFuture: 10 * time.Second}
+	return ArchiveConfig{Name: name, CheckEvery: 60 * time.Second, MaxFuture: 10 * time.Second, WeakKeys: true}
 }
 
 // DefaultUpstreamAt returns an upstream with every default set and no URL.

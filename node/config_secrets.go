@@ -21,9 +21,9 @@ const keyBlock = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 func IsInlineKey(entry string) bool { return strings.HasPrefix(strings.TrimSpace(entry), keyBlock) }
 
 // Keyring reads every entry of signed_by and returns all their keys together; nil
-// where the archive is unsigned.
+// where it has none.
 func (a ArchiveConfig) Keyring() (*aptmeta.Keyring, error) {
-	if a.Unsigned {
+	if len(a.SignedBy) == 0 {
 		return nil, nil
 	}
 	rings := make([]*aptmeta.Keyring, 0, len(a.SignedBy))
@@ -34,7 +34,7 @@ func (a ArchiveConfig) Keyring() (*aptmeta.Keyring, error) {
 		}
 		rings = append(rings, ring)
 	}
-	return aptmeta.MergeKeyrings(rings...), nil
+	return aptmeta.MergeKeyrings(rings...).WithWeakKeys(a.WeakKeys), nil
 }
 
 // readKeyring reads one entry of signed_by.

@@ -149,12 +149,17 @@ func catalogArchives(cfg *Config) ([]catalog.Archive, error) {
 			return nil, err
 		}
 		names := formatOf(a.Name)
-		suites := make([]proto.Suite, len(a.Suites))
-		for i, s := range a.Suites {
-			suites[i] = names.SuiteNamed(s)
+		suites := func(named []string) []proto.Suite {
+			all := make([]proto.Suite, len(named))
+			for i, s := range named {
+				all[i] = names.SuiteNamed(s)
+			}
+			return all
 		}
+		unsigned := suites(a.UnsignedSuites)
 		archives = append(archives, catalog.Archive{
-			Name: a.Name, Format: deb.New(deb.Config{Keyring: ring, Unsigned: a.Unsigned}), Unsigned: a.Unsigned, Suites: suites, CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture,
+			Name: a.Name, Format: deb.New(deb.Config{Keyring: ring, Unsigned: a.Unsigned, UnsignedSuites: unsigned}),
+			Unsigned: a.Unsigned, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture,
 			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline,
 		})
 	}

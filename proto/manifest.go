@@ -60,7 +60,8 @@ type Manifest struct {
 	Security bool
 	// Members are the files that the root lists, by Path in ascending order, each Path once.
 	Members []Member
-	// Oddities are entries that were passed over because nobody could make sense of them, a
+	// Oddities are entries that were passed over because nobody could make sense of them, and what
+	// makes newer clients refuse the root, a
 	// sentence each, bounded in number. They cost nothing except what they would have listed.
 	Oddities []string
 	// Detail is for the format alone.

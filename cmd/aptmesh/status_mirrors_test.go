@@ -21,7 +21,7 @@ func TestStatusOfMirrors(t *testing.T) {
 				ValidUntil: now.Add(-24 * time.Hour), Expired: true, Withheld: true, ServedUntil: now.Add(-time.Hour),
 				Alarm:      "its Release expired 24h ago and nobody has renewed it",
 				Behind:     []node.MirrorBehind{{URL: "http://mirror.example.org/ubuntu", BehindSeconds: 5400}},
-				Notice:     "the root has entries that were passed over: line 7",
+				Notice:     "the root is odd: line 7",
 				Unreadable: map[string]string{"main/binary-amd64/Packages.lz4": "no frame"},
 			}},
 			Mirrors: []node.MirrorStatus{
@@ -41,7 +41,7 @@ func TestStatusOfMirrors(t *testing.T) {
 	}
 	want := `aptmesh v0.4.0 on fra1, up 0s, ready
 attention: ubuntu/dists/noble: its Release expired 24h ago and nobody has renewed it
-attention: ubuntu/dists/noble: the root has entries that were passed over: line 7
+attention: ubuntu/dists/noble: the root is odd: line 7
 attention: ubuntu/dists/noble: main/binary-amd64/Packages.lz4 is served, and what it lists is not verified: no frame
 attention: docker: none of its mirrors can be asked now; what is held is served
 

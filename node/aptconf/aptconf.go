@@ -38,8 +38,8 @@ type Archive struct {
 	DefaultKeys bool
 	// Fingerprints are the keys the entries narrow their keyrings down to.
 	Fingerprints []string
-	// Trusted says that apt takes the archive without a signature.
-	Trusted bool
+	// Trusted are those of Suites that apt takes without a signature.
+	Trusted []string
 	// Private says that an entry carries credentials in its URL.
 	Private bool
 	// Where is the place of the first entry, "file:line".
@@ -208,9 +208,11 @@ func (r *reader) add(e entry) {
 
 	a := r.archiveOf(base, e.where)
 	a.Private = a.Private || base.private
-	a.Trusted = a.Trusted || e.trusted
 	for _, s := range e.suites {
 		a.Suites = appendNew(a.Suites, expand(s))
+		if e.trusted {
+			a.Trusted = appendNew(a.Trusted, expand(s))
+		}
 	}
 	for _, c := range e.components {
 		a.Components = appendNew(a.Components, c)

@@ -39,8 +39,8 @@ func show(a Archive, root string) string {
 			words = append(words, flag)
 		}
 	}
-	if a.Trusted {
-		words = append(words, "trusted")
+	if len(a.Trusted) > 0 {
+		words = append(words, "trusted="+strings.Join(a.Trusted, ","))
 	}
 	if a.Private {
 		words = append(words, "private")
@@ -167,21 +167,49 @@ deb-src http://archive.ubuntu.com/ubuntu/ jammy main
 			want:  []string{"inline https://example.org/inline stable main BLOCK"},
 		},
 		{
+			name: "Signed-By with commas, blanks and fingerprints",
+			files: map[string]string{"/etc/apt/sources.list.d/x.sources": strings.Join([]string{
+				"Types: deb\nURIs: http://example.org/blank\nSuites: ./\nSigned-By: /a.gpg /b.gpg\n",
+				"Types: deb\nURIs: http://example.org/comma\nSuites: ./\nSigned-By: /a.gpg,/b.gpg\n",
+				"Types: deb\nURIs: http://example.org/both\nSuites: ./\nSigned-By: /a.gpg , /b.gpg,\n",
+				"Types: deb\nURIs: http://example.org/lines\nSuites: ./\nSigned-By:\n /a.gpg,\n\t/b.gpg\n",
+				"Types: deb\nURIs: http://example.org/key\nSuites: ./\nSigned-By: /a.gpg,BC528686B50D79E339D3721CEB3E94ADBE1229CF!, bc528686b50d79e339d3721ceb3e94adbe1229ce\n",
+				"Types: deb\nURIs: http://example.org/short\nSuites: ./\nSigned-By: EB3E94ADBE1229CF\n",
+			}, "\n")},
+			want: []string{
+				"blank http://example.org/blank ./  /a.gpg /b.gpg",
+				"comma http://example.org/comma ./  /a.gpg /b.gpg",
+				"both http://example.org/both ./  /a.gpg /b.gpg",
+				"lines http://example.org/lines ./  /a.gpg /b.gpg",
+				"key http://example.org/key ./  /a.gpg",
+				"short http://example.org/short ./  default-keys",
+			},
+			notices: []string{"/key: Signed-By names single keys", "EB3E94ADBE1229CF: is neither"},
+		},
+		{
+			name: "trusted is said of a suite",
+			files: map[string]string{"/etc/apt/sources.list": `
+deb [trusted=yes] http://example.org/tools testing main
+deb [signed-by=/k.gpg] http://example.org/tools stable main
+`},
+			want: []string{"tools http://example.org/tools testing,stable main /k.gpg trusted=testing"},
+		},
+		{
 			name: "one-line options",
 			files: map[string]string{"/etc/apt/sources.list": `
 deb [ arch=amd64,arm64 signed-by=/a.gpg,/b.asc lang=de ] http://example.org/one stable main
 deb [trusted=yes] http://example.org/two ./
 deb [arch=amd64 trusted=no]	http://example.org/three	stable	main	# tab
-deb [signed-by="/with space.gpg"] http://example.org/four stable main
+deb [signed-by=/gone.gpg signed-by-=/x.gpg signed-by="/blanks.gpg /separate.gpg"] http://example.org/four stable main
 deb [signed-by=BC528686B50D79E339D3721CEB3E94ADBE1229CF!] http://example.org/five stable main
 deb [comment=#1 signed-by=/c.gpg] http://example.org/six stable main
 deb [signed-by=relative.gpg] http://example.org/seven stable main
 `},
 			want: []string{
 				"one http://example.org/one stable main /a.gpg /b.asc",
-				"two http://example.org/two ./  default-keys trusted",
+				"two http://example.org/two ./  default-keys trusted=./",
 				"three http://example.org/three stable main default-keys",
-				"four http://example.org/four stable main /with space.gpg",
+				"four http://example.org/four stable main /blanks.gpg /separate.gpg",
 				"five http://example.org/five stable main default-keys",
 				"six http://example.org/six stable main /c.gpg",
 				"seven http://example.org/seven stable main default-keys",
@@ -218,9 +246,9 @@ Signed-By: /k1.gpg
   /k2.gpg
 `},
 			want: []string{
-				"a http://example.org/a one,two,three main,contrib /k1.gpg /k2.gpg trusted",
-				"b http://example.org/b one,two main,contrib default-keys trusted",
-				"c http://example.org/c one,two main,contrib default-keys trusted",
+				"a http://example.org/a one,two,three main,contrib /k1.gpg /k2.gpg trusted=one,two",
+				"b http://example.org/b one,two main,contrib default-keys trusted=one,two",
+				"c http://example.org/c one,two main,contrib default-keys trusted=one,two",
 			},
 		},
 		{

@@ -94,14 +94,12 @@ func splitStanzas(file, text string, notice noticeFunc) []stanza {
 	return all
 }
 
-// signedByField tells a key block written in place from a list of keyrings. In a
-// block a line of "." stands for the empty line after the armour's headers.
+// signedByField reads the value of Signed-By as apt does (NormalizeSignedBy in
+// apt-pkg/deb/debmetaindex.cc): a key block in place, in which a line of "." stands for an
+// empty one, or else keyrings and fingerprints.
 func signedByField(lines []string) []string {
-	if len(lines) > 0 && lines[0] == "" {
-		lines = lines[1:]
-	}
-	if len(lines) == 0 || !isKeyBlock(lines[0]) {
-		return strings.Fields(strings.Join(lines, " "))
+	if !isKeyBlock(strings.Join(lines, "\n")) {
+		return splitSignedBy(strings.Join(lines, " "))
 	}
 	block := make([]string, len(lines))
 	for i, l := range lines {
@@ -109,5 +107,11 @@ func signedByField(lines []string) []string {
 			block[i] = l
 		}
 	}
-	return []string{strings.Join(block, "\n") + "\n"}
+	return []string{strings.TrimLeft(strings.Join(block, "\n"), "\n") + "\n"}
+}
+
+// splitSignedBy splits the value of Signed-By. White space and commas both separate, in either
+// format.
+func splitSignedBy(value string) []string {
+	return strings.FieldsFunc(value, func(c rune) bool { return c == ',' || strings.ContainsRune(" \t\n\v\f\r", c) })
 }

@@ -80,16 +80,9 @@ func parseLine(line string) (entry, error) {
 func (e *entry) applyOptions(options string) {
 	for word, rest, ok := cutWord(options); ok; word, rest, ok = cutWord(rest) {
 		name, value, _ := strings.Cut(word, "=")
-		switch strings.TrimRight(name, "+-") {
+		switch name { // the last of two counts
 		case "signed-by":
-			if strings.HasSuffix(name, "-") {
-				continue
-			}
-			for key := range strings.SplitSeq(value, ",") {
-				if key != "" {
-					e.signedBy = append(e.signedBy, key)
-				}
-			}
+			e.signedBy = splitSignedBy(value)
 		case "trusted":
 			e.trusted = isYes(value)
 		}

@@ -89,11 +89,10 @@ func redact(uri string) string { return userinfo.ReplaceAllString(uri, "//***@")
 func redactWords(line string) string { return redact(line) }
 
 func isKeyBlock(s string) bool {
-	return strings.HasPrefix(strings.TrimSpace(s), "-----BEGIN PGP PUBLIC KEY BLOCK-----")
+	return strings.Contains(s, "-----BEGIN PGP PUBLIC KEY BLOCK-----")
 }
 
-// fingerprint is a long key id or a full fingerprint; the mark "!" excludes
-// subkeys.
-var fingerprint = regexp.MustCompile(`^[0-9A-Fa-f]{16,64}!?$`)
+// fingerprint is a full fingerprint, as apt wants it; the mark "!" excludes subkeys.
+var fingerprint = regexp.MustCompile(`^[0-9A-Fa-f]{40}!?$`)
 
 func isFingerprint(s string) bool { return fingerprint.MatchString(s) }

@@ -54,8 +54,10 @@ type Archive struct {
 	Name string
 	// Format reads its roots and indexes, with the archive's keys.
 	Format Format
-	// Unsigned says that no signature vouches for its roots.
-	Unsigned bool
+	// Unsigned says that no signature vouches for its roots; UnsignedSuites are the suites of
+	// which that is true. Their Archive is not read.
+	Unsigned       bool
+	UnsignedSuites []proto.Suite
 	// Suites are watched from the start. Their Archive is not read.
 	Suites []proto.Suite
 	// CheckEvery is how often upstream is asked for a new root. Default 60 s.
@@ -75,9 +77,16 @@ type Archive struct {
 }
 
 // watches reports whether a suite is watched from the start.
-func (a *Archive) watches(id proto.Suite) bool {
+func (a *Archive) watches(id proto.Suite) bool { return holdsSuite(a.Suites, id) }
+
+// unsigned reports whether no signature vouches for the roots of a suite.
+func (a *Archive) unsigned(id proto.Suite) bool {
+	return a.Unsigned || holdsSuite(a.UnsignedSuites, id)
+}
+
+func holdsSuite(suites []proto.Suite, id proto.Suite) bool {
 	id.Archive = ""
-	return slices.ContainsFunc(a.Suites, func(s proto.Suite) bool { s.Archive = ""; return s == id })
+	return slices.ContainsFunc(suites, func(s proto.Suite) bool { s.Archive = ""; return s == id })
 }
 
 // Config is what a Catalog needs. The four interfaces, Archives and Logger must be set; zero durations and

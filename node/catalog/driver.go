@@ -113,7 +113,7 @@ func (d *driver) suiteConfig(a *Archive) suite.Config {
 		serve.SecurityKey = serve.Key
 	}
 	return suite.Config{
-		ID: d.id, Interval: a.CheckEvery, Configured: a.watches(d.id), Offline: a.Offline, Clustered: cfg.Cluster != nil, Unsigned: a.Unsigned,
+		ID: d.id, Interval: a.CheckEvery, Configured: a.watches(d.id), Offline: a.Offline, Clustered: cfg.Cluster != nil, Unsigned: a.unsigned(d.id),
 		CheckWait: cfg.CheckWait, Patience: cfg.Patience, MaxFuture: a.MaxFuture, IdleAfter: cfg.IdleAfter, RenewEvery: d.c.renewEvery(),
 		WarnBefore: cfg.WarnBefore, ServeExpired: serve, Judge: judge{d, a.Format}, Rand: random,
 	}
@@ -320,7 +320,7 @@ func (d *driver) notice() string {
 	case d.locked != nil && d.current == nil:
 		return "what was held before the restart cannot be verified at this moment (is this node's clock right?)"
 	case d.current != nil && len(d.current.Manifest.Oddities) > 0:
-		return "the root has entries that were passed over: " + d.current.Manifest.Oddities[0]
+		return "the root is odd: " + d.current.Manifest.Oddities[0]
 	}
 	return ""
 }

@@ -180,6 +180,14 @@ func TestUnsignedForms(t *testing.T) {
 	if _, err := deb.New(deb.Config{}).Open(suite, map[string][]byte{"InRelease": clear.Data}, now); err == nil {
 		t.Error("an archive without a key trusts a root")
 	}
+	for dir, trusted := range map[string]bool{"dists/x": true, "dists/y": false} {
+		f := deb.New(deb.Config{UnsignedSuites: []proto.Suite{{Dir: "dists/x"}}})
+		for name, files := range map[string]map[string][]byte{"clear": {"InRelease": plain.Data}, "apart": {"Release": plain.Data}} {
+			if _, err := f.Open(proto.Suite{Dir: dir}, files, now); (err == nil) != trusted {
+				t.Errorf("%s of %s: %v", name, dir, err)
+			}
+		}
+	}
 	both, err := deb.New(deb.Config{Unsigned: true, Keyring: readKeyring(t, a)}).Open(suite, map[string][]byte{"InRelease": clear.Data}, now)
 	if err != nil || !both.Proven {
 		t.Errorf("an unsigned archive with a key: %v", err)

@@ -1,6 +1,7 @@
 package deb
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/aptmesh/aptmesh/aptmeta"
@@ -18,8 +19,10 @@ const (
 type Config struct {
 	// Keyring holds the keys that may sign. nil: no root is trusted, unless Unsigned is set.
 	Keyring *aptmeta.Keyring
-	// Unsigned takes roots without a good signature too, as apt does with [trusted=yes].
-	Unsigned bool
+	// Unsigned takes roots without a good signature too, as apt does with [trusted=yes];
+	// UnsignedSuites does so for these alone.
+	Unsigned       bool
+	UnsignedSuites []proto.Suite
 }
 
 // Format is Debian's repository format for one archive. It never changes; safe for concurrent use.
@@ -28,6 +31,11 @@ type Format struct{ cfg Config }
 // New returns the format of an archive.
 func New(cfg Config) *Format { return &Format{cfg} }
 
+// unsigned reports whether roots of the suite need no signature.
+func (f *Format) unsigned(suite proto.Suite) bool {
+	return f.cfg.Unsigned || slices.ContainsFunc(f.cfg.UnsignedSuites, func(s proto.Suite) bool { return s.Dir == suite.Dir })
+}
+
 // Forms are InRelease, and Release with Release.gpg beside it: the order in which apt asks for them
 // (apt-pkg/acquire-item.cc, pkgAcqMetaClearSig).
 func (f *Format) Forms() []proto.Form {
@@ -35,7 +43,7 @@ func (f *Format) Forms() []proto.Form {
 		{Files: []proto.RootFile{{Name: inRelease, MaxBytes: aptmeta.MaxRelease}}},
 		{Files: []proto.RootFile{
 			{Name: release, MaxBytes: aptmeta.MaxRelease},
-			{Name: signature, MaxBytes: aptmeta.MaxRelease, Optional: f.cfg.Unsigned},
+			{Name: signature, MaxBytes: aptmeta.MaxRelease, Optional: f.cfg.Unsigned || len(f.cfg.UnsignedSuites) > 0},
 		}},
 	}
 }

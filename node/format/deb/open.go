@@ -48,6 +48,9 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 		// debReleaseIndex::Load; apt-pkg/acquire-item.cc, AllowInsecureRepositories).
 		m.Oddities = append(slices.Clip(m.Oddities), "it lists no file with SHA-256 or SHA-512, so nothing that it lists can be verified")
 	}
+	if signer.Weak != "" {
+		m.Oddities = append(slices.Clip(m.Oddities), fmt.Sprintf("it is signed by %s alone, which apt 2.7.13 and later refuse", signer.Weak))
+	}
 	m.Security = isSecurity(suite, m.Names)
 	m.Members = members(suite, r)
 	m.Detail = newDetail(r, m)
@@ -77,7 +80,7 @@ func (f *Format) verifyClear(suite proto.Suite, file []byte, now time.Time) (tex
 			return text, s, nil
 		}
 	}
-	if f.cfg.Unsigned {
+	if f.unsigned(suite) {
 		// apt takes a plain Release under this name where it trusts the archive without a signature.
 		if text, err = aptmeta.SplitInRelease(file); err != nil {
 			return nil, aptmeta.Signer{}, reject(proto.RejectMalformed, fmt.Sprintf("the InRelease of %s is not in the form that apt accepts", suite), err)
@@ -96,7 +99,7 @@ func (f *Format) verifyDetached(suite proto.Suite, text, sig []byte, signed bool
 		}
 		err = failed
 	}
-	if f.cfg.Unsigned {
+	if f.unsigned(suite) {
 		return aptmeta.Signer{}, nil
 	}
 	if !signed {
