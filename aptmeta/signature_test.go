@@ -490,7 +490,7 @@ func signatureMixes(tb testing.TB, text string) []signatureMix {
 		{"of a weak key, allowed", mix(small), weakToo, nil, now, ""},
 		{"bad of a weak key, allowed", mix(smallBad), weakToo, ErrBadSignature, time.Time{}, ""},
 		{"good, of a weak key", mix(small, good), all, nil, now, ""},
-		{"good, and of a weak key, allowed", mix(good, small), weakToo, nil, now, ""},
+		{"good, and of a weak key, allowed", mix(small, good), weakToo, nil, now, ""},
 	}
 }
 
