@@ -113,7 +113,7 @@ data: %[4]s/data
 cache: {max_size: 2GiB, memory: 64MiB}
 log: {format: json, level: debug}
 drain: {handoff: 10s, timeout: 10s}
-upstream: {connections_per_host: 40} # so many that no transfer has to make way for another
+upstream_client: {connections_per_host: 40} # so many that no transfer has to make way for another
 archives:
   debian:
     upstream: %[5]s
@@ -124,8 +124,8 @@ archives:
 cluster:
   name: e2e
   datacenter: dc-%[1]s
-  gossip: "%[2]s:%[7]d"
-  peer: "%[2]s:%[8]d"
+  gossip_listen: "%[2]s:%[7]d"
+  peer_listen: "%[2]s:%[8]d"
   advertise: %[2]s
   seeds: [%[9]s]
   gossip_key: %[10]s/gossip.key

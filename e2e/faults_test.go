@@ -51,7 +51,7 @@ func TestFaults(t *testing.T) {
 			t.Run(place.name+"/"+fault.name, func(t *testing.T) {
 				t.Parallel()
 				suite := testarchive.Suite{Name: "noble", ByHash: true}
-				w := newWorld(t, suite, options{config: "upstream: {stall_timeout: 1s, header_timeout: 2s}"}, hello()...)
+				w := newWorld(t, suite, options{config: "upstream_client: {stall_timeout: 1s, header_timeout: 2s}"}, hello()...)
 				c := w.host("mapped", "URL noble main", `Acquire::Retries "2";`)
 				if place.name == "package" {
 					c.run("apt-get", "update")

@@ -122,7 +122,7 @@ func TestStalledTransfersLeaveRoomForHealthyOnes(t *testing.T) {
 	}
 	packages = append(packages, testarchive.Package{Name: "healthy", Version: "1", Size: 100_000}, testarchive.Package{Name: "other", Version: "1"})
 	w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true},
-		options{config: fmt.Sprintf("upstream: {connections_per_host: %d, stall_timeout: 10s}", limit)}, packages...)
+		options{config: fmt.Sprintf("upstream_client: {connections_per_host: %d, stall_timeout: 10s}", limit)}, packages...)
 	w.readIndices()
 	stall := w.server.Inject("*/stuck*", 0, testarchive.Stall(50_000))
 

@@ -24,7 +24,7 @@ func TestOffline(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, everything("noble"), options{
 				archiveConfig: "check_every: 1s",
-				config:        "upstream: {header_timeout: 2s, connect_timeout: 2s}",
+				config:        "upstream_client: {header_timeout: 2s, connect_timeout: 2s}",
 			}, hello()...)
 			visit := func(mode string) {
 				c := w.host(mode, "URL noble main universe")

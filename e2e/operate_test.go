@@ -237,7 +237,7 @@ func TestConnect(t *testing.T) {
 			}()
 		}
 	}()
-	w := small(t, options{config: fmt.Sprintf("connect: [%q]", echo.Addr())})
+	w := small(t, options{config: fmt.Sprintf("connect_allow: [%q]", echo.Addr())})
 	for target, want := range map[string]string{
 		echo.Addr().String(): "HTTP/1.1 200",
 		w.server.URL[7:]:     "HTTP/1.1 403",

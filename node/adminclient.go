@@ -38,7 +38,7 @@ func NewAdminClient(addr string) (*AdminClient, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		}
 	} else {
-		host, port, err := splitHostPort(addr)
+		host, port, err := net.SplitHostPort(addr)
 		if err != nil {
 			return nil, fmt.Errorf(`%q is not the address of an admin interface: write "127.0.0.1:3144", or "unix:/run/aptmesh/admin.sock"`, addr)
 		}

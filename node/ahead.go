@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -10,7 +11,7 @@ import (
 // startPrefetch makes the room that fetches ahead. In a cluster each node fetches what
 // its own clients use, through flights like any other: so the owners get it from
 // upstream, once for all.
-func (n *Node) startPrefetch(cfg *Config) error {
+func (n *Node) startPrefetch(cfg *config.Config) error {
 	p, err := prefetch.New(prefetch.Config{
 		Formats: func(archive string) prefetch.Format { return formatOf(archive) },
 		Open:    n.fetcher.Open,

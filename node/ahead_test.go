@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 )
 
 // TestReadyBeforeTheyAsk: after a publication, the new version of what a client used,
@@ -14,7 +14,7 @@ import (
 // nobody used is not.
 func TestReadyBeforeTheyAsk(t *testing.T) {
 	a := newArchive()
-	w := newWorld(t, a, func(c *node.Config) {
+	w := newWorld(t, a, func(c *config.Config) {
 		c.Archives[0].CheckEvery = 100 * time.Millisecond
 		c.Prefetch.Enabled = true
 	})

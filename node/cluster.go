@@ -13,6 +13,8 @@ import (
 
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/pki"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/peerfetch"
 	"github.com/aptmesh/aptmesh/peerfetch/holdings"
@@ -31,11 +33,11 @@ var (
 // cluster is this node's part in a cluster: it joins the gossip, the peers, and
 // the rooms that use them. A node that stands alone has none.
 type cluster struct {
-	cfg        ClusterConfig
+	cfg        config.Cluster
 	name       string // of this node
 	datacenter string
 	log        *slog.Logger
-	creds      *credentials // nil where insecure
+	creds      *pki.Credentials // nil where insecure
 	local      *holdings.Local
 	mesh       *peers.Mesh
 	members    *ring.Members
@@ -58,11 +60,11 @@ type cluster struct {
 
 // newCluster makes the connections to the others, but meets nobody yet. The rooms
 // it serves are set before start.
-func newCluster(cfg *Config, opts Options, log *slog.Logger) (*cluster, error) {
+func newCluster(cfg *config.Config, opts Options, log *slog.Logger) (*cluster, error) {
 	c := &cluster{cfg: cfg.Cluster, name: opts.Name, datacenter: cfg.Datacenter(), log: log, local: holdings.NewLocal()}
 	var trust *peers.TLS
 	if cfg.Cluster.CA != "" {
-		creds, err := newCredentials(cfg.Cluster.CA, cfg.Cluster.Cert, cfg.Cluster.Key, opts.Name, log)
+		creds, err := pki.NewCredentials(pki.Files{CA: cfg.Cluster.CA, Cert: cfg.Cluster.Cert, Key: cfg.Cluster.Key}, opts.Name, log)
 		if err != nil {
 			return nil, fmt.Errorf("cluster: %w", err)
 		}
@@ -71,7 +73,7 @@ func newCluster(cfg *Config, opts Options, log *slog.Logger) (*cluster, error) {
 	}
 	c.watch = newStuckWatch(log)
 	config := peers.Config{
-		Name: c.name, Listen: cfg.Cluster.Peer, TLS: trust, Logger: log,
+		Name: c.name, Listen: cfg.Cluster.PeerListen, TLS: trust, Logger: log,
 		Handler: peerHandler{c}, Control: peerControl{c}, Local: c.local, RingFor: c.ringFor,
 		Version: opts.Version, Stuck: c.watch.oldest,
 	}
@@ -128,7 +130,7 @@ func (c *cluster) start(ctx context.Context, opts Options, keys [][]byte, regist
 	c.mesh.Serve()
 	config := ring.Config{
 		Name: c.name, Cluster: c.cfg.Name, Datacenter: c.datacenter,
-		Bind: c.cfg.Gossip, Advertise: c.cfg.Advertise, PeerAddr: at, Version: opts.Version,
+		Bind: c.cfg.GossipListen, Advertise: c.cfg.Advertise, PeerAddr: at, Version: opts.Version,
 		Seeds: c.cfg.Seeds, Keys: keys, Allowed: c.cfg.Allowed(), Logger: c.log,
 		Received: c.heardGossip, LocalState: c.localState, MergeState: c.mergeState,
 	}
@@ -165,7 +167,7 @@ func (c *cluster) peerAddr() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	gossip, _, _ := net.SplitHostPort(c.cfg.Gossip)
+	gossip, _, _ := net.SplitHostPort(c.cfg.GossipListen)
 	switch ip := net.ParseIP(host); {
 	case c.cfg.Advertise != "":
 		host = c.cfg.Advertise
@@ -316,7 +318,7 @@ func (n *Node) startCluster(ctx context.Context) error {
 	var keys [][]byte
 	if file := n.cfg.Cluster.GossipKey; file != "" {
 		var err error
-		if keys, err = readGossipKeys(file); err != nil {
+		if keys, err = pki.ReadGossipKeys(file); err != nil {
 			return fmt.Errorf("cluster: gossip_key: %w", err)
 		}
 	}
@@ -333,15 +335,15 @@ func (n *Node) startCluster(ctx context.Context) error {
 }
 
 // rekey takes up other keys and certificates, or changes nothing and says why.
-func (c *cluster) rekey(cfg *Config) error {
+func (c *cluster) rekey(cfg *config.Config) error {
 	if c.creds == nil || !cfg.Cluster.Secured() {
 		return nil // becoming one or the other waits for a restart
 	}
-	keys, err := readGossipKeys(cfg.Cluster.GossipKey)
+	keys, err := pki.ReadGossipKeys(cfg.Cluster.GossipKey)
 	if err != nil {
 		return fmt.Errorf("cluster: gossip_key: %w", err)
 	}
-	if err := c.creds.use(cfg.Cluster.CA, cfg.Cluster.Cert, cfg.Cluster.Key); err != nil {
+	if err := c.creds.Use(pki.Files{CA: cfg.Cluster.CA, Cert: cfg.Cluster.Cert, Key: cfg.Cluster.Key}); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
 	if c.members == nil {

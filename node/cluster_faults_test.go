@@ -13,6 +13,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/peerfetch/peers"
 	"github.com/aptmesh/aptmesh/proto"
 	"github.com/aptmesh/aptmesh/ring"
@@ -215,7 +216,7 @@ func TestClusterTwoRings(t *testing.T) {
 // stormed, neither then nor when it is well again.
 func TestClusterUpstreamRefuses(t *testing.T) {
 	const limit = 4
-	m := newMesh(t, newHeavyArchive(), 3, func(c *node.Config) { c.Upstream.ConnectionsPerHost = limit })
+	m := newMesh(t, newHeavyArchive(), 3, func(c *config.Config) { c.UpstreamClient.ConnectionsPerHost = limit })
 	for _, s := range m.sites {
 		s.update()
 	}

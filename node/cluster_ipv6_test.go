@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 )
 
 // TestClusterOfIPv6 is a cluster that has no IPv4 between its nodes and to its hosts:
@@ -19,9 +19,9 @@ func TestClusterOfIPv6(t *testing.T) {
 	l.Close()
 	a := newArchive()
 	deb := a.AddPackage("noble", testarchive.Package{Name: "brief", Version: "2", Size: 300_000})
-	m := newMesh(t, a, 3, func(cfg *node.Config) {
+	m := newMesh(t, a, 3, func(cfg *config.Config) {
 		cfg.Listen = []string{"[::1]:0"}
-		cfg.Cluster.Gossip, cfg.Cluster.Peer = "[::1]:0", "[::1]:0"
+		cfg.Cluster.GossipListen, cfg.Cluster.PeerListen = "[::1]:0", "[::1]:0"
 		cfg.Cluster.Allow = []string{"::1/128"}
 	})
 	m.publish("noble")

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/ring"
 )
 
@@ -16,9 +17,9 @@ type limits struct {
 }
 
 // limit notes the caps of a configuration.
-func (c *cluster) limit(cfg *Config) {
+func (c *cluster) limit(cfg *config.Config) {
 	l := &limits{
-		connections: cfg.Upstream.ConnectionsPerHost, bytesPerSecond: int64(cfg.Upstream.Rate),
+		connections: cfg.UpstreamClient.ConnectionsPerHost, bytesPerSecond: int64(cfg.UpstreamClient.Rate),
 		hosts: make(map[string][]string, len(cfg.Archives)),
 	}
 	for _, a := range cfg.Archives {
@@ -30,7 +31,7 @@ func (c *cluster) limit(cfg *Config) {
 }
 
 // relimit puts the caps of a new configuration in force.
-func (c *cluster) relimit(cfg *Config) {
+func (c *cluster) relimit(cfg *config.Config) {
 	c.limit(cfg)
 	if c.members != nil {
 		c.shareUpstream(c.members.View())

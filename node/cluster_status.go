@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/peerfetch/peers"
 	"github.com/aptmesh/aptmesh/proto"
 	"github.com/aptmesh/aptmesh/ring"
@@ -51,7 +52,7 @@ func (n *Node) localStatus() []byte {
 const statusWait = time.Second
 
 // clusterStatus asks all members; nil where the node stands alone.
-func (n *Node) clusterStatus(cfg *Config) *ClusterStatus {
+func (n *Node) clusterStatus(cfg *config.Config) *ClusterStatus {
 	c := n.cluster
 	if c == nil || c.members == nil {
 		return nil
@@ -66,7 +67,7 @@ func (n *Node) clusterStatus(cfg *Config) *ClusterStatus {
 		Secured: cfg.Cluster.Secured(), Members: make([]MemberStatus, 0, len(view.Nodes)),
 	}
 	if c.creds != nil {
-		s.CertificateExpires = c.creds.expires()
+		s.CertificateExpires = c.creds.Expires()
 	}
 	seen := make(map[string]peers.PeerStatus)
 	for _, p := range c.mesh.Peers() {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 	"github.com/aptmesh/aptmesh/ring"
 )
@@ -18,7 +19,7 @@ import (
 type twoMirrors struct {
 	*mesh
 	near   *testarchive.Server
-	change func(*node.Config)
+	change func(*config.Config)
 	debs   []string
 }
 
@@ -36,11 +37,11 @@ func newTwoMirrors(t *testing.T, n int, tune func(*mesh)) *twoMirrors {
 	a.Publish(epoch.Add(time.Minute))
 	m.near = testarchive.NewServer(a)
 	t.Cleanup(m.near.Close)
-	m.change = func(cfg *node.Config) {
+	m.change = func(cfg *config.Config) {
 		u := &cfg.Archives[0]
-		near, far := node.DefaultUpstreamAt(), node.DefaultUpstreamAt()
+		near, far := config.NewMirror(), config.NewMirror()
 		near.URL, far.URL, far.Priority = m.near.URL, u.Upstream, 2
-		u.Upstream, u.Upstreams = "", []node.UpstreamAt{near, far}
+		u.Upstream, u.Upstreams = "", []config.Mirror{near, far}
 		// Nobody looks at upstream meanwhile but for what hosts ask for.
 		u.CheckEvery = time.Hour
 	}

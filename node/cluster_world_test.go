@@ -21,6 +21,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/peerfetch/peers"
 	"github.com/aptmesh/aptmesh/ring"
 )
@@ -47,7 +48,7 @@ type mesh struct {
 type site struct {
 	m      *mesh
 	name   string
-	cfg    *node.Config
+	cfg    *config.Config
 	node   *node.Node
 	addr   string              // of its door
 	gossip func(*ring.Config)  // tunes, after the common tuning
@@ -89,7 +90,7 @@ func hasty(c *peers.Config) {
 }
 
 // newMesh starts n nodes in front of an archive and waits until they are one ring.
-func newMesh(t *testing.T, a *testarchive.Archive, n int, change ...func(*node.Config)) *mesh {
+func newMesh(t *testing.T, a *testarchive.Archive, n int, change ...func(*config.Config)) *mesh {
 	t.Helper()
 	m := &mesh{t: t}
 	m.begin(a, n, change...)
@@ -97,7 +98,7 @@ func newMesh(t *testing.T, a *testarchive.Archive, n int, change ...func(*node.C
 }
 
 // begin is newMesh for a mesh that has been tuned before.
-func (m *mesh) begin(a *testarchive.Archive, n int, change ...func(*node.Config)) {
+func (m *mesh) begin(a *testarchive.Archive, n int, change ...func(*config.Config)) {
 	m.t.Helper()
 	m.archive, m.up, m.signed = a, testarchive.NewServer(a), make(map[string]map[[32]byte]bool)
 	m.t.Cleanup(m.up.Close)
@@ -120,22 +121,22 @@ func (m *mesh) ringSize(s *site) int {
 }
 
 // add starts one more node and joins it to the others.
-func (m *mesh) add(change ...func(*node.Config)) *site {
+func (m *mesh) add(change ...func(*config.Config)) *site {
 	m.t.Helper()
 	i := len(m.sites)
 	s := &site{m: m, name: "site" + strconv.Itoa(i), newest: make(map[string]time.Time)}
-	cfg := node.DefaultConfig()
+	cfg := config.Default()
 	cfg.Listen, cfg.Admin, cfg.Data = []string{"127.0.0.1:0"}, "", m.t.TempDir()
-	cfg.Cache.MaxSize = node.SizeLimit{Bytes: 1 << 30}
+	cfg.Cache.MaxSize = config.SizeLimit{Bytes: 1 << 30}
 	cfg.Cache.Memory, cfg.Cache.Scrub = 8<<20, 0
-	cfg.Upstream.AuthConf, cfg.Upstream.Proxy = nil, "direct"
+	cfg.UpstreamClient.AuthConf, cfg.UpstreamClient.Proxy = nil, "direct"
 	cfg.Drain.Timeout = 5 * time.Second
 	cfg.Prefetch.Enabled = false // what upstream is asked for is the test's own doing
-	u := node.DefaultArchive("ubuntu")
+	u := config.NewArchive("ubuntu")
 	u.Upstream, u.SignedBy = m.up.URL, []string{string(m.archive.ArmoredKeyring())}
-	cfg.Archives = []node.ArchiveConfig{u}
+	cfg.Archives = []config.Archive{u}
 	cfg.Cluster.Name, cfg.Cluster.Insecure = "test", true
-	cfg.Cluster.Gossip, cfg.Cluster.Peer = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Cluster.GossipListen, cfg.Cluster.PeerListen = "127.0.0.1:0", "127.0.0.1:0"
 	for _, c := range change {
 		c(cfg)
 	}

@@ -171,7 +171,7 @@ func TestStalledTransfersLeaveRoom(t *testing.T) {
 	}
 	a.Publish(epoch.Add(time.Minute))
 	w := newWorld(t, a)
-	w.cfg.Upstream.StallTimeout = 20 * time.Second // the watch must not be what saves us
+	w.cfg.UpstreamClient.StallTimeout = 20 * time.Second // the watch must not be what saves us
 	w.stop()
 	w.start()
 	w.update()

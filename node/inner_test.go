@@ -3,7 +3,7 @@ package node_test
 import (
 	"testing"
 
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 )
 
 // What only some clients may read is not read through an archive around it.
@@ -17,8 +17,8 @@ func TestRestrictedArchiveInsideAnother(t *testing.T) {
 		{"open", nil, 200}, {"allowed", []string{"127.0.0.1"}, 200}, {"restricted", []string{"192.0.2.0/24"}, 403},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, newArchive(), func(c *node.Config) {
-				pro := node.DefaultArchive("pro")
+			w := newWorld(t, newArchive(), func(c *config.Config) {
+				pro := config.NewArchive("pro")
 				pro.Upstream, pro.Allow = c.Archives[0].Upstream+"/pool", tt.allow
 				pro.Unsigned = true
 				c.Archives = append(c.Archives, pro)

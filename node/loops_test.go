@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 )
 
 // relay is an address that leads to another one, which is set later.
@@ -73,27 +73,27 @@ func (w *world) wantLoop(path string) {
 // A way to upstream that leads back is named at once, wherever it turns. Before, each request
 // waited for the next one until time limits ended them all.
 func TestLoops(t *testing.T) {
-	patient := func(cfg *node.Config) { cfg.Upstream.HeaderTimeout = 20 * time.Second }
+	patient := func(cfg *config.Config) { cfg.UpstreamClient.HeaderTimeout = 20 * time.Second }
 	for _, path := range []string{inRelease, largeDeb, packages} {
 		t.Run("its own proxy/"+path, func(t *testing.T) {
 			r := newRelay(t)
-			w := newWorld(t, newArchive(), patient, func(cfg *node.Config) { cfg.Upstream.Proxy = r.url() })
+			w := newWorld(t, newArchive(), patient, func(cfg *config.Config) { cfg.UpstreamClient.Proxy = r.url() })
 			r.to <- w.node.Addrs()[0]
 			w.wantLoop(path)
 		})
 		t.Run("a name that means this node/"+path, func(t *testing.T) {
 			r := newRelay(t)
-			w := newWorld(t, newArchive(), patient, func(cfg *node.Config) { cfg.Archives[0].Upstream = r.url() + "/ubuntu" })
+			w := newWorld(t, newArchive(), patient, func(cfg *config.Config) { cfg.Archives[0].Upstream = r.url() + "/ubuntu" })
 			r.to <- w.node.Addrs()[0]
 			w.wantLoop(path)
 		})
 		t.Run("two nodes, each the other's proxy/"+path, func(t *testing.T) {
 			r := newRelay(t)
 			a := newArchive()
-			x := newWorld(t, a, patient, func(cfg *node.Config) { cfg.Upstream.Proxy = r.url() })
-			y := newWorld(t, a, patient, func(cfg *node.Config) {
+			x := newWorld(t, a, patient, func(cfg *config.Config) { cfg.UpstreamClient.Proxy = r.url() })
+			y := newWorld(t, a, patient, func(cfg *config.Config) {
 				cfg.Archives[0].Upstream = x.cfg.Archives[0].Upstream
-				cfg.Upstream.Proxy = "http://" + x.node.Addrs()[0]
+				cfg.UpstreamClient.Proxy = "http://" + x.node.Addrs()[0]
 			})
 			r.to <- y.node.Addrs()[0]
 			x.wantLoop(path)
@@ -107,13 +107,13 @@ func TestLoops(t *testing.T) {
 func TestCachesInARow(t *testing.T) {
 	r := newRelay(t)
 	a, b := newArchive(), newArchive()
-	x := newWorld(t, a, func(cfg *node.Config) {
-		other := node.DefaultArchive("other")
+	x := newWorld(t, a, func(cfg *config.Config) {
+		other := config.NewArchive("other")
 		other.Upstream, other.SignedBy = r.url()+"/ubuntu", []string{string(b.ArmoredKeyring())}
 		cfg.Archives = append(cfg.Archives, other)
 	})
-	y := newWorld(t, b, func(cfg *node.Config) {
-		other := node.DefaultArchive("other")
+	y := newWorld(t, b, func(cfg *config.Config) {
+		other := config.NewArchive("other")
 		other.Upstream, other.SignedBy = "http://"+x.node.Addrs()[0]+"/ubuntu", []string{string(a.ArmoredKeyring())}
 		cfg.Archives = append(cfg.Archives, other)
 	})

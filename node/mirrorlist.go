@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/config"
 )
 
 const (
@@ -35,7 +36,7 @@ const (
 // its server is spoken to.
 type listKey struct {
 	at  string
-	tls UpstreamTLS
+	tls config.MirrorTLS
 }
 
 var errNotLooked = errors.New("it is no longer looked for")

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
@@ -50,8 +50,8 @@ func (s *listServer) set(lines ...string) {
 func (s *listServer) listURL() string { return "mirror+" + s.URL + "/mirrors.txt" }
 
 // unhurried has a node wait as long as a slow machine needs.
-func unhurried(cfg *node.Config) {
-	cfg.Upstream.HeaderTimeout, cfg.Upstream.StallTimeout, cfg.Upstream.ConnectTimeout = 30*time.Second, 30*time.Second, 30*time.Second
+func unhurried(cfg *config.Config) {
+	cfg.UpstreamClient.HeaderTimeout, cfg.UpstreamClient.StallTimeout, cfg.UpstreamClient.ConnectTimeout = 30*time.Second, 30*time.Second, 30*time.Second
 }
 
 // mirrorsAre waits until the node asks these mirrors, in any order.
@@ -67,7 +67,7 @@ func (w *world) mirrorsAre(want ...string) {
 // the list comes; after a restart it is served without the list's server.
 func TestArchiveOfAListAlone(t *testing.T) {
 	lists := newListServer(t)
-	w := newWorld(t, newArchive(), unhurried, func(cfg *node.Config) { cfg.Archives[0].Upstream = lists.listURL() })
+	w := newWorld(t, newArchive(), unhurried, func(cfg *config.Config) { cfg.Archives[0].Upstream = lists.listURL() })
 	r := w.get(inRelease)
 	if r.status != 503 || r.header.Get("Retry-After") == "" || !strings.Contains(string(r.body), "list of mirrors") || !strings.Contains(string(r.body), "503 Service Unavailable") {
 		t.Fatalf("without the list: %d %v %s", r.status, r.header, r.body)
@@ -89,7 +89,7 @@ func TestArchiveOfAListAlone(t *testing.T) {
 // have from the one are the same from the other.
 func TestListChangesWhileTheNodeRuns(t *testing.T) {
 	lists := newListServer(t)
-	w := newWorld(t, newArchive(), unhurried, func(cfg *node.Config) { cfg.Archives[0].Upstream = lists.listURL() })
+	w := newWorld(t, newArchive(), unhurried, func(cfg *config.Config) { cfg.Archives[0].Upstream = lists.listURL() })
 	second := testarchive.NewServer(w.archive)
 	t.Cleanup(second.Close)
 	lists.set(w.up.URL)
@@ -146,9 +146,9 @@ func TestListAmongMirrors(t *testing.T) {
 	if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, newArchive(), unhurried, func(cfg *node.Config) {
+	w := newWorld(t, newArchive(), unhurried, func(cfg *config.Config) {
 		a := &cfg.Archives[0]
-		a.Upstreams = []node.UpstreamAt{
+		a.Upstreams = []config.Mirror{
 			{URL: "http://last.example.org/u", Priority: 2, Weight: 1},
 			{URL: "mirror+file:" + list, Priority: 1, Weight: 1},
 			{URL: "http://named.example.org/u", Priority: 1, Weight: 1},
@@ -176,7 +176,7 @@ func TestOffline(t *testing.T) {
 	off := *w.cfg
 	off.Offline = true
 	off.Archives = slices.Clone(w.cfg.Archives)
-	off.Archives[0].Upstreams = []node.UpstreamAt{{URL: w.up.URL, Priority: 1, Weight: 1}, {URL: lists.listURL(), Priority: 1, Weight: 1}}
+	off.Archives[0].Upstreams = []config.Mirror{{URL: w.up.URL, Priority: 1, Weight: 1}, {URL: lists.listURL(), Priority: 1, Weight: 1}}
 	off.Archives[0].Upstream = ""
 	applied, restart, err := w.node.Reload(&off)
 	if err != nil || !slices.Contains(applied, "offline") || !slices.Contains(applied, "archives.ubuntu.upstreams") || len(restart) > 0 {
@@ -216,15 +216,15 @@ func TestClientNetworksOfTheConfiguration(t *testing.T) {
 	w.update()
 	for _, tt := range []struct {
 		name   string
-		change func(*node.Config)
+		change func(*config.Config)
 		status int
 		says   string
 	}{
-		{"allowed by name", func(c *node.Config) { c.Archives[0].Allow = []string{"192.0.2.0/24", "127.0.0.1"} }, 200, ""},
-		{"allowed elsewhere", func(c *node.Config) { c.Archives[0].Allow = []string{"192.0.2.0/24"} }, 403, "archives.ubuntu"},
-		{"denied", func(c *node.Config) { c.Archives[0].Deny = []string{"::ffff:127.0.0.0/104"} }, 403, "archives.ubuntu"},
-		{"denied at the door", func(c *node.Config) { c.Clients.Deny = []string{"127.0.0.0/8"} }, 403, "clients"},
-		{"all again", func(*node.Config) {}, 200, ""},
+		{"allowed by name", func(c *config.Config) { c.Archives[0].Allow = []string{"192.0.2.0/24", "127.0.0.1"} }, 200, ""},
+		{"allowed elsewhere", func(c *config.Config) { c.Archives[0].Allow = []string{"192.0.2.0/24"} }, 403, "archives.ubuntu"},
+		{"denied", func(c *config.Config) { c.Archives[0].Deny = []string{"::ffff:127.0.0.0/104"} }, 403, "archives.ubuntu"},
+		{"denied at the door", func(c *config.Config) { c.Clients.Deny = []string{"127.0.0.0/8"} }, 403, "clients"},
+		{"all again", func(*config.Config) {}, 200, ""},
 	} {
 		cfg := *w.cfg
 		cfg.Archives = slices.Clone(w.cfg.Archives)
@@ -248,11 +248,11 @@ func TestUpstreamsOfTheirOwn(t *testing.T) {
 	if err := os.WriteFile(ca, private.CA(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, a, unhurried, func(cfg *node.Config) {
+	w := newWorld(t, a, unhurried, func(cfg *config.Config) {
 		u := &cfg.Archives[0]
-		u.Upstreams = []node.UpstreamAt{
+		u.Upstreams = []config.Mirror{
 			{URL: u.Upstream, Priority: 1, Weight: 1},
-			{URL: private.URL, Priority: 2, Weight: 1, Credentials: node.Credentials{Bearer: upstream.NewSecret("hunter2")}, TLS: node.UpstreamTLS{CA: ca}},
+			{URL: private.URL, Priority: 2, Weight: 1, Credentials: upstream.Credentials{Bearer: upstream.NewSecret("hunter2")}, TLS: config.MirrorTLS{CA: ca}},
 		}
 		u.Upstream = ""
 	})
@@ -285,8 +285,8 @@ func TestStopDoesNotWaitForAList(t *testing.T) {
 	}))
 	t.Cleanup(silent.Close)
 	t.Cleanup(func() { close(hold) })
-	w := newWorld(t, newArchive(), unhurried, func(cfg *node.Config) {
-		cfg.Archives[0].Upstreams = []node.UpstreamAt{{URL: cfg.Archives[0].Upstream, Priority: 1, Weight: 1}, {URL: "mirror+" + silent.URL + "/x", Priority: 1, Weight: 1}}
+	w := newWorld(t, newArchive(), unhurried, func(cfg *config.Config) {
+		cfg.Archives[0].Upstreams = []config.Mirror{{URL: cfg.Archives[0].Upstream, Priority: 1, Weight: 1}, {URL: "mirror+" + silent.URL + "/x", Priority: 1, Weight: 1}}
 		cfg.Archives[0].Upstream = ""
 	})
 	w.update()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
@@ -24,19 +25,6 @@ const (
 	maxListRedirects = 5
 )
 
-// parseListFile reads a list of mirrors on disk.
-func parseListFile(name string) ([]aptconf.ListedMirror, error) {
-	text, err := readBounded(name, aptconf.MaxMirrorList)
-	if err != nil {
-		return nil, err
-	}
-	mirrors, _, err := aptconf.ParseMirrorList(name, text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return mirrors, nil
-}
-
 // readMirrorList returns the text of a list, from the disk or from a server, which is
 // asked as the archives are: through the same proxy, under the same name.
 func (n *Node) readMirrorList(ctx context.Context, key listKey) ([]byte, error) {
@@ -45,12 +33,12 @@ func (n *Node) readMirrorList(ctx context.Context, key listKey) ([]byte, error) 
 		return nil, err
 	}
 	if list.File != "" {
-		return readBounded(list.File, aptconf.MaxMirrorList)
+		return config.ReadBounded(list.File, aptconf.MaxMirrorList)
 	}
 	n.mu.Lock()
 	cfg := n.cfg
 	n.mu.Unlock()
-	if cfg.listOffline(key) {
+	if listOffline(cfg, key) {
 		return nil, errors.New("nobody is asked, for the configuration says `offline: true`")
 	}
 	client, err := listClient(cfg, list.URL, key.tls, n.listens)
@@ -62,10 +50,10 @@ func (n *Node) readMirrorList(ctx context.Context, key listKey) ([]byte, error) 
 }
 
 // listOffline reports whether every archive that a list is for is offline.
-func (c *Config) listOffline(key listKey) bool {
+func listOffline(c *config.Config, key listKey) bool {
 	for _, a := range c.Archives {
 		for _, at := range a.Mirrors() {
-			if at.listKey() == key && !a.Offline && !c.Offline {
+			if listKeyOf(at) == key && !a.Offline && !c.Offline {
 				return false
 			}
 		}
@@ -75,7 +63,7 @@ func (c *Config) listOffline(key listKey) bool {
 
 // listClient makes the HTTP client that a list is fetched with. It lives as long as
 // one fetch does, an hour apart from the next.
-func listClient(cfg *Config, at *url.URL, files UpstreamTLS, listens func() []netip.AddrPort) (*http.Client, error) {
+func listClient(cfg *config.Config, at *url.URL, files config.MirrorTLS, listens func() []netip.AddrPort) (*http.Client, error) {
 	u, err := upstreamSettings(cfg)
 	if err != nil {
 		return nil, err
@@ -84,7 +72,7 @@ func listClient(cfg *Config, at *url.URL, files UpstreamTLS, listens func() []ne
 	if err != nil {
 		return nil, err
 	}
-	roots, cert, err := files.load()
+	roots, cert, err := files.Load()
 	if err != nil {
 		return nil, err
 	}
@@ -95,21 +83,21 @@ func listClient(cfg *Config, at *url.URL, files UpstreamTLS, listens func() []ne
 	transport := &http.Transport{
 		Proxy:                 proxyOf,
 		TLSClientConfig:       tlsConfig,
-		TLSHandshakeTimeout:   cfg.Upstream.ConnectTimeout,
-		ResponseHeaderTimeout: cfg.Upstream.HeaderTimeout,
+		TLSHandshakeTimeout:   cfg.UpstreamClient.ConnectTimeout,
+		ResponseHeaderTimeout: cfg.UpstreamClient.HeaderTimeout,
 		DisableKeepAlives:     true,
 	}
 	reach := upstream.NewReach(append(u.Configured, at), u.InternalAllow, listens)
 	return &http.Client{
 		Timeout:   listTimeout,
-		Transport: reach.Guard(transport, at, net.Dialer{Timeout: cfg.Upstream.ConnectTimeout}),
+		Transport: reach.Guard(transport, at, net.Dialer{Timeout: cfg.UpstreamClient.ConnectTimeout}),
 		CheckRedirect: func(next *http.Request, way []*http.Request) error {
 			switch first := way[0].URL; {
 			case len(way) > maxListRedirects:
 				return fmt.Errorf("more than %d redirects", maxListRedirects)
 			case first.Scheme == "https" && next.URL.Scheme != "https":
 				return errors.New("the redirect leads away from https")
-			case cfg.isSelf(next.URL):
+			case cfg.IsSelf(next.URL):
 				return errors.New("the redirect leads to this node itself")
 			}
 			return nil
@@ -142,7 +130,7 @@ func fetchList(ctx context.Context, client *http.Client, at *url.URL, header htt
 		return nil, err
 	}
 	if len(text) > aptconf.MaxMirrorList {
-		return nil, fmt.Errorf("the list is longer than %s", Size(aptconf.MaxMirrorList))
+		return nil, fmt.Errorf("the list is longer than %s", config.Size(aptconf.MaxMirrorList))
 	}
 	return text, nil
 }

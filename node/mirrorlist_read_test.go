@@ -21,18 +21,19 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/config"
 )
 
 // listConfig is a configuration with time for a slow machine.
-func listConfig() *Config {
-	cfg := DefaultConfig()
-	cfg.Upstream.AuthConf, cfg.Upstream.Proxy = nil, "direct"
-	cfg.Upstream.ConnectTimeout, cfg.Upstream.HeaderTimeout = time.Minute, time.Minute
+func listConfig() *config.Config {
+	cfg := config.Default()
+	cfg.UpstreamClient.AuthConf, cfg.UpstreamClient.Proxy = nil, "direct"
+	cfg.UpstreamClient.ConnectTimeout, cfg.UpstreamClient.HeaderTimeout = time.Minute, time.Minute
 	return cfg
 }
 
 // readList fetches a list as the node does.
-func readList(t *testing.T, cfg *Config, at string, files UpstreamTLS) (string, error) {
+func readList(t *testing.T, cfg *config.Config, at string, files config.MirrorTLS) (string, error) {
 	t.Helper()
 	u, err := url.Parse(at)
 	if err != nil {
@@ -80,10 +81,10 @@ func TestFetchList(t *testing.T) {
 	t.Cleanup(srv.Close)
 	for path, want := range map[string]string{ // "" or a part of the error
 		"/list": "", "/moved": "",
-		"/round": "more than 5 redirects", "/home": "this node itself", "/inside": "upstream.internal_allow", "/busy": "503", "/page": "HTML page",
+		"/round": "more than 5 redirects", "/home": "this node itself", "/inside": "upstream_client.internal_allow", "/busy": "503", "/page": "HTML page",
 		"/long": "longer than 1MiB", "/short": "unexpected EOF", "/none": "404",
 	} {
-		text, err := readList(t, listConfig(), srv.URL+path, UpstreamTLS{})
+		text, err := readList(t, listConfig(), srv.URL+path, config.MirrorTLS{})
 		switch {
 		case want == "" && (err != nil || text != list):
 			t.Errorf("%s: %q, %v", path, text, err)
@@ -92,7 +93,7 @@ func TestFetchList(t *testing.T) {
 		}
 	}
 	srv.Close()
-	if _, err := readList(t, listConfig(), srv.URL+"/list", UpstreamTLS{}); err == nil {
+	if _, err := readList(t, listConfig(), srv.URL+"/list", config.MirrorTLS{}); err == nil {
 		t.Error("a server that is gone answers")
 	}
 }
@@ -108,13 +109,13 @@ func TestFetchListThroughProxy(t *testing.T) {
 	}))
 	t.Cleanup(proxy.Close)
 	cfg := listConfig()
-	cfg.Upstream.Proxy = strings.Replace(proxy.URL, "//", "//me:hunter2@", 1)
-	text, err := readList(t, cfg, "http://lists.example.org/mirrors.txt", UpstreamTLS{})
+	cfg.UpstreamClient.Proxy = strings.Replace(proxy.URL, "//", "//me:hunter2@", 1)
+	text, err := readList(t, cfg, "http://lists.example.org/mirrors.txt", config.MirrorTLS{})
 	if err != nil || text != "http://through.example.org/lists.example.org\n" {
 		t.Errorf("%q, %v", text, err)
 	}
-	cfg.Upstream.Proxy = strings.Replace(proxy.URL, "//", "//me:wr0ng@", 1)
-	if text, err = readList(t, cfg, "http://lists.example.org/mirrors.txt", UpstreamTLS{}); err == nil || strings.Contains(err.Error(), "wr0ng") {
+	cfg.UpstreamClient.Proxy = strings.Replace(proxy.URL, "//", "//me:wr0ng@", 1)
+	if text, err = readList(t, cfg, "http://lists.example.org/mirrors.txt", config.MirrorTLS{}); err == nil || strings.Contains(err.Error(), "wr0ng") {
 		t.Errorf("%q, %v", text, err)
 	}
 }
@@ -182,18 +183,18 @@ func TestFetchListOverTLS(t *testing.T) {
 	t.Cleanup(srv.Close)
 	at := strings.Replace(srv.URL, "127.0.0.1", "localhost", 1)
 
-	if text, err := readList(t, listConfig(), at+"/list", UpstreamTLS{CA: ca, Cert: cert, Key: key}); err != nil || text != "client" {
+	if text, err := readList(t, listConfig(), at+"/list", config.MirrorTLS{CA: ca, Cert: cert, Key: key}); err != nil || text != "client" {
 		t.Errorf("%q, %v", text, err)
 	}
-	for what, files := range map[string]UpstreamTLS{"without the CA": {Cert: cert, Key: key}, "without a certificate": {CA: ca}} {
+	for what, files := range map[string]config.MirrorTLS{"without the CA": {Cert: cert, Key: key}, "without a certificate": {CA: ca}} {
 		if text, err := readList(t, listConfig(), at+"/list", files); err == nil {
 			t.Errorf("%s: %q", what, text)
 		}
 	}
-	if text, err := readList(t, listConfig(), at+"/down", UpstreamTLS{CA: ca, Cert: cert, Key: key}); err == nil || !strings.Contains(err.Error(), "away from https") {
+	if text, err := readList(t, listConfig(), at+"/down", config.MirrorTLS{CA: ca, Cert: cert, Key: key}); err == nil || !strings.Contains(err.Error(), "away from https") {
 		t.Errorf("a redirect to http: %q, %v", text, err)
 	}
-	if _, err := readList(t, listConfig(), at, UpstreamTLS{CA: key}); err == nil || !strings.Contains(err.Error(), "tls: ca") {
+	if _, err := readList(t, listConfig(), at, config.MirrorTLS{CA: key}); err == nil || !strings.Contains(err.Error(), "tls: ca") {
 		t.Errorf("a key in the place of a CA: %v", err)
 	}
 }

@@ -12,13 +12,14 @@ import (
 	"strings"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// listKey is the list an upstream stands for; the zero key where it is a mirror.
-func (u UpstreamAt) listKey() listKey {
+// listKeyOf is the list an upstream stands for; the zero key where it is a mirror.
+func listKeyOf(u config.Mirror) listKey {
 	if !aptconf.IsMirrorList(u.URL) {
 		return listKey{}
 	}
@@ -26,11 +27,11 @@ func (u UpstreamAt) listKey() listKey {
 }
 
 // listKeys are the lists that the archives name.
-func (c *Config) listKeys() []listKey {
+func listKeys(c *config.Config) []listKey {
 	keys := make(map[listKey]struct{})
 	for _, a := range c.Archives {
 		for _, at := range a.Mirrors() {
-			if key := at.listKey(); key != (listKey{}) {
+			if key := listKeyOf(at); key != (listKey{}) {
 				keys[key] = struct{}{}
 			}
 		}
@@ -40,25 +41,25 @@ func (c *Config) listKeys() []listKey {
 
 // mirrorsOf returns the mirrors of an archive, with those that its lists name in the
 // place of the lists; none where nothing but unknown lists is configured.
-func (n *Node) mirrorsOf(cfg *Config, a ArchiveConfig) []UpstreamAt {
+func (n *Node) mirrorsOf(cfg *config.Config, a config.Archive) []config.Mirror {
 	var found []rankedMirror
 	have := make(map[string]bool)
 	// What the configuration names itself comes first: it may have credentials.
 	for _, at := range a.Mirrors() {
-		if at.listKey() == (listKey{}) {
+		if listKeyOf(at) == (listKey{}) {
 			have[at.URL] = true
-			found = append(found, rankedMirror{UpstreamAt: at})
+			found = append(found, rankedMirror{Mirror: at})
 		}
 	}
 	for _, at := range a.Mirrors() {
-		for _, m := range rankListed(n.lists.mirrors(at.listKey())) {
-			if root := m.URL.String(); !have[root] && !cfg.isSelf(m.URL) {
+		for _, m := range rankListed(n.lists.mirrors(listKeyOf(at))) {
+			if root := m.URL.String(); !have[root] && !cfg.IsSelf(m.URL) {
 				have[root] = true
-				if other := cfg.archiveAround(a.Name, m.URL); other != "" {
+				if other := archiveAround(cfg, a.Name, m.URL); other != "" {
 					n.log.Warn("a mirror of a list is left out: it lies inside another archive", "list", at.URL, "mirror", root, "archive", a.Name, "other", other)
 					continue
 				}
-				listed := UpstreamAt{URL: root, Priority: at.Priority, Weight: at.Weight, TLS: at.TLS, List: at.URL}
+				listed := config.Mirror{URL: root, Priority: at.Priority, Weight: at.Weight, TLS: at.TLS, List: at.URL}
 				found = append(found, rankedMirror{listed, m.rank})
 			}
 		}
@@ -68,7 +69,7 @@ func (n *Node) mirrorsOf(cfg *Config, a ArchiveConfig) []UpstreamAt {
 
 // archiveAround returns the archive, other than one, inside whose URL another URL lies; "" for none.
 // As a mirror it would take what hosts ask of that archive, and give it to who may not have it.
-func (c *Config) archiveAround(archive string, u *url.URL) string {
+func archiveAround(c *config.Config, archive string, u *url.URL) string {
 	for _, a := range c.Archives {
 		if a.Name == archive {
 			continue
@@ -89,7 +90,7 @@ func (c *Config) archiveAround(archive string, u *url.URL) string {
 }
 
 // operatorURLs are the mirrors, and the lists that a server has, as the configuration names them.
-func (c *Config) operatorURLs() []*url.URL {
+func operatorURLs(c *config.Config) []*url.URL {
 	var all []*url.URL
 	for _, a := range c.Archives {
 		for _, at := range a.Mirrors() {
@@ -106,7 +107,7 @@ func (c *Config) operatorURLs() []*url.URL {
 // rankedMirror is a mirror with its rank among those of the same configured priority:
 // 0 where no list says otherwise.
 type rankedMirror struct {
-	UpstreamAt
+	config.Mirror
 	rank int
 }
 
@@ -131,18 +132,18 @@ func rankListed(list []aptconf.ListedMirror) []rankedListed {
 // settleRanks makes one order of the priorities of the configuration and those within
 // lists: the configured ones decide, and where a list tells its mirrors apart all are
 // numbered anew, from 1.
-func settleRanks(found []rankedMirror) []UpstreamAt {
+func settleRanks(found []rankedMirror) []config.Mirror {
 	slices.SortStableFunc(found, func(a, b rankedMirror) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.rank, b.rank))
 	})
 	told := slices.ContainsFunc(found, func(m rankedMirror) bool { return m.rank > 0 })
-	settled := make([]UpstreamAt, len(found))
+	settled := make([]config.Mirror, len(found))
 	number := 1
 	for i, m := range found {
 		if i > 0 && (m.Priority != found[i-1].Priority || m.rank != found[i-1].rank) {
 			number++
 		}
-		settled[i] = m.UpstreamAt
+		settled[i] = m.Mirror
 		if told {
 			settled[i].Priority = number
 		}
@@ -159,7 +160,7 @@ type claims struct {
 
 type wildClaim struct{ suffix, path, archive string }
 
-func newClaims(cfg *Config) *claims {
+func newClaims(cfg *config.Config) *claims {
 	c := &claims{exact: make(map[string]string)}
 	for _, a := range cfg.Archives {
 		for _, at := range slices.Concat(a.MirrorURLs(), a.Aliases) {
@@ -243,14 +244,14 @@ type mirrorPlan struct {
 }
 
 // planMirrors makes the plan of a configuration whose lists are in use.
-func (n *Node) planMirrors(cfg *Config) (mirrorPlan, error) {
+func (n *Node) planMirrors(cfg *config.Config) (mirrorPlan, error) {
 	p := mirrorPlan{unlisted: make(map[string][]listKey)}
-	mirrors := make(map[string][]UpstreamAt, len(cfg.Archives))
+	mirrors := make(map[string][]config.Mirror, len(cfg.Archives))
 	for _, a := range cfg.Archives {
 		mirrors[a.Name] = n.mirrorsOf(cfg, a)
 		if len(mirrors[a.Name]) == 0 {
 			for _, at := range a.Mirrors() {
-				p.unlisted[a.Name] = append(p.unlisted[a.Name], at.listKey())
+				p.unlisted[a.Name] = append(p.unlisted[a.Name], listKeyOf(at))
 			}
 		}
 	}
@@ -258,18 +259,18 @@ func (n *Node) planMirrors(cfg *Config) (mirrorPlan, error) {
 	if err != nil {
 		return p, err
 	}
-	p.front = front.Rules{Archives: archives, Connect: cfg.Connect, Clients: clientLimits(cfg.Clients), Lists: n.frontLists(cfg)}
+	p.front = front.Rules{Archives: archives, Connect: cfg.ConnectAllow, Clients: clientLimits(cfg.Clients), Lists: n.frontLists(cfg)}
 	p.upstream, err = n.upstreamConfig(cfg, mirrors)
 	return p, err
 }
 
 // frontLists are the lists that servers have, for hosts that ask for them through this node.
-func (n *Node) frontLists(cfg *Config) []front.List {
+func (n *Node) frontLists(cfg *config.Config) []front.List {
 	var all []front.List
 	for _, a := range cfg.Archives {
 		for _, at := range a.Mirrors() {
 			if list, err := aptconf.ParseListURL(at.URL); err == nil && list.URL != nil {
-				all = append(all, front.List{URL: list.URL, Archive: a.Name, Text: listText(n.lists.mirrors(at.listKey()))})
+				all = append(all, front.List{URL: list.URL, Archive: a.Name, Text: listText(n.lists.mirrors(listKeyOf(at)))})
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"github.com/aptmesh/aptmesh/node/config"
 	"log/slog"
 	"net/url"
 	"slices"
@@ -9,63 +10,63 @@ import (
 )
 
 // nodeWithLists is a node that knows these lists and nothing else.
-func nodeWithLists(cfg *Config, texts map[string]string) *Node {
+func nodeWithLists(cfg *config.Config, texts map[string]string) *Node {
 	w := newListWorld()
 	for at, text := range texts {
 		w.files[listKey{at: at}.stateName()] = []byte(text)
 	}
 	n := &Node{cfg: cfg, log: slog.New(slog.DiscardHandler), lists: w.lists, loops: newLoops()}
-	n.lists.use(cfg.listKeys())
+	n.lists.use(listKeys(cfg))
 	return n
 }
 
-func at(url string, priority int) UpstreamAt {
-	return UpstreamAt{URL: url, Priority: priority, Weight: 1}
+func at(url string, priority int) config.Mirror {
+	return config.Mirror{URL: url, Priority: priority, Weight: 1}
 }
 
 func TestMirrorsOf(t *testing.T) {
 	const one, two = "mirror+http://lists.example.org/one", "mirror+https://lists.example.org/two"
 	for _, tt := range []struct {
 		name      string
-		upstreams []UpstreamAt
+		upstreams []config.Mirror
 		lists     map[string]string
 		want      []string // "priority URL"
 	}{
 		{
 			"no list: as it is written, those asked first before the others",
-			[]UpstreamAt{at("http://b", 20), at("http://a", 10), at("http://c", 20)}, nil,
+			[]config.Mirror{at("http://b", 20), at("http://a", 10), at("http://c", 20)}, nil,
 			[]string{"10 http://a", "20 http://b", "20 http://c"},
 		},
 		{
 			"a list without priorities changes none",
-			[]UpstreamAt{at(one, 20), at("http://a", 10)}, map[string]string{one: "http://m1.example.org\nhttp://m2.example.org\n"},
+			[]config.Mirror{at(one, 20), at("http://a", 10)}, map[string]string{one: "http://m1.example.org\nhttp://m2.example.org\n"},
 			[]string{"10 http://a", "20 http://m1.example.org", "20 http://m2.example.org"},
 		},
 		{
 			"priorities of a list stand within that of its upstream",
-			[]UpstreamAt{at(one, 10), at("http://a", 10), at("http://z", 11)},
+			[]config.Mirror{at(one, 10), at("http://a", 10), at("http://z", 11)},
 			map[string]string{one: "http://m9.example.org priority:900\nhttp://m1.example.org priority:100\nhttp://last.example.org\n"},
 			[]string{"1 http://a", "1 http://m1.example.org", "2 http://m9.example.org", "3 http://last.example.org", "4 http://z"},
 		},
 		{
 			"a mirror named twice is there once, as the configuration has it",
-			[]UpstreamAt{at(one, 1), at(two, 1), at("http://a.example.org/u", 5)},
+			[]config.Mirror{at(one, 1), at(two, 1), at("http://a.example.org/u", 5)},
 			map[string]string{one: "http://a.example.org/u\nhttp://b.example.org/u\n", two: "http://B.example.org:80/u/\nhttp://c.example.org/u\n"},
 			[]string{"1 http://b.example.org/u", "1 http://c.example.org/u", "5 http://a.example.org/u"},
 		},
 		{
 			"a list that leads here is no way out",
-			[]UpstreamAt{at(one, 1)}, map[string]string{one: "http://localhost:3142/ubuntu\nhttp://a.example.org/u\n"},
+			[]config.Mirror{at(one, 1)}, map[string]string{one: "http://localhost:3142/ubuntu\nhttp://a.example.org/u\n"},
 			[]string{"1 http://a.example.org/u"},
 		},
-		{"a list that is not known", []UpstreamAt{at(one, 1), at("http://a", 2)}, nil, []string{"2 http://a"}},
-		{"nothing known at all", []UpstreamAt{at(one, 1)}, nil, nil},
+		{"a list that is not known", []config.Mirror{at(one, 1), at("http://a", 2)}, nil, []string{"2 http://a"}},
+		{"nothing known at all", []config.Mirror{at(one, 1)}, nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			cfg := DefaultConfig()
-			a := DefaultArchive("ubuntu")
+			cfg := config.Default()
+			a := config.NewArchive("ubuntu")
 			a.Upstreams = tt.upstreams
-			cfg.Archives = []ArchiveConfig{a}
+			cfg.Archives = []config.Archive{a}
 			var got []string
 			for _, m := range nodeWithLists(cfg, tt.lists).mirrorsOf(cfg, a) {
 				got = append(got, fmt.Sprint(m.Priority, " ", m.URL))
@@ -81,12 +82,12 @@ func TestMirrorsOf(t *testing.T) {
 // configuration says that it belongs to another one.
 func TestClaimsOfLists(t *testing.T) {
 	const list = "mirror+http://lists.example.org/one"
-	cfg := DefaultConfig()
-	ubuntu, listed, again := DefaultArchive("ubuntu"), DefaultArchive("listed"), DefaultArchive("again")
+	cfg := config.Default()
+	ubuntu, listed, again := config.NewArchive("ubuntu"), config.NewArchive("listed"), config.NewArchive("again")
 	ubuntu.Upstream, ubuntu.Aliases = "http://archive.ubuntu.com/ubuntu", []string{"http://*.archive.ubuntu.com/ubuntu"}
 	listed.Upstream, listed.Aliases = list, []string{"http://*.example.org/ubuntu"}
 	again.Upstream = list
-	cfg.Archives = []ArchiveConfig{listed, ubuntu, again}
+	cfg.Archives = []config.Archive{listed, ubuntu, again}
 	n := nodeWithLists(cfg, map[string]string{list: "https://archive.ubuntu.com/ubuntu\nhttp://de.archive.ubuntu.com/ubuntu\nhttp://a.example.org/ubuntu\nhttp://b.example.com/ubuntu\nhttp://de.archive.ubuntu.com/other\n"})
 	p, err := n.planMirrors(cfg)
 	if err != nil {
@@ -120,11 +121,11 @@ func TestClaimsOfLists(t *testing.T) {
 
 // An archive that waits for its list is no archive of the HTTP client's yet.
 func TestPlanWithoutMirrors(t *testing.T) {
-	cfg := DefaultConfig()
-	a, b := DefaultArchive("a"), DefaultArchive("b")
-	a.Upstreams = []UpstreamAt{at("mirror+http://lists.example.org/one", 1), at("mirror+http://lists.example.org/two", 1)}
+	cfg := config.Default()
+	a, b := config.NewArchive("a"), config.NewArchive("b")
+	a.Upstreams = []config.Mirror{at("mirror+http://lists.example.org/one", 1), at("mirror+http://lists.example.org/two", 1)}
 	b.Upstream = "http://b.example.org"
-	cfg.Archives = []ArchiveConfig{a, b}
+	cfg.Archives = []config.Archive{a, b}
 	p, err := nodeWithLists(cfg, nil).planMirrors(cfg)
 	if err != nil || len(p.upstream.Archives) != 1 || p.upstream.Archives[0].Name != "b" || len(p.front.Archives) != 2 {
 		t.Errorf("the plan is %+v, %v", p, err)
@@ -138,10 +139,10 @@ func TestPlanWithoutMirrors(t *testing.T) {
 }
 
 func TestClaimsTake(t *testing.T) {
-	cfg := DefaultConfig()
-	a := DefaultArchive("a")
+	cfg := config.Default()
+	a := config.NewArchive("a")
 	a.Upstream, a.Aliases = "http://example.org/a", []string{"http://*.example.net/a"}
-	cfg.Archives = []ArchiveConfig{a}
+	cfg.Archives = []config.Archive{a}
 	c := newClaims(cfg)
 	for _, tt := range []struct {
 		archive, url string
@@ -167,7 +168,7 @@ func TestClaimsTake(t *testing.T) {
 
 // An entry of a list may not take what belongs to another archive.
 func TestArchiveAround(t *testing.T) {
-	cfg := &Config{Archives: []ArchiveConfig{
+	cfg := &config.Config{Archives: []config.Archive{
 		{Name: "ubuntu", Upstream: "http://archive.example.org/ubuntu", Aliases: []string{"http://*.example.net/ubuntu/"}},
 		{Name: "pro", Upstream: "https://esm.example.org/apps/ubuntu"},
 		{Name: "listed", Upstream: "mirror+http://lists.example.org/mirrors.txt"},
@@ -186,7 +187,7 @@ func TestArchiveAround(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := cfg.archiveAround("listed", u); got != want {
+		if got := archiveAround(cfg, "listed", u); got != want {
 			t.Errorf("%s lies inside %q, want %q", at, got, want)
 		}
 	}

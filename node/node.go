@@ -21,6 +21,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/node/statedir"
@@ -76,7 +77,7 @@ type Node struct {
 	metrics *prometheus.Registry
 
 	mu  sync.Mutex
-	cfg *Config // the one in force; guarded by mu
+	cfg *config.Config // the one in force; guarded by mu
 
 	store    *blobstore.Store
 	state    *statedir.Dir // what must survive
@@ -117,7 +118,7 @@ func (n *Node) onStop(name string, do func(context.Context) error) {
 // New builds a node from a checked configuration: it opens the store and loads
 // what was believed when it was last used, but neither binds an address nor
 // talks to anybody. Without Start, Stop releases what New took.
-func New(cfg *Config, opts Options) (*Node, error) {
+func New(cfg *config.Config, opts Options) (*Node, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -163,7 +164,7 @@ func (n *Node) build() error {
 	}
 	n.lists = newMirrorLists(n.state, n.log)
 	n.lists.read, n.lists.changed = n.readMirrorList, n.listsChanged
-	n.lists.use(cfg.listKeys())
+	n.lists.use(listKeys(cfg))
 	mirrors, err := n.planMirrors(cfg)
 	if err != nil {
 		return err
@@ -201,7 +202,7 @@ func (n *Node) build() error {
 		RetainFor: cfg.Retain.For, RetainMax: cfg.Retain.Generations,
 	}
 	believing.Switched = n.switched
-	believing.ServeExpired, believing.ServeExpiredSecurity, believing.WarnBefore = outageLimits(cfg.Outage)
+	believing.ServeExpired, believing.ServeExpiredSecurity, believing.WarnBefore = outageLimits(cfg.Stale)
 	if n.cluster != nil {
 		believing.Cluster = n.cluster
 		n.cluster.serve(n)
@@ -213,7 +214,7 @@ func (n *Node) build() error {
 	n.onStop("catalog", func(context.Context) error { n.catalog.Close(); return nil })
 
 	frontConfig := front.Config{
-		Archives: mirrors.front.Archives, Connect: cfg.Connect, Clients: mirrors.front.Clients, Lists: mirrors.front.Lists, Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name,
+		Archives: mirrors.front.Archives, Connect: cfg.ConnectAllow, Clients: mirrors.front.Clients, Lists: mirrors.front.Lists, Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name,
 		Logger: n.log, AccessFormat: cfg.Log.Format, Served: n.prefetch.Used,
 		Pseudonym: n.loops.pseudonym, Waits: n.loops.wait, Dial: n.upstream.Tunnel,
 	}
@@ -270,7 +271,7 @@ const memoryMaxBlob = 64 << 10
 const overflowBytes = 64 << 20
 
 // openStore opens the store with its limits worked out for the file system.
-func (n *Node) openStore(cfg *Config) (*blobstore.Store, error) {
+func (n *Node) openStore(cfg *config.Config) (*blobstore.Store, error) {
 	if err := os.MkdirAll(cfg.Data, 0o750); err != nil {
 		return nil, fmt.Errorf("data: %w (choose another directory with `data:` or --data)", err)
 	}
@@ -392,7 +393,7 @@ func (n *Node) fail(err error) {
 	}
 }
 
-func (n *Node) loadCertificate(cfg *Config) error {
+func (n *Node) loadCertificate(cfg *config.Config) error {
 	cert, err := tls.LoadX509KeyPair(cfg.TLS.Cert, cfg.TLS.Key)
 	if err != nil {
 		return fmt.Errorf("tls: %w", err)
@@ -462,7 +463,7 @@ func (n *Node) stopping(format string, args ...any) {
 	n.log.Info("stopping: the node " + said)
 }
 
-func (n *Node) drain() DrainConfig {
+func (n *Node) drain() config.Drain {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.cfg.Drain

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/blobstore"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -18,7 +19,7 @@ const handedOnArchive = "handed-on"
 // never changed.
 type access map[string]bool
 
-func accessOf(cfg *Config) *access {
+func accessOf(cfg *config.Config) *access {
 	a := make(access, len(cfg.Archives))
 	for _, archive := range cfg.Archives {
 		a[archive.Name] = archive.Restricted()
@@ -42,7 +43,7 @@ type insides map[string]string
 
 // innerOf finds the restricted archives that can be reached through a path of another archive. Only URLs
 // of the configuration count: who writes a list of mirrors decides nothing about other archives.
-func innerOf(cfg *Config) *inner {
+func innerOf(cfg *config.Config) *inner {
 	found := make(inner)
 	for _, a := range cfg.Archives {
 		for _, b := range cfg.Archives {
@@ -137,7 +138,7 @@ func (k keeper) Put(archive string, b []byte, modified time.Time) (proto.Ref, er
 // asked. It is never changed.
 type staleLimits map[string]time.Duration
 
-func staleLimitsOf(cfg *Config) *staleLimits {
+func staleLimitsOf(cfg *config.Config) *staleLimits {
 	limits := make(staleLimits, len(cfg.Archives))
 	for _, archive := range cfg.Archives {
 		switch {
@@ -146,7 +147,7 @@ func staleLimitsOf(cfg *Config) *staleLimits {
 		case archive.ServeExpired != nil:
 			limits[archive.Name] = *archive.ServeExpired
 		default:
-			limits[archive.Name] = cfg.Outage.ServeExpired
+			limits[archive.Name] = cfg.Stale.ServeExpired
 		}
 	}
 	return &limits

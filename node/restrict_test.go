@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/blobstore"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -23,10 +24,10 @@ func TestHandedOnKeepsRestrictions(t *testing.T) {
 }
 
 func TestRestricted(t *testing.T) {
-	open, closed := DefaultArchive("open"), DefaultArchive("closed")
+	open, closed := config.NewArchive("open"), config.NewArchive("closed")
 	closed.Deny = append(closed.Deny, "192.0.2.0/24")
-	cfg := DefaultConfig()
-	cfg.Archives = []ArchiveConfig{open, closed}
+	cfg := config.Default()
+	cfg.Archives = []config.Archive{open, closed}
 	n := new(Node)
 	n.access.Store(accessOf(cfg))
 	for archive, want := range map[string]bool{"open": false, "closed": true, "unknown": true, handedOnArchive: false} {
@@ -39,10 +40,10 @@ func TestRestricted(t *testing.T) {
 // The roots that the catalog keeps are marked as all else that a restricted archive brings, and what an
 // open archive brings too is open to all.
 func TestRootsOfRestrictedArchivesAreMarked(t *testing.T) {
-	closed := DefaultArchive("closed")
+	closed := config.NewArchive("closed")
 	closed.Allow = append(closed.Allow, "192.0.2.0/24")
-	cfg := DefaultConfig()
-	cfg.Archives = []ArchiveConfig{DefaultArchive("open"), closed}
+	cfg := config.Default()
+	cfg.Archives = []config.Archive{config.NewArchive("open"), closed}
 	store, err := blobstore.Open(blobstore.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -77,14 +78,14 @@ func TestRootsOfRestrictedArchivesAreMarked(t *testing.T) {
 }
 
 func TestInnerArchives(t *testing.T) {
-	archive := func(name, url string, allow ...string) ArchiveConfig {
-		a := DefaultArchive(name)
+	archive := func(name, url string, allow ...string) config.Archive {
+		a := config.NewArchive(name)
 		a.Upstream, a.Allow = url, allow
 		return a
 	}
 	some := "192.0.2.0/24"
-	cfg := DefaultConfig()
-	cfg.Archives = []ArchiveConfig{
+	cfg := config.Default()
+	cfg.Archives = []config.Archive{
 		archive("v", "https://v.example.org/"), archive("open", "https://v.example.org/open"), archive("p~o", "http://V.example.org:80/p%7eo/", some),
 		archive("deep", "https://v.example.org/p~o/a/deep", some), archive("other", "https://other.example.org/p~o", some),
 	}

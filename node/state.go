@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/durable"
 	"github.com/aptmesh/aptmesh/node/statedir"
 )
@@ -26,27 +27,17 @@ const tablesFormat = 1
 // the cache.
 const derivedPrefix = "lists/"
 
-// tablesDir is where the package tables lie, and firstStateDir is where a node kept
-// all its state before that had a format.
-func tablesDir(data string) string     { return filepath.Join(data, "tables") }
-func firstStateDir(data string) string { return filepath.Join(data, "state") }
-
-// StateDir is the directory of durable state: State, or else one inside Data.
-func (c *Config) StateDir() string {
-	if c.State != "" {
-		return c.State
-	}
-	return firstStateDir(c.Data)
-}
+// tablesDir is where the package tables lie.
+func tablesDir(data string) string { return filepath.Join(data, "tables") }
 
 // checkState refuses directories of a newer format, before anything is written.
-func checkState(cfg *Config) error {
+func checkState(cfg *config.Config) error {
 	if _, err := statedir.Check(tablesDir(cfg.Data), tablesFormat); err != nil {
 		return fmt.Errorf("%w (`data:` or --data names the directory above it)", err)
 	}
 	format, err := statedir.Check(cfg.StateDir(), stateFormat)
 	if err == nil && format == 0 { // openState will take over what is there
-		_, err = statedir.Check(firstStateDir(cfg.Data), stateFormat)
+		_, err = statedir.Check(config.InnerStateDir(cfg.Data), stateFormat)
 	}
 	return hintState(err)
 }
@@ -61,14 +52,14 @@ func hintState(err error) error {
 // openState opens the directories of small files. The store of the same configuration
 // must be open: its lock keeps an older program, which knows no other lock, away from
 // the files that are moved.
-func (n *Node) openState(cfg *Config, fs durable.FS) (err error) {
+func (n *Node) openState(cfg *config.Config, fs durable.FS) (err error) {
 	program := "aptmesh " + n.opts.Version
 	n.tables, err = statedir.Open(statedir.Config{Dir: tablesDir(cfg.Data), Format: tablesFormat, Program: program, FS: fs})
 	if err != nil {
 		return err
 	}
 	n.onStop("package tables", func(context.Context) error { return n.tables.Close() })
-	first := firstStateDir(cfg.Data)
+	first := config.InnerStateDir(cfg.Data)
 	n.state, err = statedir.Open(statedir.Config{
 		Dir: cfg.StateDir(), Format: stateFormat, Program: program, FS: fs,
 		Migrate: func(d *statedir.Dir, _ int) error { return migrateState(d, n.tables, cfg.StateDir(), first) },

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 )
 
 // filesBelow is every file below a directory with its bytes, except the locks.
@@ -68,7 +69,7 @@ func (w *world) asFirstEdition() {
 func TestFirstEditionData(t *testing.T) {
 	for _, place := range []string{"inside data", "elsewhere"} {
 		t.Run(place, func(t *testing.T) {
-			w := newWorld(t, newArchive(), func(cfg *node.Config) {
+			w := newWorld(t, newArchive(), func(cfg *config.Config) {
 				if place == "elsewhere" {
 					cfg.State = filepath.Join(t.TempDir(), "lib", "aptmesh")
 				}
@@ -131,7 +132,7 @@ func TestFirstEditionData(t *testing.T) {
 // TestStateOutlivesTheCache: with the whole cache lost, the record of the suites is
 // still there, and it is not in the cache that it lies.
 func TestStateOutlivesTheCache(t *testing.T) {
-	w := newWorld(t, newArchive(), func(cfg *node.Config) { cfg.State = t.TempDir() })
+	w := newWorld(t, newArchive(), func(cfg *config.Config) { cfg.State = t.TempDir() })
 	w.update()
 	w.stop()
 	if err := os.RemoveAll(w.cfg.Data); err != nil {
@@ -166,7 +167,7 @@ func TestFormatFromTheFuture(t *testing.T) {
 			if err := os.WriteFile(file, []byte("7\nWritten by aptmesh 9.9.\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			cfg := node.DefaultConfig()
+			cfg := config.Default()
 			cfg.Listen, cfg.Admin = []string{"127.0.0.1:0"}, ""
 			cfg.Data, cfg.State = filepath.Join(root, "data"), filepath.Join(root, "lib")
 			before := filesBelow(t, root)
@@ -204,7 +205,7 @@ func countDirs(t *testing.T, root string) (n int) {
 // TestStateCannotBeWritten: while the state directory is gone a node says so, and serves
 // the generation that it has; it goes on by itself when the directory is back.
 func TestStateCannotBeWritten(t *testing.T) {
-	w := newWorld(t, newArchive(), func(cfg *node.Config) { cfg.State = filepath.Join(t.TempDir(), "lib") })
+	w := newWorld(t, newArchive(), func(cfg *config.Config) { cfg.State = filepath.Join(t.TempDir(), "lib") })
 	w.update()
 	old := w.file(inRelease)
 	away := w.cfg.State + ".away" // renamed, because root may write whatever the mode says

@@ -12,6 +12,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -57,7 +58,7 @@ func (n *Node) Status() *Status {
 	return s
 }
 
-func (n *Node) storeStatus(cfg *Config) StoreStatus {
+func (n *Node) storeStatus(cfg *config.Config) StoreStatus {
 	st := n.store.Stats()
 	return StoreStatus{
 		Dir: cfg.Data, Used: st.Used, Reserved: st.Reserved, Max: st.Max, Blobs: int64(st.Blobs), Pinned: st.Pinned,

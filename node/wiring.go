@@ -11,6 +11,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/upstream"
@@ -18,26 +19,26 @@ import (
 )
 
 // upstreamSettings is what the configuration says of all upstreams alike.
-func upstreamSettings(cfg *Config) (upstream.Config, error) {
+func upstreamSettings(cfg *config.Config) (upstream.Config, error) {
 	u := upstream.Config{
-		ConnectionsPerHost: cfg.Upstream.ConnectionsPerHost,
-		BytesPerSecond:     int64(cfg.Upstream.Rate),
-		ConnectTimeout:     cfg.Upstream.ConnectTimeout,
-		HeaderTimeout:      cfg.Upstream.HeaderTimeout,
-		StallTimeout:       cfg.Upstream.StallTimeout,
-		RateFloor:          int64(cfg.Upstream.RateFloor),
+		ConnectionsPerHost: cfg.UpstreamClient.ConnectionsPerHost,
+		BytesPerSecond:     int64(cfg.UpstreamClient.Rate),
+		ConnectTimeout:     cfg.UpstreamClient.ConnectTimeout,
+		HeaderTimeout:      cfg.UpstreamClient.HeaderTimeout,
+		StallTimeout:       cfg.UpstreamClient.StallTimeout,
+		RateFloor:          int64(cfg.UpstreamClient.RateFloor),
 		Offline:            cfg.Offline,
-		InternalAllow:      networks(cfg.Upstream.InternalAllow),
-		Configured:         cfg.operatorURLs(),
+		InternalAllow:      config.Networks(cfg.UpstreamClient.InternalAllow),
+		Configured:         operatorURLs(cfg),
 	}
-	if cfg.Upstream.RateFloor == 0 {
+	if cfg.UpstreamClient.RateFloor == 0 {
 		u.RateFloor = -1 // there, 0 is the default
 	}
 	var err error
-	if u.Proxy, err = upstream.ParseProxy(cfg.Upstream.Proxy); err != nil {
+	if u.Proxy, err = upstream.ParseProxy(cfg.UpstreamClient.Proxy); err != nil {
 		return u, fmt.Errorf("upstream: proxy: %w", err)
 	}
-	if u.AuthConf, err = upstream.ReadAuthConf(cfg.Upstream.AuthConf...); err != nil {
+	if u.AuthConf, err = upstream.ReadAuthConf(cfg.UpstreamClient.AuthConf...); err != nil {
 		return u, fmt.Errorf("upstream: auth_conf: %w", err)
 	}
 	return u, nil
@@ -45,7 +46,7 @@ func upstreamSettings(cfg *Config) (upstream.Config, error) {
 
 // upstreamConfig is the part of the configuration that the HTTP client needs. An
 // archive without mirrors, which waits for its list of them, is not in it.
-func (n *Node) upstreamConfig(cfg *Config, mirrors map[string][]UpstreamAt) (upstream.Config, error) {
+func (n *Node) upstreamConfig(cfg *config.Config, mirrors map[string][]config.Mirror) (upstream.Config, error) {
 	u, err := upstreamSettings(cfg)
 	if err != nil {
 		return u, err
@@ -83,7 +84,7 @@ func (n *Node) listens() []netip.AddrPort {
 	n.mu.Lock()
 	at := append([]string{n.adminAddr}, n.addrs...)
 	if n.cluster != nil {
-		at = append(at, n.cfg.Cluster.Gossip, n.cfg.Cluster.Peer)
+		at = append(at, n.cfg.Cluster.GossipListen, n.cfg.Cluster.PeerListen)
 	}
 	n.mu.Unlock()
 	var all []netip.AddrPort
@@ -107,7 +108,7 @@ func (n *Node) snapshots(loc proto.Location) []time.Time {
 }
 
 // upstreamArchive is what the HTTP client needs to know of one archive.
-func upstreamArchive(a ArchiveConfig, mirrors []UpstreamAt) (upstream.Archive, error) {
+func upstreamArchive(a config.Archive, mirrors []config.Mirror) (upstream.Archive, error) {
 	archive := upstream.Archive{Name: a.Name, Offline: a.Offline}
 	for _, at := range mirrors {
 		m, err := upstreamMirror(at)
@@ -127,7 +128,7 @@ func upstreamArchive(a ArchiveConfig, mirrors []UpstreamAt) (upstream.Archive, e
 }
 
 // upstreamMirror reads the secrets and certificates of one mirror.
-func upstreamMirror(at UpstreamAt) (upstream.Mirror, error) {
+func upstreamMirror(at config.Mirror) (upstream.Mirror, error) {
 	m := upstream.Mirror{Priority: at.Priority, Weight: at.Weight, Listed: at.List != ""}
 	var err error
 	if m.URL, err = url.Parse(at.URL); err != nil {
@@ -136,12 +137,12 @@ func upstreamMirror(at UpstreamAt) (upstream.Mirror, error) {
 	if m.Credentials, err = at.Credentials.Resolve(); err != nil {
 		return m, fmt.Errorf("credentials: %w", err)
 	}
-	m.Roots, m.Certificate, err = at.TLS.load()
+	m.Roots, m.Certificate, err = at.TLS.Load()
 	return m, err
 }
 
 // catalogArchives reads the keyrings.
-func catalogArchives(cfg *Config) ([]catalog.Archive, error) {
+func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 	archives := make([]catalog.Archive, 0, len(cfg.Archives))
 	for _, a := range cfg.Archives {
 		ring, err := a.Keyring()
@@ -168,7 +169,7 @@ func catalogArchives(cfg *Config) ([]catalog.Archive, error) {
 
 // outageLimits are the three durations as the catalog wants them: there, 0 is the
 // default and a negative one is "not at all".
-func outageLimits(o OutageConfig) (expired, expiredSecurity, warnBefore time.Duration) {
+func outageLimits(o config.Stale) (expired, expiredSecurity, warnBefore time.Duration) {
 	explicit := func(d time.Duration) time.Duration {
 		if d == 0 {
 			return -1
@@ -179,12 +180,12 @@ func outageLimits(o OutageConfig) (expired, expiredSecurity, warnBefore time.Dur
 }
 
 // frontArchives is what the door needs to know of the archives.
-func frontArchives(cfg *Config, mirrors map[string][]UpstreamAt) ([]front.Archive, error) {
+func frontArchives(cfg *config.Config, mirrors map[string][]config.Mirror) ([]front.Archive, error) {
 	archives := make([]front.Archive, 0, len(cfg.Archives))
 	claimed := newClaims(cfg)
 	inner := *innerOf(cfg)
 	for _, a := range cfg.Archives {
-		door := front.Archive{Name: a.Name, Aliases: a.Aliases, Allow: networks(a.Allow), Deny: networks(a.Deny), Format: formatOf(a.Name)}
+		door := front.Archive{Name: a.Name, Aliases: a.Aliases, Allow: config.Networks(a.Allow), Deny: config.Networks(a.Deny), Format: formatOf(a.Name)}
 		if in := inner[a.Name]; in != nil {
 			door.Inner = in.at
 		}
@@ -215,9 +216,9 @@ func frontArchives(cfg *Config, mirrors map[string][]UpstreamAt) ([]front.Archiv
 }
 
 // clientLimits is what the door needs to know of its clients.
-func clientLimits(c ClientsConfig) front.ClientLimits {
+func clientLimits(c config.Clients) front.ClientLimits {
 	return front.ClientLimits{
-		Allow: networks(c.Allow), Deny: networks(c.Deny), Connections: c.Connections, BytesPerSecond: int64(c.Rate),
+		Allow: config.Networks(c.Allow), Deny: config.Networks(c.Deny), Connections: c.Connections, BytesPerSecond: int64(c.Rate),
 	}
 }
 
@@ -225,16 +226,16 @@ func clientLimits(c ClientsConfig) front.ClientLimits {
 // node runs: archives, keys, credentials, upstream limits, certificates, the log
 // level. It returns which keys were applied and which wait for a restart. After an
 // error everything is as it was before.
-func (n *Node) Reload(cfg *Config) (applied, needRestart []string, err error) {
+func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	applied, needRestart = ReloadPlan(n.cfg, cfg)
+	applied, needRestart = config.ReloadPlan(n.cfg, cfg)
 
 	// Everything that can fail comes first.
-	n.lists.use(cfg.listKeys())
+	n.lists.use(listKeys(cfg))
 	defer func() {
 		if err != nil {
-			n.lists.use(n.cfg.listKeys())
+			n.lists.use(listKeys(n.cfg))
 		}
 	}()
 	mirrors, err := n.planMirrors(cfg)
@@ -279,7 +280,7 @@ func (n *Node) Reload(cfg *Config) (applied, needRestart []string, err error) {
 	kept := *cfg
 	kept.Listen, kept.Admin, kept.Data, kept.State = n.cfg.Listen, n.cfg.Admin, n.cfg.Data, n.cfg.State
 	kept.Cache, kept.Retain = n.cfg.Cache, n.cfg.Retain
-	kept.Outage = n.cfg.Outage
+	kept.Stale = n.cfg.Stale
 	kept.TLS.Listen = n.cfg.TLS.Listen
 	kept.Name, kept.Cluster = n.cfg.Name, n.cfg.Cluster
 	if cfg.Cluster.Secured() && n.cfg.Cluster.Secured() {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -24,7 +25,7 @@ type world struct {
 	t       *testing.T
 	archive *testarchive.Archive
 	up      *testarchive.Server
-	cfg     *node.Config
+	cfg     *config.Config
 	node    *node.Node
 	client  *http.Client
 }
@@ -52,22 +53,22 @@ func newArchive(change ...func(*testarchive.Suite)) *testarchive.Archive {
 	return a
 }
 
-func newWorld(t *testing.T, a *testarchive.Archive, change ...func(*node.Config)) *world {
+func newWorld(t *testing.T, a *testarchive.Archive, change ...func(*config.Config)) *world {
 	t.Helper()
 	w := &world{t: t, archive: a, up: testarchive.NewServer(a), client: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
 	t.Cleanup(w.up.Close)
-	cfg := node.DefaultConfig()
+	cfg := config.Default()
 	cfg.Listen, cfg.Admin, cfg.Data = []string{"127.0.0.1:0"}, "", t.TempDir()
-	cfg.Cache.MaxSize = node.SizeLimit{Bytes: 1 << 30}
+	cfg.Cache.MaxSize = config.SizeLimit{Bytes: 1 << 30}
 	cfg.Cache.Memory, cfg.Cache.Scrub = 8<<20, 0
-	cfg.Upstream.AuthConf = nil
-	cfg.Upstream.Proxy = "direct"
-	cfg.Upstream.StallTimeout, cfg.Upstream.HeaderTimeout = 300*time.Millisecond, 300*time.Millisecond
+	cfg.UpstreamClient.AuthConf = nil
+	cfg.UpstreamClient.Proxy = "direct"
+	cfg.UpstreamClient.StallTimeout, cfg.UpstreamClient.HeaderTimeout = 300*time.Millisecond, 300*time.Millisecond
 	cfg.Drain.Timeout = time.Second
 	cfg.Prefetch.Enabled = false // what upstream is asked for is the test's own doing
-	u := node.DefaultArchive("ubuntu")
+	u := config.NewArchive("ubuntu")
 	u.Upstream, u.SignedBy = w.up.URL, []string{string(a.ArmoredKeyring())}
-	cfg.Archives = []node.ArchiveConfig{u}
+	cfg.Archives = []config.Archive{u}
 	for _, c := range change {
 		c(cfg)
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -74,16 +75,16 @@ func testApp(t *testing.T) (a *app, out, errs *buffer) {
 	out, errs = new(buffer), new(buffer)
 	a = newApp(out, errs)
 	a.defaultConfig = filepath.Join(t.TempDir(), "aptmesh.yaml")
-	a.autoConfig = func() (*node.Config, []string, error) { return testConfig(), []string{"a note"}, nil }
+	a.autoConfig = func() (*config.Config, []string, error) { return testConfig(), []string{"a note"}, nil }
 	return a, out, errs
 }
 
-func testConfig() *node.Config {
-	cfg := node.DefaultConfig()
+func testConfig() *config.Config {
+	cfg := config.Default()
 	cfg.Listen = []string{"127.0.0.1:0"}
-	tools := node.DefaultArchive("tools")
+	tools := config.NewArchive("tools")
 	tools.Upstream, tools.Unsigned = "http://example.org/tools", true
-	cfg.Archives = []node.ArchiveConfig{tools}
+	cfg.Archives = []config.Archive{tools}
 	return cfg
 }
 
@@ -174,10 +175,10 @@ func TestConfigCommands(t *testing.T) {
 
 // fakeNode stands in for a node in the tests of serve.
 type fakeNode struct {
-	cfg      *node.Config
+	cfg      *config.Config
 	options  node.Options
 	started  chan struct{}
-	reloaded chan *node.Config
+	reloaded chan *config.Config
 	stopped  chan context.Context
 	fatal    chan error
 	leaving  chan struct{}
@@ -187,7 +188,7 @@ type fakeNode struct {
 
 func newFakeNode() *fakeNode {
 	return &fakeNode{
-		started: make(chan struct{}), reloaded: make(chan *node.Config), stopped: make(chan context.Context, 1),
+		started: make(chan struct{}), reloaded: make(chan *config.Config), stopped: make(chan context.Context, 1),
 		fatal: make(chan error, 1), leaving: make(chan struct{}), stop: func(context.Context) error { return nil },
 	}
 }
@@ -206,7 +207,7 @@ func (n *fakeNode) Stop(ctx context.Context) error {
 	return n.stop(ctx)
 }
 
-func (n *fakeNode) Reload(cfg *node.Config) (applied, restart []string, err error) {
+func (n *fakeNode) Reload(cfg *config.Config) (applied, restart []string, err error) {
 	n.reloaded <- cfg
 	if cfg.Log.Level == "error" {
 		return nil, nil, errors.New("not this one")
@@ -229,7 +230,7 @@ func startServe(t *testing.T, n *fakeNode, args ...string) *serving {
 	a, out, errs := testApp(t)
 	s := &serving{n, out, errs, make(chan os.Signal), make(chan os.Signal), make(chan int, 1), a.defaultConfig}
 	a.reload = s.reload
-	a.newNode = func(cfg *node.Config, o node.Options) (server, error) {
+	a.newNode = func(cfg *config.Config, o node.Options) (server, error) {
 		n.cfg, n.options = cfg, o
 		return n, nil
 	}

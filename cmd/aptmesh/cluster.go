@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/pki"
 )
 
 func (a *app) clusterCommand() *cobra.Command {
@@ -53,7 +53,7 @@ func dirFlag(cmd *cobra.Command, dir *string) {
 }
 
 func (a *app) clusterInitCommand() *cobra.Command {
-	var c node.NewCluster
+	var c pki.NewCluster
 	cmd := &cobra.Command{
 		Use:   "init --name CLUSTER --nodes NODE,NODE...",
 		Short: "Make a new cluster",
@@ -68,7 +68,7 @@ names other hosts. What is there already is never overwritten.`,
 			if c.Dir == "" {
 				c.Dir = c.Name
 			}
-			if err := node.InitCluster(c); err != nil {
+			if err := pki.InitCluster(c); err != nil {
 				return err
 			}
 			printNewCluster(a.out, c)
@@ -84,7 +84,7 @@ names other hosts. What is there already is never overwritten.`,
 }
 
 // printNewCluster says what there is now, and what to do with it.
-func printNewCluster(w io.Writer, c node.NewCluster) {
+func printNewCluster(w io.Writer, c pki.NewCluster) {
 	fmt.Fprintf(w, "Made the cluster %s in %s:\n\n", c.Name, c.Dir)
 	rows := [][]string{
 		{"  " + filepath.Join(c.Dir, "ca-key.pem"), "lets nodes in; keep it here, on no node, and safe"},
@@ -130,7 +130,7 @@ does. The nodes that run need not be told: the new one joins through them.`,
 		Example: `  aptmesh cluster add lon1 --dir prod`,
 		Args:    needing(cobra.ExactArgs(1), "dir"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := node.AddNode(dir, args[0], seeds); err != nil {
+			if err := pki.AddNode(dir, args[0], seeds); err != nil {
 				return err
 			}
 			fmt.Fprintf(a.out, "Made %s/. Next:\n\n", filepath.Join(dir, args[0]))
@@ -155,7 +155,7 @@ of the nodes named, or of all. A certificate is good for two years; status, metr
   aptmesh cluster renew fra1 --dir prod`,
 		Args: needing(cobra.ArbitraryArgs, "dir"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			renewed, err := node.RenewNodes(dir, args)
+			renewed, err := pki.RenewNodes(dir, args)
 			if len(renewed) > 0 {
 				fmt.Fprintf(a.out, "New certificates for %s in %s.\n\n"+
 					"Copy cert.pem and key.pem of each to its node; a running node takes them up by itself.\n", strings.Join(renewed, ", "), dir)
@@ -169,7 +169,7 @@ of the nodes named, or of all. A certificate is good for two years; status, metr
 
 func (a *app) clusterRotateKeyCommand() *cobra.Command {
 	var dir string
-	steps := []string{node.RotateAdd, node.RotateUse, node.RotateDrop}
+	steps := []string{pki.RotateAdd, pki.RotateUse, pki.RotateDrop}
 	cmd := &cobra.Command{
 		Use:   "rotate-key add|use|drop --dir DIR",
 		Short: "Put a new gossip key in the place of the old one",
@@ -190,15 +190,15 @@ aptmesh) before the next one: so all nodes understand each other at any moment.`
 		}, "dir"),
 		ValidArgs: steps,
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := node.RotateGossipKey(dir, args[0]); err != nil {
+			if err := pki.RotateGossipKey(dir, args[0]); err != nil {
 				return err
 			}
 			fmt.Fprintf(a.out, "Changed gossip.key in %s and in the directories of its nodes.\n\n"+
 				"Copy it to every node, and reload all of them: systemctl reload aptmesh\n", dir)
 			switch args[0] {
-			case node.RotateAdd:
+			case pki.RotateAdd:
 				fmt.Fprintf(a.out, "Then: aptmesh cluster rotate-key use --dir %s\n", dir)
-			case node.RotateUse:
+			case pki.RotateUse:
 				fmt.Fprintf(a.out, "Then: aptmesh cluster rotate-key drop --dir %s\n", dir)
 			}
 			return nil

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -284,10 +285,10 @@ func TestLeaveGivesUp(t *testing.T) {
 func TestServeLeaves(t *testing.T) {
 	n := newFakeNode()
 	a, _, errs := testApp(t)
-	a.newNode = func(*node.Config, node.Options) (server, error) { return n, nil }
+	a.newNode = func(*config.Config, node.Options) (server, error) { return n, nil }
 	write(t, a.defaultConfig, `
 name: fra1
-cluster: {name: lab, gossip: "127.0.0.1:0", peer: "127.0.0.1:0"}
+cluster: {name: lab, gossip_listen: "127.0.0.1:0", peer_listen: "127.0.0.1:0"}
 drain: {delay: 1s, handoff: 5m, timeout: 20s}
 archives: {x: {upstream: "http://example.org/x", unsigned: true}}
 `)
@@ -384,7 +385,7 @@ Then ` + "`aptmesh status`" + ` on any node shows all of them.
 		t.Errorf("exit %d: %s%s", code, out, errs)
 	}
 	text, err := os.ReadFile("lab/b/aptmesh.yaml")
-	if err != nil || !strings.Contains(string(text), `seeds: ["10.0.0.1", "10.0.0.2"]`) {
+	if err != nil || !strings.Contains(string(text), `seeds: [10.0.0.1, 10.0.0.2]`) {
 		t.Errorf("%v:\n%s", err, text)
 	}
 	a, o, e := testApp(t)

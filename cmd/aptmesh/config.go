@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -76,7 +76,7 @@ a file of one's own.`,
 	}
 }
 
-func show(a *app, cfg *node.Config) error {
+func show(a *app, cfg *config.Config) error {
 	text, err := cfg.Show()
 	if err != nil {
 		return err

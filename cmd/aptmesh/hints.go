@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 )
 
 func (a *app) clientConfigCommand() *cobra.Command {
@@ -29,10 +30,10 @@ the node's own URL, which any browser shows, names them.`,
   aptmesh client-config http://cache.example.org:3142`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			cfg := node.DefaultConfig()
+			cfg := config.Default()
 			path, err := a.configPath()
 			if err == nil && path != "" {
-				cfg, err = node.PeekConfig(path)
+				cfg, err = config.Peek(path)
 			}
 			if err != nil {
 				return err
@@ -54,7 +55,7 @@ the node's own URL, which any browser shows, names them.`,
 }
 
 // printHints says what to type on a host.
-func printHints(w io.Writer, cfg *node.Config, addrs []string) {
+func printHints(w io.Writer, cfg *config.Config, addrs []string) {
 	url := cfg.HostURL(addrs)
 	if url == "" {
 		return
@@ -64,7 +65,7 @@ func printHints(w io.Writer, cfg *node.Config, addrs []string) {
 	fmt.Fprintf(w, "%s/ in a browser shows the archives, and what to write for https sources.\n\n", url)
 }
 
-func archiveCount(cfg *node.Config) string {
+func archiveCount(cfg *config.Config) string {
 	if n := len(cfg.Archives); n != 1 {
 		return fmt.Sprintf("%d archives", n)
 	}
@@ -75,5 +76,5 @@ func archiveCount(cfg *node.Config) string {
 // container, which goes into a log.
 func watched(out io.Writer) bool {
 	f, ok := out.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) && !node.InContainer()
+	return ok && term.IsTerminal(int(f.Fd())) && !config.InContainer()
 }

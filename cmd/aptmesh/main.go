@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 )
 
 // Exit codes.
@@ -42,8 +43,8 @@ type app struct {
 
 	configFile    string // --config
 	defaultConfig string // used where it exists and there is no --config
-	newNode       func(*node.Config, node.Options) (server, error)
-	autoConfig    func() (*node.Config, []string, error)
+	newNode       func(*config.Config, node.Options) (server, error)
+	autoConfig    func() (*config.Config, []string, error)
 
 	// watched reports whether a person reads along.
 	watched func(io.Writer) bool
@@ -58,7 +59,7 @@ func newApp(out, err io.Writer) *app {
 		out: out, err: err,
 		again:         make(chan struct{}),
 		defaultConfig: "/etc/aptmesh/aptmesh.yaml",
-		newNode: func(cfg *node.Config, o node.Options) (server, error) {
+		newNode: func(cfg *config.Config, o node.Options) (server, error) {
 			n, err := node.New(cfg, o)
 			if err != nil {
 				return nil, err // not n, which would be an interface that is not nil
@@ -66,7 +67,7 @@ func newApp(out, err io.Writer) *app {
 			return n, nil
 		},
 		watched:    watched,
-		autoConfig: func() (*node.Config, []string, error) { return node.AutoConfig("/") },
+		autoConfig: func() (*config.Config, []string, error) { return config.Auto("/") },
 	}
 }
 
@@ -98,7 +99,7 @@ func (a *app) main(ctx context.Context, args []string, stop <-chan os.Signal) in
 		fmt.Fprintf(a.err, "aptmesh: %s; see `%s --help`\n", oneLine(err), ran.CommandPath())
 		return exitUsage
 	}
-	var config *node.ConfigError
+	var config *config.Error
 	if errors.As(err, &config) {
 		// The one error of several lines: each names a place to mend.
 		for _, p := range config.Problems {

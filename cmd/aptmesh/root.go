@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 )
 
 func (a *app) rootCommand() *cobra.Command {
@@ -67,7 +68,7 @@ func (a *app) configPath() (string, error) {
 
 // loaded is a configuration and where it came from.
 type loaded struct {
-	cfg      *node.Config
+	cfg      *config.Config
 	from     string // the file, or "this machine's apt configuration"
 	warnings []string
 	notes    []string
@@ -87,7 +88,7 @@ func (a *app) loadConfig() (*loaded, error) {
 		}
 		return &loaded{cfg: cfg, from: "this machine's apt configuration", notes: notes}, nil
 	}
-	cfg, warnings, err := node.LoadConfig(path)
+	cfg, warnings, err := config.Load(path)
 	if err != nil {
 		return nil, err
 	}
@@ -103,11 +104,11 @@ func (a *app) loadConfig() (*loaded, error) {
 // asked for: most nodes use the default address.
 func (a *app) adminClient(addr string) (*node.AdminClient, error) {
 	if addr == "" {
-		addr = node.DefaultConfig().Admin
+		addr = config.Default().Admin
 		path, err := a.configPath()
 		if err == nil && path != "" {
-			var cfg *node.Config
-			if cfg, err = node.PeekConfig(path); err == nil {
+			var cfg *config.Config
+			if cfg, err = config.Peek(path); err == nil {
 				addr = cfg.Admin
 			}
 		}

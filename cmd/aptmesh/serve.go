@@ -9,13 +9,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 )
 
 // server is the part of *node.Node that serve drives.
 type server interface {
 	Start(context.Context) error
 	Addrs() []string
-	Reload(*node.Config) (applied, needRestart []string, err error)
+	Reload(*config.Config) (applied, needRestart []string, err error)
 	Stop(context.Context) error
 	Wait() <-chan error
 	// Leaving is closed when an operator asked the node to leave its cluster, and
@@ -28,7 +29,7 @@ type server interface {
 const stopGrace = 10 * time.Second
 
 // stopWithin is how long a node may take to stop.
-func stopWithin(cfg *node.Config) time.Duration {
+func stopWithin(cfg *config.Config) time.Duration {
 	within := cfg.Drain.Delay + cfg.Drain.Timeout + stopGrace
 	if cfg.Cluster.Name != "" {
 		within += cfg.Drain.Handoff
@@ -47,7 +48,7 @@ type overrides struct {
 	changed   func(flag string) bool
 }
 
-func (o *overrides) apply(cfg *node.Config) error {
+func (o *overrides) apply(cfg *config.Config) error {
 	if o.changed("listen") {
 		cfg.Listen = o.listen
 	}
@@ -159,7 +160,7 @@ func (a *app) serve(ctx context.Context, o *overrides) error {
 }
 
 // reloadNode reads the configuration again and gives it to the node.
-func (a *app) reloadNode(n server, o *overrides, log *slog.Logger) (*node.Config, error) {
+func (a *app) reloadNode(n server, o *overrides, log *slog.Logger) (*config.Config, error) {
 	l, err := a.loadConfig()
 	if err != nil {
 		return nil, err

@@ -181,7 +181,7 @@ func suiteNote(s node.SuiteStatus, now time.Time) string {
 	}
 	switch {
 	case s.Withheld:
-		notes = append(notes, "expired "+date(s.ValidUntil)+", withheld since "+date(s.ServedUntil)+" (outage.serve_expired)")
+		notes = append(notes, "expired "+date(s.ValidUntil)+", withheld since "+date(s.ServedUntil)+" (stale.serve_expired)")
 	case s.Expired:
 		notes = append(notes, "expired "+date(s.ValidUntil))
 	case !s.ValidUntil.IsZero() && s.ValidUntil.Sub(now) < 48*time.Hour:

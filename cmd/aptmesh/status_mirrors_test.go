@@ -51,7 +51,7 @@ traffic   0 requests, 0 errors, 0 B
 prefetch  1,234 packages in use; 40 new versions (3.0 MiB) fetched ahead, 31 of them asked for since; 2 left out by prefetch.max_bytes
 
 SUITE               STATE    GENERATION (UTC)  CHECKED  CHANGED  KEPT  NOTE
-ubuntu/dists/noble  failing  2026-11-12 12:00  never    never    0     no mirror answers; expired 2026-11-19 12:00, withheld since 2026-11-20 11:00 (outage.serve_expired)
+ubuntu/dists/noble  failing  2026-11-12 12:00  never    never    0     no mirror answers; expired 2026-11-19 12:00, withheld since 2026-11-20 11:00 (stale.serve_expired)
 docker/             unused   -                 -        -        -     https://download.docker.com/linux/ubuntu
 
 ARCHIVE  MIRROR                                          PRIO  STATE               SPEED      ANSWERS IN  NOTE

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 )
 
 func (a *app) verifyCommand() *cobra.Command {
@@ -53,9 +54,9 @@ func (a *app) dataDir() (string, error) {
 		return "", err
 	}
 	if path == "" {
-		return node.DataDir(), nil
+		return config.DataDir(), nil
 	}
-	cfg, err := node.PeekConfig(path)
+	cfg, err := config.Peek(path)
 	if err != nil {
 		return "", err
 	}

@@ -111,8 +111,8 @@ archives:
     check_every: 1h
 cluster:
   name: bench
-  gossip: %[9]q
-  peer: %[10]q
+  gossip_listen: %[9]q
+  peer_listen: %[10]q
   advertise: %[11]s
   seeds: [%[12]s]
   %[13]s

@@ -46,7 +46,7 @@ admin: "%[4]s"
 data: %[5]s/data
 cache: {max_size: 2GiB}
 drain: {handoff: 1s, timeout: 1s}
-upstream: {connections_per_host: %[13]d}
+upstream_client: {connections_per_host: %[13]d}
 archives:
   demo:
     upstream: %[6]s
@@ -55,8 +55,8 @@ archives:
 cluster:
   name: demo
   datacenter: %[8]s
-  gossip: "%[2]s:%[9]d"
-  peer: "%[2]s:%[10]d"
+  gossip_listen: "%[2]s:%[9]d"
+  peer_listen: "%[2]s:%[10]d"
   advertise: %[2]s
   seeds: [%[11]s]
   gossip_key: %[12]s/gossip.key

@@ -69,7 +69,7 @@ func startNodes(t *testing.T, count int, sites []*site) (nodes []*node) {
 		}
 		text := fmt.Sprintf("name: n%d\nlisten: [\"%s:%d\"]\nadmin: \"\"\ndata: %s/data\n%s", i+1, addr, hostPort, dir, archives(sites))
 		if count > 1 {
-			text += fmt.Sprintf("cluster: {name: differential, insecure: true, gossip: \"%[1]s:%[2]d\", peer: \"%[1]s:%[3]d\", advertise: %[1]s, seeds: [%[4]s]}\n",
+			text += fmt.Sprintf("cluster: {name: differential, insecure: true, gossip_listen: \"%[1]s:%[2]d\", peer_listen: \"%[1]s:%[3]d\", advertise: %[1]s, seeds: [%[4]s]}\n",
 				addr, gossipPort, peerPort, strings.Join(addrs, ", "))
 		}
 		n := &node{url: fmt.Sprintf("http://%s:%d", addr, hostPort), log: new(output)}

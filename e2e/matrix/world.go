@@ -16,6 +16,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/e2e/lab"
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/config"
 )
 
 // The ports, the same on every node's own address.
@@ -74,7 +75,7 @@ admin: ""
 data: %s
 cache: {max_size: 4GiB, memory: 8MiB, scrub: 0}
 drain: {handoff: 0s, timeout: 5s}
-upstream:
+upstream_client:
   proxy: direct
   auth_conf: []
   stall_timeout: %[5]s
@@ -85,8 +86,8 @@ upstream:
 			text += fmt.Sprintf(`cluster:
   name: matrix
   insecure: true
-  gossip: "%[1]s:%[2]d"
-  peer: "%[1]s:%[3]d"
+  gossip_listen: "%[1]s:%[2]d"
+  peer_listen: "%[1]s:%[3]d"
   advertise: %[1]s
   seeds: [%[4]s]
 `, addr, gossipPort, peerPort, strings.Join(addrs, ", "))
@@ -130,7 +131,7 @@ func (s *site) start(ctx context.Context, dir, text string, log *slog.Logger) er
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		return err
 	}
-	cfg, _, err := node.LoadConfig(file)
+	cfg, _, err := config.Load(file)
 	if err != nil {
 		return err
 	}

@@ -67,7 +67,7 @@ data: %[5]s
 cache: {max_size: 24MiB, memory: 4MiB}
 drain: {delay: 500ms, handoff: 2s, timeout: 5s}
 log: {access: false}
-upstream: {proxy: direct, auth_conf: [], stall_timeout: 2s, header_timeout: 2s, connect_timeout: 2s}
+upstream_client: {proxy: direct, auth_conf: [], stall_timeout: 2s, header_timeout: 2s, connect_timeout: 2s}
 archives:
   ubuntu:
     upstreams: [%[6]s]
@@ -76,8 +76,8 @@ archives:
 cluster:
   name: soak
   insecure: true
-  gossip: "%[2]s:%[8]d"
-  peer: "%[2]s:%[9]d"
+  gossip_listen: "%[2]s:%[8]d"
+  peer_listen: "%[2]s:%[9]d"
   advertise: %[2]s
   seeds: [%[10]s]
 `, n.name, addr, doorPort, adminPort, filepath.Join(dir, n.name), strings.Join(upstreams, ", "), keyring, gossipPort, peerPort, strings.Join(addrs, ", "))

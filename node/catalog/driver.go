@@ -105,11 +105,11 @@ func (d *driver) suiteConfig(a *Archive) suite.Config {
 	cfg := &d.c.cfg
 	serve := suite.ServeExpired{
 		Period: cfg.ServeExpired, SecurityPeriod: cfg.ServeExpiredSecurity,
-		Key: "outage.serve_expired", SecurityKey: "outage.serve_expired_security",
+		Key: "stale.serve_expired", SecurityKey: "stale.serve_expired_security",
 	}
 	if a.ServeExpired != nil {
 		serve.Period, serve.SecurityPeriod = *a.ServeExpired, *a.ServeExpired
-		serve.Key = "archives." + a.Name + ".serve_expired, in place of outage.serve_expired"
+		serve.Key = "archives." + a.Name + ".serve_expired, in place of stale.serve_expired"
 		serve.SecurityKey = serve.Key
 	}
 	return suite.Config{

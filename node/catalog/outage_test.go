@@ -44,17 +44,17 @@ func TestServedPastValidUntil(t *testing.T) {
 		period time.Duration
 		key    string
 	}{
-		"default":              {testarchive.Suite{Name: "noble-updates"}, nil, week, "(outage.serve_expired)"},
-		"configured":           {testarchive.Suite{Name: "noble"}, func(c *Config) { c.ServeExpired = 30 * time.Hour }, 30 * time.Hour, "(outage.serve_expired)"},
-		"not at all":           {testarchive.Suite{Name: "noble"}, func(c *Config) { c.ServeExpired = -1 }, 0, "(outage.serve_expired)"},
-		"security by its name": {testarchive.Suite{Name: "noble-security"}, nil, 24 * time.Hour, "(outage.serve_expired_security)"},
-		"security, as of old":  {testarchive.Suite{Name: "buster/updates"}, nil, 24 * time.Hour, "(outage.serve_expired_security)"},
+		"default":              {testarchive.Suite{Name: "noble-updates"}, nil, week, "(stale.serve_expired)"},
+		"configured":           {testarchive.Suite{Name: "noble"}, func(c *Config) { c.ServeExpired = 30 * time.Hour }, 30 * time.Hour, "(stale.serve_expired)"},
+		"not at all":           {testarchive.Suite{Name: "noble"}, func(c *Config) { c.ServeExpired = -1 }, 0, "(stale.serve_expired)"},
+		"security by its name": {testarchive.Suite{Name: "noble-security"}, nil, 24 * time.Hour, "(stale.serve_expired_security)"},
+		"security, as of old":  {testarchive.Suite{Name: "buster/updates"}, nil, 24 * time.Hour, "(stale.serve_expired_security)"},
 		"security by its label": {testarchive.Suite{Name: "bookworm", Label: "Debian-Security"}, func(c *Config) { c.ServeExpiredSecurity = 5 * time.Hour },
-			5 * time.Hour, "(outage.serve_expired_security)"},
+			5 * time.Hour, "(stale.serve_expired_security)"},
 		"of the archive": {testarchive.Suite{Name: "noble-security"}, func(c *Config) { c.Archives[0].ServeExpired = new(50 * time.Hour) },
-			50 * time.Hour, "(archives.a.serve_expired, in place of outage.serve_expired)"},
+			50 * time.Hour, "(archives.a.serve_expired, in place of stale.serve_expired)"},
 		"none in the archive": {testarchive.Suite{Name: "noble"}, func(c *Config) { c.Archives[0].ServeExpired = new(time.Duration) },
-			0, "(archives.a.serve_expired, in place of outage.serve_expired)"},
+			0, "(archives.a.serve_expired, in place of stale.serve_expired)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {

@@ -87,7 +87,7 @@ func newRoutes(archives []Archive, connect, own []string) (*routes, error) {
 	for _, hostPort := range connect {
 		host, port, err := net.SplitHostPort(hostPort)
 		if err != nil || host == "" || port == "" {
-			return nil, fmt.Errorf("connect: %q is not a host and a port: write them as changelogs.example.org:443", hostPort)
+			return nil, fmt.Errorf("connect_allow: %q is not a host and a port: write them as changelogs.example.org:443", hostPort)
 		}
 		t.connect[strings.ToLower(net.JoinHostPort(host, port))] = struct{}{}
 	}

@@ -173,17 +173,17 @@ func TestConfigurationErrors(t *testing.T) {
 		return Archive{Name: name, Upstream: mustURL(t, upstream), Aliases: aliases}
 	}
 	for want, cfg := range map[string]Config{
-		"cannot be an archive's name": {Archives: []Archive{archive("a//b", "http://example.org/")}},
-		"name: it is the first part":  {Archives: []Archive{archive("", "http://example.org/")}},
-		"use plain path segments":     {Archives: []Archive{archive("HTTPS", "http://example.org/")}},
-		"configured twice":            {Archives: []Archive{archive("a", "http://example.org/"), archive("a", "http://example.com/")}},
-		"has no upstream":             {Archives: []Archive{{Name: "a"}}},
-		"not an http or https URL":    {Archives: []Archive{archive("a", "ftp://example.org/")}},
-		"aliases: \"http://*\"":       {Archives: []Archive{archive("a", "http://example.org/", "http://*")}},
-		"only be the first label":     {Archives: []Archive{archive("a", "http://example.org/", "http://x.*.org/")}},
-		"could mean either":           {Archives: []Archive{archive("a", "http://example.org/x"), archive("b", "http://example.com/", "http://EXAMPLE.org:80/x/")}},
-		"connect: \"example.org\"":    {Connect: []string{"example.org"}},
-		"log: format":                 {AccessLog: &lockedBuffer{}, AccessFormat: "xml"},
+		"cannot be an archive's name":    {Archives: []Archive{archive("a//b", "http://example.org/")}},
+		"name: it is the first part":     {Archives: []Archive{archive("", "http://example.org/")}},
+		"use plain path segments":        {Archives: []Archive{archive("HTTPS", "http://example.org/")}},
+		"configured twice":               {Archives: []Archive{archive("a", "http://example.org/"), archive("a", "http://example.com/")}},
+		"has no upstream":                {Archives: []Archive{{Name: "a"}}},
+		"not an http or https URL":       {Archives: []Archive{archive("a", "ftp://example.org/")}},
+		"aliases: \"http://*\"":          {Archives: []Archive{archive("a", "http://example.org/", "http://*")}},
+		"only be the first label":        {Archives: []Archive{archive("a", "http://example.org/", "http://x.*.org/")}},
+		"could mean either":              {Archives: []Archive{archive("a", "http://example.org/x"), archive("b", "http://example.com/", "http://EXAMPLE.org:80/x/")}},
+		"connect_allow: \"example.org\"": {Connect: []string{"example.org"}},
+		"log: format":                    {AccessLog: &lockedBuffer{}, AccessFormat: "xml"},
 	} {
 		if _, err := New(cfg, nil, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)

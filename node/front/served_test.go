@@ -147,7 +147,7 @@ func TestOutageIsVisible(t *testing.T) {
 		}
 	}
 	d := openDoor(t)
-	const sentence = "the Release of dists/noble was valid until 2026-11-12T10:00:00Z; outage.serve_expired has ended"
+	const sentence = "the Release of dists/noble was valid until 2026-11-12T10:00:00Z; stale.serve_expired has ended"
 	d.catalog.discover = func(context.Context, proto.Location, bool) (proto.Entry, error) {
 		return proto.Entry{}, &proto.Unavailable{Reason: sentence}
 	}

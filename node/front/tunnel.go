@@ -84,7 +84,7 @@ func (x *exchange) connect() {
 	if _, allowed := x.rules.routes.connect[target]; !allowed {
 		f.metrics.tunnels.WithLabelValues("refused").Inc()
 		x.refuse(&refusal{status: http.StatusForbidden, reason: reasonConnect,
-			text: `CONNECT to "` + quote(target) + `" is not allowed: add it under the config key connect:, or configure the https archive under archives: and ask for it as http, so that it is cached`})
+			text: `CONNECT to "` + quote(target) + `" is not allowed: add it under the config key connect_allow:, or configure the https archive under archives: and ask for it as http, so that it is cached`})
 		return
 	}
 	if !f.tunnels.enter(f.cfg.MaxTunnels) {

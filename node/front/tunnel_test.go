@@ -81,7 +81,7 @@ func TestTunnelRefused(t *testing.T) {
 		for _, target := range []string{host, "127.0.0.1", "127.0.0.1:0", "[::1]:443"} {
 			got := d.raw("CONNECT " + target + " HTTP/1.1\nHost: x\nConnection: close\n\n")
 			checkError(t, got, "CONNECT", 403)
-			if !strings.Contains(got, "connect:") {
+			if !strings.Contains(got, "connect_allow:") {
 				t.Errorf("does not name the key: %s", got)
 			}
 		}

@@ -67,6 +67,6 @@ func (x *exchange) ownRequest() bool {
 	}
 	const reason = "a request of this node came back to itself: a loop"
 	x.refuse(&refusal{status: loopStatus, reason: string(proto.RejectLoop), phrase: reason,
-		text: reason + "; see the archive's upstream, what its name means in DNS, upstream.proxy and http_proxy"})
+		text: reason + "; see the archive's upstream, what its name means in DNS, upstream_client.proxy and http_proxy"})
 	return true
 }

@@ -208,7 +208,7 @@ func (g *gate) enqueue(w *waiter) {
 // turnAway ends the wait of a request that is in no queue. The caller holds mu.
 func (g *gate) turnAway(w *waiter, waiting int) {
 	w.err = &proto.Unavailable{
-		Reason: fmt.Sprintf("%d requests (%s) wait for the %d connections to %s already; more connections may be allowed by upstream.connections_per_host",
+		Reason: fmt.Sprintf("%d requests (%s) wait for the %d connections to %s already; more connections may be allowed by upstream_client.connections_per_host",
 			waiting, w.place.class, g.limit, g.name),
 		RetryAfter: fullRetry, Answered: true,
 	}

@@ -136,7 +136,7 @@ func TestProxy(t *testing.T) {
 			c := client(t, tc.base, func(cfg *Config) { cfg.Proxy, cfg.TLSRoots = proxy, roots })
 			_, err = c.Fetch(t.Context(), get("x"))
 			got := refused(t, err)
-			if got.Status != 407 || !strings.Contains(got.Reason, "check the user and password of upstream.proxy") || strings.Contains(fmt.Sprintf("%#v %v", got, err), "wr0ng") {
+			if got.Status != 407 || !strings.Contains(got.Reason, "check the user and password of upstream_client.proxy") || strings.Contains(fmt.Sprintf("%#v %v", got, err), "wr0ng") {
 				t.Errorf("error is %v", err)
 			}
 		})

@@ -68,7 +68,7 @@ func (r *Reach) check(l lead, u *url.URL, at netip.AddrPort) error {
 	case r.origins[hostName(u)], r.names[plainName(u.Hostname())] && internal(l.at) != "":
 		return nil
 	}
-	return l.refuse(u, fmt.Sprintf("which is at %s (%s); only an upstream of the configuration may be inside, and what upstream.internal_allow names: if this is meant, add %s there",
+	return l.refuse(u, fmt.Sprintf("which is at %s (%s); only an upstream of the configuration may be inside, and what upstream_client.internal_allow names: if this is meant, add %s there",
 		addr, kind, addr))
 }
 

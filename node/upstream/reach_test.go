@@ -61,7 +61,7 @@ func TestReach(t *testing.T) {
 		{"http://store.example.net/x", "10.9.1.1", "http://archive.example.org/x", public, ""},
 		{"http://mirror.corp.example:8080/x", corp, "http://archive.example.org/x", public, ""},
 		{"http://MIRROR.corp.example.:8081/x", corp, "http://mirror.corp.example:8080/x", corp, ""},
-		{"http://mirror.corp.example:8081/x", corp, "http://archive.example.org/x", public, "upstream.internal_allow"},
+		{"http://mirror.corp.example:8081/x", corp, "http://archive.example.org/x", public, "upstream_client.internal_allow"},
 		{"http://store.corp.example/x", "10.1.1.3", "http://mirror.corp.example:8080/x", corp, "add 10.1.1.3 there"},
 		// A public mirror whose own name means something else now.
 		{"http://archive.example.org/v1/status", "10.1.1.4", "http://archive.example.org/x", public, "private"},
@@ -164,7 +164,7 @@ func TestRedirectsAndListsDoNotLeadInside(t *testing.T) {
 		"a listed address":          ask(inside.URL, listed),
 		"a name known to this host": ask(strings.Replace(inside.URL, "127.0.0.1", "localhost", 1), listed, resolved),
 	} {
-		if got := refused(t, err); !strings.Contains(got.Reason, "upstream.internal_allow") || !strings.Contains(got.Reason, "loopback") {
+		if got := refused(t, err); !strings.Contains(got.Reason, "upstream_client.internal_allow") || !strings.Contains(got.Reason, "loopback") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

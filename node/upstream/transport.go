@@ -146,7 +146,7 @@ func statusError(who string, res *http.Response) error {
 	case status == http.StatusUnauthorized:
 		reason += "; check the credentials of the archive"
 	case status == http.StatusProxyAuthRequired:
-		reason += "; check the user and password of upstream.proxy"
+		reason += "; check the user and password of upstream_client.proxy"
 	case status < http.StatusBadRequest:
 		reason += ", which is no answer to this request"
 	}

@@ -129,7 +129,7 @@ func TestTunnel(t *testing.T) {
 		t.Errorf("the proxy saw %q", got)
 	}
 	_, err := through(plain.URL).Tunnel(t.Context(), "tcp", "changelogs.example.org:443")
-	if got := refused(t, err); got.Status != http.StatusProxyAuthRequired || !strings.Contains(got.Reason, "check the user and password of upstream.proxy") {
+	if got := refused(t, err); got.Status != http.StatusProxyAuthRequired || !strings.Contains(got.Reason, "check the user and password of upstream_client.proxy") {
 		t.Error(err)
 	}
 

@@ -40,5 +40,5 @@ func viaHeader(field string) http.Header {
 // answered that stands at the start of reason.
 func loopError(reason string) error {
 	return &proto.Rejected{Kind: proto.RejectLoop, Reason: reason +
-		": the way there leads back to this node itself, or to a proxy on the way; see the archive's upstream, what its name means in DNS, upstream.proxy and http_proxy"}
+		": the way there leads back to this node itself, or to a proxy on the way; see the archive's upstream, what its name means in DNS, upstream_client.proxy and http_proxy"}
 }

@@ -1,0 +1,383 @@
+package config
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"github.com/aptmesh/aptmesh/node/pki"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Validate checks a configuration that was not loaded from a file. The error is a
+// *Error with everything that is wrong.
+func (c *Config) Validate() error {
+	check := newChecker(c)
+	check.check()
+	if len(check.problems) == 0 {
+		return nil
+	}
+	e := &Error{}
+	for _, f := range check.problems {
+		e.Problems = append(e.Problems, Problem{Message: f.message})
+	}
+	return e
+}
+
+// finding is a problem or warning that belongs to a key.
+type finding struct{ key, message string }
+
+// checker looks for what the type of each key cannot say: that values make sense,
+// alone and together, and that the files they name are there.
+type checker struct {
+	cfg *Config
+	// readable reports why a file that the configuration names is no use.
+	readable func(name string) error
+	// keyring does so for an entry of signed_by.
+	keyring func(entry string) error
+	// keyPair does so for a certificate and its key.
+	keyPair func(cert, key string) error
+	// authorities does so for a file of CAs, and listFile for a list of mirrors.
+	authorities func(file string) error
+	listFile    func(file string) error
+	// gossipKeys does so for a file of gossip keys.
+	gossipKeys func(file string) error
+	// trust reads the certificates of the node of that name in a cluster; a
+	// *pki.FileError says why they are no use. nil without an error is not looked at.
+	trust func(files pki.Files, name string) (*pki.Identity, error)
+	// exposed reports whether every user of the machine may read a file.
+	exposed func(file string) bool
+
+	problems []finding
+	warnings []finding
+}
+
+func newChecker(cfg *Config) *checker {
+	return &checker{
+		cfg: cfg,
+		readable: func(name string) error {
+			_, err := ReadBounded(name, maxKeyring)
+			return err
+		},
+		keyring: func(entry string) error {
+			_, err := readKeyring(entry)
+			return err
+		},
+		keyPair: func(cert, key string) error {
+			_, err := tls.LoadX509KeyPair(cert, key)
+			return err
+		},
+		authorities: func(file string) error {
+			_, err := readAuthorities(file)
+			return err
+		},
+		listFile: func(name string) error { _, err := ReadListFile(name); return err },
+		gossipKeys: func(file string) error {
+			_, err := pki.ReadGossipKeys(file)
+			return err
+		},
+		trust:   pki.Read,
+		exposed: pki.OthersMayRead,
+	}
+}
+
+func (c *checker) problem(key, format string, args ...any) {
+	c.problems = append(c.problems, finding{key, key + ": " + fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) warning(key, format string, args ...any) {
+	c.warnings = append(c.warnings, finding{key, key + ": " + fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) check() {
+	c.doors()
+	c.publicURL()
+	c.admin()
+	if c.cfg.Data == "" {
+		c.problem("data", "needs a directory")
+	}
+	c.state()
+	c.allArchives()
+	c.upstream()
+	c.networks("clients.allow", c.cfg.Clients.Allow)
+	c.networks("clients.deny", c.cfg.Clients.Deny)
+	if c.cfg.Clients.Connections < 0 {
+		c.problem("clients.connections", "%d is negative; 0 is no cap", c.cfg.Clients.Connections)
+	}
+	c.prefetch()
+	for i, hostPort := range c.cfg.ConnectAllow {
+		if host, _, err := splitHostPort(hostPort); err != nil || host == "" || strings.Contains(host, "*") {
+			c.problem(fmt.Sprintf("connect_allow[%d]", i), "%q is not a host and a port: write them as changelogs.ubuntu.com:443", hostPort)
+		}
+	}
+	c.cluster()
+	if c.cfg.Retain.Generations < 1 {
+		c.problem("retain.generations", "must be at least 1: a host that has just read the old lists still asks for what they name")
+	}
+	c.oneOf("log.level", c.cfg.Log.Level, "debug", "info", "warn", "error")
+	c.oneOf("log.format", c.cfg.Log.Format, "text", "json")
+}
+
+// state keeps the directory of durable state out of what the cache uses itself.
+func (c *checker) state() {
+	inside, err := filepath.Rel(c.cfg.Data, c.cfg.StateDir())
+	if err != nil {
+		return // one of the paths is relative to another place
+	}
+	switch first, _, _ := strings.Cut(inside, string(filepath.Separator)); first {
+	case ".":
+		c.problem("state", "is the same directory as `data`; leave it out to have the state in a directory of its own inside `data`")
+	case "blobs", "only", "tmp", "tables":
+		c.problem("state", "%s is a directory of the cache; leave it out, or name one outside `data`", c.cfg.State)
+	}
+}
+
+func (c *checker) oneOf(key, value string, valid ...string) {
+	if slices.Contains(valid, value) {
+		return
+	}
+	if best, ok := nearest(value, valid); ok {
+		c.problem(key, "%q is none of %s; did you mean %s?", value, strings.Join(valid, ", "), best)
+		return
+	}
+	c.problem(key, "%q is none of %s", value, strings.Join(valid, ", "))
+}
+
+// doors checks the addresses that clients come to.
+func (c *checker) doors() {
+	door := c.cfg.TLS
+	if len(c.cfg.Listen) == 0 && len(door.Listen) == 0 {
+		c.problem("listen", `needs an address, such as ":3142"; with none here and none in tls.listen nobody can reach the node`)
+	}
+	used := make(map[string]string)
+	c.addresses("listen", c.cfg.Listen, used)
+	c.addresses("tls.listen", door.Listen, used)
+	switch {
+	case len(door.Listen) > 0 && (door.Cert == "" || door.Key == ""):
+		c.problem("tls", "needs both cert and key to listen with HTTPS")
+	case (door.Cert == "") != (door.Key == ""):
+		c.problem("tls", "cert and key go together; one of them is missing")
+	case door.Cert != "":
+		if c.file("tls.cert", door.Cert) && c.file("tls.key", door.Key) {
+			if err := c.keyPair(door.Cert, door.Key); err != nil {
+				c.problem("tls", "cert and key cannot be used: %v", err)
+			}
+		}
+	}
+}
+
+// addresses checks the addresses of one door; used remembers those of all.
+func (c *checker) addresses(key string, list []string, used map[string]string) {
+	for i, addr := range list {
+		itemKey := fmt.Sprintf("%s[%d]", key, i)
+		_, port, err := splitHostPort(addr)
+		if err != nil {
+			c.problem(itemKey, `%q is not an address to listen on: write ":3142" for every address of the machine, or "host:port"`, addr)
+			continue
+		}
+		if first, twice := used[addr]; twice && port != "0" {
+			c.problem(itemKey, "%q is used by %s already", addr, first)
+			continue
+		}
+		used[addr] = itemKey
+	}
+}
+
+// publicURL goes into apt.conf between quotes.
+func (c *checker) publicURL() {
+	if err := c.cfg.CheckPublicURL(); err != nil {
+		c.problem("public_url", "%s", err)
+	}
+}
+
+// CheckPublicURL says what is wrong with PublicURL.
+func (c *Config) CheckPublicURL() error {
+	given := strings.TrimSuffix(c.PublicURL, "/")
+	if given == "" {
+		return nil
+	}
+	u, err := url.Parse(given)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || given != u.Scheme+"://"+u.Host || strings.ContainsAny(given, "\"\\; ") {
+		return fmt.Errorf("%q is not the URL of a node: write it as http://cache.example.org:3142", c.PublicURL)
+	}
+	return nil
+}
+
+func (c *checker) admin() {
+	addr := c.cfg.Admin
+	if addr == "" {
+		return
+	}
+	if socket, ok := strings.CutPrefix(addr, "unix:"); ok {
+		if socket == "" || socket == "/" {
+			c.problem("admin", `%q names no socket: write "unix:/run/aptmesh/admin.sock"`, addr)
+		}
+		return
+	}
+	host, port, err := splitHostPort(addr)
+	if err != nil {
+		c.problem("admin", `%q is not an address: write "127.0.0.1:3144", or "unix:/run/aptmesh/admin.sock"`, addr)
+		return
+	}
+	if port != "0" && (slices.Contains(c.cfg.Listen, addr) || slices.Contains(c.cfg.TLS.Listen, addr)) {
+		c.problem("admin", "%q is the address of the HTTP door too; the admin interface needs its own", addr)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		c.warning("admin", "%q may be reached from other machines, and the admin interface has no password", addr)
+	}
+}
+
+func (c *checker) upstream() {
+	u := c.cfg.UpstreamClient
+	if u.ConnectionsPerHost < 1 || u.ConnectionsPerHost > 1000 {
+		c.problem("upstream_client.connections_per_host", "%d is not between 1 and 1000", u.ConnectionsPerHost)
+	}
+	for _, t := range []struct {
+		key   string
+		value time.Duration
+	}{
+		{"upstream_client.stall_timeout", u.StallTimeout},
+		{"upstream_client.header_timeout", u.HeaderTimeout},
+		{"upstream_client.connect_timeout", u.ConnectTimeout},
+	} {
+		if t.value <= 0 {
+			c.problem(t.key, "must be more than 0: without it one dead server holds a connection for ever")
+		}
+	}
+	for i, name := range u.AuthConf {
+		if why := unreadableAuthConf(name); why != "" {
+			c.problem(fmt.Sprintf("upstream_client.auth_conf[%d]", i), "%s", why)
+		}
+	}
+	c.networks("upstream_client.internal_allow", u.InternalAllow)
+	if u.Proxy == "" || u.Proxy == "direct" {
+		return
+	}
+	// The text is not repeated: it may hold a password.
+	p, err := url.Parse(u.Proxy)
+	if err != nil || p.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, p.Scheme) {
+		c.problem("upstream_client.proxy", `is not the URL of a proxy: write http://proxy.example.org:3128, "direct" for none, or "" to follow the environment`)
+		return
+	}
+	if c.cfg.IsSelf(p) {
+		c.problem("upstream_client.proxy", "%s is this node itself; as its own proxy it would ask itself for ever", redactURL(u.Proxy))
+	}
+}
+
+func (c *checker) prefetch() {
+	p := c.cfg.Prefetch
+	if !p.Enabled {
+		return
+	}
+	if p.MaxBytes == 0 {
+		c.problem("prefetch.max_bytes", "is 0, so that nothing could be fetched ahead; `enabled: false` says that")
+	}
+	if p.UsedWithin == 0 {
+		c.problem("prefetch.used_within", "is 0, so that no package would count as used; `enabled: false` fetches nothing ahead")
+	}
+}
+
+// unreadableAuthConf says why a file of credentials is no use; "" where it can be
+// read or does not exist.
+func unreadableAuthConf(name string) string {
+	f, err := os.Open(name)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return ""
+		}
+		return fileTrouble(name, err, "")
+	}
+	f.Close()
+	return ""
+}
+
+// file checks a file that the configuration names, if it does.
+func (c *checker) file(key, name string) bool {
+	if name == "" {
+		return true
+	}
+	if err := c.readable(name); err != nil {
+		c.problem(key, "%s", fileTrouble(name, err, ""))
+		return false
+	}
+	return true
+}
+
+func fileTrouble(name string, err error, hint string) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return name + " does not exist" + hint
+	case errors.Is(err, fs.ErrPermission):
+		return name + " may not be read by this user" + hint
+	}
+	return err.Error() + hint
+}
+
+// splitHostPort is net.SplitHostPort for a port that is a number.
+func splitHostPort(addr string) (host, port string, err error) {
+	host, port, err = net.SplitHostPort(addr)
+	if err != nil {
+		return "", "", err
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return "", "", fmt.Errorf("port %q is not a number from 0 to 65535", port)
+	}
+	return host, port, nil
+}
+
+// IsSelf reports whether a URL leads to one of this node's own doors.
+func (c *Config) IsSelf(u *url.URL) bool {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	for _, addr := range slices.Concat(c.Listen, c.TLS.Listen) {
+		host, ownPort, err := splitHostPort(addr)
+		if err == nil && ownPort == port && port != "0" && sameMachine(u.Hostname(), host) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameMachine reports whether a host is the address a door listens on: "" and the
+// unspecified addresses listen on every address of the machine. It asks no name
+// server.
+func sameMachine(host, listen string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if strings.EqualFold(host, listen) {
+		return true
+	}
+	listenIP := net.ParseIP(listen)
+	all := listen == "" || listenIP != nil && listenIP.IsUnspecified()
+	onLoopback := strings.EqualFold(listen, "localhost") || listenIP != nil && listenIP.IsLoopback()
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return all || onLoopback
+	}
+	if !all {
+		return false
+	}
+	if ip := net.ParseIP(host); ip != nil {
+		return ip.IsLoopback() || ip.IsUnspecified() || isLocalAddress(ip)
+	}
+	name, err := os.Hostname()
+	return err == nil && strings.EqualFold(host, name)
+}
+
+func isLocalAddress(ip net.IP) bool {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.Equal(ip)
+	})
+}

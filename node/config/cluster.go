@@ -1,0 +1,185 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"github.com/aptmesh/aptmesh/node/pki"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// isLoopback reports whether an address to listen on can be reached from this
+// machine alone.
+func isLoopback(addr string) bool {
+	host, _, err := splitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// cluster checks the name of the node and the section `cluster`.
+func (c *checker) cluster() {
+	cl := c.cfg.Cluster
+	if cl.Name == "" {
+		c.standsAlone()
+		return
+	}
+	if why := pki.LabelProblem(cl.Name); why != "" {
+		c.problem("cluster.name", "%s", why)
+	}
+	if cl.Datacenter != "" {
+		if why := pki.LabelProblem(cl.Datacenter); why != "" {
+			c.problem("cluster.datacenter", "%s", why)
+		}
+	}
+	named := c.nodeName()
+	c.clusterAddress("cluster.gossip_listen", cl.GossipListen, ":7946")
+	c.clusterAddress("cluster.peer_listen", cl.PeerListen, ":3143")
+	if cl.GossipListen == cl.PeerListen && !strings.HasSuffix(cl.PeerListen, ":0") {
+		c.problem("cluster.peer_listen", "%q is used by cluster.gossip_listen already", cl.PeerListen)
+	}
+	// The library that gossips would listen everywhere for a name.
+	if host, _, err := splitHostPort(cl.GossipListen); err == nil && host != "" && net.ParseIP(host) == nil {
+		c.problem("cluster.gossip_listen", "%q has a name for its host; write an IP address, or none for every address of the machine", cl.GossipListen)
+	}
+	if cl.Advertise != "" {
+		if why := pki.HostProblem(cl.Advertise); why != "" {
+			c.problem("cluster.advertise", "%s; it is a host alone, the ports are those of gossip_listen and peer_listen", why)
+		}
+	}
+	for i, seed := range cl.Seeds {
+		if _, _, err := pki.SplitSeed(seed); err != nil {
+			c.problem(fmt.Sprintf("cluster.seeds[%d]", i), "%q is not a host, or a host and a port: %v", seed, err)
+		}
+	}
+	for i, text := range cl.Allow {
+		if _, err := netip.ParsePrefix(text); err != nil {
+			hint := "10.0.0.0/8"
+			if ip, err := netip.ParseAddr(text); err == nil {
+				hint = fmt.Sprintf("%s/%d", ip, ip.BitLen())
+			}
+			c.problem(fmt.Sprintf("cluster.allow[%d]", i), "%q is not a network: write it as %s", text, hint)
+		}
+	}
+	c.clusterTrust(named)
+}
+
+// standsAlone checks a node that is in no cluster, and is meant to be in none.
+func (c *checker) standsAlone() {
+	if c.cfg.Name != "" {
+		c.nodeName()
+	}
+	cl := c.cfg.Cluster
+	for _, k := range []struct {
+		key string
+		set bool
+	}{
+		{"seeds", len(cl.Seeds) > 0}, {"gossip_key", cl.GossipKey != ""}, {"ca", cl.CA != ""}, {"cert", cl.Cert != ""}, {"key", cl.Key != ""},
+	} {
+		if k.set {
+			c.problem("cluster.name", "is missing: without it this node stands alone, and cluster.%s means nothing", k.key)
+			return
+		}
+	}
+}
+
+// nodeName checks how this node calls itself.
+func (c *checker) nodeName() bool {
+	why := pki.NameProblem(c.cfg.NodeName())
+	switch {
+	case why == "":
+		return true
+	case c.cfg.Name == "":
+		c.problem("name", "is missing, and the host's name will not do: %s", why)
+	default:
+		c.problem("name", "%s", why)
+	}
+	return false
+}
+
+// clusterAddress checks an address that the other nodes come to.
+func (c *checker) clusterAddress(key, addr, example string) {
+	_, port, err := splitHostPort(addr)
+	if err != nil {
+		c.problem(key, "%q is not an address to listen on: write %q for every address of the machine, or \"host:port\"", addr, example)
+		return
+	}
+	for _, door := range []struct {
+		key   string
+		addrs []string
+	}{{"listen", c.cfg.Listen}, {"tls.listen", c.cfg.TLS.Listen}, {"admin", []string{c.cfg.Admin}}} {
+		if port != "0" && slices.Contains(door.addrs, addr) {
+			c.problem(key, "%q is used by %s already", addr, door.key)
+		}
+	}
+}
+
+// clusterTrust checks by what the nodes know each other; named says that this one
+// has a name to be known by.
+func (c *checker) clusterTrust(named bool) {
+	cl := c.cfg.Cluster
+	var given, missing []string
+	for _, f := range []struct{ key, file string }{
+		{"gossip_key", cl.GossipKey}, {"ca", cl.CA}, {"cert", cl.Cert}, {"key", cl.Key},
+	} {
+		if f.file == "" {
+			missing = append(missing, f.key)
+		} else {
+			given = append(given, f.key)
+		}
+	}
+	var open []string // addresses that other machines may reach
+	for _, addr := range []string{cl.GossipListen, cl.PeerListen} {
+		if _, _, err := splitHostPort(addr); err == nil && !isLoopback(addr) {
+			open = append(open, strconv.Quote(addr))
+		}
+	}
+	switch {
+	case len(given) > 0 && len(missing) > 0:
+		c.problem("cluster", "gossip_key, ca, cert and key go together, and there is no %s: `aptmesh cluster init` makes all of them", strings.Join(missing, ", "))
+	case len(given) > 0 && cl.Insecure:
+		c.problem("cluster.insecure", "is true, yet there are keys and certificates; drop the one or the other")
+	case len(given) > 0:
+		c.clusterFiles(named)
+	case cl.Insecure && len(open) > 0:
+		c.warning("cluster.insecure", "whoever reaches %s is trusted as a node of the cluster", strings.Join(open, " or "))
+	case !cl.Insecure && len(open) > 0:
+		c.problem("cluster", "other machines may reach %s, and without keys whoever does is trusted as a node: `aptmesh cluster init` makes keys and certificates, `insecure: true` accepts it as it is",
+			strings.Join(open, " and "))
+	}
+}
+
+// clusterFiles checks the files by which the nodes know each other.
+func (c *checker) clusterFiles(named bool) {
+	cl := c.cfg.Cluster
+	if err := c.gossipKeys(cl.GossipKey); err != nil {
+		c.problem("cluster.gossip_key", "%s", fileTrouble(cl.GossipKey, err, ""))
+	}
+	for _, f := range []struct{ key, file string }{{"cluster.gossip_key", cl.GossipKey}, {"cluster.key", cl.Key}} {
+		if c.exposed(f.file) {
+			c.warning(f.key, "every user of this machine may read %s; chmod 600 it", f.file)
+		}
+	}
+	if !named {
+		return // there is no name to hold the certificate against
+	}
+	t, err := c.trust(pki.Files{CA: cl.CA, Cert: cl.Cert, Key: cl.Key}, c.cfg.NodeName())
+	var wrong *pki.FileError
+	switch {
+	case errors.As(err, &wrong):
+		file := map[string]string{"ca": cl.CA, "cert": cl.Cert, "key": cl.Key}[wrong.Key]
+		c.problem("cluster."+wrong.Key, "%s", fileTrouble(file, wrong.Err, ""))
+	case err != nil:
+		c.problem("cluster", "%v", err)
+	case t != nil:
+		if why := t.Expiry(time.Now()); why != "" {
+			c.warning("cluster.cert", "%s %s", cl.Cert, why)
+		}
+	}
+}

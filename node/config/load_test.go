@@ -1,0 +1,375 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/aptmesh/aptmesh/node/pki"
+	"github.com/aptmesh/aptmesh/node/upstream"
+)
+
+var update = flag.Bool("update", false, "write what the tests get as what they want")
+
+// golden compares got with a file, which -update writes.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s:\n%s\nwant:\n%s", file, got, want)
+	}
+}
+
+func pairs(t *testing.T, pattern string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("testdata", pattern))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no test data at %s: %v", pattern, err)
+	}
+	return files
+}
+
+// Every bad configuration is refused with all its problems, each with its place.
+func TestBadConfigurations(t *testing.T) {
+	for _, file := range pairs(t, "bad/*.yaml") {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			cfg, _, err := Load(file)
+			var problems *Error
+			if !errors.As(err, &problems) {
+				t.Fatalf("Load gives %v and %v, want a *Error", cfg, err)
+			}
+			if cfg != nil {
+				t.Error("a configuration comes with the error")
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("a message shows a secret:\n%v", err)
+			}
+			for _, p := range problems.Problems {
+				if p.Line == 0 && p.Col == 0 && !strings.Contains(file, "two-documents") {
+					t.Errorf("no place: %v", p)
+				}
+			}
+			golden(t, strings.TrimSuffix(file, ".yaml")+".want", err.Error()+"\n")
+		})
+	}
+}
+
+// Every good configuration loads as its pair shows it, warnings first, and what
+// Show writes loads as the same again, but for the secrets.
+func TestGoodConfigurations(t *testing.T) {
+	for _, file := range pairs(t, "good/*.yaml") {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			if err := os.Chmod(file, 0o644); err != nil { // one warning tells who may read it
+				t.Fatal(err)
+			}
+			cfg, warnings, err := Load(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got strings.Builder
+			for _, w := range warnings {
+				got.WriteString("# " + w.String() + "\n")
+			}
+			shown, err := cfg.Show()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.Write(shown)
+			if strings.Contains(got.String(), "hunter2") {
+				t.Error("Show writes a secret")
+			}
+			golden(t, strings.TrimSuffix(file, ".yaml")+".want", got.String())
+
+			again := decodeConfig("shown", shown)
+			if len(again.problems) > 0 {
+				t.Fatalf("what Show wrote does not load: %v", again.problems)
+			}
+			redactSecrets(cfg)
+			if diff := differences(cfg, again.cfg); len(diff) > 0 {
+				t.Errorf("what Show wrote loads differently: %v", diff)
+			}
+		})
+	}
+}
+
+// redactSecrets does to a configuration what Show does to a file.
+func redactSecrets(cfg *Config) {
+	redact := func(c *Credentials) {
+		for _, secret := range []*Secret{&c.Password, &c.Bearer} {
+			if !secret.IsZero() {
+				*secret = upstream.NewSecret(Redacted)
+			}
+		}
+	}
+	for i := range cfg.Archives {
+		redact(&cfg.Archives[i].Credentials)
+		for j := range cfg.Archives[i].Upstreams {
+			redact(&cfg.Archives[i].Upstreams[j].Credentials)
+		}
+	}
+	cfg.UpstreamClient.Proxy = redactURL(cfg.UpstreamClient.Proxy)
+}
+
+// differences lists the keys in which two configurations differ.
+func differences(a, b *Config) []string {
+	apply, restart := ReloadPlan(a, b)
+	return append(apply, restart...)
+}
+
+func TestMissingFile(t *testing.T) {
+	_, _, err := Load("testdata/none.yaml")
+	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "none.yaml") {
+		t.Errorf("Load: %v", err)
+	}
+}
+
+// A file that says nothing of archives has those of the machine.
+func TestArchivesOfTheMachine(t *testing.T) {
+	root := fakeRoot(t, map[string]string{
+		"/etc/apt/sources.list": "deb [signed-by=/k.asc] http://example.org/tools stable main\ndeb file:/srv x y\n",
+		"/k.asc":                testKey(),
+	})
+	file := filepath.Join(t.TempDir(), "aptmesh.yaml")
+	if err := os.WriteFile(file, []byte("log: {level: warn}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cfg, warnings, err := loader{root: root, check: newChecker}.load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Archives) != 1 || cfg.Archives[0].Name != "tools" || cfg.Log.Level != "warn" {
+		t.Errorf("archives: %+v", cfg.Archives)
+	}
+	if len(warnings) != 1 || !strings.Contains(warnings[0].String(), "file:/srv") {
+		t.Errorf("warnings: %v", warnings)
+	}
+	if cfg.Data != filepath.Join(root, DefaultDataDir) && !strings.HasSuffix(cfg.Data, "/aptmesh") {
+		t.Errorf("data: %s", cfg.Data)
+	}
+}
+
+// lenientChecker takes the files of a configuration as given.
+func lenientChecker(cfg *Config) *checker {
+	return &checker{
+		cfg:      cfg,
+		readable: func(string) error { return nil },
+		keyring:  func(string) error { return nil },
+		keyPair:  func(string, string) error { return nil },
+
+		authorities: func(string) error { return nil },
+		listFile:    func(string) error { return nil },
+		gossipKeys:  func(string) error { return nil },
+		trust:       func(pki.Files, string) (*pki.Identity, error) { return nil, nil },
+		exposed:     func(string) bool { return false },
+	}
+}
+
+// The sample shows every key, and what it calls a default is one.
+func TestSample(t *testing.T) {
+	const file = "../../deploy/aptmesh.yaml"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The machine of the sample is not this one: its files are taken as given.
+	cfg, warnings, err := loader{root: t.TempDir(), check: lenientChecker}.load(file)
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(warnings, err)
+	}
+
+	var rest strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if !strings.Contains(line, "# default") {
+			rest.WriteString(line)
+		}
+	}
+	without := decodeConfig("sample without its defaults", []byte(rest.String()))
+	if len(without.problems) > 0 {
+		t.Fatal(without.problems)
+	}
+	without.cfg.State = DefaultStateDir // the place where the sample's node may write
+	if diff := differences(cfg, without.cfg); len(diff) > 0 {
+		t.Errorf("the sample calls these default, and they are not: %v", diff)
+	}
+
+	// Not every archive shows every key: no archive has both upstream and upstreams.
+	full := decodeConfig("sample", text)
+	shown := make(map[string]bool)
+	for path := range full.places {
+		for _, a := range cfg.Archives {
+			if rest, ok := strings.CutPrefix(path, archiveKey(a.Name)); ok && (rest == "" || rest[0] == '.') {
+				path = "archives.*" + rest
+			}
+		}
+		shown[regexp.MustCompile(`\[[0-9]+\]`).ReplaceAllString(path, "[]")] = true
+	}
+	for _, k := range keys {
+		if !shown[k.path] {
+			t.Errorf("the sample does not show %s", k.path)
+		}
+	}
+}
+
+// The table of keys and the struct are about the same keys, in the same order.
+func TestKeysAreThoseOfTheStruct(t *testing.T) {
+	var want []string
+	var walk func(typ reflect.Type, path string)
+	walk = func(typ reflect.Type, path string) {
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			name := f.Tag.Get("yaml")
+			if name == "-" {
+				continue
+			}
+			if name == "" {
+				t.Errorf("%s of %s has no yaml tag", f.Name, typ)
+			}
+			if path != "" {
+				name = path + "." + name
+			}
+			want = append(want, name)
+			switch {
+			case f.Type == reflect.TypeFor[[]Archive]():
+				want = append(want, name+".*")
+				walk(f.Type.Elem(), name+".*")
+			case f.Type == reflect.TypeFor[[]Mirror]():
+				walk(f.Type.Elem(), name+"[]")
+			case isSection(reflect.Zero(f.Type)):
+				walk(f.Type, name)
+			}
+		}
+	}
+	walk(reflect.TypeFor[Config](), "")
+	var got []string
+	for _, k := range keys {
+		got = append(got, k.path)
+		if k.doc == "" && k.path != "archives.*" {
+			t.Errorf("%s has no meaning", k.path)
+		}
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("table:  %v\nstruct: %v", got, want)
+	}
+}
+
+func TestValidateNamesEveryProblem(t *testing.T) {
+	cfg := Default()
+	cfg.Listen = []string{"nonsense"}
+	a := NewArchive("x")
+	a.Upstream = "http://example.org/x"
+	cfg.Archives = []Archive{a}
+	err := cfg.Validate()
+	if err == nil || !strings.Contains(err.Error(), `listen[0]: "nonsense"`) || !strings.Contains(err.Error(), "archives.x.signed_by: is missing") {
+		t.Errorf("Validate: %v", err)
+	}
+}
+
+// FuzzConfig looks for crashes, problems without a place, and configurations that
+// Show does not write back.
+func FuzzConfig(f *testing.F) {
+	for _, pattern := range []string{"testdata/*/*.yaml", "../../deploy/aptmesh.yaml"} {
+		files, _ := filepath.Glob(pattern)
+		for _, file := range files {
+			if text, err := os.ReadFile(file); err == nil {
+				f.Add(text)
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		d := decodeConfig("f", text)
+		if d.broken {
+			return
+		}
+		c := lenientChecker(d.cfg)
+		c.check()
+		for _, p := range c.problems {
+			d.problemAt(p.key, p.message)
+		}
+		if len(d.problems) > 0 {
+			return
+		}
+		shown, err := d.cfg.Show()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := decodeConfig("shown", shown)
+		if len(again.problems) > 0 {
+			t.Fatalf("what Show wrote does not load: %v\n%s", again.problems, shown)
+		}
+		redactSecrets(d.cfg)
+		if diff := differences(d.cfg, again.cfg); len(diff) > 0 {
+			t.Fatalf("what Show wrote loads differently: %v\n%s", diff, shown)
+		}
+	})
+}
+
+// TestStateDirectory is where the state lies, by what a configuration file says, with
+// and without --data.
+func TestStateDirectory(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CACHE_HOME", "/xdg/cache")
+	writableRoot := fakeRoot(t, map[string]string{"/var/cache/x": "", "/var/lib/x": ""})
+	system := filepath.Join(writableRoot, DefaultStateDir)
+	for _, c := range []struct {
+		name, text, root, xdg, home string
+		state, withData             string // withData: and then SetData("/flag")
+	}{
+		{name: "neither key", text: "", root: writableRoot, state: system, withData: "/flag/state"},
+		{name: "only data", text: "data: /d\n", root: writableRoot, state: "/d/state", withData: "/flag/state"},
+		{name: "only state", text: "state: /s\n", root: writableRoot, state: "/s", withData: "/s"},
+		{name: "both", text: "data: /d\nstate: /s\n", root: writableRoot, state: "/s", withData: "/s"},
+		{name: "empty state", text: "data: /d\nstate: \"\"\n", root: writableRoot, state: "/d/state", withData: "/flag/state"},
+		{name: "XDG", root: "/nowhere", xdg: "/xdg/state", state: "/xdg/state/aptmesh", withData: "/flag/state"},
+		{name: "a relative XDG", root: "/nowhere", xdg: "state", state: home + "/.local/state/aptmesh", withData: "/flag/state"},
+		{name: "no XDG", root: "/nowhere", state: home + "/.local/state/aptmesh", withData: "/flag/state"},
+		{name: "no home", root: "/nowhere", home: "/nowhere", state: "/xdg/cache/aptmesh/state", withData: "/flag/state"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Setenv("XDG_STATE_HOME", c.xdg)
+			if c.home != "" {
+				t.Setenv("HOME", c.home)
+			}
+			d := decodeConfig("/etc/aptmesh/aptmesh.yaml", []byte(c.text))
+			d.placeDirs(c.root)
+			if d.cfg.State != c.state || d.cfg.StateDir() != c.state {
+				t.Errorf("state in %s, want %s", d.cfg.State, c.state)
+			}
+			d.cfg.SetData("/flag")
+			if d.cfg.StateDir() != c.withData {
+				t.Errorf("with --data: state in %s, want %s", d.cfg.StateDir(), c.withData)
+			}
+		})
+	}
+	if got := Default(); got.StateDir() != DefaultDataDir+"/state" {
+		t.Errorf("a program that embeds a node has its state in %s by default; want it inside the data", got.StateDir())
+	}
+}
+
+func TestStateDirectoryIsNoneOfTheCache(t *testing.T) {
+	for state, bad := range map[string]bool{
+		"/d": true, "/d/": true, "/d/blobs": true, "/d/blobs/ab": true, "/d/tmp/x": true, "/d/tables": true, "/d/only": true,
+		"/d/state": false, "/d/mine": false, "/dd": false, "/": false, "": false, "/var/lib/aptmesh": false,
+	} {
+		cfg := Default()
+		cfg.Data, cfg.State = "/d", state
+		c := lenientChecker(cfg)
+		c.state()
+		if got := len(c.problems) > 0; got != bad {
+			t.Errorf("state: %q: refused %v, want %v (%v)", state, got, bad, c.problems)
+		}
+	}
+}
