@@ -113,8 +113,12 @@ func (c *checker) check() {
 	}
 	c.prefetch()
 	for i, hostPort := range c.cfg.ConnectAllow {
-		if host, _, err := splitHostPort(hostPort); err != nil || host == "" || strings.Contains(host, "*") {
-			c.problem(fmt.Sprintf("connect_allow[%d]", i), "%q is not a host and a port: write them as changelogs.ubuntu.com:443", hostPort)
+		key := fmt.Sprintf("connect_allow[%d]", i)
+		switch host, port, err := splitHostPort(hostPort); {
+		case err != nil || host == "" || host != "*" && strings.Contains(strings.TrimPrefix(host, "*."), "*"):
+			c.problem(key, "%q is not a host and a port: write changelogs.ubuntu.com:443, *.docker.com:443 or *:443", hostPort)
+		case host == "*":
+			c.warning(key, "%q lets every client reach port %s of every public host through this node; name the hosts or domains that they need", hostPort, port)
 		}
 	}
 	c.cluster()

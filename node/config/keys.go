@@ -91,7 +91,7 @@ var keys = []key{
 	{"clients.deny", true, "networks that may not"},
 	{"clients.connections", true, "cap on connections of one address; 0 is none"},
 	{"clients.rate", true, "cap on bytes per second to one address; 0 is none"},
-	{"connect_allow", true, `"host:port" that clients may reach by CONNECT; passed through, not cached`},
+	{"connect_allow", true, `"host:port", "*.domain:port" or "*:port" that clients may reach by CONNECT; passed through, not cached`},
 	{"cluster", false, "several nodes that act as one cache"},
 	{"cluster.name", false, `keeps clusters apart; "" has this node stand alone`},
 	{"cluster.datacenter", false, `a label for status; "" is the node's name`},

@@ -43,7 +43,8 @@ type Fetcher interface {
 // Config configures a Front. Only Archives is needed.
 type Config struct {
 	Archives []Archive
-	// Connect lists the "host:port" that CONNECT may reach; none by default.
+	// Connect lists the "host:port" that CONNECT may reach, none by default; the host may be "*", or begin
+	// with "*."
 	Connect []string
 	// Lists are the lists of mirrors that archives are configured with.
 	Lists []List
@@ -77,8 +78,9 @@ type Config struct {
 	// called at its end. nil is nobody.
 	Waits func(loc proto.Location, via []string) (done func())
 	// Dial makes the connections of tunnels; a net.Dialer by default. Its context has the
-	// proxies that the request came through (proto.Via).
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// proxies that the request came through (proto.Via). named says that Connect names the address, and not
+	// only a pattern.
+	Dial func(ctx context.Context, address string, named bool) (net.Conn, error)
 }
 
 func (c Config) withDefaults() Config {
@@ -95,7 +97,9 @@ func (c Config) withDefaults() Config {
 		c.WriteStall = 5 * time.Minute
 	}
 	if c.Dial == nil {
-		c.Dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+		c.Dial = func(ctx context.Context, address string, _ bool) (net.Conn, error) {
+			return (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", address)
+		}
 	}
 	c.Node = token(c.Node)
 	return c

@@ -58,7 +58,7 @@ type routes struct {
 	own      map[string]struct{}                                 // names of this node
 	archives []Archive                                           // sorted by name, for the page and for messages
 	inner    map[string]func(path string) (proto.Location, bool) // by archive
-	connect  map[string]struct{}                                 // allowed "host:port", lower case
+	connect  connectList
 }
 
 // newRoutes builds the table. Errors name the configuration key at fault.
@@ -67,7 +67,6 @@ func newRoutes(archives []Archive, connect, own []string) (*routes, error) {
 		names:    make(map[string]struct{}),
 		hosts:    make(map[string][]route),
 		own:      make(map[string]struct{}),
-		connect:  make(map[string]struct{}),
 		inner:    make(map[string]func(string) (proto.Location, bool)),
 		archives: slices.Clone(archives),
 	}
@@ -84,12 +83,9 @@ func newRoutes(archives []Archive, connect, own []string) (*routes, error) {
 		longestFirst(w.routes)
 	}
 	slices.SortStableFunc(t.wild, func(a, b wildcard) int { return cmp.Compare(len(b.suffix), len(a.suffix)) })
-	for _, hostPort := range connect {
-		host, port, err := net.SplitHostPort(hostPort)
-		if err != nil || host == "" || port == "" {
-			return nil, fmt.Errorf("connect_allow: %q is not a host and a port: write them as changelogs.example.org:443", hostPort)
-		}
-		t.connect[strings.ToLower(net.JoinHostPort(host, port))] = struct{}{}
+	var err error
+	if t.connect, err = newConnectList(connect); err != nil {
+		return nil, err
 	}
 	for _, name := range own {
 		t.own[strings.ToLower(strings.TrimSuffix(name, "."))] = struct{}{}

@@ -77,11 +77,12 @@ func (ts *tunnels) close() {
 	}
 }
 
-// connect answers CONNECT. Only what the list names exactly is reached.
+// connect answers CONNECT. Only what the list allows is reached.
 func (x *exchange) connect() {
 	f := x.f
 	target := strings.ToLower(x.r.RequestURI)
-	if _, allowed := x.rules.routes.connect[target]; !allowed {
+	named, allowed := x.rules.routes.connect.allows(target)
+	if !allowed {
 		f.metrics.tunnels.WithLabelValues("refused").Inc()
 		x.refuse(&refusal{status: http.StatusForbidden, reason: reasonConnect,
 			text: `CONNECT to "` + quote(target) + `" is not allowed: add it under the config key connect_allow:, or configure the https archive under archives: and ask for it as http, so that it is cached`})
@@ -94,7 +95,7 @@ func (x *exchange) connect() {
 		return
 	}
 	defer f.tunnels.leave()
-	server, err := f.cfg.Dial(proto.WithVia(x.r.Context(), x.via), "tcp", target)
+	server, err := f.cfg.Dial(proto.WithVia(x.r.Context(), x.via), target, named)
 	if err != nil {
 		f.metrics.tunnels.WithLabelValues("failed").Inc()
 		x.failure = err

@@ -76,7 +76,7 @@ func TestTunnelRefused(t *testing.T) {
 	for _, list := range [][]string{nil, {"127.0.0.1:1"}, {"localhost:" + port}, {"127.0.0.1:443"}} {
 		d := openDoor(t, func(c *Config) {
 			c.Connect = list
-			c.Dial = func(context.Context, string, string) (net.Conn, error) { dialed = true; return nil, errors.New("no") }
+			c.Dial = func(context.Context, string, bool) (net.Conn, error) { dialed = true; return nil, errors.New("no") }
 		})
 		for _, target := range []string{host, "127.0.0.1", "127.0.0.1:0", "[::1]:443"} {
 			got := d.raw("CONNECT " + target + " HTTP/1.1\nHost: x\nConnection: close\n\n")
@@ -101,7 +101,7 @@ func TestTunnelThatCannotBeMade(t *testing.T) {
 	} {
 		d := openDoor(t, func(c *Config) {
 			c.Connect = []string{"a.example.org:443"}
-			c.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			c.Dial = func(ctx context.Context, _ string, _ bool) (net.Conn, error) {
 				if via := proto.Via(ctx); len(via) != 1 || via[0] != "before" {
 					t.Errorf("Via is %q", via)
 				}
@@ -130,7 +130,7 @@ func TestTunnelAllowList(t *testing.T) {
 	asked := make(chan string, 1)
 	d := openDoor(t, func(c *Config) {
 		c.Connect = []string{"ChangeLogs.example.org:443", "[2001:db8::1]:443"}
-		c.Dial = func(_ context.Context, _, address string) (net.Conn, error) {
+		c.Dial = func(_ context.Context, address string, _ bool) (net.Conn, error) {
 			asked <- address
 			return nil, errors.New("unreachable today")
 		}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -48,7 +49,8 @@ func NewReach(configured []*url.URL, allow []netip.Prefix, listens func() []neti
 
 // lead is how a request came to a URL that the configuration does not have.
 type lead struct {
-	from   *url.URL   // what redirected there; nil: a list of mirrors names it
+	from   *url.URL   // what redirected there; nil: by names it
+	by     string     // who names it without a redirect; "": a list of mirrors
 	at     netip.Addr // where that is; zero where it is not known
 	status int        // of the redirect
 }
@@ -80,7 +82,7 @@ func (l lead) rebound(u *url.URL) bool {
 
 func (l lead) refuse(u *url.URL, why string) error {
 	if l.from == nil {
-		return &proto.Refused{Status: http.StatusForbidden, Reason: "a list of mirrors leads to " + bareURL(u) + ", " + why}
+		return &proto.Refused{Status: http.StatusForbidden, Reason: cmp.Or(l.by, "a list of mirrors") + " leads to " + bareURL(u) + ", " + why}
 	}
 	return &proto.Refused{Status: l.status, Reason: bareURL(l.from) + " redirects to " + bareURL(u) + ", " + why}
 }

@@ -18,12 +18,23 @@ import (
 
 // Tunnel connects to "host:port" for somebody who speaks for himself there, through the same parent
 // proxy as a request for https://host:port would take. The proxies that proto.Via names in ctx, and
-// this node, are named to it. Errors are as those of Fetch.
-func (c *Client) Tunnel(ctx context.Context, network, target string) (net.Conn, error) {
+// this node, are named to it. A target that the operator did not name, but a pattern of connect_allow
+// allows, may only be at a public address, as what a redirect leads to. Errors are as those of Fetch.
+func (c *Client) Tunnel(ctx context.Context, target string, named bool) (net.Conn, error) {
+	const network = "tcp"
 	s := c.settings.Load()
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ConnectTimeout+s.cfg.HeaderTimeout)
 	defer cancel()
 	via := s.proxyOf(&url.URL{Scheme: "https", Host: target})
+	if !named {
+		led := &leadTo{lead: lead{by: "a pattern of connect_allow"}, reach: s.reach, url: &url.URL{Scheme: "https", Host: target}}
+		if err := s.reach.checkName(led.lead, led.url, via != nil); err != nil {
+			return nil, err
+		}
+		if via == nil {
+			ctx = context.WithValue(ctx, leadKey{}, led)
+		}
+	}
 	if via == nil {
 		return s.cfg.Dial(ctx, network, target)
 	}

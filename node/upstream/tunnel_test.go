@@ -108,7 +108,7 @@ func TestTunnel(t *testing.T) {
 		return client(t, "http://archive.example.org", append(edit, func(cfg *Config) { cfg.Proxy, cfg.Pseudonym = p, "aptmesh-me" })...)
 	}
 	hear := func(c *Client, to string) string {
-		conn, err := c.Tunnel(proto.WithVia(t.Context(), []string{"before"}), "tcp", to)
+		conn, err := c.Tunnel(proto.WithVia(t.Context(), []string{"before"}), to, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +128,7 @@ func TestTunnel(t *testing.T) {
 	if got := plain.seen(); !slices.Equal(got, []string{"CONNECT changelogs.example.org:443"}) {
 		t.Errorf("the proxy saw %q", got)
 	}
-	_, err := through(plain.URL).Tunnel(t.Context(), "tcp", "changelogs.example.org:443")
+	_, err := through(plain.URL).Tunnel(t.Context(), "changelogs.example.org:443", true)
 	if got := refused(t, err); got.Status != http.StatusProxyAuthRequired || !strings.Contains(got.Reason, "check the user and password of upstream_client.proxy") {
 		t.Error(err)
 	}
@@ -150,13 +150,13 @@ func TestTunnel(t *testing.T) {
 		t.Errorf("through a proxy with TLS: %q, Via %q", got, via)
 	}
 	var verdict *proto.Rejected
-	if _, err := c.Tunnel(t.Context(), "tcp", "loop.example.org:443"); !errors.As(err, &verdict) || verdict.Kind != proto.RejectLoop {
+	if _, err := c.Tunnel(t.Context(), "loop.example.org:443", true); !errors.As(err, &verdict) || verdict.Kind != proto.RejectLoop {
 		t.Errorf("a proxy that is this node: %v", err)
 	}
 
 	asked := make(chan string, 1)
 	c = through("socks5://" + socksServer(t, target, asked))
-	conn, err := c.Tunnel(t.Context(), "tcp", "changelogs.example.org:443")
+	conn, err := c.Tunnel(t.Context(), "changelogs.example.org:443", true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,39 @@ func TestTunnelEnds(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := c.Tunnel(ctx, "tcp", "changelogs.example.org:443"); err == nil || ctx.Err() != nil {
+	if _, err := c.Tunnel(ctx, "changelogs.example.org:443", true); err == nil || ctx.Err() != nil {
 		t.Errorf("%v, %v", err, ctx.Err())
+	}
+}
+
+// What only a pattern allows is not to lead inside, whatever its name means; what the operator named may.
+func TestTunnelByPattern(t *testing.T) {
+	c := client(t, "http://archive.example.org/debian")
+	for target, inside := range map[string]bool{"localhost:1": true, "127.0.0.1:1": true, "10.0.0.1:1": true} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		var refused *proto.Refused
+		_, err := c.Tunnel(ctx, target, false)
+		if errors.As(err, &refused) != inside || inside && !strings.Contains(err.Error(), "connect_allow") {
+			t.Errorf("%s by a pattern: %v", target, err)
+		}
+		if _, err := c.Tunnel(ctx, target, true); errors.As(err, &refused) {
+			t.Errorf("%s, named: %v", target, err)
+		}
+		cancel()
+	}
+}
+
+// A name is looked up when the connection is made, and then what it means is checked.
+func TestTunnelByPatternToNameInside(t *testing.T) {
+	led := false
+	c := client(t, "http://archive.example.org/debian", func(cfg *Config) {
+		cfg.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			err := control(ctx, network, "10.0.0.1:443", nil)
+			led = err != nil
+			return nil, errors.Join(err, errors.New("no route"))
+		}
+	})
+	if _, err := c.Tunnel(t.Context(), "rebound.example.org:443", false); err == nil || !led {
+		t.Errorf("a name that means an address inside is reached: %v", err)
 	}
 }
