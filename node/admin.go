@@ -78,6 +78,9 @@ func (n *Node) adminHandler() http.Handler {
 	mux.HandleFunc("GET "+adminWhyPath, func(w http.ResponseWriter, r *http.Request) {
 		answerJSON(w, http.StatusOK, n.Why(r.FormValue("url")))
 	})
+	mux.HandleFunc("GET "+adminRefusedPath, func(w http.ResponseWriter, _ *http.Request) {
+		answerJSON(w, http.StatusOK, n.front.Refused())
+	})
 	mux.HandleFunc("POST "+adminRefreshPath, n.handleRefresh)
 	mux.HandleFunc("POST "+adminDropPath, n.handleDrop)
 	mux.HandleFunc("POST "+adminLeavePath, n.handleLeave)

@@ -3,6 +3,7 @@ package node
 import (
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -10,7 +11,8 @@ import (
 // What the admin interface says, as JSON. Paths below its address:
 //
 //	GET  /v1/status                  Status
-//	GET  /v1/why?url=URL             Why
+//	GET  /v1/why?url=URL             Why; also of "CONNECT host:port"
+//	GET  /v1/refused                 []RefusedURL, most requests first
 //	POST /v1/refresh?suite=ARCHIVE/DIR   RefreshResult; &older=1 takes an older Release, too
 //	POST /v1/drop?suite=ARCHIVE/DIR  DropResult: the node forgets the suite
 //	POST /v1/leave                   LeaveResult, at once: the node drains, leaves its cluster and ends
@@ -19,6 +21,7 @@ import (
 const (
 	adminStatusPath  = "/v1/status"
 	adminWhyPath     = "/v1/why"
+	adminRefusedPath = "/v1/refused"
 	adminRefreshPath = "/v1/refresh"
 	adminDropPath    = "/v1/drop"
 	adminLeavePath   = "/v1/leave"
@@ -277,6 +280,12 @@ type TierTraffic struct {
 	Bytes    int64 `json:"bytes"`
 }
 
+// Failure is an error that a host gets.
+type Failure = front.Failure
+
+// RefusedURL is something that hosts ask for and this node does not serve.
+type RefusedURL = front.RefusedURL
+
 // Why explains what the node would answer to a request for a URL, and from what.
 type Why struct {
 	URL      string `json:"url"`
@@ -301,6 +310,10 @@ type Why struct {
 	// Plan tells, step by step, where a request would take it from; empty where it is
 	// held here.
 	Plan []string `json:"plan,omitempty"`
+	// Would is the error that a request meets as things stand, nil for none that is known; Latest the
+	// last one that a host got for the URL within an hour.
+	Would  *Failure `json:"would,omitempty"`
+	Latest *Failure `json:"latest,omitempty"`
 	// Sentences tell the same to a human, most important first.
 	Sentences []string `json:"sentences"`
 }

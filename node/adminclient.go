@@ -60,11 +60,17 @@ func (c *AdminClient) Status(ctx context.Context) (*Status, error) {
 // Why asks what the node would answer to a request for a URL: one as a client has
 // it, mapped or absolute, or just ARCHIVE/PATH.
 func (c *AdminClient) Why(ctx context.Context, target string) (*Why, error) {
-	if !strings.Contains(target, "://") && !strings.HasPrefix(target, "/") {
+	if !strings.Contains(target, "://") && !strings.HasPrefix(target, "/") && !strings.HasPrefix(target, "CONNECT ") {
 		target = "/" + target // as a host would ask this node for it
 	}
 	var w Why
 	return &w, c.call(ctx, http.MethodGet, adminWhyPath, url.Values{"url": {target}}, &w)
+}
+
+// Refused lists what hosts ask for and the node does not serve.
+func (c *AdminClient) Refused(ctx context.Context) ([]RefusedURL, error) {
+	var list []RefusedURL
+	return list, c.call(ctx, http.MethodGet, adminRefusedPath, nil, &list)
 }
 
 // Refresh has the node ask upstream for a newer Release of a suite, "ubuntu/noble"

@@ -259,7 +259,7 @@ func (n *Node) planMirrors(cfg *config.Config) (mirrorPlan, error) {
 	if err != nil {
 		return p, err
 	}
-	p.front = front.Rules{Archives: archives, Connect: cfg.ConnectAllow, Clients: clientLimits(cfg.Clients), Lists: n.frontLists(cfg)}
+	p.front = front.Rules{Archives: archives, Connect: cfg.ConnectAllow, Clients: clientLimits(cfg.Clients), Lists: n.frontLists(cfg), PublicURL: cfg.PublicURL}
 	p.upstream, err = n.upstreamConfig(cfg, mirrors)
 	return p, err
 }

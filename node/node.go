@@ -22,6 +22,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/node/statedir"
@@ -214,7 +215,7 @@ func (n *Node) build() error {
 	n.onStop("catalog", func(context.Context) error { n.catalog.Close(); return nil })
 
 	frontConfig := front.Config{
-		Archives: mirrors.front.Archives, Connect: cfg.ConnectAllow, Clients: mirrors.front.Clients, Lists: mirrors.front.Lists, Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name,
+		Archives: mirrors.front.Archives, Connect: cfg.ConnectAllow, Clients: mirrors.front.Clients, Lists: mirrors.front.Lists, PublicURL: cfg.PublicURL, Overview: n.overview, ArchiveRoot: deb.ArchiveRoot, Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name,
 		Logger: n.log, AccessFormat: cfg.Log.Format, Served: n.prefetch.Used,
 		Pseudonym: n.loops.pseudonym, Waits: n.loops.wait, Dial: n.upstream.Tunnel,
 	}

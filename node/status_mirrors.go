@@ -71,11 +71,7 @@ func orElse(urls []string) string {
 
 // explainMirrors says which mirrors of an archive are left alone, and why.
 func (n *Node) explainMirrors(w *Why, archive string) {
-	n.mu.Lock()
-	a, _ := n.cfg.Archive(archive)
-	offline := n.cfg.Offline || a.Offline
-	n.mu.Unlock()
-	if offline {
+	if n.offline(archive) {
 		w.say("Nobody is asked for what is not held, for the configuration says `offline: true`.")
 	}
 	for _, m := range mirrorStatus(n.upstream.Stats().Mirrors)[archive] {
@@ -90,4 +86,12 @@ func foundBy(m MirrorStatus) string {
 		return ""
 	}
 	return " on the word of node " + m.FoundBy
+}
+
+// offline reports whether nobody is asked for an archive.
+func (n *Node) offline(archive string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a, _ := n.cfg.Archive(archive)
+	return n.cfg.Offline || a.Offline
 }

@@ -44,7 +44,7 @@ var plan = []rule{
 	{"node/catalog", []string{"proto", "proto/expiring"}, "it believes; bytes come through interfaces, so that a peer may bring them tomorrow, and a format reads them, so that another one may"},
 	{"node/catalog/suite", []string{"proto"}, "it decides; whoever drives it has the clock, the disk and the network"},
 	{"node/catalog/view", []string{"proto"}, "it answers from memory for any set of generations; it judges none, reads no format and starts nothing"},
-	{"node/front", []string{"proto"}, "it answers hosts; what a path means and where bytes come from is given to it"},
+	{"node/front", []string{"proto", "proto/expiring"}, "it answers hosts; what a path means and where bytes come from is given to it"},
 	{"node/prefetch", []string{"proto", "proto/expiring"}, "it guesses what hosts will ask for; where bytes come from and what is current is given to it, so that it can only ever read ahead"},
 	{"node/pki", nil, "it reads and makes the cluster's certificates and keys; who connects with them is not known there"},
 	{"node/config", []string{"aptmeta", "node/aptconf", "node/upstream", "node/pki"}, "it says what the operator wants, and checks that it makes sense; it starts nothing, so that any tool may read a configuration"},

@@ -40,6 +40,7 @@ Without any configuration it serves the archives that this machine's own apt use
 		a.clientConfigCommand(),
 		a.statusCommand(),
 		a.whyCommand(),
+		a.refusedCommand(),
 		a.refreshCommand(),
 		a.dropCommand(),
 		a.leaveCommand(),

@@ -25,10 +25,14 @@ where it would fetch it. In a cluster it names the nodes that own it (the first 
 fetches it from upstream for all; the next ones would take over), those that hold
 it, and whom the node would ask in turn. Nothing is fetched to find out.
 
-The URL may be the one a host asks for, upstream's own, or ARCHIVE/PATH.`,
+If a request would fail, or a host got an error for the URL within the last hour, it says
+which one, why, and what to do.
+
+The URL may be the one in apt's message, upstream's own, or ARCHIVE/PATH.`,
 		Example: `  aptmesh why http://cache:3142/ubuntu/dists/noble/InRelease
   aptmesh why http://archive.ubuntu.com/ubuntu/pool/main/h/hello/hello_2.10-3build1_amd64.deb
-  aptmesh why ubuntu/dists/noble/main/binary-amd64/Packages.xz`,
+  aptmesh why ubuntu/dists/noble/main/binary-amd64/Packages.xz
+  aptmesh why https://esm.ubuntu.com/infra/ubuntu/dists/noble-infra-updates/InRelease`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.adminClient(admin)

@@ -172,6 +172,33 @@ func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) 
 	return e, nil
 }
 
+// Objection is the error that Discover has for a location from memory: what is known to be wrong with its suite, so that
+// a request ends with it, unless asking upstream again helps. nil: nothing is known to be wrong. Safe for concurrent use.
+func (c *Catalog) Objection(loc proto.Location) error {
+	conf := c.archive(loc.Archive)
+	if conf == nil {
+		return errUnknownArchive
+	}
+	id, _, root := conf.Format.RootOf(loc.Path)
+	if !root {
+		info := conf.Format.PathInfo(loc.Path)
+		return c.verdictOn(conf, loc, &info)
+	}
+	id.Archive = loc.Archive
+	d, ok := c.known(id)
+	if !ok {
+		return nil
+	}
+	p := d.public.Load()
+	switch {
+	case p.current != nil:
+		return p.belief.Withheld(c.mono(), c.cfg.Now())
+	case p.belief.Failure == nil && !conf.Offline:
+		return nil // it has not been read yet
+	}
+	return p.belief.Why()
+}
+
 // verdictOn returns the verdict on the root of the suite that an index lies in; nil if there is none. An index of a suite
 // whose root is refused must not be given out unlisted: a client that may do without a root would take it with no sum at
 // all, where directly it has the sums of the very root that is refused here.

@@ -167,6 +167,7 @@ func (a *answer) fail(reason, text string) {
 	a.cache, a.age, a.stale, a.ranged = cacheNever, -1, false, false
 	a.note.result, a.note.reason = resultError, reason
 	a.setText(text)
+	a.phrase = phrase(text)
 }
 
 // setText makes the body one line of plain text. Server and X-Aptmesh say who speaks.

@@ -3,7 +3,6 @@ package front
 import (
 	"bufio"
 	"context"
-	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -392,11 +391,10 @@ func TestApply(t *testing.T) {
 	if _, err := New(Config{Archives: testArchives(t), Clients: ClientLimits{Connections: -1}}, nil, nil); err == nil {
 		t.Error("New takes any bound")
 	}
-	var r *refusal
 	if err := d.Apply(denied); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Locate(helloURL); errors.As(err, &r) {
-		t.Error("Locate is asked by the operator, whom no list keeps out:", err)
+	if would := d.Explain(helloURL).Would; would != nil {
+		t.Error("Explain is asked by the operator, whom no list keeps out:", would)
 	}
 }

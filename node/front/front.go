@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
 // Catalog says what a location means. Both methods are safe for concurrent use.
@@ -77,6 +78,13 @@ type Config struct {
 	// Waits is told which proxies a request came through, while it is answered; done is
 	// called at its end. nil is nobody.
 	Waits func(loc proto.Location, via []string) (done func())
+	// PublicURL is where clients reach this node; "": at the URL that they come by.
+	PublicURL string
+	// Overview tells the page of the node. It may take a second.
+	Overview func() Overview
+	// ArchiveRoot is the part of a path that looks like the root of an archive; for messages. By default the
+	// first level of the path.
+	ArchiveRoot func(path string) string
 	// Dial makes the connections of tunnels; a net.Dialer by default. Its context has the
 	// proxies that the request came through (proto.Via). named says that Connect names the address, and not
 	// only a pattern.
@@ -95,6 +103,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.WriteStall == 0 {
 		c.WriteStall = 5 * time.Minute
+	}
+	if c.ArchiveRoot == nil {
+		c.ArchiveRoot = func(path string) string { first, _, _ := strings.Cut(path, "/"); return first }
 	}
 	if c.Dial == nil {
 		c.Dial = func(ctx context.Context, address string, _ bool) (net.Conn, error) {
@@ -128,13 +139,16 @@ type Front struct {
 	access   *accessLog // nil when off
 	tunnels  tunnels
 	clients  clients
+	failures *failures
+	refused  refusedURLs
+	overview overviews
 }
 
 // New returns a Front. Close ends it. Errors name the configuration key at fault.
 func New(cfg Config, catalog Catalog, fetcher Fetcher) (*Front, error) {
 	cfg = cfg.withDefaults()
-	f := &Front{cfg: cfg, catalog: catalog, fetcher: fetcher, log: cfg.Logger, metrics: newMetrics()}
-	if err := f.Apply(Rules{Archives: cfg.Archives, Connect: cfg.Connect, Clients: cfg.Clients, Lists: cfg.Lists}); err != nil {
+	f := &Front{cfg: cfg, catalog: catalog, fetcher: fetcher, log: cfg.Logger, metrics: newMetrics(), failures: expiring.New[string, Failure](maxFailures)}
+	if err := f.Apply(Rules{Archives: cfg.Archives, Connect: cfg.Connect, Clients: cfg.Clients, Lists: cfg.Lists, PublicURL: cfg.PublicURL}); err != nil {
 		return nil, err
 	}
 	f.tunnels.open = make(map[*tunnel]struct{})
@@ -160,12 +174,6 @@ func (f *Front) Apply(r Rules) error {
 	}
 	f.rules.Store(ready)
 	return nil
-}
-
-// Locate tells what a URL, or the path of one, means here: the same as a request for
-// it would come to. The error is a sentence that names the configuration key.
-func (f *Front) Locate(url string) (proto.Location, error) {
-	return f.rules.Load().routes.locate(url, nil)
 }
 
 // Drain makes every new request be answered with 503 and the end of its connection,
@@ -215,7 +223,8 @@ type exchange struct {
 	firstByte time.Duration
 	begun     bool // the head of the answer is with net/http
 	aborted   bool
-	failure   error // why it was aborted
+	failure   error  // why it was aborted
+	said      string // the sentence that the client got in place of an object
 
 	// What the answer is decided from, and the answer: here and not on the stack,
 	// which every idle connection would keep at its largest.
@@ -405,7 +414,7 @@ func (x *exchange) fail(err error) {
 		x.status = statusClientGone
 		x.abort(reasonClient, err)
 	}
-	r := refuse(x.loc, err)
+	r := refuse(x.loc, &x.info, err)
 	if r.status == http.StatusInternalServerError {
 		x.f.log.Error("a request failed inside the node", "location", x.loc.String(), "error", err)
 	}
@@ -416,6 +425,7 @@ func (x *exchange) fail(err error) {
 // refuse answers with an error.
 func (x *exchange) refuse(r *refusal) {
 	a := answerRefusal(r)
+	x.said = a.text
 	x.sendText(&a)
 }
 
@@ -427,6 +437,7 @@ func (x *exchange) end() {
 	took := time.Since(x.began)
 	x.f.metrics.inFlight.Add(-1)
 	x.f.metrics.count(x)
+	x.remember()
 	if x.f.access != nil {
 		x.f.access.log(x, took)
 	}

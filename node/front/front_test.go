@@ -6,11 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html/template"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -167,7 +170,11 @@ func TestErrors(t *testing.T) {
 		{"legal", refused(451), 403, "", "refused"},
 		{"teapot", refused(418), 403, "", "refused"},
 		{"corrupt", fmt.Errorf("x: %w", proto.ErrCorrupt), 403, "", "corrupt"},
-		{"no space", proto.ErrNoSpace, 503, "5", "unavailable"},
+		{"no space", proto.ErrNoSpace, 503, "5", "disk"},
+		{"a file that vanished", fmt.Errorf("open the growing file: %w", &fs.PathError{Op: "open", Path: "/x", Err: syscall.ENOENT}), 503, "5", "disk"},
+		{"a broken disk", fmt.Errorf("read: %w", syscall.EIO), 503, "5", "disk"},
+		{"a network that nobody explained", &net.OpError{Op: "read", Err: syscall.ECONNRESET}, 503, "5", "unavailable"},
+		{"cancelled from inside", fmt.Errorf("fetch: %w", context.Canceled), 503, "5", "unavailable"},
 		{"deadline", context.DeadlineExceeded, 503, "5", "unavailable"},
 		{"unknown", errors.New("http://bob:hunter2@example.org/ failed\nbadly"), 500, "", "internal"},
 	} {
@@ -277,28 +284,75 @@ func TestWrongLengthIsNeverServed(t *testing.T) {
 	}
 }
 
-func TestPage(t *testing.T) {
+// Tools that look for a cache get a status that they know, and a text.
+func TestPageForTools(t *testing.T) {
 	d := openDoor(t)
-	for _, target := range []string{"/", "/?x=y", "http://" + d.addr + "/"} {
-		r, body := d.ask("GET", target)
-		if r.Status != "406 Usage Information" || !strings.HasPrefix(r.Header.Get("Content-Type"), "text/html") || r.Header.Get("Cache-Control") != "no-store" {
-			t.Errorf("%s: %d %v", target, r.StatusCode, r.Header)
-		}
-		for _, want := range []string{"Acquire::http::Proxy &#34;http://", "/ubuntu", "/vendor/tools", "http://archive.ubuntu.com/ubuntu"} {
-			if !strings.Contains(body, want) {
-				t.Errorf("%s: lacks %q: %s", target, want, body)
+	for target, base := range map[string]string{"/": "http://node:3142", "/?x=y": "http://node:3142", "http://" + d.addr + "/": "http://" + d.addr} {
+		for _, accept := range []string{"X: y", "Accept: */*", "Accept: text/*"} {
+			r, body := d.ask("GET", target, accept)
+			if r.Status != "406 Usage Information" || r.Header.Get("Content-Type") != typeText || r.Header.Get("Cache-Control") != "no-store" {
+				t.Errorf("%s: %d %v", target, r.StatusCode, r.Header)
+			}
+			for _, want := range []string{HostCommand(base), "http://archive.ubuntu.com/ubuntu   by   " + base + "/ubuntu\n", "/vendor/tools"} {
+				if !strings.Contains(body, want) {
+					t.Errorf("%s: lacks %q: %s", target, want, body)
+				}
+			}
+			if strings.Contains(body, "secret") || strings.Contains(body, "Apt-cacher") {
+				t.Errorf("%s: %s", target, body)
 			}
 		}
-		if strings.Contains(body, "secret") || strings.Contains(body, "Apt-cacher") {
-			t.Errorf("%s: %s", target, body)
+	}
+	if got := d.raw("GET / HTTP/1.1\nHost: a&b\nConnection: close\n\n"); strings.Contains(got, "a&b") || !strings.Contains(got, "http://NODE:3142") {
+		t.Error("the page repeats any host")
+	}
+}
+
+// A browser gets a page: nothing of it comes from elsewhere, whatever is on it is text, and a client sees
+// neither archives that it may not have, nor other clients.
+func TestPageForBrowsers(t *testing.T) {
+	evil := `<script>alert("x")</script>`
+	gathered := 0
+	d := openDoor(t, func(c *Config) {
+		c.PublicURL = "http://cache.example.org:3142/"
+		c.Archives[1].Deny = prefixes("127.0.0.0/8")
+		c.Overview = func() Overview {
+			gathered++
+			return Overview{
+				Since: testTime, Requests: 7, ToHosts: 5 << 30, FromUpstream: 1 << 30, FromPeers: 2 << 20,
+				Suites: []OverviewSuite{
+					{Archive: "ubuntu", Name: "ubuntu/dists/noble", State: "fresh", Generation: testTime, Note: evil},
+					{Archive: c.Archives[1].Name, Name: "closed-suite", State: "fresh"},
+				},
+				Nodes: []OverviewNode{{Name: "fra1", Datacenter: evil, State: "unreachable", Bad: true}},
+			}
+		}
+	})
+	d.raw("GET http://refused.example.org/other/dists/sid/" + "<b> HTTP/1.1\nHost: x\nConnection: close\n\n")
+	d.raw("GET http://refused.example.org/other/dists/sid/%3Cb%3E HTTP/1.1\nHost: x\nConnection: close\n\n")
+	r, body := d.ask("GET", "/", "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
+	if r.Status != "200 OK" || !strings.HasPrefix(r.Header.Get("Content-Type"), "text/html") || !strings.Contains(r.Header.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("%s %v", r.Status, r.Header)
+	}
+	for _, want := range []string{
+		template.HTMLEscapeString(HostCommand("http://cache.example.org:3142")), "<td>http://archive.ubuntu.com/ubuntu</td><td>http://cache.example.org:3142/ubuntu</td>",
+		"ubuntu/dists/noble", "fra1", "unreachable", "5.0 GiB sent to hosts in 7 requests", "4.0 GiB saved", "2.0 MiB from other nodes", "&lt;script&gt;",
+		"<td>http://refused.example.org/other</td><td>unknown-host</td>",
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("lacks %q:\n%s", want, body)
 		}
 	}
-	r, body := d.ask("GET", "/", "Accept: text/plain")
-	if r.StatusCode != 406 || r.Header.Get("Content-Type") != typeText || !strings.Contains(body, indented(HostSettings("http://node:3142"), "   ")) {
-		t.Errorf("%d %s", r.StatusCode, body)
+	for _, leak := range []string{"<script", "src=", "href=", "@import", "url(", "closed-suite", "/" + d.cfg.Archives[1].Name + "<", "127.0.0.1", "secret"} {
+		if strings.Contains(body, leak) {
+			t.Errorf("has %q:\n%s", leak, body)
+		}
 	}
-	if strings.Contains(d.raw("GET / HTTP/1.1\nHost: a&b\nConnection: close\n\n"), "a&b") {
-		t.Error("the page repeats any host")
+	if d.ask("GET", "/", "Accept: text/html"); gathered != 1 {
+		t.Errorf("gathered %d times for two requests", gathered)
+	}
+	if r, body := d.ask("HEAD", "/", "Accept: text/html"); r.StatusCode != 200 || body != "" {
+		t.Errorf("HEAD: %s %q", r.Status, body)
 	}
 }
 

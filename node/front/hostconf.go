@@ -1,9 +1,6 @@
 package front
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // HostFile is where a host keeps its HostSettings.
 const HostFile = "/etc/apt/apt.conf.d/30aptmesh"
@@ -25,13 +22,4 @@ func HostSettings(url string) string {
 // HostCommand is what to type on a host for that.
 func HostCommand(url string) string {
 	return "sudo tee " + HostFile + " <<'END'\n" + HostSettings(url) + "END\n"
-}
-
-// indented moves each line of a text to the right.
-func indented(text, by string) string {
-	var b strings.Builder
-	for line := range strings.Lines(text) {
-		b.WriteString(by + line)
-	}
-	return b.String()
 }

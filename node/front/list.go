@@ -33,8 +33,7 @@ func (x *exchange) list(l List) {
 		return
 	}
 	if l.Text == "" {
-		x.refuse(&refusal{status: http.StatusServiceUnavailable, reason: reasonUnavailable, retryAfter: retryDefault,
-			text: "the list of mirrors " + quote(l.URL.Redacted()) + " is not known yet on this node; ask again in a moment"})
+		x.refuse(l.unknown())
 		return
 	}
 	a := answer{
@@ -43,4 +42,9 @@ func (x *exchange) list(l List) {
 	}
 	a.length = int64(len(l.Text))
 	x.sendText(&a)
+}
+
+func (l List) unknown() *refusal {
+	return &refusal{status: http.StatusServiceUnavailable, reason: reasonUnavailable, retryAfter: retryDefault,
+		text: "the list of mirrors " + quote(l.URL.Redacted()) + " is not known yet on this node; ask again in a moment"}
 }

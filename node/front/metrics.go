@@ -38,9 +38,9 @@ type metrics struct {
 }
 
 // codes are the statuses the door answers with; any other is counted as "other".
-var codes = [...]int{200, 206, 304, 400, 403, 404, 405, 406, 412, 416, 499, 500, 502, 503}
+var codes = [...]int{200, 206, 304, 400, 403, 404, 405, 406, 412, 416, 499, 500, 503, 508}
 
-var codeNames = [len(codes) + 1]string{"200", "206", "304", "400", "403", "404", "405", "406", "412", "416", "499", "500", "502", "503", "other"}
+var codeNames = [len(codes) + 1]string{"200", "206", "304", "400", "403", "404", "405", "406", "412", "416", "499", "500", "503", "508", "other"}
 
 var tiers = [...]proto.Tier{proto.TierMemory, proto.TierDisk, proto.TierPeer, proto.TierUpstream}
 

@@ -1,39 +1,150 @@
 package front
 
 import (
-	"html"
+	_ "embed"
+	"html/template"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize"
 )
 
 // usagePhrase is what auto-apt-proxy looks for, with a status of 406, to recognise a cache
 // for apt (its detection greps apt-helper's output for "406.*usage.information").
 const usagePhrase = "Usage Information"
 
-// page answers a request for the node itself: how to point a host here.
+// Overview is what the page tells of the node.
+type Overview struct {
+	Since    time.Time // the start of the node, from when all is counted
+	Requests int64
+	// ToHosts, FromUpstream and FromPeers are bytes.
+	ToHosts, FromUpstream, FromPeers int64
+	Suites                           []OverviewSuite
+	Nodes                            []OverviewNode // none where the node stands alone
+}
+
+// Saved is how much less upstream had to send.
+func (o Overview) Saved() int64 { return max(0, o.ToHosts-o.FromUpstream) }
+
+// OverviewSuite is one suite of an archive.
+type OverviewSuite struct {
+	Archive, Name, State, Note string
+	Generation, Checked        time.Time // zero for never
+	Bad                        bool      // somebody should look at it
+}
+
+// OverviewNode is one node of the cluster.
+type OverviewNode struct {
+	Name, Datacenter, State, Note string
+	Bad                           bool
+}
+
+// overviewAge is how old what the page tells may be: to gather it takes time, and anybody may ask.
+const overviewAge = 5 * time.Second
+
+// overviews keeps the latest overview. Whoever asks while it is gathered waits for it.
+type overviews struct {
+	mu     sync.Mutex
+	latest Overview  // guarded by mu
+	taken  time.Time // guarded by mu
+}
+
+func (o *overviews) get(gather func() Overview) Overview {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.taken.IsZero() || time.Since(o.taken) > overviewAge {
+		o.latest, o.taken = gather(), time.Now()
+	}
+	return o.latest
+}
+
+//go:embed page.html
+var pageHTML string
+
+var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
+	"bytes": func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) },
+	"when":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") },
+	"ago": func(t time.Time) string {
+		if t.IsZero() {
+			return "never"
+		}
+		return humanize.Time(t)
+	},
+}).Parse(pageHTML))
+
+// pageData is what the template shows.
+type pageData struct {
+	Node, Command string
+	Archives      []pageArchive
+	Overview      *Overview
+	Refused       []RefusedURL
+}
+
+type pageArchive struct{ Upstream, Here string }
+
+// maxPageRefused bounds the list of what clients ask for in vain on the page.
+const maxPageRefused = 50
+
+// page answers a request for the node itself. A browser, which asks for HTML, gets a page. Anybody else
+// gets a text at once with the status that tools which look for a cache expect.
 func (x *exchange) page() {
-	host := x.r.Host
-	if host == "" || !plainHost(host) {
-		host = "this-node:3142"
-	}
+	base := x.base()
 	a := answer{
-		verdict: verdict{status: http.StatusNotAcceptable},
-		cache:   cacheNever,
-		age:     -1,
-		phrase:  usagePhrase,
-		note:    note{result: resultPage, age: -1, reason: reasonRoot},
+		verdict: verdict{status: http.StatusNotAcceptable}, cache: cacheNever, age: -1, phrase: usagePhrase,
+		note: note{result: resultPage, age: -1, reason: reasonRoot}, contentType: typeText,
 	}
-	text := pageText(x.usable(), host)
-	accept := first(x.r.Header["Accept"])
-	if strings.Contains(accept, "text/plain") && !strings.Contains(accept, "text/html") {
-		a.contentType, a.text = typeText, text
+	data := pageData{Node: x.f.cfg.Node, Command: HostCommand(base)}
+	for _, archive := range x.usable() {
+		data.Archives = append(data.Archives, pageArchive{bareURL(archive), base + "/" + archive.Name})
+	}
+	if !strings.Contains(first(x.r.Header["Accept"]), "text/html") {
+		a.text = pageText(&data)
 	} else {
-		a.contentType = "text/html; charset=utf-8"
-		a.text = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>aptmesh: a cache for APT archives</title></head>\n<body><pre>\n" +
-			html.EscapeString(text) + "</pre></body></html>\n"
+		a.status, a.phrase, a.note.reason = http.StatusOK, "", ""
+		a.contentType, a.text = "text/html; charset=utf-8", x.pageHTML(&data)
+		// Nothing of the page comes from elsewhere, and nothing of it runs.
+		x.w.Header()["Content-Security-Policy"] = []string{"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 	}
 	a.length = int64(len(a.text))
 	x.sendText(&a)
+}
+
+// pageHTML fills in what takes time. What a client may not have, it does not see: no suites of archives
+// that are closed to it, and no addresses of other clients.
+func (x *exchange) pageHTML(data *pageData) string {
+	if gather := x.f.cfg.Overview; gather != nil {
+		o := x.f.overview.get(gather)
+		o.Suites = slices.DeleteFunc(slices.Clone(o.Suites), func(s OverviewSuite) bool {
+			g := x.rules.guard(s.Archive)
+			return g != nil && g.closedBy(x.peer()) != ""
+		})
+		data.Overview = &o
+	}
+	data.Refused = x.f.Refused()
+	data.Refused = data.Refused[:min(len(data.Refused), maxPageRefused)]
+	var b strings.Builder
+	if err := pageTemplate.Execute(&b, data); err != nil {
+		x.f.log.Error("the page cannot be made", "error", err) // a fault of the template
+	}
+	return b.String()
+}
+
+// base is the URL of this node for a client: as configured, or else as the client wrote it.
+func (x *exchange) base() string {
+	if x.rules.publicURL != "" {
+		return x.rules.publicURL
+	}
+	host := x.r.Host
+	if host == "" || !plainHost(host) {
+		host = "NODE:3142"
+	}
+	if x.r.TLS != nil || x.conn != nil && x.conn.secure {
+		return "https://" + host
+	}
+	return "http://" + host
 }
 
 // usable are the archives that this client may have.
@@ -47,7 +158,7 @@ func (x *exchange) usable() []Archive {
 	return open
 }
 
-// plainHost keeps what is no host out of the page.
+// plainHost keeps what is no host out of what a reader may paste into a shell.
 func plainHost(host string) bool {
 	for i := range len(host) {
 		c := host[i]
@@ -58,49 +169,18 @@ func plainHost(host string) bool {
 	return len(host) <= 255
 }
 
-func pageText(archives []Archive, host string) string {
+func pageText(data *pageData) string {
 	var b strings.Builder
-	line := func(parts ...string) {
-		for _, p := range parts {
-			b.WriteString(p)
-		}
-		b.WriteByte('\n')
+	b.WriteString("aptmesh: a cache for APT archives.\n\nOn each host, whose sources stay as they are:\n\n")
+	b.WriteString(data.Command)
+	b.WriteString("\nhttps sources go past this node then. To have one cached, replace its URL in the host's sources:\n\n")
+	for _, a := range data.Archives {
+		b.WriteString(a.Upstream + "   by   " + a.Here + "\n")
 	}
-	line("aptmesh: a cache for APT archives.")
-	line()
-	line("There is nothing to see at this address for a browser, hence the status 406.")
-	line("To point a host here, take one of two ways.")
-	line()
-	line("1. As a proxy. The host's sources stay as they are; write to ", HostFile, ":")
-	line()
-	b.WriteString(indented(HostSettings("http://"+host), "   "))
-	line()
-	line("2. By address. Write to the same file only")
-	line()
-	line("   ", RetrySetting)
-	line()
-	line("   and in /etc/apt/sources.list and /etc/apt/sources.list.d/ replace")
-	line()
-	if len(archives) == 0 {
-		line("   (no archive is configured, or none for your address: see the config key archives:)")
+	if len(data.Archives) == 0 {
+		b.WriteString("(no archive is configured, or none for your address)\n")
 	}
-	for _, a := range archives {
-		line("   ", bareURL(a), "   by   http://", host, "/", a.Name)
-	}
-	if len(archives) > 0 {
-		a := archives[0]
-		line()
-		line("   for example, as one line and as deb822:")
-		line()
-		line("   deb http://", host, "/", a.Name, " <suite> main")
-		line()
-		line("   Types: deb")
-		line("   URIs: http://", host, "/", a.Name)
-		line("   Suites: <suite>")
-		line("   Components: main")
-	}
-	line()
-	line(`"aptmesh why URL" on this node explains any answer; so does its field X-Aptmesh.`)
+	b.WriteString("\n\"aptmesh why URL\" on the node explains any answer that a host gets. A browser sees more here.\n")
 	return b.String()
 }
 

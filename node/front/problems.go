@@ -3,15 +3,20 @@ package front
 import (
 	"context"
 	"errors"
+	"io"
+	"io/fs"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// The words that X-Aptmesh and the access log give as reason of an error.
+// The words that X-Aptmesh and the access log give as reason of an error, beside those of a
+// proto.RejectKind. The table reasons explains them.
 const (
 	reasonRequest     = "bad-request"
 	reasonMethod      = "method"
@@ -26,6 +31,7 @@ const (
 	reasonRefused     = "refused"
 	reasonUnavailable = "unavailable"
 	reasonCorrupt     = "corrupt"
+	reasonDisk        = "disk"
 	reasonInternal    = "internal"
 	reasonCondition   = "precondition"
 	reasonRange       = "range"
@@ -72,7 +78,9 @@ const statusFinal = http.StatusForbidden
 // refuse maps the error of a Catalog or Fetcher to an answer. A verdict is final. Trouble
 // that may pass is never made final, above all not a 404, even where the error says both.
 // What is neither is not understood, so it may pass as well.
-func refuse(loc proto.Location, err error) *refusal {
+//
+// What a disk or a network does is never the node's own failure, whoever forgot to say what it is.
+func refuse(loc proto.Location, info *proto.PathInfo, err error) *refusal {
 	var (
 		verdict     *proto.Rejected
 		unavailable *proto.Unavailable
@@ -86,8 +94,10 @@ func refuse(loc proto.Location, err error) *refusal {
 		return &refusal{status: statusFinal, reason: string(verdict.Kind), text: what + cause, phrase: verdict.Reason}
 	case errors.As(err, &unavailable):
 		return passing(what, cause, retrySeconds(unavailable.RetryAfter))
-	case errors.Is(err, proto.ErrNoSpace), errors.Is(err, context.DeadlineExceeded):
-		return passing(what, cause, retryDefault)
+	case errors.Is(err, proto.ErrNoSpace):
+		return ofDisk(what, cause)
+	case errors.Is(err, context.DeadlineExceeded):
+		return passing(what, "it takes too long", retryDefault)
 	case errors.Is(err, proto.ErrCorrupt):
 		return &refusal{
 			status: statusFinal, reason: reasonCorrupt, phrase: cause,
@@ -98,7 +108,7 @@ func refuse(loc proto.Location, err error) *refusal {
 		return &refusal{
 			// Scripts look for apt's "404  Not Found".
 			status: http.StatusNotFound, reason: reasonNotFound, phrase: http.StatusText(http.StatusNotFound),
-			text: what + "the archive has no such file; if a package list names it, run apt update",
+			text: what + missing(info),
 		}
 	case errors.As(err, &refused):
 		return &refusal{
@@ -106,10 +116,43 @@ func refuse(loc proto.Location, err error) *refusal {
 			text: what + "upstream refuses it: " + cause + "; see upstream and credentials of this archive in the node's configuration",
 		}
 	}
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, io.ErrUnexpectedEOF), isNetwork(err):
+		return passing(what, cause, retryDefault)
+	case errors.As(err, new(*fs.PathError)), errors.As(err, new(*os.SyscallError)), errors.As(err, new(syscall.Errno)), errors.Is(err, fs.ErrClosed):
+		return ofDisk(what, cause)
+	}
 	return &refusal{
 		status: http.StatusInternalServerError, reason: reasonInternal, phrase: "the node failed: " + cause,
 		text: what + "the node failed: " + cause + "; its log and \"aptmesh why\" tell more",
 	}
+}
+
+// asRefusal is refuse for an error that may be a refusal already.
+func asRefusal(loc proto.Location, info *proto.PathInfo, err error) *refusal {
+	if r := (*refusal)(nil); errors.As(err, &r) {
+		return r
+	}
+	return refuse(loc, info, err)
+}
+
+// missing is what to do about a file that upstream does not have.
+func missing(info *proto.PathInfo) string {
+	switch {
+	case info != nil && info.Root:
+		return "the archive has no such suite; see the suites in the host's sources"
+	case info != nil && info.Index:
+		return "the archive has no such index; see the components and architectures in the host's sources"
+	}
+	return "the archive has no such file; if a package list names it, run apt update"
+}
+
+// ofDisk is the answer to trouble with this node's own disk, which may pass as well. The paths in cause
+// are for the operator's log, and no secret.
+func ofDisk(what, cause string) *refusal {
+	r := passing(what, "the disk of this node: "+cause, retryDefault)
+	r.reason = reasonDisk
+	return r
 }
 
 // passing is the answer to trouble that may pass. wait is in seconds.

@@ -289,7 +289,8 @@ func (t *routes) below(path string, dir bool) (proto.Location, error) {
 	if r, ok := err.(*refusal); ok && r.status == http.StatusForbidden {
 		return proto.Location{}, &refusal{
 			status: http.StatusNotFound, reason: reasonPrefix,
-			text: `no archive "` + quote(host) + `" is configured: a path begins with a name under the config key archives: or with the host of its upstream; known are ` + t.known(),
+			phrase: `this node has no archive "` + quote(host) + `"`,
+			text:   `no archive "` + quote(host) + `" is configured: a path begins with a name under the config key archives: or with the host of its upstream; known are ` + t.known(),
 		}
 	}
 	return loc, err
@@ -330,12 +331,14 @@ func (t *routes) on(scheme, host, path string, dir bool) (proto.Location, error)
 	if known {
 		return proto.Location{}, &refusal{
 			status: http.StatusForbidden, reason: reasonHost,
-			text: "archives: has an archive on " + quote(host) + ", but none that this path belongs to; known are " + t.known(),
+			phrase: "no archive of this node has this path of " + quote(host),
+			text:   "archives: has an archive on " + quote(host) + ", but none that this path belongs to; known are " + t.known(),
 		}
 	}
 	return proto.Location{}, &refusal{
 		status: http.StatusForbidden, reason: reasonHost,
-		text: `this is no open proxy and "` + quote(host) + `" is not the host of an archive: add it under the config key archives: as upstream or alias; known are ` + t.known(),
+		phrase: quote(host) + " is not configured on this node, which is no open proxy",
+		text:   `this is no open proxy and "` + quote(host) + `" is not the host of an archive: add it under the config key archives: as upstream or alias; known are ` + t.known(),
 	}
 }
 

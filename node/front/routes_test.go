@@ -195,20 +195,20 @@ func TestConfigurationErrors(t *testing.T) {
 
 func TestApplyRoutes(t *testing.T) {
 	d := openDoor(t)
-	if _, err := d.Locate("/new/x"); err == nil {
+	if d.Explain("/new/x").Would == nil {
 		t.Fatal("an archive nobody configured")
 	}
 	if err := d.Apply(Rules{Archives: []Archive{{Name: "new", Upstream: mustURL(t, "http://new.example.org/"), Format: fakeFormat{}}}}); err != nil {
 		t.Fatal(err)
 	}
-	if loc, err := d.Locate("http://new.example.org/x"); err != nil || loc.String() != "new/x" {
-		t.Fatal(loc, err)
+	if e := d.Explain("http://new.example.org/x"); e.Would != nil || e.Location.String() != "new/x" {
+		t.Fatal(e.Location, e.Would)
 	}
 	if err := d.Apply(Rules{Archives: []Archive{{Name: "broken"}}}); err == nil {
 		t.Fatal("a broken configuration was taken")
 	}
-	if loc, err := d.Locate("/new/x"); err != nil || loc.String() != "new/x" {
-		t.Fatal("the configuration before is lost:", loc, err)
+	if e := d.Explain("/new/x"); e.Would != nil || e.Location.String() != "new/x" {
+		t.Fatal("the configuration before is lost:", e.Location, e.Would)
 	}
 }
 

@@ -1,6 +1,9 @@
 package front
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Rules are what can change while the door is open.
 type Rules struct {
@@ -8,6 +11,8 @@ type Rules struct {
 	Connect  []string // as Config.Connect
 	Clients  ClientLimits
 	Lists    []List
+	// PublicURL is as Config.PublicURL.
+	PublicURL string
 }
 
 // rules are Rules made ready to be asked. They are built once and never changed.
@@ -18,6 +23,8 @@ type rules struct {
 	limits   ClientLimits
 	formats  map[string]Format // by archive
 	lists    map[string]List   // by host and path
+
+	publicURL string // without a slash at its end
 }
 
 // newRules makes rules ready. Errors name the configuration key at fault.
@@ -26,7 +33,7 @@ func newRules(r Rules, own []string) (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	ready := &rules{routes: routes, limits: r.Clients, guards: make(map[string]*guard), formats: make(map[string]Format), lists: make(map[string]List)}
+	ready := &rules{routes: routes, limits: r.Clients, guards: make(map[string]*guard), formats: make(map[string]Format), lists: make(map[string]List), publicURL: strings.TrimSuffix(r.PublicURL, "/")}
 	for _, l := range r.Lists {
 		ready.lists[bareHost(l.URL.Host)+l.URL.Path] = l
 	}

@@ -49,6 +49,7 @@ type connState struct {
 	name   string      // of peer as a client; "" where the other end has no address
 	client *client     // nil where the other end has no address
 	full   bool        // over the bound of its client: every request is refused
+	secure bool        // the connection is TLS
 	line   *statusLine // nil where Listener did not wrap the connection
 }
 
@@ -56,6 +57,7 @@ type connState struct {
 // comes after, in connState or where the connection was taken over.
 func (f *Front) connContext(ctx context.Context, conn net.Conn) context.Context {
 	state := &connState{peer: peerOf(conn), line: statusLineOf(conn)}
+	_, state.secure = conn.(*secureConn)
 	if state.peer.IsValid() {
 		state.name = clientName(state.peer)
 	}

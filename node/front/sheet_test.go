@@ -44,8 +44,8 @@ func TestAnswerSheet(t *testing.T) {
 		{"unavailable", busy(nil), false, "unavailable", "2 tries failed lately"},
 		{"unavailable, for it was corrupt", busy(proto.ErrCorrupt), false, "unavailable", "2 tries failed lately: " + proto.ErrCorrupt.Error()},
 		{"unavailable, for it was not found", busy(proto.ErrNotFound), false, "unavailable", "2 tries failed lately: not found upstream"},
-		{"no space", fmt.Errorf("keep it: %w", proto.ErrNoSpace), false, "unavailable", "keep it: no space in the store"},
-		{"too slow", context.DeadlineExceeded, false, "unavailable", "context deadline exceeded"},
+		{"no space", fmt.Errorf("keep it: %w", proto.ErrNoSpace), false, "disk", "the disk of this node: keep it: no space in the store"},
+		{"too slow", context.DeadlineExceeded, false, "unavailable", "it takes too long"},
 		{"unknown", errors.New("input/output error"), false, "internal", "the node failed: input/output error"},
 	}
 	for _, kind := range proto.RejectKinds() {
@@ -57,7 +57,7 @@ func TestAnswerSheet(t *testing.T) {
 	}
 	loc := proto.Location{Archive: "ubuntu", Path: rootPath}
 	for _, row := range rows {
-		r := refuse(loc, row.err)
+		r := refuse(loc, nil, row.err)
 		a := answerRefusal(r)
 		if r.reason != row.reason || a.phrase != row.phrase || !strings.HasPrefix(a.text, "ubuntu/dists/noble/InRelease: ") {
 			t.Errorf("%s: %d %q %q %q", row.name, r.status, r.reason, a.phrase, a.text)
@@ -72,7 +72,7 @@ func TestAnswerSheet(t *testing.T) {
 	}
 	for _, err := range []error{proto.ErrNotFound, &proto.Refused{Status: 404}, &proto.Refused{Status: 410}} {
 		// "404  Not Found" is what scripts look for.
-		if a := answerRefusal(refuse(loc, err)); a.status != http.StatusNotFound || a.phrase != "Not Found" {
+		if a := answerRefusal(refuse(loc, nil, err)); a.status != http.StatusNotFound || a.phrase != "Not Found" {
 			t.Errorf("%v: %d %q", err, a.status, a.phrase)
 		}
 	}

@@ -81,11 +81,10 @@ func (ts *tunnels) close() {
 func (x *exchange) connect() {
 	f := x.f
 	target := strings.ToLower(x.r.RequestURI)
-	named, allowed := x.rules.routes.connect.allows(target)
-	if !allowed {
+	named, r := x.rules.routes.tunnel(target)
+	if r != nil {
 		f.metrics.tunnels.WithLabelValues("refused").Inc()
-		x.refuse(&refusal{status: http.StatusForbidden, reason: reasonConnect,
-			text: `CONNECT to "` + quote(target) + `" is not allowed: add it under the config key connect_allow:, or configure the https archive under archives: and ask for it as http, so that it is cached`})
+		x.refuse(r)
 		return
 	}
 	if !f.tunnels.enter(f.cfg.MaxTunnels) {
@@ -126,6 +125,22 @@ func (x *exchange) connect() {
 	up, down := t.run(append(head, "\r\n\r\n"...), io.MultiReader(bytes.NewReader(early), client))
 	f.metrics.tunneled.Add(float64(up + down))
 	x.sent = down
+}
+
+// tunnel is the refusal of a tunnel, nil where it may be opened; named is as of connectList.allows. The reason phrase is for the
+// host's screen: what to write there.
+func (t *routes) tunnel(target string) (named bool, no *refusal) {
+	target = strings.ToLower(target)
+	named, allowed := t.connect.allows(target)
+	if allowed {
+		return named, nil
+	}
+	return false, &refusal{
+		status: http.StatusForbidden, reason: reasonConnect,
+		phrase: `no tunnel to ` + quote(target) + ` here: set Acquire::https::Proxy "DIRECT" on this host`,
+		text: `CONNECT to "` + quote(target) + `" is not allowed: set Acquire::https::Proxy "DIRECT" on the host, or add it under the config key connect_allow:, or configure the ` +
+			`https archive under archives: and ask for it as http, so that it is cached`,
+	}
 }
 
 // unconnected is the answer where no tunnel could be made. What a parent proxy refuses is final.

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/aptmesh/aptmesh/node"
+)
+
+func (a *app) refusedCommand() *cobra.Command {
+	var admin string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "refused",
+		Short: "List what hosts ask for and this node does not serve",
+		Long: `List what hosts have asked for in vain since the node began: archives that are not
+configured, tunnels to https sources (CONNECT), and archives that a list of networks
+keeps from a host. Most requests come first. It is what is left to do when hosts come from
+another cache: configure an archive, or correct the sources of the hosts that are named.
+
+The node remembers 256 URLs and 32 hosts of each. In a cluster, ask each node.`,
+		Example: `  aptmesh refused
+  aptmesh refused --json | jq -r '.[] | .url, (.clients[] | "  " + .)'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := a.adminClient(admin)
+			if err != nil {
+				return err
+			}
+			list, err := client.Refused(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return a.printJSON(list)
+			}
+			return printRefused(a.out, list, time.Now())
+		},
+	}
+	clientFlags(cmd, &admin, &asJSON)
+	return cmd
+}
+
+// maxHostsShown is how many hosts of one URL a line names.
+const maxHostsShown = 4
+
+func printRefused(w io.Writer, list []node.RefusedURL, now time.Time) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(w, "nothing was asked for in vain since the node began")
+		return err
+	}
+	rows := make([][]string, len(list))
+	for i, r := range list {
+		rows[i] = []string{humanize.Comma(r.Requests), r.URL, r.Reason, ago(r.Last, now), hostsOf(r)}
+	}
+	var b strings.Builder
+	table(&b, []string{"REQUESTS", "URL", "REASON", "LAST", "HOSTS"}, rows)
+	b.WriteString("\n`aptmesh why URL` says what to do about one.\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func hostsOf(r node.RefusedURL) string {
+	named := strings.Join(r.Clients[:min(len(r.Clients), maxHostsShown)], ", ")
+	rest := ""
+	if more := len(r.Clients) - maxHostsShown; r.More {
+		rest = " and more"
+	} else if more > 0 {
+		rest = fmt.Sprintf(" and %d more", more)
+	}
+	return named + rest
+}

@@ -1,0 +1,174 @@
+package front
+
+import (
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+	"github.com/aptmesh/aptmesh/proto/expiring"
+)
+
+// Failure is an error that a client got.
+type Failure struct {
+	Status int    `json:"status"` // 0 where there is none: the transfer broke off
+	Reason string `json:"reason"` // see Reasons
+	Text   string `json:"text"`   // the sentence
+	// Time is when a client got it last, Client the address of that one; zero of a failure that a
+	// request would meet.
+	Time   time.Time `json:"time,omitzero"`
+	Client string    `json:"client,omitempty"`
+	// Count is how often in a row, with less than failureAge between two.
+	Count int64 `json:"count,omitempty"`
+}
+
+// What is remembered of failures. A client can make any number of them, so both are bounds.
+const (
+	maxFailures = 1024
+	failureAge  = time.Hour
+)
+
+// failures are the latest errors by what was asked for. A later success does not delete one: its time
+// tells, and a request that ends well need not look here.
+type failures = expiring.Map[string, Failure]
+
+// remember notes how an exchange failed.
+func (x *exchange) remember() {
+	switch x.note.reason {
+	case "", reasonRoot, reasonClient:
+		return
+	}
+	now := time.Now()
+	failed := Failure{Status: x.status, Reason: x.note.reason, Text: x.said, Time: now, Client: x.clientAddr()}
+	if x.aborted {
+		failed.Status = 0
+	}
+	if failed.Text == "" && x.failure != nil {
+		failed.Text = clean(x.failure.Error())
+	}
+	x.f.failures.Update(x.asked(), now, func(old Failure, known bool) (Failure, time.Time) {
+		failed.Count = 1
+		if known && old.Reason == failed.Reason {
+			failed.Count += old.Count
+		}
+		return failed, now.Add(failureAge)
+	})
+	x.noteRefused(now)
+}
+
+func (x *exchange) clientAddr() string {
+	if peer := x.peer(); peer.IsValid() {
+		return peer.String()
+	}
+	return ""
+}
+
+// asked is what an exchange asked for, in the form in which failures are filed.
+func (x *exchange) asked() string {
+	if x.loc != (proto.Location{}) {
+		return x.loc.String()
+	}
+	if x.r.Method == http.MethodConnect {
+		return connectKey(x.r.RequestURI)
+	}
+	// A client that is kept out is so before anybody looks at its URL.
+	if loc, err := x.rules.routes.locate(x.r.RequestURI, nil); err == nil {
+		return loc.String()
+	}
+	return x.rules.routes.targetKey(x.r.RequestURI)
+}
+
+const connectMethod = http.MethodConnect + " "
+
+func connectKey(hostPort string) string {
+	return connectMethod + quote(strings.ToLower(hostPort))
+}
+
+// targetKey files what no location is known of: the same key for all ways to write one URL.
+func (t *routes) targetKey(target string) string {
+	_, host, path, ok := splitURL(target)
+	if !ok || t.isOwn(host, nil) {
+		if ok {
+			target = path
+		}
+		return quote(target)
+	}
+	return quote("//" + bareHost(host) + path)
+}
+
+// Explanation is what is known of a URL without asking anybody.
+type Explanation struct {
+	Location proto.Location // zero where it means no file of an archive
+	List     string         // the archive, where the URL is that of a list of mirrors
+	// Would is the failure that a request meets by the rules alone; Latest the last one that a client
+	// met. nil: none.
+	Would, Latest *Failure
+}
+
+// Explain explains a URL as a client writes it, or "CONNECT host:port". The lists of networks are left out:
+// whoever asks is no client.
+func (f *Front) Explain(target string) (e Explanation) {
+	rules := f.rules.Load()
+	key := rules.routes.targetKey(target)
+	if hostPort, connect := strings.CutPrefix(target, connectMethod); connect {
+		key = connectKey(hostPort)
+		if _, r := rules.routes.tunnel(hostPort); r != nil {
+			e.Would = r.failure()
+		}
+	} else if l, ok := rules.listOf(target); ok {
+		e.List = l.Archive
+		if l.Text == "" {
+			e.Would = l.unknown().failure()
+		}
+	} else if loc, err := rules.routes.locate(target, nil); err != nil {
+		e.Would = asRefusal(proto.Location{}, nil, err).failure()
+	} else {
+		e.Location, key = loc, loc.String()
+	}
+	if latest, ok := f.failures.Get(key, time.Now()); ok {
+		e.Latest = &latest
+	}
+	return e
+}
+
+// Tunnel is what apt sends to its proxy for an https URL, "CONNECT host:port"; "" for any other URL.
+func Tunnel(url string) string {
+	scheme, host, _, ok := splitURL(url)
+	if !ok || !strings.EqualFold(scheme, "https") {
+		return ""
+	}
+	if _, port, err := net.SplitHostPort(host); err != nil || port == "" {
+		host = net.JoinHostPort(strings.Trim(strings.TrimSuffix(host, ":"), "[]"), "443")
+	}
+	return connectMethod + host
+}
+
+// Answer tells what a client is answered for an error of the catalog or the fetcher.
+func (f *Front) Answer(loc proto.Location, err error) *Failure {
+	info := f.rules.Load().formats[loc.Archive].PathInfo(loc.Path)
+	return refuse(loc, &info, err).failure()
+}
+
+// KeptOut says which clients may not have an archive, as the keys of the configuration that
+// say so; "" where everybody may.
+func (f *Front) KeptOut(archive string) string {
+	rules := f.rules.Load()
+	var keys []string
+	for _, g := range []*guard{rules.everyone, rules.guard(archive)} {
+		if g == nil {
+			continue
+		}
+		if len(g.allow) > 0 {
+			keys = append(keys, g.key+".allow")
+		}
+		if len(g.deny) > 0 {
+			keys = append(keys, g.key+".deny")
+		}
+	}
+	return strings.Join(keys, ", ")
+}
+
+func (r *refusal) failure() *Failure {
+	return &Failure{Status: r.status, Reason: r.reason, Text: clean(r.text)}
+}

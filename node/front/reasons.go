@@ -1,0 +1,88 @@
+package front
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Reason explains one word that X-Aptmesh, the access log and `aptmesh why` give as the reason of
+// an error. docs/errors.md is made from this table.
+type Reason struct {
+	Word string
+	// Status is what the host gets; 0 where its transfer breaks off.
+	Status int
+	// Means says what happened, and Next what the operator does about it.
+	Means, Next string
+}
+
+// reasons are in the order of their statuses.
+var reasons = []Reason{
+	{reasonRequest, http.StatusBadRequest, "the URL cannot name a file: it is no http or https URL, or its path has `.`, `..` or a query",
+		"correct the URL in the host's sources"},
+	{reasonHost, http.StatusForbidden, "the host uses this node as its proxy, and no configured archive has this URL",
+		"add the archive under `archives`, or its URL to the `aliases` of one; `aptmesh refused` lists what hosts ask for in vain"},
+	{reasonConnect, http.StatusForbidden, "apt came here for an https source; such traffic can be neither checked nor stored",
+		"write `Acquire::https::Proxy \"DIRECT\";` on the host (`aptmesh client-config` prints it), or configure the archive and give its address at the node to the host, or let the tunnel pass with the key of the configuration that the answer names"},
+	{reasonClientNet, http.StatusForbidden, "a list of networks keeps this client out, of the node or of the archive",
+		"if the client should be let in, change the key that the answer names"},
+	{string(proto.RejectUntrusted), http.StatusForbidden, "the Release is not signed, or by no key of `signed_by`, or its signature is bad or expired; apt would refuse it, too",
+		"install the archive's new keyring and reload, or name another one in `signed_by`; if the signature itself is bad, ask the archive"},
+	{string(proto.RejectMalformed), http.StatusForbidden, "the Release is in a form that apt refuses, too: a login page, or text around the signed part",
+		"fetch the file from upstream by hand and look at what it sends"},
+	{string(proto.RejectFuture), http.StatusForbidden, "the Release is dated ahead of this node's clock",
+		"set the clock of the node; if that is right, tell the archive"},
+	{string(proto.RejectForeign), http.StatusForbidden, "the Release has a good signature and is of another suite or archive than the URL",
+		"look at the mirror's layout; `aptmesh refresh --allow-older ARCHIVE/SUITE` accepts a suite that was renamed"},
+	{string(proto.RejectExpired), http.StatusForbidden, "no upstream answers, and the Release stored here has expired for longer than `stale.serve_expired` allows; packages and indexes by hash are still served",
+		"repair the way to upstream, or allow more time"},
+	{reasonCorrupt, http.StatusForbidden, "every mirror gives other bytes than the signed metadata lists",
+		"wait until the mirrors have synced, or add another mirror under `upstreams`"},
+	{reasonRefused, http.StatusForbidden, "upstream itself refuses for good: a login is missing, access is denied, or it redirects to where a node must not go",
+		"see `upstream`, `credentials` and `upstream_client.internal_allow`"},
+	{reasonPrefix, http.StatusNotFound, "the first part of the path is neither the name of a configured archive nor the host of one",
+		"correct the host's sources, or add the archive under `archives`; `aptmesh refused` lists what hosts ask for in vain"},
+	{reasonDirectory, http.StatusNotFound, "the URL is a directory; none is listed here, and apt needs none",
+		"nothing: only browsers and scripts ask for one"},
+	{reasonNotFound, http.StatusNotFound, "upstream has no such file, or no such suite",
+		"a package: run `apt update` on the host. A suite: correct the host's sources"},
+	{reasonMethod, http.StatusMethodNotAllowed, "only GET, HEAD and CONNECT are served",
+		"nothing: apt uses no other"},
+	{reasonRoot, http.StatusNotAcceptable, "no error: the URL is the node's own. Tools that look for a cache expect this status; browsers get a page",
+		"nothing"},
+	{reasonCondition, http.StatusPreconditionFailed, "the client asked for one version of the file, and the one here is another",
+		"nothing: apt never asks so; a script must ask again without `If-Match`"},
+	{reasonRange, http.StatusRequestedRangeNotSatisfiable, "the part that was asked for lies behind the end of the file: the client most often has all of it",
+		"nothing, if the file on the host is right; else delete it there (`apt clean`)"},
+	{reasonInternal, http.StatusInternalServerError, "the node failed in a way that nobody foresaw",
+		"report it, with the line of the node's log that says `a request failed inside the node`"},
+	{reasonUnavailable, http.StatusServiceUnavailable, "upstream cannot be reached, is too slow, gives only a part, asks to wait, or is publishing; it may pass",
+		"see `aptmesh status`: the mirrors of the archive, and the note of the suite"},
+	{reasonDisk, http.StatusServiceUnavailable, "the disk of this node is full, or reading or writing it failed",
+		"make room, or look at the disk; `aptmesh status` says what is wrong with the store"},
+	{reasonTunnels, http.StatusServiceUnavailable, "too many CONNECT tunnels are open on this node",
+		"find out which hosts hold them (the access log has `result=tunnel`)"},
+	{reasonConnections, http.StatusServiceUnavailable, "this client address has as many connections open as `clients.connections` allows",
+		"raise the cap if many hosts share the address"},
+	{reasonDrain, http.StatusServiceUnavailable, "the node is shutting down; another one, or the restarted one, answers the repetition",
+		"nothing; if it stays so, look at why the node does not come back"},
+	{string(proto.RejectLoop), loopStatus, "the request came back to the node or the cluster that sent it",
+		"look at what `upstream`, `upstream_client.proxy`, `http_proxy` and the name in DNS lead to"},
+	{reasonStream, 0, "the bytes turned out wrong, or no source could go on, after the body had begun; the host repeats the request",
+		"see `error` in the access log; *corrupt* and *unavailable* above say what helps"},
+	{reasonClient, 0, "the client closed its connection (499 in the log); no answer was given",
+		"nothing, unless many do: then look at what `ms` they waited"},
+}
+
+// Reasons returns all reasons that an error can have.
+func Reasons() []Reason { return slices.Clone(reasons) }
+
+// ReasonOf returns the reason of that word.
+func ReasonOf(word string) (Reason, bool) {
+	i := slices.IndexFunc(reasons, func(r Reason) bool { return r.Word == word })
+	if i < 0 {
+		return Reason{}, false
+	}
+	return reasons[i], true
+}

@@ -1,0 +1,184 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Why explains what the node would answer to a request for a URL, without doing
+// anything about it.
+func (n *Node) Why(target string) *Why {
+	w := &Why{URL: target, Size: proto.UnknownSize}
+	e := n.front.Explain(target)
+	w.Would, w.Latest = e.Would, e.Latest
+	loc := e.Location
+	if loc == (proto.Location{}) {
+		w.explainFailures()
+		if e.List != "" && w.Would == nil {
+			w.say("It is a list of mirrors that the archive %s is configured with. The node answers a proxy request for it itself.", e.List)
+		}
+		n.explainTunnel(w, target)
+		return w
+	}
+	info := formatOf(loc.Archive).PathInfo(loc.Path)
+	w.Location, w.Archive, w.Kind = loc.String(), loc.Archive, info.Kind
+	if suite, ok := n.catalog.SuiteOf(loc); ok {
+		w.Suite = suite.Dir
+	}
+	w.UpstreamURLs = n.upstreamURLs(proto.At(loc))
+	entry, known := n.catalog.Explain(loc)
+	want := entry.Want
+	if known {
+		w.Listed, w.Generation = entry.Listed, entry.Generation
+		w.Digest, w.Size = want.Ref.Digest, want.Ref.Size
+		w.UpstreamURLs = n.upstreamURLs(want.Where)
+		tier, inFlight := n.fetcher.Held(want)
+		w.Held, w.InFlight = string(tier), inFlight
+		n.explainPlan(w, want)
+	} else {
+		w.Plan = n.fetcher.Plan(proto.Want{Where: proto.At(loc), Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage})
+	}
+	w.Would = n.wouldFail(w, loc)
+	w.explainFailures()
+	switch {
+	case known:
+		w.explain(entry)
+	case w.Would != nil:
+	case info.Root:
+		w.say("This node does not hold it. A request would have the suite's Release read from upstream and checked; it is never passed on unchecked.")
+	default:
+		w.say("No metadata held names it. A request would look for the Release and the indexes that list it, for up to 20 seconds. What no signed metadata lists is passed on from upstream as it is, and apt decides.")
+	}
+	n.explainMirrors(w, loc.Archive)
+	if keys := n.front.KeptOut(loc.Archive); keys != "" {
+		w.say("Not every host may have it: see %s in the configuration.", keys)
+	}
+	if degraded := n.store.Stats().Degraded; degraded != "" {
+		w.say("The disk of this node: %s.", degraded)
+	}
+	if said := n.prefetch.Why(loc); said != "" {
+		w.say("%s", said)
+	}
+	n.explainTunnel(w, target)
+	return w
+}
+
+func (w *Why) say(format string, args ...any) {
+	w.Sentences = append(w.Sentences, fmt.Sprintf(format, args...))
+}
+
+// wouldFail is the error that a request for a location meets as things stand, as far as the node knows that
+// without asking anybody; nil if it knows of none.
+func (n *Node) wouldFail(w *Why, loc proto.Location) *front.Failure {
+	if err := n.catalog.Objection(loc); err != nil {
+		return n.front.Answer(loc, err)
+	}
+	if w.Held != "" || w.InFlight || len(w.Holders) > 0 {
+		return nil
+	}
+	if n.offline(loc.Archive) {
+		return n.front.Answer(loc, &proto.Unavailable{Reason: "it is not held, and the archive is offline here (offline: true)"})
+	}
+	reason := ""
+	for _, m := range mirrorStatus(n.upstream.Stats().Mirrors)[loc.Archive] {
+		if m.State != MirrorOpen {
+			return nil
+		}
+		reason = m.Reason
+	}
+	if reason == "" {
+		return nil
+	}
+	return n.front.Answer(loc, &proto.Unavailable{Reason: "none of its mirrors can be asked now: " + reason})
+}
+
+// explainFailures says what went or would go wrong, what that means, and what to do.
+func (w *Why) explainFailures() {
+	if f := w.Would; f != nil {
+		w.say("As things stand, a request is answered with %s: %s", statusAndReason(f), sentence(f.Text))
+		w.advise(f)
+	}
+	f := w.Latest
+	if f == nil {
+		return
+	}
+	to, times := "", ""
+	if f.Client != "" {
+		to = " to " + f.Client
+	}
+	if f.Count > 1 {
+		times = fmt.Sprintf(", for the %d. time", f.Count)
+	}
+	w.say("The latest error for it went out at %s%s%s: %s: %s", f.Time.UTC().Format(time.DateTime+" UTC"), to, times, statusAndReason(f), sentence(f.Text))
+	if w.Would == nil || w.Would.Reason != f.Reason {
+		w.advise(f)
+	}
+}
+
+func statusAndReason(f *front.Failure) string {
+	if f.Status == 0 {
+		return "a transfer that broke off (" + f.Reason + ")"
+	}
+	return fmt.Sprintf("%d (%s)", f.Status, f.Reason)
+}
+
+func (w *Why) advise(f *front.Failure) {
+	if r, ok := front.ReasonOf(f.Reason); ok {
+		w.say("%s means: %s What to do: %s", r.Word, sentence(r.Means), sentence(r.Next))
+	}
+}
+
+// sentence ends a text with one full stop.
+func sentence(text string) string {
+	return strings.TrimRight(text, ". \n") + "."
+}
+
+// explainTunnel says what becomes of an https URL when apt uses this node as its proxy for https as well.
+func (n *Node) explainTunnel(w *Why, target string) {
+	tunnel := front.Tunnel(target)
+	if tunnel == "" {
+		return
+	}
+	e := n.front.Explain(tunnel)
+	if e.Would == nil {
+		w.say("A host whose apt uses this node as its proxy for https opens a tunnel (%s), which is allowed: nothing of it is checked or stored here.", tunnel)
+		return
+	}
+	w.say("A host whose apt uses this node as its proxy for https asks for %s instead and gets %s: %s", tunnel, statusAndReason(e.Would), sentence(e.Would.Text))
+	if e.Latest != nil && w.Latest == nil {
+		w.Latest = e.Latest
+		w.say("The latest such request came at %s from %s.", e.Latest.Time.UTC().Format(time.DateTime+" UTC"), e.Latest.Client)
+	}
+}
+
+// explain puts the facts into sentences.
+func (w *Why) explain(e proto.Entry) {
+	switch {
+	case w.Would != nil && w.Held != "":
+		w.say("It is held here, and not given out.")
+	case w.Held != "":
+		w.say("It is held here: a request is answered from %s.", w.Held)
+	case w.InFlight:
+		w.say("It is being fetched at this moment: a request joins that fetch.")
+	case w.Would == nil:
+		w.say("It is not held: a request fetches it from %s.", orElse(w.UpstreamURLs))
+	}
+	switch {
+	case !e.Listed:
+		w.say("No signed metadata lists it: it is passed on, but not vouched for.")
+	case !e.Generation.IsZero():
+		w.say("It belongs to the generation of %s of %s.", e.Generation.UTC().Format(time.RFC3339), w.Suite)
+	default:
+		w.say("A signed index lists it, so its bytes are checked before the last one is given out.")
+	}
+	if !w.Digest.IsZero() {
+		w.say("Its SHA-256 must be %s.", w.Digest)
+	}
+	if e.Stale != "" {
+		w.say("It may be out of date: %s.", e.Stale)
+	}
+}
