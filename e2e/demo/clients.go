@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/aptmesh/aptmesh/e2e/lab"
 )
 
 // result is how a download by many went.
@@ -22,7 +24,7 @@ type result struct {
 
 // download has clients at nodes download a path and compare it with the archive's.
 // meanwhile, if set, runs beside them.
-func (d *demo) download(path string, perNode int, nodes []*node, meanwhile func()) result {
+func (d *demo) download(path string, perNode int, nodes []*lab.Node, meanwhile func()) result {
 	want := d.archive.file(path)
 	r := result{asked: perNode * len(nodes), size: int64(len(want))}
 	firsts := make([]time.Duration, r.asked)
@@ -32,7 +34,7 @@ func (d *demo) download(path string, perNode int, nodes []*node, meanwhile func(
 	began := time.Now()
 	var all sync.WaitGroup
 	for i := range r.asked {
-		all.Go(func() { firsts[i], errs[i] = compare(d.ctx, client, nodes[i%len(nodes)].url+"/demo/"+path, want) })
+		all.Go(func() { firsts[i], errs[i] = compare(d.ctx, client, nodes[i%len(nodes)].URL()+"/demo/"+path, want) })
 	}
 	if meanwhile != nil {
 		meanwhile()

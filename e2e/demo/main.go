@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -53,7 +54,7 @@ type demo struct {
 	ctx     context.Context
 	dir     string // holds everything
 	archive *archive
-	nodes   []*node
+	nodes   []*lab.Node
 	hosts   []*lab.Apt
 	served  int // clients that are not apt
 }
@@ -131,9 +132,9 @@ func (d *demo) build() (err error) {
 func (d *demo) invite() {
 	fmt.Println("\nEverything goes on running until Ctrl-C. In another terminal:")
 	n := d.nodes[0]
-	say("%s status --admin %s", d.binary, n.admin)
-	say("%s why --admin %s demo/%s", d.binary, n.admin, d.archive.big)
-	say("curl -sI %s/demo/%s", n.url, d.archive.big)
+	say("%s status --admin %s", d.binary, n.Admin())
+	say("%s why --admin %s demo/%s", d.binary, n.Admin(), d.archive.big)
+	say("curl -sI %s/demo/%s", n.URL(), d.archive.big)
 	if len(d.hosts) > 0 {
 		say("APT_CONFIG=%s/apt.conf apt-get update", d.hosts[0].Dir)
 	}
@@ -145,12 +146,11 @@ func (d *demo) cleanUp() error {
 	for _, h := range d.hosts {
 		errs = append(errs, h.Remove())
 	}
+	var ending sync.WaitGroup
 	for _, n := range d.nodes {
-		n.leave()
+		ending.Go(func() { n.Process().Stop(3 * time.Second) })
 	}
-	for _, n := range d.nodes {
-		n.end()
-	}
+	ending.Wait()
 	if d.archive != nil {
 		d.archive.server.Close()
 	}

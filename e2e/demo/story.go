@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,83 +31,56 @@ func (d *demo) startAll() error {
 	}
 	sites := map[string]string{"fra1": "Frankfurt", "ams1": "Amsterdam", "nyc1": "New-York"}
 	names := []string{"fra1", "ams1", "nyc1"}
-	keys := filepath.Join(d.dir, "cluster")
-	if _, err := d.aptmesh("cluster", "init", "--name", "demo", "--nodes", strings.Join(names, ","), "--dir", keys); err != nil {
-		return err
-	}
-	say("aptmesh cluster init --name demo --nodes %s made keys and certificates.", strings.Join(names, ","))
-
-	addrs, err := addresses(len(names))
+	c, err := lab.NewCluster(lab.Plan{Name: "demo", Nodes: names, Dir: d.dir, Binary: d.binary, Prefer: []string{"127.0.1.1", "127.0.1.2", "127.0.1.3"}})
 	if err != nil {
 		return err
 	}
-	for i, name := range names {
-		n := &node{name: name, datacenter: sites[name], addr: addrs[i]}
-		if err := d.configure(n, addrs, filepath.Join(keys, name)); err != nil {
-			return err
-		}
-		if err := n.start(d.binary); err != nil {
+	say("aptmesh cluster init --name demo --nodes %s made keys and certificates.", strings.Join(names, ","))
+	for _, n := range c.Nodes {
+		n.Settings = d.configure(c, n, sites[n.Name])
+		if err := n.Start(d.binary); err != nil {
 			return err
 		}
 		d.nodes = append(d.nodes, n)
-		say("%s in %s is started: process %d, for hosts at %s.", name, n.datacenter, n.cmd.Process.Pid, n.url)
+		say("%s in %s is started, for hosts at %s.", n.Name, sites[n.Name], n.URL())
 	}
 	return d.meet(time.Now())
-}
-
-// addresses are 127.0.1.1 and on, or others if somebody is there.
-func addresses(n int) ([]string, error) {
-	ports := []int{doorPort, peerPort, adminPort, gossipPort}
-	var addrs []string
-	for i := range n {
-		addrs = append(addrs, fmt.Sprintf("127.0.1.%d", i+1))
-	}
-	if lab.AllFree(addrs, ports...) == nil {
-		return addrs, nil
-	}
-	return lab.Loopbacks(n, ports...)
 }
 
 // meet waits until the nodes are ready and one cluster, and tells who owns how much
 // of it.
 func (d *demo) meet(began time.Time) error {
 	for _, n := range d.nodes {
-		if err := n.awaitReady(d.ctx); err != nil {
+		if err := d.awaitReady(n); err != nil {
 			return err
 		}
 	}
+	ctx, cancel := context.WithTimeout(d.ctx, 40*time.Second)
+	defer cancel()
+	if err := lab.Agree(ctx, d.nodes...); err != nil {
+		return err
+	}
 	var shares []string
-	err := d.until("the nodes are one cluster", func() (bool, error) {
-		shares = nil
-		rings := make(map[string]bool)
+	err := d.until("each node has its share of the connections", func() (bool, error) {
 		for _, n := range d.nodes {
-			s, err := n.status(d.ctx)
+			s, err := d.status(n)
 			if err != nil {
 				return false, err
 			}
 			for _, u := range s.Upstreams {
 				if u.Limit < connections/len(d.nodes) {
-					return false, nil // its share of the connections is not in force yet
+					return false, nil
 				}
 			}
-			rings[s.Cluster.RingHash] = true
-			active := 0
+			shares = nil
 			for _, m := range s.Cluster.Members {
-				if m.State == "active" {
-					active++
-				}
-				if n == d.nodes[0] {
-					shares = append(shares, fmt.Sprintf("%s %.0f %%", m.Name, 100*m.RingShare))
-				}
-			}
-			if active != len(d.nodes) {
-				return false, nil
+				shares = append(shares, fmt.Sprintf("%s %.0f %%", m.Name, 100*m.RingShare))
 			}
 		}
-		return len(rings) == 1, nil
+		return true, nil
 	})
 	if err == nil {
-		say("After %s they are ready, and one cluster. Of all objects each owns a share, which it fetches for all:", seconds(time.Since(began)))
+		say("After %s they are ready, and one cluster. Each node owns a share of all objects, and fetches it for all nodes:", seconds(time.Since(began)))
 		say("%s.", strings.Join(shares, ", "))
 	}
 	return err
@@ -154,7 +126,7 @@ func (d *demo) twoHosts() error {
 		if err != nil {
 			return err
 		}
-		say("Host %s has %s/demo in its sources, at %s.", name, d.nodes[i].url, d.nodes[i].name)
+		say("Host %s has %s/demo in its sources, at %s.", name, d.nodes[i].URL(), d.nodes[i].Name)
 		d.hosts = append(d.hosts, h)
 	}
 	for _, args := range [][]string{{"update"}, install} {
@@ -181,7 +153,7 @@ func (d *demo) twoHosts() error {
 func (d *demo) readIndex() error {
 	for _, n := range d.nodes {
 		for _, path := range []string{"dists/" + suite + "/InRelease", "dists/" + suite + "/main/binary-amd64/Packages.xz"} {
-			if _, err := compare(d.ctx, direct, n.url+"/demo/"+path, d.archive.file(path)); err != nil {
+			if _, err := compare(d.ctx, direct, n.URL()+"/demo/"+path, d.archive.file(path)); err != nil {
 				return err
 			}
 			d.served++
@@ -191,8 +163,8 @@ func (d *demo) readIndex() error {
 }
 
 // host makes a host that uses a node.
-func (d *demo) host(n *node) (*lab.Apt, error) {
-	return lab.NewApt(d.archive.Keyring(), fmt.Sprintf("deb [signed-by=KEYRING] %s/demo %s main", n.url, suite))
+func (d *demo) host(n *lab.Node) (*lab.Apt, error) {
+	return lab.NewApt(d.archive.Keyring(), fmt.Sprintf("deb [signed-by=KEYRING] %s/demo %s main", n.URL(), suite))
 }
 
 func (d *demo) apt(h *lab.Apt, args ...string) error {
@@ -236,11 +208,11 @@ func (d *demo) accounts() error {
 	tiers := []string{"memory", "disk", "peer", "upstream"}
 	fmt.Fprintf(w, "bytes to hosts from\t%s\t\n", strings.Join(tiers, "\t"))
 	for _, n := range d.nodes {
-		s, err := n.status(d.ctx)
+		s, err := d.status(n)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "%s\t", n.name)
+		fmt.Fprintf(w, "%s\t", n.Name)
 		for _, tier := range tiers {
 			fmt.Fprintf(w, "%s\t", megabytes(s.Traffic.Tiers[tier].Bytes))
 		}
@@ -265,8 +237,8 @@ func (d *demo) publication() error {
 	var all sync.WaitGroup
 	for i, n := range d.nodes {
 		all.Go(func() {
-			errs[i] = d.until(n.name+" serves the new generation", func() (bool, error) {
-				_, err := compare(d.ctx, direct, n.url+"/demo/dists/"+suite+"/InRelease", root)
+			errs[i] = d.until(n.Name+" serves the new generation", func() (bool, error) {
+				_, err := compare(d.ctx, direct, n.URL()+"/demo/dists/"+suite+"/InRelease", root)
 				return err == nil, nil
 			})
 			flipped[i] = time.Since(began)
@@ -277,7 +249,7 @@ func (d *demo) publication() error {
 		return err
 	}
 	for i, n := range d.nodes {
-		say("%s serves the new generation %s after its publication.", n.name, seconds(flipped[i]))
+		say("%s serves the new generation %s after its publication.", n.Name, seconds(flipped[i]))
 	}
 	say("One node looks once per second, and tells the others: from the first to the last one it took %d ms.", (slices.Max(flipped) - slices.Min(flipped)).Milliseconds())
 	if !lab.HaveApt() {
@@ -296,17 +268,17 @@ func (d *demo) publication() error {
 		return err
 	}
 	say("A third host, at %s: apt-get update and install %s (new) and %s: %s. Upstream sent %s: what is new.",
-		third.name, app, d.archive.apps[1], seconds(time.Since(began)), counted(d.archive.tally().bodies-before.bodies, "object"))
+		third.Name, app, d.archive.apps[1], seconds(time.Since(began)), counted(d.archive.tally().bodies-before.bodies, "object"))
 	return nil
 }
 
 // showStatus prints what an operator sees.
 func (d *demo) showStatus() error {
-	out, err := d.aptmesh("status", "--admin", d.nodes[0].admin)
+	out, err := d.aptmesh("status", "--admin", d.nodes[0].Admin())
 	if err != nil {
 		return err
 	}
-	say("$ aptmesh status --admin %s", d.nodes[0].admin)
+	say("$ aptmesh status --admin %s", d.nodes[0].Admin())
 	for line := range strings.Lines(out) {
 		say("%s", strings.TrimRight(line, "\n"))
 	}
@@ -315,38 +287,37 @@ func (d *demo) showStatus() error {
 
 // loss kills the node that fetches a package for all when a third of it is there.
 func (d *demo) loss() error {
-	var why struct{ Owners []string }
-	about := "/v1/why?url=" + url.QueryEscape(d.nodes[0].url+"/demo/"+d.archive.huge)
-	if err := d.until("somebody owns "+d.archive.huge, func() (bool, error) {
-		err := d.nodes[0].ask(d.ctx, about, &why)
+	var why lab.Why
+	if err := d.until("somebody owns "+d.archive.huge, func() (ok bool, err error) {
+		why, err = d.nodes[0].Why(d.ctx, "demo/"+d.archive.huge)
 		return len(why.Owners) > 0, err
 	}); err != nil {
 		return err
 	}
-	owner := d.nodes[slices.IndexFunc(d.nodes, func(n *node) bool { return n.name == why.Owners[0] })]
-	others := slices.DeleteFunc(slices.Clone(d.nodes), func(n *node) bool { return n == owner })
+	owner := d.nodes[slices.IndexFunc(d.nodes, func(n *lab.Node) bool { return n.Name == why.Owners[0] })]
+	others := slices.DeleteFunc(slices.Clone(d.nodes), func(n *lab.Node) bool { return n == owner })
 	size := int64(len(d.archive.file(d.archive.huge)))
 	var when error
 	r := d.download(d.archive.huge, 10, others, func() {
 		when = d.until("a third of it was sent", func() (bool, error) { return d.archive.server.Bytes(d.archive.huge) > size/3, nil })
-		owner.kill()
+		owner.Kill()
 	})
 	if when != nil {
 		return when
 	}
-	say("%s fetched %s for the clients of %s and %s, and was killed (kill -9) when it had a third.", owner.name, megabytes(size), others[0].name, others[1].name)
+	say("%s fetched %s for the clients of %s and %s, and was killed (kill -9) when it had a third.", owner.Name, megabytes(size), others[0].Name, others[1].Name)
 	say("%d of %d clients have it whole and right, after %s. Upstream had %s and sent %s: it went on where it was.",
 		r.good, r.asked, seconds(r.took), counted(d.archive.server.Requests(d.archive.huge), "request"), megabytes(d.archive.server.Bytes(d.archive.huge)))
 	if r.err != nil {
 		return r.err
 	}
 	began := time.Now()
-	if err := owner.start(d.binary); err != nil {
+	if err := owner.Start(d.binary); err != nil {
 		return err
 	}
-	if err := owner.awaitReady(d.ctx); err != nil {
+	if err := d.awaitReady(owner); err != nil {
 		return err
 	}
-	say("%s is back, %s after it was started again.", owner.name, seconds(time.Since(began)))
+	say("%s is back, %s after it was started again.", owner.Name, seconds(time.Since(began)))
 	return nil
 }
