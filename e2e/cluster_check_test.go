@@ -67,7 +67,7 @@ func (m *member) sees(name string) (s memberStatus, ok bool) {
 // running are the nodes whose process lives.
 func (c *cluster) running() (all []*member) {
 	for _, m := range c.nodes {
-		if m.exited != nil && !m.hasExited() {
+		if p := m.Process(); p != nil && p.Alive() {
 			all = append(all, m)
 		}
 	}
@@ -105,7 +105,7 @@ func (c *cluster) disagreement() string {
 		}
 		found := 0
 		for _, other := range s.Members {
-			if c.member(other.Name).hasExited() {
+			if !c.member(other.Name).Process().Alive() {
 				continue // whether it is dead may not be known yet
 			}
 			found++

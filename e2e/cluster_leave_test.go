@@ -31,9 +31,9 @@ func TestClusterLeave(t *testing.T) {
 	before := c.fetched()
 	began := time.Now()
 	leaver.signal(syscall.SIGTERM)
-	leaver.waitExit(40 * time.Second)
+	code := leaver.exitCode(40 * time.Second)
 	t.Logf("it left in %s", time.Since(began).Round(time.Millisecond))
-	if code := leaver.cmd.ProcessState.ExitCode(); code != 0 {
+	if code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	load.more(20)
@@ -61,13 +61,12 @@ func TestClusterRollingRestart(t *testing.T) {
 		load.more(30)
 		began := time.Now()
 		m.signal(syscall.SIGTERM)
-		m.waitExit(40 * time.Second)
-		if code := m.cmd.ProcessState.ExitCode(); code != 0 {
+		if code := m.exitCode(40 * time.Second); code != 0 {
 			t.Errorf("%s: exit code %d", m.name, code)
 		}
 		stopped := time.Since(began)
 		m.start()
-		t.Logf("%s stopped in %s and was ready again after %s", m.name, stopped.Round(time.Millisecond), m.Ready.Round(time.Millisecond))
+		t.Logf("%s stopped in %s and was ready again after %s", m.name, stopped.Round(time.Millisecond), m.took.Round(time.Millisecond))
 	}
 	load.more(100)
 	load.stop()

@@ -21,7 +21,7 @@ func TestClusterCommands(t *testing.T) {
 	owner, asked := owners[0], owners[1]
 	command := func(words ...string) string {
 		t.Helper()
-		out, errs, code := asked.run(append(words, "--config", asked.configFile())...)
+		out, errs, code := asked.run(append(words, "--config", asked.ConfigFile())...)
 		if code != 0 {
 			t.Fatalf("aptmesh %s: exit code %d: %s%s", strings.Join(words, " "), code, out, errs)
 		}
@@ -73,12 +73,11 @@ func TestClusterCommands(t *testing.T) {
 		t.Errorf("status --json: %+v", status.Cluster)
 	}
 
-	out, errs, code := owner.run("leave", "--config", owner.configFile())
+	out, errs, code := owner.run("leave", "--config", owner.ConfigFile())
 	if code != 0 {
 		t.Errorf("aptmesh leave: exit code %d: %s%s", code, out, errs)
 	}
-	owner.waitExit(10 * time.Second)
-	if code := owner.cmd.ProcessState.ExitCode(); code != 0 {
+	if code := owner.exitCode(10 * time.Second); code != 0 {
 		t.Errorf("after aptmesh leave the exit code is %d", code)
 	}
 	eventually(t, 20*time.Second, "it was no member any more", func() bool {
@@ -99,10 +98,9 @@ func TestClusterKeepsOutForeignCertificates(t *testing.T) {
 	paths := c.pool()
 	foreign := filepath.Join(initCluster(t, "n4"), "n4")
 	// It has got hold of the gossip key.
-	writeFile(t, filepath.Join(foreign, "gossip.key"), must(os.ReadFile(filepath.Join(c.dir, "gossip.key")))(t))
+	writeFile(t, filepath.Join(foreign, "gossip.key"), must(os.ReadFile(filepath.Join(c.lab.Keys, "gossip.key")))(t))
 	good := c.nodes
-	intruder := c.add("n4", c.spare, []string{good[0].addr, good[1].addr, good[2].addr}, foreign)
-	c.nodes = good
+	intruder := c.addStranger("n4", foreign)
 	c.mayFetchAgain() // it fetches for itself
 	intruder.start()
 
@@ -122,7 +120,7 @@ func TestClusterKeepsOutForeignCertificates(t *testing.T) {
 			t.Errorf("it sees %+v", s)
 		}
 	}
-	table, _, _ := good[0].run("status", "--config", good[0].configFile())
+	table, _, _ := good[0].run("status", "--config", good[0].ConfigFile())
 	if !strings.Contains(table, "n4 is unreachable") || !strings.Contains(table, "certificate") {
 		t.Errorf("status does not say that it is kept out, and why:\n%s", table)
 	}
@@ -142,13 +140,12 @@ func TestClusterKeepsOutForeignGossip(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2, many(4, 40_000)...)
 	good := c.nodes
-	if out, errs, code := runBinary(t, "cluster", "add", "n4", "--dir", c.dir); code != 0 {
+	if out, errs, code := runBinary(t, "cluster", "add", "n4", "--dir", c.lab.Keys); code != 0 {
 		t.Fatalf("aptmesh cluster add: exit code %d: %s%s", code, out, errs)
 	}
-	keys := filepath.Join(c.dir, "n4")
+	keys := filepath.Join(c.lab.Keys, "n4")
 	writeFile(t, filepath.Join(keys, "gossip.key"), must(os.ReadFile(filepath.Join(initCluster(t, "n4"), "gossip.key")))(t))
-	intruder := c.add("n4", c.spare, []string{good[0].addr, good[1].addr}, keys)
-	c.nodes = good
+	intruder := c.addStranger("n4", keys)
 	c.mayFetchAgain() // it fetches for itself
 	intruder.start()
 	if n := len(intruder.cluster().Members); n != 1 {

@@ -2,9 +2,8 @@ package e2e
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
-	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,13 +15,6 @@ import (
 	"github.com/aptmesh/aptmesh/e2e/lab"
 )
 
-// The ports of every node; the addresses differ.
-const (
-	doorPort   = 3142
-	peerPort   = 3143
-	gossipPort = 7946
-)
-
 // cluster is an archive, its server, and nodes in front of it that act as one cache:
 // separate processes, each on a loopback address of its own, secured with the keys of
 // `aptmesh cluster init`. The archive is called "debian" and has one suite, "noble".
@@ -30,10 +22,9 @@ type cluster struct {
 	t       *testing.T
 	archive *testarchive.Archive
 	server  *testarchive.Server
-	dir     string // made by `aptmesh cluster init`
+	lab     *lab.Cluster
 	keyring string // file
 	nodes   []*member
-	spare   string // an address for one more
 
 	mu        sync.Mutex
 	published []time.Time                           // generations
@@ -44,7 +35,7 @@ type cluster struct {
 // member is one of its nodes.
 type member struct {
 	*node
-	name, addr string
+	name string
 }
 
 // newCluster publishes the packages and starts the nodes n1, n2, ... It is checked
@@ -64,12 +55,16 @@ func newCluster(t *testing.T, nodes int, packages ...testarchive.Package) *clust
 	for i := range nodes {
 		names = append(names, fmt.Sprintf("n%d", i+1))
 	}
-	c.dir = initCluster(t, names...)
 	c.keyring = writeFile(t, filepath.Join(t.TempDir(), "archive.gpg"), c.archive.Keyring())
-	addrs := must(lab.Loopbacks(nodes+1, doorPort, peerPort, gossipPort))(t)
-	c.spare = addrs[nodes]
-	for i, name := range names {
-		c.add(name, addrs[i], addrs[:nodes], filepath.Join(c.dir, name))
+	dir := must(os.MkdirTemp("", "aptmesh-cluster-"))(t) // not t.TempDir, whose names may be too long for a socket
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	c.lab = must(lab.NewCluster(lab.Plan{Name: "e2e", Nodes: names, Dir: dir, Binary: binary}))(t)
+	for _, l := range c.lab.Nodes {
+		c.add(l, filepath.Join(c.lab.Keys, l.Name))
 	}
 	for _, m := range c.nodes {
 		m.spawn()
@@ -91,50 +86,40 @@ func (c *cluster) update(m *member) {
 	c.fetchAll(m, "dists/noble/InRelease", strings.TrimPrefix(indexURL(root), "/debian/"))
 }
 
-// initCluster makes the keys of a cluster.
+// add makes a node that is not started yet. keys is the directory with its keys.
+func (c *cluster) add(l *lab.Node, keys string) *member {
+	c.t.Helper()
+	m := &member{node: tend(c.t, l), name: l.Name}
+	m.URL = l.URL()
+	l.Settings = common + fmt.Sprintf(`drain: {handoff: 10s, timeout: 10s}
+upstream: {connections_per_host: 40} # so many that no transfer is preempted by another
+archives:
+  debian:
+    upstream: %s
+    aliases: ["http://archive.example.org/debian"]
+    signed_by: [%q]
+    suites: [noble]
+    check_every: 1s
+`, c.server.URL, c.keyring) + c.lab.SectionWithKeys(l, "dc-"+l.Name, keys)
+	c.nodes = append(c.nodes, m)
+	return m
+}
+
+// addStranger makes a node, not started yet, that is not one of the cluster's.
+func (c *cluster) addStranger(name, keys string) *member {
+	m := c.add(c.lab.More(must(os.MkdirTemp("", "aptmesh-node-"))(c.t), name), keys)
+	c.nodes = c.nodes[:len(c.nodes)-1]
+	return m
+}
+
+// initCluster makes the keys of a cluster of its own.
 func initCluster(t *testing.T, names ...string) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "cluster")
-	if out, errs, code := runBinary(t, "cluster", "init", "--name", "e2e", "--nodes", strings.Join(names, ","), "--dir", dir); code != 0 {
-		t.Fatalf("aptmesh cluster init: exit code %d: %s%s", code, out, errs)
+	if err := lab.InitCluster(binary, dir, "e2e", names...); err != nil {
+		t.Fatal(err)
 	}
 	return dir
-}
-
-// add makes a node that is not started yet. keys is the directory with its files.
-func (c *cluster) add(name, addr string, seeds []string, keys string) *member {
-	c.t.Helper()
-	m := &member{node: newNode(c.t, ""), name: name, addr: addr}
-	m.URL = fmt.Sprintf("http://%s:%d", addr, doorPort)
-	m.config = fmt.Sprintf(`name: %[1]s
-listen: ["%[2]s:%[3]d"]
-admin: "unix:%[4]s/admin.sock"
-data: %[4]s/data
-cache: {max_size: 2GiB, memory: 64MiB}
-log: {format: json, level: debug}
-drain: {handoff: 10s, timeout: 10s}
-upstream_client: {connections_per_host: 40} # so many that no transfer has to make way for another
-archives:
-  debian:
-    upstream: %[5]s
-    aliases: ["http://archive.example.org/debian"]
-    signed_by: [%[6]q]
-    suites: [noble]
-    check_every: 1s
-cluster:
-  name: e2e
-  datacenter: dc-%[1]s
-  gossip_listen: "%[2]s:%[7]d"
-  peer_listen: "%[2]s:%[8]d"
-  advertise: %[2]s
-  seeds: [%[9]s]
-  gossip_key: %[10]s/gossip.key
-  ca: %[10]s/ca.pem
-  cert: %[10]s/cert.pem
-  key: %[10]s/key.pem
-`, name, addr, doorPort, m.dir, c.server.URL, c.keyring, gossipPort, peerPort, strings.Join(seeds, ", "), keys)
-	c.nodes = append(c.nodes, m)
-	return m
 }
 
 // publish brings out what the archive has now as the next generation.
@@ -194,12 +179,9 @@ func (c *cluster) owners(path string) (owners []*member) {
 // owners are their names, as this node sees it.
 func (m *member) owners(path string) []string {
 	m.t.Helper()
-	var why struct{ Owners []string }
+	var why lab.Why
 	eventually(m.t, 20*time.Second, m.name+" had read the index that lists "+path, func() bool {
-		answer := m.adminGet("/v1/why?url=" + url.QueryEscape(m.URL+"/debian/"+path))
-		if err := json.Unmarshal(answer, &why); err != nil {
-			m.t.Fatal(err)
-		}
+		why = must(m.Why(m.t.Context(), "debian/"+path))(m.t)
 		return len(why.Owners) > 0
 	})
 	return why.Owners
@@ -224,7 +206,7 @@ func (c *cluster) except(not ...*member) []*member {
 // crash ends a node as a loss of power would. Objects that it was fetching may be
 // fetched once more.
 func (c *cluster) crash(m *member) {
-	m.kill()
+	m.Kill()
 	c.mayFetchAgain()
 }
 

@@ -54,7 +54,7 @@ func newCompose(t *testing.T) *compose {
 	c.must("up", "--detach", "--no-build")
 	c.archive = c.address("archive", 8080)
 	for _, site := range sites {
-		c.doors[site] = c.address(site, doorPort)
+		c.doors[site] = c.address(site, lab.HTTPPort)
 	}
 	return c
 }

@@ -42,11 +42,11 @@ func TestKill9ContinuesADownload(t *testing.T) {
 			if _, err := io.CopyN(io.Discard, resp.Body, at-1); err != nil { // all that there is, but for the last byte
 				t.Fatal(err)
 			}
-			w.node.kill()
+			w.node.Kill()
 			stall.Release()
 			w.server.ClearFaults()
 			w.server.ResetCounters()
-			c.harm(t, w.node.data())
+			c.harm(t, w.node.DataDir())
 
 			w.node.start()
 			if resp, got := w.node.get("/debian/" + path); resp.StatusCode != http.StatusOK || !bytes.Equal(got, content) {

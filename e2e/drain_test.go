@@ -56,7 +56,7 @@ func stopDuringUpdates(t *testing.T, rounds int, settings ...string) (hung int) 
 		}
 		eventually(t, 30*time.Second, "the host asked for something", func() bool { return len(w.node.accessLog()) > i%6 })
 		w.node.signal(syscall.SIGTERM)
-		w.node.waitExit(20 * time.Second)
+		w.node.exitCode(20 * time.Second)
 		_ = cmd.Wait() // how it ends is apt's own affair
 		if ctx.Err() != nil {
 			hung++

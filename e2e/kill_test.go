@@ -60,7 +60,7 @@ func TestKill9(t *testing.T) {
 		_, root := w.find("dists/noble/InRelease")
 		_, published[string(root)] = w.find("noble/main/binary-amd64/Packages.xz")
 		hold(ctx, time.Duration(random.IntN(1500))*time.Millisecond) // the moment of death
-		w.node.kill()
+		w.node.Kill()
 		cancel()
 		load.wait()
 		if load.wrong.Load() > 0 {
@@ -71,10 +71,10 @@ func TestKill9(t *testing.T) {
 		}
 
 		// With upstream switched off, what was committed is there.
-		rehash(t, w.node.data())
+		rehash(t, w.node.DataDir())
 		w.server.Inject("*", 0, testarchive.Reset(-1))
 		w.node.start()
-		ready = append(ready, w.node.Ready)
+		ready = append(ready, w.node.took)
 		if committed != nil { // or else it was killed before anybody had an answer
 			w.checkGeneration(round, committed, published)
 		}

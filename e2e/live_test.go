@@ -74,17 +74,17 @@ func liveNode(t *testing.T) *node {
 	}
 	n := newNode(t, "")
 	t.Cleanup(func() {
-		n.kill() // before others get their turn
+		n.Kill() // before others get their turn
 		turn.Close()
 	})
-	n.config = ""
-	n.args = []string{
-		"--listen", "127.0.0.1:0", "--admin", "unix:" + filepath.Join(n.dir, "admin.sock"),
+	n.Bare = true
+	n.Args = []string{
+		"--listen", "127.0.0.1:0", "--admin", n.Admin(),
 		"--data", filepath.Join(cache, "data"), "--log-format", "json", "--log-level", "debug",
 	}
 	for _, e := range os.Environ() { // the mirror may be behind this machine's proxy
 		if strings.Contains(strings.ToLower(e), "_proxy=") {
-			n.env = append(n.env, e)
+			n.Env = append(n.Env, e)
 		}
 	}
 	n.start()

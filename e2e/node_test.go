@@ -10,14 +10,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,39 +25,13 @@ import (
 
 // node is a running aptmesh, or one that may be started again.
 type node struct {
-	t      *testing.T
-	dir    string // holds the configuration, the admin socket and data/
-	config string // the text of the configuration file, written at each start; "" for none
-	env    []string
-	args   []string // further ones of serve
-
-	URL   string   // of its first plain address
-	Addrs []string // of all, as the status lists them
-	Ready time.Duration
-
-	cmd      *exec.Cmd
-	exited   chan struct{} // closed when the process has ended; cmd.ProcessState is set then
-	out, err *output
-	admin    *http.Client
+	*lab.Node
+	t        *testing.T
+	URL      string        // of its first plain address
+	Addrs    []string      // of all, as the status lists them
+	took     time.Duration // until it was ready
+	out, err *lab.Output
 	marks    int
-}
-
-// output is a pipe's end that can be read while it is written.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }
 
 // newNode makes a node with the archives' part of a configuration; it is stopped,
@@ -69,23 +41,20 @@ func newNode(t *testing.T, config string) *node {
 	t.Helper()
 	// Not t.TempDir, whose names may be too long for a socket.
 	dir := must(os.MkdirTemp("", "aptmesh-node-"))(t)
-	n := &node{t: t, dir: dir, out: new(output), err: new(output)}
-	n.config = fmt.Sprintf(`listen: ["127.0.0.1:0"]
-admin: "unix:%[1]s/admin.sock"
-data: %[1]s/data
-cache: {max_size: 2GiB, memory: 64MiB}
+	return tend(t, &lab.Node{Addr: "127.0.0.1:0", Dir: dir, Settings: common + "drain: {timeout: 10s}\nprefetch: {enabled: false}\n" + config})
+}
+
+// common is what all nodes of these tests have.
+const common = `cache: {max_size: 2GiB, memory: 64MiB}
 log: {format: json, level: debug}
-drain: {timeout: 10s}
-prefetch: {enabled: false}
-%[2]s`, dir, config)
-	n.admin = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(dir, "admin.sock"))
-		},
-	}}
+`
+
+// tend has a node end with the test, and removes its directory.
+func tend(t *testing.T, l *lab.Node) *node {
+	n := &node{Node: l, t: t, out: new(lab.Output), err: new(lab.Output)}
+	l.Access, l.Log = n.out, n.err
 	t.Cleanup(func() {
-		n.kill()
-		n.admin.CloseIdleConnections()
+		n.Close()
 		if m := disaster.FindString(n.err.String()); m != "" {
 			t.Errorf("the node said %q:\n%s", m, after(n.err.String(), m, 60))
 		}
@@ -93,7 +62,7 @@ prefetch: {enabled: false}
 			t.Logf("the end of the node's log:\n%s", tail(n.err.String(), 20))
 			t.Logf("the end of its access log:\n%s", tail(n.out.String(), 12))
 		}
-		if err := os.RemoveAll(dir); err != nil {
+		if err := os.RemoveAll(n.Dir); err != nil {
 			t.Error(err)
 		}
 	})
@@ -119,9 +88,6 @@ func tail(s string, lines int) string {
 	return strings.Join(all, "\n")
 }
 
-func (n *node) data() string       { return filepath.Join(n.dir, "data") }
-func (n *node) configFile() string { return filepath.Join(n.dir, "aptmesh.yaml") }
-
 // start runs `aptmesh serve` and waits until it is ready.
 func (n *node) start() {
 	n.t.Helper()
@@ -133,13 +99,12 @@ func (n *node) start() {
 func (n *node) awaitReady() {
 	n.t.Helper()
 	began := time.Now()
-	eventually(n.t, 30*time.Second, "the node was ready", func() bool {
-		if n.hasExited() {
-			n.t.Fatalf("aptmesh serve ended: %s\n%s", n.cmd.ProcessState, tail(n.err.String(), 20))
-		}
-		return n.ready() == http.StatusOK
-	})
-	n.Ready = time.Since(began)
+	ctx, cancel := context.WithTimeout(n.t.Context(), 30*time.Second)
+	defer cancel()
+	if err := n.AwaitReady(ctx); err != nil {
+		n.t.Fatal(err)
+	}
+	n.took = time.Since(began)
 	n.Addrs = n.status().Addresses
 	n.URL = "http://" + n.Addrs[0]
 }
@@ -147,88 +112,41 @@ func (n *node) awaitReady() {
 // spawn starts the process and waits for nothing.
 func (n *node) spawn() {
 	n.t.Helper()
-	args := append([]string{"serve"}, n.args...)
-	if n.config != "" {
-		args = append(args, "--config", writeFile(n.t, n.configFile(), []byte(n.config)))
-	}
-	n.cmd = exec.Command(binary, args...)
-	n.cmd.Env = lab.Environ(n.env...)
-	n.cmd.Stdout, n.cmd.Stderr = n.out, n.err
-	lab.DieWithUs(n.cmd)
-	if err := n.cmd.Start(); err != nil {
+	if err := n.Start(binary); err != nil {
 		n.t.Fatal(err)
-	}
-	exited, cmd := make(chan struct{}), n.cmd
-	n.exited = exited
-	go func() {
-		_ = cmd.Wait() // its state is what counts
-		close(exited)
-	}()
-}
-
-func (n *node) hasExited() bool {
-	select {
-	case <-n.exited:
-		return true
-	default:
-		return false
 	}
 }
 
 func (n *node) signal(s os.Signal) {
 	n.t.Helper()
-	if err := n.cmd.Process.Signal(s); err != nil {
+	if err := n.Process().Signal(s); err != nil {
 		n.t.Fatal(err)
 	}
-}
-
-// kill ends the process at once, if there is one.
-func (n *node) kill() {
-	if n.cmd == nil || n.exited == nil {
-		return
-	}
-	_ = n.cmd.Process.Kill() // fails if it has ended, which is what is wanted
-	<-n.exited
 }
 
 // stop ends it as an operator does, and demands a good end.
 func (n *node) stop() {
 	n.t.Helper()
 	n.signal(syscall.SIGTERM)
-	n.waitExit(30 * time.Second)
-	if code := n.cmd.ProcessState.ExitCode(); code != 0 {
+	if code := n.exitCode(30 * time.Second); code != 0 {
 		n.t.Errorf("after SIGTERM the exit code is %d", code)
 	}
 }
 
-func (n *node) waitExit(limit time.Duration) {
+// exitCode waits for the end of the process.
+func (n *node) exitCode(limit time.Duration) int {
 	n.t.Helper()
 	select {
-	case <-n.exited:
+	case <-n.Process().Ended():
 	case <-time.After(limit):
 		n.t.Fatalf("the node did not end within %s", limit)
 	}
-}
-
-// ready asks /ready; 0 means that nobody answers.
-func (n *node) ready() int {
-	resp, err := n.admin.Get("http://node/ready")
-	if err != nil {
-		return 0
-	}
-	resp.Body.Close()
-	return resp.StatusCode
+	return n.Process().State().ExitCode()
 }
 
 func (n *node) adminGet(path string) []byte {
 	n.t.Helper()
-	resp := must(n.admin.Get("http://node" + path))(n.t)
-	defer resp.Body.Close()
-	body := must(io.ReadAll(resp.Body))(n.t)
-	if resp.StatusCode != http.StatusOK {
-		n.t.Fatalf("GET %s: %s: %s", path, resp.Status, body)
-	}
-	return body
+	return must(n.Get(n.t.Context(), path))(n.t)
 }
 
 // status is the part of /v1/status that tests look at.
@@ -349,8 +267,8 @@ func (n *node) get(path string) (*http.Response, []byte) {
 // arithmetic and by the product's. It returns how many there are.
 func (n *node) checkStored() int {
 	n.t.Helper()
-	blobs := rehash(n.t, n.data())
-	out, errs, code := n.run("verify", "--data", n.data())
+	blobs := rehash(n.t, n.DataDir())
+	out, errs, code := n.run("verify", "--data", n.DataDir())
 	if code != 0 || !strings.Contains(out, " 0 damaged") {
 		n.t.Errorf("aptmesh verify: exit code %d: %s%s", code, out, errs)
 	}

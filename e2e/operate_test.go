@@ -52,7 +52,7 @@ func TestSIGTERMDrains(t *testing.T) {
 	}()
 	<-stall.Stalled()
 	w.node.signal(syscall.SIGTERM)
-	eventually(t, 5*time.Second, "/ready said 503", func() bool { return w.node.ready() == http.StatusServiceUnavailable })
+	eventually(t, 5*time.Second, "/ready said 503", func() bool { return !w.node.Ready(t.Context()) })
 	resp, body := w.node.get("/debian/dists/noble/InRelease")
 	if resp.StatusCode != http.StatusServiceUnavailable || len(body) == 0 || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("a new request while draining: %s, Retry-After %q: %s", resp.Status, resp.Header.Get("Retry-After"), body)
@@ -62,8 +62,7 @@ func TestSIGTERMDrains(t *testing.T) {
 	if got.err != nil || string(got.body) != string(want) {
 		t.Errorf("the running download: %v, %d of %d bytes", got.err, len(got.body), len(want))
 	}
-	w.node.waitExit(10 * time.Second)
-	if code := w.node.cmd.ProcessState.ExitCode(); code != 0 {
+	if code := w.node.exitCode(10 * time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	w.node.checkStored()
@@ -84,11 +83,11 @@ func TestSIGHUPReloads(t *testing.T) {
 	if resp, body := w.node.get("/tools/dists/stable/InRelease"); resp.StatusCode != http.StatusNotFound || !strings.Contains(string(body), "archives") {
 		t.Errorf("before: %s: %s", resp.Status, body)
 	}
-	good := w.node.config
+	good := w.node.Config()
 	reload := func(config, says string) {
 		t.Helper()
 		said := strings.Count(w.node.err.String(), says)
-		writeFile(t, w.node.configFile(), []byte(config))
+		writeFile(t, w.node.ConfigFile(), []byte(config))
 		w.node.signal(syscall.SIGHUP)
 		eventually(t, 10*time.Second, "the log said "+says, func() bool { return strings.Count(w.node.err.String(), says) > said })
 	}
@@ -98,7 +97,7 @@ func TestSIGHUPReloads(t *testing.T) {
 		t.Errorf("after a wrong configuration: %s", resp.Status)
 	}
 
-	keyring := writeFile(t, filepath.Join(w.node.dir, "tools.asc"), second.ArmoredKeyring())
+	keyring := writeFile(t, filepath.Join(w.node.Dir, "tools.asc"), second.ArmoredKeyring())
 	more := strings.Replace(good, "archives:\n", fmt.Sprintf("archives:\n  tools: {upstream: %q, signed_by: [%q]}\n", server.URL, keyring), 1)
 	more = strings.Replace(more, "memory: 64MiB", "memory: 32MiB", 1)
 	reload(more, "configuration reloaded")
@@ -278,7 +277,7 @@ func TestOtherDoors(t *testing.T) {
 		l.Close()
 		w := small(t, options{})
 		w.node.stop()
-		w.node.config = strings.Replace(w.node.config, `"127.0.0.1:0"`, `"[::1]:0"`, 1)
+		w.node.Addr = "[::1]:0"
 		w.node.start()
 		c := w.host("mapped", "URL noble main")
 		c.runDownload(w)
@@ -287,7 +286,7 @@ func TestOtherDoors(t *testing.T) {
 		w := small(t, options{})
 		w.node.stop()
 		cert, key := newCertificate(t)
-		w.node.config += fmt.Sprintf("\ntls: {listen: [\"127.0.0.1:0\"], cert: %q, key: %q}\n", cert, key)
+		w.node.Settings += fmt.Sprintf("\ntls: {listen: [\"127.0.0.1:0\"], cert: %q, key: %q}\n", cert, key)
 		w.node.start()
 		if len(w.node.Addrs) != 2 {
 			t.Fatalf("it listens at %q", w.node.Addrs)
@@ -315,7 +314,7 @@ func (c *apt) runDownload(w *world) {
 func TestCommands(t *testing.T) {
 	w := small(t, options{})
 	w.readIndices()
-	config := w.node.configFile()
+	config := w.node.ConfigFile()
 	path, _ := w.find("/hello_")
 	for _, test := range []struct {
 		args  []string
@@ -359,16 +358,16 @@ func TestCommands(t *testing.T) {
 	t.Run("verify finds damage", func(t *testing.T) {
 		_, want := w.find("/hello_")
 		w.node.get("/debian/" + path)
-		blob := filepath.Join(w.node.data(), "blobs", testarchive.Sum(testarchive.SHA256, want)[:2], testarchive.Sum(testarchive.SHA256, want))
+		blob := filepath.Join(w.node.DataDir(), "blobs", testarchive.Sum(testarchive.SHA256, want)[:2], testarchive.Sum(testarchive.SHA256, want))
 		eventually(t, 5*time.Second, "the package was stored", func() bool { _, err := os.Stat(blob); return err == nil })
 		w.node.stop()
 
 		damage(t, blob)
-		out, _, code := w.node.run("verify", "--data", w.node.data())
+		out, _, code := w.node.run("verify", "--data", w.node.DataDir())
 		if code != 1 || !strings.Contains(out, "damaged: "+filepath.Base(blob)) {
 			t.Errorf("exit code %d: %s", code, out)
 		}
-		if out, _, code := w.node.run("verify", "--remove", "--data", w.node.data()); code != 0 {
+		if out, _, code := w.node.run("verify", "--remove", "--data", w.node.DataDir()); code != 0 {
 			t.Errorf("--remove: exit code %d: %s", code, out)
 		}
 		w.node.start()
@@ -386,7 +385,7 @@ func TestCommands(t *testing.T) {
 			t.Errorf("with a file that was cut: %d bytes", len(got))
 		}
 	})
-	w.node.kill()
+	w.node.Kill()
 	if _, errs, code := w.node.run("status", "--config", config); code != 1 || !strings.Contains(errs, "aptmesh serve") {
 		t.Errorf("status without a node: exit code %d: %s", code, errs)
 	}

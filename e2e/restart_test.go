@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -41,8 +40,8 @@ func TestAptOutlivesAKilledNode(t *testing.T) {
 		done <- fmt.Sprintf("%v\n%s", err, out)
 	}()
 	<-stall.Stalled()
-	w.node.kill()
-	w.node.config = strings.Replace(w.node.config, `"127.0.0.1:0"`, fmt.Sprintf("%q", w.node.Addrs[0]), 1)
+	w.node.Kill()
+	w.node.Addr = w.node.Addrs[0]
 	w.node.start()
 	out := <-done
 	_, want := w.find("/hello_2_")
@@ -62,7 +61,7 @@ func relay(t *testing.T, n *node) string {
 	var all sync.WaitGroup
 	t.Cleanup(func() {
 		l.Close()
-		n.kill() // which ends the connections
+		n.Kill() // which ends the connections
 		all.Wait()
 	})
 	all.Go(func() {

@@ -34,18 +34,18 @@ func TestSmallDisk(t *testing.T) {
 	}
 	w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true}, options{archiveConfig: "check_every: 1s"}, all...)
 	w.node.stop()
-	if err := os.RemoveAll(w.node.data()); err != nil {
+	if err := os.RemoveAll(w.node.DataDir()); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(w.node.data(), 0o750); err != nil {
+	if err := os.Mkdir(w.node.DataDir(), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("none", w.node.data(), "tmpfs", 0, "size=8m"); err != nil {
+	if err := unix.Mount("none", w.node.DataDir(), "tmpfs", 0, "size=8m"); err != nil {
 		t.Skipf("cannot mount a small tmpfs (needs root): %v", err)
 	}
 	t.Cleanup(func() {
-		w.node.kill()
-		if err := unix.Unmount(w.node.data(), 0); err != nil {
+		w.node.Kill()
+		if err := unix.Unmount(w.node.DataDir(), 0); err != nil {
 			t.Error(err)
 		}
 	})

@@ -35,7 +35,7 @@ func TestRootsThatAreNotTrusted(t *testing.T) {
 			w.archive.AddPackage("noble", testarchive.Package{Name: "evil", Version: "1"})
 			w.archive.Publish(w.began.Add(time.Minute))
 
-			out, errs, code := w.node.run("refresh", "debian/noble", "--config", w.node.configFile())
+			out, errs, code := w.node.run("refresh", "debian/noble", "--config", w.node.ConfigFile())
 			if code == 0 || !strings.Contains(errs, test.says) {
 				t.Errorf("refresh: exit code %d: %s%s; want %q in it", code, out, errs, test.says)
 			}
@@ -45,7 +45,7 @@ func TestRootsThatAreNotTrusted(t *testing.T) {
 			c.runDownload(w) // as before
 
 			fresh := newNode(t, "")
-			fresh.config = strings.ReplaceAll(w.node.config, w.node.dir, fresh.dir)
+			fresh.Settings = w.node.Settings
 			fresh.start()
 			resp, body := fresh.get("/debian/dists/noble/InRelease")
 			if resp.StatusCode < 400 || len(body) == 0 {
@@ -121,7 +121,7 @@ func TestCredentials(t *testing.T) {
 	if resp, body := w.node.get("/debian/" + path); resp.StatusCode != http.StatusForbidden || !strings.Contains(string(body), "credentials") {
 		t.Errorf("with a wrong password: %s: %s", resp.Status, body)
 	}
-	shown, _, _ := w.node.run("config", "show", w.node.configFile())
+	shown, _, _ := w.node.run("config", "show", w.node.ConfigFile())
 	stat := string(w.node.adminGet("/v1/status"))
 	w.node.stop()
 	for name, text := range map[string]string{"log": w.node.err.String(), "access log": w.node.out.String(), "config show": shown, "status": stat} {
@@ -141,7 +141,7 @@ func TestSmallCache(t *testing.T) {
 	packages = append(packages, testarchive.Package{Name: "huge", Version: "1", Size: 2 * limit}, testarchive.Package{Name: "other", Version: "1"})
 	w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true}, options{}, packages...)
 	w.node.stop()
-	w.node.config = strings.Replace(w.node.config, "max_size: 2GiB", "max_size: 4MiB", 1)
+	w.node.Settings = strings.Replace(w.node.Settings, "max_size: 2GiB", "max_size: 4MiB", 1)
 	w.node.start()
 	w.readIndices()
 	for path, want := range w.archive.Files() {
@@ -152,7 +152,7 @@ func TestSmallCache(t *testing.T) {
 		if resp.StatusCode != http.StatusOK || string(got) != string(want) {
 			t.Errorf("%s: %s, %d of %d bytes", path, resp.Status, len(got), len(want))
 		}
-		if used := diskUsage(t, w.node.data()); used > limit+limit/4 {
+		if used := diskUsage(t, w.node.DataDir()); used > limit+limit/4 {
 			t.Fatalf("the data directory has %d bytes, the limit is %d", used, limit)
 		}
 	}

@@ -69,7 +69,7 @@ func TestUpgradeWhileTheArchivePublishes(t *testing.T) {
 			w.archive.Show("noble", half)
 			// The node looks right now, at the worst moment; and hosts see
 			// what it made of that for a while.
-			out, errs, code := w.node.run("refresh", "debian/noble", "--config", w.node.configFile())
+			out, errs, code := w.node.run("refresh", "debian/noble", "--config", w.node.ConfigFile())
 			if strings.Contains(out, "adopted") {
 				t.Errorf("generation %d was adopted half published: %s", g, out)
 			} else if code != 0 && !strings.Contains(errs, "not adopted yet") {
@@ -126,7 +126,7 @@ func TestFirstSightOfAHalfPublishedArchive(t *testing.T) {
 	c.eventuallyHello(w)
 
 	half(2)
-	out, errs, _ := w.node.run("refresh", "debian/noble", "--config", w.node.configFile())
+	out, errs, _ := w.node.run("refresh", "debian/noble", "--config", w.node.ConfigFile())
 	if strings.Contains(out, "adopted") {
 		t.Errorf("refresh in the middle of publishing: %s%s", out, errs)
 	}

@@ -52,7 +52,7 @@ func newWorld(t *testing.T, suite testarchive.Suite, o options, packages ...test
 %s
 %s`, w.server.URL, keyring, indent(o.archiveConfig), o.config))
 	if o.tls {
-		w.node.env = append(w.node.env, "SSL_CERT_FILE="+writeFile(t, filepath.Join(t.TempDir(), "ca.pem"), w.server.CA()))
+		w.node.Env = append(w.node.Env, "SSL_CERT_FILE="+writeFile(t, filepath.Join(t.TempDir(), "ca.pem"), w.server.CA()))
 	}
 	w.node.start()
 	return w
@@ -109,7 +109,7 @@ func (w *world) find(parts ...string) (path string, data []byte) {
 // refresh has the node look for a new generation, and demands that it finds one.
 func (w *world) refresh(suite string) {
 	w.t.Helper()
-	out, errs, code := w.node.run("refresh", "debian/"+suite, "--config", w.node.configFile())
+	out, errs, code := w.node.run("refresh", "debian/"+suite, "--config", w.node.ConfigFile())
 	if code != 0 || !strings.Contains(out, "adopted") {
 		w.t.Fatalf("aptmesh refresh: exit code %d: %s%s", code, out, errs)
 	}

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/aptmesh/aptmesh/e2e/lab"
 )
 
 // The environment of a test: how its shell functions find this program and the test's world.
@@ -62,13 +64,13 @@ type place struct {
 	relay  *relay
 
 	mu   sync.Mutex
-	node *node
+	node *lab.Node
 }
 
 func (p *place) addr() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.node.addr
+	return p.node.Addr
 }
 
 // newWorld makes the world of a test whose files are in tests. All nodes have mark in their environment.
@@ -175,8 +177,8 @@ func (w *world) renew(ctx context.Context, p *place) error {
 	p.node = n
 	p.mu.Unlock()
 	if old != nil {
-		old.kill()
-		return os.RemoveAll(filepath.Join(old.dir, "data"))
+		old.Close()
+		return os.RemoveAll(old.DataDir())
 	}
 	return nil
 }
@@ -188,7 +190,7 @@ func (w *world) close() error {
 	defer w.mu.Unlock()
 	for _, p := range w.places {
 		p.relay.close()
-		p.node.kill()
+		p.node.Close()
 	}
 	return w.failed
 }

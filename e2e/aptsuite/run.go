@@ -78,7 +78,7 @@ func keepNodeLogs(dir, to string) error {
 		return err
 	}
 	for i := 1; ; i++ {
-		text, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("node%d", i), "node.log"))
+		text, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("node%d", i), "log"))
 		if err != nil {
 			return out.Close() // that was the last
 		}

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/aptmesh/aptmesh/e2e/lab"
 )
 
 // forwarders are what stands in the place of nodes with -control: they pass on what they
@@ -25,7 +27,7 @@ func forwarders(t *testing.T, count int, sites []*site) (all []*node) {
 			}
 		}})
 		t.Cleanup(server.Close)
-		all = append(all, &node{url: server.URL, log: new(output)})
+		all = append(all, &node{url: server.URL, log: new(lab.Output)})
 	}
 	return all
 }

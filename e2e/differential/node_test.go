@@ -1,50 +1,21 @@
 package differential
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/aptmesh/aptmesh/e2e/lab"
 )
 
-// The ports of every node; the addresses differ.
-const (
-	hostPort   = 3142
-	peerPort   = 3143
-	gossipPort = 7946
-)
-
 // node is a running aptmesh that has the archives of some rows.
 type node struct {
 	url string
-	log *output
-}
-
-// output can be read while it is written.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
+	log *lab.Output
 }
 
 // disaster is what a node must never say.
@@ -58,22 +29,31 @@ func startNodes(t *testing.T, count int, sites []*site) (nodes []*node) {
 	if *control {
 		return forwarders(t, count, sites)
 	}
-	addrs, err := lab.Loopbacks(count, hostPort, peerPort, gossipPort)
+	dir, err := os.MkdirTemp("", "aptmesh-nodes-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, addr := range addrs {
-		dir, err := os.MkdirTemp("", "aptmesh-node-")
-		if err != nil {
-			t.Fatal(err)
+	t.Cleanup(func() { // after the nodes have ended
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
 		}
-		text := fmt.Sprintf("name: n%d\nlisten: [\"%s:%d\"]\nadmin: \"\"\ndata: %s/data\n%s", i+1, addr, hostPort, dir, archives(sites))
+	})
+	var names []string
+	for i := range count {
+		names = append(names, fmt.Sprintf("n%d", i+1))
+	}
+	c, err := lab.NewCluster(lab.Plan{Name: "differential", Nodes: names, Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range c.Nodes {
+		n := &node{url: l.URL(), log: new(lab.Output)}
+		l.Access, l.Log = n.log, n.log
+		l.Settings = archives(sites)
 		if count > 1 {
-			text += fmt.Sprintf("cluster: {name: differential, insecure: true, gossip_listen: \"%[1]s:%[2]d\", peer_listen: \"%[1]s:%[3]d\", advertise: %[1]s, seeds: [%[4]s]}\n",
-				addr, gossipPort, peerPort, strings.Join(addrs, ", "))
+			l.Settings += c.Section(l, "")
 		}
-		n := &node{url: fmt.Sprintf("http://%s:%d", addr, hostPort), log: new(output)}
-		n.start(t, dir, text)
+		n.start(t, l)
 		nodes = append(nodes, n)
 	}
 	for _, n := range nodes {
@@ -98,30 +78,18 @@ func archives(sites []*site) string {
 	return b.String()
 }
 
-func (n *node) start(t *testing.T, dir, text string) {
+func (n *node) start(t *testing.T, l *lab.Node) {
 	t.Helper()
-	file := filepath.Join(dir, "aptmesh.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(binary, "serve", "--config", file)
-	cmd.Env = lab.Environ()
-	cmd.Stdout, cmd.Stderr = n.log, n.log
-	lab.DieWithUs(cmd)
-	if err := cmd.Start(); err != nil {
+	if err := l.Start(binary); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // fails if it has ended, which awaitAnswer or the rows noticed
-		_ = cmd.Wait()         // how a killed process ended says nothing
+		l.Close()
 		if name := os.Getenv("APTMESH_DIFFERENTIAL_LOG"); name != "" {
-			_ = os.WriteFile(name+"-"+filepath.Base(dir), []byte(n.log.String()), 0o644) // a help for people only
+			_ = os.WriteFile(name+"-"+l.Name, []byte(n.log.String()), 0o644) // a help for people only
 		}
 		if m := disaster.FindString(n.log.String()); m != "" {
 			t.Errorf("the node said %q:\n%s", m, after(n.log.String(), m))
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
 		}
 	})
 }

@@ -66,24 +66,26 @@ func InitCluster(binary, dir, name string, names ...string) error {
 	return nil
 }
 
-// Section is the cluster's section of the configuration of one of its nodes, or of a further one. Its seeds
-// are the first nodes.
-func (c *Cluster) Section(n *Node, datacenter string) string {
-	keys := ""
-	if c.Keys != "" {
-		keys = filepath.Join(c.Keys, n.Name)
-	}
-	return ClusterSection(c.Name, n, datacenter, c.addrs[:min(len(c.addrs), 3)], keys)
+// More is one more node, at the spare address, for which no keys were made.
+func (c *Cluster) More(dir, name string) *Node {
+	return &Node{Name: name, Addr: HTTPAddr(c.Spare), Dir: dir}
 }
 
-// ClusterSection is a cluster's section of a node's configuration. keys is the directory with the node's
-// keys and certificates; "" for none.
-func ClusterSection(cluster string, n *Node, datacenter string, seeds []string, keys string) string {
-	host := strings.TrimSuffix(n.Addr, fmt.Sprintf(":%d", HTTPPort))
-	trust := "insecure: true"
-	if keys != "" {
-		trust = fmt.Sprintf("gossip_key: %[1]s/gossip.key\n  ca: %[1]s/ca.pem\n  cert: %[1]s/cert.pem\n  key: %[1]s/key.pem", keys)
+// Section is the cluster's section of the configuration of one of its nodes. Its seeds are the first nodes.
+func (c *Cluster) Section(n *Node, datacenter string) string {
+	if c.Keys == "" {
+		return c.section(n, datacenter, "insecure: true")
 	}
+	return c.SectionWithKeys(n, datacenter, filepath.Join(c.Keys, n.Name))
+}
+
+// SectionWithKeys is Section with the keys and certificates of a directory.
+func (c *Cluster) SectionWithKeys(n *Node, datacenter, keys string) string {
+	return c.section(n, datacenter, fmt.Sprintf("gossip_key: %[1]s/gossip.key\n  ca: %[1]s/ca.pem\n  cert: %[1]s/cert.pem\n  key: %[1]s/key.pem", keys))
+}
+
+func (c *Cluster) section(n *Node, datacenter, trust string) string {
+	host := strings.TrimSuffix(n.Addr, fmt.Sprintf(":%d", HTTPPort))
 	if datacenter == "" {
 		datacenter = n.Name
 	}
@@ -95,7 +97,7 @@ func ClusterSection(cluster string, n *Node, datacenter string, seeds []string, 
   advertise: %[3]s
   seeds: [%[6]s]
   %[7]s
-`, cluster, datacenter, host, GossipPort, PeerPort, strings.Join(seeds, ", "), trust)
+`, c.Name, datacenter, host, GossipPort, PeerPort, strings.Join(c.addrs[:min(len(c.addrs), 3)], ", "), trust)
 }
 
 // View is how one node sees the cluster.

@@ -33,6 +33,8 @@ type Node struct {
 	Settings string // the configuration, as YAML, without name, listen, admin and data
 	Env      []string
 	Args     []string // further ones of serve
+	// Bare runs the node without a configuration file: Args say all, with Admin and DataDir among it.
+	Bare bool
 	// Access and Log take what the process writes to its standard output and standard error; where they are
 	// nil, both go to LogFile.
 	Access, Log io.Writer
@@ -62,22 +64,30 @@ func (n *Node) Admin() string { return "unix:" + n.socket() }
 
 func (n *Node) socket() string { return filepath.Join(n.Dir, "admin.sock") }
 
+// Config is the whole configuration.
+func (n *Node) Config() string {
+	name := ""
+	if n.Name != "" {
+		name = "name: " + n.Name + "\n"
+	}
+	return fmt.Sprintf("%slisten: [%q]\nadmin: %q\ndata: %q\n%s", name, n.Addr, n.Admin(), n.DataDir(), n.Settings)
+}
+
 // WriteConfig writes the configuration file.
 func (n *Node) WriteConfig() error {
 	if err := os.MkdirAll(n.Dir, 0o755); err != nil {
 		return err
 	}
-	name := ""
-	if n.Name != "" {
-		name = "name: " + n.Name + "\n"
-	}
-	text := fmt.Sprintf("%slisten: [%q]\nadmin: %q\ndata: %q\n%s", name, n.Addr, n.Admin(), n.DataDir(), n.Settings)
-	return os.WriteFile(n.ConfigFile(), []byte(text), 0o644)
+	return os.WriteFile(n.ConfigFile(), []byte(n.Config()), 0o644)
 }
 
 // Command runs the node with the configuration file as it stands.
 func (n *Node) Command(binary string) *exec.Cmd {
-	cmd := exec.Command(binary, append([]string{"serve", "--config", n.ConfigFile()}, n.Args...)...)
+	args := []string{"serve"}
+	if !n.Bare {
+		args = append(args, "--config", n.ConfigFile())
+	}
+	cmd := exec.Command(binary, append(args, n.Args...)...)
 	cmd.Env = Environ(n.Env...)
 	return cmd
 }

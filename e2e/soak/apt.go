@@ -28,7 +28,7 @@ func forward(ctx context.Context, nodes []*node) (addr string, wait func(), err 
 			if err != nil {
 				return
 			}
-			all.Go(func() { pass(ctx, c, route(nodes, 0).door()) })
+			all.Go(func() { pass(ctx, c, route(nodes, 0).Addr) })
 		}
 	})
 	return l.Addr().String(), all.Wait, nil

@@ -124,7 +124,7 @@ func (c *chaos) restart(ctx context.Context, rnd *rand.Rand) error {
 		time.Sleep(time.Duration(rnd.IntN(4000)) * time.Millisecond)
 		// The soak may be over meanwhile; the node is wanted for its end.
 		if err := n.start(context.WithoutCancel(ctx), c.binary); err != nil {
-			return fmt.Errorf("start %s again: %w", n.name, err)
+			return fmt.Errorf("start %s again: %w", n.Name, err)
 		}
 	}
 	return nil

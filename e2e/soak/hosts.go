@@ -89,7 +89,7 @@ func newHost(i int, seed uint64, nodes []*node, a *archive, l *ledger) *host {
 	transport := &http.Transport{
 		DisableCompression: true, MaxIdleConnsPerHost: 1,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, network, route(nodes, i).door())
+			return dialer.DialContext(ctx, network, route(nodes, i).Addr)
 		},
 	}
 	return &host{

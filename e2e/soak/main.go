@@ -161,8 +161,8 @@ func (s *soak) watch(ctx context.Context) {
 		loops, files, failed := s.ledger.loops, s.ledger.files, sum(s.ledger.failures)
 		s.ledger.mu.Unlock()
 		s.problem("%s: %d loops, %d files, %d failed, %d promises broken", time.Now().Format(time.TimeOnly), loops, files, failed, s.ledger.broken())
-		if last := s.nodes[len(s.nodes)-1]; last.ended() {
-			s.ledger.violate("%s ended by itself", last.name)
+		if last := s.nodes[len(s.nodes)-1]; !last.Process().Alive() {
+			s.ledger.violate("%s ended by itself", last.Name)
 			return
 		}
 	}
@@ -189,7 +189,7 @@ func (s *soak) calmDown(ctx context.Context) ([]sample, error) {
 		}
 		h.close()
 		if !served && ctx.Err() == nil {
-			s.ledger.violate("%s cannot be served by %s although all is well again: %v", h.name, n.name, h.ledger.failures)
+			s.ledger.violate("%s cannot be served by %s although all is well again: %v", h.name, n.Name, h.ledger.failures)
 		}
 	}
 	var all []sample
@@ -198,7 +198,7 @@ func (s *soak) calmDown(ctx context.Context) ([]sample, error) {
 		if err != nil {
 			return all, err
 		}
-		s.problem("%s at rest: %s", n.name, one)
+		s.problem("%s at rest: %s", n.Name, one)
 		all = append(all, one)
 	}
 	return all, ctx.Err()
@@ -207,9 +207,9 @@ func (s *soak) calmDown(ctx context.Context) ([]sample, error) {
 // compare holds the node that ran all the time to what it used after the warm-up.
 func (s *soak) compare(before, after []sample) {
 	for i, n := range s.nodes {
-		restarted := n.stops+n.ends > 0
+		restarted := n.restarts.Load() > 0
 		if more := grown(before[i], after[i]); more != "" && !restarted {
-			s.ledger.violate("%s uses more than after its warm-up: %s", n.name, more)
+			s.ledger.violate("%s uses more than after its warm-up: %s", n.Name, more)
 		}
 	}
 }
@@ -262,8 +262,8 @@ func (s *soak) cleanUp() error {
 	if s.logs != "" {
 		errs = append(errs, os.MkdirAll(s.logs, 0o755))
 		for _, n := range s.nodes {
-			text, err := os.ReadFile(n.log)
-			errs = append(errs, err, os.WriteFile(filepath.Join(s.logs, n.name+".log"), text, 0o644))
+			text, err := os.ReadFile(n.LogFile())
+			errs = append(errs, err, os.WriteFile(filepath.Join(s.logs, n.Name+".log"), text, 0o644))
 		}
 	}
 	return errors.Join(append(errs, os.RemoveAll(s.dir))...)

@@ -14,7 +14,7 @@ type sample struct {
 
 // measure asks a node for what it uses.
 func measure(ctx context.Context, n *node) (sample, error) {
-	text, err := fetch(ctx, n.admin()+"/metrics")
+	text, err := n.Get(ctx, "/metrics")
 	if err != nil {
 		return sample{}, err
 	}
@@ -24,7 +24,7 @@ func measure(ctx context.Context, n *node) (sample, error) {
 		"process_resident_memory_bytes": &s.rss, "go_memstats_heap_inuse_bytes": &s.heap,
 	} {
 		if err := find(string(text), name, value); err != nil {
-			return s, fmt.Errorf("%s: %w", n.name, err)
+			return s, fmt.Errorf("%s: %w", n.Name, err)
 		}
 	}
 	return s, nil
