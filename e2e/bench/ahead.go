@@ -97,10 +97,8 @@ func (b *bench) publishAndAsk(c aheadCase) (got sample, before, unique int64, er
 		return got, 0, 0, err
 	}
 	defer func() { err = errors.Join(err, g.close()) }()
-	for _, addr := range []*string{&pl.addr, &pl.admin} {
-		if *addr, err = freeAddr(); err != nil {
-			return got, 0, 0, err
-		}
+	if pl.addr, err = freeAddr(); err != nil {
+		return got, 0, 0, err
 	}
 	pl.program = b.server("aptmesh").program
 	s, err := g.add(peer{name: "aptmesh", command: func(p place) (*exec.Cmd, error) { return aptmeshAhead(p, c.prefetch) }}, pl, b.server("aptmesh").cores)

@@ -2,27 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/url"
 	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/e2e/lab"
-)
-
-// The ports of every node of a cluster, each node on a loopback address of its own.
-const (
-	doorPort   = 3142
-	peerPort   = 3143
-	adminPort  = 3144
-	gossipPort = 7946
 )
 
 // clusterPlan is what a cluster is to be like.
@@ -38,13 +24,12 @@ type clusterPlan struct {
 // cluster is a group of aptmesh nodes that act as one cache.
 type cluster struct {
 	*group
-	b     *bench
-	seeds []string
-	keys  string // directory made by `aptmesh cluster init`; "" = none
+	b *bench
 }
 
 // newCluster prepares the nodes; it does not start them. What it returns must be
-// closed in any case.
+// closed in any case. Nobody looks for a new generation by the clock: what is measured
+// is asked for.
 func (b *bench) newCluster(plan clusterPlan) (*cluster, error) {
 	g, pl, err := b.newGroup(plan.name, plan.archive)
 	c := &cluster{group: g, b: b}
@@ -52,74 +37,35 @@ func (b *bench) newCluster(plan clusterPlan) (*cluster, error) {
 		return c, err
 	}
 	pl.program = b.server("aptmesh").program
-	addrs, err := lab.Loopbacks(plan.nodes, doorPort, peerPort, adminPort, gossipPort)
+	wanted := lab.Plan{Name: "bench", Dir: pl.dir}
+	for i := range plan.nodes {
+		wanted.Nodes = append(wanted.Nodes, fmt.Sprintf("n%d", i+1))
+	}
+	if !plan.insecure {
+		wanted.Binary = pl.program
+	}
+	made, err := lab.NewCluster(wanted)
 	if err != nil {
 		return c, err
 	}
-	c.seeds = addrs[:min(3, len(addrs))]
-	var names []string
-	for i := range addrs {
-		names = append(names, fmt.Sprintf("n%d", i+1))
-	}
-	if !plan.insecure {
-		c.keys = filepath.Join(pl.dir, "keys")
-		if err := b.initCluster(c.keys, names...); err != nil {
+	for _, n := range made.Nodes {
+		pl.addr = n.Addr
+		s, err := c.add(peer{name: n.Name, command: func(p place) (*exec.Cmd, error) { return n.Command(p.program), n.WriteConfig() }}, pl, plan.cores)
+		if err != nil {
 			return c, err
 		}
-	}
-	for i, addr := range addrs {
-		pl.addr, pl.admin = hostPort(addr, doorPort), hostPort(addr, adminPort)
-		node := peer{name: names[i], command: func(p place) (*exec.Cmd, error) { return c.nodeCommand(p, names[i], addr, plan.memory) }}
-		if _, err := c.add(node, pl, plan.cores); err != nil {
-			return c, err
-		}
-	}
-	return c, nil
-}
-
-// initCluster makes the keys and certificates of a cluster.
-func (b *bench) initCluster(dir string, nodes ...string) error {
-	cmd := exec.Command(b.server("aptmesh").program, "cluster", "init", "--name", "bench", "--nodes", strings.Join(nodes, ","), "--dir", dir)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("aptmesh cluster init: %w: %s", err, firstLine(out))
-	}
-	return nil
-}
-
-func hostPort(host string, port int) string { return net.JoinHostPort(host, fmt.Sprint(port)) }
-
-// nodeCommand configures a node. Nobody looks for a new generation by the clock: what
-// is measured is asked for.
-func (c *cluster) nodeCommand(p place, name, addr, memory string) (*exec.Cmd, error) {
-	trust := "insecure: true"
-	if c.keys != "" {
-		own := filepath.Join(c.keys, name)
-		trust = fmt.Sprintf("gossip_key: %[1]s/gossip.key\n  ca: %[1]s/ca.pem\n  cert: %[1]s/cert.pem\n  key: %[1]s/key.pem", own)
-	}
-	config := filepath.Join(p.dir, "aptmesh.yaml")
-	err := writeConfig(config, fmt.Sprintf(`
-name: %[1]s
-listen: [%[2]q]
-admin: %[3]q
-data: %[4]q
-cache: {max_size: 20GiB, memory: %[5]s, scrub: 0}
+		s.node, n.Dir = n, s.dir
+		n.Settings = fmt.Sprintf(`cache: {max_size: 20GiB, memory: %s, scrub: 0}
 archives:
-  %[6]s:
-    upstream: %[7]q
-    signed_by: [%[8]q]
+  %s:
+    upstream: %q
+    signed_by: [%q]
     suites: [stable]
     check_every: 1h
-cluster:
-  name: bench
-  gossip_listen: %[9]q
-  peer_listen: %[10]q
-  advertise: %[11]s
-  seeds: [%[12]s]
-  %[13]s
 log: {level: warn, format: text, access: false}
-`, name, p.addr, p.admin, filepath.Join(p.dir, "data"), memory, mount, "http://"+p.upstream+"/"+mount, p.keyring,
-		hostPort(addr, gossipPort), hostPort(addr, peerPort), addr, strings.Join(c.seeds, ", "), trust))
-	return exec.Command(p.program, "serve", "--config", config), err
+`, plan.memory, mount, "http://"+pl.upstream+"/"+mount, pl.keyring) + made.Section(n, "")
+	}
+	return c, nil
 }
 
 // joinPatience bounds the wait for nodes that start, and for a cluster to agree.
@@ -137,21 +83,12 @@ func (c *cluster) start(nodes ...*server) error {
 			return err
 		}
 		for _, s := range batch {
-			if _, err := s.await(func() bool { return c.b.ctx.Err() != nil || isReady(s.admin) }, joinPatience); err != nil {
+			if _, err := s.await(func() bool { return c.b.ctx.Err() != nil || s.node.Ready(c.b.ctx) }, joinPatience); err != nil {
 				return err
 			}
 		}
 	}
 	return c.agree()
-}
-
-func isReady(admin string) bool {
-	resp, err := http.Get("http://" + admin + "/ready")
-	if err != nil {
-		return false
-	}
-	resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
 }
 
 // running are the nodes whose process lives.
@@ -167,22 +104,13 @@ func (c *cluster) running() (all []*server) {
 // agree waits until every node that runs sees all of them well and places objects as
 // the others do.
 func (c *cluster) agree() error {
-	nodes, ring := c.running(), ""
 	ctx, cancel := context.WithTimeout(c.b.ctx, joinPatience)
 	defer cancel()
-	for _, s := range nodes {
-		// Whom one asks for its status asks all others for theirs.
-		if err := until(ctx, time.Duration(len(nodes))*20*time.Millisecond, func() (bool, error) {
-			active, hash, err := s.membership(ctx)
-			if ring == "" && active == len(nodes) {
-				ring = hash
-			}
-			return active == len(nodes) && hash == ring, err
-		}); err != nil {
-			return fmt.Errorf("%s does not see %d well nodes that agree: %w: %s", s.name, len(nodes), err, tail(s.logFile()))
-		}
+	var nodes []*lab.Node
+	for _, s := range c.running() {
+		nodes = append(nodes, s.node)
 	}
-	return nil
+	return lab.Agree(ctx, nodes...)
 }
 
 var errNotYet = errors.New("not yet")
@@ -199,47 +127,6 @@ func until(ctx context.Context, pause time.Duration, done func() (bool, error)) 
 			return errors.Join(errNotYet, context.Cause(ctx))
 		}
 	}
-}
-
-// membership tells how many nodes one of them sees active and well, itself included,
-// and what it says of who owns what.
-func (s *server) membership(ctx context.Context) (active int, ring string, err error) {
-	var status struct {
-		Cluster struct {
-			RingHash string `json:"ring_hash"`
-			Members  []struct{ State, Health string }
-		}
-	}
-	if err := s.askJSON(ctx, "/v1/status", &status); err != nil {
-		return 0, "", err
-	}
-	for _, m := range status.Cluster.Members {
-		if m.State == "active" && m.Health == "ok" {
-			active++
-		}
-	}
-	return active, status.Cluster.RingHash, nil
-}
-
-// why is what a node says it would do for a file.
-type why struct {
-	Listed  bool
-	Owners  []string // in order
-	Holders []string // other nodes that it believes to hold it
-}
-
-func (s *server) why(ctx context.Context, name string) (why, error) {
-	var w why
-	err := s.askJSON(ctx, "/v1/why?url="+url.QueryEscape("http://"+s.addr+"/"+name), &w)
-	return w, err
-}
-
-func (s *server) askJSON(ctx context.Context, target string, into any) error {
-	text, err := s.ask(ctx, http.MethodGet, target)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(text, into)
 }
 
 // update reads what `apt update` reads, at every node that runs, and waits until each
@@ -261,7 +148,7 @@ func (b *bench) awaitListed(s *server, a *archive) error {
 	ctx, cancel := context.WithTimeout(b.ctx, joinPatience)
 	defer cancel()
 	err := until(ctx, 10*time.Millisecond, func() (bool, error) {
-		w, err := s.why(ctx, a.aPackage)
+		w, err := s.node.Why(ctx, a.aPackage)
 		return w.Listed, err
 	})
 	if err != nil {
@@ -285,7 +172,7 @@ func (c *cluster) awaitHolder(s, holder *server, name string) error {
 	ctx, cancel := context.WithTimeout(c.b.ctx, joinPatience)
 	defer cancel()
 	err := until(ctx, 10*time.Millisecond, func() (bool, error) {
-		w, err := s.why(ctx, name)
+		w, err := s.node.Why(ctx, name)
 		return len(w.Holders) == 1 && w.Holders[0] == holder.name, err
 	})
 	if err != nil {

@@ -185,7 +185,7 @@ func (b *bench) clusterFleet(name string, a *archive, sites int, cases ...fleetC
 		return nil, err
 	}
 	for _, c := range cases {
-		w, err := cl.servers[0].why(b.ctx, c.files[0])
+		w, err := cl.servers[0].node.Why(b.ctx, c.files[0])
 		if err != nil {
 			return nil, err
 		}

@@ -46,7 +46,7 @@ func (b *bench) newGroup(name string, a *archive) (*group, place, error) {
 // add adds a server that is not started yet; its directory is one below pl's.
 func (g *group) add(p peer, pl place, cores []int) (*server, error) {
 	pl.dir = filepath.Join(pl.dir, fmt.Sprintf("server%d", len(g.servers)+1))
-	s := &server{peer: p, place: pl, origin: g.origin, cores: cores}
+	s := &server{peer: p, place: pl, origin: g.origin, node: pl.node(), cores: cores}
 	g.servers = append(g.servers, s)
 	return s, os.MkdirAll(pl.dir, 0o755)
 }

@@ -90,7 +90,7 @@ func (b *bench) hopOnce(p *pair, into *hopFigures, held []load.Target, cold []st
 func ownedBy(ctx context.Context, s *server, owner string, names []string) ([]string, error) {
 	var owned []string
 	for _, name := range names {
-		w, err := s.why(ctx, name)
+		w, err := s.node.Why(ctx, name)
 		if err != nil {
 			return nil, err
 		}

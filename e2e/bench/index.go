@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -232,7 +231,7 @@ var heapAlloc = regexp.MustCompile(`(?m)^# HeapAlloc = (\d+)$`)
 // memory returns what of aptmesh's heap is in use after a garbage collection, and
 // its PSS, both in bytes.
 func (s *server) memory(ctx context.Context) (heap, pss int64, err error) {
-	text, err := s.ask(ctx, http.MethodGet, "/debug/pprof/heap?debug=1&gc=1")
+	text, err := s.node.Get(ctx, "/debug/pprof/heap?debug=1&gc=1")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -272,26 +271,6 @@ func (s *server) restingMemory(ctx context.Context) (heap, pss int64, err error)
 
 // refresh has aptmesh look for a new generation at once, and waits for the answer.
 func (s *server) refresh(ctx context.Context, suite string) error {
-	_, err := s.ask(ctx, http.MethodPost, "/v1/refresh?suite="+url.QueryEscape(suite))
+	_, err := s.node.Ask(ctx, http.MethodPost, "/v1/refresh?suite="+url.QueryEscape(suite))
 	return err
-}
-
-// ask talks to aptmesh's admin interface.
-func (s *server) ask(ctx context.Context, method, target string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.admin+target, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s: %s", target, resp.Status, firstLine(text))
-	}
-	return text, err
 }

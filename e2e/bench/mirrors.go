@@ -53,10 +53,8 @@ func (b *bench) newMirrored(name string, a *archive, p peer, program string, com
 		}
 		m.mirrors, upstreams = append(m.mirrors, o), append(upstreams, addr)
 	}
-	for _, addr := range []*string{&pl.addr, &pl.admin} {
-		if *addr, err = freeAddr(); err != nil {
-			return m, err
-		}
+	if pl.addr, err = freeAddr(); err != nil {
+		return m, err
 	}
 	pl.program = program
 	p.command = func(p place) (*exec.Cmd, error) { return command(p, upstreams) }

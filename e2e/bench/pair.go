@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/aptmesh/aptmesh/e2e/lab"
 )
 
 // pair is two servers: the second is the one that clients ask; it has nothing at
@@ -45,7 +47,7 @@ func (b *bench) newPairPlan(name string, a *archive, memory string, held []strin
 	if err := a.write(plan.files); err != nil {
 		return plan, err
 	}
-	return plan, b.initCluster(plan.keys, "n1", "n2")
+	return plan, lab.InitCluster(b.server("aptmesh").program, plan.keys, "bench", "n1", "n2")
 }
 
 // maker makes one pair.
@@ -126,10 +128,8 @@ func (b *bench) newPair(plan pairPlan, title, way string, like place, kinds ...p
 	pl.program, pl.files = like.program, plan.files
 	p := &pair{group: g, way: way}
 	for _, kind := range kinds {
-		for _, addr := range []*string{&pl.addr, &pl.admin} {
-			if *addr, err = freeAddr(); err != nil {
-				return p, err
-			}
+		if pl.addr, err = freeAddr(); err != nil {
+			return p, err
 		}
 		if _, err := g.add(kind, pl, b.servers[0].cores); err != nil {
 			return p, err

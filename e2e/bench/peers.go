@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/aptmesh/aptmesh/e2e/lab"
 )
 
 // peer is one kind of server that can be measured.
@@ -31,7 +33,6 @@ type place struct {
 	program  string
 	dir      string // its own: configuration, cache, logs
 	addr     string // host and port to listen on
-	admin    string // another host and port, for who needs one
 	upstream string // host and port of the archive
 	files    string // directory with the archive's files
 	keyring  string // file with the archive's public keys
@@ -157,20 +158,19 @@ func goStaticCommand(p place) (*exec.Cmd, error) {
 	return exec.Command(p.program, goStaticArg, p.files, p.addr), nil
 }
 
+// node is aptmesh in this place.
+func (p place) node() *lab.Node { return &lab.Node{Addr: p.addr, Dir: p.dir} }
+
 func aptmeshCommand(p place) (*exec.Cmd, error) {
-	config := filepath.Join(p.dir, "aptmesh.yaml")
-	err := writeConfig(config, fmt.Sprintf(`
-listen: [%q]
-admin: %q
-data: %q
-cache: {max_size: 20GiB, memory: 256MiB, scrub: 0}
+	n := p.node()
+	n.Settings = fmt.Sprintf(`cache: {max_size: 20GiB, memory: 256MiB, scrub: 0}
 archives:
   %s:
     upstream: %q
     signed_by: [%q]
 log: {level: warn, format: text, access: false}
-`, p.addr, p.admin, filepath.Join(p.dir, "data"), mount, "http://"+p.upstream+"/"+mount, p.keyring))
-	return exec.Command(p.program, "serve", "--config", config), err
+`, mount, "http://"+p.upstream+"/"+mount, p.keyring)
+	return n.Command(p.program), n.WriteConfig()
 }
 
 // chosen returns the peers that were asked for.

@@ -1,13 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/aptmesh/aptmesh/e2e/lab"
 )
 
 // startProfile collects a CPU profile of aptmesh while the next measurement runs,
@@ -23,32 +24,24 @@ func (b *bench) startProfile(title string) (wait func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := fetchProfile(s.admin, filepath.Join(b.profile, fileName(title)), length); err != nil {
+		if err := fetchProfile(b.ctx, s.node, filepath.Join(b.profile, fileName(title)), length); err != nil {
 			progress("profile of %s: %v", title, err)
 		}
 	}()
 	return func() { <-done }
 }
 
-func fetchProfile(admin, name string, length time.Duration) error {
-	resp, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", admin, int(length.Seconds())))
+func fetchProfile(ctx context.Context, n *lab.Node, name string, length time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, length+time.Minute)
+	defer cancel()
+	profile, err := n.Get(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", int(length.Seconds())))
 	if err != nil {
 		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the admin interface answered %s", resp.Status)
 	}
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
-	f, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = io.Copy(f, resp.Body)
-	return err
+	return os.WriteFile(name, profile, 0o644)
 }
 
 // fileName makes a file's name of a table's title.

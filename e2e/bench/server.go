@@ -11,6 +11,7 @@ import (
 	"github.com/aptmesh/aptmesh/e2e/bench/load"
 	"github.com/aptmesh/aptmesh/e2e/bench/origin"
 	"github.com/aptmesh/aptmesh/e2e/bench/proc"
+	"github.com/aptmesh/aptmesh/e2e/lab"
 )
 
 // server is one peer set up in a directory of its own, with an origin of its own
@@ -19,6 +20,7 @@ type server struct {
 	peer
 	place
 	origin *origin.Origin
+	node   *lab.Node // for what only aptmesh has
 	cores  []int
 	proc   *proc.Process // nil while it is stopped
 	deaths int           // times it ended by itself
@@ -45,12 +47,13 @@ func newServer(p peer, pl place, files map[string]origin.File, cores []int) (*se
 	if err := os.MkdirAll(pl.dir, 0o755); err != nil {
 		return nil, err
 	}
-	for _, addr := range []*string{&s.addr, &s.admin, &s.upstream} {
+	for _, addr := range []*string{&s.addr, &s.upstream} {
 		var err error
 		if *addr, err = freeAddr(); err != nil {
 			return nil, err
 		}
 	}
+	s.node = s.place.node()
 	var err error
 	s.origin, err = origin.Start(s.upstream, files)
 	return s, err

@@ -146,8 +146,6 @@ func Agree(ctx context.Context, nodes ...*Node) error {
 			// Whoever is asked for its status asks all others for theirs.
 			select {
 			case <-time.After(time.Duration(len(nodes)) * 20 * time.Millisecond):
-			case <-n.Process().Ended():
-				return fmt.Errorf("%s has ended:\n%s", n.Name, n.end())
 			case <-ctx.Done():
 				return fmt.Errorf("%s does not see %d active nodes that agree (%d; %v): %w\n%s", n.Name, len(nodes), v.Active, err, context.Cause(ctx), n.end())
 			}

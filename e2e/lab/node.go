@@ -180,8 +180,14 @@ func (n *Node) JSON(ctx context.Context, path string, into any) error {
 	return json.Unmarshal(text, into)
 }
 
-// Ask makes a request of the admin interface; what is not 200 is an error.
+// Ask makes a request of the admin interface; what is not 200 is an error. Without a deadline of its own it
+// ends after a minute.
 func (n *Node) Ask(ctx context.Context, method, path string) ([]byte, error) {
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://node"+path, nil)
 	if err != nil {
 		return nil, err
@@ -203,7 +209,7 @@ func (n *Node) client() *http.Client {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.admin == nil {
-		n.admin = &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+		n.admin = &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, "unix", n.socket())
 			},
