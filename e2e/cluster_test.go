@@ -92,7 +92,7 @@ func (c *cluster) add(l *lab.Node, keys string) *member {
 	m := &member{node: tend(c.t, l), name: l.Name}
 	m.URL = l.URL()
 	l.Settings = common + fmt.Sprintf(`drain: {handoff: 10s, timeout: 10s}
-upstream: {connections_per_host: 40} # so many that no transfer is preempted by another
+upstream_client: {connections_per_host: 40} # so many that no transfer is preempted by another
 archives:
   debian:
     upstream: %s

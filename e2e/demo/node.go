@@ -17,7 +17,7 @@ const connections = 24
 func (d *demo) configure(c *lab.Cluster, n *lab.Node, datacenter string) string {
 	return fmt.Sprintf(`cache: {max_size: 2GiB}
 drain: {handoff: 1s, timeout: 1s}
-upstream: {connections_per_host: %d}
+upstream_client: {connections_per_host: %d}
 archives:
   demo:
     upstream: %s

@@ -92,8 +92,8 @@ func (c *Cluster) section(n *Node, datacenter, trust string) string {
 	return fmt.Sprintf(`cluster:
   name: %[1]s
   datacenter: %[2]s
-  gossip: "%[3]s:%[4]d"
-  peer: "%[3]s:%[5]d"
+  gossip_listen: "%[3]s:%[4]d"
+  peer_listen: "%[3]s:%[5]d"
   advertise: %[3]s
   seeds: [%[6]s]
   %[7]s

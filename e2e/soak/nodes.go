@@ -43,7 +43,7 @@ func makeNodes(dir string, count int, a *archive) ([]*node, error) {
 		n.Settings = fmt.Sprintf(`cache: {max_size: 24MiB, memory: 4MiB}
 drain: {delay: 500ms, handoff: 2s, timeout: 5s}
 log: {access: false}
-upstream: {proxy: direct, auth_conf: [], stall_timeout: 2s, header_timeout: 2s, connect_timeout: 2s}
+upstream_client: {proxy: direct, auth_conf: [], stall_timeout: 2s, header_timeout: 2s, connect_timeout: 2s}
 archives:
   ubuntu:
     upstreams: [%s]
