@@ -3,7 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
-BIN     := bin/aptmesh
+BIN     ?= bin/aptmesh
+BINPATH := $(abspath $(BIN))
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # A count, not a time: when -fuzztime is a time, Go's coordinator can take its
@@ -16,7 +17,7 @@ help: ## this list
 
 .PHONY: run
 run: build ## run a node on :3142 and print what to type on a host
-	./$(BIN) serve
+	$(BINPATH) serve
 
 .PHONY: build
 build: ## build bin/aptmesh, one static binary
@@ -88,6 +89,33 @@ aptsuite: build ## apt's own integration tests through a node, into docs/apt-tes
 .PHONY: demo
 demo: build ## three nodes as one cache on this machine, with an archive and real apt (DEMO=--keep leaves them running)
 	go run ./e2e/demo --binary $(BIN) $(DEMO)
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+.PHONY: install
+install: build ## binary, service, user, completions and a sample configuration (PREFIX=/usr/local, DESTDIR= for packages)
+	install -D -m 0755 $(BIN) '$(DESTDIR)$(PREFIX)/bin/aptmesh'
+	install -D -m 0644 /dev/null '$(DESTDIR)$(PREFIX)/lib/systemd/system/aptmesh.service'
+	sed 's|^ExecStart=/usr/bin/|ExecStart=$(PREFIX)/bin/|' deploy/aptmesh.service >'$(DESTDIR)$(PREFIX)/lib/systemd/system/aptmesh.service'
+	install -D -m 0644 deploy/aptmesh.sysusers '$(DESTDIR)$(PREFIX)/lib/sysusers.d/aptmesh.conf'
+	install -D -m 0644 deploy/aptmesh.yaml '$(DESTDIR)$(PREFIX)/share/doc/aptmesh/aptmesh.yaml'
+	install -d -m 0755 '$(DESTDIR)/etc/aptmesh'
+	@for shell in bash:bash-completion/completions/aptmesh zsh:zsh/site-functions/_aptmesh fish:fish/vendor_completions.d/aptmesh.fish; do \
+	  install -D -m 0644 /dev/null '$(DESTDIR)$(PREFIX)/share/'"$${shell#*:}"; \
+	  $(BINPATH) completion "$${shell%%:*}" >'$(DESTDIR)$(PREFIX)/share/'"$${shell#*:}"; \
+	done
+	@if [ -z '$(DESTDIR)' ]; then \
+	  systemd-sysusers '$(PREFIX)/lib/sysusers.d/aptmesh.conf'; \
+	  if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi; \
+	  echo 'installed; next: systemctl enable --now aptmesh'; \
+	fi
+
+.PHONY: uninstall
+uninstall: ## what install made, except /etc/aptmesh and what a node wrote
+	rm -f '$(DESTDIR)$(PREFIX)/bin/aptmesh' '$(DESTDIR)$(PREFIX)/lib/systemd/system/aptmesh.service' '$(DESTDIR)$(PREFIX)/lib/sysusers.d/aptmesh.conf' \
+	  '$(DESTDIR)$(PREFIX)/share/doc/aptmesh/aptmesh.yaml' '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/aptmesh' \
+	  '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_aptmesh' '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/aptmesh.fish'
 
 # What deploy/Dockerfile copies.
 IMAGE           ?= aptmesh

@@ -110,12 +110,10 @@ func printNodeSteps(w io.Writer, dir, name string) {
 	fmt.Fprintf(w, `  1. Copy its directory, here that of %[1]s, to its machine:
        scp -r %[2]s/. root@%[1]s:/etc/aptmesh/
   2. There, let the service read it, and nobody else:
-       systemctl stop aptmesh
-       grep -q ^aptmesh: /etc/passwd || useradd --system aptmesh
        chown -R aptmesh: /etc/aptmesh
   3. Open TCP and UDP 7946 and TCP 3143 to the other nodes.
   4. Check it, and start it:
-       aptmesh config check && systemctl start aptmesh
+       aptmesh config check && systemctl enable aptmesh && systemctl restart aptmesh
 `, name, filepath.Join(dir, name))
 }
 

@@ -330,12 +330,10 @@ Next, for each node:
   1. Copy its directory, here that of fra1, to its machine:
        scp -r DIR/fra1/. root@fra1:/etc/aptmesh/
   2. There, let the service read it, and nobody else:
-       systemctl stop aptmesh
-       grep -q ^aptmesh: /etc/passwd || useradd --system aptmesh
        chown -R aptmesh: /etc/aptmesh
   3. Open TCP and UDP 7946 and TCP 3143 to the other nodes.
   4. Check it, and start it:
-       aptmesh config check && systemctl start aptmesh
+       aptmesh config check && systemctl enable aptmesh && systemctl restart aptmesh
 
 The nodes look for each other by name (fra1, ams1). Where these names do not
 resolve, write addresses into ` + "`seeds`" + ` of each aptmesh.yaml.
