@@ -121,6 +121,13 @@ func MergeKeyrings(keyrings ...*Keyring) *Keyring {
 	return merged
 }
 
+// Named returns a keyring of the same keys with another name.
+func (k *Keyring) Named(name string) *Keyring {
+	changed := *k
+	changed.name = name
+	return &changed
+}
+
 // Name returns the name given to ReadKeyring, or all names of merged keyrings.
 func (k *Keyring) Name() string { return k.name }
 

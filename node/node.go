@@ -77,8 +77,9 @@ type Node struct {
 	failed  chan error // of a listener that ended by itself
 	metrics *prometheus.Registry
 
-	mu  sync.Mutex
-	cfg *config.Config // the one in force; guarded by mu
+	mu       sync.Mutex
+	cfg      *config.Config // the one in force; guarded by mu
+	keyrings string         // config.KeyringsStamp of what is in force; guarded by mu
 
 	store    *blobstore.Store
 	state    *statedir.Dir // what must survive
@@ -193,6 +194,7 @@ func (n *Node) build() error {
 	if err := n.startPrefetch(cfg); err != nil {
 		return err
 	}
+	n.keyrings = cfg.KeyringsStamp()
 	archives, err := catalogArchives(cfg)
 	if err != nil {
 		return err
@@ -325,6 +327,7 @@ func (n *Node) start(ctx context.Context) error {
 			return err
 		}
 	}
+	n.watchKeyrings()
 	n.lists.start()
 	n.onStop("lists of mirrors", func(context.Context) error { n.lists.close(); return nil })
 	n.server = n.front.Server()

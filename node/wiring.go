@@ -158,8 +158,12 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 			return all
 		}
 		unsigned := suites(a.UnsignedSuites)
+		keyPlace := ""
+		if dir := a.KeyringsDir(); dir != "" {
+			keyPlace = "a file in " + dir
+		}
 		archives = append(archives, catalog.Archive{
-			Name: a.Name, Format: deb.New(deb.Config{Keyring: ring, Unsigned: a.Unsigned, UnsignedSuites: unsigned}),
+			Name: a.Name, Format: deb.New(deb.Config{Keyring: ring, KeyPlace: keyPlace, Unsigned: a.Unsigned, UnsignedSuites: unsigned}),
 			Unsigned: a.Unsigned, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture,
 			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline,
 		})
@@ -242,6 +246,7 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 	if err != nil {
 		return nil, nil, err
 	}
+	keyrings := cfg.KeyringsStamp() // before the files are read: a later change shows the next time
 	toCatalog, err := catalogArchives(cfg)
 	if err != nil {
 		return nil, nil, err
@@ -265,6 +270,7 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 	n.inner.Store(innerOf(cfg))
 	n.stale.Store(staleLimitsOf(cfg))
 	n.catalog.Reconfigure(toCatalog)
+	n.keyrings = keyrings
 	n.prefetch.Reconfigure(cfg.Prefetch.Enabled, int64(cfg.Prefetch.MaxBytes), cfg.Prefetch.UsedWithin)
 	if err := n.front.Apply(mirrors.front); err != nil {
 		return nil, nil, err

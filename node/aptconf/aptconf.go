@@ -32,8 +32,8 @@ type Archive struct {
 	Suites     []string
 	Components []string
 	// SignedBy holds paths of keyrings below the root that was read, and armoured
-	// key blocks. Where the entries name none it holds apt's default keyrings,
-	// and DefaultKeys is true.
+	// key blocks. Where the entries name none it holds apt's default keyrings, of which
+	// one is a directory and ends in "/", and DefaultKeys is true.
 	SignedBy    []string
 	DefaultKeys bool
 	// Fingerprints are the keys the entries narrow their keyrings down to.
@@ -321,14 +321,13 @@ func (r *reader) addKey(a *Archive, key, where string) {
 // trusted.gpg keyring and all keyrings in the trusted.gpg.d/ directory".
 func (r *reader) addDefaultKeys() {
 	var keyrings []string
-	for _, pattern := range []string{"/etc/apt/trusted.gpg", "/etc/apt/trusted.gpg.d/*.gpg", "/etc/apt/trusted.gpg.d/*.asc"} {
-		matches, _ := filepath.Glob(filepath.Join(r.Root, pattern)) // the only error is a bad pattern
-		for _, m := range matches {
-			// apt makes an empty trusted.gpg on some systems.
-			if info, err := os.Stat(m); err == nil && info.Mode().IsRegular() && info.Size() > 0 {
-				keyrings = append(keyrings, m)
-			}
-		}
+	// apt makes an empty trusted.gpg on some systems.
+	trusted, parts := filepath.Join(r.Root, "/etc/apt/trusted.gpg"), filepath.Join(r.Root, "/etc/apt/trusted.gpg.d")
+	if info, err := os.Stat(trusted); err == nil && info.Mode().IsRegular() && info.Size() > 0 {
+		keyrings = append(keyrings, trusted)
+	}
+	if info, err := os.Stat(parts); err == nil && info.IsDir() {
+		keyrings = append(keyrings, parts+"/")
 	}
 	for i := range r.found.Archives {
 		a := &r.found.Archives[i]

@@ -129,8 +129,8 @@ deb-src http://archive.ubuntu.com/ubuntu/ jammy main
 				"/etc/apt/trusted.gpg.d/ubuntu-keyring-2012-cdimage.gpg.bk": "key",
 			},
 			want: []string{
-				"ubuntu http://archive.ubuntu.com/ubuntu jammy,jammy-updates main,restricted,universe /etc/apt/trusted.gpg.d/ubuntu-keyring-2018-archive.gpg /etc/apt/trusted.gpg.d/vendor.asc default-keys",
-				"ubuntu-security http://security.ubuntu.com/ubuntu jammy-security main,restricted /etc/apt/trusted.gpg.d/ubuntu-keyring-2018-archive.gpg /etc/apt/trusted.gpg.d/vendor.asc default-keys",
+				"ubuntu http://archive.ubuntu.com/ubuntu jammy,jammy-updates main,restricted,universe /etc/apt/trusted.gpg.d/ default-keys",
+				"ubuntu-security http://security.ubuntu.com/ubuntu jammy-security main,restricted /etc/apt/trusted.gpg.d/ default-keys",
 			},
 		},
 		{

@@ -164,7 +164,7 @@ func (c *checker) signatures(key string, a *Archive) {
 		c.warning(fmt.Sprintf("%s.unsigned_suites[%d]", key, i), "accepts anything its upstream sends in %s", suite)
 	}
 	if len(a.SignedBy) == 0 && len(a.UnsignedSuites) == 0 {
-		c.problem(key+".signed_by", "is missing: the keyring that vouches for the archive%s; or `unsigned: true` to accept it without any signature", keyringHint(a.MainURL()))
+		c.problem(key+".signed_by", "is missing: the keyring that vouches for the archive%s, or a directory of keyrings; or `unsigned: true` to accept it without any signature", keyringHint(a.MainURL()))
 	}
 	for i, entry := range a.SignedBy {
 		entryKey := fmt.Sprintf("%s.signed_by[%d]", key, i)
@@ -172,8 +172,11 @@ func (c *checker) signatures(key string, a *Archive) {
 			c.problem(entryKey, "is neither the path of a keyring nor an armoured key block, which begins with %s", keyBlock)
 			continue
 		}
-		if err := c.keyring(entry); err != nil {
+		switch trouble, err := c.keyring(entry); {
+		case err != nil:
 			c.problem(entryKey, "%s", fileTrouble(entry, err, keyringHint(a.MainURL())))
+		case trouble != "":
+			c.warning(entryKey, "%s", trouble)
 		}
 	}
 }

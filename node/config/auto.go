@@ -92,8 +92,13 @@ func fromSource(s aptconf.Archive, notes *[]string) (a Archive, why string) {
 	}
 	var troubles []string
 	for _, entry := range s.SignedBy {
-		if _, err := readKeyring(entry); err != nil {
+		ring, leftOut, err := readKeyring(entry)
+		if err != nil {
 			troubles = append(troubles, fileTrouble(entry, err, ""))
+			continue
+		}
+		troubles = append(troubles, leftOut...)
+		if len(ring.Fingerprints()) == 0 {
 			continue
 		}
 		a.SignedBy = append(a.SignedBy, entry)
@@ -115,7 +120,7 @@ func fromSource(s aptconf.Archive, notes *[]string) (a Archive, why string) {
 // addUbuntu fills Archives with those of Ubuntu.
 func (c *Config) addUbuntu(root string) error {
 	keyring := filepath.Join(root, aptconf.UbuntuKeyring)
-	if _, err := readKeyring(keyring); err != nil {
+	if _, err := readKeyringFile(keyring); err != nil {
 		return fmt.Errorf("this machine's apt names no archive, and for Ubuntu's a keyring is missing: %s; %s",
 			fileTrouble(keyring, err, " (install the package ubuntu-keyring, or copy the file from an Ubuntu host)"), "or "+adviseFile)
 	}

@@ -75,7 +75,7 @@ func TestAutoConfig(t *testing.T) {
 				"/etc/apt/trusted.gpg.d/nonsense.gpg":   "nonsense",
 				"/etc/apt/trusted.gpg.d/not-a-key.asc~": testKey(),
 			},
-			want: []string{"ubuntu http://archive.ubuntu.com/ubuntu /etc/apt/trusted.gpg.d/ubuntu.asc"},
+			want: []string{"ubuntu http://archive.ubuntu.com/ubuntu /etc/apt/trusted.gpg.d/"},
 		},
 		{
 			name:  "nothing: Ubuntu's",
@@ -134,7 +134,7 @@ func TestAutoConfig(t *testing.T) {
 				"/etc/apt/trusted.gpg.d/ubuntu.asc": testKey(), "/k.asc": testKey(),
 			},
 			want: []string{
-				"ubuntu mirror+file:/etc/apt/apt-mirrors.txt /etc/apt/trusted.gpg.d/ubuntu.asc",
+				"ubuntu mirror+file:/etc/apt/apt-mirrors.txt /etc/apt/trusted.gpg.d/",
 				"tools mirror+http://lists.example.org/tools.txt /k.asc",
 			},
 			notes: []string{"gone.txt: is a list of mirrors that cannot be read"},

@@ -40,8 +40,8 @@ type checker struct {
 	cfg *Config
 	// readable reports why a file that the configuration names is no use.
 	readable func(name string) error
-	// keyring does so for an entry of signed_by.
-	keyring func(entry string) error
+	// keyring does so for an entry of signed_by, and says what the operator should know of it otherwise.
+	keyring func(entry string) (trouble string, err error)
 	// keyPair does so for a certificate and its key.
 	keyPair func(cert, key string) error
 	// authorities does so for a file of CAs, and listFile for a list of mirrors.
@@ -66,10 +66,7 @@ func newChecker(cfg *Config) *checker {
 			_, err := ReadBounded(name, maxKeyring)
 			return err
 		},
-		keyring: func(entry string) error {
-			_, err := readKeyring(entry)
-			return err
-		},
+		keyring: keyringTrouble,
 		keyPair: func(cert, key string) error {
 			_, err := tls.LoadX509KeyPair(cert, key)
 			return err

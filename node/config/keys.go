@@ -51,7 +51,7 @@ var keys = []key{
 	{"archives.*.upstreams[].tls.key", true, "PEM file of its private key"},
 	{"archives.*.snapshot", true, "service that keeps what mirrors have dropped, with {timestamp} in its path"},
 	{"archives.*.aliases", true, `other URLs that mean it; the host may begin with "*."`},
-	{"archives.*.signed_by", true, "keyrings that vouch for it: files, or armoured key blocks"},
+	{"archives.*.signed_by", true, "keyrings that vouch for it: files, directories, patterns such as /etc/apt/keyrings/*.gpg, or armoured key blocks"},
 	{"archives.*.unsigned", true, "true accepts it without any signature"},
 	{"archives.*.unsigned_suites", true, "suites accepted without any signature, the others not"},
 	{"archives.*.weak_keys", true, "false refuses signatures by DSA and short RSA keys, as apt 2.7.13 and later do; older apt accepts them"},

@@ -27,7 +27,8 @@ type Archive struct {
 	// Aliases are other URLs that mean this archive, whatever their scheme. The
 	// host may begin with "*." for any labels in that place.
 	Aliases []string `yaml:"aliases"`
-	// SignedBy lists the keyrings that vouch for the archive: files, or armoured
+	// SignedBy lists the keyrings that vouch for the archive: files, directories and patterns
+	// that stand for all keyrings there, or armoured
 	// public key blocks in place.
 	SignedBy []string `yaml:"signed_by"`
 	// Unsigned accepts the archive without any signature; UnsignedSuites does so for these

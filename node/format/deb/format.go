@@ -19,6 +19,9 @@ const (
 type Config struct {
 	// Keyring holds the keys that may sign. nil: no root is trusted, unless Unsigned is set.
 	Keyring *aptmeta.Keyring
+	// KeyPlace tells people where a key that is missing in Keyring is to be put, such as
+	// "a file in /etc/apt/keyrings/"; "" for nothing.
+	KeyPlace string
 	// Unsigned takes roots without a good signature too, as apt does with [trusted=yes];
 	// UnsignedSuites does so for these alone.
 	Unsigned       bool

@@ -117,6 +117,9 @@ func (f *Format) untrusted(suite proto.Suite, name string, err error) error {
 	case errors.Is(err, aptmeta.ErrNotSigned):
 		return reject(proto.RejectMalformed, fmt.Sprintf("the %s of %s is not in the form that apt accepts", name, suite), err)
 	}
+	if f.cfg.KeyPlace != "" && errors.Is(err, aptmeta.ErrUnknownKey) {
+		err = fmt.Errorf("%w (if you trust the key, put it into %s)", err, f.cfg.KeyPlace)
+	}
 	return reject(proto.RejectUntrusted, fmt.Sprintf("the %s of %s is not trusted", name, suite), err)
 }
 

@@ -1,0 +1,170 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/aptmesh/aptmesh/aptmeta"
+)
+
+// maxKeyring bounds a keyring file in bytes; that of Debian's developers has 30 MB.
+const maxKeyring = 64 << 20
+
+// keyBlock begins a public key written in place of a keyring's path.
+const keyBlock = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
+
+// IsInlineKey reports whether an entry of signed_by is an armoured key block
+// rather than the path of a keyring.
+func IsInlineKey(entry string) bool { return strings.HasPrefix(strings.TrimSpace(entry), keyBlock) }
+
+// Keyring reads every entry of signed_by and returns all their keys together; nil
+// where it has none.
+func (a Archive) Keyring() (*aptmeta.Keyring, error) {
+	if len(a.SignedBy) == 0 {
+		return nil, nil
+	}
+	rings := make([]*aptmeta.Keyring, 0, len(a.SignedBy))
+	for _, entry := range a.SignedBy {
+		ring, _, err := readKeyring(entry)
+		if err != nil {
+			return nil, fmt.Errorf("archive %s: signed_by: %w", a.Name, err)
+		}
+		rings = append(rings, ring)
+	}
+	return aptmeta.MergeKeyrings(rings...).WithWeakKeys(a.WeakKeys), nil
+}
+
+// KeyringsDir is where a further keyring of the archive is put so that it counts: the first
+// directory, or pattern of files, in signed_by; "" where it has none.
+func (a Archive) KeyringsDir() string {
+	for _, entry := range a.SignedBy {
+		if isKeyringSet(entry) {
+			return entry
+		}
+	}
+	return ""
+}
+
+// KeyringsStamp changes when a file of a directory or pattern in signed_by appears, changes or goes.
+// A single keyring is read again by a reload alone.
+func (c *Config) KeyringsStamp() string {
+	var stamp strings.Builder
+	done := make(map[string]bool)
+	for _, a := range c.Archives {
+		for _, entry := range a.SignedBy {
+			if done[entry] || !isKeyringSet(entry) {
+				continue
+			}
+			done[entry] = true
+			files, err := keyringFiles(entry)
+			fmt.Fprintln(&stamp, entry, err)
+			for _, name := range files {
+				if info, err := os.Stat(name); err == nil {
+					fmt.Fprintln(&stamp, name, info.ModTime().UnixNano(), info.Size())
+				}
+			}
+		}
+	}
+	return stamp.String()
+}
+
+// isKeyringSet reports whether an entry of signed_by stands for all keyrings of a directory, or for
+// those that a pattern matches.
+func isKeyringSet(entry string) bool {
+	if IsInlineKey(entry) {
+		return false
+	}
+	if strings.HasSuffix(entry, "/") || strings.ContainsAny(entry, "*?[") {
+		return true
+	}
+	info, err := os.Stat(entry)
+	return err == nil && info.IsDir()
+}
+
+// keyringFiles lists the files of a set. Of a directory they are those that apt takes from
+// trusted.gpg.d: plain names that end in .gpg or .asc (GetListOfFilesInDir in apt-pkg/contrib/fileutl.cc).
+// Empty and hidden files count as absent.
+func keyringFiles(entry string) ([]string, error) {
+	var names []string
+	if strings.ContainsAny(entry, "*?[") {
+		var err error
+		if names, err = filepath.Glob(entry); err != nil {
+			return nil, fmt.Errorf("%s is no pattern of files: %w", entry, err)
+		}
+	} else {
+		list, err := os.ReadDir(entry)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range list {
+			if plainKeyringName(e.Name()) {
+				names = append(names, filepath.Join(entry, e.Name()))
+			}
+		}
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		info, err := os.Stat(name)
+		return err != nil || !info.Mode().IsRegular() || info.Size() == 0 || strings.HasPrefix(filepath.Base(name), ".")
+	}), nil
+}
+
+func plainKeyringName(name string) bool {
+	return (strings.HasSuffix(name, ".gpg") || strings.HasSuffix(name, ".asc")) &&
+		!strings.ContainsFunc(name, func(c rune) bool {
+			return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("._-", c))
+		})
+}
+
+// readKeyring reads one entry of signed_by. Of a directory or pattern, files that are no keyrings are left
+// out and told of, and there may be no keyring at all yet.
+func readKeyring(entry string) (ring *aptmeta.Keyring, leftOut []string, err error) {
+	if IsInlineKey(entry) {
+		ring, err = aptmeta.ReadKeyring("in the configuration", []byte(entry))
+		return ring, nil, err
+	}
+	if !isKeyringSet(entry) {
+		ring, err = readKeyringFile(entry)
+		return ring, nil, err
+	}
+	files, err := keyringFiles(entry)
+	if err != nil {
+		return nil, nil, err
+	}
+	var rings []*aptmeta.Keyring
+	for _, name := range files {
+		r, err := readKeyringFile(name)
+		if err != nil {
+			leftOut = append(leftOut, fileTrouble(name, err, ""))
+			continue
+		}
+		rings = append(rings, r)
+	}
+	return aptmeta.MergeKeyrings(rings...).Named(entry), leftOut, nil
+}
+
+func readKeyringFile(name string) (*aptmeta.Keyring, error) {
+	data, err := ReadBounded(name, maxKeyring)
+	if err != nil {
+		return nil, err
+	}
+	return aptmeta.ReadKeyring(name, data)
+}
+
+// keyringTrouble says what is wrong with an entry of signed_by, for a warning, though the archive can be served;
+// "" where nothing is.
+func keyringTrouble(entry string) (string, error) {
+	ring, leftOut, err := readKeyring(entry)
+	switch {
+	case err != nil:
+		return "", err
+	case len(ring.Fingerprints()) == 0:
+		nothing := entry + " holds no keyring, so nothing of the archive is accepted until one is put there"
+		return strings.Join(append([]string{nothing}, leftOut...), "; "), nil
+	case len(leftOut) > 0:
+		return "left out: " + strings.Join(leftOut, "; "), nil
+	}
+	return "", nil
+}

@@ -1,0 +1,86 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestKeyringSets(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"a.asc": testKey(), "b.gpg": "nonsense", "c.asc~": testKey(), ".d.asc": testKey(), "e f.asc": testKey(), "g.txt": testKey(), "h.gpg": "",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "i.gpg"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for entry, want := range map[string]struct {
+		keys    int
+		leftOut []string
+		fails   string
+	}{
+		dir:                 {1, []string{"b.gpg"}, ""},
+		dir + "/":           {1, []string{"b.gpg"}, ""},
+		dir + "/*.asc":      {2, nil, ""}, // who writes a pattern means what it matches
+		dir + "/*.none":     {0, nil, ""},
+		dir + "/[":          {0, nil, "no pattern"},
+		dir + "/a.asc":      {1, nil, ""},
+		dir + "/gone/":      {0, nil, "no such file"},
+		dir + "/b.gpg":      {0, nil, "b.gpg"},
+		testKey():           {1, nil, ""},
+		dir + "/i.gpg":      {0, nil, ""},
+		dir + "/[ab].[ag]*": {1, []string{"b.gpg"}, ""},
+	} {
+		ring, leftOut, err := readKeyring(entry)
+		name := strings.ReplaceAll(entry, dir, "DIR")
+		if want.fails != "" {
+			if err == nil || !strings.Contains(err.Error(), want.fails) {
+				t.Errorf("%s: %v, want %q", name, err, want.fails)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := len(ring.Fingerprints()); got != want.keys || len(leftOut) != len(want.leftOut) || len(leftOut) > 0 && !strings.Contains(leftOut[0], want.leftOut[0]) {
+			t.Errorf("%s: %d keys, left out %q; want %d and %q", name, got, leftOut, want.keys, want.leftOut)
+		}
+		trouble, err := keyringTrouble(entry)
+		if err != nil || (trouble != "") != (want.keys == 0 || len(want.leftOut) > 0) {
+			t.Errorf("%s: trouble %q, %v", name, trouble, err)
+		}
+	}
+}
+
+// The stamp follows every change that makes another keyring of a set, and nothing else.
+func TestKeyringsStamp(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a.asc")
+	cfg := &Config{Archives: []Archive{{SignedBy: []string{dir, file}}, {SignedBy: []string{filepath.Join(dir, "*.asc")}}}}
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stamps := []string{cfg.KeyringsStamp()}
+	write(testKey())
+	stamps = append(stamps, cfg.KeyringsStamp())
+	write(testKey() + "\n")
+	stamps = append(stamps, cfg.KeyringsStamp())
+	if again := cfg.KeyringsStamp(); again != stamps[2] {
+		t.Error("nothing has changed, and the stamp has")
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if cfg.KeyringsStamp() != stamps[0] || len(slices.Compact(slices.Clone(stamps))) != 3 {
+		t.Errorf("stamps: %q", stamps)
+	}
+}
