@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/peerfetch/peers"
 	"github.com/aptmesh/aptmesh/proto"
@@ -87,7 +87,7 @@ func TestClusterDeadWire(t *testing.T) {
 	w.eventually("the peer is known to be out of reach", func() bool {
 		for _, member := range w.asker.node.Status().Cluster.Members {
 			if member.Name == w.owner.name {
-				return member.Health == node.HealthUnreachable
+				return member.Health == admin.HealthUnreachable
 			}
 		}
 		return false
@@ -169,7 +169,7 @@ func TestClusterLyingPeer(t *testing.T) {
 	}
 	named := false
 	for _, member := range honest.node.Status().Cluster.Members {
-		named = named || member.Name == liar.name && member.Health == node.HealthQuarantined && member.Why != ""
+		named = named || member.Name == liar.name && member.Health == admin.HealthQuarantined && member.Why != ""
 	}
 	if !named {
 		t.Errorf("nobody says that %s lies: %+v", liar.name, honest.node.Status().Cluster.Members)

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/admin"
 )
 
 const heavy = 4 << 20
@@ -117,7 +117,7 @@ func (m *mesh) owner(path string) *site {
 }
 
 // why is what a site would do about a path.
-func (s *site) why(path string) *node.Why {
+func (s *site) why(path string) *admin.Why {
 	return s.node.Why("http://" + s.node.Addrs()[0] + "/ubuntu/" + path)
 }
 

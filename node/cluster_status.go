@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/peerfetch/peers"
 	"github.com/aptmesh/aptmesh/proto"
@@ -16,17 +17,17 @@ import (
 // report is what a node tells the others of itself, for their status pages.
 // Fields are added, never renamed.
 type report struct {
-	Held          int64         `json:"held"`
-	HeldBytes     int64         `json:"held_bytes"`
-	UpstreamBytes int64         `json:"upstream_bytes"`
-	PeerBytes     int64         `json:"peer_bytes"`
-	Suites        []MemberSuite `json:"suites"`
+	Held          int64               `json:"held"`
+	HeldBytes     int64               `json:"held_bytes"`
+	UpstreamBytes int64               `json:"upstream_bytes"`
+	PeerBytes     int64               `json:"peer_bytes"`
+	Suites        []admin.MemberSuite `json:"suites"`
 }
 
 // report gathers what only this node knows.
 func (n *Node) report() report {
 	st := n.store.Stats()
-	r := report{Held: int64(st.Blobs), HeldBytes: st.Used, Suites: []MemberSuite{}}
+	r := report{Held: int64(st.Blobs), HeldBytes: st.Used, Suites: []admin.MemberSuite{}}
 	for _, h := range n.upstream.Stats().Hosts {
 		r.UpstreamBytes += h.Bytes
 	}
@@ -35,7 +36,7 @@ func (n *Node) report() report {
 	}
 	for _, s := range n.catalog.Status() {
 		status := suiteStatus(s)
-		r.Suites = append(r.Suites, MemberSuite{Suite: s.Suite.String(), Generation: s.Date, Root: s.Root.Digest, State: status.State})
+		r.Suites = append(r.Suites, admin.MemberSuite{Suite: s.Suite.String(), Generation: s.Date, Root: s.Root.Digest, State: status.State})
 	}
 	return r
 }
@@ -52,7 +53,7 @@ func (n *Node) localStatus() []byte {
 const statusWait = time.Second
 
 // clusterStatus asks all members; nil where the node stands alone.
-func (n *Node) clusterStatus(cfg *config.Config) *ClusterStatus {
+func (n *Node) clusterStatus(cfg *config.Config) *admin.ClusterStatus {
 	c := n.cluster
 	if c == nil || c.members == nil {
 		return nil
@@ -61,10 +62,10 @@ func (n *Node) clusterStatus(cfg *config.Config) *ClusterStatus {
 	defer cancel()
 	reports := c.mesh.Statuses(ctx)
 	view, stats := c.members.View(), c.members.Stats()
-	s := &ClusterStatus{
+	s := &admin.ClusterStatus{
 		Name: c.cfg.Name, Datacenter: cfg.Datacenter(), Self: c.name,
 		RingHash: fmt.Sprintf("%016x", view.Ring.Hash()), RingVersion: ring.Version,
-		Secured: cfg.Cluster.Secured(), Members: make([]MemberStatus, 0, len(view.Nodes)),
+		Secured: cfg.Cluster.Secured(), Members: make([]admin.MemberStatus, 0, len(view.Nodes)),
 	}
 	if c.creds != nil {
 		s.CertificateExpires = c.creds.Expires()
@@ -74,13 +75,13 @@ func (n *Node) clusterStatus(cfg *config.Config) *ClusterStatus {
 		seen[p.Name] = p
 	}
 	for _, node := range view.Nodes {
-		m := MemberStatus{
+		m := admin.MemberStatus{
 			Name: node.Name, Datacenter: node.Datacenter, Address: node.PeerAddr, Version: node.Version, State: node.State.String(),
-			Health: HealthOK, RingAgrees: true, RingShare: view.Ring.Share(node.Name), GossipSilent: slices.Contains(stats.Silent, node.Name),
-			Suites: []MemberSuite{},
+			Health: admin.HealthOK, RingAgrees: true, RingShare: view.Ring.Share(node.Name), GossipSilent: slices.Contains(stats.Silent, node.Name),
+			Suites: []admin.MemberSuite{},
 		}
 		if p, ok := seen[node.Name]; ok {
-			m.seenAs(p)
+			seenAs(&m, p)
 		}
 		var r report
 		if node.Self {
@@ -99,23 +100,23 @@ func (n *Node) clusterStatus(cfg *config.Config) *ClusterStatus {
 }
 
 // seenAs fills in what this node's own dealings with a member show.
-func (m *MemberStatus) seenAs(p peers.PeerStatus) {
+func seenAs(m *admin.MemberStatus, p peers.PeerStatus) {
 	m.RTTMillis = float64(p.RTT.Microseconds()) / 1000
 	m.RingAgrees = p.RingAgrees || !p.Healthy // not known, rather than otherwise
 	m.BytesFrom, m.BytesTo = p.BytesIn, p.BytesOut
 	switch {
 	case p.Quarantined != "":
-		m.Health, m.Why = HealthQuarantined, p.Quarantined
+		m.Health, m.Why = admin.HealthQuarantined, p.Quarantined
 	case p.Stalled:
-		m.Health, m.Why = HealthStalled, p.LastError
+		m.Health, m.Why = admin.HealthStalled, p.LastError
 	case !p.Healthy:
-		m.Health, m.Why = HealthUnreachable, p.LastError
+		m.Health, m.Why = admin.HealthUnreachable, p.LastError
 	}
 }
 
 // explainPlan adds where it would be had from, and what the other nodes have to do
 // with that.
-func (n *Node) explainPlan(w *Why, want proto.Want) {
+func (n *Node) explainPlan(w *admin.Why, want proto.Want) {
 	if n.cluster != nil {
 		route := n.cluster.mesh.Route(want)
 		w.Owners, w.Holders = route.Owners, route.Holders

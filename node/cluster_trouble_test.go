@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 	"github.com/aptmesh/aptmesh/ring"
@@ -184,7 +184,7 @@ func TestClusterTellsOfTroubleAfterAPartition(t *testing.T) {
 func (m *mesh) healthy(s, other *site) bool {
 	for _, member := range s.node.Status().Cluster.Members {
 		if member.Name == other.name {
-			return member.Health == node.HealthOK
+			return member.Health == admin.HealthOK
 		}
 	}
 	return false

@@ -21,6 +21,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/peerfetch/peers"
 	"github.com/aptmesh/aptmesh/ring"
@@ -235,7 +236,7 @@ func (m *mesh) whole() {
 			hash = c.RingHash
 			active := 0
 			for _, member := range c.Members {
-				if member.State == node.MemberActive && member.Health == node.HealthOK {
+				if member.State == admin.MemberActive && member.Health == admin.HealthOK {
 					active++
 				}
 			}

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sys/unix"
 
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/config"
@@ -101,10 +101,10 @@ type Node struct {
 	leaving   chan struct{} // closed when an operator asked the node to leave
 	leaveOnce sync.Once
 
-	addrs     []string // guarded by mu
-	adminAddr string   // guarded by mu
-	server    *http.Server
-	stops     []stop // what Stop does, last first
+	addrs  []string      // guarded by mu
+	admin  *admin.Server // guarded by mu; nil before it listens
+	server *http.Server
+	stops  []stop // what Stop does, last first
 }
 
 // stop is one step of shutting down.
@@ -413,19 +413,16 @@ func (n *Node) Addrs() []string {
 	return append([]string(nil), n.addrs...)
 }
 
-// AdminAddr is the address of the admin interface, as an AdminClient wants it;
+// AdminAddr is the address of the admin interface, as an admin.Client wants it;
 // "" when it is off.
 func (n *Node) AdminAddr() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.adminAddr
+	if n.admin == nil {
+		return ""
+	}
+	return n.admin.Addr()
 }
-
-// Leave asks whoever runs the node to stop it, as `aptmesh leave` does.
-func (n *Node) Leave() { n.leaveOnce.Do(func() { close(n.leaving) }) }
-
-// Leaving returns a channel that is closed when Leave was called.
-func (n *Node) Leaving() <-chan struct{} { return n.leaving }
 
 // Wait returns a channel that gets the error which ended the node by itself.
 func (n *Node) Wait() <-chan error { return n.failed }
@@ -518,13 +515,4 @@ func (a storeAdapter) Resume(ref proto.Ref, from string) (peerfetch.Writer, erro
 		return nil, err
 	}
 	return w, nil
-}
-
-// adminSocket returns the path of a unix socket in an admin address.
-func adminSocket(addr string) (path string, ok bool) {
-	const scheme = "unix:"
-	if len(addr) > len(scheme) && addr[:len(scheme)] == scheme {
-		return filepath.Clean(addr[len(scheme):]), true
-	}
-	return "", false
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/front"
 )
 
@@ -17,7 +18,7 @@ func (n *Node) overview() front.Overview {
 		for _, suite := range a.Suites {
 			o.Suites = append(o.Suites, front.OverviewSuite{
 				Archive: a.Name, Name: a.Name + "/" + suite.Dir, State: suite.State, Generation: suite.Generation, Checked: suite.LastCheck,
-				Note: cmp.Or(suite.Error, suite.Alarm, suite.Notice), Bad: suite.State == SuiteFailing || suite.Withheld || suite.Alarm != "",
+				Note: cmp.Or(suite.Error, suite.Alarm, suite.Notice), Bad: suite.State == admin.SuiteFailing || suite.Withheld || suite.Alarm != "",
 			})
 		}
 	}
@@ -27,7 +28,7 @@ func (n *Node) overview() front.Overview {
 	for _, m := range s.Cluster.Members {
 		o.FromPeers += m.BytesFrom
 		node := front.OverviewNode{Name: m.Name, Datacenter: m.Datacenter, State: m.State, Note: m.Why}
-		if m.Health != HealthOK {
+		if m.Health != admin.HealthOK {
 			node.State, node.Bad = m.Health, true
 		}
 		o.Nodes = append(o.Nodes, node)

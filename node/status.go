@@ -11,23 +11,24 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
 // Status gathers the state of the node.
-func (n *Node) Status() *Status {
+func (n *Node) Status() *admin.Status {
 	n.mu.Lock()
 	cfg := n.cfg
 	n.mu.Unlock()
-	s := &Status{
+	s := &admin.Status{
 		Version: n.opts.Version, Node: n.opts.Name, Ready: n.ready.Load(), Addresses: n.Addrs(),
 		UptimeSeconds: int64(time.Since(n.began).Seconds()),
 		Store:         n.storeStatus(cfg),
-		Archives:      make([]ArchiveStatus, 0, len(cfg.Archives)),
-		Flights:       []FlightStatus{},
-		Upstreams:     []UpstreamStatus{},
+		Archives:      make([]admin.ArchiveStatus, 0, len(cfg.Archives)),
+		Flights:       []admin.FlightStatus{},
+		Upstreams:     []admin.UpstreamStatus{},
 		Traffic:       n.traffic(),
 		Prefetch:      n.prefetchStatus(),
 		Offline:       cfg.Offline,
@@ -37,20 +38,20 @@ func (n *Node) Status() *Status {
 		s.Stopping = *doing
 	}
 	s.Cluster = n.clusterStatus(cfg)
-	suites := make(map[string][]SuiteStatus)
+	suites := make(map[string][]admin.SuiteStatus)
 	for _, st := range n.catalog.Status() {
 		suites[st.Suite.Archive] = append(suites[st.Suite.Archive], suiteStatus(st))
 	}
 	stats := n.upstream.Stats()
 	mirrors := mirrorStatus(stats.Mirrors)
 	for _, a := range cfg.Archives {
-		s.Archives = append(s.Archives, ArchiveStatus{Offline: a.Offline || cfg.Offline, Mirrors: mirrors[a.Name], Name: a.Name, Upstream: a.MainURL(), Suites: suites[a.Name]})
+		s.Archives = append(s.Archives, admin.ArchiveStatus{Offline: a.Offline || cfg.Offline, Mirrors: mirrors[a.Name], Name: a.Name, Upstream: a.MainURL(), Suites: suites[a.Name]})
 	}
 	for _, h := range stats.Hosts {
-		s.Upstreams = append(s.Upstreams, UpstreamStatus{Host: h.Host, InUse: h.InUse, Waiting: h.Waiting, Limit: h.Limit, Bytes: h.Bytes, LastError: h.LastError})
+		s.Upstreams = append(s.Upstreams, admin.UpstreamStatus{Host: h.Host, InUse: h.InUse, Waiting: h.Waiting, Limit: h.Limit, Bytes: h.Bytes, LastError: h.LastError})
 	}
 	for _, f := range n.fetcher.Flights() {
-		s.Flights = append(s.Flights, FlightStatus{
+		s.Flights = append(s.Flights, admin.FlightStatus{
 			Location: f.Loc.String(), Digest: f.Ref.Digest, Size: f.Ref.Size, Received: f.Written,
 			Readers: f.Readers, Source: string(f.Tier), From: cmp.Or(f.Mirror, f.Source), StartedAt: f.Started.UTC(),
 		})
@@ -58,36 +59,36 @@ func (n *Node) Status() *Status {
 	return s
 }
 
-func (n *Node) storeStatus(cfg *config.Config) StoreStatus {
+func (n *Node) storeStatus(cfg *config.Config) admin.StoreStatus {
 	st := n.store.Stats()
-	return StoreStatus{
+	return admin.StoreStatus{
 		Dir: cfg.Data, Used: st.Used, Reserved: st.Reserved, Max: st.Max, Blobs: int64(st.Blobs), Pinned: st.Pinned,
 		Evictions: st.Evictions, Damaged: st.Damaged,
 		ScanPending: !st.Scanned, Degraded: st.Degraded,
 	}
 }
 
-func suiteStatus(st catalog.SuiteStatus) SuiteStatus {
-	s := SuiteStatus{
+func suiteStatus(st catalog.SuiteStatus) admin.SuiteStatus {
+	s := admin.SuiteStatus{
 		Dir: st.Suite.Dir, Generation: st.Date, Root: st.Root.Digest, LastCheck: st.Checked, LastChange: st.Changed,
 		ValidUntil: st.ValidUntil, Expired: st.Expired, Used: st.Staged, Retained: st.Retained, Members: st.Members,
 		ServedUntil: st.ServedUntil, Withheld: st.Withheld, Alarm: st.Alarm, Behind: behind(st.Mirrors),
-		Notice: st.Notice, Unreadable: st.Unreadable, State: SuiteFresh,
+		Notice: st.Notice, Unreadable: st.Unreadable, State: admin.SuiteFresh,
 	}
 	switch {
 	case st.Err != nil:
-		s.State, s.Error = SuiteFailing, st.Err.Error()
+		s.State, s.Error = admin.SuiteFailing, st.Err.Error()
 	case st.Stale != "":
-		s.State, s.Error = SuiteStale, st.Stale
+		s.State, s.Error = admin.SuiteStale, st.Stale
 	case !st.Watched:
-		s.State = SuiteStale
+		s.State = admin.SuiteStale
 	}
 	return s
 }
 
 // traffic sums up the frontend's metrics.
-func (n *Node) traffic() TrafficStatus {
-	t := TrafficStatus{Tiers: make(map[string]TierTraffic)}
+func (n *Node) traffic() admin.TrafficStatus {
+	t := admin.TrafficStatus{Tiers: make(map[string]admin.TierTraffic)}
 	families, err := n.metrics.Gather()
 	if err != nil && len(families) == 0 {
 		return t
@@ -96,7 +97,7 @@ func (n *Node) traffic() TrafficStatus {
 		switch family.GetName() {
 		case "aptmesh_front_requests_total":
 			for _, m := range family.GetMetric() {
-				t.addRequests(m)
+				addRequests(&t, m)
 			}
 		case "aptmesh_front_sent_bytes_total":
 			for _, m := range family.GetMetric() {
@@ -113,7 +114,7 @@ func (n *Node) traffic() TrafficStatus {
 	return t
 }
 
-func (t *TrafficStatus) addRequests(m *dto.Metric) {
+func addRequests(t *admin.TrafficStatus, m *dto.Metric) {
 	count := int64(m.GetCounter().GetValue())
 	t.Requests += count
 	if code := labelOf(m, "code"); code >= "400" {
@@ -137,12 +138,12 @@ func labelOf(m *dto.Metric, name string) string {
 
 // Refresh asks upstream about a suite at once: "ubuntu/noble" or
 // "ubuntu/dists/noble". With older an older Release than the one held is taken.
-func (n *Node) Refresh(ctx context.Context, name string, older bool) (*RefreshResult, error) {
+func (n *Node) Refresh(ctx context.Context, name string, older bool) (*admin.RefreshResult, error) {
 	id, err := n.suiteNamed(name)
 	if err != nil {
 		return nil, err
 	}
-	r := &RefreshResult{Suite: id.String(), From: n.dateOf(id)}
+	r := &admin.RefreshResult{Suite: id.String(), From: n.dateOf(id)}
 	r.Changed, err = n.catalog.Refresh(ctx, id, older)
 	r.To = n.dateOf(id)
 	switch {
@@ -159,7 +160,7 @@ func (n *Node) Refresh(ctx context.Context, name string, older bool) (*RefreshRe
 }
 
 // Drop forgets a suite, named as for Refresh.
-func (n *Node) Drop(name string) (*DropResult, error) {
+func (n *Node) Drop(name string) (*admin.DropResult, error) {
 	id, err := n.suiteNamed(name)
 	if err != nil {
 		return nil, err
@@ -168,7 +169,7 @@ func (n *Node) Drop(name string) (*DropResult, error) {
 		return nil, fmt.Errorf("%s: %w", id, err)
 	}
 	n.log.Warn("an operator has had this node forget a suite", "suite", id.String())
-	return &DropResult{Suite: id.String(), Message: "forgotten; the next check or request reads it anew, whatever its date"}, nil
+	return &admin.DropResult{Suite: id.String(), Message: "forgotten; the next check or request reads it anew, whatever its date"}, nil
 }
 
 func (n *Node) dateOf(id proto.Suite) time.Time {

@@ -5,34 +5,35 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
 // mirrorStatus is what is known of the mirrors, by archive.
-func mirrorStatus(stats []upstream.MirrorStats) map[string][]MirrorStatus {
-	all := make(map[string][]MirrorStatus)
+func mirrorStatus(stats []upstream.MirrorStats) map[string][]admin.MirrorStatus {
+	all := make(map[string][]admin.MirrorStatus)
 	for _, m := range stats {
-		all[m.Archive] = append(all[m.Archive], m)
+		all[m.Archive] = append(all[m.Archive], admin.MirrorStatus(m))
 	}
 	return all
 }
 
 // behind lists the mirrors whose Release is older than another's.
-func behind(mirrors []catalog.MirrorStatus) []MirrorBehind {
-	var late []MirrorBehind
+func behind(mirrors []catalog.MirrorStatus) []admin.MirrorBehind {
+	var late []admin.MirrorBehind
 	for _, m := range mirrors {
 		if m.Behind > 0 {
-			late = append(late, MirrorBehind{URL: m.Mirror, Generation: m.Date, BehindSeconds: m.Behind.Seconds()})
+			late = append(late, admin.MirrorBehind{URL: m.Mirror, Generation: m.Date, BehindSeconds: m.Behind.Seconds()})
 		}
 	}
 	return late
 }
 
-func (n *Node) prefetchStatus() PrefetchStatus {
+func (n *Node) prefetchStatus() admin.PrefetchStatus {
 	p := n.prefetch.Status()
-	s := PrefetchStatus{
+	s := admin.PrefetchStatus{
 		Enabled: p.Enabled, Packages: p.Known, Bytes: p.Bytes, Used: p.Used, UsedBytes: p.UsedBytes,
 		Objects: make(map[string]int64, len(p.Objects)),
 	}
@@ -70,18 +71,18 @@ func orElse(urls []string) string {
 }
 
 // explainMirrors says which mirrors of an archive are left alone, and why.
-func (n *Node) explainMirrors(w *Why, archive string) {
+func (n *Node) explainMirrors(w *admin.Why, archive string) {
 	if n.offline(archive) {
-		w.say("Nobody is asked for what is not held, for the configuration says `offline: true`.")
+		say(w, "Nobody is asked for what is not held, for the configuration says `offline: true`.")
 	}
 	for _, m := range mirrorStatus(n.upstream.Stats().Mirrors)[archive] {
-		if m.State == MirrorOpen {
-			w.say("The mirror %s is left alone until %s%s: %s.", m.URL, m.Until.UTC().Format(time.TimeOnly+" UTC"), foundBy(m), m.Reason)
+		if m.State == admin.MirrorOpen {
+			say(w, "The mirror %s is left alone until %s%s: %s.", m.URL, m.Until.UTC().Format(time.TimeOnly+" UTC"), foundBy(m), m.Reason)
 		}
 	}
 }
 
-func foundBy(m MirrorStatus) string {
+func foundBy(m admin.MirrorStatus) string {
 	if m.FoundBy == "" {
 		return ""
 	}

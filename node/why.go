@@ -5,21 +5,22 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
 // Why explains what the node would answer to a request for a URL, without doing
 // anything about it.
-func (n *Node) Why(target string) *Why {
-	w := &Why{URL: target, Size: proto.UnknownSize}
+func (n *Node) Why(target string) *admin.Why {
+	w := &admin.Why{URL: target, Size: proto.UnknownSize}
 	e := n.front.Explain(target)
 	w.Would, w.Latest = e.Would, e.Latest
 	loc := e.Location
 	if loc == (proto.Location{}) {
-		w.explainFailures()
+		explainFailures(w)
 		if e.List != "" && w.Would == nil {
-			w.say("It is a list of mirrors that the archive %s is configured with. The node answers a proxy request for it itself.", e.List)
+			say(w, "It is a list of mirrors that the archive %s is configured with. The node answers a proxy request for it itself.", e.List)
 		}
 		n.explainTunnel(w, target)
 		return w
@@ -43,37 +44,37 @@ func (n *Node) Why(target string) *Why {
 		w.Plan = n.fetcher.Plan(proto.Want{Where: proto.At(loc), Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage})
 	}
 	w.Would = n.wouldFail(w, loc)
-	w.explainFailures()
+	explainFailures(w)
 	switch {
 	case known:
-		w.explain(entry)
+		explain(w, entry)
 	case w.Would != nil:
 	case info.Root:
-		w.say("This node does not hold it. A request would have the suite's Release read from upstream and checked; it is never passed on unchecked.")
+		say(w, "This node does not hold it. A request would have the suite's Release read from upstream and checked; it is never passed on unchecked.")
 	default:
-		w.say("No metadata held names it. A request would look for the Release and the indexes that list it, for up to 20 seconds. What no signed metadata lists is passed on from upstream as it is, and apt decides.")
+		say(w, "No metadata held names it. A request would look for the Release and the indexes that list it, for up to 20 seconds. What no signed metadata lists is passed on from upstream as it is, and apt decides.")
 	}
 	n.explainMirrors(w, loc.Archive)
 	if keys := n.front.KeptOut(loc.Archive); keys != "" {
-		w.say("Not every host may have it: see %s in the configuration.", keys)
+		say(w, "Not every host may have it: see %s in the configuration.", keys)
 	}
 	if degraded := n.store.Stats().Degraded; degraded != "" {
-		w.say("The disk of this node: %s.", degraded)
+		say(w, "The disk of this node: %s.", degraded)
 	}
 	if said := n.prefetch.Why(loc); said != "" {
-		w.say("%s", said)
+		say(w, "%s", said)
 	}
 	n.explainTunnel(w, target)
 	return w
 }
 
-func (w *Why) say(format string, args ...any) {
+func say(w *admin.Why, format string, args ...any) {
 	w.Sentences = append(w.Sentences, fmt.Sprintf(format, args...))
 }
 
 // wouldFail is the error that a request for a location meets as things stand, as far as the node knows that
 // without asking anybody; nil if it knows of none.
-func (n *Node) wouldFail(w *Why, loc proto.Location) *front.Failure {
+func (n *Node) wouldFail(w *admin.Why, loc proto.Location) *front.Failure {
 	if err := n.catalog.Objection(loc); err != nil {
 		return n.front.Answer(loc, err)
 	}
@@ -85,7 +86,7 @@ func (n *Node) wouldFail(w *Why, loc proto.Location) *front.Failure {
 	}
 	reason := ""
 	for _, m := range mirrorStatus(n.upstream.Stats().Mirrors)[loc.Archive] {
-		if m.State != MirrorOpen {
+		if m.State != admin.MirrorOpen {
 			return nil
 		}
 		reason = m.Reason
@@ -97,9 +98,9 @@ func (n *Node) wouldFail(w *Why, loc proto.Location) *front.Failure {
 }
 
 // explainFailures says what went or would go wrong, what that means, and what to do.
-func (w *Why) explainFailures() {
+func explainFailures(w *admin.Why) {
 	if f := w.Would; f != nil {
-		w.say("As things stand, a request is answered with %s: %s", statusAndReason(f), sentence(f.Text))
+		say(w, "As things stand, a request is answered with %s: %s", statusAndReason(f), sentence(f.Text))
 		w.advise(f)
 	}
 	f := w.Latest
@@ -113,7 +114,7 @@ func (w *Why) explainFailures() {
 	if f.Count > 1 {
 		times = fmt.Sprintf(", for the %d. time", f.Count)
 	}
-	w.say("The latest error for it went out at %s%s%s: %s: %s", f.Time.UTC().Format(time.DateTime+" UTC"), to, times, statusAndReason(f), sentence(f.Text))
+	say(w, "The latest error for it went out at %s%s%s: %s: %s", f.Time.UTC().Format(time.DateTime+" UTC"), to, times, statusAndReason(f), sentence(f.Text))
 	if w.Would == nil || w.Would.Reason != f.Reason {
 		w.advise(f)
 	}
@@ -126,9 +127,9 @@ func statusAndReason(f *front.Failure) string {
 	return fmt.Sprintf("%d (%s)", f.Status, f.Reason)
 }
 
-func (w *Why) advise(f *front.Failure) {
+func advise(w *admin.Why, f *front.Failure) {
 	if r, ok := front.ReasonOf(f.Reason); ok {
-		w.say("%s means: %s What to do: %s", r.Word, sentence(r.Means), sentence(r.Next))
+		say(w, "%s means: %s What to do: %s", r.Word, sentence(r.Means), sentence(r.Next))
 	}
 }
 
@@ -138,47 +139,47 @@ func sentence(text string) string {
 }
 
 // explainTunnel says what becomes of an https URL when apt uses this node as its proxy for https as well.
-func (n *Node) explainTunnel(w *Why, target string) {
+func (n *Node) explainTunnel(w *admin.Why, target string) {
 	tunnel := front.Tunnel(target)
 	if tunnel == "" {
 		return
 	}
 	e := n.front.Explain(tunnel)
 	if e.Would == nil {
-		w.say("A host whose apt uses this node as its proxy for https opens a tunnel (%s), which is allowed: nothing of it is checked or stored here.", tunnel)
+		say(w, "A host whose apt uses this node as its proxy for https opens a tunnel (%s), which is allowed: nothing of it is checked or stored here.", tunnel)
 		return
 	}
-	w.say("A host whose apt uses this node as its proxy for https asks for %s instead and gets %s: %s", tunnel, statusAndReason(e.Would), sentence(e.Would.Text))
+	say(w, "A host whose apt uses this node as its proxy for https asks for %s instead and gets %s: %s", tunnel, statusAndReason(e.Would), sentence(e.Would.Text))
 	if e.Latest != nil && w.Latest == nil {
 		w.Latest = e.Latest
-		w.say("The latest such request came at %s from %s.", e.Latest.Time.UTC().Format(time.DateTime+" UTC"), e.Latest.Client)
+		say(w, "The latest such request came at %s from %s.", e.Latest.Time.UTC().Format(time.DateTime+" UTC"), e.Latest.Client)
 	}
 }
 
 // explain puts the facts into sentences.
-func (w *Why) explain(e proto.Entry) {
+func explain(w *admin.Why, e proto.Entry) {
 	switch {
 	case w.Would != nil && w.Held != "":
-		w.say("It is held here, and not given out.")
+		say(w, "It is held here, and not given out.")
 	case w.Held != "":
-		w.say("It is held here: a request is answered from %s.", w.Held)
+		say(w, "It is held here: a request is answered from %s.", w.Held)
 	case w.InFlight:
-		w.say("It is being fetched at this moment: a request joins that fetch.")
+		say(w, "It is being fetched at this moment: a request joins that fetch.")
 	case w.Would == nil:
-		w.say("It is not held: a request fetches it from %s.", orElse(w.UpstreamURLs))
+		say(w, "It is not held: a request fetches it from %s.", orElse(w.UpstreamURLs))
 	}
 	switch {
 	case !e.Listed:
-		w.say("No signed metadata lists it: it is passed on, but not vouched for.")
+		say(w, "No signed metadata lists it: it is passed on, but not vouched for.")
 	case !e.Generation.IsZero():
-		w.say("It belongs to the generation of %s of %s.", e.Generation.UTC().Format(time.RFC3339), w.Suite)
+		say(w, "It belongs to the generation of %s of %s.", e.Generation.UTC().Format(time.RFC3339), w.Suite)
 	default:
-		w.say("A signed index lists it, so its bytes are checked before the last one is given out.")
+		say(w, "A signed index lists it, so its bytes are checked before the last one is given out.")
 	}
 	if !w.Digest.IsZero() {
-		w.say("Its SHA-256 must be %s.", w.Digest)
+		say(w, "Its SHA-256 must be %s.", w.Digest)
 	}
 	if e.Stale != "" {
-		w.say("It may be out of date: %s.", e.Stale)
+		say(w, "It may be out of date: %s.", e.Stale)
 	}
 }

@@ -82,7 +82,10 @@ func (n *Node) upstreamConfig(cfg *config.Config, mirrors map[string][]config.Mi
 // listens are the addresses of this node that no redirect may lead to.
 func (n *Node) listens() []netip.AddrPort {
 	n.mu.Lock()
-	at := append([]string{n.adminAddr}, n.addrs...)
+	at := slices.Clone(n.addrs)
+	if n.admin != nil {
+		at = append(at, n.admin.TCP()...)
+	}
 	if n.cluster != nil {
 		at = append(at, n.cfg.Cluster.GossipListen, n.cfg.Cluster.PeerListen)
 	}
@@ -284,7 +287,7 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 	}
 	// What waits for a restart keeps the value it runs with.
 	kept := *cfg
-	kept.Listen, kept.Admin, kept.Data, kept.State = n.cfg.Listen, n.cfg.Admin, n.cfg.Data, n.cfg.State
+	kept.Listen, kept.Admin, kept.AdminTokenFile, kept.ReadyListen, kept.Data, kept.State = n.cfg.Listen, n.cfg.Admin, n.cfg.AdminTokenFile, n.cfg.ReadyListen, n.cfg.Data, n.cfg.State
 	kept.Cache, kept.Retain = n.cfg.Cache, n.cfg.Retain
 	kept.Stale = n.cfg.Stale
 	kept.TLS.Listen = n.cfg.TLS.Listen

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -417,14 +418,14 @@ func TestNotify(t *testing.T) {
 	<-s.exit
 }
 
-// admin serves fixed answers at the paths of the admin interface.
-func admin(t *testing.T, answers map[string]any) string {
+// adminStub serves fixed answers at the paths of the admin interface.
+func adminStub(t *testing.T, answers map[string]any) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer, ok := answers[r.Method+" "+r.URL.RequestURI()]
 		if !ok {
 			w.WriteHeader(http.StatusNotFound)
-			answer = node.AdminError{Message: "nothing at " + r.URL.RequestURI()}
+			answer = admin.Error{Message: "nothing at " + r.URL.RequestURI()}
 		}
 		if err := json.NewEncoder(w).Encode(answer); err != nil {
 			t.Error(err)
@@ -435,8 +436,8 @@ func admin(t *testing.T, answers map[string]any) string {
 }
 
 func TestRefreshCommand(t *testing.T) {
-	addr := admin(t, map[string]any{
-		"POST /v1/refresh?suite=ubuntu%2Fnoble": node.RefreshResult{Suite: "ubuntu/dists/noble", Changed: true, Message: "adopted the generation of today"},
+	addr := adminStub(t, map[string]any{
+		"POST /v1/refresh?suite=ubuntu%2Fnoble": admin.RefreshResult{Suite: "ubuntu/dists/noble", Changed: true, Message: "adopted the generation of today"},
 	})
 	a, out, errs := testApp(t)
 	write(t, a.defaultConfig, "admin: "+`"`+addr+`"`+"\nlisen: nonsense that is no business of a client\n")
@@ -454,14 +455,14 @@ func TestRefreshCommand(t *testing.T) {
 }
 
 func TestWhyCommand(t *testing.T) {
-	addr := admin(t, map[string]any{
-		"GET /v1/why?url=%2Fubuntu%2Fpool%2Fa.deb": node.Why{
+	addr := adminStub(t, map[string]any{
+		"GET /v1/why?url=%2Fubuntu%2Fpool%2Fa.deb": admin.Why{
 			URL: "ubuntu/pool/a.deb", Location: "ubuntu/pool/a.deb", Kind: "package", Archive: "ubuntu", Suite: "dists/noble",
 			Generation: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), Listed: true, Digest: proto.DigestOf(nil), Size: 60 << 20, Held: "disk",
 			UpstreamURLs: []string{"http://archive.ubuntu.com/ubuntu/pool/a.deb", "http://b.example.org/a.deb"},
 			Sentences:    []string{"It is served from disk."},
 		},
-		"GET /v1/why?url=http%3A%2F%2Fnowhere.example.org%2Fx": node.Why{URL: "nowhere", Size: -1, Sentences: []string{"No archive has this."}},
+		"GET /v1/why?url=http%3A%2F%2Fnowhere.example.org%2Fx": admin.Why{URL: "nowhere", Size: -1, Sentences: []string{"No archive has this."}},
 	})
 	a, out, errs := testApp(t)
 	want := `It is served from disk.
@@ -488,20 +489,20 @@ upstream    http://archive.ubuntu.com/ubuntu/pool/a.deb
 
 func TestStatusTable(t *testing.T) {
 	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
-	s := &node.Status{
+	s := &admin.Status{
 		Version: "v0.1.0", Node: "cache1", UptimeSeconds: 93784, Ready: true, Addresses: []string{"[::]:3142", "[::]:3143"}, Degraded: "no room on disk",
-		Store: node.StoreStatus{Dir: "/var/cache/aptmesh", Used: 3 << 30, Max: 50 << 30, Blobs: 12345, Pinned: 200 << 20, Degraded: "no room on disk"},
-		Archives: []node.ArchiveStatus{
-			{Name: "ubuntu", Upstream: "http://archive.ubuntu.com/ubuntu", Suites: []node.SuiteStatus{
-				{Dir: "dists/noble", State: node.SuiteFresh, Generation: now.Add(-26 * time.Hour), LastCheck: now.Add(-12 * time.Second), LastChange: now.Add(-25 * time.Hour), Retained: 2},
-				{Dir: "dists/noble-security", State: node.SuiteFailing, Error: "upstream answers 503", LastCheck: now.Add(-2 * time.Minute), ValidUntil: now.Add(-time.Hour), Expired: true},
-				{Dir: "dists/soon", State: node.SuiteFresh, LastCheck: now, ValidUntil: now.Add(90 * time.Minute)},
+		Store: admin.StoreStatus{Dir: "/var/cache/aptmesh", Used: 3 << 30, Max: 50 << 30, Blobs: 12345, Pinned: 200 << 20, Degraded: "no room on disk"},
+		Archives: []admin.ArchiveStatus{
+			{Name: "ubuntu", Upstream: "http://archive.ubuntu.com/ubuntu", Suites: []admin.SuiteStatus{
+				{Dir: "dists/noble", State: admin.SuiteFresh, Generation: now.Add(-26 * time.Hour), LastCheck: now.Add(-12 * time.Second), LastChange: now.Add(-25 * time.Hour), Retained: 2},
+				{Dir: "dists/noble-security", State: admin.SuiteFailing, Error: "upstream answers 503", LastCheck: now.Add(-2 * time.Minute), ValidUntil: now.Add(-time.Hour), Expired: true},
+				{Dir: "dists/soon", State: admin.SuiteFresh, LastCheck: now, ValidUntil: now.Add(90 * time.Minute)},
 			}},
 			{Name: "tools", Upstream: "http://example.org/tools"},
 		},
-		Upstreams: []node.UpstreamStatus{{Host: "z.example.org", Limit: 8}, {Host: "archive.ubuntu.com", InUse: 2, Waiting: 1, Limit: 8, Bytes: 5 << 20, LastError: "timeout"}},
-		Flights:   []node.FlightStatus{{Location: "ubuntu/pool/a.deb", Size: -1, Received: 1 << 20, Readers: 3, Source: "archive.ubuntu.com"}},
-		Traffic: node.TrafficStatus{Requests: 1234567, Errors: 3, Bytes: 100 << 20, Tiers: map[string]node.TierTraffic{
+		Upstreams: []admin.UpstreamStatus{{Host: "z.example.org", Limit: 8}, {Host: "archive.ubuntu.com", InUse: 2, Waiting: 1, Limit: 8, Bytes: 5 << 20, LastError: "timeout"}},
+		Flights:   []admin.FlightStatus{{Location: "ubuntu/pool/a.deb", Size: -1, Received: 1 << 20, Readers: 3, Source: "archive.ubuntu.com"}},
+		Traffic: admin.TrafficStatus{Requests: 1234567, Errors: 3, Bytes: 100 << 20, Tiers: map[string]admin.TierTraffic{
 			"memory": {Requests: 10, Bytes: 25 << 20}, "upstream": {Requests: 1, Bytes: 75 << 20}, "peer": {},
 		}},
 	}
@@ -535,7 +536,7 @@ ubuntu/pool/a.deb  1.0 MiB  ?   3        archive.ubuntu.com
 }
 
 func TestStatusCommand(t *testing.T) {
-	addr := admin(t, map[string]any{"GET /v1/status": node.Status{Version: "v1", Ready: false}})
+	addr := adminStub(t, map[string]any{"GET /v1/status": admin.Status{Version: "v1", Ready: false}})
 	a, out, errs := testApp(t)
 	if code := run(t, a, "status", "--admin", addr); code != 0 || !strings.Contains(out.String(), "aptmesh v1 on , up 0s, not ready") {
 		t.Errorf("exit %d:\n%s%s", code, out, errs)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -21,31 +22,31 @@ import (
 var noon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
 // healthy is a cluster of three nodes that has nothing to complain of.
-func healthy() *node.ClusterStatus {
-	member := func(name, datacenter string, rtt, share float64, gb int64) node.MemberStatus {
-		m := node.MemberStatus{
-			Name: name, Datacenter: datacenter, Version: "v0.2.0", State: node.MemberActive, Health: node.HealthOK,
+func healthy() *admin.ClusterStatus {
+	member := func(name, datacenter string, rtt, share float64, gb int64) admin.MemberStatus {
+		m := admin.MemberStatus{
+			Name: name, Datacenter: datacenter, Version: "v0.2.0", State: admin.MemberActive, Health: admin.HealthOK,
 			RTTMillis: rtt, RingShare: share, RingAgrees: true, Reported: true, Held: 4115 * gb, HeldBytes: gb << 30, UpstreamBytes: gb << 29,
 		}
 		for _, suite := range []string{"ubuntu/dists/noble", "ubuntu/dists/noble-updates"} {
-			m.Suites = append(m.Suites, node.MemberSuite{Suite: suite, Generation: noon.Add(-time.Hour), Root: proto.DigestOf([]byte(suite)), State: node.SuiteFresh})
+			m.Suites = append(m.Suites, admin.MemberSuite{Suite: suite, Generation: noon.Add(-time.Hour), Root: proto.DigestOf([]byte(suite)), State: admin.SuiteFresh})
 		}
 		return m
 	}
-	c := &node.ClusterStatus{
+	c := &admin.ClusterStatus{
 		Name: "prod", Datacenter: "fra", Self: "fra1", RingHash: "3f2a9c0de1b24455", RingVersion: 1, Secured: true,
 		CertificateExpires: noon.Add(400 * 24 * time.Hour),
-		Members:            []node.MemberStatus{member("ams1", "ams", 7.25, 0.334, 3), member("fra1", "fra", 0, 0.331, 12), member("nyc1", "nyc", 91.6, 0.335, 1)},
+		Members:            []admin.MemberStatus{member("ams1", "ams", 7.25, 0.334, 3), member("fra1", "fra", 0, 0.331, 12), member("nyc1", "nyc", 91.6, 0.335, 1)},
 		UpstreamBytes:      8 << 30, UpstreamBytesSaved: 24 << 30,
 	}
 	c.Members[0].BytesFrom, c.Members[0].BytesTo = 5<<30, 700<<20
 	return c
 }
 
-func printed(t *testing.T, c *node.ClusterStatus) string {
+func printed(t *testing.T, c *admin.ClusterStatus) string {
 	t.Helper()
 	var out bytes.Buffer
-	err := printStatus(&out, &node.Status{Version: "v0.2.0", Node: "fra1", Ready: true, Addresses: []string{"[::]:3142"}, Cluster: c}, noon)
+	err := printStatus(&out, &admin.Status{Version: "v0.2.0", Node: "fra1", Ready: true, Addresses: []string{"[::]:3142"}, Cluster: c}, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +82,7 @@ nyc1    nyc         active  ok      92 ms   33.5%  4,115    1.0 GiB  512 MiB   0
 func TestStatusOfAClusterInTrouble(t *testing.T) {
 	c := healthy()
 	c.Secured, c.CertificateExpires = false, noon.Add(29*24*time.Hour+time.Hour)
-	behind := func(m *node.MemberStatus, suite int, by time.Duration, root string) {
+	behind := func(m *admin.MemberStatus, suite int, by time.Duration, root string) {
 		m.Suites[suite].Generation = m.Suites[suite].Generation.Add(-by)
 		m.Suites[suite].Root = proto.DigestOf([]byte(root))
 	}
@@ -89,14 +90,14 @@ func TestStatusOfAClusterInTrouble(t *testing.T) {
 	ams.GossipSilent = true
 	ams.Version = "v0.3.0"
 	nyc.RingAgrees = false
-	nyc.Health, nyc.Why = node.HealthQuarantined, "ubuntu/pool/main/h/hello.deb came with a wrong digest; nothing is taken from it until 12:10"
+	nyc.Health, nyc.Why = admin.HealthQuarantined, "ubuntu/pool/main/h/hello.deb came with a wrong digest; nothing is taken from it until 12:10"
 	behind(nyc, 0, 61*time.Minute, "older")
 	behind(ams, 1, 0, "fork")
 	nyc.Suites[1].Root, nyc.Suites[1].Generation = proto.Digest{}, time.Time{}
-	fra.State = node.MemberLeaving
+	fra.State = admin.MemberLeaving
 	c.Members = append(c.Members,
-		node.MemberStatus{Name: "sin1", Datacenter: "fra", Version: "v0.2.0", State: node.MemberJoining, Health: node.HealthUnreachable, Why: "connection refused", RingAgrees: true},
-		node.MemberStatus{Name: "syd1", Datacenter: "syd", Version: "v0.2.0", State: node.MemberActive, Health: node.HealthOK, RTTMillis: 290, RingAgrees: true},
+		admin.MemberStatus{Name: "sin1", Datacenter: "fra", Version: "v0.2.0", State: admin.MemberJoining, Health: admin.HealthUnreachable, Why: "connection refused", RingAgrees: true},
+		admin.MemberStatus{Name: "syd1", Datacenter: "syd", Version: "v0.2.0", State: admin.MemberActive, Health: admin.HealthOK, RTTMillis: 290, RingAgrees: true},
 	)
 	want := `aptmesh v0.2.0 on fra1, up 0s, ready
 attention: the certificate of fra1 expires in 29d1h; issue a new one with ` + "`aptmesh cluster renew`" + `
@@ -124,7 +125,7 @@ sin1    fra         joining  unreachable  -       0.0%   ?        ?        ?    
 syd1    syd         active   ok           290 ms  0.0%   ?        ?        ?         0 B      0 B
 `
 	var out bytes.Buffer
-	if err := printStatus(&out, &node.Status{Version: "v0.2.0", Node: "fra1", Ready: true, Addresses: []string{"[::]:3142"}, Cluster: c}, noon); err != nil {
+	if err := printStatus(&out, &admin.Status{Version: "v0.2.0", Node: "fra1", Ready: true, Addresses: []string{"[::]:3142"}, Cluster: c}, noon); err != nil {
 		t.Fatal(err)
 	}
 	if out.String() != want {
@@ -168,7 +169,7 @@ func TestStatusOfASmallCluster(t *testing.T) {
 
 func TestStatusWhileStopping(t *testing.T) {
 	var out bytes.Buffer
-	if err := printStatus(&out, &node.Status{Version: "v1", Node: "a", Stopping: "hands on 12 objects"}, noon); err != nil {
+	if err := printStatus(&out, &admin.Status{Version: "v1", Node: "a", Stopping: "hands on 12 objects"}, noon); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(out.String(), "aptmesh v1 on a, up 0s, not ready\nstopping: hands on 12 objects\n\n") {
@@ -178,7 +179,7 @@ func TestStatusWhileStopping(t *testing.T) {
 
 func TestWhyInACluster(t *testing.T) {
 	var out bytes.Buffer
-	printWhy(&out, &node.Why{
+	printWhy(&out, &admin.Why{
 		Location: "ubuntu/pool/a.deb", Kind: "package", Listed: true, Size: -1,
 		Owners: []string{"ams1", "fra1", "nyc1"}, Holders: []string{"nyc1"},
 		Plan:         []string{"Ask nyc1, which is believed to hold it.", "Ask ams1, which fetches it from upstream.", "Fetch it from upstream."},
@@ -202,7 +203,7 @@ upstream  http://archive.ubuntu.com/ubuntu/pool/a.deb
 		t.Errorf("why:\n%s\nwant:\n%s", &out, want)
 	}
 	out.Reset()
-	printWhy(&out, &node.Why{Location: "x/y", Owners: []string{"ams1"}, Held: "disk"})
+	printWhy(&out, &admin.Why{Location: "x/y", Owners: []string{"ams1"}, Held: "disk"})
 	if !strings.Contains(out.String(), "owners    ams1\n") {
 		t.Errorf("why:\n%s", &out)
 	}
@@ -215,7 +216,7 @@ func leavingNode(t *testing.T, statuses ...any) string {
 	var next atomic.Int32
 	var server *httptest.Server
 	server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var answer any = node.LeaveResult{Node: "fra1", WithinSeconds: 60, Message: "leaves prod"}
+		var answer any = admin.LeaveResult{Node: "fra1", WithinSeconds: 60, Message: "leaves prod"}
 		if r.Method+" "+r.URL.Path != "POST /v1/leave" {
 			answer = statuses[next.Add(1)-1]
 		}
@@ -238,22 +239,22 @@ func leavingNode(t *testing.T, statuses ...any) string {
 
 func TestLeaveCommand(t *testing.T) {
 	addr := leavingNode(t,
-		node.Status{UptimeSeconds: 100}, node.Status{UptimeSeconds: 100, Stopping: "hands on 2 objects"}, http.StatusInternalServerError,
-		node.Status{UptimeSeconds: 101, Stopping: "hands on 2 objects"}, node.Status{UptimeSeconds: 101, Stopping: "lets 3 requests finish"})
+		admin.Status{UptimeSeconds: 100}, admin.Status{UptimeSeconds: 100, Stopping: "hands on 2 objects"}, http.StatusInternalServerError,
+		admin.Status{UptimeSeconds: 101, Stopping: "hands on 2 objects"}, admin.Status{UptimeSeconds: 101, Stopping: "lets 3 requests finish"})
 	a, out, errs := testApp(t)
-	want := "fra1: leaves prod\nfra1: hands on 2 objects\nfra1: lets 3 requests finish\nfra1: has left and ended\n"
+	want := "fra1: leaves prod\nfra1: hands on 2 objects\nfra1: lets 3 requests finish\nfra1: has left and ended; the next boot of its machine starts it again, unless the service is disabled\n"
 	if code := run(t, a, "leave", "--admin", addr); code != 0 || out.String() != want {
 		t.Errorf("exit %d:\n%s%s\nwant:\n%s", code, out, errs, want)
 	}
 
 	// A service manager may start it again before anybody sees that it was gone.
-	addr = leavingNode(t, node.Status{UptimeSeconds: 100}, node.Status{UptimeSeconds: 0}, node.Status{})
+	addr = leavingNode(t, admin.Status{UptimeSeconds: 100}, admin.Status{UptimeSeconds: 0}, admin.Status{})
 	a, out, errs = testApp(t)
 	if code := run(t, a, "leave", "--admin", addr); code != 0 || !strings.HasSuffix(out.String(), "fra1: has left, and was started again\n") {
 		t.Errorf("exit %d:\n%s%s", code, out, errs)
 	}
 
-	addr = admin(t, nil)
+	addr = adminStub(t, nil)
 	a, out, errs = testApp(t)
 	if code := run(t, a, "leave", "--admin", addr); code != 1 || !strings.Contains(errs.String(), "aptmesh: nothing at /v1/leave\n") || out.String() != "" {
 		t.Errorf("exit %d:\n%s%s", code, out, errs)
@@ -262,7 +263,7 @@ func TestLeaveCommand(t *testing.T) {
 
 // A node that does not end is not waited for for ever, nor against the user's will.
 func TestLeaveGivesUp(t *testing.T) {
-	addr := admin(t, map[string]any{"POST /v1/leave": node.LeaveResult{Node: "fra1", WithinSeconds: 3600, Message: "leaves"}, "GET /v1/status": node.Status{}})
+	addr := adminStub(t, map[string]any{"POST /v1/leave": admin.LeaveResult{Node: "fra1", WithinSeconds: 3600, Message: "leaves"}, "GET /v1/status": admin.Status{}})
 	a, out, errs := testApp(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	exit := make(chan int)
@@ -273,7 +274,7 @@ func TestLeaveGivesUp(t *testing.T) {
 		t.Errorf("exit %d:\n%s", code, errs)
 	}
 
-	addr = admin(t, map[string]any{"POST /v1/leave": node.LeaveResult{Node: "fra1", WithinSeconds: -10, Message: "leaves"}, "GET /v1/status": node.Status{}})
+	addr = adminStub(t, map[string]any{"POST /v1/leave": admin.LeaveResult{Node: "fra1", WithinSeconds: -10, Message: "leaves"}, "GET /v1/status": admin.Status{}})
 	a, _, errs = testApp(t)
 	if code := run(t, a, "leave", "--admin", addr); code != 1 || !strings.Contains(errs.String(), "fra1 is still there after 0s; its log tells why") {
 		t.Errorf("exit %d:\n%s", code, errs)
@@ -297,7 +298,7 @@ archives: {x: {upstream: "http://example.org/x", unsigned: true}}
 	<-n.started
 	close(n.leaving)
 	ctx := <-n.stopped
-	if code := <-exit; code != 0 {
+	if code := <-exit; code != exitLeft {
 		t.Errorf("exit code %d: %s", code, errs)
 	}
 	// delay + handoff + timeout + grace

@@ -8,8 +8,7 @@ import (
 )
 
 func (a *app) dropCommand() *cobra.Command {
-	var admin string
-	var asJSON bool
+	var ask clientFlags
 	cmd := &cobra.Command{
 		Use:   "drop ARCHIVE/SUITE...",
 		Short: "Forget what this node believes of a suite",
@@ -23,13 +22,13 @@ forgotten a suite takes it from the others again, so run it on every node.`,
 		Example: `  aptmesh drop ubuntu/noble-proposed`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, suites []string) error {
-			client, err := a.adminClient(admin)
+			client, err := a.client(ask)
 			if err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 			defer cancel()
-			return a.eachSuite(suites, asJSON, func(suite string) (result any, line string, err error) {
+			return a.eachSuite(suites, ask.json, func(suite string) (result any, line string, err error) {
 				r, err := client.Drop(ctx, suite)
 				if err != nil {
 					return nil, "", err
@@ -38,6 +37,6 @@ forgotten a suite takes it from the others again, so run it on every node.`,
 			})
 		},
 	}
-	clientFlags(cmd, &admin, &asJSON)
+	ask.register(cmd)
 	return cmd
 }

@@ -47,11 +47,12 @@ var plan = []rule{
 	{"node/front", []string{"proto", "proto/expiring"}, "it answers hosts; what a path means and where bytes come from is given to it"},
 	{"node/prefetch", []string{"proto", "proto/expiring"}, "it guesses what hosts will ask for; where bytes come from and what is current is given to it, so that it can only ever read ahead"},
 	{"node/pki", nil, "it reads and makes the cluster's certificates and keys; who connects with them is not known there"},
-	{"node/config", []string{"aptmeta", "node/aptconf", "node/upstream", "node/pki"}, "it says what the operator wants, and checks that it makes sense; it starts nothing, so that any tool may read a configuration"},
-	{"node", []string{"proto", "proto/peerpb", "aptmeta", "node/config", "node/pki", "ring", "peerfetch", "peerfetch/holdings", "peerfetch/peers", "node/aptconf", "node/format/deb", "node/blobstore", "node/statedir", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
+	{"node/admin", []string{"proto"}, "commands import it without a node; what it shows is given to it"},
+	{"node/config", []string{"node/admin", "aptmeta", "node/aptconf", "node/upstream", "node/pki"}, "it says what the operator wants, and checks that it makes sense; it starts nothing, so that any tool may read a configuration"},
+	{"node", []string{"proto", "proto/peerpb", "aptmeta", "node/admin", "node/config", "node/pki", "ring", "peerfetch", "peerfetch/holdings", "peerfetch/peers", "node/aptconf", "node/format/deb", "node/blobstore", "node/statedir", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
 		"it is the only room that knows all rooms, and nothing above it"},
-	{"cmd/aptmesh", []string{"node", "node/config", "node/pki"}, "it parses flags and prints; whoever embeds a node must not need it"},
-	{"e2e", []string{"proto", "aptmeta", "aptmeta/testarchive", "node", "node/config", "e2e/lab"}, "it drives the built binary, as a user would"},
+	{"cmd/aptmesh", []string{"node", "node/admin", "node/config", "node/pki"}, "it parses flags and prints; whoever embeds a node must not need it"},
+	{"e2e", []string{"proto", "aptmeta", "aptmeta/testarchive", "node", "node/admin", "node/config", "e2e/lab"}, "it drives the built binary, as a user would"},
 }
 
 // pure rooms must not even import what would let them do I/O.

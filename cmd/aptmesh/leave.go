@@ -4,18 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/admin"
 )
 
 // leavePoll is how often a node that leaves is asked how far it is.
 const leavePoll = 250 * time.Millisecond
 
 func (a *app) leaveCommand() *cobra.Command {
-	var admin string
+	var ask clientFlags
 	cmd := &cobra.Command{
 		Use:   "leave",
 		Short: "Take the node out of its cluster and end it",
@@ -24,25 +25,26 @@ ready", so that hosts are sent elsewhere, hands on what only it holds, tells the
 nodes, and lets running requests finish; drain in the configuration bounds each step.
 It goes on doing so if this command is interrupted.
 
-SIGTERM does the same to a node. One that was told to leave ends with exit code 0, so
-that a service manager does not start it again.`,
+SIGTERM does the same to a node, and a service manager may start it again. One that was
+told to leave ends with exit code ` + strconv.Itoa(exitLeft) + `, after which the systemd unit does not. A boot of the
+machine does, unless the service is disabled: systemctl disable aptmesh.`,
 		Example: `  aptmesh leave
-  aptmesh leave --admin unix:/run/aptmesh/admin.sock`,
+  aptmesh leave --admin /run/aptmesh/admin.sock`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := a.adminClient(admin)
+			client, err := a.client(ask)
 			if err != nil {
 				return err
 			}
 			return a.leave(cmd.Context(), client)
 		},
 	}
-	cmd.Flags().StringVar(&admin, "admin", "", "`ADDRESS` of the node's admin interface: host:port or unix:/path (default from the configuration)")
+	ask.registerAddress(cmd)
 	return cmd
 }
 
 // leave tells the node to go, and follows it to its end.
-func (a *app) leave(ctx context.Context, client *node.AdminClient) error {
+func (a *app) leave(ctx context.Context, client *admin.Client) error {
 	result, err := client.Leave(ctx)
 	if err != nil {
 		return err
@@ -57,8 +59,8 @@ func (a *app) leave(ctx context.Context, client *node.AdminClient) error {
 	for {
 		s, err := client.Status(ctx)
 		switch {
-		case errors.Is(err, node.ErrNotRunning):
-			fmt.Fprintf(a.out, "%s: has left and ended\n", result.Node)
+		case errors.Is(err, admin.ErrNotRunning):
+			fmt.Fprintf(a.out, "%s: has left and ended; the next boot of its machine starts it again, unless the service is disabled\n", result.Node)
 			return nil
 		case err != nil: // it may be about to end, and cut the connection
 		case s.UptimeSeconds < up:

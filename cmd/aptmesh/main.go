@@ -20,6 +20,10 @@ import (
 const (
 	exitFailed = 1 // the command did not do what it was asked
 	exitUsage  = 2 // it was asked in a way it does not understand
+	// exitLeft is the end of a node that was told to leave its cluster. It differs from a
+	// failure and from SIGTERM, so that a service manager can be told not to start the
+	// node again; deploy/aptmesh.service names it.
+	exitLeft = 90
 )
 
 func main() {
@@ -92,8 +96,11 @@ func (a *app) main(ctx context.Context, args []string, stop <-chan os.Signal) in
 	root := a.rootCommand()
 	root.SetArgs(args)
 	ran, err := root.ExecuteContextC(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		return 0
+	case errors.Is(err, errLeft):
+		return exitLeft
 	}
 	if !a.understood {
 		fmt.Fprintf(a.err, "aptmesh: %s; see `%s --help`\n", oneLine(err), ran.CommandPath())

@@ -10,8 +10,8 @@ import (
 )
 
 func (a *app) refreshCommand() *cobra.Command {
-	var admin string
-	var asJSON, allowOlder bool
+	var ask clientFlags
+	var allowOlder bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "refresh ARCHIVE/SUITE...",
@@ -29,13 +29,13 @@ another's word.`,
   aptmesh refresh tools/dists/stable --timeout 5m`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, suites []string) error {
-			client, err := a.adminClient(admin)
+			client, err := a.client(ask)
 			if err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			return a.eachSuite(suites, asJSON, func(suite string) (result any, line string, err error) {
+			return a.eachSuite(suites, ask.json, func(suite string) (result any, line string, err error) {
 				r, err := client.Refresh(ctx, suite, allowOlder)
 				if err != nil {
 					return nil, "", err
@@ -44,7 +44,7 @@ another's word.`,
 			})
 		},
 	}
-	clientFlags(cmd, &admin, &asJSON)
+	ask.register(cmd)
 	cmd.Flags().BoolVar(&allowOlder, "allow-older", false, "take a Release that is older than the one held")
 	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "give up after this long")
 	return cmd
@@ -68,12 +68,6 @@ func (a *app) eachSuite(suites []string, asJSON bool, do func(suite string) (res
 		}
 	}
 	return nil
-}
-
-// clientFlags are the flags of every command that asks a running node.
-func clientFlags(cmd *cobra.Command, admin *string, asJSON *bool) {
-	cmd.Flags().StringVar(admin, "admin", "", "`ADDRESS` of the node's admin interface: host:port or unix:/path (default from the configuration)")
-	cmd.Flags().BoolVar(asJSON, "json", false, "print JSON")
 }
 
 func (a *app) printJSON(v any) error {

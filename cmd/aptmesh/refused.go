@@ -9,7 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/admin"
 )
 
 func (a *app) refusedCommand() *cobra.Command {
@@ -49,7 +49,7 @@ The node remembers 256 URLs and 32 hosts of each. In a cluster, ask each node.`,
 // maxHostsShown is how many hosts of one URL a line names.
 const maxHostsShown = 4
 
-func printRefused(w io.Writer, list []node.RefusedURL, now time.Time) error {
+func printRefused(w io.Writer, list []admin.RefusedURL, now time.Time) error {
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(w, "nothing was asked for in vain since the node began")
 		return err
@@ -65,7 +65,7 @@ func printRefused(w io.Writer, list []node.RefusedURL, now time.Time) error {
 	return err
 }
 
-func hostsOf(r node.RefusedURL) string {
+func hostsOf(r admin.RefusedURL) string {
 	named := strings.Join(r.Clients[:min(len(r.Clients), maxHostsShown)], ", ")
 	rest := ""
 	if more := len(r.Clients) - maxHostsShown; r.More {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/aptmesh/aptmesh/node"
 	"github.com/aptmesh/aptmesh/node/config"
 )
 
@@ -98,27 +97,4 @@ func (a *app) loadConfig() (*loaded, error) {
 		l.warnings = append(l.warnings, w.String())
 	}
 	return l, nil
-}
-
-// adminClient returns a client of the node that the flags and the configuration
-// mean. A configuration that this user may not read is no obstacle unless it was
-// asked for: most nodes use the default address.
-func (a *app) adminClient(addr string) (*node.AdminClient, error) {
-	if addr == "" {
-		addr = config.Default().Admin
-		path, err := a.configPath()
-		if err == nil && path != "" {
-			var cfg *config.Config
-			if cfg, err = config.Peek(path); err == nil {
-				addr = cfg.Admin
-			}
-		}
-		if err != nil && a.configFile != "" {
-			return nil, err
-		}
-		if addr == "" {
-			return nil, fmt.Errorf("%s switches the admin interface off (admin: \"\"), so there is nobody to ask", path)
-		}
-	}
-	return node.NewAdminClient(addr)
 }

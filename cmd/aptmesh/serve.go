@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -23,6 +24,10 @@ type server interface {
 	// with that to end.
 	Leaving() <-chan struct{}
 }
+
+// errLeft ends a node that was told to leave, whatever went wrong on the way: it
+// must not be started again.
+var errLeft = errors.New("this node has left its cluster")
 
 // stopGrace is added to the configured drain: what closing the door and the store,
 // and telling the other nodes, may take besides.
@@ -140,7 +145,10 @@ func (a *app) serve(ctx context.Context, o *overrides) error {
 			return a.stop(n, stopWithin(current), log)
 		case <-n.Leaving():
 			log.Info("an operator asked this node to leave its cluster")
-			return a.stop(n, stopWithin(current), log)
+			if err := a.stop(n, stopWithin(current), log); err != nil {
+				log.Error("leaving", "error", err)
+			}
+			return errLeft
 		case err := <-failed:
 			// Whatever still works is let go in good order.
 			if stopErr := a.stop(n, stopGrace, log); stopErr != nil {

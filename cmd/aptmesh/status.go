@@ -13,12 +13,11 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/admin"
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	var admin string
-	var asJSON bool
+	var ask clientFlags
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show how a running node does",
@@ -32,10 +31,10 @@ that cannot be reached and suites whose generation differs come first.`,
 		Example: `  aptmesh status
   aptmesh status --json | jq '.archives[].suites[] | select(.state != "fresh")'
   aptmesh status --json | jq '.cluster.members[] | {name, health, rtt_ms}'
-  aptmesh status --admin unix:/run/aptmesh/admin.sock`,
+  aptmesh status --admin /run/aptmesh/admin.sock`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := a.adminClient(admin)
+			client, err := a.client(ask)
 			if err != nil {
 				return err
 			}
@@ -43,19 +42,19 @@ that cannot be reached and suites whose generation differs come first.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
+			if ask.json {
 				return a.printJSON(s)
 			}
 			return printStatus(a.out, s, time.Now())
 		},
 	}
-	clientFlags(cmd, &admin, &asJSON)
+	ask.register(cmd)
 	return cmd
 }
 
 // printStatus writes the status for a reader: what is wrong first, then a table
 // per subject.
-func printStatus(w io.Writer, s *node.Status, now time.Time) error {
+func printStatus(w io.Writer, s *admin.Status, now time.Time) error {
 	var b strings.Builder
 	state := "ready"
 	if !s.Ready {
@@ -129,7 +128,7 @@ func table(w *strings.Builder, head []string, rows [][]string) {
 	}
 }
 
-func storeLine(s node.StoreStatus) string {
+func storeLine(s admin.StoreStatus) string {
 	line := fmt.Sprintf("%s of %s in %s, %s objects", size(s.Used), size(s.Max), s.Dir, humanize.Comma(s.Blobs))
 	if s.Reserved > 0 {
 		line += fmt.Sprintf(", %s arriving", size(s.Reserved))
@@ -144,7 +143,7 @@ func storeLine(s node.StoreStatus) string {
 	return line
 }
 
-func trafficLine(t node.TrafficStatus) string {
+func trafficLine(t admin.TrafficStatus) string {
 	line := fmt.Sprintf("%s requests, %s errors, %s", humanize.Comma(t.Requests), humanize.Comma(t.Errors), size(t.Bytes))
 	var shares []string
 	for _, tier := range slices.Sorted(maps.Keys(t.Tiers)) {
@@ -158,7 +157,7 @@ func trafficLine(t node.TrafficStatus) string {
 	return line
 }
 
-func suiteRows(archives []node.ArchiveStatus, now time.Time) [][]string {
+func suiteRows(archives []admin.ArchiveStatus, now time.Time) [][]string {
 	var rows [][]string
 	for _, a := range archives {
 		if len(a.Suites) == 0 {
@@ -174,7 +173,7 @@ func suiteRows(archives []node.ArchiveStatus, now time.Time) [][]string {
 	return rows
 }
 
-func suiteNote(s node.SuiteStatus, now time.Time) string {
+func suiteNote(s admin.SuiteStatus, now time.Time) string {
 	var notes []string
 	if s.Error != "" {
 		notes = append(notes, s.Error)
@@ -190,8 +189,8 @@ func suiteNote(s node.SuiteStatus, now time.Time) string {
 	return strings.Join(notes, "; ")
 }
 
-func upstreamRows(upstreams []node.UpstreamStatus) [][]string {
-	sorted := slices.SortedFunc(slices.Values(upstreams), func(a, b node.UpstreamStatus) int { return cmp.Compare(a.Host, b.Host) })
+func upstreamRows(upstreams []admin.UpstreamStatus) [][]string {
+	sorted := slices.SortedFunc(slices.Values(upstreams), func(a, b admin.UpstreamStatus) int { return cmp.Compare(a.Host, b.Host) })
 	var rows [][]string
 	for _, u := range sorted {
 		rows = append(rows, []string{u.Host, fmt.Sprintf("%d/%d", u.InUse, u.Limit), fmt.Sprint(u.Waiting), size(u.Bytes), u.LastError})
@@ -199,7 +198,7 @@ func upstreamRows(upstreams []node.UpstreamStatus) [][]string {
 	return rows
 }
 
-func flightRows(flights []node.FlightStatus) [][]string {
+func flightRows(flights []admin.FlightStatus) [][]string {
 	var rows [][]string
 	for _, f := range flights {
 		of := "?"

@@ -10,7 +10,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/admin"
 )
 
 // certificateSoon is when the end of a certificate calls for attention.
@@ -18,7 +18,7 @@ const certificateSoon = 30 * 24 * time.Hour
 
 // clusterTroubles says in one line each what is not as it should be between the
 // nodes: the members first, then the suites that differ.
-func clusterTroubles(c *node.ClusterStatus, now time.Time) []string {
+func clusterTroubles(c *admin.ClusterStatus, now time.Time) []string {
 	var lines []string
 	if until := c.CertificateExpires; !until.IsZero() && until.Sub(now) < certificateSoon {
 		when := "expires in " + age(until.Sub(now))
@@ -38,9 +38,9 @@ func clusterTroubles(c *node.ClusterStatus, now time.Time) []string {
 	return lines
 }
 
-func memberTroubles(m node.MemberStatus) []string {
+func memberTroubles(m admin.MemberStatus) []string {
 	var lines []string
-	if m.Health != node.HealthOK {
+	if m.Health != admin.HealthOK {
 		line := m.Name + " is " + m.Health
 		if m.Why != "" {
 			line += ": " + m.Why
@@ -68,7 +68,7 @@ type suiteComparison struct {
 // compareSuites holds the members' generations of every suite against each other. A
 // member that does not know a suite has nothing to say of it: no host asked for it
 // there.
-func compareSuites(members []node.MemberStatus) []suiteComparison {
+func compareSuites(members []admin.MemberStatus) []suiteComparison {
 	suites := make(map[string]map[string]*held) // by suite and root
 	for _, m := range members {
 		for _, s := range m.Suites {
@@ -137,7 +137,7 @@ func difference(generations []*held) string {
 func second(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }
 
 // clusterLines sum up the cluster beside the store and the traffic.
-func clusterLines(c *node.ClusterStatus) [][]string {
+func clusterLines(c *admin.ClusterStatus) [][]string {
 	sites := make(map[string]bool)
 	versions := make(map[string][]string)
 	for _, m := range c.Members {
@@ -190,7 +190,7 @@ func counted(n int, what string) string {
 }
 
 // memberRows are the nodes; the one asked is marked.
-func memberRows(c *node.ClusterStatus) [][]string {
+func memberRows(c *admin.ClusterStatus) [][]string {
 	var rows [][]string
 	for _, m := range c.Members {
 		name := m.Name
@@ -198,7 +198,7 @@ func memberRows(c *node.ClusterStatus) [][]string {
 			name += " *"
 		}
 		health := m.Health
-		if m.GossipSilent && health == node.HealthOK {
+		if m.GossipSilent && health == admin.HealthOK {
 			health = "ok, silent"
 		}
 		objects, held, upstream := "?", "?", "?"

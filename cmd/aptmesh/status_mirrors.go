@@ -9,12 +9,12 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/admin"
 )
 
 // archiveTroubles says what an operator should know of archives before he reads any
 // table: what clients will feel, or would if it went on.
-func archiveTroubles(s *node.Status, now time.Time) []string {
+func archiveTroubles(s *admin.Status, now time.Time) []string {
 	var troubles []string
 	if s.Offline {
 		troubles = append(troubles, "offline: no upstream is asked (offline: true)")
@@ -42,10 +42,10 @@ func archiveTroubles(s *node.Status, now time.Time) []string {
 }
 
 // usable counts the mirrors of an archive that are not left alone.
-func usable(a node.ArchiveStatus) int {
+func usable(a admin.ArchiveStatus) int {
 	n := 0
 	for _, m := range a.Mirrors {
-		if m.State != node.MirrorOpen && !m.Snapshot {
+		if m.State != admin.MirrorOpen && !m.Snapshot {
 			n++
 		}
 	}
@@ -54,11 +54,11 @@ func usable(a node.ArchiveStatus) int {
 
 // mirrorRows shows the mirrors of archives that have several, and any that is in
 // trouble.
-func mirrorRows(archives []node.ArchiveStatus, now time.Time) [][]string {
+func mirrorRows(archives []admin.ArchiveStatus, now time.Time) [][]string {
 	var rows [][]string
 	for _, a := range archives {
 		for _, m := range a.Mirrors {
-			if len(a.Mirrors) < 2 && m.State == node.MirrorClosed {
+			if len(a.Mirrors) < 2 && m.State == admin.MirrorClosed {
 				continue
 			}
 			rows = append(rows, []string{
@@ -69,18 +69,18 @@ func mirrorRows(archives []node.ArchiveStatus, now time.Time) [][]string {
 	return rows
 }
 
-func mirrorState(m node.MirrorStatus, now time.Time) string {
+func mirrorState(m admin.MirrorStatus, now time.Time) string {
 	switch m.State {
-	case node.MirrorClosed:
+	case admin.MirrorClosed:
 		return "ok"
-	case node.MirrorHalfOpen:
+	case admin.MirrorHalfOpen:
 		return "on trial"
 	}
 	return "left alone for " + age(m.Until.Sub(now))
 }
 
 // mirrorNote says why a mirror is left alone, or what else is held against it.
-func mirrorNote(a node.ArchiveStatus, m node.MirrorStatus) string {
+func mirrorNote(a admin.ArchiveStatus, m admin.MirrorStatus) string {
 	var notes []string
 	if m.Snapshot {
 		notes = append(notes, "snapshot service")
@@ -129,7 +129,7 @@ func wait(seconds float64) string {
 }
 
 // prefetchLine sums up what was fetched before anybody asked.
-func prefetchLine(p node.PrefetchStatus) string {
+func prefetchLine(p admin.PrefetchStatus) string {
 	line := fmt.Sprintf("%s packages in use", humanize.Comma(int64(p.Packages)))
 	if n := p.Objects["fetched"]; n > 0 {
 		line += fmt.Sprintf("; %s new versions (%s) fetched ahead, %s of them asked for since", humanize.Comma(n), size(p.Bytes), humanize.Comma(p.Used))

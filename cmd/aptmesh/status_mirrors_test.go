@@ -5,34 +5,34 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/admin"
 )
 
 // An operator sees which mirrors are in trouble, why, and what prefetch is worth.
 func TestStatusOfMirrors(t *testing.T) {
 	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
-	s := &node.Status{
+	s := &admin.Status{
 		Version: "v0.4.0", Node: "fra1", Ready: true, Addresses: []string{"[::]:3142"},
-		Prefetch: node.PrefetchStatus{Enabled: true, Packages: 1234, Objects: map[string]int64{"fetched": 40, "over_limit": 2}, Bytes: 3 << 20, Used: 31},
-		Archives: []node.ArchiveStatus{{
+		Prefetch: admin.PrefetchStatus{Enabled: true, Packages: 1234, Objects: map[string]int64{"fetched": 40, "over_limit": 2}, Bytes: 3 << 20, Used: 31},
+		Archives: []admin.ArchiveStatus{{
 			Name: "ubuntu", Upstream: "http://archive.ubuntu.com/ubuntu",
-			Suites: []node.SuiteStatus{{
-				Dir: "dists/noble", State: node.SuiteFailing, Error: "no mirror answers", Generation: now.Add(-8 * 24 * time.Hour),
+			Suites: []admin.SuiteStatus{{
+				Dir: "dists/noble", State: admin.SuiteFailing, Error: "no mirror answers", Generation: now.Add(-8 * 24 * time.Hour),
 				ValidUntil: now.Add(-24 * time.Hour), Expired: true, Withheld: true, ServedUntil: now.Add(-time.Hour),
 				Alarm:      "its Release expired 24h ago and nobody has renewed it",
-				Behind:     []node.MirrorBehind{{URL: "http://mirror.example.org/ubuntu", BehindSeconds: 5400}},
+				Behind:     []admin.MirrorBehind{{URL: "http://mirror.example.org/ubuntu", BehindSeconds: 5400}},
 				Notice:     "the root is odd: line 7",
 				Unreadable: map[string]string{"main/binary-amd64/Packages.lz4": "no frame"},
 			}},
-			Mirrors: []node.MirrorStatus{
-				{URL: "http://archive.ubuntu.com/ubuntu", Priority: 1, State: node.MirrorOpen, Trouble: "asked_to_wait",
+			Mirrors: []admin.MirrorStatus{
+				{URL: "http://archive.ubuntu.com/ubuntu", Priority: 1, State: admin.MirrorOpen, Trouble: "asked_to_wait",
 					Reason: "it answered 429 and asked for 30s", FoundBy: "nyc1", Until: now.Add(25 * time.Second), Left: map[string]int64{"asked_to_wait": 1}},
-				{URL: "http://mirror.example.org/ubuntu", Priority: 1, State: node.MirrorClosed, BytesPerSecond: 5 << 20, HeaderSeconds: 0.0042, Strikes: 3},
-				{URL: "https://snapshot.ubuntu.com/ubuntu/{timestamp}", Snapshot: true, State: node.MirrorClosed},
+				{URL: "http://mirror.example.org/ubuntu", Priority: 1, State: admin.MirrorClosed, BytesPerSecond: 5 << 20, HeaderSeconds: 0.0042, Strikes: 3},
+				{URL: "https://snapshot.ubuntu.com/ubuntu/{timestamp}", Snapshot: true, State: admin.MirrorClosed},
 			},
 		}, {
 			Name: "docker", Upstream: "https://download.docker.com/linux/ubuntu",
-			Mirrors: []node.MirrorStatus{{URL: "https://download.docker.com/linux/ubuntu", State: node.MirrorOpen, Reason: "no connection within 5s", Until: now.Add(time.Second)}},
+			Mirrors: []admin.MirrorStatus{{URL: "https://download.docker.com/linux/ubuntu", State: admin.MirrorOpen, Reason: "no connection within 5s", Until: now.Add(time.Second)}},
 		}},
 	}
 	var b strings.Builder
@@ -67,11 +67,11 @@ docker   https://download.docker.com/linux/ubuntu        0     left alone for 1s
 
 func TestStatusOffline(t *testing.T) {
 	for _, c := range []struct {
-		status node.Status
+		status admin.Status
 		want   string
 	}{
-		{node.Status{Offline: true}, "attention: offline: no upstream is asked (offline: true)\n"},
-		{node.Status{Archives: []node.ArchiveStatus{{Name: "esm", Offline: true}}}, "attention: esm is offline: no upstream is asked for it (archives.esm.offline)\n"},
+		{admin.Status{Offline: true}, "attention: offline: no upstream is asked (offline: true)\n"},
+		{admin.Status{Archives: []admin.ArchiveStatus{{Name: "esm", Offline: true}}}, "attention: esm is offline: no upstream is asked for it (archives.esm.offline)\n"},
 	} {
 		var b strings.Builder
 		if err := printStatus(&b, &c.status, time.Now()); err != nil {

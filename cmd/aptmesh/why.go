@@ -10,12 +10,11 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/admin"
 )
 
 func (a *app) whyCommand() *cobra.Command {
-	var admin string
-	var asJSON bool
+	var ask clientFlags
 	cmd := &cobra.Command{
 		Use:   "why URL",
 		Short: "Explain what a host gets for a URL",
@@ -35,7 +34,7 @@ The URL may be the one in apt's message, upstream's own, or ARCHIVE/PATH.`,
   aptmesh why https://esm.ubuntu.com/infra/ubuntu/dists/noble-infra-updates/InRelease`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.adminClient(admin)
+			client, err := a.client(ask)
 			if err != nil {
 				return err
 			}
@@ -43,18 +42,18 @@ The URL may be the one in apt's message, upstream's own, or ARCHIVE/PATH.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
+			if ask.json {
 				return a.printJSON(why)
 			}
 			printWhy(a.out, why)
 			return nil
 		},
 	}
-	clientFlags(cmd, &admin, &asJSON)
+	ask.register(cmd)
 	return cmd
 }
 
-func printWhy(w io.Writer, why *node.Why) {
+func printWhy(w io.Writer, why *admin.Why) {
 	for _, s := range why.Sentences {
 		fmt.Fprintln(w, s)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/e2e/lab"
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/config"
 )
 
@@ -152,7 +153,7 @@ func (w *world) whole(ctx context.Context) error {
 			}
 			active := 0
 			for _, m := range c.Members {
-				if m.State == node.MemberActive && m.Health == node.HealthOK {
+				if m.State == admin.MemberActive && m.Health == admin.HealthOK {
 					active++
 				}
 			}

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/aptmesh/aptmesh/node/admin"
 )
 
 // Validate checks a configuration that was not loaded from a file. The error is a
@@ -49,6 +51,8 @@ type checker struct {
 	listFile    func(file string) error
 	// gossipKeys does so for a file of gossip keys.
 	gossipKeys func(file string) error
+	// token does so for the file of the admin interface's token.
+	token func(file string) error
 	// trust reads the certificates of the node of that name in a cluster; a
 	// *pki.FileError says why they are no use. nil without an error is not looked at.
 	trust func(files pki.Files, name string) (*pki.Identity, error)
@@ -80,6 +84,10 @@ func newChecker(cfg *Config) *checker {
 			_, err := pki.ReadGossipKeys(file)
 			return err
 		},
+		token: func(file string) error {
+			_, err := admin.ReadToken(file)
+			return err
+		},
 		trust:   pki.Read,
 		exposed: pki.OthersMayRead,
 	}
@@ -97,6 +105,7 @@ func (c *checker) check() {
 	c.doors()
 	c.publicURL()
 	c.admin()
+	c.adminToken()
 	if c.cfg.Data == "" {
 		c.problem("data", "needs a directory")
 	}
@@ -222,7 +231,7 @@ func (c *checker) admin() {
 		}
 		return
 	}
-	host, port, err := splitHostPort(addr)
+	_, port, err := splitHostPort(addr)
 	if err != nil {
 		c.problem("admin", `%q is not an address: write "127.0.0.1:3144", or "unix:/run/aptmesh/admin.sock"`, addr)
 		return
@@ -230,8 +239,26 @@ func (c *checker) admin() {
 	if port != "0" && (slices.Contains(c.cfg.Listen, addr) || slices.Contains(c.cfg.TLS.Listen, addr)) {
 		c.problem("admin", "%q is the address of the HTTP door too; the admin interface needs its own", addr)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		c.warning("admin", "%q may be reached from other machines, and the admin interface has no password", addr)
+	if err := admin.CheckAddress(addr, c.cfg.AdminTokenFile); err != nil {
+		c.problem("admin", "%s", err)
+	}
+}
+
+// adminToken looks at what goes with the admin interface.
+func (c *checker) adminToken() {
+	if file := c.cfg.AdminTokenFile; file != "" {
+		if err := c.token(file); err != nil {
+			c.problem("admin_token_file", "%s", err)
+		} else if c.exposed(file) {
+			c.warning("admin_token_file", "every user of this machine may read %s", file)
+		}
+	}
+	if addr := c.cfg.ReadyListen; addr != "" {
+		if _, port, err := splitHostPort(addr); err != nil {
+			c.problem("ready_listen", `%q is not an address: write ":3145" or "10.0.0.5:3145"`, addr)
+		} else if port != "0" && (addr == c.cfg.Admin || slices.Contains(c.cfg.Listen, addr) || slices.Contains(c.cfg.TLS.Listen, addr)) {
+			c.problem("ready_listen", "%q is an address of another listener; this one needs its own", addr)
+		}
 	}
 }
 

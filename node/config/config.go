@@ -27,8 +27,14 @@ type Config struct {
 	// "" takes the machine's name and the port of Listen.
 	PublicURL string `yaml:"public_url"`
 	// Admin is the address of the admin interface: "host:port" or "unix:/path";
-	// "" switches it off. It has no password, so it belongs on loopback.
+	// "" switches it off. TCP takes no changes without AdminTokenFile; they are taken
+	// at a socket below State.
 	Admin string `yaml:"admin"`
+	// AdminTokenFile holds the token that allows changes over TCP; "" is none.
+	AdminTokenFile string `yaml:"admin_token_file"`
+	// ReadyListen is an address that serves /ready and /health alone, for load
+	// balancers; "" is none.
+	ReadyListen string `yaml:"ready_listen"`
 	// Data is the directory of the cache: what can be fetched or derived again.
 	Data string `yaml:"data"`
 	// State is the directory of what cannot: which generations this node believes, what

@@ -160,6 +160,7 @@ func (c *Config) resolvePaths(dir string) {
 	}
 	abs(&c.Data)
 	abs(&c.State)
+	abs(&c.AdminTokenFile)
 	abs(&c.TLS.Cert)
 	abs(&c.TLS.Key)
 	abs(&c.Cluster.GossipKey)

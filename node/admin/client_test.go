@@ -1,4 +1,4 @@
-package node
+package admin
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// adminStub answers as the admin interface does.
-func adminStub(t *testing.T) http.Handler {
+// stub answers as the admin interface does.
+func stub(t *testing.T) http.Handler {
 	answer := func(w http.ResponseWriter, v any) {
 		w.Header().Set("Content-Type", "application/json")
 		if err := json.NewEncoder(w).Encode(v); err != nil {
@@ -24,28 +24,28 @@ func adminStub(t *testing.T) http.Handler {
 		}
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+adminStatusPath, func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, Status{Version: "v1", Ready: true, Archives: []ArchiveStatus{{Name: "ubuntu"}}})
 	})
-	mux.HandleFunc("GET "+adminWhyPath, func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET "+whyPath, func(w http.ResponseWriter, r *http.Request) {
 		answer(w, Why{URL: r.FormValue("url"), Size: proto.UnknownSize, Digest: proto.DigestOf(nil)})
 	})
-	mux.HandleFunc("POST "+adminRefreshPath, func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("POST "+refreshPath, func(w http.ResponseWriter, r *http.Request) {
 		if suite := r.FormValue("suite"); suite != "ubuntu/noble" {
 			w.WriteHeader(http.StatusNotFound)
-			answer(w, AdminError{Message: "no suite " + suite})
+			answer(w, Error{Message: "no suite " + suite})
 			return
 		}
 		answer(w, RefreshResult{Suite: "ubuntu/dists/noble", Changed: true, Message: "adopted"})
 	})
-	mux.HandleFunc("POST "+adminLeavePath, func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("POST "+leavePath, func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, LeaveResult{Node: "fra1", WithinSeconds: 60, Message: "leaves"})
 	})
 	return mux
 }
 
-func TestAdminClient(t *testing.T) {
-	tcp := httptest.NewServer(adminStub(t))
+func TestClient(t *testing.T) {
+	tcp := httptest.NewServer(stub(t))
 	defer tcp.Close()
 	// The path of a socket is short: t.TempDir's may be too long.
 	dir, err := os.MkdirTemp("", "aptmesh")
@@ -58,12 +58,12 @@ func TestAdminClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: adminStub(t)}
+	server := &http.Server{Handler: stub(t)}
 	go server.Serve(listener) // ends with Close
 	defer server.Close()
 
 	for _, addr := range []string{tcp.Listener.Addr().String(), "unix:" + socket} {
-		c, err := NewAdminClient(addr)
+		c, err := NewClient(addr, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,18 +87,18 @@ func TestAdminClient(t *testing.T) {
 	}
 }
 
-func TestAdminClientErrors(t *testing.T) {
-	if _, err := NewAdminClient("3144"); err == nil {
+func TestClientErrors(t *testing.T) {
+	if _, err := NewClient("3144", ""); err == nil {
 		t.Error("an address without a host is taken")
 	}
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == adminWhyPath {
+		if r.URL.Path == whyPath {
 			http.Error(w, "no such page", http.StatusNotFound)
 			return
 		}
 		_, _ = w.Write([]byte("<html>"))
 	}))
-	c, err := NewAdminClient(other.Listener.Addr().String())
+	c, err := NewClient(other.Listener.Addr().String(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestAdminClientErrors(t *testing.T) {
 	}
 	other.Close()
 	for _, addr := range []string{other.Listener.Addr().String(), "unix:" + filepath.Join(t.TempDir(), "none")} {
-		if c, err = NewAdminClient(addr); err != nil {
+		if c, err = NewClient(addr, ""); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := c.Status(context.Background()); !errors.Is(err, ErrNotRunning) || !strings.Contains(err.Error(), "aptmesh serve") {

@@ -1,10 +1,8 @@
-package node
+package admin
 
 import (
 	"time"
 
-	"github.com/aptmesh/aptmesh/node/front"
-	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -17,20 +15,25 @@ import (
 //	POST /v1/drop?suite=ARCHIVE/DIR  DropResult: the node forgets the suite
 //	POST /v1/leave                   LeaveResult, at once: the node drains, leaves its cluster and ends
 //
-// Any answer but 200 carries an AdminError. Fields are added, never renamed.
+// Any answer of these but 200 carries an Error.
 const (
-	adminStatusPath  = "/v1/status"
-	adminWhyPath     = "/v1/why"
-	adminRefusedPath = "/v1/refused"
-	adminRefreshPath = "/v1/refresh"
-	adminDropPath    = "/v1/drop"
-	adminLeavePath   = "/v1/leave"
+	statusPath  = "/v1/status"
+	whyPath     = "/v1/why"
+	refusedPath = "/v1/refused"
+	refreshPath = "/v1/refresh"
+	dropPath    = "/v1/drop"
+	leavePath   = "/v1/leave"
 )
 
-// AdminError is the body of an answer that is not 200.
-type AdminError struct {
+// Error is the body of an answer that is not 200.
+type Error struct {
 	Message string `json:"error"` // one sentence
+	// Socket is where the same request may be taken, if it is refused only because
+	// it came over TCP.
+	Socket string `json:"socket,omitempty"`
 }
+
+func (e *Error) Error() string { return e.Message }
 
 // Status is the state of a node.
 type Status struct {
@@ -173,13 +176,41 @@ type ArchiveStatus struct {
 
 // The states of the circuit breaker of a mirror.
 const (
-	MirrorClosed   = upstream.BreakerClosed
-	MirrorOpen     = upstream.BreakerOpen
-	MirrorHalfOpen = upstream.BreakerHalfOpen
+	MirrorClosed   = "closed"    // it is asked
+	MirrorOpen     = "open"      // it is left alone until MirrorStatus.Until
+	MirrorHalfOpen = "half_open" // the next request finds out whether it is well again
 )
 
 // MirrorStatus is one mirror of an archive.
-type MirrorStatus = upstream.MirrorStats
+type MirrorStatus struct {
+	URL      string `json:"url"` // of its root, without credentials; as the access log names it
+	Archive  string `json:"-"`
+	Priority int    `json:"priority"`
+	Weight   int    `json:"weight"`
+	// Snapshot says that it is the archive's snapshot service: it is asked only for
+	// what all mirrors have dropped.
+	Snapshot bool   `json:"snapshot,omitempty"`
+	State    string `json:"state"` // MirrorClosed, MirrorOpen or MirrorHalfOpen
+	// Trouble is why it is left alone: "asked_to_wait",
+	// "unreachable", "errors" or "wrong_content". Reason says it in a sentence, FoundBy
+	// names the node that found out, where it was another one. Until is when the
+	// breaker is half-open.
+	Trouble string    `json:"trouble,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	FoundBy string    `json:"found_by,omitempty"`
+	Until   time.Time `json:"until,omitzero"`
+	// BytesPerSecond is what one transfer gets while it reads, HeaderSeconds the wait
+	// for the header of an answer; both averages, and 0 where nothing was measured
+	// lately.
+	BytesPerSecond float64 `json:"bytes_per_second"`
+	HeaderSeconds  float64 `json:"header_seconds"`
+	// Strikes is how many objects are held against it now: other mirrors are asked for
+	// those first.
+	Strikes int `json:"strikes"`
+	// Left counts requests that it failed, by why it was left: "asked_to_wait",
+	// "unreachable", "errors", "wrong_content", "not_found", "refused", "broke_off", "slow".
+	Left map[string]int64 `json:"left,omitempty"`
+}
 
 // MirrorBehind is a mirror whose Release of a suite is older than another's: it is
 // asked for what never changes, and for the Release only now and then.
@@ -281,10 +312,33 @@ type TierTraffic struct {
 }
 
 // Failure is an error that a host gets.
-type Failure = front.Failure
+type Failure struct {
+	Status int    `json:"status"` // 0 where there is none: the transfer broke off
+	Reason string `json:"reason"` // see docs/errors.md
+	Text   string `json:"text"`   // the sentence
+	// Time is when a client got it last, Client the address of that one; zero of a failure that a
+	// request would meet.
+	Time   time.Time `json:"time,omitzero"`
+	Client string    `json:"client,omitempty"`
+	// Count is how often in a row.
+	Count int64 `json:"count,omitempty"`
+}
 
 // RefusedURL is something that hosts ask for and this node does not serve.
-type RefusedURL = front.RefusedURL
+type RefusedURL struct {
+	// URL is the root of what looks like an archive: "http://download.example.org/linux/debian",
+	// "/name" of a mapped URL, or "CONNECT host:port".
+	URL    string `json:"url"`
+	Reason string `json:"reason"` // see docs/errors.md
+	// Requests counts since First; Last is the latest one, and Example what it asked for.
+	Requests int64     `json:"requests"`
+	First    time.Time `json:"first"`
+	Last     time.Time `json:"last"`
+	Example  string    `json:"example"`
+	// Clients are the addresses of those that ask, at most 32; More says that there are others.
+	Clients []string `json:"clients"`
+	More    bool     `json:"more_clients,omitempty"`
+}
 
 // Why explains what the node would answer to a request for a URL, and from what.
 type Why struct {
