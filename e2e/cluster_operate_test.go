@@ -77,7 +77,7 @@ func TestClusterCommands(t *testing.T) {
 	if code != 0 {
 		t.Errorf("aptmesh leave: exit code %d: %s%s", code, out, errs)
 	}
-	if code := owner.exitCode(10 * time.Second); code != 0 {
+	if code := owner.exitCode(10 * time.Second); code != 90 { // RestartPreventExitStatus of the unit
 		t.Errorf("after aptmesh leave the exit code is %d", code)
 	}
 	eventually(t, 20*time.Second, "it was no member any more", func() bool {

@@ -29,6 +29,15 @@ func (n *Node) startAdmin(ctx context.Context) error {
 // Ready reports whether hosts should be sent to this node.
 func (n *Node) Ready() bool { return n.ready.Load() }
 
+// Refused lists what hosts ask for and this node does not serve.
+func (n *Node) Refused() []admin.RefusedURL {
+	list := []admin.RefusedURL{}
+	for _, r := range n.front.Refused() {
+		list = append(list, admin.RefusedURL(r))
+	}
+	return list
+}
+
 // Leave has whoever runs the node stop it, as `aptmesh leave` does.
 func (n *Node) Leave() (*admin.LeaveResult, error) {
 	if n.cluster == nil {

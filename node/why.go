@@ -15,7 +15,7 @@ import (
 func (n *Node) Why(target string) *admin.Why {
 	w := &admin.Why{URL: target, Size: proto.UnknownSize}
 	e := n.front.Explain(target)
-	w.Would, w.Latest = e.Would, e.Latest
+	w.Would, w.Latest = (*admin.Failure)(e.Would), (*admin.Failure)(e.Latest)
 	loc := e.Location
 	if loc == (proto.Location{}) {
 		explainFailures(w)
@@ -43,7 +43,7 @@ func (n *Node) Why(target string) *admin.Why {
 	} else {
 		w.Plan = n.fetcher.Plan(proto.Want{Where: proto.At(loc), Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage})
 	}
-	w.Would = n.wouldFail(w, loc)
+	w.Would = (*admin.Failure)(n.wouldFail(w, loc))
 	explainFailures(w)
 	switch {
 	case known:
@@ -101,7 +101,7 @@ func (n *Node) wouldFail(w *admin.Why, loc proto.Location) *front.Failure {
 func explainFailures(w *admin.Why) {
 	if f := w.Would; f != nil {
 		say(w, "As things stand, a request is answered with %s: %s", statusAndReason(f), sentence(f.Text))
-		w.advise(f)
+		advise(w, f)
 	}
 	f := w.Latest
 	if f == nil {
@@ -116,18 +116,18 @@ func explainFailures(w *admin.Why) {
 	}
 	say(w, "The latest error for it went out at %s%s%s: %s: %s", f.Time.UTC().Format(time.DateTime+" UTC"), to, times, statusAndReason(f), sentence(f.Text))
 	if w.Would == nil || w.Would.Reason != f.Reason {
-		w.advise(f)
+		advise(w, f)
 	}
 }
 
-func statusAndReason(f *front.Failure) string {
+func statusAndReason(f *admin.Failure) string {
 	if f.Status == 0 {
 		return "a transfer that broke off (" + f.Reason + ")"
 	}
 	return fmt.Sprintf("%d (%s)", f.Status, f.Reason)
 }
 
-func advise(w *admin.Why, f *front.Failure) {
+func advise(w *admin.Why, f *admin.Failure) {
 	if r, ok := front.ReasonOf(f.Reason); ok {
 		say(w, "%s means: %s What to do: %s", r.Word, sentence(r.Means), sentence(r.Next))
 	}
@@ -149,9 +149,9 @@ func (n *Node) explainTunnel(w *admin.Why, target string) {
 		say(w, "A host whose apt uses this node as its proxy for https opens a tunnel (%s), which is allowed: nothing of it is checked or stored here.", tunnel)
 		return
 	}
-	say(w, "A host whose apt uses this node as its proxy for https asks for %s instead and gets %s: %s", tunnel, statusAndReason(e.Would), sentence(e.Would.Text))
+	say(w, "A host whose apt uses this node as its proxy for https asks for %s instead and gets %s: %s", tunnel, statusAndReason((*admin.Failure)(e.Would)), sentence(e.Would.Text))
 	if e.Latest != nil && w.Latest == nil {
-		w.Latest = e.Latest
+		w.Latest = (*admin.Failure)(e.Latest)
 		say(w, "The latest such request came at %s from %s.", e.Latest.Time.UTC().Format(time.DateTime+" UTC"), e.Latest.Client)
 	}
 }

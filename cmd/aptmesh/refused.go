@@ -13,8 +13,7 @@ import (
 )
 
 func (a *app) refusedCommand() *cobra.Command {
-	var admin string
-	var asJSON bool
+	var ask clientFlags
 	cmd := &cobra.Command{
 		Use:   "refused",
 		Short: "List what hosts ask for and this node does not serve",
@@ -28,7 +27,7 @@ The node remembers 256 URLs and 32 hosts of each. In a cluster, ask each node.`,
   aptmesh refused --json | jq -r '.[] | .url, (.clients[] | "  " + .)'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := a.adminClient(admin)
+			client, err := a.client(ask)
 			if err != nil {
 				return err
 			}
@@ -36,13 +35,13 @@ The node remembers 256 URLs and 32 hosts of each. In a cluster, ask each node.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
+			if ask.json {
 				return a.printJSON(list)
 			}
 			return printRefused(a.out, list, time.Now())
 		},
 	}
-	clientFlags(cmd, &admin, &asJSON)
+	ask.register(cmd)
 	return cmd
 }
 

@@ -21,6 +21,8 @@ type Node interface {
 	Ready() bool
 	Status() *Status
 	Why(url string) *Why
+	// Refused lists what hosts ask for and the node does not serve.
+	Refused() []RefusedURL
 	Refresh(ctx context.Context, suite string, older bool) (*RefreshResult, error)
 	Drop(suite string) (*DropResult, error)
 	// Leave begins to drain and returns at once.
@@ -176,6 +178,9 @@ func (s *Server) everything() http.Handler {
 	})
 	mux.HandleFunc("GET "+whyPath, func(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, node.Why(r.FormValue("url")))
+	})
+	mux.HandleFunc("GET "+refusedPath, func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, node.Refused())
 	})
 	mux.HandleFunc("POST "+refreshPath, func(w http.ResponseWriter, r *http.Request) {
 		result, err := node.Refresh(r.Context(), r.FormValue("suite"), r.FormValue("older") == "1")

@@ -17,9 +17,10 @@ import (
 // fake is a node that counts what is changed of it.
 type fake struct{ changes int }
 
-func (*fake) Ready() bool         { return true }
-func (*fake) Status() *Status     { return &Status{Version: "v1"} }
-func (*fake) Why(url string) *Why { return &Why{URL: url} }
+func (*fake) Ready() bool           { return true }
+func (*fake) Status() *Status       { return &Status{Version: "v1"} }
+func (*fake) Why(url string) *Why   { return &Why{URL: url} }
+func (*fake) Refused() []RefusedURL { return nil }
 
 func (f *fake) Refresh(context.Context, string, bool) (*RefreshResult, error) {
 	f.changes++
