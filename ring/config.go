@@ -51,6 +51,9 @@ type Config struct {
 	// Seeds are other nodes, as host or host:port, looked up anew at each contact;
 	// a host may have several addresses. This node itself may be among them.
 	Seeds []string
+	// Known are the nodes that this one knew before it was started, as Members.Known
+	// had them. They are looked for like seeds, and missing until they show up.
+	Known []Missing
 	// Keys encrypt the gossip: the first encrypts, all decrypt. 16, 24 or 32 bytes.
 	// Without any, everybody who reaches Bind can take part.
 	Keys [][]byte

@@ -35,6 +35,8 @@ func (d delegate) NotifyMsg(frame []byte) {
 		if b, err := decodeBeacon(frame[1:]); err == nil {
 			d.m.roster.hear(b)
 		}
+	case frameDeparted, frameClaim:
+		d.m.notes.put(frame)
 	case frameMessage:
 		if d.m.cfg.Received != nil {
 			d.m.messages.put(frame[1:])
@@ -52,20 +54,29 @@ func (d delegate) LocalState(bool) []byte {
 	m := d.m
 	m.life.RLock()
 	defer m.life.RUnlock()
-	if m.ctx.Err() != nil || m.cfg.LocalState == nil {
+	if m.ctx.Err() != nil {
 		return nil
+	}
+	departures := encodeDepartures(m.roster.departures())
+	if m.cfg.LocalState == nil {
+		return joinState(departures, nil)
 	}
 	state := m.cfg.LocalState()
 	if len(state) > MaxState {
 		// Sent, it would make the other side refuse the whole exchange.
 		m.cfg.Logger.Error("the state to exchange with other nodes is too long, and not sent", "bytes", len(state), "limit", MaxState)
-		return nil
+		state = nil
 	}
-	return state
+	return joinState(departures, state)
 }
 
 // MergeRemoteState implements memberlist.Delegate.
-func (d delegate) MergeRemoteState(state []byte, _ bool) {
+func (d delegate) MergeRemoteState(b []byte, _ bool) {
+	departures, state, err := splitState(b)
+	if err != nil {
+		return
+	}
+	d.m.notes.put(append([]byte{frameDeparted}, departures...))
 	if d.m.cfg.MergeState != nil && len(state) > 0 && len(state) <= MaxState {
 		d.m.states.put(state)
 	}
@@ -102,6 +113,7 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 // name of a node that is believed to be there.
 func (d delegate) NotifyConflict(known, claims *memberlist.Node) {
 	d.m.conflicts.Add(1)
+	d.m.notes.put(encodeClaim(Claim{Name: known.Name, Known: known.Address(), Other: claims.Address()}))
 	if known.Name == d.m.cfg.Name {
 		d.m.warn("this node's name is taken, by another node or still by this one at a former address; it is let in when that has been gone for a while",
 			"name", known.Name, "other", claims.Address())

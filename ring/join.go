@@ -136,19 +136,22 @@ func some(addrs []string) []string {
 
 // seedAddresses looks the seeds up, all at once.
 func (m *Members) seedAddresses() []string {
-	found := make([][]netip.AddrPort, len(m.cfg.Seeds))
+	found, failures := make([][]netip.AddrPort, len(m.cfg.Seeds)), make([]string, len(m.cfg.Seeds))
 	var group sync.WaitGroup
 	for i, seed := range m.cfg.Seeds {
 		group.Go(func() {
 			addrs, err := m.cfg.seedAddresses(m.ctx, seed)
 			if err != nil && m.ctx.Err() == nil {
 				m.unreached.Add(1)
-				m.warn("a seed cannot be looked up", "seed", seed, "err", err)
+				m.warn("a seed cannot be looked up", "seed", seed, "error", err)
+				failures[i] = seed + ": its name cannot be looked up"
 			}
 			found[i] = addrs
 		})
 	}
 	group.Wait()
+	failures = slices.DeleteFunc(failures, func(f string) bool { return f == "" })
+	m.lookups.Store(&failures)
 	var addrs []string
 	for _, at := range slices.Concat(found...) {
 		addrs = append(addrs, at.String())
@@ -174,14 +177,15 @@ func (c *Config) seedAddresses(ctx context.Context, seed string) ([]netip.AddrPo
 // reports whether anybody was. It calls reached when the first one has answered.
 func (m *Members) contact(addrs []string, reached func()) bool {
 	var group sync.WaitGroup
-	answers := make([]bool, len(addrs))
+	answers, failures := make([]bool, len(addrs)), make([]string, len(addrs))
 	for i, addr := range addrs {
 		group.Go(func() {
 			// memberlist resolves names in a way of its own and contacts one after the
 			// other, with a long timeout each; so it gets one address at a time.
 			if _, err := m.list.Join([]string{addr}); err != nil {
 				m.unreached.Add(1)
-				m.cfg.Logger.Debug("a node cannot be reached", "address", addr, "err", err)
+				m.cfg.Logger.Debug("a node cannot be reached", "address", addr, "error", err)
+				failures[i] = whyNoContact(addr, err)
 				return
 			}
 			answers[i] = true
@@ -189,5 +193,7 @@ func (m *Members) contact(addrs []string, reached func()) bool {
 		})
 	}
 	group.Wait()
+	failures = slices.DeleteFunc(failures, func(f string) bool { return f == "" })
+	m.failures.Store(&failures)
 	return slices.Contains(answers, true)
 }

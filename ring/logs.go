@@ -14,12 +14,13 @@ import (
 // are warnings of ours: a node that cannot be reached is no error of this one. An
 // unhappy network brings them by the dozen; beyond a few they are for debugging.
 type memberlistLog struct {
-	logger *slog.Logger
-	limit  *rate.Limiter
+	logger    *slog.Logger
+	limit     *rate.Limiter
+	strangers strangers
 }
 
 func newLogs(logger *slog.Logger) (*log.Logger, *memberlistLog) {
-	l := &memberlistLog{logger, rate.NewLimiter(rate.Every(time.Minute), 20)}
+	l := &memberlistLog{logger: logger, limit: rate.NewLimiter(rate.Every(time.Minute), 20)}
 	return log.New(l, "", 0), l
 }
 
@@ -33,6 +34,7 @@ func (l *memberlistLog) Write(line []byte) (int, error) {
 			level = slog.LevelWarn
 		}
 	}
+	l.strangers.notice(text)
 	l.log(level, "gossip: "+strings.TrimPrefix(text, "memberlist: "))
 	return len(line), nil
 }

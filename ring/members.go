@@ -50,6 +50,7 @@ type Members struct {
 
 	messages   *inbox
 	states     *inbox
+	notes      *inbox // frames of this package's own
 	broadcasts *memberlist.TransmitLimitedQueue
 
 	joining   sync.Once
@@ -58,6 +59,12 @@ type Members struct {
 
 	received, conflicts, changes, unreached atomic.Uint64
 	built                                   atomic.Int64 // ns that the last ring took
+
+	// lookups and failures say why seeds and nodes could not be reached in the last
+	// round of contacts.
+	lookups, failures atomic.Pointer[[]string]
+	// claims are names that two nodes use, as the last conflict had it.
+	claims claims
 
 	ctx    context.Context // until Close
 	cancel context.CancelFunc
@@ -86,11 +93,12 @@ func Start(cfg Config) (*Members, error) {
 	m := &Members{
 		cfg: cfg, roster: newRoster(cfg.self()),
 		dirty: make(chan struct{}, 1), following: make(chan struct{}, 1),
-		messages: newInbox(maxMessages), states: newInbox(maxStates),
+		messages: newInbox(maxMessages), states: newInbox(maxStates), notes: newInbox(maxStates),
 		contacted: make(chan struct{}), settled: make(chan struct{}),
 		updating: make(chan struct{}, 1),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.roster.recall(cfg.Known)
 	m.build()
 	if err := m.listen(); err != nil {
 		m.cancel()
@@ -181,6 +189,13 @@ func (m *Members) handOn() {
 		case msg := <-m.messages.queue:
 			m.received.Add(1)
 			m.cfg.Received(msg)
+		case frame := <-m.notes.queue:
+			switch frame[0] {
+			case frameDeparted:
+				m.heardDepartures(frame[1:])
+			case frameClaim:
+				m.heardClaim(frame)
+			}
 		case state := <-m.states.queue:
 			m.cfg.MergeState(state)
 		case <-m.ctx.Done():

@@ -174,7 +174,7 @@ func TestCrash(t *testing.T) {
 		if took := time.Since(began); took > 90*time.Second {
 			t.Errorf("dropped after %v", took)
 		}
-		if missing := ms[0].Stats().Missing; !slices.Equal(missing, []string{"node3"}) {
+		if missing := ms[0].Stats().Missing; len(missing) != 1 || missing[0].Name != "node3" || missing[0].Address == "" || missing[0].Since.IsZero() {
 			t.Errorf("looks for %v", missing)
 		}
 	})

@@ -89,7 +89,8 @@ func (m *Members) build() {
 	if err != nil {
 		m.cfg.Logger.Error("no ring can be built of the nodes there are; the one before stays", "err", err)
 	}
-	if slices.Equal(v.Nodes, before.Nodes) {
+	v.Missing = m.roster.lookedFor()
+	if slices.Equal(v.Nodes, before.Nodes) && slices.Equal(v.Missing, before.Missing) {
 		return
 	}
 	m.view.Store(v)
@@ -138,8 +139,13 @@ func (m *Members) logChanges(before, after *View) {
 		}
 	}
 	for _, n := range before.Nodes {
-		if _, there := after.Node(n.Name); !there {
-			m.cfg.Logger.Info("a node is gone", "node", n.Name, "state", n.State.String())
+		if _, there := after.Node(n.Name); there {
+			continue
+		}
+		if slices.ContainsFunc(after.Missing, func(m Missing) bool { return m.Name == n.Name }) {
+			m.cfg.Logger.Warn("a node is missing; it is looked for until it comes back or is removed", "node", n.Name)
+		} else {
+			m.cfg.Logger.Info("a node has left", "node", n.Name)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,7 +24,10 @@ type roster struct {
 	self      Node
 	announced []byte            // our metadata as memberlist last spread it
 	others    map[string]*other // by name
-	missing   map[string]missing
+	missing   map[string]Missing
+	// departed holds the nodes that left or were removed, with the time: whoever still
+	// misses one learns here that it is not to be looked for.
+	departed map[string]time.Time
 }
 
 // other is another node that takes part.
@@ -36,15 +40,47 @@ type other struct {
 	silent   bool      // as the log last said
 }
 
-// missing is a node that vanished without a farewell.
-type missing struct {
-	addr string
-	gone time.Time
+// Missing is a node that vanished without a farewell. It stays missing until it
+// comes back, or leaves, or is removed.
+type Missing struct {
+	Name       string    `json:"name"`
+	Datacenter string    `json:"datacenter"`
+	Address    string    `json:"address"` // of its gossip
+	Since      time.Time `json:"since"`   // when it was last a member
 }
 
 func newRoster(self Node) *roster {
-	return &roster{self: self, others: make(map[string]*other), missing: make(map[string]missing)}
+	return &roster{self: self, others: make(map[string]*other), missing: make(map[string]Missing), departed: make(map[string]time.Time)}
 }
+
+// recall notes nodes that were members before this one was started. They are
+// missing until they show up.
+func (r *roster) recall(known []Missing) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, k := range known {
+		if k.Name != r.self.Name && validName(k.Name) && len(r.missing) < maxMissing {
+			r.missing[k.Name] = k
+		}
+	}
+}
+
+// known returns what recall of the next process takes: all other nodes, whether
+// missing or not, by name.
+func (r *roster) known() []Missing {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := slices.Collect(maps.Values(r.missing))
+	for name, o := range r.others {
+		if o.node.State != Leaving {
+			all = append(all, Missing{name, o.node.Datacenter, o.node.GossipAddr, time.Now()})
+		}
+	}
+	slices.SortFunc(all, byName)
+	return all
+}
+
+func byName(a, b Missing) int { return strings.Compare(a.Name, b.Name) }
 
 // put notes a node that came or changed.
 func (r *roster) put(n *memberlist.Node) error {
@@ -57,6 +93,7 @@ func (r *roster) put(n *memberlist.Node) error {
 		return nil
 	}
 	delete(r.missing, n.Name)
+	delete(r.departed, n.Name)
 	o, ok := r.others[n.Name]
 	if !ok {
 		o = &other{since: time.Now()}
@@ -76,13 +113,74 @@ func (r *roster) remove(name string) {
 		return
 	}
 	delete(r.others, name)
+	if _, removed := r.departed[name]; removed {
+		return
+	}
 	if o.node.State == Leaving {
+		r.depart(name, time.Now())
 		return
 	}
 	if len(r.missing) >= maxMissing {
 		delete(r.missing, r.longestMissing())
 	}
-	r.missing[name] = missing{o.node.GossipAddr, time.Now()}
+	r.missing[name] = Missing{name, o.node.Datacenter, o.node.GossipAddr, time.Now()}
+}
+
+// depart notes that a node is not to be looked for. The caller holds mu.
+func (r *roster) depart(name string, at time.Time) {
+	delete(r.missing, name)
+	if _, known := r.departed[name]; !known && len(r.departed) >= maxMissing {
+		oldest := name
+		for n, t := range r.departed {
+			if oldest == name || t.Before(r.departed[oldest]) {
+				oldest = n
+			}
+		}
+		delete(r.departed, oldest)
+	}
+	r.departed[name] = at
+}
+
+// forget takes a missing node off the list for good. It fails for a node that is
+// here, and for one that nobody knows.
+func (r *roster) forget(name string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, here := r.others[name]; here || name == r.self.Name {
+		return ErrPresent
+	}
+	if _, missed := r.missing[name]; !missed {
+		return ErrUnknown
+	}
+	r.depart(name, time.Now())
+	return nil
+}
+
+// learn takes over what another node knows of departures, and reports which were
+// news. A node that was a member since stays what it is.
+func (r *roster) learn(departed map[string]time.Time) (news []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, at := range departed {
+		m, missed := r.missing[name]
+		if _, known := r.departed[name]; known || !validName(name) || missed && m.Since.Unix() > at.Unix() {
+			continue
+		}
+		if _, here := r.others[name]; !missed && !here {
+			continue // of no use here
+		}
+		r.depart(name, at)
+		news = append(news, name)
+	}
+	slices.Sort(news)
+	return news
+}
+
+// departures returns a copy of what learn of another node takes.
+func (r *roster) departures() map[string]time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.departed)
 }
 
 // longestMissing names whoever has been missing longest. The caller holds mu.
@@ -90,8 +188,8 @@ func (r *roster) longestMissing() string {
 	var name string
 	var gone time.Time
 	for n, m := range r.missing {
-		if name == "" || m.gone.Before(gone) {
-			name, gone = n, m.gone
+		if name == "" || m.Since.Before(gone) {
+			name, gone = n, m.Since
 		}
 	}
 	return name
@@ -158,18 +256,18 @@ func (r *roster) addresses() (present map[string]bool, gone []string) {
 		present[o.node.GossipAddr] = true
 	}
 	for _, m := range r.missing {
-		if !present[m.addr] {
-			gone = append(gone, m.addr)
+		if !present[m.Address] {
+			gone = append(gone, m.Address)
 		}
 	}
 	return present, gone
 }
 
-// lookedFor returns the names of the nodes that are missing, sorted.
-func (r *roster) lookedFor() []string {
+// lookedFor returns the nodes that are missing, by name.
+func (r *roster) lookedFor() []Missing {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Sorted(maps.Keys(r.missing))
+	return slices.SortedFunc(maps.Values(r.missing), byName)
 }
 
 // recipients returns copies of the other nodes, to send to.

@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,7 +12,15 @@ type Stats struct {
 	States  map[State]int    // how many nodes are in each state, self included
 	Heard   map[string]Heard // by the name of each other node
 	Silent  []string         // members whose beacons do not arrive, sorted: UDP is blocked
-	Missing []string         // nodes that vanished and are looked for, sorted
+	Missing []Missing        // nodes that vanished and are looked for, by name
+
+	// Alone says why no seed and no node known before could be reached, one sentence
+	// for each; empty while there are other members.
+	Alone []string
+	// Strangers were kept out lately: their gossip cannot be read here.
+	Strangers []Stranger
+	// Claims are the names that two nodes used lately.
+	Claims []Claim
 
 	BytesIn, BytesOut uint64 // of packets and streams, as memberlist gives and takes them
 	Received          uint64 // messages handed to Received
@@ -33,9 +42,19 @@ func (m *Members) Stats() Stats {
 		Refused: m.wire.refused.Load(), Conflicts: m.conflicts.Load(), Unreached: m.unreached.Load(),
 		Changes: m.changes.Load(), BuildTime: time.Duration(m.built.Load()),
 	}
-	for _, n := range m.View().Nodes {
+	nodes := m.View().Nodes
+	for _, n := range nodes {
 		s.States[n.State]++
 	}
+	if len(nodes) < 2 {
+		for _, failures := range []*[]string{m.lookups.Load(), m.failures.Load()} {
+			if failures != nil {
+				s.Alone = append(s.Alone, *failures...)
+			}
+		}
+		slices.Sort(s.Alone)
+	}
+	s.Strangers, s.Claims = m.logs.strangers.recent(), m.claims.recent()
 	s.Heard, s.Silent = m.roster.heard(m.patience())
 	return s
 }

@@ -49,6 +49,8 @@ func (n Node) owns() bool { return n.State == Active && n.RingVersion == Version
 type View struct {
 	Nodes []Node // sorted by name, self included
 	Ring  *Ring  // of the Active nodes with our Version, MaxNodes at most; may be empty, never nil
+	// Missing are the nodes that vanished and are looked for, by name.
+	Missing []Missing
 }
 
 // left is how many nodes would own but that the ring has no room for them, and whether

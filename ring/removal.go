@@ -1,0 +1,103 @@
+package ring
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"time"
+)
+
+var (
+	// ErrPresent means that a node to be removed takes part in the gossip.
+	ErrPresent = errors.New("the node is a member of the cluster")
+	// ErrUnknown means that no node of that name is missing.
+	ErrUnknown = errors.New("no node of that name is missing")
+)
+
+// Remove has a missing node forgotten, here and by all other nodes: at once by
+// gossip, and by whoever misses that in the next full exchange.
+func (m *Members) Remove(name string) error {
+	if err := m.roster.forget(name); err != nil {
+		return err
+	}
+	m.spreadDepartures()
+	m.changed()
+	m.cfg.Logger.Warn("a missing node was removed from the cluster", "node", name)
+	return nil
+}
+
+// Known returns the other nodes, for Config.Known of a later process.
+func (m *Members) Known() []Missing { return m.roster.known() }
+
+// spreadDepartures gossips the departures that fit into a packet; a full exchange
+// carries all.
+func (m *Members) spreadDepartures() {
+	all := m.roster.departures()
+	for len(all) > 0 {
+		frame := append([]byte{frameDeparted}, encodeDepartures(all)...)
+		if len(frame) <= MaxMessage {
+			m.broadcasts.QueueBroadcast(broadcast(frame))
+			m.broadcasts.Prune(maxBroadcasts)
+			return
+		}
+		oldest, first := "", time.Time{}
+		for name, at := range all {
+			if oldest == "" || at.Before(first) {
+				oldest, first = name, at
+			}
+		}
+		delete(all, oldest)
+	}
+}
+
+// heardDepartures takes over what another node knows, and passes news on.
+func (m *Members) heardDepartures(b []byte) {
+	departed, err := decodeDepartures(b)
+	if err != nil {
+		return
+	}
+	if news := m.roster.learn(departed); len(news) > 0 {
+		m.cfg.Logger.Info("nodes have left or were removed, and are not looked for any more", "nodes", news)
+		m.changed()
+		m.spreadDepartures()
+	}
+}
+
+func encodeDepartures(departed map[string]time.Time) []byte {
+	seconds := make(map[string]int64, len(departed))
+	for name, at := range departed {
+		seconds[name] = at.Unix()
+	}
+	b, _ := json.Marshal(seconds) // a map of strings to numbers
+	return b
+}
+
+// decodeDepartures reads what encodeDepartures wrote. It may be anybody's bytes.
+func decodeDepartures(b []byte) (map[string]time.Time, error) {
+	var seconds map[string]int64
+	if err := json.Unmarshal(b, &seconds); err != nil {
+		return nil, err
+	}
+	if len(seconds) > maxMissing {
+		return nil, errors.New("too many departures")
+	}
+	departed := make(map[string]time.Time, len(seconds))
+	for name, at := range seconds {
+		departed[name] = time.Unix(at, 0)
+	}
+	return departed, nil
+}
+
+// A full exchange carries the departures, after their length, and then the state.
+func joinState(departures, state []byte) []byte {
+	b := binary.AppendUvarint(nil, uint64(len(departures)))
+	return append(append(b, departures...), state...)
+}
+
+func splitState(b []byte) (departures, state []byte, err error) {
+	n, size := binary.Uvarint(b)
+	if size <= 0 || n > uint64(len(b)-size) {
+		return nil, nil, errors.New("not a state")
+	}
+	return b[size : size+int(n)], b[size+int(n):], nil
+}

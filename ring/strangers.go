@@ -1,0 +1,105 @@
+package ring
+
+import (
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Stranger is a machine that speaks gossip and cannot take part.
+type Stranger struct {
+	Address string // IP; the port changes with each contact
+	Reason  string // a sentence without an end
+	At      time.Time
+}
+
+const (
+	maxStrangers = 64
+	// strangerFor is how long a contact is remembered. A node that is kept out tries
+	// again every RejoinEvery.
+	strangerFor = 2 * time.Minute
+)
+
+// strangers remembers who was kept out lately.
+type strangers struct {
+	mu        sync.Mutex
+	byAddress map[string]Stranger // guarded by mu
+}
+
+// notice takes a line of memberlist's log. The library tells nobody else that it
+// refused a packet or a stream.
+func (s *strangers) notice(line string) {
+	reason := keptOut(line)
+	_, from, ok := strings.Cut(line, "from=")
+	if reason == "" || !ok {
+		return
+	}
+	host, _, err := net.SplitHostPort(strings.TrimSpace(from))
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byAddress == nil {
+		s.byAddress = make(map[string]Stranger)
+	}
+	if _, known := s.byAddress[host]; known || len(s.byAddress) < maxStrangers {
+		s.byAddress[host] = Stranger{host, reason, time.Now()}
+	}
+}
+
+// recent returns who was kept out lately, by address.
+func (s *strangers) recent() []Stranger {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []Stranger
+	for address, stranger := range s.byAddress {
+		if time.Since(stranger.At) > strangerFor {
+			delete(s.byAddress, address)
+			continue
+		}
+		all = append(all, stranger)
+	}
+	slices.SortFunc(all, func(a, b Stranger) int { return strings.Compare(a.Address, b.Address) })
+	return all
+}
+
+// keptOut says what memberlist's words about a packet or stream mean, "" for
+// nothing of this kind. The words are those of memberlist 0.7; a test holds them.
+func keptOut(text string) string {
+	has := func(part string) bool { return strings.Contains(text, part) }
+	switch {
+	case has("no installed keys could decrypt"):
+		return "it has another gossip key (cluster.gossip_key)"
+	case has("encryption is configured but remote state is not encrypted"):
+		return "it speaks without a gossip key (cluster.gossip_key, cluster.insecure)"
+	case has("remote state is encrypted and encryption is not configured"):
+		return "it has a gossip key and this node has none (cluster.gossip_key, cluster.insecure)"
+	case has("unacceptable label"):
+		return "it belongs to a cluster of another name (cluster.name)"
+	}
+	return ""
+}
+
+// whyNoContact says why a node at an address could not be joined.
+func whyNoContact(addr string, err error) string {
+	text := err.Error()
+	reason := keptOut(text)
+	has := func(part string) bool { return strings.Contains(text, part) }
+	switch {
+	case reason != "":
+	case has("connection refused"):
+		reason = "nothing listens there"
+	case has("timeout"), has("deadline exceeded"):
+		reason = "no answer; is its port open for TCP?"
+	case has("EOF"), has("reset by peer"), has("closed pipe"):
+		reason = "it ends the conversation at once; is it of another cluster.name, or kept from this machine by its cluster.allow?"
+	case has("no route to host"), has("network is unreachable"):
+		reason = "there is no route to it"
+	default:
+		reason = "it cannot be joined (its log and this one's say more)"
+	}
+	return addr + ": " + reason
+}
