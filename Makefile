@@ -94,7 +94,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 
 .PHONY: install
-install: build ## binary, service, user, completions and a sample configuration (PREFIX=/usr/local, DESTDIR= for packages)
+install: $(if $(wildcard $(BIN)),,build) ## bin/aptmesh as a service, with its user, completions and a sample configuration (PREFIX=/usr/local, DESTDIR= for packages)
 	install -D -m 0755 $(BIN) '$(DESTDIR)$(PREFIX)/bin/aptmesh'
 	install -D -m 0644 /dev/null '$(DESTDIR)$(PREFIX)/lib/systemd/system/aptmesh.service'
 	sed 's|^ExecStart=/usr/bin/|ExecStart=$(PREFIX)/bin/|' deploy/aptmesh.service >'$(DESTDIR)$(PREFIX)/lib/systemd/system/aptmesh.service'
