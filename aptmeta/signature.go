@@ -86,9 +86,9 @@ func (e *SignatureError) Error() string {
 	for i, p := range e.Problems {
 		texts[i] = p.Error()
 	}
-	reason := "no good signature by a key of "
+	reason := "no good signature by a key of the keyring "
 	if e.Bad {
-		reason = "a bad signature by a key of "
+		reason = "a bad signature by a key of the keyring "
 	}
 	return reason + e.Keyring + ": " + strings.Join(texts, "; ")
 }

@@ -50,3 +50,6 @@ func (n *Node) Metric(name string) (sum float64) {
 	}
 	return sum
 }
+
+// Pseudonym is what this node calls itself in the Via field of its requests.
+func (n *Node) Pseudonym() string { return n.loops.pseudonym }

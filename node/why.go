@@ -114,10 +114,13 @@ func explainFailures(w *admin.Why) {
 	if f.Count > 1 {
 		times = fmt.Sprintf(", for the %d. time", f.Count)
 	}
-	say(w, "The latest error for it went out at %s%s%s: %s: %s", f.Time.UTC().Format(time.DateTime+" UTC"), to, times, statusAndReason(f), sentence(f.Text))
-	if w.Would == nil || w.Would.Reason != f.Reason {
-		advise(w, f)
+	at := f.Time.UTC().Format(time.DateTime + " UTC")
+	if w.Would != nil && w.Would.Reason == f.Reason {
+		say(w, "The latest such answer went out at %s%s%s.", at, to, times)
+		return
 	}
+	say(w, "The latest error for it went out at %s%s%s: %s: %s", at, to, times, statusAndReason(f), sentence(f.Text))
+	advise(w, f)
 }
 
 func statusAndReason(f *admin.Failure) string {

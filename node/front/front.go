@@ -425,7 +425,6 @@ func (x *exchange) fail(err error) {
 // refuse answers with an error.
 func (x *exchange) refuse(r *refusal) {
 	a := answerRefusal(r)
-	x.said = a.text
 	x.sendText(&a)
 }
 

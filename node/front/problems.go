@@ -86,7 +86,8 @@ func refuse(loc proto.Location, info *proto.PathInfo, err error) *refusal {
 		unavailable *proto.Unavailable
 		refused     *proto.Refused
 	)
-	what, cause := quote(loc.String())+": ", quote(err.Error())
+	what := quote(loc.String()) + ": "
+	cause := quote(strings.TrimPrefix(err.Error(), "read "+loc.String()+": ")) // not twice in one sentence
 	switch {
 	case errors.As(err, &verdict) && verdict.Kind == proto.RejectLoop:
 		return &refusal{status: loopStatus, reason: string(verdict.Kind), text: what + cause, phrase: verdict.Reason}

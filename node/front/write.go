@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
@@ -58,6 +59,9 @@ func (x *exchange) tellServed() {
 
 // sendText writes an answer whose body is its text.
 func (x *exchange) sendText(a *answer) {
+	if a.note.reason != "" {
+		x.said = strings.TrimSuffix(a.text, "\n")
+	}
 	x.begin(a)
 	if x.r.Method == http.MethodHead {
 		return

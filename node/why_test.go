@@ -1,0 +1,288 @@
+package node_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/front"
+)
+
+// raw sends one request with its target as it is, and returns the connection with the answer. The body
+// is not read yet.
+func (w *world) raw(method, target string, header ...string) (*http.Response, net.Conn) {
+	w.t.Helper()
+	conn, err := net.Dial("tcp", w.node.Addrs()[0])
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	extra := strings.Join(append(header, ""), "\r\n")
+	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: cache:3142\r\n%s\r\n", method, target, extra); err != nil {
+		w.t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return resp, conn
+}
+
+// whyCases produce each error that a host can see, in a node of their own. They return the URL that
+// a host got it for.
+var whyCases = map[string]struct {
+	change func(*config.Config)
+	cause  func(*world) (resp *http.Response, url string)
+	// says is what the sentences must name beside the reason.
+	says string
+}{
+	"bad-request":    {cause: asks("GET", "/ubuntu/dists/noble/InRelease?x=y"), says: "query"},
+	"method":         {cause: asks("POST", "/ubuntu/dists/noble/InRelease"), says: "POST"},
+	"root-page":      {cause: asks("GET", "/"), says: "406"},
+	"unknown-host":   {cause: asks("GET", "http://stranger.example.org/debian/dists/sid/InRelease"), says: "stranger.example.org"},
+	"unknown-prefix": {cause: asks("GET", "/stranger/dists/sid/InRelease"), says: "stranger"},
+	"directory":      {cause: asks("GET", "/ubuntu/dists/"), says: "directory"},
+	"connect-refused": {cause: func(w *world) (*http.Response, string) {
+		resp, _ := w.raw("CONNECT", "esm.example.org:443")
+		return resp, "https://esm.example.org/infra/ubuntu/dists/noble/InRelease"
+	}, says: `Acquire::https::Proxy "DIRECT"`},
+	"client-network": {
+		change: func(c *config.Config) { c.Archives[0].Deny = []string{"127.0.0.0/8"} },
+		cause:  asks("GET", "/ubuntu/dists/noble/InRelease"), says: "archives.ubuntu.deny",
+	},
+	"too-many-connections": {
+		change: func(c *config.Config) { c.Clients.Connections = 1 },
+		cause: func(w *world) (*http.Response, string) {
+			w.raw("GET", "/ubuntu/dists/noble/InRelease")
+			resp, _ := w.raw("GET", "/ubuntu/"+smallDeb)
+			return resp, "/ubuntu/" + smallDeb
+		}, says: "clients.connections",
+	},
+	"too-many-tunnels": {
+		change: func(c *config.Config) {
+			c.ConnectAllow = []string{strings.TrimPrefix(c.Archives[0].Upstream, "http://")}
+		},
+		cause: func(w *world) (resp *http.Response, url string) {
+			at := strings.TrimPrefix(w.up.URL, "http://")
+			for range 257 {
+				resp, _ = w.raw("CONNECT", at)
+			}
+			return resp, "CONNECT " + at
+		}, says: "tunnels",
+	},
+	"draining": {
+		change: func(c *config.Config) { c.Drain.Timeout = 5 * time.Second },
+		cause: func(w *world) (*http.Response, string) {
+			w.mustGet(inRelease)
+			stalled := w.up.Inject(largeDeb, 0, testarchive.Stall(100<<10))
+			stopped := make(chan struct{})
+			w.t.Cleanup(func() {
+				stalled.Release()
+				<-stopped
+				w.node = nil
+			})
+			go w.get(largeDeb)
+			<-stalled.Stalled()
+			go func() {
+				defer close(stopped)
+				_ = w.node.Stop(context.Background())
+			}()
+			var resp *http.Response
+			w.eventually("it drains", func() bool {
+				resp, _ = w.raw("GET", "/ubuntu/"+smallDeb)
+				return resp.StatusCode == 503
+			})
+			return resp, "/ubuntu/" + smallDeb
+		}, says: "shutting down",
+	},
+	"not-found": {cause: asks("GET", "http://archive.ubuntu.com/ubuntu/pool/main/n/none_1_amd64.deb"), says: "pool/main/n/none_1_amd64.deb",
+		change: func(c *config.Config) { c.Archives[0].Aliases = []string{"http://archive.ubuntu.com/ubuntu"} }},
+	"refused": {cause: failing(smallDeb, testarchive.Status(403, 0)), says: "HTTP 403"},
+	"unavailable": {cause: func(w *world) (*http.Response, string) {
+		w.up.Refuse()
+		resp, _ := w.raw("GET", "/ubuntu/dists/noble/InRelease")
+		return resp, "http://cache:3142/ubuntu/dists/noble/InRelease"
+	}, says: "connection refused"},
+	"untrusted": {
+		change: func(c *config.Config) {
+			c.Archives[0].SignedBy = []string{string(testarchive.NewKey("stranger", testarchive.KeyOptions{}).Armored())}
+		},
+		cause: asks("GET", "/ubuntu/dists/noble/InRelease"), says: "signed_by",
+	},
+	"malformed": {cause: func(w *world) (*http.Response, string) {
+		return failing(inRelease, testarchive.Replace(append([]byte("junk\n"), w.file(inRelease)...)))(w)
+	}, says: "signed"},
+	"future": {cause: func(w *world) (*http.Response, string) {
+		w.archive.Publish(time.Now().Add(time.Hour))
+		return asks("GET", "/ubuntu/dists/noble/InRelease")(w)
+	}, says: "clock"},
+	"foreign": {cause: func(w *world) (*http.Response, string) {
+		const inside = "dists/noble/main/binary-amd64/InRelease" // it could hide what the suite lists there
+		w.archive.Put(inside, w.file(inRelease), time.Now())
+		return asks("GET", "/ubuntu/"+inside)(w)
+	}, says: "of another suite"},
+	"expired": {
+		change: func(c *config.Config) { c.Stale.ServeExpired, c.Archives[0].CheckEvery = 0, time.Second },
+		cause: func(w *world) (*http.Response, string) {
+			w.mustGet(inRelease)
+			w.up.Refuse()
+			var resp *http.Response
+			w.eventually("the expired Release is withheld", func() bool {
+				resp, _ = w.raw("GET", "/ubuntu/dists/noble/InRelease")
+				return resp.StatusCode != 200
+			})
+			return resp, "/ubuntu/dists/noble/InRelease"
+		}, says: "stale.serve_expired",
+	},
+	"corrupt": {cause: func(w *world) (*http.Response, string) {
+		w.update()
+		return failing(smallDeb, testarchive.WrongBytes(5))(w)
+	}, says: "not what the signed metadata lists"},
+	"broken-stream": {cause: func(w *world) (*http.Response, string) {
+		w.update()
+		resp, url := failing(largeDeb, testarchive.WrongBytes(-1))(w)
+		if _, err := io.Copy(io.Discard, resp.Body); err == nil {
+			w.t.Error("the body has an end")
+		}
+		return nil, url
+	}, says: "broke off"},
+	"precondition": {cause: func(w *world) (*http.Response, string) {
+		w.update()
+		w.mustGet(smallDeb)
+		resp, _ := w.raw("GET", "/ubuntu/"+smallDeb, `If-Match: "other"`)
+		return resp, "/ubuntu/" + smallDeb
+	}, says: "another version"},
+	"range": {cause: func(w *world) (*http.Response, string) {
+		w.update()
+		w.mustGet(smallDeb)
+		resp, _ := w.raw("GET", "/ubuntu/"+smallDeb, "Range: bytes=999999-")
+		return resp, "/ubuntu/" + smallDeb
+	}, says: "range"},
+	"loop": {cause: func(w *world) (*http.Response, string) {
+		resp, _ := w.raw("GET", "/ubuntu/dists/noble/InRelease", "Via: 1.1 "+w.node.Pseudonym())
+		return resp, "/ubuntu/dists/noble/InRelease"
+	}, says: "came back"},
+}
+
+// notProduced are reasons that no node in good order gives on demand. The tests of package front have them.
+var notProduced = map[string]string{
+	"internal":    "nobody foresees it",
+	"disk":        "a running node goes on without its disk wherever it can",
+	"client-gone": "no host sees it",
+}
+
+func asks(method, target string) func(*world) (*http.Response, string) {
+	return func(w *world) (*http.Response, string) {
+		resp, _ := w.raw(method, target)
+		return resp, target
+	}
+}
+
+// failing asks for a file that upstream gives wrong.
+func failing(path string, effects ...testarchive.Effect) func(*world) (*http.Response, string) {
+	return func(w *world) (*http.Response, string) {
+		w.up.Inject(path, 0, effects...)
+		return asks("GET", "/ubuntu/"+path)(w)
+	}
+}
+
+// For every reason: a real node gives the error, says it in the status line, and `aptmesh why` names the
+// same cause for the URL as the host wrote it, what that means, and what to do.
+func TestWhyExplainsEveryError(t *testing.T) {
+	for _, reason := range front.Reasons() {
+		t.Run(reason.Word, func(t *testing.T) {
+			c, ok := whyCases[reason.Word]
+			if !ok && notProduced[reason.Word] != "" {
+				t.Skip("not produced here: " + notProduced[reason.Word])
+			}
+			if !ok {
+				t.Fatal("no case produces it")
+			}
+			t.Parallel()
+			change := c.change
+			if change == nil {
+				change = func(*config.Config) {}
+			}
+			w := newWorld(t, newArchive(func(s *testarchive.Suite) {
+				if reason.Word == "expired" {
+					s.ValidFor = time.Since(epoch) + 3*time.Second
+				}
+			}), change)
+			resp, url := c.cause(w)
+			if resp != nil {
+				note := resp.Header.Get("X-Aptmesh")
+				if resp.StatusCode != reason.Status || !strings.Contains(note, "reason="+reason.Word) {
+					body, _ := io.ReadAll(resp.Body)
+					t.Fatalf("%s, %s: %s", resp.Status, note, body)
+				}
+				phrase, _ := strings.CutPrefix(resp.Status, fmt.Sprint(resp.StatusCode, " "))
+				if phrase == "" || phrase == http.StatusText(resp.StatusCode) && reason.Word != "not-found" {
+					t.Errorf("the status line says %q only", resp.Status)
+				}
+			}
+			var said string
+			w.eventually("why names the reason", func() bool { // the exchange ends after its answer
+				why := w.node.Why(url)
+				said = strings.Join(why.Sentences, "\n")
+				return why.Would != nil && why.Would.Reason == reason.Word || why.Latest != nil && why.Latest.Reason == reason.Word
+			})
+			if !strings.Contains(said, "("+reason.Word+")") || !strings.Contains(said, c.says) {
+				t.Errorf("why %s says\n%s", url, said)
+			}
+			if reason.Word != "connect-refused" && (!strings.Contains(said, reason.Means) || !strings.Contains(said, reason.Next)) {
+				t.Errorf("why %s does not say what to do:\n%s", url, said)
+			}
+			if strings.Contains(said, "%!") || strings.Contains(said, "..\n") {
+				t.Errorf("why %s says\n%s", url, said)
+			}
+			t.Logf("why %s\n%s", url, said)
+		})
+	}
+}
+
+// Without any request, why knows what the state of the node tells: a Release that was refused, an upstream
+// that cannot be asked.
+func TestWhyForesees(t *testing.T) {
+	w := newWorld(t, newArchive(), func(c *config.Config) {
+		c.Archives[0].SignedBy = []string{string(testarchive.NewKey("stranger", testarchive.KeyOptions{}).Armored())}
+		c.Archives[0].Suites = []string{"noble"}
+	})
+	var why, index = w.node.Why("/ubuntu/" + inRelease), w.node.Why("/ubuntu/" + packages)
+	w.eventually("the watched suite is found untrusted", func() bool {
+		why, index = w.node.Why("http://cache:3142/ubuntu/"+inRelease), w.node.Why("/ubuntu/"+packages)
+		return why.Would != nil
+	})
+	if why.Would.Reason != "untrusted" || why.Would.Status != 403 || why.Latest != nil {
+		t.Errorf("%+v, %+v", why.Would, why.Latest)
+	}
+	if index.Would == nil || index.Would.Reason != "untrusted" {
+		t.Errorf("an index of it: %+v", index.Would)
+	}
+	if said := strings.Join(why.Sentences, "\n"); strings.Contains(said, "unverified") || strings.Contains(said, "passed on") {
+		t.Errorf("it frightens:\n%s", said)
+	}
+
+	w = newWorld(t, newArchive())
+	w.update()
+	w.up.Refuse()
+	w.get(smallDeb)
+	w.eventually("the breaker is open", func() bool { return w.node.Why("/ubuntu/"+largeDeb).Would != nil })
+	if would := w.node.Why("/ubuntu/" + largeDeb).Would; would.Reason != "unavailable" || !strings.Contains(would.Text, "cannot be connected to") {
+		t.Errorf("%+v", would)
+	}
+	if why := w.node.Why("/ubuntu/" + w.byHash(packages)); why.Would != nil || why.Held == "" {
+		t.Errorf("what is held is given out: %+v, held %q", why.Would, why.Held)
+	}
+	if err := w.up.Accept(); err != nil {
+		t.Fatal(err)
+	}
+}
