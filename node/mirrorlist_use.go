@@ -158,7 +158,7 @@ type claims struct {
 	wild  []wildClaim
 }
 
-type wildClaim struct{ suffix, path, archive string }
+type wildClaim struct{ host, path, archive string }
 
 func newClaims(cfg *config.Config) *claims {
 	c := &claims{exact: make(map[string]string)}
@@ -168,8 +168,8 @@ func newClaims(cfg *config.Config) *claims {
 			if err != nil {
 				continue
 			}
-			if suffix, wild := strings.CutPrefix(u.Host, "*"); wild {
-				c.wild = append(c.wild, wildClaim{suffix, u.Path, a.Name})
+			if strings.Contains(u.Host, "*") {
+				c.wild = append(c.wild, wildClaim{u.Host, u.Path, a.Name})
 			} else {
 				c.exact[u.Host+u.Path] = a.Name
 			}
@@ -184,7 +184,7 @@ func (c *claims) take(archive string, u *url.URL) bool {
 		return owner == archive
 	}
 	for _, w := range c.wild {
-		if w.archive != archive && w.path == u.Path && strings.HasSuffix(u.Host, w.suffix) {
+		if w.archive != archive && w.path == u.Path && (w.host == u.Host || aptconf.MatchHost(w.host, u.Host)) {
 			return false
 		}
 	}
@@ -272,6 +272,13 @@ func (n *Node) frontLists(cfg *config.Config) []front.List {
 			if list, err := aptconf.ParseListURL(at.URL); err == nil && list.URL != nil {
 				all = append(all, front.List{URL: list.URL, Archive: a.Name, Text: listText(n.lists.mirrors(listKeyOf(at)))})
 			}
+		}
+	}
+	// Ubuntu's own lists, one for each country, name mirrors that this node does not know one by one. Hosts that ask
+	// for one are told the usual URL of the archive, which leads here as well.
+	for archive, names := range knownNames(cfg) {
+		if ubuntu := aptconf.UbuntuArchives()[0].URLs[0]; slices.Contains(names, ubuntu) {
+			all = append(all, front.List{URL: &url.URL{Scheme: "http", Host: aptconf.UbuntuLists}, Archive: archive, Text: ubuntu + "/\n"})
 		}
 	}
 	return all

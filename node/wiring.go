@@ -191,8 +191,9 @@ func frontArchives(cfg *config.Config, mirrors map[string][]config.Mirror) ([]fr
 	archives := make([]front.Archive, 0, len(cfg.Archives))
 	claimed := newClaims(cfg)
 	inner := *innerOf(cfg)
+	known := knownNames(cfg)
 	for _, a := range cfg.Archives {
-		door := front.Archive{Name: a.Name, Aliases: a.Aliases, Allow: config.Networks(a.Allow), Deny: config.Networks(a.Deny), Format: formatOf(a.Name)}
+		door := front.Archive{Name: a.Name, Aliases: slices.Concat(a.Aliases, known[a.Name]), Allow: config.Networks(a.Allow), Deny: config.Networks(a.Deny), Format: formatOf(a.Name)}
 		if in := inner[a.Name]; in != nil {
 			door.Inner = in.at
 		}

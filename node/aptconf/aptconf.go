@@ -45,7 +45,7 @@ type Archive struct {
 	// Where is the place of the first entry, "file:line".
 	Where string
 
-	known Known // zero where it is none of Ubuntu's
+	known Known // zero where it is none of Debian's or Ubuntu's
 }
 
 // Notice tells what was passed over, or taken with a reservation, and why.
@@ -226,7 +226,7 @@ func (r *reader) add(e entry) {
 type base struct {
 	url     string   // as Archive.URL
 	asked   *url.URL // where a request for it would go; nil for a file
-	known   Known    // zero where it is none of Ubuntu's
+	known   Known    // zero where it is none of Debian's or Ubuntu's
 	private bool
 }
 
@@ -238,6 +238,9 @@ func (r *reader) base(e entry, uri string) (base, error) {
 	u, private, err := parseBase(uri)
 	if err != nil {
 		return base{}, err
+	}
+	if asked, err := url.Parse(uri); err == nil && asked.Port() == cachePort && withoutScheme(Canonical(asked).String()) != withoutScheme(u.String()) {
+		r.notice(e.where, redact(uri), "asks another cache; the node asks "+u.String()+" itself")
 	}
 	known, _ := Lookup(u.String())
 	return base{url: u.String(), asked: u, known: known, private: private}, nil

@@ -340,6 +340,46 @@ deb http://archive.ubuntu.com/ubuntu noble-proposed main
 			},
 		},
 		{
+			name: "sources that name another cache",
+			files: map[string]string{"/etc/apt/sources.list": `
+deb http://oldcache:3142/archive.ubuntu.com/ubuntu noble main
+deb http://oldcache:3142/HTTPS///download.docker.com/linux/ubuntu noble stable
+deb http://oldcache.example.org:3142/deb.example.org:8080/tools stable main
+deb http://localhost:3142/ppa.example.org/x stable main
+deb http://oldcache:3142/acngname stable main
+deb http://oldcache:9999/archive.example.org/debian stable main
+`},
+			want: []string{
+				"ubuntu http://archive.ubuntu.com/ubuntu noble main default-keys",
+				"download.docker.com-linux-ubuntu https://download.docker.com/linux/ubuntu noble stable default-keys",
+				"tools http://deb.example.org:8080/tools stable main default-keys",
+				"x http://ppa.example.org/x stable main default-keys",
+				"acngname http://oldcache:3142/acngname stable main default-keys",
+				"oldcache-9999-archive.example.org-debian http://oldcache:9999/archive.example.org/debian stable main default-keys",
+			},
+			notices: []string{
+				"http://oldcache:3142/archive.ubuntu.com/ubuntu: asks another cache; the node asks http://archive.ubuntu.com/ubuntu itself",
+				"the node asks https://download.docker.com", "the node asks http://deb.example.org:8080/tools", "the node asks http://ppa.example.org/x",
+			},
+		},
+		{
+			name: "Debian under its many names",
+			files: map[string]string{"/etc/apt/sources.list": `
+deb http://ftp.de.debian.org/debian bookworm main
+deb http://ftp.debian.org/debian/ bookworm-updates main
+deb http://cdn-fastly.ftp.debian.org/debian bookworm-backports main
+deb http://security.debian.org/ bookworm-security main
+deb http://ftp.debian.org/debian-security bullseye-security main
+deb http://archive.debian.org/debian stretch main
+`},
+			want: []string{
+				"debian http://ftp.de.debian.org/debian bookworm,bookworm-updates,bookworm-backports main default-keys",
+				"debian-security http://security.debian.org bookworm-security,bullseye-security main default-keys",
+				"archive.debian.org-debian http://archive.debian.org/debian stretch main default-keys",
+			},
+			notices: []string{"ftp.debian.org/debian: is the same archive", "cdn-fastly.ftp.debian.org/debian: is the same", "ftp.debian.org/debian-security: is the same"},
+		},
+		{
 			name: "loops",
 			files: map[string]string{"/etc/apt/sources.list": `
 deb http://localhost:3142/ubuntu noble main

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// Known is an archive of Ubuntu: its plain name, the URLs that all mean it, and the
-// keyring that signs it. Debian's archives have no host of their own that every
-// machine uses; they take their names from their paths.
+// Known is an archive of Debian or Ubuntu: its plain name, the URLs that all mean it, and the
+// keyring that signs it.
 type Known struct {
 	Name string
-	// URLs are all its addresses, the usual one first; hosts may begin with "*.".
+	// URLs are all its addresses, the usual one first. A host may begin with "*.", which stands for any
+	// labels; a label "*" elsewhere stands for one.
 	URLs []string
 	// Keyring is the file that holds its keys, and Package the package that
 	// installs it.
@@ -19,31 +19,44 @@ type Known struct {
 	Package string
 }
 
-// UbuntuKeyring holds the keys of all archives of Ubuntu.
-const UbuntuKeyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+// UbuntuKeyring holds the keys of all archives of Ubuntu, and debianKeyring those of Debian.
+const (
+	UbuntuKeyring = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+	debianKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+)
 
-// known lists the archives that get a plain name whatever else is configured. A
-// country mirror of Ubuntu (de.archive.ubuntu.com) is the main archive; the
-// security archive is one of its own, for it has updates before the mirrors do.
+// known lists the archives that get a plain name whatever else is configured. A country mirror (de.archive.ubuntu.com,
+// ftp.de.debian.org) is the main archive. The security archives are of their own, because they have updates before the
+// mirrors do. archive.debian.org is none of them: it has the releases that the mirrors have dropped.
 var known = []Known{
 	{"ubuntu", []string{"http://archive.ubuntu.com/ubuntu", "http://*.archive.ubuntu.com/ubuntu"}, UbuntuKeyring, "ubuntu-keyring"},
 	{"ubuntu-security", []string{"http://security.ubuntu.com/ubuntu"}, UbuntuKeyring, "ubuntu-keyring"},
 	{"ubuntu-ports", []string{"http://ports.ubuntu.com/ubuntu-ports", "http://ports.ubuntu.com"}, UbuntuKeyring, "ubuntu-keyring"},
+	{"debian", []string{
+		"http://ftp.debian.org/debian", "http://*.ftp.debian.org/debian", "http://ftp.debian.org/debian", "http://ftp.*.debian.org/debian",
+		"http://ftp2.*.debian.org/debian", "http://http.*.debian.org/debian", "http://httpredir.debian.org/debian", "http://http.debian.net/debian",
+		"http://cdn.debian.net/debian", "http://cloudfront.debian.net/debian",
+	}, debianKeyring, "debian-archive-keyring"},
+	{"debian-security", []string{
+		"http://security.debian.org/debian-security", "http://security.debian.org", "http://ftp.debian.org/debian-security",
+		"http://*.ftp.debian.org/debian-security", "http://ftp.*.debian.org/debian-security", "http://security-cdn.debian.org/debian-security",
+		"http://httpredir.debian.org/debian-security", "http://cloudfront.debian.net/debian-security",
+	}, debianKeyring, "debian-archive-keyring"},
 }
 
 // UbuntuArchives returns what is served where the machine names no archive.
-func UbuntuArchives() []Known { return slices.Clone(known) }
+func UbuntuArchives() []Known { return slices.Clone(known[:3]) }
 
-// ubuntuLists is the host of Ubuntu's own lists of mirrors, one for each country and
+// UbuntuLists is the host of Ubuntu's own lists of mirrors, one for each country and
 // one that looks where the request comes from.
-const ubuntuLists = "mirrors.ubuntu.com"
+const UbuntuLists = "mirrors.ubuntu.com"
 
-// Lookup finds the archive of Ubuntu that a base URL, or the URL of a list of
+// Lookup finds the archive of Debian or Ubuntu that a base URL, or the URL of a list of
 // mirrors, means.
 func Lookup(base string) (Known, bool) {
 	if IsMirrorList(base) {
 		list, err := ParseListURL(base)
-		if err == nil && list.URL != nil && list.URL.Host == ubuntuLists {
+		if err == nil && list.URL != nil && list.URL.Host == UbuntuLists {
 			return known[0], true
 		}
 		return Known{}, false
@@ -54,6 +67,15 @@ func Lookup(base string) (Known, bool) {
 		}
 	}
 	return Known{}, false
+}
+
+// Named finds the archive of Debian or Ubuntu of that name.
+func Named(name string) (Known, bool) {
+	i := slices.IndexFunc(known, func(k Known) bool { return k.Name == name })
+	if i < 0 {
+		return Known{}, false
+	}
+	return known[i], true
 }
 
 // aliasesFor returns the other URLs of the archive, for one whose base is used.
@@ -77,8 +99,19 @@ func matches(pattern, base string) bool {
 	if strings.Trim(b.Path, "/") != path {
 		return false
 	}
-	if suffix, ok := strings.CutPrefix(host, "*"); ok {
-		return strings.HasSuffix(b.Host, suffix)
+	return MatchHost(host, b.Host)
+}
+
+// MatchHost compares a host with a pattern: "*." at the beginning stands for one label or more, a label "*"
+// elsewhere for one.
+func MatchHost(pattern, host string) bool {
+	before, after, wild := strings.Cut(pattern, "*")
+	if !wild {
+		return host == pattern
 	}
-	return b.Host == host
+	middle, ok := strings.CutPrefix(host, before)
+	if ok {
+		middle, ok = strings.CutSuffix(middle, after)
+	}
+	return ok && middle != "" && (before == "" || !strings.Contains(middle, "."))
 }

@@ -15,12 +15,8 @@ func parseBase(uri string) (base *url.URL, private bool, err error) {
 	if err != nil {
 		return nil, false, errors.New("is not a URL")
 	}
-	// A way of asking other caches for https, found in sources of hosts that used
-	// one: http://HTTPS///host/path.
-	if u.Scheme == "http" && strings.EqualFold(u.Host, "https") && strings.HasPrefix(u.Path, "///") {
-		if u, err = url.Parse("https:" + u.EscapedPath()[1:]); err != nil {
-			return nil, false, errors.New("is not a URL")
-		}
+	if inner := unwrap(u); inner != nil {
+		u = inner
 	}
 	switch u.Scheme {
 	case "http", "https":
@@ -40,6 +36,38 @@ func parseBase(uri string) (base *url.URL, private bool, err error) {
 	}
 
 	return Canonical(u), u.User != nil, nil
+}
+
+// cachePort is where apt-cacher-ng listens, and this node.
+const cachePort = "3142"
+
+// unwrap returns the URL of an archive that another cache is asked for by way of its own URL, as found in the sources of
+// hosts that used one: http://HTTPS///host/path, http://cache:3142/host/path and http://cache:3142/HTTPS///host/path.
+// nil for any other URL.
+func unwrap(u *url.URL) *url.URL {
+	path := u.EscapedPath()
+	switch {
+	case u.Scheme != "http":
+		return nil
+	case strings.EqualFold(u.Host, "https") && strings.HasPrefix(path, "///"):
+		path = "/HTTPS" + path
+	case u.Port() != cachePort:
+		return nil
+	}
+	scheme, rest := "http", strings.TrimLeft(path, "/")
+	if word, after, _ := strings.Cut(rest, "/"); strings.EqualFold(word, "https") {
+		scheme, rest = "https", strings.TrimLeft(after, "/")
+	}
+	// A name without a dot is that of an archive in the cache's own configuration.
+	host, _, _ := strings.Cut(rest, "/")
+	if name, _, _ := strings.Cut(host, ":"); !strings.Contains(strings.Trim(name, "."), ".") {
+		return nil
+	}
+	inner, err := url.Parse(scheme + "://" + rest)
+	if err != nil || inner.Hostname() == "" {
+		return nil
+	}
+	return inner
 }
 
 // Canonical returns the one spelling of an archive's base URL: lower-case host,

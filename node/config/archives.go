@@ -130,8 +130,8 @@ func archiveURL(s string, wild bool) (*url.URL, error) {
 		return nil, errors.New("is not an http or https URL with a host, such as http://archive.ubuntu.com/ubuntu")
 	}
 	host := u.Hostname()
-	if wild {
-		host = strings.TrimPrefix(host, "*.")
+	if before, after, ok := strings.Cut(host, "*"); wild && ok && (before == "" || strings.HasSuffix(before, ".")) && strings.HasPrefix(after, ".") {
+		host = after
 	}
 	switch {
 	case u.User != nil:
@@ -140,7 +140,7 @@ func archiveURL(s string, wild bool) (*url.URL, error) {
 		return nil, fmt.Errorf("%s has a query or fragment, which the URL of an archive cannot have", s)
 	case strings.Contains(host, "*") || host == "":
 		if wild {
-			return nil, fmt.Errorf(`%s: a * may only be the first label of the host, as in http://*.archive.ubuntu.com/ubuntu`, s)
+			return nil, fmt.Errorf(`%s: a * may only be one label of the host, and not the last, as in http://*.archive.ubuntu.com/ubuntu`, s)
 		}
 		return nil, fmt.Errorf("%s: a * is for aliases; upstream is the one URL that is asked", s)
 	case slices.Contains(strings.Split(u.Path, "/"), ".."):

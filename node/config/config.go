@@ -260,6 +260,9 @@ func Default() *Config {
 			ServeExpiredSecurity: 24 * time.Hour,
 			WarnBefore:           24 * time.Hour,
 		},
+		// apt changelog, and do-release-upgrade, ask these two by HTTPS.
+		ConnectAllow: []string{"changelogs.ubuntu.com:443", "metadata.ftp-master.debian.org:443"},
+
 		Prefetch: Prefetch{Enabled: true, MaxBytes: 2 << 30, UsedWithin: 14 * 24 * time.Hour},
 		Cluster:  Cluster{GossipListen: ":7946", PeerListen: ":3143"},
 		Retain:   Retain{For: 24 * time.Hour, Generations: 8},

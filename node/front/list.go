@@ -8,6 +8,7 @@ import (
 // List is a list of mirrors that an archive is configured with, for hosts whose sources name the same
 // list (mirror+http) and that come through this node as their proxy.
 type List struct {
+	// URL is where it is; without a path, everything on the host is this list.
 	URL     *url.URL
 	Archive string
 	// Text is what the node goes by, in apt's format (apt-transport-mirror(1)); "" while it is not known.
@@ -24,6 +25,9 @@ func (r *rules) listOf(target string) (List, bool) {
 		return List{}, false
 	}
 	l, ok := r.lists[bareHost(host)+path]
+	if !ok {
+		l, ok = r.lists[bareHost(host)]
+	}
 	return l, ok
 }
 

@@ -13,6 +13,7 @@ func TestLists(t *testing.T) {
 			{URL: mustURL(t, "http://lists.example.org/mirrors.txt"), Archive: "ubuntu", Text: "http://a.example.org/u\tpriority:1\n"},
 			{URL: mustURL(t, "http://archive.ubuntu.com/ubuntu/near.txt"), Archive: "ubuntu", Text: "http://b.example.org/u\n"},
 			{URL: mustURL(t, "http://lists.example.org:8080/new.txt"), Archive: "ubuntu"},
+			{URL: mustURL(t, "http://all.example.org"), Archive: "ubuntu", Text: "http://b.example.org/u\n"},
 		}
 	})
 	for target, want := range map[string]string{
@@ -21,6 +22,8 @@ func TestLists(t *testing.T) {
 		"http://archive.ubuntu.com/ubuntu/near.txt": "200 http://b.example.org/u\n", // not a file of the archive
 		"http://lists.example.org:8080/new.txt":     "503 the list of mirrors http://lists.example.org:8080/new.txt is not known yet",
 		"http://lists.example.org:8080/mirrors.txt": "403 this is no open proxy",
+		"http://all.example.org/DE.txt":             "200 http://b.example.org/u\n",
+		"http://lists.example.org/other.txt":        "403 this is no open proxy",
 		"http://lists.example.org/mirrors.txt?x":    "400 files of an archive have no query",
 	} {
 		got := d.raw("GET " + target + " HTTP/1.1\nHost: x\nConnection: close\n\n")

@@ -23,8 +23,8 @@ type Archive struct {
 	// Mirrors are all URLs that it is fetched from. Each of them means this archive,
 	// as Upstream does.
 	Mirrors []*url.URL
-	// Aliases are other URLs that mean this archive; the first label of the host
-	// may be "*", which stands for one label or more.
+	// Aliases are other URLs that mean this archive. The first label of the host may be
+	// "*", which stands for one label or more; a label "*" elsewhere stands for one.
 	Aliases []string
 	// Allow and Deny are as ClientLimits', for this archive.
 	Allow, Deny []netip.Prefix
@@ -43,10 +43,19 @@ type route struct {
 	scheme  string // settles which of two archives is meant that differ in nothing else
 }
 
-// wildcard holds the routes of all hosts that end in suffix.
+// wildcard holds the routes of all hosts that begin with prefix and end in suffix.
 type wildcard struct {
+	prefix string // "" or "ftp."
 	suffix string // ".archive.ubuntu.com", with a port where it is no default
 	routes []route
+}
+
+// covers reports whether a host is one of them. Without a prefix, "*" is any number of labels.
+func (w wildcard) covers(host string) bool {
+	if len(host) <= len(w.prefix)+len(w.suffix) || !strings.HasPrefix(host, w.prefix) || !strings.HasSuffix(host, w.suffix) {
+		return false
+	}
+	return w.prefix == "" || !strings.Contains(host[len(w.prefix):len(host)-len(w.suffix)], ".")
 }
 
 // routes is the routing table. It is built once and never changed.
@@ -54,7 +63,7 @@ type routes struct {
 	names    map[string]struct{}                                 // of archives
 	depth    int                                                 // the most segments that a name has
 	hosts    map[string][]route                                  // by bare host, longest base first
-	wild     []wildcard                                          // longest suffix first
+	wild     []wildcard                                          // the one that says most of the host first
 	own      map[string]struct{}                                 // names of this node
 	archives []Archive                                           // sorted by name, for the page and for messages
 	inner    map[string]func(path string) (proto.Location, bool) // by archive
@@ -82,7 +91,7 @@ func newRoutes(archives []Archive, connect, own []string) (*routes, error) {
 	for _, w := range t.wild {
 		longestFirst(w.routes)
 	}
-	slices.SortStableFunc(t.wild, func(a, b wildcard) int { return cmp.Compare(len(b.suffix), len(a.suffix)) })
+	slices.SortStableFunc(t.wild, func(a, b wildcard) int { return cmp.Compare(len(b.prefix)+len(b.suffix), len(a.prefix)+len(a.suffix)) })
 	var err error
 	if t.connect, err = newConnectList(connect); err != nil {
 		return nil, err
@@ -149,13 +158,13 @@ func (t *routes) claim(archive string, u *url.URL, wild bool) error {
 		t.hosts[host] = filed
 		return nil
 	}
-	suffix, ok := strings.CutPrefix(host, "*")
-	if !wild || !ok || len(suffix) < 2 || suffix[0] != '.' || strings.Contains(suffix, "*") {
-		return fmt.Errorf("%q: a * may only be the first label of an alias's host, as in http://*.archive.example.org/", u.Redacted())
+	prefix, suffix, _ := strings.Cut(host, "*")
+	if !wild || prefix != "" && !strings.HasSuffix(prefix, ".") || len(suffix) < 2 || suffix[0] != '.' || strings.Contains(suffix, "*") {
+		return fmt.Errorf("%q: a * may only be one label of an alias's host, and not the last, as in http://*.archive.example.org/", u.Redacted())
 	}
-	i := slices.IndexFunc(t.wild, func(w wildcard) bool { return w.suffix == suffix })
+	i := slices.IndexFunc(t.wild, func(w wildcard) bool { return w.prefix == prefix && w.suffix == suffix })
 	if i < 0 {
-		t.wild = append(t.wild, wildcard{suffix: suffix})
+		t.wild = append(t.wild, wildcard{prefix: prefix, suffix: suffix})
 		i = len(t.wild) - 1
 	}
 	t.wild[i].routes, err = file(t.wild[i].routes, r)
@@ -321,7 +330,7 @@ func (t *routes) on(scheme, host, path string, dir bool) (proto.Location, error)
 		return within(r.archive, path, len(r.base), dir)
 	}
 	for _, w := range t.wild {
-		if len(host) > len(w.suffix) && strings.HasSuffix(host, w.suffix) {
+		if w.covers(host) {
 			known = true
 			if r := match(w.routes, scheme, path); r != nil {
 				return within(r.archive, path, len(r.base), dir)

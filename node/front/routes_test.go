@@ -180,7 +180,9 @@ func TestConfigurationErrors(t *testing.T) {
 		"has no upstream":                {Archives: []Archive{{Name: "a"}}},
 		"not an http or https URL":       {Archives: []Archive{archive("a", "ftp://example.org/")}},
 		"aliases: \"http://*\"":          {Archives: []Archive{archive("a", "http://example.org/", "http://*")}},
-		"only be the first label":        {Archives: []Archive{archive("a", "http://example.org/", "http://x.*.org/")}},
+		"be one label of an alias's":     {Archives: []Archive{archive("a", "http://example.org/", "http://x*.org/")}},
+		"and not the last":               {Archives: []Archive{archive("a", "http://example.org/", "http://x.*/")}},
+		"only be one label":              {Archives: []Archive{archive("a", "http://example.org/", "http://*.x.*.org/")}},
 		"could mean either":              {Archives: []Archive{archive("a", "http://example.org/x"), archive("b", "http://example.com/", "http://EXAMPLE.org:80/x/")}},
 		"connect_allow: \"example.org\"": {Connect: []string{"example.org"}},
 		"log: format":                    {AccessLog: &lockedBuffer{}, AccessFormat: "xml"},
@@ -189,6 +191,35 @@ func TestConfigurationErrors(t *testing.T) {
 			t.Errorf("error %v, want %q", err, want)
 		} else if strings.Contains(err.Error(), "\n") {
 			t.Errorf("more than one line: %v", err)
+		}
+	}
+}
+
+// "*" as the first label is any number of labels, elsewhere exactly one; what says more of the host goes first.
+func TestAliasPatterns(t *testing.T) {
+	routes, err := newRoutes([]Archive{
+		{Name: "debian", Upstream: mustURL(t, "http://mirror.example.org/d"), Aliases: []string{"http://ftp.*.debian.org/debian", "http://*.ftp.debian.org/debian"}},
+		{Name: "broad", Upstream: mustURL(t, "http://mirror.example.org/b"), Aliases: []string{"http://*.debian.org/debian"}},
+	}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, want := range map[string]string{
+		"http://ftp.de.debian.org/debian/x":           "debian/x",
+		"http://FTP.de.Debian.org/debian/x":           "debian/x",
+		"http://ftp.a.b.debian.org/debian/x":          "broad/x",
+		"http://ftp.debian.org/debian/x":              "broad/x",
+		"http://a.cdn-fastly.ftp.debian.org/debian/x": "debian/x",
+		"http://ftp.debian.org/debian/x":              "broad/x",
+		"http://debian.org/debian/x":                  "",
+		"http://ftp.de.debian.org/other/x":            "",
+	} {
+		got := ""
+		if loc, err := routes.locate(target, nil); err == nil {
+			got = loc.String()
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", target, got, want)
 		}
 	}
 }
