@@ -149,7 +149,7 @@ var whyCases = map[string]struct {
 	}, says: "not what the signed metadata lists"},
 	"broken-stream": {cause: func(w *world) (*http.Response, string) {
 		w.update()
-		resp, url := failing(largeDeb, testarchive.WrongBytes(-1))(w)
+		resp, url := failing(largeDeb, testarchive.WrongBytes(-1), testarchive.Drip(1<<20))(w)
 		if _, err := io.Copy(io.Discard, resp.Body); err == nil {
 			w.t.Error("the body has an end")
 		}
