@@ -54,6 +54,10 @@ vet: ## go vet
 lint: ## staticcheck, at the version go.mod names
 	go tool staticcheck ./...
 
+.PHONY: docs
+docs: ## what is made from the code: docs/configuration.md and deploy/aptmesh.yaml (the tests fail when they are old)
+	go test -count=1 -run TestGeneratedFiles ./node/config -update
+
 .PHONY: proto
 proto: ## generate proto/peerpb from its .proto file again (needs protoc)
 	GOBIN='$(CURDIR)/bin' go install google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc

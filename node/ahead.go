@@ -1,6 +1,8 @@
 package node
 
 import (
+	"time"
+
 	"context"
 
 	"github.com/aptmesh/aptmesh/node/config"
@@ -20,7 +22,7 @@ func (n *Node) startPrefetch(cfg *config.Config) error {
 			return tier != ""
 		},
 		State: n.state, Logger: n.log,
-		Enabled: cfg.Prefetch.Enabled, MaxBytes: int64(cfg.Prefetch.MaxBytes), UsedWithin: cfg.Prefetch.UsedWithin,
+		Enabled: cfg.Prefetch.Enabled, MaxBytes: int64(cfg.Prefetch.MaxBytes), UsedWithin: time.Duration(cfg.Prefetch.UsedWithin),
 	})
 	if err != nil {
 		return err

@@ -326,7 +326,7 @@ func (n *Node) startCluster(ctx context.Context) error {
 	c.watch.start()
 	n.onStop("watch of the store", func(context.Context) error { c.watch.stop(); return nil })
 	n.onStop("peers", func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, n.drain().Timeout)
+		ctx, cancel := context.WithTimeout(ctx, time.Duration(n.drain().Timeout))
 		defer cancel()
 		return c.mesh.Stop(ctx)
 	})

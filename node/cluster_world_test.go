@@ -131,7 +131,7 @@ func (m *mesh) add(change ...func(*config.Config)) *site {
 	cfg.Cache.MaxSize = config.SizeLimit{Bytes: 1 << 30}
 	cfg.Cache.Memory, cfg.Cache.Scrub = 8<<20, 0
 	cfg.UpstreamClient.AuthConf, cfg.UpstreamClient.Proxy = nil, "direct"
-	cfg.Drain.Timeout = 5 * time.Second
+	cfg.Drain.Timeout = config.Duration(5 * time.Second)
 	cfg.Prefetch.Enabled = false // what upstream is asked for is the test's own doing
 	u := config.NewArchive("ubuntu")
 	u.Upstream, u.SignedBy = m.up.URL, []string{string(m.archive.ArmoredKeyring())}

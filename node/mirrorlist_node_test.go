@@ -51,7 +51,8 @@ func (s *listServer) listURL() string { return "mirror+" + s.URL + "/mirrors.txt
 
 // unhurried has a node wait as long as a slow machine needs.
 func unhurried(cfg *config.Config) {
-	cfg.UpstreamClient.HeaderTimeout, cfg.UpstreamClient.StallTimeout, cfg.UpstreamClient.ConnectTimeout = 30*time.Second, 30*time.Second, 30*time.Second
+	const patience = config.Duration(30 * time.Second)
+	cfg.UpstreamClient.HeaderTimeout, cfg.UpstreamClient.StallTimeout, cfg.UpstreamClient.ConnectTimeout = patience, patience, patience
 }
 
 // mirrorsAre waits until the node asks these mirrors, in any order.

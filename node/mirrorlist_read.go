@@ -83,14 +83,14 @@ func listClient(cfg *config.Config, at *url.URL, files config.MirrorTLS, listens
 	transport := &http.Transport{
 		Proxy:                 proxyOf,
 		TLSClientConfig:       tlsConfig,
-		TLSHandshakeTimeout:   cfg.UpstreamClient.ConnectTimeout,
-		ResponseHeaderTimeout: cfg.UpstreamClient.HeaderTimeout,
+		TLSHandshakeTimeout:   time.Duration(cfg.UpstreamClient.ConnectTimeout),
+		ResponseHeaderTimeout: time.Duration(cfg.UpstreamClient.HeaderTimeout),
 		DisableKeepAlives:     true,
 	}
 	reach := upstream.NewReach(append(u.Configured, at), u.InternalAllow, listens)
 	return &http.Client{
 		Timeout:   listTimeout,
-		Transport: reach.Guard(transport, at, net.Dialer{Timeout: cfg.UpstreamClient.ConnectTimeout}),
+		Transport: reach.Guard(transport, at, net.Dialer{Timeout: time.Duration(cfg.UpstreamClient.ConnectTimeout)}),
 		CheckRedirect: func(next *http.Request, way []*http.Request) error {
 			switch first := way[0].URL; {
 			case len(way) > maxListRedirects:

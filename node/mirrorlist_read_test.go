@@ -28,7 +28,7 @@ import (
 func listConfig() *config.Config {
 	cfg := config.Default()
 	cfg.UpstreamClient.AuthConf, cfg.UpstreamClient.Proxy = nil, "direct"
-	cfg.UpstreamClient.ConnectTimeout, cfg.UpstreamClient.HeaderTimeout = time.Minute, time.Minute
+	cfg.UpstreamClient.ConnectTimeout, cfg.UpstreamClient.HeaderTimeout = config.Duration(time.Minute), config.Duration(time.Minute)
 	return cfg
 }
 

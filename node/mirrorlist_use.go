@@ -138,7 +138,7 @@ func settleRanks(found []rankedMirror) []config.Mirror {
 	})
 	told := slices.ContainsFunc(found, func(m rankedMirror) bool { return m.rank > 0 })
 	settled := make([]config.Mirror, len(found))
-	number := 1
+	number := config.Count(1)
 	for i, m := range found {
 		if i > 0 && (m.Priority != found[i-1].Priority || m.rank != found[i-1].rank) {
 			number++

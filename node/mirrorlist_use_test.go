@@ -20,7 +20,7 @@ func nodeWithLists(cfg *config.Config, texts map[string]string) *Node {
 	return n
 }
 
-func at(url string, priority int) config.Mirror {
+func at(url string, priority config.Count) config.Mirror {
 	return config.Mirror{URL: url, Priority: priority, Weight: 1}
 }
 

@@ -202,10 +202,11 @@ func (n *Node) build() error {
 	believing := catalog.Config{
 		Archives: archives, Blobs: n.fetcher, Upstream: source{n.upstream, n}, Keeper: keeper{store, n},
 		State: n.state, Tables: n.tables, Logger: n.log,
-		RetainFor: cfg.Retain.For, RetainMax: cfg.Retain.Generations,
+		RetainFor: time.Duration(cfg.Retain.For), RetainMax: int(cfg.Retain.Generations),
 	}
 	believing.Switched = n.switched
-	believing.ServeExpired, believing.ServeExpiredSecurity, believing.WarnBefore = outageLimits(cfg.Stale)
+	believing.ServeExpired, believing.ServeExpiredSecurity = time.Duration(cfg.Stale.ServeExpired), time.Duration(cfg.Stale.ServeExpiredSecurity)
+	believing.WarnBefore = time.Duration(cfg.Stale.WarnBefore)
 	if n.cluster != nil {
 		believing.Cluster = n.cluster
 		n.cluster.serve(n)
@@ -437,14 +438,14 @@ func (n *Node) Stop(ctx context.Context) error {
 	if wasReady && drain.Delay > 0 {
 		n.stopping("waits %s for health checks to notice that it is not ready", drain.Delay)
 		select {
-		case <-time.After(drain.Delay):
+		case <-time.After(time.Duration(drain.Delay)):
 		case <-ctx.Done():
 		}
 	}
 	var errs []error
 	if wasReady && n.cluster != nil {
 		n.stopping("tells the others that it leaves, and hands on what only it holds, for %s at most", drain.Handoff)
-		if err := n.cluster.leave(ctx, drain.Handoff); err != nil {
+		if err := n.cluster.leave(ctx, time.Duration(drain.Handoff)); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -473,7 +474,7 @@ func (n *Node) drain() config.Drain {
 // closeDoor lets running requests finish and refuses new ones, in words as long as
 // it waits: a connection that is refused tells a client less than a 503 does.
 func (n *Node) closeDoor(ctx context.Context) error {
-	timeout := n.drain().Timeout
+	timeout := time.Duration(n.drain().Timeout)
 	n.stopping("lets running requests finish, for %s at most", timeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -145,9 +145,9 @@ func staleLimitsOf(cfg *config.Config) *staleLimits {
 		case cfg.Offline || archive.Offline: // what is held is served, however old
 			limits[archive.Name] = math.MaxInt64
 		case archive.ServeExpired != nil:
-			limits[archive.Name] = *archive.ServeExpired
+			limits[archive.Name] = time.Duration(*archive.ServeExpired)
 		default:
-			limits[archive.Name] = cfg.Stale.ServeExpired
+			limits[archive.Name] = time.Duration(cfg.Stale.ServeExpired)
 		}
 	}
 	return &limits

@@ -80,7 +80,7 @@ var whyCases = map[string]struct {
 		}, says: "tunnels",
 	},
 	"draining": {
-		change: func(c *config.Config) { c.Drain.Timeout = 5 * time.Second },
+		change: func(c *config.Config) { c.Drain.Timeout = config.Duration(5 * time.Second) },
 		cause: func(w *world) (*http.Response, string) {
 			w.mustGet(inRelease)
 			stalled := w.up.Inject(largeDeb, 0, testarchive.Stall(100<<10))
@@ -131,7 +131,9 @@ var whyCases = map[string]struct {
 		return asks("GET", "/ubuntu/"+inside)(w)
 	}, says: "of another suite"},
 	"expired": {
-		change: func(c *config.Config) { c.Stale.ServeExpired, c.Archives[0].CheckEvery = 0, time.Second },
+		change: func(c *config.Config) {
+			c.Stale.ServeExpired, c.Archives[0].CheckEvery = 0, config.Duration(time.Second)
+		},
 		cause: func(w *world) (*http.Response, string) {
 			w.mustGet(inRelease)
 			w.up.Refuse()

@@ -21,18 +21,15 @@ import (
 // upstreamSettings is what the configuration says of all upstreams alike.
 func upstreamSettings(cfg *config.Config) (upstream.Config, error) {
 	u := upstream.Config{
-		ConnectionsPerHost: cfg.UpstreamClient.ConnectionsPerHost,
+		ConnectionsPerHost: int(cfg.UpstreamClient.ConnectionsPerHost),
 		BytesPerSecond:     int64(cfg.UpstreamClient.Rate),
-		ConnectTimeout:     cfg.UpstreamClient.ConnectTimeout,
-		HeaderTimeout:      cfg.UpstreamClient.HeaderTimeout,
-		StallTimeout:       cfg.UpstreamClient.StallTimeout,
+		ConnectTimeout:     time.Duration(cfg.UpstreamClient.ConnectTimeout),
+		HeaderTimeout:      time.Duration(cfg.UpstreamClient.HeaderTimeout),
+		StallTimeout:       time.Duration(cfg.UpstreamClient.StallTimeout),
 		RateFloor:          int64(cfg.UpstreamClient.RateFloor),
 		Offline:            cfg.Offline,
 		InternalAllow:      config.Networks(cfg.UpstreamClient.InternalAllow),
 		Configured:         operatorURLs(cfg),
-	}
-	if cfg.UpstreamClient.RateFloor == 0 {
-		u.RateFloor = -1 // there, 0 is the default
 	}
 	var err error
 	if u.Proxy, err = upstream.ParseProxy(cfg.UpstreamClient.Proxy); err != nil {
@@ -132,7 +129,7 @@ func upstreamArchive(a config.Archive, mirrors []config.Mirror) (upstream.Archiv
 
 // upstreamMirror reads the secrets and certificates of one mirror.
 func upstreamMirror(at config.Mirror) (upstream.Mirror, error) {
-	m := upstream.Mirror{Priority: at.Priority, Weight: at.Weight, Listed: at.List != ""}
+	m := upstream.Mirror{Priority: int(at.Priority), Weight: int(at.Weight), Listed: at.List != ""}
 	var err error
 	if m.URL, err = url.Parse(at.URL); err != nil {
 		return m, err
@@ -167,23 +164,11 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 		}
 		archives = append(archives, catalog.Archive{
 			Name: a.Name, Format: deb.New(deb.Config{Keyring: ring, KeyPlace: keyPlace, Unsigned: a.Unsigned, UnsignedSuites: unsigned}),
-			Unsigned: a.Unsigned, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture,
-			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline,
+			Unsigned: a.Unsigned, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: time.Duration(a.CheckEvery), MaxFuture: time.Duration(a.MaxFuture),
+			ServeExpired: (*time.Duration)(a.ServeExpired), Offline: a.Offline || cfg.Offline,
 		})
 	}
 	return archives, nil
-}
-
-// outageLimits are the three durations as the catalog wants them: there, 0 is the
-// default and a negative one is "not at all".
-func outageLimits(o config.Stale) (expired, expiredSecurity, warnBefore time.Duration) {
-	explicit := func(d time.Duration) time.Duration {
-		if d == 0 {
-			return -1
-		}
-		return d
-	}
-	return explicit(o.ServeExpired), explicit(o.ServeExpiredSecurity), explicit(o.WarnBefore)
 }
 
 // frontArchives is what the door needs to know of the archives.
@@ -226,7 +211,7 @@ func frontArchives(cfg *config.Config, mirrors map[string][]config.Mirror) ([]fr
 // clientLimits is what the door needs to know of its clients.
 func clientLimits(c config.Clients) front.ClientLimits {
 	return front.ClientLimits{
-		Allow: config.Networks(c.Allow), Deny: config.Networks(c.Deny), Connections: c.Connections, BytesPerSecond: int64(c.Rate),
+		Allow: config.Networks(c.Allow), Deny: config.Networks(c.Deny), Connections: int(c.Connections), BytesPerSecond: int64(c.Rate),
 	}
 }
 
@@ -237,7 +222,7 @@ func clientLimits(c config.Clients) front.ClientLimits {
 func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	applied, needRestart = config.ReloadPlan(n.cfg, cfg)
+	applied, needRestart, cfg = config.Change(n.cfg, cfg)
 
 	// Everything that can fail comes first.
 	n.lists.use(listKeys(cfg))
@@ -275,7 +260,7 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 	n.stale.Store(staleLimitsOf(cfg))
 	n.catalog.Reconfigure(toCatalog)
 	n.keyrings = keyrings
-	n.prefetch.Reconfigure(cfg.Prefetch.Enabled, int64(cfg.Prefetch.MaxBytes), cfg.Prefetch.UsedWithin)
+	n.prefetch.Reconfigure(cfg.Prefetch.Enabled, int64(cfg.Prefetch.MaxBytes), time.Duration(cfg.Prefetch.UsedWithin))
 	if err := n.front.Apply(mirrors.front); err != nil {
 		return nil, nil, err
 	}
@@ -286,19 +271,7 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 	if n.cluster != nil {
 		n.cluster.relimit(cfg)
 	}
-	// What waits for a restart keeps the value it runs with.
-	kept := *cfg
-	kept.Listen, kept.Admin, kept.AdminTokenFile, kept.ReadyListen, kept.Data, kept.State = n.cfg.Listen, n.cfg.Admin, n.cfg.AdminTokenFile, n.cfg.ReadyListen, n.cfg.Data, n.cfg.State
-	kept.Cache, kept.Retain = n.cfg.Cache, n.cfg.Retain
-	kept.Stale = n.cfg.Stale
-	kept.TLS.Listen = n.cfg.TLS.Listen
-	kept.Name, kept.Cluster = n.cfg.Name, n.cfg.Cluster
-	if cfg.Cluster.Secured() && n.cfg.Cluster.Secured() {
-		kept.Cluster.GossipKey, kept.Cluster.CA = cfg.Cluster.GossipKey, cfg.Cluster.CA
-		kept.Cluster.Cert, kept.Cluster.Key = cfg.Cluster.Cert, cfg.Cluster.Key
-	}
-	kept.Log.Format, kept.Log.Access = n.cfg.Log.Format, n.cfg.Log.Access
-	n.cfg = &kept
+	n.cfg = cfg
 	n.lists.refresh()
 	return applied, needRestart, nil
 }

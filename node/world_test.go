@@ -63,8 +63,8 @@ func newWorld(t *testing.T, a *testarchive.Archive, change ...func(*config.Confi
 	cfg.Cache.Memory, cfg.Cache.Scrub = 8<<20, 0
 	cfg.UpstreamClient.AuthConf = nil
 	cfg.UpstreamClient.Proxy = "direct"
-	cfg.UpstreamClient.StallTimeout, cfg.UpstreamClient.HeaderTimeout = 300*time.Millisecond, 300*time.Millisecond
-	cfg.Drain.Timeout = time.Second
+	cfg.UpstreamClient.StallTimeout, cfg.UpstreamClient.HeaderTimeout = config.Duration(300*time.Millisecond), config.Duration(300*time.Millisecond)
+	cfg.Drain.Timeout = config.Duration(time.Second)
 	cfg.Prefetch.Enabled = false // what upstream is asked for is the test's own doing
 	u := config.NewArchive("ubuntu")
 	u.Upstream, u.SignedBy = w.up.URL, []string{string(a.ArmoredKeyring())}

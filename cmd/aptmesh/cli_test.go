@@ -129,7 +129,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"config", "bogus"}, 2, "", `unknown command "bogus" for "aptmesh config"`},
 		{[]string{"config"}, 0, "check", ""},
 		{[]string{"serve", "-c", bad}, 1, "", "bad.yaml:1:1: unknown key `lisen`; did you mean `listen`?"},
-		{[]string{"config", "check", bad}, 1, "", "bad.yaml:2:8: admin: expected text"},
+		{[]string{"config", "check", bad}, 1, "", "bad.yaml:2:1: admin: \"1\" is not an address"},
 		{[]string{"config", "check", "-c", bad, bad + "x"}, 1, "", "name two files"},
 		{[]string{"serve", "-c", bad + "x"}, 1, "", "no such file"},
 		{[]string{"serve", "--listen", "nonsense"}, 1, "", `listen[0]: "nonsense" is not an address`},

@@ -35,9 +35,9 @@ const stopGrace = 10 * time.Second
 
 // stopWithin is how long a node may take to stop.
 func stopWithin(cfg *config.Config) time.Duration {
-	within := cfg.Drain.Delay + cfg.Drain.Timeout + stopGrace
+	within := time.Duration(cfg.Drain.Delay+cfg.Drain.Timeout) + stopGrace
 	if cfg.Cluster.Name != "" {
-		within += cfg.Drain.Handoff
+		within += time.Duration(cfg.Drain.Handoff)
 	}
 	return within
 }

@@ -124,11 +124,10 @@ type Config struct {
 
 	// ServeExpired and ServeExpiredSecurity are how long after its Valid-Until a root is served while upstream
 	// cannot say whether there is a newer one; the second one in suites that carry security updates. Where
-	// upstream went on with an expired root, the time counts from its last word. Negative: not at all.
-	// Defaults 7 days and 24 h.
+	// upstream went on with an expired root, the time counts from its last word. 0 is not at all.
 	ServeExpired, ServeExpiredSecurity time.Duration
-	// WarnBefore is how long before its Valid-Until a root that nobody renews is warned of. Negative: when
-	// that has passed. Default 24 h.
+	// WarnBefore is how long before its Valid-Until a root that nobody renews is warned of; 0 is when
+	// that has passed.
 	WarnBefore time.Duration
 
 	// Switched is told of every generation switch, one after the other for each suite, on a goroutine of its
@@ -149,9 +148,6 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Patience, 2*time.Minute)
 	setDefault(&c.CheckWait, 3*time.Second)
 	setDefault(&c.FindWait, 20*time.Second)
-	setDefault(&c.ServeExpired, 7*24*time.Hour)
-	setDefault(&c.ServeExpiredSecurity, 24*time.Hour)
-	setDefault(&c.WarnBefore, 24*time.Hour)
 	if c.Now == nil {
 		c.Now = time.Now
 	}

@@ -46,7 +46,7 @@ func TestServedPastValidUntil(t *testing.T) {
 	}{
 		"default":              {testarchive.Suite{Name: "noble-updates"}, nil, week, "(stale.serve_expired)"},
 		"configured":           {testarchive.Suite{Name: "noble"}, func(c *Config) { c.ServeExpired = 30 * time.Hour }, 30 * time.Hour, "(stale.serve_expired)"},
-		"not at all":           {testarchive.Suite{Name: "noble"}, func(c *Config) { c.ServeExpired = -1 }, 0, "(stale.serve_expired)"},
+		"not at all":           {testarchive.Suite{Name: "noble"}, func(c *Config) { c.ServeExpired = 0 }, 0, "(stale.serve_expired)"},
 		"security by its name": {testarchive.Suite{Name: "noble-security"}, nil, 24 * time.Hour, "(stale.serve_expired_security)"},
 		"security, as of old":  {testarchive.Suite{Name: "buster/updates"}, nil, 24 * time.Hour, "(stale.serve_expired_security)"},
 		"security by its label": {testarchive.Suite{Name: "bookworm", Label: "Debian-Security"}, func(c *Config) { c.ServeExpiredSecurity = 5 * time.Hour },

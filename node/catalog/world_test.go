@@ -61,6 +61,8 @@ func newWorld(t *testing.T, suites ...testarchive.Suite) *world {
 		Upstream: up,
 		Keeper:   keeper,
 		Logger:   slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+
+		ServeExpired: 7 * 24 * time.Hour, ServeExpiredSecurity: 24 * time.Hour, WarnBefore: 24 * time.Hour,
 	}}
 }
 

@@ -7,22 +7,18 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
 )
 
-// archiveKey is the path of an archive's section. A name with a dot is quoted, so
-// that no two paths are alike.
-func archiveKey(name string) string { return "archives." + segment(name) }
-
-func segment(name string) string {
-	if strings.ContainsAny(name, `."[]`) {
-		return strconv.Quote(name)
+// archiveKey is the key of an archive's section. A name that the syntax of keys would take apart
+// is quoted, as goccy does it.
+func archiveKey(name string) string {
+	if strings.ContainsAny(name, `.*$[]`) {
+		name = "'" + name + "'"
 	}
-	return name
+	return "archives." + name
 }
 
 func (c *checker) allArchives() {
@@ -62,26 +58,8 @@ func (c *checker) archive(a *Archive, claimed map[string]string) {
 	}
 
 	c.signatures(key, a)
-	c.networks(key+".allow", a.Allow)
-	c.networks(key+".deny", a.Deny)
 	if a.hasCredentials() && len(a.Allow) == 0 && len(c.cfg.Clients.Allow) == 0 {
 		c.warning(key, "has credentials and no `allow`: whoever reaches this node can read it")
-	}
-	c.suites(key+".suites", a.Suites)
-	c.suites(key+".unsigned_suites", a.UnsignedSuites)
-	if a.CheckEvery < time.Second {
-		c.problem(key+".check_every", "must be at least 1s")
-	}
-	if a.MaxFuture < time.Second {
-		c.problem(key+".max_future", "must be at least 1s")
-	}
-}
-
-func (c *checker) suites(key string, suites []string) {
-	for i, suite := range suites {
-		if !validSuite(suite) {
-			c.problem(fmt.Sprintf("%s[%d]", key, i), `%q is not a suite: write it as in sources.list, such as noble-updates, or "./" for a flat repository`, suite)
-		}
 	}
 }
 
@@ -130,6 +108,9 @@ func archiveURL(s string, wild bool) (*url.URL, error) {
 		return nil, errors.New("is not an http or https URL with a host, such as http://archive.ubuntu.com/ubuntu")
 	}
 	host := u.Hostname()
+	if err := checkPort(u.Port()); u.Port() != "" && err != nil {
+		return nil, fmt.Errorf("%s: %w", s, err)
+	}
 	if before, after, ok := strings.Cut(host, "*"); wild && ok && (before == "" || strings.HasSuffix(before, ".")) && strings.HasPrefix(after, ".") {
 		host = after
 	}
@@ -143,6 +124,10 @@ func archiveURL(s string, wild bool) (*url.URL, error) {
 			return nil, fmt.Errorf(`%s: a * may only be one label of the host, and not the last, as in http://*.archive.ubuntu.com/ubuntu`, s)
 		}
 		return nil, fmt.Errorf("%s: a * is for aliases; upstream is the one URL that is asked", s)
+	case strings.ContainsAny(s, " \t\n"):
+		return nil, fmt.Errorf("%q has a space, which no URL has; suites and components have keys and places of their own", s)
+	case strings.Contains(u.Path, "*"):
+		return nil, fmt.Errorf("%s: a * in the path means nothing; write one archive for each, or the part of the URL that all of them share", s)
 	case slices.Contains(strings.Split(u.Path, "/"), ".."):
 		return nil, fmt.Errorf(`%s: ".." has no place in the URL of an archive`, s)
 	}
@@ -172,11 +157,14 @@ func (c *checker) signatures(key string, a *Archive) {
 			c.problem(entryKey, "is neither the path of a keyring nor an armoured key block, which begins with %s", keyBlock)
 			continue
 		}
-		switch trouble, err := c.keyring(entry); {
-		case err != nil:
-			c.problem(entryKey, "%s", fileTrouble(entry, err, keyringHint(a.MainURL())))
+		if c.blind {
+			continue
+		}
+		switch trouble, err := keyringTrouble(entry); {
 		case trouble != "":
 			c.warning(entryKey, "%s", trouble)
+		case err != nil:
+			c.problem(entryKey, "%s", fileTrouble(entry, err, keyringPackage(a.MainURL(), entry)))
 		}
 	}
 }
@@ -190,10 +178,168 @@ func keyringHint(upstream string) string {
 	return fmt.Sprintf(" (%s; install the package %s, or copy the file from a host that has it)", k.Keyring, k.Package)
 }
 
+// keyringPackage says where a keyring that everybody knows is to be had.
+func keyringPackage(upstream, entry string) string {
+	if k, ok := aptconf.Lookup(upstream); ok && k.Keyring == entry {
+		return fmt.Sprintf(" (install the package %s, or copy the file from a host that has it)", k.Package)
+	}
+	return keyringHint(upstream)
+}
+
 // validSuite accepts the names apt does in sources.list.
 func validSuite(suite string) bool {
 	if suite == "" || strings.HasPrefix(suite, "/") && suite != "/" || strings.ContainsAny(suite, " \t\\") {
 		return false
 	}
 	return !slices.Contains(strings.Split(suite, "/"), "..") && path.Clean(suite) != ".."
+}
+
+// mirrors checks what an archive is fetched from, and brings the URLs into their
+// one spelling. claim is told of every URL that now means this archive.
+func (c *checker) mirrors(key string, a *Archive, claim func(key string, u *url.URL)) {
+	switch {
+	case a.Upstream != "" && len(a.Upstreams) > 0:
+		c.problem(key+".upstreams", "stands beside `upstream`, which is its short form; keep one of the two")
+		return
+	case a.Upstream != "":
+		only := a.Mirrors()[0]
+		c.mirror(key+".upstream", key+".upstream", key+".credentials", &only, claim)
+		a.Upstream = only.URL
+		return
+	case a.Upstreams == nil:
+		c.problem(key+".upstream", "is missing: the URL of the archive, such as http://archive.ubuntu.com/ubuntu")
+		return
+	case len(a.Upstreams) == 0:
+		c.problem(key+".upstreams", "names no mirror: write at least one URL of the archive, such as http://archive.ubuntu.com/ubuntu")
+		return
+	case !a.Credentials.IsZero():
+		c.problem(key+".credentials", "are those of the one `upstream`; beside `upstreams` write them to the upstream they are for")
+	}
+	first := make(map[string]string) // URL -> key of the upstream that has it
+	for i := range a.Upstreams {
+		at := &a.Upstreams[i]
+		atKey := fmt.Sprintf("%s.upstreams[%d]", key, i)
+		urlKey := atKey
+		if !at.isSimple() {
+			urlKey += ".url"
+		}
+		if c.mirror(atKey, urlKey, atKey+".credentials", at, claim) {
+			if other, twice := first[at.URL]; twice {
+				c.problem(urlKey, "%s is in %s already", at.URL, other)
+			}
+			first[at.URL] = fmt.Sprintf("upstreams[%d]", i)
+		}
+	}
+}
+
+// mirror checks one upstream and reports whether its URL is of use.
+func (c *checker) mirror(key, urlKey, credentialsKey string, at *Mirror, claim func(key string, u *url.URL)) bool {
+	if aptconf.IsMirrorList(at.URL) {
+		c.tls(key+".tls", at.TLS)
+		return c.mirrorList(urlKey, credentialsKey, at)
+	}
+	if at.URL == "" {
+		c.problem(urlKey, "is missing: the URL of the archive on this upstream")
+		return false
+	}
+	u, err := archiveURL(at.URL, false)
+	if err != nil {
+		c.problem(urlKey, "%v", err)
+		return false
+	}
+	if c.cfg.IsSelf(u) {
+		c.problem(urlKey, "%s is this node itself; it would ask itself for ever", u)
+		return false
+	}
+	at.URL = u.String()
+	claim(urlKey, u)
+	c.credentials(credentialsKey, at.Credentials, u)
+	if c.tls(key+".tls", at.TLS); !at.TLS.IsZero() && u.Scheme == "http" {
+		c.problem(key+".tls", "means nothing for %s, which is asked without encryption; write https", u)
+	}
+	return true
+}
+
+// mirrorList checks an upstream that is a list of mirrors.
+func (c *checker) mirrorList(urlKey, credentialsKey string, at *Mirror) bool {
+	list, err := aptconf.ParseListURL(at.URL)
+	if err != nil {
+		c.problem(urlKey, "%v", err)
+		return false
+	}
+	if !at.Credentials.IsZero() {
+		c.problem(credentialsKey, "would be sent to every mirror that the list names; write the mirror they are for as an upstream of its own")
+	}
+	switch {
+	case list.URL != nil && c.cfg.IsSelf(list.URL):
+		c.problem(urlKey, "%s is this node itself; it would ask itself for ever", list.URL)
+		return false
+	case list.File != "":
+		if !c.file(urlKey, list.File, func(name string) error { _, err := ReadListFile(name); return err }) {
+			return false
+		}
+	}
+	at.URL = list.String()
+	return true
+}
+
+// ReadListFile reads a list of mirrors on disk.
+func ReadListFile(name string) ([]aptconf.ListedMirror, error) {
+	text, err := ReadBounded(name, aptconf.MaxMirrorList)
+	if err != nil {
+		return nil, err
+	}
+	mirrors, _, err := aptconf.ParseMirrorList(name, text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return mirrors, nil
+}
+
+// tls checks the files of one upstream's connections.
+func (c *checker) tls(key string, t MirrorTLS) {
+	c.file(key+".ca", t.CA, func(name string) error { _, err := readAuthorities(name); return err })
+	c.keyPair(key, t.Cert, t.Key)
+}
+
+// snapshotTime is what stands in the URL of a snapshot service for the moment.
+const snapshotTime = "{timestamp}"
+
+// snapshot checks the URL of a snapshot service and brings it into its one
+// spelling.
+func (c *checker) snapshot(key string, a *Archive) {
+	if a.Snapshot == "" {
+		return
+	}
+	u, err := archiveURL(a.Snapshot, false)
+	switch {
+	case err != nil:
+		c.problem(key, "%v", err)
+	case strings.Count(u.Path, snapshotTime) != 1:
+		c.problem(key, "%s needs %s once in its path, in the place of the date: write it as https://snapshot.ubuntu.com/ubuntu/%s", a.Snapshot, snapshotTime, snapshotTime)
+	case c.cfg.IsSelf(u):
+		c.problem(key, "%s is this node itself; it would ask itself for ever", u)
+	default:
+		a.Snapshot = strings.ReplaceAll(u.String(), url.PathEscape(snapshotTime), snapshotTime)
+	}
+}
+
+func (c *checker) credentials(key string, cred Credentials, upstream *url.URL) {
+	password, bearer := !cred.Password.IsZero(), !cred.Bearer.IsZero()
+	if cred.IsZero() {
+		return
+	}
+	switch {
+	case password && cred.PasswordFile != "":
+		c.problem(key, "password and password_file are two places for one secret; keep one")
+	case bearer && cred.BearerFile != "":
+		c.problem(key, "bearer and bearer_file are two places for one secret; keep one")
+	case (bearer || cred.BearerFile != "") && (cred.User != "" || password || cred.PasswordFile != ""):
+		c.problem(key, "a bearer token takes the place of user and password; keep one of the two ways")
+	case (password || cred.PasswordFile != "") && cred.User == "":
+		c.problem(key, "a password needs its user")
+	}
+	if upstream.Scheme == "http" {
+		c.warning(key, "are sent to %s without encryption", upstream.Host)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"github.com/aptmesh/aptmesh/node/pki"
 	"io/fs"
 	"net"
 	"net/url"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/pki"
 )
 
 // Validate checks a configuration that was not loaded from a file. The error is a
@@ -36,62 +36,19 @@ func (c *Config) Validate() error {
 // finding is a problem or warning that belongs to a key.
 type finding struct{ key, message string }
 
-// checker looks for what the type of each key cannot say: that values make sense,
-// alone and together, and that the files they name are there.
+// checker looks for what the type of each key cannot say: that values make sense, alone and
+// together, and that the files they name are there.
 type checker struct {
 	cfg *Config
-	// readable reports why a file that the configuration names is no use.
-	readable func(name string) error
-	// keyring does so for an entry of signed_by, and says what the operator should know of it otherwise.
-	keyring func(entry string) (trouble string, err error)
-	// keyPair does so for a certificate and its key.
-	keyPair func(cert, key string) error
-	// authorities does so for a file of CAs, and listFile for a list of mirrors.
-	authorities func(file string) error
-	listFile    func(file string) error
-	// gossipKeys does so for a file of gossip keys.
-	gossipKeys func(file string) error
-	// token does so for the file of the admin interface's token.
-	token func(file string) error
-	// trust reads the certificates of the node of that name in a cluster; a
-	// *pki.FileError says why they are no use. nil without an error is not looked at.
-	trust func(files pki.Files, name string) (*pki.Identity, error)
-	// exposed reports whether every user of the machine may read a file.
-	exposed func(file string) bool
+	// blind takes the files that the configuration names as given: those of another machine.
+	blind bool
+	bad   map[string]bool // keys whose file cannot be read: one problem each is enough
 
 	problems []finding
 	warnings []finding
 }
 
-func newChecker(cfg *Config) *checker {
-	return &checker{
-		cfg: cfg,
-		readable: func(name string) error {
-			_, err := ReadBounded(name, maxKeyring)
-			return err
-		},
-		keyring: keyringTrouble,
-		keyPair: func(cert, key string) error {
-			_, err := tls.LoadX509KeyPair(cert, key)
-			return err
-		},
-		authorities: func(file string) error {
-			_, err := readAuthorities(file)
-			return err
-		},
-		listFile: func(name string) error { _, err := ReadListFile(name); return err },
-		gossipKeys: func(file string) error {
-			_, err := pki.ReadGossipKeys(file)
-			return err
-		},
-		token: func(file string) error {
-			_, err := admin.ReadToken(file)
-			return err
-		},
-		trust:   pki.Read,
-		exposed: pki.OthersMayRead,
-	}
-}
+func newChecker(cfg *Config) *checker { return &checker{cfg: cfg, bad: make(map[string]bool)} }
 
 func (c *checker) problem(key, format string, args ...any) {
 	c.problems = append(c.problems, finding{key, key + ": " + fmt.Sprintf(format, args...)})
@@ -102,7 +59,8 @@ func (c *checker) warning(key, format string, args ...any) {
 }
 
 func (c *checker) check() {
-	c.doors()
+	c.cfg.walk(func(f field) bool { c.byTag(f); return true })
+	c.listeners()
 	c.publicURL()
 	c.admin()
 	c.adminToken()
@@ -112,12 +70,94 @@ func (c *checker) check() {
 	c.state()
 	c.allArchives()
 	c.upstream()
-	c.networks("clients.allow", c.cfg.Clients.Allow)
-	c.networks("clients.deny", c.cfg.Clients.Deny)
-	if c.cfg.Clients.Connections < 0 {
-		c.problem("clients.connections", "%d is negative; 0 is no cap", c.cfg.Clients.Connections)
-	}
 	c.prefetch()
+	c.connect()
+	c.cluster()
+}
+
+// byTag checks a value as the tags of its key say.
+func (c *checker) byTag(f field) {
+	switch f.tag.Get("path") {
+	case "file":
+		c.file(f.path, f.value.String(), func(name string) error { _, err := ReadBounded(name, maxKeyring); return err })
+	case "auth":
+		for i, name := range f.value.Interface().(List) {
+			if why := unreadableAuthConf(name); why != "" && !c.blind {
+				c.problem(fmt.Sprintf("%s[%d]", f.path, i), "%s", why)
+			}
+		}
+	}
+	each := func(say func(text string) error) {
+		for i, text := range f.value.Interface().(List) {
+			if err := say(text); err != nil {
+				c.problem(fmt.Sprintf("%s[%d]", f.path, i), "%v", err)
+			}
+		}
+	}
+	switch check := f.tag.Get("check"); check {
+	case "", "listen": // listeners knows all addresses
+	case "network":
+		each(func(text string) error { _, err := parseNetwork(text); return err })
+	case "suite":
+		each(func(text string) error {
+			if validSuite(text) {
+				return nil
+			}
+			return fmt.Errorf(`%q is not a suite: write it as in sources.list, such as noble-updates, or "./" for a flat repository`, text)
+		})
+	case "positive":
+		if f.value.Int() <= 0 {
+			c.problem(f.path, "must be more than 0: without it one dead server holds a connection for ever")
+		}
+	case "second":
+		if f.value.Int() < int64(time.Second) {
+			c.problem(f.path, "must be at least 1s")
+		}
+	default:
+		if words := strings.Split(check, "|"); len(words) > 1 {
+			c.oneOf(f.path, f.value.String(), words...)
+			return
+		}
+		var least, most int64
+		if _, err := fmt.Sscanf(check, "%d-%d", &least, &most); err != nil {
+			panic(f.row + ": no such check: " + check)
+		}
+		if n := f.value.Int(); n < least || n > most {
+			c.problem(f.path, "%d is not between %d and %d", n, least, most)
+		}
+	}
+}
+
+// file checks a file that the configuration names, if it does: use reads it and says what is wrong.
+func (c *checker) file(key, name string, use func(name string) error) bool {
+	if name == "" || c.blind {
+		return true
+	}
+	if c.bad[key] {
+		return false
+	}
+	if err := use(name); err != nil {
+		c.bad[key] = true
+		c.problem(key, "%s", fileTrouble(name, err, ""))
+		return false
+	}
+	return true
+}
+
+// keyPair checks a certificate and its key, which go together.
+func (c *checker) keyPair(key, cert, private string) {
+	switch {
+	case (cert == "") != (private == ""):
+		c.problem(key, "cert and key go together; one of them is missing")
+	case cert == "" || c.blind || c.bad[key+".cert"] || c.bad[key+".key"]:
+	default:
+		if _, err := tls.LoadX509KeyPair(cert, private); err != nil {
+			c.problem(key, "cert and key cannot be used: %v", err)
+		}
+	}
+}
+
+func (c *checker) connect() {
 	for i, hostPort := range c.cfg.ConnectAllow {
 		key := fmt.Sprintf("connect_allow[%d]", i)
 		switch host, port, err := splitHostPort(hostPort); {
@@ -127,12 +167,6 @@ func (c *checker) check() {
 			c.warning(key, "%q lets every client reach port %s of every public host through this node; name the hosts or domains that they need", hostPort, port)
 		}
 	}
-	c.cluster()
-	if c.cfg.Retain.Generations < 1 {
-		c.problem("retain.generations", "must be at least 1: a host that has just read the old lists still asks for what they name")
-	}
-	c.oneOf("log.level", c.cfg.Log.Level, "debug", "info", "warn", "error")
-	c.oneOf("log.format", c.cfg.Log.Format, "text", "json")
 }
 
 // state keeps the directory of durable state out of what the cache uses itself.
@@ -160,30 +194,23 @@ func (c *checker) oneOf(key, value string, valid ...string) {
 	c.problem(key, "%q is none of %s", value, strings.Join(valid, ", "))
 }
 
-// doors checks the addresses that clients come to.
-func (c *checker) doors() {
-	door := c.cfg.TLS
-	if len(c.cfg.Listen) == 0 && len(door.Listen) == 0 {
+// listeners checks the addresses at which hosts connect.
+func (c *checker) listeners() {
+	t := c.cfg.TLS
+	if len(c.cfg.Listen) == 0 && len(t.Listen) == 0 {
 		c.problem("listen", `needs an address, such as ":3142"; with none here and none in tls.listen nobody can reach the node`)
 	}
 	used := make(map[string]string)
 	c.addresses("listen", c.cfg.Listen, used)
-	c.addresses("tls.listen", door.Listen, used)
-	switch {
-	case len(door.Listen) > 0 && (door.Cert == "" || door.Key == ""):
+	c.addresses("tls.listen", t.Listen, used)
+	if len(t.Listen) > 0 && (t.Cert == "" || t.Key == "") {
 		c.problem("tls", "needs both cert and key to listen with HTTPS")
-	case (door.Cert == "") != (door.Key == ""):
-		c.problem("tls", "cert and key go together; one of them is missing")
-	case door.Cert != "":
-		if c.file("tls.cert", door.Cert) && c.file("tls.key", door.Key) {
-			if err := c.keyPair(door.Cert, door.Key); err != nil {
-				c.problem("tls", "cert and key cannot be used: %v", err)
-			}
-		}
+		return
 	}
+	c.keyPair("tls", t.Cert, t.Key)
 }
 
-// addresses checks the addresses of one door; used remembers those of all.
+// addresses checks the addresses of one listener; used remembers those of all.
 func (c *checker) addresses(key string, list []string, used map[string]string) {
 	for i, addr := range list {
 		itemKey := fmt.Sprintf("%s[%d]", key, i)
@@ -237,7 +264,7 @@ func (c *checker) admin() {
 		return
 	}
 	if port != "0" && (slices.Contains(c.cfg.Listen, addr) || slices.Contains(c.cfg.TLS.Listen, addr)) {
-		c.problem("admin", "%q is the address of the HTTP door too; the admin interface needs its own", addr)
+		c.problem("admin", "%q is the address of the HTTP listener too; the admin interface needs its own", addr)
 	}
 	if err := admin.CheckAddress(addr, c.cfg.AdminTokenFile); err != nil {
 		c.problem("admin", "%s", err)
@@ -246,10 +273,10 @@ func (c *checker) admin() {
 
 // adminToken looks at what goes with the admin interface.
 func (c *checker) adminToken() {
-	if file := c.cfg.AdminTokenFile; file != "" {
-		if err := c.token(file); err != nil {
+	if file := c.cfg.AdminTokenFile; file != "" && !c.blind {
+		if _, err := admin.ReadToken(file); err != nil {
 			c.problem("admin_token_file", "%s", err)
-		} else if c.exposed(file) {
+		} else if pki.OthersMayRead(file) {
 			c.warning("admin_token_file", "every user of this machine may read %s", file)
 		}
 	}
@@ -264,27 +291,6 @@ func (c *checker) adminToken() {
 
 func (c *checker) upstream() {
 	u := c.cfg.UpstreamClient
-	if u.ConnectionsPerHost < 1 || u.ConnectionsPerHost > 1000 {
-		c.problem("upstream_client.connections_per_host", "%d is not between 1 and 1000", u.ConnectionsPerHost)
-	}
-	for _, t := range []struct {
-		key   string
-		value time.Duration
-	}{
-		{"upstream_client.stall_timeout", u.StallTimeout},
-		{"upstream_client.header_timeout", u.HeaderTimeout},
-		{"upstream_client.connect_timeout", u.ConnectTimeout},
-	} {
-		if t.value <= 0 {
-			c.problem(t.key, "must be more than 0: without it one dead server holds a connection for ever")
-		}
-	}
-	for i, name := range u.AuthConf {
-		if why := unreadableAuthConf(name); why != "" {
-			c.problem(fmt.Sprintf("upstream_client.auth_conf[%d]", i), "%s", why)
-		}
-	}
-	c.networks("upstream_client.internal_allow", u.InternalAllow)
 	if u.Proxy == "" || u.Proxy == "direct" {
 		return
 	}
@@ -326,18 +332,6 @@ func unreadableAuthConf(name string) string {
 	return ""
 }
 
-// file checks a file that the configuration names, if it does.
-func (c *checker) file(key, name string) bool {
-	if name == "" {
-		return true
-	}
-	if err := c.readable(name); err != nil {
-		c.problem(key, "%s", fileTrouble(name, err, ""))
-		return false
-	}
-	return true
-}
-
 func fileTrouble(name string, err error, hint string) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -354,10 +348,17 @@ func splitHostPort(addr string) (host, port string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return "", "", fmt.Errorf("port %q is not a number from 0 to 65535", port)
+	if err := checkPort(port); err != nil {
+		return "", "", err
 	}
 	return host, port, nil
+}
+
+func checkPort(port string) error {
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("port %q is not a number from 0 to 65535", port)
+	}
+	return nil
 }
 
 // IsSelf reports whether a URL leads to one of this node's own doors.

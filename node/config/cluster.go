@@ -145,7 +145,7 @@ func (c *checker) clusterTrust(named bool) {
 		c.problem("cluster", "gossip_key, ca, cert and key go together, and there is no %s: `aptmesh cluster init` makes all of them", strings.Join(missing, ", "))
 	case len(given) > 0 && cl.Insecure:
 		c.problem("cluster.insecure", "is true, yet there are keys and certificates; drop the one or the other")
-	case len(given) > 0:
+	case len(given) > 0 && !c.blind:
 		c.clusterFiles(named)
 	case cl.Insecure && len(open) > 0:
 		c.warning("cluster.insecure", "whoever reaches %s is trusted as a node of the cluster", strings.Join(open, " or "))
@@ -158,18 +158,16 @@ func (c *checker) clusterTrust(named bool) {
 // clusterFiles checks the files by which the nodes know each other.
 func (c *checker) clusterFiles(named bool) {
 	cl := c.cfg.Cluster
-	if err := c.gossipKeys(cl.GossipKey); err != nil {
-		c.problem("cluster.gossip_key", "%s", fileTrouble(cl.GossipKey, err, ""))
-	}
+	c.file("cluster.gossip_key", cl.GossipKey, func(name string) error { _, err := pki.ReadGossipKeys(name); return err })
 	for _, f := range []struct{ key, file string }{{"cluster.gossip_key", cl.GossipKey}, {"cluster.key", cl.Key}} {
-		if c.exposed(f.file) {
+		if pki.OthersMayRead(f.file) {
 			c.warning(f.key, "every user of this machine may read %s; chmod 600 it", f.file)
 		}
 	}
-	if !named {
-		return // there is no name to hold the certificate against
+	if !named || c.bad["cluster.ca"] || c.bad["cluster.cert"] || c.bad["cluster.key"] {
+		return // there is no name to hold the certificate against, or no certificate
 	}
-	t, err := c.trust(pki.Files{CA: cl.CA, Cert: cl.Cert, Key: cl.Key}, c.cfg.NodeName())
+	t, err := pki.Read(pki.Files{CA: cl.CA, Cert: cl.Cert, Key: cl.Key}, c.cfg.NodeName())
 	var wrong *pki.FileError
 	switch {
 	case errors.As(err, &wrong):
@@ -177,7 +175,7 @@ func (c *checker) clusterFiles(named bool) {
 		c.problem("cluster."+wrong.Key, "%s", fileTrouble(file, wrong.Err, ""))
 	case err != nil:
 		c.problem("cluster", "%v", err)
-	case t != nil:
+	default:
 		if why := t.Expiry(time.Now()); why != "" {
 			c.warning("cluster.cert", "%s %s", cl.Cert, why)
 		}

@@ -1,61 +1,111 @@
 package config
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
-	"strconv"
+	"regexp"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/agext/levenshtein"
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
-
-	"github.com/aptmesh/aptmesh/node/upstream"
+	"github.com/goccy/go-yaml/token"
 )
 
-// decoder turns the syntax tree into a Config and remembers where each key stood.
-type decoder struct {
+// Problem is one thing wrong with a configuration, and where.
+type Problem struct {
+	File      string // "" where the configuration came from no file
+	Line, Col int    // from 1; 0 where the place is not known
+	Message   string
+}
+
+func (p Problem) String() string {
+	switch {
+	case p.File == "":
+		return p.Message
+	case p.Line == 0:
+		return p.File + ": " + p.Message
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Col, p.Message)
+}
+
+// compare orders problems as they stand in the file.
+func (p Problem) compare(other Problem) int {
+	return cmp.Or(cmp.Compare(p.Line, other.Line), cmp.Compare(p.Col, other.Col))
+}
+
+// Warning is something a configuration says that works but may not be meant.
+type Warning = Problem
+
+// Error is everything wrong with a configuration, in the order of the file.
+type Error struct{ Problems []Problem }
+
+// Error returns one line per problem.
+func (e *Error) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// document is a configuration file that was read, and where each of its keys stands.
+type document struct {
 	file     string
 	cfg      *Config
 	problems []Problem
-	// broken says that the file as a whole is not what it should be, so that there
-	// is no sense in looking further.
+	// broken says that the file as a whole is not what it should be, so that there is no sense in
+	// looking further.
 	broken bool
-	places map[string]place // by key path, "archives.ubuntu.signed_by[0]" among them
-	failed map[string]bool  // keys whose value is no use: one problem each is enough
+	places map[string]*token.Position // by key, "archives.ubuntu.signed_by[0]" among them
+	failed map[string]bool            // keys whose value is no use: one problem each is enough
 }
 
-type place struct{ line, col int }
-
-func decodeConfig(file string, text []byte) *decoder {
-	d := &decoder{file: file, cfg: Default(), places: make(map[string]place), failed: make(map[string]bool)}
-	root, err := parseYAML(text)
-	switch {
-	case err != nil:
+// decode reads a file. The decoder stops at the first problem, so the value that has it is taken
+// out of the tree, and what is left is decoded again: one run tells everything.
+func decode(file string, text []byte) *document {
+	d := &document{file: file, cfg: Default(), places: make(map[string]*token.Position), failed: make(map[string]bool)}
+	body, err := parse(bytes.TrimPrefix(text, []byte("\ufeff")))
+	if err != nil {
 		d.broken = true
 		d.syntax(err)
-	case root == nil:
-	case !isMap(root):
-		d.broken = true
-		d.problem(root, "", "a configuration is keys with values, not %s", describe(root))
-	default:
-		d.value(root, reflect.ValueOf(d.cfg).Elem(), "")
+		return d
 	}
-	return d
+	if body == nil {
+		return d
+	}
+	if _, ok := body.(ast.MapNode); !ok {
+		d.broken = true
+		d.problem(body.GetToken(), "a configuration is keys with values, not "+describe(body))
+		return d
+	}
+	entries := make(map[*token.Token]entry)
+	ast.Walk(visitor{d: d, entries: entries}, body)
+	for {
+		cfg := Default()
+		err := yaml.NodeToValue(body, cfg, yaml.Strict())
+		if err == nil {
+			d.cfg = cfg
+			return d
+		}
+		var y yaml.Error
+		if !errors.As(err, &y) || !d.takeOut(y, entries) {
+			d.broken = true
+			d.syntax(err)
+			return d
+		}
+	}
 }
 
-func isMap(n ast.Node) bool {
-	_, ok := n.(ast.MapNode)
-	return ok
-}
-
-// parseYAML returns the only document of a file; nil where that is empty.
-func parseYAML(text []byte) (body ast.Node, err error) {
-	// The parser is not ours; a configuration must not be able to crash the
-	// reload of a running node.
+// parse returns the only document of a file; nil where that is empty.
+func parse(text []byte) (body ast.Node, err error) {
+	// The parser is not ours; a configuration must not be able to crash the reload of a running
+	// node.
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("not YAML: %v", p)
@@ -78,11 +128,14 @@ func parseYAML(text []byte) (body ast.Node, err error) {
 }
 
 // syntax reports what the parser could not read.
-func (d *decoder) syntax(err error) {
+func (d *document) syntax(err error) {
 	p := Problem{File: d.file, Message: err.Error()}
 	var y yaml.Error
 	if errors.As(err, &y) {
 		p.Message = y.GetMessage()
+		if strings.Contains(p.Message, "'\t'") {
+			p.Message = "there is a tab; YAML is indented with spaces"
+		}
 		if t := y.GetToken(); t != nil && t.Position != nil {
 			p.Line, p.Col = t.Position.Line, t.Position.Column
 		}
@@ -90,25 +143,145 @@ func (d *decoder) syntax(err error) {
 	d.problems = append(d.problems, p)
 }
 
-func (d *decoder) isSet(key string) bool {
-	_, ok := d.places[key]
-	return ok
+func (d *document) problem(at *token.Token, message string) {
+	d.problems = append(d.problems, Problem{d.file, at.Position.Line, at.Position.Column, message})
 }
 
-// at is a Problem at the place of a key, or of the nearest section above it that
-// the file has.
-func (d *decoder) at(key, message string) Problem {
+// entry is one key with its value, and the mapping it stands in.
+type entry struct {
+	in  *ast.MappingNode
+	own *ast.MappingValueNode
+}
+
+// key is the path of the entry, "" for the file as a whole.
+func (e entry) key() string {
+	if e.own == nil {
+		return ""
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(e.own.GetPath(), "$"), ".")
+}
+
+// visitor notes where the keys stand and which entry each token belongs to. It turns numbers into
+// the text that stands there, so that "0755" is no 493 where text is wanted, and reports what of
+// YAML is not used here.
+type visitor struct {
+	d       *document
+	entries map[*token.Token]entry
+	in      *ast.MappingNode // the innermost mapping
+	at      entry            // the innermost entry
+}
+
+func (v visitor) Visit(n ast.Node) ast.Visitor {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		v.in = n
+		lines := make(map[string]int)
+		n.Values = slices.DeleteFunc(n.Values, func(m *ast.MappingValueNode) bool {
+			key := m.Key.GetToken()
+			line, again := lines[key.Value]
+			switch _, scalar := m.Key.(ast.ScalarNode); {
+			case !scalar || m.Key.IsMergeKey():
+				v.d.problem(key, "merge keys and complex keys of YAML are not used here")
+			case again:
+				v.d.problem(key, fmt.Sprintf("key `%s` is here a second time; the first is in line %d", key.Value, line))
+			default:
+				lines[key.Value] = key.Position.Line
+				return false
+			}
+			return true
+		})
+	case *ast.MappingValueNode:
+		v.at = entry{v.in, n}
+		n.Value = v.plain(n.Value)
+		v.d.places[v.at.key()] = n.Key.GetToken().Position
+		v.entries[n.Key.GetToken()] = v.at
+	case *ast.SequenceNode:
+		for i, item := range n.Values {
+			n.Values[i] = v.plain(item)
+			v.d.places[fmt.Sprintf("%s[%d]", v.at.key(), i)] = item.GetToken().Position
+		}
+	}
+	if t := n.GetToken(); t != nil && v.entries[t].own == nil {
+		v.entries[t] = v.at
+	}
+	return v
+}
+
+// plain returns the value to decode in the place of a node.
+func (v visitor) plain(n ast.Node) ast.Node {
+	t := n.GetToken()
+	switch n.Type() {
+	case ast.IntegerType, ast.FloatType, ast.InfinityType, ast.NanType:
+		text := ast.String(t)
+		text.Path = n.GetPath()
+		return text
+	case ast.AnchorType, ast.AliasType, ast.TagType:
+		v.d.problem(t, v.at.key()+": anchors, aliases and tags of YAML are not used here; write the value itself")
+		v.d.failed[v.at.key()] = true
+		return ast.Null(t)
+	}
+	return n
+}
+
+// takeOut reports what the decoder found, and takes the entry that it belongs to out of the tree.
+func (d *document) takeOut(err yaml.Error, entries map[*token.Token]entry) bool {
+	e := entries[err.GetToken()]
+	if e.own == nil || e.in == nil {
+		return false
+	}
+	before := len(e.in.Values)
+	e.in.Values = slices.DeleteFunc(e.in.Values, func(m *ast.MappingValueNode) bool { return m == e.own })
+	if len(e.in.Values) == before {
+		return false // it would be found again for ever
+	}
+	key, value := e.key(), describe(e.own.Value)
+	var message string
+	var wrongNode *yaml.UnexpectedNodeTypeError
+	var wrongType *yaml.TypeError
+	var unknown *yaml.UnknownFieldError
+	switch {
+	case errors.As(err, &unknown):
+		d.problem(err.GetToken(), unknownKey(e.own.Key.GetToken().Value, key))
+		return true
+	case errors.As(err, &wrongNode) && wrongNode.Expected == ast.MappingType:
+		message = "expected keys with values, not " + value
+	case errors.As(err, &wrongNode):
+		message = "expected a list, not " + value + ": write the items below each other, each behind a dash"
+	case errors.As(err, &wrongType) && wrongType.DstType.Kind() == reflect.Bool:
+		message = "expected true or false, not " + value
+	case errors.As(err, &wrongType):
+		message = "expected text, not " + value
+	default:
+		message = err.GetMessage()
+	}
+	d.failed[key] = true
+	if archive, ok := strings.CutSuffix(key, ".upstreams"); ok {
+		d.failed[archive+".upstream"] = true // whose place they take
+	}
+	d.problem(err.GetToken(), key+": "+message)
+	return true
+}
+
+// wrong is what an unmarshaler returns for a node that it cannot use.
+func wrong(n ast.Node, format string, args ...any) error {
+	return &yaml.SyntaxError{Message: fmt.Sprintf(format, args...), Token: n.GetToken()}
+}
+
+func (d *document) isSet(key string) bool { return d.places[key] != nil }
+
+// at is a Problem at the place of a key, or of the nearest section above it that the file has.
+func (d *document) at(key, message string) Problem {
 	for k := key; k != ""; k = parentKey(k) {
-		if p, ok := d.places[k]; ok {
-			return Problem{d.file, p.line, p.col, message}
+		if p := d.places[k]; p != nil {
+			return Problem{d.file, p.Line, p.Column, message}
 		}
 	}
 	return Problem{File: d.file, Message: message}
 }
 
-// problemAt records a problem of a key, unless the value of that key was already
-// refused: then what the checks see is only the default in its place.
-func (d *decoder) problemAt(key, message string) {
+// problemAt records a problem of a key, unless the value of that key was already refused: then
+// what the checks see is only the default in its place.
+func (d *document) problemAt(key, message string) {
 	for k := key; k != ""; k = parentKey(k) {
 		if d.failed[k] {
 			return
@@ -117,204 +290,38 @@ func (d *decoder) problemAt(key, message string) {
 	d.problems = append(d.problems, d.at(key, message))
 }
 
-func (d *decoder) problem(n ast.Node, path, format string, args ...any) {
-	pos := n.GetToken().Position
-	message := fmt.Sprintf(format, args...)
-	if path != "" {
-		d.failed[path] = true
-		message = path + ": " + message
+// parentKey is the section a key stands in, or the list an item stands in; "" at the top.
+func parentKey(key string) string {
+	if i := strings.LastIndexByte(key, '['); i >= 0 && strings.HasSuffix(key, "]") {
+		return key[:i]
 	}
-	d.problems = append(d.problems, Problem{d.file, pos.Line, pos.Column, message})
+	parent, _ := splitKey(key)
+	return parent
 }
 
-// value decodes a node into a field, whose type says what is expected.
-func (d *decoder) value(n ast.Node, into reflect.Value, path string) {
-	if n.Type() == ast.NullType {
-		return // a key with nothing behind it keeps its default
-	}
-	switch n.Type() {
-	case ast.AnchorType, ast.AliasType, ast.TagType:
-		d.problem(n, path, "anchors, aliases and tags of YAML are not used here; write the value itself")
-		return
-	}
-	switch p := into.Addr().Interface().(type) {
-	case *[]Archive:
-		d.archives(n, p, path)
-	case *[]Mirror:
-		d.upstreams(n, p, path)
-	case *time.Duration:
-		scalar(d, n, path, p, parseDuration)
-	case **time.Duration:
-		var v time.Duration
-		if scalar(d, n, path, &v, parseDuration) {
-			*p = &v
-		}
-	case *Size:
-		scalar(d, n, path, p, ParseSize)
-	case *SizeLimit:
-		scalar(d, n, path, p, ParseSizeLimit)
-	case *Secret:
-		var s string
-		d.str(n, &s, path)
-		*p = upstream.NewSecret(s)
-	case *string:
-		d.str(n, p, path)
-	case *bool:
-		b, ok := n.(*ast.BoolNode)
-		if !ok {
-			d.problem(n, path, "expected true or false, not %s", describe(n))
-			return
-		}
-		*p = b.Value
-	case *int:
-		d.integer(n, p, path)
-	case *[]string:
-		d.list(n, p, path)
-	default:
-		d.section(n, into, path)
-	}
-}
-
-// section decodes a mapping into a struct.
-func (d *decoder) section(n ast.Node, into reflect.Value, path string) {
-	d.eachKey(n, path, func(k ast.Node, name, keyPath string, v ast.Node) {
-		field := fieldNamed(into, name)
-		if !field.IsValid() {
-			d.problem(k, "", "%s", unknownKey(name, path, keyNames(into.Type())))
-			return
-		}
-		d.value(v, field, keyPath)
-	})
-}
-
-// archives decodes the mapping from names to archives, in the order of the file.
-func (d *decoder) archives(n ast.Node, into *[]Archive, path string) {
-	d.eachKey(n, path, func(_ ast.Node, name, keyPath string, v ast.Node) {
-		a := NewArchive(name)
-		d.value(v, reflect.ValueOf(&a).Elem(), keyPath)
-		*into = append(*into, a)
-	})
-}
-
-// upstreams decodes a list of upstreams, each a URL alone or a mapping.
-func (d *decoder) upstreams(n ast.Node, into *[]Mirror, path string) {
-	*into = []Mirror{}
-	d.eachItem(n, path, "the upstreams below each other, each behind a dash", func(item ast.Node, itemPath string) {
-		at := NewMirror()
-		if isMap(item) {
-			d.value(item, reflect.ValueOf(&at).Elem(), itemPath)
-		} else {
-			d.value(item, reflect.ValueOf(&at.URL).Elem(), itemPath)
-		}
-		*into = append(*into, at)
-	})
-}
-
-// eachKey calls do for every key of a mapping that is a plain word and stands
-// there for the first time, and records its place.
-func (d *decoder) eachKey(n ast.Node, path string, do func(k ast.Node, name, keyPath string, v ast.Node)) {
-	m, ok := n.(ast.MapNode)
-	if !ok {
-		d.problem(n, path, "expected keys with values, not %s", describe(n))
-		return
-	}
-	for iter := m.MapRange(); iter.Next(); {
-		k := iter.Key()
-		if k.Type() == ast.MergeKeyType || k.Type() == ast.MappingKeyType || k.IsMergeKey() {
-			d.problem(k, "", "merge keys and complex keys of YAML are not used here")
-			continue
-		}
-		token := k.GetToken()
-		name := token.Value
-		keyPath := segment(name)
-		if path != "" {
-			keyPath = path + "." + keyPath
-		}
-		if first, again := d.places[keyPath]; again {
-			d.problem(k, "", "key `%s` is here a second time; the first is in line %d", name, first.line)
-			continue
-		}
-		d.places[keyPath] = place{token.Position.Line, token.Position.Column}
-		do(k, name, keyPath, iter.Value())
-	}
-}
-
-func (d *decoder) list(n ast.Node, into *[]string, path string) {
-	*into = []string{}
-	d.eachItem(n, path, "it in brackets, [a, b]", func(item ast.Node, itemPath string) {
-		var s string
-		d.value(item, reflect.ValueOf(&s).Elem(), itemPath)
-		*into = append(*into, s)
-	})
-}
-
-// eachItem calls do for every item of a list, and records its place; an empty item
-// is refused, and yet an item, so that those behind it keep their numbers. write
-// says how a list is written.
-func (d *decoder) eachItem(n ast.Node, path, write string, do func(item ast.Node, itemPath string)) {
-	seq, ok := n.(*ast.SequenceNode)
-	if !ok {
-		d.problem(n, path, "expected a list, not %s: write %s", describe(n), write)
-		return
-	}
-	for i, item := range seq.Values {
-		itemPath := fmt.Sprintf("%s[%d]", path, i)
-		pos := item.GetToken().Position
-		d.places[itemPath] = place{pos.Line, pos.Column}
-		if item.Type() == ast.NullType {
-			d.problem(item, itemPath, "is empty")
-		}
-		do(item, itemPath)
-	}
-}
-
-func (d *decoder) str(n ast.Node, into *string, path string) {
-	switch s := n.(type) {
-	case *ast.StringNode:
-		*into = s.Value
-	case *ast.LiteralNode:
-		*into = s.Value.Value
-	default:
-		if text, ok := scalarText(n); ok {
-			d.problem(n, path, "expected text, not %s; put it in quotes: %q", describe(n), text)
-			return
-		}
-		d.problem(n, path, "expected text, not %s", describe(n))
-	}
-}
-
-func (d *decoder) integer(n ast.Node, into *int, path string) {
-	if n.Type() == ast.IntegerType {
-		if i, err := strconv.Atoi(n.GetToken().Value); err == nil {
-			*into = i
-			return
+// splitKey splits a key at its last dot that is not inside quotes.
+func splitKey(key string) (parent, leaf string) {
+	quoted := false
+	for i := len(key) - 1; i >= 0; i-- {
+		switch key[i] {
+		case '\'':
+			quoted = !quoted
+		case '.':
+			if !quoted {
+				return key[:i], key[i+1:]
+			}
 		}
 	}
-	d.problem(n, path, "expected a whole number, not %s", describe(n))
-}
-
-// scalar decodes a value that has its own notation, quoted or not, and reports
-// whether it could.
-func scalar[T any](d *decoder, n ast.Node, path string, into *T, parse func(string) (T, error)) bool {
-	text, ok := scalarText(n)
-	if !ok {
-		d.problem(n, path, "expected a single value, not %s", describe(n))
-		return false
-	}
-	v, err := parse(text)
-	if err != nil {
-		d.problem(n, path, "%v", err)
-		return false
-	}
-	*into = v
-	return true
+	return "", key
 }
 
 func scalarText(n ast.Node) (string, bool) {
 	switch n := n.(type) {
 	case *ast.StringNode:
 		return n.Value, true
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+	case *ast.LiteralNode:
+		return n.Value.Value, true
+	case *ast.BoolNode, *ast.IntegerNode, *ast.FloatNode:
 		return n.GetToken().Value, true
 	}
 	return "", false
@@ -329,6 +336,8 @@ func describe(n ast.Node) string {
 		return "a list"
 	case ast.LiteralType:
 		return "a block of text"
+	case ast.NullType:
+		return "nothing"
 	}
 	if text, ok := scalarText(n); ok {
 		return "`" + text + "`"
@@ -336,17 +345,52 @@ func describe(n ast.Node) string {
 	return "a " + n.Type().YAMLName()
 }
 
+// sections are the names of the keys in each section, by its row in the table.
+func sections() map[string][]string {
+	all := map[string][]string{"": keyNames(reflect.TypeFor[Config]())}
+	sample().walk(func(f field) bool {
+		switch f.value.Interface().(type) {
+		case []Mirror:
+			all[f.row+"[]"] = keyNames(reflect.TypeFor[Mirror]())
+		case Archives:
+		default:
+			if f.isSection() {
+				all[f.row] = keyNames(f.value.Type())
+			}
+		}
+		return true
+	})
+	return all
+}
+
+var (
+	archiveInKey = regexp.MustCompile(`^archives\.('[^']*'|[^.]*)`)
+	indexInKey   = regexp.MustCompile(`\[\d+\]`)
+)
+
 // unknownKey says what to write instead of a key that does not exist.
-func unknownKey(name, section string, valid []string) string {
+func unknownKey(name, key string) string {
+	all := sections()
+	section := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(key, "'"+name+"'"), name), ".")
+	row := indexInKey.ReplaceAllString(archiveInKey.ReplaceAllString(section, "archives.NAME"), "[]")
 	message := "unknown key `" + name + "`"
 	if section != "" {
 		message += " in `" + section + "`"
 	}
+	valid := all[row]
 	if best, ok := nearest(name, valid); ok {
 		return message + "; did you mean `" + best + "`?"
 	}
-	if sections := sectionsWith(name); len(sections) > 0 {
-		return message + "; it belongs " + strings.Join(sections, " or ")
+	var elsewhere []string
+	for row, names := range all {
+		if slices.Contains(names, name) && row == "" {
+			elsewhere = append(elsewhere, "at the top of the file")
+		} else if slices.Contains(names, name) {
+			elsewhere = append(elsewhere, "in `"+row+"`")
+		}
+	}
+	if slices.Sort(elsewhere); len(elsewhere) > 0 {
+		return message + "; it belongs " + strings.Join(elsewhere, " or ")
 	}
 	return message + "; the keys here are " + strings.Join(valid, ", ")
 }
@@ -367,25 +411,4 @@ func nearest(word string, valid []string) (string, bool) {
 		}
 	}
 	return best, best != ""
-}
-
-// fieldNamed returns the field of a struct with that key; the zero Value if none.
-func fieldNamed(v reflect.Value, name string) reflect.Value {
-	for i := range v.NumField() {
-		if tag := v.Type().Field(i).Tag.Get("yaml"); tag == name && tag != "-" {
-			return v.Field(i)
-		}
-	}
-	return reflect.Value{}
-}
-
-// keyNames lists the keys of a struct in reading order.
-func keyNames(t reflect.Type) []string {
-	var names []string
-	for i := range t.NumField() {
-		if tag := t.Field(i).Tag.Get("yaml"); tag != "-" {
-			names = append(names, tag)
-		}
-	}
-	return names
 }

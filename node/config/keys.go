@@ -1,188 +1,339 @@
 package config
 
-import (
-	"reflect"
-	"strings"
-)
+// The keys of the configuration file, each written once. A field's tags are its name in the file
+// (yaml), its default, and what a value must be (check); reload:"no" has a change wait for a
+// restart, and holds for all keys of a section. A field's comment is its documentation for
+// operators: the first paragraph where a line must do, all of it in the reference. keys_table.go
+// reads both, and the whole reference is generated from them (`make docs`).
 
-// key documents one key of the configuration file. This table, in reading order,
-// is the one place that knows every key: the comments of `config show`, the hints
-// of the loader and the plan of a reload are taken from it, and a test holds it
-// against the struct.
-type key struct {
-	path string // "cache.max_size"; "archives.*" stands for every archive, "[]" for every item
-	// live says that a reload applies a change; any other key needs a restart.
-	live bool
-	doc  string
+// Config is the configuration of one node: what the YAML file says, with the defaults in place of
+// what it leaves out. It is a plain value; Load and Auto make checked ones. Every path in it is
+// absolute, or relative to the working directory.
+type Config struct {
+	// The name of this node; "" is the host's name.
+	//
+	// In a cluster it must be the name in the node's certificate, and no other node's.
+	Name string `yaml:"name" reload:"no"`
+	// Addresses of the HTTP listener. ":3142" is every address of the machine, IPv4 and IPv6.
+	Listen List `yaml:"listen,flow" default:":3142" check:"listen" reload:"no"`
+	// An additional HTTPS listener; with no address there is none.
+	TLS TLS `yaml:"tls"`
+	// URL at which hosts reach this node, for the settings that are printed for them.
+	//
+	// "" is the machine's name and port. Set it in a container, or where hosts use another name:
+	// http://cache.example.org:3142.
+	PublicURL string `yaml:"public_url" reload:"no"`
+	// Address of the admin interface: status, metrics, profiles, and what `aptmesh status` asks.
+	//
+	// "host:port" or "unix:/run/aptmesh/admin.sock"; "" switches it off. Over TCP every user of the
+	// machine can read; changes are taken at a socket in `state`, for root and the service's user.
+	Admin string `yaml:"admin" default:"127.0.0.1:3144" path:"socket" reload:"no"`
+	// File with a token that allows changes over TCP, and an `admin` address off loopback.
+	//
+	// `openssl rand -hex 32` prints one. At an address that other machines reach, reads need it as
+	// well.
+	AdminTokenFile string `yaml:"admin_token_file" path:"token" reload:"no"`
+	// An address for load balancers, which serves /ready and /health and nothing else.
+	ReadyListen string `yaml:"ready_listen" reload:"no"`
+	// Directory of the cache, which can be fetched again.
+	//
+	// Left out, it is /var/cache/aptmesh where the node may write there, else the user's cache
+	// directory.
+	Data string `yaml:"data" default:"/var/cache/aptmesh" path:"dir" reload:"no"`
+	// Directory of the durable state, which cannot be fetched again.
+	//
+	// It holds a few megabytes: which Release of each suite is the newest, which packages hosts
+	// use, the last good lists of mirrors. Left out, it is inside `data` where that is given, else
+	// /var/lib/aptmesh where the node may write there, else the user's directory of state
+	// ($XDG_STATE_HOME). A directory that a newer version has written is refused.
+	State string `yaml:"state" path:"dir" reload:"no"`
+	// StateGiven says that the configuration file names State, so that another Data does not
+	// change it.
+	StateGiven bool `yaml:"-"`
+	// Bounds of the cache.
+	Cache Cache `yaml:"cache" reload:"no"`
+	// true asks no upstream at all: stored files are served.
+	//
+	// Whatever is not stored is answered with 503 and a line that says so.
+	Offline bool `yaml:"offline"`
+	// The archives that are served, by name; aptmesh is no open proxy.
+	//
+	// The name is the URL prefix: http://node:3142/NAME/. Left out altogether, the archives are
+	// those that this machine's own apt uses. All nodes of a cluster need the same archives.
+	Archives Archives `yaml:"archives"`
+	// The HTTP client that asks the archives.
+	UpstreamClient UpstreamClient `yaml:"upstream_client"`
+	// How long what is stored is served while no upstream answers.
+	//
+	// A line in the log, a metric and `aptmesh status` say that it is stale.
+	Stale Stale `yaml:"stale" reload:"no"`
+	// Packages that are fetched before a host asks for them.
+	//
+	// When an archive publishes, the new versions of the packages that hosts take from this node
+	// are fetched, behind everything that somebody waits for.
+	Prefetch Prefetch `yaml:"prefetch"`
+	// Which hosts may connect, and how much each address may take.
+	//
+	// The bounds are for each client address, so leave room for sites behind one address.
+	Clients Clients `yaml:"clients"`
+	// Targets that hosts may reach by CONNECT: "host:port", "*.domain:port" or "*:port".
+	//
+	// Such traffic passes through unseen and is not cached. The default is what `apt changelog` and
+	// do-release-upgrade ask. What only a pattern allows must be at a public address.
+	ConnectAllow List `yaml:"connect_allow,flow" default:"[changelogs.ubuntu.com:443, metadata.ftp-master.debian.org:443]"`
+	// Several nodes that act as one cache.
+	//
+	// What one of them has fetched, no other one fetches from upstream. `aptmesh cluster init`
+	// writes this section for every node, with the files it names.
+	Cluster Cluster `yaml:"cluster" reload:"no"`
+	// How long superseded generations of a suite stay readable.
+	//
+	// Hosts that have read the old lists still ask for what these name.
+	Retain Retain `yaml:"retain" reload:"no"`
+	// What is logged, and how.
+	Log Log `yaml:"log"`
+	// How the node stops, on SIGTERM and for `aptmesh leave`.
+	Drain Drain `yaml:"drain"`
 }
 
-var keys = []key{
-	{"name", false, `how this node calls itself; "" is the host's name`},
-	{"listen", false, `addresses of the HTTP door; ":3142" is every address, IPv4 and IPv6`},
-	{"tls", false, "an additional HTTPS door"},
-	{"tls.listen", false, "its addresses; none switches it off"},
-	{"tls.cert", true, "PEM file of its certificate chain"},
-	{"tls.key", true, "PEM file of its private key"},
-	{"public_url", true, `URL that hosts reach this node at, such as "http://cache.example.org:3142", for the settings printed for them; "" is the machine's name and port`},
-	{"admin", false, `status, metrics, profiles and the client commands: "host:port" or "unix:/path"; TCP takes changes only with the token`},
-	{"admin_token_file", false, "file with the token that allows changes over TCP, and an address other than loopback"},
-	{"ready_listen", false, "address that serves /ready and /health alone, for load balancers"},
-	{"data", false, "directory of the cache, which can be fetched again"},
-	{"state", false, "directory of durable state, which cannot"},
-	{"cache", false, "what is kept"},
-	{"cache.max_size", false, "cap on disk: a size, or a share of the file system"},
-	{"cache.memory", false, "cap in memory, for small hot objects"},
-	{"cache.scrub", false, "bytes per second re-read to find damage; 0 is off"},
-	{"offline", true, "true asks no upstream at all: what is held is served"},
-	{"archives", true, "the archives served; the name is the URL prefix"},
-	{"archives.*", true, ""},
-	{"archives.*.upstream", true, "URL of the archive"},
-	{"archives.*.upstreams", true, "its mirrors, each a URL or keys as below; mirror+http:, mirror+https: and mirror+file: are lists of mirrors"},
-	{"archives.*.upstreams[].url", true, "the archive's root on this mirror"},
-	{"archives.*.upstreams[].priority", true, "lower is asked first; higher where those fail"},
-	{"archives.*.upstreams[].weight", true, "share among equals"},
-	{"archives.*.upstreams[].credentials", true, "sent to this mirror only"},
-	{"archives.*.upstreams[].credentials.user", true, "name for HTTP basic authentication"},
-	{"archives.*.upstreams[].credentials.password", true, "its password"},
-	{"archives.*.upstreams[].credentials.password_file", true, "file that holds the password"},
-	{"archives.*.upstreams[].credentials.bearer", true, "bearer token, instead of user and password"},
-	{"archives.*.upstreams[].credentials.bearer_file", true, "file that holds the token"},
-	{"archives.*.upstreams[].tls", true, "for private CAs and client certificates"},
-	{"archives.*.upstreams[].tls.ca", true, "PEM file of the CAs to trust instead of the machine's"},
-	{"archives.*.upstreams[].tls.cert", true, "PEM file of the certificate this node shows"},
-	{"archives.*.upstreams[].tls.key", true, "PEM file of its private key"},
-	{"archives.*.snapshot", true, "service that keeps what mirrors have dropped, with {timestamp} in its path"},
-	{"archives.*.aliases", true, `other URLs that mean it; the host may begin with "*."`},
-	{"archives.*.signed_by", true, "keyrings that vouch for it: files, directories, patterns such as /etc/apt/keyrings/*.gpg, or armoured key blocks"},
-	{"archives.*.unsigned", true, "true accepts it without any signature"},
-	{"archives.*.unsigned_suites", true, "suites accepted without any signature, the others not"},
-	{"archives.*.weak_keys", true, "false refuses signatures by DSA and short RSA keys, as apt 2.7.13 and later do; older apt accepts them"},
-	{"archives.*.suites", true, "watched from the start; others from their first request on"},
-	{"archives.*.check_every", true, "interval of looking for a new Release"},
-	{"archives.*.max_future", true, "a Release may be dated so far ahead, as in the hosts' Acquire::Max-FutureTime"},
-	{"archives.*.credentials", true, "sent to this upstream only; whoever reaches this node can read the archive"},
-	{"archives.*.credentials.user", true, "name for HTTP basic authentication"},
-	{"archives.*.credentials.password", true, "its password"},
-	{"archives.*.credentials.password_file", true, "file that holds the password"},
-	{"archives.*.credentials.bearer", true, "bearer token, instead of user and password"},
-	{"archives.*.credentials.bearer_file", true, "file that holds the token"},
-	{"archives.*.offline", true, "true asks no upstream of it: what is held is served"},
-	{"archives.*.allow", true, "client networks that may read it; none: all"},
-	{"archives.*.deny", true, "client networks that may not"},
-	{"archives.*.serve_expired", true, "in place of both serve_expired of stale; null: those"},
-	{"upstream_client", true, "how archives are asked"},
-	{"upstream_client.connections_per_host", true, "cap on connections to one upstream host"},
-	{"upstream_client.rate", true, "cap on bytes per second from all upstreams; 0 is none"},
-	{"upstream_client.rate_floor", true, "bytes per second below which a transfer goes on from another mirror; 0 is off"},
-	{"upstream_client.internal_allow", true, "private networks that redirects and lists of mirrors may lead to"},
-	{"upstream_client.proxy", true, `parent proxy; "" follows http_proxy and its kin, "direct" uses none`},
-	{"upstream_client.stall_timeout", true, "gives up on a body that stops flowing"},
-	{"upstream_client.header_timeout", true, "gives up waiting for an answer to begin"},
-	{"upstream_client.connect_timeout", true, "gives up waiting for a connection"},
-	{"upstream_client.auth_conf", true, "files in the format of apt_auth.conf(5); a missing one counts as empty"},
-	{"stale", false, "when no upstream answers"},
-	{"stale.serve_expired", false, "past a Release's Valid-Until it is served for so long"},
-	{"stale.serve_expired_security", false, "the same for suites that carry security updates"},
-	{"stale.warn_before", false, "alarm so long before Valid-Until passes unrenewed"},
-	{"prefetch", true, "new versions of the packages in use here, fetched when they are published"},
-	{"prefetch.enabled", true, "false fetches nothing ahead"},
-	{"prefetch.max_bytes", true, "cap for one publication"},
-	{"prefetch.used_within", true, "a package counts as in use so long after a host took it"},
-	{"clients", true, "who may come in at the door, and how much each address may take"},
-	{"clients.allow", true, "networks that may; none: all"},
-	{"clients.deny", true, "networks that may not"},
-	{"clients.connections", true, "cap on connections of one address; 0 is none"},
-	{"clients.rate", true, "cap on bytes per second to one address; 0 is none"},
-	{"connect_allow", true, `"host:port", "*.domain:port" or "*:port" that clients may reach by CONNECT; passed through, not cached`},
-	{"cluster", false, "several nodes that act as one cache"},
-	{"cluster.name", false, `keeps clusters apart; "" has this node stand alone`},
-	{"cluster.datacenter", false, `a label for status; "" is the node's name`},
-	{"cluster.gossip_listen", false, "address of gossip, UDP and TCP"},
-	{"cluster.peer_listen", false, "address the other nodes fetch from, TCP"},
-	{"cluster.advertise", false, `host or IP the others reach this node at; "" picks one`},
-	{"cluster.seeds", false, `other nodes to join through, "host" or "host:port"; names are looked up again and again`},
-	{"cluster.gossip_key", true, "file with one base64 key (32 bytes) per line; the first encrypts, all decrypt"},
-	{"cluster.ca", true, "PEM file of who signs the nodes' certificates"},
-	{"cluster.cert", true, "PEM file of this node's certificate; its DNS name is the node's name"},
-	{"cluster.key", true, "PEM file of its private key"},
-	{"cluster.allow", false, "networks that may gossip, as 10.0.0.0/8; none: whoever has the key"},
-	{"cluster.insecure", false, "true runs without keys and certificates: whoever reaches the ports is trusted"},
-	{"retain", false, "how long superseded generations of a suite stay readable"},
-	{"retain.for", false, "age"},
-	{"retain.generations", false, "number per suite"},
-	{"log", true, "what is logged"},
-	{"log.level", true, "debug, info, warn or error"},
-	{"log.format", false, "text or json"},
-	{"log.access", false, "one line per request"},
-	{"drain", true, "how the node stops"},
-	{"drain.delay", true, `answer "not ready" for so long before closing the door`},
-	{"drain.handoff", true, "then, in a cluster, give the others what only this node holds, for so long at most"},
-	{"drain.timeout", true, "then let running requests finish for so long"},
+// TLS is the HTTPS listener. Listen empty means that there is none.
+type TLS struct {
+	// Addresses of the HTTPS listener; none switches it off.
+	Listen List `yaml:"listen,flow" check:"listen" reload:"no"`
+	// PEM file of the certificate chain. It is read again on reload.
+	Cert string `yaml:"cert" path:"file"`
+	// PEM file of the private key.
+	Key string `yaml:"key" path:"file"`
 }
 
-// isSection reports whether a field holds further keys; some values are structs as well.
-func isSection(v reflect.Value) bool {
-	switch v.Type() {
-	case reflect.TypeFor[SizeLimit](), reflect.TypeFor[Secret]():
-		return false
-	}
-	return v.Kind() == reflect.Struct
+// Cache bounds what the node keeps.
+type Cache struct {
+	// Cap on disk: a size, or a share of the file system that holds `data`.
+	MaxSize SizeLimit `yaml:"max_size" default:"80%"`
+	// Cap in memory, for small hot objects.
+	Memory Size `yaml:"memory" default:"256MiB"`
+	// Bytes per second that are read again to find damaged objects; 0 is off.
+	Scrub Size `yaml:"scrub" default:"5MiB"`
 }
 
-// lookupKey finds the row of a path; the name of an archive in it is a "*".
-func lookupKey(path string) (key, bool) {
-	for _, k := range keys {
-		if k.path == path {
-			return k, true
-		}
-	}
-	return key{}, false
+// Archive is one archive: a tree of suites and packages, or a flat repository, on one upstream or
+// on several that mirror each other.
+type Archive struct {
+	// Name is the key in the file and the URL prefix: http://node:3142/NAME/.
+	Name string `yaml:"-"`
+	// URL of the archive: http or https, without query.
+	//
+	// It may be a list of mirrors as well, in the format of apt-transport-mirror(1): mirror+http:,
+	// mirror+https: or mirror+file:/path. A list is read again every hour; the last good one is
+	// kept. Lines for only some architectures, suites or types are left out, and of a long list
+	// the first 32 by priority are used.
+	Upstream string `yaml:"upstream,omitempty" path:"list"`
+	// In place of `upstream`: the mirrors of the archive, each a URL or the keys below.
+	//
+	// The fast and healthy mirrors are asked in turn; where one fails, stalls or sends wrong
+	// bytes, another goes on.
+	Upstreams []Mirror `yaml:"upstreams,omitempty"`
+	// A service that keeps what mirrors have dropped, with {timestamp} in its path.
+	//
+	// It is asked last of all for packages that a retained generation names:
+	// https://snapshot.ubuntu.com/ubuntu/{timestamp}.
+	Snapshot string `yaml:"snapshot,omitempty"`
+	// Other URLs that mean this archive, for hosts that use apt's proxy setting.
+	//
+	// http or https makes no difference. "*" in the host stands for any labels, and may be one
+	// label, but not the last: http://*.archive.ubuntu.com/ubuntu.
+	Aliases List `yaml:"aliases,flow,omitempty"`
+	// The keyrings that sign the archive: files, directories, patterns, or armoured key blocks.
+	//
+	// A pattern is one such as /etc/apt/keyrings/*.gpg. In a directory or pattern, a keyring that
+	// appears counts at once.
+	SignedBy List `yaml:"signed_by,omitempty" path:"keyring"`
+	// true, in place of signed_by, accepts the archive without any signature.
+	Unsigned bool `yaml:"unsigned,omitempty"`
+	// Suites accepted without any signature, while the others need one.
+	UnsignedSuites List `yaml:"unsigned_suites,flow,omitempty" check:"suite"`
+	// false refuses signatures by DSA keys and by RSA keys of less than 2048 bits.
+	//
+	// apt 2.7.13 and later refuses them. Older apt accepts them, and so old PPAs need them.
+	WeakKeys bool `yaml:"weak_keys" default:"true"`
+	// Suites that are checked from the start, named as in sources.list.
+	//
+	// Others are checked from their first request on. "./" is a flat repository.
+	Suites List `yaml:"suites,flow,omitempty" check:"suite"`
+	// How often upstream is asked for a new Release.
+	CheckEvery Duration `yaml:"check_every" default:"1m" check:"second"`
+	// How far ahead of this node's clock a Release may be dated.
+	//
+	// As much as hosts accept (Acquire::Max-FutureTime, or check-date=no). While such a Release is
+	// believed, no Release with an earlier date is.
+	MaxFuture Duration `yaml:"max_future" default:"10s" check:"second"`
+	// What is sent to the one `upstream`, and nowhere else.
+	//
+	// Whoever reaches this node can then read the archive, unless `allow` says who may.
+	Credentials Credentials `yaml:"credentials,omitempty"`
+	// true asks no upstream of this archive: stored files are served.
+	Offline bool `yaml:"offline,omitempty"`
+	// Client networks that may read it, as 10.0.0.0/8 or an address; none: all.
+	Allow List `yaml:"allow,flow,omitempty" check:"network"`
+	// Client networks that may not. `deny` has the last word.
+	Deny List `yaml:"deny,flow,omitempty" check:"network"`
+	// In place of both serve_expired of `stale`, for this archive.
+	ServeExpired *Duration `yaml:"serve_expired,omitempty"`
 }
 
-// keyDoc is the one-line meaning of a key; "" where it needs none.
-func keyDoc(path string) string {
-	k, _ := lookupKey(path)
-	return k.doc
+// Mirror is one place an archive is fetched from: a mirror, or a list of mirrors, which stands for
+// all that it names.
+type Mirror struct {
+	// The archive's root on this mirror.
+	URL string `yaml:"url" path:"list"`
+	// Lower is asked first; higher where those fail.
+	Priority Count `yaml:"priority" default:"1" check:"1-1000"`
+	// Share of the requests among mirrors of equal priority.
+	Weight Count `yaml:"weight" default:"1" check:"1-1000"`
+	// What is sent to this mirror, and nowhere else.
+	Credentials Credentials `yaml:"credentials,omitempty"`
+	// For mirrors with a certificate of a private CA, or that want one of this node.
+	TLS MirrorTLS `yaml:"tls,omitempty"`
+
+	// List is the list of mirrors that names it; "" for the configuration.
+	List string `yaml:"-"`
 }
 
-// sectionsWith says where a key of that name belongs, for the hint that one stands
-// in the wrong place.
-func sectionsWith(name string) []string {
-	var sections []string
-	for _, k := range keys {
-		switch parent, leaf := splitKey(k.path); {
-		case leaf != name || name == "*":
-		case parent == "":
-			sections = append(sections, "at the top of the file")
-		default:
-			sections = append(sections, "in `"+strings.ReplaceAll(parent, "*", "NAME")+"`")
-		}
-	}
-	return sections
+// MirrorTLS holds PEM files. Cert and Key go together.
+type MirrorTLS struct {
+	// PEM file of the CAs to trust instead of the machine's.
+	CA string `yaml:"ca,omitempty" path:"file"`
+	// PEM file of the certificate this node shows.
+	Cert string `yaml:"cert,omitempty" path:"file"`
+	// PEM file of its private key.
+	Key string `yaml:"key,omitempty" path:"file"`
 }
 
-// parentKey is the section a key stands in, or the list an item stands in; "" at
-// the top.
-func parentKey(path string) string {
-	if i := strings.LastIndexByte(path, '['); i >= 0 && strings.HasSuffix(path, "]") {
-		return path[:i]
-	}
-	parent, _ := splitKey(path)
-	return parent
+// UpstreamClient says how archives are asked.
+type UpstreamClient struct {
+	// Cap on connections to one upstream host, for the whole cluster.
+	ConnectionsPerHost Count `yaml:"connections_per_host" default:"8" check:"1-1000"`
+	// Cap on bytes per second from all upstreams, for the whole cluster; 0 is none.
+	Rate Size `yaml:"rate" default:"0"`
+	// Bytes per second below which a transfer goes on from a better mirror; 0 is off.
+	RateFloor Size `yaml:"rate_floor" default:"32KiB"`
+	// Private networks that redirects and lists of mirrors may lead to.
+	//
+	// They may lead to public addresses, and to an upstream that is configured here; to no other
+	// address that is loopback, link-local or private. Write 10.20.0.0/16 or 10.20.1.7.
+	InternalAllow List `yaml:"internal_allow,flow" check:"network"`
+	// A parent proxy, such as http://proxy.example.org:3128.
+	//
+	// "" follows http_proxy, https_proxy and no_proxy of the environment, "direct" uses none.
+	Proxy string `yaml:"proxy"`
+	// How long a body may stop flowing before another source goes on.
+	StallTimeout Duration `yaml:"stall_timeout" default:"5s" check:"positive"`
+	// How long the node waits for an answer to begin.
+	HeaderTimeout Duration `yaml:"header_timeout" default:"8s" check:"positive"`
+	// How long the node waits for a connection.
+	ConnectTimeout Duration `yaml:"connect_timeout" default:"5s" check:"positive"`
+	// Files of credentials by host, in the format of apt_auth.conf(5).
+	//
+	// A directory stands for its *.conf files. What does not exist counts as empty.
+	AuthConf List `yaml:"auth_conf,flow" default:"[/etc/apt/auth.conf, /etc/apt/auth.conf.d]" path:"auth"`
 }
 
-// splitKey splits a path at its last dot that is not inside quotes.
-func splitKey(path string) (parent, leaf string) {
-	quoted := false
-	for i := len(path) - 1; i >= 0; i-- {
-		switch path[i] {
-		case '"':
-			quoted = !quoted
-		case '.':
-			if !quoted {
-				return path[:i], path[i+1:]
-			}
-		}
-	}
-	return "", path
+// Stale says what happens when a suite's Release cannot be renewed: it is served past its
+// Valid-Until for a while, and the operator hears of it before.
+type Stale struct {
+	// How long an expired Release is served when no upstream answers; 0 is not at all.
+	//
+	// An unlisted file is served as long after upstream last confirmed it.
+	ServeExpired Duration `yaml:"serve_expired" default:"7d"`
+	// The same for suites that carry security updates.
+	ServeExpiredSecurity Duration `yaml:"serve_expired_security" default:"24h"`
+	// How long before Valid-Until passes the alarm is raised; 0 raises it when it has passed.
+	WarnBefore Duration `yaml:"warn_before" default:"24h"`
+}
+
+// Prefetch says what is fetched before anybody asks.
+type Prefetch struct {
+	// false fetches nothing ahead.
+	Enabled bool `yaml:"enabled" default:"true"`
+	// Cap for one publication of one suite.
+	MaxBytes Size `yaml:"max_bytes" default:"2GiB"`
+	// How long a package counts as in use after a host took it.
+	UsedWithin Duration `yaml:"used_within" default:"14d"`
+}
+
+// Clients says which hosts may connect. The admin interface is not behind it.
+type Clients struct {
+	// Networks that may connect, as 10.0.0.0/8 or an address; none: all.
+	Allow List `yaml:"allow,flow" check:"network"`
+	// Networks that may not. `deny` has the last word.
+	Deny List `yaml:"deny,flow" check:"network"`
+	// Cap on the connections of one address; 0 is none.
+	Connections Count `yaml:"connections" default:"0" check:"0-1000000"`
+	// Cap on the bytes per second sent to one address; 0 is none.
+	Rate Size `yaml:"rate" default:"0"`
+}
+
+// Cluster makes a node one of several that act as one cache. With Name "" the node stands alone
+// and the rest means nothing.
+type Cluster struct {
+	// Keeps clusters apart; "" has this node stand alone.
+	Name string `yaml:"name"`
+	// A label for `aptmesh status`; "" is the node's name.
+	Datacenter string `yaml:"datacenter"`
+	// Address of gossip with the other nodes, UDP and TCP.
+	GossipListen string `yaml:"gossip_listen" default:":7946"`
+	// Address from which the other nodes fetch, TCP.
+	PeerListen string `yaml:"peer_listen" default:":3143"`
+	// Host or IP address at which the others reach this node; "" picks one of the machine's.
+	Advertise string `yaml:"advertise"`
+	// Other nodes to join through, "host" or "host:port"; one that answers is enough.
+	//
+	// Names are looked up again and again, so one name with many addresses will do. The node
+	// itself may be among them.
+	Seeds List `yaml:"seeds,flow"`
+	// File with one base64 key of 32 bytes per line; the first encrypts, all decrypt.
+	GossipKey string `yaml:"gossip_key" path:"file" reload:"yes"`
+	// PEM file of the authority that signs the nodes' certificates.
+	CA string `yaml:"ca" path:"file" reload:"yes"`
+	// PEM file of this node's certificate; its DNS name is the node's name.
+	Cert string `yaml:"cert" path:"file" reload:"yes"`
+	// PEM file of its private key.
+	//
+	// Files that change are taken up without a reload.
+	Key string `yaml:"key" path:"file" reload:"yes"`
+	// Networks that may gossip, as 10.0.0.0/8; none: whoever has the key.
+	Allow List `yaml:"allow,flow" check:"network"`
+	// true runs without the four files: whoever reaches the ports is trusted.
+	Insecure bool `yaml:"insecure"`
+}
+
+// Retain keeps superseded generations of a suite readable while they are younger than For, and
+// never more than Generations of them.
+type Retain struct {
+	// Age up to which a superseded generation stays readable.
+	For Duration `yaml:"for" default:"24h"`
+	// How many superseded generations of a suite stay readable.
+	Generations Count `yaml:"generations" default:"8" check:"1-1000"`
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	// debug, info, warn or error.
+	Level string `yaml:"level" default:"info" check:"debug|info|warn|error"`
+	// text or json.
+	Format string `yaml:"format" default:"text" check:"text|json" reload:"no"`
+	// One line per request.
+	Access bool `yaml:"access" default:"true" reload:"no"`
+}
+
+// Drain says how the node stops.
+type Drain struct {
+	// How long the node says "not ready" before it closes its listeners.
+	//
+	// In this time a load balancer or an anycast route turns away.
+	Delay Duration `yaml:"delay" default:"0s"`
+	// Then, in a cluster: how long it may hand its last copies to the other nodes.
+	Handoff Duration `yaml:"handoff" default:"30s"`
+	// Then: how long running requests may take to finish.
+	Timeout Duration `yaml:"timeout" default:"30s"`
 }

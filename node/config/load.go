@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,50 +13,18 @@ import (
 // maxConfigFile bounds the configuration file in bytes.
 const maxConfigFile = 1 << 20
 
-// Problem is one thing wrong with a configuration, and where.
-type Problem struct {
-	File      string // "" where the configuration came from no file
-	Line, Col int    // from 1; 0 where the place is not known
-	Message   string
-}
-
-func (p Problem) String() string {
-	switch {
-	case p.File == "":
-		return p.Message
-	case p.Line == 0:
-		return p.File + ": " + p.Message
-	}
-	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Col, p.Message)
-}
-
-// Warning is something a configuration says that works but may not be meant.
-type Warning = Problem
-
-// Error is everything wrong with a configuration, in the order of the file.
-type Error struct{ Problems []Problem }
-
-// Error returns one line per problem.
-func (e *Error) Error() string {
-	lines := make([]string, len(e.Problems))
-	for i, p := range e.Problems {
-		lines[i] = p.String()
-	}
-	return strings.Join(lines, "\n")
-}
-
 // Load reads and checks a configuration file. It accepts nothing it does not
 // understand: the error is a *Error with every problem of the file, unless
 // the file could not be read. Relative paths in the file are relative to its
 // directory. A file without `archives` gets those of Auto.
 func Load(path string) (*Config, []Warning, error) {
-	return loader{root: "/", check: newChecker}.load(path)
+	return loader{root: "/"}.load(path)
 }
 
 // loader is Load with what a test may want to replace.
 type loader struct {
 	root  string // where the machine's apt configuration is
-	check func(*Config) *checker
+	blind bool   // as of the checker
 }
 
 func (l loader) load(path string) (*Config, []Warning, error) {
@@ -65,7 +32,7 @@ func (l loader) load(path string) (*Config, []Warning, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the configuration: %w", err)
 	}
-	d := decodeConfig(path, text)
+	d := decode(path, text)
 	if d.broken {
 		return nil, nil, &Error{d.problems}
 	}
@@ -92,12 +59,14 @@ func (l loader) load(path string) (*Config, []Warning, error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s names no archives, and the machine's own do not serve: %w", path, err)
 		}
+		warn(fmt.Sprintf("names no archives, so the node serves those of this machine's own apt: %s", strings.Join(cfg.archiveNames(), ", ")))
 		for _, n := range notes {
 			warn(n)
 		}
 	}
 
-	c := l.check(cfg)
+	c := newChecker(cfg)
+	c.blind = l.blind
 	c.check()
 	for _, f := range c.problems {
 		d.problemAt(f.key, f.message)
@@ -116,15 +85,10 @@ func (l loader) load(path string) (*Config, []Warning, error) {
 	return cfg, warnings, nil
 }
 
-// compare orders problems as they stand in the file.
-func (p Problem) compare(other Problem) int {
-	return cmp.Or(cmp.Compare(p.Line, other.Line), cmp.Compare(p.Col, other.Col))
-}
-
 // placeDirs works out where the files of the node lie. Without both keys each directory
 // has its default; with `data` alone the state lies inside it, so that one volume holds
 // everything.
-func (d *decoder) placeDirs(root string) {
+func (d *document) placeDirs(root string) {
 	c := d.cfg
 	dataGiven := d.isSet("data")
 	c.StateGiven = d.isSet("state") && c.State != ""
@@ -153,53 +117,42 @@ func (c *Config) SetData(dir string) {
 
 // resolvePaths makes relative paths relative to the configuration file's directory.
 func (c *Config) resolvePaths(dir string) {
-	abs := func(p *string) {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(dir, *p)
-		}
-	}
-	abs(&c.Data)
-	abs(&c.State)
-	abs(&c.AdminTokenFile)
-	abs(&c.TLS.Cert)
-	abs(&c.TLS.Key)
-	abs(&c.Cluster.GossipKey)
-	abs(&c.Cluster.CA)
-	abs(&c.Cluster.Cert)
-	abs(&c.Cluster.Key)
-	if socket, ok := strings.CutPrefix(c.Admin, "unix:"); ok {
-		abs(&socket)
-		c.Admin = "unix:" + socket
-	}
-	absList := func(upstream *string) {
-		if list, err := aptconf.ParseListURL(*upstream); err == nil && list.File != "" {
-			abs(&list.File)
-			*upstream = list.String()
-		}
-	}
-	for i := range c.UpstreamClient.AuthConf {
-		abs(&c.UpstreamClient.AuthConf[i])
-	}
-	for i := range c.Archives {
-		a := &c.Archives[i]
-		for j := range a.SignedBy {
-			if !strings.Contains(a.SignedBy[j], "\n") {
-				abs(&a.SignedBy[j])
+	abs := func(kind, name string) string {
+		switch kind {
+		case "socket": // an address, unless it begins like this
+			if socket, ok := strings.CutPrefix(name, "unix:"); ok && !filepath.IsAbs(socket) {
+				return "unix:" + filepath.Join(dir, socket)
+			}
+			return name
+		case "list": // a URL; only that of a list of mirrors may name a file
+			if list, err := aptconf.ParseListURL(name); err == nil && list.File != "" && !filepath.IsAbs(list.File) {
+				list.File = filepath.Join(dir, list.File)
+				return list.String()
+			}
+			return name
+		case "keyring": // or a key in place of the path
+			if strings.Contains(name, "\n") {
+				return name
 			}
 		}
-		abs(&a.Credentials.PasswordFile)
-		abs(&a.Credentials.BearerFile)
-		absList(&a.Upstream)
-		for j := range a.Upstreams {
-			at := &a.Upstreams[j]
-			absList(&at.URL)
-			abs(&at.Credentials.PasswordFile)
-			abs(&at.Credentials.BearerFile)
-			abs(&at.TLS.CA)
-			abs(&at.TLS.Cert)
-			abs(&at.TLS.Key)
+		if name == "" || filepath.IsAbs(name) {
+			return name
 		}
+		return filepath.Join(dir, name)
 	}
+	c.walk(func(f field) bool {
+		if kind := f.tag.Get("path"); kind != "" {
+			switch at := f.value.Addr().Interface().(type) {
+			case *string:
+				*at = abs(kind, *at)
+			case *List:
+				for i := range *at {
+					(*at)[i] = abs(kind, (*at)[i])
+				}
+			}
+		}
+		return true
+	})
 }
 
 // worldReadableSecrets warns of secrets in a file that every user may read.
@@ -225,10 +178,17 @@ func Peek(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
-	d := decodeConfig(path, text)
+	d := decode(path, text)
 	d.placeDirs("/")
 	return d.cfg, nil
 }
 
 // DataDir returns the directory that a node without a configuration file uses.
 func DataDir() string { return dataDir("/") }
+
+func (c *Config) archiveNames() (names []string) {
+	for _, a := range c.Archives {
+		names = append(names, a.Name)
+	}
+	return names
+}

@@ -5,12 +5,10 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 
-	"github.com/aptmesh/aptmesh/node/pki"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
@@ -93,7 +91,7 @@ func TestGoodConfigurations(t *testing.T) {
 			}
 			golden(t, strings.TrimSuffix(file, ".yaml")+".want", got.String())
 
-			again := decodeConfig("shown", shown)
+			again := decode("shown", shown)
 			if len(again.problems) > 0 {
 				t.Fatalf("what Show wrote does not load: %v", again.problems)
 			}
@@ -125,7 +123,7 @@ func redactSecrets(cfg *Config) {
 
 // differences lists the keys in which two configurations differ.
 func differences(a, b *Config) []string {
-	apply, restart := ReloadPlan(a, b)
+	apply, restart, _ := Change(a, b)
 	return append(apply, restart...)
 }
 
@@ -146,14 +144,14 @@ func TestArchivesOfTheMachine(t *testing.T) {
 	if err := os.WriteFile(file, []byte("log: {level: warn}\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cfg, warnings, err := loader{root: root, check: newChecker}.load(file)
+	cfg, warnings, err := loader{root: root}.load(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(cfg.Archives) != 1 || cfg.Archives[0].Name != "tools" || cfg.Log.Level != "warn" {
 		t.Errorf("archives: %+v", cfg.Archives)
 	}
-	if len(warnings) != 1 || !strings.Contains(warnings[0].String(), "file:/srv") {
+	if len(warnings) != 2 || !strings.Contains(warnings[0].String(), "serves those of this machine's own apt: tools") || !strings.Contains(warnings[1].String(), "file:/srv") {
 		t.Errorf("warnings: %v", warnings)
 	}
 	if cfg.Data != filepath.Join(root, DefaultDataDir) && !strings.HasSuffix(cfg.Data, "/aptmesh") {
@@ -163,106 +161,59 @@ func TestArchivesOfTheMachine(t *testing.T) {
 
 // lenientChecker takes the files of a configuration as given.
 func lenientChecker(cfg *Config) *checker {
-	return &checker{
-		cfg:      cfg,
-		readable: func(string) error { return nil },
-		keyring:  func(string) (string, error) { return "", nil },
-		keyPair:  func(string, string) error { return nil },
+	c := newChecker(cfg)
+	c.blind = true
+	return c
+}
 
-		authorities: func(string) error { return nil },
-		listFile:    func(string) error { return nil },
-		gossipKeys:  func(string) error { return nil },
-		trust:       func(pki.Files, string) (*pki.Identity, error) { return nil, nil },
-		token:       func(string) error { return nil },
-		exposed:     func(string) bool { return false },
+// Every key says what it means, in a first paragraph that is short enough for `config show`.
+func TestEveryKeyIsDocumented(t *testing.T) {
+	seen := 0
+	sample().walk(func(f field) bool {
+		if f.row == "archives.NAME" {
+			return true
+		}
+		seen++
+		if !strings.HasSuffix(f.summary(), ".") || len(f.summary()) > 100 || !strings.HasSuffix(f.doc, ".") {
+			t.Errorf("%s is documented with %q", f.row, f.doc)
+		}
+		return true
+	})
+	if seen < 90 {
+		t.Errorf("there are only %d keys", seen)
 	}
 }
 
-// The sample shows every key, and what it calls a default is one.
-func TestSample(t *testing.T) {
-	const file = "../../deploy/aptmesh.yaml"
-	text, err := os.ReadFile(file)
+// The sample in deploy/ and the reference in docs/ are what the code makes; -update writes them.
+func TestGeneratedFiles(t *testing.T) {
+	text, err := sampleFile()
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The machine of the sample is not this one: its files are taken as given.
-	cfg, warnings, err := loader{root: t.TempDir(), check: lenientChecker}.load(file)
+	golden(t, "../../deploy/aptmesh.yaml", string(text))
+	golden(t, "../../docs/configuration.md", string(reference()))
+}
+
+// The sample says nothing as it stands, so that it loads anywhere; without its comment signs it is
+// a configuration, too, and says what the code thinks it says.
+func TestSample(t *testing.T) {
+	text, err := sampleFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := decode("sample", text); len(d.problems) > 0 || len(d.places) > 0 {
+		t.Errorf("the sample says %v, with problems %v", d.places, d.problems)
+	}
+	file := filepath.Join(t.TempDir(), "aptmesh.yaml")
+	if err := os.WriteFile(file, regexp.MustCompile(`(?m)^#( {2,}|[^ \n])`).ReplaceAll(text, []byte("$1")), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	cfg, warnings, err := loader{root: t.TempDir(), blind: true}.load(file)
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(warnings, err)
 	}
-
-	var rest strings.Builder
-	for line := range strings.Lines(string(text)) {
-		if !strings.Contains(line, "# default") {
-			rest.WriteString(line)
-		}
-	}
-	without := decodeConfig("sample without its defaults", []byte(rest.String()))
-	if len(without.problems) > 0 {
-		t.Fatal(without.problems)
-	}
-	without.cfg.State = DefaultStateDir // the place where the sample's node may write
-	if diff := differences(cfg, without.cfg); len(diff) > 0 {
-		t.Errorf("the sample calls these default, and they are not: %v", diff)
-	}
-
-	// Not every archive shows every key: no archive has both upstream and upstreams.
-	full := decodeConfig("sample", text)
-	shown := make(map[string]bool)
-	for path := range full.places {
-		for _, a := range cfg.Archives {
-			if rest, ok := strings.CutPrefix(path, archiveKey(a.Name)); ok && (rest == "" || rest[0] == '.') {
-				path = "archives.*" + rest
-			}
-		}
-		shown[regexp.MustCompile(`\[[0-9]+\]`).ReplaceAllString(path, "[]")] = true
-	}
-	for _, k := range keys {
-		if !shown[k.path] {
-			t.Errorf("the sample does not show %s", k.path)
-		}
-	}
-}
-
-// The table of keys and the struct are about the same keys, in the same order.
-func TestKeysAreThoseOfTheStruct(t *testing.T) {
-	var want []string
-	var walk func(typ reflect.Type, path string)
-	walk = func(typ reflect.Type, path string) {
-		for i := range typ.NumField() {
-			f := typ.Field(i)
-			name := f.Tag.Get("yaml")
-			if name == "-" {
-				continue
-			}
-			if name == "" {
-				t.Errorf("%s of %s has no yaml tag", f.Name, typ)
-			}
-			if path != "" {
-				name = path + "." + name
-			}
-			want = append(want, name)
-			switch {
-			case f.Type == reflect.TypeFor[[]Archive]():
-				want = append(want, name+".*")
-				walk(f.Type.Elem(), name+".*")
-			case f.Type == reflect.TypeFor[[]Mirror]():
-				walk(f.Type.Elem(), name+"[]")
-			case isSection(reflect.Zero(f.Type)):
-				walk(f.Type, name)
-			}
-		}
-	}
-	walk(reflect.TypeFor[Config](), "")
-	var got []string
-	for _, k := range keys {
-		got = append(got, k.path)
-		if k.doc == "" && k.path != "archives.*" {
-			t.Errorf("%s has no meaning", k.path)
-		}
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("table:  %v\nstruct: %v", got, want)
+	if diff := differences(cfg, sample()); len(diff) > 0 {
+		t.Errorf("the sample differs from what it was made of: %v", diff)
 	}
 }
 
@@ -290,7 +241,7 @@ func FuzzConfig(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		d := decodeConfig("f", text)
+		d := decode("f", text)
 		if d.broken {
 			return
 		}
@@ -306,7 +257,7 @@ func FuzzConfig(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again := decodeConfig("shown", shown)
+		again := decode("shown", shown)
 		if len(again.problems) > 0 {
 			t.Fatalf("what Show wrote does not load: %v\n%s", again.problems, shown)
 		}
@@ -344,7 +295,7 @@ func TestStateDirectory(t *testing.T) {
 			if c.home != "" {
 				t.Setenv("HOME", c.home)
 			}
-			d := decodeConfig("/etc/aptmesh/aptmesh.yaml", []byte(c.text))
+			d := decode("/etc/aptmesh/aptmesh.yaml", []byte(c.text))
 			d.placeDirs(c.root)
 			if d.cfg.State != c.state || d.cfg.StateDir() != c.state {
 				t.Errorf("state in %s, want %s", d.cfg.State, c.state)

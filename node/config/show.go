@@ -1,182 +1,66 @@
 package config
 
 import (
-	"bytes"
 	"fmt"
 	"net/url"
 	"reflect"
-	"regexp"
-	"slices"
-	"strconv"
 	"strings"
-	"time"
+
+	"github.com/goccy/go-yaml"
 )
 
-// Show writes the configuration as a file that Load would accept: every key
-// in reading order with its meaning, the defaults filled in, and *** in the place
-// of every secret.
-func (c *Config) Show() ([]byte, error) {
-	w := shower{explained: make(map[string]bool)}
-	w.section(reflect.ValueOf(c).Elem(), "", 0)
-	return w.Bytes(), nil
-}
+// Show writes the configuration as a file that Load would accept: every key in reading order with
+// its meaning, the defaults filled in, and *** in the place of every secret. Keys of archives that
+// are not in use are left out.
+func (c *Config) Show() ([]byte, error) { return c.render(false) }
 
-// shower writes YAML.
-type shower struct {
-	bytes.Buffer
-	explained map[string]bool // keys whose meaning was given: once is enough for archives
-}
-
-// docColumn is where comments begin; before a line that is longer they get one of
-// their own.
-const docColumn = 32
-
-// section writes the keys of a struct, without those named.
-func (w *shower) section(v reflect.Value, path string, depth int, without ...string) {
-	for i := range v.NumField() {
-		name := v.Type().Field(i).Tag.Get("yaml")
-		if name == "-" || slices.Contains(without, name) {
-			continue
+// render writes the configuration with the summary of each key, or with all its documentation.
+func (c *Config) render(details bool) ([]byte, error) {
+	shown := *c
+	shown.UpstreamClient.Proxy = redactURL(c.UpstreamClient.Proxy)
+	comments := make(yaml.CommentMap)
+	explained := make(map[string]bool) // once is enough for archives
+	plain := make(map[string]bool)     // keys of mirrors that are written as their URLs alone
+	shown.walk(func(f field) bool {
+		if strings.Contains(f.tag.Get("yaml"), ",omitempty") && isEmpty(f.value) {
+			return false
 		}
-		keyPath := name
-		if path != "" {
-			keyPath = path + "." + name
+		if m, ok := f.value.Interface().([]Mirror); ok {
+			for i := range m {
+				plain[fmt.Sprintf("%s[%d]", f.path, i)] = m[i].isSimple()
+			}
 		}
-		w.key(name, v.Field(i), keyPath, depth)
-	}
-}
-
-func (w *shower) key(name string, v reflect.Value, path string, depth int) {
-	if archives, ok := v.Interface().([]Archive); ok {
-		w.line(depth, name+":", path)
-		for i := range archives {
-			w.archive(&archives[i], path+".*", depth+1)
-		}
-		return
-	}
-	if upstreams, ok := v.Interface().([]Mirror); ok {
-		w.line(depth, name+":", path)
-		for i := range upstreams {
-			w.upstream(&upstreams[i], path+"[]", depth+1)
-		}
-		return
-	}
-	if list, ok := v.Interface().([]string); ok && hasBlock(list) {
-		w.line(depth, name+":", path)
-		for _, item := range list {
-			w.item(depth+1, item)
-		}
-		return
-	}
-	if isSection(v) {
-		w.line(depth, name+":", path)
-		w.section(v, path, depth+1)
-		return
-	}
-	value := yamlScalar(v.Interface())
-	if path == "upstream_client.proxy" {
-		value = yamlText(redactURL(v.String()))
-	}
-	w.line(depth, name+": "+value, path)
-}
-
-// archive writes one archive: of the two ways to say where it comes from, the one
-// that it uses.
-func (w *shower) archive(a *Archive, path string, depth int) {
-	unused := []string{"upstreams"}
-	if len(a.Upstreams) > 0 {
-		unused = []string{"upstream", "credentials"}
-	}
-	w.line(depth, yamlText(a.Name)+":", "")
-	w.section(reflect.ValueOf(a).Elem(), path, depth+1, unused...)
-}
-
-// upstream writes one item of upstreams: its URL alone where that says it all.
-func (w *shower) upstream(at *Mirror, path string, depth int) {
-	if at.isSimple() {
-		w.line(depth, "- "+yamlText(at.URL), "")
-		return
-	}
-	w.line(depth, "- url: "+yamlText(at.URL), path+".url")
-	w.section(reflect.ValueOf(at).Elem(), path, depth+1, "url")
-}
-
-// line writes one line and the meaning of its key.
-func (w *shower) line(depth int, text, path string) {
-	indent := strings.Repeat("  ", depth)
-	doc := keyDoc(path)
-	switch {
-	case doc == "" || w.explained[path]:
-		fmt.Fprintf(w, "%s%s\n", indent, text)
-	case len(indent+text) > docColumn:
-		fmt.Fprintf(w, "%s# %s\n%s%s\n", indent, doc, indent, text)
-	default:
-		fmt.Fprintf(w, "%-*s # %s\n", docColumn, indent+text, doc)
-	}
-	w.explained[path] = true
-}
-
-// item writes one item of a list that holds blocks of text.
-func (w *shower) item(depth int, item string) {
-	indent := strings.Repeat("  ", depth)
-	if !strings.Contains(item, "\n") {
-		fmt.Fprintf(w, "%s- %s\n", indent, yamlText(item))
-		return
-	}
-	fmt.Fprintf(w, "%s- |\n", indent)
-	for line := range strings.Lines(strings.TrimRight(item, "\n")) {
-		fmt.Fprintf(w, "%s    %s\n", indent, strings.TrimRight(line, "\n"))
-	}
-}
-
-func hasBlock(list []string) bool {
-	for _, item := range list {
-		if strings.Contains(item, "\n") {
+		if section, _ := splitKey(f.path); f.doc == "" || explained[f.row] || plain[section] {
 			return true
 		}
-	}
-	return false
+		explained[f.row] = true
+		text := f.summary()
+		if details && f.details() != "" {
+			text += " " + f.details()
+		}
+		comments["$."+f.path] = []*yaml.Comment{yaml.HeadComment(wrap(text, 96-2*strings.Count(f.path, "."))...)}
+		return true
+	})
+	return yaml.MarshalWithOptions(&shown, yaml.WithComment(comments), yaml.IndentSequence(true), yaml.UseLiteralStyleIfMultiline(true))
 }
 
-// yamlScalar writes the value of a key that is not a section.
-func yamlScalar(v any) string {
-	switch v := v.(type) {
-	case []string:
-		items := make([]string, len(v))
-		for i, s := range v {
-			items[i] = yamlText(s)
-		}
-		return "[" + strings.Join(items, ", ") + "]"
-	case string:
-		return yamlText(v)
-	case Secret:
-		return yamlText(v.String())
-	case time.Duration:
-		return formatDuration(v)
-	case *time.Duration:
-		if v == nil {
-			return "null"
-		}
-		return formatDuration(*v)
-	case fmt.Stringer: // Size, SizeLimit
-		return v.String()
+func isEmpty(v reflect.Value) bool {
+	if z, ok := v.Interface().(interface{ IsZero() bool }); ok {
+		return z.IsZero()
 	}
-	return fmt.Sprint(v) // bool, int
+	return v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0
 }
 
-// plainText matches text that needs no quotes in YAML, in a list or out of it, and
-// that is not read as anything but text.
-var plainText = regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9/._~+-]*(:/[A-Za-z0-9/._~+:-]*[A-Za-z0-9/])?$`)
-
-func yamlText(s string) string {
-	switch strings.ToLower(s) {
-	case "true", "false", "yes", "no", "on", "off", "y", "n", "null":
-		return strconv.Quote(s)
+// wrap breaks a text into lines of comments.
+func wrap(text string, width int) (lines []string) {
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines, line = append(lines, line), ""
+		}
+		line += " " + word
 	}
-	if plainText.MatchString(s) {
-		return s
-	}
-	return strconv.Quote(s)
+	return append(lines, line)
 }
 
 // redactURL replaces the password of a URL.
@@ -191,4 +75,173 @@ func redactURL(s string) string {
 	u.User = nil
 	scheme, rest, _ := strings.Cut(u.String(), "://")
 	return scheme + "://" + Redacted + "@" + rest
+}
+
+// sample is a configuration that uses every section, for the documentation.
+func sample() *Config {
+	c := Default()
+	c.State = DefaultStateDir
+	const ubuntuKeys = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
+	named := func(name string, change func(*Archive)) Archive {
+		a := NewArchive(name)
+		change(&a)
+		return a
+	}
+	second := NewMirror()
+	second.URL, second.Priority, second.Weight = "https://packages.example.com/ubuntu", 2, 3
+	second.Credentials = Credentials{User: "site1", PasswordFile: "/etc/aptmesh/packages.password"}
+	second.TLS.CA = "/etc/aptmesh/mirror-ca.pem"
+	first, listed := NewMirror(), NewMirror()
+	first.URL, listed.URL = "https://mirror.example.org/pub/mirrors/ubuntu", "mirror+https://mirrors.example.org/ubuntu.txt"
+	c.Archives = Archives{
+		named("ubuntu", func(a *Archive) {
+			a.Upstream, a.Aliases = "http://archive.ubuntu.com/ubuntu", List{"http://*.archive.ubuntu.com/ubuntu"}
+			a.Snapshot = "https://snapshot.ubuntu.com/ubuntu/{timestamp}"
+			a.SignedBy, a.Suites = List{ubuntuKeys}, List{"noble", "noble-updates"}
+		}),
+		named("ubuntu-security", func(a *Archive) {
+			a.Upstream, a.SignedBy = "http://security.ubuntu.com/ubuntu", List{ubuntuKeys}
+		}),
+		named("ubuntu-mirrored", func(a *Archive) {
+			a.Upstreams, a.SignedBy, a.Allow = []Mirror{first, second, listed}, List{ubuntuKeys}, List{"10.0.0.0/8"}
+		}),
+		named("private", func(a *Archive) {
+			a.Upstream, a.SignedBy = "https://packages.example.net/apt", List{"/etc/apt/keyrings/private.asc"}
+			a.Credentials, a.Allow = Credentials{BearerFile: "/etc/aptmesh/token"}, List{"10.20.0.0/16"}
+		}),
+	}
+	return c
+}
+
+const sampleHead = `# aptmesh: a configuration to start from. Every line is commented out and shows the default, or an
+# example for archives: take away the # of what you change, and of the section that it is in.
+#
+# As it stands, this file says nothing: the node serves the archives of this machine's own apt.
+# "aptmesh config check" says what is wrong with a file, "aptmesh config show" prints it with the
+# defaults filled in. docs/configuration.md has every key. Relative paths are relative to the file.
+# Sizes: 256MiB, 200GB; durations: 500ms, 60s, 24h, 7d.
+
+`
+
+// sampleFile is deploy/aptmesh.yaml.
+func sampleFile() ([]byte, error) {
+	text, err := sample().render(true)
+	if err != nil {
+		return nil, err
+	}
+	var b strings.Builder
+	b.WriteString(sampleHead)
+	before := "#"
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "#") && !strings.HasPrefix(before, "#") {
+			b.WriteString("\n")
+		}
+		before = line
+		if !strings.HasPrefix(strings.TrimSpace(line), "#") {
+			line = "#" + line
+		}
+		b.WriteString(line)
+	}
+	return []byte(b.String()), nil
+}
+
+const referenceHead = `# Configuration
+
+Every key of the file that ` + "`aptmesh serve --config FILE`" + ` reads, in reading order. This page is made from the
+code by ` + "`make docs`" + `.
+
+Without a file, a node serves the archives that this machine's own apt uses, with their keyrings. In a
+file, a key that is left out has its default. An unknown key, or a value that makes no sense, is
+refused with its line: ` + "`aptmesh config check`" + ` lists everything that is wrong, ` + "`aptmesh config show`" + `
+prints the configuration with the defaults filled in. [deploy/aptmesh.yaml](../deploy/aptmesh.yaml) is a
+file to start from.
+
+- Sizes: ` + "`256MiB`, `200GB`" + `, or a number of bytes. Durations: ` + "`500ms`, `60s`, `24h`, `7d`" + `.
+- A list with one entry may be written without brackets.
+- Relative paths are relative to the directory of the file.
+- On SIGHUP a node reads the file again. It applies the keys that say *reload*, and says which of the
+  others wait for a restart.
+`
+
+// reference is docs/configuration.md.
+func reference() []byte {
+	var b strings.Builder
+	b.WriteString(referenceHead)
+	table := func(keys []field) {
+		b.WriteString("\n| key | value | default | change | meaning |\n|---|---|---|---|---|\n")
+		for _, f := range keys {
+			text := strings.TrimSpace(f.summary() + " " + f.details())
+			def := ""
+			if d, ok := f.tag.Lookup("default"); ok {
+				def = "`" + d + "`"
+			}
+			change := "restart"
+			if f.reload {
+				change = "reload"
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", f.name, valueName(f.value), def, change, strings.ReplaceAll(text, "|", `\|`))
+		}
+	}
+	rows := make(map[string][]field) // of each section
+	var order []field
+	rows[""] = nil
+	seen := make(map[string]bool)
+	full := sample()
+	full.walk(func(f field) bool {
+		section := strings.TrimSuffix(f.row, "."+f.name)
+		if section == f.row {
+			section = ""
+		}
+		if f.row == "archives.NAME" || seen[f.row] {
+			return true
+		}
+		seen[f.row] = true
+		if f.leaf() {
+			rows[section] = append(rows[section], f)
+		} else {
+			order = append(order, f)
+		}
+		return true
+	})
+	b.WriteString("\n## Top of the file\n")
+	table(rows[""])
+	for _, f := range order {
+		row := f.row
+		switch f.value.Interface().(type) {
+		case Archives:
+			row += ".NAME"
+		case []Mirror:
+			row += "[]"
+		}
+		fmt.Fprintf(&b, "\n## `%s`\n\n", row)
+		for _, paragraph := range strings.SplitAfter(f.doc, "\n\n") {
+			for _, line := range wrap(paragraph, 100) {
+				b.WriteString(strings.TrimPrefix(line, " ") + "\n")
+			}
+			if strings.HasSuffix(paragraph, "\n\n") {
+				b.WriteString("\n")
+			}
+		}
+		table(rows[row])
+	}
+	return []byte(b.String())
+}
+
+// valueName is what a value is called in the reference.
+func valueName(v reflect.Value) string {
+	switch v.Interface().(type) {
+	case List:
+		return "list"
+	case Size:
+		return "size"
+	case SizeLimit:
+		return "size, or share"
+	case Duration, *Duration:
+		return "duration"
+	case Count:
+		return "number"
+	case bool:
+		return "true, false"
+	}
+	return "text"
 }

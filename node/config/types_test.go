@@ -65,20 +65,20 @@ func TestSizeLimits(t *testing.T) {
 }
 
 func TestDurations(t *testing.T) {
-	for text, want := range map[string]time.Duration{
-		"0": 0, "0s": 0, "60s": time.Minute, "24h": 24 * time.Hour, "7d": 7 * 24 * time.Hour, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond,
+	for text, want := range map[string]Duration{
+		"0": 0, "0s": 0, "60s": Duration(time.Minute), "24h": Duration(24 * time.Hour), "7d": Duration(7 * 24 * time.Hour), "1h30m": Duration(90 * time.Minute), "250ms": Duration(250 * time.Millisecond),
 	} {
-		got, err := parseDuration(text)
+		got, err := ParseDuration(text)
 		if err != nil || got != want {
-			t.Errorf("parseDuration(%q) = %v, %v; want %v", text, got, err, want)
+			t.Errorf("ParseDuration(%q) = %v, %v; want %v", text, got, err, want)
 		}
-		if again, err := parseDuration(formatDuration(got)); err != nil || again != got {
-			t.Errorf("%q is written %q", text, formatDuration(got))
+		if again, err := ParseDuration(got.String()); err != nil || again != got {
+			t.Errorf("%q is written %q", text, got.String())
 		}
 	}
 	for _, text := range []string{"", "60", "-1s", "1w", "d", "-1d", "1.5d", "99999d", "5 s"} {
-		if got, err := parseDuration(text); err == nil {
-			t.Errorf("parseDuration(%q) = %v", text, got)
+		if got, err := ParseDuration(text); err == nil {
+			t.Errorf("ParseDuration(%q) = %v", text, got)
 		}
 	}
 }
@@ -169,10 +169,10 @@ func TestReloadPlan(t *testing.T) {
 			"archives",
 			func(c *Config) {
 				c.Archives = []Archive{archive("new", nil), archive("b.c", func(a *Archive) {
-					a.CheckEvery, a.SignedBy, a.Credentials.Password = time.Hour, []string{"/k"}, upstream.NewSecret("x")
+					a.CheckEvery, a.SignedBy, a.Credentials.Password = Duration(time.Hour), []string{"/k"}, upstream.NewSecret("x")
 				})}
 			},
-			[]string{"archives.new (new)", `archives."b.c".signed_by`, `archives."b.c".check_every`, `archives."b.c".credentials.password`, "archives.a (removed)"}, nil,
+			[]string{"archives.new (new)", `archives.'b.c'.signed_by`, `archives.'b.c'.check_every`, `archives.'b.c'.credentials.password`, "archives.a (removed)"}, nil,
 		},
 		{
 			"some of each",
@@ -188,9 +188,9 @@ func TestReloadPlan(t *testing.T) {
 			func(c *Config) {
 				a := &c.Archives[0]
 				a.Upstreams, a.Upstream = []Mirror{{URL: a.Upstream, Priority: 1, Weight: 2}}, ""
-				a.Snapshot, a.Allow, a.ServeExpired = "http://example.org/{timestamp}", []string{"10.0.0.0/8"}, new(time.Duration)
+				a.Snapshot, a.Allow, a.ServeExpired = "http://example.org/{timestamp}", []string{"10.0.0.0/8"}, new(Duration)
 				c.Offline, c.UpstreamClient.RateFloor, c.Prefetch.Enabled, c.Clients.Deny = true, 0, false, []string{"192.0.2.1"}
-				c.Stale.WarnBefore = time.Hour
+				c.Stale.WarnBefore = Duration(time.Hour)
 			},
 			[]string{"offline", "archives.a.upstream", "archives.a.upstreams", "archives.a.snapshot", "archives.a.allow", "archives.a.serve_expired", "upstream_client.rate_floor", "prefetch.enabled", "clients.deny"},
 			[]string{"stale.warn_before"},
@@ -211,7 +211,7 @@ func TestReloadPlan(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			new := base()
 			tt.change(new)
-			apply, restart := ReloadPlan(base(), new)
+			apply, restart, _ := Change(base(), new)
 			if !slices.Equal(apply, tt.apply) || !slices.Equal(restart, tt.restart) {
 				t.Errorf("apply %q, restart %q; want %q and %q", apply, restart, tt.apply, tt.restart)
 			}
@@ -244,8 +244,8 @@ func TestReloadPlanOfACluster(t *testing.T) {
 	new := *running
 	new.Cluster.GossipKey, new.Cluster.CA, new.Cluster.Cert, new.Cluster.Key = "/g2", "/ca2", "/c2", "/k2"
 	new.Cluster.Seeds, new.Cluster.Allow, new.Cluster.PeerListen = []string{"a"}, []string{"10.0.0.0/8"}, ":1"
-	new.Drain.Handoff = time.Minute
-	apply, restart := ReloadPlan(running, &new)
+	new.Drain.Handoff = Duration(time.Minute)
+	apply, restart, _ := Change(running, &new)
 	if want := []string{"cluster.gossip_key", "cluster.ca", "cluster.cert", "cluster.key", "drain.handoff"}; !slices.Equal(apply, want) {
 		t.Errorf("a reload applies %q, want %q", apply, want)
 	}
@@ -254,10 +254,10 @@ func TestReloadPlanOfACluster(t *testing.T) {
 	}
 	open := *running
 	open.Cluster.GossipKey, open.Cluster.CA, open.Cluster.Cert, open.Cluster.Key, open.Cluster.Insecure = "", "", "", "", true
-	if apply, _ := ReloadPlan(running, &open); len(apply) > 0 {
+	if apply, _, _ := Change(running, &open); len(apply) > 0 {
 		t.Errorf("a running cluster drops its keys: %q", apply)
 	}
-	if apply, _ := ReloadPlan(&open, running); len(apply) > 0 {
+	if apply, _, _ := Change(&open, running); len(apply) > 0 {
 		t.Errorf("a running cluster takes up keys: %q", apply)
 	}
 }

@@ -24,7 +24,6 @@ const (
 	DefaultConnectTimeout     = 5 * time.Second
 	DefaultHeaderTimeout      = 8 * time.Second
 	DefaultStallTimeout       = 5 * time.Second
-	DefaultRateFloor          = 32 << 10
 	DefaultUserAgent          = "aptmesh (+https://github.com/aptmesh/aptmesh)"
 )
 
@@ -94,7 +93,7 @@ type Config struct {
 	StallTimeout time.Duration
 
 	// RateFloor, in bytes per second, is what a transfer must bring on average over
-	// some seconds, where another mirror may do better; 0 = 32 KiB/s, below 0: none.
+	// some seconds, where another mirror may do better; 0 is none.
 	RateFloor int64
 	// Offline: nobody is asked for anything.
 	Offline bool
@@ -195,9 +194,6 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.BytesPerSecond < 0 {
 		return Config{}, fmt.Errorf("upstream: BytesPerSecond is negative: %d", cfg.BytesPerSecond)
-	}
-	if cfg.RateFloor == 0 {
-		cfg.RateFloor = DefaultRateFloor
 	}
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = DefaultUserAgent

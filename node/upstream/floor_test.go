@@ -76,6 +76,7 @@ func TestRateFloorLeavesAlone(t *testing.T) {
 			unavailable(r.t, second(r.Fetch(r.t.Context(), req)))
 		}
 	}
+	const floor = 32 << 10
 	slow := rated(big, 30<<10)
 	for _, tc := range []struct {
 		name  string
@@ -86,15 +87,15 @@ func TestRateFloorLeavesAlone(t *testing.T) {
 		read  time.Duration // that the caller takes over a piece
 		limit int64
 	}{
-		{name: "a single mirror", n: 1, at: slow},
-		{name: "no floor", n: 2, floor: -1, at: slow},
+		{name: "a single mirror", n: 1, floor: floor, at: slow},
+		{name: "no floor", n: 2, at: slow},
 		{name: "a lower floor", n: 2, floor: 10 << 10, at: slow},
-		{name: "at the floor", n: 2, at: rated(big, 34<<10)},
-		{name: "the other is dead", n: 2, at: slow, set: dead},
-		{name: "the other is as slow", n: 2, at: slow, set: func(r *realm) { r.at(1, slow); r.measure(1) }},
-		{name: "the other lied", n: 2, at: slow, set: func(r *realm) { r.Blame(get("big.deb").Loc, []string{nameOf(1)}, errors.New("wrong hash")) }},
-		{name: "the caller is slow", n: 2, at: rated(big, 10<<20), read: 5 * time.Second},
-		{name: "our own limit", n: 2, at: rated(big, 10<<20), limit: 20 << 10},
+		{name: "at the floor", n: 2, floor: floor, at: rated(big, 34<<10)},
+		{name: "the other is dead", n: 2, floor: floor, at: slow, set: dead},
+		{name: "the other is as slow", n: 2, floor: floor, at: slow, set: func(r *realm) { r.at(1, slow); r.measure(1) }},
+		{name: "the other lied", n: 2, floor: floor, at: slow, set: func(r *realm) { r.Blame(get("big.deb").Loc, []string{nameOf(1)}, errors.New("wrong hash")) }},
+		{name: "the caller is slow", n: 2, floor: floor, at: rated(big, 10<<20), read: 5 * time.Second},
+		{name: "our own limit", n: 2, floor: floor, at: rated(big, 10<<20), limit: 20 << 10},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {

@@ -64,7 +64,7 @@ func newRealm(t *testing.T, n int, edit ...func(*Config)) *realm {
 		}
 		archive.Mirrors = append(archive.Mirrors, Mirror{URL: u})
 	}
-	cfg := Config{Archives: []Archive{archive}, Proxy: Direct, Tell: func(tr proto.Trouble) {
+	cfg := Config{Archives: []Archive{archive}, Proxy: Direct, RateFloor: 32 << 10, Tell: func(tr proto.Trouble) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.told = append(r.told, tr)

@@ -57,22 +57,25 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText keeps the secret out of JSON and YAML.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText takes the text as the secret, so that a configuration may hold one.
-func (s *Secret) UnmarshalText(text []byte) error {
-	*s = NewSecret(string(text))
-	return nil
+// UnmarshalYAML takes the text as the secret, so that a configuration may hold one.
+func (s *Secret) UnmarshalYAML(unmarshal func(any) error) error {
+	var text string
+	err := unmarshal(&text)
+	*s = NewSecret(text)
+	return err
 }
 
 // Credentials prove to an upstream who we are: either a user with a password, or a
 // bearer token. If both are given the token is used. In a configuration each secret is
 // written in place or in a file of its own; Resolve reads the files. Credentials print
-// as "***" altogether, because in many schemes the user name is the token.
+// as "***" altogether, because in many schemes the user name is the token. The tags are for
+// node/config, which reads and documents them.
 type Credentials struct {
-	User         string `yaml:"user"`
-	Password     Secret `yaml:"password"`
-	PasswordFile string `yaml:"password_file"`
-	Bearer       Secret `yaml:"bearer"`
-	BearerFile   string `yaml:"bearer_file"`
+	User         string `yaml:"user,omitempty" doc:"Name for HTTP basic authentication."`
+	Password     Secret `yaml:"password,omitempty" doc:"Password of the user."`
+	PasswordFile string `yaml:"password_file,omitempty" path:"file" doc:"File that holds the password."`
+	Bearer       Secret `yaml:"bearer,omitempty" doc:"Bearer token, instead of user and password."`
+	BearerFile   string `yaml:"bearer_file,omitempty" path:"file" doc:"File that holds the token."`
 }
 
 // IsZero reports whether there are none.
