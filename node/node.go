@@ -304,7 +304,7 @@ func (n *Node) openStore(cfg *config.Config) (*blobstore.Store, error) {
 // ready; ctx bounds the starting only.
 func (n *Node) Start(ctx context.Context) error {
 	if err := n.start(ctx); err != nil {
-		return errors.Join(err, n.Stop(ctx))
+		return errors.Join(explainBind(err), n.Stop(ctx))
 	}
 	n.ready.Store(true)
 	return nil

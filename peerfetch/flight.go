@@ -5,6 +5,7 @@ import (
 	"crypto/sha512"
 	"errors"
 	"hash"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -248,7 +249,15 @@ func (fl *flight) fail(o outcome) {
 		fl.f.metrics.abandoned.Inc()
 	default:
 		fl.f.metrics.failed.WithLabelValues(reasonOf(err)).Inc()
-		fl.f.cfg.Logger.Warn("fetch failed", "location", fl.want.Where.First.String(), "ref", fl.want.Ref.String(), "error", err)
+		level := slog.LevelWarn
+		if errors.Is(err, proto.ErrNotFound) && fl.want.Ref.Digest.IsZero() {
+			level = slog.LevelDebug // clients look for files that need not be there, and no metadata lists this one
+		}
+		attrs := []any{"location", fl.want.Where.First.String(), "error", err}
+		if !fl.want.Ref.Digest.IsZero() {
+			attrs = append(attrs, "ref", fl.want.Ref.String())
+		}
+		fl.f.cfg.Logger.Log(context.Background(), level, "fetch failed", attrs...)
 	}
 	fl.retract()
 	fl.rememberAbsence(o)

@@ -77,8 +77,7 @@ func (d *driver) withDate(g *view.Generation, a *suite.Commit) *view.Generation 
 }
 
 func (d *driver) logCommit(a *suite.Commit, g *view.Generation) {
-	attrs := []any{"date", g.Date.Format(time.RFC3339), "root", g.Root.Digest.Short(), "staged", len(g.AllStaged()),
-		"retained", len(d.retained), "behind", d.c.cfg.Now().Sub(g.Date).Round(time.Second).String()}
+	attrs := []any{"date", g.Date.Format(time.RFC3339), "root", g.Root.Digest.Short(), "staged", len(g.AllStaged()), "retained", len(d.retained)}
 	if signer := g.Manifest.Signer; signer != "" {
 		attrs = append(attrs, "signer", signer)
 	}

@@ -135,8 +135,14 @@ func (l *accessLog) line(b []byte, x *exchange, took time.Duration) []byte {
 		e.text("path", x.loc.Path)
 		e.text("kind", x.info.Kind)
 	}
-	if x.note.location {
+	switch {
+	case !x.note.location:
+	case e.json:
 		e.flag("listed", x.note.listed)
+	case x.note.listed:
+		e.text("listed", "yes") // as in X-Aptmesh
+	default:
+		e.text("listed", "no")
 	}
 	if !x.note.generation.IsZero() {
 		e.time("generation", x.note.generation)

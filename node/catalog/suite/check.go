@@ -382,7 +382,7 @@ func (m *Machine) end(k *check, err error) {
 		m.failures++
 		// Once when it begins, then now and then: a mirror can be down for days.
 		if m.failures == 1 || m.failures%20 == 0 {
-			m.note(slog.LevelWarn, "upstream's root was not adopted; hosts go on with what is held", "error", err, "failures", m.failures)
+			m.note(slog.LevelWarn, m.notAdopted("upstream's root"), "error", err, "checks_failed", m.failures)
 		}
 	}
 	if k.looked {
@@ -424,4 +424,12 @@ func (m *Machine) goodAt(at Mono) {
 		m.fresh.Good = at
 		m.checked = m.at.Wall.Add(-m.at.Mono.Sub(at)).UTC()
 	}
+}
+
+// notAdopted says what becomes of the hosts.
+func (m *Machine) notAdopted(what string) string {
+	if m.held == nil {
+		return what + " was not adopted; hosts get an error, because nothing is held"
+	}
+	return what + " was not adopted; hosts go on with what is held"
 }

@@ -461,7 +461,7 @@ func (m *Machine) postpone(o *offer, err error) {
 	a.tries++
 	m.failure = err
 	if a.tries == 1 {
-		m.note(slog.LevelWarn, "an announced root was not adopted; hosts go on with what is held", "nodes", o.from, "error", err)
+		m.note(slog.LevelWarn, m.notAdopted("an announced root"), "nodes", o.from, "error", err)
 	}
 }
 

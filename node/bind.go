@@ -1,0 +1,68 @@
+package node
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// explainBind says of an address that another process has, which process that is, as far as /proc tells
+// this one: a service manager may hide other users' processes. Any other error stays as it is.
+func explainBind(err error) error {
+	var op *net.OpError
+	if !errors.As(err, &op) || !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	at, ok := op.Addr.(*net.TCPAddr)
+	if !ok {
+		return err
+	}
+	switch holder := listenerOn("/proc", at.Port); {
+	case holder != "":
+		return fmt.Errorf("%w: port %d is in use by %s; stop it, or give this node another port", err, at.Port, holder)
+	case at.Port == 3142:
+		return fmt.Errorf("%w: port 3142 is apt-cacher-ng's, too: stop that (systemctl disable --now apt-cacher-ng), or give this node another port", err)
+	}
+	return fmt.Errorf("%w: `ss -ltnp 'sport = :%d'`, as root, names the process", err, at.Port)
+}
+
+// listenerOn names the process that listens on a TCP port, by the tables of proc(5); "" if they do not
+// tell.
+func listenerOn(proc string, port int) string {
+	sockets := make(map[string]bool)
+	for _, table := range []string{"net/tcp", "net/tcp6"} {
+		f, err := os.Open(filepath.Join(proc, table))
+		if err != nil {
+			continue
+		}
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			// sl local_address rem_address st ... inode is the tenth
+			fields := strings.Fields(lines.Text())
+			if len(fields) > 9 && fields[3] == "0A" && strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) {
+				sockets["socket:["+fields[9]+"]"] = true
+			}
+		}
+		f.Close()
+	}
+	if len(sockets) == 0 {
+		return ""
+	}
+	open, _ := filepath.Glob(filepath.Join(proc, "[0-9]*/fd/*")) // the pattern is good
+	for _, fd := range open {
+		if target, err := os.Readlink(fd); err != nil || !sockets[target] {
+			continue
+		}
+		process := filepath.Dir(filepath.Dir(fd))
+		name, err := os.ReadFile(filepath.Join(process, "comm"))
+		if err != nil {
+			name = []byte("a process")
+		}
+		return fmt.Sprintf("%s (process %s)", strings.TrimSpace(string(name)), filepath.Base(process))
+	}
+	return ""
+}

@@ -1,0 +1,41 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// An address that is taken names who has it.
+func TestExplainBind(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, err = listen(t.Context(), l.Addr().String())
+	if err == nil {
+		t.Fatal("two listen at one address")
+	}
+	got := explainBind(fmt.Errorf("listen: %w", err))
+	want := fmt.Sprintf("(process %d)", os.Getpid())
+	if !errors.Is(got, err) || !strings.Contains(got.Error(), want) || !strings.Contains(got.Error(), "another port") {
+		t.Errorf("%v; want %s", got, want)
+	}
+	if other := errors.New("other"); explainBind(other) != other {
+		t.Error("an error of another kind is changed")
+	}
+	if got := listenerOn(t.TempDir(), 3142); got != "" {
+		t.Errorf("without /proc: %q", got)
+	}
+	hidden := &net.OpError{Op: "listen", Net: "tcp", Addr: &net.TCPAddr{Port: 3142}, Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}
+	if l, err := net.Listen("tcp", "127.0.0.1:3142"); err != nil {
+		t.Log("port 3142 is in use here: ", explainBind(hidden))
+	} else if l.Close(); !strings.Contains(explainBind(hidden).Error(), "apt-cacher-ng") {
+		t.Errorf("%v", explainBind(hidden))
+	}
+}
