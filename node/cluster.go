@@ -56,6 +56,7 @@ type cluster struct {
 	early      earlyNews
 	met        chan struct{} // closed when the others are known
 	shares     sharing
+	known      knownNodes
 }
 
 // newCluster makes the connections to the others, but meets nobody yet. The rooms
@@ -131,7 +132,7 @@ func (c *cluster) start(ctx context.Context, opts Options, keys [][]byte, regist
 	config := ring.Config{
 		Name: c.name, Cluster: c.cfg.Name, Datacenter: c.datacenter,
 		Bind: c.cfg.GossipListen, Advertise: c.cfg.Advertise, PeerAddr: at, Version: opts.Version,
-		Seeds: c.cfg.Seeds, Keys: keys, Allowed: c.cfg.Allowed(), Logger: c.log,
+		Seeds: c.cfg.Seeds, Known: c.known.read(), Keys: keys, Allowed: c.cfg.Allowed(), Logger: c.log,
 		Received: c.heardGossip, LocalState: c.localState, MergeState: c.mergeState,
 	}
 	if opts.TuneGossip != nil {
@@ -186,6 +187,7 @@ func (c *cluster) peerAddr() (string, error) {
 
 // viewChanged follows the live membership.
 func (c *cluster) viewChanged(v *ring.View) {
+	c.known.write(c.members.Known())
 	c.mesh.SetView(v)
 	c.shareUpstream(v)
 }
@@ -309,6 +311,7 @@ func (p peerControl) LocalStatus(context.Context) []byte { return p.c.status() }
 func (c *cluster) serve(n *Node) {
 	c.store, c.fetcher, c.upstream = n.store, n.fetcher, n.upstream
 	c.status = n.localStatus
+	c.known = knownNodes{state: n.state, log: n.log}
 	c.limit(n.cfg)
 }
 

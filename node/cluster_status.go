@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/admin"
@@ -22,12 +23,13 @@ type report struct {
 	UpstreamBytes int64               `json:"upstream_bytes"`
 	PeerBytes     int64               `json:"peer_bytes"`
 	Suites        []admin.MemberSuite `json:"suites"`
+	Configuration map[string]string   `json:"configuration"`
 }
 
 // report gathers what only this node knows.
 func (n *Node) report() report {
 	st := n.store.Stats()
-	r := report{Held: int64(st.Blobs), HeldBytes: st.Used, Suites: []admin.MemberSuite{}}
+	r := report{Held: int64(st.Blobs), HeldBytes: st.Used, Suites: []admin.MemberSuite{}, Configuration: *n.shared.Load()}
 	for _, h := range n.upstream.Stats().Hosts {
 		r.UpstreamBytes += h.Bytes
 	}
@@ -91,10 +93,27 @@ func (n *Node) clusterStatus(cfg *config.Config) *admin.ClusterStatus {
 		}
 		if m.Reported {
 			m.Held, m.HeldBytes, m.UpstreamBytes, m.PeerBytes, m.Suites = r.Held, r.HeldBytes, r.UpstreamBytes, r.PeerBytes, r.Suites
+			m.Configuration = r.Configuration
 			s.UpstreamBytes += r.UpstreamBytes
 			s.UpstreamBytesSaved += r.PeerBytes
 		}
 		s.Members = append(s.Members, m)
+	}
+	for _, m := range view.Missing {
+		s.Members = append(s.Members, admin.MemberStatus{
+			Name: m.Name, Datacenter: m.Datacenter, Address: m.Address, State: admin.MemberMissing, Health: admin.HealthUnreachable,
+			MissingSince: m.Since, RingAgrees: true, Suites: []admin.MemberSuite{},
+		})
+	}
+	slices.SortFunc(s.Members, func(a, b admin.MemberStatus) int { return strings.Compare(a.Name, b.Name) })
+	if s.Alone = stats.Alone; len(view.Nodes) < 2 && len(s.Alone) == 0 && len(c.cfg.Seeds) > 0 {
+		s.Alone = []string{"no other node is known yet"}
+	}
+	for _, stranger := range stats.Strangers {
+		s.Strangers = append(s.Strangers, admin.Stranger(stranger))
+	}
+	for _, claim := range stats.Claims {
+		s.Claims = append(s.Claims, admin.Claim(claim))
 	}
 	return s
 }

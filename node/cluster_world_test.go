@@ -47,13 +47,15 @@ type mesh struct {
 
 // site is one node of it.
 type site struct {
-	m      *mesh
-	name   string
-	cfg    *config.Config
-	node   *node.Node
-	addr   string              // of its door
-	gossip func(*ring.Config)  // tunes, after the common tuning
-	peers  func(*peers.Config) // tunes
+	m    *mesh
+	name string
+	cfg  *config.Config
+	node *node.Node
+	addr string // of its door
+	// keepSeeds are seeds beside the other sites.
+	keepSeeds []string
+	gossip    func(*ring.Config)  // tunes, after the common tuning
+	peers     func(*peers.Config) // tunes
 
 	mu     sync.Mutex
 	newest map[string]time.Time // Date of the newest Release each client got; guarded by mu
@@ -154,7 +156,7 @@ func (m *mesh) add(change ...func(*config.Config)) *site {
 // start runs the node; it joins through all that run.
 func (s *site) start() {
 	s.m.t.Helper()
-	s.cfg.Cluster.Seeds = nil
+	s.cfg.Cluster.Seeds = slices.Clone(s.keepSeeds)
 	for _, other := range s.m.sites {
 		if other.node != nil {
 			s.cfg.Cluster.Seeds = append(s.cfg.Cluster.Seeds, other.node.GossipAddr())

@@ -53,3 +53,19 @@ func (n *Node) Metric(name string) (sum float64) {
 
 // Pseudonym is what this node calls itself in the Via field of its requests.
 func (n *Node) Pseudonym() string { return n.loops.pseudonym }
+
+// Gauge is one series of a gauge, by one of its labels.
+func (n *Node) Gauge(name, label, value string) (v float64, there bool) {
+	families, err := n.metrics.Gather()
+	if err != nil {
+		panic(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if family.GetName() == name && labelOf(m, label) == value {
+				return m.GetGauge().GetValue(), true
+			}
+		}
+	}
+	return 0, false
+}

@@ -97,6 +97,7 @@ type Node struct {
 	access   atomic.Pointer[access]
 	inner    atomic.Pointer[inner] // restricted archives inside others
 	stale    atomic.Pointer[staleLimits]
+	shared   atomic.Pointer[map[string]string] // see sharedConfiguration
 
 	leaving   chan struct{} // closed when an operator asked the node to leave
 	leaveOnce sync.Once
@@ -177,6 +178,11 @@ func (n *Node) build() error {
 	}
 	n.onStop("upstream", func(context.Context) error { n.upstream.Close(); return nil })
 
+	shared, err := sharedConfiguration(cfg)
+	if err != nil {
+		return err
+	}
+	n.shared.Store(&shared)
 	n.access.Store(accessOf(cfg))
 	n.inner.Store(innerOf(cfg))
 	n.stale.Store(staleLimitsOf(cfg))

@@ -56,6 +56,8 @@ func (n *Node) Status() *admin.Status {
 			Readers: f.Readers, Source: string(f.Tier), From: cmp.Or(f.Mirror, f.Source), StartedAt: f.Started.UTC(),
 		})
 	}
+	s.Notes = s.Judge(time.Now())
+	s.Level = admin.Worst(s.Notes)
 	return s
 }
 
@@ -73,7 +75,7 @@ func suiteStatus(st catalog.SuiteStatus) admin.SuiteStatus {
 		Dir: st.Suite.Dir, Generation: st.Date, Root: st.Root.Digest, LastCheck: st.Checked, LastChange: st.Changed,
 		ValidUntil: st.ValidUntil, Expired: st.Expired, Used: st.Staged, Retained: st.Retained, Members: st.Members,
 		ServedUntil: st.ServedUntil, Withheld: st.Withheld, Alarm: st.Alarm, Behind: behind(st.Mirrors),
-		Notice: st.Notice, Unreadable: st.Unreadable, State: admin.SuiteFresh,
+		Notice: st.Notice, Unreadable: st.Unreadable, State: admin.SuiteFresh, Watched: st.Watched,
 	}
 	switch {
 	case st.Err != nil:

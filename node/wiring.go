@@ -240,6 +240,10 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 	if err != nil {
 		return nil, nil, err
 	}
+	shared, err := sharedConfiguration(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
 	if len(n.cfg.TLS.Listen) > 0 && len(cfg.TLS.Listen) > 0 {
 		if err := n.loadCertificate(cfg); err != nil {
 			return nil, nil, err
@@ -255,6 +259,7 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 	}
 	// From here on upstream knows the new archives; the door, which lets
 	// requests for them in, comes last.
+	n.shared.Store(&shared)
 	n.access.Store(accessOf(cfg))
 	n.inner.Store(innerOf(cfg))
 	n.stale.Store(staleLimitsOf(cfg))

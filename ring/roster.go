@@ -166,8 +166,8 @@ func (r *roster) learn(departed map[string]time.Time) (news []string) {
 		if _, known := r.departed[name]; known || !validName(name) || missed && m.Since.Unix() > at.Unix() {
 			continue
 		}
-		if _, here := r.others[name]; !missed && !here {
-			continue // of no use here
+		if o, here := r.others[name]; !missed && (!here || o.since.Unix() > at.Unix()) {
+			continue // of no use here, or it came back since
 		}
 		r.depart(name, at)
 		news = append(news, name)

@@ -133,7 +133,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"config", "check", "-c", bad, bad + "x"}, 1, "", "name two files"},
 		{[]string{"serve", "-c", bad + "x"}, 1, "", "no such file"},
 		{[]string{"serve", "--listen", "nonsense"}, 1, "", `listen[0]: "nonsense" is not an address`},
-		{[]string{"status", "--admin", "nonsense"}, 1, "", "is not the address of an admin interface"},
+		{[]string{"status", "--admin", "nonsense"}, 2, "", "is not the address of an admin interface"},
 		{[]string{"verify", "--data", dir}, 1, "", "no blob store"},
 	} {
 		a, out, errs := testApp(t)
@@ -511,7 +511,7 @@ func TestStatusTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `aptmesh v0.1.0 on cache1, up 1d2h, ready
-degraded: no room on disk
+attention: degraded: no room on disk
 
 listens  [::]:3142, [::]:3143
 store    3.0 GiB of 50 GiB in /var/cache/aptmesh, 12,345 objects; 200 MiB pinned
@@ -536,22 +536,39 @@ ubuntu/pool/a.deb  1.0 MiB  ?   3        archive.ubuntu.com
 }
 
 func TestStatusCommand(t *testing.T) {
-	addr := adminStub(t, map[string]any{"GET /v1/status": admin.Status{Version: "v1", Ready: false}})
-	a, out, errs := testApp(t)
-	if code := run(t, a, "status", "--admin", addr); code != 0 || !strings.Contains(out.String(), "aptmesh v1 on , up 0s, not ready") {
-		t.Errorf("exit %d:\n%s%s", code, out, errs)
+	good := admin.Status{Version: "v1", Ready: true}
+	starting, degraded := good, good
+	starting.Ready = false
+	degraded.Degraded = "no room on disk"
+	for _, tt := range []struct {
+		status admin.Status
+		code   int
+		says   string
+	}{
+		{good, 0, "aptmesh v1 on , up 0s, ready\n"},
+		{degraded, 1, "\nattention: degraded: no room on disk\n"},
+		{starting, 2, "\nfailing: not ready"},
+	} {
+		addr := adminStub(t, map[string]any{"GET /v1/status": tt.status})
+		a, out, errs := testApp(t)
+		if code := run(t, a, "status", "--admin", addr); code != tt.code || !strings.Contains(out.String(), tt.says) || errs.String() != "" {
+			t.Errorf("exit %d:\n%s%s", code, out, errs)
+		}
+		if strings.Contains(out.String(), "\x1b") {
+			t.Errorf("colours for what is no terminal: %q", out)
+		}
+		a, out, errs = testApp(t)
+		if code := run(t, a, "status", "--admin", addr, "--json"); code != tt.code || !strings.Contains(out.String(), `"version": "v1"`) {
+			t.Errorf("exit %d:\n%s%s", code, out, errs)
+		}
 	}
-	a, out, errs = testApp(t)
-	if code := run(t, a, "status", "--admin", addr, "--json"); code != 0 || !strings.Contains(out.String(), `"version": "v1"`) {
-		t.Errorf("exit %d:\n%s%s", code, out, errs)
-	}
-	a, _, errs = testApp(t)
-	if code := run(t, a, "status", "--admin", "unix:"+filepath.Join(t.TempDir(), "none")); code != 1 || !strings.Contains(errs.String(), "start one with `aptmesh serve`") {
+	a, _, errs := testApp(t)
+	if code := run(t, a, "status", "--admin", "unix:"+filepath.Join(t.TempDir(), "none")); code != 2 || !strings.Contains(errs.String(), "start one with `aptmesh serve`") {
 		t.Errorf("exit %d:\n%s", code, errs)
 	}
 	a, _, errs = testApp(t)
 	write(t, a.defaultConfig, "admin: \"\"\n")
-	if code := run(t, a, "status"); code != 1 || !strings.Contains(errs.String(), "switches the admin interface off") {
+	if code := run(t, a, "status"); code != 2 || !strings.Contains(errs.String(), "switches the admin interface off") {
 		t.Errorf("exit %d:\n%s", code, errs)
 	}
 }

@@ -14,17 +14,17 @@ import (
 func (a *app) clusterCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cluster",
-		Short: "Make the keys and certificates of a cluster",
+		Short: "Make the keys and certificates of a cluster, remove a node that is gone",
 		Long: `Make what several nodes need to act as one cache: certificates by which they know each
 other, a key that encrypts their gossip, and a configuration for each. It is done in a
 directory on a machine of the operator's, which keeps the key that lets nodes in; what
-a node needs is then copied to it. These commands talk to no node.`,
+a node needs is then copied to it. Only "remove" talks to a node.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(a.clusterInitCommand(), a.clusterAddCommand(), a.clusterRenewCommand(), a.clusterRotateKeyCommand())
+	cmd.AddCommand(a.clusterInitCommand(), a.clusterAddCommand(), a.clusterRenewCommand(), a.clusterRotateKeyCommand(), a.clusterRemoveCommand())
 	return cmd
 }
 

@@ -51,7 +51,7 @@ func printed(t *testing.T, c *admin.ClusterStatus) string {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(out.String()) {
-		if n := len(line); n > 110 && !strings.HasPrefix(line, "attention: ") {
+		if n := len(line); n > 110 && !strings.HasPrefix(line, "attention: ") && !strings.HasPrefix(line, "failing: ") {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
@@ -133,7 +133,7 @@ syd1    syd         active   ok           290 ms  0.0%   ?        ?        ?    
 	}
 	c = healthy()
 	c.CertificateExpires = noon.Add(-time.Minute)
-	if got := printed(t, c); !strings.Contains(got, "\nattention: the certificate of fra1 has expired, so no other node talks to this one; ") {
+	if got := printed(t, c); !strings.Contains(got, "\nfailing: the certificate of fra1 has expired, so no other node talks to this one; ") {
 		t.Errorf("status:\n%s", got)
 	}
 }
@@ -172,7 +172,7 @@ func TestStatusWhileStopping(t *testing.T) {
 	if err := printStatus(&out, &admin.Status{Version: "v1", Node: "a", Stopping: "hands on 12 objects"}, noon); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(out.String(), "aptmesh v1 on a, up 0s, not ready\nstopping: hands on 12 objects\n\n") {
+	if !strings.HasPrefix(out.String(), "aptmesh v1 on a, up 0s, not ready\nfailing: stopping: it hands on 12 objects\n\n") {
 		t.Errorf("status:\n%s", &out)
 	}
 }

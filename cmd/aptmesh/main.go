@@ -20,6 +20,8 @@ import (
 const (
 	exitFailed = 1 // the command did not do what it was asked
 	exitUsage  = 2 // it was asked in a way it does not understand
+	// exitFailing is the answer of `status` about a node that fails, or does not answer.
+	exitFailing = 2
 	// exitLeft is the end of a node that was told to leave its cluster. It differs from a
 	// failure and from SIGTERM, so that a service manager can be told not to start the
 	// node again; deploy/aptmesh.service names it.
@@ -105,6 +107,13 @@ func (a *app) main(ctx context.Context, args []string, stop <-chan os.Signal) in
 	if !a.understood {
 		fmt.Fprintf(a.err, "aptmesh: %s; see `%s --help`\n", oneLine(err), ran.CommandPath())
 		return exitUsage
+	}
+	var exit *exitError
+	if errors.As(err, &exit) {
+		if exit.err != nil {
+			fmt.Fprintf(a.err, "aptmesh: %s\n", oneLine(exit.err))
+		}
+		return exit.code
 	}
 	var config *config.Error
 	if errors.As(err, &config) {

@@ -27,7 +27,11 @@ get and how old that is, what it fetches just now, and what is wrong.
 In a cluster it shows all nodes as the one asked sees them (that one has a *): their
 round trip, the share of all objects that each one owns, what each holds and has
 fetched from upstream, and what the node asked got FROM each and gave TO it. Nodes
-that cannot be reached and suites whose generation differs come first.`,
+that cannot be reached and suites whose generation differs come first.
+
+The exit code is 0 if all is well, 1 if something calls for attention, and 2 if the node
+does not answer, is not ready, or something is failing: hosts get errors or old content,
+or soon will. Colours are for terminals, and not used where NO_COLOR is set.`,
 		Example: `  aptmesh status
   aptmesh status --json | jq '.archives[].suites[] | select(.state != "fresh")'
   aptmesh status --json | jq '.cluster.members[] | {name, health, rtt_ms}'
@@ -36,16 +40,21 @@ that cannot be reached and suites whose generation differs come first.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := a.client(ask)
 			if err != nil {
-				return err
+				return &exitError{exitFailing, err}
 			}
 			s, err := client.Status(cmd.Context())
 			if err != nil {
-				return err
+				return &exitError{exitFailing, err}
 			}
 			if ask.json {
-				return a.printJSON(s)
+				err = a.printJSON(s)
+			} else {
+				err = printStatus(a.out, s, time.Now())
 			}
-			return printStatus(a.out, s, time.Now())
+			if err != nil {
+				return err
+			}
+			return statusExit(s.Judge(time.Now()))
 		},
 	}
 	ask.register(cmd)
@@ -56,18 +65,14 @@ that cannot be reached and suites whose generation differs come first.`,
 // per subject.
 func printStatus(w io.Writer, s *admin.Status, now time.Time) error {
 	var b strings.Builder
-	state := "ready"
+	paint := paintFor(w)
+	state := paint.good.Sprint("ready")
 	if !s.Ready {
-		state = "not ready"
+		state = paint.bad.Sprint("not ready")
 	}
-	fmt.Fprintf(&b, "aptmesh %s on %s, up %s, %s\n", s.Version, s.Node, age(time.Duration(s.UptimeSeconds)*time.Second), state)
-	if s.Stopping != "" {
-		fmt.Fprintf(&b, "stopping: %s\n", s.Stopping)
-	}
-	for _, trouble := range slices.Compact([]string{s.Degraded, s.Store.Degraded}) {
-		if trouble != "" {
-			fmt.Fprintf(&b, "degraded: %s\n", trouble)
-		}
+	fmt.Fprintf(&b, "aptmesh %s on %s, up %s, %s\n", s.Version, s.Node, admin.Age(time.Duration(s.UptimeSeconds)*time.Second), state)
+	for _, note := range s.Judge(now) {
+		fmt.Fprintf(&b, "%s: %s\n", paint.level(note.Level), note.Text)
 	}
 	about := [][]string{
 		{"listens", strings.Join(s.Addresses, ", ")},
@@ -77,13 +82,7 @@ func printStatus(w io.Writer, s *admin.Status, now time.Time) error {
 	if s.Prefetch.Enabled {
 		about = append(about, []string{"prefetch", prefetchLine(s.Prefetch)})
 	}
-	for _, trouble := range archiveTroubles(s, now) {
-		fmt.Fprintf(&b, "attention: %s\n", trouble)
-	}
 	if s.Cluster != nil {
-		for _, trouble := range clusterTroubles(s.Cluster, now) {
-			fmt.Fprintf(&b, "attention: %s\n", trouble)
-		}
 		about = append(about, clusterLines(s.Cluster)...)
 	}
 	fmt.Fprintln(&b)
@@ -184,7 +183,7 @@ func suiteNote(s admin.SuiteStatus, now time.Time) string {
 	case s.Expired:
 		notes = append(notes, "expired "+date(s.ValidUntil))
 	case !s.ValidUntil.IsZero() && s.ValidUntil.Sub(now) < 48*time.Hour:
-		notes = append(notes, "expires in "+age(s.ValidUntil.Sub(now)))
+		notes = append(notes, "expires in "+admin.Age(s.ValidUntil.Sub(now)))
 	}
 	return strings.Join(notes, "; ")
 }
@@ -228,19 +227,5 @@ func ago(t, now time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
-	return age(now.Sub(t)) + " ago"
-}
-
-// age writes a duration in its two largest units.
-func age(d time.Duration) string {
-	d = max(d, 0)
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%ds", int(d.Minutes()), int(d.Seconds())%60)
-	case d < 24*time.Hour:
-		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
-	}
-	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
+	return admin.Age(now.Sub(t)) + " ago"
 }

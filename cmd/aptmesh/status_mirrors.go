@@ -12,46 +12,6 @@ import (
 	"github.com/aptmesh/aptmesh/node/admin"
 )
 
-// archiveTroubles says what an operator should know of archives before he reads any
-// table: what clients will feel, or would if it went on.
-func archiveTroubles(s *admin.Status, now time.Time) []string {
-	var troubles []string
-	if s.Offline {
-		troubles = append(troubles, "offline: no upstream is asked (offline: true)")
-	}
-	for _, a := range s.Archives {
-		if a.Offline && !s.Offline {
-			troubles = append(troubles, fmt.Sprintf("%s is offline: no upstream is asked for it (archives.%s.offline)", a.Name, a.Name))
-		}
-		if n := usable(a); n == 0 && len(a.Mirrors) > 0 && !a.Offline {
-			troubles = append(troubles, fmt.Sprintf("%s: none of its mirrors can be asked now; what is held is served", a.Name))
-		}
-		for _, suite := range a.Suites {
-			if suite.Alarm != "" {
-				troubles = append(troubles, fmt.Sprintf("%s/%s: %s", a.Name, suite.Dir, suite.Alarm))
-			}
-			if suite.Notice != "" {
-				troubles = append(troubles, fmt.Sprintf("%s/%s: %s", a.Name, suite.Dir, suite.Notice))
-			}
-			for _, path := range slices.Sorted(maps.Keys(suite.Unreadable)) {
-				troubles = append(troubles, fmt.Sprintf("%s/%s: %s is served, and what it lists is not verified: %s", a.Name, suite.Dir, path, suite.Unreadable[path]))
-			}
-		}
-	}
-	return troubles
-}
-
-// usable counts the mirrors of an archive that are not left alone.
-func usable(a admin.ArchiveStatus) int {
-	n := 0
-	for _, m := range a.Mirrors {
-		if m.State != admin.MirrorOpen && !m.Snapshot {
-			n++
-		}
-	}
-	return n
-}
-
 // mirrorRows shows the mirrors of archives that have several, and any that is in
 // trouble.
 func mirrorRows(archives []admin.ArchiveStatus, now time.Time) [][]string {
@@ -76,7 +36,7 @@ func mirrorState(m admin.MirrorStatus, now time.Time) string {
 	case admin.MirrorHalfOpen:
 		return "on trial"
 	}
-	return "left alone for " + age(m.Until.Sub(now))
+	return "left alone for " + admin.Age(m.Until.Sub(now))
 }
 
 // mirrorNote says why a mirror is left alone, or what else is held against it.
@@ -95,7 +55,7 @@ func mirrorNote(a admin.ArchiveStatus, m admin.MirrorStatus) string {
 	for _, suite := range a.Suites {
 		for _, late := range suite.Behind {
 			if late.URL == m.URL {
-				notes = append(notes, fmt.Sprintf("%s is %s behind", suite.Dir, age(time.Duration(late.BehindSeconds*float64(time.Second)))))
+				notes = append(notes, fmt.Sprintf("%s is %s behind", suite.Dir, admin.Age(time.Duration(late.BehindSeconds*float64(time.Second)))))
 			}
 		}
 	}

@@ -40,10 +40,10 @@ func TestStatusOfMirrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `aptmesh v0.4.0 on fra1, up 0s, ready
-attention: ubuntu/dists/noble: its Release expired 24h ago and nobody has renewed it
+failing: ubuntu/dists/noble is withheld from hosts (stale.serve_expired): its Release expired 24h ago and nobody has renewed it
+failing: docker: none of its mirrors can be asked now; what is held is served
 attention: ubuntu/dists/noble: the root is odd: line 7
 attention: ubuntu/dists/noble: main/binary-amd64/Packages.lz4 is served, and what it lists is not verified: no frame
-attention: docker: none of its mirrors can be asked now; what is held is served
 
 listens   [::]:3142
 store     0 B of 0 B in , 0 objects; 0 B pinned

@@ -91,6 +91,12 @@ func (c *Client) Drop(ctx context.Context, suite string) (*DropResult, error) {
 	return &r, c.call(ctx, http.MethodPost, dropPath, url.Values{"suite": {suite}}, &r)
 }
 
+// Remove has a missing node forgotten by all nodes of the cluster.
+func (c *Client) Remove(ctx context.Context, name string) (*RemoveResult, error) {
+	var r RemoveResult
+	return &r, c.call(ctx, http.MethodPost, removePath, url.Values{"node": {name}}, &r)
+}
+
 // Leave has the node drain, leave its cluster and end. It returns when the node has
 // begun to.
 func (c *Client) Leave(ctx context.Context) (*LeaveResult, error) {

@@ -25,6 +25,8 @@ type Node interface {
 	Refused() []RefusedURL
 	Refresh(ctx context.Context, suite string, older bool) (*RefreshResult, error)
 	Drop(suite string) (*DropResult, error)
+	// Remove has a missing node forgotten by all nodes of the cluster.
+	Remove(name string) (*RemoveResult, error)
 	// Leave begins to drain and returns at once.
 	Leave() (*LeaveResult, error)
 }
@@ -188,6 +190,10 @@ func (s *Server) everything() http.Handler {
 	})
 	mux.HandleFunc("POST "+dropPath, func(w http.ResponseWriter, r *http.Request) {
 		result, err := node.Drop(r.FormValue("suite"))
+		answerOr(w, http.StatusConflict, result, err)
+	})
+	mux.HandleFunc("POST "+removePath, func(w http.ResponseWriter, r *http.Request) {
+		result, err := node.Remove(r.FormValue("node"))
 		answerOr(w, http.StatusConflict, result, err)
 	})
 	mux.HandleFunc("POST "+leavePath, func(w http.ResponseWriter, _ *http.Request) {

@@ -32,6 +32,11 @@ func (f *fake) Drop(string) (*DropResult, error) {
 	return nil, errors.New("there is no such suite")
 }
 
+func (f *fake) Remove(name string) (*RemoveResult, error) {
+	f.changes++
+	return &RemoveResult{Node: name}, nil
+}
+
 func (f *fake) Leave() (*LeaveResult, error) {
 	f.changes++
 	return &LeaveResult{Node: "fra1"}, nil
@@ -115,7 +120,7 @@ func TestWebPagesReachNothing(t *testing.T) {
 	}
 	requests := []string{
 		"GET /health", "GET /ready", "GET /metrics", "GET /v1/status", "HEAD /v1/status", "GET /v1/why", "GET /debug/pprof/cmdline", "GET /nothing",
-		"POST /v1/leave", "POST /v1/refresh", "POST /v1/drop", "OPTIONS /v1/leave",
+		"POST /v1/leave", "POST /v1/refresh", "POST /v1/drop", "POST /v1/remove", "OPTIONS /v1/leave",
 	}
 	for _, request := range requests {
 		method, path, _ := strings.Cut(request, " ")
@@ -140,7 +145,7 @@ func TestWebPagesReachNothing(t *testing.T) {
 // On loopback everybody reads, and only the token changes anything.
 func TestChangesOverTCP(t *testing.T) {
 	s, f := listen(t, withToken(t))
-	for _, path := range []string{"/v1/leave", "/v1/refresh", "/v1/drop"} {
+	for _, path := range []string{"/v1/leave", "/v1/refresh", "/v1/drop", "/v1/remove"} {
 		for _, header := range [][]string{nil, {"Authorization", "Bearer " + token[1:]}, {"Authorization", "Bearer "}, {"Authorization", "Basic " + token}} {
 			if status, body := ask(t, s.tcp, "POST", path, header...); status != http.StatusForbidden {
 				t.Errorf("%s with %q: %d %s", path, header, status, body)

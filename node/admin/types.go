@@ -13,6 +13,7 @@ import (
 //	GET  /v1/refused                 []RefusedURL, most requests first
 //	POST /v1/refresh?suite=ARCHIVE/DIR   RefreshResult; &older=1 takes an older Release, too
 //	POST /v1/drop?suite=ARCHIVE/DIR  DropResult: the node forgets the suite
+//	POST /v1/remove?node=NAME        RemoveResult: a missing node is forgotten by all nodes
 //	POST /v1/leave                   LeaveResult, at once: the node drains, leaves its cluster and ends
 //
 // Any answer of these but 200 carries an Error.
@@ -22,6 +23,7 @@ const (
 	refusedPath = "/v1/refused"
 	refreshPath = "/v1/refresh"
 	dropPath    = "/v1/drop"
+	removePath  = "/v1/remove"
 	leavePath   = "/v1/leave"
 )
 
@@ -51,6 +53,10 @@ type Status struct {
 	Addresses []string `json:"addresses"`
 	// Degraded says in one sentence what does not work as it should; "" if all does.
 	Degraded string `json:"degraded,omitempty"`
+	// Notes say what is not as it should be, what is failing first. Level is the worst
+	// of them.
+	Level Level  `json:"level"`
+	Notes []Note `json:"notes"`
 	// Offline says that no upstream is asked, by `offline: true`.
 	Offline   bool             `json:"offline,omitempty"`
 	Store     StoreStatus      `json:"store"`
@@ -76,8 +82,17 @@ type ClusterStatus struct {
 	Secured bool `json:"secured"`
 	// CertificateExpires is the end of this node's own; zero where it has none.
 	CertificateExpires time.Time `json:"certificate_expires,omitzero"`
-	// Members are all nodes known, by name.
+	// Members are all nodes known, by name; those that are missing, too.
 	Members []MemberStatus `json:"members"`
+	// Alone says why no other node could be reached, a sentence for each that was tried.
+	// It is empty while another node is there, and where the node was given none to
+	// look for.
+	Alone []string `json:"alone,omitempty"`
+	// Strangers speak gossip that cannot be read here: nodes with another key or of
+	// another cluster.
+	Strangers []Stranger `json:"strangers,omitempty"`
+	// Claims are the names that two nodes use.
+	Claims []Claim `json:"claims,omitempty"`
 	// UpstreamBytes is what all members that reported fetched from upstream, and
 	// UpstreamBytesSaved what they received from each other instead, since each
 	// began.
@@ -90,6 +105,7 @@ const (
 	MemberJoining = "joining" // it is served, and owns nothing yet
 	MemberActive  = "active"
 	MemberLeaving = "leaving" // it serves, and owns nothing any more
+	MemberMissing = "missing" // it vanished, and is looked for until an operator removes it
 )
 
 // The health of a member, as the node asked finds it.
@@ -99,6 +115,21 @@ const (
 	HealthStalled     = "stalled"     // it answers and gives no bytes; others are asked in its place
 	HealthQuarantined = "quarantined" // it sent wrong bytes; nothing is taken from it for a while
 )
+
+// Stranger is a machine that is kept out of the cluster.
+type Stranger struct {
+	Address string    `json:"address"`
+	Reason  string    `json:"reason"`
+	At      time.Time `json:"at"`
+}
+
+// Claim is a name that two nodes use: the node at Other is kept out.
+type Claim struct {
+	Name  string    `json:"name"`
+	Known string    `json:"known"`
+	Other string    `json:"other"`
+	At    time.Time `json:"at"`
+}
 
 // MemberStatus is one node of a cluster. What only that node can know is there
 // where Reported says so.
@@ -111,6 +142,8 @@ type MemberStatus struct {
 	Health     string `json:"health"`
 	// Why tells the reason of a Health that is not ok.
 	Why string `json:"why,omitempty"`
+	// MissingSince is when a missing member was last there.
+	MissingSince time.Time `json:"missing_since,omitzero"`
 	// RTTMillis is the round trip from the node asked; 0 where it is not known, and
 	// for that node itself.
 	RTTMillis float64 `json:"rtt_ms"`
@@ -139,6 +172,9 @@ type MemberStatus struct {
 	PeerBytes     int64 `json:"peer_bytes"`
 	// Suites are all suites it knows.
 	Suites []MemberSuite `json:"suites"`
+	// Configuration stands for what must be the same on all nodes: by key, a value or
+	// a digest of it.
+	Configuration map[string]string `json:"configuration,omitempty"`
 }
 
 // MemberSuite is the generation of one suite that a member serves.
@@ -261,7 +297,9 @@ type SuiteStatus struct {
 	// Behind are the mirrors whose Release is older than another's.
 	Behind []MirrorBehind `json:"behind,omitempty"`
 	State  string         `json:"state"`
-	Error  string         `json:"error,omitempty"` // of the last check
+	// Watched says that the node follows it: it is configured, or hosts use it.
+	Watched bool   `json:"watched,omitempty"`
+	Error   string `json:"error,omitempty"` // of the last check
 	// Notice says in a sentence what of the Release was passed over or cannot be verified; "" for
 	// nothing.
 	Notice string `json:"notice,omitempty"`
@@ -386,6 +424,13 @@ type RefreshResult struct {
 // DropResult says that a node has forgotten a suite.
 type DropResult struct {
 	Suite string `json:"suite"` // ARCHIVE/DIR
+	// Message tells what happened, in one sentence.
+	Message string `json:"message"`
+}
+
+// RemoveResult says that a missing node has been removed from the cluster.
+type RemoveResult struct {
+	Node string `json:"node"`
 	// Message tells what happened, in one sentence.
 	Message string `json:"message"`
 }

@@ -90,19 +90,20 @@ func suiteDesc(name, help string) *prometheus.Desc {
 
 var (
 	descDate    = suiteDesc("release_timestamp_seconds", "Signed date of the generation being served.")
-	descChecked = suiteDesc("checked_timestamp_seconds", "When upstream last had nothing newer.")
+	descChecked = suiteDesc("checked_timestamp_seconds", "When upstream last had nothing newer; 0 for never.")
 	descValid   = suiteDesc("valid_until_timestamp_seconds", "Valid-Until of the generation being served; absent where it has none.")
 	descFailing = suiteDesc("failing", "1 while the last check of upstream failed.")
 	descLeader  = suiteDesc("leader", "1 while this node asks upstream for the whole cluster.")
 	descAlarm   = suiteDesc("expiry_alarm", "1 while Valid-Until is near, or past, and nobody has renewed the root.")
 	descServed  = suiteDesc("served_until_timestamp_seconds", "Until when the generation is served with upstream silent; absent where that is for ever.")
 	descBehind  = prometheus.NewDesc("aptmesh_suite_mirror_behind_seconds", "By how much the root that a mirror gave last is older than the newest one known.", []string{"archive", "suite", "mirror"}, nil)
+	descArchive = prometheus.NewDesc("aptmesh_archive_served", "1 if some suite of the archive is served; 0 while none is, although one is watched.", []string{"archive"}, nil)
 	descFiles   = prometheus.NewDesc("aptmesh_archive_listed_files", "Files that the indices held list.", []string{"archive"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (s suiteCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descDate, descChecked, descValid, descFailing, descLeader, descAlarm, descServed, descBehind, descFiles} {
+	for _, d := range []*prometheus.Desc{descDate, descChecked, descValid, descFailing, descLeader, descAlarm, descServed, descBehind, descArchive, descFiles} {
 		ch <- d
 	}
 }
@@ -112,7 +113,11 @@ func (s suiteCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
+	served := make(map[string]bool)
 	for _, st := range s.c.Status() {
+		if st.Watched || !st.Date.IsZero() {
+			served[st.Suite.Archive] = served[st.Suite.Archive] || !st.Date.IsZero()
+		}
 		if st.Date.IsZero() && !st.Watched {
 			continue // somebody asked for a name that may not exist
 		}
@@ -120,9 +125,11 @@ func (s suiteCollector) Collect(ch chan<- prometheus.Metric) {
 		if !st.Date.IsZero() {
 			gauge(descDate, float64(st.Date.Unix()), labels...)
 		}
+		checked := 0.0 // of a suite that has never been checked: an alarm on its age must go off
 		if !st.Checked.IsZero() {
-			gauge(descChecked, float64(st.Checked.Unix()), labels...)
+			checked = float64(st.Checked.Unix())
 		}
+		gauge(descChecked, checked, labels...)
 		if !st.ValidUntil.IsZero() {
 			gauge(descValid, float64(st.ValidUntil.Unix()), labels...)
 		}
@@ -137,6 +144,9 @@ func (s suiteCollector) Collect(ch chan<- prometheus.Metric) {
 				gauge(descBehind, m.Behind.Seconds(), st.Suite.Archive, st.Suite.Dir, m.Mirror)
 			}
 		}
+	}
+	for name, yes := range served {
+		gauge(descArchive, oneIf(yes), name)
 	}
 	for name, a := range s.c.view.Load().archives {
 		gauge(descFiles, float64(a.table.Len()), name)

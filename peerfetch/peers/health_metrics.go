@@ -48,6 +48,9 @@ func (c healthCollector) Collect(out chan<- prometheus.Metric) {
 		}
 		size += p.held.Bytes()
 	}
+	for _, missing := range c.m.missing() {
+		gauge(upDesc, 0, missing) // the series, and an alarm on it, stays until an operator removes the node
+	}
 	gauge(ringDesc, float64(disagree))
 	gauge(sizeDesc, float64(size))
 }

@@ -331,6 +331,15 @@ func (m *Mesh) View() *ring.View {
 	return m.view
 }
 
+// missing names the nodes that vanished and are not in the view.
+func (m *Mesh) missing() []string {
+	var names []string
+	for _, node := range m.View().Missing {
+		names = append(names, node.Name)
+	}
+	return names
+}
+
 // peer returns a node that is in the view, other than this one; nil if there is
 // none of that name.
 func (m *Mesh) peer(name string) *peer {

@@ -1,0 +1,350 @@
+package admin
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Note is something of a node that is not as it should be.
+type Note struct {
+	Level Level  `json:"level"`
+	Text  string `json:"text"` // one sentence
+}
+
+// Level says how bad something is.
+type Level string
+
+// The levels, as the exit codes of `aptmesh status` have them.
+const (
+	LevelGood      Level = "good"
+	LevelAttention Level = "attention" // hosts are served; an operator should look at it
+	LevelFailing   Level = "failing"   // hosts get errors or old content, or soon will
+)
+
+// Worst is the level of the worst note.
+func Worst(notes []Note) Level {
+	worst := LevelGood
+	for _, n := range notes {
+		if n.Level == LevelFailing {
+			return LevelFailing
+		}
+		worst = LevelAttention
+	}
+	return worst
+}
+
+// judge collects notes.
+type judge struct {
+	now   time.Time
+	notes []Note
+}
+
+func (j *judge) attention(format string, args ...any) {
+	j.notes = append(j.notes, Note{LevelAttention, fmt.Sprintf(format, args...)})
+}
+
+func (j *judge) failing(format string, args ...any) {
+	j.notes = append(j.notes, Note{LevelFailing, fmt.Sprintf(format, args...)})
+}
+
+// Judge says what is not as it should be: what is failing first, then the node, its
+// archives, and its cluster.
+func (s *Status) Judge(now time.Time) []Note {
+	j := &judge{now: now}
+	switch {
+	case s.Stopping != "":
+		j.failing("stopping: it %s", s.Stopping)
+	case !s.Ready:
+		j.failing("not ready: it is starting, or draining")
+	}
+	for _, degraded := range slices.Compact([]string{s.Degraded, s.Store.Degraded}) {
+		if degraded != "" {
+			j.attention("degraded: %s", degraded)
+		}
+	}
+	if s.Offline {
+		j.attention("offline: no upstream is asked (offline: true)")
+	}
+	for _, a := range s.Archives {
+		j.archive(a, s.Offline)
+	}
+	if s.Cluster != nil {
+		j.cluster(s.Cluster)
+	}
+	slices.SortStableFunc(j.notes, func(a, b Note) int { return strings.Compare(string(b.Level), string(a.Level)) })
+	return j.notes
+}
+
+func (j *judge) archive(a ArchiveStatus, offline bool) {
+	if a.Offline && !offline {
+		j.attention("%s is offline: no upstream is asked for it (archives.%s.offline)", a.Name, a.Name)
+	}
+	if a.usable() == 0 && len(a.Mirrors) > 0 && !a.Offline {
+		j.failing("%s: none of its mirrors can be asked now; what is held is served", a.Name)
+	}
+	if why := a.neverWorked(); why != "" {
+		j.failing("%s has never worked: %s", a.Name, why)
+	}
+	for _, suite := range a.Suites {
+		j.suite(a, suite)
+	}
+}
+
+func (j *judge) suite(a ArchiveStatus, s SuiteStatus) {
+	name := a.Name + "/" + s.Dir
+	held := !s.Generation.IsZero()
+	switch {
+	case s.Withheld:
+		j.failing("%s is withheld from hosts (stale.serve_expired): %s", name, cmp.Or(s.Alarm, "its Release has expired"))
+	case s.Alarm != "":
+		j.attention("%s: %s", name, s.Alarm)
+	}
+	switch {
+	case s.State == SuiteFailing && held && !s.Withheld:
+		j.failing("%s is not renewed, hosts get the generation of %s: %s", name, s.Generation.UTC().Format("2006-01-02 15:04 UTC"), s.Error)
+	case s.State == SuiteFailing && s.Watched && !held && a.neverWorked() == "":
+		j.failing("%s has never been there: %s", name, s.Error)
+	case s.State == SuiteStale && s.Watched && held && !a.Offline:
+		j.attention("%s was not checked for longer than it should be%s", name, prefixed(": ", s.Error))
+	}
+	if s.Notice != "" {
+		j.attention("%s: %s", name, s.Notice)
+	}
+	for _, path := range slices.Sorted(maps.Keys(s.Unreadable)) {
+		j.attention("%s: %s is served, and what it lists is not verified: %s", name, path, s.Unreadable[path])
+	}
+}
+
+func prefixed(prefix, text string) string {
+	if text == "" {
+		return ""
+	}
+	return prefix + text
+}
+
+// usable counts the mirrors that are not left alone.
+func (a ArchiveStatus) usable() int {
+	n := 0
+	for _, m := range a.Mirrors {
+		if m.State != MirrorOpen && !m.Snapshot {
+			n++
+		}
+	}
+	return n
+}
+
+// neverWorked says what is wrong with an archive of which no suite was ever had,
+// although it is watched; "" where one was, or none is watched.
+func (a ArchiveStatus) neverWorked() string {
+	why := ""
+	for _, s := range a.Suites {
+		if !s.Generation.IsZero() {
+			return ""
+		}
+		if s.Watched && s.State == SuiteFailing {
+			why = cmp.Or(why, s.Error)
+		}
+	}
+	return why
+}
+
+// certificateSoon is when the end of a certificate calls for attention.
+const certificateSoon = 30 * 24 * time.Hour
+
+// cluster says what is not as it should be between the nodes: the one asked first,
+// then the members, then what differs.
+func (j *judge) cluster(c *ClusterStatus) {
+	const renew = "issue a new one with `aptmesh cluster renew`"
+	switch until := c.CertificateExpires; {
+	case until.IsZero():
+	case until.Before(j.now):
+		j.failing("the certificate of %s has expired, so no other node talks to this one; %s", c.Self, renew)
+	case until.Sub(j.now) < certificateSoon:
+		j.attention("the certificate of %s expires in %s; %s", c.Self, Age(until.Sub(j.now)), renew)
+	}
+	if len(c.Alone) > 0 {
+		j.failing("this node is alone, although it has other nodes to look for: %s", strings.Join(c.Alone, "; "))
+	}
+	for _, claim := range c.Claims {
+		j.failing("two nodes call themselves %s: the one at %s is in the cluster, the one at %s is kept out (each needs a name of its own)", claim.Name, claim.Known, claim.Other)
+	}
+	for _, s := range c.Strangers {
+		j.attention("the machine at %s tries to join and is kept out: %s", s.Address, s.Reason)
+	}
+	for _, m := range c.Members {
+		j.member(m)
+	}
+	for _, d := range CompareConfigurations(c.Members) {
+		j.attention("%s", d)
+	}
+	for _, s := range CompareSuites(c.Members) {
+		if s.Differs != "" {
+			j.attention("%s differs: %s", s.Name, s.Differs)
+		}
+	}
+}
+
+func (j *judge) member(m MemberStatus) {
+	switch {
+	case m.State == MemberMissing:
+		j.attention("%s is missing since %s; if it does not come back, run `aptmesh cluster remove %s`", m.Name, m.MissingSince.UTC().Format("2006-01-02 15:04 UTC"), m.Name)
+		return
+	case m.Health != HealthOK:
+		j.attention("%s is %s%s", m.Name, m.Health, prefixed(": ", m.Why))
+	case !m.Reported:
+		j.attention("%s told nothing of itself just now", m.Name)
+	}
+	if m.GossipSilent {
+		j.attention("no gossip of %s arrives; is UDP between the nodes blocked? News of it comes by calls alone", m.Name)
+	}
+	if !m.RingAgrees {
+		j.attention("%s places objects by another ring: it sees other members, or runs another version", m.Name)
+	}
+}
+
+// CompareConfigurations says in which keys members differ that must be the same on
+// all nodes, a sentence for each. A member that did not report has no say.
+func CompareConfigurations(members []MemberStatus) []string {
+	keys := make(map[string]bool)
+	var all []MemberStatus
+	for _, m := range members {
+		if !m.Reported || m.Configuration == nil {
+			continue
+		}
+		all = append(all, m)
+		for key := range m.Configuration {
+			keys[key] = true
+		}
+	}
+	var differences []string
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		byValue := make(map[string][]string)
+		for _, m := range all {
+			// What belongs to a section that a node does not have is told of the section.
+			if parent, _, nested := cutLast(key); nested && keys[parent] && m.Configuration[parent] == "" {
+				continue
+			}
+			value := m.Configuration[key]
+			byValue[value] = append(byValue[value], m.Name)
+		}
+		if len(byValue) < 2 {
+			continue
+		}
+		var groups []string
+		for value, names := range byValue {
+			group := strings.Join(names, ", ")
+			if value == "" {
+				group += " (not there)"
+			}
+			groups = append(groups, group)
+		}
+		slices.Sort(groups)
+		differences = append(differences, fmt.Sprintf("%s is not the same on all nodes: %s", key, strings.Join(groups, " / ")))
+	}
+	return differences
+}
+
+// cutLast splits a key at its last dot.
+func cutLast(key string) (parent, leaf string, found bool) {
+	i := strings.LastIndexByte(key, '.')
+	if i < 0 {
+		return "", key, false
+	}
+	return key[:i], key[i+1:], true
+}
+
+// SuiteComparison is one suite as all members have it.
+type SuiteComparison struct {
+	Name string // ARCHIVE/DIR
+	// Differs says who differs from whom; "" where all agree.
+	Differs string
+}
+
+// CompareSuites holds the members' generations of every suite against each other. A
+// member that does not know a suite has nothing to say of it: no host asked for it
+// there.
+func CompareSuites(members []MemberStatus) []SuiteComparison {
+	suites := make(map[string]map[string]*held) // by suite and root
+	for _, m := range members {
+		for _, s := range m.Suites {
+			if suites[s.Suite] == nil {
+				suites[s.Suite] = make(map[string]*held)
+			}
+			root := ""
+			if !s.Root.IsZero() {
+				root = s.Root.String()
+			}
+			if suites[s.Suite][root] == nil {
+				suites[s.Suite][root] = &held{root: root, date: s.Generation}
+			}
+			h := suites[s.Suite][root]
+			h.by = append(h.by, m.Name)
+		}
+	}
+	var compared []SuiteComparison
+	for suite, byRoot := range suites {
+		generations := slices.SortedFunc(maps.Values(byRoot), func(a, b *held) int {
+			return cmp.Or(b.date.Compare(a.date), cmp.Compare(a.by[0], b.by[0]))
+		})
+		compared = append(compared, SuiteComparison{suite, difference(generations)})
+	}
+	slices.SortFunc(compared, func(a, b SuiteComparison) int { return cmp.Compare(a.Name, b.Name) })
+	return compared
+}
+
+// held is a generation of a suite, and the members that serve it.
+type held struct {
+	root string // "" for none
+	date time.Time
+	by   []string // names, one at least
+}
+
+// difference says who is behind whom, of generations with the newest first; "" where
+// there is only one.
+func difference(generations []*held) string {
+	if len(generations) < 2 {
+		return ""
+	}
+	newest := generations[0].date
+	fork := generations[1].date.Equal(newest) // then dates alone do not tell them apart
+	var parts []string
+	for _, g := range generations {
+		is, has := "is", "has"
+		if len(g.by) > 1 {
+			is, has = "are", "have"
+		}
+		who := strings.Join(g.by, ", ")
+		switch {
+		case g.root == "":
+			parts = append(parts, fmt.Sprintf("%s %s none", who, has))
+		case g.date.Before(newest):
+			parts = append(parts, fmt.Sprintf("%s %s behind with %s", who, is, second(g.date)))
+		case fork:
+			parts = append(parts, fmt.Sprintf("%s %s %s (%.12s)", who, has, second(g.date), g.root))
+		default:
+			parts = append(parts, fmt.Sprintf("%s %s %s", who, has, second(g.date)))
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// second writes a generation's date in full: two of one minute must not look alike.
+func second(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }
+
+// Age writes a duration in its two largest units.
+func Age(d time.Duration) string {
+	d = max(d, 0)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
+}

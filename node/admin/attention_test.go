@@ -1,0 +1,125 @@
+package admin
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var noon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+
+func ok(name string) MemberStatus {
+	return MemberStatus{Name: name, State: MemberActive, Health: HealthOK, RingAgrees: true, Reported: true}
+}
+
+// Nothing is calm that is not well.
+func TestJudge(t *testing.T) {
+	suite := func(change func(*SuiteStatus)) Status {
+		s := SuiteStatus{Dir: "dists/noble", State: SuiteFresh, Generation: noon.Add(-time.Hour), Watched: true}
+		change(&s)
+		return Status{Ready: true, Archives: []ArchiveStatus{{Name: "ubuntu", Suites: []SuiteStatus{s}, Mirrors: []MirrorStatus{{State: MirrorClosed}}}}}
+	}
+	cluster := func(change func(*ClusterStatus)) Status {
+		c := &ClusterStatus{Self: "a", Members: []MemberStatus{ok("a"), ok("b"), ok("c")}}
+		change(c)
+		return Status{Ready: true, Cluster: c}
+	}
+	for _, tt := range []struct {
+		name   string
+		status Status
+		want   []string // "level: text"
+	}{
+		{"a node that is well", Status{Ready: true}, nil},
+		{"a suite that is well", suite(func(*SuiteStatus) {}), nil},
+		{"a cluster that is well", cluster(func(*ClusterStatus) {}), nil},
+		{"starting", Status{}, []string{"failing: not ready"}},
+		{"stopping", Status{Stopping: "hands on 2 objects"}, []string{"failing: stopping: it hands on 2 objects"}},
+		{"degraded, said once", Status{Ready: true, Degraded: "no room", Store: StoreStatus{Degraded: "no room"}}, []string{"attention: degraded: no room"}},
+		{"a suite that is not renewed", suite(func(s *SuiteStatus) { s.State, s.Error = SuiteFailing, "upstream answers 503" }),
+			[]string{"failing: ubuntu/dists/noble is not renewed, hosts get the generation of 2026-11-20 11:00 UTC: upstream answers 503"}},
+		{"an archive that never worked", suite(func(s *SuiteStatus) { s.State, s.Error, s.Generation = SuiteFailing, "no such host", time.Time{} }),
+			[]string{"failing: ubuntu has never worked: no such host"}},
+		{"a name that a host made up", suite(func(s *SuiteStatus) {
+			s.State, s.Error, s.Generation, s.Watched = SuiteFailing, "not found", time.Time{}, false
+		}), nil},
+		{"a suite that sleeps", suite(func(s *SuiteStatus) { s.State, s.Watched = SuiteStale, false }), nil},
+		{"a suite that is not checked", suite(func(s *SuiteStatus) { s.State = SuiteStale }), []string{"attention: ubuntu/dists/noble was not checked"}},
+		{"withheld", suite(func(s *SuiteStatus) { s.State, s.Withheld = SuiteFailing, true }), []string{"failing: ubuntu/dists/noble is withheld"}},
+		{"about to expire", suite(func(s *SuiteStatus) { s.Alarm = "it expires" }), []string{"attention: ubuntu/dists/noble: it expires"}},
+		{"a dead node", cluster(func(c *ClusterStatus) {
+			c.Members[2] = MemberStatus{Name: "c", State: MemberMissing, Health: HealthUnreachable, RingAgrees: true, MissingSince: noon.Add(-240 * time.Hour)}
+		}), []string{"attention: c is missing since 2026-11-10 12:00 UTC; if it does not come back, run `aptmesh cluster remove c`"}},
+		{"alone by mistake", cluster(func(c *ClusterStatus) {
+			c.Members, c.Alone = c.Members[:1], []string{"b: nothing listens there"}
+		}), []string{"failing: this node is alone, although it has other nodes to look for: b: nothing listens there"}},
+		{"a name used twice", cluster(func(c *ClusterStatus) {
+			c.Claims = []Claim{{Name: "b", Known: "10.0.0.2:7946", Other: "10.0.0.9:7946"}}
+		}),
+			[]string{"failing: two nodes call themselves b: the one at 10.0.0.2:7946 is in the cluster, the one at 10.0.0.9:7946 is kept out"}},
+		{"a stranger", cluster(func(c *ClusterStatus) {
+			c.Strangers = []Stranger{{Address: "10.0.0.9", Reason: "it has another gossip key"}}
+		}),
+			[]string{"attention: the machine at 10.0.0.9 tries to join and is kept out: it has another gossip key"}},
+		{"what is failing comes first", cluster(func(c *ClusterStatus) {
+			c.Members[0].GossipSilent = true
+			c.CertificateExpires = noon.Add(-time.Minute)
+		}), []string{"failing: the certificate of a has expired", "attention: no gossip of a"}},
+	} {
+		var got []string
+		for _, n := range tt.status.Judge(noon) {
+			got = append(got, string(n.Level)+": "+n.Text)
+		}
+		if !slices.EqualFunc(got, tt.want, strings.HasPrefix) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestWorst(t *testing.T) {
+	attention, failing := Note{Level: LevelAttention}, Note{Level: LevelFailing}
+	for _, tt := range []struct {
+		notes []Note
+		want  Level
+	}{{nil, LevelGood}, {[]Note{attention}, LevelAttention}, {[]Note{attention, failing, attention}, LevelFailing}} {
+		if got := Worst(tt.notes); got != tt.want {
+			t.Errorf("%v: %s", tt.notes, got)
+		}
+	}
+}
+
+func TestCompareConfigurations(t *testing.T) {
+	member := func(name string, configuration map[string]string) MemberStatus {
+		m := ok(name)
+		m.Configuration = configuration
+		return m
+	}
+	base := map[string]string{"archives.debian": "there", "archives.debian.signed_by": "1", "archives.debian.upstream": "2", "cap": "8"}
+	with := func(key, value string) map[string]string {
+		changed := make(map[string]string)
+		for k, v := range base {
+			changed[k] = v
+		}
+		changed[key] = value
+		return changed
+	}
+	silent := member("s", nil)
+	silent.Reported = false
+	for _, tt := range []struct {
+		members []MemberStatus
+		want    []string
+	}{
+		{[]MemberStatus{member("a", base), member("b", base), silent}, nil},
+		{[]MemberStatus{member("a", base), member("b", with("archives.debian.signed_by", "x")), member("c", base)},
+			[]string{"archives.debian.signed_by is not the same on all nodes: a, c / b"}},
+		// One line for an archive that a node does not have, not one for each of its keys.
+		{[]MemberStatus{member("a", base), member("b", map[string]string{"cap": "8"})},
+			[]string{"archives.debian is not the same on all nodes: a / b (not there)"}},
+		{[]MemberStatus{member("a", base), member("b", with("cap", "2")), member("c", with("cap", "4"))},
+			[]string{"cap is not the same on all nodes: a / b / c"}},
+	} {
+		if got := CompareConfigurations(tt.members); !slices.Equal(got, tt.want) {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
+}
