@@ -81,19 +81,24 @@ var errDraining = errors.New("this node is leaving")
 func errorOf(peer string, err error) error {
 	st, ok := status.FromError(err)
 	if !ok {
-		return &proto.PeerFailed{Peer: peer, Err: err}
+		return &proto.PeerFailed{Peer: peer, Err: inPlainWords{err}}
 	}
 	for _, detail := range st.Details() {
 		if f, ok := detail.(*peerpb.Failure); ok {
 			return failureOf(peer, f)
 		}
 	}
-	failed := &proto.PeerFailed{Peer: peer, Err: errors.New(cleanReason(st.Message()))}
 	if st.Code() == codes.InvalidArgument {
-		failed.Err = &answered{failed.Err}
+		return &proto.PeerFailed{Peer: peer, Err: &answered{errors.New(cleanReason(st.Message()))}}
 	}
-	return failed
+	return &proto.PeerFailed{Peer: peer, Err: errors.New(plain(cleanReason(st.Message())))}
 }
+
+// inPlainWords is an error that says itself in our words.
+type inPlainWords struct{ error }
+
+func (e inPlainWords) Error() string { return plain(e.error.Error()) }
+func (e inPlainWords) Unwrap() error { return e.error }
 
 // answered is a failure that the peer itself told of: it is there, and its
 // connection works. So nothing that a client asks for, and no difference between

@@ -371,6 +371,9 @@ func (m *Mesh) describe(p *peer, s *PeerStatus) {
 	s.Lags = p.lags(time.Now())
 	if h.lastErr != nil {
 		s.LastError = h.lastErr.Error()
+		if failed := (*proto.PeerFailed)(nil); errors.As(h.lastErr, &failed) {
+			s.LastError = failed.Err.Error() // without the name, which stands beside it
+		}
 	}
 }
 

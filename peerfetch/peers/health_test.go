@@ -74,7 +74,7 @@ func TestPeerDiesAndReturns(t *testing.T) {
 		if n := f.dialled() - before; n > 100 {
 			t.Errorf("%d dials in 20 s", n)
 		}
-		if why := meshes[0].Peers()[0].LastError; !strings.Contains(why, "connection refused") {
+		if why := meshes[0].Peers()[0].LastError; !strings.Contains(why, "nothing listens there") {
 			t.Errorf("the operator is told %q", why)
 		}
 		f.set("b:1", carry)
