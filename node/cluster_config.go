@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/aptmesh/aptmesh/node/config"
@@ -17,7 +16,7 @@ import (
 // the others its own; status compares them.
 func sharedConfiguration(cfg *config.Config) (map[string]string, error) {
 	shared := map[string]string{
-		"upstream_client.connections_per_host": strconv.Itoa(cfg.UpstreamClient.ConnectionsPerHost),
+		"upstream_client.connections_per_host": fmt.Sprint(cfg.UpstreamClient.ConnectionsPerHost),
 		"upstream_client.rate":                 fmt.Sprint(cfg.UpstreamClient.Rate),
 	}
 	for _, a := range cfg.Archives {
