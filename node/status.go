@@ -3,7 +3,6 @@ package node
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -149,7 +148,7 @@ func (n *Node) Refresh(ctx context.Context, name string, older bool) (*admin.Ref
 	r.Changed, err = n.catalog.Refresh(ctx, id, older)
 	r.To = n.dateOf(id)
 	switch {
-	case errors.Is(err, proto.ErrNotFound):
+	case catalog.Reason(err) == "not_found": // the Release itself, not a file that it lists
 		return nil, fmt.Errorf("upstream has no Release for %s", id)
 	case err != nil:
 		return nil, err

@@ -54,6 +54,9 @@ func (n *Node) Why(target string) *admin.Why {
 	default:
 		say(w, "No metadata held names it. A request would look for the Release and the indexes that list it, for up to 20 seconds. What no signed metadata lists is passed on from upstream as it is, and apt decides.")
 	}
+	if err := n.failureOf(proto.Suite{Archive: loc.Archive, Dir: w.Suite}); err != nil && w.Would == nil {
+		say(w, "The latest check of its suite brought nothing new: %s", sentence(err.Error()))
+	}
 	n.explainMirrors(w, loc.Archive)
 	if keys := n.front.KeptOut(loc.Archive); keys != "" {
 		say(w, "Not every host may have it: see %s in the configuration.", keys)
@@ -185,4 +188,14 @@ func explain(w *admin.Why, e proto.Entry) {
 	if e.Stale != "" {
 		say(w, "It may be out of date: %s.", e.Stale)
 	}
+}
+
+// failureOf is why the latest check of a suite failed; nil if it did not.
+func (n *Node) failureOf(id proto.Suite) error {
+	for _, st := range n.catalog.Status() {
+		if st.Suite == id {
+			return st.Err
+		}
+	}
+	return nil
 }

@@ -288,3 +288,21 @@ func TestWhyForesees(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A Release whose indexes are not there is there: what is wrong is named.
+func TestRefreshOfAHalfPublishedSuite(t *testing.T) {
+	w := newWorld(t, newArchive())
+	w.update()
+	w.archive.AddPackage("noble", testarchive.Package{Name: "newer", Version: "1", Size: 2000})
+	w.archive.Publish(epoch.Add(time.Minute))
+	w.up.Inject("dists/noble/main/*", 0, testarchive.Status(404, 0))
+	if _, err := w.node.Refresh(t.Context(), "ubuntu/noble", false); err == nil || strings.Contains(err.Error(), "no Release") || !strings.Contains(err.Error(), "Packages") {
+		t.Errorf("refresh: %v", err)
+	}
+	if said := strings.Join(w.node.Why("/ubuntu/"+inRelease).Sentences, "\n"); !strings.Contains(said, "latest check of its suite") || !strings.Contains(said, "Packages") || !strings.Contains(said, "answered from") {
+		t.Errorf("why says\n%s", said)
+	}
+	if _, err := w.node.Refresh(t.Context(), "ubuntu/none", false); err == nil || !strings.Contains(err.Error(), "no Release") {
+		t.Errorf("refresh of a suite that does not exist: %v", err)
+	}
+}

@@ -120,11 +120,12 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"--version"}, 0, "aptmesh ", ""},
 		{[]string{"completion", "bash"}, 0, "bash completion", ""},
 		{[]string{"stats"}, 2, "", `unknown command "stats" for "aptmesh" Did you mean this? status`},
-		{[]string{"serve", "now"}, 2, "", `unknown command "now" for "aptmesh serve"; see ` + "`aptmesh serve --help`"},
+		{[]string{"serve", "now"}, 2, "", `"now" is too much: it takes no argument; see ` + "`aptmesh serve --help`"},
 		{[]string{"serve", "--lisen", "x"}, 2, "", "unknown flag: --lisen; see `aptmesh serve --help`"},
-		{[]string{"refresh"}, 2, "", "requires at least 1 arg"},
-		{[]string{"why"}, 2, "", "accepts 1 arg"},
-		{[]string{"drop"}, 2, "", "requires at least 1 arg"},
+		{[]string{"refresh"}, 2, "", "the suite (ARCHIVE/SUITE) is missing"},
+		{[]string{"why"}, 2, "", "the URL is missing"},
+		{[]string{"why", "a", "b"}, 2, "", `"b" is too much: it takes the URL and no more`},
+		{[]string{"drop"}, 2, "", "the suite (ARCHIVE/SUITE) is missing"},
 		{[]string{"refresh", "a/b", "--timeout", "soon"}, 2, "", `invalid argument "soon"`},
 		{[]string{"config", "bogus"}, 2, "", `unknown command "bogus" for "aptmesh config"`},
 		{[]string{"config"}, 0, "check", ""},
@@ -483,6 +484,33 @@ upstream    http://archive.ubuntu.com/ubuntu/pool/a.deb
 	}
 	a, out, _ = testApp(t)
 	if code := run(t, a, "why", "--admin", addr, "http://nowhere.example.org/x"); code != 0 || out.String() != "No archive has this.\n" {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+}
+
+// The list of what is refused is what is left to do: where, how often, and which hosts.
+func TestRefusedCommand(t *testing.T) {
+	hosts := []string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"}
+	list := []admin.RefusedURL{
+		{URL: "http://ppa.example.org/a/ppa/ubuntu", Reason: "unknown-host", Requests: 12345, Last: time.Now().Add(-90 * time.Second), Clients: hosts},
+		{URL: "CONNECT esm.ubuntu.com:443", Reason: "connect-refused", Requests: 7, Last: time.Now().Add(-48 * time.Hour), Clients: hosts[:1], More: true},
+	}
+	addr := adminStub(t, map[string]any{"GET /v1/refused": list})
+	a, out, errs := testApp(t)
+	want := `REQUESTS  URL                                  REASON           LAST       HOSTS
+12,345    http://ppa.example.org/a/ppa/ubuntu  unknown-host     1m30s ago  10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4 and 2 more
+7         CONNECT esm.ubuntu.com:443           connect-refused  2d0h ago   10.0.0.1 and more
+
+` + "`aptmesh why URL` says what to do about one.\n"
+	if code := run(t, a, "refused", "--admin", addr); code != 0 || out.String() != want {
+		t.Errorf("exit %d:\n%s%s\nwant:\n%s", code, out, errs, want)
+	}
+	a, out, _ = testApp(t)
+	if code := run(t, a, "refused", "--json", "--admin", addr); code != 0 || !strings.Contains(out.String(), `"more_clients": true`) || !strings.Contains(out.String(), "10.0.0.6") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	a, out, _ = testApp(t)
+	if code := run(t, a, "refused", "--admin", adminStub(t, map[string]any{"GET /v1/refused": []admin.RefusedURL{}})); code != 0 || !strings.HasPrefix(out.String(), "nothing was asked for in vain") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 }

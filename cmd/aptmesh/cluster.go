@@ -63,7 +63,7 @@ one that its certificate vouches for; by it the others also look for it, unless 
 names other hosts. What is there already is never overwritten.`,
 		Example: `  aptmesh cluster init --name prod --nodes fra1,ams1,nyc1
   aptmesh cluster init --name prod --nodes fra1,ams1,nyc1 --seed cache.example.org --dir /root/prod`,
-		Args: needing(cobra.NoArgs, "name", "nodes"),
+		Args: needing(takes(0, 0, ""), "name", "nodes"),
 		RunE: func(_ *cobra.Command, _ []string) error {
 			if c.Dir == "" {
 				c.Dir = c.Name
@@ -126,7 +126,7 @@ func (a *app) clusterAddCommand() *cobra.Command {
 		Long: `Issue a certificate for one more node, and make its directory as "aptmesh cluster init"
 does. The nodes that run need not be told: the new one joins through them.`,
 		Example: `  aptmesh cluster add lon1 --dir prod`,
-		Args:    needing(cobra.ExactArgs(1), "dir"),
+		Args:    needing(takes(1, 1, "the name of the node"), "dir"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := pki.AddNode(dir, args[0], seeds); err != nil {
 				return err

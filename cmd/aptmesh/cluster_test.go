@@ -366,7 +366,7 @@ Then ` + "`aptmesh status`" + ` on any node shows all of them.
 		{[]string{"init", "--name", "prod"}, 2, "", "--nodes is missing; see `aptmesh cluster init --help`"},
 		{[]string{"init", "--nodes", "a"}, 2, "", "--name is missing"},
 		{[]string{"add", "x"}, 2, "", "--dir is missing"},
-		{[]string{"add", "--dir", dir}, 2, "", "accepts 1 arg"},
+		{[]string{"add", "--dir", dir}, 2, "", "the name of the node is missing"},
 		{[]string{"rotate-key", "twist", "--dir", dir}, 2, "", `invalid argument "twist"`},
 		{[]string{"renew"}, 2, "", "--dir is missing"},
 	} {

@@ -31,7 +31,7 @@ line and column. The exit code is 1 where there is any problem; warnings alone d
 not change it.`,
 		Example: `  aptmesh config check /etc/aptmesh/aptmesh.yaml
   aptmesh config check && systemctl reload aptmesh`,
-		Args: cobra.MaximumNArgs(1),
+		Args: takes(0, 1, "a file"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := a.takeFile(args); err != nil {
 				return err
@@ -59,7 +59,7 @@ what a node would take from this machine's apt sources, which is a good start fo
 a file of one's own.`,
 		Example: `  aptmesh config show --config /etc/aptmesh/aptmesh.yaml
   aptmesh config show > aptmesh.yaml`,
-		Args: cobra.MaximumNArgs(1),
+		Args: takes(0, 1, "a file"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := a.takeFile(args); err != nil {
 				return err

@@ -20,7 +20,7 @@ been, and does not go away by itself.
 What is stored stays, as far as it is still listed. In a cluster a node that has
 forgotten a suite takes it from the others again, so run it on every node.`,
 		Example: `  aptmesh drop ubuntu/noble-proposed`,
-		Args:    cobra.MinimumNArgs(1),
+		Args:    takes(1, -1, "the suite (ARCHIVE/SUITE)"),
 		RunE: func(cmd *cobra.Command, suites []string) error {
 			client, err := a.client(ask)
 			if err != nil {

@@ -28,7 +28,7 @@ write the node's address into the host's source in place of the archive's; the p
 the node's own URL, which any browser shows, names them.`,
 		Example: `  aptmesh client-config | ssh HOST sudo tee ` + node.HostFile + `
   aptmesh client-config http://cache.example.org:3142`,
-		Args: cobra.MaximumNArgs(1),
+		Args: takes(0, 1, "a URL"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			cfg := config.Default()
 			path, err := a.configPath()

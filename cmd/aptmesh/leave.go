@@ -30,7 +30,7 @@ told to leave ends with exit code ` + strconv.Itoa(exitLeft) + `, after which th
 machine does, unless the service is disabled: systemctl disable aptmesh.`,
 		Example: `  aptmesh leave
   aptmesh leave --admin /run/aptmesh/admin.sock`,
-		Args: cobra.NoArgs,
+		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := a.client(ask)
 			if err != nil {

@@ -27,7 +27,7 @@ another's word.`,
 		Example: `  aptmesh refresh ubuntu/noble
   aptmesh refresh debian/bookworm debian/bookworm-updates
   aptmesh refresh tools/dists/stable --timeout 5m`,
-		Args: cobra.MinimumNArgs(1),
+		Args: takes(1, -1, "the suite (ARCHIVE/SUITE)"),
 		RunE: func(cmd *cobra.Command, suites []string) error {
 			client, err := a.client(ask)
 			if err != nil {

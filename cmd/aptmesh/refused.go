@@ -25,7 +25,7 @@ another cache: configure an archive, or correct the sources of the hosts that ar
 The node remembers 256 URLs and 32 hosts of each. In a cluster, ask each node.`,
 		Example: `  aptmesh refused
   aptmesh refused --json | jq -r '.[] | .url, (.clients[] | "  " + .)'`,
-		Args: cobra.NoArgs,
+		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := a.client(ask)
 			if err != nil {

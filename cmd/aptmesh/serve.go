@@ -91,7 +91,7 @@ Its log goes to stderr, the lines of log.access to stdout.`,
 		Example: `  aptmesh serve                                     # no configuration needed
   aptmesh serve --config /etc/aptmesh/aptmesh.yaml
   aptmesh serve --listen 127.0.0.1:3142 --data /tmp/aptmesh --log-level debug`,
-		Args: cobra.NoArgs,
+		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.changed = cmd.Flags().Changed
 			return a.serve(cmd.Context(), &o)

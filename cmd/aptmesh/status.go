@@ -36,7 +36,7 @@ or soon will. Colours are for terminals, and not used where NO_COLOR is set.`,
   aptmesh status --json | jq '.archives[].suites[] | select(.state != "fresh")'
   aptmesh status --json | jq '.cluster.members[] | {name, health, rtt_ms}'
   aptmesh status --admin /run/aptmesh/admin.sock`,
-		Args: cobra.NoArgs,
+		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := a.client(ask)
 			if err != nil {

@@ -29,7 +29,7 @@ object, but it cannot know of damage to what nobody asks for.
 The exit code is 1 where damage was found and not removed.`,
 		Example: `  aptmesh verify
   aptmesh verify --data /var/cache/aptmesh --remove`,
-		Args: cobra.NoArgs,
+		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir := data
 			if dir == "" {

@@ -32,7 +32,7 @@ The URL may be the one in apt's message, upstream's own, or ARCHIVE/PATH.`,
   aptmesh why http://archive.ubuntu.com/ubuntu/pool/main/h/hello/hello_2.10-3build1_amd64.deb
   aptmesh why ubuntu/dists/noble/main/binary-amd64/Packages.xz
   aptmesh why https://esm.ubuntu.com/infra/ubuntu/dists/noble-infra-updates/InRelease`,
-		Args: cobra.ExactArgs(1),
+		Args: takes(1, 1, "the URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.client(ask)
 			if err != nil {

@@ -87,6 +87,9 @@ func (d *driver) status() SuiteStatus {
 	return st
 }
 
+// Reason is the word for how a check of a suite ended, as in the metrics: "good", "not_found", "incomplete", ….
+func Reason(err error) string { return suite.Reason(err) }
+
 // Memory is what the tables of all archives take, in bytes, and the number of files they list.
 func (c *Catalog) Memory() (bytes int64, files int) {
 	for _, a := range c.view.Load().archives {

@@ -254,7 +254,7 @@ func TestNote(t *testing.T) {
 			t.Errorf("%s, want %s", got, tt.want)
 		}
 	}
-	if got := fmt.Sprint(refuse(proto.Location{Archive: "a", Path: "b"}, nil, proto.ErrNotFound)); !strings.Contains(got, "a/b") {
+	if got := fmt.Sprint(refuse(proto.Location{Archive: "a", Path: "b"}, about{}, proto.ErrNotFound)); !strings.Contains(got, "a/b") {
 		t.Error(got)
 	}
 }

@@ -1,6 +1,7 @@
 package front
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"strings"
@@ -122,7 +123,11 @@ func (f *Front) Explain(target string) (e Explanation) {
 			e.Would = l.unknown().failure()
 		}
 	} else if loc, err := rules.routes.locate(target, nil); err != nil {
-		e.Would = asRefusal(proto.Location{}, nil, err).failure()
+		r := (*refusal)(nil)
+		if !errors.As(err, &r) {
+			r = refuse(proto.Location{}, about{}, err)
+		}
+		e.Would = r.failure()
 	} else {
 		e.Location, key = loc, loc.String()
 	}
@@ -147,7 +152,7 @@ func Tunnel(url string) string {
 // Answer tells what a client is answered for an error of the catalog or the fetcher.
 func (f *Front) Answer(loc proto.Location, err error) *Failure {
 	info := f.rules.Load().formats[loc.Archive].PathInfo(loc.Path)
-	return refuse(loc, &info, err).failure()
+	return refuse(loc, about{info: &info}, err).failure()
 }
 
 // KeptOut says which clients may not have an archive, as the keys of the configuration that

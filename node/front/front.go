@@ -414,7 +414,7 @@ func (x *exchange) fail(err error) {
 		x.status = statusClientGone
 		x.abort(reasonClient, err)
 	}
-	r := refuse(x.loc, &x.info, err)
+	r := refuse(x.loc, about{&x.info, x.entry.Listed}, err)
 	if r.status == http.StatusInternalServerError {
 		x.f.log.Error("a request failed inside the node", "location", x.loc.String(), "error", err)
 	}

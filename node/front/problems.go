@@ -80,7 +80,7 @@ const statusFinal = http.StatusForbidden
 // What is neither is not understood, so it may pass as well.
 //
 // What a disk or a network does is never the node's own failure, whoever forgot to say what it is.
-func refuse(loc proto.Location, info *proto.PathInfo, err error) *refusal {
+func refuse(loc proto.Location, asked about, err error) *refusal {
 	var (
 		verdict     *proto.Rejected
 		unavailable *proto.Unavailable
@@ -109,7 +109,7 @@ func refuse(loc proto.Location, info *proto.PathInfo, err error) *refusal {
 		return &refusal{
 			// Scripts look for apt's "404  Not Found".
 			status: http.StatusNotFound, reason: reasonNotFound, phrase: http.StatusText(http.StatusNotFound),
-			text: what + missing(info),
+			text: what + asked.missing(),
 		}
 	case errors.As(err, &refused):
 		return &refusal{
@@ -129,20 +129,20 @@ func refuse(loc proto.Location, info *proto.PathInfo, err error) *refusal {
 	}
 }
 
-// asRefusal is refuse for an error that may be a refusal already.
-func asRefusal(loc proto.Location, info *proto.PathInfo, err error) *refusal {
-	if r := (*refusal)(nil); errors.As(err, &r) {
-		return r
-	}
-	return refuse(loc, info, err)
+// about is what is known of a location that something went wrong with.
+type about struct {
+	info   *proto.PathInfo // nil: nothing
+	listed bool            // signed metadata names it
 }
 
 // missing is what to do about a file that upstream does not have.
-func missing(info *proto.PathInfo) string {
+func (a about) missing() string {
 	switch {
-	case info != nil && info.Root:
+	case a.info != nil && a.info.Root:
 		return "the archive has no such suite; see the suites in the host's sources"
-	case info != nil && info.Index:
+	case a.listed && a.info != nil && a.info.Index:
+		return "the suite's Release lists it and no mirror has it: the archive is publishing, or its mirrors are incomplete"
+	case a.info != nil && a.info.Index:
 		return "the archive has no such index; see the components and architectures in the host's sources"
 	}
 	return "the archive has no such file; if a package list names it, run apt update"

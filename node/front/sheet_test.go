@@ -57,7 +57,7 @@ func TestAnswerSheet(t *testing.T) {
 	}
 	loc := proto.Location{Archive: "ubuntu", Path: rootPath}
 	for _, row := range rows {
-		r := refuse(loc, nil, row.err)
+		r := refuse(loc, about{}, row.err)
 		a := answerRefusal(r)
 		if r.reason != row.reason || a.phrase != row.phrase || !strings.HasPrefix(a.text, "ubuntu/dists/noble/InRelease: ") {
 			t.Errorf("%s: %d %q %q %q", row.name, r.status, r.reason, a.phrase, a.text)
@@ -72,7 +72,7 @@ func TestAnswerSheet(t *testing.T) {
 	}
 	for _, err := range []error{proto.ErrNotFound, &proto.Refused{Status: 404}, &proto.Refused{Status: 410}} {
 		// "404  Not Found" is what scripts look for.
-		if a := answerRefusal(refuse(loc, nil, err)); a.status != http.StatusNotFound || a.phrase != "Not Found" {
+		if a := answerRefusal(refuse(loc, about{}, err)); a.status != http.StatusNotFound || a.phrase != "Not Found" {
 			t.Errorf("%v: %d %q", err, a.status, a.phrase)
 		}
 	}

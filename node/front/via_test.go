@@ -87,7 +87,7 @@ func TestOwnRequestsAreLoops(t *testing.T) {
 	if want := []string{"aptmesh-12", "other"}; !slices.Equal(waits["ubuntu/"+helloPath], want) || !waiting || done != 1 {
 		t.Errorf("%v waited, while the object was opened: %v, done %d times", waits, waiting, done)
 	}
-	if got := refuse(proto.Location{}, nil, &proto.Rejected{Kind: proto.RejectLoop}); got.status != http.StatusLoopDetected {
+	if got := refuse(proto.Location{}, about{}, &proto.Rejected{Kind: proto.RejectLoop}); got.status != http.StatusLoopDetected {
 		t.Errorf("a loop that upstream tells of is answered with %d", got.status)
 	}
 }
