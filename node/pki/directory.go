@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/google/renameio/v2"
 )
 
 // What a new cluster starts from, made on an operator's machine: one directory with
@@ -493,14 +494,8 @@ func writeNew(name string, text []byte, mode fs.FileMode) error {
 	return errors.Join(err, f.Close())
 }
 
-// replace puts a file in the place of another at once.
+// replace puts a file in the place of another at once, and durably: a key whose
+// certificate is lost in a power cut lets nobody in.
 func replace(name string, text []byte, mode fs.FileMode) error {
-	tmp := name + ".new"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := writeNew(tmp, text, mode); err != nil {
-		return err
-	}
-	return os.Rename(tmp, name)
+	return renameio.WriteFile(name, text, mode, renameio.WithStaticPermissions(mode))
 }
