@@ -20,7 +20,7 @@ func (n *Node) Kill() {
 		c.mesh.Close()
 		c.hush()
 	}
-	n.lists.close()
+	n.lists.Close()
 	n.fetcher.Close()
 	n.catalog.Close()
 	n.upstream.Close()

@@ -24,6 +24,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/mirrorlist"
 	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/node/statedir"
 	"github.com/aptmesh/aptmesh/node/upstream"
@@ -85,9 +86,9 @@ type Node struct {
 	state    *statedir.Dir // what must survive
 	tables   *statedir.Dir // what is derived from blobs
 	upstream *upstream.Client
-	lists    *mirrorLists
-	unlisted atomic.Pointer[map[string][]listKey] // archives that wait for their mirrors
-	believed atomic.Pointer[catalog.Catalog]      // catalog, for those made before it
+	lists    *mirrorlist.Lists
+	unlisted atomic.Pointer[map[string][]mirrorlist.Key] // archives that wait for their mirrors
+	believed atomic.Pointer[catalog.Catalog]             // catalog, for those made before it
 	fetcher  *peerfetch.Fetcher
 	prefetch *prefetch.Prefetcher
 	catalog  *catalog.Catalog
@@ -165,9 +166,12 @@ func (n *Node) build() error {
 	if err := n.openState(cfg, nil); err != nil {
 		return err
 	}
-	n.lists = newMirrorLists(n.state, n.log)
-	n.lists.read, n.lists.changed = n.readMirrorList, n.listsChanged
-	n.lists.use(listKeys(cfg))
+	reader := &mirrorlist.Reader{
+		Config: n.config, Settings: upstreamSettings, Listens: n.listens,
+		Header: http.Header{"User-Agent": {n.userAgent()}, "Via": {"1.1 " + n.loops.pseudonym}},
+	}
+	n.lists = mirrorlist.New(mirrorlist.Config{Read: reader.Read, Changed: n.listsChanged, State: n.state, Logger: n.log})
+	n.lists.Use(mirrorlist.KeysOf(cfg))
 	mirrors, err := n.planMirrors(cfg)
 	if err != nil {
 		return err
@@ -335,8 +339,8 @@ func (n *Node) start(ctx context.Context) error {
 		}
 	}
 	n.watchKeyrings()
-	n.lists.start()
-	n.onStop("lists of mirrors", func(context.Context) error { n.lists.close(); return nil })
+	n.lists.Start()
+	n.onStop("lists of mirrors", func(context.Context) error { n.lists.Close(); return nil })
 	n.server = n.front.Server()
 	n.onStop("door", n.closeDoor)
 	for _, l := range doors {
@@ -469,6 +473,13 @@ func (n *Node) stopping(format string, args ...any) {
 	said := fmt.Sprintf(format, args...)
 	n.doing.Store(&said)
 	n.log.Info("stopping: the node " + said)
+}
+
+// config is the configuration in force.
+func (n *Node) config() *config.Config {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cfg
 }
 
 func (n *Node) drain() config.Drain {

@@ -14,6 +14,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/mirrorlist"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -174,7 +175,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 // frontArchives is what the door needs to know of the archives.
 func frontArchives(cfg *config.Config, mirrors map[string][]config.Mirror) ([]front.Archive, error) {
 	archives := make([]front.Archive, 0, len(cfg.Archives))
-	claimed := newClaims(cfg)
+	claimed := mirrorlist.NewClaims(cfg)
 	inner := *innerOf(cfg)
 	known := knownNames(cfg)
 	for _, a := range cfg.Archives {
@@ -187,7 +188,7 @@ func frontArchives(cfg *config.Config, mirrors map[string][]config.Mirror) ([]fr
 			if err != nil {
 				return nil, fmt.Errorf("archives: %s: %s: %w", a.Name, at.URL, err)
 			}
-			if claimed.take(a.Name, u) {
+			if claimed.Take(a.Name, u) {
 				door.Mirrors = append(door.Mirrors, u)
 			}
 		}
@@ -225,10 +226,10 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 	applied, needRestart, cfg = config.Change(n.cfg, cfg)
 
 	// Everything that can fail comes first.
-	n.lists.use(listKeys(cfg))
+	n.lists.Use(mirrorlist.KeysOf(cfg))
 	defer func() {
 		if err != nil {
-			n.lists.use(listKeys(n.cfg))
+			n.lists.Use(mirrorlist.KeysOf(n.cfg))
 		}
 	}()
 	mirrors, err := n.planMirrors(cfg)
@@ -277,6 +278,6 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 		n.cluster.relimit(cfg)
 	}
 	n.cfg = cfg
-	n.lists.refresh()
+	n.lists.Refresh()
 	return applied, needRestart, nil
 }

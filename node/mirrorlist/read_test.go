@@ -1,4 +1,4 @@
-package node
+package mirrorlist
 
 import (
 	"crypto/ecdsa"
@@ -22,6 +22,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 // listConfig is a configuration with time for a slow machine.
@@ -32,6 +33,12 @@ func listConfig() *config.Config {
 	return cfg
 }
 
+// settings of upstream that a list is read with.
+func settings(cfg *config.Config) (u upstream.Config, err error) {
+	u.Proxy, err = upstream.ParseProxy(cfg.UpstreamClient.Proxy)
+	return u, err
+}
+
 // readList fetches a list as the node does.
 func readList(t *testing.T, cfg *config.Config, at string, files config.MirrorTLS) (string, error) {
 	t.Helper()
@@ -39,7 +46,7 @@ func readList(t *testing.T, cfg *config.Config, at string, files config.MirrorTL
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := listClient(cfg, u, files, nil)
+	client, err := (&Reader{Settings: settings}).client(cfg, u, files)
 	if err != nil {
 		return "", err
 	}

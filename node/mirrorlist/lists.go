@@ -1,4 +1,4 @@
-package node
+package mirrorlist
 
 import (
 	"cmp"
@@ -32,56 +32,62 @@ const (
 	listHeldMin, listHeldMax     = time.Minute, listEvery
 )
 
-// listKey names a list of mirrors: its place, as parseMirrorList spells it, and how
+// Key names a list of mirrors: its place, as aptconf.ListURL spells it, and how
 // its server is spoken to.
-type listKey struct {
-	at  string
-	tls config.MirrorTLS
+type Key struct {
+	At  string
+	TLS config.MirrorTLS
 }
 
 var errNotLooked = errors.New("it is no longer looked for")
 
-// listState keeps the last good lists over restarts.
-type listState interface {
+// State keeps the last good lists over restarts.
+type State interface {
 	WriteFile(name string, data []byte) error
 	ReadFile(name string) ([]byte, error) // fs.ErrNotExist where there is none
 }
 
-// mirrorLists keeps the lists of mirrors that archives name, and looks at them again
-// and again: a list that cannot be had, or that makes no sense, leaves the last good
-// one in force. Safe for concurrent use; it holds no lock while it reads or calls.
-type mirrorLists struct {
-	// read returns the text of a list.
-	read func(context.Context, listKey) ([]byte, error)
-	// changed is called when a list says something else than before.
-	changed func()
-	state   listState
-	log     *slog.Logger
+// Config is what Lists need.
+type Config struct {
+	// Read returns the text of a list.
+	Read func(context.Context, Key) ([]byte, error)
+	// Changed is called when a list says something else than before. It may use Lists.
+	Changed func()
+	State   State
+	Logger  *slog.Logger
+}
+
+// Lists keeps the lists of mirrors that archives name, and reads them again and again.
+// Safe for concurrent use; it holds no lock while it reads or calls.
+type Lists struct {
+	cfg Config
+	log *slog.Logger
 
 	watching sync.WaitGroup
 	mu       sync.Mutex
-	running  context.Context // nil before start; guarded by mu
+	running  context.Context // nil before Start; guarded by mu
 	stop     context.CancelFunc
-	lists    map[listKey]*mirrorList // guarded by mu
+	lists    map[Key]*watched // guarded by mu
 }
 
-// mirrorList is one list.
-type mirrorList struct {
-	mirrors []aptconf.ListedMirror // nil where it is not known; guarded by mirrorLists.mu
-	trouble error                  // of the last look; guarded by mirrorLists.mu
-	stop    context.CancelFunc     // nil where nobody watches it; guarded by mirrorLists.mu
+// watched is one list.
+type watched struct {
+	mirrors []aptconf.ListedMirror // nil where it is not known; guarded by Lists.mu
+	trouble error                  // of the last look; guarded by Lists.mu
+	stop    context.CancelFunc     // nil where nobody watches it; guarded by Lists.mu
 	looked  chan struct{}          // closed after the first look
 	again   chan struct{}          // holds one call to look at once
 }
 
-func newMirrorLists(state listState, log *slog.Logger) *mirrorLists {
-	return &mirrorLists{state: state, log: log, lists: make(map[listKey]*mirrorList)}
+// New returns Lists that know none. The network is used from Start on.
+func New(cfg Config) *Lists {
+	return &Lists{cfg: cfg, log: cfg.Logger, lists: make(map[Key]*watched)}
 }
 
-// use says which lists are needed from now on. Those that are new are read from the
+// Use says which lists are needed from now on. Those that are new are read from the
 // disk; what the network brings is for the background. Not for concurrent use with
 // itself.
-func (l *mirrorLists) use(keys []listKey) {
+func (l *Lists) Use(keys []Key) {
 	l.mu.Lock()
 	for key, list := range l.lists {
 		if !slices.Contains(keys, key) {
@@ -91,11 +97,11 @@ func (l *mirrorLists) use(keys []listKey) {
 			delete(l.lists, key)
 		}
 	}
-	fresh := slices.DeleteFunc(slices.Clone(keys), func(key listKey) bool { return l.lists[key] != nil })
+	fresh := slices.DeleteFunc(slices.Clone(keys), func(key Key) bool { return l.lists[key] != nil })
 	l.mu.Unlock()
 
 	for _, key := range fresh {
-		list := &mirrorList{mirrors: l.onDisk(key), looked: make(chan struct{}), again: make(chan struct{}, 1)}
+		list := &watched{mirrors: l.onDisk(key), looked: make(chan struct{}), again: make(chan struct{}, 1)}
 		l.mu.Lock()
 		l.lists[key] = list
 		if l.running != nil {
@@ -107,8 +113,8 @@ func (l *mirrorLists) use(keys []listKey) {
 
 // onDisk returns a list as far as it can be known without a network; nil where it
 // cannot.
-func (l *mirrorLists) onDisk(key listKey) []aptconf.ListedMirror {
-	if strings.HasPrefix(key.at, "mirror+file:") {
+func (l *Lists) onDisk(key Key) []aptconf.ListedMirror {
+	if strings.HasPrefix(key.At, "mirror+file:") {
 		if mirrors, err := l.load(context.Background(), key); err == nil {
 			l.keep(key, mirrors)
 			return mirrors
@@ -117,8 +123,8 @@ func (l *mirrorLists) onDisk(key listKey) []aptconf.ListedMirror {
 	return l.kept(key)
 }
 
-// start has the lists looked at until close.
-func (l *mirrorLists) start() {
+// Start has the lists looked at until Close.
+func (l *Lists) Start() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.running, l.stop = context.WithCancel(context.Background())
@@ -127,8 +133,8 @@ func (l *mirrorLists) start() {
 	}
 }
 
-// close ends what start began, and waits for it.
-func (l *mirrorLists) close() {
+// Close ends what Start began, and waits for it.
+func (l *Lists) Close() {
 	l.mu.Lock()
 	if l.stop != nil {
 		l.stop()
@@ -137,8 +143,8 @@ func (l *mirrorLists) close() {
 	l.watching.Wait()
 }
 
-// refresh has every list looked at now.
-func (l *mirrorLists) refresh() {
+// Refresh has every list looked at now.
+func (l *Lists) Refresh() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, list := range l.lists {
@@ -149,9 +155,9 @@ func (l *mirrorLists) refresh() {
 	}
 }
 
-// mirrors returns what a list names, those asked first before the others; nil while
+// Mirrors returns what a list names, those asked first before the others; nil while
 // that is not known.
-func (l *mirrorLists) mirrors(key listKey) []aptconf.ListedMirror {
+func (l *Lists) Mirrors(key Key) []aptconf.ListedMirror {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if list := l.lists[key]; list != nil {
@@ -160,8 +166,8 @@ func (l *mirrorLists) mirrors(key listKey) []aptconf.ListedMirror {
 	return nil
 }
 
-// await waits for the first look at a list and returns why it is not known then.
-func (l *mirrorLists) await(ctx context.Context, key listKey) error {
+// Await waits for the first look at a list and returns why it is not known then.
+func (l *Lists) Await(ctx context.Context, key Key) error {
 	l.mu.Lock()
 	list := l.lists[key]
 	l.mu.Unlock()
@@ -185,7 +191,7 @@ func (l *mirrorLists) await(ctx context.Context, key listKey) error {
 }
 
 // watch looks at a list in the background. The caller holds mu.
-func (l *mirrorLists) watch(key listKey, list *mirrorList) {
+func (l *Lists) watch(key Key, list *watched) {
 	ctx, cancel := context.WithCancel(l.running)
 	list.stop = cancel
 	l.watching.Go(func() {
@@ -213,7 +219,7 @@ func (l *mirrorLists) watch(key listKey, list *mirrorList) {
 
 // pause is the time until the next look, after so many failures in a row. It varies
 // by a tenth: the nodes of a cluster start together and should not ask together.
-func (l *mirrorLists) pause(list *mirrorList, failures int) time.Duration {
+func (l *Lists) pause(list *watched, failures int) time.Duration {
 	l.mu.Lock()
 	known := list.mirrors != nil
 	l.mu.Unlock()
@@ -229,7 +235,7 @@ func (l *mirrorLists) pause(list *mirrorList, failures int) time.Duration {
 }
 
 // look reads a list and takes it up if it makes sense.
-func (l *mirrorLists) look(ctx context.Context, key listKey, list *mirrorList) error {
+func (l *Lists) look(ctx context.Context, key Key, list *watched) error {
 	mirrors, err := l.load(ctx, key)
 	if ctx.Err() != nil {
 		return ctx.Err() // dropped meanwhile: what was found says nothing
@@ -247,18 +253,18 @@ func (l *mirrorLists) look(ctx context.Context, key listKey, list *mirrorList) e
 		if !known {
 			held = "nothing is known of it"
 		}
-		l.log.Warn("a list of mirrors cannot be had; "+held, "list", key.at, "error", err)
+		l.log.Warn("a list of mirrors cannot be had; "+held, "list", key.At, "error", err)
 	}
 	if differs {
 		l.keep(key, mirrors)
-		l.changed()
+		l.cfg.Changed()
 	}
 	list.saw() // after changed: whoever waited finds the mirrors in use
 	return err
 }
 
 // saw ends the wait for the first look. Only the goroutine that looks calls it.
-func (m *mirrorList) saw() {
+func (m *watched) saw() {
 	select {
 	case <-m.looked:
 	default:
@@ -267,25 +273,25 @@ func (m *mirrorList) saw() {
 }
 
 // load reads a list and says in the log what it leaves out of it.
-func (l *mirrorLists) load(ctx context.Context, key listKey) ([]aptconf.ListedMirror, error) {
-	text, err := l.read(ctx, key)
+func (l *Lists) load(ctx context.Context, key Key) ([]aptconf.ListedMirror, error) {
+	text, err := l.cfg.Read(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	all, notices, err := aptconf.ParseMirrorList(key.at, text)
+	all, notices, err := aptconf.ParseMirrorList(key.At, text)
 	if err != nil {
 		return nil, err
 	}
 	used := all[:min(len(all), maxListed)]
-	if sameMirrors(l.mirrors(key), used) {
+	if sameMirrors(l.Mirrors(key), used) {
 		return used, nil
 	}
 	for _, n := range notices {
 		l.log.Info("a line of a list of mirrors is left out", "where", n.Where, "line", n.What, "reason", n.Reason)
 	}
-	l.log.Info("a list of mirrors is taken up", "list", key.at, "mirrors", len(used), "named", len(all))
+	l.log.Info("a list of mirrors is taken up", "list", key.At, "mirrors", len(used), "named", len(all))
 	if len(used) < len(all) {
-		l.log.Warn("only the first mirrors of a long list are used, by their priority", "list", key.at, "used", len(used), "named", len(all))
+		l.log.Warn("only the first mirrors of a long list are used, by their priority", "list", key.At, "used", len(used), "named", len(all))
 	}
 	return used, nil
 }
@@ -306,18 +312,21 @@ func sameMirrors(a, b []aptconf.ListedMirror) bool {
 	})
 }
 
-// stateName is the file a list is kept in.
-func (k listKey) stateName() string {
-	return fmt.Sprintf("mirrors/%x", sha256.Sum256([]byte(k.at)))
+// StateName is the file of the state that a list is kept in.
+func (k Key) StateName() string {
+	return fmt.Sprintf("mirrors/%x", sha256.Sum256([]byte(k.At)))
 }
 
 // keep stores a list in its own format, so that the next start knows it at once.
-func (l *mirrorLists) keep(key listKey, mirrors []aptconf.ListedMirror) {
-	text := "# " + key.at + "\n" + listText(mirrors)
-	if err := l.state.WriteFile(key.stateName(), []byte(text)); err != nil {
-		l.log.Warn("a list of mirrors cannot be kept for the next start", "list", key.at, "error", err)
+func (l *Lists) keep(key Key, mirrors []aptconf.ListedMirror) {
+	text := "# " + key.At + "\n" + listText(mirrors)
+	if err := l.cfg.State.WriteFile(key.StateName(), []byte(text)); err != nil {
+		l.log.Warn("a list of mirrors cannot be kept for the next start", "list", key.At, "error", err)
 	}
 }
+
+// Text is a list in apt's format; "" while it is not known.
+func (l *Lists) Text(key Key) string { return listText(l.Mirrors(key)) }
 
 // listText writes a list in apt's format.
 func listText(mirrors []aptconf.ListedMirror) string {
@@ -330,16 +339,16 @@ func listText(mirrors []aptconf.ListedMirror) string {
 
 // kept returns the list as it was when it could last be had; nil where it is not
 // known.
-func (l *mirrorLists) kept(key listKey) []aptconf.ListedMirror {
-	text, err := l.state.ReadFile(key.stateName())
+func (l *Lists) kept(key Key) []aptconf.ListedMirror {
+	text, err := l.cfg.State.ReadFile(key.StateName())
 	if err == nil {
 		var mirrors []aptconf.ListedMirror
-		if mirrors, _, err = aptconf.ParseMirrorList(key.at, text); err == nil {
+		if mirrors, _, err = aptconf.ParseMirrorList(key.At, text); err == nil {
 			return mirrors[:min(len(mirrors), maxListed)]
 		}
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		l.log.Warn("the kept list of mirrors is no use; it is read anew", "list", key.at, "error", err)
+		l.log.Warn("the kept list of mirrors is no use; it is read anew", "list", key.At, "error", err)
 	}
 	return nil
 }

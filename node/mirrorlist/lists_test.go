@@ -1,4 +1,4 @@
-package node
+package mirrorlist
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 // listWorld is a keeper of lists over servers and a disk that a test plays. Its
 // methods are safe for concurrent use.
 type listWorld struct {
-	lists *mirrorLists
+	lists *Lists
 	log   strings.Builder // read when all is quiet
 
 	mu      sync.Mutex
@@ -36,22 +36,19 @@ func newListWorld() *listWorld {
 }
 
 // newLists is a keeper on the same disk, as after a restart.
-func (w *listWorld) newLists() *mirrorLists {
-	l := newMirrorLists(w, slog.New(slog.NewTextHandler(&w.log, nil)))
-	l.read = w.read
-	l.changed = func() {
+func (w *listWorld) newLists() *Lists {
+	return New(Config{State: w, Logger: slog.New(slog.NewTextHandler(&w.log, nil)), Read: w.read, Changed: func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.changes++
-	}
-	return l
+	}})
 }
 
-func (w *listWorld) read(_ context.Context, key listKey) ([]byte, error) {
+func (w *listWorld) read(_ context.Context, key Key) ([]byte, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.looks = append(w.looks, time.Since(w.began))
-	if text, ok := w.texts[key.at]; ok {
+	if text, ok := w.texts[key.At]; ok {
 		return []byte(text), nil
 	}
 	return nil, errors.New("the server is away")
@@ -93,25 +90,25 @@ func (w *listWorld) ReadFile(name string) ([]byte, error) {
 }
 
 // names writes the mirrors of a list in one line.
-func names(l *mirrorLists, key listKey) string {
+func names(l *Lists, key Key) string {
 	var all []string
-	for _, m := range l.mirrors(key) {
+	for _, m := range l.Mirrors(key) {
 		all = append(all, m.URL.Host)
 	}
 	return strings.Join(all, " ")
 }
 
-var webList = listKey{at: "mirror+http://lists.example.org/mirrors.txt"}
+var webList = Key{At: "mirror+http://lists.example.org/mirrors.txt"}
 
 // A list that cannot be had at first is asked for every few seconds until it comes;
 // from then on once in an hour, and what is lost or nonsense changes nothing.
 func TestMirrorListLife(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newListWorld()
-		w.lists.use([]listKey{webList})
-		w.lists.start()
-		defer w.lists.close()
-		if err := w.lists.await(t.Context(), webList); err == nil || !strings.Contains(err.Error(), "away") {
+		w.lists.Use([]Key{webList})
+		w.lists.Start()
+		defer w.lists.Close()
+		if err := w.lists.Await(t.Context(), webList); err == nil || !strings.Contains(err.Error(), "away") {
 			t.Fatalf("the wait for a list that cannot be had ends with %v", err)
 		}
 		time.Sleep(2 * time.Minute)
@@ -124,9 +121,9 @@ func TestMirrorListLife(t *testing.T) {
 			}
 		}
 
-		w.set(webList.at, "http://a.example.org/u\nhttp://b.example.org/u\n")
+		w.set(webList.At, "http://a.example.org/u\nhttp://b.example.org/u\n")
 		time.Sleep(40 * time.Second)
-		if err := w.lists.await(t.Context(), webList); err != nil {
+		if err := w.lists.Await(t.Context(), webList); err != nil {
 			t.Errorf("the wait ends with %v", err)
 		}
 		if got := names(w.lists, webList); got != "a.example.org b.example.org" {
@@ -138,7 +135,7 @@ func TestMirrorListLife(t *testing.T) {
 		}
 
 		// The same in another order is no news; an hour is.
-		w.set(webList.at, "http://b.example.org/u\nhttp://a.example.org/u\n")
+		w.set(webList.At, "http://b.example.org/u\nhttp://a.example.org/u\n")
 		time.Sleep(50 * time.Minute)
 		if _, now := w.seen(); now != looks {
 			t.Errorf("%d looks more within an hour", now-looks)
@@ -149,15 +146,15 @@ func TestMirrorListLife(t *testing.T) {
 		}
 
 		for _, bad := range []string{"<html>It works!</html>", "", "ftp://a.example.org/u"} {
-			w.set(webList.at, bad)
-			w.lists.refresh()
+			w.set(webList.At, bad)
+			w.lists.Refresh()
 			synctest.Wait()
 			if got := names(w.lists, webList); got != "a.example.org b.example.org" {
 				t.Errorf("after %q the list names %q", bad, got)
 			}
 		}
-		w.lose(webList.at)
-		w.lists.refresh()
+		w.lose(webList.At)
+		w.lists.Refresh()
 		synctest.Wait()
 		_, looks = w.seen()
 		time.Sleep(3 * time.Hour)
@@ -168,8 +165,8 @@ func TestMirrorListLife(t *testing.T) {
 			t.Errorf("%d warnings, want one for each time it was lost:\n%s", warnings, w.log.String())
 		}
 
-		w.set(webList.at, "http://c.example.org/u\n")
-		w.lists.refresh()
+		w.set(webList.At, "http://c.example.org/u\n")
+		w.lists.Refresh()
 		synctest.Wait()
 		if changed, _ := w.seen(); changed != 2 || names(w.lists, webList) != "c.example.org" {
 			t.Errorf("%d changes, the list names %q", changed, names(w.lists, webList))
@@ -181,35 +178,35 @@ func TestMirrorListLife(t *testing.T) {
 func TestMirrorListIsKept(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newListWorld()
-		w.set(webList.at, "http://z.example.org/u priority:7\nhttp://a.example.org/u priority:9\nhttp://last.example.org/u\n")
-		w.lists.use([]listKey{webList})
-		w.lists.start()
+		w.set(webList.At, "http://z.example.org/u priority:7\nhttp://a.example.org/u priority:9\nhttp://last.example.org/u\n")
+		w.lists.Use([]Key{webList})
+		w.lists.Start()
 		synctest.Wait()
-		before := w.lists.mirrors(webList)
-		w.lists.close()
+		before := w.lists.Mirrors(webList)
+		w.lists.Close()
 
-		w.lose(webList.at)
+		w.lose(webList.At)
 		_, looks := w.seen()
 		again := w.newLists()
-		again.use([]listKey{webList})
-		if after := again.mirrors(webList); len(before) != 3 || !sameMirrors(before, after) || after[0].URL.Host != "z.example.org" {
+		again.Use([]Key{webList})
+		if after := again.Mirrors(webList); len(before) != 3 || !sameMirrors(before, after) || after[0].URL.Host != "z.example.org" {
 			t.Errorf("before %v, after %v", before, after)
 		}
 		if _, now := w.seen(); now != looks {
 			t.Error("the server was asked before the start")
 		}
-		again.start()
-		if err := again.await(t.Context(), webList); err != nil {
+		again.Start()
+		if err := again.Await(t.Context(), webList); err != nil {
 			t.Errorf("a list that is kept is waited for: %v", err)
 		}
-		again.close()
+		again.Close()
 
 		for name := range w.files {
 			w.files[name] = []byte("\x00 damaged")
 		}
 		damaged := w.newLists()
-		damaged.use([]listKey{webList})
-		if got := damaged.mirrors(webList); got != nil || !strings.Contains(w.log.String(), "is no use") {
+		damaged.Use([]Key{webList})
+		if got := damaged.Mirrors(webList); got != nil || !strings.Contains(w.log.String(), "is no use") {
 			t.Errorf("a damaged file is read as %v", got)
 		}
 	})
@@ -219,15 +216,15 @@ func TestMirrorListIsKept(t *testing.T) {
 func TestMirrorListFileIsReadAtOnce(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newListWorld()
-		file := listKey{at: "mirror+file:/etc/apt/mirrors.txt"}
-		w.set(file.at, "http://a.example.org/u\n")
-		w.lists.use([]listKey{file})
+		file := Key{At: "mirror+file:/etc/apt/mirrors.txt"}
+		w.set(file.At, "http://a.example.org/u\n")
+		w.lists.Use([]Key{file})
 		if got := names(w.lists, file); got != "a.example.org" {
 			t.Errorf("before the start the list names %q", got)
 		}
-		w.lose(file.at)
+		w.lose(file.At)
 		again := w.newLists()
-		again.use([]listKey{file})
+		again.Use([]Key{file})
 		if got := names(again, file); got != "a.example.org" {
 			t.Errorf("without its file the list names %q", got)
 		}
@@ -237,17 +234,17 @@ func TestMirrorListFileIsReadAtOnce(t *testing.T) {
 func TestMirrorListsComeAndGo(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newListWorld()
-		other := listKey{at: "mirror+http://lists.example.org/other"}
-		w.set(other.at, "http://o.example.org\n")
-		w.lists.use([]listKey{webList})
-		w.lists.start()
+		other := Key{At: "mirror+http://lists.example.org/other"}
+		w.set(other.At, "http://o.example.org\n")
+		w.lists.Use([]Key{webList})
+		w.lists.Start()
 		synctest.Wait()
-		w.lists.use([]listKey{other})
+		w.lists.Use([]Key{other})
 		synctest.Wait()
 		if got := names(w.lists, other); got != "o.example.org" {
 			t.Errorf("a list that came names %q", got)
 		}
-		if err := w.lists.await(t.Context(), webList); !errors.Is(err, errNotLooked) {
+		if err := w.lists.Await(t.Context(), webList); !errors.Is(err, errNotLooked) {
 			t.Errorf("the wait for a list that is gone: %v", err)
 		}
 		_, looks := w.seen()
@@ -255,7 +252,7 @@ func TestMirrorListsComeAndGo(t *testing.T) {
 		if _, now := w.seen(); now != looks {
 			t.Error("a list that is gone is looked at")
 		}
-		w.lists.close()
+		w.lists.Close()
 	})
 }
 
@@ -263,25 +260,25 @@ func TestMirrorListsComeAndGo(t *testing.T) {
 func TestAwaitOfADroppedList(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newListWorld()
-		w.lists.read = func(ctx context.Context, _ listKey) ([]byte, error) {
+		w.lists.cfg.Read = func(ctx context.Context, _ Key) ([]byte, error) {
 			<-ctx.Done() // a server that says nothing
 			return nil, ctx.Err()
 		}
-		w.lists.use([]listKey{webList})
-		w.lists.start()
+		w.lists.Use([]Key{webList})
+		w.lists.Start()
 		gone := make(chan error, 2)
-		go func() { gone <- w.lists.await(context.Background(), webList) }()
+		go func() { gone <- w.lists.Await(context.Background(), webList) }()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := w.lists.await(ctx, webList); !errors.Is(err, context.Canceled) {
+		if err := w.lists.Await(ctx, webList); !errors.Is(err, context.Canceled) {
 			t.Errorf("a client that went away gets %v", err)
 		}
 		synctest.Wait()
-		w.lists.use(nil)
+		w.lists.Use(nil)
 		if err := <-gone; !errors.Is(err, errNotLooked) {
 			t.Errorf("who waited for a list that was dropped gets %v", err)
 		}
-		w.lists.close()
+		w.lists.Close()
 	})
 }
 
@@ -292,17 +289,17 @@ func TestLongMirrorListIsCut(t *testing.T) {
 		for i := range 100 {
 			fmt.Fprintf(&text, "http://m%03d.example.org/u\tpriority:%d\n", i, 100-i)
 		}
-		w.set(webList.at, text.String())
-		w.lists.use([]listKey{webList})
-		w.lists.start()
+		w.set(webList.At, text.String())
+		w.lists.Use([]Key{webList})
+		w.lists.Start()
 		synctest.Wait()
-		got := w.lists.mirrors(webList)
+		got := w.lists.Mirrors(webList)
 		if len(got) != maxListed || got[0].URL.Host != "m099.example.org" || got[maxListed-1].URL.Host != "m068.example.org" {
 			t.Errorf("%d mirrors are used: %v", len(got), got)
 		}
 		if !strings.Contains(w.log.String(), "used=32 named=100") {
 			t.Errorf("the log does not say so:\n%s", w.log.String())
 		}
-		w.lists.close()
+		w.lists.Close()
 	})
 }

@@ -1,4 +1,4 @@
-package node
+package mirrorlist
 
 import (
 	"context"
@@ -25,35 +25,45 @@ const (
 	maxListRedirects = 5
 )
 
-// readMirrorList returns the text of a list, from the disk or from a server, which is
-// asked as the archives are: through the same proxy, under the same name.
-func (n *Node) readMirrorList(ctx context.Context, key listKey) ([]byte, error) {
-	list, err := aptconf.ParseListURL(key.at)
+// Reader reads lists, from the disk or from a server, which is asked as the archives
+// are: through the same proxy, under the same name.
+type Reader struct {
+	// Config is the configuration in force.
+	Config func() *config.Config
+	// Settings is what that says of all upstreams.
+	Settings func(*config.Config) (upstream.Config, error)
+	// Listens are the addresses of this node, which no redirect may lead to.
+	Listens func() []netip.AddrPort
+	// Header says who asks.
+	Header http.Header
+}
+
+// Read returns the text of a list.
+func (r *Reader) Read(ctx context.Context, key Key) ([]byte, error) {
+	list, err := aptconf.ParseListURL(key.At)
 	if err != nil {
 		return nil, err
 	}
 	if list.File != "" {
 		return config.ReadBounded(list.File, aptconf.MaxMirrorList)
 	}
-	n.mu.Lock()
-	cfg := n.cfg
-	n.mu.Unlock()
+	cfg := r.Config()
 	if listOffline(cfg, key) {
-		return nil, errors.New("nobody is asked, for the configuration says `offline: true`")
+		return nil, errors.New("nobody is asked, because the configuration says `offline: true`")
 	}
-	client, err := listClient(cfg, list.URL, key.tls, n.listens)
+	client, err := r.client(cfg, list.URL, key.TLS)
 	if err != nil {
 		return nil, err
 	}
 	defer client.CloseIdleConnections()
-	return fetchList(ctx, client, list.URL, http.Header{"User-Agent": {n.userAgent()}, "Via": {"1.1 " + n.loops.pseudonym}})
+	return fetchList(ctx, client, list.URL, r.Header.Clone())
 }
 
 // listOffline reports whether every archive that a list is for is offline.
-func listOffline(c *config.Config, key listKey) bool {
+func listOffline(c *config.Config, key Key) bool {
 	for _, a := range c.Archives {
 		for _, at := range a.Mirrors() {
-			if listKeyOf(at) == key && !a.Offline && !c.Offline {
+			if KeyOf(at) == key && !a.Offline && !c.Offline {
 				return false
 			}
 		}
@@ -61,10 +71,10 @@ func listOffline(c *config.Config, key listKey) bool {
 	return true
 }
 
-// listClient makes the HTTP client that a list is fetched with. It lives as long as
+// client makes the HTTP client that a list is fetched with. It lives as long as
 // one fetch does, an hour apart from the next.
-func listClient(cfg *config.Config, at *url.URL, files config.MirrorTLS, listens func() []netip.AddrPort) (*http.Client, error) {
-	u, err := upstreamSettings(cfg)
+func (r *Reader) client(cfg *config.Config, at *url.URL, files config.MirrorTLS) (*http.Client, error) {
+	u, err := r.Settings(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +97,7 @@ func listClient(cfg *config.Config, at *url.URL, files config.MirrorTLS, listens
 		ResponseHeaderTimeout: time.Duration(cfg.UpstreamClient.HeaderTimeout),
 		DisableKeepAlives:     true,
 	}
-	reach := upstream.NewReach(append(u.Configured, at), u.InternalAllow, listens)
+	reach := upstream.NewReach(append(u.Configured, at), u.InternalAllow, r.Listens)
 	return &http.Client{
 		Timeout:   listTimeout,
 		Transport: reach.Guard(transport, at, net.Dialer{Timeout: time.Duration(cfg.UpstreamClient.ConnectTimeout)}),
@@ -133,12 +143,4 @@ func fetchList(ctx context.Context, client *http.Client, at *url.URL, header htt
 		return nil, fmt.Errorf("the list is longer than %s", config.Size(aptconf.MaxMirrorList))
 	}
 	return text, nil
-}
-
-// userAgent is how this node calls itself to the servers of archives.
-func (n *Node) userAgent() string {
-	if n.opts.Version == "" {
-		return upstream.DefaultUserAgent
-	}
-	return "aptmesh/" + n.opts.Version + " (+https://github.com/aptmesh/aptmesh)"
 }

@@ -1,27 +1,26 @@
-package node
+package mirrorlist
 
 import (
 	"fmt"
-	"github.com/aptmesh/aptmesh/node/config"
-	"log/slog"
 	"net/url"
 	"slices"
 	"testing"
-)
 
-// nodeWithLists is a node that knows these lists and nothing else.
-func nodeWithLists(cfg *config.Config, texts map[string]string) *Node {
-	w := newListWorld()
-	for at, text := range texts {
-		w.files[listKey{at: at}.stateName()] = []byte(text)
-	}
-	n := &Node{cfg: cfg, log: slog.New(slog.DiscardHandler), lists: w.lists, loops: newLoops()}
-	n.lists.use(listKeys(cfg))
-	return n
-}
+	"github.com/aptmesh/aptmesh/node/config"
+)
 
 func at(url string, priority config.Count) config.Mirror {
 	return config.Mirror{URL: url, Priority: priority, Weight: 1}
+}
+
+// listsOf knows these lists and nothing else.
+func listsOf(cfg *config.Config, texts map[string]string) *Lists {
+	w := newListWorld()
+	for at, text := range texts {
+		w.files[Key{At: at}.StateName()] = []byte(text)
+	}
+	w.lists.Use(KeysOf(cfg))
+	return w.lists
 }
 
 func TestMirrorsOf(t *testing.T) {
@@ -68,7 +67,7 @@ func TestMirrorsOf(t *testing.T) {
 			a.Upstreams = tt.upstreams
 			cfg.Archives = []config.Archive{a}
 			var got []string
-			for _, m := range nodeWithLists(cfg, tt.lists).mirrorsOf(cfg, a) {
+			for _, m := range listsOf(cfg, tt.lists).MirrorsOf(cfg, a) {
 				got = append(got, fmt.Sprint(m.Priority, " ", m.URL))
 			}
 			if !slices.Equal(got, tt.want) {
@@ -78,72 +77,12 @@ func TestMirrorsOf(t *testing.T) {
 	}
 }
 
-// What a list names belongs to its archive in proxy requests, unless the
-// configuration says that it belongs to another one.
-func TestClaimsOfLists(t *testing.T) {
-	const list = "mirror+http://lists.example.org/one"
-	cfg := config.Default()
-	ubuntu, listed, again := config.NewArchive("ubuntu"), config.NewArchive("listed"), config.NewArchive("again")
-	ubuntu.Upstream, ubuntu.Aliases = "http://archive.ubuntu.com/ubuntu", []string{"http://*.archive.ubuntu.com/ubuntu"}
-	listed.Upstream, listed.Aliases = list, []string{"http://*.example.org/ubuntu"}
-	again.Upstream = list
-	cfg.Archives = []config.Archive{listed, ubuntu, again}
-	n := nodeWithLists(cfg, map[string]string{list: "https://archive.ubuntu.com/ubuntu\nhttp://de.archive.ubuntu.com/ubuntu\nhttp://a.example.org/ubuntu\nhttp://b.example.com/ubuntu\nhttp://de.archive.ubuntu.com/other\n"})
-	p, err := n.planMirrors(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := make(map[string][]string)
-	for _, a := range p.front.Archives {
-		for _, m := range a.Mirrors {
-			got[a.Name] = append(got[a.Name], m.String())
-		}
-		if a.Upstream == nil {
-			t.Errorf("%s has no URL for the door to name", a.Name)
-		}
-	}
-	for name, want := range map[string][]string{
-		"ubuntu": {"http://archive.ubuntu.com/ubuntu"},
-		"listed": {"http://a.example.org/ubuntu", "http://b.example.com/ubuntu", "http://de.archive.ubuntu.com/other"},
-		"again":  nil,
-	} {
-		if !slices.Equal(got[name], want) {
-			t.Errorf("%s is meant by %q, want %q", name, got[name], want)
-		}
-	}
-	// All of them are asked, whomever a proxy request for them would mean.
-	for _, a := range p.upstream.Archives {
-		if want := map[string]int{"ubuntu": 1, "listed": 5, "again": 5}[a.Name]; len(a.Mirrors) != want {
-			t.Errorf("%s is fetched from %d mirrors, want %d", a.Name, len(a.Mirrors), want)
-		}
-	}
-}
-
-// An archive that waits for its list is no archive of the HTTP client's yet.
-func TestPlanWithoutMirrors(t *testing.T) {
-	cfg := config.Default()
-	a, b := config.NewArchive("a"), config.NewArchive("b")
-	a.Upstreams = []config.Mirror{at("mirror+http://lists.example.org/one", 1), at("mirror+http://lists.example.org/two", 1)}
-	b.Upstream = "http://b.example.org"
-	cfg.Archives = []config.Archive{a, b}
-	p, err := nodeWithLists(cfg, nil).planMirrors(cfg)
-	if err != nil || len(p.upstream.Archives) != 1 || p.upstream.Archives[0].Name != "b" || len(p.front.Archives) != 2 {
-		t.Errorf("the plan is %+v, %v", p, err)
-	}
-	if len(p.unlisted) != 1 || len(p.unlisted["a"]) != 2 {
-		t.Errorf("%v wait for their lists", p.unlisted)
-	}
-	if u := p.front.Archives[0].Upstream; u == nil || u.Hostname() != "mirrors.invalid" {
-		t.Errorf("the door names %v", u)
-	}
-}
-
 func TestClaimsTake(t *testing.T) {
 	cfg := config.Default()
 	a := config.NewArchive("a")
 	a.Upstream, a.Aliases = "http://example.org/a", []string{"http://*.example.net/a"}
 	cfg.Archives = []config.Archive{a}
-	c := newClaims(cfg)
+	c := NewClaims(cfg)
 	for _, tt := range []struct {
 		archive, url string
 		want         bool
@@ -160,7 +99,7 @@ func TestClaimsTake(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := c.take(tt.archive, u); got != tt.want {
+		if got := c.Take(tt.archive, u); got != tt.want {
 			t.Errorf("%s may be meant by %s: %t", tt.archive, tt.url, got)
 		}
 	}
