@@ -276,10 +276,6 @@ func (n *Node) registerAll(all []prometheus.Collector) error {
 // small one it is a fiftieth.
 const maxReserve = 1 << 30
 
-// memoryMaxBlob is the largest object kept in memory. From about this size on the
-// file is cheaper: sendfile copies nothing (docs/decisions.md has the figures).
-const memoryMaxBlob = 64 << 10
-
 // overflowBytes is how much memory stands in for a disk that has no room: enough for the indexes of a
 // few suites, so that hosts of a node whose disk is full do not each cost a fetch of them.
 const overflowBytes = 64 << 20
@@ -298,7 +294,6 @@ func (n *Node) openStore(cfg *config.Config) (*blobstore.Store, error) {
 		Dir:                 cfg.Data,
 		MaxBytes:            cfg.Cache.MaxSize.Of(total),
 		MemoryBytes:         int64(cfg.Cache.Memory),
-		MemoryMaxBlob:       memoryMaxBlob,
 		OverflowBytes:       overflowBytes,
 		ScrubBytesPerSecond: int64(cfg.Cache.Scrub),
 		ReserveFree:         min(maxReserve, total/50),

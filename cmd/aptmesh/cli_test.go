@@ -83,6 +83,7 @@ func testApp(t *testing.T) (a *app, out, errs *buffer) {
 func testConfig() *config.Config {
 	cfg := config.Default()
 	cfg.Listen = []string{"127.0.0.1:0"}
+	cfg.UpstreamClient.AuthConf = nil // as of a node without a file
 	tools := config.NewArchive("tools")
 	tools.Upstream, tools.Unsigned = "http://example.org/tools", true
 	cfg.Archives = []config.Archive{tools}
@@ -160,7 +161,7 @@ func TestConfigCommands(t *testing.T) {
 		t.Fatal(errs)
 	}
 	shown := out.String()
-	if !strings.HasPrefix(shown, "# a note\n") || !strings.Contains(shown, "  tools:\n") {
+	if !strings.HasPrefix(shown, "# a note\n") || !strings.Contains(shown, "  tools:\n") || !strings.Contains(shown, "  auth_conf: [/etc/apt/auth.conf, /etc/apt/auth.conf.d]\n") {
 		t.Errorf("config show:\n%s", shown)
 	}
 

@@ -71,6 +71,11 @@ a file of one's own.`,
 			for _, n := range l.notes {
 				fmt.Fprintf(a.out, "# %s\n", n)
 			}
+			if l.auto {
+				// Such a node sends no credentials, because nobody said that it may; a file is the
+				// operator's word, and begins with the default.
+				l.cfg.UpstreamClient.AuthConf = config.Default().UpstreamClient.AuthConf
+			}
 			return show(a, l.cfg)
 		},
 	}

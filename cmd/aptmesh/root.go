@@ -70,6 +70,7 @@ func (a *app) configPath() (string, error) {
 type loaded struct {
 	cfg      *config.Config
 	from     string // the file, or "this machine's apt configuration"
+	auto     bool   // there is no file
 	warnings []string
 	notes    []string
 }
@@ -86,7 +87,7 @@ func (a *app) loadConfig() (*loaded, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &loaded{cfg: cfg, from: "this machine's apt configuration", notes: notes}, nil
+		return &loaded{cfg: cfg, auto: true, from: "this machine's apt configuration", notes: notes}, nil
 	}
 	cfg, warnings, err := config.Load(path)
 	if err != nil {

@@ -17,9 +17,9 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// DefaultMemoryMaxBlob is Config.MemoryMaxBlob where none is given: every root
-// and most indices and small packages fit, and 1000 of them fill 256 MiB.
-const DefaultMemoryMaxBlob = 256 << 10
+// DefaultMemoryMaxBlob is Config.MemoryMaxBlob where none is given. From about this size on the file
+// is cheaper: sendfile copies nothing (docs/decisions.md has the figures).
+const DefaultMemoryMaxBlob = 64 << 10
 
 // DefaultLoneBonus is Config.LoneBonus where none is given. Hosts that are updated
 // on a fixed day ask for a package once a week, so the last copy is kept for one

@@ -60,10 +60,9 @@ type Archive struct {
 	UnsignedSuites []proto.Suite
 	// Suites are watched from the start. Their Archive is not read.
 	Suites []proto.Suite
-	// CheckEvery is how often upstream is asked for a new root. Default 60 s.
+	// CheckEvery is how often upstream is asked for a new root.
 	CheckEvery time.Duration
-	// MaxFuture is how far the date of a root may lie ahead of our clock. Default 10 s, which is
-	// what clients bear.
+	// MaxFuture is how far the date of a root may lie ahead of our clock.
 	MaxFuture time.Duration
 	// ServeExpired, where not nil, stands in for Config.ServeExpired and Config.ServeExpiredSecurity in this
 	// archive; 0 serves nothing past Valid-Until.
@@ -106,7 +105,7 @@ type Config struct {
 	Now func() time.Time
 
 	// RetainFor and RetainMax bound how long, and how many, superseded generations of a suite stay readable;
-	// the newest of them always does. Defaults 24 h and 8.
+	// the newest of them always does.
 	RetainFor time.Duration
 	RetainMax int
 	// IdleAfter is how long a suite is watched after the last client asked for it, UseFor how long a member
@@ -140,8 +139,6 @@ func (c Config) withDefaults() Config {
 	if c.Tables == nil {
 		c.Tables = c.State
 	}
-	setDefault(&c.RetainFor, 24*time.Hour)
-	setDefault(&c.RetainMax, 8)
 	setDefault(&c.IdleAfter, 24*time.Hour)
 	setDefault(&c.UseFor, 7*24*time.Hour)
 	setDefault(&c.MaxSuites, 1000)
@@ -234,8 +231,6 @@ func (c *Catalog) Reconfigure(archives []Archive) {
 func (c *Catalog) reconfigure(archives []Archive) error {
 	next := make(map[string]*Archive, len(archives))
 	for _, a := range archives {
-		setDefault(&a.CheckEvery, time.Minute)
-		setDefault(&a.MaxFuture, 10*time.Second)
 		a.searching = make(chan struct{}, searchSlots)
 		next[a.Name] = &a
 	}

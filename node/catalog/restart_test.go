@@ -338,7 +338,7 @@ func TestReconfigure(t *testing.T) {
 		b.AddSuite(testarchive.Suite{Name: "sid"})
 		b.Publish(day)
 		w.up.archives["b"] = b
-		both := []Archive{w.cfg.Archives[0], {Name: "b", Format: formatOf(keyring(t, b.Keyring())), Suites: []proto.Suite{{Dir: "dists/sid"}}}}
+		both := w.fill([]Archive{w.cfg.Archives[0], {Name: "b", Format: formatOf(keyring(t, b.Keyring())), Suites: []proto.Suite{{Dir: "dists/sid"}}}})
 		sid := proto.Location{Archive: "b", Path: "dists/sid/InRelease"}
 		w.Reconfigure(both)
 		if e, err := w.Discover(t.Context(), sid, false); err != nil || !e.Listed {

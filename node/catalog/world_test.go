@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"strings"
@@ -62,6 +63,7 @@ func newWorld(t *testing.T, suites ...testarchive.Suite) *world {
 		Keeper:   keeper,
 		Logger:   slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 
+		RetainFor: 24 * time.Hour, RetainMax: 8,
 		ServeExpired: 7 * 24 * time.Hour, ServeExpiredSecurity: 24 * time.Hour, WarnBefore: 24 * time.Hour,
 	}}
 }
@@ -92,10 +94,20 @@ func (w *world) upgrade() {
 	w.publish()
 }
 
+// fill sets what every archive needs and a test does not speak of.
+func (w *world) fill(archives []Archive) []Archive {
+	for i := range archives {
+		archives[i].CheckEvery = cmp.Or(archives[i].CheckEvery, time.Minute)
+		archives[i].MaxFuture = cmp.Or(archives[i].MaxFuture, 10*time.Second)
+	}
+	return archives
+}
+
 // open starts the catalog; it is closed when the test ends.
 func (w *world) open() *world {
 	w.Helper()
 	w.cfg.State = w.state
+	w.fill(w.cfg.Archives)
 	for i := range w.cfg.Archives {
 		switch a := &w.cfg.Archives[i]; {
 		case a.Unsigned:

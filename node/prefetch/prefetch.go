@@ -27,10 +27,10 @@ type Config struct {
 	// Enabled is whether anything is fetched ahead. What clients use is learnt in
 	// any case.
 	Enabled bool
-	// MaxBytes bounds what is fetched ahead for one switch. Default 2 GiB.
+	// MaxBytes bounds what is fetched ahead for one switch.
 	MaxBytes int64
 	// UsedWithin is how long a package counts as used after a client was last served
-	// it; to ten minutes. Default 14 days.
+	// it; to ten minutes.
 	UsedWithin time.Duration
 	// Parallel is how many objects are fetched ahead at one time, for all switches
 	// together. Default 4.
@@ -38,7 +38,6 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	c.MaxBytes, c.UsedWithin = defaults(c.MaxBytes, c.UsedWithin)
 	if c.Parallel <= 0 {
 		c.Parallel = 4
 	}
@@ -46,16 +45,6 @@ func (c Config) withDefaults() Config {
 		c.Now = time.Now
 	}
 	return c
-}
-
-func defaults(maxBytes int64, usedWithin time.Duration) (int64, time.Duration) {
-	if maxBytes <= 0 {
-		maxBytes = 2 << 30
-	}
-	if usedWithin <= 0 {
-		usedWithin = 14 * 24 * time.Hour
-	}
-	return maxBytes, usedWithin
 }
 
 // Bounds of memory.
@@ -171,7 +160,7 @@ func (p *Prefetcher) Reconfigure(enabled bool, maxBytes int64, usedWithin time.D
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.enabled = enabled
-	p.maxBytes, p.usedWithin = defaults(maxBytes, usedWithin)
+	p.maxBytes, p.usedWithin = maxBytes, usedWithin
 	if !enabled {
 		for _, j := range p.jobs {
 			j.cancel(errDisabled)

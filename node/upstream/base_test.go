@@ -89,7 +89,7 @@ func TestMembersAreAskedAtTheSiteOfTheirRoot(t *testing.T) {
 				if tr.From != want || got != object {
 					t.Errorf("%s: %q came from %s, want %s", name, got, tr.From, want)
 				}
-				if took := time.Since(began); took > DefaultConnectTimeout+time.Second {
+				if took := time.Since(began); took > connectTimeout+time.Second {
 					t.Errorf("%s: took %s", name, took)
 				}
 			}

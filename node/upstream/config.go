@@ -18,14 +18,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Defaults of Config.
-const (
-	DefaultConnectionsPerHost = 8
-	DefaultConnectTimeout     = 5 * time.Second
-	DefaultHeaderTimeout      = 8 * time.Second
-	DefaultStallTimeout       = 5 * time.Second
-	DefaultUserAgent          = "aptmesh (+https://github.com/aptmesh/aptmesh)"
-)
+// DefaultUserAgent is Config.UserAgent where none is given.
+const DefaultUserAgent = "aptmesh (+https://github.com/aptmesh/aptmesh)"
 
 // Archive is one configured archive.
 type Archive struct {
@@ -63,11 +57,11 @@ type Mirror struct {
 	Listed bool
 }
 
-// Config is all a Client needs to know. The zero value of every field but
-// Archives stands for a default.
+// Config is all a Client needs to know. ConnectionsPerHost and the timeouts must be
+// positive; the zero value of every other field stands for a default.
 type Config struct {
 	Archives []Archive
-	// ConnectionsPerHost caps the connections to one upstream host; 0 = 8.
+	// ConnectionsPerHost caps the connections to one upstream host. It must be positive.
 	ConnectionsPerHost int
 	// BytesPerSecond caps what all transfers together receive; 0 = no limit.
 	// Metadata is counted but never waits.
@@ -85,11 +79,11 @@ type Config struct {
 	Listens func() []netip.AddrPort
 
 	// ConnectTimeout bounds name look-up, dial, the proxy's CONNECT and the TLS
-	// handshake together; 0 = 5 s.
+	// handshake together. It must be positive.
 	ConnectTimeout time.Duration
-	// HeaderTimeout bounds the wait for the answer's header on a connection; 0 = 8 s.
+	// HeaderTimeout bounds the wait for the answer's header on a connection. It must be positive.
 	HeaderTimeout time.Duration
-	// StallTimeout bounds the wait for the next byte of a body; 0 = 5 s.
+	// StallTimeout bounds the wait for the next byte of a body. It must be positive.
 	StallTimeout time.Duration
 
 	// RateFloor, in bytes per second, is what a transfer must bring on average over
@@ -172,25 +166,16 @@ func bareURL(u *url.URL) string {
 func (cfg Config) withDefaults() (Config, error) {
 	for _, f := range []struct {
 		name string
-		at   *time.Duration
-		def  time.Duration
+		n    int64
 	}{
-		{"ConnectTimeout", &cfg.ConnectTimeout, DefaultConnectTimeout},
-		{"HeaderTimeout", &cfg.HeaderTimeout, DefaultHeaderTimeout},
-		{"StallTimeout", &cfg.StallTimeout, DefaultStallTimeout},
+		{"ConnectTimeout", int64(cfg.ConnectTimeout)},
+		{"HeaderTimeout", int64(cfg.HeaderTimeout)},
+		{"StallTimeout", int64(cfg.StallTimeout)},
+		{"ConnectionsPerHost", int64(cfg.ConnectionsPerHost)},
 	} {
-		if *f.at < 0 {
-			return Config{}, fmt.Errorf("upstream: %s is negative: %v", f.name, *f.at)
+		if f.n <= 0 {
+			return Config{}, fmt.Errorf("upstream: %s must be positive", f.name)
 		}
-		if *f.at == 0 {
-			*f.at = f.def
-		}
-	}
-	if cfg.ConnectionsPerHost < 0 {
-		return Config{}, fmt.Errorf("upstream: ConnectionsPerHost is negative: %d", cfg.ConnectionsPerHost)
-	}
-	if cfg.ConnectionsPerHost == 0 {
-		cfg.ConnectionsPerHost = DefaultConnectionsPerHost
 	}
 	if cfg.BytesPerSecond < 0 {
 		return Config{}, fmt.Errorf("upstream: BytesPerSecond is negative: %d", cfg.BytesPerSecond)

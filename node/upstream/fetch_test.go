@@ -419,10 +419,10 @@ func TestReconfigureWhileTransfersRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	u, _ := url.Parse(second.URL)
-	if err := c.Reconfigure(Config{Archives: []Archive{{Name: "b", Mirrors: []Mirror{{URL: u}}}}, Proxy: Direct, ConnectionsPerHost: 3}); err != nil {
+	if err := c.Reconfigure(filled(Config{Archives: []Archive{{Name: "b", Mirrors: []Mirror{{URL: u}}}}, Proxy: Direct, ConnectionsPerHost: 3})); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Reconfigure(Config{Archives: []Archive{{Name: "b"}}}); err == nil {
+	if err := c.Reconfigure(filled(Config{Archives: []Archive{{Name: "b"}}})); err == nil {
 		t.Error("an archive without a URL was taken")
 	}
 	if _, err := c.Fetch(t.Context(), get("x")); !errors.Is(err, ErrUnknownArchive) {
@@ -474,7 +474,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"must not contain a c":  {Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: good[0].Mirrors[0].URL, Credentials: Credentials{User: "a:b"}}}}}},
 		"control character":     {Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: good[0].Mirrors[0].URL, Credentials: Credentials{Bearer: NewSecret("s3cret\n")}}}}}},
 	} {
-		_, err := New(cfg)
+		_, err := New(filled(cfg))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("want %q, got %v", want, err)
 		}

@@ -22,7 +22,7 @@ const (
 func testGate(limit int) *gate { return newGate("http://host", limit, patienceOf(mustDefaults())) }
 
 func mustDefaults() Config {
-	cfg, err := Config{}.withDefaults()
+	cfg, err := filled(Config{}).withDefaults()
 	if err != nil {
 		panic(err)
 	}

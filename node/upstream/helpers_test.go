@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -22,6 +24,23 @@ func serve(t *testing.T, h http.HandlerFunc) *httptest.Server {
 	return srv
 }
 
+// What the tests use where they do not say otherwise.
+const (
+	connectionsPerHost = 8
+	connectTimeout     = 5 * time.Second
+	headerTimeout      = 8 * time.Second
+	stallTimeout       = 5 * time.Second
+)
+
+// filled is a configuration with what the tests use in its blanks.
+func filled(cfg Config) Config {
+	cfg.ConnectionsPerHost = cmp.Or(cfg.ConnectionsPerHost, connectionsPerHost)
+	cfg.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, connectTimeout)
+	cfg.HeaderTimeout = cmp.Or(cfg.HeaderTimeout, headerTimeout)
+	cfg.StallTimeout = cmp.Or(cfg.StallTimeout, stallTimeout)
+	return cfg
+}
+
 // client makes a client of one archive, "a", at base; edit may change the rest.
 func client(t *testing.T, base string, edit ...func(*Config)) *Client {
 	t.Helper()
@@ -29,7 +48,7 @@ func client(t *testing.T, base string, edit ...func(*Config)) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: u}}}}, Proxy: Direct}
+	cfg := filled(Config{Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: u}}}}, Proxy: Direct})
 	for _, f := range edit {
 		f(&cfg)
 	}

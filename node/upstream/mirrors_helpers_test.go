@@ -64,11 +64,11 @@ func newRealm(t *testing.T, n int, edit ...func(*Config)) *realm {
 		}
 		archive.Mirrors = append(archive.Mirrors, Mirror{URL: u})
 	}
-	cfg := Config{Archives: []Archive{archive}, Proxy: Direct, RateFloor: 32 << 10, Tell: func(tr proto.Trouble) {
+	cfg := filled(Config{Archives: []Archive{archive}, Proxy: Direct, RateFloor: 32 << 10, Tell: func(tr proto.Trouble) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.told = append(r.told, tr)
-	}}
+	}})
 	cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		host := strings.TrimSuffix(address, ":80")
 		r.mu.Lock()

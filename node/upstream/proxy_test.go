@@ -184,7 +184,7 @@ func TestParseProxy(t *testing.T) {
 		}
 	}
 	t.Setenv("https_proxy", "ftp://u:s3cret@proxy.example.org")
-	if _, err := New(Config{}); err == nil || !strings.Contains(err.Error(), "https_proxy") || strings.Contains(err.Error(), "s3cret") {
+	if _, err := New(filled(Config{})); err == nil || !strings.Contains(err.Error(), "https_proxy") || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("a wrong proxy in the environment: %v", err)
 	}
 }

@@ -234,7 +234,7 @@ func TestNamedMirror(t *testing.T) {
 		r.at(1, silent)
 		began := time.Now()
 		unavailable(t, second(r.Fetch(t.Context(), req)))
-		if took := time.Since(began); took != DefaultHeaderTimeout {
+		if took := time.Since(began); took != headerTimeout {
 			t.Errorf("it was waited for %v though no other may be asked", took)
 		}
 		r.wantRequests(map[string]int{nameOf(1): 7})
@@ -254,7 +254,7 @@ func TestLessPatienceWhereAnotherMirrorMayDoBetter(t *testing.T) {
 	slowly := func(h http.HandlerFunc) http.HandlerFunc {
 		return func(w http.ResponseWriter, req *http.Request) {
 			select {
-			case <-time.After(DefaultHeaderTimeout - time.Second):
+			case <-time.After(headerTimeout - time.Second):
 				h(w, req)
 			case <-req.Context().Done():
 			}
@@ -266,10 +266,10 @@ func TestLessPatienceWhereAnotherMirrorMayDoBetter(t *testing.T) {
 		want   time.Duration
 		from   int
 	}{
-		{"no other", nil, DefaultHeaderTimeout - time.Second, 0},
-		{"a quick one", []http.HandlerFunc{nil}, DefaultHeaderTimeout / 4, 1},
-		{"one without it", []http.HandlerFunc{answers(404)}, DefaultHeaderTimeout, -1},
-		{"all slow", []http.HandlerFunc{slowly(honest)}, DefaultHeaderTimeout/4 + DefaultHeaderTimeout - time.Second, 1},
+		{"no other", nil, headerTimeout - time.Second, 0},
+		{"a quick one", []http.HandlerFunc{nil}, headerTimeout / 4, 1},
+		{"one without it", []http.HandlerFunc{answers(404)}, headerTimeout, -1},
+		{"all slow", []http.HandlerFunc{slowly(honest)}, headerTimeout/4 + headerTimeout - time.Second, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
@@ -321,7 +321,7 @@ func TestOffline(t *testing.T) {
 func TestPatienceGrowsWhileARequestWaits(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2, inOrder)
-		const slow = DefaultHeaderTimeout/4 - 100*time.Millisecond
+		const slow = headerTimeout/4 - 100*time.Millisecond
 		r.at(0, func(w http.ResponseWriter, req *http.Request) {
 			if strings.HasSuffix(req.URL.Path, "/slow.deb") {
 				slowed(slow)(w, req)

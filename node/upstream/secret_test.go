@@ -23,7 +23,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	}
 	creds := Credentials{User: "user-s3cret", Password: NewSecret("pass-s3cret"), Bearer: NewSecret("token-s3cret")}
 	entry := AuthEntry{Host: "example.org", Credentials: creds}
-	cfg := Config{Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: u, Credentials: creds}}}}, AuthConf: []AuthEntry{entry}, Proxy: proxy}
+	cfg := filled(Config{Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: u, Credentials: creds}}}}, AuthConf: []AuthEntry{entry}, Proxy: proxy})
 	defaults, err := newSettings(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -102,7 +102,7 @@ func TestShareStaysAcrossReconfigure(t *testing.T) {
 			rate        int64
 			wantLimit   int
 			wantRate    float64
-		}{{20, 4000, 5, 1000}, {3, 500, 3, 500}, {0, 0, 5, 1000}} {
+		}{{20, 4000, 5, 1000}, {3, 500, 3, 500}, {connectionsPerHost, 0, 5, 1000}} {
 			cfg.ConnectionsPerHost, cfg.BytesPerSecond = step.connections, step.rate
 			if err := c.Reconfigure(cfg); err != nil {
 				t.Fatal(err)
@@ -112,7 +112,7 @@ func TestShareStaysAcrossReconfigure(t *testing.T) {
 			}
 		}
 		c.SetShare(nil, 0)
-		if got := c.Stats().Hosts[0].Limit; got != DefaultConnectionsPerHost || c.limiter.mayWait() {
+		if got := c.Stats().Hosts[0].Limit; got != connectionsPerHost || c.limiter.mayWait() {
 			t.Errorf("without a share the limit is %d", got)
 		}
 	})

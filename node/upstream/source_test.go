@@ -35,7 +35,7 @@ func TestSource(t *testing.T) {
 		sourcetest.RunInBubble(t, func(t *testing.T, s *sourcetest.Server) sourcetest.Source {
 			c, _ := inMemory(t, httpOf(s), fewPlaces)
 			src := source(c)
-			src.Patience = max(DefaultHeaderTimeout, DefaultStallTimeout)
+			src.Patience = max(headerTimeout, stallTimeout)
 			return src
 		})
 	})

@@ -40,7 +40,7 @@ func TestStalledBodyFails(t *testing.T) {
 		if busy := unavailable(t, err); !strings.Contains(busy.Reason, "archive.example.org stalled: no byte for 5s") {
 			t.Errorf("the reason is %q", busy.Reason)
 		}
-		if string(got) != "some" || time.Since(began) != DefaultStallTimeout {
+		if string(got) != "some" || time.Since(began) != stallTimeout {
 			t.Errorf("%q came, and the end after %v", got, time.Since(began))
 		}
 		if _, again := tr.Body.Read(make([]byte, 1)); again != err {
@@ -80,7 +80,7 @@ func TestTimeoutsBeforeTheBody(t *testing.T) {
 			if busy := unavailable(t, err); !strings.Contains(busy.Reason, "archive.example.org did not answer within 8s") {
 				t.Errorf("the reason is %q", busy.Reason)
 			}
-			if took := time.Since(began); took != DefaultHeaderTimeout {
+			if took := time.Since(began); took != headerTimeout {
 				t.Errorf("it took %v", took)
 			}
 		})
@@ -100,7 +100,7 @@ func TestTimeoutsBeforeTheBody(t *testing.T) {
 			if busy := unavailable(t, err); !strings.Contains(busy.Reason, "no connection to http://archive.example.org within 5s") {
 				t.Errorf("the reason is %q", busy.Reason)
 			}
-			if took := time.Since(began); took != DefaultConnectTimeout {
+			if took := time.Since(began); took != connectTimeout {
 				t.Errorf("it took %v", took)
 			}
 			synctest.Wait()
