@@ -323,7 +323,7 @@ func TestCommands(t *testing.T) {
 		{[]string{"version"}, []string{"aptmesh"}},
 		{[]string{"status", "--config", config}, []string{"ready", "debian/dists/noble", "fresh"}},
 		{[]string{"why", "--config", config, w.node.URL + "/debian/" + path}, []string{"not held", w.server.URL + "/" + path, "signed index"}},
-		{[]string{"why", "--config", config, "http://archive.example.org/debian/dists/noble/InRelease"}, []string{"held", "generation"}},
+		{[]string{"why", "--config", config, "http://archive.example.org/debian/dists/noble/InRelease"}, []string{"stored", "generation"}},
 		{[]string{"why", "--config", config, "http://elsewhere.example.com/x"}, []string{"no file of a configured archive"}},
 		{[]string{"refresh", "--config", config, "debian/noble"}, []string{"nothing newer"}},
 		{[]string{"drop", "--config", config, "debian/noble"}, []string{"debian/dists/noble: forgotten"}},
@@ -421,7 +421,7 @@ func TestMetrics(t *testing.T) {
 		names[m[1]] = true
 	}
 	for _, want := range []string{
-		"aptmesh_info", "aptmesh_front_requests_total", "aptmesh_front_sent_bytes_total", "aptmesh_upstream_received_bytes_total",
+		"aptmesh_build_info", "aptmesh_front_requests_total", "aptmesh_front_sent_bytes_total", "aptmesh_upstream_received_bytes_total",
 		"aptmesh_catalog_checks_total", "aptmesh_store_hits_total", "aptmesh_flights",
 	} {
 		if !names[want] {

@@ -17,8 +17,8 @@ func (n *Node) startPrefetch(cfg *config.Config) error {
 	p, err := prefetch.New(prefetch.Config{
 		Formats: func(archive string) prefetch.Format { return formatOf(archive) },
 		Open:    n.fetcher.Open,
-		Held: func(want proto.Want) bool {
-			tier, _ := n.fetcher.Held(want)
+		Stored: func(want proto.ObjectRequest) bool {
+			tier, _ := n.fetcher.Stored(want)
 			return tier != ""
 		},
 		State: n.state, Logger: n.log,

@@ -52,7 +52,7 @@ type cluster struct {
 	left       atomic.Bool   // it has told the others that it leaves
 	curtailed  atomic.Bool   // the state to exchange was too long the last time
 	news       outbox[proto.Suite, proto.Announcement]
-	troubles   outbox[string, proto.Trouble] // by mirror
+	alerts     outbox[string, proto.MirrorAlert] // by mirror
 	early      earlyNews
 	met        chan struct{} // closed when the others are known
 	shares     sharing
@@ -88,7 +88,7 @@ func newCluster(cfg *config.Config, opts Options, log *slog.Logger) (*cluster, e
 	c.mesh = mesh
 	c.met = make(chan struct{})
 	c.news.init()
-	c.troubles.init()
+	c.alerts.init()
 	return c, nil
 }
 
@@ -103,7 +103,7 @@ func (c *cluster) ringFor(v *ring.View, archive string) *ring.Ring {
 }
 
 // elsewhere reports whether another live node is believed to hold a blob.
-func (c *cluster) elsewhere(d proto.Digest) bool { return c.mesh.Elsewhere(d) }
+func (c *cluster) replicated(d proto.Digest) bool { return c.mesh.Replicated(d) }
 
 // observer tells the summary of what is held what the store gains and loses.
 type observer struct{ local *holdings.Local }
@@ -148,7 +148,7 @@ func (c *cluster) start(ctx context.Context, opts Options, keys [][]byte, regist
 	}
 	c.members.OnChange(c.viewChanged)
 	c.news.start(c.spreadNews())
-	c.troubles.start(c.spreadTroubles)
+	c.alerts.start(c.spreadAlerts)
 	if err := c.members.Join(ctx); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
@@ -214,7 +214,7 @@ func (c *cluster) suiteOwners(id proto.Suite) []string {
 }
 
 // Ask is part of catalog.Cluster. It waits until the node has met the others.
-func (c *cluster) Ask(ctx context.Context, id proto.Suite, uses []string, fresh bool) (string, proto.Announcement, error) {
+func (c *cluster) CheckSuite(ctx context.Context, id proto.Suite, uses []string, fresh bool) (string, proto.Announcement, error) {
 	select {
 	case <-c.met:
 	case <-ctx.Done():
@@ -226,7 +226,7 @@ func (c *cluster) Ask(ctx context.Context, id proto.Suite, uses []string, fresh 
 			break // the next in line is this node
 		}
 		var news proto.Announcement
-		news, err = c.mesh.Ask(ctx, peer, id, uses, fresh)
+		news, err = c.mesh.CheckSuite(ctx, peer, id, uses, fresh)
 		if !isPeerFailed(err) {
 			return peer, news, err
 		}
@@ -270,7 +270,7 @@ func (c *cluster) depart(ctx context.Context) error {
 // hush ends all telling.
 func (c *cluster) hush() {
 	c.news.stop()
-	c.troubles.stop()
+	c.alerts.stop()
 }
 
 // peerHandler and peerControl are what other nodes may ask of this one.
@@ -279,30 +279,32 @@ type (
 	peerControl struct{ c *cluster }
 )
 
-func (h peerHandler) ServePeer(ctx context.Context, from string, ask proto.Ask) (*proto.Blob, error) {
+func (h peerHandler) ServePeer(ctx context.Context, from string, ask proto.PeerRequest) (*proto.Blob, error) {
 	return h.c.loops.servePeer(ctx, ask, func() (*proto.Blob, error) { return h.c.fetcher.ServePeer(ctx, from, ask) })
 }
 
-func (p peerControl) Received(from string, news []proto.Announcement) {
+func (p peerControl) ReceiveAnnouncements(from string, news []proto.Announcement) {
 	p.c.catalog.Receive(from, news...)
 }
 
-func (p peerControl) HeardTroubles(_ string, troubles []proto.Trouble) { p.c.hearTroubles(troubles) }
-
-func (p peerControl) Troubles() []proto.Trouble { return p.c.ownTroubles() }
-
-func (p peerControl) Asked(ctx context.Context, _ string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
-	return p.c.catalog.Asked(ctx, id, uses, fresh)
+func (p peerControl) ReceiveAlerts(_ string, troubles []proto.MirrorAlert) {
+	p.c.receiveAlerts(troubles)
 }
 
-func (p peerControl) Offered(ctx context.Context, from string, offers []proto.Want) []proto.Digest {
+func (p peerControl) Alerts() []proto.MirrorAlert { return p.c.ownAlerts() }
+
+func (p peerControl) ServeCheck(ctx context.Context, _ string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
+	return p.c.catalog.ServeCheck(ctx, id, uses, fresh)
+}
+
+func (p peerControl) ReceiveOffer(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest {
 	return p.c.takeOver(ctx, from, offers)
 }
 
 // Lookup answers from what is held, and counts as nobody's use of it.
 func (p peerControl) Lookup(loc proto.Location) (proto.Ref, bool) {
 	e, ok := p.c.catalog.Explain(loc)
-	return e.Want.Ref, ok && e.Listed && !e.Want.Ref.IsZero()
+	return e.Object.Ref, ok && e.Listed && !e.Object.Ref.IsZero()
 }
 
 func (p peerControl) LocalStatus(context.Context) []byte { return p.c.status() }

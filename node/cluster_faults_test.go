@@ -109,9 +109,9 @@ type flipping struct {
 	asked atomic.Int64
 }
 
-func (f *flipping) ServePeer(ctx context.Context, from string, ask proto.Ask) (*proto.Blob, error) {
+func (f *flipping) ServePeer(ctx context.Context, from string, ask proto.PeerRequest) (*proto.Blob, error) {
 	b, err := f.Handler.ServePeer(ctx, from, ask)
-	if err != nil || ask.Want.Class == proto.ClassMetadata {
+	if err != nil || ask.Object.Class == proto.ClassMetadata {
 		return b, err
 	}
 	f.asked.Add(1)

@@ -15,7 +15,7 @@ const offerBatch = 16
 // handOn offers every blob that no other live node holds to the node that owns it
 // now, the most recently used first, until all are taken or ctx ends.
 func (c *cluster) handOn(ctx context.Context) {
-	queues := make(map[string][]proto.Want)
+	queues := make(map[string][]proto.ObjectRequest)
 	var offered, kept int
 	send := func(peer string) {
 		wants := queues[peer]
@@ -27,7 +27,7 @@ func (c *cluster) handOn(ctx context.Context) {
 			c.log.Warn("handing on what only this node holds", "to", peer, "error", err)
 		}
 	}
-	for ref := range c.store.Lone(c.elsewhere) {
+	for ref := range c.store.LastCopies(c.replicated) {
 		peer := c.heir(ref.Digest)
 		if peer == "" || ctx.Err() != nil {
 			break
@@ -59,7 +59,7 @@ func (c *cluster) heir(d proto.Digest) string {
 const takeParallel = 4
 
 // takeOver fetches what a leaving node offers, and tells what is held now.
-func (c *cluster) takeOver(ctx context.Context, from string, offers []proto.Want) []proto.Digest {
+func (c *cluster) takeOver(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest {
 	var mu sync.Mutex
 	var kept []proto.Digest
 	var wg sync.WaitGroup
@@ -81,7 +81,7 @@ func (c *cluster) takeOver(ctx context.Context, from string, offers []proto.Want
 }
 
 // drain reads an object to its proven end, so that the store keeps it.
-func (c *cluster) drain(ctx context.Context, want proto.Want) error {
+func (c *cluster) drain(ctx context.Context, want proto.ObjectRequest) error {
 	b, err := c.fetcher.Open(ctx, want)
 	if err != nil {
 		return err

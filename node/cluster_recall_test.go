@@ -46,7 +46,7 @@ func TestClusterRecallsWhatANodeMissed(t *testing.T) {
 		r := late.get(t.Context(), newClient("host"), brief) // checks the bytes against all that was ever signed
 		return r.status == 200 && r.err == nil
 	})
-	if n := late.node.Metric("aptmesh_catalog_recalled_total"); n == 0 {
+	if n := late.node.Metric("aptmesh_catalog_listed_by_peers_total"); n == 0 {
 		t.Error("no other node was asked what it must be")
 	}
 	if n := m.up.Requests(brief); n != 2 {

@@ -18,8 +18,8 @@ import (
 // report is what a node tells the others of itself, for their status pages.
 // Fields are added, never renamed.
 type report struct {
-	Held          int64               `json:"held"`
-	HeldBytes     int64               `json:"held_bytes"`
+	Stored        int64               `json:"stored"`
+	StoredBytes   int64               `json:"stored_bytes"`
 	UpstreamBytes int64               `json:"upstream_bytes"`
 	PeerBytes     int64               `json:"peer_bytes"`
 	Suites        []admin.MemberSuite `json:"suites"`
@@ -29,7 +29,7 @@ type report struct {
 // report gathers what only this node knows.
 func (n *Node) report() report {
 	st := n.store.Stats()
-	r := report{Held: int64(st.Blobs), HeldBytes: st.Used, Suites: []admin.MemberSuite{}, Configuration: *n.shared.Load()}
+	r := report{Stored: int64(st.Blobs), StoredBytes: st.Used, Suites: []admin.MemberSuite{}, Configuration: *n.shared.Load()}
 	for _, h := range n.upstream.Stats().Hosts {
 		r.UpstreamBytes += h.Bytes
 	}
@@ -92,7 +92,7 @@ func (n *Node) clusterStatus(cfg *config.Config) *admin.ClusterStatus {
 			m.Reported = json.Unmarshal(b, &r) == nil
 		}
 		if m.Reported {
-			m.Held, m.HeldBytes, m.UpstreamBytes, m.PeerBytes, m.Suites = r.Held, r.HeldBytes, r.UpstreamBytes, r.PeerBytes, r.Suites
+			m.Stored, m.StoredBytes, m.UpstreamBytes, m.PeerBytes, m.Suites = r.Stored, r.StoredBytes, r.UpstreamBytes, r.PeerBytes, r.Suites
 			m.Configuration = r.Configuration
 			s.UpstreamBytes += r.UpstreamBytes
 			s.UpstreamBytesSaved += r.PeerBytes
@@ -135,12 +135,12 @@ func seenAs(m *admin.MemberStatus, p peers.PeerStatus) {
 
 // explainPlan adds where it would be had from, and what the other nodes have to do
 // with that.
-func (n *Node) explainPlan(w *admin.Why, want proto.Want) {
+func (n *Node) explainPlan(w *admin.Why, want proto.ObjectRequest) {
 	if n.cluster != nil {
 		route := n.cluster.mesh.Route(want)
 		w.Owners, w.Holders = route.Owners, route.Holders
 	}
-	if w.Held == "" {
+	if w.Stored == "" {
 		w.Plan = n.fetcher.Plan(want)
 	}
 }

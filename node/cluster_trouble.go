@@ -15,31 +15,31 @@ import (
 
 // tellTrouble has the other nodes told what this one has found out. It does not
 // block; of several troubles of a mirror in quick succession they receive the last.
-func (c *cluster) tellTrouble(t proto.Trouble) {
+func (c *cluster) sendAlert(t proto.MirrorAlert) {
 	if t.Node != "" && t.Node != c.name {
 		return // received, not found here
 	}
 	t.Node = c.name
-	c.troubles.put(t.Mirror, t, nil)
+	c.alerts.put(t.Mirror, t, nil)
 }
 
 // spreadTroubles is one round of telling.
-func (c *cluster) spreadTroubles(troubles []proto.Trouble) {
+func (c *cluster) spreadAlerts(troubles []proto.MirrorAlert) {
 	ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
 	defer cancel()
-	if err := c.mesh.TellTroubles(ctx, troubles...); err != nil {
+	if err := c.mesh.SendAlerts(ctx, troubles...); err != nil {
 		c.log.Debug("an announcement of a mirror did not reach every node; those who miss it find out themselves", "error", err)
 	}
 }
 
 // ownTroubles is what this node has found out and still holds.
-func (c *cluster) ownTroubles() []proto.Trouble { return c.upstream.Troubles() }
+func (c *cluster) ownAlerts() []proto.MirrorAlert { return c.upstream.Alerts() }
 
 // hearTroubles takes in what other nodes have found out.
-func (c *cluster) hearTroubles(troubles []proto.Trouble) {
+func (c *cluster) receiveAlerts(troubles []proto.MirrorAlert) {
 	for _, t := range troubles {
 		if t.Node != c.name { // its own gossip, come back
-			c.upstream.Heard(t)
+			c.upstream.ReceiveAlert(t)
 		}
 	}
 }

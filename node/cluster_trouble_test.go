@@ -75,7 +75,7 @@ func (m *twoMirrors) meet(finder, asked *site) {
 	m.near.Inject("pool/*", 0, testarchive.Status(http.StatusTooManyRequests, 600))
 	asked.want(deb)
 	found := finder.node.Troubles()
-	if len(found) != 1 || found[0].Mirror != m.near.URL || found[0].Kind != proto.TroubleWait {
+	if len(found) != 1 || found[0].Mirror != m.near.URL || found[0].Kind != proto.AlertWait {
 		m.t.Fatalf("%s has found out %+v", finder.name, found)
 	}
 }

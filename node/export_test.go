@@ -33,7 +33,7 @@ func (n *Node) Kill() {
 func (n *Node) Mirrors(archive string) []string { return n.upstream.Mirrors(archive) }
 
 // Troubles is what this node has found out about mirrors itself.
-func (n *Node) Troubles() []proto.Trouble { return n.upstream.Troubles() }
+func (n *Node) Troubles() []proto.MirrorAlert { return n.upstream.Alerts() }
 
 // Metric is the sum of all values of a counter.
 func (n *Node) Metric(name string) (sum float64) {

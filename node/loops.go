@@ -73,17 +73,17 @@ func (l *loops) via(loc proto.Location) []string {
 }
 
 // servePeer answers another node, unless this node itself waits for the answer.
-func (l *loops) servePeer(ctx context.Context, ask proto.Ask, serve func() (*proto.Blob, error)) (*proto.Blob, error) {
+func (l *loops) servePeer(ctx context.Context, ask proto.PeerRequest, serve func() (*proto.Blob, error)) (*proto.Blob, error) {
 	via := proto.Via(ctx)
 	if len(via) == 0 {
 		return serve()
 	}
 	if slices.Contains(via, l.pseudonym) {
 		return nil, &proto.Rejected{Kind: proto.RejectLoop, Reason: fmt.Sprintf(
-			"a request of this node for %s came back to it as a loop, through %d other proxies and a node of its cluster", ask.Want.Where.First, len(via)-1)}
+			"a request of this node for %s came back to it as a loop, through %d other proxies and a node of its cluster", ask.Object.Where.First, len(via)-1)}
 	}
 	// It waits until the blob is there to be read. By then upstream has answered.
-	defer l.wait(ask.Want.Where.First, via)()
+	defer l.wait(ask.Object.Where.First, via)()
 	return serve()
 }
 
@@ -96,6 +96,6 @@ type viaCluster struct {
 var _ peerfetch.Cluster = viaCluster{}
 
 // Fetch implements peerfetch.Cluster.
-func (c viaCluster) Fetch(ctx context.Context, peer string, ask proto.Ask) (*proto.Transfer, error) {
-	return c.Mesh.Fetch(proto.WithVia(ctx, c.loops.via(ask.Want.Where.First)), peer, ask)
+func (c viaCluster) Fetch(ctx context.Context, peer string, ask proto.PeerRequest) (*proto.Transfer, error) {
+	return c.Mesh.Fetch(proto.WithVia(ctx, c.loops.via(ask.Object.Where.First)), peer, ask)
 }

@@ -40,7 +40,7 @@ var (
 	_ front.Catalog    = (*catalog.Catalog)(nil)
 	_ catalog.Blobs    = (*peerfetch.Fetcher)(nil)
 	_ catalog.Upstream = source{}
-	_ catalog.Keeper   = keeper{}
+	_ catalog.Store    = keeper{}
 	_ catalog.State    = (*statedir.Dir)(nil)
 	_ peerfetch.Source = source{}
 	_ peerfetch.Store  = storeAdapter{}
@@ -210,7 +210,7 @@ func (n *Node) build() error {
 		return err
 	}
 	believing := catalog.Config{
-		Archives: archives, Blobs: n.fetcher, Upstream: source{n.upstream, n}, Keeper: keeper{store, n},
+		Archives: archives, Blobs: n.fetcher, Upstream: source{n.upstream, n}, Store: keeper{store, n},
 		State: n.state, Tables: n.tables, Logger: n.log,
 		RetainFor: time.Duration(cfg.Retain.For), RetainMax: int(cfg.Retain.Generations),
 	}
@@ -245,7 +245,7 @@ func (n *Node) build() error {
 // register collects the metrics of all rooms.
 func (n *Node) register() error {
 	info := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "aptmesh_info", Help: "Constant 1, with the version.", ConstLabels: prometheus.Labels{"version": n.opts.Version},
+		Name: "aptmesh_build_info", Help: "Constant 1, with the version.", ConstLabels: prometheus.Labels{"version": n.opts.Version},
 	}, func() float64 { return 1 })
 	all := []prometheus.Collector{
 		info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -300,7 +300,7 @@ func (n *Node) openStore(cfg *config.Config) (*blobstore.Store, error) {
 		Logger:              n.log,
 	}
 	if n.cluster != nil {
-		config.Observer, config.Elsewhere = observer{n.cluster.local}, n.cluster.elsewhere
+		config.Observer, config.Replicated = observer{n.cluster.local}, n.cluster.replicated
 	}
 	return blobstore.Open(config)
 }
@@ -510,7 +510,9 @@ func (a storeAdapter) Unreadable(d proto.Digest, f *os.File, err error) {
 	a.store.Unreadable(d, f, err)
 }
 
-func (a storeAdapter) Left(ref proto.Ref, from string) int64 { return a.store.Left(ref, from) }
+func (a storeAdapter) PartialSize(ref proto.Ref, from string) int64 {
+	return a.store.PartialSize(ref, from)
+}
 
 func (a storeAdapter) Only(d proto.Digest) []string { return a.store.Only(d) }
 

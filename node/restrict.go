@@ -157,7 +157,7 @@ func (n *Node) serveStale(archive string) time.Duration { return (*n.stale.Load(
 
 // handedOn is the want of a blob that a leaving node offers: only peers have it. only are the
 // archives through which alone it may be given.
-func handedOn(ref proto.Ref, only []string, from string) proto.Want {
+func handedOn(ref proto.Ref, only []string, from string) proto.ObjectRequest {
 	var names []proto.Location
 	for _, archive := range only {
 		names = append(names, proto.Location{Archive: archive, Path: ref.Digest.String()})
@@ -165,7 +165,7 @@ func handedOn(ref proto.Ref, only []string, from string) proto.Want {
 	if len(names) == 0 {
 		names = []proto.Location{{Archive: handedOnArchive, Path: ref.Digest.String()}}
 	}
-	w := proto.Want{Ref: ref, Where: proto.WhereOf(names), Class: proto.ClassPrefetch, PeersOnly: true}
+	w := proto.ObjectRequest{Ref: ref, Where: proto.WhereOf(names), Class: proto.ClassPrefetch, PeersOnly: true}
 	if from != "" {
 		w.Holders = []string{from}
 	}
@@ -173,7 +173,7 @@ func handedOn(ref proto.Ref, only []string, from string) proto.Want {
 }
 
 // onlyOf is what handedOn was told of a blob that another node offers.
-func onlyOf(offer proto.Want) []string {
+func onlyOf(offer proto.ObjectRequest) []string {
 	var only []string
 	for loc := range offer.Where.All() {
 		if loc.Archive != handedOnArchive {

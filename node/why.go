@@ -32,16 +32,16 @@ func (n *Node) Why(target string) *admin.Why {
 	}
 	w.UpstreamURLs = n.upstreamURLs(proto.At(loc))
 	entry, known := n.catalog.Explain(loc)
-	want := entry.Want
+	want := entry.Object
 	if known {
 		w.Listed, w.Generation = entry.Listed, entry.Generation
 		w.Digest, w.Size = want.Ref.Digest, want.Ref.Size
 		w.UpstreamURLs = n.upstreamURLs(want.Where)
-		tier, inFlight := n.fetcher.Held(want)
-		w.Held, w.InFlight = string(tier), inFlight
+		tier, inFlight := n.fetcher.Stored(want)
+		w.Stored, w.InFlight = string(tier), inFlight
 		n.explainPlan(w, want)
 	} else {
-		w.Plan = n.fetcher.Plan(proto.Want{Where: proto.At(loc), Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage})
+		w.Plan = n.fetcher.Plan(proto.ObjectRequest{Where: proto.At(loc), Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage})
 	}
 	w.Would = (*admin.Failure)(n.wouldFail(w, loc))
 	explainFailures(w)
@@ -81,7 +81,7 @@ func (n *Node) wouldFail(w *admin.Why, loc proto.Location) *front.Failure {
 	if err := n.catalog.Objection(loc); err != nil {
 		return n.front.Answer(loc, err)
 	}
-	if w.Held != "" || w.InFlight || len(w.Holders) > 0 {
+	if w.Stored != "" || w.InFlight || len(w.Holders) > 0 {
 		return nil
 	}
 	if n.offline(loc.Archive) {
@@ -163,12 +163,12 @@ func (n *Node) explainTunnel(w *admin.Why, target string) {
 }
 
 // explain puts the facts into sentences.
-func explain(w *admin.Why, e proto.Entry) {
+func explain(w *admin.Why, e proto.Resolution) {
 	switch {
-	case w.Would != nil && w.Held != "":
+	case w.Would != nil && w.Stored != "":
 		say(w, "It is held here, and not given out.")
-	case w.Held != "":
-		say(w, "It is held here: a request is answered from %s.", w.Held)
+	case w.Stored != "":
+		say(w, "It is held here: a request is answered from %s.", w.Stored)
 	case w.InFlight:
 		say(w, "It is being fetched at this moment: a request joins that fetch.")
 	case w.Would == nil:

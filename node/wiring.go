@@ -62,7 +62,7 @@ func (n *Node) upstreamConfig(cfg *config.Config, mirrors map[string][]config.Mi
 	u.Snapshots = n.snapshots
 	u.Pseudonym, u.Via = n.loops.pseudonym, n.loops.via
 	if n.cluster != nil {
-		u.Tell = n.cluster.tellTrouble
+		u.OnAlert = n.cluster.sendAlert
 	}
 	for _, a := range cfg.Archives {
 		if len(mirrors[a.Name]) == 0 {

@@ -93,26 +93,26 @@ func (f *Fetcher) ArchiveChanged(archive string) {
 
 // absence returns what is remembered of want's absence. A want that can be proven is
 // never absent by hearsay: metadata that lists it is proof to the contrary.
-func (f *Fetcher) absence(want proto.Want, now time.Time) (absence, bool) {
-	if want.Provable() {
+func (f *Fetcher) absence(object proto.ObjectRequest, now time.Time) (absence, bool) {
+	if object.Provable() {
 		return absence{}, false
 	}
-	return f.absent.get(want.Where.First, now)
+	return f.absent.get(object.Where.First, now)
 }
 
 // mayAskUpstream returns nil if upstream may be asked for the object now, else what it
 // said last time.
-func (f *Fetcher) mayAskUpstream(k key, want proto.Want, now time.Time) error {
-	if a, ok := f.absence(want, now); ok {
+func (f *Fetcher) mayAskUpstream(k key, object proto.ObjectRequest, now time.Time) error {
+	if a, ok := f.absence(object, now); ok {
 		return a.err(now)
 	}
-	return f.budget.allowAny(k, &want, false, now)
+	return f.budget.allowAny(k, &object, false, now)
 }
 
 // outdated reports whether the archive has published something since the flight of an unlisted file
 // began: what it brings is of before that, perhaps.
 func (fl *flight) outdated() bool {
-	return !fl.want.Provable() && fl.era != fl.f.absent.era(fl.want.Where.First.Archive)
+	return !fl.object.Provable() && fl.era != fl.f.absent.era(fl.object.Where.First.Archive)
 }
 
 // refuse counts an answer that nobody was asked for, and passes it on.
@@ -125,7 +125,7 @@ func (f *Fetcher) refuse(err error) error {
 
 // rememberAbsence notes that a flight for an unlisted file ended with "not found".
 func (fl *flight) rememberAbsence(o outcome) {
-	if fl.want.Provable() || o.verdict != absent {
+	if fl.object.Provable() || o.verdict != absent {
 		return
 	}
 	fl.mu.Lock()
@@ -134,5 +134,5 @@ func (fl *flight) rememberAbsence(o outcome) {
 		ttl = fl.f.cfg.NotFoundFor
 	}
 	fl.mu.Unlock()
-	fl.f.absent.note(fl.want.Where.First, fl.era, time.Now(), min(ttl, fl.f.cfg.NotFoundFor))
+	fl.f.absent.note(fl.object.Where.First, fl.era, time.Now(), min(ttl, fl.f.cfg.NotFoundFor))
 }

@@ -20,20 +20,20 @@ import (
 // says404 is an archive that has nothing.
 func says404(int, proto.Request) answer { return answer{err: proto.ErrNotFound} }
 
-func (w *world) expectNotFound(t *testing.T, want proto.Want) {
+func (w *world) expectNotFound(t *testing.T, object proto.ObjectRequest) {
 	t.Helper()
-	if _, err := w.read(want); !errors.Is(err, proto.ErrNotFound) {
-		t.Errorf("%s ended with %v", want.Where.First, err)
+	if _, err := w.read(object); !errors.Is(err, proto.ErrNotFound) {
+		t.Errorf("%s ended with %v", object.Where.First, err)
 	}
 }
 
 func TestNotFoundIsRememberedForAWhile(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, says404)
-		want := unlistedWant("u")
+		object := unlistedWant("u")
 		for range 299 {
-			w.expectNotFound(t, want)
-			if _, err := w.Head(context.Background(), want); !errors.Is(err, proto.ErrNotFound) {
+			w.expectNotFound(t, object)
+			if _, err := w.Head(context.Background(), object); !errors.Is(err, proto.ErrNotFound) {
 				t.Errorf("its head: %v", err)
 			}
 			time.Sleep(100 * time.Millisecond)
@@ -53,7 +53,7 @@ func TestNotFoundIsRememberedForAWhile(t *testing.T) {
 		}
 		time.Sleep(100 * time.Millisecond)
 		w.up.heal(serve([]byte("here it is")))
-		if got := w.mustRead(t, want); string(got) != "here it is" {
+		if got := w.mustRead(t, object); string(got) != "here it is" {
 			t.Errorf("got %q", got)
 		}
 		w.Close()
@@ -140,10 +140,10 @@ func TestListedFileIsNotAbsent(t *testing.T) {
 func TestHeadOfWhatIsListedHasTheSameBudget(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, says404)
-		want := wantOf(randomBytes(1000, 82), "by-hash/x", "Packages")
-		want.Ref.Size = proto.UnknownSize
+		object := wantOf(randomBytes(1000, 82), "by-hash/x", "Packages")
+		object.Ref.Size = proto.UnknownSize
 		for range 20 {
-			if _, err := w.Head(context.Background(), want); !errors.Is(err, proto.ErrNotFound) {
+			if _, err := w.Head(context.Background(), object); !errors.Is(err, proto.ErrNotFound) {
 				t.Error(err)
 			}
 		}
@@ -163,9 +163,9 @@ func TestHeadSaysNotFoundOnlyIfItIsEverywhere(t *testing.T) {
 			}
 			return answer{err: errAnswered}
 		})
-		want := unlistedWant("u")
-		want.Where = proto.At(want.Where.First, proto.Location{Archive: "a", Path: "v"})
-		if _, err := w.Head(context.Background(), want); errors.Is(err, proto.ErrNotFound) {
+		object := unlistedWant("u")
+		object.Where = proto.At(object.Where.First, proto.Location{Archive: "a", Path: "v"})
+		if _, err := w.Head(context.Background(), object); errors.Is(err, proto.ErrNotFound) {
 			t.Errorf("404 at %s alone: %v", first, err)
 		}
 		if w.absent.len() != 0 {
@@ -179,12 +179,12 @@ func TestClusterRemembersNotFoundTogether(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		c := newCluster(t, five, says404)
 		c.latency = far(10 * time.Millisecond)
-		want := unlistedWant("u")
+		object := unlistedWant("u")
 		askAll := func() {
 			var all sync.WaitGroup
 			for _, n := range c.nodes {
 				for range 3 {
-					all.Go(func() { n.expectNotFound(t, want) })
+					all.Go(func() { n.expectNotFound(t, object) })
 				}
 			}
 			all.Wait()
@@ -209,7 +209,7 @@ func TestClusterRemembersNotFoundTogether(t *testing.T) {
 		}
 		c.up.heal(serve([]byte("new")))
 		for _, n := range c.nodes {
-			if got, err := n.read(want); err != nil || string(got) != "new" {
+			if got, err := n.read(object); err != nil || string(got) != "new" {
 				t.Errorf("%s after the flip: %q, %v", n.name, got, err)
 			}
 		}

@@ -56,7 +56,7 @@ func (fl *flight) askNode(s step) outcome {
 	case o.verdict == discarded, fl.route.ended():
 	case !fl.resumable() && !fl.startOver():
 		fl.shun(peer) // the client's next try shall not end in the same way
-		o.verdict, o.err = hopeless, &proto.Unavailable{Reason: fmt.Sprintf("the transfer of %s from node %s broke, and nothing tells whether another is the same", fl.want.Where.First, peer)}
+		o.verdict, o.err = hopeless, &proto.Unavailable{Reason: fmt.Sprintf("the transfer of %s from node %s broke, and nothing tells whether another is the same", fl.object.Where.First, peer)}
 	case fl.body.written-before >= progress:
 		fl.route.revived(peer)
 	}
@@ -66,20 +66,20 @@ func (fl *flight) askNode(s step) outcome {
 // hear is what the answer of a node came to, and counts those that were in vain.
 func (fl *flight) hear(src nodeSource, err error) outcome {
 	o := outcomeOf(err)
-	o.by = origin{peer: src.peer, loc: src.ask.Want.Where.First}
+	o.by = origin{peer: src.peer, loc: src.req.Object.Where.First}
 	reason := ""
 	switch {
 	case fl.ctx.Err() != nil:
 	case o.verdict == lacking:
-		reason = "not_held"
-		if said := new(proto.NotHeld); errors.As(err, &said) && said.Busy {
+		reason = "not_stored"
+		if said := new(proto.NotStored); errors.As(err, &said) && said.Busy {
 			reason = "busy"
 		}
 	case o.verdict == unreachable:
 		reason = "no_upstream"
 	case o.verdict == failed:
 		reason = "unreachable"
-		fl.f.cfg.Logger.Debug("a node does not give an object", "node", src.peer, "location", fl.want.Where.First.String(), "error", err)
+		fl.f.cfg.Logger.Debug("a node does not give an object", "node", src.peer, "location", fl.object.Where.First.String(), "error", err)
 	}
 	if reason != "" {
 		fl.f.metrics.peerFailures.WithLabelValues(reason).Inc()
@@ -300,9 +300,9 @@ func (fl *flight) accept(t *proto.Transfer, from origin) error {
 	size := fl.sizeNow()
 	switch {
 	case t.Size == proto.UnknownSize:
-	case size != proto.UnknownSize && t.Size != size && len(fl.want.Others) > 0 && from.peer == "" && fl.want.Accepts(t.Size):
+	case size != proto.UnknownSize && t.Size != size && len(fl.object.Others) > 0 && from.peer == "" && fl.object.Accepts(t.Size):
 		return fl.otherContent(from)
-	case size != proto.UnknownSize && t.Size != size, !fl.want.Accepts(t.Size):
+	case size != proto.UnknownSize && t.Size != size, !fl.object.Accepts(t.Size):
 		return fl.otherSize(from, t.Size, size)
 	}
 	if t.Offset > fl.body.written {
@@ -346,7 +346,7 @@ func (fl *flight) accept(t *proto.Transfer, from origin) error {
 
 // sizeSigned reports whether the length of the object is vouched for.
 func (fl *flight) sizeSigned() bool {
-	return fl.want.Size() != proto.UnknownSize
+	return fl.object.Size() != proto.UnknownSize
 }
 
 // rangeValidator is what to send as If-Range when the rest is asked for and no digest
@@ -372,7 +372,7 @@ func (fl *flight) copy(t *proto.Transfer, from origin) error {
 	buf := buffers.Get().(*[copyBuffer]byte)
 	defer buffers.Put(buf)
 	in := &intake{
-		fl: fl, from: from, size: fl.sizeNow(), most: fl.want.MaxSize(),
+		fl: fl, from: from, size: fl.sizeNow(), most: fl.object.MaxSize(),
 		received: fl.f.metrics.bytes.WithLabelValues(string(t.Tier)),
 	}
 	_, err := io.CopyBuffer(in, t.Body, buf[:])

@@ -14,9 +14,9 @@ func TestBaseIsForProvableWantsOnly(t *testing.T) {
 	byHash := wantOf(content)
 	byHash.Ref.Size = proto.UnknownSize
 	for name, tt := range map[string]struct {
-		want proto.Want
-		head bool
-		base string
+		object proto.ObjectRequest
+		head   bool
+		base   string
 	}{
 		"listed":           {wantOf(content), false, base},
 		"by hash, HEAD":    {byHash, true, base},
@@ -24,13 +24,13 @@ func TestBaseIsForProvableWantsOnly(t *testing.T) {
 		"unlisted by HEAD": {unlistedWant("v"), true, ""},
 	} {
 		w := newWorld(t, serve(content))
-		tt.want.Base = base
+		tt.object.Base = base
 		if tt.head {
-			if _, err := w.Head(context.Background(), tt.want); err != nil {
+			if _, err := w.Head(context.Background(), tt.object); err != nil {
 				t.Fatal(err)
 			}
 		} else {
-			w.mustRead(t, tt.want)
+			w.mustRead(t, tt.object)
 		}
 		if got := w.up.request(0).Base; got != tt.base {
 			t.Errorf("%s: asked at %q", name, got)

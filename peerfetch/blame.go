@@ -47,7 +47,7 @@ func (o origin) short(got, size int64) error {
 // far as we know.
 func (fl *flight) otherSize(from origin, claimed, size int64) error {
 	err := fmt.Errorf("%w: %s is %d bytes long there, listed with %d (mirror sync in progress?)", proto.ErrCorrupt, from, claimed, size)
-	unlisted := !fl.want.Accepts(claimed)
+	unlisted := !fl.object.Accepts(claimed)
 	if unlisted && size == proto.UnknownSize {
 		err = fmt.Errorf("%w: %s is %d bytes long there, which no listing has (mirror sync in progress?)", proto.ErrCorrupt, from, claimed)
 	}
@@ -83,7 +83,7 @@ func (fl *flight) prove() error {
 			sources = append(sources, from.String())
 		}
 		err := fmt.Errorf("%w: %s (from %s) has SHA-256 %s, listed with %s",
-			proto.ErrCorrupt, fl.want.Where.First, strings.Join(sources, ", "), got.Digest, fl.listed())
+			proto.ErrCorrupt, fl.object.Where.First, strings.Join(sources, ", "), got.Digest, fl.listed())
 		return fl.blame(err, fl.ledger.ofBytes())
 	}
 	fl.mu.Lock()
@@ -124,7 +124,7 @@ func (fl *flight) blame(err error, found finding) error {
 		fl.shun(peer)
 	}
 	fl.f.cfg.Logger.Warn("wrong content of which nobody can say whose it is",
-		"location", fl.want.Where.First.String(), "sources", found.by, "error", err)
+		"location", fl.object.Where.First.String(), "sources", found.by, "error", err)
 	return fl.restart(err)
 }
 
@@ -140,7 +140,7 @@ func (fl *flight) restart(err error) error {
 // blameMirrors deals with wrong content that upstream gave: one mirror lied, or one of
 // several did and nobody can say which.
 func (fl *flight) blameMirrors(err error, from []origin) error {
-	if !fl.want.Provable() || fl.want.Hearsay {
+	if !fl.object.Provable() || fl.object.Hearsay {
 		return err // another version is no lie
 	}
 	var names []string
@@ -158,7 +158,7 @@ func (fl *flight) blameMirrors(err error, from []origin) error {
 	}
 	what := "a mirror gave wrong content"
 	if len(names) == 1 {
-		fl.f.metrics.mirrorLies.Inc()
+		fl.f.metrics.mirrorCorrupt.Inc()
 		for _, loc := range at {
 			fl.ledger.liars[origin{mirror: names[0], loc: loc}] = true
 		}
@@ -176,7 +176,7 @@ func (fl *flight) blameMirrors(err error, from []origin) error {
 // distrust reports a peer that sent what cannot be true.
 func (fl *flight) distrust(peer, reason string, err error) {
 	fl.f.metrics.peerFailures.WithLabelValues(reason).Inc()
-	fl.f.cfg.Logger.Warn("a node sent what cannot be true", "node", peer, "location", fl.want.Where.First.String(), "error", err)
+	fl.f.cfg.Logger.Warn("a node sent what cannot be true", "node", peer, "location", fl.object.Where.First.String(), "error", err)
 	fl.shun(peer)
 	fl.f.cfg.Cluster.Distrust(peer, err)
 }

@@ -55,7 +55,7 @@ func (b *body) open(fl *flight) {
 	b.unkept.Store(false)
 	w, err := fl.newWriter()
 	if err != nil {
-		fl.f.cfg.Logger.Warn("passing an object on without keeping it", "location", fl.want.Where.First.String(), "error", err)
+		fl.f.cfg.Logger.Warn("passing an object on without keeping it", "location", fl.object.Where.First.String(), "error", err)
 		b.writer, b.hash = nil, sha256.New()
 		b.heldFrom, b.heldSince = 0, time.Now()
 		b.unkept.Store(true)
@@ -70,16 +70,16 @@ func (b *body) open(fl *flight) {
 // What another archive gave is not gone on with, for it may be wrong.
 func (fl *flight) newWriter() (Writer, error) {
 	if fl.continuable() {
-		return fl.f.cfg.Store.Resume(fl.want.Ref, fl.want.Where.First.Archive)
+		return fl.f.cfg.Store.Resume(fl.object.Ref, fl.object.Where.First.Archive)
 	}
 	return fl.f.cfg.Store.Create(fl.sizeNow())
 }
 
 // continuable reports whether another flight can go on with what this one leaves.
-func (fl *flight) continuable() bool { return continuable(&fl.want) }
+func (fl *flight) continuable() bool { return continuable(&fl.object) }
 
-func continuable(want *proto.Want) bool {
-	return !want.Ref.IsZero() && want.Ref.Size != proto.UnknownSize && len(want.Others) == 0
+func continuable(object *proto.ObjectRequest) bool {
+	return !object.Ref.IsZero() && object.Ref.Size != proto.UnknownSize && len(object.Others) == 0
 }
 
 // takeBack goes on from what an earlier flight left. Readers have each piece as soon as it was read
@@ -100,7 +100,7 @@ func (b *body) takeBack(fl *flight) {
 	if b.resumed > 0 {
 		fl.f.metrics.continued.Add(float64(b.resumed))
 		fl.f.cfg.Logger.Info("going on with an object of which an earlier fetch left the beginning",
-			"location", fl.want.Where.First.String(), "bytes", b.resumed, "size", fl.want.Ref.Size)
+			"location", fl.object.Where.First.String(), "bytes", b.resumed, "size", fl.object.Ref.Size)
 	}
 }
 
@@ -131,7 +131,7 @@ func (b *body) write(fl *flight, p []byte) error {
 // its last kept byte, so ours begins by reading those back.
 func (b *body) spill(fl *flight, cause error) error {
 	fl.f.cfg.Logger.Warn("passing the rest of an object on without keeping it",
-		"location", fl.want.Where.First.String(), "kept", b.written, "error", cause)
+		"location", fl.object.Where.First.String(), "kept", b.written, "error", cause)
 	b.hash = sha256.New()
 	file, err := b.writer.Reader()
 	if err != nil {
@@ -397,7 +397,7 @@ func (fl *flight) noteDoubt(err error) {
 // leave ends the body of a flight that failed with err. What the store was given stays for the next
 // flight, unless it may be wrong.
 func (b *body) leave(fl *flight, err error) {
-	if b.writer != nil && !b.unkept.Load() && !fl.ledger.tainted && fl.ledger.ofArchive(fl.want.Where.First.Archive) && !isWrong(err) && !errors.Is(err, errStored) {
+	if b.writer != nil && !b.unkept.Load() && !fl.ledger.tainted && fl.ledger.ofArchive(fl.object.Where.First.Archive) && !isWrong(err) && !errors.Is(err, errStored) {
 		b.writer.Park()
 	}
 	b.abort()
@@ -407,7 +407,7 @@ func (b *body) leave(fl *flight, err error) {
 // nobody can say whose bytes those were, so nobody is to blame, and everything is fetched anew, once.
 func (fl *flight) mistrust(err error) error {
 	fl.f.cfg.Logger.Warn("the beginning that an earlier fetch left of an object was not right; it is fetched anew",
-		"location", fl.want.Where.First.String(), "bytes", fl.body.resumed, "error", err)
+		"location", fl.object.Where.First.String(), "bytes", fl.body.resumed, "error", err)
 	fl.ledger.tainted = true
 	return fl.restart(&proto.Unavailable{Reason: "what was left of it by an earlier fetch was not right, and the next request fetches it anew", Answered: true, Wrong: true, RetryAfter: time.Second})
 }

@@ -112,9 +112,9 @@ func newBudget() *budget {
 
 // allowAny returns nil if the object may be asked for at any of its names, from upstream or by way of
 // other nodes, else what the last tries ended with.
-func (b *budget) allowAny(k key, want *proto.Want, nodes bool, now time.Time) error {
+func (b *budget) allowAny(k key, object *proto.ObjectRequest, nodes bool, now time.Time) error {
 	var said []error
-	for loc := range want.Where.All() {
+	for loc := range object.Where.All() {
 		err := b.allow(attempt{k, loc, nodes}, now)
 		if err == nil {
 			return nil

@@ -51,7 +51,7 @@ func anything(t *testing.T, rng *rand.Rand) {
 	for i := range kinds {
 		path := kinds[i].name
 		contents[path] = kinds[i].content
-		kinds[i].want.Where = proto.At(proto.Location{Archive: "a", Path: path})
+		kinds[i].object.Where = proto.At(proto.Location{Archive: "a", Path: path})
 	}
 	// "large" and "named" are one object in two ways of naming it.
 	healthy := trickling(contents)
@@ -121,18 +121,18 @@ func anything(t *testing.T, rng *rand.Rand) {
 // anyClient does what one client may do.
 func anyClient(t *testing.T, n *node, o object, dice *dice) {
 	began := time.Now()
-	want := o.want
+	object := o.object
 	switch dice.n(10) {
 	case 0:
-		n.evict(want.Ref.Digest)
+		n.evict(object.Ref.Digest)
 	case 1:
-		want.PeersOnly = !want.Ref.IsZero()
-		want.Holders = shuffled(dice, five)[:2]
+		object.PeersOnly = !object.Ref.IsZero()
+		object.Holders = shuffled(dice, five)[:2]
 	case 2:
 		leaveEarly(n, o, dice)
 		return
 	}
-	_, err := n.expect(o.content, want)
+	_, err := n.expect(o.content, object)
 	if took := time.Since(began); took > time.Minute {
 		t.Errorf("%s of %s took %s: %v", o.name, n.name, took, err)
 	}
@@ -145,7 +145,7 @@ func anyClient(t *testing.T, n *node, o object, dice *dice) {
 func leaveEarly(n *node, o object, dice *dice) {
 	ctx, cancel := context.WithTimeout(context.Background(), dice.upTo(100*time.Millisecond))
 	defer cancel()
-	blob, err := n.Open(ctx, o.want)
+	blob, err := n.Open(ctx, o.object)
 	if err != nil {
 		return
 	}
@@ -163,7 +163,7 @@ func chaotic(dice *dice) fault {
 	names := slices.Sorted(maps.Keys(faults))
 	return func(ctx context.Context, a ask, honest func() (*proto.Transfer, error)) (*proto.Transfer, error) {
 		at := int64(dice.n(150_000))
-		listed := !a.Want.Ref.IsZero()
+		listed := !a.Object.Ref.IsZero()
 		switch k := dice.n(40); {
 		case k < len(names) && (listed || k > 0 && names[k] != "wrong size" && names[k] != "lengthens"):
 			return faults[names[k]](ctx, a, honest)

@@ -11,13 +11,13 @@ import (
 // for every miss and must not block.
 type Cluster interface {
 	// Route says where to look for an object at this moment.
-	Route(want proto.Want) proto.Route
+	Route(object proto.ObjectRequest) proto.Route
 	// Fetch asks one node. It returns when that node has bytes to give, or with an
-	// error: *proto.PeerFailed where the node could not be asked, *proto.NotHeld
+	// error: *proto.PeerFailed where the node could not be asked, *proto.NotStored
 	// where it has nothing to give, else what it was told by upstream. The reads of
 	// the Transfer's Body fail with the same errors, and end with ctx. Modified may
 	// be filled in as late as the Body's io.EOF.
-	Fetch(ctx context.Context, peer string, ask proto.Ask) (*proto.Transfer, error)
+	Fetch(ctx context.Context, peer string, req proto.PeerRequest) (*proto.Transfer, error)
 	// Distrust reports a node that sent what cannot be true.
 	Distrust(peer string, err error)
 }

@@ -22,12 +22,12 @@ var five = []string{"a", "b", "c", "d", "e"}
 type object struct {
 	name    string
 	content []byte
-	want    proto.Want
+	object  proto.ObjectRequest
 	readers []int // at a time, where every fault is tried
 }
 
-func unlistedWant(path string) proto.Want {
-	return proto.Want{Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage, Where: proto.At(proto.Location{Archive: "a", Path: path})}
+func unlistedWant(path string) proto.ObjectRequest {
+	return proto.ObjectRequest{Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage, Where: proto.At(proto.Location{Archive: "a", Path: path})}
 }
 
 func objects() []object {
@@ -75,7 +75,7 @@ func TestClusterFetchesOnce(t *testing.T) {
 func (c *cluster) checkAlike(t *testing.T, o object) {
 	t.Helper()
 	for _, n := range c.nodes {
-		blob, err := n.Open(context.Background(), o.want)
+		blob, err := n.Open(context.Background(), o.object)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +93,7 @@ func (c *cluster) readEverywhere(t *testing.T, o object, readers int) {
 	for _, n := range c.nodes {
 		for range readers {
 			all.Go(func() {
-				if _, err := n.expect(o.content, o.want); err != nil && !c.isDead(n.name) {
+				if _, err := n.expect(o.content, o.object); err != nil && !c.isDead(n.name) {
 					t.Errorf("%s: %v", n.name, err)
 				}
 			})
@@ -206,7 +206,7 @@ func TestNodesWithDifferentRings(t *testing.T) {
 					for _, n := range c.nodes {
 						all.Go(func() {
 							time.Sleep(stagger[n.name])
-							if _, err := n.expect(o.content, o.want); err != nil {
+							if _, err := n.expect(o.content, o.object); err != nil {
 								t.Errorf("%s: %v", n.name, err)
 							}
 						})
@@ -288,7 +288,7 @@ func TestWhatUpstreamSaysIsRemembered(t *testing.T) {
 					return answer{err: tt.err}
 				})
 				for range 300 {
-					if _, err := c.nodes["e"].expect(o.content, o.want); !errors.Is(err, tt.err) && !errors.As(err, new(*proto.Unavailable)) && !errors.As(err, new(*proto.Refused)) {
+					if _, err := c.nodes["e"].expect(o.content, o.object); !errors.Is(err, tt.err) && !errors.As(err, new(*proto.Unavailable)) && !errors.As(err, new(*proto.Refused)) {
 						t.Fatal(err)
 					}
 					time.Sleep(10 * time.Millisecond)
@@ -301,7 +301,7 @@ func TestWhatUpstreamSaysIsRemembered(t *testing.T) {
 				}
 				c.up.heal(o.archive())
 				time.Sleep(30 * time.Second)
-				if _, err := c.nodes["e"].expect(o.content, o.want); err != nil {
+				if _, err := c.nodes["e"].expect(o.content, o.object); err != nil {
 					t.Errorf("upstream has healed: %v", err)
 				}
 				c.check(t)

@@ -11,7 +11,7 @@ import (
 )
 
 // A name may have several right contents at one time, because two current listings of it disagree
-// (proto.Want.Others). A flight for such a Want takes the one that its first source gives. From the
+// (proto.ObjectRequest.Others). A flight for such an ObjectRequest takes the one that its first source gives. From the
 // moment that the length tells which one this is, it is the only one that the flight goes on with;
 // until then the rest comes from the mirror that gave the beginning, as with unlisted files. What
 // proves the bytes is the whole set all the same.
@@ -31,25 +31,25 @@ type version struct {
 const maxSwaps = 3
 
 // setOf is what tells a set of contents from any other, whatever the order of its members.
-func setOf(want *proto.Want) proto.Digest {
-	set := slices.SortedFunc(want.Contents(), func(a, b proto.Ref) int { return slices.Compare(a.Digest[:], b.Digest[:]) })
+func setOf(object *proto.ObjectRequest) proto.Digest {
+	set := slices.SortedFunc(object.Contents(), func(a, b proto.Ref) int { return slices.Compare(a.Digest[:], b.Digest[:]) })
 	h := sha256.New()
 	for _, ref := range set {
 		h.Write(ref.Digest[:])
 	}
-	h.Write(want.SHA512[:])
+	h.Write(object.SHA512[:])
 	return proto.Digest(h.Sum(nil))
 }
 
 // decided reports whether a digest says what the rest of the body must be, whichever source gives it.
 func (fl *flight) decided() bool {
-	return fl.want.Provable() && (len(fl.want.Others) == 0 || !fl.narrowed.IsZero())
+	return fl.object.Provable() && (len(fl.object.Others) == 0 || !fl.narrowed.IsZero())
 }
 
 // narrow notes which of several contents the first source gives, where its length tells.
 func (fl *flight) narrow(size int64) {
-	if len(fl.want.Others) > 0 && size != proto.UnknownSize {
-		fl.narrowed = fl.want.Only(size)
+	if len(fl.object.Others) > 0 && size != proto.UnknownSize {
+		fl.narrowed = fl.object.Only(size)
 	}
 }
 
@@ -65,24 +65,24 @@ func (fl *flight) otherContent(from origin) error {
 
 // proves reports whether what arrived is a right content.
 func (fl *flight) proves(got proto.Digest) bool {
-	if fl.sha512 != nil && proto.SHA512(fl.sha512.Sum(nil)) == fl.want.SHA512 {
+	if fl.sha512 != nil && proto.SHA512(fl.sha512.Sum(nil)) == fl.object.SHA512 {
 		return true
 	}
-	for ref := range fl.want.Contents() {
+	for ref := range fl.object.Contents() {
 		if ref.Digest == got {
 			return true
 		}
 	}
-	return !fl.want.Provable()
+	return !fl.object.Provable()
 }
 
 // listed names the right contents in the order in which they are preferred.
 func (fl *flight) listed() string {
-	said := fl.want.Ref.Digest.String()
-	if fl.want.Ref.IsZero() {
+	said := fl.object.Ref.Digest.String()
+	if fl.object.Ref.IsZero() {
 		said = "a SHA-512"
 	}
-	for _, other := range fl.want.Others {
+	for _, other := range fl.object.Others {
 		said += " or " + other.Digest.String()
 	}
 	return said
@@ -91,21 +91,21 @@ func (fl *flight) listed() string {
 // refLocked is what is known of the object. mu is held.
 func (fl *flight) refLocked() proto.Ref {
 	switch {
-	case fl.proven && fl.want.Provable(), fl.proven && fl.size == 0:
+	case fl.proven && fl.object.Provable(), fl.proven && fl.size == 0:
 		return proto.Ref{Digest: fl.digest, Size: fl.size}
-	case len(fl.want.Others) > 0:
-		return proto.Ref{Digest: fl.want.Only(fl.size).Digest, Size: fl.size}
+	case len(fl.object.Others) > 0:
+		return proto.Ref{Digest: fl.object.Only(fl.size).Digest, Size: fl.size}
 	}
-	return proto.Ref{Digest: fl.want.Ref.Digest, Size: fl.size}
+	return proto.Ref{Digest: fl.object.Ref.Digest, Size: fl.size}
 }
 
 // storedOther opens the first of several right contents that the store holds. It is kept out of
 // stored for the sake of the stack of every idle connection.
 //
 //go:noinline
-func (f *Fetcher) storedOther(want *proto.Want) (*proto.Blob, error) {
-	for _, other := range want.Others {
-		if blob, err := f.held(other, want.Where.First.Archive); !errors.Is(err, fs.ErrNotExist) {
+func (f *Fetcher) storedOther(object *proto.ObjectRequest) (*proto.Blob, error) {
+	for _, other := range object.Others {
+		if blob, err := f.held(other, object.Where.First.Archive); !errors.Is(err, fs.ErrNotExist) {
 			return blob, err
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// either is a Want for which all contents are right, the first one preferred.
-func either(contents ...[]byte) proto.Want {
+// either is an ObjectRequest for which all contents are right, the first one preferred.
+func either(contents ...[]byte) proto.ObjectRequest {
 	w := wantOf(contents[0])
 	for _, c := range contents[1:] {
 		w.Others = append(w.Others, proto.Ref{Digest: proto.DigestOf(c), Size: int64(len(c))})
@@ -45,7 +45,7 @@ func TestOneOfSeveralContents(t *testing.T) {
 			return a
 		}
 	}
-	bySHA512 := func(content []byte, others ...[]byte) proto.Want {
+	bySHA512 := func(content []byte, others ...[]byte) proto.ObjectRequest {
 		w := either(append([][]byte{content}, others...)...)
 		w.SHA512 = sha512.Sum512(content)
 		w.Ref.Digest = proto.Digest{}
@@ -54,25 +54,25 @@ func TestOneOfSeveralContents(t *testing.T) {
 	byHash := either(large, large2)
 	byHash.Others[0].Size = proto.UnknownSize
 	for name, tt := range map[string]struct {
-		want   proto.Want
+		object proto.ObjectRequest
 		script script
 		got    []byte // nil: it must fail as corrupt
 		blamed []string
 	}{
-		"upstream has the first":            {want: either(small, small2), script: serve(small), got: small},
-		"upstream has the second":           {want: either(small, small2), script: serve(small2), got: small2},
-		"the second, large":                 {want: either(large, large2), script: serve(large2), got: large2},
-		"the second, of the same length":    {want: either(large, twin), script: serve(twin), got: twin},
-		"the third":                         {want: either(small, sized, small2), script: serve(small2), got: small2},
-		"the second, its size not told":     {want: either(large, large2), script: unknown(large2), got: large2},
-		"the second, its size not listed":   {want: byHash, script: serve(large2), got: large2},
-		"the second beside a SHA-512":       {want: bySHA512(small, small2), script: serve(small2), got: small2},
-		"the first by its SHA-512":          {want: bySHA512(small, small2), script: serve(small), got: small},
-		"none, of a listed length":          {want: either(small, small2), script: func(_ int, r proto.Request) answer { return at("m1", sized, r) }, blamed: []string{"m1"}},
-		"none, of another length":           {want: either(large, large2), script: func(_ int, r proto.Request) answer { return at("m1", small, r) }, blamed: []string{"m1"}},
-		"none, its size not told, too long": {want: either(small, small2), script: unknown(large), blamed: []string{"m1"}},
+		"upstream has the first":            {object: either(small, small2), script: serve(small), got: small},
+		"upstream has the second":           {object: either(small, small2), script: serve(small2), got: small2},
+		"the second, large":                 {object: either(large, large2), script: serve(large2), got: large2},
+		"the second, of the same length":    {object: either(large, twin), script: serve(twin), got: twin},
+		"the third":                         {object: either(small, sized, small2), script: serve(small2), got: small2},
+		"the second, its size not told":     {object: either(large, large2), script: unknown(large2), got: large2},
+		"the second, its size not listed":   {object: byHash, script: serve(large2), got: large2},
+		"the second beside a SHA-512":       {object: bySHA512(small, small2), script: serve(small2), got: small2},
+		"the first by its SHA-512":          {object: bySHA512(small, small2), script: serve(small), got: small},
+		"none, of a listed length":          {object: either(small, small2), script: func(_ int, r proto.Request) answer { return at("m1", sized, r) }, blamed: []string{"m1"}},
+		"none, of another length":           {object: either(large, large2), script: func(_ int, r proto.Request) answer { return at("m1", small, r) }, blamed: []string{"m1"}},
+		"none, its size not told, too long": {object: either(small, small2), script: unknown(large), blamed: []string{"m1"}},
 		"a mirror with the other one, before anybody has had a byte": {
-			want: either(small, small2),
+			object: either(small, small2),
 			script: func(i int, r proto.Request) answer {
 				if i == 0 {
 					return brokenAt("m1", small, r, 10_000)
@@ -83,7 +83,7 @@ func TestOneOfSeveralContents(t *testing.T) {
 			got: small2,
 		},
 		"a mirror with the other one, when clients have had bytes": {
-			want: either(large, large2),
+			object: either(large, large2),
 			script: func(i int, r proto.Request) answer {
 				switch i {
 				case 0:
@@ -96,7 +96,7 @@ func TestOneOfSeveralContents(t *testing.T) {
 			got: large,
 		},
 		"the length does not tell, and the beginning is one mirror's": {
-			want: either(large, twin),
+			object: either(large, twin),
 			script: func(i int, r proto.Request) answer {
 				switch {
 				case i == 0:
@@ -115,7 +115,7 @@ func TestOneOfSeveralContents(t *testing.T) {
 			if tt.got == nil {
 				w.up.mirrors = []string{"m1"}
 			}
-			blob, err := w.Open(context.Background(), tt.want)
+			blob, err := w.Open(context.Background(), tt.object)
 			var got []byte
 			if err == nil {
 				got, err = io.ReadAll(blob.Reader())
@@ -154,9 +154,9 @@ func TestOneOfSeveralContents(t *testing.T) {
 func TestStoredOfSeveralContents(t *testing.T) {
 	a, b, c := randomBytes(1000, 1), randomBytes(1100, 2), randomBytes(1200, 3)
 	for name, tt := range map[string]struct {
-		held [][]byte
-		want proto.Want
-		got  []byte
+		held   [][]byte
+		object proto.ObjectRequest
+		got    []byte
 	}{
 		"the first":    {[][]byte{a, c}, either(a, b), a},
 		"the second":   {[][]byte{b, c}, either(a, b), b},
@@ -169,7 +169,7 @@ func TestStoredOfSeveralContents(t *testing.T) {
 		for _, content := range tt.held {
 			w.put(t, content)
 		}
-		if got := w.mustRead(t, tt.want); !bytes.Equal(got, tt.got) {
+		if got := w.mustRead(t, tt.object); !bytes.Equal(got, tt.got) {
 			t.Errorf("%s: got %d bytes, want %d", name, len(got), len(tt.got))
 		}
 		if asked := w.up.count() > 0; asked != (name == "neither" || name == "the empty" || name == "an empty one") {
@@ -203,10 +203,10 @@ func TestReadersOfOtherContents(t *testing.T) {
 		gates <- g
 		return answer{body: g, size: int64(len(b)), offset: r.Offset, from: "m1"}
 	})
-	read := func(want proto.Want) chan []byte {
+	read := func(object proto.ObjectRequest) chan []byte {
 		done := make(chan []byte, 1)
 		go func() {
-			got, err := w.read(want)
+			got, err := w.read(object)
 			if err != nil {
 				got = nil
 			}

@@ -132,7 +132,7 @@ func oneFault(t *testing.T, o object, at position, f faultCase, readers int) {
 	if at.name != "self" && (f.up != nil && slices.Contains(lies, f.name)) {
 		ends = nil // a peer's lie is not upstream's
 	}
-	if o.want.Listed() && (at.name != "self" || f.name != "flips the last byte" || o.name == "small") {
+	if o.object.Listed() && (at.name != "self" || f.name != "flips the last byte" || o.name == "small") {
 		ends = nil // one node's word about what is listed is not enough, unless readers have had wrong bytes
 	}
 	faulty := at.holds
@@ -162,7 +162,7 @@ func oneFault(t *testing.T, o object, at position, f faultCase, readers int) {
 		all.Go(func() {
 			var err error
 			for range 4 { // as apt does
-				if _, err = c.nodes["x"].expect(o.content, o.want); err == nil || ends != nil {
+				if _, err = c.nodes["x"].expect(o.content, o.object); err == nil || ends != nil {
 					break
 				}
 				time.Sleep(time.Second)

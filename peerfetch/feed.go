@@ -60,9 +60,9 @@ func (fl *flight) turnToPeers() bool {
 }
 
 // admit lets another node follow the flight, from byte offset on. It returns a
-// *proto.NotHeld if another node feeds it, a channel that is closed when more is
+// *proto.NotStored if another node feeds it, a channel that is closed when more is
 // known if it is not decided who does, and nothing at all if the flight is over.
-func (fl *flight) admit(ctx context.Context, self string, want *proto.Want, offset int64) (*reader, <-chan struct{}, error) {
+func (fl *flight) admit(ctx context.Context, self string, object *proto.ObjectRequest, offset int64) (*reader, <-chan struct{}, error) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	if fl.ended {
@@ -75,13 +75,13 @@ func (fl *flight) admit(ctx context.Context, self string, want *proto.Want, offs
 	case feedUndecided:
 		return nil, fl.changed, nil
 	case feedAsking, feedPeer:
-		busy := &proto.NotHeld{Peer: self, Busy: true}
+		busy := &proto.NotStored{Peer: self, Busy: true}
 		if fl.peer != "" {
 			busy.Try = []string{fl.peer}
 		}
 		return nil, nil, busy
 	}
-	r, ok := fl.addReaderLocked(ctx, want, offset)
+	r, ok := fl.addReaderLocked(ctx, object, offset)
 	if !ok {
 		return nil, nil, nil
 	}
@@ -90,12 +90,12 @@ func (fl *flight) admit(ctx context.Context, self string, want *proto.Want, offs
 }
 
 // wantedByLocked takes in what one more reader wants, but for its names. mu is held.
-func (fl *flight) wantedByLocked(want *proto.Want) {
-	if !want.PeersOnly {
+func (fl *flight) wantedByLocked(object *proto.ObjectRequest) {
+	if !object.PeersOnly {
 		fl.peersOnly = false
 	}
 	before := fl.class
-	fl.class = min(before, want.Class)
+	fl.class = min(before, object.Class)
 	if before > proto.ClassPackage && fl.class <= proto.ClassPackage {
 		// One waits for what is fetched ahead of clients, or has what nothing listed listed.
 		close(fl.urgent)
@@ -113,7 +113,7 @@ func (fl *flight) newsLocked() {
 func (fl *flight) newsNow() <-chan struct{} {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
-	if !fl.want.Provable() && fl.class <= proto.ClassPackage {
+	if !fl.object.Provable() && fl.class <= proto.ClassPackage {
 		return nil
 	}
 	return fl.news
@@ -136,11 +136,11 @@ func (fl *flight) sourceLocked() string {
 // announce tells that this node begins to have the object from upstream, so that
 // others look for it here.
 func (fl *flight) announce() {
-	if fl.f.cfg.Started == nil || fl.want.Ref.IsZero() || len(fl.want.Others) > 0 || fl.announced {
+	if fl.f.cfg.Started == nil || fl.object.Ref.IsZero() || len(fl.object.Others) > 0 || fl.announced {
 		return
 	}
 	fl.announced = true
-	fl.f.cfg.Started(fl.want.Ref.Digest, true)
+	fl.f.cfg.Started(fl.object.Ref.Digest, true)
 }
 
 // retract takes an announcement back, unless the store holds the object.
@@ -149,11 +149,11 @@ func (fl *flight) retract() {
 		return
 	}
 	fl.announced = false
-	if blob, err := fl.f.cfg.Store.Get(fl.want.Ref.Digest); err == nil {
+	if blob, err := fl.f.cfg.Store.Get(fl.object.Ref.Digest); err == nil {
 		blob.Close()
 		return
 	}
-	fl.f.cfg.Started(fl.want.Ref.Digest, false)
+	fl.f.cfg.Started(fl.object.Ref.Digest, false)
 }
 
 // over reports whether it is too late to join the flight at byte offset.

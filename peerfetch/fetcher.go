@@ -29,7 +29,7 @@ type Store interface {
 	// it left, if it began with the same from, is there to be taken back.
 	Resume(ref proto.Ref, from string) (Writer, error)
 	// Left returns how many bytes of a blob there are to be taken back, at most. It must not block.
-	Left(ref proto.Ref, from string) int64
+	PartialSize(ref proto.Ref, from string) int64
 	// Unreadable tells of a blob whose file f could not be read to its end: it is a miss from
 	// then on, unless it has been stored anew since.
 	Unreadable(d proto.Digest, f *os.File, err error)
@@ -162,21 +162,21 @@ type key struct {
 	apart string
 }
 
-func keyOf(want proto.Want) key {
-	if !want.Provable() {
-		return key{loc: want.Where.First}
+func keyOf(object proto.ObjectRequest) key {
+	if !object.Provable() {
+		return key{loc: object.Where.First}
 	}
-	k := key{size: want.Size()}
+	k := key{size: object.Size()}
 	switch {
-	case len(want.Others) > 0:
-		k.set = setOf(&want)
-	case !want.Ref.IsZero():
-		k.digest = want.Ref.Digest
+	case len(object.Others) > 0:
+		k.set = setOf(&object)
+	case !object.Ref.IsZero():
+		k.digest = object.Ref.Digest
 	default:
-		k.sha512 = want.SHA512
+		k.sha512 = object.SHA512
 	}
-	if !want.Listed() {
-		k.apart = want.Where.First.Archive // nothing signed says that there is such an object
+	if !object.Listed() {
+		k.apart = object.Where.First.Archive // nothing signed says that there is such an object
 	}
 	return k
 }
@@ -241,30 +241,30 @@ func New(cfg Config) *Fetcher {
 //
 // Errors: proto.ErrNotFound, proto.ErrCorrupt, *proto.Unavailable and
 // *proto.Refused as the source said, or the error of ctx.
-func (f *Fetcher) Open(ctx context.Context, want proto.Want) (*proto.Blob, error) {
-	if want.Where.IsZero() {
+func (f *Fetcher) Open(ctx context.Context, object proto.ObjectRequest) (*proto.Blob, error) {
+	if object.Where.IsZero() {
 		return nil, errNowhere
 	}
-	if want.Ref.Digest == emptyDigest && len(want.Others) == 0 {
+	if object.Ref.Digest == emptyDigest && len(object.Others) == 0 {
 		return &proto.Blob{Ref: proto.Ref{Digest: emptyDigest}, Verified: true, Tier: proto.TierMemory, Bytes: []byte{}}, nil
 	}
 	// Twice is enough: the second round is for an object that was evicted
 	// between the moment a flight found it in the store and ours.
 	for round := 0; ; round++ {
-		if blob, err := f.stored(&want); err == nil {
+		if blob, err := f.stored(&object); err == nil {
 			return blob, nil
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("read the store: %w", err)
 		}
-		if blob := f.wasStale(&want); blob != nil {
+		if blob := f.wasStale(&object); blob != nil {
 			return blob, nil
 		}
-		blob, err := f.follow(ctx, want)
+		blob, err := f.follow(ctx, object)
 		if err == nil {
 			return blob, nil
 		}
 		if !errors.Is(err, errStored) || round > 0 {
-			if blob := f.staleAfter(&want, err); blob != nil {
+			if blob := f.staleAfter(&object, err); blob != nil {
 				return blob, nil
 			}
 			return nil, err
@@ -275,17 +275,17 @@ func (f *Fetcher) Open(ctx context.Context, want proto.Want) (*proto.Blob, error
 // Reopen is Open for an object of which Open gave a File that could not be read to its end, because of
 // err: the store forgets it, and it comes from elsewhere. Only what can be proven is the same object
 // then. failed is still the caller's to close.
-func (f *Fetcher) Reopen(ctx context.Context, want proto.Want, failed *proto.Blob, err error) (*proto.Blob, error) {
-	if failed.File == nil || failed.Ref.IsZero() || want.Ref != failed.Ref || len(want.Others) > 0 {
+func (f *Fetcher) Reopen(ctx context.Context, object proto.ObjectRequest, failed *proto.Blob, err error) (*proto.Blob, error) {
+	if failed.File == nil || failed.Ref.IsZero() || object.Ref != failed.Ref || len(object.Others) > 0 {
 		return nil, err
 	}
 	f.cfg.Store.Unreadable(failed.Ref.Digest, failed.File, err)
-	return f.Open(ctx, want)
+	return f.Open(ctx, object)
 }
 
 // follow joins the flight of the object, or starts it, and opens it.
-func (f *Fetcher) follow(ctx context.Context, want proto.Want) (*proto.Blob, error) {
-	r, err := f.join(ctx, want)
+func (f *Fetcher) follow(ctx context.Context, object proto.ObjectRequest) (*proto.Blob, error) {
+	r, err := f.join(ctx, object)
 	if err != nil {
 		return nil, err
 	}
@@ -303,48 +303,48 @@ var emptyDigest = proto.DigestOf(nil)
 
 // Held reports the tier that would answer want right now without any transfer,
 // or "" for none, and whether a flight is under way.
-func (f *Fetcher) Held(want proto.Want) (tier proto.Tier, inFlight bool) {
-	if blob, err := f.stored(&want); err == nil {
+func (f *Fetcher) Stored(object proto.ObjectRequest) (tier proto.Tier, inFlight bool) {
+	if blob, err := f.stored(&object); err == nil {
 		tier = blob.Tier
 		blob.Close()
 	}
-	return tier, f.flightOf(want) != nil
+	return tier, f.flightOf(object) != nil
 }
 
 // flightOf is the flight that a request for want would join; nil for none.
-func (f *Fetcher) flightOf(want proto.Want) *flight {
+func (f *Fetcher) flightOf(object proto.ObjectRequest) *flight {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.flights[f.keyOf(want)]
+	return f.flights[f.keyOf(object)]
 }
 
 // stored opens the object from the store, or says fs.ErrNotExist. Of several right contents
 // it is the first that the store holds.
-func (f *Fetcher) stored(want *proto.Want) (*proto.Blob, error) {
-	blob, err := f.storedFirst(want)
-	if len(want.Others) > 0 && errors.Is(err, fs.ErrNotExist) {
-		return f.storedOther(want)
+func (f *Fetcher) stored(object *proto.ObjectRequest) (*proto.Blob, error) {
+	blob, err := f.storedFirst(object)
+	if len(object.Others) > 0 && errors.Is(err, fs.ErrNotExist) {
+		return f.storedOther(object)
 	}
 	return blob, err
 }
 
 // storedFirst is stored for the preferred content alone.
-func (f *Fetcher) storedFirst(want *proto.Want) (*proto.Blob, error) {
-	digest, provable := want.Ref.Digest, true
+func (f *Fetcher) storedFirst(object *proto.ObjectRequest) (*proto.Blob, error) {
+	digest, provable := object.Ref.Digest, true
 	if digest.IsZero() {
-		provable = want.Provable()
-		if digest = f.learnedDigest(want, provable); digest.IsZero() {
+		provable = object.Provable()
+		if digest = f.learnedDigest(object, provable); digest.IsZero() {
 			return nil, fs.ErrNotExist
 		}
 	}
-	if digest == emptyDigest && len(want.Others) == 0 { // the store need not keep what is the same everywhere
+	if digest == emptyDigest && len(object.Others) == 0 { // the store need not keep what is the same everywhere
 		return &proto.Blob{Ref: proto.Ref{Digest: emptyDigest}, Verified: provable, Tier: proto.TierMemory, Bytes: []byte{}}, nil
 	}
-	size := want.Ref.Size
+	size := object.Ref.Size
 	if !provable {
 		size = proto.UnknownSize
 	}
-	blob, err := f.held(proto.Ref{Digest: digest, Size: size}, want.Where.First.Archive)
+	blob, err := f.held(proto.Ref{Digest: digest, Size: size}, object.Where.First.Archive)
 	if err == nil {
 		blob.Verified = provable
 	}
@@ -375,57 +375,57 @@ func (f *Fetcher) held(ref proto.Ref, archive string) (*proto.Blob, error) {
 // archive has published something since. It is kept out of stored for the sake of the stack of every idle connection.
 //
 //go:noinline
-func (f *Fetcher) learnedDigest(want *proto.Want, provable bool) proto.Digest {
-	l, ok := f.learned.get(f.keyOf(*want))
-	if !ok || !provable && (time.Since(l.checked) > f.cfg.UnlistedFresh || l.era != f.absent.era(want.Where.First.Archive)) {
+func (f *Fetcher) learnedDigest(object *proto.ObjectRequest, provable bool) proto.Digest {
+	l, ok := f.learned.get(f.keyOf(*object))
+	if !ok || !provable && (time.Since(l.checked) > f.cfg.UnlistedFresh || l.era != f.absent.era(object.Where.First.Archive)) {
 		return proto.Digest{}
 	}
 	return l.ref.Digest
 }
 
 // join returns a reader of the object's flight, starting it if need be.
-func (f *Fetcher) join(ctx context.Context, want proto.Want) (*reader, error) {
-	k := f.keyOf(want)
+func (f *Fetcher) join(ctx context.Context, object proto.ObjectRequest) (*reader, error) {
+	k := f.keyOf(object)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
 		return nil, errClosing
 	}
 	if fl, ok := f.flights[k]; ok && !fl.outdated() {
-		if r, ok := fl.addReader(ctx, &want, 0); ok {
+		if r, ok := fl.addReader(ctx, &object, 0); ok {
 			f.metrics.joined.Inc()
 			return r, nil
 		}
 	}
-	if err := f.mayStart(k, want); err != nil {
+	if err := f.mayStart(k, object); err != nil {
 		return nil, f.refuse(err)
 	}
-	return f.startLocked(ctx, k, want, false, 0)
+	return f.startLocked(ctx, k, object, false, 0)
 }
 
 // mayStart returns nil if a flight for a client of this node may start, else what
 // the last ones ended with.
-func (f *Fetcher) mayStart(k key, want proto.Want) error {
+func (f *Fetcher) mayStart(k key, object proto.ObjectRequest) error {
 	now := time.Now()
 	switch {
-	case want.PeersOnly:
+	case object.PeersOnly:
 		return nil // no upstream to be spared
 	case f.cfg.Cluster == nil:
-		return f.mayAskUpstream(k, want, now)
+		return f.mayAskUpstream(k, object, now)
 	}
-	if a, ok := f.absence(want, now); ok {
+	if a, ok := f.absence(object, now); ok {
 		return a.err(now)
 	}
-	return f.budget.allowAny(k, &want, true, now)
+	return f.budget.allowAny(k, &object, true, now)
 }
 
 // startLocked starts a flight and returns its first reader, at byte offset. mu is held.
-func (f *Fetcher) startLocked(ctx context.Context, k key, want proto.Want, forPeer bool, offset int64) (*reader, error) {
-	if err := f.hasRoom(&want); err != nil {
+func (f *Fetcher) startLocked(ctx context.Context, k key, object proto.ObjectRequest, forPeer bool, offset int64) (*reader, error) {
+	if err := f.hasRoom(&object); err != nil {
 		return nil, err
 	}
-	fl := newFlight(f, k, want, forPeer)
-	r, _ := fl.addReader(ctx, &fl.want, offset)
+	fl := newFlight(f, k, object, forPeer)
+	r, _ := fl.addReader(ctx, &fl.object, offset)
 	f.flights[fl.key] = fl
 	f.underWay++
 	f.metrics.started.Inc()
@@ -441,9 +441,9 @@ const (
 )
 
 // hasRoom returns nil if one more flight may start. mu is held.
-func (f *Fetcher) hasRoom(want *proto.Want) error {
+func (f *Fetcher) hasRoom(object *proto.ObjectRequest) error {
 	most, of := maxFlights, "objects"
-	if !want.Listed() {
+	if !object.Listed() {
 		most, of = maxUnlistedFlights, "files that no signed index lists"
 	}
 	if f.underWay < most {

@@ -125,7 +125,7 @@ func TestSmallUnlistedFileIsWhole(t *testing.T) {
 		body.allow(4000)
 		time.AfterFunc(time.Second, func() { body.allow(1000) })
 		began := time.Now()
-		blob, err := w.Open(context.Background(), proto.Want{Where: proto.At(proto.Location{Archive: "a", Path: "pool/u.txt"})})
+		blob, err := w.Open(context.Background(), proto.ObjectRequest{Where: proto.At(proto.Location{Archive: "a", Path: "pool/u.txt"})})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -446,10 +446,10 @@ func TestUnlistedFileIsRevalidatedAndNeverSpliced(t *testing.T) {
 			}
 			return answer{body: bytes.NewReader(now), size: 200_000, etag: etag}
 		})
-		want := proto.Want{Where: proto.At(proto.Location{Archive: "a", Path: "pool/u.deb"})}
+		object := proto.ObjectRequest{Where: proto.At(proto.Location{Archive: "a", Path: "pool/u.deb"})}
 		read := func(content []byte) {
 			t.Helper()
-			blob, err := w.Open(context.Background(), want)
+			blob, err := w.Open(context.Background(), object)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -491,7 +491,7 @@ func TestUnlistedFileIsRevalidatedAndNeverSpliced(t *testing.T) {
 		// An answer that was on its way when the archive changed says nothing about what it has now.
 		now, etag = two, `"two"`
 		w.ArchiveChanged("a")
-		blob, err := w.Open(context.Background(), want)
+		blob, err := w.Open(context.Background(), object)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -518,7 +518,7 @@ func TestUnlistedFileThatChangesMidwayFails(t *testing.T) {
 		}
 		return answer{body: bytes.NewReader(two), size: 200_000, etag: `"two"`} // 200, not 206
 	})
-	got, err := w.read(proto.Want{Where: proto.At(proto.Location{Archive: "a", Path: "u"})})
+	got, err := w.read(proto.ObjectRequest{Where: proto.At(proto.Location{Archive: "a", Path: "u"})})
 	if err == nil || len(got) > 100_000 || !bytes.Equal(got, one[:len(got)]) {
 		t.Errorf("%d bytes, %v: two versions spliced?", len(got), err)
 	}
@@ -526,20 +526,20 @@ func TestUnlistedFileThatChangesMidwayFails(t *testing.T) {
 
 func TestObjectListedBySHA512Only(t *testing.T) {
 	content := randomBytes(100_000, 18)
-	want := proto.Want{Ref: proto.Ref{Size: 100_000}, SHA512: sha512.Sum512(content), Where: proto.At(proto.Location{Archive: "a", Path: "p"})}
+	object := proto.ObjectRequest{Ref: proto.Ref{Size: 100_000}, SHA512: sha512.Sum512(content), Where: proto.At(proto.Location{Archive: "a", Path: "p"})}
 	w := newWorld(t, serve(content))
-	if got := w.mustRead(t, want); !bytes.Equal(got, content) {
+	if got := w.mustRead(t, object); !bytes.Equal(got, content) {
 		t.Error("wrong content")
 	}
 	w.settled(t)
-	blob, err := w.Open(context.Background(), want)
+	blob, err := w.Open(context.Background(), object)
 	if err != nil || blob.File == nil || !blob.Verified || w.up.count() != 1 {
 		t.Errorf("second time: %+v, %v, %d requests", blob, err, w.up.count())
 	}
 	blob.Close()
 
-	want.SHA512[0] ^= 1
-	if _, err := w.read(want); !errors.Is(err, proto.ErrCorrupt) {
+	object.SHA512[0] ^= 1
+	if _, err := w.read(object); !errors.Is(err, proto.ErrCorrupt) {
 		t.Errorf("another SHA-512: %v", err)
 	}
 }
@@ -550,7 +550,7 @@ func TestSizesNobodyTells(t *testing.T) {
 		w := newWorld(t, func(int, proto.Request) answer {
 			return answer{body: bytes.NewReader(content), size: proto.UnknownSize}
 		})
-		unlisted := proto.Want{Ref: proto.Ref{Size: proto.UnknownSize}, Where: proto.At(proto.Location{Archive: "a", Path: "u"})}
+		unlisted := proto.ObjectRequest{Ref: proto.Ref{Size: proto.UnknownSize}, Where: proto.At(proto.Location{Archive: "a", Path: "u"})}
 		if got := w.mustRead(t, unlisted); !bytes.Equal(got, content) {
 			t.Errorf("%d bytes of no announced length: got %d", n, len(got))
 		}
@@ -698,11 +698,11 @@ func TestAnyFaultAnyReader(t *testing.T) {
 						w.store.refuse = !w.store.refuse
 						w.store.mu.Unlock()
 					}
-					want := wantOf(contents[i], fmt.Sprint(i), fmt.Sprint(i, "b"))
-					for loc := range want.Where.All() {
-						w.budget.succeeded(attempt{key: keyOf(want), loc: loc})
+					object := wantOf(contents[i], fmt.Sprint(i), fmt.Sprint(i, "b"))
+					for loc := range object.Where.All() {
+						w.budget.succeeded(attempt{key: keyOf(object), loc: loc})
 					}
-					blob, err := w.Open(context.Background(), want)
+					blob, err := w.Open(context.Background(), object)
 					if err != nil {
 						continue
 					}
@@ -736,14 +736,14 @@ func TestReopen(t *testing.T) {
 	w := newWorld(t, serve(content))
 	w.mustRead(t, wantOf(content))
 	w.settled(t)
-	for _, want := range []proto.Want{wantOf(content), unlistedWant("x")} {
+	for _, object := range []proto.ObjectRequest{wantOf(content), unlistedWant("x")} {
 		blob, err := w.Open(context.Background(), wantOf(content))
 		if err != nil || blob.File == nil {
 			t.Fatal(err)
 		}
-		again, err := w.Reopen(context.Background(), want, blob, errBroken)
+		again, err := w.Reopen(context.Background(), object, blob, errBroken)
 		blob.Close()
-		if want.Ref.IsZero() {
+		if object.Ref.IsZero() {
 			if again != nil || err != errBroken {
 				t.Errorf("unlisted: %v, %v", again, err)
 			}

@@ -37,7 +37,7 @@ var errAbandoned = errors.New("nobody waits for this object any more")
 type flight struct {
 	f      *Fetcher
 	key    key
-	want   proto.Want // of the first reader; those who join want the same content
+	object proto.ObjectRequest // of the first reader; those who join want the same content
 	start  time.Time
 	ctx    context.Context // detached from every reader's
 	cancel context.CancelCauseFunc
@@ -86,25 +86,25 @@ type conclusion struct {
 
 // newFlight makes the flight of an object. One for another node is fed by upstream
 // alone.
-func newFlight(f *Fetcher, k key, want proto.Want, forPeer bool) *flight {
+func newFlight(f *Fetcher, k key, object proto.ObjectRequest, forPeer bool) *flight {
 	fl := &flight{
-		f: f, key: k, want: want, start: time.Now(),
+		f: f, key: k, object: object, start: time.Now(),
 		ledger:  newLedger(),
 		changed: make(chan struct{}),
 		readers: make(map[*reader]struct{}),
-		version: version{era: f.absent.era(want.Where.First.Archive)},
-		wishes:  wishes{class: want.Class, peersOnly: want.PeersOnly, news: make(chan struct{})},
+		version: version{era: f.absent.era(object.Where.First.Archive)},
+		wishes:  wishes{class: object.Class, peersOnly: object.PeersOnly, news: make(chan struct{})},
 		feeding: feeding{alone: forPeer || f.cfg.Cluster == nil, lent: forPeer},
-		arrived: arrived{size: want.Size()},
+		arrived: arrived{size: object.Size()},
 	}
-	fl.places.add(&want)
+	fl.places.add(&object)
 	if fl.alone {
 		fl.feed = feedUpstream
 	}
-	if want.Class > proto.ClassPackage {
+	if object.Class > proto.ClassPackage {
 		fl.urgent = make(chan struct{})
 	}
-	if want.Provable() && want.Ref.IsZero() {
+	if object.Provable() && object.Ref.IsZero() {
 		fl.sha512 = sha512.New()
 	}
 	fl.route = newRoute(fl.routing())
@@ -114,7 +114,7 @@ func newFlight(f *Fetcher, k key, want proto.Want, forPeer bool) *flight {
 
 // routing is what the route may know of the flight.
 func (fl *flight) routing() routing {
-	r := routingOf(fl.f, fl.key, fl.want)
+	r := routingOf(fl.f, fl.key, fl.object)
 	r.mayAsk = fl.mayAskNodes
 	r.peersOnly = fl.isPeersOnly
 	r.random = rand.N[time.Duration]
@@ -128,19 +128,19 @@ func (fl *flight) mayAskNodes() bool {
 }
 
 // routingOf is the part of it that depends on what is wanted alone.
-func routingOf(f *Fetcher, k key, want proto.Want) routing {
+func routingOf(f *Fetcher, k key, object proto.ObjectRequest) routing {
 	r := routing{
 		avoid: func(peer string) bool {
 			now := time.Now()
 			return f.shunned.recently(peer, k, now) || f.lapses.many(peer, k, now)
 		},
 		pause:   f.cfg.FallbackPause,
-		holders: want.Holders,
-		digest:  !want.Ref.IsZero(),
-		listed:  want.Listed(),
+		holders: object.Holders,
+		digest:  !object.Ref.IsZero(),
+		listed:  object.Listed(),
 	}
 	if f.cfg.Cluster != nil {
-		r.look = func() proto.Route { return f.cfg.Cluster.Route(want) }
+		r.look = func() proto.Route { return f.cfg.Cluster.Route(object) }
 	}
 	return r
 }
@@ -164,7 +164,7 @@ func (fl *flight) fetch() outcome {
 	fl.body.open(fl)
 	if fl.body.resumed > 0 {
 		fl.ledger.credit(origin{partial: true})
-		if fl.body.written == fl.want.Ref.Size { // nothing but the proof is missing
+		if fl.body.written == fl.object.Ref.Size { // nothing but the proof is missing
 			if o := outcomeOf(fl.prove()); o.verdict.final() {
 				return o
 			}
@@ -250,12 +250,12 @@ func (fl *flight) fail(o outcome) {
 	default:
 		fl.f.metrics.failed.WithLabelValues(reasonOf(err)).Inc()
 		level := slog.LevelWarn
-		if errors.Is(err, proto.ErrNotFound) && fl.want.Ref.Digest.IsZero() {
+		if errors.Is(err, proto.ErrNotFound) && fl.object.Ref.Digest.IsZero() {
 			level = slog.LevelDebug // clients look for files that need not be there, and no metadata lists this one
 		}
-		attrs := []any{"location", fl.want.Where.First.String(), "error", err}
-		if !fl.want.Ref.Digest.IsZero() {
-			attrs = append(attrs, "ref", fl.want.Ref.String())
+		attrs := []any{"location", fl.object.Where.First.String(), "error", err}
+		if !fl.object.Ref.Digest.IsZero() {
+			attrs = append(attrs, "ref", fl.object.Ref.String())
 		}
 		fl.f.cfg.Logger.Log(context.Background(), level, "fetch failed", attrs...)
 	}
@@ -279,21 +279,21 @@ func (fl *flight) keep() {
 	ref, err := fl.body.commit(fl.modifiedNow(), fl.key.scope)
 	switch {
 	case err == nil:
-		if fl.want.Ref.IsZero() {
+		if fl.object.Ref.IsZero() {
 			fl.f.learn(fl.key, learned{
 				ref: ref, modified: fl.validity.Modified, etag: fl.validity.ETag, from: fl.validity.From, checked: checkedOf(&fl.validity), era: fl.era,
 			})
 		}
 	case errors.Is(err, proto.ErrNoSpace):
-		fl.f.metrics.unkept.Inc()
+		fl.f.metrics.notStored.Inc()
 		fl.retract()
 	default:
-		fl.f.metrics.unkept.Inc()
+		fl.f.metrics.notStored.Inc()
 		fl.retract()
 		fl.f.cfg.Logger.Error("a fetched object could not be kept; it will be fetched again",
-			"location", fl.want.Where.First.String(), "ref", fl.want.Ref.String(), "error", err)
+			"location", fl.object.Where.First.String(), "ref", fl.object.Ref.String(), "error", err)
 	}
-	if !fl.want.Provable() {
+	if !fl.object.Provable() {
 		fl.f.metrics.unlisted.Inc()
 	}
 	fl.f.drop(fl)
@@ -306,12 +306,12 @@ func (fl *flight) keep() {
 // lookAgain asks the store once more: between the miss and the start of this
 // flight, another one may have committed the object.
 func (fl *flight) lookAgain() bool {
-	if blob, err := fl.f.stored(&fl.want); err == nil {
+	if blob, err := fl.f.stored(&fl.object); err == nil {
 		blob.Close()
 		return true
 	}
-	if !fl.want.Provable() {
-		if l, ok := fl.f.learned.get(fl.key); ok && fl.f.mayGive(l.ref.Digest, fl.want.Where.First.Archive) {
+	if !fl.object.Provable() {
+		if l, ok := fl.f.learned.get(fl.key); ok && fl.f.mayGive(l.ref.Digest, fl.object.Where.First.Archive) {
 			if blob, err := fl.f.cfg.Store.Get(l.ref.Digest); err == nil {
 				blob.Close()
 				fl.known = l
@@ -327,7 +327,7 @@ func (fl *flight) startOver() bool {
 	fresh := fl.visibleLocked() == 0
 	if fresh {
 		fl.written, fl.modified = 0, time.Time{}
-		fl.size = fl.want.Size()
+		fl.size = fl.object.Size()
 	}
 	fl.mu.Unlock()
 	if !fresh {
@@ -347,26 +347,26 @@ func (fl *flight) startOver() bool {
 
 // wantNow is what other nodes are asked for: what a body that has begun is of, or all that the
 // readers take, by all the names that may still lead to it.
-func (fl *flight) wantNow() proto.Want {
-	want := fl.want
+func (fl *flight) wantNow() proto.ObjectRequest {
+	object := fl.object
 	if fl.body.written > 0 && !fl.narrowed.IsZero() {
-		want.Ref, want.Others, want.SHA512 = fl.narrowed, nil, proto.SHA512{}
+		object.Ref, object.Others, object.SHA512 = fl.narrowed, nil, proto.SHA512{}
 	}
-	return fl.sameWant(want)
+	return fl.sameWant(object)
 }
 
 // sameWant is want with the names and the urgency that all readers have by now.
-func (fl *flight) sameWant(want proto.Want) proto.Want {
+func (fl *flight) sameWant(object proto.ObjectRequest) proto.ObjectRequest {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
-	want.Class = fl.class
-	if want.Provable() {
-		want.Where = fl.places.where()
+	object.Class = fl.class
+	if object.Provable() {
+		object.Where = fl.places.where()
 	}
 	for _, p := range fl.places.all {
 		p.asked = true
 	}
-	return want
+	return object
 }
 
 // publish lets readers see what has been written: the first bytes at once, then
@@ -433,7 +433,7 @@ func (fl *flight) describe() Flight {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	return Flight{
-		Loc: fl.want.Where.First, Ref: fl.refLocked(),
+		Loc: fl.object.Where.First, Ref: fl.refLocked(),
 		Written: fl.written, Readers: len(fl.readers), Tier: fl.tier, Started: fl.start,
 		Source: fl.sourceLocked(), Mirror: fl.mirror,
 	}

@@ -118,7 +118,7 @@ func (w *memWriter) TakeBack() (int64, bool) {
 	return w.size, w.back > 0
 }
 
-func (s *memStore) Left(ref proto.Ref, from string) int64 {
+func (s *memStore) PartialSize(ref proto.Ref, from string) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if w := s.left[ref.String()+from]; w != nil {
@@ -405,8 +405,8 @@ func randomBytes(n int, seed uint64) []byte {
 	return b
 }
 
-func wantOf(content []byte, paths ...string) proto.Want {
-	w := proto.Want{Ref: proto.Ref{Digest: proto.DigestOf(content), Size: int64(len(content))}, Class: proto.ClassPackage}
+func wantOf(content []byte, paths ...string) proto.ObjectRequest {
+	w := proto.ObjectRequest{Ref: proto.Ref{Digest: proto.DigestOf(content), Size: int64(len(content))}, Class: proto.ClassPackage}
 	var locs []proto.Location
 	for _, p := range append(paths, "pool/x.deb")[:max(len(paths), 1)] {
 		locs = append(locs, proto.Location{Archive: "a", Path: p})
@@ -433,17 +433,17 @@ func newWorld(t testing.TB, script func(int, proto.Request) answer, change ...fu
 }
 
 // mustRead opens and reads the whole object.
-func (w *world) mustRead(t *testing.T, want proto.Want) []byte {
+func (w *world) mustRead(t *testing.T, object proto.ObjectRequest) []byte {
 	t.Helper()
-	b, err := w.read(want)
+	b, err := w.read(object)
 	if err != nil {
-		t.Fatalf("read %v: %v", want.Where.First, err)
+		t.Fatalf("read %v: %v", object.Where.First, err)
 	}
 	return b
 }
 
-func (w *world) read(want proto.Want) ([]byte, error) {
-	blob, err := w.Open(context.Background(), want)
+func (w *world) read(object proto.ObjectRequest) ([]byte, error) {
+	blob, err := w.Open(context.Background(), object)
 	if err != nil {
 		return nil, err
 	}

@@ -45,24 +45,24 @@ func newHeads() *heads {
 // validator where the bytes are proven. The Blob has no body. Other nodes are not
 // asked: where this one has neither the object nor a signed size, upstream is.
 // Errors are those of Open.
-func (f *Fetcher) Head(ctx context.Context, want proto.Want) (*proto.Blob, error) {
-	if blob, err := f.stored(&want); err == nil {
+func (f *Fetcher) Head(ctx context.Context, object proto.ObjectRequest) (*proto.Blob, error) {
+	if blob, err := f.stored(&object); err == nil {
 		return headOf(blob)
 	}
-	if want.Listed() && len(want.Others) == 0 {
-		return &proto.Blob{Ref: want.Ref, Verified: true, Tier: proto.TierUpstream}, nil
+	if object.Listed() && len(object.Others) == 0 {
+		return &proto.Blob{Ref: object.Ref, Verified: true, Tier: proto.TierUpstream}, nil
 	}
-	if want.Where.IsZero() {
+	if object.Where.IsZero() {
 		return nil, errNowhere
 	}
-	if blob := f.wasStale(&want); blob != nil {
+	if blob := f.wasStale(&object); blob != nil {
 		return headOf(blob)
 	}
-	h, err := f.head(ctx, want)
+	h, err := f.head(ctx, object)
 	if err == nil {
-		return &proto.Blob{Ref: proto.Ref{Digest: want.Only(h.size).Digest, Size: h.size}, Verified: want.Provable(), Tier: proto.TierUpstream}, nil
+		return &proto.Blob{Ref: proto.Ref{Digest: object.Only(h.size).Digest, Size: h.size}, Verified: object.Provable(), Tier: proto.TierUpstream}, nil
 	}
-	if stale := f.staleAfter(&want, err); stale != nil {
+	if stale := f.staleAfter(&object, err); stale != nil {
 		return headOf(stale)
 	}
 	return nil, err
@@ -77,15 +77,15 @@ func headOf(blob *proto.Blob) (*proto.Blob, error) {
 }
 
 // head is what upstream says of an object now, or said no longer ago than an unlisted file is fresh.
-func (f *Fetcher) head(ctx context.Context, want proto.Want) (head, error) {
-	k, now := f.keyOf(want), time.Now()
-	if h, ok := f.heads.known.Get(k, now); ok && h.era == f.absent.era(want.Where.First.Archive) {
+func (f *Fetcher) head(ctx context.Context, object proto.ObjectRequest) (head, error) {
+	k, now := f.keyOf(object), time.Now()
+	if h, ok := f.heads.known.Get(k, now); ok && h.era == f.absent.era(object.Where.First.Archive) {
 		return h, nil
 	}
-	if err := f.mayAskUpstream(k, want, now); err != nil {
+	if err := f.mayAskUpstream(k, object, now); err != nil {
 		return head{}, f.refuse(err)
 	}
-	call, err := f.joinHead(k, want)
+	call, err := f.joinHead(k, object)
 	if err != nil {
 		return head{}, err
 	}
@@ -98,7 +98,7 @@ func (f *Fetcher) head(ctx context.Context, want proto.Want) (head, error) {
 }
 
 // joinHead joins the request for a head, or starts it. It goes on for all when one no longer waits.
-func (f *Fetcher) joinHead(k key, want proto.Want) (*headCall, error) {
+func (f *Fetcher) joinHead(k key, object proto.ObjectRequest) (*headCall, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -117,7 +117,7 @@ func (f *Fetcher) joinHead(k key, want proto.Want) (*headCall, error) {
 	call := &headCall{done: make(chan struct{})}
 	h.running[k] = call
 	f.wg.Go(func() {
-		call.head, call.err = f.headUpstream(f.ctx, k, want)
+		call.head, call.err = f.headUpstream(f.ctx, k, object)
 		if call.err == nil {
 			now := time.Now()
 			h.known.Set(k, call.head, now, now.Add(f.cfg.UnlistedFresh))
@@ -133,11 +133,11 @@ func (f *Fetcher) joinHead(k key, want proto.Want) (*headCall, error) {
 // headUpstream asks upstream for the head of an object, at each of its names. That
 // there is no such object is remembered as it is after a fetch, and said only if that
 // is the answer everywhere.
-func (f *Fetcher) headUpstream(ctx context.Context, k key, want proto.Want) (head, error) {
-	era := f.absent.era(want.Where.First.Archive)
+func (f *Fetcher) headUpstream(ctx context.Context, k key, object proto.ObjectRequest) (head, error) {
+	era := f.absent.era(object.Where.First.Archive)
 	var said []error
-	for loc := range want.Where.All() {
-		t, err := f.cfg.Upstream.Fetch(ctx, proto.Request{Loc: loc, Class: want.Class, Client: want.Client, Provable: want.Provable(), Base: baseFor(&want), Head: true})
+	for loc := range object.Where.All() {
+		t, err := f.cfg.Upstream.Fetch(ctx, proto.Request{Loc: loc, Class: object.Class, Client: object.Client, Provable: object.Provable(), Base: baseFor(&object), Head: true})
 		if err == nil {
 			if t.Body != nil {
 				t.Body.Close()
@@ -145,13 +145,13 @@ func (f *Fetcher) headUpstream(ctx context.Context, k key, want proto.Want) (hea
 			return head{t.Size, era}, nil
 		}
 		said = append(said, err)
-		if want.Provable() && errors.Is(err, proto.ErrNotFound) {
+		if object.Provable() && errors.Is(err, proto.ErrNotFound) {
 			f.budget.failed(attempt{key: k, loc: loc}, err, time.Now())
 		}
 	}
 	err := worst(said)
-	if !want.Provable() && errors.Is(err, proto.ErrNotFound) {
-		f.absent.note(want.Where.First, era, time.Now(), f.cfg.NotFoundFor)
+	if !object.Provable() && errors.Is(err, proto.ErrNotFound) {
+		f.absent.note(object.Where.First, era, time.Now(), f.cfg.NotFoundFor)
 	}
 	return head{}, err
 }

@@ -71,11 +71,11 @@ var lengthens = onBody(func(_ ask, t *proto.Transfer) {
 var wrongSize = onBody(func(_ ask, t *proto.Transfer) { t.Size++ })
 
 func saysNotHeld(_ context.Context, a ask, _ func() (*proto.Transfer, error)) (*proto.Transfer, error) {
-	return nil, &proto.NotHeld{Peer: a.to}
+	return nil, &proto.NotStored{Peer: a.to}
 }
 
 func saysBusy(_ context.Context, a ask, _ func() (*proto.Transfer, error)) (*proto.Transfer, error) {
-	return nil, &proto.NotHeld{Peer: a.to, Busy: true, Try: []string{"nobody"}}
+	return nil, &proto.NotStored{Peer: a.to, Busy: true, Try: []string{"nobody"}}
 }
 
 // reports is a peer that was told err by upstream.

@@ -48,7 +48,7 @@ type cluster struct {
 
 type ask struct {
 	from, to string
-	proto.Ask
+	proto.PeerRequest
 }
 
 type node struct {
@@ -156,7 +156,7 @@ func (c *cluster) believed(name string, d proto.Digest) bool {
 func (c *cluster) names() []string { return slices.Sorted(maps.Keys(c.nodes)) }
 
 // Route implements Cluster.
-func (n *node) Route(want proto.Want) proto.Route {
+func (n *node) Route(object proto.ObjectRequest) proto.Route {
 	c := n.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -173,11 +173,11 @@ func (n *node) Route(want proto.Want) proto.Route {
 			route.Owners = append(route.Owners, name)
 		}
 	}
-	if want.Ref.IsZero() {
+	if object.Ref.IsZero() {
 		return route
 	}
 	for _, name := range c.names() {
-		if name != n.name && c.believed(name, want.Ref.Digest) && fit(name) {
+		if name != n.name && c.believed(name, object.Ref.Digest) && fit(name) {
 			route.Holders = append(route.Holders, name)
 		}
 	}
@@ -192,11 +192,11 @@ func (n *node) Distrust(peer string, _ error) {
 }
 
 // Fetch implements Cluster.
-func (n *node) Fetch(ctx context.Context, peer string, a proto.Ask) (*proto.Transfer, error) {
+func (n *node) Fetch(ctx context.Context, peer string, a proto.PeerRequest) (*proto.Transfer, error) {
 	c := n.c
 	asked := ask{n.name, peer, a}
 	n.Fetcher.mu.Lock()
-	asker := n.flights[keyOf(a.Want)]
+	asker := n.flights[keyOf(a.Object)]
 	n.Fetcher.mu.Unlock()
 	c.mu.Lock()
 	c.asks = append(c.asks, asked)
@@ -277,8 +277,8 @@ func (c *cluster) carry(ctx context.Context, a ask) (*proto.Transfer, error) {
 	if peer == nil || c.isDead(a.to) || c.isDead(a.from) {
 		return nil, &proto.PeerFailed{Peer: a.to, Err: errors.New("it is no member of the cluster")}
 	}
-	sent := a.Ask
-	sent.Want.Holders, sent.Want.PeersOnly = nil, false // do not travel
+	sent := a.PeerRequest
+	sent.Object.Holders, sent.Object.PeersOnly = nil, false // do not travel
 	blob, err := peer.ServePeer(ctx, a.from, sent)
 	if err := sleep(ctx, c.latency(a.to, a.from)); err != nil {
 		if blob != nil {
@@ -311,7 +311,7 @@ func overTheWire(peer string, err error) error {
 	var busy *proto.Unavailable
 	var verdict *proto.Rejected
 	switch {
-	case errors.As(err, new(*proto.NotHeld)):
+	case errors.As(err, new(*proto.NotStored)):
 		return err
 	case errors.As(err, &verdict) && errors.As(err, &busy):
 		return &proto.Rejected{Kind: verdict.Kind, Reason: verdict.Reason, Err: &proto.Unavailable{Reason: busy.Reason, RetryAfter: busy.RetryAfter, Answered: busy.Answered}}
@@ -521,8 +521,8 @@ func (s *trickle) Read(p []byte) (int, error) {
 
 // expect reads an object as a client does, and reports how many bytes there were
 // before the error. A body that ends well must be content.
-func (n *node) expect(content []byte, want proto.Want) (int, error) {
-	blob, err := n.Open(context.Background(), want)
+func (n *node) expect(content []byte, object proto.ObjectRequest) (int, error) {
+	blob, err := n.Open(context.Background(), object)
 	if err != nil {
 		return 0, err
 	}

@@ -13,10 +13,10 @@ type metrics struct {
 	failed                              *prometheus.CounterVec
 	bytes                               *prometheus.CounterVec
 	unlisted                            prometheus.Counter
-	unkept, continued, stale            prometheus.Counter
+	notStored, continued, stale         prometheus.Counter
 	peerFailures, servedToPeers         *prometheus.CounterVec
 	hedged, unattributed                prometheus.Counter
-	mirrorLies, switched                prometheus.Counter
+	mirrorCorrupt, switched             prometheus.Counter
 	notFoundAgain, refused              prometheus.Counter
 }
 
@@ -28,30 +28,30 @@ func newMetrics() *metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "aptmesh_flight_" + name, Help: help}, []string{label})
 	}
 	return &metrics{
-		started:   counter("started_total", "Fetches begun because the store did not hold the object."),
-		joined:    counter("joined_total", "Requests that followed a fetch already in progress."),
-		resumed:   counter("resumed_total", "Transfers that broke or stalled and went on at the byte where they stopped."),
-		abandoned: counter("abandoned_total", "Fetches given up because their last reader left."),
-		failed:    vec("failed_total", "Fetches that ended in an error, by reason.", "reason"),
-		bytes:     vec("bytes_total", "Body bytes received, by the tier they came from.", "tier"),
-		unlisted:  counter("unlisted_total", "Files fetched that no signed metadata lists."),
-		unkept:    counter("unkept_total", "Bodies passed on to clients but not kept, for want of space."),
-		continued: counter("continued_bytes_total", "Body bytes that an earlier fetch had left and that were not fetched again."),
-		stale:     counter("stale_total", "Unlisted files given out as they were, because upstream could not be asked."),
+		started:   counter("started_total", "Fetches started because the object was not in the store."),
+		joined:    counter("joined_total", "Requests that joined a fetch in progress."),
+		resumed:   counter("resumed_total", "Transfers that broke or stalled and were resumed at the byte where they stopped."),
+		abandoned: counter("abandoned_total", "Fetches cancelled because their last reader left."),
+		failed:    vec("failed_total", "Fetches that failed, by reason.", "reason"),
+		bytes:     vec("bytes_total", "Body bytes received, by tier.", "tier"),
+		unlisted:  counter("unlisted_total", "Fetched files that no signed metadata lists."),
+		notStored: counter("not_stored_total", "Bodies sent to clients but not stored, because the store had no space."),
+		continued: counter("continued_bytes_total", "Body bytes of an interrupted fetch that the next fetch used again."),
+		stale:     counter("stale_total", "Unlisted files served stale, because upstream did not answer."),
 
-		peerFailures:  vec("peer_failures_total", "Other nodes asked in vain, by reason.", "reason"),
-		servedToPeers: vec("served_to_peers_total", "Answers to other nodes that asked for an object, by result.", "result"),
-		hedged:        counter("hedged_total", "Small objects for which a second node was asked because the first took its time."),
-		unattributed:  counter("unattributed_total", "Bodies that were wrong when bytes of several sources had been put together, so that none can be blamed."),
+		peerFailures:  vec("peer_failures_total", "Requests to other nodes that failed, by reason.", "reason"),
+		servedToPeers: vec("served_to_peers_total", "Responses to object requests of other nodes, by result.", "result"),
+		hedged:        counter("hedged_total", "Small objects requested from a second node because the first was slow."),
+		unattributed:  counter("unattributed_total", "Wrong bodies with bytes of several sources: none of them is known to be corrupt."),
 
-		mirrorLies:    counter("mirror_lies_total", "Bodies or lengths that one mirror of an archive gave wrong."),
-		switched:      counter("mirror_switches_total", "Transfers that went on, or began again, at another mirror at once."),
-		refused:       counter("refused_total", "Requests refused because too many fetches were under way."),
-		notFoundAgain: counter("not_found_remembered_total", "Requests answered with what upstream said a moment ago: that there is no such file."),
+		mirrorCorrupt: counter("mirror_corrupt_total", "Bodies with the wrong content or length that came from one mirror."),
+		switched:      counter("mirror_switches_total", "Transfers resumed or restarted at another mirror."),
+		refused:       counter("refused_total", "Requests refused because too many fetches were in progress."),
+		notFoundAgain: counter("not_found_remembered_total", "Requests answered \"not found\" because upstream said so a moment ago."),
 	}
 }
 
-// Collectors returns the Fetcher's metrics, for whoever registers them.
+// Collectors returns the Fetcher's metrics, for the caller to register.
 func (f *Fetcher) Collectors() []prometheus.Collector {
 	m := f.metrics
 	inProgress := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -62,11 +62,11 @@ func (f *Fetcher) Collectors() []prometheus.Collector {
 		return float64(f.underWay)
 	})
 	absent := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "aptmesh_flight_not_found_names", Help: "Names that upstream was found to have no file for, and is not asked for now.",
+		Name: "aptmesh_flight_not_found_names", Help: "Names remembered as not found upstream; upstream is not asked for them now.",
 	}, func() float64 { return float64(f.absent.len()) })
-	return []prometheus.Collector{m.started, m.joined, m.resumed, m.abandoned, m.failed, m.bytes, m.unlisted, m.unkept, m.continued, m.stale,
+	return []prometheus.Collector{m.started, m.joined, m.resumed, m.abandoned, m.failed, m.bytes, m.unlisted, m.notStored, m.continued, m.stale,
 		m.peerFailures, m.servedToPeers, m.hedged, m.unattributed,
-		m.mirrorLies, m.switched, m.notFoundAgain, m.refused, inProgress, absent}
+		m.mirrorCorrupt, m.switched, m.notFoundAgain, m.refused, inProgress, absent}
 }
 
 // reasonOf names the kind of a failure for the metric.

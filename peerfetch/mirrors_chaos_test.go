@@ -33,7 +33,7 @@ func anyMirror(t *testing.T, dice *dice) {
 	contents := make(map[string][]byte)
 	for i := range kinds {
 		contents[kinds[i].name] = kinds[i].content
-		kinds[i].want.Where = proto.At(proto.Location{Archive: "a", Path: kinds[i].name})
+		kinds[i].object.Where = proto.At(proto.Location{Archive: "a", Path: kinds[i].name})
 	}
 	archive := newArchiveOf(1+dice.n(4), contents)
 	archive.blind = dice.n(2) == 0
@@ -84,10 +84,10 @@ func anyMirror(t *testing.T, dice *dice) {
 	time.Sleep(time.Minute) // longer than anything that failed is held against anybody
 	for _, n := range c.nodes {
 		for _, o := range kinds {
-			_, err := n.expect(o.content, o.want)
+			_, err := n.expect(o.content, o.object)
 			if retryAfter(err) > 0 { // what an earlier flight had left was wrong: the client comes again
 				time.Sleep(retryAfter(err))
-				_, err = n.expect(o.content, o.want)
+				_, err = n.expect(o.content, o.object)
 			}
 			if err != nil {
 				t.Errorf("when all mirrors were well again: %s on %s: %v", o.name, n.name, err)
@@ -105,7 +105,7 @@ func anyMirror(t *testing.T, dice *dice) {
 func (n *node) insist(o object) error {
 	var err error
 	for range 10 {
-		if _, err = n.expect(o.content, o.want); err == nil {
+		if _, err = n.expect(o.content, o.object); err == nil {
 			return nil
 		}
 		wait := time.Second

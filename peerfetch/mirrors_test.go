@@ -108,7 +108,7 @@ func mirrorsFail(t *testing.T, o object, f mirrorCase, mirrors, bad, nodes int) 
 	asker := c.nodes[five[nodes-1]] // the first one is the owner
 
 	tries := 1
-	if f.kind != unnoticed && o.name != "small" && !(f.kind == breaking && o.want.Provable()) {
+	if f.kind != unnoticed && o.name != "small" && !(f.kind == breaking && o.object.Provable()) {
 		tries += bad
 	}
 	var all sync.WaitGroup
@@ -116,7 +116,7 @@ func mirrorsFail(t *testing.T, o object, f mirrorCase, mirrors, bad, nodes int) 
 		all.Go(func() {
 			var err error
 			for range tries {
-				if _, err = asker.expect(o.content, o.want); err == nil {
+				if _, err = asker.expect(o.content, o.object); err == nil {
 					break
 				}
 			}
@@ -144,18 +144,18 @@ func mirrorsFail(t *testing.T, o object, f mirrorCase, mirrors, bad, nodes int) 
 func allMirrorsFail(t *testing.T, c *cluster, asker *node, archive *archiveOf, o object) {
 	for range 20 {
 		time.Sleep(100 * time.Millisecond)
-		asker.expect(o.content, o.want)
+		asker.expect(o.content, o.object)
 	}
 	archive.fault(nil, archive.names...)
 	var busy *proto.Unavailable
 	wait := 30 * time.Second
-	if _, err := asker.expect(o.content, o.want); err == nil {
+	if _, err := asker.expect(o.content, o.object); err == nil {
 		return
 	} else if errors.As(err, &busy) && busy.RetryAfter > 0 {
 		wait = busy.RetryAfter
 	}
 	time.Sleep(wait)
-	if _, err := asker.expect(o.content, o.want); err != nil {
+	if _, err := asker.expect(o.content, o.object); err != nil {
 		t.Errorf("healed for %s: %v", wait, err)
 	}
 }
@@ -173,7 +173,7 @@ func TestLyingMirrorsAreSpared(t *testing.T) {
 					archive.serveBy(w.up)
 					const minutes = 5
 					for range minutes * 600 {
-						if _, err := w.read(o.want); !errors.Is(err, proto.ErrCorrupt) {
+						if _, err := w.read(o.object); !errors.Is(err, proto.ErrCorrupt) {
 							t.Fatal(err)
 						}
 						time.Sleep(100 * time.Millisecond)
@@ -214,14 +214,14 @@ func TestWrongBodyOfTwoMirrors(t *testing.T) {
 					if faults[1] != nil {
 						// The one that broke is the last of all to be asked, and breaks again.
 						archive.fault(nil, "m3")
-						archive.strike(origin{mirror: "m3", loc: o.want.Where.First}, 2)
+						archive.strike(origin{mirror: "m3", loc: o.object.Where.First}, 2)
 						liar, tries = "m2", 3
 					}
 					if i == 0 {
 						tries = 1 // it is held until it is proven
 					}
 					for try := range tries {
-						if _, err := n.expect(o.content, o.want); (err == nil) != (try == tries-1) {
+						if _, err := n.expect(o.content, o.object); (err == nil) != (try == tries-1) {
 							t.Errorf("try %d of %d ended with %v", try+1, tries, err)
 						}
 					}
@@ -255,7 +255,7 @@ func TestWrongBodyOfAPeerAndAMirror(t *testing.T) {
 		c.setFault("c", cuts(int64(len(o.content)/2)))
 		c.noHealth = true
 		for try := range 3 {
-			if _, err := c.nodes["a"].expect(o.content, o.want); (err == nil) != (try == 2) {
+			if _, err := c.nodes["a"].expect(o.content, o.object); (err == nil) != (try == 2) {
 				t.Errorf("try %d: %v", try, err)
 			}
 		}
@@ -275,10 +275,10 @@ func TestMirrorsDisagreeOverALengthNobodySigned(t *testing.T) {
 		archive.fault(both(anotherLength, breaksAt(1000)), "m1")
 		w := newWorld(t, nil)
 		archive.serveBy(w.up)
-		if _, err := w.read(o.want); !errors.Is(err, proto.ErrCorrupt) {
+		if _, err := w.read(o.object); !errors.Is(err, proto.ErrCorrupt) {
 			t.Errorf("the first try ended with %v", err)
 		}
-		w.mustRead(t, o.want)
+		w.mustRead(t, o.object)
 		if got := w.up.blames(); !slices.Equal(got, []string{"m1 m2"}) {
 			t.Errorf("blamed %q", got)
 		}
@@ -289,7 +289,7 @@ func TestMirrorsDisagreeOverALengthNobodySigned(t *testing.T) {
 func TestRequestsTellTheSignedSize(t *testing.T) {
 	for i, o := range objects() {
 		w := newWorld(t, serve(o.content))
-		w.mustRead(t, o.want)
+		w.mustRead(t, o.object)
 		want := int64(len(o.content))
 		if i >= 2 {
 			want = 0 // nothing signed says it
@@ -352,7 +352,7 @@ func TestAllMirrorsBreak(t *testing.T) {
 func TestUnlistedFileIsOfOneMirror(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(150_000, 72)
-		want := unlistedWant("pool/x.deb")
+		object := unlistedWant("pool/x.deb")
 		archive := newArchiveOf(2, map[string][]byte{"pool/x.deb": content})
 		var once sync.Once
 		archive.fault(func(a answer, r proto.Request) answer {
@@ -361,18 +361,18 @@ func TestUnlistedFileIsOfOneMirror(t *testing.T) {
 		}, "m1")
 		w := newWorld(t, nil)
 		archive.serveBy(w.up)
-		w.mustRead(t, want)
+		w.mustRead(t, object)
 		if r := w.up.request(1); r.Mirror != "m1" || r.Offset != 100_000 || r.IfRange != `"m1"` {
 			t.Errorf("went on with %+v", r)
 		}
 		time.Sleep(time.Minute)
-		w.mustRead(t, want) // asks the mirror whose ETag it is
+		w.mustRead(t, object) // asks the mirror whose ETag it is
 		if r := w.up.request(2); r.Mirror != "m1" || r.IfNoneMatch != `"m1"` || w.up.count() != 3 {
 			t.Errorf("revalidated with %+v", r)
 		}
 		archive.fault(says(errPathless), "m1")
 		time.Sleep(time.Minute)
-		w.mustRead(t, want)
+		w.mustRead(t, object)
 		if r := w.up.request(4); r.Mirror != "" || r.IfNoneMatch != "" || r.Offset != 0 {
 			t.Errorf("when its mirror was dead, asked with %+v", r)
 		}
@@ -430,7 +430,7 @@ func TestOnlyTheLiarIsLeft(t *testing.T) {
 		archive.fault(says(errPathless), "m2", "m3")
 		w := newWorld(t, nil)
 		archive.serveBy(w.up)
-		_, err := w.read(o.want)
+		_, err := w.read(o.object)
 		var busy *proto.Unavailable
 		if !errors.As(err, &busy) || busy.RetryAfter != rejected || !strings.Contains(err.Error(), "m1") {
 			t.Fatalf("ended with %v", err)
@@ -443,7 +443,7 @@ func TestOnlyTheLiarIsLeft(t *testing.T) {
 		}
 		archive.fault(nil, "m3")
 		time.Sleep(busy.RetryAfter)
-		w.mustRead(t, o.want)
+		w.mustRead(t, o.object)
 		w.Close()
 	})
 }
@@ -458,7 +458,7 @@ func TestAskerHearsHowLongToWait(t *testing.T) {
 		archive.serveBy(c.up)
 		var busy *proto.Unavailable
 		for range 10 {
-			_, err := c.nodes["e"].expect(o.content, o.want)
+			_, err := c.nodes["e"].expect(o.content, o.object)
 			if errors.As(err, &busy) && busy.RetryAfter > 0 {
 				break
 			}
@@ -471,14 +471,14 @@ func TestAskerHearsHowLongToWait(t *testing.T) {
 			t.Errorf("nodes were asked %d times, want one for each of the tries of two, and one each to hear of the pause", asked)
 		}
 		for range 10 {
-			c.nodes["e"].expect(o.content, o.want)
+			c.nodes["e"].expect(o.content, o.object)
 		}
 		if got := len(c.asksOf("e")); got != asked {
 			t.Errorf("the owner was asked %d times all the same", got-asked)
 		}
 		archive.fault(nil, archive.names...)
 		time.Sleep(busy.RetryAfter)
-		if _, err := c.nodes["e"].expect(o.content, o.want); err != nil {
+		if _, err := c.nodes["e"].expect(o.content, o.object); err != nil {
 			t.Error(err)
 		}
 		c.check(t)
@@ -494,9 +494,9 @@ func TestFollowerHearsHowLongToWait(t *testing.T) {
 		archive.fault(liesAt(5), "m1")
 		c := newCluster(t, five, nil)
 		archive.serveBy(c.up)
-		want := wantOf(o.content, "gone.deb", "pool/x.deb")
+		object := wantOf(o.content, "gone.deb", "pool/x.deb")
 		follow := func() error {
-			blob, err := c.nodes["a"].ServePeer(t.Context(), "e", proto.Ask{Want: want, Fill: true})
+			blob, err := c.nodes["a"].ServePeer(t.Context(), "e", proto.PeerRequest{Object: object, Fill: true})
 			if err != nil {
 				return err
 			}
@@ -530,7 +530,7 @@ func TestOwnersMirrorsLieOneAfterTheOther(t *testing.T) {
 		archive.serveBy(c.up)
 		tries := 0
 		for ; tries < 4; tries++ { // as apt does
-			_, err := c.nodes["e"].expect(o.content, o.want)
+			_, err := c.nodes["e"].expect(o.content, o.object)
 			if err == nil {
 				break
 			}

@@ -130,18 +130,18 @@ func modelRun(t *testing.T, rng *rand.Rand) {
 	}
 	var readers sync.WaitGroup
 	for range 1 + rng.IntN(8) {
-		want := proto.Want{Ref: proto.Ref{Digest: proto.DigestOf(content), Size: int64(len(content))}, Class: proto.Class(rng.IntN(3))}
+		object := proto.ObjectRequest{Ref: proto.Ref{Digest: proto.DigestOf(content), Size: int64(len(content))}, Class: proto.Class(rng.IntN(3))}
 		mine := locs[rng.IntN(len(locs)):][:1]
 		if rng.IntN(4) == 0 && len(locs) > 1 {
 			mine = []proto.Location{mine[0], second(mine[0])}
 		}
-		want.Where = proto.WhereOf(mine)
+		object.Where = proto.WhereOf(mine)
 		wrongSize := false
 		switch rng.IntN(6) {
 		case 0:
-			want.Ref.Size = proto.UnknownSize
+			object.Ref.Size = proto.UnknownSize
 		case 1:
-			want.Ref.Size += 7 // a listing that is wrong: its readers fail, and nobody else
+			object.Ref.Size += 7 // a listing that is wrong: its readers fail, and nobody else
 			wrongSize = true
 		}
 		begin := time.Duration(rng.IntN(4000)) * time.Millisecond
@@ -149,7 +149,7 @@ func modelRun(t *testing.T, rng *rand.Rand) {
 		if rng.IntN(5) == 0 {
 			leaves = time.Duration(rng.IntN(1500)) * time.Millisecond
 		}
-		story += fmt.Sprintf("reader of %v size %d at %s; ", mine, want.Ref.Size, begin)
+		story += fmt.Sprintf("reader of %v size %d at %s; ", mine, object.Ref.Size, begin)
 		readers.Go(func() {
 			time.Sleep(begin)
 			began := time.Now()
@@ -158,7 +158,7 @@ func modelRun(t *testing.T, rng *rand.Rand) {
 			var got []byte
 			var err error
 			for range 4 { // as apt does
-				if got, err = readAll(ctx, w, want); err == nil || errors.Is(err, proto.ErrNotFound) {
+				if got, err = readAll(ctx, w, object); err == nil || errors.Is(err, proto.ErrNotFound) {
 					break
 				}
 				time.Sleep(time.Second)
@@ -181,7 +181,7 @@ func modelRun(t *testing.T, rng *rand.Rand) {
 			switch {
 			case err == nil && !bytes.Equal(got, content):
 				t.Errorf("a wrong body")
-			case err == nil && wrongSize && w.store.has(want.Ref.Digest):
+			case err == nil && wrongSize && w.store.has(object.Ref.Digest):
 				// The store had it, in its true length.
 			case wrongSize:
 				if err == nil {
@@ -218,8 +218,8 @@ func modelRun(t *testing.T, rng *rand.Rand) {
 	}
 }
 
-func readAll(ctx context.Context, w *world, want proto.Want) ([]byte, error) {
-	blob, err := w.Open(ctx, want)
+func readAll(ctx context.Context, w *world, object proto.ObjectRequest) ([]byte, error) {
+	blob, err := w.Open(ctx, object)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func (fl *flight) watch(p *place) (ctx context.Context, done func()) {
 // startPaceLocked begins to look at the pace of the attempt under way, once there is a place to turn to. mu is held.
 func (fl *flight) startPaceLocked() {
 	w := fl.pace
-	if w == nil || w.timer != nil || len(fl.places.all) < 2 || !fl.want.Provable() || len(fl.want.Others) > 0 {
+	if w == nil || w.timer != nil || len(fl.places.all) < 2 || !fl.object.Provable() || len(fl.object.Others) > 0 {
 		return
 	}
 	slice := min(firstSlice<<min(w.place.left, 5), 30*time.Second)

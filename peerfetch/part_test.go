@@ -120,8 +120,8 @@ func TestClaimed(t *testing.T) {
 		body.allow(1000)
 		return answer{body: body, size: int64(len(content)), modified: date}
 	})
-	for listed, want := range map[bool]proto.Want{true: wantOf(content), false: {Ref: proto.Ref{Size: proto.UnknownSize}, Where: proto.At(proto.Location{Archive: "a", Path: "x"})}} {
-		blob, err := w.Open(context.Background(), want)
+	for listed, object := range map[bool]proto.ObjectRequest{true: wantOf(content), false: {Ref: proto.Ref{Size: proto.UnknownSize}, Where: proto.At(proto.Location{Archive: "a", Path: "x"})}} {
+		blob, err := w.Open(context.Background(), object)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,9 +13,9 @@ import (
 )
 
 // leave has the store hold the beginning of an object, as a flight of an earlier process left it.
-func (w *world) leave(t *testing.T, want proto.Want, beginning []byte) {
+func (w *world) leave(t *testing.T, object proto.ObjectRequest, beginning []byte) {
 	t.Helper()
-	to, err := w.store.Resume(want.Ref, "a")
+	to, err := w.store.Resume(object.Ref, "a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,12 +26,12 @@ func (w *world) leave(t *testing.T, want proto.Want, beginning []byte) {
 }
 
 // wantLeft checks how many bytes of an object are left in the store for the next flight.
-func (w *world) wantLeft(t *testing.T, want proto.Want, n int64) {
+func (w *world) wantLeft(t *testing.T, object proto.ObjectRequest, n int64) {
 	t.Helper()
 	w.store.mu.Lock()
 	defer w.store.mu.Unlock()
 	left := int64(0)
-	if l := w.store.left[want.Ref.String()+want.Where.First.Archive]; l != nil {
+	if l := w.store.left[object.Ref.String()+object.Where.First.Archive]; l != nil {
 		left = l.size
 	}
 	if left != n {
@@ -97,9 +97,9 @@ func TestReadersNeedNotWaitForTheRest(t *testing.T) {
 // A flight that fails or that everybody has left can be continued; one for what nobody has proven cannot.
 func TestLeavesWhatHasArrived(t *testing.T) {
 	content := randomBytes(4<<20, 1)
-	unlisted := proto.Want{Ref: proto.Ref{Size: proto.UnknownSize}, Where: proto.At(proto.Location{Archive: "a", Path: "x"})}
+	unlisted := proto.ObjectRequest{Ref: proto.Ref{Size: proto.UnknownSize}, Where: proto.At(proto.Location{Archive: "a", Path: "x"})}
 	for name, c := range map[string]struct {
-		want      proto.Want
+		object    proto.ObjectRequest
 		abandoned bool
 		left      int64
 	}{
@@ -120,7 +120,7 @@ func TestLeavesWhatHasArrived(t *testing.T) {
 					}
 					return answer{body: breakOff(content[:2<<20], errBroken), size: int64(len(content))}
 				})
-				blob, err := w.Open(context.Background(), c.want)
+				blob, err := w.Open(context.Background(), c.object)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -32,52 +32,52 @@ var (
 // NotModified, with the Ref of that version and no body. The blob must be closed; the
 // reads of a Stream end with ctx.
 //
-// Errors: *proto.NotHeld where there is nothing to give from here, with the nodes to
+// Errors: *proto.NotStored where there is nothing to give from here, with the nodes to
 // be asked instead; proto.ErrNotFound, proto.ErrCorrupt, *proto.Unavailable and
 // *proto.Refused as upstream said. Any other error says nothing about the object.
-func (f *Fetcher) ServePeer(ctx context.Context, from string, ask proto.Ask) (*proto.Blob, error) {
-	blob, result, err := f.servePeer(ctx, from, ask)
-	var elsewhere *proto.NotHeld
+func (f *Fetcher) ServePeer(ctx context.Context, from string, req proto.PeerRequest) (*proto.Blob, error) {
+	blob, result, err := f.servePeer(ctx, from, req)
+	var elsewhere *proto.NotStored
 	switch {
 	case err == nil:
 	case !errors.As(err, &elsewhere):
 		result = "failed"
 	case elsewhere.Busy:
 		result = "busy"
-	case ask.Fill:
+	case req.Fill:
 		result = "sent_elsewhere"
 	default:
-		result = "not_held"
+		result = "not_stored"
 	}
 	f.metrics.servedToPeers.WithLabelValues(result).Inc()
 	return blob, err
 }
 
-func (f *Fetcher) servePeer(ctx context.Context, from string, ask proto.Ask) (blob *proto.Blob, result string, err error) {
-	want, err := askedFor(ask)
+func (f *Fetcher) servePeer(ctx context.Context, from string, req proto.PeerRequest) (blob *proto.Blob, result string, err error) {
+	object, err := askedFor(req)
 	if err != nil {
 		return nil, "", err
 	}
-	if want.Client != "" {
-		want.Client = from + " " + want.Client // no node can take the turn of another one's clients
+	if object.Client != "" {
+		object.Client = from + " " + object.Client // no node can take the turn of another one's clients
 	}
 	// Twice, for the reason given in Open.
 	for round := 0; ; round++ {
-		if blob, err := f.stored(&want); err == nil {
+		if blob, err := f.stored(&object); err == nil {
 			if d, file := blob.Ref.Digest, blob.File; file != nil {
 				blob.Failed = func(err error) { f.cfg.Store.Unreadable(d, file, err) }
 			}
-			return fromStore(blob, ask)
+			return fromStore(blob, req)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, "", fmt.Errorf("read the store: %w", err)
 		}
-		if blob := f.wasStale(&want); blob != nil {
-			return fromStore(blob, ask)
+		if blob := f.wasStale(&object); blob != nil {
+			return fromStore(blob, req)
 		}
-		r, result, err := f.followFor(ctx, from, want, ask)
+		r, result, err := f.followFor(ctx, from, object, req)
 		if err != nil {
-			if blob := f.staleAfter(&want, err); blob != nil {
-				return fromStore(blob, ask)
+			if blob := f.staleAfter(&object, err); blob != nil {
+				return fromStore(blob, req)
 			}
 			return nil, "", err
 		}
@@ -87,47 +87,47 @@ func (f *Fetcher) servePeer(ctx context.Context, from string, ask proto.Ask) (bl
 		}
 		r.Close()
 		if !errors.Is(err, errStored) || round > 0 {
-			if blob := f.staleAfter(&want, err); blob != nil {
-				return fromStore(blob, ask)
+			if blob := f.staleAfter(&object, err); blob != nil {
+				return fromStore(blob, req)
 			}
 			return nil, "", err
 		}
 	}
 }
 
-// askedFor checks an Ask and returns what it is about. Hints of the asker's own are
+// askedFor checks an PeerRequest and returns what it is about. Hints of the asker's own are
 // left out, and so are all names but the first of what nothing proves: one file must
 // not come to stand for another on a peer's word.
-func askedFor(ask proto.Ask) (proto.Want, error) {
-	want := ask.Want
-	want.Holders, want.PeersOnly = nil, false
+func askedFor(req proto.PeerRequest) (proto.ObjectRequest, error) {
+	object := req.Object
+	object.Holders, object.PeersOnly = nil, false
 	switch {
-	case ask.Offset < 0:
-		return want, fmt.Errorf("asked for byte %d", ask.Offset)
-	case want.Provable() && (!want.Where.IsZero() || !ask.Fill):
-	case want.Where.IsZero():
-		return want, errors.New("nothing says where upstream keeps the object")
+	case req.Offset < 0:
+		return object, fmt.Errorf("asked for byte %d", req.Offset)
+	case object.Provable() && (!object.Where.IsZero() || !req.Fill):
+	case object.Where.IsZero():
+		return object, errors.New("nothing says where upstream keeps the object")
 	default:
-		want.Where = proto.At(want.Where.First)
+		object.Where = proto.At(object.Where.First)
 	}
-	return want, nil
+	return object, nil
 }
 
 // fromStore moves a stored blob to the byte that was asked for, or answers that the
 // asker has it.
-func fromStore(blob *proto.Blob, ask proto.Ask) (*proto.Blob, string, error) {
+func fromStore(blob *proto.Blob, req proto.PeerRequest) (*proto.Blob, string, error) {
 	var err error
 	switch {
-	case !ask.Want.Provable() && !ask.Have.IsZero() && blob.Ref.Digest == ask.Have:
+	case !req.Object.Provable() && !req.Have.IsZero() && blob.Ref.Digest == req.Have:
 		err = blob.Close()
 		blob = &proto.Blob{Ref: blob.Ref, Modified: blob.Modified, Tier: blob.Tier, NotModified: true, Checked: blob.Checked}
 		return blob, "not_modified", err
-	case ask.Offset > blob.Ref.Size:
+	case req.Offset > blob.Ref.Size:
 		err = errBeyondEnd
 	case blob.File != nil:
-		_, err = blob.File.Seek(ask.Offset, io.SeekStart)
+		_, err = blob.File.Seek(req.Offset, io.SeekStart)
 	default:
-		blob.Bytes = blob.Bytes[ask.Offset:]
+		blob.Bytes = blob.Bytes[req.Offset:]
 	}
 	if err != nil {
 		blob.Close()
@@ -138,20 +138,20 @@ func fromStore(blob *proto.Blob, ask proto.Ask) (*proto.Blob, string, error) {
 
 // followFor returns a reader, for another node, of a flight that upstream feeds,
 // and whether that was "followed" or newly "filled".
-func (f *Fetcher) followFor(ctx context.Context, from string, want proto.Want, ask proto.Ask) (r *reader, result string, err error) {
+func (f *Fetcher) followFor(ctx context.Context, from string, object proto.ObjectRequest, req proto.PeerRequest) (r *reader, result string, err error) {
 	for {
 		var route proto.Route
 		if f.cfg.Cluster != nil {
-			route = f.cfg.Cluster.Route(want)
+			route = f.cfg.Cluster.Route(object)
 		}
-		r, undecided, err := f.admit(ctx, &want, route.Self, ask.Offset)
+		r, undecided, err := f.admit(ctx, &object, route.Self, req.Offset)
 		switch {
 		case err != nil:
 			return nil, "", err
 		case r != nil:
 			return r, "followed", nil
 		case undecided == nil:
-			r, err := f.fillFor(ctx, from, want, ask, route)
+			r, err := f.fillFor(ctx, from, object, req, route)
 			if r != nil || err != nil {
 				return r, "filled", err
 			}
@@ -166,32 +166,32 @@ func (f *Fetcher) followFor(ctx context.Context, from string, want proto.Want, a
 }
 
 // admit is flight.admit for the flight of k, if there is one.
-func (f *Fetcher) admit(ctx context.Context, want *proto.Want, self string, offset int64) (*reader, <-chan struct{}, error) {
+func (f *Fetcher) admit(ctx context.Context, object *proto.ObjectRequest, self string, offset int64) (*reader, <-chan struct{}, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
 		return nil, nil, errLeaving
 	}
-	if fl, ok := f.flights[f.keyOf(*want)]; ok && !fl.outdated() {
-		return fl.admit(ctx, self, want, offset)
+	if fl, ok := f.flights[f.keyOf(*object)]; ok && !fl.outdated() {
+		return fl.admit(ctx, self, object, offset)
 	}
 	return nil, nil, nil
 }
 
 // fillFor starts a flight for another node, if it may go upstream and nobody else
 // has the object; it returns nothing if there is a flight by now.
-func (f *Fetcher) fillFor(ctx context.Context, from string, want proto.Want, ask proto.Ask, route proto.Route) (*reader, error) {
-	k, now := f.keyOf(want), time.Now()
-	others := otherHolders(want, route, from)
+func (f *Fetcher) fillFor(ctx context.Context, from string, object proto.ObjectRequest, req proto.PeerRequest, route proto.Route) (*reader, error) {
+	k, now := f.keyOf(object), time.Now()
+	others := otherHolders(object, route, from)
 	switch {
-	case !ask.Fill:
-		return nil, &proto.NotHeld{Peer: route.Self, Try: others}
+	case !req.Fill:
+		return nil, &proto.NotStored{Peer: route.Self, Try: others}
 	case len(others) > 0 && !f.sentAway.recently(from, k, now):
 		// Should none of them have it after all, the asker comes back.
 		f.sentAway.note(from, k, now)
-		return nil, &proto.NotHeld{Peer: route.Self, Try: others}
+		return nil, &proto.NotStored{Peer: route.Self, Try: others}
 	}
-	if err := f.mayAskUpstream(k, want, now); err != nil {
+	if err := f.mayAskUpstream(k, object, now); err != nil {
 		return nil, f.refuse(forPeer(err))
 	}
 	f.mu.Lock()
@@ -199,10 +199,10 @@ func (f *Fetcher) fillFor(ctx context.Context, from string, want proto.Want, ask
 	if f.closed {
 		return nil, errLeaving
 	}
-	if fl, ok := f.flights[k]; ok && !fl.over(ask.Offset) && !fl.outdated() {
+	if fl, ok := f.flights[k]; ok && !fl.over(req.Offset) && !fl.outdated() {
 		return nil, nil
 	}
-	r, err := f.startLocked(ctx, k, want, true, ask.Offset)
+	r, err := f.startLocked(ctx, k, object, true, req.Offset)
 	if err != nil {
 		return nil, err
 	}
@@ -227,8 +227,8 @@ func forPeer(err error) error {
 
 // otherHolders are the nodes, other than the asker and this one, that are believed
 // to hold the object.
-func otherHolders(want proto.Want, route proto.Route, asker string) []string {
-	if want.Ref.IsZero() {
+func otherHolders(object proto.ObjectRequest, route proto.Route, asker string) []string {
+	if object.Ref.IsZero() {
 		return nil
 	}
 	return slices.DeleteFunc(slices.Clone(route.Holders), func(peer string) bool {

@@ -39,7 +39,7 @@ func TestServePeerFromTheStore(t *testing.T) {
 	a := c.nodes["a"]
 	a.hold(t, content)
 	for _, offset := range []int64{0, 1, 99_999, 100_000} {
-		blob, err := a.ServePeer(context.Background(), "b", proto.Ask{Want: wantOf(content), Offset: offset})
+		blob, err := a.ServePeer(context.Background(), "b", proto.PeerRequest{Object: wantOf(content), Offset: offset})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,20 +52,20 @@ func TestServePeerFromTheStore(t *testing.T) {
 		blob.Close()
 	}
 	for _, offset := range []int64{-1, 100_001} {
-		if _, err := a.ServePeer(context.Background(), "b", proto.Ask{Want: wantOf(content), Offset: offset}); err == nil || toldByUpstream(err) {
+		if _, err := a.ServePeer(context.Background(), "b", proto.PeerRequest{Object: wantOf(content), Offset: offset}); err == nil || toldByUpstream(err) {
 			t.Errorf("from byte %d: %v", offset, err)
 		}
 	}
 	// Nothing needs to say where it is upstream, for it is not looked for there.
 	nowhere := wantOf(content)
 	nowhere.Where = proto.Where{}
-	blob, err := a.ServePeer(context.Background(), "b", proto.Ask{Want: nowhere})
+	blob, err := a.ServePeer(context.Background(), "b", proto.PeerRequest{Object: nowhere})
 	if err != nil {
 		t.Fatal(err)
 	}
 	blob.Close()
-	for _, ask := range []proto.Ask{{Want: nowhere, Fill: true}, {Want: proto.Want{}}} {
-		if _, err := c.nodes["b"].ServePeer(context.Background(), "c", ask); err == nil || toldByUpstream(err) {
+	for _, req := range []proto.PeerRequest{{Object: nowhere, Fill: true}, {Object: proto.ObjectRequest{}}} {
+		if _, err := c.nodes["b"].ServePeer(context.Background(), "c", req); err == nil || toldByUpstream(err) {
 			t.Errorf("an ask about nothing: %v", err)
 		}
 	}
@@ -77,12 +77,12 @@ func TestServePeerFromTheStore(t *testing.T) {
 func TestServePeerFromMemory(t *testing.T) {
 	content := []byte("0123456789")
 	blob := &proto.Blob{Ref: proto.Ref{Digest: proto.DigestOf(content), Size: 10}, Bytes: content}
-	got, _, err := fromStore(blob, proto.Ask{Want: wantOf(content), Offset: 4})
+	got, _, err := fromStore(blob, proto.PeerRequest{Object: wantOf(content), Offset: 4})
 	if err != nil || string(got.Bytes) != "456789" || got.Ref.Size != 10 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	empty := newWorld(t, serve(nil))
-	blob, err = empty.ServePeer(context.Background(), "b", proto.Ask{Want: wantOf(nil), Fill: true})
+	blob, err = empty.ServePeer(context.Background(), "b", proto.PeerRequest{Object: wantOf(nil), Fill: true})
 	if err != nil || blob.Bytes == nil || len(blob.Bytes) > 0 {
 		t.Errorf("the empty object: %+v, %v", blob, err)
 	}
@@ -107,7 +107,7 @@ func TestServePeerFromAFlight(t *testing.T) {
 				for i, offset := range []int64{0, 1, 100_000, 200_000, 299_999, 300_000} {
 					all.Go(func() {
 						time.Sleep(time.Duration(i) * time.Millisecond) // the first begins it
-						blob, err := w.ServePeer(context.Background(), "b", proto.Ask{Want: wantOf(content), Offset: offset, Fill: i == 0})
+						blob, err := w.ServePeer(context.Background(), "b", proto.PeerRequest{Object: wantOf(content), Offset: offset, Fill: i == 0})
 						if err != nil {
 							t.Errorf("from byte %d: %v", offset, err)
 							return
@@ -146,11 +146,11 @@ func TestServePeerJoinsWhatPassesBy(t *testing.T) {
 			gate.allow(10_000)
 			time.Sleep(10 * time.Millisecond)
 		}
-		if _, err := w.ServePeer(context.Background(), "b", proto.Ask{Want: wantOf(content), Offset: 1000}); !errors.As(err, new(*proto.NotHeld)) {
+		if _, err := w.ServePeer(context.Background(), "b", proto.PeerRequest{Object: wantOf(content), Offset: 1000}); !errors.As(err, new(*proto.NotStored)) {
 			t.Errorf("what has gone by: %v", err)
 		}
 		all.Go(func() {
-			blob, err := w.ServePeer(context.Background(), "b", proto.Ask{Want: wantOf(content), Offset: 250_000})
+			blob, err := w.ServePeer(context.Background(), "b", proto.PeerRequest{Object: wantOf(content), Offset: 250_000})
 			if err != nil {
 				t.Errorf("what is to come: %v", err)
 				return
@@ -171,12 +171,12 @@ func TestServePeerBeyondTheEndOfAFlight(t *testing.T) {
 	content := randomBytes(300_000, 62)
 	named := wantOf(content)
 	named.Ref.Size = proto.UnknownSize
-	for name, want := range map[string]proto.Want{"its size is known": wantOf(content), "its size is not known": named} {
+	for name, object := range map[string]proto.ObjectRequest{"its size is known": wantOf(content), "its size is not known": named} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, func(int, proto.Request) answer {
 				return answer{body: bytes.NewReader(content), size: proto.UnknownSize}
 			})
-			_, err := w.ServePeer(context.Background(), "b", proto.Ask{Want: want, Offset: 300_001, Fill: true})
+			_, err := w.ServePeer(context.Background(), "b", proto.PeerRequest{Object: object, Offset: 300_001, Fill: true})
 			if err == nil || toldByUpstream(err) {
 				t.Errorf("got %v", err)
 			}
@@ -192,23 +192,23 @@ func TestServePeerSendsElsewhereOnce(t *testing.T) {
 		c := newCluster(t, five, serve(content))
 		c.falsely["d"] = true
 		a := c.nodes["a"]
-		fill := proto.Ask{Want: wantOf(content), Fill: true}
-		sentTo := func(from string, ask proto.Ask) []string {
+		fill := proto.PeerRequest{Object: wantOf(content), Fill: true}
+		sentTo := func(from string, req proto.PeerRequest) []string {
 			t.Helper()
-			blob, err := a.ServePeer(context.Background(), from, ask)
+			blob, err := a.ServePeer(context.Background(), from, req)
 			if err == nil {
 				blob.Close()
 				synctest.Wait()
-				a.evict(ask.Want.Ref.Digest)
+				a.evict(req.Object.Ref.Digest)
 				return nil
 			}
-			var elsewhere *proto.NotHeld
+			var elsewhere *proto.NotStored
 			if !errors.As(err, &elsewhere) || elsewhere.Busy || elsewhere.Peer != "a" {
 				t.Fatal(err)
 			}
 			return elsewhere.Try
 		}
-		if got := sentTo("b", proto.Ask{Want: wantOf(content)}); !slices.Equal(got, []string{"d"}) {
+		if got := sentTo("b", proto.PeerRequest{Object: wantOf(content)}); !slices.Equal(got, []string{"d"}) {
 			t.Errorf("who may not fill is sent to %v", got)
 		}
 		if got := sentTo("b", fill); !slices.Equal(got, []string{"d"}) {
@@ -224,7 +224,7 @@ func TestServePeerSendsElsewhereOnce(t *testing.T) {
 		if got := sentTo("b", fill); !slices.Equal(got, []string{"d"}) {
 			t.Errorf("who comes much later is sent to %v", got)
 		}
-		if a.servedToPeers("sent_elsewhere") != 2 || a.servedToPeers("not_held") != 1 || a.servedToPeers("filled") != 2 {
+		if a.servedToPeers("sent_elsewhere") != 2 || a.servedToPeers("not_stored") != 1 || a.servedToPeers("filled") != 2 {
 			t.Error("answers are not counted")
 		}
 		c.check(t)
@@ -244,8 +244,8 @@ func TestServePeerIsOneHop(t *testing.T) {
 		for _, feeding := range []bool{false, true} {
 			synctest.Wait() // asking, for nothing has come; fed
 			for _, fill := range []bool{true, false} {
-				_, err := b.ServePeer(context.Background(), "c", proto.Ask{Want: wantOf(content), Fill: fill})
-				var elsewhere *proto.NotHeld
+				_, err := b.ServePeer(context.Background(), "c", proto.PeerRequest{Object: wantOf(content), Fill: fill})
+				var elsewhere *proto.NotStored
 				if !errors.As(err, &elsewhere) || !elsewhere.Busy || !slices.Equal(elsewhere.Try, []string{"a"}) || elsewhere.Peer != "b" {
 					t.Errorf("fed: %v: %v", feeding, err)
 				}
@@ -280,10 +280,10 @@ func TestServePeerWaitsForTheDecision(t *testing.T) {
 		slow.Store = a.store
 		a.cfg.Store = slow
 		var all sync.WaitGroup
-		all.Go(func() { a.expect(o.content, o.want) })
+		all.Go(func() { a.expect(o.content, o.object) })
 		time.Sleep(time.Millisecond)
 		all.Go(func() {
-			blob, err := a.ServePeer(context.Background(), "b", proto.Ask{Want: o.want})
+			blob, err := a.ServePeer(context.Background(), "b", proto.PeerRequest{Object: o.object})
 			if err != nil {
 				t.Errorf("while a flight begins: %v", err)
 				return
@@ -295,7 +295,7 @@ func TestServePeerWaitsForTheDecision(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 		defer cancel()
-		if _, err := a.ServePeer(ctx, "b", proto.Ask{Want: o.want}); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := a.ServePeer(ctx, "b", proto.PeerRequest{Object: o.object}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("who leaves gets %v", err)
 		}
 		all.Wait()
@@ -324,7 +324,7 @@ func TestServePeerFlightIsSharedWithClients(t *testing.T) {
 		e := c.nodes["e"] // owns nothing here
 		var all sync.WaitGroup
 		all.Go(func() {
-			blob, err := e.ServePeer(context.Background(), "b", proto.Ask{Want: o.want, Fill: true})
+			blob, err := e.ServePeer(context.Background(), "b", proto.PeerRequest{Object: o.object, Fill: true})
 			if err != nil {
 				t.Error(err)
 				return
@@ -336,7 +336,7 @@ func TestServePeerFlightIsSharedWithClients(t *testing.T) {
 		})
 		synctest.Wait()
 		all.Go(func() {
-			if _, err := e.expect(o.content, o.want); err != nil {
+			if _, err := e.expect(o.content, o.object); err != nil {
 				t.Error(err)
 			}
 		})
@@ -356,7 +356,7 @@ func TestServePeerReadersKeepTheFlight(t *testing.T) {
 		w := newWorld(t, func(int, proto.Request) answer { return answer{body: gate, size: int64(len(content))} })
 		gate.allow(1000)
 		ctx, cancel := context.WithCancel(context.Background())
-		blob, err := w.ServePeer(ctx, "b", proto.Ask{Want: wantOf(content), Fill: true})
+		blob, err := w.ServePeer(ctx, "b", proto.PeerRequest{Object: wantOf(content), Fill: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -384,8 +384,8 @@ func TestServePeerAtShutdown(t *testing.T) {
 	gate := newGated(content)
 	w := newWorld(t, func(int, proto.Request) answer { return answer{body: gate, size: int64(len(content))} })
 	gate.allow(1000)
-	ask := proto.Ask{Want: wantOf(content), Fill: true}
-	blob, err := w.ServePeer(context.Background(), "b", ask)
+	req := proto.PeerRequest{Object: wantOf(content), Fill: true}
+	blob, err := w.ServePeer(context.Background(), "b", req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -394,7 +394,7 @@ func TestServePeerAtShutdown(t *testing.T) {
 	if _, err := io.ReadAll(blob.Stream); err == nil || toldByUpstream(err) {
 		t.Errorf("a stream ends with %v", err)
 	}
-	if _, err := w.ServePeer(context.Background(), "b", ask); err == nil || toldByUpstream(err) {
+	if _, err := w.ServePeer(context.Background(), "b", req); err == nil || toldByUpstream(err) {
 		t.Errorf("an ask ends with %v", err)
 	}
 }
@@ -407,7 +407,7 @@ func TestUnlistedFilesAreRevalidatedThroughTheOwner(t *testing.T) {
 		c := newCluster(t, []string{"a", "b"}, o.archive())
 		read := func(content []byte) {
 			t.Helper()
-			if _, err := c.nodes["b"].expect(content, o.want); err != nil {
+			if _, err := c.nodes["b"].expect(content, o.object); err != nil {
 				t.Error(err)
 			}
 			synctest.Wait()
@@ -444,9 +444,9 @@ func TestUnlistedFilesAreRevalidatedThroughTheOwner(t *testing.T) {
 // One unlisted file does not come to stand for another on a peer's word.
 func TestUnlistedFileHasOneName(t *testing.T) {
 	c := newCluster(t, []string{"a"}, trickling(map[string][]byte{"evil": []byte("evil")}))
-	want := unlistedWant("good")
-	want.Where = proto.At(want.Where.First, proto.Location{Archive: "a", Path: "evil"})
-	if _, err := c.nodes["a"].ServePeer(context.Background(), "b", proto.Ask{Want: want, Fill: true}); !errors.Is(err, proto.ErrNotFound) {
+	object := unlistedWant("good")
+	object.Where = proto.At(object.Where.First, proto.Location{Archive: "a", Path: "evil"})
+	if _, err := c.nodes["a"].ServePeer(context.Background(), "b", proto.PeerRequest{Object: object, Fill: true}); !errors.Is(err, proto.ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -456,9 +456,9 @@ func TestClientsOfAPeer(t *testing.T) {
 	o := objects()[0]
 	for client, want := range map[string]string{"192.0.2.1": "b 192.0.2.1", "": ""} {
 		c := newCluster(t, []string{"a"}, o.archive())
-		ask := proto.Ask{Want: o.want, Fill: true}
-		ask.Want.Client = client
-		blob, err := c.nodes["a"].ServePeer(context.Background(), "b", ask)
+		req := proto.PeerRequest{Object: o.object, Fill: true}
+		req.Object.Client = client
+		blob, err := c.nodes["a"].ServePeer(context.Background(), "b", req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -472,9 +472,9 @@ func TestClientsOfAPeer(t *testing.T) {
 func TestSHA512AcrossTheCluster(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(100_000, 67)
-		want := proto.Want{Ref: proto.Ref{Size: 100_000}, SHA512: sha512.Sum512(content), Where: proto.At(proto.Location{Archive: "a", Path: "p"})}
+		req := proto.ObjectRequest{Ref: proto.Ref{Size: 100_000}, SHA512: sha512.Sum512(content), Where: proto.At(proto.Location{Archive: "a", Path: "p"})}
 		c := newCluster(t, five, trickling(map[string][]byte{"p": content}))
-		c.readEverywhere(t, object{content: content, want: want}, 3)
+		c.readEverywhere(t, object{content: content, object: req}, 3)
 		if c.up.count() != 1 {
 			t.Errorf("%d fetches", c.up.count())
 		}

@@ -155,12 +155,12 @@ type places struct {
 
 // add takes in the names of one more reader; one that has been closed meanwhile gets another chance,
 // within its budget. It reports whether any is new, and whether there is room for all of them.
-func (ps *places) add(want *proto.Want) (added, ok bool) {
+func (ps *places) add(object *proto.ObjectRequest) (added, ok bool) {
 	var fresh []*place
-	for loc := range want.Where.All() {
+	for loc := range object.Where.All() {
 		switch p := ps.at(loc); {
 		case p == nil:
-			fresh = append(fresh, &place{loc: loc, base: baseFor(want), tired: make(map[string]bool)})
+			fresh = append(fresh, &place{loc: loc, base: baseFor(object), tired: make(map[string]bool)})
 		case !p.open():
 			p.reopen()
 			added = true

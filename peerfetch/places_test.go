@@ -94,11 +94,11 @@ func TestNextPlace(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	var ps places
 	for _, archive := range []string{"a", "b", "c"} {
-		want := proto.Want{Where: proto.At(proto.Location{Archive: archive, Path: "x"})}
-		if added, ok := ps.add(&want); !added || !ok {
+		object := proto.ObjectRequest{Where: proto.At(proto.Location{Archive: archive, Path: "x"})}
+		if added, ok := ps.add(&object); !added || !ok {
 			t.Fatal("not added")
 		}
-		if added, _ := ps.add(&want); added {
+		if added, _ := ps.add(&object); added {
 			t.Fatal("added twice")
 		}
 	}
@@ -146,12 +146,12 @@ func TestNextPlace(t *testing.T) {
 
 // Names beyond the bound are not taken in, and those of the first reader are, however many.
 func TestPlacesHaveABound(t *testing.T) {
-	at := func(from, to int) proto.Want {
+	at := func(from, to int) proto.ObjectRequest {
 		var locs []proto.Location
 		for i := from; i < to; i++ {
 			locs = append(locs, proto.Location{Archive: "a", Path: string(rune('a' + i))})
 		}
-		return proto.Want{Where: proto.WhereOf(locs)}
+		return proto.ObjectRequest{Where: proto.WhereOf(locs)}
 	}
 	var ps places
 	first, more, same := at(0, maxPlaces+3), at(20, 21), at(1, 2)
@@ -175,7 +175,7 @@ func TestVerdictOf(t *testing.T) {
 		{errors.New("x"), failed},
 		{&proto.PeerFailed{Peer: "p", Err: proto.ErrNotFound}, failed},
 		{&proto.PeerFailed{Peer: "p", Err: proto.ErrSlowUpstream}, slow},
-		{&proto.NotHeld{}, lacking},
+		{&proto.NotStored{}, lacking},
 		{proto.ErrNotFound, absent},
 		{&proto.Refused{Status: 403}, refused},
 		{proto.ErrCorrupt, corrupt},

@@ -9,25 +9,25 @@ import (
 )
 
 // Plan says in sentences what Open would do about want at this moment.
-func (f *Fetcher) Plan(want proto.Want) []string {
-	if blob, err := f.stored(&want); err == nil {
+func (f *Fetcher) Plan(object proto.ObjectRequest) []string {
+	if blob, err := f.stored(&object); err == nil {
 		defer blob.Close()
 		return []string{fmt.Sprintf("This node holds it (%s).", blob.Tier)}
 	}
-	if said := f.planInFlight(want); said != "" {
+	if said := f.planInFlight(object); said != "" {
 		return []string{said}
 	}
-	if !want.Where.IsZero() {
-		if err := f.mayStart(f.keyOf(want), want); err != nil {
-			return []string{f.planRefused(want, err)}
+	if !object.Where.IsZero() {
+		if err := f.mayStart(f.keyOf(object), object); err != nil {
+			return []string{f.planRefused(object, err)}
 		}
 	}
-	return f.planRoute(want)
+	return f.planRoute(object)
 }
 
 // planRefused tells why nobody would be asked at this moment, and until when.
-func (f *Fetcher) planRefused(want proto.Want, err error) string {
-	if a, ok := f.absence(want, time.Now()); ok {
+func (f *Fetcher) planRefused(object proto.ObjectRequest, err error) string {
+	if a, ok := f.absence(object, time.Now()); ok {
 		return fmt.Sprintf("Upstream said at %s that it has no such file. Nobody is asked again before %s, unless the archive publishes something earlier.",
 			clock(a.said), clock(a.until))
 	}
@@ -37,8 +37,8 @@ func (f *Fetcher) planRefused(want proto.Want, err error) string {
 func clock(t time.Time) string { return t.UTC().Format("15:04:05 MST") }
 
 // planInFlight tells of the flight that a request would join; "" if there is none.
-func (f *Fetcher) planInFlight(want proto.Want) string {
-	fl := f.flightOf(want)
+func (f *Fetcher) planInFlight(object proto.ObjectRequest) string {
+	fl := f.flightOf(object)
 	if fl == nil {
 		return ""
 	}
@@ -62,10 +62,10 @@ func (f *Fetcher) planInFlight(want proto.Want) string {
 
 // planRoute walks the route that a flight would take if one node after the other failed, as far as this
 // node's own turn, and tells the steps.
-func (f *Fetcher) planRoute(want proto.Want) []string {
-	r := routingOf(f, f.keyOf(want), want)
+func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
+	r := routingOf(f, f.keyOf(object), object)
 	r.mayAsk = func() bool { return f.cfg.Cluster != nil }
-	r.peersOnly = func() bool { return want.PeersOnly }
+	r.peersOnly = func() bool { return object.PeersOnly }
 	r.random = func(most time.Duration) time.Duration { return most }
 	route := newRoute(r)
 	var holders, owners []string
@@ -80,9 +80,9 @@ func (f *Fetcher) planRoute(want proto.Want) []string {
 		route.heard(last.fill, outcome{verdict: verdict, by: origin{peer: last.peer}})
 	}
 	var plan []string
-	if continuable(&want) {
-		if left := f.cfg.Store.Left(want.Ref, want.Where.First.Archive); left > 0 {
-			plan = append(plan, fmt.Sprintf("An earlier fetch left up to %d of its %d bytes on this node's disk: the rest would be fetched.", left, want.Ref.Size))
+	if continuable(&object) {
+		if left := f.cfg.Store.PartialSize(object.Ref, object.Where.First.Archive); left > 0 {
+			plan = append(plan, fmt.Sprintf("An earlier fetch left up to %d of its %d bytes on this node's disk: the rest would be fetched.", left, object.Ref.Size))
 		}
 	}
 	switch {
@@ -109,18 +109,18 @@ func (f *Fetcher) planRoute(want proto.Want) []string {
 	default:
 		plan = append(plan, "This node is the next owner and fetches it from upstream if those before it fail.")
 	}
-	return append(plan, f.planPlaces(want)...)
+	return append(plan, f.planPlaces(object)...)
 }
 
 // planPlaces tells by which names upstream would be asked, and at which mirrors, where there is a choice.
-func (f *Fetcher) planPlaces(want proto.Want) []string {
+func (f *Fetcher) planPlaces(object proto.ObjectRequest) []string {
 	var plan []string
-	for loc := range want.Where.All() {
+	for loc := range object.Where.All() {
 		mirrors := f.cfg.Upstream.Mirrors(loc.Archive)
 		switch {
 		case len(mirrors) > 1:
 			plan = append(plan, fmt.Sprintf("Upstream is %s at one of %s.", loc, strings.Join(mirrors, ", ")))
-		case want.Where.Len() > 1:
+		case object.Where.Len() > 1:
 			plan = append(plan, fmt.Sprintf("Upstream is %s.", loc))
 		}
 	}

@@ -11,33 +11,33 @@ import (
 
 func TestPlan(t *testing.T) {
 	content := randomBytes(100, 56)
-	want := wantOf(content)
+	object := wantOf(content)
 	c := newCluster(t, five, serve(content))
 	c.falsely["d"] = true
-	peersOnly := want
+	peersOnly := object
 	peersOnly.PeersOnly = true
 	alone := newWorld(t, serve(content))
 	for _, tt := range []struct {
-		f    *Fetcher
-		want proto.Want
-		says []string
+		f      *Fetcher
+		object proto.ObjectRequest
+		says   []string
 	}{
-		{c.nodes["a"].Fetcher, want, []string{"Believed to hold it, and asked first: d.", "This node is its owner and fetches it from upstream for all."}},
+		{c.nodes["a"].Fetcher, object, []string{"Believed to hold it, and asked first: d.", "This node is its owner and fetches it from upstream for all."}},
 		{c.nodes["b"].Fetcher, unlistedWant("u"), []string{"Owner no. 1, a, would fetch it from upstream for all.", "This node is the next owner and fetches it from upstream if those before it fail."}},
 		{c.nodes["d"].Fetcher, peersOnly, []string{"No other node is believed to hold it.", "It is had from other nodes or not at all."}},
-		{alone.Fetcher, want, []string{"It would be fetched from upstream."}},
+		{alone.Fetcher, object, []string{"It would be fetched from upstream."}},
 	} {
-		if got := tt.f.Plan(tt.want); !slices.Equal(got, tt.says) {
+		if got := tt.f.Plan(tt.object); !slices.Equal(got, tt.says) {
 			t.Errorf("%q", got)
 		}
 	}
-	alone.leave(t, want, content[:40])
-	if got := alone.Plan(want); !slices.Equal(got, []string{"An earlier fetch left up to 40 of its 100 bytes on this node's disk: the rest would be fetched.", "It would be fetched from upstream."}) {
+	alone.leave(t, object, content[:40])
+	if got := alone.Plan(object); !slices.Equal(got, []string{"An earlier fetch left up to 40 of its 100 bytes on this node's disk: the rest would be fetched.", "It would be fetched from upstream."}) {
 		t.Errorf("%q", got)
 	}
-	alone.mustRead(t, want)
+	alone.mustRead(t, object)
 	alone.settled(t)
-	if got := alone.Plan(want); !slices.Equal(got, []string{"This node holds it (disk)."}) {
+	if got := alone.Plan(object); !slices.Equal(got, []string{"This node holds it (disk)."}) {
 		t.Errorf("%q", got)
 	}
 }

@@ -32,18 +32,18 @@ func (r *reader) Part(from, length int64) {
 
 // addReader joins the flight of an equal object at byte offset of the body, and has it serve the names
 // in want as well; false when it is too late for that.
-func (fl *flight) addReader(ctx context.Context, want *proto.Want, offset int64) (*reader, bool) {
+func (fl *flight) addReader(ctx context.Context, object *proto.ObjectRequest, offset int64) (*reader, bool) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
-	return fl.addReaderLocked(ctx, want, offset)
+	return fl.addReaderLocked(ctx, object, offset)
 }
 
 // addReaderLocked is addReader with mu held.
-func (fl *flight) addReaderLocked(ctx context.Context, want *proto.Want, offset int64) (*reader, bool) {
+func (fl *flight) addReaderLocked(ctx context.Context, object *proto.ObjectRequest, offset int64) (*reader, bool) {
 	if fl.ended || fl.body.gone(offset) {
 		return nil, false
 	}
-	added, ok := fl.places.add(want)
+	added, ok := fl.places.add(object)
 	if !ok {
 		return nil, false
 	}
@@ -51,14 +51,14 @@ func (fl *flight) addReaderLocked(ctx context.Context, want *proto.Want, offset 
 		fl.startPaceLocked()
 		fl.newsLocked()
 	}
-	fl.wantedByLocked(want)
+	fl.wantedByLocked(object)
 	if fl.lingering != nil {
 		if !fl.lingering.Stop() {
 			return nil, false // it is being given up at this moment
 		}
 		fl.lingering = nil
 	}
-	r := &reader{fl: fl, ctx: ctx, pos: offset, where: want.Where}
+	r := &reader{fl: fl, ctx: ctx, pos: offset, where: object.Where}
 	fl.readers[r] = struct{}{}
 	return r, true
 }
@@ -112,7 +112,7 @@ func (r *reader) open() (*proto.Blob, error) {
 	defer fl.mu.Unlock()
 	b := &proto.Blob{
 		Ref:      fl.refLocked(),
-		Verified: fl.want.Provable(),
+		Verified: fl.object.Provable(),
 		Tier:     fl.tier,
 		Stream:   r,
 		Doubted:  fl.f.doubted.recently("", fl.key, time.Now()),

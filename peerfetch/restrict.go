@@ -18,13 +18,13 @@ import (
 // by the locations in a request.
 
 // keyOf is keyOf for the archive that want is of.
-func (f *Fetcher) keyOf(want proto.Want) key {
-	k := keyOf(want)
-	if archive := want.Where.First.Archive; f.cfg.Restricted != nil && f.cfg.Restricted(archive) {
+func (f *Fetcher) keyOf(object proto.ObjectRequest) key {
+	k := keyOf(object)
+	if archive := object.Where.First.Archive; f.cfg.Restricted != nil && f.cfg.Restricted(archive) {
 		k.scope = archive
 	}
-	if want.Provable() && f.apart.has(want.Where.First.Archive) {
-		k.apart = want.Where.First.Archive
+	if object.Provable() && f.apart.has(object.Where.First.Archive) {
+		k.apart = object.Where.First.Archive
 	}
 	return k
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // wantIn is content as one archive lists it.
-func wantIn(archive string, content []byte) proto.Want {
+func wantIn(archive string, content []byte) proto.ObjectRequest {
 	w := wantOf(content)
 	w.Where = proto.At(proto.Location{Archive: archive, Path: "pool/x.deb"})
 	return w
@@ -56,17 +56,17 @@ func TestRestrictedObjects(t *testing.T) {
 				for _, way := range []string{"client", "peer"} { // both are asked; what the first one brought is there
 					var got []byte
 					var err error
-					want := wantIn(s.archive, content)
+					object := wantIn(s.archive, content)
 					if way == "client" {
-						got, err = w.read(want)
+						got, err = w.read(object)
 					} else if !s.given {
-						_, err = w.ServePeer(context.Background(), "b", proto.Ask{Want: want})
-						var elsewhere *proto.NotHeld
+						_, err = w.ServePeer(context.Background(), "b", proto.PeerRequest{Object: object})
+						var elsewhere *proto.NotStored
 						if !errors.As(err, &elsewhere) {
 							t.Errorf("step %d: a node that asks for %s hears %v", i, s.archive, err)
 						}
 						continue
-					} else if blob, perr := w.ServePeer(context.Background(), "b", proto.Ask{Want: want}); perr != nil {
+					} else if blob, perr := w.ServePeer(context.Background(), "b", proto.PeerRequest{Object: object}); perr != nil {
 						err = perr
 					} else {
 						got, err = io.ReadAll(blob.Reader())
@@ -104,7 +104,7 @@ func TestRestrictedFlights(t *testing.T) {
 	if _, err := w.read(wantIn("vendor", content)); !errors.Is(err, proto.ErrNotFound) {
 		t.Errorf("vendor's client: %v", err)
 	}
-	if _, err := w.ServePeer(context.Background(), "b", proto.Ask{Want: wantIn("vendor", content), Fill: true}); !errors.Is(err, proto.ErrNotFound) {
+	if _, err := w.ServePeer(context.Background(), "b", proto.PeerRequest{Object: wantIn("vendor", content), Fill: true}); !errors.Is(err, proto.ErrNotFound) {
 		t.Errorf("another node's, for vendor: %v", err)
 	}
 	gate.allow(len(content))

@@ -64,14 +64,14 @@ type routing struct {
 
 // owner is the one whose turn it is.
 type owner struct {
-	name  string         // "" for none
-	said  *proto.NotHeld // its last answer, if that was one
-	busy  int            // how often it had the object from another node
-	back  bool           // it was asked again after those that it named did not have it
-	pause time.Duration  // the next one before it is asked again
-	ready bool           // that pause is over
-	wrong int            // how often a mirror of it turned out to lie, and it has others
-	next  bool           // it is to be asked again at once, for that
+	name  string           // "" for none
+	said  *proto.NotStored // its last answer, if that was one
+	busy  int              // how often it had the object from another node
+	back  bool             // it was asked again after those that it named did not have it
+	pause time.Duration    // the next one before it is asked again
+	ready bool             // that pause is over
+	wrong int              // how often a mirror of it turned out to lie, and it has others
+	next  bool             // it is to be asked again at once, for that
 }
 
 // word is what a node says that upstream told it.
@@ -366,7 +366,7 @@ func (r *route) revived(peer string) {
 
 // toldOf notes that a node does not give the object, and where it points.
 func (r *route) toldOf(fill bool, o outcome) {
-	said := new(proto.NotHeld)
+	said := new(proto.NotStored)
 	errors.As(o.err, &said)
 	peer := o.by.peer
 	r.silences = 0

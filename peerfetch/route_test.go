@@ -76,7 +76,7 @@ func TestRoute(t *testing.T) {
 	var (
 		has     = []error{nil}
 		dead    = []error{&proto.PeerFailed{Peer: "p", Err: errors.New("refused")}}
-		lacks   = []error{&proto.NotHeld{Peer: "p"}}
+		lacks   = []error{&proto.NotStored{Peer: "p"}}
 		cut     = []error{errPathless}
 		says404 = []error{proto.ErrNotFound}
 		says403 = []error{&proto.Refused{Status: 403}}
@@ -87,8 +87,8 @@ func TestRoute(t *testing.T) {
 		broken  = []error{&judged{verdict: hopeless, err: errors.New("disk")}}
 	)
 	liar := &proto.Unavailable{Reason: "the next request asks another mirror", Answered: true, Wrong: true}
-	points := func(to ...string) []error { return []error{&proto.NotHeld{Peer: "p", Try: to}} }
-	busy := func(with string) error { return &proto.NotHeld{Peer: "p", Busy: true, Try: []string{with}} }
+	points := func(to ...string) []error { return []error{&proto.NotStored{Peer: "p", Try: to}} }
+	busy := func(with string) error { return &proto.NotStored{Peer: "p", Busy: true, Try: []string{with}} }
 	listed := routing{digest: true, listed: true, pause: time.Second}
 	unlisted := routing{pause: time.Second}
 	only := listed
@@ -159,8 +159,8 @@ func TestAnyRouteEnds(t *testing.T) {
 	names := []string{"a", "b", "c", "d", "x"}
 	said := []error{
 		&proto.PeerFailed{Peer: "p", Err: errors.New("refused")}, errPathless, errAnswered, proto.ErrNotFound, proto.ErrCorrupt,
-		&proto.NotHeld{Peer: "p"}, &proto.NotHeld{Peer: "p", Try: names}, &proto.NotHeld{Peer: "p", Busy: true, Try: names[:1]},
-		&proto.NotHeld{Peer: "p", Busy: true, Try: names[4:]},
+		&proto.NotStored{Peer: "p"}, &proto.NotStored{Peer: "p", Try: names}, &proto.NotStored{Peer: "p", Busy: true, Try: names[:1]},
+		&proto.NotStored{Peer: "p", Busy: true, Try: names[4:]},
 	}
 	for seed := range uint64(20_000) {
 		dice := &dice{rng: rand.New(rand.NewPCG(seed, 7))}

@@ -21,7 +21,7 @@ func TestPathlessHolderIsNotAskedToFill(t *testing.T) {
 		c := newCluster(t, five, o.archive())
 		c.falsely["a"] = true
 		c.setFault("a", reports(errPathless))
-		if _, err := c.nodes["e"].expect(o.content, o.want); err != nil {
+		if _, err := c.nodes["e"].expect(o.content, o.object); err != nil {
 			t.Error(err)
 		}
 		if got := c.asked("e"); got != "a b+ b+" { // b sends it to a first
@@ -38,12 +38,12 @@ func TestHearsayIsFollowedOnce(t *testing.T) {
 		o := objects()[1]
 		c := newCluster(t, append([]string{"x"}, five...), o.archive())
 		c.ring = func(string) []string { return []string{"x"} }
-		points := func(to string) fault { return reports(&proto.NotHeld{Peer: "p", Try: []string{to}}) }
+		points := func(to string) fault { return reports(&proto.NotStored{Peer: "p", Try: []string{to}}) }
 		c.falsely["a"] = true
 		c.setFault("a", points("b"))
 		c.setFault("b", points("c"))
 		c.setFault("c", points("d"))
-		if _, err := c.nodes["x"].expect(o.content, o.want); err != nil {
+		if _, err := c.nodes["x"].expect(o.content, o.object); err != nil {
 			t.Error(err)
 		}
 		if got := c.asked("x"); got != "a b" {
@@ -63,7 +63,7 @@ func TestCutOffNodeDoesNotTryThemAll(t *testing.T) {
 			c.falsely[name] = true
 			c.setFault(name, refuses)
 		}
-		if _, err := c.nodes["x"].expect(o.content, o.want); err != nil {
+		if _, err := c.nodes["x"].expect(o.content, o.object); err != nil {
 			t.Error(err)
 		}
 		if got := c.asked("x"); got != "a b c" {
@@ -86,7 +86,7 @@ func TestBrokenConnectionToALivingPeer(t *testing.T) {
 			breaks += 40_000
 			return cuts(breaks)(ctx, a, honest)
 		})
-		if _, err := c.nodes["x"].expect(o.content, o.want); err != nil {
+		if _, err := c.nodes["x"].expect(o.content, o.object); err != nil {
 			t.Error(err)
 		}
 		if got := c.asked("x"); got != "a a@40000 a@80000 a@120000" || c.up.count() != 0 {
@@ -141,10 +141,10 @@ func TestOrderOfSources(t *testing.T) {
 				for _, name := range tt.dead {
 					c.setFault(name, refuses)
 				}
-				want := tt.o.want
-				want.Holders = tt.hint
+				object := tt.o.object
+				object.Holders = tt.hint
 				began := time.Now()
-				if _, err := c.nodes["x"].expect(tt.o.content, want); err != nil {
+				if _, err := c.nodes["x"].expect(tt.o.content, object); err != nil {
 					t.Error(err)
 				}
 				if took, most := time.Since(began), max(tt.within, 100*time.Millisecond); took > most {
@@ -194,17 +194,17 @@ func TestOwnersWithoutAWayUpstream(t *testing.T) {
 		}
 		cut("a")
 		for _, name := range []string{"e", "a"} { // the asker; and the owner itself
-			if _, err := c.nodes[name].expect(o.content, o.want); err != nil {
+			if _, err := c.nodes[name].expect(o.content, o.object); err != nil {
 				t.Errorf("%s, with one way left: %v", name, err)
 			}
 			c.check(t)
 			for _, n := range c.nodes {
-				n.evict(o.want.Ref.Digest)
+				n.evict(o.object.Ref.Digest)
 			}
 			c.asks = nil
 		}
 		cut("b")
-		_, err := c.nodes["e"].expect(o.content, o.want)
+		_, err := c.nodes["e"].expect(o.content, o.object)
 		if !errors.As(err, new(*proto.Unavailable)) {
 			t.Errorf("without a way: %v", err)
 		}
@@ -231,12 +231,12 @@ func TestLentFlightNeverAsksPeers(t *testing.T) {
 		})
 		var all sync.WaitGroup
 		all.Go(func() {
-			if n, err := c.nodes["a"].expect(o.content, o.want); err == nil || n < 70_000 {
+			if n, err := c.nodes["a"].expect(o.content, o.object); err == nil || n < 70_000 {
 				t.Errorf("a's own reader had %d bytes, %v", n, err)
 			}
 		})
 		all.Go(func() {
-			if _, err := c.nodes["x"].expect(o.content, o.want); err != nil {
+			if _, err := c.nodes["x"].expect(o.content, o.object); err != nil {
 				t.Error(err)
 			}
 		})
@@ -253,17 +253,17 @@ func TestPeersOnly(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		o := objects()[0]
 		c := newCluster(t, five, o.archive())
-		want := o.want
-		want.PeersOnly, want.Holders = true, []string{"d"}
+		object := o.object
+		object.PeersOnly, object.Holders = true, []string{"d"}
 		for range 3 { // the failure is not held against the next try
-			_, err := c.nodes["b"].expect(o.content, want)
+			_, err := c.nodes["b"].expect(o.content, object)
 			var busy *proto.Unavailable
 			if !errors.As(err, &busy) || busy.RetryAfter != time.Second {
 				t.Fatalf("nobody holds it: %v", err)
 			}
 		}
 		c.nodes["d"].hold(t, o.content)
-		if _, err := c.nodes["b"].expect(o.content, want); err != nil {
+		if _, err := c.nodes["b"].expect(o.content, object); err != nil {
 			t.Error(err)
 		}
 		for _, n := range c.nodes {
@@ -285,12 +285,12 @@ func TestPeersOnly(t *testing.T) {
 func TestPeersOnlyWithoutPeers(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		o := objects()[0]
-		want := o.want
-		want.PeersOnly = true
+		object := o.object
+		object.PeersOnly = true
 		alone, two := newWorld(t, o.archive()), newCluster(t, []string{"a"}, o.archive())
 		for _, open := range []func() error{
-			func() error { _, err := alone.read(want); return err },
-			func() error { _, err := two.nodes["a"].expect(o.content, want); return err },
+			func() error { _, err := alone.read(object); return err },
+			func() error { _, err := two.nodes["a"].expect(o.content, object); return err },
 		} {
 			if err := open(); !errors.Is(err, errNoNode) {
 				t.Error(err)
@@ -307,12 +307,12 @@ func TestPeersOnlyFlightJoinedByAClient(t *testing.T) {
 		o := objects()[1]
 		c := newCluster(t, five, o.archive())
 		c.setFault("d", blackholes)
-		want := o.want
-		want.PeersOnly, want.Holders = true, []string{"d"}
+		object := o.object
+		object.PeersOnly, object.Holders = true, []string{"d"}
 		var all sync.WaitGroup
-		for _, want := range []proto.Want{want, o.want} {
+		for _, object := range []proto.ObjectRequest{object, o.object} {
 			all.Go(func() {
-				if _, err := c.nodes["b"].expect(o.content, want); err != nil {
+				if _, err := c.nodes["b"].expect(o.content, object); err != nil {
 					t.Error(err)
 				}
 			})
@@ -327,7 +327,7 @@ func TestPeersOnlyFlightJoinedByAClient(t *testing.T) {
 func TestHedge(t *testing.T) {
 	small, large := objects()[0], objects()[1]
 	large.content = randomBytes(2<<20, 54)
-	large.want = wantOf(large.content)
+	large.object = wantOf(large.content)
 	for _, tt := range []struct {
 		name   string
 		o      object
@@ -351,7 +351,7 @@ func TestHedge(t *testing.T) {
 				}
 				c.setFault("d", tt.slow)
 				began := time.Now()
-				if _, err := c.nodes["b"].expect(tt.o.content, tt.o.want); err != nil {
+				if _, err := c.nodes["b"].expect(tt.o.content, tt.o.object); err != nil {
 					t.Error(err)
 				}
 				if took := time.Since(began); took != tt.took {
@@ -382,7 +382,7 @@ func TestOwnersAreNotHedged(t *testing.T) {
 		o := objects()[0]
 		c := newCluster(t, five, o.archive())
 		c.setFault("a", delays(10*time.Second))
-		if _, err := c.nodes["b"].expect(o.content, o.want); err != nil {
+		if _, err := c.nodes["b"].expect(o.content, o.object); err != nil {
 			t.Error(err)
 		}
 		if got := c.asked("b"); got != "a+" || c.up.count() != 1 {

@@ -14,16 +14,16 @@ import (
 )
 
 // in is want by its name in another archive.
-func in(archive string, want proto.Want) proto.Want {
-	want.Where.First.Archive = archive
-	return want
+func in(archive string, object proto.ObjectRequest) proto.ObjectRequest {
+	object.Where.First.Archive = archive
+	return object
 }
 
 // No archive holds up those who know the same object by the name of another one: neither one that says
 // nothing, nor one that gives a byte now and then. What has arrived is not fetched again.
 func TestSlowArchiveIsLeftForAnother(t *testing.T) {
 	content := randomBytes(300_000, 91)
-	want := wantOf(content)
+	object := wantOf(content)
 	for name, slow := range map[string]func(proto.Request) answer{
 		"silent": func(proto.Request) answer { return answer{after: time.Hour, err: errBroken} },
 		"drips": func(r proto.Request) answer {
@@ -41,10 +41,10 @@ func TestSlowArchiveIsLeftForAnother(t *testing.T) {
 					return serve(content)(i, r)
 				})
 				ctx, leave := context.WithCancel(context.Background())
-				go readAll(ctx, w, in("slow", want))
+				go readAll(ctx, w, in("slow", object))
 				time.Sleep(10 * time.Second)
 				began := time.Now()
-				if got, err := readAll(context.Background(), w, want); err != nil || !bytes.Equal(got, content) {
+				if got, err := readAll(context.Background(), w, object); err != nil || !bytes.Equal(got, content) {
 					t.Errorf("%d bytes, %v", len(got), err)
 				}
 				if took := time.Since(began); took > 2*firstSlice {
@@ -95,10 +95,10 @@ func TestLyingArchiveIsKeptApart(t *testing.T) {
 		failures := 0
 		for path, right := range content {
 			for range 2 {
-				want := wantOf(right, path)
-				go readAll(context.Background(), w, in("liar", want)) // it comes first
+				object := wantOf(right, path)
+				go readAll(context.Background(), w, in("liar", object)) // it comes first
 				synctest.Wait()
-				got, err := readAll(context.Background(), w, want)
+				got, err := readAll(context.Background(), w, object)
 				switch {
 				case err != nil:
 					failures++
@@ -123,8 +123,8 @@ func TestLyingArchiveIsKeptApart(t *testing.T) {
 // say so: whoever was first.
 func TestMadeUpNameFailsAlone(t *testing.T) {
 	content := randomBytes(300_000, 95)
-	want := wantOf(content)
-	madeUp := want
+	object := wantOf(content)
+	madeUp := object
 	madeUp.Ref.Size = proto.UnknownSize
 	madeUp.Where = proto.At(proto.Location{Archive: "a", Path: "dists/zz/by-hash/SHA256/x"})
 	for _, firstIs := range []string{"made up", "listed"} {
@@ -138,16 +138,16 @@ func TestMadeUpNameFailsAlone(t *testing.T) {
 					a.body = &lazy{a.body, time.Millisecond, 10_000}
 					return a
 				})
-				wants := []proto.Want{madeUp, want}
+				reqs := []proto.ObjectRequest{madeUp, object}
 				if firstIs == "listed" {
-					wants = []proto.Want{want, madeUp}
+					reqs = []proto.ObjectRequest{object, madeUp}
 				}
 				for range 3 {
 					ends := make(chan error, 2)
-					for _, want := range wants {
+					for _, object := range reqs {
 						go func() {
-							_, err := readAll(context.Background(), w, want)
-							if want.Listed() {
+							_, err := readAll(context.Background(), w, object)
+							if object.Listed() {
 								ends <- err
 							}
 						}()
@@ -158,7 +158,7 @@ func TestMadeUpNameFailsAlone(t *testing.T) {
 						t.Errorf("after %s: %v", time.Since(began), err)
 					}
 					time.Sleep(5 * time.Second)
-					w.store.remove(want.Ref.Digest)
+					w.store.remove(object.Ref.Digest)
 				}
 				w.Close()
 			})
@@ -216,9 +216,9 @@ func TestHearsayBlamesNobody(t *testing.T) {
 				return a
 			})
 			w.up.mirrors = []string{"m1"}
-			want := wantOf(said)
-			want.Hearsay = hearsay
-			if _, err := w.read(want); !errors.Is(err, proto.ErrCorrupt) {
+			object := wantOf(said)
+			object.Hearsay = hearsay
+			if _, err := w.read(object); !errors.Is(err, proto.ErrCorrupt) {
 				t.Error(err)
 			}
 			if got := w.up.blames(); (len(got) == 0) != hearsay {

@@ -16,7 +16,7 @@ type source interface {
 	// source that cannot begin there begins before it and says so in Transfer.Offset. The reads
 	// of the body end with ctx.
 	//
-	// Errors are those of proto: NotHeld and PeerFailed of nodes, ErrNotFound, ErrCorrupt,
+	// Errors are those of proto: NotStored and PeerFailed of nodes, ErrNotFound, ErrCorrupt,
 	// Unavailable, Refused and Rejected of upstream, told by whomever.
 	open(ctx context.Context, offset int64) (*proto.Transfer, error)
 	// from is who gives t, a transfer that open returned.
@@ -27,12 +27,12 @@ type source interface {
 type nodeSource struct {
 	cluster Cluster
 	peer    string
-	ask     proto.Ask // but for its Offset
+	req     proto.PeerRequest // but for its Offset
 }
 
 func (s nodeSource) open(ctx context.Context, offset int64) (*proto.Transfer, error) {
-	s.ask.Offset = offset
-	t, err := s.cluster.Fetch(ctx, s.peer, s.ask)
+	s.req.Offset = offset
+	t, err := s.cluster.Fetch(ctx, s.peer, s.req)
 	switch {
 	case err != nil:
 		return nil, err
@@ -44,7 +44,7 @@ func (s nodeSource) open(ctx context.Context, offset int64) (*proto.Transfer, er
 }
 
 func (s nodeSource) from(*proto.Transfer) origin {
-	return origin{peer: s.peer, loc: s.ask.Want.Where.First}
+	return origin{peer: s.peer, loc: s.req.Object.Where.First}
 }
 
 // archiveSource is an archive at one of the names of the object, by whichever of its mirrors.
@@ -69,20 +69,20 @@ func (s archiveSource) from(t *proto.Transfer) origin {
 
 // nodeFor is a node as the source of what the flight still needs.
 func (fl *flight) nodeFor(peer string, fill bool) nodeSource {
-	ask := proto.Ask{Want: fl.wantNow(), Fill: fill}
+	req := proto.PeerRequest{Object: fl.wantNow(), Fill: fill}
 	if fl.body.written == 0 {
-		ask.Have = fl.known.ref.Digest
+		req.Have = fl.known.ref.Digest
 	}
-	return nodeSource{fl.f.cfg.Cluster, peer, ask}
+	return nodeSource{fl.f.cfg.Cluster, peer, req}
 }
 
 // archiveFor is a place as a source: of the rest of the object, from any mirror where a digest will
 // decide, and from none but the one that gave the beginning where none will. Two mirrors'
 // validators have nothing to do with each other.
 func (fl *flight) archiveFor(p *place) archiveSource {
-	req := proto.Request{Loc: p.loc, Class: fl.classNow(), Client: fl.want.Client, Provable: fl.want.Provable(), Urgent: fl.urgent, IfRange: fl.ifRange, Base: p.base}
+	req := proto.Request{Loc: p.loc, Class: fl.classNow(), Client: fl.object.Client, Provable: fl.object.Provable(), Urgent: fl.urgent, IfRange: fl.ifRange, Base: p.base}
 	if fl.sizeSigned() {
-		req.Size = fl.want.Size()
+		req.Size = fl.object.Size()
 	}
 	switch {
 	case fl.decided():
@@ -100,11 +100,11 @@ func (fl *flight) archiveFor(p *place) archiveSource {
 
 // baseFor is the site that is asked before the mirrors; "" for none. Only bytes that can be proven may
 // come from there: a node that asks this one may have named it.
-func baseFor(want *proto.Want) string {
-	if !want.Provable() {
+func baseFor(object *proto.ObjectRequest) string {
+	if !object.Provable() {
 		return ""
 	}
-	return want.Base
+	return object.Base
 }
 
 // reply is what a node said when it was asked.
@@ -161,7 +161,7 @@ func (fl *flight) askTwo(first nodeSource, second string) (won *reply, lost []re
 			fl.f.metrics.hedged.Inc()
 			fl.route.askedToo(second)
 			src := first
-			src.peer, src.ask.Fill = second, false // one fetch from upstream is enough
+			src.peer, src.req.Fill = second, false // one fetch from upstream is enough
 			begin(src)
 		}
 	}
@@ -171,8 +171,8 @@ func (fl *flight) askTwo(first nodeSource, second string) (won *reply, lost []re
 // worthHedging reports whether the object is so small that asking two nodes costs
 // less than waiting.
 func (fl *flight) worthHedging() bool {
-	size := fl.want.Size()
-	return size != proto.UnknownSize && size <= fl.f.cfg.HedgeUpTo && fl.want.Provable()
+	size := fl.object.Size()
+	return size != proto.UnknownSize && size <= fl.f.cfg.HedgeUpTo && fl.object.Provable()
 }
 
 // askOne asks one node. The transfer ends with ctx, which stop ends.
@@ -198,9 +198,9 @@ func (fl *flight) passOn(ctx context.Context, src nodeSource, news <-chan struct
 		case <-ctx.Done():
 			return
 		}
-		src.ask.Want = fl.sameWant(src.ask.Want)
+		src.req.Object = fl.sameWant(src.req.Object)
 		news = fl.newsNow()
-		if t, err := src.open(ctx, src.ask.Offset); err == nil && t.Body != nil {
+		if t, err := src.open(ctx, src.req.Offset); err == nil && t.Body != nil {
 			t.Body.Close()
 		}
 	}

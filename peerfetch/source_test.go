@@ -28,12 +28,12 @@ func TestScriptedUpstreamIsSource(t *testing.T) {
 func TestClusterOfTestsIsSource(t *testing.T) {
 	sourcetest.RunInBubble(t, func(t *testing.T, s *sourcetest.Server) sourcetest.Source {
 		c := newCluster(t, []string{"a", "b"}, scriptOf(s), func(cfg *Config) { cfg.Linger = time.Millisecond })
-		want := wantOf(s.Content)
+		object := wantOf(s.Content)
 		if s.Untold {
-			want.Ref = proto.Ref{Size: proto.UnknownSize}
+			object.Ref = proto.Ref{Size: proto.UnknownSize}
 		}
 		return sourcetest.Source{Open: func(ctx context.Context, offset int64) (*proto.Transfer, error) {
-			return c.nodes["a"].Fetch(ctx, "b", proto.Ask{Want: want, Offset: offset, Fill: true})
+			return c.nodes["a"].Fetch(ctx, "b", proto.PeerRequest{Object: object, Offset: offset, Fill: true})
 		}}
 	})
 }

@@ -149,12 +149,12 @@ const notesFor = 90 * 24 * time.Hour
 
 // stale returns an unlisted file as it was when upstream was last heard of, where err says that upstream
 // cannot be heard now and the operator's bound allows it; nil otherwise.
-func (f *Fetcher) stale(want *proto.Want, err error) *proto.Blob {
+func (f *Fetcher) stale(object *proto.ObjectRequest, err error) *proto.Blob {
 	var silent *proto.Unavailable
-	if want.Provable() || !errors.As(err, &silent) || errors.As(err, new(*proto.Rejected)) || f.cfg.ServeStale == nil {
+	if object.Provable() || !errors.As(err, &silent) || errors.As(err, new(*proto.Rejected)) || f.cfg.ServeStale == nil {
 		return nil
 	}
-	k, archive := f.keyOf(*want), want.Where.First.Archive
+	k, archive := f.keyOf(*object), object.Where.First.Archive
 	l, known := f.learned.get(k)
 	if !known || time.Since(l.checked) > f.cfg.ServeStale(archive) {
 		return nil
@@ -175,18 +175,18 @@ func staleSince(checked time.Time) string {
 
 // wasStale is stale for a request right after one that found upstream silent: it does not wait for that
 // again.
-func (f *Fetcher) wasStale(want *proto.Want) *proto.Blob {
-	if want.Provable() || !f.silent.recently("", f.keyOf(*want), time.Now()) {
+func (f *Fetcher) wasStale(object *proto.ObjectRequest) *proto.Blob {
+	if object.Provable() || !f.silent.recently("", f.keyOf(*object), time.Now()) {
 		return nil
 	}
-	return f.stale(want, &proto.Unavailable{Reason: "it could not be asked a moment ago"})
+	return f.stale(object, &proto.Unavailable{Reason: "it could not be asked a moment ago"})
 }
 
 // staleAfter is stale for the request that found upstream silent.
-func (f *Fetcher) staleAfter(want *proto.Want, err error) *proto.Blob {
-	blob := f.stale(want, err)
+func (f *Fetcher) staleAfter(object *proto.ObjectRequest, err error) *proto.Blob {
+	blob := f.stale(object, err)
 	if blob != nil {
-		f.silent.note("", f.keyOf(*want), time.Now())
+		f.silent.note("", f.keyOf(*object), time.Now())
 	}
 	return blob
 }

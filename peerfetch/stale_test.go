@@ -79,14 +79,14 @@ func TestSHA512SurvivesARestart(t *testing.T) {
 	content := randomBytes(100_000, 1)
 	for _, size := range []int64{100_000, proto.UnknownSize} {
 		notes := &memNotes{files: make(map[string][]byte)}
-		want := proto.Want{Ref: proto.Ref{Size: size}, SHA512: sha512.Sum512(content), Where: proto.At(proto.Location{Archive: "a", Path: "p"})}
+		object := proto.ObjectRequest{Ref: proto.Ref{Size: size}, SHA512: sha512.Sum512(content), Where: proto.At(proto.Location{Archive: "a", Path: "p"})}
 		w := newWorld(t, serve(content), func(cfg *Config) { cfg.Notes = notes })
-		w.mustRead(t, want)
+		w.mustRead(t, object)
 		w.settled(t)
 		w.Close()
 		store := w.store
 		w = newWorld(t, silentUpstream, func(cfg *Config) { cfg.Notes, cfg.Store = notes, store })
-		if got := w.mustRead(t, want); !bytes.Equal(got, content) {
+		if got := w.mustRead(t, object); !bytes.Equal(got, content) {
 			t.Error("other bytes")
 		}
 	}
@@ -96,7 +96,7 @@ func TestSHA512SurvivesARestart(t *testing.T) {
 // of the last one; within the bound it serves the file while upstream is silent, and says so.
 func TestUnlistedSurvivesARestart(t *testing.T) {
 	content := randomBytes(100_000, 1)
-	want := unlistedWant("gpg")
+	object := unlistedWant("gpg")
 	bubble.Test(t, func(t *testing.T) {
 		notes := &memNotes{files: make(map[string][]byte)}
 		config := func(cfg *Config) {
@@ -104,7 +104,7 @@ func TestUnlistedSurvivesARestart(t *testing.T) {
 			cfg.ServeStale = func(string) time.Duration { return 24 * time.Hour }
 		}
 		w := newWorld(t, conditional(content), config)
-		w.mustRead(t, want)
+		w.mustRead(t, object)
 		w.settled(t)
 		w.Close()
 
@@ -115,7 +115,7 @@ func TestUnlistedSurvivesARestart(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		restart(conditional(content))
-		if got := w.mustRead(t, want); !bytes.Equal(got, content) {
+		if got := w.mustRead(t, object); !bytes.Equal(got, content) {
 			t.Error("other bytes")
 		}
 		if w.up.count() != 1 || w.up.request(0).IfNoneMatch != `"v1"` || !w.up.request(0).IfModifiedSince.Equal(fileDate) {
@@ -131,7 +131,7 @@ func TestUnlistedSurvivesARestart(t *testing.T) {
 		}{{time.Minute, true}, {time.Second, true}, {22 * time.Hour, true}, {3 * time.Hour, false}} {
 			time.Sleep(c.after)
 			before := w.up.count()
-			blob, err := w.Open(context.Background(), want)
+			blob, err := w.Open(context.Background(), object)
 			if !c.stale {
 				if !errors.Is(err, errSilent) {
 					t.Errorf("%d: %v", i, err)
@@ -145,7 +145,7 @@ func TestUnlistedSurvivesARestart(t *testing.T) {
 			if i == 1 && w.up.count() != before {
 				t.Error("a request right after another one waits for upstream as well")
 			}
-			head, err := w.Head(context.Background(), want)
+			head, err := w.Head(context.Background(), object)
 			if err != nil || head.Stale == "" || head.Ref.Size != int64(len(content)) {
 				t.Errorf("HEAD: %v, %+v", err, head)
 			}
@@ -232,13 +232,13 @@ func TestNotesAreBounded(t *testing.T) {
 func TestUnlistedIsHadFromAnotherNodeInAnOutage(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(100_000, 2)
-		want := unlistedWant("gpg")
+		object := unlistedWant("gpg")
 		c := newCluster(t, []string{"a", "b", "c"}, conditional(content), func(cfg *Config) {
 			cfg.ServeStale = func(string) time.Duration { return 24 * time.Hour }
 		})
 		read := func(name string) *proto.Blob {
 			t.Helper()
-			blob, err := c.nodes[name].Open(context.Background(), want)
+			blob, err := c.nodes[name].Open(context.Background(), object)
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
@@ -264,7 +264,7 @@ func TestUnlistedIsHadFromAnotherNodeInAnOutage(t *testing.T) {
 		}
 		time.Sleep(22 * time.Hour)
 		for _, name := range []string{"c", "a"} {
-			if _, err := c.nodes[name].Open(context.Background(), want); !errors.As(err, new(*proto.Unavailable)) {
+			if _, err := c.nodes[name].Open(context.Background(), object); !errors.As(err, new(*proto.Unavailable)) {
 				t.Errorf("%s after the bound: %v", name, err)
 			}
 		}

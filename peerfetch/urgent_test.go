@@ -31,13 +31,13 @@ func TestAheadBecomesUrgent(t *testing.T) {
 					asked = append(asked, r)
 					return answer{body: gate, size: int64(len(content))}
 				})
-				want := wantOf(content)
+				object := wantOf(content)
 				var all sync.WaitGroup
 				open := func(node string, class proto.Class) {
 					all.Go(func() {
-						want := want
-						want.Class = class
-						if _, err := five.nodes[node].expect(content, want); err != nil {
+						object := object
+						object.Class = class
+						if _, err := five.nodes[node].expect(content, object); err != nil {
 							t.Errorf("%s: %v", node, err)
 						}
 					})
@@ -66,9 +66,9 @@ func TestAheadOfNobody(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(300_000, 55)
 		c := newCluster(t, five, serve(content))
-		want := wantOf(content)
-		want.Class = proto.ClassPrefetch
-		if _, err := c.nodes["c"].expect(content, want); err != nil {
+		object := wantOf(content)
+		object.Class = proto.ClassPrefetch
+		if _, err := c.nodes["c"].expect(content, object); err != nil {
 			t.Error(err)
 		}
 		c.check(t)

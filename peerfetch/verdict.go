@@ -16,7 +16,7 @@ const (
 	onward       verdict = iota // the flight goes on with its next step
 	complete                    // all bytes are here, and proven
 	known                       // the store holds it: it came by another way, or it has not changed
-	lacking                     // a node does not have it to give (proto.NotHeld)
+	lacking                     // a node does not have it to give (proto.NotStored)
 	failed                      // trouble with a node or on the way to it: it says nothing of the object
 	unreachable                 // upstream could not be asked: another node may have more luck
 	unavailable                 // upstream's answer, or its transfer, is trouble that may pass
@@ -52,7 +52,7 @@ func verdictOf(err error) verdict {
 		switch e := e.(type) {
 		case *judged:
 			return e.verdict
-		case *proto.NotHeld:
+		case *proto.NotStored:
 			return lacking
 		case *proto.PeerFailed:
 			if errors.Is(e, proto.ErrSlowUpstream) {

@@ -32,12 +32,12 @@ func TestLyingPeer(t *testing.T) {
 					c.nodes["d"].hold(t, o.content)
 					c.nodes["e"].hold(t, o.content)
 					c.setFault("d", lie.fault)
-					_, err := c.nodes["b"].expect(o.content, o.want)
+					_, err := c.nodes["b"].expect(o.content, o.object)
 					seen := i > 0 && lie.name == "bytes" // a small body is held until it is proven
 					if (err != nil) != seen || err != nil && !errors.Is(err, proto.ErrCorrupt) {
 						t.Errorf("the first reader ended with %v", err)
 					}
-					if _, err := c.nodes["b"].expect(o.content, o.want); err != nil {
+					if _, err := c.nodes["b"].expect(o.content, o.object); err != nil {
 						t.Errorf("the second reader ended with %v", err)
 					}
 					if got := c.asked("b"); got != "d e" {
@@ -68,10 +68,10 @@ func TestWrongBodyOfSeveral(t *testing.T) {
 				c.setFault("c", func(ctx context.Context, a ask, honest func() (*proto.Transfer, error)) (*proto.Transfer, error) {
 					return flips(100)(ctx, a, func() (*proto.Transfer, error) { return cuts(half)(ctx, a, honest) })
 				})
-				if _, err := c.nodes["b"].expect(o.content, o.want); (err != nil) != (i > 0) {
+				if _, err := c.nodes["b"].expect(o.content, o.object); (err != nil) != (i > 0) {
 					t.Errorf("the first reader ended with %v", err)
 				}
-				if _, err := c.nodes["b"].expect(o.content, o.want); err != nil {
+				if _, err := c.nodes["b"].expect(o.content, o.object); err != nil {
 					t.Errorf("the second reader ended with %v", err)
 				}
 				if got, want := c.asked("b"), fmt.Sprintf("c d@%d e", half); got != want {
@@ -105,10 +105,10 @@ func TestWrongBodyOfAPeerAndUpstream(t *testing.T) {
 					return flips(100)(ctx, a, func() (*proto.Transfer, error) { return cuts(half)(ctx, a, honest) })
 				})
 				c.noHealth = true
-				if _, err := c.nodes["a"].expect(o.content, o.want); (err != nil) != (i > 0) {
+				if _, err := c.nodes["a"].expect(o.content, o.object); (err != nil) != (i > 0) {
 					t.Errorf("the first reader ended with %v", err)
 				}
-				if _, err := c.nodes["a"].expect(o.content, o.want); err != nil {
+				if _, err := c.nodes["a"].expect(o.content, o.object); err != nil {
 					t.Errorf("the second reader ended with %v", err)
 				}
 				if first, second := c.up.request(0).Offset, c.up.request(1).Offset; first != half || second != 0 {
@@ -145,14 +145,14 @@ func TestLentFlightBeginsAgain(t *testing.T) {
 		})
 		var all sync.WaitGroup
 		all.Go(func() {
-			if _, err := c.nodes["a"].expect(o.content, o.want); err != nil {
+			if _, err := c.nodes["a"].expect(o.content, o.object); err != nil {
 				t.Error(err)
 			}
 		})
 		synctest.Wait() // a waits for the second half
 		c.falsely["d"] = true
 		all.Go(func() {
-			blob, err := c.nodes["a"].ServePeer(context.Background(), "e", proto.Ask{Want: o.want})
+			blob, err := c.nodes["a"].ServePeer(context.Background(), "e", proto.PeerRequest{Object: o.object})
 			if err != nil {
 				t.Error(err)
 				return
@@ -196,14 +196,14 @@ func TestAnswersThatMakeNoSense(t *testing.T) {
 					return tr, err
 				})
 				for range 2 { // the second try avoids who gave a wrong body, if it did
-					if _, err := c.nodes["e"].expect(o.content, o.want); err == nil {
+					if _, err := c.nodes["e"].expect(o.content, o.object); err == nil {
 						break
 					} else if !errors.Is(err, proto.ErrCorrupt) {
 						t.Error(err)
 					}
 				}
 				c.check(t) // waits for what is committed behind the last byte
-				if !c.nodes["e"].store.has(o.want.Ref.Digest) {
+				if !c.nodes["e"].store.has(o.object.Ref.Digest) {
 					t.Error("it was not had from anybody else")
 				}
 				c.close()

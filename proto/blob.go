@@ -26,9 +26,9 @@ func (c Class) String() string {
 // SHA-256. The zero SHA512 means "not known".
 type SHA512 [64]byte
 
-// Want is all one needs to obtain one object: what it must turn out to be, and
+// ObjectRequest is all one needs to obtain one object: what it must turn out to be, and
 // where upstream keeps it.
-type Want struct {
+type ObjectRequest struct {
 	// Ref is what signed metadata, or a name made of a sum, says of the object. A zero
 	// Digest means that nobody vouches for it: it is an unlisted file.
 	Ref Ref
@@ -44,7 +44,7 @@ type Want struct {
 	// nobody is blamed for others.
 	Hearsay bool
 	// Base is the archive's root at another site, as Transfer.Base gives it: each name is asked
-	// there first and then at the mirrors. "" for none. It is only for a Provable Want.
+	// there first and then at the mirrors. "" for none. It is only for a Provable ObjectRequest.
 	Base  string
 	Class Class
 	// Client is the address of the host that asks, IPv6 by its /64, with the name of the node in front
@@ -59,7 +59,7 @@ type Want struct {
 }
 
 // Provable reports whether the bytes of the object can be checked when they arrive.
-func (w Want) Provable() bool { return !w.Ref.IsZero() || w.SHA512 != SHA512{} }
+func (w ObjectRequest) Provable() bool { return !w.Ref.IsZero() || w.SHA512 != SHA512{} }
 
 // Tier says where the bytes of an answer came from.
 type Tier string
@@ -111,7 +111,7 @@ type Blob struct {
 	// Checked is when upstream last said that they are current, then.
 	Stale   string
 	Checked time.Time
-	// NotModified answers an Ask with Have: the asker's version is still the one.
+	// NotModified answers an PeerRequest with Have: the asker's version is still the one.
 	// There is no body then.
 	NotModified bool
 }
@@ -148,7 +148,7 @@ func (b *Blob) Reader() io.Reader {
 type Request struct {
 	Loc   Location
 	Class Class
-	// Client is Want.Client.
+	// Client is ObjectRequest.Client.
 	Client string
 	// Provable says that the caller has a digest to hold the bytes against.
 	Provable bool

@@ -4,7 +4,7 @@ import "iter"
 
 // Contents yields what the object may turn out to be: Ref and then Others. It yields nothing that
 // has no digest, so it is empty where nobody vouches for the object.
-func (w *Want) Contents() iter.Seq[Ref] {
+func (w *ObjectRequest) Contents() iter.Seq[Ref] {
 	return func(yield func(Ref) bool) {
 		if !w.Ref.IsZero() && !yield(w.Ref) {
 			return
@@ -19,7 +19,7 @@ func (w *Want) Contents() iter.Seq[Ref] {
 
 // Size is the length in bytes that every right content has; UnknownSize where signed metadata does
 // not give it, and where the right contents differ in length.
-func (w *Want) Size() int64 {
+func (w *ObjectRequest) Size() int64 {
 	if !w.Provable() {
 		return UnknownSize
 	}
@@ -33,7 +33,7 @@ func (w *Want) Size() int64 {
 
 // MaxSize is the length in bytes of the longest right content; UnknownSize where that of one of
 // them is not known.
-func (w *Want) MaxSize() int64 {
+func (w *ObjectRequest) MaxSize() int64 {
 	if !w.Provable() || w.Ref.Size == UnknownSize {
 		return UnknownSize
 	}
@@ -48,7 +48,7 @@ func (w *Want) MaxSize() int64 {
 }
 
 // Accepts reports whether a right content may be that many bytes long.
-func (w *Want) Accepts(size int64) bool {
+func (w *ObjectRequest) Accepts(size int64) bool {
 	if !w.Provable() || size == UnknownSize || w.Ref.Size == UnknownSize || w.Ref.Size == size {
 		return true
 	}
@@ -62,7 +62,7 @@ func (w *Want) Accepts(size int64) bool {
 
 // Only returns the one right content that may be that many bytes long, with that size; the zero Ref
 // where several may, where none may, and where it has no digest.
-func (w *Want) Only(size int64) Ref {
+func (w *ObjectRequest) Only(size int64) Ref {
 	var only Ref
 	if w.Ref.IsZero() && w.Provable() && (w.Ref.Size == UnknownSize || w.Ref.Size == size) {
 		return Ref{} // by its SHA-512
@@ -84,6 +84,6 @@ func (w *Want) Only(size int64) Ref {
 
 // Listed reports whether signed metadata lists the object. A name that is made of a sum proves bytes, but not
 // that there are any; what other nodes say proves neither.
-func (w *Want) Listed() bool {
+func (w *ObjectRequest) Listed() bool {
 	return w.Provable() && !w.Hearsay && (w.Ref.Size != UnknownSize || len(w.Others) > 0)
 }

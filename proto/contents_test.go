@@ -9,34 +9,34 @@ func TestContents(t *testing.T) {
 	ref := func(d byte, size int64) Ref { return Ref{Digest: Digest{d}, Size: size} }
 	none := Ref{}
 	for name, tt := range map[string]struct {
-		want      Want
+		object    ObjectRequest
 		contents  int
 		size, max int64
 		accepts   []int64
 		refuses   []int64
 		only      map[int64]Ref
 	}{
-		"unlisted": {Want{Ref: Ref{Size: UnknownSize}}, 0, UnknownSize, UnknownSize, []int64{0, 7, UnknownSize}, nil, map[int64]Ref{7: none}},
-		"one":      {Want{Ref: ref(1, 5)}, 1, 5, 5, []int64{5, UnknownSize}, []int64{4, 6}, map[int64]Ref{5: ref(1, 5), 6: none, UnknownSize: ref(1, 5)}},
-		"by hash":  {Want{Ref: ref(1, UnknownSize)}, 1, UnknownSize, UnknownSize, []int64{5}, nil, map[int64]Ref{5: ref(1, 5)}},
-		"SHA-512":  {Want{Ref: Ref{Size: 5}, SHA512: SHA512{1}}, 0, 5, 5, []int64{5}, []int64{6}, map[int64]Ref{5: none, 6: none}},
+		"unlisted": {ObjectRequest{Ref: Ref{Size: UnknownSize}}, 0, UnknownSize, UnknownSize, []int64{0, 7, UnknownSize}, nil, map[int64]Ref{7: none}},
+		"one":      {ObjectRequest{Ref: ref(1, 5)}, 1, 5, 5, []int64{5, UnknownSize}, []int64{4, 6}, map[int64]Ref{5: ref(1, 5), 6: none, UnknownSize: ref(1, 5)}},
+		"by hash":  {ObjectRequest{Ref: ref(1, UnknownSize)}, 1, UnknownSize, UnknownSize, []int64{5}, nil, map[int64]Ref{5: ref(1, 5)}},
+		"SHA-512":  {ObjectRequest{Ref: Ref{Size: 5}, SHA512: SHA512{1}}, 0, 5, 5, []int64{5}, []int64{6}, map[int64]Ref{5: none, 6: none}},
 		"two lengths": {
-			Want{Ref: ref(1, 5), Others: []Ref{ref(2, 9)}}, 2, UnknownSize, 9, []int64{5, 9, UnknownSize}, []int64{7},
+			ObjectRequest{Ref: ref(1, 5), Others: []Ref{ref(2, 9)}}, 2, UnknownSize, 9, []int64{5, 9, UnknownSize}, []int64{7},
 			map[int64]Ref{5: ref(1, 5), 9: ref(2, 9), 7: none, UnknownSize: none},
 		},
 		"one length": {
-			Want{Ref: ref(1, 5), Others: []Ref{ref(2, 5)}}, 2, 5, 5, []int64{5}, []int64{9}, map[int64]Ref{5: none, 9: none},
+			ObjectRequest{Ref: ref(1, 5), Others: []Ref{ref(2, 5)}}, 2, 5, 5, []int64{5}, []int64{9}, map[int64]Ref{5: none, 9: none},
 		},
 		"a length that nobody knows": {
-			Want{Ref: ref(1, 5), Others: []Ref{ref(2, UnknownSize)}}, 2, UnknownSize, UnknownSize, []int64{5, 9}, nil,
+			ObjectRequest{Ref: ref(1, 5), Others: []Ref{ref(2, UnknownSize)}}, 2, UnknownSize, UnknownSize, []int64{5, 9}, nil,
 			map[int64]Ref{5: none, 9: ref(2, 9)},
 		},
 		"SHA-512 and another": {
-			Want{Ref: Ref{Size: 5}, SHA512: SHA512{1}, Others: []Ref{ref(2, 9)}}, 1, UnknownSize, 9, []int64{5, 9}, []int64{7},
+			ObjectRequest{Ref: Ref{Size: 5}, SHA512: SHA512{1}, Others: []Ref{ref(2, 9)}}, 1, UnknownSize, 9, []int64{5, 9}, []int64{7},
 			map[int64]Ref{5: none, 9: ref(2, 9)},
 		},
 	} {
-		w := &tt.want
+		w := &tt.object
 		if n := len(slices.Collect(w.Contents())); n != tt.contents {
 			t.Errorf("%s: %d contents, want %d", name, n, tt.contents)
 		}

@@ -1,5 +1,5 @@
 // Package proto holds the nouns every room of aptmesh speaks: Digest, Ref,
-// Location, Suite, Generation, Want, Blob, Transfer, and the few errors that
+// Location, Suite, Generation, ObjectRequest, Blob, Transfer, and the few errors that
 // cross rooms.
 //
 // It is types and their arithmetic, with no I/O of its own, no clock and no

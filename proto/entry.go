@@ -2,10 +2,10 @@ package proto
 
 import "time"
 
-// Entry is what a node believes of one location: the answer of the catalog to
+// Resolution is what a node believes of one location: the answer of the catalog to
 // the door.
-type Entry struct {
-	Want Want
+type Resolution struct {
+	Object ObjectRequest
 	// Listed says that signed metadata names this object (or its name, made of a sum,
 	// proves it). An entry that is not listed is streamed but never vouched for.
 	Listed bool

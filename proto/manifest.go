@@ -178,7 +178,7 @@ type PathInfo struct {
 	Immutable bool
 	// ContentType is what to tell the client, whatever upstream says.
 	ContentType string
-	// Page says that an HTML page under the name can be the true content. Elsewhere one is a login
+	// Page says that an HTML page under the name can be the true content. Replicated one is a login
 	// page, or an error page with the wrong status.
 	Page bool
 	// Hash is set where the name is made of a sum, and Proof says what that is worth.

@@ -9,8 +9,8 @@ import (
 // Ask is what one node asks of another: the bytes of one object. The node asked
 // answers from what it has or, if it may, from upstream; it never asks a third
 // node (promise P4).
-type Ask struct {
-	Want   Want
+type PeerRequest struct {
+	Object ObjectRequest
 	Offset int64 // the body from this byte on
 	// Fill lets the node asked go upstream. Without it, it answers from its store
 	// or from a fetch from upstream that it has under way.
@@ -36,9 +36,9 @@ type Announcement struct {
 	FirstHand bool
 }
 
-// NotHeld is a peer's answer to an Ask without Fill, or to any Ask at a moment
+// NotStored is a peer's answer to an PeerRequest without Fill, or to any PeerRequest at a moment
 // when it has the object from another peer itself.
-type NotHeld struct {
+type NotStored struct {
 	Peer string
 	// Try names nodes that the peer believes to hold it; with Busy the one node
 	// it is fetching it from, or none where it waits for upstream.
@@ -46,7 +46,7 @@ type NotHeld struct {
 	Busy bool
 }
 
-func (n *NotHeld) Error() string {
+func (n *NotStored) Error() string {
 	switch {
 	case n.Busy && len(n.Try) == 0:
 		return fmt.Sprintf("node %s has nothing of it yet", n.Peer)

@@ -107,10 +107,10 @@ func TestGenerationOrder(t *testing.T) {
 }
 
 func TestWantAndBlob(t *testing.T) {
-	if (Want{Ref: Ref{Size: 3}}).Provable() {
+	if (ObjectRequest{Ref: Ref{Size: 3}}).Provable() {
 		t.Error("a size proves nothing")
 	}
-	if !(Want{Ref: Ref{Digest: DigestOf(nil)}}).Provable() || !(Want{SHA512: SHA512{1}}).Provable() {
+	if !(ObjectRequest{Ref: Ref{Digest: DigestOf(nil)}}).Provable() || !(ObjectRequest{SHA512: SHA512{1}}).Provable() {
 		t.Error("a sum proves")
 	}
 	b := Blob{Bytes: []byte("hello")}

@@ -17,5 +17,5 @@ type Switch struct {
 // PackageIndex is an index that lists packages.
 type PackageIndex struct {
 	Member *Member
-	Want   Want
+	Object ObjectRequest
 }

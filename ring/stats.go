@@ -7,12 +7,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Stats is what Members can tell of itself.
+// Stats are the figures of Members.
 type Stats struct {
 	States  map[State]int    // how many nodes are in each state, self included
 	Heard   map[string]Heard // by the name of each other node
 	Silent  []string         // members whose beacons do not arrive, sorted: UDP is blocked
-	Missing []Missing        // nodes that vanished and are looked for, by name
+	Missing []Missing        // nodes that disappeared without leaving, by name
 
 	// Alone says why no seed and no node known before could be reached, one sentence
 	// for each; empty while there are other members.
@@ -22,11 +22,11 @@ type Stats struct {
 	// Claims are the names that two nodes used lately.
 	Claims []Claim
 
-	BytesIn, BytesOut uint64 // of packets and streams, as memberlist gives and takes them
+	BytesIn, BytesOut uint64 // of packets and streams, as memberlist counts them
 	Received          uint64 // messages handed to Received
-	Dropped           uint64 // messages and states lost because they were not taken in time
+	Dropped           uint64 // messages and states dropped because a queue was full
 	Refused           uint64 // packets and streams from outside the allowed networks
-	Conflicts         uint64 // times that somebody claimed the name of another node
+	Conflicts         uint64 // times that a node claimed the name of another node
 	Unreached         uint64 // look-ups of seeds, and contacts of seeds and missing nodes, that failed
 	Changes           uint64 // rings built since Start
 	BuildTime         time.Duration
@@ -59,7 +59,7 @@ func (m *Members) Stats() Stats {
 	return s
 }
 
-// Collectors returns the metrics, for whoever registers them.
+// Collectors returns the metrics, for the caller to register.
 func (m *Members) Collectors() []prometheus.Collector { return []prometheus.Collector{collector{m}} }
 
 // collector shows Stats as metrics.
@@ -70,18 +70,18 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descMembers   = describe("gossip_members", "Nodes that take part in the gossip, self included, by state.", "state")
-	descSilent    = describe("gossip_silent_nodes", "Members from which gossip packets do not arrive (UDP is blocked).")
-	descMissing   = describe("gossip_missing_nodes", "Nodes that vanished without a farewell and are looked for.")
+	descMembers   = describe("gossip_members", "Members of the gossip, this node included, by state.", "state")
+	descSilent    = describe("gossip_silent_nodes", "Members whose gossip packets do not arrive (UDP is blocked).")
+	descMissing   = describe("gossip_missing_nodes", "Nodes that disappeared without leaving the cluster.")
 	descBytes     = describe("gossip_bytes_total", "Bytes of gossip packets and streams.", "direction")
-	descMessages  = describe("gossip_messages_total", "Gossip messages and states that arrived, by what became of them.", "result")
+	descMessages  = describe("gossip_messages_total", "Gossip messages and states that arrived, by result.", "result")
 	descRefused   = describe("gossip_refused_total", "Packets and streams from outside the allowed networks.")
-	descConflicts = describe("gossip_name_conflicts_total", "Times that a node claimed the name of another one.")
-	descUnreached = describe("gossip_contacts_failed_total", "Seeds and missing nodes that could not be looked up or reached.")
-	descNodes     = describe("ring_nodes", "Nodes that own keys, as this node sees it.")
-	descShare     = describe("ring_share_ratio", "Part of all keys that this node owns.")
-	descChanges   = describe("ring_changes_total", "Rings built because nodes came, went or changed.")
-	descBuild     = describe("ring_build_seconds", "Time that the last ring took to build.")
+	descConflicts = describe("gossip_name_conflicts_total", "Times that a node claimed the name of another node.")
+	descUnreached = describe("gossip_contacts_failed_total", "Failed look-ups of, and connections to, seeds and missing nodes.")
+	descNodes     = describe("ring_nodes", "Nodes that own keys, in this node's view.")
+	descShare     = describe("ring_share_ratio", "Share of all keys that this node owns.")
+	descChanges   = describe("ring_changes_total", "Rings built because nodes joined, left or changed.")
+	descBuild     = describe("ring_build_seconds", "Time to build the last ring.")
 )
 
 // Describe implements prometheus.Collector.

@@ -460,7 +460,7 @@ func TestWhyCommand(t *testing.T) {
 	addr := adminStub(t, map[string]any{
 		"GET /v1/why?url=%2Fubuntu%2Fpool%2Fa.deb": admin.Why{
 			URL: "ubuntu/pool/a.deb", Location: "ubuntu/pool/a.deb", Kind: "package", Archive: "ubuntu", Suite: "dists/noble",
-			Generation: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), Listed: true, Digest: proto.DigestOf(nil), Size: 60 << 20, Held: "disk",
+			Generation: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC), Listed: true, Digest: proto.DigestOf(nil), Size: 60 << 20, Stored: "disk",
 			UpstreamURLs: []string{"http://archive.ubuntu.com/ubuntu/pool/a.deb", "http://b.example.org/a.deb"},
 			Sentences:    []string{"It is served from disk."},
 		},

@@ -26,7 +26,7 @@ func healthy() *admin.ClusterStatus {
 	member := func(name, datacenter string, rtt, share float64, gb int64) admin.MemberStatus {
 		m := admin.MemberStatus{
 			Name: name, Datacenter: datacenter, Version: "v0.2.0", State: admin.MemberActive, Health: admin.HealthOK,
-			RTTMillis: rtt, RingShare: share, RingAgrees: true, Reported: true, Held: 4115 * gb, HeldBytes: gb << 30, UpstreamBytes: gb << 29,
+			RTTMillis: rtt, RingShare: share, RingAgrees: true, Reported: true, Stored: 4115 * gb, StoredBytes: gb << 30, UpstreamBytes: gb << 29,
 		}
 		for _, suite := range []string{"ubuntu/dists/noble", "ubuntu/dists/noble-updates"} {
 			m.Suites = append(m.Suites, admin.MemberSuite{Suite: suite, Generation: noon.Add(-time.Hour), Root: proto.DigestOf([]byte(suite)), State: admin.SuiteFresh})
@@ -203,7 +203,7 @@ upstream  http://archive.ubuntu.com/ubuntu/pool/a.deb
 		t.Errorf("why:\n%s\nwant:\n%s", &out, want)
 	}
 	out.Reset()
-	printWhy(&out, &admin.Why{Location: "x/y", Owners: []string{"ams1"}, Held: "disk"})
+	printWhy(&out, &admin.Why{Location: "x/y", Owners: []string{"ams1"}, Stored: "disk"})
 	if !strings.Contains(out.String(), "owners    ams1\n") {
 		t.Errorf("why:\n%s", &out)
 	}

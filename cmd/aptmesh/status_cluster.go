@@ -86,7 +86,7 @@ func memberRows(c *admin.ClusterStatus) [][]string {
 		}
 		objects, held, upstream := "?", "?", "?"
 		if m.Reported {
-			objects, held, upstream = humanize.Comma(m.Held), size(m.HeldBytes), size(m.UpstreamBytes)
+			objects, held, upstream = humanize.Comma(m.Stored), size(m.StoredBytes), size(m.UpstreamBytes)
 		}
 		from, to := size(m.BytesFrom), size(m.BytesTo)
 		if m.Name == c.Self {

@@ -59,13 +59,13 @@ func mirrorNote(a admin.ArchiveStatus, m admin.MirrorStatus) string {
 			}
 		}
 	}
-	if m.Strikes > 0 {
-		notes = append(notes, humanize.Comma(int64(m.Strikes))+" objects had elsewhere")
+	if m.Penalties > 0 {
+		notes = append(notes, humanize.Comma(int64(m.Penalties))+" objects had elsewhere")
 	}
 	var left []string
-	for _, why := range slices.Sorted(maps.Keys(m.Left)) {
-		if m.Left[why] > 0 {
-			left = append(left, fmt.Sprintf("%s %s", humanize.Comma(m.Left[why]), strings.ReplaceAll(why, "_", " ")))
+	for _, why := range slices.Sorted(maps.Keys(m.Failovers)) {
+		if m.Failovers[why] > 0 {
+			left = append(left, fmt.Sprintf("%s %s", humanize.Comma(m.Failovers[why]), strings.ReplaceAll(why, "_", " ")))
 		}
 	}
 	if len(left) > 0 {

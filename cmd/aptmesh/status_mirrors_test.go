@@ -25,9 +25,9 @@ func TestStatusOfMirrors(t *testing.T) {
 				Unreadable: map[string]string{"main/binary-amd64/Packages.lz4": "no frame"},
 			}},
 			Mirrors: []admin.MirrorStatus{
-				{URL: "http://archive.ubuntu.com/ubuntu", Priority: 1, State: admin.MirrorOpen, Trouble: "asked_to_wait",
-					Reason: "it answered 429 and asked for 30s", FoundBy: "nyc1", Until: now.Add(25 * time.Second), Left: map[string]int64{"asked_to_wait": 1}},
-				{URL: "http://mirror.example.org/ubuntu", Priority: 1, State: admin.MirrorClosed, BytesPerSecond: 5 << 20, HeaderSeconds: 0.0042, Strikes: 3},
+				{URL: "http://archive.ubuntu.com/ubuntu", Priority: 1, State: admin.MirrorOpen, Alert: "asked_to_wait",
+					Reason: "it answered 429 and asked for 30s", FoundBy: "nyc1", Until: now.Add(25 * time.Second), Failovers: map[string]int64{"asked_to_wait": 1}},
+				{URL: "http://mirror.example.org/ubuntu", Priority: 1, State: admin.MirrorClosed, BytesPerSecond: 5 << 20, HeaderSeconds: 0.0042, Penalties: 3},
 				{URL: "https://snapshot.ubuntu.com/ubuntu/{timestamp}", Snapshot: true, State: admin.MirrorClosed},
 			},
 		}, {

@@ -80,18 +80,18 @@ func printWhy(w io.Writer, why *admin.Why) {
 	if !why.Digest.IsZero() {
 		row("sha256", why.Digest.String())
 	}
-	if why.Size >= 0 && (why.Listed || why.Held != "") {
+	if why.Size >= 0 && (why.Listed || why.Stored != "") {
 		row("size", fmt.Sprintf("%s (%s bytes)", humanize.IBytes(uint64(why.Size)), humanize.Comma(why.Size)))
 	}
 	switch {
-	case why.Held == "disk":
-		row("held", "yes, on disk")
-	case why.Held != "":
-		row("held", "yes, in "+why.Held)
+	case why.Stored == "disk":
+		row("stored", "yes, on disk")
+	case why.Stored != "":
+		row("stored", "yes, in "+why.Stored)
 	case why.InFlight:
-		row("held", "on its way")
+		row("stored", "on its way")
 	default:
-		row("held", "no")
+		row("stored", "no")
 	}
 	row("owners", inOrder(why.Owners))
 	row("holders", strings.Join(why.Holders, ", "))

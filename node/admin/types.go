@@ -164,8 +164,8 @@ type MemberStatus struct {
 	// own word, and zero otherwise.
 	Reported bool `json:"reported"`
 	// Held and HeldBytes count the objects in its store.
-	Held      int64 `json:"held"`
-	HeldBytes int64 `json:"held_bytes"`
+	Stored      int64 `json:"stored"`
+	StoredBytes int64 `json:"stored_bytes"`
 	// UpstreamBytes is what it fetched from upstream since it began, PeerBytes what
 	// it received from other nodes instead.
 	UpstreamBytes int64 `json:"upstream_bytes"`
@@ -231,7 +231,7 @@ type MirrorStatus struct {
 	// "unreachable", "errors" or "wrong_content". Reason says it in a sentence, FoundBy
 	// names the node that found out, where it was another one. Until is when the
 	// breaker is half-open.
-	Trouble string    `json:"trouble,omitempty"`
+	Alert   string    `json:"alert,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
 	FoundBy string    `json:"found_by,omitempty"`
 	Until   time.Time `json:"until,omitzero"`
@@ -240,12 +240,12 @@ type MirrorStatus struct {
 	// lately.
 	BytesPerSecond float64 `json:"bytes_per_second"`
 	HeaderSeconds  float64 `json:"header_seconds"`
-	// Strikes is how many objects are held against it now: other mirrors are asked for
+	// Penalties is how many objects this mirror has a penalty for now: other mirrors are asked for
 	// those first.
-	Strikes int `json:"strikes"`
-	// Left counts requests that it failed, by why it was left: "asked_to_wait",
+	Penalties int `json:"penalties"`
+	// Failovers counts the requests that this mirror failed, by reason: "asked_to_wait",
 	// "unreachable", "errors", "wrong_content", "not_found", "refused", "broke_off", "slow".
-	Left map[string]int64 `json:"left,omitempty"`
+	Failovers map[string]int64 `json:"failovers,omitempty"`
 }
 
 // MirrorBehind is a mirror whose Release of a suite is older than another's: it is
@@ -262,7 +262,7 @@ type PrefetchStatus struct {
 	// Packages is how many packages clients are known to use.
 	Packages int `json:"packages"`
 	// Objects counts what new generations gave reason to fetch, by outcome: "fetched",
-	// "held", "failed", "over_limit", "dropped".
+	// "stored", "failed", "over_limit", "dropped".
 	Objects map[string]int64 `json:"objects"`
 	Bytes   int64            `json:"bytes"` // fetched ahead
 	// Used counts the objects that a client asked for afterwards.
@@ -391,7 +391,7 @@ type Why struct {
 	Digest     proto.Digest `json:"digest"`
 	Size       int64        `json:"size"` // -1 where it is not known
 	// Held is the tier that has the bytes, "" where they must be fetched.
-	Held         string   `json:"held,omitempty"`
+	Stored       string   `json:"stored,omitempty"`
 	InFlight     bool     `json:"in_flight,omitempty"`
 	UpstreamURLs []string `json:"upstream_urls,omitempty"` // where they would be fetched
 	// Owners are the nodes that the ring has the object fetched by, in the order

@@ -105,7 +105,7 @@ func BenchmarkChooseVictims(b *testing.B) {
 			asked := 0
 			cfg := Config{}
 			if c.elsewhere >= 0 {
-				cfg.Elsewhere = func(d proto.Digest) bool {
+				cfg.Replicated = func(d proto.Digest) bool {
 					asked++
 					return int(d[6])*100 < c.elsewhere*256
 				}
@@ -139,7 +139,7 @@ func BenchmarkLone(b *testing.B) {
 			waitScanned(s)
 			s.fill(1_000_000, 60*24*time.Hour)
 			for b.Loop() {
-				for range s.Lone(func(d proto.Digest) bool { return int(d[6])*100 >= lone*256 }) {
+				for range s.LastCopies(func(d proto.Digest) bool { return int(d[6])*100 >= lone*256 }) {
 				}
 			}
 		})

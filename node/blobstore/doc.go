@@ -1,7 +1,7 @@
 // Package blobstore is this node's disk and memory: blobs by SHA-256 digest,
 // written once, never changed, evicted by last use under a hard byte limit. What
 // another node holds as well goes earlier than what only this one has; who holds
-// what, the store is told (Config.Elsewhere) and tells (Config.Observer).
+// what, the store is told (Config.Replicated) and tells (Config.Observer).
 //
 // It is not a database and keeps no journal: the file system is the database.
 //
@@ -39,7 +39,7 @@
 //	overflow.mu    what lies in memory because the disk has no room
 //	marks.mu       who may have what; never over I/O
 //	shard.mu       the index map of the shard; never over I/O; read-held over
-//	               the questions to Elsewhere
+//	               the questions to Replicated
 //	ledger.mu      the durable upper bound of the bytes in use, over its write
 //	space.mu       used and reserved bytes; never over I/O
 //	health.mu      why the store is degraded

@@ -118,7 +118,7 @@ func (s *Store) evict(need, upTo int64) (freed int64) {
 func (s *Store) evictAll(victims []victim, need int64) (freed int64) {
 	var spared []victim
 	for _, v := range victims {
-		if v.elsewhere && !s.cfg.Elsewhere(v.digest) {
+		if v.elsewhere && !s.cfg.Replicated(v.digest) {
 			spared = append(spared, v)
 			continue
 		}
@@ -141,18 +141,18 @@ func sizeOf(blobs []victim) (sum int64) {
 }
 
 // oldest chooses the unpinned blobs that were not used for the longest time, where
-// one that is elsewhere counts as last used LoneBonus before it was: at least need
+// one that is elsewhere counts as last used LastCopyBonus before it was: at least need
 // bytes of them, and more while they fit in upTo. In the order in which they are to
 // go.
 //
-// Elsewhere is asked only of a blob that would be chosen if it were elsewhere. Where
+// Replicated is asked only of a blob that would be chosen if it were elsewhere. Where
 // most blobs are, that is few of them; where none is, all that were used in the time
 // of the bonus after the last one chosen.
 func (s *Store) oldest(need, upTo int64) []victim {
 	// For all shards at once: pins.mu comes before shard.mu.
 	s.pins.mu.RLock()
 	defer s.pins.mu.RUnlock()
-	elsewhere, bonus := s.cfg.Elsewhere, int64(s.cfg.LoneBonus)
+	elsewhere, bonus := s.cfg.Replicated, int64(s.cfg.LastCopyBonus)
 	if elsewhere == nil {
 		bonus = 0
 	}

@@ -19,9 +19,9 @@ const lonePage = 1 << 16
 // found yet are left out.
 //
 // elsewhere tells whether another node holds a blob; it is asked while a lock is
-// held, as Config.Elsewhere is, and again just before a blob is yielded. No lock is
+// held, as Config.Replicated is, and again just before a blob is yielded. No lock is
 // held then. Nothing counts as a use.
-func (s *Store) Lone(elsewhere func(proto.Digest) bool) iter.Seq[proto.Ref] {
+func (s *Store) LastCopies(elsewhere func(proto.Digest) bool) iter.Seq[proto.Ref] {
 	return s.lonePages(elsewhere, lonePage)
 }
 

@@ -32,7 +32,7 @@ func (o *others) hold(digests ...proto.Digest) {
 	}
 }
 
-func (o *others) Elsewhere(d proto.Digest) bool {
+func (o *others) Replicated(d proto.Digest) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.asked++
@@ -65,10 +65,10 @@ func TestEvictsWhatIsElsewhereFirst(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := newClock()
-			cfg := Config{MaxBytes: 1000, Now: c.now, LoneBonus: tc.bonus}
+			cfg := Config{MaxBytes: 1000, Now: c.now, LastCopyBonus: tc.bonus}
 			var others others
 			if tc.elsewhere != nil {
-				cfg.Elsewhere = others.Elsewhere
+				cfg.Replicated = others.Replicated
 			}
 			s := open(t, cfg)
 			waitScanned(s)
@@ -97,9 +97,9 @@ func TestOldestIsExact(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var others others
 		bonus := time.Duration(r.IntN(200)*10 + 5) // so that no two ranks are equal
-		cfg := Config{LoneBonus: bonus}
+		cfg := Config{LastCopyBonus: bonus}
 		if seed%4 > 0 {
-			cfg.Elsewhere = others.Elsewhere
+			cfg.Replicated = others.Replicated
 		}
 		s := open(t, cfg)
 		waitScanned(s)
@@ -114,7 +114,7 @@ func TestOldestIsExact(t *testing.T) {
 			size, used := r.Int64N(100)+1, int64(3000+10*place)
 			s.index.shard(d).put(d, newEntry(size, used))
 			b := blob{d, size, used}
-			if cfg.Elsewhere != nil && r.IntN(4) < int(seed%5) {
+			if cfg.Replicated != nil && r.IntN(4) < int(seed%5) {
 				others.hold(d)
 				b.rank -= int64(bonus)
 			}
@@ -154,7 +154,7 @@ func TestOldestIsExact(t *testing.T) {
 func TestElsewhereIsAskedSparingly(t *testing.T) {
 	const blobs = 20_000
 	var others others
-	s := open(t, Config{Elsewhere: others.Elsewhere, Observer: deaf{}})
+	s := open(t, Config{Replicated: others.Replicated, Observer: deaf{}})
 	waitScanned(s)
 	s.fill(blobs, 60*24*time.Hour)
 	for _, tc := range []struct {
@@ -187,7 +187,7 @@ func TestLastCopyIsSpared(t *testing.T) {
 		c := newClock()
 		var others others
 		turn := false
-		s := open(t, Config{MaxBytes: 64_000, Now: c.now, Elsewhere: func(d proto.Digest) bool { return !turn || others.Elsewhere(d) }})
+		s := open(t, Config{MaxBytes: 64_000, Now: c.now, Replicated: func(d proto.Digest) bool { return !turn || others.Replicated(d) }})
 		waitScanned(s)
 		digests := putHourly(t, s, c, 640)
 		others.hold(digests[5 : 5+tc.still]...)
@@ -226,7 +226,7 @@ func TestLone(t *testing.T) {
 
 		var got []int
 		var uses []int64
-		for ref := range s.lonePages(others.Elsewhere, size) {
+		for ref := range s.lonePages(others.Replicated, size) {
 			i := slices.Index(digests, ref.Digest)
 			if ref.Size != int64(100+i) {
 				t.Errorf("blob %d has %d bytes", i, ref.Size)
@@ -258,7 +258,7 @@ func TestLoneWhileTheStoreIsInUse(t *testing.T) {
 	body(t, s, digests[3]) // as the loop begins: it comes once
 	var others others
 	var got []string
-	for ref := range s.lonePages(others.Elsewhere, 3) {
+	for ref := range s.lonePages(others.Replicated, 3) {
 		i := slices.Index(digests, ref.Digest)
 		got = append(got, fmt.Sprint(i))
 		switch i {
@@ -281,7 +281,7 @@ func TestLoneWhileTheStoreIsInUse(t *testing.T) {
 		t.Errorf("came %v, want %v", got, want)
 	}
 	n := 0
-	for range s.Lone(others.Elsewhere) {
+	for range s.LastCopies(others.Replicated) {
 		if n++; n == 2 {
 			break
 		}
@@ -316,7 +316,7 @@ func TestHas(t *testing.T) {
 // TestElsewhereUnderLoad: for the race detector.
 func TestElsewhereUnderLoad(t *testing.T) {
 	var n atomic.Int64
-	s := open(t, Config{MaxBytes: 50_000, LoneBonus: time.Millisecond, Elsewhere: func(proto.Digest) bool { return n.Add(1)%3 > 0 }})
+	s := open(t, Config{MaxBytes: 50_000, LastCopyBonus: time.Millisecond, Replicated: func(proto.Digest) bool { return n.Add(1)%3 > 0 }})
 	var wg sync.WaitGroup
 	for g := range 4 {
 		wg.Go(func() {
@@ -324,7 +324,7 @@ func TestElsewhereUnderLoad(t *testing.T) {
 				d := mustPut(t, s, randomBytes(uint64(g*1000+i), 500))
 				_ = s.Has(d)
 				if i%50 == 0 {
-					for range s.Lone(func(proto.Digest) bool { return n.Add(1)%2 > 0 }) {
+					for range s.LastCopies(func(proto.Digest) bool { return n.Add(1)%2 > 0 }) {
 					}
 				}
 			}

@@ -7,7 +7,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// metrics are what happened; gauges are read from the store when asked for.
+// metrics are the counters of the store; gauges are read from the store at each scrape.
 type metrics struct {
 	s *Store
 
@@ -31,7 +31,7 @@ func newMetrics(s *Store) *metrics {
 		s:            s,
 		hitMemory:    hit(proto.TierMemory),
 		hitDisk:      hit(proto.TierDisk),
-		misses:       counter("misses_total", "Blobs asked for that were not in the store."),
+		misses:       counter("misses_total", "Blobs requested that were not in the store."),
 		evictions:    counter("evictions_total", "Blobs evicted to make room."),
 		evictedBytes: counter("evicted_bytes_total", "Bytes evicted to make room."),
 		damaged:      counter("damaged_total", "Blobs found damaged and removed."),
@@ -48,15 +48,15 @@ var gauges = []struct {
 	desc *prometheus.Desc
 	of   func(Stats) float64
 }{
-	{gauge("used_bytes", "Bytes of the blobs stored; an upper bound until the scan after the start is done."), func(s Stats) float64 { return float64(s.Used) }},
-	{gauge("reserved_bytes", "Bytes of blobs on their way in."), func(s Stats) float64 { return float64(s.Reserved) }},
-	{gauge("partial_bytes", "Bytes of unfinished blobs that can be continued and that nobody writes now."), func(s Stats) float64 { return float64(s.Partial) }},
-	{gauge("overflow_bytes", "Bytes of memory that stand in for a disk without room."), func(s Stats) float64 { return float64(s.Overflow) }},
+	{gauge("used_bytes", "Bytes of the stored blobs; an upper bound until the scan at the start is done."), func(s Stats) float64 { return float64(s.Used) }},
+	{gauge("reserved_bytes", "Bytes reserved for blobs that are being written."), func(s Stats) float64 { return float64(s.Reserved) }},
+	{gauge("partial_bytes", "Bytes of interrupted blobs that a later fetch can resume."), func(s Stats) float64 { return float64(s.Partial) }},
+	{gauge("overflow_bytes", "Bytes of blobs held in memory because the disk is full."), func(s Stats) float64 { return float64(s.Overflow) }},
 	{gauge("max_bytes", "The size limit."), func(s Stats) float64 { return float64(s.Max) }},
 	{gauge("pinned_bytes", "Bytes that may not be evicted."), func(s Stats) float64 { return float64(s.Pinned) }},
 	{gauge("blobs", "Blobs stored."), func(s Stats) float64 { return float64(s.Blobs) }},
-	{gauge("scanned", "1 once all blobs have been counted after the start."), func(s Stats) float64 { return truth(s.Scanned) }},
-	{gauge("degraded", "1 while nothing new is kept, as when the disk is full."), func(s Stats) float64 { return truth(!s.DegradedSince.IsZero()) }},
+	{gauge("scanned", "1 once the scan at the start is done."), func(s Stats) float64 { return truth(s.Scanned) }},
+	{gauge("degraded", "1 while nothing new is stored, for example because the disk is full."), func(s Stats) float64 { return truth(!s.DegradedSince.IsZero()) }},
 }
 
 func gauge(name, help string) *prometheus.Desc {

@@ -211,7 +211,7 @@ func (s *Store) dropPartial(id partialID) {
 
 // Left returns how many bytes a writer of Resume has left of a blob, at most: what does not match the sums
 // beside it is cut off when it is taken back.
-func (s *Store) Left(ref proto.Ref, from string) int64 {
+func (s *Store) PartialSize(ref proto.Ref, from string) int64 {
 	s.partials.mu.Lock()
 	defer s.partials.mu.Unlock()
 	return s.partials.left[partialID{ref, from}].size

@@ -49,7 +49,7 @@ func begin(t *testing.T, s *Store, content []byte, n int, park bool) *Writer {
 	}
 	if park {
 		w.Park()
-		if left := s.Left(refOf(content), ""); left != int64(n) {
+		if left := s.PartialSize(refOf(content), ""); left != int64(n) {
 			t.Errorf("%d bytes are said to be left of %d", left, n)
 		}
 	}

@@ -21,11 +21,11 @@ import (
 // is cheaper: sendfile copies nothing (docs/decisions.md has the figures).
 const DefaultMemoryMaxBlob = 64 << 10
 
-// DefaultLoneBonus is Config.LoneBonus where none is given. Hosts that are updated
+// DefaultLastCopyBonus is Config.LastCopyBonus where none is given. Hosts that are updated
 // on a fixed day ask for a package once a week, so the last copy is kept for one
 // more round of them. Much longer, and packages that newer versions have replaced
 // would drive out what the hosts here use.
-const DefaultLoneBonus = 7 * 24 * time.Hour
+const DefaultLastCopyBonus = 7 * 24 * time.Hour
 
 // Config says where a store lives and what it may use.
 type Config struct {
@@ -50,15 +50,15 @@ type Config struct {
 	ReserveFree int64
 	// Observer is told of each blob that comes or goes; nil means nobody is.
 	Observer Observer
-	// Elsewhere tells whether another node holds a blob as well, so that it could
+	// Replicated tells whether another node holds a blob as well, so that it could
 	// be had back from there; nil means that none is. Eviction asks it of up to all
 	// blobs, and holds a lock meanwhile: it must be cheap (less than a microsecond),
 	// safe for concurrent use, and must not call the Store.
-	Elsewhere func(proto.Digest) bool
-	// LoneBonus is how much longer a blob that is nowhere else is kept: one that is
+	Replicated func(proto.Digest) bool
+	// LastCopyBonus is how much longer a blob that is nowhere else is kept: one that is
 	// elsewhere is evicted as if its last use had been that much earlier. 0 means
-	// DefaultLoneBonus. Without Elsewhere it has no effect.
-	LoneBonus time.Duration
+	// DefaultLastCopyBonus. Without Replicated it has no effect.
+	LastCopyBonus time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Logger is told of damage and of the start and end of a degraded state; nil
@@ -76,8 +76,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("blob store %s: the size limit is %d bytes; it must be positive", c.Dir, c.MaxBytes)
 	case c.MemoryBytes < 0, c.MemoryMaxBlob < 0, c.ScrubBytesPerSecond < 0, c.ReserveFree < 0, c.OverflowBytes < 0:
 		return c, fmt.Errorf("blob store %s: a size below zero was given", c.Dir)
-	case c.LoneBonus < 0:
-		return c, fmt.Errorf("blob store %s: the bonus of lone blobs is negative: %v", c.Dir, c.LoneBonus)
+	case c.LastCopyBonus < 0:
+		return c, fmt.Errorf("blob store %s: the bonus of lone blobs is negative: %v", c.Dir, c.LastCopyBonus)
 	}
 	dir, err := filepath.Abs(c.Dir)
 	if err != nil {
@@ -87,8 +87,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MemoryMaxBlob == 0 {
 		c.MemoryMaxBlob = DefaultMemoryMaxBlob
 	}
-	if c.LoneBonus == 0 {
-		c.LoneBonus = DefaultLoneBonus
+	if c.LastCopyBonus == 0 {
+		c.LastCopyBonus = DefaultLastCopyBonus
 	}
 	if c.Now == nil {
 		c.Now = time.Now

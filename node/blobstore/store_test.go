@@ -449,7 +449,7 @@ func TestConfigIsChecked(t *testing.T) {
 		{Dir: "x"},
 		{Dir: "x", MaxBytes: -1},
 		{Dir: "x", MaxBytes: 1, ReserveFree: -1},
-		{Dir: "x", MaxBytes: 1, LoneBonus: -1},
+		{Dir: "x", MaxBytes: 1, LastCopyBonus: -1},
 		{Dir: "/dev/null/x", MaxBytes: 1},
 	} {
 		if s, err := Open(cfg); err == nil {

@@ -36,7 +36,7 @@ func TestSwitchIsWhole(t *testing.T) {
 		w.up.reset()
 		read := w.parsed()
 		w.listedAs(noblePkgs, w.file(noblePkgs))
-		if e, ok := w.Resolve(w.loc(hello2)); !ok || !e.Listed || e.Mutable || e.Want.Ref != refOfBytes(w.file(hello2)) {
+		if e, ok := w.Resolve(w.loc(hello2)); !ok || !e.Listed || e.Mutable || e.Object.Ref != refOfBytes(w.file(hello2)) {
 			t.Errorf("the new package: %+v, %v", e, ok)
 		}
 		w.rest()
@@ -428,8 +428,8 @@ func TestRequestWhileTheFirstGenerationIsCommitted(t *testing.T) {
 				return
 			}
 			asked++
-			for _, e := range []func(proto.Location) (proto.Entry, bool){w.Resolve, w.Explain} {
-				if e, ok := e(w.loc(nobleIn)); ok && (e.Want.Ref != refOfBytes(w.file(nobleIn)) || e.Stale != "") {
+			for _, e := range []func(proto.Location) (proto.Resolution, bool){w.Resolve, w.Explain} {
+				if e, ok := e(w.loc(nobleIn)); ok && (e.Object.Ref != refOfBytes(w.file(nobleIn)) || e.Stale != "") {
 					t.Errorf("%+v", e)
 				}
 			}

@@ -32,16 +32,16 @@ func TestForkInACluster(t *testing.T) {
 			for _, n := range f.nodes[2:] {
 				n.Refresh(t.Context(), noble(), false)
 			}
-			if f.nodes[0].must(nobleIn).Want.Ref == f.nodes[3].must(nobleIn).Want.Ref {
+			if f.nodes[0].must(nobleIn).Object.Ref == f.nodes[3].must(nobleIn).Object.Ref {
 				t.Fatal("there is no fork")
 			}
 			f.a.Show("noble", testarchive.At(last))
 			f.set(func() { clear(f.side) })
 			f.settled(5 * time.Minute)
-			winner := f.nodes[0].must(nobleIn).Want.Ref
+			winner := f.nodes[0].must(nobleIn).Object.Ref
 			for _, n := range f.nodes {
-				if got := n.must(nobleIn); got.Want.Ref != winner || got.Stale != "" {
-					t.Errorf("%s serves %v, n1 %v; stale %q", n.name, got.Want.Ref, winner, got.Stale)
+				if got := n.must(nobleIn); got.Object.Ref != winner || got.Stale != "" {
+					t.Errorf("%s serves %v, n1 %v; stale %q", n.name, got.Object.Ref, winner, got.Stale)
 				}
 			}
 		})
@@ -127,7 +127,7 @@ func agreement(t *testing.T, seed uint64) {
 func oneGeneration(t *testing.T, n *clusterNode) {
 	t.Helper()
 	v := n.viewOf("a")
-	var root, index proto.Entry
+	var root, index proto.Resolution
 	if v == nil || v.Suite(noble().Dir) == nil {
 		return
 	}
@@ -421,7 +421,7 @@ func TestByHashOfAnotherGeneration(t *testing.T) {
 		for _, n := range []*clusterNode{behind, fresh} {
 			for _, p := range []string{path, unknown} {
 				e, err := n.get(p)
-				if err != nil || !e.Listed || e.Mutable || e.Want.Ref.Digest != proto.DigestOf(index) || e.Want.PeersOnly || e.Want.Where.IsZero() {
+				if err != nil || !e.Listed || e.Mutable || e.Object.Ref.Digest != proto.DigestOf(index) || e.Object.PeersOnly || e.Object.Where.IsZero() {
 					t.Errorf("%s: %s: %+v, %v", n.name, p, e, err)
 				}
 			}

@@ -17,7 +17,7 @@ func TestAsked(t *testing.T) {
 		f.set(func() { f.gossip, f.loss = false, 1 })
 		lead, other := f.nodes[0], f.nodes[1]
 		ask := func(n *clusterNode, fresh bool) (proto.Announcement, error) {
-			return n.Asked(t.Context(), noble(), []string{"main/binary-amd64/Packages.xz"}, fresh)
+			return n.ServeCheck(t.Context(), noble(), []string{"main/binary-amd64/Packages.xz"}, fresh)
 		}
 		news, err := ask(lead, false)
 		if err != nil || news.Generation.Root != refOfBytes(lead.file(nobleIn)) || !news.Checked.Equal(time.Now()) || news.FirstHand {
@@ -95,7 +95,7 @@ func TestNewsOfNothing(t *testing.T) {
 		if n := w.Announcements(); len(n) != 0 {
 			t.Errorf("%+v", n)
 		}
-		if _, err := w.Asked(t.Context(), noble(), nil, false); !errors.Is(err, proto.ErrNotFound) {
+		if _, err := w.ServeCheck(t.Context(), noble(), nil, false); !errors.Is(err, proto.ErrNotFound) {
 			t.Errorf("%v", err)
 		}
 		time.Sleep(2 * time.Second)

@@ -37,7 +37,7 @@ func benchCatalog(b *testing.B) (*Catalog, *testarchive.Archive) {
 	c, err := New(Config{
 		Archives: []Archive{{Name: "a", Format: deb.New(deb.Config{Unsigned: true}), Unsigned: true, CheckEvery: time.Hour, MaxFuture: time.Minute}},
 		Blobs:    &fakeBlobs{up: up, keeper: keeper, strong: make(map[proto.SHA512]proto.Digest)},
-		Upstream: up, Keeper: keeper, State: &memState{files: make(map[string][]byte)}, Logger: slog.New(slog.DiscardHandler),
+		Upstream: up, Store: keeper, State: &memState{files: make(map[string][]byte)}, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -87,7 +87,7 @@ func BenchmarkMemory(b *testing.B) {
 		before := heap()
 		c, _ := benchCatalog(b)
 		// What the fakes hold is not the catalog's.
-		c.cfg.Keeper.(*memKeeper).evictAll()
+		c.cfg.Store.(*memKeeper).evictAll()
 		clear(c.cfg.State.(*memState).files)
 		after := heap()
 		table, files := c.Memory()

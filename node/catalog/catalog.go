@@ -19,7 +19,7 @@ import (
 
 // Blobs opens an object by what it must be, wherever it comes from.
 type Blobs interface {
-	Open(context.Context, proto.Want) (*proto.Blob, error)
+	Open(context.Context, proto.ObjectRequest) (*proto.Blob, error)
 }
 
 // Upstream fetches a mutable file: nothing says yet what it must be.
@@ -34,7 +34,7 @@ type Upstream interface {
 
 // Keeper is this node's store, for what the catalog itself must keep. What Put returns is durable; whether only
 // some clients may have what the archive brought is for the Keeper to know.
-type Keeper interface {
+type Store interface {
 	Get(proto.Digest) (*proto.Blob, error)
 	Put(archive string, b []byte, modified time.Time) (proto.Ref, error)
 	// Pin replaces the set of blobs that owner wants never evicted.
@@ -94,7 +94,7 @@ type Config struct {
 	Archives []Archive
 	Blobs    Blobs
 	Upstream Upstream
-	Keeper   Keeper
+	Store    Store
 	// State keeps what must survive. Tables keeps what is derived from blobs and may
 	// be lost with them; nil means State.
 	State, Tables State

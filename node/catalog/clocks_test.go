@@ -127,7 +127,7 @@ func TestStartWithAWrongClock(t *testing.T) {
 				}
 				w = w.crash()
 				time.Sleep(5 * time.Minute)
-				if e, err := w.get(nobleIn); err == nil && e.Want.Ref == refOfBytes(first) {
+				if e, err := w.get(nobleIn); err == nil && e.Object.Ref == refOfBytes(first) {
 					t.Fatal("it went back")
 				}
 				w.keeper.evict() // the store is short of space meanwhile
@@ -145,7 +145,7 @@ func TestStartWithAWrongClock(t *testing.T) {
 				}
 				w.listedAs(nobleIn, held)
 				w.must(hello2)
-				if e, ok := w.Resolve(w.loc(noblePkgs)); !ok || e.Want.Ref != refOfBytes(w.file(noblePkgs)) && !down {
+				if e, ok := w.Resolve(w.loc(noblePkgs)); !ok || e.Object.Ref != refOfBytes(w.file(noblePkgs)) && !down {
 					t.Errorf("the index: %+v, %v", e, ok)
 				}
 				if st := w.Status()[0]; st.Retained != 1 || len(st.Staged) != 2 || st.Notice != "" {

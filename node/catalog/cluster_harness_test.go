@@ -264,8 +264,8 @@ func (f *fleet) agree(paths ...string) {
 			f.Errorf("%s says that it is of %v, modified %v; %s says %v, %v", n.name, v.Date, v.Modified, first.name, other.Date, other.Modified)
 		}
 		for _, path := range paths {
-			if e, ok := n.Explain(n.loc(path)); !ok || e.Want.Ref != refOfBytes(n.file(path)) {
-				f.Errorf("%s: %s is %v, %v", n.name, path, e.Want.Ref, ok)
+			if e, ok := n.Explain(n.loc(path)); !ok || e.Object.Ref != refOfBytes(n.file(path)) {
+				f.Errorf("%s: %s is %v, %v", n.name, path, e.Object.Ref, ok)
 			}
 		}
 	}

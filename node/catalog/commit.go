@@ -214,8 +214,8 @@ func (d *driver) takeOffLocked() {
 	if d.c.drivers[d.id] != d {
 		return
 	}
-	d.c.cfg.Keeper.Pin(d.id.String(), nil)
-	d.c.cfg.Keeper.Pin(d.stagingOwner(), nil)
+	d.c.cfg.Store.Pin(d.id.String(), nil)
+	d.c.cfg.Store.Pin(d.stagingOwner(), nil)
 	delete(d.c.drivers, d.id)
 }
 

@@ -305,7 +305,7 @@ func (d *driver) proveCompanions(g proto.Generation, i int, form proto.Form, fil
 		if f == nil {
 			continue
 		}
-		ref, err := d.c.cfg.Keeper.Put(d.id.Archive, f.data, f.modified)
+		ref, err := d.c.cfg.Store.Put(d.id.Archive, f.data, f.modified)
 		if err != nil {
 			return nil, nil, err
 		}

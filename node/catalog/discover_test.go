@@ -32,8 +32,8 @@ func TestFirstRequestDiscovers(t *testing.T) {
 		if n := w.up.bodies(nobleIn); n != 1 {
 			t.Errorf("upstream was read %d times", n)
 		}
-		if e := w.must(noblePkgs); !e.Mutable || e.Want.Class != proto.ClassMetadata || e.Want.Where.Nth(e.Want.Where.Len()-1).Path != noblePkgs ||
-			!strings.Contains(e.Want.Where.First.Path, "/by-hash/SHA256/") {
+		if e := w.must(noblePkgs); !e.Mutable || e.Object.Class != proto.ClassMetadata || e.Object.Where.Nth(e.Object.Where.Len()-1).Path != noblePkgs ||
+			!strings.Contains(e.Object.Where.First.Path, "/by-hash/SHA256/") {
 			t.Errorf("index: %+v", e)
 		}
 		w.rest()

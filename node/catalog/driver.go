@@ -129,7 +129,7 @@ func (j judge) Belongs(held *proto.Names, offered *proto.Manifest) proto.Belongi
 	return j.format.Belongs(j.d.id, held, offered)
 }
 
-// Elsewhere reports whether another suite of the archive holds the statement.
+// Replicated reports whether another suite of the archive holds the statement.
 func (j judge) Elsewhere(statement proto.Digest) bool {
 	for _, other := range j.d.c.all(j.d.id.Archive) {
 		p := other.public.Load()
@@ -370,6 +370,6 @@ func (d *driver) leave() {
 	if d.started {
 		<-d.ended
 	}
-	d.c.cfg.Keeper.Pin(d.id.String(), nil)
-	d.c.cfg.Keeper.Pin(d.stagingOwner(), nil)
+	d.c.cfg.Store.Pin(d.id.String(), nil)
+	d.c.cfg.Store.Pin(d.stagingOwner(), nil)
 }

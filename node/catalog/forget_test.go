@@ -152,8 +152,8 @@ func TestDrop(t *testing.T) {
 				t.Errorf("a restart would find %+v, %v", r, err)
 			}
 			time.Sleep(2 * time.Second)
-			if e := w.must(nobleIn); e.Want.Ref != refOfBytes(older) {
-				t.Errorf("after it was dropped hosts get %v, upstream has %v", e.Want.Ref, refOfBytes(older))
+			if e := w.must(nobleIn); e.Object.Ref != refOfBytes(older) {
+				t.Errorf("after it was dropped hosts get %v, upstream has %v", e.Object.Ref, refOfBytes(older))
 			}
 		})
 	}

@@ -18,7 +18,7 @@ func TestFreshFirstContactWithUpstreamDown(t *testing.T) {
 		f.up.failing("", &proto.Unavailable{Reason: "503", Answered: true})
 		f.set(func() { f.gossip = false })
 		late := f.add().start()
-		if e, err := late.Discover(t.Context(), late.loc(nobleIn), true); err != nil || e.Want.Ref != refOfBytes(late.file(nobleIn)) {
+		if e, err := late.Discover(t.Context(), late.loc(nobleIn), true); err != nil || e.Object.Ref != refOfBytes(late.file(nobleIn)) {
 			t.Errorf("%+v, %v", e, err)
 		}
 		if n := late.up.requests(nobleIn); n != 0 {
@@ -52,7 +52,7 @@ func TestFreshJoinsNoOtherQuestion(t *testing.T) {
 		go n.noble().request(t.Context(), suite.Request{})
 		time.Sleep(time.Millisecond)
 		f.upgrade("2")
-		if e, err := n.Discover(t.Context(), n.loc(nobleIn), true); err != nil || e.Want.Ref != refOfBytes(n.file(nobleIn)) {
+		if e, err := n.Discover(t.Context(), n.loc(nobleIn), true); err != nil || e.Object.Ref != refOfBytes(n.file(nobleIn)) {
 			t.Errorf("%v, %v", e.Generation, err)
 		}
 	})
@@ -150,7 +150,7 @@ func TestFreshStorm(t *testing.T) {
 				if !ok || index.Generation.Before(e.Generation) {
 					t.Errorf("%s: the index is of %v, the Release of %v", n.name, index.Generation, e.Generation)
 				}
-				if e.Want.Ref != published {
+				if e.Object.Ref != published {
 					t.Errorf("%s gave the Release of %v", n.name, e.Generation)
 				}
 				done <- e.Generation

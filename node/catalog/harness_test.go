@@ -308,40 +308,40 @@ type fakeBlobs struct {
 	opens  int
 }
 
-func (f *fakeBlobs) Open(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+func (f *fakeBlobs) Open(ctx context.Context, object proto.ObjectRequest) (*proto.Blob, error) {
 	f.mu.Lock()
 	f.opens++
-	digest := want.Ref.Digest
+	digest := object.Ref.Digest
 	if digest.IsZero() {
-		digest = f.strong[want.SHA512]
+		digest = f.strong[object.SHA512]
 	}
 	f.mu.Unlock()
 	if b, err := f.keeper.Get(digest); err == nil {
-		b.Verified = want.Provable()
+		b.Verified = object.Provable()
 		return b, nil
 	}
 	var failures []error
-	for loc := range want.Where.All() {
-		t, err := f.up.Fetch(ctx, proto.Request{Loc: loc, Class: want.Class})
+	for loc := range object.Where.All() {
+		t, err := f.up.Fetch(ctx, proto.Request{Loc: loc, Class: object.Class})
 		if err != nil {
 			failures = append(failures, err)
 			continue
 		}
 		data, _ := io.ReadAll(t.Body)
 		switch {
-		case !want.Ref.IsZero() && proto.DigestOf(data) != want.Ref.Digest,
-			want.Ref.IsZero() && want.Provable() && sha512.Sum512(data) != want.SHA512:
+		case !object.Ref.IsZero() && proto.DigestOf(data) != object.Ref.Digest,
+			object.Ref.IsZero() && object.Provable() && sha512.Sum512(data) != object.SHA512:
 			failures = append(failures, fmt.Errorf("%w: %s", proto.ErrCorrupt, loc))
 			continue
 		}
-		if want.Provable() {
+		if object.Provable() {
 			if _, err := f.keeper.Put("", data, t.Modified); err == nil {
 				f.mu.Lock()
 				f.strong[sha512.Sum512(data)] = proto.DigestOf(data)
 				f.mu.Unlock()
 			}
 		}
-		return &proto.Blob{Ref: proto.Ref{Digest: want.Ref.Digest, Size: int64(len(data))}, Verified: want.Provable(),
+		return &proto.Blob{Ref: proto.Ref{Digest: object.Ref.Digest, Size: int64(len(data))}, Verified: object.Provable(),
 			Tier: proto.TierUpstream, Stream: io.NopCloser(bytes.NewReader(data))}, nil
 	}
 	for _, err := range failures {

@@ -195,14 +195,14 @@ func TestHearingIsBounded(t *testing.T) {
 			told := offerOf([]byte(dir), time.Now())
 			told.Generation.Suite.Dir = dir
 			n.Receive("n9", told)
-			if _, err := n.Asked(t.Context(), told.Generation.Suite, nil, true); err == nil {
+			if _, err := n.ServeCheck(t.Context(), told.Generation.Suite, nil, true); err == nil {
 				t.Errorf("asked about %q", dir)
 			}
 		}
 		told := offerOf(nil, time.Now())
 		told.Generation.Suite.Archive = "other"
 		n.Receive("n9", told)
-		if _, err := n.Asked(t.Context(), told.Generation.Suite, nil, true); err == nil {
+		if _, err := n.ServeCheck(t.Context(), told.Generation.Suite, nil, true); err == nil {
 			t.Error("asked about an archive that is not configured")
 		}
 		suites := len(n.all(""))

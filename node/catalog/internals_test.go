@@ -11,7 +11,7 @@ import (
 )
 
 // inView resolves a path in one view, as one request sees it.
-func (w *world) inView(e *proto.Entry, v *archiveView, path string) bool {
+func (w *world) inView(e *proto.Resolution, v *archiveView, path string) bool {
 	info := v.format.PathInfo(path)
 	return w.resolve(e, v, w.loc(path), &info, false)
 }

@@ -9,7 +9,7 @@ import (
 type metrics struct {
 	checks, announcements, leader, mirrors             *prometheus.CounterVec
 	switches, revisions, forks, incomplete, unreadable prometheus.Counter
-	unlisted, recalled                                 prometheus.Counter
+	unlisted, listedByPeers                            prometheus.Counter
 	parsed                                             prometheus.Histogram
 }
 
@@ -19,33 +19,33 @@ func newMetrics() *metrics {
 	}
 	return &metrics{
 		checks: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "aptmesh_catalog_checks_total", Help: "Checks of upstream's root by this node itself, by result.",
+			Name: "aptmesh_catalog_checks_total", Help: "Checks of upstream's root by this node, by result.",
 		}, []string{"result"}),
 		announcements: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aptmesh_suite_announcements_total",
-			Help: "Announcements received from other nodes, by what they were to this one (same, newer, older, ...), and what came of the newer ones (adopted, refused, unreachable, failed, passed).",
+			Help: "Announcements received from other nodes, by result: their age (same, newer, older, ...), and what happened to the newer ones (adopted, refused, unreachable, failed, passed).",
 		}, []string{"result"}),
 		leader: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aptmesh_suite_leader_requests_total", Help: "Requests to the leader of a suite, by result: answered, upstream_error, no_answer.",
 		}, []string{"result"}),
 		mirrors: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "aptmesh_suite_mirror_answers_total", Help: "What single mirrors answered when asked for a suite's root: good, older (it is behind), untrusted, not_found, unavailable, ...",
+			Name: "aptmesh_suite_mirror_answers_total", Help: "Answers of single mirrors to requests for a suite's root: good, older (the mirror is behind), untrusted, not_found, unavailable, ...",
 		}, []string{"archive", "mirror", "result"}),
-		switches:   counter("generation_switches_total", "Generations adopted."),
-		revisions:  counter("revisions_total", "Roots adopted that say what was held, signed or spaced otherwise."),
-		forks:      counter("forks_total", "Pairs of roots with the same date that say different things."),
-		incomplete: counter("incomplete_total", "Checks that found upstream in the middle of publishing, or a mirror out of step."),
-		unreadable: counter("unreadable_indexes_total", "Indexes with the right bytes that could not be read: what they list is not verified."),
-		unlisted:   counter("unlisted_total", "Requests for files that no signed metadata lists."),
-		recalled:   counter("recalled_total", "Requests for packages that nothing held here lists, and another node knows of."),
+		switches:      counter("generation_switches_total", "Generations adopted."),
+		revisions:     counter("revisions_total", "Adopted roots that differ from the current root only in signature or white space."),
+		forks:         counter("forks_total", "Pairs of roots with the same date and different statements."),
+		incomplete:    counter("incomplete_total", "Checks that found upstream half-published, or a mirror half-synchronised."),
+		unreadable:    counter("unreadable_indexes_total", "Indexes with correct bytes that could not be parsed: the files that they list are not verified."),
+		unlisted:      counter("unlisted_total", "Requests for files that no signed metadata lists."),
+		listedByPeers: counter("listed_by_peers_total", "Requests for packages that no index on this node lists, but an index on another node does."),
 		parsed: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "aptmesh_catalog_parse_seconds", Help: "Time to decompress and read one index.",
+			Name: "aptmesh_catalog_parse_seconds", Help: "Time to decompress and parse one index.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 		}),
 	}
 }
 
-// count counts what a machine has noticed.
+// count counts an event of a suite's machine.
 func (m *metrics) count(archive string, c suite.Count) {
 	switch c.What {
 	case suite.CountCheck:
@@ -63,8 +63,8 @@ func (m *metrics) count(archive string, c suite.Count) {
 	}
 }
 
-// asked counts a request to the leader.
-func (m *metrics) asked(err error) {
+// leaderAnswered counts a request to the leader.
+func (m *metrics) leaderAnswered(err error) {
 	result := "answered"
 	switch {
 	case suite.Upstreams(err):
@@ -75,10 +75,10 @@ func (m *metrics) asked(err error) {
 	m.leader.WithLabelValues(result).Inc()
 }
 
-// Collectors returns the catalog's metrics, for whoever registers them.
+// Collectors returns the catalog's metrics, for the caller to register.
 func (c *Catalog) Collectors() []prometheus.Collector {
 	m := c.metrics
-	return []prometheus.Collector{m.checks, m.announcements, m.leader, m.mirrors, m.switches, m.revisions, m.forks, m.incomplete, m.unreadable, m.unlisted, m.recalled, m.parsed, suiteCollector{c}}
+	return []prometheus.Collector{m.checks, m.announcements, m.leader, m.mirrors, m.switches, m.revisions, m.forks, m.incomplete, m.unreadable, m.unlisted, m.listedByPeers, m.parsed, suiteCollector{c}}
 }
 
 // suiteCollector reads the state of each suite when it is scraped.
@@ -89,16 +89,16 @@ func suiteDesc(name, help string) *prometheus.Desc {
 }
 
 var (
-	descDate    = suiteDesc("release_timestamp_seconds", "Signed date of the generation being served.")
-	descChecked = suiteDesc("checked_timestamp_seconds", "When upstream last had nothing newer; 0 for never.")
-	descValid   = suiteDesc("valid_until_timestamp_seconds", "Valid-Until of the generation being served; absent where it has none.")
+	descDate    = suiteDesc("release_timestamp_seconds", "Signed date of the generation in service.")
+	descChecked = suiteDesc("checked_timestamp_seconds", "When upstream was last known to have nothing newer; 0 for never.")
+	descValid   = suiteDesc("valid_until_timestamp_seconds", "Valid-Until of the generation in service; absent without one.")
 	descFailing = suiteDesc("failing", "1 while the last check of upstream failed.")
-	descLeader  = suiteDesc("leader", "1 while this node asks upstream for the whole cluster.")
-	descAlarm   = suiteDesc("expiry_alarm", "1 while Valid-Until is near, or past, and nobody has renewed the root.")
-	descServed  = suiteDesc("served_until_timestamp_seconds", "Until when the generation is served with upstream silent; absent where that is for ever.")
-	descBehind  = prometheus.NewDesc("aptmesh_suite_mirror_behind_seconds", "By how much the root that a mirror gave last is older than the newest one known.", []string{"archive", "suite", "mirror"}, nil)
-	descArchive = prometheus.NewDesc("aptmesh_archive_served", "1 if some suite of the archive is served; 0 while none is, although one is watched.", []string{"archive"}, nil)
-	descFiles   = prometheus.NewDesc("aptmesh_archive_listed_files", "Files that the indices held list.", []string{"archive"}, nil)
+	descLeader  = suiteDesc("leader", "1 while this node checks upstream for the whole cluster.")
+	descAlarm   = suiteDesc("expiry_alarm", "1 while Valid-Until is near or past and upstream has not renewed the root.")
+	descServed  = suiteDesc("served_until_timestamp_seconds", "Until when the generation is served while upstream does not answer; absent if without limit.")
+	descBehind  = prometheus.NewDesc("aptmesh_suite_mirror_behind_seconds", "Age of a mirror's last root, relative to the newest root known.", []string{"archive", "suite", "mirror"}, nil)
+	descArchive = prometheus.NewDesc("aptmesh_archive_served", "1 if a suite of the archive is served; 0 while none is served although one is watched.", []string{"archive"}, nil)
+	descFiles   = prometheus.NewDesc("aptmesh_archive_listed_files", "Files that the stored indexes list.", []string{"archive"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -119,7 +119,7 @@ func (s suiteCollector) Collect(ch chan<- prometheus.Metric) {
 			served[st.Suite.Archive] = served[st.Suite.Archive] || !st.Date.IsZero()
 		}
 		if st.Date.IsZero() && !st.Watched {
-			continue // somebody asked for a name that may not exist
+			continue // a client asked for a name that may not exist
 		}
 		labels := []string{st.Suite.Archive, st.Suite.Dir}
 		if !st.Date.IsZero() {

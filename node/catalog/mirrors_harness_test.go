@@ -217,7 +217,7 @@ func mirroredWorld(t *testing.T, names ...string) *world {
 // serves demands that clients are given these bytes as InRelease.
 func (w *world) serves(root []byte) {
 	w.Helper()
-	if e := w.must(nobleIn); e.Want.Ref != refOfBytes(root) {
+	if e := w.must(nobleIn); e.Object.Ref != refOfBytes(root) {
 		w.Errorf("the Release of %v is served, not the one that should be", e.Generation)
 	}
 }

@@ -151,7 +151,7 @@ func TestLeadAndOther(t *testing.T) {
 					w.open()
 					e, err := w.get(nobleIn)
 					// What the lead offers, or a glance at the other, if it was as quick.
-					got := func(n int) bool { return n >= 0 && err == nil && e.Want.Ref == refOfBytes(gens[n][nobleIn].Data) }
+					got := func(n int) bool { return n >= 0 && err == nil && e.Object.Ref == refOfBytes(gens[n][nobleIn].Data) }
 					switch {
 					case lead.offers >= 0 && !got(lead.offers) && !got(max(lead.offers, other.offers)), lead.offers < 0 && other.offers >= 0 && !got(other.offers):
 						t.Errorf("the Release of %v, %v", e.Generation, err)

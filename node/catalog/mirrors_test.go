@@ -298,7 +298,7 @@ func TestPairIsOfOneMirror(t *testing.T) {
 		w.gives(mirrorA, nobleGPG, first[nobleGPG].Data)
 		w.gives(mirrorB, nobleRelease, first[nobleRelease].Data)
 		w.looks() // which B alone would pass: its Release has not changed
-		if e := w.must(nobleRelease); e.Want.Ref != refOfBytes(first[nobleRelease].Data) {
+		if e := w.must(nobleRelease); e.Object.Ref != refOfBytes(first[nobleRelease].Data) {
 			t.Error("a pair was made of two mirrors' halves")
 		}
 		w.fails(mirrorB, &proto.Unavailable{Reason: "no route"})

@@ -233,7 +233,7 @@ func TestForeignRootOfAMirror(t *testing.T) {
 			w.mirrored(mirrorA, mirrorB)
 			w.gives(mirrorA, nobleIn, lie)
 			w.open()
-			if e, err := w.get(nobleIn); err == nil && e.Want.Ref == refOfBytes(lie) && name != "another origin" { // no name tells which
+			if e, err := w.get(nobleIn); err == nil && e.Object.Ref == refOfBytes(lie) && name != "another origin" { // no name tells which
 				t.Error("the lie is believed although the other mirror has the suite")
 			}
 			time.Sleep(2 * time.Minute)
@@ -264,7 +264,7 @@ func TestWronglyAdoptedRootHeals(t *testing.T) {
 				w.open()
 				if e, err := w.get(nobleIn); err != nil {
 					t.Logf("it is refused at first contact: %v", err)
-				} else if e.Want.Ref != refOfBytes(lie) {
+				} else if e.Object.Ref != refOfBytes(lie) {
 					t.Fatalf("%+v", e)
 				}
 				time.Sleep(10 * time.Minute)

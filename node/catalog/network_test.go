@@ -102,7 +102,7 @@ func (f *fleet) oneWay() time.Duration {
 	return f.way/2 + time.Duration(f.rng.Int64N(int64(f.way/2)+1))
 }
 
-func (n *clusterNode) Ask(ctx context.Context, id proto.Suite, uses []string, fresh bool) (string, proto.Announcement, error) {
+func (n *clusterNode) CheckSuite(ctx context.Context, id proto.Suite, uses []string, fresh bool) (string, proto.Announcement, error) {
 	f := n.f
 	f.mu.Lock()
 	line := n.inLine()
@@ -122,7 +122,7 @@ func (n *clusterNode) Ask(ctx context.Context, id proto.Suite, uses []string, fr
 			continue
 		}
 		time.Sleep(f.oneWay())
-		news, err := f.node(name).catalog().Asked(ctx, id, slices.Clone(uses), fresh)
+		news, err := f.node(name).catalog().ServeCheck(ctx, id, slices.Clone(uses), fresh)
 		back := f.oneWay()
 		time.Sleep(back)
 		if err == nil {
@@ -146,8 +146,8 @@ func (n *clusterNode) Lookup(ctx context.Context, loc proto.Location) (proto.Ref
 		if !ok {
 			continue
 		}
-		if e, ok := other.catalog().Explain(loc); ok && e.Listed && !e.Want.Ref.IsZero() {
-			return e.Want.Ref, true
+		if e, ok := other.catalog().Explain(loc); ok && e.Listed && !e.Object.Ref.IsZero() {
+			return e.Object.Ref, true
 		}
 	}
 	return proto.Ref{}, false
@@ -219,21 +219,21 @@ type clusterBlobs struct {
 	alone *fakeBlobs
 }
 
-func (b *clusterBlobs) Open(ctx context.Context, want proto.Want) (*proto.Blob, error) {
-	if blob, err := b.alone.keeper.Get(want.Ref.Digest); err == nil {
-		blob.Verified = want.Provable()
+func (b *clusterBlobs) Open(ctx context.Context, object proto.ObjectRequest) (*proto.Blob, error) {
+	if blob, err := b.alone.keeper.Get(object.Ref.Digest); err == nil {
+		blob.Verified = object.Provable()
 		return blob, nil
 	}
 	f := b.n.f
 	f.mu.Lock()
-	b.n.opened[want.Ref.Digest]++
-	cut, slow, stall := b.n.cut, b.n.slow, b.n.stall[want.Ref.Digest]
+	b.n.opened[object.Ref.Digest]++
+	cut, slow, stall := b.n.cut, b.n.slow, b.n.stall[object.Ref.Digest]
 	f.mu.Unlock()
 	if stall {
 		<-ctx.Done()
 		return nil, context.Cause(ctx)
 	}
-	if !want.PeersOnly {
+	if !object.PeersOnly {
 		time.Sleep(slow)
 		if cut {
 			return nil, &proto.Unavailable{Reason: "cut off"}
@@ -242,7 +242,7 @@ func (b *clusterBlobs) Open(ctx context.Context, want proto.Want) (*proto.Blob, 
 	time.Sleep(f.oneWay())
 	var data []byte
 	f.mu.Lock()
-	names := slices.Clone(want.Holders)
+	names := slices.Clone(object.Holders)
 	if !f.blind {
 		for _, n := range f.nodes { // as their summaries tell
 			names = append(names, n.name)
@@ -254,24 +254,24 @@ func (b *clusterBlobs) Open(ctx context.Context, want proto.Want) (*proto.Blob, 
 			continue
 		}
 		n.keeper.mu.Lock()
-		if held, ok := n.keeper.blobs[want.Ref.Digest]; ok {
+		if held, ok := n.keeper.blobs[object.Ref.Digest]; ok {
 			data = held
 		}
 		n.keeper.mu.Unlock()
 	}
-	if told, ok := f.foreign[want.Ref.Digest]; ok && data == nil {
+	if told, ok := f.foreign[object.Ref.Digest]; ok && data == nil {
 		data = told
 	}
 	f.mu.Unlock()
 	time.Sleep(f.oneWay())
 	if data != nil {
-		if proto.DigestOf(data) == want.Ref.Digest {
+		if proto.DigestOf(data) == object.Ref.Digest {
 			b.alone.keeper.Put("", data, time.Time{})
 		}
-		return &proto.Blob{Ref: want.Ref, Tier: proto.TierPeer, Stream: io.NopCloser(bytes.NewReader(data))}, nil
+		return &proto.Blob{Ref: object.Ref, Tier: proto.TierPeer, Stream: io.NopCloser(bytes.NewReader(data))}, nil
 	}
-	if want.PeersOnly {
-		return nil, &proto.PeerFailed{Peer: strings.Join(want.Holders, ","), Err: fs.ErrNotExist}
+	if object.PeersOnly {
+		return nil, &proto.PeerFailed{Peer: strings.Join(object.Holders, ","), Err: fs.ErrNotExist}
 	}
-	return b.alone.Open(ctx, want)
+	return b.alone.Open(ctx, object)
 }

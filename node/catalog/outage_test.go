@@ -245,7 +245,7 @@ func TestOfflineArchive(t *testing.T) {
 			looks := w.metric("aptmesh_catalog_checks_total")
 			for _, fresh := range []bool{false, true} {
 				e, err := w.Discover(t.Context(), w.loc(nobleIn), fresh)
-				if err != nil || e.Want.Ref != refOfBytes(held) || !strings.Contains(e.Stale, "offline: true") {
+				if err != nil || e.Object.Ref != refOfBytes(held) || !strings.Contains(e.Stale, "offline: true") {
 					t.Fatalf("%+v, %v", e, err)
 				}
 			}

@@ -20,7 +20,7 @@ type Cluster interface {
 	// Ask has the leader of a suite say what it serves, and with fresh ask upstream first. slots are what clients of
 	// this node use of the suite. from is the node that answered. The error is *proto.PeerFailed where no other
 	// node could be asked, and otherwise what that node says of upstream.
-	Ask(ctx context.Context, id proto.Suite, slots []string, fresh bool) (from string, ann proto.Announcement, err error)
+	CheckSuite(ctx context.Context, id proto.Suite, slots []string, fresh bool) (from string, ann proto.Announcement, err error)
 	// Lookup asks other nodes what the signed metadata that they hold says of a file; false where none answers with
 	// a SHA-256 in about a second.
 	Lookup(ctx context.Context, loc proto.Location) (proto.Ref, bool)
@@ -167,8 +167,8 @@ const askLeaderFor = 2 * time.Minute
 func (d *driver) askLeader(ctx context.Context, a *suite.AskLeader) suite.Event {
 	ctx, cancel := context.WithTimeout(ctx, askLeaderFor)
 	defer cancel()
-	from, ann, err := d.c.cfg.Cluster.Ask(ctx, d.id, d.demand.own(d.c.mono(), suite.Mono(d.c.cfg.UseFor)), a.Fresh)
-	d.c.metrics.asked(err)
+	from, ann, err := d.c.cfg.Cluster.CheckSuite(ctx, d.id, d.demand.own(d.c.mono(), suite.Mono(d.c.cfg.UseFor)), a.Fresh)
+	d.c.metrics.leaderAnswered(err)
 	if err == nil {
 		d.receiveSlots(ann.Slots, false)
 	}
@@ -182,7 +182,7 @@ func (d *driver) askLeader(ctx context.Context, a *suite.AskLeader) suite.Event 
 //
 // The error says what came of asking upstream, as for Discover; with fresh also where there is something older to serve.
 // Safe for concurrent use.
-func (c *Catalog) Asked(ctx context.Context, id proto.Suite, slots []string, fresh bool) (proto.Announcement, error) {
+func (c *Catalog) ServeCheck(ctx context.Context, id proto.Suite, slots []string, fresh bool) (proto.Announcement, error) {
 	conf := c.archive(id.Archive)
 	if conf == nil {
 		return proto.Announcement{}, errUnknownArchive
@@ -260,12 +260,12 @@ func (c *Catalog) Following() bool {
 // recall asks other nodes what a package must be that nothing held here lists: a client may hold a generation that came
 // and went while this node was down. Their word makes it no listed file, and puts no blame on a mirror that gives
 // other bytes.
-func (c *Catalog) recall(ctx context.Context, e *proto.Entry, info *proto.PathInfo) {
-	if c.cfg.Cluster == nil || e.Want.Provable() || !info.Package {
+func (c *Catalog) recall(ctx context.Context, e *proto.Resolution, info *proto.PathInfo) {
+	if c.cfg.Cluster == nil || e.Object.Provable() || !info.Package {
 		return
 	}
-	if ref, ok := c.cfg.Cluster.Lookup(ctx, e.Want.Where.First); ok {
-		c.metrics.recalled.Inc()
-		e.Want.Ref, e.Want.Hearsay = ref, true
+	if ref, ok := c.cfg.Cluster.Lookup(ctx, e.Object.Where.First); ok {
+		c.metrics.listedByPeers.Inc()
+		e.Object.Ref, e.Object.Hearsay = ref, true
 	}
 }

@@ -122,7 +122,7 @@ func (d *driver) pin() {
 		digests = append(digests, d.unread[i].blobs()...)
 	}
 	slices.SortFunc(digests, func(x, y proto.Digest) int { return bytes.Compare(x[:], y[:]) })
-	d.c.cfg.Keeper.Pin(d.id.String(), slices.Compact(digests))
+	d.c.cfg.Store.Pin(d.id.String(), slices.Compact(digests))
 }
 
 // fileName names the state file. Long names are cut, because a file system takes 255 bytes; the sum keeps them

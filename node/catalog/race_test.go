@@ -43,14 +43,14 @@ func TestReadersNeverSeeAMix(t *testing.T) {
 
 	var stop atomic.Bool
 	var readers sync.WaitGroup
-	check := func(path string, e proto.Entry) {
+	check := func(path string, e proto.Resolution) {
 		files, ok := truth.Load(e.Generation)
 		for !ok { // the publisher is about to say
 			time.Sleep(time.Millisecond)
 			files, ok = truth.Load(e.Generation)
 		}
-		if want := files.(map[string]proto.Ref)[path]; e.Want.Ref != want {
-			t.Errorf("%s of %v is %v, want %v", path, e.Generation, e.Want.Ref, want)
+		if want := files.(map[string]proto.Ref)[path]; e.Object.Ref != want {
+			t.Errorf("%s of %v is %v, want %v", path, e.Generation, e.Object.Ref, want)
 		}
 	}
 	var last [4]time.Time
@@ -59,7 +59,7 @@ func TestReadersNeverSeeAMix(t *testing.T) {
 			for n := 0; !stop.Load(); n++ {
 				// One view, as one request sees it.
 				v := w.viewOf("a")
-				var root, index, deb proto.Entry
+				var root, index, deb proto.Resolution
 				ok1 := w.inView(&root, v, nobleIn)
 				ok2 := w.inView(&index, v, noblePkgs)
 				ok3 := w.inView(&deb, v, hello1)

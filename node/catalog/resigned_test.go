@@ -72,7 +72,7 @@ func TestSignedAnew(t *testing.T) {
 			w.must(hello1)
 			before, date, parsed := w.Status()[0], w.date(), w.parsed()
 			w.use(noblePkgs)
-			text, first := w.file(nobleRelease), make(map[string]proto.Entry)
+			text, first := w.file(nobleRelease), make(map[string]proto.Resolution)
 			for _, path := range []string{nobleIn, nobleRelease, nobleGPG} {
 				first[path] = w.must(path)
 			}
@@ -86,7 +86,7 @@ func TestSignedAnew(t *testing.T) {
 			}
 			for _, path := range changed {
 				e := w.must(path)
-				if e.Want.Ref == first[path].Want.Ref {
+				if e.Object.Ref == first[path].Object.Ref {
 					t.Fatalf("%s: the test has not changed it", path)
 				}
 				if e.Modified.Equal(first[path].Modified) {
@@ -186,7 +186,7 @@ func (f *fleet) alike(paths ...string) {
 		var said []string
 		for _, n := range f.nodes {
 			e, ok := n.Explain(n.loc(path))
-			said = append(said, fmt.Sprintf("%v of %v, modified %v, %v", e.Want.Ref, e.Generation, e.Modified, ok))
+			said = append(said, fmt.Sprintf("%v of %v, modified %v, %v", e.Object.Ref, e.Generation, e.Modified, ok))
 		}
 		for _, other := range said[1:] {
 			if other != said[0] {

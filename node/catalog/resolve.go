@@ -13,10 +13,10 @@ import (
 
 // Resolve says what a location means, from memory and without waiting. It reports false where it takes more than that
 // to answer: ask Discover then. What it writes is the demand of the suite, and nothing else. Safe for concurrent use.
-func (c *Catalog) Resolve(loc proto.Location) (e proto.Entry, ok bool) {
+func (c *Catalog) Resolve(loc proto.Location) (e proto.Resolution, ok bool) {
 	a := c.viewOf(loc.Archive)
 	if a == nil {
-		return proto.Entry{}, false
+		return proto.Resolution{}, false
 	}
 	info := a.format.PathInfo(loc.Path)
 	ok = c.resolve(&e, a, loc, &info, true)
@@ -25,19 +25,19 @@ func (c *Catalog) Resolve(loc proto.Location) (e proto.Entry, ok bool) {
 
 // Explain is Resolve for an onlooker: it leaves no trace, and it answers for a root whose freshness a request would
 // first have checked.
-func (c *Catalog) Explain(loc proto.Location) (e proto.Entry, ok bool) {
+func (c *Catalog) Explain(loc proto.Location) (e proto.Resolution, ok bool) {
 	a := c.viewOf(loc.Archive)
 	if a == nil {
-		return proto.Entry{}, false
+		return proto.Resolution{}, false
 	}
 	info := a.format.PathInfo(loc.Path)
 	ok = c.resolve(&e, a, loc, &info, false)
 	return e, ok
 }
 
-// resolve answers from one view of an archive, into e, because an Entry is too large to be handed up a stack that every
+// resolve answers from one view of an archive, into e, because a Resolution is too large to be handed up a stack that every
 // idle connection keeps. asked says that a client wants to know: then the use is noted, and a root must be fresh.
-func (c *Catalog) resolve(e *proto.Entry, a *archiveView, loc proto.Location, info *proto.PathInfo, asked bool) bool {
+func (c *Catalog) resolve(e *proto.Resolution, a *archiveView, loc proto.Location, info *proto.PathInfo, asked bool) bool {
 	found, ok := a.Resolve(e, loc, info)
 	switch {
 	case found.Root != "":
@@ -50,9 +50,9 @@ func (c *Catalog) resolve(e *proto.Entry, a *archiveView, loc proto.Location, in
 	}
 	switch {
 	case found.Generation != nil:
-		e.Want.Base = found.Generation.Base
+		e.Object.Base = found.Generation.Base
 	case info.Index: // patches: an index lists them, and they lie beside it
-		e.Want.Base = a.baseAround(loc.Path)
+		e.Object.Base = a.baseAround(loc.Path)
 	}
 	return true
 }
@@ -69,7 +69,7 @@ func (a *archiveView) baseAround(path string) string {
 
 // resolveRoot finishes the entry of a root file, if the current generation is fresh enough to be given out without
 // asking upstream.
-func (c *Catalog) resolveRoot(e *proto.Entry, a *archiveView, found view.Demand, has, asked bool) bool {
+func (c *Catalog) resolveRoot(e *proto.Resolution, a *archiveView, found view.Demand, has, asked bool) bool {
 	d, now, wall := a.drivers[found.Suite], c.mono(), c.cfg.Now()
 	p := d.public.Load()
 	b := p.belief
@@ -93,7 +93,7 @@ func (c *Catalog) resolveRoot(e *proto.Entry, a *archiveView, found view.Demand,
 }
 
 // finishRoot gives the entry of a root file its validator and says whether it may be old.
-func finishRoot(e *proto.Entry, g *view.Generation, name string, b *suite.Belief, now suite.Mono, wall time.Time) {
+func finishRoot(e *proto.Resolution, g *view.Generation, name string, b *suite.Belief, now suite.Mono, wall time.Time) {
 	e.Modified = rootModified(e.Modified, &g.Generation, wall)
 	e.Stale = b.Stale(now, wall)
 	if c, ok := g.Companion(name); ok && c.Stray {
@@ -130,10 +130,10 @@ func (d *driver) usedCompanion(name string) {
 //
 // Errors: proto.ErrNotFound where upstream has no such root, *proto.Rejected where clients would refuse it, or the root of
 // the suite that an index lies in, *proto.Unavailable where it cannot be read now, or the error of ctx. Safe for concurrent use.
-func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Entry, error) {
+func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Resolution, error) {
 	conf := c.archive(loc.Archive)
 	if conf == nil {
-		return proto.Entry{}, errUnknownArchive
+		return proto.Resolution{}, errUnknownArchive
 	}
 	id, name, root := conf.Format.RootOf(loc.Path)
 	if !fresh || !root {
@@ -161,10 +161,10 @@ func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) 
 		return e, nil
 	}
 	if err := ctx.Err(); err != nil {
-		return proto.Entry{}, context.Cause(ctx)
+		return proto.Resolution{}, context.Cause(ctx)
 	}
 	if err := c.verdictOn(conf, loc, &info); err != nil {
-		return proto.Entry{}, err
+		return proto.Resolution{}, err
 	}
 	c.metrics.unlisted.Inc()
 	e := c.unlisted(loc, &info)
@@ -225,19 +225,19 @@ func (c *Catalog) verdictOn(conf *Archive, loc proto.Location, info *proto.PathI
 
 // unlisted is the entry of a file that no generation held names. A name that is made of a sum vouches for its content by
 // itself. Where another archive is not for everybody, the fetcher sees to it that its objects do not come out here.
-func (c *Catalog) unlisted(loc proto.Location, info *proto.PathInfo) proto.Entry {
-	e := proto.Entry{Want: proto.Want{Where: proto.At(loc), Class: info.Class}, Mutable: true}
-	e.Want.Ref.Size = proto.UnknownSize
+func (c *Catalog) unlisted(loc proto.Location, info *proto.PathInfo) proto.Resolution {
+	e := proto.Resolution{Object: proto.ObjectRequest{Where: proto.At(loc), Class: info.Class}, Mutable: true}
+	e.Object.Ref.Size = proto.UnknownSize
 	if info.Proof != proto.ProofSure {
 		return e
 	}
 	switch info.Hash.Kind {
 	case proto.HashSHA256:
-		e.Want.Ref.Digest = proto.Digest(info.Hash.Sum[:32])
+		e.Object.Ref.Digest = proto.Digest(info.Hash.Sum[:32])
 	case proto.HashSHA512:
-		e.Want.SHA512 = proto.SHA512(info.Hash.Sum[:])
+		e.Object.SHA512 = proto.SHA512(info.Hash.Sum[:])
 	}
-	if e.Want.Provable() {
+	if e.Object.Provable() {
 		e.Listed, e.Mutable = true, false
 	}
 	return e
@@ -245,10 +245,10 @@ func (c *Catalog) unlisted(loc proto.Location, info *proto.PathInfo) proto.Entry
 
 // discoverRoot answers for a root file. It answers from the view, like every request: what a check has brought is in it
 // when the check ends.
-func (c *Catalog) discoverRoot(ctx context.Context, id proto.Suite, loc proto.Location, name string, fresh bool) (proto.Entry, error) {
+func (c *Catalog) discoverRoot(ctx context.Context, id proto.Suite, loc proto.Location, name string, fresh bool) (proto.Resolution, error) {
 	d, err := c.driver(id)
 	if err != nil {
-		return proto.Entry{}, err
+		return proto.Resolution{}, err
 	}
 	e, err := d.discoverRoot(ctx, loc, name, fresh)
 	if errors.Is(err, errGone) { // forgotten at this very moment
@@ -259,7 +259,7 @@ func (c *Catalog) discoverRoot(ctx context.Context, id proto.Suite, loc proto.Lo
 	return e, err
 }
 
-func (d *driver) discoverRoot(ctx context.Context, loc proto.Location, name string, fresh bool) (proto.Entry, error) {
+func (d *driver) discoverRoot(ctx context.Context, loc proto.Location, name string, fresh bool) (proto.Resolution, error) {
 	c, id := d.c, d.id
 	d.asked()
 	p := d.public.Load()
@@ -267,16 +267,16 @@ func (d *driver) discoverRoot(ctx context.Context, loc proto.Location, name stri
 	if !held || !d.archive.Load().Offline && (fresh || d.hopes(p, name) || !p.belief.MayServe(c.mono())) {
 		switch err := d.checkFor(ctx, held, fresh); {
 		case err == errGone && c.ctx.Err() == nil:
-			return proto.Entry{}, err
+			return proto.Resolution{}, err
 		case err != nil && ctx.Err() != nil:
-			return proto.Entry{}, context.Cause(ctx)
+			return proto.Resolution{}, context.Cause(ctx)
 		}
 	}
 	if p = d.public.Load(); p.current == nil {
-		return proto.Entry{}, p.belief.Why()
+		return proto.Resolution{}, p.belief.Why()
 	}
 	if err := p.belief.Withheld(c.mono(), c.cfg.Now()); err != nil {
-		return proto.Entry{}, err
+		return proto.Resolution{}, err
 	}
 	if e, ok := d.rootEntry(loc, name); ok {
 		return e, nil
@@ -286,19 +286,19 @@ func (d *driver) discoverRoot(ctx context.Context, loc proto.Location, name stri
 		return e, nil
 	}
 	if d.inPreferredForm(name) && !d.preferred(p.current.Generation) {
-		return proto.Entry{}, proto.ErrNotFound // the archive signs in the other form only
+		return proto.Resolution{}, proto.ErrNotFound // the archive signs in the other form only
 	}
 	d.usedCompanion(name)
 	if err := d.fetchCompanions(ctx, false); err != nil {
-		return proto.Entry{}, err
+		return proto.Resolution{}, err
 	}
 	if e, ok := d.rootEntry(loc, name); ok {
 		return e, nil
 	}
 	if now := d.public.Load().current; now != nil && d.hasCompanions(now) {
-		return proto.Entry{}, proto.ErrNotFound // upstream has the form without this file
+		return proto.Resolution{}, proto.ErrNotFound // upstream has the form without this file
 	}
-	return proto.Entry{}, &proto.Unavailable{Reason: id.String() + " has changed at this moment", RetryAfter: time.Second}
+	return proto.Resolution{}, &proto.Unavailable{Reason: id.String() + " has changed at this moment", RetryAfter: time.Second}
 }
 
 // checkFor has upstream asked because a client wants the root: without bound where there is nothing to serve, briefly
@@ -322,7 +322,7 @@ func (d *driver) inPreferredForm(name string) bool {
 }
 
 // rootEntry is the entry of a root file of the current generation.
-func (d *driver) rootEntry(loc proto.Location, name string) (e proto.Entry, ok bool) {
+func (d *driver) rootEntry(loc proto.Location, name string) (e proto.Resolution, ok bool) {
 	a := d.c.viewOf(loc.Archive)
 	if a == nil || a.driverOf(d.id.Dir) != d {
 		return e, false

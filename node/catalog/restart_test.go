@@ -26,10 +26,10 @@ func TestRestart(t *testing.T) {
 		opens := w.cfg.Blobs.(*fakeBlobs).opens
 		start := time.Now()
 		w = w.crash()
-		if e, ok := w.Resolve(w.loc(hello2)); !ok || e.Want.Ref != refOfBytes(w.file(hello2)) {
+		if e, ok := w.Resolve(w.loc(hello2)); !ok || e.Object.Ref != refOfBytes(w.file(hello2)) {
 			t.Errorf("a package: %+v, %v", e, ok)
 		}
-		if e, ok := w.Resolve(w.loc(noblePkgs)); !ok || e.Want.Ref != refOfBytes(w.file(noblePkgs)) || !e.Generation.Equal(before.Date) {
+		if e, ok := w.Resolve(w.loc(noblePkgs)); !ok || e.Object.Ref != refOfBytes(w.file(noblePkgs)) || !e.Generation.Equal(before.Date) {
 			t.Errorf("an index: %+v, %v", e, ok)
 		}
 		w.must(hello1)
@@ -122,13 +122,13 @@ func TestStrongMemberIsLearned(t *testing.T) {
 		w.publish()
 		w.open()
 		w.must(nobleIn)
-		if e, ok := w.Explain(w.loc(noblePkgs)); !ok || !e.Want.Ref.IsZero() {
-			t.Errorf("%+v", e.Want)
+		if e, ok := w.Explain(w.loc(noblePkgs)); !ok || !e.Object.Ref.IsZero() {
+			t.Errorf("%+v", e.Object)
 		}
 		w.use(noblePkgs)
 		for range 2 {
-			if e := w.must(noblePkgs); e.Want.Ref != refOfBytes(w.file(noblePkgs)) || e.Want.SHA512 != sha512Of(w.file(noblePkgs)) {
-				t.Errorf("%+v", e.Want)
+			if e := w.must(noblePkgs); e.Object.Ref != refOfBytes(w.file(noblePkgs)) || e.Object.SHA512 != sha512Of(w.file(noblePkgs)) {
+				t.Errorf("%+v", e.Object)
 			}
 			w = w.crash()
 		}

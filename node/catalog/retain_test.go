@@ -65,7 +65,7 @@ func TestByHashIsComparedWhole(t *testing.T) {
 			if e, ok := w.Resolve(w.loc(path)); ok {
 				t.Errorf("%s is %+v", path, e)
 			}
-			if e := w.must(path); e.Want.Ref == refOfBytes(w.file(noblePkgs)) {
+			if e := w.must(path); e.Object.Ref == refOfBytes(w.file(noblePkgs)) {
 				t.Errorf("%s is %+v", path, e)
 			}
 		}

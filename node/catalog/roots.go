@@ -266,7 +266,7 @@ func (d *driver) openTold(ctx context.Context, file proto.RootFile, ref proto.Re
 	}
 	ctx, cancel := context.WithTimeout(ctx, toldTimeout)
 	defer cancel()
-	b, err := d.c.cfg.Blobs.Open(ctx, proto.Want{
+	b, err := d.c.cfg.Blobs.Open(ctx, proto.ObjectRequest{
 		Ref: ref, Where: proto.At(d.id.At(file.Name)), Class: proto.ClassMetadata, Holders: from, PeersOnly: true,
 	})
 	if err != nil {
@@ -288,7 +288,7 @@ func (c *Catalog) readBlob(ref proto.Ref, most int64) ([]byte, error) {
 	if ref.Size > most {
 		return nil, fmt.Errorf("%s is larger than a root may be", ref)
 	}
-	b, err := c.cfg.Keeper.Get(ref.Digest)
+	b, err := c.cfg.Store.Get(ref.Digest)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ const searchedFor = time.Minute
 
 // find does what can be done to have loc listed: it reads the suite that the path lies in and the indexes that should list
 // the file. Where that is in vain, it waits for suites that the configuration names, and looks there too.
-func (c *Catalog) find(ctx context.Context, conf *Archive, loc proto.Location, info *proto.PathInfo) (e proto.Entry, ok bool) {
+func (c *Catalog) find(ctx context.Context, conf *Archive, loc proto.Location, info *proto.PathInfo) (e proto.Resolution, ok bool) {
 	select {
 	case conf.searching <- struct{}{}:
 		defer func() { <-conf.searching }()
@@ -38,7 +38,7 @@ func (c *Catalog) find(ctx context.Context, conf *Archive, loc proto.Location, i
 }
 
 // search reads the indexes that should list a file, of all suites that are held.
-func (c *Catalog) search(ctx context.Context, loc proto.Location) (e proto.Entry, ok bool) {
+func (c *Catalog) search(ctx context.Context, loc proto.Location) (e proto.Resolution, ok bool) {
 	if e, ok = c.Resolve(loc); ok {
 		return e, true
 	}

@@ -71,8 +71,8 @@ func TestSearchByComponentAndArchitecture(t *testing.T) {
 		} {
 			before := len(w.Status()[0].Staged)
 			// SHA256SUMS lists no sizes.
-			if e := w.must(c.path); e.Want.Ref.Digest != proto.DigestOf(w.file(c.path)) || e.Want.Ref.Size < 0 && c.path != image {
-				t.Errorf("%s: %+v", c.path, e.Want)
+			if e := w.must(c.path); e.Object.Ref.Digest != proto.DigestOf(w.file(c.path)) || e.Object.Ref.Size < 0 && c.path != image {
+				t.Errorf("%s: %+v", c.path, e.Object)
 			}
 			staged := w.Status()[0].Staged
 			if len(staged) != before+1 || !strings.Contains(strings.Join(staged, " "), c.index) {
@@ -83,7 +83,7 @@ func TestSearchByComponentAndArchitecture(t *testing.T) {
 		w.listedAs(strings.TrimSuffix(dsc, ".dsc")+".debian.tar.xz", w.file(strings.TrimSuffix(dsc, ".dsc")+".debian.tar.xz"))
 		read := w.parsed()
 		e, err := w.get("pool/main/n/none/none_1_amd64.deb")
-		if err != nil || e.Listed || !e.Mutable || e.Want.Provable() || e.Want.Ref.Size != proto.UnknownSize {
+		if err != nil || e.Listed || !e.Mutable || e.Object.Provable() || e.Object.Ref.Size != proto.UnknownSize {
 			t.Errorf("a package that nobody lists: %+v, %v", e, err)
 		}
 		if w.parsed() != read {
@@ -135,7 +135,7 @@ func TestFreshNodeListsPackages(t *testing.T) {
 		})
 		start := time.Now()
 		e := w.must(path)
-		if e.Want.Ref.Digest != proto.DigestOf(w.file(noblePkgs)) || e.Mutable || time.Since(start) > 0 {
+		if e.Object.Ref.Digest != proto.DigestOf(w.file(noblePkgs)) || e.Mutable || time.Since(start) > 0 {
 			t.Errorf("%+v after %v", e, time.Since(start))
 		}
 		before := runtime.NumGoroutine()
@@ -172,8 +172,8 @@ func TestPatches(t *testing.T) {
 		for path, data := range w.a.Files() {
 			if strings.HasPrefix(path, "dists/noble/main/binary-amd64/Packages.diff/") && strings.HasSuffix(path, ".gz") {
 				// apt asks the site that the root came from for patches as well, and not for packages.
-				if e := w.listedAs(path, data); e.Mutable || e.Want.Base != w.up.base {
-					t.Errorf("%s: mutable %v, base %q", path, e.Mutable, e.Want.Base)
+				if e := w.listedAs(path, data); e.Mutable || e.Object.Base != w.up.base {
+					t.Errorf("%s: mutable %v, base %q", path, e.Mutable, e.Object.Base)
 				}
 				patches++
 			}
@@ -182,8 +182,8 @@ func TestPatches(t *testing.T) {
 			t.Fatal("the archive has no patches")
 		}
 		staged := w.Status()[0].Staged
-		if e := w.must(hello2); e.Want.Base != "" {
-			t.Errorf("a package is asked for at %q", e.Want.Base)
+		if e := w.must(hello2); e.Object.Base != "" {
+			t.Errorf("a package is asked for at %q", e.Object.Base)
 		}
 		if len(staged) != 1 || staged[0] != "main/binary-amd64/Packages.diff/Index" {
 			t.Errorf("staged %v", staged)
@@ -216,8 +216,8 @@ func TestLayouts(t *testing.T) {
 				sameFile := func(path string) {
 					t.Helper()
 					e := w.must(path)
-					if f := w.file(path); e.Want.Ref.Digest != proto.DigestOf(f) && e.Want.SHA512 != sha512Of(f) || e.Want.Ref.Size != int64(len(f)) {
-						t.Errorf("%s: %+v", path, e.Want)
+					if f := w.file(path); e.Object.Ref.Digest != proto.DigestOf(f) && e.Object.SHA512 != sha512Of(f) || e.Object.Ref.Size != int64(len(f)) {
+						t.Errorf("%s: %+v", path, e.Object)
 					}
 				}
 				sameFile(deb)
@@ -243,10 +243,10 @@ func TestPrefixedArchive(t *testing.T) {
 		w.publish()
 		w.up.prefix = "owner/name/ubuntu/"
 		w.open()
-		if e := w.must("owner/name/ubuntu/" + nobleIn); e.Want.Ref != refOfBytes(w.file(nobleIn)) {
+		if e := w.must("owner/name/ubuntu/" + nobleIn); e.Object.Ref != refOfBytes(w.file(nobleIn)) {
 			t.Errorf("%+v", e)
 		}
-		if e := w.must("owner/name/ubuntu/" + hello1); e.Want.Ref != refOfBytes(w.file(hello1)) {
+		if e := w.must("owner/name/ubuntu/" + hello1); e.Object.Ref != refOfBytes(w.file(hello1)) {
 			t.Errorf("%+v", e)
 		}
 		if e, err := w.get("owner/other/ubuntu/" + hello1); err != nil || e.Listed {

@@ -102,7 +102,7 @@ func (d *driver) keepRoot(cand *suite.Candidate) error {
 		if c, ok := cand.Gen.Companion(name); ok {
 			modified = c.Modified
 		}
-		if _, err := d.c.cfg.Keeper.Put(d.id.Archive, data, modified); err != nil {
+		if _, err := d.c.cfg.Store.Put(d.id.Archive, data, modified); err != nil {
 			return fmt.Errorf("keep %s of %s: %w", name, d.id, err)
 		}
 	}
@@ -154,13 +154,13 @@ func (d *driver) pinStaging(cand *suite.Candidate, needed []*proto.Member) {
 		}
 	}
 	d.pinned = true
-	d.c.cfg.Keeper.Pin(d.stagingOwner(), pins)
+	d.c.cfg.Store.Pin(d.stagingOwner(), pins)
 }
 
 func (d *driver) unpinStaging() {
 	if d.pinned {
 		d.pinned = false
-		d.c.cfg.Keeper.Pin(d.stagingOwner(), nil)
+		d.c.cfg.Store.Pin(d.stagingOwner(), nil)
 	}
 }
 
@@ -174,7 +174,7 @@ func (d *driver) inStore(ctx context.Context, ref proto.Ref) error {
 		return nil // known by another sum, or nothing to keep
 	}
 	for pause := time.Millisecond; ; pause *= 2 {
-		b, err := d.c.cfg.Keeper.Get(ref.Digest)
+		b, err := d.c.cfg.Store.Get(ref.Digest)
 		if err == nil {
 			return b.Close()
 		}
@@ -193,8 +193,8 @@ func (d *driver) inStore(ctx context.Context, ref proto.Ref) error {
 }
 
 // want is what it takes to obtain a member.
-func (d *driver) want(g proto.Generation, m *proto.Member, holders []string) proto.Want {
-	w := proto.Want{Ref: m.Ref, SHA512: m.SHA512, Class: proto.ClassMetadata, Holders: holders, Base: g.Base}
+func (d *driver) object(g proto.Generation, m *proto.Member, holders []string) proto.ObjectRequest {
+	w := proto.ObjectRequest{Ref: m.Ref, SHA512: m.SHA512, Class: proto.ClassMetadata, Holders: holders, Base: g.Base}
 	names := make([]proto.Location, 0, len(m.Upstream)+1)
 	for _, name := range m.Upstream {
 		names = append(names, d.id.At(name))
@@ -209,7 +209,7 @@ func (d *driver) want(g proto.Generation, m *proto.Member, holders []string) pro
 // stageMember brings one member into the store and its table onto the disk. holders are nodes that are known to
 // hold it: their own summaries may not have announced it yet.
 func (d *driver) stageMember(ctx context.Context, g proto.Generation, m *proto.Member, holders []string) (view.Staged, error) {
-	ref, err := d.drain(ctx, d.want(g, m, holders), m)
+	ref, err := d.drain(ctx, d.object(g, m, holders), m)
 	if err != nil || !m.Lists() {
 		return view.Staged{Ref: ref}, err
 	}
@@ -220,8 +220,8 @@ func (d *driver) stageMember(ctx context.Context, g proto.Generation, m *proto.M
 }
 
 // drain reads a member to its proven end, so that the store has it.
-func (d *driver) drain(ctx context.Context, want proto.Want, m *proto.Member) (proto.Ref, error) {
-	b, err := d.c.cfg.Blobs.Open(ctx, want)
+func (d *driver) drain(ctx context.Context, object proto.ObjectRequest, m *proto.Member) (proto.Ref, error) {
+	b, err := d.c.cfg.Blobs.Open(ctx, object)
 	if err != nil {
 		return proto.Ref{}, err
 	}
@@ -239,7 +239,7 @@ func (d *driver) drain(ctx context.Context, want proto.Want, m *proto.Member) (p
 		return b.Ref, nil
 	}
 	// Listed by SHA-512 only: its SHA-256 is known after the fetch alone.
-	again, err := d.c.cfg.Blobs.Open(ctx, want)
+	again, err := d.c.cfg.Blobs.Open(ctx, object)
 	if err != nil {
 		return proto.Ref{}, err
 	}
@@ -292,7 +292,7 @@ func (u *unreadable) Unwrap() error { return u.error }
 
 // parse reads what a proven index lists.
 func (d *driver) parse(ctx context.Context, g proto.Generation, m *proto.Member) (*view.List, error) {
-	b, err := d.c.cfg.Blobs.Open(ctx, d.want(g, m, nil))
+	b, err := d.c.cfg.Blobs.Open(ctx, d.object(g, m, nil))
 	if err != nil {
 		return nil, err
 	}

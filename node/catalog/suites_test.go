@@ -248,7 +248,7 @@ func TestRemovedSuite(t *testing.T) {
 			}
 			for _, n := range f.nodes {
 				e, err := n.get(nobleIn)
-				if err != nil || e.Want.Ref != refOfBytes(held) || !strings.Contains(e.Stale, "no such suite") {
+				if err != nil || e.Object.Ref != refOfBytes(held) || !strings.Contains(e.Stale, "no such suite") {
 					t.Errorf("%s: %v, stale %q, %v", n.name, e.Generation, e.Stale, err)
 				}
 				if e, ok := n.Resolve(n.loc(hello1)); !ok || !e.Listed {

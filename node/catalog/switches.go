@@ -17,7 +17,7 @@ func (d *driver) tellSwitch(before, next *view.Generation) {
 	release := func() {}
 	if before != nil {
 		for _, m := range next.PackageIndexes() {
-			s.Indexes = append(s.Indexes, proto.PackageIndex{Member: m, Want: next.Want(m)})
+			s.Indexes = append(s.Indexes, proto.PackageIndex{Member: m, Object: next.Request(m)})
 		}
 		// Both are listed at this moment; a switch that follows at once must not take away the tables of the elder one.
 		release = d.c.claim(d.id.Archive, append(before.Tables(), next.Tables()...))

@@ -55,7 +55,7 @@ func TestSwitchesAreTold(t *testing.T) {
 			t.Fatalf("%d switches were told", len(all))
 		}
 		f := all[1]
-		if !f.Date.Equal(w.date()) || len(f.Indexes) != 1 || f.Suite.At(f.Indexes[0].Member.Path).Path != noblePkgs || f.Indexes[0].Want.Ref != refOfBytes(w.file(noblePkgs)) {
+		if !f.Date.Equal(w.date()) || len(f.Indexes) != 1 || f.Suite.At(f.Indexes[0].Member.Path).Path != noblePkgs || f.Indexes[0].Object.Ref != refOfBytes(w.file(noblePkgs)) {
 			t.Errorf("%+v", f)
 		}
 		for path, is := range map[string]bool{hello2: true, hello1: false, "pool/main/k/kept/kept_1_amd64.deb": true, "pool/x": false} {
@@ -263,18 +263,18 @@ func TestArchivesAreApart(t *testing.T) {
 		}
 		index, deb := file(noblePkgs), file("pool/main/s/secret/secret_1_amd64.deb")
 		// Through its own archive it is listed in any case.
-		if e, err := w.Discover(t.Context(), at("private", byHash(index)), false); err != nil || !e.Listed || e.Want.Ref != refOfBytes(index) {
+		if e, err := w.Discover(t.Context(), at("private", byHash(index)), false); err != nil || !e.Listed || e.Object.Ref != refOfBytes(index) {
 			t.Errorf("%+v, %v", e, err)
 		}
 		own := w.file(noblePkgs)
-		if e, err := w.Discover(t.Context(), at("a", byHash(own)), false); err != nil || !e.Listed || e.Want.Ref != refOfBytes(own) {
+		if e, err := w.Discover(t.Context(), at("a", byHash(own)), false); err != nil || !e.Listed || e.Object.Ref != refOfBytes(own) {
 			t.Errorf("%+v, %v", e, err)
 		}
 		// A name made of a sum vouches for its content, and for nothing but the archive of its location:
 		// whether that archive's upstream gave it is for the fetcher to know.
 		for _, path := range []string{byHash(index), byHash(deb), "by-hash/SHA256/" + testarchive.Sum(testarchive.SHA256, deb)} {
 			e, err := w.Discover(t.Context(), at("a", path), false)
-			if err != nil || !e.Want.Provable() || !e.Listed || e.Want.Where.Len() != 1 || e.Want.Where.First != at("a", path) {
+			if err != nil || !e.Object.Provable() || !e.Listed || e.Object.Where.Len() != 1 || e.Object.Where.First != at("a", path) {
 				t.Errorf("%s: %+v, %v", path, e, err)
 			}
 		}
@@ -290,7 +290,7 @@ func TestArchivesAreApart(t *testing.T) {
 		if e, ok := w.Resolve(at("private", hello1)); ok {
 			t.Errorf("%+v", e)
 		}
-		if e, ok := w.Resolve(at("a", noblePkgs)); !ok || e.Want.Ref == refOfBytes(index) {
+		if e, ok := w.Resolve(at("a", noblePkgs)); !ok || e.Object.Ref == refOfBytes(index) {
 			t.Errorf("%+v, %v", e, ok)
 		}
 	})

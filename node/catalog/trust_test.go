@@ -403,7 +403,7 @@ func TestIndexesOfARefusedSuite(t *testing.T) {
 					e, err := w.get(test.index)
 					var verdict *proto.Rejected
 					if !errors.As(err, &verdict) || verdict.Kind != test.kind {
-						t.Errorf("%s: %+v, %v", test.index, e.Want, err)
+						t.Errorf("%s: %+v, %v", test.index, e.Object, err)
 					}
 				}
 				for _, path := range test.others {

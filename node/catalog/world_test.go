@@ -60,7 +60,7 @@ func newWorld(t *testing.T, suites ...testarchive.Suite) *world {
 		Archives: []Archive{{Name: "a"}},
 		Blobs:    &fakeBlobs{up: up, keeper: keeper, strong: make(map[proto.SHA512]proto.Digest)},
 		Upstream: up,
-		Keeper:   keeper,
+		Store:    keeper,
 		Logger:   slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 
 		RetainFor: 24 * time.Hour, RetainMax: 8,
@@ -157,7 +157,7 @@ func (w *world) loc(path string) proto.Location { return proto.Location{Archive:
 func noble() proto.Suite { return proto.Suite{Archive: "a", Dir: "dists/noble"} }
 
 // get asks as the frontend does.
-func (w *world) get(path string) (proto.Entry, error) {
+func (w *world) get(path string) (proto.Resolution, error) {
 	if e, ok := w.Resolve(w.loc(path)); ok {
 		return e, nil
 	}
@@ -165,7 +165,7 @@ func (w *world) get(path string) (proto.Entry, error) {
 }
 
 // must is get for what has to be listed with the bytes upstream has at the moment.
-func (w *world) must(path string) proto.Entry {
+func (w *world) must(path string) proto.Resolution {
 	w.Helper()
 	e, err := w.get(path)
 	if err != nil {
@@ -178,11 +178,11 @@ func (w *world) must(path string) proto.Entry {
 }
 
 // listedAs demands that path means exactly these bytes.
-func (w *world) listedAs(path string, data []byte) proto.Entry {
+func (w *world) listedAs(path string, data []byte) proto.Resolution {
 	w.Helper()
 	e := w.must(path)
-	if e.Want.Ref != refOfBytes(data) {
-		w.Fatalf("%s is %v, want %v", path, e.Want.Ref, refOfBytes(data))
+	if e.Object.Ref != refOfBytes(data) {
+		w.Fatalf("%s is %v, want %v", path, e.Object.Ref, refOfBytes(data))
 	}
 	return e
 }

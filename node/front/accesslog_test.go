@@ -217,7 +217,7 @@ func TestMetrics(t *testing.T) {
 	d.ask("GET", "/ubuntu/small.deb")
 	d.ask("GET", "/ubuntu/small.deb", "If-Modified-Since: "+testTime.Format("Mon, 02 Jan 2006 15:04:05 GMT"))
 	d.ask("GET", "/nothing/x")
-	d.fetcher.open = func(context.Context, proto.Want) (*proto.Blob, error) {
+	d.fetcher.open = func(context.Context, proto.ObjectRequest) (*proto.Blob, error) {
 		s := newScript(proto.ErrCorrupt)
 		s.parts <- "x"
 		close(s.parts)

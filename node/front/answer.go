@@ -79,7 +79,7 @@ type caching struct{ forever, day, check []string }
 type subject struct {
 	loc      proto.Location
 	info     *proto.PathInfo // what the name of loc tells
-	entry    *proto.Entry
+	entry    *proto.Resolution
 	ref      proto.Ref
 	modified time.Time // as Blob.Modified
 	tier     proto.Tier

@@ -28,28 +28,30 @@ func (q *quiet) Write(p []byte) (int, error) { return len(p), nil }
 
 // memory is a catalog and a fetcher of one object, without locks.
 type memory struct {
-	entry proto.Entry
+	entry proto.Resolution
 	blob  proto.Blob
 }
 
-func (m *memory) Resolve(proto.Location) (proto.Entry, bool) { return m.entry, true }
-func (m *memory) Discover(context.Context, proto.Location, bool) (proto.Entry, error) {
+func (m *memory) Resolve(proto.Location) (proto.Resolution, bool) { return m.entry, true }
+func (m *memory) Discover(context.Context, proto.Location, bool) (proto.Resolution, error) {
 	return m.entry, nil
 }
-func (m *memory) Open(context.Context, proto.Want) (*proto.Blob, error) {
+func (m *memory) Open(context.Context, proto.ObjectRequest) (*proto.Blob, error) {
 	b := m.blob
 	return &b, nil
 }
-func (*memory) Reopen(_ context.Context, _ proto.Want, _ *proto.Blob, err error) (*proto.Blob, error) {
+func (*memory) Reopen(_ context.Context, _ proto.ObjectRequest, _ *proto.Blob, err error) (*proto.Blob, error) {
 	return nil, err
 }
 
-func (m *memory) Head(ctx context.Context, w proto.Want) (*proto.Blob, error) { return m.Open(ctx, w) }
+func (m *memory) Head(ctx context.Context, w proto.ObjectRequest) (*proto.Blob, error) {
+	return m.Open(ctx, w)
+}
 
 func inMemory(b testing.TB, size int) (*Front, *memory) {
 	content := bytes.Repeat([]byte("x"), size)
 	m := &memory{blob: proto.Blob{Ref: proto.Ref{Digest: proto.DigestOf(content), Size: int64(size)}, Modified: testTime, Verified: true, Tier: proto.TierMemory, Bytes: content}}
-	m.entry = proto.Entry{Want: proto.Want{Ref: m.blob.Ref}, Listed: true, Generation: testTime}
+	m.entry = proto.Resolution{Object: proto.ObjectRequest{Ref: m.blob.Ref}, Listed: true, Generation: testTime}
 	f, err := New(Config{Archives: testArchives(b), Node: "node-a", AccessLog: io.Discard}, m, m)
 	if err != nil {
 		b.Fatal(err)
@@ -111,7 +113,7 @@ func BenchmarkClients(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			f, m := inMemory(b, 2000)
-			m.entry.Want.Class = proto.ClassPackage
+			m.entry.Object.Class = proto.ClassPackage
 			rules := Rules{Archives: testArchives(b)}
 			set(&rules)
 			if err := f.Apply(rules); err != nil {

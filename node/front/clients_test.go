@@ -203,7 +203,7 @@ func TestArchiveNetworks(t *testing.T) {
 			d.has(helloPath, helloBytes[:99], "bytes")
 			opened := 0
 			open := d.fetcher.open
-			d.fetcher.open = func(ctx context.Context, w proto.Want) (*proto.Blob, error) { opened++; return open(ctx, w) }
+			d.fetcher.open = func(ctx context.Context, w proto.ObjectRequest) (*proto.Blob, error) { opened++; return open(ctx, w) }
 			for _, form := range everyForm {
 				target := strings.ReplaceAll(form, "{own}", d.addr)
 				for _, method := range []string{"GET", "HEAD"} {

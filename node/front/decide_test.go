@@ -42,7 +42,7 @@ func compareWithServeContent(t *testing.T, method string, header http.Header, co
 	c := conditionsOf(&http.Request{Method: method, Header: header})
 	s := subject{
 		info: new(proto.PathInfo),
-		loc:  proto.Location{Archive: "ubuntu", Path: "x"}, entry: new(proto.Entry), now: testTime, proven: true, modified: modified,
+		loc:  proto.Location{Archive: "ubuntu", Path: "x"}, entry: new(proto.Resolution), now: testTime, proven: true, modified: modified,
 		ref: proto.Ref{Digest: proto.DigestOf(content), Size: int64(len(content))}, tier: proto.TierMemory,
 	}
 	var a answer
@@ -183,16 +183,16 @@ func TestValidators(t *testing.T) {
 		modified     time.Time
 	}{
 		{"bytes", subject{proven: true, modified: testTime}, true, true, testTime},
-		{"bytes, the catalog knows better", subject{proven: true, modified: testTime, entry: &proto.Entry{Modified: earlier}}, true, true, earlier},
+		{"bytes, the catalog knows better", subject{proven: true, modified: testTime, entry: &proto.Resolution{Modified: earlier}}, true, true, earlier},
 		{"bytes without a date", subject{proven: true}, true, true, time.Time{}},
 		{"bytes of the epoch", subject{proven: true, modified: time.Unix(0, 0)}, true, true, time.Time{}},
 		{"stream, not proven", subject{whole: true}, false, false, time.Time{}},
-		{"stream, not proven, the catalog knows a date", subject{whole: true, entry: &proto.Entry{Modified: earlier}}, false, false, time.Time{}},
+		{"stream, not proven, the catalog knows a date", subject{whole: true, entry: &proto.Resolution{Modified: earlier}}, false, false, time.Time{}},
 		{"stream, proven", subject{whole: true, proven: true, modified: testTime}, true, false, testTime},
 	} {
 		tt.s.info = new(proto.PathInfo)
 		if tt.s.entry == nil {
-			tt.s.entry = new(proto.Entry)
+			tt.s.entry = new(proto.Resolution)
 		}
 		tt.s.ref = proto.Ref{Digest: digest, Size: 10}
 		var a answer
@@ -216,12 +216,12 @@ func TestValidators(t *testing.T) {
 }
 
 func TestContentTypeAndCacheControl(t *testing.T) {
-	listed, mutable, unlisted := proto.Entry{Listed: true}, proto.Entry{Listed: true, Mutable: true}, proto.Entry{}
+	listed, mutable, unlisted := proto.Resolution{Listed: true}, proto.Resolution{Listed: true, Mutable: true}, proto.Resolution{}
 	plain := proto.PathInfo{ContentType: typeText}
 	byHash := proto.PathInfo{ContentType: "application/octet-stream", Immutable: true}
 	for name, tt := range map[string]struct {
 		info  proto.PathInfo
-		entry proto.Entry
+		entry proto.Resolution
 		cache string
 	}{
 		"a listed package":           {proto.PathInfo{Package: true, ContentType: "application/x-package"}, listed, "public, max-age=86400"},

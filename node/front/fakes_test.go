@@ -24,40 +24,40 @@ import (
 // entries is "ask Discover".
 type fakeCatalog struct {
 	mu       sync.Mutex
-	entries  map[proto.Location]proto.Entry
-	discover func(ctx context.Context, loc proto.Location, fresh bool) (proto.Entry, error)
+	entries  map[proto.Location]proto.Resolution
+	discover func(ctx context.Context, loc proto.Location, fresh bool) (proto.Resolution, error)
 	asked    []string
 }
 
-func (c *fakeCatalog) Resolve(loc proto.Location) (proto.Entry, bool) {
+func (c *fakeCatalog) Resolve(loc proto.Location) (proto.Resolution, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.entries[loc]
 	return e, ok
 }
 
-func (c *fakeCatalog) Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Entry, error) {
+func (c *fakeCatalog) Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Resolution, error) {
 	c.mu.Lock()
 	c.asked = append(c.asked, loc.String())
 	discover := c.discover
 	c.mu.Unlock()
 	if discover == nil {
-		return proto.Entry{}, proto.ErrNotFound
+		return proto.Resolution{}, proto.ErrNotFound
 	}
 	return discover(ctx, loc, fresh)
 }
 
 type fakeFetcher struct {
 	reopen func(failed *proto.Blob, err error) (*proto.Blob, error)
-	open   func(ctx context.Context, want proto.Want) (*proto.Blob, error)
-	head   func(ctx context.Context, want proto.Want) (*proto.Blob, error)
+	open   func(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error)
+	head   func(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error)
 }
 
-func (f *fakeFetcher) Open(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+func (f *fakeFetcher) Open(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error) {
 	return f.open(ctx, want)
 }
 
-func (f *fakeFetcher) Head(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+func (f *fakeFetcher) Head(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error) {
 	if f.head != nil {
 		return f.head(ctx, want)
 	}
@@ -69,7 +69,7 @@ func (f *fakeFetcher) Head(ctx context.Context, want proto.Want) (*proto.Blob, e
 	return &proto.Blob{Ref: b.Ref, Modified: b.Modified, Verified: b.Verified, Tier: b.Tier}, nil
 }
 
-func (f *fakeFetcher) Reopen(_ context.Context, _ proto.Want, failed *proto.Blob, err error) (*proto.Blob, error) {
+func (f *fakeFetcher) Reopen(_ context.Context, _ proto.ObjectRequest, failed *proto.Blob, err error) (*proto.Blob, error) {
 	if f.reopen == nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (l *lockedBuffer) String() string {
 
 func openDoor(t testing.TB, change ...func(*Config)) *door {
 	t.Helper()
-	d := &door{t: t, catalog: &fakeCatalog{entries: make(map[proto.Location]proto.Entry)}, fetcher: &fakeFetcher{}, logged: &lockedBuffer{}}
+	d := &door{t: t, catalog: &fakeCatalog{entries: make(map[proto.Location]proto.Resolution)}, fetcher: &fakeFetcher{}, logged: &lockedBuffer{}}
 	cfg := Config{
 		Archives: testArchives(t), Node: "node-a", Names: []string{"apt-cache.example.org"},
 		AccessLog: d.logged, Logger: slog.New(slog.DiscardHandler),
@@ -196,8 +196,8 @@ func (d *door) has(path string, content []byte, kind string) {
 	ref := proto.Ref{Digest: proto.DigestOf(content), Size: int64(len(content))}
 	loc := proto.Location{Archive: "ubuntu", Path: path}
 	d.catalog.mu.Lock()
-	d.catalog.entries[loc] = proto.Entry{
-		Want: proto.Want{Ref: ref, Where: proto.At(loc)}, Listed: true, Generation: testTime,
+	d.catalog.entries[loc] = proto.Resolution{
+		Object: proto.ObjectRequest{Ref: ref, Where: proto.At(loc)}, Listed: true, Generation: testTime,
 		Mutable: strings.Contains(path, "InRelease"),
 	}
 	d.catalog.mu.Unlock()
@@ -209,7 +209,7 @@ func (d *door) has(path string, content []byte, kind string) {
 			d.t.Fatal(err)
 		}
 	}
-	d.fetcher.open = func(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+	d.fetcher.open = func(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error) {
 		if want.Ref != ref {
 			if before == nil {
 				return nil, errors.New("the fake has no such object")
@@ -238,10 +238,10 @@ func (d *door) streams(size int64, stream io.ReadCloser) {
 	d.has(helloPath, helloBytes, "bytes")
 	loc := proto.Location{Archive: "ubuntu", Path: helloPath}
 	e := d.catalog.entries[loc]
-	e.Want.Ref.Size = size
+	e.Object.Ref.Size = size
 	d.catalog.entries[loc] = e
-	d.fetcher.open = func(context.Context, proto.Want) (*proto.Blob, error) {
-		return &proto.Blob{Ref: e.Want.Ref, Verified: true, Tier: proto.TierUpstream, Stream: stream}, nil
+	d.fetcher.open = func(context.Context, proto.ObjectRequest) (*proto.Blob, error) {
+		return &proto.Blob{Ref: e.Object.Ref, Verified: true, Tier: proto.TierUpstream, Stream: stream}, nil
 	}
 }
 

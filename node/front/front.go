@@ -21,24 +21,24 @@ import (
 type Catalog interface {
 	// Resolve answers from memory, without I/O and without waiting; false means
 	// that Discover has to be asked.
-	Resolve(loc proto.Location) (proto.Entry, bool)
+	Resolve(loc proto.Location) (proto.Resolution, bool)
 	// Discover may fetch and wait. fresh says that the client wants what upstream has
 	// now (no-cache): upstream is asked unconditionally, without validators. Its errors
 	// are those of proto, or the error of ctx.
-	Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Entry, error)
+	Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Resolution, error)
 }
 
 // Fetcher opens the bytes of an object. Its methods are safe for concurrent use;
 // their errors are those of proto, or the error of ctx.
 type Fetcher interface {
 	// Open returns the object when its first byte may be given out.
-	Open(ctx context.Context, want proto.Want) (*proto.Blob, error)
+	Open(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error)
 	// Head tells size, validator and tier as far as they are known without moving
 	// the body. The Blob has no body.
-	Head(ctx context.Context, want proto.Want) (*proto.Blob, error)
+	Head(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error)
 	// Reopen opens an object anew of which Open gave a File that could not be read, because of
 	// err. Who can promise no equal bytes returns err.
-	Reopen(ctx context.Context, want proto.Want, failed *proto.Blob, err error) (*proto.Blob, error)
+	Reopen(ctx context.Context, want proto.ObjectRequest, failed *proto.Blob, err error) (*proto.Blob, error)
 }
 
 // Config configures a Front. Only Archives is needed.
@@ -216,7 +216,7 @@ type exchange struct {
 
 	loc       proto.Location // zero until known
 	info      proto.PathInfo // what the name of loc tells
-	entry     proto.Entry
+	entry     proto.Resolution
 	status    int // as logged: 499 where the client went away before any answer
 	note      note
 	sent      int64 // bytes of body
@@ -294,19 +294,19 @@ func (x *exchange) serve() {
 	}
 	c, s := &x.conditions, &x.subject
 	*c = conditionsOf(x.r)
-	s.loc, s.info, s.entry, s.ref, s.now, s.private = loc, &x.info, &x.entry, x.entry.Want.Ref, x.began, guard != nil
+	s.loc, s.info, s.entry, s.ref, s.now, s.private = loc, &x.info, &x.entry, x.entry.Object.Ref, x.began, guard != nil
 	if answerUnchanged(&x.answer, c, s) {
 		x.begin(&x.answer)
 		return
 	}
 	if x.conn != nil {
-		x.entry.Want.Client = x.conn.name
+		x.entry.Object.Client = x.conn.name
 	}
 	var blob *proto.Blob
 	if c.head {
-		blob, err = x.f.fetcher.Head(x.r.Context(), x.entry.Want)
+		blob, err = x.f.fetcher.Head(x.r.Context(), x.entry.Object)
 	} else {
-		blob, err = x.f.fetcher.Open(x.r.Context(), x.entry.Want)
+		blob, err = x.f.fetcher.Open(x.r.Context(), x.entry.Object)
 	}
 	if err != nil {
 		x.fail(err)
@@ -386,7 +386,7 @@ func (s *subject) hold(b *proto.Blob, head bool) error {
 		s.whole = !parted || b.Doubted
 		s.proven, s.claimed = !b.Modified.IsZero(), b.Claimed
 	}
-	want := s.entry.Want
+	want := s.entry.Object
 	if !want.Accepts(s.ref.Size) {
 		return &wrongLength{want: want.Ref.Size, got: s.ref.Size}
 	}

@@ -92,13 +92,13 @@ func TestNotModifiedOpensNothing(t *testing.T) {
 	e := d.catalog.entries[loc]
 	e.Modified = testTime
 	d.catalog.entries[loc] = e
-	d.fetcher.open = func(context.Context, proto.Want) (*proto.Blob, error) {
+	d.fetcher.open = func(context.Context, proto.ObjectRequest) (*proto.Blob, error) {
 		t.Error("opened")
 		return nil, errors.New("no")
 	}
 	for _, field := range []string{
 		"If-Modified-Since: " + testTime.Format(http.TimeFormat),
-		`If-None-Match: "` + e.Want.Ref.Digest.String() + `"`,
+		`If-None-Match: "` + e.Object.Ref.Digest.String() + `"`,
 	} {
 		got := d.raw("GET " + rootURL + " HTTP/1.1\nHost: n\nCache-Control: max-age=0\nConnection: close\n" + field + "\n\n")
 		head, body, _ := strings.Cut(got, "\r\n\r\n")
@@ -114,7 +114,7 @@ func TestNoCacheAsksUpstream(t *testing.T) {
 	d.has(helloPath, helloBytes, "bytes")
 	held := d.catalog.entries[proto.Location{Archive: "ubuntu", Path: rootPath}]
 	var err error
-	d.catalog.discover = func(_ context.Context, _ proto.Location, fresh bool) (proto.Entry, error) {
+	d.catalog.discover = func(_ context.Context, _ proto.Location, fresh bool) (proto.Resolution, error) {
 		if !fresh {
 			t.Error("not fresh")
 		}
@@ -184,7 +184,9 @@ func TestErrors(t *testing.T) {
 				method := "GET"
 				switch from {
 				case "catalog":
-					d.catalog.discover = func(context.Context, proto.Location, bool) (proto.Entry, error) { return proto.Entry{}, tt.err }
+					d.catalog.discover = func(context.Context, proto.Location, bool) (proto.Resolution, error) {
+						return proto.Resolution{}, tt.err
+					}
 				case "stream":
 					d.streams(100, io.NopCloser(&failing{err: tt.err}))
 				case "head":
@@ -192,7 +194,7 @@ func TestErrors(t *testing.T) {
 					fallthrough
 				default:
 					d.has(helloPath, helloBytes, "bytes")
-					d.fetcher.open = func(context.Context, proto.Want) (*proto.Blob, error) { return nil, tt.err }
+					d.fetcher.open = func(context.Context, proto.ObjectRequest) (*proto.Blob, error) { return nil, tt.err }
 				}
 				got := d.raw(method + " " + helloURL + " HTTP/1.1\nHost: n\nConnection: close\n\n")
 				checkError(t, got, method, tt.status)
@@ -271,7 +273,7 @@ func TestWrongLengthIsNeverServed(t *testing.T) {
 		d := openDoor(t)
 		d.has(helloPath, helloBytes, kind)
 		open := d.fetcher.open
-		d.fetcher.open = func(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+		d.fetcher.open = func(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error) {
 			b, err := open(ctx, want)
 			if b.Bytes != nil {
 				b.Bytes = b.Bytes[1:]

@@ -57,14 +57,14 @@ func TestRangeOfARunningStream(t *testing.T) {
 			if c.size != 0 {
 				ref.Size = c.size
 			}
-			entry := proto.Entry{Want: proto.Want{Ref: ref, Where: proto.At(loc)}, Listed: !c.unlisted}
+			entry := proto.Resolution{Object: proto.ObjectRequest{Ref: ref, Where: proto.At(loc)}, Listed: !c.unlisted}
 			blob := proto.Blob{Ref: ref, Verified: !c.unlisted, Tier: proto.TierUpstream, Doubted: c.doubted}
 			if c.unlisted {
-				entry.Want.Ref = proto.Ref{Size: proto.UnknownSize}
+				entry.Object.Ref = proto.Ref{Size: proto.UnknownSize}
 				blob.Ref.Digest, blob.Claimed = proto.Digest{}, testTime
 			}
 			d.catalog.entries[loc] = entry
-			d.fetcher.open = func(context.Context, proto.Want) (*proto.Blob, error) {
+			d.fetcher.open = func(context.Context, proto.ObjectRequest) (*proto.Blob, error) {
 				b := blob
 				b.Stream = &parted{bytes.NewReader(helloBytes), helloBytes}
 				return &b, nil

@@ -148,8 +148,8 @@ func TestOutageIsVisible(t *testing.T) {
 	}
 	d := openDoor(t)
 	const sentence = "the Release of dists/noble was valid until 2026-11-12T10:00:00Z; stale.serve_expired has ended"
-	d.catalog.discover = func(context.Context, proto.Location, bool) (proto.Entry, error) {
-		return proto.Entry{}, &proto.Unavailable{Reason: sentence}
+	d.catalog.discover = func(context.Context, proto.Location, bool) (proto.Resolution, error) {
+		return proto.Resolution{}, &proto.Unavailable{Reason: sentence}
 	}
 	got := d.raw("GET " + rootURL + " HTTP/1.1\nHost: n\nConnection: close\n\n")
 	checkError(t, got, "GET", 503)

@@ -102,11 +102,11 @@ func TestStatusLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := openDoor(t)
 			d.has(helloPath, helloBytes, "file")
-			d.catalog.discover = func(_ context.Context, loc proto.Location, _ bool) (proto.Entry, error) {
+			d.catalog.discover = func(_ context.Context, loc proto.Location, _ bool) (proto.Resolution, error) {
 				if strings.Contains(loc.Path, "bad") {
-					return proto.Entry{}, &proto.Rejected{Kind: proto.RejectUntrusted, Reason: "the Release of bad is not trusted\r\nX: y"}
+					return proto.Resolution{}, &proto.Rejected{Kind: proto.RejectUntrusted, Reason: "the Release of bad is not trusted\r\nX: y"}
 				}
-				return proto.Entry{}, proto.ErrNotFound
+				return proto.Resolution{}, proto.ErrNotFound
 			}
 			conn := d.dial(secure)
 			defer conn.Close()
@@ -255,12 +255,12 @@ func TestNotModifiedNeedsAFile(t *testing.T) {
 	gone := proto.Location{Archive: "ubuntu", Path: "pool/main/g/gone/gone_1_amd64.deb"}
 	named := proto.Location{Archive: "ubuntu", Path: "dists/zz/by-hash/SHA256/" + strings.Repeat("1", 64)}
 	listed := proto.Ref{Digest: proto.DigestOf([]byte("gone")), Size: 4}
-	d.catalog.entries[gone] = proto.Entry{Want: proto.Want{Ref: listed}, Listed: true}
+	d.catalog.entries[gone] = proto.Resolution{Object: proto.ObjectRequest{Ref: listed}, Listed: true}
 	byName, _ := proto.ParseDigest(strings.Repeat("1", 64))
-	d.catalog.entries[named] = proto.Entry{Want: proto.Want{Ref: proto.Ref{Digest: byName, Size: proto.UnknownSize}}, Listed: true}
-	d.catalog.entries[proto.Location{Archive: "ubuntu", Path: "nothing.txt"}] = proto.Entry{Want: proto.Want{Ref: proto.Ref{Size: proto.UnknownSize}}, Mutable: true}
+	d.catalog.entries[named] = proto.Resolution{Object: proto.ObjectRequest{Ref: proto.Ref{Digest: byName, Size: proto.UnknownSize}}, Listed: true}
+	d.catalog.entries[proto.Location{Archive: "ubuntu", Path: "nothing.txt"}] = proto.Resolution{Object: proto.ObjectRequest{Ref: proto.Ref{Size: proto.UnknownSize}}, Mutable: true}
 	open := d.fetcher.open
-	d.fetcher.open = func(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+	d.fetcher.open = func(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error) {
 		if want.Ref == listed || want.Ref.Digest == byName || want.Ref.IsZero() {
 			return nil, proto.ErrNotFound
 		}

@@ -183,7 +183,7 @@ func TestTruncatedFile(t *testing.T) {
 	d := openDoor(t)
 	d.has(helloPath, helloBytes, "file")
 	open := d.fetcher.open
-	d.fetcher.open = func(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+	d.fetcher.open = func(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error) {
 		b, err := open(ctx, want)
 		if err == nil {
 			err = os.Truncate(b.File.Name(), 1000)
@@ -201,7 +201,7 @@ func TestClientLeaves(t *testing.T) {
 	d := openDoor(t)
 	d.has(helloPath, helloBytes, "bytes")
 	waiting, left := make(chan struct{}), make(chan error)
-	d.fetcher.open = func(ctx context.Context, _ proto.Want) (*proto.Blob, error) {
+	d.fetcher.open = func(ctx context.Context, _ proto.ObjectRequest) (*proto.Blob, error) {
 		close(waiting)
 		<-ctx.Done()
 		left <- ctx.Err()

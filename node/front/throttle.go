@@ -35,7 +35,7 @@ func (x *exchange) turn(n int64) (int64, error) {
 
 func (x *exchange) turnOf(c *client, n, limit int64) (int64, error) {
 	bucket := c.limitedTo(limit)
-	if x.entry.Want.Class == proto.ClassMetadata && x.sent < freeMetadata {
+	if x.entry.Object.Class == proto.ClassMetadata && x.sent < freeMetadata {
 		n = min(n, freeMetadata-x.sent)
 		charge(bucket, n)
 		return n, nil

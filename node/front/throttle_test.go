@@ -48,7 +48,7 @@ type throttled struct {
 
 func openThrottled(t *testing.T, size int, class proto.Class, limit int64) *throttled {
 	f, m := inMemory(t, size)
-	m.entry.Want.Class = class
+	m.entry.Object.Class = class
 	f.access.close() // its ticker would be the only thing that moves
 	f.access = nil
 	th := &throttled{f, m, t}
@@ -176,7 +176,7 @@ func TestMetadataIsCounted(t *testing.T) {
 				t.Fatalf("metadata was held back for %s", took)
 			}
 		}
-		th.m.entry.Want.Class = proto.ClassPackage
+		th.m.entry.Object.Class = proto.ClassPackage
 		k := new(taker)
 		if took := th.get(t.Context(), c, k); !near(took, 5*time.Second) || k.gap > 2*time.Second {
 			t.Errorf("a package after it took %s, and was silent for %s", took, k.gap)
@@ -290,7 +290,7 @@ func TestThrottledBodies(t *testing.T) {
 			loc := proto.Location{Archive: "ubuntu", Path: helloPath}
 			d.catalog.mu.Lock()
 			e := d.catalog.entries[loc]
-			e.Want.Class = proto.ClassPackage
+			e.Object.Class = proto.ClassPackage
 			d.catalog.entries[loc] = e
 			d.catalog.mu.Unlock()
 			if r, body := d.ask("GET", helloURL); r.StatusCode != 200 || body != string(content) {
@@ -369,7 +369,7 @@ func TestSendfile(t *testing.T) {
 			loc := proto.Location{Archive: "ubuntu", Path: helloPath}
 			d.catalog.mu.Lock()
 			e := d.catalog.entries[loc]
-			e.Want.Class = proto.ClassPackage
+			e.Object.Class = proto.ClassPackage
 			d.catalog.entries[loc] = e
 			d.catalog.mu.Unlock()
 			l, err := net.Listen("tcp", "127.0.0.1:0")

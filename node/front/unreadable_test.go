@@ -47,7 +47,7 @@ func TestUnreadableFile(t *testing.T) {
 			t.Run(kind+" for "+filepath.Base(file), func(t *testing.T) {
 				d := openDoor(t)
 				d.has(helloPath, helloBytes, "bytes")
-				d.fetcher.open = func(context.Context, proto.Want) (*proto.Blob, error) {
+				d.fetcher.open = func(context.Context, proto.ObjectRequest) (*proto.Blob, error) {
 					return &proto.Blob{Ref: ref, Verified: true, Tier: proto.TierDisk, Modified: testTime, File: open(file)}, nil
 				}
 				var reopened atomic.Int64

@@ -60,7 +60,7 @@ func TestOwnRequestsAreLoops(t *testing.T) {
 	})
 	d.has(helloPath, helloBytes, "bytes")
 	open := d.fetcher.open
-	d.fetcher.open = func(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+	d.fetcher.open = func(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error) {
 		mu.Lock()
 		waiting = done == 0
 		mu.Unlock()

@@ -134,7 +134,7 @@ func (x *exchange) copyFile(a *answer, blob *proto.Blob) error {
 func (x *exchange) sendRest(a *answer, failed *proto.Blob, cause error) {
 	x.f.log.Error("cannot read a stored object to its end; it goes on from elsewhere",
 		"location", x.loc.String(), "sent", x.sent, "error", cause)
-	blob, err := x.f.fetcher.Reopen(x.r.Context(), x.entry.Want, failed, cause)
+	blob, err := x.f.fetcher.Reopen(x.r.Context(), x.entry.Object, failed, cause)
 	if err != nil {
 		x.abort(reasonStream, err)
 	}

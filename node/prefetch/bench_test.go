@@ -83,7 +83,7 @@ func BenchmarkSwitched(b *testing.B) {
 			var last Status
 			for b.Loop() {
 				w.mu.Lock()
-				w.held = map[proto.Digest]bool{f.Indexes[0].Want.Ref.Digest: true}
+				w.held = map[proto.Digest]bool{f.Indexes[0].Object.Ref.Digest: true}
 				w.mu.Unlock()
 				p.Switched(f)
 				for last = p.Status(); last.Switches[len(last.Switches)-1].Ended.IsZero(); last = p.Status() {

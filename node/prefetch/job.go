@@ -16,14 +16,14 @@ type Outcome string
 const (
 	Waiting Outcome = "waiting"    // not yet, or under way
 	Fetched Outcome = "fetched"    // ahead of any client
-	Held    Outcome = "held"       // it was in the store: another suite's switch, or a client was quicker
+	Stored  Outcome = "stored"     // it was in the store: another suite's switch, or a client was quicker
 	Failed  Outcome = "failed"     // clients ask in the usual way
 	Over    Outcome = "over_limit" // no room in the budget of the switch
 	Dropped Outcome = "dropped"    // its job ended first
 )
 
 // outcomes are those that end an object's wait.
-var outcomes = [...]Outcome{Fetched, Held, Failed, Over, Dropped}
+var outcomes = [...]Outcome{Fetched, Stored, Failed, Over, Dropped}
 
 // giveUpAfter is how many failures in a row end a job: its upstream is in trouble,
 // and clients need what is left of it.
@@ -32,10 +32,10 @@ const giveUpAfter = 16
 // item is one object of a plan. What follows outcome is guarded by Prefetcher.mu;
 // the rest never changes.
 type item struct {
-	loc   proto.Location
-	want  proto.Want
-	label string // "hello (amd64)"
-	name  string // "hello"
+	loc    proto.Location
+	object proto.ObjectRequest
+	label  string // "hello (amd64)"
+	name   string // "hello"
 	// by is whose dependency it is; nil where clients use it themselves.
 	by         *item
 	usedWithin time.Duration
@@ -132,7 +132,7 @@ func (p *Prefetcher) adopt(j *job, items []*item) {
 			p.reasons.Set(it.loc, it, p.cfg.Now(), time.Time{})
 		}
 		if it.outcome == Waiting {
-			j.budgeted += it.want.Ref.Size
+			j.budgeted += it.object.Ref.Size
 		} else {
 			p.totals[it.outcome]++
 		}
@@ -187,24 +187,24 @@ func (p *Prefetcher) fetchOnce(ctx context.Context, it *item) (Outcome, int64, e
 		p.mu.Unlock()
 		close(done)
 	}()
-	return p.fetch(ctx, it.want)
+	return p.fetch(ctx, it.object)
 }
 
 // fetch reads an object to its proven end, so that the store has it.
-func (p *Prefetcher) fetch(ctx context.Context, want proto.Want) (Outcome, int64, error) {
+func (p *Prefetcher) fetch(ctx context.Context, object proto.ObjectRequest) (Outcome, int64, error) {
 	if err := context.Cause(ctx); err != nil {
 		return Dropped, 0, err
 	}
-	if p.cfg.Held(want) {
-		return Held, 0, nil
+	if p.cfg.Stored(object) {
+		return Stored, 0, nil
 	}
-	b, err := p.cfg.Open(ctx, want)
+	b, err := p.cfg.Open(ctx, object)
 	if err != nil {
 		return Failed, 0, err
 	}
 	defer b.Close()
 	if b.Stream == nil { // a client was quicker
-		return Held, 0, nil
+		return Stored, 0, nil
 	}
 	n, err := io.Copy(io.Discard, b.Reader())
 	if err != nil {
@@ -282,7 +282,7 @@ func (p *Prefetcher) end(j *job) {
 		log = p.log.Info
 	}
 	args := []any{"suite", j.next.Suite, "generation", j.next.Date, "fetched", counts[Fetched], "bytes", bytes,
-		"held", counts[Held], "failed", counts[Failed], "over_limit", counts[Over], "dropped", counts[Dropped], "took", j.ended.Sub(j.began)}
+		"stored", counts[Stored], "failed", counts[Failed], "over_limit", counts[Over], "dropped", counts[Dropped], "took", j.ended.Sub(j.began)}
 	if cause != nil {
 		args = append(args, "ended", cause)
 	}

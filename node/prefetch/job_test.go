@@ -35,8 +35,8 @@ func useMany(p *Prefetcher, n int) {
 // gate lets an object be opened when it is told to.
 func gate(w *world) (pass chan struct{}) {
 	pass = make(chan struct{})
-	w.open = func(ctx context.Context, want proto.Want) error {
-		if want.Class != proto.ClassPrefetch {
+	w.open = func(ctx context.Context, object proto.ObjectRequest) error {
+		if object.Class != proto.ClassPrefetch {
 			return nil
 		}
 		select {
@@ -155,7 +155,7 @@ func TestOnceForTwoSuites(t *testing.T) {
 		}
 		close(pass)
 		s := settled(t, p)
-		if got := counts(s); !maps.Equal(got, map[Outcome]int64{Fetched: 1, Held: 1}) || s.Bytes != 10 || len(w.order()) != 1 {
+		if got := counts(s); !maps.Equal(got, map[Outcome]int64{Fetched: 1, Stored: 1}) || s.Bytes != 10 || len(w.order()) != 1 {
 			t.Errorf("%v, %d bytes, asked for %q", got, s.Bytes, w.order())
 		}
 		// A third suite brings it a day later.
@@ -176,8 +176,8 @@ func TestFailures(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(one)
 		useMany(p, 40)
-		w.open = func(_ context.Context, want proto.Want) error {
-			switch want.Where.First.Path {
+		w.open = func(_ context.Context, object proto.ObjectRequest) error {
+			switch object.Where.First.Path {
 			case pool("p001", "2", "amd64"):
 				return proto.ErrNotFound
 			case pool("p003", "2", "amd64"):
@@ -185,8 +185,8 @@ func TestFailures(t *testing.T) {
 			}
 			return nil
 		}
-		w.body = func(want proto.Want, body io.Reader) io.Reader {
-			if want.Where.First.Path == pool("p002", "2", "amd64") {
+		w.body = func(object proto.ObjectRequest, body io.Reader) io.Reader {
+			if object.Where.First.Path == pool("p002", "2", "amd64") {
 				return io.MultiReader(io.LimitReader(body, 4), iotest.ErrReader(proto.ErrCorrupt))
 			}
 			return body
@@ -203,8 +203,8 @@ func TestFailures(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 
-		w.open = func(_ context.Context, want proto.Want) error {
-			if want.Class == proto.ClassPrefetch {
+		w.open = func(_ context.Context, object proto.ObjectRequest) error {
+			if object.Class == proto.ClassPrefetch {
 				return errBoom
 			}
 			return nil
@@ -226,8 +226,8 @@ func TestFailuresInARow(t *testing.T) {
 		p := w.prefetcher(one)
 		useMany(p, 10*giveUpAfter)
 		n := 0
-		w.open = func(_ context.Context, want proto.Want) error {
-			if n++; want.Class == proto.ClassPrefetch && n%5 != 0 {
+		w.open = func(_ context.Context, object proto.ObjectRequest) error {
+			if n++; object.Class == proto.ClassPrefetch && n%5 != 0 {
 				return errBoom
 			}
 			return nil
@@ -288,7 +288,7 @@ func TestClose(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(one)
 		stuck := make(chan struct{})
-		w.body = func(_ proto.Want, body io.Reader) io.Reader {
+		w.body = func(_ proto.ObjectRequest, body io.Reader) io.Reader {
 			return io.MultiReader(io.LimitReader(body, 3), readerFunc(func([]byte) (int, error) {
 				<-stuck
 				return 0, errBoom
@@ -337,13 +337,13 @@ func TestIndicesInTrouble(t *testing.T) {
 		p.Used(loc(pool("c", "1", "amd64")))
 		good := w.index(amd64, stanza("a", "2", "amd64", "", 1))
 		torn := w.index("universe/binary-amd64/Packages", stanza("b", "2", "amd64", "", 1)+strings.Repeat("Package: x\n\n", 100_000))
-		data := w.indices[torn.Want.Ref.Digest]
+		data := w.indices[torn.Object.Ref.Digest]
 		torn = w.rawIndex("universe/binary-amd64/Packages.gz", data[:len(data)-50])
 		evicted := w.index("restricted/binary-amd64/Packages", stanza("c", "2", "amd64", "", 1))
-		w.held[evicted.Want.Ref.Digest] = false // it comes from elsewhere, and is held then
+		w.held[evicted.Object.Ref.Digest] = false // it comes from elsewhere, and is held then
 		absent := w.index("multiverse/binary-amd64/Packages", stanza("c", "3", "amd64", "", 1))
-		w.open = func(_ context.Context, want proto.Want) error {
-			if want.Ref.Digest == absent.Want.Ref.Digest {
+		w.open = func(_ context.Context, object proto.ObjectRequest) error {
+			if object.Ref.Digest == absent.Object.Ref.Digest {
 				return proto.ErrNotFound
 			}
 			return nil
@@ -363,7 +363,7 @@ func TestIndicesInTrouble(t *testing.T) {
 		clear(w.held)
 		w.keepsNothing = true
 		opened := 0
-		w.open = func(context.Context, proto.Want) error { opened++; return nil }
+		w.open = func(context.Context, proto.ObjectRequest) error { opened++; return nil }
 		p.Switched(f)
 		settled(t, p)
 		if opened != 2 || len(w.order()) != 0 {
@@ -451,8 +451,8 @@ func TestWhyDepends(t *testing.T) {
 // TestAtOnce has everything happen at one time; the race detector judges.
 func TestAtOnce(t *testing.T) {
 	w := newWorld(t)
-	w.open = func(_ context.Context, want proto.Want) error {
-		if want.Class == proto.ClassPrefetch && rand.IntN(4) == 0 {
+	w.open = func(_ context.Context, object proto.ObjectRequest) error {
+		if object.Class == proto.ClassPrefetch && rand.IntN(4) == 0 {
 			return errBoom
 		}
 		return nil

@@ -106,12 +106,12 @@ func (d *drawing) take(n *pkg, by *item) {
 	loc := proto.Location{Archive: d.j.next.Suite.Archive, Path: n.path}
 	it := &item{
 		loc: loc, name: n.name, label: n.name + " (" + n.arch + ")", by: by,
-		want:       proto.Want{Ref: n.ref, SHA512: n.sha512, Where: proto.At(loc), Class: proto.ClassPrefetch},
+		object:     proto.ObjectRequest{Ref: n.ref, SHA512: n.sha512, Where: proto.At(loc), Class: proto.ClassPrefetch},
 		usedWithin: d.j.usedWithin, maxBytes: d.j.maxBytes, outcome: Waiting, at: d.p.cfg.Now(),
 	}
 	switch {
-	case d.p.cfg.Held(it.want):
-		it.outcome = Held
+	case d.p.cfg.Stored(it.object):
+		it.outcome = Stored
 	case n.ref.Size > d.left:
 		it.outcome = Over
 	default:

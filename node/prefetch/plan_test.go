@@ -179,7 +179,7 @@ func TestBudget(t *testing.T) {
 				}
 				p.Switched(w.switched(text, all))
 				s := settled(t, p)
-				if got := names(w.order()); !slices.Equal(got, want) || s.Objects[Over] != int64(3-len(want)) || s.Objects[Held] > 0 != held {
+				if got := names(w.order()); !slices.Equal(got, want) || s.Objects[Over] != int64(3-len(want)) || s.Objects[Stored] > 0 != held {
 					t.Errorf("limit %d, held %v: fetched %q, %v", limit, held, got, s.Objects)
 				}
 			})

@@ -17,9 +17,9 @@ type Config struct {
 	// Formats returns the format of an archive; nil for one that is not configured.
 	Formats func(archive string) Format
 	// Open opens an object, wherever it comes from.
-	Open func(context.Context, proto.Want) (*proto.Blob, error)
+	Open func(context.Context, proto.ObjectRequest) (*proto.Blob, error)
 	// Held reports whether this node's store has an object.
-	Held   func(proto.Want) bool
+	Stored func(proto.ObjectRequest) bool
 	State  State
 	Logger *slog.Logger
 	Now    func() time.Time
@@ -83,7 +83,7 @@ type Prefetcher struct {
 
 // New reads back what clients have used, and is ready.
 func New(cfg Config) (*Prefetcher, error) {
-	if cfg.Formats == nil || cfg.Open == nil || cfg.Held == nil || cfg.State == nil || cfg.Logger == nil {
+	if cfg.Formats == nil || cfg.Open == nil || cfg.Stored == nil || cfg.State == nil || cfg.Logger == nil {
 		return nil, errors.New("prefetch: Formats, Open, Held, State and Logger must be set")
 	}
 	cfg = cfg.withDefaults()

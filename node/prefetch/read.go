@@ -76,7 +76,7 @@ func (l *listing) guessArches() {
 }
 
 func (p *Prefetcher) readIndex(j *job, index proto.PackageIndex, l *listing) error {
-	b, err := p.openProven(j.ctx, index.Want)
+	b, err := p.openProven(j.ctx, index.Object)
 	if err != nil {
 		return err
 	}
@@ -97,9 +97,9 @@ func (p *Prefetcher) readIndex(j *job, index proto.PackageIndex, l *listing) err
 
 // openProven opens an object that the store has; one that it does not have, once it
 // was read to its end: a decompressor is no place for bytes of unknown origin.
-func (p *Prefetcher) openProven(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+func (p *Prefetcher) openProven(ctx context.Context, object proto.ObjectRequest) (*proto.Blob, error) {
 	for range 2 {
-		b, err := p.cfg.Open(ctx, want)
+		b, err := p.cfg.Open(ctx, object)
 		if err != nil || b.Stream == nil {
 			return b, err
 		}
@@ -109,18 +109,18 @@ func (p *Prefetcher) openProven(ctx context.Context, want proto.Want) (*proto.Bl
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("%w: it does not keep %s", proto.ErrNoSpace, want.Ref)
+	return nil, fmt.Errorf("%w: it does not keep %s", proto.ErrNoSpace, object.Ref)
 }
 
 // add keeps what is needed of a new package. One that nothing can prove is no use:
 // what came would not be what clients are served later.
 func (l *listing) add(path string, s *proto.Package) error {
-	want := proto.Want{Ref: proto.Ref{Digest: s.SHA256, Size: s.Size}, SHA512: s.SHA512}
-	if _, known := l.byPath[path]; known || !want.Provable() || s.Size < 0 {
+	object := proto.ObjectRequest{Ref: proto.Ref{Digest: s.SHA256, Size: s.Size}, SHA512: s.SHA512}
+	if _, known := l.byPath[path]; known || !object.Provable() || s.Size < 0 {
 		return nil
 	}
 	n := &pkg{path: path, group: s.Group, name: string(s.Name), version: string(s.Version), arch: string(s.Arch), universal: s.Universal,
-		needs: string(s.Needs), ref: want.Ref, sha512: s.SHA512}
+		needs: string(s.Needs), ref: object.Ref, sha512: s.SHA512}
 	l.bytes += 256 + len(n.path) + len(n.name) + len(n.version) + len(n.needs)
 	if l.bytes > maxNewBytes {
 		return fmt.Errorf("more than %d MiB of it are new", maxNewBytes>>20)

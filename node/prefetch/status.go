@@ -78,7 +78,7 @@ func (it *item) why(now time.Time) string {
 	switch it.outcome {
 	case Fetched:
 		return fmt.Sprintf("Fetched ahead at %s because %s.", at, it.because())
-	case Held:
+	case Stored:
 		return fmt.Sprintf("Not fetched ahead: the store had it at %s already.", at)
 	case Failed:
 		return fmt.Sprintf("Fetching it ahead failed at %s (%v); the first client that asks fetches it.", at, it.err)
@@ -127,17 +127,17 @@ func days(d time.Duration) string {
 
 var (
 	descObjects = prometheus.NewDesc("aptmesh_prefetch_objects_total",
-		"Objects planned to be fetched ahead of clients, by outcome: fetched, held, failed, over_limit, dropped.", []string{"outcome"}, nil)
-	descBytes = prometheus.NewDesc("aptmesh_prefetch_bytes_total", "Bytes fetched ahead of clients.", nil, nil)
+		"Objects planned for prefetch, by outcome: fetched, stored, failed, over_limit, dropped.", []string{"outcome"}, nil)
+	descBytes = prometheus.NewDesc("aptmesh_prefetch_bytes_total", "Bytes prefetched.", nil, nil)
 	descUsed  = prometheus.NewDesc("aptmesh_prefetch_used_total",
-		"Objects fetched ahead that a client asked for later, counted once each.", nil, nil)
+		"Prefetched objects that a client requested later, each counted once.", nil, nil)
 	descUsedBytes = prometheus.NewDesc("aptmesh_prefetch_used_bytes_total",
-		"Bytes of the objects fetched ahead that a client asked for later.", nil, nil)
-	descKnown = prometheus.NewDesc("aptmesh_prefetch_known_packages", "Packages that clients are known to have used.", nil, nil)
-	descJobs  = prometheus.NewDesc("aptmesh_prefetch_jobs_running", "New generations that objects are being fetched ahead for.", nil, nil)
+		"Bytes of prefetched objects that a client requested later.", nil, nil)
+	descKnown = prometheus.NewDesc("aptmesh_prefetch_known_packages", "Packages known to be in use by clients.", nil, nil)
+	descJobs  = prometheus.NewDesc("aptmesh_prefetch_jobs_running", "New generations for which objects are being prefetched.", nil, nil)
 )
 
-// Collectors returns the metrics, for whoever registers them.
+// Collectors returns the metrics, for the caller to register.
 func (p *Prefetcher) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{collector{p}}
 }

@@ -29,26 +29,26 @@ func TestMetrics(t *testing.T) {
 		registry := prometheus.NewPedanticRegistry()
 		registry.MustRegister(p.Collectors()...)
 		const want = `
-# HELP aptmesh_prefetch_bytes_total Bytes fetched ahead of clients.
+# HELP aptmesh_prefetch_bytes_total Bytes prefetched.
 # TYPE aptmesh_prefetch_bytes_total counter
 aptmesh_prefetch_bytes_total 20
-# HELP aptmesh_prefetch_jobs_running New generations that objects are being fetched ahead for.
+# HELP aptmesh_prefetch_jobs_running New generations for which objects are being prefetched.
 # TYPE aptmesh_prefetch_jobs_running gauge
 aptmesh_prefetch_jobs_running 0
-# HELP aptmesh_prefetch_known_packages Packages that clients are known to have used.
+# HELP aptmesh_prefetch_known_packages Packages known to be in use by clients.
 # TYPE aptmesh_prefetch_known_packages gauge
 aptmesh_prefetch_known_packages 3
-# HELP aptmesh_prefetch_objects_total Objects planned to be fetched ahead of clients, by outcome: fetched, held, failed, over_limit, dropped.
+# HELP aptmesh_prefetch_objects_total Objects planned for prefetch, by outcome: fetched, stored, failed, over_limit, dropped.
 # TYPE aptmesh_prefetch_objects_total counter
 aptmesh_prefetch_objects_total{outcome="dropped"} 0
 aptmesh_prefetch_objects_total{outcome="failed"} 0
 aptmesh_prefetch_objects_total{outcome="fetched"} 2
-aptmesh_prefetch_objects_total{outcome="held"} 0
+aptmesh_prefetch_objects_total{outcome="stored"} 0
 aptmesh_prefetch_objects_total{outcome="over_limit"} 1
-# HELP aptmesh_prefetch_used_bytes_total Bytes of the objects fetched ahead that a client asked for later.
+# HELP aptmesh_prefetch_used_bytes_total Bytes of prefetched objects that a client requested later.
 # TYPE aptmesh_prefetch_used_bytes_total counter
 aptmesh_prefetch_used_bytes_total 10
-# HELP aptmesh_prefetch_used_total Objects fetched ahead that a client asked for later, counted once each.
+# HELP aptmesh_prefetch_used_total Prefetched objects that a client requested later, each counted once.
 # TYPE aptmesh_prefetch_used_total counter
 aptmesh_prefetch_used_total 1
 `
@@ -60,7 +60,7 @@ aptmesh_prefetch_used_total 1
 
 func TestConfig(t *testing.T) {
 	w := newWorld(t)
-	if _, err := New(Config{Open: w.Open, Held: w.Held, State: w}); err == nil {
+	if _, err := New(Config{Open: w.Open, Stored: w.Stored, State: w}); err == nil {
 		t.Error("no logger is accepted")
 	}
 	s := w.prefetcher().Status()

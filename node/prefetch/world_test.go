@@ -34,11 +34,11 @@ type world struct {
 	opened       []string // paths of packages, in the order of Open
 	fetched      int64    // bytes handed out of packages that were not held
 	running      int
-	most         int                                              // of running
-	open         func(ctx context.Context, want proto.Want) error // nil: every object can be had
-	body         func(want proto.Want, body io.Reader) io.Reader  // nil: as it is
-	keepsNothing bool                                             // a store without room
-	failing      error                                            // of WriteFile
+	most         int                                                         // of running
+	open         func(ctx context.Context, object proto.ObjectRequest) error // nil: every object can be had
+	body         func(object proto.ObjectRequest, body io.Reader) io.Reader  // nil: as it is
+	keepsNothing bool                                                        // a store without room
+	failing      error                                                       // of WriteFile
 }
 
 func newWorld(t testing.TB) *world {
@@ -64,47 +64,47 @@ func (w *world) ReadFile(name string) ([]byte, error) {
 	return nil, fs.ErrNotExist
 }
 
-func (w *world) Held(want proto.Want) bool {
+func (w *world) Stored(object proto.ObjectRequest) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.held[want.Ref.Digest]
+	return w.held[object.Ref.Digest]
 }
 
 // Open gives an index as the store has it, and a package as a flight does.
-func (w *world) Open(ctx context.Context, want proto.Want) (*proto.Blob, error) {
+func (w *world) Open(ctx context.Context, object proto.ObjectRequest) (*proto.Blob, error) {
 	w.mu.Lock()
-	index, isIndex := w.indices[want.Ref.Digest]
-	held := w.held[want.Ref.Digest]
+	index, isIndex := w.indices[object.Ref.Digest]
+	held := w.held[object.Ref.Digest]
 	open, body := w.open, w.body
 	if !isIndex {
-		if want.Class != proto.ClassPrefetch {
-			w.t.Errorf("%s is asked for as %s", want.Where.First, want.Class)
+		if object.Class != proto.ClassPrefetch {
+			w.t.Errorf("%s is asked for as %s", object.Where.First, object.Class)
 		}
-		w.opened = append(w.opened, want.Where.First.Path)
+		w.opened = append(w.opened, object.Where.First.Path)
 	}
 	w.mu.Unlock()
 	if open != nil {
-		if err := open(ctx, want); err != nil {
+		if err := open(ctx, object); err != nil {
 			return nil, err
 		}
 	}
 	switch {
 	case isIndex && held:
-		return &proto.Blob{Ref: want.Ref, Verified: true, Tier: proto.TierDisk, Bytes: index}, nil
+		return &proto.Blob{Ref: object.Ref, Verified: true, Tier: proto.TierDisk, Bytes: index}, nil
 	case isIndex:
-		return &proto.Blob{Ref: want.Ref, Tier: proto.TierPeer, Stream: &stream{w: w, ctx: ctx, want: want, r: bytes.NewReader(index)}}, nil
+		return &proto.Blob{Ref: object.Ref, Tier: proto.TierPeer, Stream: &stream{w: w, ctx: ctx, object: object, r: bytes.NewReader(index)}}, nil
 	case held:
-		return &proto.Blob{Ref: want.Ref, Verified: true, Tier: proto.TierMemory, Bytes: []byte{}}, nil
+		return &proto.Blob{Ref: object.Ref, Verified: true, Tier: proto.TierMemory, Bytes: []byte{}}, nil
 	}
-	var r io.Reader = io.LimitReader(zeros{}, want.Ref.Size)
+	var r io.Reader = io.LimitReader(zeros{}, object.Ref.Size)
 	if body != nil {
-		r = body(want, r)
+		r = body(object, r)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.running++
 	w.most = max(w.most, w.running)
-	return &proto.Blob{Ref: want.Ref, Verified: true, Tier: proto.TierUpstream, Stream: &stream{w: w, ctx: ctx, want: want, r: r, counted: true}}, nil
+	return &proto.Blob{Ref: object.Ref, Verified: true, Tier: proto.TierUpstream, Stream: &stream{w: w, ctx: ctx, object: object, r: r, counted: true}}, nil
 }
 
 type zeros struct{}
@@ -115,7 +115,7 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 type stream struct {
 	w       *world
 	ctx     context.Context
-	want    proto.Want
+	object  proto.ObjectRequest
 	r       io.Reader
 	counted bool
 }
@@ -131,7 +131,7 @@ func (s *stream) Read(p []byte) (int, error) {
 		s.w.fetched += int64(n)
 	}
 	if err == io.EOF && !s.w.keepsNothing {
-		s.w.held[s.want.Ref.Digest] = true
+		s.w.held[s.object.Ref.Digest] = true
 	}
 	return n, err
 }
@@ -153,7 +153,7 @@ func debian(string) Format { return keyless }
 // prefetcher opens one; it is closed with the test.
 func (w *world) prefetcher(change ...func(*Config)) *Prefetcher {
 	w.t.Helper()
-	cfg := Config{Formats: debian, Open: w.Open, Held: w.Held, State: w, Logger: slog.New(slog.DiscardHandler), Enabled: true, MaxBytes: 2 << 30, UsedWithin: 14 * 24 * time.Hour}
+	cfg := Config{Formats: debian, Open: w.Open, Stored: w.Stored, State: w, Logger: slog.New(slog.DiscardHandler), Enabled: true, MaxBytes: 2 << 30, UsedWithin: 14 * 24 * time.Hour}
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -207,7 +207,7 @@ func (w *world) rawIndex(path string, data []byte) proto.PackageIndex {
 	if rest, ok := strings.CutPrefix(path, "dists/"); ok {
 		_, member, _ = strings.Cut(rest, "/")
 	}
-	return proto.PackageIndex{Member: &proto.Member{Path: member, PlainSize: proto.UnknownSize}, Want: proto.Want{Ref: ref, Where: proto.At(loc(path)), Class: proto.ClassMetadata}}
+	return proto.PackageIndex{Member: &proto.Member{Path: member, PlainSize: proto.UnknownSize}, Object: proto.ObjectRequest{Ref: ref, Where: proto.At(loc(path)), Class: proto.ClassMetadata}}
 }
 
 // all is a New that says yes, new one that knows some paths.

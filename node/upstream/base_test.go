@@ -93,7 +93,7 @@ func TestMembersAreAskedAtTheSiteOfTheirRoot(t *testing.T) {
 					t.Errorf("%s: took %s", name, took)
 				}
 			}
-			if s := r.state(0); s.State != "closed" || s.Strikes > 0 || len(s.Left) > 0 {
+			if s := r.state(0); s.State != "closed" || s.Penalties > 0 || len(s.Failovers) > 0 {
 				t.Errorf("%s: held against the mirror: %+v", name, s)
 			}
 			if hosts := r.Stats().Mirrors; len(hosts) != 1 {

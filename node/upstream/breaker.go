@@ -55,7 +55,7 @@ const (
 type breaker struct {
 	opened time.Time // zero: closed
 	until  time.Time // half-open from then on
-	kind   proto.TroubleKind
+	kind   proto.AlertKind
 	reason string
 	heard  bool   // from another node
 	node   string // from which
@@ -82,7 +82,7 @@ func (b *breaker) state(now time.Time) string {
 // mustWait reports whether the mirror, or what stands before it, has asked for a pause
 // that is not over. Nothing but its end lifts that, where this node has heard it itself.
 func (b *breaker) mustWait(now time.Time) bool {
-	return b.kind == proto.TroubleWait && b.state(now) == BreakerOpen
+	return b.kind == proto.AlertWait && b.state(now) == BreakerOpen
 }
 
 // pauseLeft is how long even a request must wait for which there is no other mirror: to
@@ -105,7 +105,7 @@ func (b *breaker) pauseLeft(now time.Time) time.Duration {
 // advice reports whether the breaker is open only because another node cannot reach
 // the mirror: this one may have another way there.
 func (b *breaker) advice() bool {
-	return !b.opened.IsZero() && b.heard && b.kind == proto.TroubleUnreachable
+	return !b.opened.IsZero() && b.heard && b.kind == proto.AlertUnreachable
 }
 
 // admit decides on a request for which there is no other mirror. It goes if wait is
@@ -123,7 +123,7 @@ func (b *breaker) admit(now time.Time) (wait time.Duration) {
 }
 
 // failed counts a failure, and tells whether that opened the breaker.
-func (b *breaker) failed(kind proto.TroubleKind, weight int, reason string, now time.Time) bool {
+func (b *breaker) failed(kind proto.AlertKind, weight int, reason string, now time.Time) bool {
 	b.failures += weight
 	switch state := b.state(now); {
 	case state == BreakerOpen && !b.heard:
@@ -137,10 +137,10 @@ func (b *breaker) failed(kind proto.TroubleKind, weight int, reason string, now 
 
 // asked opens the breaker for as long as the mirror asked us to wait.
 func (b *breaker) asked(wait time.Duration, reason string, now time.Time) bool {
-	if b.kind == proto.TroubleWait && b.until.After(now.Add(wait)) {
+	if b.kind == proto.AlertWait && b.until.After(now.Add(wait)) {
 		return false
 	}
-	b.open(proto.TroubleWait, reason, now, now.Add(min(wait, maxRetryAfter)))
+	b.open(proto.AlertWait, reason, now, now.Add(min(wait, maxRetryAfter)))
 	return true
 }
 
@@ -163,7 +163,7 @@ func (b *breaker) lied(loc proto.Location, reason string, now time.Time) bool {
 		reason = fmt.Sprintf("wrong content for %d objects within %s; the last: %s", len(b.wrong), wrongWithin, reason)
 	}
 	clear(b.wrong)
-	b.trip(proto.TroubleContent, reason, contentCoolDown, maxContentCoolDown, now)
+	b.trip(proto.AlertContent, reason, contentCoolDown, maxContentCoolDown, now)
 	return true
 }
 
@@ -174,12 +174,12 @@ func (b *breaker) lacked(reason string, now time.Time) bool {
 		return false
 	}
 	reason = fmt.Sprintf("%d objects in a row were not there that others have; the last: %s", b.lacking, reason)
-	b.trip(proto.TroubleContent, reason, contentCoolDown, maxContentCoolDown, now)
+	b.trip(proto.AlertContent, reason, contentCoolDown, maxContentCoolDown, now)
 	return true
 }
 
 // trip opens the breaker for a cool-down that doubles each time.
-func (b *breaker) trip(kind proto.TroubleKind, reason string, first, most time.Duration, now time.Time) {
+func (b *breaker) trip(kind proto.AlertKind, reason string, first, most time.Duration, now time.Time) {
 	if b.opened.IsZero() && now.Sub(b.closed) >= calmAfter {
 		b.openings = 0
 	}
@@ -188,7 +188,7 @@ func (b *breaker) trip(kind proto.TroubleKind, reason string, first, most time.D
 	b.open(kind, reason, now, now.Add(pause))
 }
 
-func (b *breaker) open(kind proto.TroubleKind, reason string, now, until time.Time) {
+func (b *breaker) open(kind proto.AlertKind, reason string, now, until time.Time) {
 	b.opened, b.until, b.kind, b.reason = now, until, kind, reason
 	b.heard, b.node = false, ""
 }
@@ -200,7 +200,7 @@ func (b *breaker) answered(started, now time.Time) bool {
 	if b.opened.IsZero() || started.Before(b.opened) || b.mustWait(now) && !b.heard {
 		return false
 	}
-	if b.heard && b.kind == proto.TroubleWait && b.state(now) == BreakerOpen {
+	if b.heard && b.kind == proto.AlertWait && b.state(now) == BreakerOpen {
 		b.disbelieve(b.node, now)
 	}
 	b.close(now)
@@ -231,7 +231,7 @@ func (b *breaker) close(now time.Time) {
 
 // tell takes note of what another node says. What this node found out itself and
 // lasts longer stays; what it found out itself ends only by what it sees itself.
-func (b *breaker) tell(t proto.Trouble, now time.Time) {
+func (b *breaker) tell(t proto.MirrorAlert, now time.Time) {
 	if t.Until.IsZero() {
 		if b.heard && b.node == t.Node {
 			b.close(now)

@@ -23,7 +23,7 @@ type step struct {
 	state string
 }
 
-func fails(kind proto.TroubleKind, weight int) func(*breaker, time.Time) bool {
+func fails(kind proto.AlertKind, weight int) func(*breaker, time.Time) bool {
 	return func(b *breaker, now time.Time) bool { return b.failed(kind, weight, "it failed", now) }
 }
 
@@ -44,9 +44,9 @@ func succeeds(ago time.Duration) func(*breaker, time.Time) bool {
 
 func nothing(*breaker, time.Time) bool { return false }
 
-func hears(kind proto.TroubleKind, node string, lasts time.Duration) func(*breaker, time.Time) bool {
+func hears(kind proto.AlertKind, node string, lasts time.Duration) func(*breaker, time.Time) bool {
 	return func(b *breaker, now time.Time) bool {
-		t := proto.Trouble{Kind: kind, Reason: "another node says so", Node: node}
+		t := proto.MirrorAlert{Kind: kind, Reason: "another node says so", Node: node}
 		if lasts != 0 {
 			t.Until = now.Add(lasts)
 		}
@@ -58,7 +58,7 @@ func hears(kind proto.TroubleKind, node string, lasts time.Duration) func(*break
 
 func TestBreaker(t *testing.T) {
 	const s, m = time.Second, time.Minute
-	errs := proto.TroubleErrors
+	errs := proto.AlertErrors
 	for _, tc := range []struct {
 		name  string
 		steps []step
@@ -73,7 +73,7 @@ func TestBreaker(t *testing.T) {
 			{2 * s, fails(errs, 1), true, BreakerOpen},
 		}},
 		{"opens at once for a heavy failure", []step{
-			{0, fails(proto.TroubleUnreachable, tripAt), true, BreakerOpen},
+			{0, fails(proto.AlertUnreachable, tripAt), true, BreakerOpen},
 		}},
 		{"cool-downs grow up to a minute", []step{
 			{0, fails(errs, 3), true, BreakerOpen},
@@ -137,18 +137,18 @@ func TestBreaker(t *testing.T) {
 			{s, hears(errs, "n2", 0), true, BreakerClosed},
 			{2 * s, fails(errs, 1), false, BreakerClosed},
 			{2 * s, hears(errs, "n2", -s), false, BreakerClosed},
-			{2 * s, hears(proto.TroubleWait, "n2", 24*time.Hour), true, BreakerOpen},
+			{2 * s, hears(proto.AlertWait, "n2", 24*time.Hour), true, BreakerOpen},
 			{3 * s, succeeds(2 * s), false, BreakerOpen}, // it began before
 			{2*s + 10*m, nothing, false, BreakerHalfOpen},
 		}},
 		{"another node says so, and it is not so", []step{
-			{0, hears(proto.TroubleWait, "n2", 10*m), true, BreakerOpen},
-			{4 * s, hears(proto.TroubleWait, "n2", 10*m), true, BreakerOpen}, // for longer, and began as before
+			{0, hears(proto.AlertWait, "n2", 10*m), true, BreakerOpen},
+			{4 * s, hears(proto.AlertWait, "n2", 10*m), true, BreakerOpen}, // for longer, and began as before
 			{5 * s, succeeds(2 * s), true, BreakerClosed},
-			{6 * s, hears(proto.TroubleWait, "n2", 10*m), false, BreakerClosed},
+			{6 * s, hears(proto.AlertWait, "n2", 10*m), false, BreakerClosed},
 			{6 * s, hears(errs, "n2", 10*m), false, BreakerClosed},
 			{6 * s, hears(errs, "n3", s), true, BreakerOpen},
-			{10*m + 5*s, hears(proto.TroubleWait, "n2", m), true, BreakerOpen},
+			{10*m + 5*s, hears(proto.AlertWait, "n2", m), true, BreakerOpen},
 		}},
 		{"what we found out ourselves", []step{
 			{0, asks(20 * s), true, BreakerOpen},
@@ -177,11 +177,11 @@ func TestTroublesAreTold(t *testing.T) {
 		r.at(0, answers(503, "Retry-After", "60"))
 		r.from("1.deb")
 		told := r.news()
-		if len(told) != 1 || told[0].Mirror != nameOf(0) || told[0].Kind != proto.TroubleWait || time.Until(told[0].Until) != time.Minute ||
+		if len(told) != 1 || told[0].Mirror != nameOf(0) || told[0].Kind != proto.AlertWait || time.Until(told[0].Until) != time.Minute ||
 			!strings.Contains(told[0].Reason, "answered 503 Service Unavailable") {
 			t.Errorf("told %+v", told)
 		}
-		if held := r.Troubles(); len(held) != 1 || held[0] != told[0] {
+		if held := r.Alerts(); len(held) != 1 || held[0] != told[0] {
 			t.Errorf("holds %+v", held)
 		}
 		r.requests()
@@ -201,7 +201,7 @@ func TestTroublesAreTold(t *testing.T) {
 		r.wantState(0, BreakerHalfOpen)
 		r.from("3.deb")
 		told = r.news()
-		if len(told) != 1 || told[0].Kind != proto.TroubleWait || time.Until(told[0].Until) != time.Minute {
+		if len(told) != 1 || told[0].Kind != proto.AlertWait || time.Until(told[0].Until) != time.Minute {
 			t.Errorf("told %+v", told)
 		}
 		r.at(0, nil)
@@ -216,8 +216,8 @@ func TestTroublesAreTold(t *testing.T) {
 		if gets, probes := r.requests(); gets[nameOf(0)] != 0 || probes[nameOf(0)] != 1 {
 			t.Errorf("asked %v %v", gets, probes)
 		}
-		if len(r.Troubles()) != 0 {
-			t.Errorf("holds %+v", r.Troubles())
+		if len(r.Alerts()) != 0 {
+			t.Errorf("holds %+v", r.Alerts())
 		}
 		if got := r.from("5.deb"); got != nameOf(0) {
 			t.Errorf("from %s", got)
@@ -240,7 +240,7 @@ func TestNobodyWaitsForADeadMirror(t *testing.T) {
 			t.Errorf("clients waited %v", took-300*time.Second)
 		}
 		r.wantRequests(map[string]int{nameOf(1): 301})
-		if got := r.state(0); got.State == BreakerClosed || got.Trouble != string(proto.TroubleUnreachable) || got.Left[leftUnreachable] > 15 {
+		if got := r.state(0); got.State == BreakerClosed || got.Alert != string(proto.AlertUnreachable) || got.Failovers[leftUnreachable] > 15 {
 			t.Errorf("%+v", got)
 		}
 		r.dialing(0, nil)
@@ -288,7 +288,7 @@ func TestLastMirrorStandingIsProbed(t *testing.T) {
 				}
 				time.Sleep(outage)
 				gets, _ := r.requests()
-				if failed := r.state(0).Left; failed[leftErrors]+failed[leftUnreachable]+failed[leftContent] > clients+int64(outage/time.Second)+1 {
+				if failed := r.state(0).Failovers; failed[leftErrors]+failed[leftUnreachable]+failed[leftContent] > clients+int64(outage/time.Second)+1 {
 					t.Errorf("asked for %v, %v times in %v", gets, failed, outage)
 				}
 				r.dialing(0, nil)
@@ -344,25 +344,25 @@ func TestCallerLeavesTheWaitForAMirror(t *testing.T) {
 // cannot be reached from there only puts it last.
 func TestHeard(t *testing.T) {
 	for _, tc := range []struct {
-		kind    proto.TroubleKind
+		kind    proto.AlertKind
 		allowed bool // to ask it, where there is no other
 	}{
-		{proto.TroubleUnreachable, true},
-		{proto.TroubleErrors, true},
-		{proto.TroubleContent, true},
-		{proto.TroubleWait, false},
+		{proto.AlertUnreachable, true},
+		{proto.AlertErrors, true},
+		{proto.AlertContent, true},
+		{proto.AlertWait, false},
 	} {
 		t.Run(string(tc.kind), func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				r := newRealm(t, 2, inOrder)
-				trouble := proto.Trouble{Mirror: nameOf(0), Kind: tc.kind, Reason: "node n2 saw it", Until: time.Now().Add(time.Minute), Node: "n2"}
-				r.Heard(trouble)
-				r.Heard(proto.Trouble{Mirror: "http://elsewhere.example.org", Kind: tc.kind, Until: trouble.Until, Node: "n2"})
+				trouble := proto.MirrorAlert{Mirror: nameOf(0), Kind: tc.kind, Reason: "node n2 saw it", Until: time.Now().Add(time.Minute), Node: "n2"}
+				r.ReceiveAlert(trouble)
+				r.ReceiveAlert(proto.MirrorAlert{Mirror: "http://elsewhere.example.org", Kind: tc.kind, Until: trouble.Until, Node: "n2"})
 				if got := r.state(0); got.State != BreakerOpen || got.FoundBy != "n2" || got.Reason != "node n2 saw it" {
 					t.Errorf("%+v", got)
 				}
-				if len(r.Troubles()) != 0 {
-					t.Errorf("%+v is not ours to tell", r.Troubles())
+				if len(r.Alerts()) != 0 {
+					t.Errorf("%+v is not ours to tell", r.Alerts())
 				}
 				if got := r.from("1.deb"); got != nameOf(1) {
 					t.Errorf("from %s", got)
@@ -378,9 +378,9 @@ func TestHeard(t *testing.T) {
 				} else if unavailable(t, err).RetryAfter != hearsayProbe {
 					t.Error(err)
 				}
-				r.Heard(trouble)
+				r.ReceiveAlert(trouble)
 				trouble.Until = time.Time{}
-				r.Heard(trouble)
+				r.ReceiveAlert(trouble)
 				r.wantState(0, BreakerClosed)
 				if told := r.news(); len(told) != 0 {
 					t.Errorf("passed on %+v", told)
@@ -402,7 +402,7 @@ func TestHearsayDoesNotSilenceTheLastMirror(t *testing.T) {
 		defer stop()
 		saying.Go(func() {
 			for ctx.Err() == nil {
-				r.Heard(proto.Trouble{Mirror: nameOf(0), Kind: proto.TroubleWait, Reason: "n2 says so", Until: time.Now().Add(10 * time.Minute), Node: "n2"})
+				r.ReceiveAlert(proto.MirrorAlert{Mirror: nameOf(0), Kind: proto.AlertWait, Reason: "n2 says so", Until: time.Now().Add(10 * time.Minute), Node: "n2"})
 				time.Sleep(50 * time.Millisecond)
 			}
 		})
@@ -418,7 +418,7 @@ func TestHearsayDoesNotSilenceTheLastMirror(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		r.wantState(0, BreakerClosed)
-		r.Heard(proto.Trouble{Mirror: nameOf(0), Kind: proto.TroubleWait, Reason: "so does n3", Until: time.Now().Add(time.Minute), Node: "n3"})
+		r.ReceiveAlert(proto.MirrorAlert{Mirror: nameOf(0), Kind: proto.AlertWait, Reason: "so does n3", Until: time.Now().Add(time.Minute), Node: "n3"})
 		r.wantState(0, BreakerOpen)
 	})
 }
@@ -428,7 +428,7 @@ func TestHearsayThatIsTrue(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 1)
 		r.at(0, answers(429, "Retry-After", "300"))
-		r.Heard(proto.Trouble{Mirror: nameOf(0), Kind: proto.TroubleWait, Reason: "n2 says so", Until: time.Now().Add(5 * time.Minute), Node: "n2"})
+		r.ReceiveAlert(proto.MirrorAlert{Mirror: nameOf(0), Kind: proto.AlertWait, Reason: "n2 says so", Until: time.Now().Add(5 * time.Minute), Node: "n2"})
 		for range 100 {
 			unavailable(t, second(r.Fetch(t.Context(), get("1.deb"))))
 			time.Sleep(time.Second)

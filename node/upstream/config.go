@@ -96,7 +96,7 @@ type Config struct {
 	Snapshots func(proto.Location) []time.Time
 	// Tell is called when this node has found out that a mirror is in trouble, or is
 	// well again. It must not block; nil = nobody is told.
-	Tell func(proto.Trouble)
+	OnAlert func(proto.MirrorAlert)
 
 	// Pseudonym is what every request names this node in its Via field (RFC 9110,
 	// section 7.6.3); "" = there is no such field.

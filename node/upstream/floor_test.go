@@ -57,7 +57,7 @@ func TestRateFloor(t *testing.T) {
 		if took > floorWindow+6*time.Second {
 			t.Errorf("took %v", took)
 		}
-		if got := r.state(0); got.State != BreakerClosed || got.Left[leftSlow] != 1 || got.Strikes != 1 || got.BytesPerSecond < 15<<10 || got.BytesPerSecond > 25<<10 {
+		if got := r.state(0); got.State != BreakerClosed || got.Failovers[leftSlow] != 1 || got.Penalties != 1 || got.BytesPerSecond < 15<<10 || got.BytesPerSecond > 25<<10 {
 			t.Errorf("%+v", got)
 		}
 		if given, _ = fetchBig(r, "other.deb"); given[nameOf(1)] != big {
@@ -155,7 +155,7 @@ func TestRateFloorNearTheEnd(t *testing.T) {
 		if len(got) != size {
 			t.Errorf("%d bytes", len(got))
 		}
-		if left := r.state(0).Left; len(left) != 0 {
+		if left := r.state(0).Failovers; len(left) != 0 {
 			t.Errorf("left for %v", left)
 		}
 	})

@@ -59,8 +59,8 @@ func TestTheHostThatGaveTheBytesIsToBlame(t *testing.T) {
 			}
 		}
 	}
-	if m := mirrorNamed(t, c, redirector.URL); m.State != BreakerClosed || m.Strikes != 0 {
-		t.Errorf("the redirector is %s, with %d strikes", m.State, m.Strikes)
+	if m := mirrorNamed(t, c, redirector.URL); m.State != BreakerClosed || m.Penalties != 0 {
+		t.Errorf("the redirector is %s, with %d strikes", m.State, m.Penalties)
 	}
 	// What nothing proves is asked for again by the mirror's own name.
 	if tr, _ := mustFetch(t, c, get("x.txt")); tr.From != redirector.URL {
@@ -149,7 +149,7 @@ func TestSignedForGetOnly(t *testing.T) {
 	empty.Store(false)
 	s := c.settings.Load()
 	m := s.archives["a"].mirrors[0]
-	c.note(m.health, func(b *breaker, now time.Time) bool { return b.failed(proto.TroubleErrors, tripAt, "", now) })
+	c.note(m.health, func(b *breaker, now time.Time) bool { return b.failed(proto.AlertErrors, tripAt, "", now) })
 	c.probe(s, s.archives["a"], m, req)
 	for end := time.Now().Add(time.Minute); mirrorNamed(t, c, srv.URL).State != BreakerClosed; {
 		if time.Now().After(end) {

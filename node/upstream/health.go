@@ -13,10 +13,10 @@ import (
 
 // Why a mirror was left for another one, or for none, as Stats and the metrics name it.
 const (
-	leftWait        = string(proto.TroubleWait)
-	leftUnreachable = string(proto.TroubleUnreachable)
-	leftErrors      = string(proto.TroubleErrors)
-	leftContent     = string(proto.TroubleContent)
+	leftWait        = string(proto.AlertWait)
+	leftUnreachable = string(proto.AlertUnreachable)
+	leftErrors      = string(proto.AlertErrors)
+	leftContent     = string(proto.AlertContent)
 	leftNotFound    = "not_found"
 	leftRefused     = "refused"
 	leftBroke       = "broke_off"
@@ -86,7 +86,7 @@ func (h *health) refusal(now time.Time) error {
 	b := &h.breaker
 	err := &proto.Unavailable{
 		Reason:   fmt.Sprintf("%s is left alone: %s", h.name, b.reason),
-		Answered: b.kind != proto.TroubleUnreachable,
+		Answered: b.kind != proto.AlertUnreachable,
 	}
 	err.RetryAfter = b.pauseLeft(now)
 	return err
@@ -118,7 +118,7 @@ func (x *exchange) answeredBy(h *health) {
 	}
 	h.mu.Unlock()
 	if closed && ours {
-		x.client.tell(proto.Trouble{Mirror: h.name})
+		x.client.tell(proto.MirrorAlert{Mirror: h.name})
 	}
 }
 
@@ -159,7 +159,7 @@ func (x *exchange) learn(outcome string, err error) {
 // unavailable judges trouble that may pass.
 func (x *exchange) unavailable(busy *proto.Unavailable) {
 	g, loc := x.giver, x.errand.req.Loc
-	count := func(left string, kind proto.TroubleKind, weight int) {
+	count := func(left string, kind proto.AlertKind, weight int) {
 		g.leave(left)
 		if x.errand.madeUp && x.asked() {
 			return
@@ -181,17 +181,17 @@ func (x *exchange) unavailable(busy *proto.Unavailable) {
 		g.leave(leftSlow)
 	case x.headed: // in its body
 		x.client.strikes.note(g.name, loc, broke)
-		count(leftBroke, proto.TroubleErrors, 1)
+		count(leftBroke, proto.AlertErrors, 1)
 	case x.status == http.StatusTooManyRequests: // without a word on how long
-		count(leftErrors, proto.TroubleErrors, tripAt)
+		count(leftErrors, proto.AlertErrors, tripAt)
 	case x.status != 0, x.errand.madeUp && x.asked():
 		x.client.strikes.note(g.name, loc, broke)
-		count(leftErrors, proto.TroubleErrors, 1)
+		count(leftErrors, proto.AlertErrors, 1)
 	case timedOut && !x.errand.archive.single():
 		// Where there are others, none but the first shall wait for this one in vain.
-		count(leftUnreachable, proto.TroubleUnreachable, tripAt)
+		count(leftUnreachable, proto.AlertUnreachable, tripAt)
 	default:
-		count(leftUnreachable, proto.TroubleUnreachable, 1)
+		count(leftUnreachable, proto.AlertUnreachable, 1)
 	}
 }
 
@@ -221,7 +221,7 @@ func (c *Client) lacks(h *health, loc proto.Location, madeUp bool, has string) {
 // that is no sign that its content is right now.
 func (c *Client) stillWrong(h *health, loc proto.Location, err error) bool {
 	h.mu.Lock()
-	tried := h.breaker.kind == proto.TroubleContent && h.breaker.state(time.Now()) == BreakerHalfOpen
+	tried := h.breaker.kind == proto.AlertContent && h.breaker.state(time.Now()) == BreakerHalfOpen
 	h.mu.Unlock()
 	if tried {
 		c.note(h, func(b *breaker, now time.Time) bool { return b.lied(loc, err.Error(), now) })
@@ -276,14 +276,14 @@ func (c *Client) note(h *health, failure func(*breaker, time.Time) (opened bool)
 }
 
 // trouble is what the breaker is open for. The caller holds mu.
-func (h *health) trouble() proto.Trouble {
+func (h *health) trouble() proto.MirrorAlert {
 	b := &h.breaker
-	return proto.Trouble{Mirror: h.name, Kind: b.kind, Reason: b.reason, Until: b.until, Node: b.node}
+	return proto.MirrorAlert{Mirror: h.name, Kind: b.kind, Reason: b.reason, Until: b.until, Node: b.node}
 }
 
 // tell passes on what this node found out.
-func (c *Client) tell(t proto.Trouble) {
-	if tell := c.settings.Load().cfg.Tell; tell != nil {
+func (c *Client) tell(t proto.MirrorAlert) {
+	if tell := c.settings.Load().cfg.OnAlert; tell != nil {
 		tell(t)
 	}
 }

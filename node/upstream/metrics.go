@@ -2,7 +2,7 @@ package upstream
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics are those that Stats cannot give.
+// metrics are the figures that Stats does not have.
 type metrics struct {
 	header *prometheus.HistogramVec
 }
@@ -10,51 +10,51 @@ type metrics struct {
 func newMetrics() *metrics {
 	return &metrics{header: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "aptmesh_upstream_header_seconds",
-		Help:    "Time from having a place at an upstream host to the header of its answer.",
+		Help:    "Time from the start of a request to an upstream host to the header of the response.",
 		Buckets: []float64{.005, .02, .05, .1, .25, .5, 1, 2, 4, 8},
 	}, []string{"host"})}
 }
 
-// forget drops what is kept of a host.
+// forget drops the figures of a host.
 func (m *metrics) forget(host string) { m.header.DeleteLabelValues(host) }
 
 var (
-	placesDesc = prometheus.NewDesc("aptmesh_upstream_places",
-		"Requests at an upstream host by state; limit is how many may be in use.", []string{"host", "state"}, nil)
+	connectionsDesc = prometheus.NewDesc("aptmesh_upstream_connections",
+		"Connection slots of an upstream host, by state: in_use, waiting (requests without a slot), stalled (in use without progress), limit (slots that exist).", []string{"host", "state"}, nil)
 	bytesDesc = prometheus.NewDesc("aptmesh_upstream_received_bytes_total",
 		"Bytes of bodies received from an upstream host.", []string{"host"}, nil)
 	mirrorStateDesc = prometheus.NewDesc("aptmesh_upstream_mirror_state",
-		"1 for the state that a mirror's breaker is in: closed (it is asked), open (left alone), half_open (the next request finds out).",
+		"1 for the present state of a mirror's circuit breaker: closed (requests go to it), open (no requests), half_open (the next request is a probe).",
 		[]string{"archive", "mirror", "state"}, nil)
 	mirrorRateDesc = prometheus.NewDesc("aptmesh_upstream_mirror_bytes_per_second",
-		"Bytes per second of one transfer from a mirror, as measured in the last minutes; 0 where it was not.", []string{"archive", "mirror"}, nil)
+		"Bytes per second of one transfer from a mirror, measured in the last minutes; 0 without a measurement.", []string{"archive", "mirror"}, nil)
 	mirrorWaitDesc = prometheus.NewDesc("aptmesh_upstream_mirror_header_seconds",
-		"Average time that a mirror takes to the header of an answer, as measured in the last minutes; 0 where it was not.", []string{"archive", "mirror"}, nil)
-	mirrorStrikesDesc = prometheus.NewDesc("aptmesh_upstream_mirror_strikes",
-		"Objects that are held against a mirror now, so that others are asked for them first.", []string{"archive", "mirror"}, nil)
-	mirrorLeftDesc = prometheus.NewDesc("aptmesh_upstream_mirror_left_total",
-		"Requests for which a mirror was of no use, so that another one was asked if there was one, by reason.", []string{"archive", "mirror", "reason"}, nil)
+		"Average time to the header of a mirror's response, measured in the last minutes; 0 without a measurement.", []string{"archive", "mirror"}, nil)
+	mirrorPenaltiesDesc = prometheus.NewDesc("aptmesh_upstream_mirror_penalties",
+		"Objects for which a mirror has a penalty now: other mirrors are asked first.", []string{"archive", "mirror"}, nil)
+	mirrorFailoversDesc = prometheus.NewDesc("aptmesh_upstream_mirror_failovers_total",
+		"Requests that a mirror failed, by reason. The next mirror is asked, if there is one.", []string{"archive", "mirror", "reason"}, nil)
 	requestsDesc = prometheus.NewDesc("aptmesh_upstream_requests_total",
-		"Ended requests to an upstream host by outcome.", []string{"host", "outcome"}, nil)
+		"Finished requests to an upstream host, by outcome.", []string{"host", "outcome"}, nil)
 )
 
 // statsCollector shows Stats as metrics.
 type statsCollector struct{ client *Client }
 
 func (c statsCollector) Describe(out chan<- *prometheus.Desc) {
-	out <- placesDesc
+	out <- connectionsDesc
 	out <- bytesDesc
 	out <- requestsDesc
 	out <- mirrorStateDesc
 	out <- mirrorRateDesc
 	out <- mirrorWaitDesc
-	out <- mirrorStrikesDesc
-	out <- mirrorLeftDesc
+	out <- mirrorPenaltiesDesc
+	out <- mirrorFailoversDesc
 }
 
 func (c statsCollector) Collect(out chan<- prometheus.Metric) {
 	gauge := func(h, state string, n int) {
-		out <- prometheus.MustNewConstMetric(placesDesc, prometheus.GaugeValue, float64(n), h, state)
+		out <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.GaugeValue, float64(n), h, state)
 	}
 	stats := c.client.Stats()
 	for _, m := range stats.Mirrors {
@@ -85,8 +85,8 @@ func collectMirror(out chan<- prometheus.Metric, m MirrorStats) {
 	}
 	gauge(mirrorRateDesc, m.BytesPerSecond)
 	gauge(mirrorWaitDesc, m.HeaderSeconds)
-	gauge(mirrorStrikesDesc, float64(m.Strikes))
-	for why, n := range m.Left {
-		out <- prometheus.MustNewConstMetric(mirrorLeftDesc, prometheus.CounterValue, float64(n), m.Archive, m.URL, why)
+	gauge(mirrorPenaltiesDesc, float64(m.Penalties))
+	for reason, n := range m.Failovers {
+		out <- prometheus.MustNewConstMetric(mirrorFailoversDesc, prometheus.CounterValue, float64(n), m.Archive, m.URL, reason)
 	}
 }

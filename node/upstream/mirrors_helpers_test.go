@@ -29,7 +29,7 @@ var modifiedAt = time.Date(2024, 4, 25, 15, 10, 33, 0, time.UTC)
 type realm struct {
 	*Client
 	t    *testing.T
-	told []proto.Trouble // by Config.Tell
+	told []proto.MirrorAlert // by Config.Tell
 
 	mu       sync.Mutex
 	handlers map[string]http.HandlerFunc // by name of the mirror
@@ -64,7 +64,7 @@ func newRealm(t *testing.T, n int, edit ...func(*Config)) *realm {
 		}
 		archive.Mirrors = append(archive.Mirrors, Mirror{URL: u})
 	}
-	cfg := filled(Config{Archives: []Archive{archive}, Proxy: Direct, RateFloor: 32 << 10, Tell: func(tr proto.Trouble) {
+	cfg := filled(Config{Archives: []Archive{archive}, Proxy: Direct, RateFloor: 32 << 10, OnAlert: func(tr proto.MirrorAlert) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.told = append(r.told, tr)
@@ -178,7 +178,7 @@ func (r *realm) wantRequests(want map[string]int) {
 }
 
 // news returns what was told since the last call.
-func (r *realm) news() []proto.Trouble {
+func (r *realm) news() []proto.MirrorAlert {
 	synctest.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()

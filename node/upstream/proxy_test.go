@@ -208,7 +208,7 @@ aptmesh_upstream_requests_total{host="URL",outcome="ok"} 1
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "aptmesh_upstream_received_bytes_total", "aptmesh_upstream_requests_total"); err != nil {
 		t.Error(err)
 	}
-	if n, err := testutil.GatherAndCount(registry, "aptmesh_upstream_places", "aptmesh_upstream_header_seconds"); err != nil || n != 5 {
+	if n, err := testutil.GatherAndCount(registry, "aptmesh_upstream_connections", "aptmesh_upstream_header_seconds"); err != nil || n != 5 {
 		t.Errorf("%d metrics, %v", n, err)
 	}
 }

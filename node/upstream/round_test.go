@@ -71,7 +71,7 @@ func TestFaultsBeforeTheBody(t *testing.T) {
 							t.Errorf("asked %v", gets)
 						}
 						for i := range mirrors.bad {
-							if left := r.state(i).Left; fault.left != "" && (left[fault.left] != 1 || len(left) != 1) {
+							if left := r.state(i).Failovers; fault.left != "" && (left[fault.left] != 1 || len(left) != 1) {
 								t.Errorf("%s was left for %v, want %s", nameOf(i), left, fault.left)
 							}
 						}
@@ -129,8 +129,8 @@ func TestVerdict(t *testing.T) {
 					t.Errorf("error is %#v: %v", err, err)
 				}
 				for i := range tc.bad {
-					if len(r.state(i).Left) != 1 {
-						t.Errorf("%s: %v", nameOf(i), r.state(i).Left)
+					if len(r.state(i).Failovers) != 1 {
+						t.Errorf("%s: %v", nameOf(i), r.state(i).Failovers)
 					}
 				}
 			})
@@ -205,7 +205,7 @@ func TestFaultsInTheBody(t *testing.T) {
 						if string(got)+rest != object || next.Offset != req.Offset || (next.From == tr.From) != (mirrors == 1) {
 							t.Errorf("%q from %d, from %s", rest, next.Offset, next.From)
 						}
-						if r.state(0).Strikes != 1 || r.state(0).Left[leftBroke] != 1 {
+						if r.state(0).Penalties != 1 || r.state(0).Failovers[leftBroke] != 1 {
 							t.Errorf("%+v", r.state(0))
 						}
 						r.wantState(0, BreakerClosed)

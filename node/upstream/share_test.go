@@ -163,7 +163,7 @@ func TestShareIsLoweredAndRaised(t *testing.T) {
 		if got := open(); got != 4 {
 			t.Errorf("%d connections are open, want the four in use", got)
 		}
-		// Elsewhere business goes on, so that the transport keeps connections again.
+		// Replicated business goes on, so that the transport keeps connections again.
 		mustFetch(t, c, proto.Request{Loc: proto.Location{Archive: "b", Path: "x"}})
 		start(5)
 		for i, want := range []int{4, 3, 3} { // one of them to the other host

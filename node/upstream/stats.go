@@ -41,11 +41,11 @@ type MirrorStats struct {
 	// what all mirrors have dropped.
 	Snapshot bool   `json:"snapshot,omitempty"`
 	State    string `json:"state"` // BreakerClosed, BreakerOpen or BreakerHalfOpen
-	// Trouble is why it is left alone, as proto.TroubleKind has it: "asked_to_wait",
+	// Alert is why no requests go to it now, as proto.AlertKind has it: "asked_to_wait",
 	// "unreachable", "errors" or "wrong_content". Reason says it in a sentence, FoundBy
 	// names the node that found out, where it was another one. Until is when the
 	// breaker is half-open.
-	Trouble string    `json:"trouble,omitempty"`
+	Alert   string    `json:"alert,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
 	FoundBy string    `json:"found_by,omitempty"`
 	Until   time.Time `json:"until,omitzero"`
@@ -54,12 +54,12 @@ type MirrorStats struct {
 	// lately.
 	BytesPerSecond float64 `json:"bytes_per_second"`
 	HeaderSeconds  float64 `json:"header_seconds"`
-	// Strikes is how many objects are held against it now: other mirrors are asked for
+	// Penalties is how many objects this mirror has a penalty for now: other mirrors are asked for
 	// those first.
-	Strikes int `json:"strikes"`
-	// Left counts requests that it failed, by why it was left: "asked_to_wait",
+	Penalties int `json:"penalties"`
+	// Failovers counts the requests that this mirror failed, by reason: "asked_to_wait",
 	// "unreachable", "errors", "wrong_content", "not_found", "refused", "broke_off", "slow".
-	Left map[string]int64 `json:"left,omitempty"`
+	Failovers map[string]int64 `json:"failovers,omitempty"`
 }
 
 // Stats returns what was done since the client was made.
@@ -83,7 +83,7 @@ func (c *Client) mirrorStats() []MirrorStats {
 		for _, m := range a.sources() {
 			one := m.health.stats(now)
 			one.Archive, one.Priority, one.Weight = name, m.Priority, m.Weight
-			one.Snapshot, one.Strikes = m == a.snapshot, strikes[m.name]
+			one.Snapshot, one.Penalties = m == a.snapshot, strikes[m.name]
 			all = append(all, one)
 		}
 	}
@@ -95,8 +95,8 @@ func (h *health) stats(now time.Time) MirrorStats {
 	defer h.mu.Unlock()
 	b := &h.breaker
 	one := MirrorStats{
-		URL: h.name, State: b.state(now), Trouble: string(b.kind), Reason: b.reason, Until: b.until, FoundBy: b.node,
-		Left: maps.Clone(h.left),
+		URL: h.name, State: b.state(now), Alert: string(b.kind), Reason: b.reason, Until: b.until, FoundBy: b.node,
+		Failovers: maps.Clone(h.left),
 	}
 	one.BytesPerSecond, _ = h.speed.rate(now)
 	wait, _ := h.speed.wait(now)

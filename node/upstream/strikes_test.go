@@ -37,10 +37,10 @@ func TestBlame(t *testing.T) {
 		if got := r.from("4.deb"); got != nameOf(1) {
 			t.Errorf("from %s", got)
 		}
-		if told := r.news(); len(told) != 1 || told[0].Kind != proto.TroubleContent || told[0].Mirror != nameOf(0) {
+		if told := r.news(); len(told) != 1 || told[0].Kind != proto.AlertContent || told[0].Mirror != nameOf(0) {
 			t.Errorf("told %v", told)
 		}
-		if got := r.state(0); got.Strikes != 3 || got.Left[leftContent] != 4 {
+		if got := r.state(0); got.Penalties != 3 || got.Failovers[leftContent] != 4 {
 			t.Errorf("%+v", got)
 		}
 

@@ -57,7 +57,7 @@ func (c *Client) healthOf(name string) *health {
 // has is passed over. It counts as if this node had found out, but that "unreachable"
 // only makes the mirror the last to be asked: there may be another way to it from
 // here. What this node finds out itself ends it.
-func (c *Client) Heard(t proto.Trouble) {
+func (c *Client) ReceiveAlert(t proto.MirrorAlert) {
 	h := c.healthOf(t.Mirror)
 	if h == nil {
 		return
@@ -70,9 +70,9 @@ func (c *Client) Heard(t proto.Trouble) {
 
 // Troubles returns what this node itself has found out about mirrors and still holds,
 // to be told to a node that joins, in the order of their names.
-func (c *Client) Troubles() []proto.Trouble {
+func (c *Client) Alerts() []proto.MirrorAlert {
 	now := time.Now()
-	var all []proto.Trouble
+	var all []proto.MirrorAlert
 	for _, h := range c.healths.all() {
 		h.mu.Lock()
 		if h.breaker.state(now) == BreakerOpen && !h.breaker.heard {

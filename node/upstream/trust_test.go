@@ -157,14 +157,14 @@ func TestMirrorMetrics(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]float64{
-		"aptmesh_upstream_mirror_state open":               1,
-		"aptmesh_upstream_mirror_state closed":             0,
-		"aptmesh_upstream_mirror_state half_open":          0,
-		"aptmesh_upstream_mirror_strikes":                  1,
-		"aptmesh_upstream_mirror_bytes_per_second":         0,
-		"aptmesh_upstream_mirror_left_total asked_to_wait": 1,
-		"aptmesh_upstream_mirror_left_total wrong_content": 1,
-		"aptmesh_upstream_mirror_header_seconds":           0,
+		"aptmesh_upstream_mirror_state open":                    1,
+		"aptmesh_upstream_mirror_state closed":                  0,
+		"aptmesh_upstream_mirror_state half_open":               0,
+		"aptmesh_upstream_mirror_penalties":                     1,
+		"aptmesh_upstream_mirror_bytes_per_second":              0,
+		"aptmesh_upstream_mirror_failovers_total asked_to_wait": 1,
+		"aptmesh_upstream_mirror_failovers_total wrong_content": 1,
+		"aptmesh_upstream_mirror_header_seconds":                0,
 	} {
 		if n, ok := got[name]; !ok || n != want {
 			t.Errorf("%s is %v, %v; want %v", name, n, ok, want)

@@ -33,14 +33,14 @@ func BenchmarkFetch(b *testing.B) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		b.Fatal(err)
 	}
-	file := func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+	file := func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 		f, err := os.Open(path)
 		return &proto.Blob{Ref: proto.Ref{Size: benchSize}, File: f}, err
 	}
-	memory := func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+	memory := func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 		return &proto.Blob{Ref: proto.Ref{Size: benchSize}, Bytes: data}, nil
 	}
-	stream := func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+	stream := func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 		return &proto.Blob{Ref: proto.Ref{Size: benchSize}, Stream: io.NopCloser(bytes.NewReader(data))}, nil
 	}
 	ca := newAuthority(b, "bench")
@@ -94,7 +94,7 @@ func BenchmarkFetch(b *testing.B) {
 // BenchmarkFetchSmall is what asking another node costs beside the bytes.
 func BenchmarkFetchSmall(b *testing.B) {
 	data := content(4 << 10)
-	a := benchPair(b, Config{}, nil, nil, nil, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+	a := benchPair(b, Config{}, nil, nil, nil, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 		return &proto.Blob{Ref: proto.Ref{Size: int64(len(data))}, Bytes: data}, nil
 	})
 	b.ReportAllocs()

@@ -124,14 +124,14 @@ func (m *Mesh) callFailed(ctx context.Context, p *peer, err error) error {
 //
 // The errors are *proto.PeerFailed where the peer could not be asked, what
 // upstream told the peer, and the cause of ctx where that has ended.
-func (m *Mesh) Ask(ctx context.Context, peer string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
+func (m *Mesh) CheckSuite(ctx context.Context, peer string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
 	if err := checkSuite(id); err != nil {
 		return proto.Announcement{}, err
 	}
-	req := &peerpb.AskRequest{Archive: id.Archive, Dir: id.Dir, Name: id.Name, Slots: slotsOut(id, uses), Fresh: fresh}
+	req := &peerpb.CheckSuiteRequest{Archive: id.Archive, Dir: id.Dir, Name: id.Name, Slots: slotsOut(id, uses), Fresh: fresh}
 	var news proto.Announcement
 	err := m.call(ctx, peer, askTimeout, func(ctx context.Context, client peerpb.ControlClient) error {
-		reply, err := client.Ask(ctx, req)
+		reply, err := client.CheckSuite(ctx, req)
 		if err != nil {
 			return err
 		}
@@ -152,10 +152,10 @@ func (m *Mesh) Ask(ctx context.Context, peer string, id proto.Suite, uses []stri
 // Offer hands objects to a peer that only this node holds, and returns those that
 // the peer holds when it has taken what it wants. It waits until ctx ends or the
 // peer stops answering pings; with an error it returns what was taken before.
-func (m *Mesh) Offer(ctx context.Context, peer string, wants []proto.Want) ([]proto.Digest, error) {
+func (m *Mesh) Offer(ctx context.Context, peer string, objects []proto.ObjectRequest) ([]proto.Digest, error) {
 	var kept []proto.Digest
-	for len(wants) > 0 {
-		req, n, err := offerRequest(wants)
+	for len(objects) > 0 {
+		req, n, err := offerRequest(objects)
 		if err != nil {
 			return kept, err
 		}
@@ -164,23 +164,23 @@ func (m *Mesh) Offer(ctx context.Context, peer string, wants []proto.Want) ([]pr
 			if err != nil {
 				return err
 			}
-			some, err := digestsIn(reply.GetKept(), n)
-			kept = append(kept, offered(some, wants[:n])...)
+			some, err := digestsIn(reply.GetStored(), n)
+			kept = append(kept, offered(some, objects[:n])...)
 			return err
 		})
 		if err != nil {
 			return kept, err
 		}
-		wants = wants[n:]
+		objects = objects[n:]
 	}
 	return kept, nil
 }
 
 // offerRequest makes the message that offers the first n of wants.
-func offerRequest(wants []proto.Want) (req *peerpb.OfferRequest, n int, err error) {
+func offerRequest(objects []proto.ObjectRequest) (req *peerpb.OfferRequest, n int, err error) {
 	req = &peerpb.OfferRequest{}
-	for size := 0; n < min(len(wants), maxOffers) && size < messageBytes; n++ {
-		out, err := offerOut(wants[n])
+	for size := 0; n < min(len(objects), maxOffers) && size < messageBytes; n++ {
+		out, err := offerOut(objects[n])
 		if err != nil {
 			return nil, 0, err
 		}
@@ -191,9 +191,9 @@ func offerRequest(wants []proto.Want) (req *peerpb.OfferRequest, n int, err erro
 }
 
 // offered keeps those of digests that wants name.
-func offered(digests []proto.Digest, wants []proto.Want) []proto.Digest {
-	named := make(map[proto.Digest]bool, len(wants))
-	for _, w := range wants {
+func offered(digests []proto.Digest, objects []proto.ObjectRequest) []proto.Digest {
+	named := make(map[proto.Digest]bool, len(objects))
+	for _, w := range objects {
 		named[w.Ref.Digest] = true
 	}
 	var kept []proto.Digest

@@ -18,11 +18,11 @@ import (
 type answers struct {
 	heard   func(from string, news []proto.Announcement)
 	asked   func(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error)
-	offered func(ctx context.Context, from string, offers []proto.Want) []proto.Digest
+	offered func(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest
 	status  func() []byte
 
-	heardTroubles func(from string, troubles []proto.Trouble)
-	troubles      func() []proto.Trouble
+	heardTroubles func(from string, troubles []proto.MirrorAlert)
+	troubles      func() []proto.MirrorAlert
 	lookup        func(loc proto.Location) (proto.Ref, bool)
 }
 
@@ -33,33 +33,33 @@ func (a *answers) Lookup(loc proto.Location) (proto.Ref, bool) {
 	return a.lookup(loc)
 }
 
-func (a *answers) Received(from string, news []proto.Announcement) {
+func (a *answers) ReceiveAnnouncements(from string, news []proto.Announcement) {
 	if a.heard != nil {
 		a.heard(from, news)
 	}
 }
 
-func (a *answers) HeardTroubles(from string, troubles []proto.Trouble) {
+func (a *answers) ReceiveAlerts(from string, troubles []proto.MirrorAlert) {
 	if a.heardTroubles != nil {
 		a.heardTroubles(from, troubles)
 	}
 }
 
-func (a *answers) Troubles() []proto.Trouble {
+func (a *answers) Alerts() []proto.MirrorAlert {
 	if a.troubles == nil {
 		return nil
 	}
 	return a.troubles()
 }
 
-func (a *answers) Asked(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
+func (a *answers) ServeCheck(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
 	if a.asked == nil {
 		return proto.Announcement{}, proto.ErrNotFound
 	}
 	return a.asked(ctx, from, id, uses, fresh)
 }
 
-func (a *answers) Offered(ctx context.Context, from string, offers []proto.Want) []proto.Digest {
+func (a *answers) ReceiveOffer(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest {
 	if a.offered == nil {
 		return nil
 	}

@@ -84,14 +84,14 @@ func (s *controlServer) Announce(ctx context.Context, req *peerpb.AnnounceReques
 	now := time.Now()
 	news, err := announcementsIn(req.GetAnnouncements(), now)
 	if len(news) > 0 {
-		control.Received(from, news)
+		control.ReceiveAnnouncements(from, news)
 	}
-	troubles, wrong := allTroublesIn(req.GetTroubles(), now)
+	troubles, wrong := allTroublesIn(req.GetAlerts(), now)
 	for i := range troubles {
 		troubles[i].Node = from // who finds out tells it
 	}
 	if len(troubles) > 0 {
-		control.HeardTroubles(from, troubles)
+		control.ReceiveAlerts(from, troubles)
 	}
 	if err = errors.Join(err, wrong); err != nil {
 		return nil, s.senseless(from, err)
@@ -99,8 +99,8 @@ func (s *controlServer) Announce(ctx context.Context, req *peerpb.AnnounceReques
 	return &peerpb.AnnounceReply{}, nil
 }
 
-// Ask has this node look at a suite that the caller believes it to lead.
-func (s *controlServer) Ask(ctx context.Context, req *peerpb.AskRequest) (*peerpb.AskReply, error) {
+// CheckSuite has this node check a suite because the caller takes this node for its leader.
+func (s *controlServer) CheckSuite(ctx context.Context, req *peerpb.CheckSuiteRequest) (*peerpb.CheckSuiteReply, error) {
 	from, control, err := s.control(ctx)
 	if err != nil {
 		return nil, err
@@ -113,7 +113,7 @@ func (s *controlServer) Ask(ctx context.Context, req *peerpb.AskRequest) (*peerp
 	if err != nil {
 		return nil, s.senseless(from, err)
 	}
-	news, err := control.Asked(ctx, from, id, uses, req.GetFresh())
+	news, err := control.ServeCheck(ctx, from, id, uses, req.GetFresh())
 	if err != nil {
 		return nil, statusOf(err)
 	}
@@ -121,7 +121,7 @@ func (s *controlServer) Ask(ctx context.Context, req *peerpb.AskRequest) (*peerp
 	if err != nil {
 		return nil, statusOf(err)
 	}
-	return &peerpb.AskReply{Announcement: out}, nil
+	return &peerpb.CheckSuiteReply{Announcement: out}, nil
 }
 
 // Offer takes over what the caller is about to take away with it.
@@ -133,15 +133,15 @@ func (s *controlServer) Offer(ctx context.Context, req *peerpb.OfferRequest) (*p
 	if n := len(req.GetOffers()); n > maxOffers {
 		return nil, s.senseless(from, fmt.Errorf("%d offers, want at most %d", n, maxOffers))
 	}
-	offers := make([]proto.Want, len(req.GetOffers()))
+	offers := make([]proto.ObjectRequest, len(req.GetOffers()))
 	for i, offer := range req.GetOffers() {
 		if offers[i], err = offerIn(from, offer); err != nil {
 			return nil, s.senseless(from, err)
 		}
 	}
 	var reply peerpb.OfferReply
-	for _, d := range control.Offered(ctx, from, offers) {
-		reply.Kept = append(reply.Kept, d[:])
+	for _, d := range control.ReceiveOffer(ctx, from, offers) {
+		reply.Stored = append(reply.Stored, d[:])
 	}
 	return &reply, nil
 }

@@ -165,7 +165,9 @@ func TestAsk(t *testing.T) {
 			}}
 		}, "a", "b")
 		a := meshes[0]
-		ask := func() (proto.Announcement, error) { return a.Ask(t.Context(), "b", noble, []string{"x", "../y"}, true) }
+		ask := func() (proto.Announcement, error) {
+			return a.CheckSuite(t.Context(), "b", noble, []string{"x", "../y"}, true)
+		}
 		answer := func(f func(context.Context) (proto.Announcement, error)) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -220,14 +222,14 @@ func TestAsk(t *testing.T) {
 		if _, err := ask(); !errors.As(err, &failed) || !errors.Is(err, errSilent) || time.Since(began) != 0 {
 			t.Errorf("known to be frozen: %v after %v", err, time.Since(began))
 		}
-		if _, err := a.Ask(t.Context(), "nobody", noble, nil, false); !errors.As(err, &failed) || failed.Peer != "nobody" {
+		if _, err := a.CheckSuite(t.Context(), "nobody", noble, nil, false); !errors.As(err, &failed) || failed.Peer != "nobody" {
 			t.Errorf("a stranger: %v", err)
 		}
 		f.set("b:1", carry)
 		within(t, 3*time.Second, func() bool { return a.peer("b").reachable() })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := a.Ask(ctx, "b", noble, nil, false); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &failed) {
+		if _, err := a.CheckSuite(ctx, "b", noble, nil, false); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &failed) {
 			t.Errorf("the caller has no more time: %v", err)
 		}
 	})
@@ -238,7 +240,7 @@ func TestOffer(t *testing.T) {
 		var calls []int
 		failAt := 0
 		meshes, _ := cluster(t, func(_ string, cfg *Config) {
-			cfg.Control = &answers{offered: func(ctx context.Context, from string, offers []proto.Want) []proto.Digest {
+			cfg.Control = &answers{offered: func(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest {
 				if calls = append(calls, len(offers)); len(calls) == failAt {
 					<-ctx.Done()
 					return nil
@@ -256,10 +258,10 @@ func TestOffer(t *testing.T) {
 			}}
 		}, "a", "b")
 		a := meshes[0]
-		var wants []proto.Want
+		var objects []proto.ObjectRequest
 		even := 0
 		for i := range 12_000 {
-			w := proto.Want{Ref: proto.Ref{Digest: blob(i), Size: int64(i)}}
+			w := proto.ObjectRequest{Ref: proto.Ref{Digest: blob(i), Size: int64(i)}}
 			switch i {
 			case 0:
 				w.Where = where
@@ -269,20 +271,20 @@ func TestOffer(t *testing.T) {
 			if w.Ref.Digest[0]%2 == 0 {
 				even++
 			}
-			wants = append(wants, w)
+			objects = append(objects, w)
 		}
-		kept, err := a.Offer(t.Context(), "b", wants)
+		kept, err := a.Offer(t.Context(), "b", objects)
 		if err != nil || len(kept) != even || !slices.Equal(calls, []int{10_000, 2000}) {
 			t.Errorf("%v; kept %d of %d in calls of %v", err, len(kept), even, calls)
 		}
 		calls, failAt = nil, 2
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		kept, err = a.Offer(ctx, "b", wants)
+		kept, err = a.Offer(ctx, "b", objects)
 		if !errors.Is(err, context.DeadlineExceeded) || len(kept) == 0 || len(kept) >= even {
 			t.Errorf("%v; kept %d", err, len(kept))
 		}
-		if _, err := a.Offer(t.Context(), "b", []proto.Want{{Where: where}}); err == nil {
+		if _, err := a.Offer(t.Context(), "b", []proto.ObjectRequest{{Where: where}}); err == nil {
 			t.Error("what has no digest was offered")
 		}
 	})
@@ -318,7 +320,7 @@ func TestSenselessMessages(t *testing.T) {
 				cfg.Logger = log.logger()
 				cfg.Control = &answers{
 					heard: box.heard, heardTroubles: troubles.heard,
-					offered: func(context.Context, string, []proto.Want) []proto.Digest { offered++; return nil },
+					offered: func(context.Context, string, []proto.ObjectRequest) []proto.Digest { offered++; return nil },
 				}
 			}
 		}, "a", "b")
@@ -340,21 +342,21 @@ func TestSenselessMessages(t *testing.T) {
 				return err
 			},
 			"bad trouble among good, and beside bad news": func() error {
-				_, err := client.Announce(t.Context(), &peerpb.AnnounceRequest{Announcements: []*peerpb.Announcement{bad}, Troubles: []*peerpb.Trouble{
-					{Mirror: "x"}, {Mirror: germany, Kind: peerpb.Trouble_WAIT, ForMs: 1000},
+				_, err := client.Announce(t.Context(), &peerpb.AnnounceRequest{Announcements: []*peerpb.Announcement{bad}, Alerts: []*peerpb.MirrorAlert{
+					{Mirror: "x"}, {Mirror: germany, Kind: peerpb.MirrorAlert_WAIT, ForMs: 1000},
 				}})
 				return err
 			},
 			"too many troubles": func() error {
-				_, err := client.Announce(t.Context(), &peerpb.AnnounceRequest{Troubles: make([]*peerpb.Trouble, maxMirrors+1)})
+				_, err := client.Announce(t.Context(), &peerpb.AnnounceRequest{Alerts: make([]*peerpb.MirrorAlert, maxMirrors+1)})
 				return err
 			},
 			"no suite": func() error {
-				_, err := client.Ask(t.Context(), &peerpb.AskRequest{Dir: "dists/noble"})
+				_, err := client.Ask(t.Context(), &peerpb.CheckSuiteRequest{Dir: "dists/noble"})
 				return err
 			},
 			"a use that leads elsewhere": func() error {
-				_, err := client.Ask(t.Context(), &peerpb.AskRequest{Archive: "ubuntu", Dir: "dists/noble", Slots: []string{"../../x"}})
+				_, err := client.Ask(t.Context(), &peerpb.CheckSuiteRequest{Archive: "ubuntu", Dir: "dists/noble", Slots: []string{"../../x"}})
 				return err
 			},
 			"too many offers": func() error {
@@ -409,8 +411,8 @@ func TestOverRealConnections(t *testing.T) {
 			},
 			status:        func() []byte { return []byte(name) },
 			heardTroubles: troubles[name].heard,
-			troubles: func() []proto.Trouble {
-				return []proto.Trouble{{Mirror: "http://mirror.example.org/" + name, Kind: proto.TroubleErrors, Until: time.Now().Add(time.Minute)}}
+			troubles: func() []proto.MirrorAlert {
+				return []proto.MirrorAlert{{Mirror: "http://mirror.example.org/" + name, Kind: proto.AlertErrors, Until: time.Now().Add(time.Minute)}}
 			},
 		}}
 	}
@@ -419,7 +421,7 @@ func TestOverRealConnections(t *testing.T) {
 	eventually(t, func() bool { return a.peer("b").healthy() && a.peer("c").healthy() && a.peer("b").rtt() > 0 })
 	eventually(t, func() bool { return a.Announce(t.Context(), newsOf(noble)) == nil })
 	told := troublesOf(time.Now())
-	eventually(t, func() bool { return a.TellTroubles(t.Context(), told...) == nil })
+	eventually(t, func() bool { return a.SendAlerts(t.Context(), told...) == nil })
 	for _, name := range []string{"b", "c"} {
 		if news[name].count() == 0 || news[name].from[0] != "a" {
 			t.Errorf("%s was told by %v", name, news[name].from)
@@ -433,7 +435,7 @@ func TestOverRealConnections(t *testing.T) {
 	var got proto.Announcement
 	eventually(t, func() (ok bool) {
 		var err error
-		got, err = a.Ask(t.Context(), "b", noble, nil, false)
+		got, err = a.CheckSuite(t.Context(), "b", noble, nil, false)
 		return err == nil
 	})
 	sameNews(t, got, newsOf(noble))
@@ -445,14 +447,14 @@ func TestOverRealConnections(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() bool { return !a.peer("c").reachable() && !a.peer("c").healthy() && !a.Elsewhere(blob(1)) })
+	eventually(t, func() bool { return !a.peer("c").reachable() && !a.peer("c").healthy() && !a.Replicated(blob(1)) })
 	if err := a.Announce(t.Context(), newsOf(noble)); err != nil && strings.Contains(err.Error(), "node c") {
 		t.Errorf("a node known to be gone is told: %v", err)
 	}
 	again := tune("c")
 	again.Local = c.cfg.Local
 	acquaint(t, a, b, newMesh(t, "c", again))
-	eventually(t, func() bool { return a.peer("c").healthy() && a.Elsewhere(blob(1)) })
+	eventually(t, func() bool { return a.peer("c").healthy() && a.Replicated(blob(1)) })
 }
 
 // eventually waits until cond holds, in real time.

@@ -299,7 +299,7 @@ func slotsIn(id proto.Suite, uses []string) ([]string, error) {
 
 // offerOut writes down an object that a leaving node holds. Where it may be
 // missing: it is fetched from the node that offers it.
-func offerOut(w proto.Want) (*peerpb.Offer, error) {
+func offerOut(w proto.ObjectRequest) (*peerpb.Offer, error) {
 	if w.Ref.IsZero() || w.Ref.Size < 0 {
 		return nil, errors.New("only what has a digest and a size can be offered")
 	}
@@ -316,18 +316,18 @@ func offerOut(w proto.Want) (*peerpb.Offer, error) {
 }
 
 // offerIn reads an offer of from: only peers are to be asked for it, from first.
-func offerIn(from string, in *peerpb.Offer) (proto.Want, error) {
+func offerIn(from string, in *peerpb.Offer) (proto.ObjectRequest, error) {
 	ref, err := refIn(in.GetRef())
 	switch {
 	case err != nil:
-		return proto.Want{}, err
+		return proto.ObjectRequest{}, err
 	case ref.IsZero() || ref.Size < 0:
-		return proto.Want{}, errors.New("an offer without a digest and a size")
+		return proto.ObjectRequest{}, errors.New("an offer without a digest and a size")
 	}
-	w := proto.Want{Ref: ref, Class: proto.ClassPrefetch, Holders: []string{from}, PeersOnly: true}
+	w := proto.ObjectRequest{Ref: ref, Class: proto.ClassPrefetch, Holders: []string{from}, PeersOnly: true}
 	if len(in.GetWhere()) > 0 {
 		if w.Where, err = locationsIn(in.GetWhere()); err != nil {
-			return proto.Want{}, err
+			return proto.ObjectRequest{}, err
 		}
 	}
 	return w, nil

@@ -254,7 +254,7 @@ func FuzzUnmarshalState(f *testing.F) {
 // FuzzControlMessages reads what a node may be asked, in all of its forms.
 func FuzzControlMessages(f *testing.F) {
 	d := blob(1)
-	offer, err := offerOut(proto.Want{Ref: proto.Ref{Digest: d, Size: 7}, Where: where})
+	offer, err := offerOut(proto.ObjectRequest{Ref: proto.Ref{Digest: d, Size: 7}, Where: where})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func FuzzControlMessages(f *testing.F) {
 	}
 	f.Add(mustMarshal(f, tell[0]))
 	f.Add(mustMarshal(f, &peerpb.OfferReply{Kept: [][]byte{d[:]}}))
-	f.Add(mustMarshal(f, &peerpb.AskRequest{Archive: "a", Dir: "d", Slots: []string{"x/y"}}))
+	f.Add(mustMarshal(f, &peerpb.CheckSuiteRequest{Archive: "a", Dir: "d", Slots: []string{"x/y"}}))
 	f.Add(mustMarshal(f, &peerpb.Holdings{Begin: true, FilterBits: 64, FilterHashes: 2, Filter: d[:8], Added: []uint64{1}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var offers peerpb.OfferRequest
@@ -289,7 +289,7 @@ func FuzzControlMessages(f *testing.F) {
 				t.Fatalf("%d digests", len(digests))
 			}
 		}
-		var ask peerpb.AskRequest
+		var ask peerpb.CheckSuiteRequest
 		if pb.Unmarshal(b, &ask) == nil {
 			id := proto.Suite{Archive: ask.Archive, Dir: ask.Dir}
 			if checkSuite(id) == nil {

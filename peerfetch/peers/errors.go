@@ -18,7 +18,7 @@ import (
 
 const (
 	maxReason     = 1 << 10 // bytes of a reason that travel
-	maxTry        = 16      // names in NotHeld.Try
+	maxTry        = 16      // names in NotStored.Try
 	maxRetryAfter = time.Hour
 )
 
@@ -28,7 +28,7 @@ const (
 func statusOf(err error) error {
 	var (
 		failed  *proto.PeerFailed
-		notHeld *proto.NotHeld
+		notHeld *proto.NotStored
 		busy    *proto.Unavailable
 		refused *proto.Refused
 		verdict *proto.Rejected
@@ -38,7 +38,7 @@ func statusOf(err error) error {
 	switch {
 	case errors.As(err, &failed): // of a third node: none of the asker's business
 	case errors.As(err, &notHeld):
-		code, f.Kind = codes.NotFound, peerpb.Failure_NOT_HELD
+		code, f.Kind = codes.NotFound, peerpb.Failure_NOT_STORED
 		if notHeld.Busy {
 			code, f.Kind = codes.Aborted, peerpb.Failure_BUSY
 		}
@@ -133,8 +133,8 @@ func failureOf(peer string, f *peerpb.Failure) error {
 			return &proto.Refused{Status: s, Reason: "node " + peer + ": " + reason}
 		}
 		return &proto.PeerFailed{Peer: peer, Err: fmt.Errorf("it tells of a refusal with status %d: %s", f.GetStatus(), reason)}
-	case peerpb.Failure_NOT_HELD, peerpb.Failure_BUSY:
-		return &proto.NotHeld{Peer: peer, Try: namesIn(f.GetTry()), Busy: f.GetKind() == peerpb.Failure_BUSY}
+	case peerpb.Failure_NOT_STORED, peerpb.Failure_BUSY:
+		return &proto.NotStored{Peer: peer, Try: namesIn(f.GetTry()), Busy: f.GetKind() == peerpb.Failure_BUSY}
 	}
 	if f.GetKind() == peerpb.Failure_STUCK {
 		return &proto.PeerFailed{Peer: peer, Err: errStuck}

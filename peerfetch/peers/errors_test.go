@@ -19,7 +19,7 @@ import (
 // Every error of a handler arrives as what it is, through a real connection.
 func TestErrorsTravel(t *testing.T) {
 	var told error
-	a, _ := pair(t, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) { return nil, told })
+	a, _ := pair(t, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) { return nil, told })
 	fetch := func(err error) error {
 		told = err
 		_, got := a.Fetch(t.Context(), "b", wantAll())
@@ -75,8 +75,8 @@ func TestErrorsTravel(t *testing.T) {
 		}
 	}
 	for _, busy := range []bool{false, true} {
-		err = fetch(&proto.NotHeld{Peer: "somebody", Try: []string{"c", "d"}, Busy: busy})
-		if held := new(proto.NotHeld); !errors.As(err, &held) || !reflect.DeepEqual(*held, proto.NotHeld{Peer: "b", Try: []string{"c", "d"}, Busy: busy}) {
+		err = fetch(&proto.NotStored{Peer: "somebody", Try: []string{"c", "d"}, Busy: busy})
+		if held := new(proto.NotStored); !errors.As(err, &held) || !reflect.DeepEqual(*held, proto.NotStored{Peer: "b", Try: []string{"c", "d"}, Busy: busy}) {
 			t.Errorf("%#v", err)
 		}
 	}
@@ -117,8 +117,8 @@ func TestFailureOf(t *testing.T) {
 		"escape sequences": {&peerpb.Failure{Kind: peerpb.Failure_NOT_FOUND, Reason: "\x1b[2J\r\nHTTP/1.1 200 OK"}, func(err error) bool {
 			return !strings.ContainsAny(err.Error(), "\x1b\r\n") && errors.Is(err, proto.ErrNotFound)
 		}},
-		"names that are none": {&peerpb.Failure{Kind: peerpb.Failure_NOT_HELD, Try: append([]string{"", "a b", "c", "\n"}, make([]string, 100)...)}, func(err error) bool {
-			return reflect.DeepEqual(err.(*proto.NotHeld).Try, []string{"c"})
+		"names that are none": {&peerpb.Failure{Kind: peerpb.Failure_NOT_STORED, Try: append([]string{"", "a b", "c", "\n"}, make([]string, 100)...)}, func(err error) bool {
+			return reflect.DeepEqual(err.(*proto.NotStored).Try, []string{"c"})
 		}},
 	} {
 		if err := failureOf("b", tt.f); !tt.check(err) {

@@ -29,10 +29,10 @@ var fetchStream = grpc.StreamDesc{StreamName: "Fetch", ServerStreams: true}
 // io.EOF, for upstream's Last-Modified counts only when the bytes are proven.
 //
 // The errors are proto.ErrNotFound, proto.ErrCorrupt, *proto.Refused and
-// *proto.Unavailable where upstream told the peer so; *proto.NotHeld;
+// *proto.Unavailable where upstream told the peer so; *proto.NotStored;
 // *proto.PeerFailed for all that is between this node and the peer; and the cause
 // of ctx where that has ended.
-func (m *Mesh) Fetch(ctx context.Context, name string, ask proto.Ask) (*proto.Transfer, error) {
+func (m *Mesh) Fetch(ctx context.Context, name string, peerReq proto.PeerRequest) (*proto.Transfer, error) {
 	p := m.peer(name)
 	if p == nil {
 		return nil, &proto.PeerFailed{Peer: name, Err: errors.New("it is no member of the cluster")}
@@ -40,15 +40,15 @@ func (m *Mesh) Fetch(ctx context.Context, name string, ask proto.Ask) (*proto.Tr
 	if why := m.distrusted(name); why != nil {
 		return nil, &proto.PeerFailed{Peer: name, Err: why}
 	}
-	request, err := messageFrame(kindRequest, requestOf(ask, proto.Via(ctx), m.View().Ring.Hash()))
+	request, err := messageFrame(kindRequest, requestOf(peerReq, proto.Via(ctx), m.View().Ring.Hash()))
 	if err != nil { // not the peer's fault
 		return nil, &proto.PeerFailed{Peer: name, Err: fmt.Errorf("the request cannot be written down: %w", err)}
 	}
 	if err := p.begin(ctx); err != nil {
 		return nil, err
 	}
-	d := newDownload(ctx, m, p, ask)
-	t, err := d.open(request, ask)
+	d := newDownload(ctx, m, p, peerReq)
+	t, err := d.open(request, peerReq)
 	if err != nil {
 		err = d.finish(err)
 		d.Close()
@@ -93,11 +93,11 @@ type download struct {
 	err      error // how it ended
 }
 
-func newDownload(ctx context.Context, m *Mesh, p *peer, ask proto.Ask) *download {
-	d := &download{m: m, p: p, mayFill: ask.Fill, caller: ctx, bytes: m.traffic.with(p.name), began: time.Now(), received: ask.Offset}
-	d.transfer.Offset = ask.Offset
-	if !ask.Want.Where.IsZero() {
-		d.where = ask.Want.Where.First
+func newDownload(ctx context.Context, m *Mesh, p *peer, peerReq proto.PeerRequest) *download {
+	d := &download{m: m, p: p, mayFill: peerReq.Fill, caller: ctx, bytes: m.traffic.with(p.name), began: time.Now(), received: peerReq.Offset}
+	d.transfer.Offset = peerReq.Offset
+	if !peerReq.Object.Where.IsZero() {
+		d.where = peerReq.Object.Where.First
 	}
 	d.ctx, d.cancel = context.WithCancelCause(ctx)
 	d.watch = &watchdog{p: p, giveUp: d.cancel}
@@ -106,7 +106,7 @@ func newDownload(ctx context.Context, m *Mesh, p *peer, ask proto.Ask) *download
 }
 
 // open sends the request and waits for the ready head.
-func (d *download) open(request *frame, ask proto.Ask) (*proto.Transfer, error) {
+func (d *download) open(request *frame, peerReq proto.PeerRequest) (*proto.Transfer, error) {
 	d.watch.be(max(d.m.cfg.Timing.Accept, 4*d.p.rtt()), errNoAccept)
 	d.watch.start(d.began)
 	err := d.request(request)
@@ -121,7 +121,7 @@ func (d *download) open(request *frame, ask proto.Ask) (*proto.Transfer, error) 
 		case kindData:
 			return nil, errors.New("it sent bytes before it said what they are")
 		case kindHead:
-			ready, err := d.ready(ask)
+			ready, err := d.ready(peerReq)
 			if err != nil {
 				return nil, err
 			}
@@ -164,7 +164,7 @@ func (d *download) next() error {
 }
 
 // ready looks at a head; false if it is the bare one.
-func (d *download) ready(ask proto.Ask) (bool, error) {
+func (d *download) ready(peerReq proto.PeerRequest) (bool, error) {
 	head, err := d.frame.head()
 	if err != nil || !head.GetReady() {
 		return false, err
@@ -174,14 +174,14 @@ func (d *download) ready(ask proto.Ask) (bool, error) {
 	case err != nil:
 		return false, err
 	case head.GetNotModified():
-	case head.GetOffset() != ask.Offset:
-		return false, fmt.Errorf("it sends from byte %d, asked for from byte %d", head.GetOffset(), ask.Offset)
-	case ref.Size != proto.UnknownSize && ref.Size < ask.Offset:
-		return false, fmt.Errorf("it has %d bytes, asked for from byte %d", ref.Size, ask.Offset)
+	case head.GetOffset() != peerReq.Offset:
+		return false, fmt.Errorf("it sends from byte %d, asked for from byte %d", head.GetOffset(), peerReq.Offset)
+	case ref.Size != proto.UnknownSize && ref.Size < peerReq.Offset:
+		return false, fmt.Errorf("it has %d bytes, asked for from byte %d", ref.Size, peerReq.Offset)
 	}
 	d.tier = cleanReason(head.GetTier())
 	d.transfer = proto.Transfer{
-		Body: d, Size: ref.Size, Offset: ask.Offset, Modified: timeIn(head.GetModified()), Tier: proto.TierPeer, Checked: timeIn(head.GetChecked()),
+		Body: d, Size: ref.Size, Offset: peerReq.Offset, Modified: timeIn(head.GetModified()), Tier: proto.TierPeer, Checked: timeIn(head.GetChecked()),
 	}
 	if head.GetNotModified() {
 		d.transfer.Body, d.transfer.NotModified = nil, true
@@ -262,11 +262,11 @@ func (d *download) overdue(crowd int) error {
 	switch {
 	case d.word == waitsTurn && d.mayFill: // to ask it again would take as long once more
 	case d.word == waitsTurn:
-		return &proto.NotHeld{Peer: d.p.name, Busy: true}
+		return &proto.NotStored{Peer: d.p.name, Busy: true}
 	case !upstream:
 		return fmt.Errorf("%w: %s", errStalled, said)
 	case !d.mayFill && !d.first:
-		return &proto.NotHeld{Peer: d.p.name, Busy: true}
+		return &proto.NotStored{Peer: d.p.name, Busy: true}
 	}
 	return &proto.PeerFailed{Peer: d.p.name, Err: &answered{fmt.Errorf("%w: %s", proto.ErrSlowUpstream, said)}}
 }
@@ -359,7 +359,7 @@ func (d *download) finish(err error) error {
 		if cause := context.Cause(d.ctx); cause != nil {
 			err = cause
 		}
-		if !errors.As(err, new(*proto.NotHeld)) && !errors.As(err, new(*proto.PeerFailed)) {
+		if !errors.As(err, new(*proto.NotStored)) && !errors.As(err, new(*proto.PeerFailed)) {
 			err = errorOf(d.p.name, err)
 		}
 		d.end(err, outcomeOf(err))

@@ -52,7 +52,7 @@ func (m *Mesh) serveFetch(stream grpc.ServerStream) error {
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	ask, err := askOf(req)
+	peerReq, err := askOf(req)
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -66,7 +66,7 @@ func (m *Mesh) serveFetch(stream grpc.ServerStream) error {
 	if m.cfg.Handler == nil {
 		return status.Error(codes.Unimplemented, "this node gives no bytes")
 	}
-	err = m.upload(proto.WithVia(stream.Context(), via), stream, from, ask)
+	err = m.upload(proto.WithVia(stream.Context(), via), stream, from, peerReq)
 	outcome := outcomeOf(err)
 	if err != nil && stream.Context().Err() != nil {
 		outcome = abandoned
@@ -106,7 +106,7 @@ type piece struct {
 
 // upload sends what the Handler has for ask. ctx is that of the stream. The error is what
 // to tell the asker.
-func (m *Mesh) upload(ctx context.Context, stream grpc.ServerStream, from string, ask proto.Ask) error {
+func (m *Mesh) upload(ctx context.Context, stream grpc.ServerStream, from string, peerReq proto.PeerRequest) error {
 	// Who asks a disk that hangs does not come back: no more goroutines for that.
 	if m.stuckFor() >= m.cfg.Timing.Progress {
 		return errStuck
@@ -118,14 +118,14 @@ func (m *Mesh) upload(ctx context.Context, stream grpc.ServerStream, from string
 		m: m, stream: stream, began: time.Now(), bytes: m.trafficFrom(from),
 		pieces: make(chan piece, readAhead), tail: new(peerpb.FetchTail),
 	}
-	u.available.Store(ask.Offset)
+	u.available.Store(peerReq.Offset)
 	if err := u.message(kindHead, &peerpb.FetchHead{}); err != nil {
 		cancel()
 		return err
 	}
 	go func() {
 		defer close(u.pieces)
-		u.err = u.produce(ctx, from, ask)
+		u.err = u.produce(ctx, from, peerReq)
 	}()
 	last, err := u.send(ctx)
 	waits := u.waitsFor(time.Since(last))

@@ -61,10 +61,10 @@ func (s *datedStream) Modified() time.Time { return s.modified }
 // Every carrier of a blob, every way of reading, from several offsets.
 func TestFetch(t *testing.T) {
 	var give func() *proto.Blob
-	var asked proto.Ask
+	var asked proto.PeerRequest
 	var from string
-	a, _ := pair(t, Config{}, func(_ context.Context, f string, ask proto.Ask) (*proto.Blob, error) {
-		from, asked = f, ask
+	a, _ := pair(t, Config{}, func(_ context.Context, f string, peerReq proto.PeerRequest) (*proto.Blob, error) {
+		from, asked = f, peerReq
 		return give(), nil
 	})
 	for _, size := range []int{0, 1, chunkSize, 3*chunkSize + 17} {
@@ -73,8 +73,8 @@ func TestFetch(t *testing.T) {
 			for name, blob := range carriers(t, b, offset) {
 				give = blob
 				for _, way := range []string{"Read", "WriteTo"} {
-					ask := askFor(b, offset)
-					tr, err := a.Fetch(t.Context(), "b", ask)
+					peerReq := askFor(b, offset)
+					tr, err := a.Fetch(t.Context(), "b", peerReq)
 					if err != nil {
 						t.Fatalf("%s of %d from %d: %v", name, size, offset, err)
 					}
@@ -100,8 +100,8 @@ func TestFetch(t *testing.T) {
 					if err := tr.Body.Close(); err != nil {
 						t.Error(err)
 					}
-					if from != "a" || asked.Offset != offset || !asked.Fill || asked.Want.Ref != ask.Want.Ref ||
-						asked.Want.Where.First != where.First || asked.Want.Class != proto.ClassPackage {
+					if from != "a" || asked.Offset != offset || !asked.Fill || asked.Object.Ref != peerReq.Object.Ref ||
+						asked.Object.Where.First != where.First || asked.Object.Class != proto.ClassPackage {
 						t.Errorf("%s asked for %+v", from, asked)
 					}
 				}
@@ -113,7 +113,7 @@ func TestFetch(t *testing.T) {
 // The node that is asked knows whose requests it works for.
 func TestFetchNamesProxies(t *testing.T) {
 	var via []string
-	a, _ := pair(t, Config{}, func(ctx context.Context, _ string, _ proto.Ask) (*proto.Blob, error) {
+	a, _ := pair(t, Config{}, func(ctx context.Context, _ string, _ proto.PeerRequest) (*proto.Blob, error) {
 		via = proto.Via(ctx)
 		return &proto.Blob{Ref: proto.Ref{Size: 1}, Bytes: []byte("x")}, nil
 	})
@@ -131,26 +131,26 @@ func TestFetchNamesProxies(t *testing.T) {
 func TestFetchUnlisted(t *testing.T) {
 	b := content(1000)
 	have := proto.DigestOf([]byte("old"))
-	var asked proto.Ask
-	a, _ := pair(t, Config{}, func(_ context.Context, _ string, ask proto.Ask) (*proto.Blob, error) {
-		asked = ask
-		if ask.Have == have {
+	var asked proto.PeerRequest
+	a, _ := pair(t, Config{}, func(_ context.Context, _ string, peerReq proto.PeerRequest) (*proto.Blob, error) {
+		asked = peerReq
+		if peerReq.Have == have {
 			return &proto.Blob{Ref: proto.Ref{Digest: have, Size: 3}, Modified: modified, NotModified: true}, nil
 		}
-		return &proto.Blob{Ref: proto.Ref{Size: 1000}, Bytes: b[ask.Offset:]}, nil
+		return &proto.Blob{Ref: proto.Ref{Size: 1000}, Bytes: b[peerReq.Offset:]}, nil
 	})
 	// A size that nobody vouches for does not bound the offset.
-	tr, err := a.Fetch(t.Context(), "b", proto.Ask{Want: proto.Want{Where: where}, Offset: 10})
+	tr, err := a.Fetch(t.Context(), "b", proto.PeerRequest{Object: proto.ObjectRequest{Where: where}, Offset: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got, err := body(tr); err != nil || !bytes.Equal(got, b[10:]) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	if asked.Want.Provable() || asked.Want.Ref.Size != proto.UnknownSize || asked.Fill || asked.Offset != 10 {
+	if asked.Object.Provable() || asked.Object.Ref.Size != proto.UnknownSize || asked.Fill || asked.Offset != 10 {
 		t.Errorf("asked for %+v", asked)
 	}
-	tr, err = a.Fetch(t.Context(), "b", proto.Ask{Want: proto.Want{Where: where}, Have: have, Fill: true})
+	tr, err = a.Fetch(t.Context(), "b", proto.PeerRequest{Object: proto.ObjectRequest{Where: where}, Have: have, Fill: true})
 	if err != nil || !tr.NotModified || tr.Body != nil || !tr.Modified.Equal(modified) || tr.Size != 3 {
 		t.Errorf("%+v, %v", tr, err)
 	}
@@ -168,10 +168,10 @@ func (p *peer) runningNow() int {
 // What arrives at the peer is here before the next arrives there.
 func TestFetchCutThrough(t *testing.T) {
 	r, w := io.Pipe()
-	a, _ := pair(t, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+	a, _ := pair(t, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 		return &proto.Blob{Ref: proto.Ref{Size: 6}, Stream: r}, nil
 	})
-	tr, err := a.Fetch(t.Context(), "b", proto.Ask{Want: proto.Want{Where: where}, Fill: true})
+	tr, err := a.Fetch(t.Context(), "b", proto.PeerRequest{Object: proto.ObjectRequest{Where: where}, Fill: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,10 +193,10 @@ func TestFetchCutThrough(t *testing.T) {
 func TestFetchFailsMidway(t *testing.T) {
 	b := content(2 * chunkSize)
 	why := &proto.Unavailable{Reason: "the mirror broke off", Answered: true}
-	a, _ := pair(t, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+	a, _ := pair(t, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 		return &proto.Blob{Ref: proto.Ref{Size: 1 << 20}, Stream: io.NopCloser(io.MultiReader(bytes.NewReader(b), failing{why}))}, nil
 	})
-	tr, err := a.Fetch(t.Context(), "b", proto.Ask{Want: proto.Want{Where: where}, Fill: true})
+	tr, err := a.Fetch(t.Context(), "b", proto.PeerRequest{Object: proto.ObjectRequest{Where: where}, Fill: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,8 +222,8 @@ func TestFetchWrongLength(t *testing.T) {
 			}
 			blob := give()
 			blob.Ref.Size = size
-			a, _ := pair(t, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) { return blob, nil })
-			tr, err := a.Fetch(t.Context(), "b", proto.Ask{Want: proto.Want{Where: where}, Fill: true})
+			a, _ := pair(t, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) { return blob, nil })
+			tr, err := a.Fetch(t.Context(), "b", proto.PeerRequest{Object: proto.ObjectRequest{Where: where}, Fill: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -241,7 +241,7 @@ func TestFetchCancel(t *testing.T) {
 		t.Run(when, func(t *testing.T) {
 			ended := make(chan error, 1)
 			began := make(chan struct{})
-			a, b := pair(t, Config{}, func(ctx context.Context, _ string, _ proto.Ask) (*proto.Blob, error) {
+			a, b := pair(t, Config{}, func(ctx context.Context, _ string, _ proto.PeerRequest) (*proto.Blob, error) {
 				if when == "waiting" {
 					close(began)
 					<-ctx.Done()
@@ -259,7 +259,7 @@ func TestFetchCancel(t *testing.T) {
 					cancel(gone)
 				}()
 			}
-			tr, err := a.Fetch(ctx, "b", proto.Ask{Want: proto.Want{Where: where}, Fill: true})
+			tr, err := a.Fetch(ctx, "b", proto.PeerRequest{Object: proto.ObjectRequest{Where: where}, Fill: true})
 			if when != "waiting" {
 				if err != nil {
 					t.Fatal(err)
@@ -309,7 +309,7 @@ func (e *endless) Close() error {
 
 func TestFetchFromNobody(t *testing.T) {
 	a := newMesh(t, "a", Config{})
-	_, err := a.Fetch(t.Context(), "ghost", proto.Ask{Want: proto.Want{Where: where}})
+	_, err := a.Fetch(t.Context(), "ghost", proto.PeerRequest{Object: proto.ObjectRequest{Where: where}})
 	if failed := new(proto.PeerFailed); !errors.As(err, &failed) || failed.Peer != "ghost" {
 		t.Error(err)
 	}
@@ -318,7 +318,7 @@ func TestFetchFromNobody(t *testing.T) {
 // More transfers than run at the same time wait for each other and for nothing else.
 func TestFetchMany(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		a, _, _ := inMemory(t, link{}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+		a, _, _ := inMemory(t, link{}, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 			time.Sleep(10 * time.Second)
 			return &proto.Blob{Ref: proto.Ref{Size: 1}, Bytes: []byte("x")}, nil
 		})
@@ -348,18 +348,18 @@ func TestFetchMany(t *testing.T) {
 // for whom it has nothing need not wait for that.
 func TestUploadsWait(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		a, b, _ := inMemory(t, link{}, Config{}, func(ctx context.Context, from string, ask proto.Ask) (*proto.Blob, error) {
-			if !ask.Fill {
-				return nil, &proto.NotHeld{}
+		a, b, _ := inMemory(t, link{}, Config{}, func(ctx context.Context, from string, peerReq proto.PeerRequest) (*proto.Blob, error) {
+			if !peerReq.Fill {
+				return nil, &proto.NotStored{}
 			}
-			return said(ctx, from, ask)
+			return said(ctx, from, peerReq)
 		})
 		for range maxUploads {
 			b.uploads <- struct{}{}
 		}
 		time.AfterFunc(10*time.Second, func() { <-b.uploads })
 		began := time.Now()
-		if _, err := a.Fetch(t.Context(), "b", proto.Ask{Want: proto.Want{Where: where}}); !errors.As(err, new(*proto.NotHeld)) || time.Since(began) > time.Second {
+		if _, err := a.Fetch(t.Context(), "b", proto.PeerRequest{Object: proto.ObjectRequest{Where: where}}); !errors.As(err, new(*proto.NotStored)) || time.Since(began) > time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 		if got, err := tell(t, a); got != "a" || err != nil || time.Since(began) < 10*time.Second {
@@ -377,7 +377,7 @@ func TestUploadsWait(t *testing.T) {
 // A request that cannot be written down is not held against the peer.
 func TestFetchUnspeakable(t *testing.T) {
 	a, _ := pair(t, Config{}, said)
-	_, err := a.Fetch(t.Context(), "b", proto.Ask{Want: proto.Want{Where: proto.At(proto.Location{Archive: "ubuntu", Path: "\xff"})}})
+	_, err := a.Fetch(t.Context(), "b", proto.PeerRequest{Object: proto.ObjectRequest{Where: proto.At(proto.Location{Archive: "ubuntu", Path: "\xff"})}})
 	if !isPeerFailed(err) || a.peer("b").runningNow() != 0 {
 		t.Error(err)
 	}

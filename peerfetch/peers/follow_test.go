@@ -29,12 +29,12 @@ func TestHoldingsAreFollowed(t *testing.T) {
 		meshes, _ := cluster(t, nil, "a", "b", "c")
 		a, b, c := meshes[0], meshes[1], meshes[2]
 		d := blob(1)
-		if a.Elsewhere(d) || a.Holders(d) != nil {
+		if a.Replicated(d) || a.Holders(d) != nil {
 			t.Error("somebody holds what nobody holds")
 		}
 		b.cfg.Local.Add(d)
-		within(t, soon, func() bool { return a.Elsewhere(d) && c.Elsewhere(d) })
-		if b.Elsewhere(d) {
+		within(t, soon, func() bool { return a.Replicated(d) && c.Replicated(d) })
+		if b.Replicated(d) {
 			t.Error("a node takes itself for another")
 		}
 		if got := a.Holders(d); len(got) != 1 || got[0] != "b" {
@@ -45,7 +45,7 @@ func TestHoldingsAreFollowed(t *testing.T) {
 		b.cfg.Local.Remove(d)
 		within(t, soon, func() bool { return len(a.Holders(d)) == 1 })
 		c.cfg.Local.Remove(d)
-		within(t, soon, func() bool { return !a.Elsewhere(d) })
+		within(t, soon, func() bool { return !a.Replicated(d) })
 	})
 }
 
@@ -60,9 +60,9 @@ func TestHoldingsWhileAPeerIsAway(t *testing.T) {
 				for i := range 100 {
 					b.cfg.Local.Add(blob(i))
 				}
-				within(t, soon, func() bool { return a.Elsewhere(blob(99)) })
+				within(t, soon, func() bool { return a.Replicated(blob(99)) })
 				f.set("b:1", fault)
-				within(t, 3200*time.Millisecond, func() bool { return !a.Elsewhere(blob(99)) })
+				within(t, 3200*time.Millisecond, func() bool { return !a.Replicated(blob(99)) })
 				if a.peer("b").held.Len() != 100 {
 					t.Error("what it held is not kept")
 				}
@@ -70,8 +70,8 @@ func TestHoldingsWhileAPeerIsAway(t *testing.T) {
 				b.cfg.Local.Add(blob(100))
 				time.Sleep(time.Minute)
 				f.set("b:1", carry)
-				within(t, 3*time.Second, func() bool { return a.Elsewhere(blob(99)) })
-				within(t, time.Second, func() bool { return a.Elsewhere(blob(100)) && !a.Elsewhere(blob(0)) })
+				within(t, 3*time.Second, func() bool { return a.Replicated(blob(99)) })
+				within(t, time.Second, func() bool { return a.Replicated(blob(100)) && !a.Replicated(blob(0)) })
 			})
 		})
 	}
@@ -82,13 +82,13 @@ func TestRestartedPeerHoldsSomethingElse(t *testing.T) {
 		meshes, f := cluster(t, nil, "a", "b")
 		a, b := meshes[0], meshes[1]
 		b.cfg.Local.Add(blob(1))
-		within(t, soon, func() bool { return a.Elsewhere(blob(1)) })
+		within(t, soon, func() bool { return a.Replicated(blob(1)) })
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
 		}
 		again := newMesh(t, "b", Config{Listen: "b:1", listen: f.listen, Dial: f.dial})
 		again.cfg.Local.Add(blob(2))
-		within(t, 3*time.Second, func() bool { return a.Elsewhere(blob(2)) && !a.Elsewhere(blob(1)) })
+		within(t, 3*time.Second, func() bool { return a.Replicated(blob(2)) && !a.Replicated(blob(1)) })
 	})
 }
 
@@ -98,7 +98,7 @@ func TestStopEndsStreams(t *testing.T) {
 		meshes, _ := cluster(t, nil, "a", "b", "c")
 		b := meshes[1]
 		b.cfg.Local.Add(blob(1))
-		within(t, soon, func() bool { return meshes[0].Elsewhere(blob(1)) })
+		within(t, soon, func() bool { return meshes[0].Replicated(blob(1)) })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := b.Stop(ctx); err != nil {
@@ -154,7 +154,7 @@ func TestSenselessHoldings(t *testing.T) {
 		if n := b.open.Load(); n > 1 {
 			t.Errorf("%d streams are open", n)
 		}
-		if a.peer("b").held.Len() != 0 || a.Elsewhere(blob(1)) {
+		if a.peer("b").held.Len() != 0 || a.Replicated(blob(1)) {
 			t.Error("it is believed")
 		}
 		if got := log.count("makes no sense"); got < 1 || got > 3 {

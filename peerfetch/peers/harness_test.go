@@ -52,10 +52,10 @@ func leftBehind() string {
 }
 
 // handlerFunc is a Handler.
-type handlerFunc func(ctx context.Context, from string, ask proto.Ask) (*proto.Blob, error)
+type handlerFunc func(ctx context.Context, from string, peerReq proto.PeerRequest) (*proto.Blob, error)
 
-func (f handlerFunc) ServePeer(ctx context.Context, from string, ask proto.Ask) (*proto.Blob, error) {
-	return f(ctx, from, ask)
+func (f handlerFunc) ServePeer(ctx context.Context, from string, peerReq proto.PeerRequest) (*proto.Blob, error) {
+	return f(ctx, from, peerReq)
 }
 
 // unhurried is for tests in which time is real: the machine may be busy.
@@ -146,9 +146,9 @@ func content(n int) []byte {
 }
 
 // askFor asks for b from an offset on.
-func askFor(b []byte, offset int64) proto.Ask {
-	return proto.Ask{
-		Want:   proto.Want{Ref: proto.Ref{Digest: proto.DigestOf(b), Size: int64(len(b))}, Where: where, Class: proto.ClassPackage},
+func askFor(b []byte, offset int64) proto.PeerRequest {
+	return proto.PeerRequest{
+		Object: proto.ObjectRequest{Ref: proto.Ref{Digest: proto.DigestOf(b), Size: int64(len(b))}, Where: where, Class: proto.ClassPackage},
 		Offset: offset, Fill: true,
 	}
 }

@@ -363,7 +363,7 @@ func silence(cause error) error {
 // describe fills in Healthy, RTT, LastError, RingAgrees and Held.
 func (m *Mesh) describe(p *peer, s *PeerStatus) {
 	h := &p.health
-	s.Healthy, s.RTT, s.Held = p.healthy(), p.rtt(), uint64(p.held.Len())
+	s.Healthy, s.RTT, s.Blobs = p.healthy(), p.rtt(), uint64(p.held.Len())
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.RingAgrees = h.agrees

@@ -3,15 +3,15 @@ package peers
 import "github.com/prometheus/client_golang/prometheus"
 
 var (
-	upDesc   = prometheus.NewDesc("aptmesh_peer_up", "1 while another node is asked for bytes: it answers and its transfers do not fail.", []string{"peer"}, nil)
-	rttDesc  = prometheus.NewDesc("aptmesh_peer_rtt_seconds", "Round-trip time to another node, smoothed.", []string{"peer"}, nil)
-	bestDesc = prometheus.NewDesc("aptmesh_peer_rtt_min_seconds", "Shortest round-trip time to another node.", []string{"peer"}, nil)
-	ringDesc = prometheus.NewDesc("aptmesh_ring_disagreement", "Nodes that have seen another ring than this one for several pings.", nil, nil)
-	heldDesc = prometheus.NewDesc("aptmesh_peer_held_blobs", "Blobs that another node says it holds.", []string{"peer"}, nil)
-	sizeDesc = prometheus.NewDesc("aptmesh_peer_holdings_bytes", "Memory that goes into knowing what other nodes hold.", nil, nil)
+	upDesc     = prometheus.NewDesc("aptmesh_peer_up", "1 while another node is used: it answers, and its transfers do not fail.", []string{"peer"}, nil)
+	rttDesc    = prometheus.NewDesc("aptmesh_peer_rtt_seconds", "Round-trip time to another node, smoothed.", []string{"peer"}, nil)
+	bestDesc   = prometheus.NewDesc("aptmesh_peer_rtt_min_seconds", "Shortest round-trip time to another node.", []string{"peer"}, nil)
+	ringDesc   = prometheus.NewDesc("aptmesh_ring_disagreement", "Nodes whose ring has differed from this node's ring for several pings.", nil, nil)
+	storedDesc = prometheus.NewDesc("aptmesh_peer_stored_blobs", "Blobs that another node stores, as it reports.", []string{"peer"}, nil)
+	sizeDesc   = prometheus.NewDesc("aptmesh_peer_holdings_bytes", "Memory used to know which blobs other nodes store.", nil, nil)
 )
 
-// healthCollectors are the metrics of what this file and its neighbours watch.
+// healthCollectors are the metrics of the peers' health and holdings.
 func (m *Mesh) healthCollectors() []prometheus.Collector {
 	return []prometheus.Collector{healthCollector{m}}
 }
@@ -21,7 +21,7 @@ type healthCollector struct{ m *Mesh }
 
 // Describe implements prometheus.Collector.
 func (healthCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{upDesc, rttDesc, bestDesc, ringDesc, heldDesc, sizeDesc} {
+	for _, desc := range []*prometheus.Desc{upDesc, rttDesc, bestDesc, ringDesc, storedDesc, sizeDesc} {
 		out <- desc
 	}
 }
@@ -38,7 +38,7 @@ func (c healthCollector) Collect(out chan<- prometheus.Metric) {
 			up = 1
 		}
 		gauge(upDesc, up, p.name)
-		gauge(heldDesc, float64(p.held.Len()), p.name)
+		gauge(storedDesc, float64(p.held.Len()), p.name)
 		if rtt := p.rtt(); rtt > 0 {
 			gauge(rttDesc, rtt.Seconds(), p.name)
 			gauge(bestDesc, p.health.shortest().Seconds(), p.name)

@@ -209,7 +209,7 @@ func TestAnswersAreNoSilence(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		var answer error
 		meshes, _ := cluster(t, func(_ string, cfg *Config) {
-			cfg.Handler = handlerFunc(func(context.Context, string, proto.Ask) (*proto.Blob, error) { return nil, answer })
+			cfg.Handler = handlerFunc(func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) { return nil, answer })
 		}, "a", "b")
 		a := meshes[0]
 		for what, try := range map[string]struct {
@@ -220,11 +220,11 @@ func TestAnswersAreNoSilence(t *testing.T) {
 			"a path that cannot be":    {"pool/\xff", proto.ErrNotFound},
 			"no such archive there":    {"pool/x", errors.New("archive unknown")},
 			"upstream is down":         {"pool/x", &proto.Unavailable{Reason: "down"}},
-			"somebody else fetches it": {"pool/x", &proto.NotHeld{Peer: "b", Busy: true, Try: []string{"c"}}},
+			"somebody else fetches it": {"pool/x", &proto.NotStored{Peer: "b", Busy: true, Try: []string{"c"}}},
 		} {
 			answer = try.answer
-			ask := proto.Ask{Want: proto.Want{Ref: nothingKnown, Where: proto.At(proto.Location{Archive: "ubuntu", Path: try.path})}, Fill: true}
-			if _, err := a.Fetch(t.Context(), "b", ask); err == nil {
+			peerReq := proto.PeerRequest{Object: proto.ObjectRequest{Ref: nothingKnown, Where: proto.At(proto.Location{Archive: "ubuntu", Path: try.path})}, Fill: true}
+			if _, err := a.Fetch(t.Context(), "b", peerReq); err == nil {
 				t.Errorf("%s: fetched", what)
 			}
 			if !a.peer("b").healthy() {
@@ -266,7 +266,7 @@ func TestHealthMetrics(t *testing.T) {
 		got := gathered(t, a)
 		for name, want := range map[string]float64{
 			"aptmesh_peer_up b": 1, "aptmesh_peer_up c": 0, "aptmesh_peer_rtt_seconds b": (2 * oneWay).Seconds(),
-			"aptmesh_peer_rtt_min_seconds b": (2 * oneWay).Seconds(), "aptmesh_peer_held_blobs b": 1, "aptmesh_ring_disagreement": 0,
+			"aptmesh_peer_rtt_min_seconds b": (2 * oneWay).Seconds(), "aptmesh_peer_stored_blobs b": 1, "aptmesh_ring_disagreement": 0,
 		} {
 			if value, ok := got[name]; !ok || value != want {
 				t.Errorf("%s = %v, want %v", name, value, want)

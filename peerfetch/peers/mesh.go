@@ -38,20 +38,20 @@ type Handler interface {
 	//
 	// The errors are those of package proto; others reach the asker as
 	// *proto.PeerFailed. ServePeer and the Stream end when ctx does.
-	ServePeer(ctx context.Context, from string, ask proto.Ask) (*proto.Blob, error)
+	ServePeer(ctx context.Context, from string, peerReq proto.PeerRequest) (*proto.Blob, error)
 }
 
 // Control answers everything that other nodes say and ask beside bytes. from is
 // the name of the node that speaks, as its certificate has it.
 type Control interface {
-	Received(from string, news []proto.Announcement)
+	ReceiveAnnouncements(from string, news []proto.Announcement)
 	// HeardTroubles gets what the speaker has found out about mirrors itself.
-	HeardTroubles(from string, troubles []proto.Trouble)
+	ReceiveAlerts(from string, troubles []proto.MirrorAlert)
 	// Troubles returns what this node has found out itself and still holds, for
 	// nodes that were not there when it was told.
-	Troubles() []proto.Trouble
-	Asked(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error)
-	Offered(ctx context.Context, from string, offers []proto.Want) []proto.Digest
+	Alerts() []proto.MirrorAlert
+	ServeCheck(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error)
+	ReceiveOffer(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest
 	// Lookup returns what signed metadata that this node holds says of a file; false
 	// where none lists it with a SHA-256. It must not wait.
 	Lookup(loc proto.Location) (proto.Ref, bool)

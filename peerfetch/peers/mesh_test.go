@@ -21,7 +21,7 @@ import (
 // pipeHandler answers with a stream that the test writes.
 func pipeHandler() (handlerFunc, *io.PipeWriter) {
 	r, w := io.Pipe()
-	return func(ctx context.Context, _ string, _ proto.Ask) (*proto.Blob, error) {
+	return func(ctx context.Context, _ string, _ proto.PeerRequest) (*proto.Blob, error) {
 		context.AfterFunc(ctx, func() { r.CloseWithError(ctx.Err()) })
 		return &proto.Blob{Ref: proto.Ref{Size: proto.UnknownSize}, Stream: r}, nil
 	}, w
@@ -253,7 +253,7 @@ func TestDistrust(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	b := content(3 * chunkSize)
 	var told error
-	asker, server := pair(t, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+	asker, server := pair(t, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 		return &proto.Blob{Ref: proto.Ref{Size: int64(len(b))}, Bytes: b}, told
 	})
 	tr, err := asker.Fetch(t.Context(), "b", wantAll())

@@ -12,11 +12,11 @@ import (
 )
 
 type metrics struct {
-	fetches    *prometheus.CounterVec
-	serves     *prometheus.CounterVec
-	firstByte  prometheus.Histogram
-	distrusted *prometheus.CounterVec
-	stalls     *prometheus.CounterVec
+	fetches     *prometheus.CounterVec
+	serves      *prometheus.CounterVec
+	firstByte   prometheus.Histogram
+	quarantines *prometheus.CounterVec
+	stalls      *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -24,50 +24,50 @@ func newMetrics() *metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "aptmesh_peer_" + name, Help: help}, []string{label})
 	}
 	return &metrics{
-		fetches: vec("fetches_total", "Objects that this node asked others for, by outcome.", "outcome"),
-		serves:  vec("serves_total", "Objects that others asked this node for, by outcome.", "outcome"),
+		fetches: vec("fetches_total", "Objects that this node requested from other nodes, by outcome.", "outcome"),
+		serves:  vec("serves_total", "Objects that other nodes requested from this node, by outcome.", "outcome"),
 		firstByte: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "aptmesh_peer_first_byte_seconds",
-			Help:    "Time from asking another node to the first byte of its answer.",
+			Help:    "Time from a request to another node to the first byte of the response.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 		stalls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aptmesh_peer_stalls_total",
-			Help: "Transfers from another node that were given up because next to nothing came, by what was waited for: the node (peer), or upstream as it said.",
+			Help: "Transfers from another node that were cancelled because they were too slow, by what they waited for: the node itself (peer), or upstream, as the node reported.",
 		}, []string{"peer", "waited_for"}),
-		distrusted: vec("distrusted_total", "Times that a node was put in quarantine because it sent wrong bytes.", "peer"),
+		quarantines: vec("quarantines_total", "Times that a node was put in quarantine because it sent corrupt bytes.", "peer"),
 	}
 }
 
-// Collectors returns the Mesh's metrics, for whoever registers them.
+// Collectors returns the Mesh's metrics, for the caller to register.
 func (m *Mesh) Collectors() []prometheus.Collector {
 	own := m.metrics
 	inQuarantine := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "aptmesh_peer_quarantined", Help: "Nodes that are not asked for bytes because they sent wrong ones.",
+		Name: "aptmesh_peer_quarantined", Help: "Nodes in quarantine: they sent corrupt bytes, so no bytes are requested from them.",
 	}, func() float64 { return float64(m.quarantine.Each(time.Now(), nil)) })
 	return append(m.healthCollectors(),
-		own.fetches, own.serves, own.firstByte, own.distrusted, own.stalls, inQuarantine, trafficCollector{&m.traffic})
+		own.fetches, own.serves, own.firstByte, own.quarantines, own.stalls, inQuarantine, trafficCollector{&m.traffic})
 }
 
-// abandoned is the outcome of a transfer whose asker has lost interest.
+// abandoned is the outcome of a transfer whose requester went away.
 const abandoned = "abandoned"
 
-// outcomeOf names how any other transfer ended; nil is a success.
+// outcomeOf names the outcome of any other transfer; nil is a success.
 func outcomeOf(err error) string {
 	var (
-		notHeld *proto.NotHeld
-		busy    *proto.Unavailable
-		refused *proto.Refused
+		notStored *proto.NotStored
+		busy      *proto.Unavailable
+		refused   *proto.Refused
 	)
 	switch {
 	case err == nil:
 		return "ok"
-	case errors.As(err, new(*proto.PeerFailed)): // whatever is behind it
+	case errors.As(err, new(*proto.PeerFailed)): // whatever caused it
 		return "failed"
-	case errors.As(err, &notHeld) && notHeld.Busy:
+	case errors.As(err, &notStored) && notStored.Busy:
 		return "busy"
-	case errors.As(err, &notHeld):
-		return "not_held"
+	case errors.As(err, &notStored):
+		return "not_stored"
 	case errors.Is(err, proto.ErrNotFound):
 		return "not_found"
 	case errors.Is(err, proto.ErrCorrupt):
@@ -82,11 +82,11 @@ func outcomeOf(err error) string {
 	return "failed"
 }
 
-// traffic is how many bytes of bodies came from a node and went to it.
+// traffic counts the body bytes received from a node and sent to it.
 type traffic struct{ in, out atomic.Int64 }
 
-// trafficTable keeps the traffic of each node by name, also while it is away. The
-// zero value is ready for use.
+// trafficTable counts the traffic of each node by name, also while the node is away. The zero value
+// is ready for use.
 type trafficTable struct {
 	mu     sync.Mutex
 	byName map[string]*traffic // guarded by mu; entries are never removed
@@ -107,8 +107,8 @@ func (t *trafficTable) with(name string) *traffic {
 	return entry
 }
 
-// trafficFrom is the entry for a caller. Callers that are not in the view share
-// one, for they are not bounded in number.
+// trafficFrom returns the entry of a caller. All callers outside the view share one entry, because
+// their number has no bound.
 func (m *Mesh) trafficFrom(caller string) *traffic {
 	if m.peer(caller) == nil {
 		caller = "other"
@@ -117,7 +117,7 @@ func (m *Mesh) trafficFrom(caller string) *traffic {
 }
 
 var trafficDesc = prometheus.NewDesc("aptmesh_peer_bytes_total",
-	"Bytes of bodies that came in from another node and went out to it.", []string{"peer", "direction"}, nil)
+	"Body bytes received from another node (in) and sent to it (out).", []string{"peer", "direction"}, nil)
 
 // trafficCollector shows a trafficTable as metrics.
 type trafficCollector struct{ table *trafficTable }

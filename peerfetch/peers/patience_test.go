@@ -21,7 +21,9 @@ import (
 	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
-func wantAll() proto.Ask { return proto.Ask{Want: proto.Want{Where: where}, Fill: true} }
+func wantAll() proto.PeerRequest {
+	return proto.PeerRequest{Object: proto.ObjectRequest{Where: where}, Fill: true}
+}
 
 // wantFailed checks that err says that b failed, for that reason.
 func wantFailed(t *testing.T, err error, reason error) {
@@ -37,7 +39,7 @@ func wantFailed(t *testing.T, err error, reason error) {
 func TestSilentUpstream(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		b := content(100)
-		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond}, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 			time.Sleep(7 * time.Second)
 			return &proto.Blob{Ref: proto.Ref{Size: 100}, Tier: proto.TierUpstream, Stream: io.NopCloser(io.MultiReader(bytes.NewReader(b[:50]), pause(7*time.Second), bytes.NewReader(b[50:])))}, nil
 		})
@@ -69,7 +71,7 @@ func besideSilent(t *testing.T, log *logged, tune func(b *Config)) *Mesh {
 			cfg.Logger = log.logger()
 			return
 		}
-		cfg.Handler = handlerFunc(func(ctx context.Context, _ string, _ proto.Ask) (*proto.Blob, error) {
+		cfg.Handler = handlerFunc(func(ctx context.Context, _ string, _ proto.PeerRequest) (*proto.Blob, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		})
@@ -107,9 +109,9 @@ func TestPeerThatOnlyKeepsAlive(t *testing.T) {
 		for _, size := range []int64{100, 1 << 30} {
 			bubble.Test(t, func(t *testing.T) {
 				a := besideSilent(t, new(logged), func(b *Config) { b.Stuck, b.Timing = test.stuck, test.timing })
-				ask := proto.Ask{Want: proto.Want{Ref: proto.Ref{Digest: blob(1), Size: size}, Where: where}, Fill: test.fill}
+				peerReq := proto.PeerRequest{Object: proto.ObjectRequest{Ref: proto.Ref{Digest: blob(1), Size: size}, Where: where}, Fill: test.fill}
 				began := time.Now()
-				_, err := a.Fetch(t.Context(), "b", ask)
+				_, err := a.Fetch(t.Context(), "b", peerReq)
 				took := time.Since(began)
 				t.Logf("%s: %d bytes, left after %v: %v", test.what, size, took, err)
 				wantFailed(t, err, test.want)
@@ -128,11 +130,11 @@ func TestPeerThatOnlyKeepsAlive(t *testing.T) {
 func TestHolderThatWaitsForUpstream(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		a := besideSilent(t, new(logged), nil)
-		ask := wantAll()
-		ask.Fill = false
+		peerReq := wantAll()
+		peerReq.Fill = false
 		began := time.Now()
-		_, err := a.Fetch(t.Context(), "b", ask)
-		var busy *proto.NotHeld
+		_, err := a.Fetch(t.Context(), "b", peerReq)
+		var busy *proto.NotStored
 		if !errors.As(err, &busy) || !busy.Busy || busy.Peer != "b" || time.Since(began) > 4*time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
@@ -158,7 +160,7 @@ func TestDrippingPeer(t *testing.T) {
 	} {
 		bubble.Test(t, func(t *testing.T) {
 			b := content(100_000)
-			a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+			a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond}, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 				return &proto.Blob{Ref: proto.Ref{Size: int64(len(b))}, Tier: test.tier, Stream: io.NopCloser(&trickle{bytes.NewReader(b), 1, test.every})}, nil
 			})
 			began := time.Now()
@@ -277,7 +279,7 @@ func TestLaggingOwnerIsAskedLast(t *testing.T) {
 func TestBlackHole(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		a, _, n := inMemory(t, link{delay: 50 * time.Millisecond}, Config{}, func(ctx context.Context, _ string, _ proto.Ask) (*proto.Blob, error) {
+		a, _, n := inMemory(t, link{delay: 50 * time.Millisecond}, Config{}, func(ctx context.Context, _ string, _ proto.PeerRequest) (*proto.Blob, error) {
 			return &proto.Blob{Ref: proto.Ref{Size: 100}, Stream: io.NopCloser(io.MultiReader(strings.NewReader("x"), until(release), until(ctx.Done())))}, nil
 		})
 		tr, err := a.Fetch(t.Context(), "b", wantAll())
@@ -331,7 +333,7 @@ func TestThrottledPeer(t *testing.T) {
 		for _, rate := range []int64{40 << 10, 100 << 10} {
 			t.Run(name, func(t *testing.T) {
 				bubble.Test(t, func(t *testing.T) {
-					a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond, rate: rate}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+					a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond, rate: rate}, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 						return blob(), nil
 					})
 					began := time.Now()
@@ -360,7 +362,7 @@ func TestThrottledPeer(t *testing.T) {
 func TestSlowUpstream(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		b := content(100 << 10)
-		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond}, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 			return &proto.Blob{Ref: proto.Ref{Size: int64(len(b))}, Stream: io.NopCloser(&trickle{bytes.NewReader(b), 1 << 10, 100 * time.Millisecond})}, nil
 		})
 		tr, err := a.Fetch(t.Context(), "b", wantAll())
@@ -390,7 +392,7 @@ func (s *trickle) Read(b []byte) (int, error) {
 func TestThrottledBehindBuffers(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		b := content(2 << 20)
-		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond, rate: 40 << 10}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond, rate: 40 << 10}, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 			return &proto.Blob{Ref: proto.Ref{Size: int64(len(b))}, Stream: io.NopCloser(&trickle{bytes.NewReader(b), 10 << 10, 100 * time.Millisecond})}, nil
 		})
 		began := time.Now()
@@ -422,7 +424,7 @@ func TestStuckDisk(t *testing.T) {
 	}
 	// It must be longer than a loaded machine takes to send the first half.
 	timing := Timing{Keepalive: 50 * time.Millisecond, Stuck: 2 * time.Second, Progress: time.Minute, Accept: time.Minute}
-	a, _ := pair(t, Config{Timing: timing}, func(ctx context.Context, _ string, _ proto.Ask) (*proto.Blob, error) {
+	a, _ := pair(t, Config{Timing: timing}, func(ctx context.Context, _ string, _ proto.PeerRequest) (*proto.Blob, error) {
 		context.AfterFunc(ctx, func() { stuck.Close() }) // else nothing would end the read
 		return &proto.Blob{Ref: proto.Ref{Size: 20}, File: stuck}, nil
 	})
@@ -441,7 +443,7 @@ func TestStuckDisk(t *testing.T) {
 func TestSlowReader(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		b := content(12 << 20)
-		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond, rate: 100 << 20}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond, rate: 100 << 20}, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 			return &proto.Blob{Ref: proto.Ref{Size: int64(len(b))}, Bytes: b}, nil
 		})
 		tr, err := a.Fetch(t.Context(), "b", wantAll())
@@ -469,7 +471,7 @@ func TestSlowReader(t *testing.T) {
 func TestCrowdedLink(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		b := content(200 << 10)
-		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond, rate: 700 << 10, buffer: 128 << 10}, Config{}, func(context.Context, string, proto.Ask) (*proto.Blob, error) {
+		a, _, _ := inMemory(t, link{delay: 50 * time.Millisecond, rate: 700 << 10, buffer: 128 << 10}, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 			return &proto.Blob{Ref: proto.Ref{Size: int64(len(b))}, Bytes: b}, nil
 		})
 		var running sync.WaitGroup

@@ -16,13 +16,13 @@ import (
 
 // produce obtains the body from the handler and cuts it into pieces, until it is
 // whole; u.tail is set then.
-func (u *upload) produce(ctx context.Context, from string, ask proto.Ask) error {
-	blob, err := u.m.cfg.Handler.ServePeer(ctx, from, ask)
+func (u *upload) produce(ctx context.Context, from string, peerReq proto.PeerRequest) error {
+	blob, err := u.m.cfg.Handler.ServePeer(ctx, from, peerReq)
 	if err != nil {
 		return err
 	}
 	defer blob.Close()
-	if err := u.head(ctx, blob, ask.Offset); err != nil || blob.NotModified {
+	if err := u.head(ctx, blob, peerReq.Offset); err != nil || blob.NotModified {
 		return err
 	}
 	u.phase.Store(phaseTurn)
@@ -35,18 +35,18 @@ func (u *upload) produce(ctx context.Context, from string, ask proto.Ask) error 
 	switch {
 	case blob.Stream != nil: // as it comes: each read that brings something is a piece
 		u.phase.Store(phaseStream)
-		err = u.read(ctx, blob.Stream, ask.Offset, blob.Ref.Size)
+		err = u.read(ctx, blob.Stream, peerReq.Offset, blob.Ref.Size)
 	case blob.File != nil:
 		u.phase.Store(phaseFile)
-		u.available.Store(max(ask.Offset, blob.Ref.Size))
-		err = u.read(ctx, blob.File, ask.Offset, blob.Ref.Size)
+		u.available.Store(max(peerReq.Offset, blob.Ref.Size))
+		err = u.read(ctx, blob.File, peerReq.Offset, blob.Ref.Size)
 		if errors.Is(err, syscall.EIO) && blob.Failed != nil {
 			blob.Failed(err) // who asked goes on elsewhere
 		}
 	default:
 		u.phase.Store(phaseBytes)
-		u.available.Store(ask.Offset + int64(len(blob.Bytes)))
-		err = u.slice(ctx, blob.Bytes, ask.Offset, blob.Ref.Size)
+		u.available.Store(peerReq.Offset + int64(len(blob.Bytes)))
+		err = u.slice(ctx, blob.Bytes, peerReq.Offset, blob.Ref.Size)
 	}
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func (q *quarantined) Unwrap() error { return q.cause }
 func (m *Mesh) Distrust(peer string, err error) {
 	until := time.Now().Add(m.cfg.Timing.Quarantine)
 	m.quarantine.Set(peer, &quarantined{until: until, cause: err}, time.Now(), until)
-	m.metrics.distrusted.WithLabelValues(peer).Inc()
+	m.metrics.quarantines.WithLabelValues(peer).Inc()
 	m.log.Error("a node sent wrong bytes and is not asked for any for a while; look at its disk and memory",
 		"node", peer, "until", until.UTC().Format(time.RFC3339), "error", err)
 }

@@ -26,33 +26,33 @@ const (
 // have been before says nothing of the size it has now.
 var nothingKnown = proto.Ref{Size: proto.UnknownSize}
 
-// requestOf writes an Ask down; via are the proxies that its request came through.
-func requestOf(ask proto.Ask, via []string, ringHash uint64) *peerpb.FetchRequest {
-	ref := ask.Want.Ref
-	if !ask.Want.Provable() {
+// requestOf writes an PeerRequest down; via are the proxies that its request came through.
+func requestOf(peerReq proto.PeerRequest, via []string, ringHash uint64) *peerpb.FetchRequest {
+	ref := peerReq.Object.Ref
+	if !peerReq.Object.Provable() {
 		ref = nothingKnown
 	}
 	req := &peerpb.FetchRequest{
 		Ref:      refOut(ref),
-		Class:    uint32(ask.Want.Class),
-		Offset:   ask.Offset,
-		Fill:     ask.Fill && !ask.Want.PeersOnly,
+		Class:    uint32(peerReq.Object.Class),
+		Offset:   peerReq.Offset,
+		Fill:     peerReq.Fill && !peerReq.Object.PeersOnly,
 		RingHash: ringHash,
-		Base:     ask.Want.Base,
-		Hearsay:  ask.Want.Hearsay,
+		Base:     peerReq.Object.Base,
+		Hearsay:  peerReq.Object.Hearsay,
 		Via:      via,
-		Client:   ask.Want.Client,
+		Client:   peerReq.Object.Client,
 	}
-	for _, other := range ask.Want.Others[:min(len(ask.Want.Others), maxOthers)] {
+	for _, other := range peerReq.Object.Others[:min(len(peerReq.Object.Others), maxOthers)] {
 		req.Others = append(req.Others, refOut(other))
 	}
-	if ask.Want.SHA512 != (proto.SHA512{}) {
-		req.Sha512 = ask.Want.SHA512[:]
+	if peerReq.Object.SHA512 != (proto.SHA512{}) {
+		req.Sha512 = peerReq.Object.SHA512[:]
 	}
-	if !ask.Have.IsZero() {
-		req.Have = ask.Have[:]
+	if !peerReq.Have.IsZero() {
+		req.Have = peerReq.Have[:]
 	}
-	for loc := range ask.Want.Where.All() {
+	for loc := range peerReq.Object.Where.All() {
 		if len(req.Where) == maxLocations {
 			break
 		}
@@ -62,50 +62,50 @@ func requestOf(ask proto.Ask, via []string, ringHash uint64) *peerpb.FetchReques
 }
 
 // askOf reads a request that another node wrote, and believes nothing of it.
-func askOf(req *peerpb.FetchRequest) (proto.Ask, error) {
-	var ask proto.Ask
+func askOf(req *peerpb.FetchRequest) (proto.PeerRequest, error) {
+	var peerReq proto.PeerRequest
 	ref, err := refIn(req.GetRef())
 	if err != nil {
-		return ask, err
+		return peerReq, err
 	}
 	have, err := digestIn(req.GetHave())
 	if err != nil {
-		return ask, fmt.Errorf("have: %w", err)
+		return peerReq, fmt.Errorf("have: %w", err)
 	}
-	if n := len(req.GetSha512()); n != 0 && n != len(ask.Want.SHA512) {
-		return ask, fmt.Errorf("a SHA-512 sum of %d bytes", n)
+	if n := len(req.GetSha512()); n != 0 && n != len(peerReq.Object.SHA512) {
+		return peerReq, fmt.Errorf("a SHA-512 sum of %d bytes", n)
 	}
-	copy(ask.Want.SHA512[:], req.GetSha512())
-	ask.Want.Ref = ref
-	if !ask.Want.Provable() {
+	copy(peerReq.Object.SHA512[:], req.GetSha512())
+	peerReq.Object.Ref = ref
+	if !peerReq.Object.Provable() {
 		ref = nothingKnown
 	}
-	if ask.Want.Others, err = othersIn(req.GetOthers()); err != nil {
-		return ask, err
+	if peerReq.Object.Others, err = othersIn(req.GetOthers()); err != nil {
+		return peerReq, err
 	}
-	if len(ask.Want.Others) > 0 && !ask.Want.Provable() {
-		return ask, errors.New("others: further contents of an object that nobody vouches for")
+	if len(peerReq.Object.Others) > 0 && !peerReq.Object.Provable() {
+		return peerReq, errors.New("others: further contents of an object that nobody vouches for")
 	}
 	switch offset := req.GetOffset(); {
 	case offset < 0:
-		return ask, fmt.Errorf("offset %d is negative", offset)
-	case ref.Size != proto.UnknownSize && offset > ref.Size && len(ask.Want.Others) == 0:
-		return ask, fmt.Errorf("offset %d is beyond the %d bytes of the object", offset, ref.Size)
+		return peerReq, fmt.Errorf("offset %d is negative", offset)
+	case ref.Size != proto.UnknownSize && offset > ref.Size && len(peerReq.Object.Others) == 0:
+		return peerReq, fmt.Errorf("offset %d is beyond the %d bytes of the object", offset, ref.Size)
 	}
-	ask.Want.Hearsay = req.GetHearsay()
-	if ask.Want.Client = req.GetClient(); len(ask.Want.Client) > maxClient || strings.ContainsFunc(ask.Want.Client, notVisible) {
-		return ask, errors.New("client: what is no address of a client")
+	peerReq.Object.Hearsay = req.GetHearsay()
+	if peerReq.Object.Client = req.GetClient(); len(peerReq.Object.Client) > maxClient || strings.ContainsFunc(peerReq.Object.Client, notVisible) {
+		return peerReq, errors.New("client: what is no address of a client")
 	}
-	if ask.Want.Base, err = baseIn(req.GetBase()); err != nil {
-		return ask, err
+	if peerReq.Object.Base, err = baseIn(req.GetBase()); err != nil {
+		return peerReq, err
 	}
-	if ask.Want.Where, err = locationsIn(req.GetWhere()); err != nil {
-		return ask, err
+	if peerReq.Object.Where, err = locationsIn(req.GetWhere()); err != nil {
+		return peerReq, err
 	}
-	ask.Want.Ref, ask.Have = ref, have
-	ask.Want.Class = proto.Class(min(req.GetClass(), uint32(proto.ClassPrefetch)))
-	ask.Offset, ask.Fill = req.GetOffset(), req.GetFill()
-	return ask, nil
+	peerReq.Object.Ref, peerReq.Have = ref, have
+	peerReq.Object.Class = proto.Class(min(req.GetClass(), uint32(proto.ClassPrefetch)))
+	peerReq.Offset, peerReq.Fill = req.GetOffset(), req.GetFill()
+	return peerReq, nil
 }
 
 // othersIn reads further contents that are accepted. Each needs a digest: nothing else would prove

@@ -23,35 +23,35 @@ import (
 	"github.com/aptmesh/aptmesh/ring"
 )
 
-// An Ask arrives as it was sent.
+// An PeerRequest arrives as it was sent.
 func TestRequestTravels(t *testing.T) {
 	digest := proto.DigestOf([]byte("x"))
-	for name, ask := range map[string]proto.Ask{
-		"listed":     {Want: proto.Want{Ref: proto.Ref{Digest: digest, Size: 10}, Where: where, Class: proto.ClassPackage}, Offset: 10, Fill: true},
-		"by hash":    {Want: proto.Want{Ref: proto.Ref{Digest: digest, Size: proto.UnknownSize}, Where: where}, Offset: 1 << 40},
-		"by SHA-512": {Want: proto.Want{Ref: proto.Ref{Size: 3}, SHA512: proto.SHA512{63: 1}, Where: where, Class: proto.ClassPrefetch}, Offset: 3},
+	for name, peerReq := range map[string]proto.PeerRequest{
+		"listed":     {Object: proto.ObjectRequest{Ref: proto.Ref{Digest: digest, Size: 10}, Where: where, Class: proto.ClassPackage}, Offset: 10, Fill: true},
+		"by hash":    {Object: proto.ObjectRequest{Ref: proto.Ref{Digest: digest, Size: proto.UnknownSize}, Where: where}, Offset: 1 << 40},
+		"by SHA-512": {Object: proto.ObjectRequest{Ref: proto.Ref{Size: 3}, SHA512: proto.SHA512{63: 1}, Where: where, Class: proto.ClassPrefetch}, Offset: 3},
 		"two contents": {
-			Want:   proto.Want{Ref: proto.Ref{Digest: digest, Size: 10}, Others: []proto.Ref{{Digest: proto.Digest{1}, Size: 12}, {Digest: proto.Digest{2}, Size: proto.UnknownSize}}, Where: where},
+			Object: proto.ObjectRequest{Ref: proto.Ref{Digest: digest, Size: 10}, Others: []proto.Ref{{Digest: proto.Digest{1}, Size: 12}, {Digest: proto.Digest{2}, Size: proto.UnknownSize}}, Where: where},
 			Offset: 11, // beyond the end of one of them
 		},
-		"hearsay":   {Want: proto.Want{Ref: proto.Ref{Digest: digest, Size: 10}, Where: where, Hearsay: true}, Fill: true},
-		"a client":  {Want: proto.Want{Ref: proto.Ref{Digest: digest, Size: 10}, Where: where, Client: "2001:db8::/64"}, Fill: true},
-		"elsewhere": {Want: proto.Want{Ref: proto.Ref{Digest: digest, Size: 10}, Where: where, Base: "https://mirror.example.org/ubuntu"}, Fill: true},
-		"unlisted":  {Want: proto.Want{Ref: proto.Ref{Size: proto.UnknownSize}, Where: proto.At(where.First, proto.Location{Archive: "a", Path: "ä b%"})}, Have: digest, Offset: 7, Fill: true},
+		"hearsay":   {Object: proto.ObjectRequest{Ref: proto.Ref{Digest: digest, Size: 10}, Where: where, Hearsay: true}, Fill: true},
+		"a client":  {Object: proto.ObjectRequest{Ref: proto.Ref{Digest: digest, Size: 10}, Where: where, Client: "2001:db8::/64"}, Fill: true},
+		"elsewhere": {Object: proto.ObjectRequest{Ref: proto.Ref{Digest: digest, Size: 10}, Where: where, Base: "https://mirror.example.org/ubuntu"}, Fill: true},
+		"unlisted":  {Object: proto.ObjectRequest{Ref: proto.Ref{Size: proto.UnknownSize}, Where: proto.At(where.First, proto.Location{Archive: "a", Path: "ä b%"})}, Have: digest, Offset: 7, Fill: true},
 	} {
-		got, err := askOf(requestOf(ask, nil, 1))
-		if err != nil || !reflect.DeepEqual(got, ask) {
-			t.Errorf("%s: %+v became %+v, %v", name, ask, got, err)
+		got, err := askOf(requestOf(peerReq, nil, 1))
+		if err != nil || !reflect.DeepEqual(got, peerReq) {
+			t.Errorf("%s: %+v became %+v, %v", name, peerReq, got, err)
 		}
 	}
-	if requestOf(proto.Ask{Want: proto.Want{PeersOnly: true}, Fill: true}, nil, 1).GetFill() {
+	if requestOf(proto.PeerRequest{Object: proto.ObjectRequest{PeersOnly: true}, Fill: true}, nil, 1).GetFill() {
 		t.Error("a fetch that must not go upstream lets the peer go there")
 	}
 	var many []proto.Location
 	for i := range 1000 {
 		many = append(many, proto.Location{Archive: "a", Path: strconv.Itoa(i)})
 	}
-	if n := len(requestOf(proto.Ask{Want: proto.Want{Where: proto.WhereOf(many)}}, nil, 1).GetWhere()); n != maxLocations {
+	if n := len(requestOf(proto.PeerRequest{Object: proto.ObjectRequest{Where: proto.WhereOf(many)}}, nil, 1).GetWhere()); n != maxLocations {
 		t.Errorf("%d locations are sent", n)
 	}
 }
@@ -140,8 +140,8 @@ func TestHostileRequests(t *testing.T) {
 	} {
 		r := goodRequest()
 		spoil(r)
-		if ask, err := askOf(r); err == nil {
-			t.Errorf("%s: answered: %+v", name, ask)
+		if peerReq, err := askOf(r); err == nil {
+			t.Errorf("%s: answered: %+v", name, peerReq)
 		}
 	}
 }
@@ -163,23 +163,23 @@ func FuzzFetchRequest(f *testing.F) {
 		if pb.Unmarshal(b, &r) != nil {
 			return
 		}
-		ask, err := askOf(&r)
+		peerReq, err := askOf(&r)
 		if err != nil {
 			return
 		}
-		want := ask.Want
-		if ask.Offset < 0 || want.Ref.Size < proto.UnknownSize || want.Class > proto.ClassPrefetch || want.Where.IsZero() || want.Where.Len() > maxLocations {
-			t.Fatalf("%+v", ask)
+		object := peerReq.Object
+		if peerReq.Offset < 0 || object.Ref.Size < proto.UnknownSize || object.Class > proto.ClassPrefetch || object.Where.IsZero() || object.Where.Len() > maxLocations {
+			t.Fatalf("%+v", peerReq)
 		}
-		for loc := range want.Where.All() {
+		for loc := range object.Where.All() {
 			if loc.Archive == "" || loc.Path == "" || strings.HasPrefix(loc.Path, "/") || strings.Contains("/"+loc.Path+"/", "/../") ||
 				strings.ContainsFunc(loc.String(), unicode.IsControl) {
 				t.Fatalf("%q", loc)
 			}
 		}
-		again, err := askOf(requestOf(ask, nil, 1))
-		if err != nil || !reflect.DeepEqual(again, ask) {
-			t.Fatalf("%+v became %+v, %v", ask, again, err)
+		again, err := askOf(requestOf(peerReq, nil, 1))
+		if err != nil || !reflect.DeepEqual(again, peerReq) {
+			t.Fatalf("%+v became %+v, %v", peerReq, again, err)
 		}
 	})
 }

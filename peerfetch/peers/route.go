@@ -26,35 +26,35 @@ const maxRoute = 4
 // the ring would let it fetch the object at all: in its place, or behind the others
 // if its place is farther back. If nobody can be asked, the owners are those of the
 // ring: better to try than to give up. They are nil where the ring is empty.
-func (m *Mesh) Route(want proto.Want) proto.Route {
+func (m *Mesh) Route(object proto.ObjectRequest) proto.Route {
 	archive := ""
-	if !want.Where.IsZero() {
-		archive = want.Where.First.Archive
+	if !object.Where.IsZero() {
+		archive = object.Where.First.Archive
 	}
 	return proto.Route{
 		Self:    m.cfg.Name,
-		Holders: m.holdersOf(want),
-		Owners:  m.ownersOf(m.cfg.RingFor(m.View(), archive), keyOf(want)),
+		Holders: m.holdersOf(object),
+		Owners:  m.ownersOf(m.cfg.RingFor(m.View(), archive), keyOf(object)),
 	}
 }
 
 // keyOf is what places an object on the ring: the digest where it is known, else
 // the SHA-512, else the place. Of several right contents it is the lowest digest, so that
 // nodes agree which prefer another one.
-func keyOf(want proto.Want) []byte {
+func keyOf(object proto.ObjectRequest) []byte {
 	switch {
-	case !want.Ref.IsZero():
-		lowest := want.Ref.Digest
-		for _, other := range want.Others {
+	case !object.Ref.IsZero():
+		lowest := object.Ref.Digest
+		for _, other := range object.Others {
 			if bytes.Compare(other.Digest[:], lowest[:]) < 0 {
 				lowest = other.Digest
 			}
 		}
 		return lowest[:]
-	case want.Provable():
-		return want.SHA512[:]
-	case !want.Where.IsZero():
-		return []byte(want.Where.First.String())
+	case object.Provable():
+		return object.SHA512[:]
+	case !object.Where.IsZero():
+		return []byte(object.Where.First.String())
 	}
 	return nil
 }
@@ -80,14 +80,14 @@ func (m *Mesh) reachableName(name string) bool {
 	return p != nil && p.reachable()
 }
 
-func (m *Mesh) holdersOf(want proto.Want) []string {
+func (m *Mesh) holdersOf(object proto.ObjectRequest) []string {
 	var holders []string
-	for _, name := range want.Holders {
+	for _, name := range object.Holders {
 		if name != m.cfg.Name && m.usableName(name) && !slices.Contains(holders, name) {
 			holders = append(holders, name)
 		}
 	}
-	for ref := range want.Contents() {
+	for ref := range object.Contents() {
 		for _, name := range m.Holders(ref.Digest) {
 			if !slices.Contains(holders, name) {
 				holders = append(holders, name)
@@ -122,10 +122,10 @@ func distance(p *peer) time.Duration {
 	return math.MaxInt64
 }
 
-// Elsewhere reports whether another node is believed to hold d, and will go on
+// Replicated reports whether another node is believed to hold d, and will go on
 // doing so: one that leaves does not count. It is made for being asked of each
 // object that might be evicted.
-func (m *Mesh) Elsewhere(d proto.Digest) bool {
+func (m *Mesh) Replicated(d proto.Digest) bool {
 	for _, p := range m.everybody() {
 		if p.healthy() && !p.leaving.Load() && p.held.Has(d) && m.distrusted(p.name) == nil {
 			return true

@@ -65,8 +65,8 @@ func (m *Mesh) silence(names ...string) {
 	}
 }
 
-func wantOf(d proto.Digest) proto.Want {
-	return proto.Want{Ref: proto.Ref{Digest: d, Size: 1}, Where: where}
+func wantOf(d proto.Digest) proto.ObjectRequest {
+	return proto.ObjectRequest{Ref: proto.Ref{Digest: d, Size: 1}, Where: where}
 }
 
 func names(n int) []string {
@@ -81,9 +81,9 @@ func TestRouteHolders(t *testing.T) {
 	m := still(t, "b", "c", "d", "e", "f", "g")
 	d := blob(1)
 	holders := func(hints ...string) []string {
-		want := wantOf(d)
-		want.Holders = hints
-		return m.Route(want).Holders
+		object := wantOf(d)
+		object.Holders = hints
+		return m.Route(object).Holders
 	}
 	check := func(what string, got []string, want ...string) {
 		t.Helper()
@@ -105,7 +105,7 @@ func TestRouteHolders(t *testing.T) {
 	check("the silent are left out", holders("d"), "b")
 	m.Distrust("b", errors.New("a flipped bit"))
 	check("the distrusted are left out", holders("b"))
-	if m.Elsewhere(d) || m.Elsewhere(blob(2)) {
+	if m.Replicated(d) || m.Replicated(blob(2)) {
 		t.Error("the silent and the distrusted count for eviction")
 	}
 	for _, name := range []string{"c", "e", "f", "g"} {
@@ -116,7 +116,7 @@ func TestRouteHolders(t *testing.T) {
 	m.holds(t, "b", d)
 	m.peers["b"].leaving.Store(true)
 	check("who leaves is asked", m.Holders(d), "b")
-	if m.Elsewhere(d) {
+	if m.Replicated(d) {
 		t.Error("who leaves counts for eviction")
 	}
 	m.peers["b"].reported(errTransfer)
@@ -190,21 +190,21 @@ func TestRouteOwners(t *testing.T) {
 func TestRouteKeys(t *testing.T) {
 	d, sum := blob(1), proto.SHA512{1, 2, 3}
 	for _, tt := range []struct {
-		want proto.Want
-		key  []byte
+		object proto.ObjectRequest
+		key    []byte
 	}{
-		{proto.Want{Ref: proto.Ref{Digest: d, Size: 3}, SHA512: sum, Where: where}, d[:]},
-		{proto.Want{Ref: proto.Ref{Size: 3}, SHA512: sum, Where: where}, sum[:]},
-		{proto.Want{Ref: proto.Ref{Size: 3}, Where: where}, []byte("ubuntu/" + where.First.Path)},
-		{proto.Want{}, nil},
+		{proto.ObjectRequest{Ref: proto.Ref{Digest: d, Size: 3}, SHA512: sum, Where: where}, d[:]},
+		{proto.ObjectRequest{Ref: proto.Ref{Size: 3}, SHA512: sum, Where: where}, sum[:]},
+		{proto.ObjectRequest{Ref: proto.Ref{Size: 3}, Where: where}, []byte("ubuntu/" + where.First.Path)},
+		{proto.ObjectRequest{}, nil},
 	} {
-		if got := keyOf(tt.want); string(got) != string(tt.key) {
-			t.Errorf("%+v: key %q, want %q", tt.want, got, tt.key)
+		if got := keyOf(tt.object); string(got) != string(tt.key) {
+			t.Errorf("%+v: key %q, want %q", tt.object, got, tt.key)
 		}
 	}
 	m := still(t, "b", "c")
 	m.holds(t, "b", proto.Digest{})
-	if got := m.Route(proto.Want{}); len(got.Owners) == 0 || got.Holders != nil {
+	if got := m.Route(proto.ObjectRequest{}); len(got.Owners) == 0 || got.Holders != nil {
 		t.Errorf("an object of which nothing is known: %+v", got)
 	}
 }
@@ -263,14 +263,14 @@ func BenchmarkElsewhere(b *testing.B) {
 		for what, d := range map[string]proto.Digest{"held": blob(1), "nowhere": blob(-1)} {
 			b.Run(fmt.Sprintf("%s/%d nodes", what, n), func(b *testing.B) {
 				for b.Loop() {
-					m.Elsewhere(d)
+					m.Replicated(d)
 				}
 			})
 		}
 		b.Run(fmt.Sprintf("route/%d nodes", n), func(b *testing.B) {
-			want := wantOf(blob(-1))
+			object := wantOf(blob(-1))
 			for b.Loop() {
-				m.Route(want)
+				m.Route(object)
 			}
 		})
 	}

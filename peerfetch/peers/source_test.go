@@ -41,11 +41,11 @@ func TestSource(t *testing.T) {
 
 // handlerOf gives what s has, as it comes from upstream.
 func handlerOf(s *sourcetest.Server) handlerFunc {
-	return func(ctx context.Context, _ string, ask proto.Ask) (*proto.Blob, error) {
-		b, err := s.Answer(ctx, ask.Offset)
+	return func(ctx context.Context, _ string, peerReq proto.PeerRequest) (*proto.Blob, error) {
+		b, err := s.Answer(ctx, peerReq.Offset)
 		if err != nil {
 			return nil, err
 		}
-		return &proto.Blob{Ref: proto.Ref{Digest: ask.Want.Ref.Digest, Size: b.Size}, Tier: proto.TierUpstream, Stream: b}, nil
+		return &proto.Blob{Ref: proto.Ref{Digest: peerReq.Object.Ref.Digest, Size: b.Size}, Tier: proto.TierUpstream, Stream: b}, nil
 	}
 }

@@ -23,7 +23,7 @@ type PeerStatus struct {
 	// RingAgrees says that it sees the same ring; false while not known.
 	RingAgrees bool `json:"ring_agrees"`
 	// Held is how many blobs it says it holds; 0 while not known.
-	Held uint64 `json:"held"`
+	Blobs uint64 `json:"blobs"`
 
 	// QuarantinedUntil is zero unless it sent wrong bytes; Quarantined says which.
 	QuarantinedUntil time.Time `json:"quarantined_until,omitzero"`

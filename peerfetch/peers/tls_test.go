@@ -17,7 +17,7 @@ import (
 )
 
 // said answers everything with the name of who asks.
-func said(_ context.Context, from string, _ proto.Ask) (*proto.Blob, error) {
+func said(_ context.Context, from string, _ proto.PeerRequest) (*proto.Blob, error) {
 	return &proto.Blob{Ref: proto.Ref{Size: int64(len(from))}, Bytes: []byte(from)}, nil
 }
 

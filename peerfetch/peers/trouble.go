@@ -25,10 +25,10 @@ const (
 	maxTroubleFor = 10 * time.Minute
 )
 
-// TellTroubles tells all nodes that answer pings what this node has found out about
+// SendAlerts tells all nodes that answer pings what this node has found out about
 // mirrors, as Tell tells them news. A node that does not answer now is told what
 // Control.Troubles returns as soon as it does.
-func (m *Mesh) TellTroubles(ctx context.Context, troubles ...proto.Trouble) error {
+func (m *Mesh) SendAlerts(ctx context.Context, troubles ...proto.MirrorAlert) error {
 	messages, errs := troubleRequests(troubles)
 	var mu sync.Mutex
 	m.eachAlive(func(p *peer) {
@@ -47,27 +47,27 @@ func (m *Mesh) greet(p *peer) {
 	if m.cfg.Control == nil {
 		return
 	}
-	messages, _ := troubleRequests(m.cfg.Control.Troubles())
+	messages, _ := troubleRequests(m.cfg.Control.Alerts())
 	if err := m.tellAll(p.ctx, p, messages); err != nil && p.ctx.Err() == nil {
 		m.log.Debug("a node that has just answered could not be told of mirrors", "node", p.name, "error", err)
 	}
 }
 
 // troubleRequests divides troubles among messages.
-func troubleRequests(troubles []proto.Trouble) (messages []*peerpb.AnnounceRequest, errs []error) {
+func troubleRequests(troubles []proto.MirrorAlert) (messages []*peerpb.AnnounceRequest, errs []error) {
 	out, err := troublesOut(troubles, time.Now())
 	if err != nil {
 		errs = append(errs, err)
 	}
 	for some := range slices.Chunk(out, maxMirrors) {
-		messages = append(messages, &peerpb.AnnounceRequest{Troubles: some})
+		messages = append(messages, &peerpb.AnnounceRequest{Alerts: some})
 	}
 	return messages, errs
 }
 
 // troublesOut writes down what can be. The error is that of the first that cannot.
-func troublesOut(troubles []proto.Trouble, now time.Time) ([]*peerpb.Trouble, error) {
-	var all []*peerpb.Trouble
+func troublesOut(troubles []proto.MirrorAlert, now time.Time) ([]*peerpb.MirrorAlert, error) {
+	var all []*peerpb.MirrorAlert
 	var wrong error
 	for _, t := range troubles {
 		out, err := troubleOut(t, now)
@@ -81,16 +81,16 @@ func troublesOut(troubles []proto.Trouble, now time.Time) ([]*peerpb.Trouble, er
 }
 
 // troubleKinds are the kinds as they travel.
-var troubleKinds = map[proto.TroubleKind]peerpb.Trouble_Kind{
-	proto.TroubleWait:        peerpb.Trouble_WAIT,
-	proto.TroubleUnreachable: peerpb.Trouble_UNREACHABLE,
-	proto.TroubleErrors:      peerpb.Trouble_ERRORS,
-	proto.TroubleContent:     peerpb.Trouble_CONTENT,
+var troubleKinds = map[proto.AlertKind]peerpb.MirrorAlert_Kind{
+	proto.AlertWait:        peerpb.MirrorAlert_WAIT,
+	proto.AlertUnreachable: peerpb.MirrorAlert_UNREACHABLE,
+	proto.AlertErrors:      peerpb.MirrorAlert_ERRORS,
+	proto.AlertContent:     peerpb.MirrorAlert_CONTENT,
 }
 
 // troubleKindIn is the kind that in stands for; "" for one that this version does
 // not know.
-func troubleKindIn(in peerpb.Trouble_Kind) proto.TroubleKind {
+func troubleKindIn(in peerpb.MirrorAlert_Kind) proto.AlertKind {
 	for kind, out := range troubleKinds {
 		if out == in {
 			return kind
@@ -101,15 +101,15 @@ func troubleKindIn(in peerpb.Trouble_Kind) proto.TroubleKind {
 
 // troubleOut writes a Trouble down. How much longer it lasts travels in place of
 // its end, for the clocks of two nodes differ.
-func troubleOut(t proto.Trouble, now time.Time) (*peerpb.Trouble, error) {
+func troubleOut(t proto.MirrorAlert, now time.Time) (*peerpb.MirrorAlert, error) {
 	if err := checkMirror(t.Mirror); err != nil {
 		return nil, err
 	}
-	out := &peerpb.Trouble{Mirror: t.Mirror, Kind: troubleKinds[t.Kind], Reason: cut(t.Reason, maxTroubleReason)}
+	out := &peerpb.MirrorAlert{Mirror: t.Mirror, Kind: troubleKinds[t.Kind], Reason: cut(t.Reason, maxTroubleReason)}
 	if left := t.Until.Sub(now); !t.Until.IsZero() && left > 0 {
 		// At least one: 0 would say that it is over.
 		out.ForMs = max(1, left.Milliseconds())
-		if out.Kind == peerpb.Trouble_UNKNOWN {
+		if out.Kind == peerpb.MirrorAlert_UNKNOWN {
 			return nil, fmt.Errorf("mirror %s: %q is no kind of trouble", t.Mirror, t.Kind)
 		}
 	}
@@ -119,11 +119,11 @@ func troubleOut(t proto.Trouble, now time.Time) (*peerpb.Trouble, error) {
 // allTroublesIn reads many Troubles. The error is that of the first that makes no
 // sense; the others are good. Kinds that a newer version has are left out: what to
 // make of them is not known here.
-func allTroublesIn(in []*peerpb.Trouble, now time.Time) ([]proto.Trouble, error) {
+func allTroublesIn(in []*peerpb.MirrorAlert, now time.Time) ([]proto.MirrorAlert, error) {
 	if len(in) > maxMirrors {
 		return nil, fmt.Errorf("trouble with %d mirrors, want at most %d", len(in), maxMirrors)
 	}
-	var troubles []proto.Trouble
+	var troubles []proto.MirrorAlert
 	var wrong error
 	for _, one := range in {
 		t, err := troubleIn(one, now)
@@ -139,16 +139,16 @@ func allTroublesIn(in []*peerpb.Trouble, now time.Time) ([]proto.Trouble, error)
 
 // troubleIn reads a Trouble that another node wrote, and believes it for a bounded
 // time. Its Node is left to whoever knows where the message is from.
-func troubleIn(in *peerpb.Trouble, now time.Time) (proto.Trouble, error) {
+func troubleIn(in *peerpb.MirrorAlert, now time.Time) (proto.MirrorAlert, error) {
 	if err := checkMirror(in.GetMirror()); err != nil {
-		return proto.Trouble{}, err
+		return proto.MirrorAlert{}, err
 	}
-	t := proto.Trouble{
+	t := proto.MirrorAlert{
 		Mirror: in.GetMirror(), Kind: troubleKindIn(in.GetKind()), Reason: cut(in.GetReason(), maxTroubleReason),
 	}
 	switch left := in.GetForMs(); {
 	case left < 0:
-		return proto.Trouble{}, fmt.Errorf("mirror %s: trouble for %d ms", t.Mirror, left)
+		return proto.MirrorAlert{}, fmt.Errorf("mirror %s: trouble for %d ms", t.Mirror, left)
 	case left > 0:
 		t.Until = now.Add(time.Duration(min(left, maxTroubleFor.Milliseconds())) * time.Millisecond)
 	}

@@ -28,19 +28,19 @@ import (
 const germany = "http://de.archive.ubuntu.com/ubuntu"
 
 // troublesOf is trouble of each kind, and one that is over.
-func troublesOf(now time.Time) []proto.Trouble {
-	return []proto.Trouble{
-		{Mirror: germany, Kind: proto.TroubleWait, Reason: "it answered 429 and asks to wait 30 s", Until: now.Add(30 * time.Second)},
-		{Mirror: "https://mirror.example.org:8443/pub/ubuntu", Kind: proto.TroubleUnreachable, Reason: "connection refused", Until: now.Add(time.Second)},
-		{Mirror: "http://[2001:db8::1]/ubuntu", Kind: proto.TroubleErrors, Until: now.Add(2 * time.Minute)},
-		{Mirror: "http://archive.ubuntu.com/ubuntu", Kind: proto.TroubleContent, Reason: "pages in place of packages", Until: now.Add(maxTroubleFor)},
-		{Mirror: "http://archive.ubuntu.com/other", Kind: proto.TroubleWait},
+func troublesOf(now time.Time) []proto.MirrorAlert {
+	return []proto.MirrorAlert{
+		{Mirror: germany, Kind: proto.AlertWait, Reason: "it answered 429 and asks to wait 30 s", Until: now.Add(30 * time.Second)},
+		{Mirror: "https://mirror.example.org:8443/pub/ubuntu", Kind: proto.AlertUnreachable, Reason: "connection refused", Until: now.Add(time.Second)},
+		{Mirror: "http://[2001:db8::1]/ubuntu", Kind: proto.AlertErrors, Until: now.Add(2 * time.Minute)},
+		{Mirror: "http://archive.ubuntu.com/ubuntu", Kind: proto.AlertContent, Reason: "pages in place of packages", Until: now.Add(maxTroubleFor)},
+		{Mirror: "http://archive.ubuntu.com/other", Kind: proto.AlertWait},
 	}
 }
 
 // sameTrouble compares what was told with what was heard, but for who told it and
 // give or take the journey: what has passed meanwhile may be over.
-func sameTrouble(t *testing.T, got, want proto.Trouble) {
+func sameTrouble(t *testing.T, got, want proto.MirrorAlert) {
 	t.Helper()
 	late := got.Until.Sub(want.Until)
 	switch {
@@ -58,7 +58,7 @@ func sameTrouble(t *testing.T, got, want proto.Trouble) {
 }
 
 // believable holds that what was heard is within bounds, whoever said it.
-func believable(t *testing.T, trouble proto.Trouble) {
+func believable(t *testing.T, trouble proto.MirrorAlert) {
 	t.Helper()
 	text := trouble.Mirror + trouble.Reason
 	if len(trouble.Reason) > maxTroubleReason || checkMirror(trouble.Mirror) != nil ||
@@ -72,11 +72,11 @@ func believable(t *testing.T, trouble proto.Trouble) {
 type troubleBox struct {
 	mu       sync.Mutex
 	from     []string
-	troubles []proto.Trouble
+	troubles []proto.MirrorAlert
 	messages int
 }
 
-func (b *troubleBox) heard(from string, troubles []proto.Trouble) {
+func (b *troubleBox) heard(from string, troubles []proto.MirrorAlert) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.messages++
@@ -85,21 +85,21 @@ func (b *troubleBox) heard(from string, troubles []proto.Trouble) {
 	}
 }
 
-func (b *troubleBox) all() (from []string, troubles []proto.Trouble) {
+func (b *troubleBox) all() (from []string, troubles []proto.MirrorAlert) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.from), slices.Clone(b.troubles)
 }
 
 // of is what was heard of a mirror last; false if nothing was.
-func (b *troubleBox) of(mirror string) (proto.Trouble, bool) {
+func (b *troubleBox) of(mirror string) (proto.MirrorAlert, bool) {
 	_, troubles := b.all()
 	for _, t := range slices.Backward(troubles) {
 		if t.Mirror == mirror {
 			return t, true
 		}
 	}
-	return proto.Trouble{}, false
+	return proto.MirrorAlert{}, false
 }
 
 func TestTellTroubles(t *testing.T) {
@@ -109,7 +109,7 @@ func TestTellTroubles(t *testing.T) {
 			cfg.Control = &answers{heardTroubles: boxes[name].heard, heard: func(string, []proto.Announcement) { t.Error("news was heard") }}
 		}, "a", "b", "c", "d")
 		a, told := meshes[0], troublesOf(time.Now())
-		if err := a.TellTroubles(t.Context(), told...); err != nil {
+		if err := a.SendAlerts(t.Context(), told...); err != nil {
 			t.Fatal(err)
 		}
 		for name, box := range boxes {
@@ -136,7 +136,7 @@ func TestTellTroubles(t *testing.T) {
 		f.set("c:1", refuse)
 		within(t, 2*time.Second, func() bool { return !a.peer("c").reachable() })
 		f.set("d:1", hold)
-		err := a.TellTroubles(t.Context(), proto.Trouble{Mirror: "no mirror"}, told[0])
+		err := a.SendAlerts(t.Context(), proto.MirrorAlert{Mirror: "no mirror"}, told[0])
 		var failed *proto.PeerFailed
 		if !errors.As(err, &failed) || failed.Peer != "d" || strings.Contains(err.Error(), "node c") || !strings.Contains(err.Error(), "no mirror") {
 			t.Errorf("got %v", err)
@@ -148,7 +148,7 @@ func TestTellTroubles(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errClosed)
-		if err := a.TellTroubles(ctx, told...); !errors.Is(err, errClosed) {
+		if err := a.SendAlerts(ctx, told...); !errors.Is(err, errClosed) {
 			t.Errorf("cancelled: %v", err)
 		}
 	})
@@ -160,13 +160,13 @@ func TestWhoComesIsToldOfTroubles(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		var box troubleBox
 		var mu sync.Mutex
-		var holds []proto.Trouble // guarded by mu
+		var holds []proto.MirrorAlert // guarded by mu
 		meshes, f := cluster(t, func(name string, cfg *Config) {
 			if name == "b" {
 				cfg.Control = &answers{heardTroubles: box.heard}
 				return
 			}
-			cfg.Control = &answers{troubles: func() []proto.Trouble { mu.Lock(); defer mu.Unlock(); return holds }}
+			cfg.Control = &answers{troubles: func() []proto.MirrorAlert { mu.Lock(); defer mu.Unlock(); return holds }}
 		}, "a", "b")
 		a := meshes[0]
 		synctest.Wait()
@@ -178,7 +178,7 @@ func TestWhoComesIsToldOfTroubles(t *testing.T) {
 		mu.Lock()
 		holds = troublesOf(time.Now())[:1]
 		mu.Unlock()
-		if err := a.TellTroubles(t.Context(), holds...); err != nil {
+		if err := a.SendAlerts(t.Context(), holds...); err != nil {
 			t.Errorf("a node known to be gone is told: %v", err)
 		}
 		f.set("b:1", carry)
@@ -193,14 +193,14 @@ func TestTellOfManyMirrors(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		var box troubleBox
 		meshes, _ := cluster(t, func(_ string, cfg *Config) { cfg.Control = &answers{heardTroubles: box.heard} }, "a", "b")
-		var many []proto.Trouble
+		var many []proto.MirrorAlert
 		for i := range 2*maxMirrors + 1 {
-			many = append(many, proto.Trouble{
-				Mirror: fmt.Sprintf("http://mirror.example.org/%d", i), Kind: proto.TroubleErrors, Until: time.Now().Add(24 * time.Hour),
+			many = append(many, proto.MirrorAlert{
+				Mirror: fmt.Sprintf("http://mirror.example.org/%d", i), Kind: proto.AlertErrors, Until: time.Now().Add(24 * time.Hour),
 				Reason: strings.Repeat("ä", maxReason) + "\n",
 			})
 		}
-		if err := meshes[0].TellTroubles(t.Context(), many...); err != nil {
+		if err := meshes[0].SendAlerts(t.Context(), many...); err != nil {
 			t.Fatal(err)
 		}
 		_, heard := box.all()
@@ -249,40 +249,40 @@ func TestStateTellsNothingOfNow(t *testing.T) {
 
 func TestTroublesOfOthersAreNotBelieved(t *testing.T) {
 	now := time.Now()
-	good := func() *peerpb.Trouble {
-		return &peerpb.Trouble{Mirror: germany, Kind: peerpb.Trouble_WAIT, Reason: "busy", ForMs: 30_000}
+	good := func() *peerpb.MirrorAlert {
+		return &peerpb.MirrorAlert{Mirror: germany, Kind: peerpb.MirrorAlert_WAIT, Reason: "busy", ForMs: 30_000}
 	}
 	if got, err := troubleIn(good(), now); err != nil || got.Until != now.Add(30*time.Second) {
 		t.Fatalf("%+v: %v", got, err)
 	}
-	for what, spoil := range map[string]func(*peerpb.Trouble){
-		"no mirror":           func(p *peerpb.Trouble) { p.Mirror = "" },
-		"a long mirror":       func(p *peerpb.Trouble) { p.Mirror += strings.Repeat("x", maxMirror) },
-		"not UTF-8":           func(p *peerpb.Trouble) { p.Mirror += "\xff" },
-		"a control character": func(p *peerpb.Trouble) { p.Mirror += "\u0085" },
-		"a path":              func(p *peerpb.Trouble) { p.Mirror = "/etc/passwd" },
-		"a file":              func(p *peerpb.Trouble) { p.Mirror = "file:///etc/passwd" },
-		"no host":             func(p *peerpb.Trouble) { p.Mirror = "http://:80/ubuntu" },
-		"a password":          func(p *peerpb.Trouble) { p.Mirror = "http://me:secret@archive.ubuntu.com/ubuntu" },
-		"no URL":              func(p *peerpb.Trouble) { p.Mirror = "http://[::1/" },
-		"time backwards":      func(p *peerpb.Trouble) { p.ForMs = -1 },
+	for what, spoil := range map[string]func(*peerpb.MirrorAlert){
+		"no mirror":           func(p *peerpb.MirrorAlert) { p.Mirror = "" },
+		"a long mirror":       func(p *peerpb.MirrorAlert) { p.Mirror += strings.Repeat("x", maxMirror) },
+		"not UTF-8":           func(p *peerpb.MirrorAlert) { p.Mirror += "\xff" },
+		"a control character": func(p *peerpb.MirrorAlert) { p.Mirror += "\u0085" },
+		"a path":              func(p *peerpb.MirrorAlert) { p.Mirror = "/etc/passwd" },
+		"a file":              func(p *peerpb.MirrorAlert) { p.Mirror = "file:///etc/passwd" },
+		"no host":             func(p *peerpb.MirrorAlert) { p.Mirror = "http://:80/ubuntu" },
+		"a password":          func(p *peerpb.MirrorAlert) { p.Mirror = "http://me:secret@archive.ubuntu.com/ubuntu" },
+		"no URL":              func(p *peerpb.MirrorAlert) { p.Mirror = "http://[::1/" },
+		"time backwards":      func(p *peerpb.MirrorAlert) { p.ForMs = -1 },
 	} {
 		p := good()
 		spoil(p)
 		if got, err := troubleIn(p, now); err == nil {
 			t.Errorf("%s: believed as %+v", what, got)
 		}
-		if got, err := allTroublesIn([]*peerpb.Trouble{p, good()}, now); err == nil || len(got) != 1 {
+		if got, err := allTroublesIn([]*peerpb.MirrorAlert{p, good()}, now); err == nil || len(got) != 1 {
 			t.Errorf("%s among others: %+v, %v", what, got, err)
 		}
-		if out, err := troubleOut(proto.Trouble{Mirror: p.Mirror, Kind: proto.TroubleWait}, now); err == nil && p.Mirror != germany {
+		if out, err := troubleOut(proto.MirrorAlert{Mirror: p.Mirror, Kind: proto.AlertWait}, now); err == nil && p.Mirror != germany {
 			t.Errorf("%s: told as %+v", what, out)
 		}
 	}
 	if _, err := troubleIn(nil, now); err == nil {
 		t.Error("nothing at all is believed")
 	}
-	if got, err := allTroublesIn(slices.Repeat([]*peerpb.Trouble{good()}, maxMirrors+1), now); err == nil || len(got) > 0 {
+	if got, err := allTroublesIn(slices.Repeat([]*peerpb.MirrorAlert{good()}, maxMirrors+1), now); err == nil || len(got) > 0 {
 		t.Errorf("too many: %d, %v", len(got), err)
 	}
 	// No longer than bounded, and no kind of which nothing is known here; that such
@@ -295,19 +295,19 @@ func TestTroublesOfOthersAreNotBelieved(t *testing.T) {
 	}
 	believable(t, got)
 	// What has hardly a moment left is not over yet.
-	brief := proto.Trouble{Mirror: germany, Kind: proto.TroubleWait, Until: now.Add(time.Microsecond)}
+	brief := proto.MirrorAlert{Mirror: germany, Kind: proto.AlertWait, Until: now.Add(time.Microsecond)}
 	if out, err := troubleOut(brief, now); err != nil || out.ForMs != 1 {
 		t.Errorf("for a microsecond: %v, %v", out, err)
 	}
 	p.Kind = 99
-	if got, err := allTroublesIn([]*peerpb.Trouble{p}, now); err != nil || len(got) > 0 {
+	if got, err := allTroublesIn([]*peerpb.MirrorAlert{p}, now); err != nil || len(got) > 0 {
 		t.Errorf("a kind of the future: %+v, %v", got, err)
 	}
 	p.ForMs = 0
-	if got, err := allTroublesIn([]*peerpb.Trouble{p}, now); err != nil || len(got) != 1 {
+	if got, err := allTroublesIn([]*peerpb.MirrorAlert{p}, now); err != nil || len(got) != 1 {
 		t.Errorf("a kind of the future, over: %+v, %v", got, err)
 	}
-	if _, err := troubleOut(proto.Trouble{Mirror: germany, Kind: "odd", Until: now.Add(time.Minute)}, now); err == nil {
+	if _, err := troubleOut(proto.MirrorAlert{Mirror: germany, Kind: "odd", Until: now.Add(time.Minute)}, now); err == nil {
 		t.Error("trouble of no kind is told")
 	}
 }

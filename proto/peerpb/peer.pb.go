@@ -34,7 +34,7 @@ const (
 	Failure_CORRUPT     Failure_Kind = 2 // upstream's content is not what is listed
 	Failure_UNAVAILABLE Failure_Kind = 3 // trouble with upstream that may pass
 	Failure_REFUSED     Failure_Kind = 4 // upstream's final answer other than "not found"
-	Failure_NOT_HELD    Failure_Kind = 5 // the peer does not hold it, and was not asked to fill
+	Failure_NOT_STORED  Failure_Kind = 5 // the peer does not hold it, and was not asked to fill
 	Failure_BUSY        Failure_Kind = 6 // the peer is fetching it from another peer, named in try
 	Failure_DRAINING    Failure_Kind = 7 // the peer is leaving
 	Failure_STUCK       Failure_Kind = 8 // the peer's own disk does not answer
@@ -48,7 +48,7 @@ var (
 		2: "CORRUPT",
 		3: "UNAVAILABLE",
 		4: "REFUSED",
-		5: "NOT_HELD",
+		5: "NOT_STORED",
 		6: "BUSY",
 		7: "DRAINING",
 		8: "STUCK",
@@ -59,7 +59,7 @@ var (
 		"CORRUPT":     2,
 		"UNAVAILABLE": 3,
 		"REFUSED":     4,
-		"NOT_HELD":    5,
+		"NOT_STORED":  5,
 		"BUSY":        6,
 		"DRAINING":    7,
 		"STUCK":       8,
@@ -93,26 +93,26 @@ func (Failure_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{5, 0}
 }
 
-type Trouble_Kind int32
+type MirrorAlert_Kind int32
 
 const (
-	Trouble_UNKNOWN     Trouble_Kind = 0
-	Trouble_WAIT        Trouble_Kind = 1 // the mirror said for how long it wants to be left alone
-	Trouble_UNREACHABLE Trouble_Kind = 2 // no connection, or no answer on it
-	Trouble_ERRORS      Trouble_Kind = 3 // it answered with 5xx, or broke transfers off
-	Trouble_CONTENT     Trouble_Kind = 4 // what it sent is not what is listed
+	MirrorAlert_UNKNOWN     MirrorAlert_Kind = 0
+	MirrorAlert_WAIT        MirrorAlert_Kind = 1 // the mirror said for how long it wants to be left alone
+	MirrorAlert_UNREACHABLE MirrorAlert_Kind = 2 // no connection, or no answer on it
+	MirrorAlert_ERRORS      MirrorAlert_Kind = 3 // it answered with 5xx, or broke transfers off
+	MirrorAlert_CONTENT     MirrorAlert_Kind = 4 // what it sent is not what is listed
 )
 
-// Enum value maps for Trouble_Kind.
+// Enum value maps for MirrorAlert_Kind.
 var (
-	Trouble_Kind_name = map[int32]string{
+	MirrorAlert_Kind_name = map[int32]string{
 		0: "UNKNOWN",
 		1: "WAIT",
 		2: "UNREACHABLE",
 		3: "ERRORS",
 		4: "CONTENT",
 	}
-	Trouble_Kind_value = map[string]int32{
+	MirrorAlert_Kind_value = map[string]int32{
 		"UNKNOWN":     0,
 		"WAIT":        1,
 		"UNREACHABLE": 2,
@@ -121,30 +121,30 @@ var (
 	}
 )
 
-func (x Trouble_Kind) Enum() *Trouble_Kind {
-	p := new(Trouble_Kind)
+func (x MirrorAlert_Kind) Enum() *MirrorAlert_Kind {
+	p := new(MirrorAlert_Kind)
 	*p = x
 	return p
 }
 
-func (x Trouble_Kind) String() string {
+func (x MirrorAlert_Kind) String() string {
 	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
 }
 
-func (Trouble_Kind) Descriptor() protoreflect.EnumDescriptor {
+func (MirrorAlert_Kind) Descriptor() protoreflect.EnumDescriptor {
 	return file_proto_peerpb_peer_proto_enumTypes[1].Descriptor()
 }
 
-func (Trouble_Kind) Type() protoreflect.EnumType {
+func (MirrorAlert_Kind) Type() protoreflect.EnumType {
 	return &file_proto_peerpb_peer_proto_enumTypes[1]
 }
 
-func (x Trouble_Kind) Number() protoreflect.EnumNumber {
+func (x MirrorAlert_Kind) Number() protoreflect.EnumNumber {
 	return protoreflect.EnumNumber(x)
 }
 
-// Deprecated: Use Trouble_Kind.Descriptor instead.
-func (Trouble_Kind) EnumDescriptor() ([]byte, []int) {
+// Deprecated: Use MirrorAlert_Kind.Descriptor instead.
+func (MirrorAlert_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{9, 0}
 }
 
@@ -924,31 +924,31 @@ func (x *Announcement) GetFrom() string {
 	return ""
 }
 
-// Trouble is what a node has found out about a mirror. Only who found it tells it.
-type Trouble struct {
+// MirrorAlert is what a node has found out about a mirror. Only the node that found it sends it.
+type MirrorAlert struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mirror        string                 `protobuf:"bytes,1,opt,name=mirror,proto3" json:"mirror,omitempty"` // URL of its root
-	Kind          Trouble_Kind           `protobuf:"varint,2,opt,name=kind,proto3,enum=aptmesh.peer.v1.Trouble_Kind" json:"kind,omitempty"`
+	Kind          MirrorAlert_Kind       `protobuf:"varint,2,opt,name=kind,proto3,enum=aptmesh.peer.v1.MirrorAlert_Kind" json:"kind,omitempty"`
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	ForMs         int64                  `protobuf:"zigzag64,4,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"` // how much longer the mirror is best left alone; 0: it is over
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Trouble) Reset() {
-	*x = Trouble{}
+func (x *MirrorAlert) Reset() {
+	*x = MirrorAlert{}
 	mi := &file_proto_peerpb_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Trouble) String() string {
+func (x *MirrorAlert) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Trouble) ProtoMessage() {}
+func (*MirrorAlert) ProtoMessage() {}
 
-func (x *Trouble) ProtoReflect() protoreflect.Message {
+func (x *MirrorAlert) ProtoReflect() protoreflect.Message {
 	mi := &file_proto_peerpb_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -960,33 +960,33 @@ func (x *Trouble) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Trouble.ProtoReflect.Descriptor instead.
-func (*Trouble) Descriptor() ([]byte, []int) {
+// Deprecated: Use MirrorAlert.ProtoReflect.Descriptor instead.
+func (*MirrorAlert) Descriptor() ([]byte, []int) {
 	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{9}
 }
 
-func (x *Trouble) GetMirror() string {
+func (x *MirrorAlert) GetMirror() string {
 	if x != nil {
 		return x.Mirror
 	}
 	return ""
 }
 
-func (x *Trouble) GetKind() Trouble_Kind {
+func (x *MirrorAlert) GetKind() MirrorAlert_Kind {
 	if x != nil {
 		return x.Kind
 	}
-	return Trouble_UNKNOWN
+	return MirrorAlert_UNKNOWN
 }
 
-func (x *Trouble) GetReason() string {
+func (x *MirrorAlert) GetReason() string {
 	if x != nil {
 		return x.Reason
 	}
 	return ""
 }
 
-func (x *Trouble) GetForMs() int64 {
+func (x *MirrorAlert) GetForMs() int64 {
 	if x != nil {
 		return x.ForMs
 	}
@@ -1043,7 +1043,7 @@ func (x *State) GetAnnouncements() []*Announcement {
 type AnnounceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Announcements []*Announcement        `protobuf:"bytes,1,rep,name=announcements,proto3" json:"announcements,omitempty"`
-	Troubles      []*Trouble             `protobuf:"bytes,2,rep,name=troubles,proto3" json:"troubles,omitempty"` // of the sender
+	Alerts        []*MirrorAlert         `protobuf:"bytes,2,rep,name=alerts,proto3" json:"alerts,omitempty"` // of the sender
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1085,9 +1085,9 @@ func (x *AnnounceRequest) GetAnnouncements() []*Announcement {
 	return nil
 }
 
-func (x *AnnounceRequest) GetTroubles() []*Trouble {
+func (x *AnnounceRequest) GetAlerts() []*MirrorAlert {
 	if x != nil {
-		return x.Troubles
+		return x.Alerts
 	}
 	return nil
 }
@@ -1128,7 +1128,7 @@ func (*AnnounceReply) Descriptor() ([]byte, []int) {
 	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{12}
 }
 
-type AskRequest struct {
+type CheckSuiteRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Archive       string                 `protobuf:"bytes,1,opt,name=archive,proto3" json:"archive,omitempty"`
 	Dir           string                 `protobuf:"bytes,2,opt,name=dir,proto3" json:"dir,omitempty"`
@@ -1139,20 +1139,20 @@ type AskRequest struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *AskRequest) Reset() {
-	*x = AskRequest{}
+func (x *CheckSuiteRequest) Reset() {
+	*x = CheckSuiteRequest{}
 	mi := &file_proto_peerpb_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *AskRequest) String() string {
+func (x *CheckSuiteRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*AskRequest) ProtoMessage() {}
+func (*CheckSuiteRequest) ProtoMessage() {}
 
-func (x *AskRequest) ProtoReflect() protoreflect.Message {
+func (x *CheckSuiteRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_proto_peerpb_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1164,67 +1164,67 @@ func (x *AskRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use AskRequest.ProtoReflect.Descriptor instead.
-func (*AskRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use CheckSuiteRequest.ProtoReflect.Descriptor instead.
+func (*CheckSuiteRequest) Descriptor() ([]byte, []int) {
 	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{13}
 }
 
-func (x *AskRequest) GetArchive() string {
+func (x *CheckSuiteRequest) GetArchive() string {
 	if x != nil {
 		return x.Archive
 	}
 	return ""
 }
 
-func (x *AskRequest) GetDir() string {
+func (x *CheckSuiteRequest) GetDir() string {
 	if x != nil {
 		return x.Dir
 	}
 	return ""
 }
 
-func (x *AskRequest) GetName() string {
+func (x *CheckSuiteRequest) GetName() string {
 	if x != nil {
 		return x.Name
 	}
 	return ""
 }
 
-func (x *AskRequest) GetSlots() []string {
+func (x *CheckSuiteRequest) GetSlots() []string {
 	if x != nil {
 		return x.Slots
 	}
 	return nil
 }
 
-func (x *AskRequest) GetFresh() bool {
+func (x *CheckSuiteRequest) GetFresh() bool {
 	if x != nil {
 		return x.Fresh
 	}
 	return false
 }
 
-type AskReply struct {
+type CheckSuiteReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Announcement  *Announcement          `protobuf:"bytes,1,opt,name=announcement,proto3" json:"announcement,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *AskReply) Reset() {
-	*x = AskReply{}
+func (x *CheckSuiteReply) Reset() {
+	*x = CheckSuiteReply{}
 	mi := &file_proto_peerpb_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *AskReply) String() string {
+func (x *CheckSuiteReply) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*AskReply) ProtoMessage() {}
+func (*CheckSuiteReply) ProtoMessage() {}
 
-func (x *AskReply) ProtoReflect() protoreflect.Message {
+func (x *CheckSuiteReply) ProtoReflect() protoreflect.Message {
 	mi := &file_proto_peerpb_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1236,12 +1236,12 @@ func (x *AskReply) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use AskReply.ProtoReflect.Descriptor instead.
-func (*AskReply) Descriptor() ([]byte, []int) {
+// Deprecated: Use CheckSuiteReply.ProtoReflect.Descriptor instead.
+func (*CheckSuiteReply) Descriptor() ([]byte, []int) {
 	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{14}
 }
 
-func (x *AskReply) GetAnnouncement() *Announcement {
+func (x *CheckSuiteReply) GetAnnouncement() *Announcement {
 	if x != nil {
 		return x.Announcement
 	}
@@ -1590,7 +1590,7 @@ func (x *Offer) GetWhere() []*Location {
 
 type OfferReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kept          [][]byte               `protobuf:"bytes,1,rep,name=kept,proto3" json:"kept,omitempty"` // digests the peer holds now
+	Stored        [][]byte               `protobuf:"bytes,1,rep,name=stored,proto3" json:"stored,omitempty"` // digests of the objects that the peer stores now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1625,9 +1625,9 @@ func (*OfferReply) Descriptor() ([]byte, []int) {
 	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{21}
 }
 
-func (x *OfferReply) GetKept() [][]byte {
+func (x *OfferReply) GetStored() [][]byte {
 	if x != nil {
-		return x.Kept
+		return x.Stored
 	}
 	return nil
 }
@@ -1836,7 +1836,7 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\fnot_modified\x18\x06 \x01(\bR\vnotModified\x12\x18\n" +
 	"\achecked\x18\a \x01(\x12R\achecked\"'\n" +
 	"\tFetchTail\x12\x1a\n" +
-	"\bmodified\x18\x01 \x01(\x12R\bmodified\"\xf2\x02\n" +
+	"\bmodified\x18\x01 \x01(\x12R\bmodified\"\xf5\x02\n" +
 	"\aFailure\x121\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1d.aptmesh.peer.v1.Failure.KindR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12$\n" +
@@ -1845,14 +1845,15 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\banswered\x18\x05 \x01(\bR\banswered\x12\x10\n" +
 	"\x03try\x18\x06 \x03(\tR\x03try\x12\x1a\n" +
 	"\brejected\x18\a \x01(\tR\brejected\x12\x14\n" +
-	"\x05wrong\x18\b \x01(\bR\x05wrong\"~\n" +
+	"\x05wrong\x18\b \x01(\bR\x05wrong\"\x80\x01\n" +
 	"\x04Kind\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\r\n" +
 	"\tNOT_FOUND\x10\x01\x12\v\n" +
 	"\aCORRUPT\x10\x02\x12\x0f\n" +
 	"\vUNAVAILABLE\x10\x03\x12\v\n" +
-	"\aREFUSED\x10\x04\x12\f\n" +
-	"\bNOT_HELD\x10\x05\x12\b\n" +
+	"\aREFUSED\x10\x04\x12\x0e\n" +
+	"\n" +
+	"NOT_STORED\x10\x05\x12\b\n" +
 	"\x04BUSY\x10\x06\x12\f\n" +
 	"\bDRAINING\x10\a\x12\t\n" +
 	"\x05STUCK\x10\b\"y\n" +
@@ -1886,10 +1887,10 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\x05slots\x18\x03 \x03(\tR\x05slots\x12\x1d\n" +
 	"\n" +
 	"first_hand\x18\x04 \x01(\bR\tfirstHand\x12\x12\n" +
-	"\x04from\x18\x05 \x01(\tR\x04from\"\xd2\x01\n" +
-	"\aTrouble\x12\x16\n" +
-	"\x06mirror\x18\x01 \x01(\tR\x06mirror\x121\n" +
-	"\x04kind\x18\x02 \x01(\x0e2\x1d.aptmesh.peer.v1.Trouble.KindR\x04kind\x12\x16\n" +
+	"\x04from\x18\x05 \x01(\tR\x04from\"\xda\x01\n" +
+	"\vMirrorAlert\x12\x16\n" +
+	"\x06mirror\x18\x01 \x01(\tR\x06mirror\x125\n" +
+	"\x04kind\x18\x02 \x01(\x0e2!.aptmesh.peer.v1.MirrorAlert.KindR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x15\n" +
 	"\x06for_ms\x18\x04 \x01(\x12R\x05forMs\"G\n" +
 	"\x04Kind\x12\v\n" +
@@ -1903,16 +1904,15 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\rannouncements\x18\x01 \x03(\v2\x1d.aptmesh.peer.v1.AnnouncementR\rannouncementsJ\x04\b\x02\x10\x03\"\x8c\x01\n" +
 	"\x0fAnnounceRequest\x12C\n" +
 	"\rannouncements\x18\x01 \x03(\v2\x1d.aptmesh.peer.v1.AnnouncementR\rannouncements\x124\n" +
-	"\btroubles\x18\x02 \x03(\v2\x18.aptmesh.peer.v1.TroubleR\btroubles\"\x0f\n" +
-	"\rAnnounceReply\"x\n" +
-	"\n" +
-	"AskRequest\x12\x18\n" +
+	"\x06alerts\x18\x02 \x03(\v2\x1c.aptmesh.peer.v1.MirrorAlertR\x06alerts\"\x0f\n" +
+	"\rAnnounceReply\"\x7f\n" +
+	"\x11CheckSuiteRequest\x12\x18\n" +
 	"\aarchive\x18\x01 \x01(\tR\aarchive\x12\x10\n" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x14\n" +
 	"\x05slots\x18\x04 \x03(\tR\x05slots\x12\x14\n" +
-	"\x05fresh\x18\x05 \x01(\bR\x05fresh\"M\n" +
-	"\bAskReply\x12A\n" +
+	"\x05fresh\x18\x05 \x01(\bR\x05fresh\"T\n" +
+	"\x0fCheckSuiteReply\x12A\n" +
 	"\fannouncement\x18\x01 \x01(\v2\x1d.aptmesh.peer.v1.AnnouncementR\fannouncement\"<\n" +
 	"\vPingRequest\x12\x1b\n" +
 	"\tring_hash\x18\x01 \x01(\x06R\bringHash\x12\x10\n" +
@@ -1935,22 +1935,23 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\x06offers\x18\x01 \x03(\v2\x16.aptmesh.peer.v1.OfferR\x06offers\"`\n" +
 	"\x05Offer\x12&\n" +
 	"\x03ref\x18\x01 \x01(\v2\x14.aptmesh.peer.v1.RefR\x03ref\x12/\n" +
-	"\x05where\x18\x02 \x03(\v2\x19.aptmesh.peer.v1.LocationR\x05where\" \n" +
+	"\x05where\x18\x02 \x03(\v2\x19.aptmesh.peer.v1.LocationR\x05where\"$\n" +
 	"\n" +
-	"OfferReply\x12\x12\n" +
-	"\x04kept\x18\x01 \x03(\fR\x04kept\"F\n" +
+	"OfferReply\x12\x16\n" +
+	"\x06stored\x18\x01 \x03(\fR\x06stored\"F\n" +
 	"\rLookupRequest\x125\n" +
 	"\blocation\x18\x01 \x01(\v2\x19.aptmesh.peer.v1.LocationR\blocation\"5\n" +
 	"\vLookupReply\x12&\n" +
 	"\x03ref\x18\x01 \x01(\v2\x14.aptmesh.peer.v1.RefR\x03ref\"\x0f\n" +
 	"\rStatusRequest\"!\n" +
 	"\vStatusReply\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json2\xf4\x03\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json2\x89\x04\n" +
 	"\aControl\x12@\n" +
 	"\x04Ping\x12\x1c.aptmesh.peer.v1.PingRequest\x1a\x1a.aptmesh.peer.v1.PingReply\x12E\n" +
 	"\x06Follow\x12\x1e.aptmesh.peer.v1.FollowRequest\x1a\x19.aptmesh.peer.v1.Holdings0\x01\x12L\n" +
-	"\bAnnounce\x12 .aptmesh.peer.v1.AnnounceRequest\x1a\x1e.aptmesh.peer.v1.AnnounceReply\x12=\n" +
-	"\x03Ask\x12\x1b.aptmesh.peer.v1.AskRequest\x1a\x19.aptmesh.peer.v1.AskReply\x12C\n" +
+	"\bAnnounce\x12 .aptmesh.peer.v1.AnnounceRequest\x1a\x1e.aptmesh.peer.v1.AnnounceReply\x12R\n" +
+	"\n" +
+	"CheckSuite\x12\".aptmesh.peer.v1.CheckSuiteRequest\x1a .aptmesh.peer.v1.CheckSuiteReply\x12C\n" +
 	"\x05Offer\x12\x1d.aptmesh.peer.v1.OfferRequest\x1a\x1b.aptmesh.peer.v1.OfferReply\x12F\n" +
 	"\x06Lookup\x12\x1e.aptmesh.peer.v1.LookupRequest\x1a\x1c.aptmesh.peer.v1.LookupReply\x12F\n" +
 	"\x06Status\x12\x1e.aptmesh.peer.v1.StatusRequest\x1a\x1c.aptmesh.peer.v1.StatusReplyB)Z'github.com/aptmesh/aptmesh/proto/peerpbb\x06proto3"
@@ -1970,34 +1971,34 @@ func file_proto_peerpb_peer_proto_rawDescGZIP() []byte {
 var file_proto_peerpb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_proto_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_proto_peerpb_peer_proto_goTypes = []any{
-	(Failure_Kind)(0),       // 0: aptmesh.peer.v1.Failure.Kind
-	(Trouble_Kind)(0),       // 1: aptmesh.peer.v1.Trouble.Kind
-	(*Location)(nil),        // 2: aptmesh.peer.v1.Location
-	(*Ref)(nil),             // 3: aptmesh.peer.v1.Ref
-	(*FetchRequest)(nil),    // 4: aptmesh.peer.v1.FetchRequest
-	(*FetchHead)(nil),       // 5: aptmesh.peer.v1.FetchHead
-	(*FetchTail)(nil),       // 6: aptmesh.peer.v1.FetchTail
-	(*Failure)(nil),         // 7: aptmesh.peer.v1.Failure
-	(*Companion)(nil),       // 8: aptmesh.peer.v1.Companion
-	(*Generation)(nil),      // 9: aptmesh.peer.v1.Generation
-	(*Announcement)(nil),    // 10: aptmesh.peer.v1.Announcement
-	(*Trouble)(nil),         // 11: aptmesh.peer.v1.Trouble
-	(*State)(nil),           // 12: aptmesh.peer.v1.State
-	(*AnnounceRequest)(nil), // 13: aptmesh.peer.v1.AnnounceRequest
-	(*AnnounceReply)(nil),   // 14: aptmesh.peer.v1.AnnounceReply
-	(*AskRequest)(nil),      // 15: aptmesh.peer.v1.AskRequest
-	(*AskReply)(nil),        // 16: aptmesh.peer.v1.AskReply
-	(*PingRequest)(nil),     // 17: aptmesh.peer.v1.PingRequest
-	(*PingReply)(nil),       // 18: aptmesh.peer.v1.PingReply
-	(*FollowRequest)(nil),   // 19: aptmesh.peer.v1.FollowRequest
-	(*Holdings)(nil),        // 20: aptmesh.peer.v1.Holdings
-	(*OfferRequest)(nil),    // 21: aptmesh.peer.v1.OfferRequest
-	(*Offer)(nil),           // 22: aptmesh.peer.v1.Offer
-	(*OfferReply)(nil),      // 23: aptmesh.peer.v1.OfferReply
-	(*LookupRequest)(nil),   // 24: aptmesh.peer.v1.LookupRequest
-	(*LookupReply)(nil),     // 25: aptmesh.peer.v1.LookupReply
-	(*StatusRequest)(nil),   // 26: aptmesh.peer.v1.StatusRequest
-	(*StatusReply)(nil),     // 27: aptmesh.peer.v1.StatusReply
+	(Failure_Kind)(0),         // 0: aptmesh.peer.v1.Failure.Kind
+	(MirrorAlert_Kind)(0),     // 1: aptmesh.peer.v1.MirrorAlert.Kind
+	(*Location)(nil),          // 2: aptmesh.peer.v1.Location
+	(*Ref)(nil),               // 3: aptmesh.peer.v1.Ref
+	(*FetchRequest)(nil),      // 4: aptmesh.peer.v1.FetchRequest
+	(*FetchHead)(nil),         // 5: aptmesh.peer.v1.FetchHead
+	(*FetchTail)(nil),         // 6: aptmesh.peer.v1.FetchTail
+	(*Failure)(nil),           // 7: aptmesh.peer.v1.Failure
+	(*Companion)(nil),         // 8: aptmesh.peer.v1.Companion
+	(*Generation)(nil),        // 9: aptmesh.peer.v1.Generation
+	(*Announcement)(nil),      // 10: aptmesh.peer.v1.Announcement
+	(*MirrorAlert)(nil),       // 11: aptmesh.peer.v1.MirrorAlert
+	(*State)(nil),             // 12: aptmesh.peer.v1.State
+	(*AnnounceRequest)(nil),   // 13: aptmesh.peer.v1.AnnounceRequest
+	(*AnnounceReply)(nil),     // 14: aptmesh.peer.v1.AnnounceReply
+	(*CheckSuiteRequest)(nil), // 15: aptmesh.peer.v1.CheckSuiteRequest
+	(*CheckSuiteReply)(nil),   // 16: aptmesh.peer.v1.CheckSuiteReply
+	(*PingRequest)(nil),       // 17: aptmesh.peer.v1.PingRequest
+	(*PingReply)(nil),         // 18: aptmesh.peer.v1.PingReply
+	(*FollowRequest)(nil),     // 19: aptmesh.peer.v1.FollowRequest
+	(*Holdings)(nil),          // 20: aptmesh.peer.v1.Holdings
+	(*OfferRequest)(nil),      // 21: aptmesh.peer.v1.OfferRequest
+	(*Offer)(nil),             // 22: aptmesh.peer.v1.Offer
+	(*OfferReply)(nil),        // 23: aptmesh.peer.v1.OfferReply
+	(*LookupRequest)(nil),     // 24: aptmesh.peer.v1.LookupRequest
+	(*LookupReply)(nil),       // 25: aptmesh.peer.v1.LookupReply
+	(*StatusRequest)(nil),     // 26: aptmesh.peer.v1.StatusRequest
+	(*StatusReply)(nil),       // 27: aptmesh.peer.v1.StatusReply
 }
 var file_proto_peerpb_peer_proto_depIdxs = []int32{
 	3,  // 0: aptmesh.peer.v1.FetchRequest.ref:type_name -> aptmesh.peer.v1.Ref
@@ -2009,11 +2010,11 @@ var file_proto_peerpb_peer_proto_depIdxs = []int32{
 	3,  // 6: aptmesh.peer.v1.Generation.root:type_name -> aptmesh.peer.v1.Ref
 	8,  // 7: aptmesh.peer.v1.Generation.companions:type_name -> aptmesh.peer.v1.Companion
 	9,  // 8: aptmesh.peer.v1.Announcement.generation:type_name -> aptmesh.peer.v1.Generation
-	1,  // 9: aptmesh.peer.v1.Trouble.kind:type_name -> aptmesh.peer.v1.Trouble.Kind
+	1,  // 9: aptmesh.peer.v1.MirrorAlert.kind:type_name -> aptmesh.peer.v1.MirrorAlert.Kind
 	10, // 10: aptmesh.peer.v1.State.announcements:type_name -> aptmesh.peer.v1.Announcement
 	10, // 11: aptmesh.peer.v1.AnnounceRequest.announcements:type_name -> aptmesh.peer.v1.Announcement
-	11, // 12: aptmesh.peer.v1.AnnounceRequest.troubles:type_name -> aptmesh.peer.v1.Trouble
-	10, // 13: aptmesh.peer.v1.AskReply.announcement:type_name -> aptmesh.peer.v1.Announcement
+	11, // 12: aptmesh.peer.v1.AnnounceRequest.alerts:type_name -> aptmesh.peer.v1.MirrorAlert
+	10, // 13: aptmesh.peer.v1.CheckSuiteReply.announcement:type_name -> aptmesh.peer.v1.Announcement
 	22, // 14: aptmesh.peer.v1.OfferRequest.offers:type_name -> aptmesh.peer.v1.Offer
 	3,  // 15: aptmesh.peer.v1.Offer.ref:type_name -> aptmesh.peer.v1.Ref
 	2,  // 16: aptmesh.peer.v1.Offer.where:type_name -> aptmesh.peer.v1.Location
@@ -2022,14 +2023,14 @@ var file_proto_peerpb_peer_proto_depIdxs = []int32{
 	17, // 19: aptmesh.peer.v1.Control.Ping:input_type -> aptmesh.peer.v1.PingRequest
 	19, // 20: aptmesh.peer.v1.Control.Follow:input_type -> aptmesh.peer.v1.FollowRequest
 	13, // 21: aptmesh.peer.v1.Control.Announce:input_type -> aptmesh.peer.v1.AnnounceRequest
-	15, // 22: aptmesh.peer.v1.Control.Ask:input_type -> aptmesh.peer.v1.AskRequest
+	15, // 22: aptmesh.peer.v1.Control.CheckSuite:input_type -> aptmesh.peer.v1.CheckSuiteRequest
 	21, // 23: aptmesh.peer.v1.Control.Offer:input_type -> aptmesh.peer.v1.OfferRequest
 	24, // 24: aptmesh.peer.v1.Control.Lookup:input_type -> aptmesh.peer.v1.LookupRequest
 	26, // 25: aptmesh.peer.v1.Control.Status:input_type -> aptmesh.peer.v1.StatusRequest
 	18, // 26: aptmesh.peer.v1.Control.Ping:output_type -> aptmesh.peer.v1.PingReply
 	20, // 27: aptmesh.peer.v1.Control.Follow:output_type -> aptmesh.peer.v1.Holdings
 	14, // 28: aptmesh.peer.v1.Control.Announce:output_type -> aptmesh.peer.v1.AnnounceReply
-	16, // 29: aptmesh.peer.v1.Control.Ask:output_type -> aptmesh.peer.v1.AskReply
+	16, // 29: aptmesh.peer.v1.Control.CheckSuite:output_type -> aptmesh.peer.v1.CheckSuiteReply
 	23, // 30: aptmesh.peer.v1.Control.Offer:output_type -> aptmesh.peer.v1.OfferReply
 	25, // 31: aptmesh.peer.v1.Control.Lookup:output_type -> aptmesh.peer.v1.LookupReply
 	27, // 32: aptmesh.peer.v1.Control.Status:output_type -> aptmesh.peer.v1.StatusReply

@@ -24,13 +24,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Control_Ping_FullMethodName     = "/aptmesh.peer.v1.Control/Ping"
-	Control_Follow_FullMethodName   = "/aptmesh.peer.v1.Control/Follow"
-	Control_Announce_FullMethodName = "/aptmesh.peer.v1.Control/Announce"
-	Control_Ask_FullMethodName      = "/aptmesh.peer.v1.Control/Ask"
-	Control_Offer_FullMethodName    = "/aptmesh.peer.v1.Control/Offer"
-	Control_Lookup_FullMethodName   = "/aptmesh.peer.v1.Control/Lookup"
-	Control_Status_FullMethodName   = "/aptmesh.peer.v1.Control/Status"
+	Control_Ping_FullMethodName       = "/aptmesh.peer.v1.Control/Ping"
+	Control_Follow_FullMethodName     = "/aptmesh.peer.v1.Control/Follow"
+	Control_Announce_FullMethodName   = "/aptmesh.peer.v1.Control/Announce"
+	Control_CheckSuite_FullMethodName = "/aptmesh.peer.v1.Control/CheckSuite"
+	Control_Offer_FullMethodName      = "/aptmesh.peer.v1.Control/Offer"
+	Control_Lookup_FullMethodName     = "/aptmesh.peer.v1.Control/Lookup"
+	Control_Status_FullMethodName     = "/aptmesh.peer.v1.Control/Status"
 )
 
 // ControlClient is the client API for Control service.
@@ -43,7 +43,7 @@ type ControlClient interface {
 	Ping(ctx context.Context, in *PingRequest, opts ...grpc.CallOption) (*PingReply, error)
 	Follow(ctx context.Context, in *FollowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Holdings], error)
 	Announce(ctx context.Context, in *AnnounceRequest, opts ...grpc.CallOption) (*AnnounceReply, error)
-	Ask(ctx context.Context, in *AskRequest, opts ...grpc.CallOption) (*AskReply, error)
+	CheckSuite(ctx context.Context, in *CheckSuiteRequest, opts ...grpc.CallOption) (*CheckSuiteReply, error)
 	Offer(ctx context.Context, in *OfferRequest, opts ...grpc.CallOption) (*OfferReply, error)
 	Lookup(ctx context.Context, in *LookupRequest, opts ...grpc.CallOption) (*LookupReply, error)
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusReply, error)
@@ -96,10 +96,10 @@ func (c *controlClient) Announce(ctx context.Context, in *AnnounceRequest, opts 
 	return out, nil
 }
 
-func (c *controlClient) Ask(ctx context.Context, in *AskRequest, opts ...grpc.CallOption) (*AskReply, error) {
+func (c *controlClient) CheckSuite(ctx context.Context, in *CheckSuiteRequest, opts ...grpc.CallOption) (*CheckSuiteReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(AskReply)
-	err := c.cc.Invoke(ctx, Control_Ask_FullMethodName, in, out, cOpts...)
+	out := new(CheckSuiteReply)
+	err := c.cc.Invoke(ctx, Control_CheckSuite_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ type ControlServer interface {
 	Ping(context.Context, *PingRequest) (*PingReply, error)
 	Follow(*FollowRequest, grpc.ServerStreamingServer[Holdings]) error
 	Announce(context.Context, *AnnounceRequest) (*AnnounceReply, error)
-	Ask(context.Context, *AskRequest) (*AskReply, error)
+	CheckSuite(context.Context, *CheckSuiteRequest) (*CheckSuiteReply, error)
 	Offer(context.Context, *OfferRequest) (*OfferReply, error)
 	Lookup(context.Context, *LookupRequest) (*LookupReply, error)
 	Status(context.Context, *StatusRequest) (*StatusReply, error)
@@ -169,8 +169,8 @@ func (UnimplementedControlServer) Follow(*FollowRequest, grpc.ServerStreamingSer
 func (UnimplementedControlServer) Announce(context.Context, *AnnounceRequest) (*AnnounceReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Announce not implemented")
 }
-func (UnimplementedControlServer) Ask(context.Context, *AskRequest) (*AskReply, error) {
-	return nil, status.Error(codes.Unimplemented, "method Ask not implemented")
+func (UnimplementedControlServer) CheckSuite(context.Context, *CheckSuiteRequest) (*CheckSuiteReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckSuite not implemented")
 }
 func (UnimplementedControlServer) Offer(context.Context, *OfferRequest) (*OfferReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Offer not implemented")
@@ -249,20 +249,20 @@ func _Control_Announce_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Control_Ask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(AskRequest)
+func _Control_CheckSuite_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckSuiteRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(ControlServer).Ask(ctx, in)
+		return srv.(ControlServer).CheckSuite(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: Control_Ask_FullMethodName,
+		FullMethod: Control_CheckSuite_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(ControlServer).Ask(ctx, req.(*AskRequest))
+		return srv.(ControlServer).CheckSuite(ctx, req.(*CheckSuiteRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -337,8 +337,8 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Control_Announce_Handler,
 		},
 		{
-			MethodName: "Ask",
-			Handler:    _Control_Ask_Handler,
+			MethodName: "CheckSuite",
+			Handler:    _Control_CheckSuite_Handler,
 		},
 		{
 			MethodName: "Offer",

@@ -163,7 +163,7 @@ func (c *check) about(err error, told bool) {
 	c.Helper()
 	verdict := errors.Is(err, proto.ErrNotFound) || errors.Is(err, proto.ErrCorrupt) ||
 		errors.As(err, new(*proto.Refused)) || errors.As(err, new(*proto.Rejected))
-	passing := errors.As(err, new(*proto.Unavailable)) || errors.As(err, new(*proto.PeerFailed)) || errors.As(err, new(*proto.NotHeld))
+	passing := errors.As(err, new(*proto.Unavailable)) || errors.As(err, new(*proto.PeerFailed)) || errors.As(err, new(*proto.NotStored))
 	switch {
 	case err == nil:
 		c.Error("there is no error")

@@ -67,6 +67,6 @@ type Validators struct {
 type Judge interface {
 	// Belongs is Format.Belongs for the machine's suite.
 	Belongs(held *proto.Names, offered *proto.Manifest) proto.Belonging
-	// Elsewhere reports whether another suite of the archive holds this statement.
+	// Replicated reports whether another suite of the archive holds this statement.
 	Elsewhere(statement proto.Digest) bool
 }

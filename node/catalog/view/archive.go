@@ -211,7 +211,7 @@ func (v *View) Without(name string) *View {
 func (v *View) Archive(name string) *Archive { return v.archives[name] }
 
 // Resolve answers from the archive that loc names. See Archive.Resolve.
-func (v *View) Resolve(e *proto.Entry, loc proto.Location, info *proto.PathInfo) (Demand, bool) {
+func (v *View) Resolve(e *proto.Resolution, loc proto.Location, info *proto.PathInfo) (Demand, bool) {
 	a := v.archives[loc.Archive]
 	if a == nil {
 		return Demand{}, false

@@ -49,7 +49,7 @@ func BenchmarkResolve(b *testing.B) {
 			l, info := loc(path), infoOf(path)
 			b.ReportAllocs()
 			for b.Loop() {
-				var e proto.Entry
+				var e proto.Resolution
 				if _, ok := v.Resolve(&e, l, info); !ok {
 					b.Fatal("not resolved")
 				}
@@ -64,7 +64,7 @@ func BenchmarkResolve(b *testing.B) {
 		info := infoOf("x")
 		i := 0
 		for b.Loop() {
-			var e proto.Entry
+			var e proto.Resolution
 			if _, ok := v.Resolve(&e, loc(all[i%len(all)]), info); !ok {
 				b.Fatal("not resolved")
 			}

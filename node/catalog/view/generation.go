@@ -274,15 +274,15 @@ func (g *Generation) File(name string) (proto.Companion, bool) {
 	return proto.Companion{}, false
 }
 
-// Want is how to obtain a member, by the names that are best upstream.
-func (g *Generation) Want(m *proto.Member) proto.Want {
-	w := proto.Want{Class: proto.ClassMetadata}
+// ObjectRequest is how to obtain a member, by the names that are best upstream.
+func (g *Generation) Request(m *proto.Member) proto.ObjectRequest {
+	w := proto.ObjectRequest{Class: proto.ClassMetadata}
 	g.fill(&w, m)
 	return w
 }
 
 // fill writes what is known of a member into w. It allocates for members that are not staged only.
-func (g *Generation) fill(w *proto.Want, m *proto.Member) {
+func (g *Generation) fill(w *proto.ObjectRequest, m *proto.Member) {
 	w.Ref, w.SHA512 = m.Ref, m.SHA512
 	info, ok := g.known[g.byPath[m.Path]]
 	if !ok {

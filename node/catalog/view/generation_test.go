@@ -41,14 +41,14 @@ func TestCopyOnWrite(t *testing.T) {
 		if got := tt.g.Tables(); !slices.Equal(got, tt.tables) {
 			t.Errorf("%d: tables %v", i, got)
 		}
-		if got := tt.g.Want(tt.g.Member("b")); got.Ref != tt.want || got.Where.First != (proto.Location{Archive: "a", Path: "s/b"}) || !got.Provable() {
+		if got := tt.g.Request(tt.g.Member("b")); got.Ref != tt.want || got.Where.First != (proto.Location{Archive: "a", Path: "s/b"}) || !got.Provable() {
 			t.Errorf("%d: b is %+v", i, got)
 		}
 		if got := tt.g.Blobs(); len(got) != tt.blobs || slices.Contains(got, proto.Digest{}) {
 			t.Errorf("%d: blobs %v", i, got)
 		}
 	}
-	if got := g0.WithLearned("b", ref("too long")).WithLearned("a", ref("x")); got.Want(got.Member("b")).Ref != (proto.Ref{Size: 1}) || got.Want(got.Member("a")).Ref != ref("a") {
+	if got := g0.WithLearned("b", ref("too long")).WithLearned("a", ref("x")); got.Request(got.Member("b")).Ref != (proto.Ref{Size: 1}) || got.Request(got.Member("a")).Ref != ref("a") {
 		t.Error("what cannot be true is learned")
 	}
 	if f, ok := g6.File("x"); !ok || f.Ref != ref("x") || len(g6.Files()) != 1 {
@@ -99,7 +99,7 @@ func TestRetainedLetsGo(t *testing.T) {
 		members = append(members, m)
 	}
 	g := gen("s", 0, members...).WithStaged("00007", Staged{Ref: ref("7"), Table: "t"})
-	want := g.Want(g.Member("00007"))
+	object := g.Request(g.Member("00007"))
 	before := heap()
 	kept := g.Retained(day)
 	if d := heap() - before; d > 100<<10 {
@@ -116,8 +116,8 @@ func TestRetainedLetsGo(t *testing.T) {
 	if kept.Superseded != day || len(kept.Manifest.Members) != 1 || kept.Member("00008") != nil {
 		t.Errorf("%+v", kept.Manifest)
 	}
-	if got := kept.Want(kept.Member("00007")); !reflect.DeepEqual(got, want) {
-		t.Errorf("%+v, want %+v", got, want)
+	if got := kept.Request(kept.Member("00007")); !reflect.DeepEqual(got, object) {
+		t.Errorf("%+v, want %+v", got, object)
 	}
 	if s, ok := kept.Staged("00007"); !ok || s.Table != "t" {
 		t.Error("what was staged is forgotten")

@@ -37,8 +37,8 @@ type Demand struct {
 // indexes list.
 //
 // It allocates only for members that are not staged, and where listings of a path disagree.
-func (a *Archive) Resolve(e *proto.Entry, loc proto.Location, info *proto.PathInfo) (Demand, bool) {
-	*e = proto.Entry{}
+func (a *Archive) Resolve(e *proto.Resolution, loc proto.Location, info *proto.PathInfo) (Demand, bool) {
+	*e = proto.Resolution{}
 	var d Demand
 	for s, name := range a.Enclosing(loc.Path) {
 		if slices.Contains(s.Roots, name) {
@@ -48,7 +48,7 @@ func (a *Archive) Resolve(e *proto.Entry, loc proto.Location, info *proto.PathIn
 		switch {
 		case ok && d.Current: // by a suite further in
 			if !d.BySum {
-				accept(&e.Want, found.contentRef())
+				accept(&e.Object, found.contentRef())
 			}
 		case ok && (d.Generation == nil || found.Current):
 			d = found
@@ -98,17 +98,17 @@ func (d *Demand) contentRef() proto.Ref {
 }
 
 // fill makes e the entry of the member.
-func (d *Demand) fill(e *proto.Entry, loc proto.Location) {
-	*e = proto.Entry{Listed: true, Mutable: !d.BySum, Generation: d.Generation.Date}
-	e.Want.Class = proto.ClassMetadata
-	d.Generation.fill(&e.Want, d.Member)
-	if d.BySum && e.Want.Where.First != loc {
-		d.Generation.nameFirst(&e.Want, d.Member, loc)
+func (d *Demand) fill(e *proto.Resolution, loc proto.Location) {
+	*e = proto.Resolution{Listed: true, Mutable: !d.BySum, Generation: d.Generation.Date}
+	e.Object.Class = proto.ClassMetadata
+	d.Generation.fill(&e.Object, d.Member)
+	if d.BySum && e.Object.Where.First != loc {
+		d.Generation.nameFirst(&e.Object, d.Member, loc)
 	}
 }
 
 // nameFirst has a member asked for by the name that a client uses, before the others.
-func (g *Generation) nameFirst(w *proto.Want, m *proto.Member, loc proto.Location) {
+func (g *Generation) nameFirst(w *proto.ObjectRequest, m *proto.Member, loc proto.Location) {
 	info, ok := g.known[g.byPath[m.Path]]
 	if !ok {
 		info.where = g.whereOf(m)
@@ -117,18 +117,18 @@ func (g *Generation) nameFirst(w *proto.Want, m *proto.Member, loc proto.Locatio
 }
 
 // fillRoot makes e the entry of a file of the root; false where the generation has no such file.
-func (g *Generation) fillRoot(e *proto.Entry, loc proto.Location, name string) bool {
+func (g *Generation) fillRoot(e *proto.Resolution, loc proto.Location, name string) bool {
 	f, ok := g.File(name)
 	if !ok {
 		return false
 	}
-	*e = proto.Entry{Listed: true, Mutable: true, Generation: g.Date, Modified: f.Modified}
-	e.Want = proto.Want{Ref: f.Ref, Where: proto.At(loc), Class: proto.ClassMetadata}
+	*e = proto.Resolution{Listed: true, Mutable: true, Generation: g.Date, Modified: f.Modified}
+	e.Object = proto.ObjectRequest{Ref: f.Ref, Where: proto.At(loc), Class: proto.ClassMetadata}
 	return true
 }
 
 // resolveFile answers from what indexes list, or adds that to what a suite has answered (d).
-func (a *Archive) resolveFile(e *proto.Entry, loc proto.Location, d Demand) (Demand, bool) {
+func (a *Archive) resolveFile(e *proto.Resolution, loc proto.Location, d Demand) (Demand, bool) {
 	found, listed, err := a.Files.Lookup(loc.Path)
 	switch {
 	case err != nil && d.Generation == nil:
@@ -137,19 +137,19 @@ func (a *Archive) resolveFile(e *proto.Entry, loc proto.Location, d Demand) (Dem
 	case err != nil, !listed, d.Generation != nil && found.Retained:
 		return d, d.Generation != nil
 	case d.Current:
-		accept(&e.Want, found.Ref)
+		accept(&e.Object, found.Ref)
 		for _, ref := range found.Others {
-			accept(&e.Want, ref)
+			accept(&e.Object, ref)
 		}
 		return d, true
 	}
-	*e = proto.Entry{Listed: true, Mutable: len(found.Others) > 0}
-	e.Want = proto.Want{Ref: found.Ref, SHA512: found.SHA512, Others: found.Others, Where: proto.At(loc), Class: proto.ClassPackage}
+	*e = proto.Resolution{Listed: true, Mutable: len(found.Others) > 0}
+	e.Object = proto.ObjectRequest{Ref: found.Ref, SHA512: found.SHA512, Others: found.Others, Where: proto.At(loc), Class: proto.ClassPackage}
 	return Demand{}, true
 }
 
 // accept adds a content to those that are as right as the first.
-func accept(w *proto.Want, ref proto.Ref) {
+func accept(w *proto.ObjectRequest, ref proto.Ref) {
 	if ref.IsZero() || ref.Digest == w.Ref.Digest || len(w.Others) >= MaxContents-1 {
 		return
 	}

@@ -186,7 +186,7 @@ func TestResolve(t *testing.T) {
 		"unknown, in a nested suite":              {at("nested/who"), want{not: true, suite: "dists/noble/nested"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := proto.Entry{Stale: "left over", Want: proto.Want{Others: []proto.Ref{ref("left over")}, PeersOnly: true}}
+			e := proto.Resolution{Stale: "left over", Object: proto.ObjectRequest{Others: []proto.Ref{ref("left over")}, PeersOnly: true}}
 			d, ok := v.Resolve(&e, loc(tt.path), infoOf(tt.path))
 			w := tt.want
 			if ok == w.not || d.Err != nil || d.Root != w.root {
@@ -205,7 +205,7 @@ func TestResolve(t *testing.T) {
 				t.Errorf("demand %+v", d)
 			}
 			var where []string
-			for l := range e.Want.Where.All() {
+			for l := range e.Object.Where.All() {
 				if l.Archive != "a" {
 					t.Errorf("at %v", l)
 				}
@@ -216,20 +216,20 @@ func TestResolve(t *testing.T) {
 				date = time.Time{}
 			}
 			switch {
-			case e.Want.Ref != w.ref, w.sha512 != "" && e.Want.SHA512 != sha512.Sum512([]byte(w.sha512)):
-				t.Errorf("content %v, %x", e.Want.Ref, e.Want.SHA512)
-			case !slices.Equal(e.Want.Others, w.others):
-				t.Errorf("others %v, want %v", e.Want.Others, w.others)
+			case e.Object.Ref != w.ref, w.sha512 != "" && e.Object.SHA512 != sha512.Sum512([]byte(w.sha512)):
+				t.Errorf("content %v, %x", e.Object.Ref, e.Object.SHA512)
+			case !slices.Equal(e.Object.Others, w.others):
+				t.Errorf("others %v, want %v", e.Object.Others, w.others)
 			case !slices.Equal(where, w.where):
 				t.Errorf("where %q,\nwant %q", where, w.where)
-			case !e.Listed || e.Mutable != w.mutable || !e.Generation.Equal(date) || e.Want.Class != w.class || e.Stale != "" || e.Want.PeersOnly:
+			case !e.Listed || e.Mutable != w.mutable || !e.Generation.Equal(date) || e.Object.Class != w.class || e.Stale != "" || e.Object.PeersOnly:
 				t.Errorf("%+v", e)
 			case w.root == "InRelease" && !e.Modified.Equal(date) || w.root == "" && !e.Modified.IsZero():
 				t.Errorf("modified %v", e.Modified)
 			}
 		})
 	}
-	var e proto.Entry
+	var e proto.Resolution
 	for _, l := range []proto.Location{{Archive: "who", Path: "pool/x.deb"}, {Archive: "other", Path: "pool/x.deb"}} {
 		if _, ok := v.Resolve(&e, l, infoOf(l.Path)); ok {
 			t.Errorf("%v is known", l)
@@ -243,11 +243,11 @@ func TestOthersAreAppendedToACopy(t *testing.T) {
 	a := BuildArchive("a", []*Suite{suite(gen("s", 0))}, tableOf(t, src, []string{"1", "2"}, nil))
 	for range 2 {
 		for path, want := range map[string]string{"p": "2", "q": "4"} {
-			var e proto.Entry
-			if a.Resolve(&e, loc(path), infoOf(path)); !slices.Equal(e.Want.Others, []proto.Ref{ref(want)}) {
-				t.Errorf("%s: %v", path, e.Want.Others)
+			var e proto.Resolution
+			if a.Resolve(&e, loc(path), infoOf(path)); !slices.Equal(e.Object.Others, []proto.Ref{ref(want)}) {
+				t.Errorf("%s: %v", path, e.Object.Others)
 			}
-			accept(&e.Want, ref("5"))
+			accept(&e.Object, ref("5"))
 		}
 	}
 }
@@ -259,11 +259,11 @@ func (broken) Lookup(string) (Listed, bool, error) { return Listed{}, false, err
 // A disk that fails is said to fail, and does not make a listed file an unlisted one.
 func TestResolveWithoutFiles(t *testing.T) {
 	a := BuildArchive("a", []*Suite{suite(gen("s", 0, member("p", "0", false)))}, broken{})
-	var e proto.Entry
+	var e proto.Resolution
 	if d, ok := a.Resolve(&e, loc("pool/x"), infoOf("pool/x")); ok || d.Err == nil {
 		t.Errorf("%v, %+v", ok, d)
 	}
-	if d, ok := a.Resolve(&e, loc("s/p"), infoOf("s/p")); !ok || d.Err != nil || e.Want.Ref != ref("0") {
+	if d, ok := a.Resolve(&e, loc("s/p"), infoOf("s/p")); !ok || d.Err != nil || e.Object.Ref != ref("0") {
 		t.Errorf("%v, %+v", ok, d)
 	}
 }
@@ -271,7 +271,7 @@ func TestResolveWithoutFiles(t *testing.T) {
 func TestResolveAllocatesNothing(t *testing.T) {
 	v, paths := benchView(t, 1000)
 	for name, path := range paths {
-		var e proto.Entry
+		var e proto.Resolution
 		info := infoOf(path)
 		if n := testing.AllocsPerRun(100, func() {
 			if _, ok := v.Resolve(&e, loc(path), info); !ok {

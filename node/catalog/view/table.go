@@ -153,7 +153,7 @@ func (t *Table) addRows(group []ranked[row]) {
 	}
 }
 
-// addStrong takes the first content only: no Want has room for several that are known by SHA-512.
+// addStrong takes the first content only: no ObjectRequest has room for several that are known by SHA-512.
 func (t *Table) addStrong(group []ranked[strongRow]) {
 	var few [MaxContents]strongRow
 	found, retained := contents(few[:0], group, t.current)
