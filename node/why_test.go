@@ -281,8 +281,8 @@ func TestWhyForesees(t *testing.T) {
 	if would := w.node.Why("/ubuntu/" + largeDeb).Would; would.Reason != "unavailable" || !strings.Contains(would.Text, "cannot be connected to") {
 		t.Errorf("%+v", would)
 	}
-	if why := w.node.Why("/ubuntu/" + w.byHash(packages)); why.Would != nil || why.Held == "" {
-		t.Errorf("what is held is given out: %+v, held %q", why.Would, why.Held)
+	if why := w.node.Why("/ubuntu/" + w.byHash(packages)); why.Would != nil || why.Stored == "" {
+		t.Errorf("what is held is given out: %+v, held %q", why.Would, why.Stored)
 	}
 	if err := w.up.Accept(); err != nil {
 		t.Fatal(err)

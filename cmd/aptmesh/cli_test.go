@@ -476,7 +476,7 @@ generation  2026-11-20 12:00:00 UTC
 listed      yes
 sha256      e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 size        60 MiB (62,914,560 bytes)
-held        yes, on disk
+stored      yes, on disk
 upstream    http://archive.ubuntu.com/ubuntu/pool/a.deb
             http://b.example.org/a.deb
 `

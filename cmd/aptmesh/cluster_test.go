@@ -191,7 +191,7 @@ func TestWhyInACluster(t *testing.T) {
 location  ubuntu/pool/a.deb
 kind      package
 listed    yes
-held      no
+stored    no
 owners    ams1, then fra1, nyc1
 holders   nyc1
 plan      1. Ask nyc1, which is believed to hold it.

@@ -201,7 +201,7 @@ func TestCollectors(t *testing.T) {
 # HELP aptmesh_upstream_received_bytes_total Bytes of bodies received from an upstream host.
 # TYPE aptmesh_upstream_received_bytes_total counter
 aptmesh_upstream_received_bytes_total{host="URL"} 10
-# HELP aptmesh_upstream_requests_total Ended requests to an upstream host by outcome.
+# HELP aptmesh_upstream_requests_total Finished requests to an upstream host, by outcome.
 # TYPE aptmesh_upstream_requests_total counter
 aptmesh_upstream_requests_total{host="URL",outcome="ok"} 1
 `, "URL", srv.URL)

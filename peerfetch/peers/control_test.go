@@ -352,11 +352,11 @@ func TestSenselessMessages(t *testing.T) {
 				return err
 			},
 			"no suite": func() error {
-				_, err := client.Ask(t.Context(), &peerpb.CheckSuiteRequest{Dir: "dists/noble"})
+				_, err := client.CheckSuite(t.Context(), &peerpb.CheckSuiteRequest{Dir: "dists/noble"})
 				return err
 			},
 			"a use that leads elsewhere": func() error {
-				_, err := client.Ask(t.Context(), &peerpb.CheckSuiteRequest{Archive: "ubuntu", Dir: "dists/noble", Slots: []string{"../../x"}})
+				_, err := client.CheckSuite(t.Context(), &peerpb.CheckSuiteRequest{Archive: "ubuntu", Dir: "dists/noble", Slots: []string{"../../x"}})
 				return err
 			},
 			"too many offers": func() error {

@@ -264,7 +264,7 @@ func FuzzControlMessages(f *testing.F) {
 		f.Fatal(errs)
 	}
 	f.Add(mustMarshal(f, tell[0]))
-	f.Add(mustMarshal(f, &peerpb.OfferReply{Kept: [][]byte{d[:]}}))
+	f.Add(mustMarshal(f, &peerpb.OfferReply{Stored: [][]byte{d[:]}}))
 	f.Add(mustMarshal(f, &peerpb.CheckSuiteRequest{Archive: "a", Dir: "d", Slots: []string{"x/y"}}))
 	f.Add(mustMarshal(f, &peerpb.Holdings{Begin: true, FilterBits: 64, FilterHashes: 2, Filter: d[:8], Added: []uint64{1}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -285,7 +285,7 @@ func FuzzControlMessages(f *testing.F) {
 		}
 		var kept peerpb.OfferReply
 		if pb.Unmarshal(b, &kept) == nil {
-			if digests, err := digestsIn(kept.Kept, 3); err == nil && len(digests) > 3 {
+			if digests, err := digestsIn(kept.Stored, 3); err == nil && len(digests) > 3 {
 				t.Fatalf("%d digests", len(digests))
 			}
 		}
@@ -300,7 +300,7 @@ func FuzzControlMessages(f *testing.F) {
 		}
 		var tell peerpb.AnnounceRequest
 		if pb.Unmarshal(b, &tell) == nil {
-			troubles, _ := allTroublesIn(tell.Troubles, time.Now())
+			troubles, _ := allTroublesIn(tell.Alerts, time.Now())
 			if len(troubles) > maxMirrors {
 				t.Fatalf("trouble with %d mirrors", len(troubles))
 			}
