@@ -307,7 +307,7 @@ func FuzzRing(f *testing.F) {
 	f.Add("0:a a 00:a", "\x00", uint64(7))
 	f.Fuzz(func(t *testing.T, list, key string, seed uint64) {
 		names := strings.Split(list, " ")
-		names = names[:min(len(names), 8)]
+		names = names[:min(len(names), 4)]
 		r := mustNew(t, names)
 		distinct := r.Names()
 		owners := r.Owners([]byte(key), len(names)+1)
