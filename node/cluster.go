@@ -132,7 +132,7 @@ func (c *cluster) start(ctx context.Context, opts Options, keys [][]byte, regist
 	config := ring.Config{
 		Name: c.name, Cluster: c.cfg.Name, Datacenter: c.datacenter,
 		Bind: c.cfg.GossipListen, Advertise: c.cfg.Advertise, PeerAddr: at, Version: opts.Version,
-		Seeds: c.cfg.Seeds, Known: c.known.read(), Keys: keys, Allowed: c.cfg.Allowed(), Logger: c.log,
+		Seeds: c.cfg.Seeds, Known: c.known.read(), Keys: keys, Allowed: config.Networks(c.cfg.Allow), Logger: c.log,
 		Received: c.heardGossip, LocalState: c.localState, MergeState: c.mergeState,
 	}
 	if opts.TuneGossip != nil {

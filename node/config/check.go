@@ -42,13 +42,16 @@ type checker struct {
 	cfg *Config
 	// blind takes the files that the configuration names as given: those of another machine.
 	blind bool
-	bad   map[string]bool // keys whose file cannot be read: one problem each is enough
+	used  map[string]string // addresses to listen on, with the key that has them
+	bad   map[string]bool   // keys whose file cannot be read: one problem each is enough
 
 	problems []finding
 	warnings []finding
 }
 
-func newChecker(cfg *Config) *checker { return &checker{cfg: cfg, bad: make(map[string]bool)} }
+func newChecker(cfg *Config) *checker {
+	return &checker{cfg: cfg, used: make(map[string]string), bad: make(map[string]bool)}
+}
 
 func (c *checker) problem(key, format string, args ...any) {
 	c.problems = append(c.problems, finding{key, key + ": " + fmt.Sprintf(format, args...)})
@@ -63,14 +66,12 @@ func (c *checker) check() {
 	c.listeners()
 	c.publicURL()
 	c.admin()
-	c.adminToken()
 	if c.cfg.Data == "" {
 		c.problem("data", "needs a directory")
 	}
 	c.state()
 	c.allArchives()
 	c.upstream()
-	c.prefetch()
 	c.connect()
 	c.cluster()
 }
@@ -87,27 +88,32 @@ func (c *checker) byTag(f field) {
 			}
 		}
 	}
-	each := func(say func(text string) error) {
-		for i, text := range f.value.Interface().(List) {
-			if err := say(text); err != nil {
-				c.problem(fmt.Sprintf("%s[%d]", f.path, i), "%v", err)
+	check := f.tag.Get("check")
+	each := func(say func(key, text string)) {
+		switch at := f.value.Interface().(type) {
+		case List:
+			for i, text := range at {
+				say(fmt.Sprintf("%s[%d]", f.path, i), text)
 			}
+		case string:
+			say(f.path, at)
 		}
 	}
-	switch check := f.tag.Get("check"); check {
-	case "", "listen": // listeners knows all addresses
-	case "network":
-		each(func(text string) error { _, err := parseNetwork(text); return err })
-	case "suite":
-		each(func(text string) error {
-			if validSuite(text) {
-				return nil
+	if say := textChecks[check]; say != nil {
+		each(func(key, text string) {
+			if why := say(text); why != "" && (text != "" || key != f.path) {
+				c.problem(key, "%s", why)
 			}
-			return fmt.Errorf(`%q is not a suite: write it as in sources.list, such as noble-updates, or "./" for a flat repository`, text)
 		})
+		return
+	}
+	switch check {
+	case "":
+	case "listen":
+		each(func(key, addr string) { c.address(key, addr, f) })
 	case "positive":
 		if f.value.Int() <= 0 {
-			c.problem(f.path, "must be more than 0: without it one dead server holds a connection for ever")
+			c.problem(f.path, "must be more than 0")
 		}
 	case "second":
 		if f.value.Int() < int64(time.Second) {
@@ -126,6 +132,31 @@ func (c *checker) byTag(f field) {
 			c.problem(f.path, "%d is not between %d and %d", n, least, most)
 		}
 	}
+}
+
+// textChecks are the checks of a text, or of each entry of a list: what is wrong, "" for nothing.
+// A text that is empty is not given.
+var textChecks = map[string]func(text string) string{
+	"network": func(text string) string {
+		if _, err := parseNetwork(text); err != nil {
+			return err.Error()
+		}
+		return ""
+	},
+	"suite": func(text string) string {
+		if validSuite(text) {
+			return ""
+		}
+		return fmt.Sprintf(`%q is not a suite: write it as in sources.list, such as noble-updates, or "./" for a flat repository`, text)
+	},
+	"label": pki.LabelProblem,
+	"host":  pki.HostProblem,
+	"seed": func(text string) string {
+		if _, _, err := pki.SplitSeed(text); err != nil {
+			return fmt.Sprintf("%q is not a host, or a host and a port: %v", text, err)
+		}
+		return ""
+	},
 }
 
 // file checks a file that the configuration names, if it does: use reads it and says what is wrong.
@@ -200,9 +231,6 @@ func (c *checker) listeners() {
 	if len(c.cfg.Listen) == 0 && len(t.Listen) == 0 {
 		c.problem("listen", `needs an address, such as ":3142"; with none here and none in tls.listen nobody can reach the node`)
 	}
-	used := make(map[string]string)
-	c.addresses("listen", c.cfg.Listen, used)
-	c.addresses("tls.listen", t.Listen, used)
 	if len(t.Listen) > 0 && (t.Cert == "" || t.Key == "") {
 		c.problem("tls", "needs both cert and key to listen with HTTPS")
 		return
@@ -210,21 +238,22 @@ func (c *checker) listeners() {
 	c.keyPair("tls", t.Cert, t.Key)
 }
 
-// addresses checks the addresses of one listener; used remembers those of all.
-func (c *checker) addresses(key string, list []string, used map[string]string) {
-	for i, addr := range list {
-		itemKey := fmt.Sprintf("%s[%d]", key, i)
-		_, port, err := splitHostPort(addr)
-		if err != nil {
-			c.problem(itemKey, `%q is not an address to listen on: write ":3142" for every address of the machine, or "host:port"`, addr)
-			continue
-		}
-		if first, twice := used[addr]; twice && port != "0" {
-			c.problem(itemKey, "%q is used by %s already", addr, first)
-			continue
-		}
-		used[addr] = itemKey
+// address checks an address to listen on, and that no other key has it. Those of a cluster count
+// where there is one.
+func (c *checker) address(key, addr string, f field) {
+	if strings.HasPrefix(key, "cluster.") && c.cfg.Cluster.Name == "" || addr == "" && !strings.HasPrefix(key, "cluster.") && !strings.HasSuffix(key, "]") || strings.HasPrefix(addr, "unix:") && f.name == "admin" {
+		return
 	}
+	_, port, err := splitHostPort(addr)
+	if err != nil {
+		c.problem(key, `%q is not an address to listen on: write "host:port", or ":port" for every address of the machine`, addr)
+		return
+	}
+	if first, twice := c.used[addr]; twice && port != "0" {
+		c.problem(key, "%q is used by %s already", addr, first)
+		return
+	}
+	c.used[addr] = key
 }
 
 // publicURL goes into apt.conf between quotes.
@@ -249,42 +278,20 @@ func (c *Config) CheckPublicURL() error {
 
 func (c *checker) admin() {
 	addr := c.cfg.Admin
-	if addr == "" {
-		return
-	}
 	if socket, ok := strings.CutPrefix(addr, "unix:"); ok {
 		if socket == "" || socket == "/" {
 			c.problem("admin", `%q names no socket: write "unix:/run/aptmesh/admin.sock"`, addr)
 		}
-		return
+	} else if _, _, err := splitHostPort(addr); err == nil {
+		if err := admin.CheckAddress(addr, c.cfg.AdminTokenFile); err != nil {
+			c.problem("admin", "%s", err)
+		}
 	}
-	_, port, err := splitHostPort(addr)
-	if err != nil {
-		c.problem("admin", `%q is not an address: write "127.0.0.1:3144", or "unix:/run/aptmesh/admin.sock"`, addr)
-		return
-	}
-	if port != "0" && (slices.Contains(c.cfg.Listen, addr) || slices.Contains(c.cfg.TLS.Listen, addr)) {
-		c.problem("admin", "%q is the address of the HTTP listener too; the admin interface needs its own", addr)
-	}
-	if err := admin.CheckAddress(addr, c.cfg.AdminTokenFile); err != nil {
-		c.problem("admin", "%s", err)
-	}
-}
-
-// adminToken looks at what goes with the admin interface.
-func (c *checker) adminToken() {
 	if file := c.cfg.AdminTokenFile; file != "" && !c.blind {
 		if _, err := admin.ReadToken(file); err != nil {
 			c.problem("admin_token_file", "%s", err)
 		} else if pki.OthersMayRead(file) {
 			c.warning("admin_token_file", "every user of this machine may read %s", file)
-		}
-	}
-	if addr := c.cfg.ReadyListen; addr != "" {
-		if _, port, err := splitHostPort(addr); err != nil {
-			c.problem("ready_listen", `%q is not an address: write ":3145" or "10.0.0.5:3145"`, addr)
-		} else if port != "0" && (addr == c.cfg.Admin || slices.Contains(c.cfg.Listen, addr) || slices.Contains(c.cfg.TLS.Listen, addr)) {
-			c.problem("ready_listen", "%q is an address of another listener; this one needs its own", addr)
 		}
 	}
 }
@@ -302,19 +309,6 @@ func (c *checker) upstream() {
 	}
 	if c.cfg.IsSelf(p) {
 		c.problem("upstream_client.proxy", "%s is this node itself; as its own proxy it would ask itself for ever", redactURL(u.Proxy))
-	}
-}
-
-func (c *checker) prefetch() {
-	p := c.cfg.Prefetch
-	if !p.Enabled {
-		return
-	}
-	if p.MaxBytes == 0 {
-		c.problem("prefetch.max_bytes", "is 0, so that nothing could be fetched ahead; `enabled: false` says that")
-	}
-	if p.UsedWithin == 0 {
-		c.problem("prefetch.used_within", "is 0, so that no package would count as used; `enabled: false` fetches nothing ahead")
 	}
 }
 

@@ -2,11 +2,8 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"github.com/aptmesh/aptmesh/node/pki"
 	"net"
-	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,42 +27,10 @@ func (c *checker) cluster() {
 		c.standsAlone()
 		return
 	}
-	if why := pki.LabelProblem(cl.Name); why != "" {
-		c.problem("cluster.name", "%s", why)
-	}
-	if cl.Datacenter != "" {
-		if why := pki.LabelProblem(cl.Datacenter); why != "" {
-			c.problem("cluster.datacenter", "%s", why)
-		}
-	}
 	named := c.nodeName()
-	c.clusterAddress("cluster.gossip_listen", cl.GossipListen, ":7946")
-	c.clusterAddress("cluster.peer_listen", cl.PeerListen, ":3143")
-	if cl.GossipListen == cl.PeerListen && !strings.HasSuffix(cl.PeerListen, ":0") {
-		c.problem("cluster.peer_listen", "%q is used by cluster.gossip_listen already", cl.PeerListen)
-	}
 	// The library that gossips would listen everywhere for a name.
 	if host, _, err := splitHostPort(cl.GossipListen); err == nil && host != "" && net.ParseIP(host) == nil {
 		c.problem("cluster.gossip_listen", "%q has a name for its host; write an IP address, or none for every address of the machine", cl.GossipListen)
-	}
-	if cl.Advertise != "" {
-		if why := pki.HostProblem(cl.Advertise); why != "" {
-			c.problem("cluster.advertise", "%s; it is a host alone, the ports are those of gossip_listen and peer_listen", why)
-		}
-	}
-	for i, seed := range cl.Seeds {
-		if _, _, err := pki.SplitSeed(seed); err != nil {
-			c.problem(fmt.Sprintf("cluster.seeds[%d]", i), "%q is not a host, or a host and a port: %v", seed, err)
-		}
-	}
-	for i, text := range cl.Allow {
-		if _, err := netip.ParsePrefix(text); err != nil {
-			hint := "10.0.0.0/8"
-			if ip, err := netip.ParseAddr(text); err == nil {
-				hint = fmt.Sprintf("%s/%d", ip, ip.BitLen())
-			}
-			c.problem(fmt.Sprintf("cluster.allow[%d]", i), "%q is not a network: write it as %s", text, hint)
-		}
 	}
 	c.clusterTrust(named)
 }
@@ -101,23 +66,6 @@ func (c *checker) nodeName() bool {
 		c.problem("name", "%s", why)
 	}
 	return false
-}
-
-// clusterAddress checks an address that the other nodes come to.
-func (c *checker) clusterAddress(key, addr, example string) {
-	_, port, err := splitHostPort(addr)
-	if err != nil {
-		c.problem(key, "%q is not an address to listen on: write %q for every address of the machine, or \"host:port\"", addr, example)
-		return
-	}
-	for _, door := range []struct {
-		key   string
-		addrs []string
-	}{{"listen", c.cfg.Listen}, {"tls.listen", c.cfg.TLS.Listen}, {"admin", []string{c.cfg.Admin}}} {
-		if port != "0" && slices.Contains(door.addrs, addr) {
-			c.problem(key, "%q is used by %s already", addr, door.key)
-		}
-	}
 }
 
 // clusterTrust checks by what the nodes know each other; named says that this one

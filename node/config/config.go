@@ -56,17 +56,6 @@ func InnerStateDir(data string) string { return filepath.Join(data, "state") }
 // A checked configuration has all four files or none.
 func (c Cluster) Secured() bool { return c.GossipKey != "" && c.CA != "" }
 
-// Allowed is Allow of a checked configuration; nil is no limit.
-func (c Cluster) Allowed() []netip.Prefix {
-	var allowed []netip.Prefix
-	for _, text := range c.Allow {
-		if p, err := netip.ParsePrefix(text); err == nil {
-			allowed = append(allowed, p.Masked())
-		}
-	}
-	return allowed
-}
-
 // Load reads the files; nil is for those that are not given.
 func (t MirrorTLS) Load() (roots *x509.CertPool, cert *tls.Certificate, err error) {
 	if t.CA != "" {

@@ -345,18 +345,13 @@ func describe(n ast.Node) string {
 	return "a " + n.Type().YAMLName()
 }
 
-// sections are the names of the keys in each section, by its row in the table.
+// sections are the names of the keys in each section, by its row: "" is the top of the file.
 func sections() map[string][]string {
-	all := map[string][]string{"": keyNames(reflect.TypeFor[Config]())}
+	all := make(map[string][]string)
 	sample().walk(func(f field) bool {
-		switch f.value.Interface().(type) {
-		case []Mirror:
-			all[f.row+"[]"] = keyNames(reflect.TypeFor[Mirror]())
-		case Archives:
-		default:
-			if f.isSection() {
-				all[f.row] = keyNames(f.value.Type())
-			}
+		section := strings.TrimSuffix(strings.TrimSuffix(f.row, f.name), ".")
+		if f.row != archiveRow && !slices.Contains(all[section], f.name) {
+			all[section] = append(all[section], f.name)
 		}
 		return true
 	})

@@ -27,14 +27,14 @@ type Config struct {
 	//
 	// "host:port" or "unix:/run/aptmesh/admin.sock"; "" switches it off. Over TCP every user of the
 	// machine can read; changes are taken at a socket in `state`, for root and the service's user.
-	Admin string `yaml:"admin" default:"127.0.0.1:3144" path:"socket" reload:"no"`
+	Admin string `yaml:"admin" default:"127.0.0.1:3144" path:"socket" check:"listen" reload:"no"`
 	// File with a token that allows changes over TCP, and an `admin` address off loopback.
 	//
 	// `openssl rand -hex 32` prints one. At an address that other machines reach, reads need it as
 	// well.
 	AdminTokenFile string `yaml:"admin_token_file" path:"token" reload:"no"`
 	// An address for load balancers, which serves /ready and /health and nothing else.
-	ReadyListen string `yaml:"ready_listen" reload:"no"`
+	ReadyListen string `yaml:"ready_listen" check:"listen" reload:"no"`
 	// Directory of the cache, which can be fetched again.
 	//
 	// Left out, it is /var/cache/aptmesh where the node may write there, else the user's cache
@@ -256,9 +256,9 @@ type Prefetch struct {
 	// false fetches nothing ahead.
 	Enabled bool `yaml:"enabled" default:"true"`
 	// Cap for one publication of one suite.
-	MaxBytes Size `yaml:"max_bytes" default:"2GiB"`
+	MaxBytes Size `yaml:"max_bytes" default:"2GiB" check:"positive"`
 	// How long a package counts as in use after a host took it.
-	UsedWithin Duration `yaml:"used_within" default:"14d"`
+	UsedWithin Duration `yaml:"used_within" default:"14d" check:"positive"`
 }
 
 // Clients says which hosts may connect. The admin interface is not behind it.
@@ -277,20 +277,22 @@ type Clients struct {
 // and the rest means nothing.
 type Cluster struct {
 	// Keeps clusters apart; "" has this node stand alone.
-	Name string `yaml:"name"`
+	Name string `yaml:"name" check:"label"`
 	// A label for `aptmesh status`; "" is the node's name.
-	Datacenter string `yaml:"datacenter"`
+	Datacenter string `yaml:"datacenter" check:"label"`
 	// Address of gossip with the other nodes, UDP and TCP.
-	GossipListen string `yaml:"gossip_listen" default:":7946"`
+	GossipListen string `yaml:"gossip_listen" default:":7946" check:"listen"`
 	// Address from which the other nodes fetch, TCP.
-	PeerListen string `yaml:"peer_listen" default:":3143"`
+	PeerListen string `yaml:"peer_listen" default:":3143" check:"listen"`
 	// Host or IP address at which the others reach this node; "" picks one of the machine's.
-	Advertise string `yaml:"advertise"`
+	//
+	// The ports are those of gossip_listen and peer_listen.
+	Advertise string `yaml:"advertise" check:"host"`
 	// Other nodes to join through, "host" or "host:port"; one that answers is enough.
 	//
 	// Names are looked up again and again, so one name with many addresses will do. The node
 	// itself may be among them.
-	Seeds List `yaml:"seeds,flow"`
+	Seeds List `yaml:"seeds,flow" check:"seed"`
 	// File with one base64 key of 32 bytes per line; the first encrypts, all decrypt.
 	GossipKey string `yaml:"gossip_key" path:"file" reload:"yes"`
 	// PEM file of the authority that signs the nodes' certificates.
@@ -301,7 +303,7 @@ type Cluster struct {
 	//
 	// Files that change are taken up without a reload.
 	Key string `yaml:"key" path:"file" reload:"yes"`
-	// Networks that may gossip, as 10.0.0.0/8; none: whoever has the key.
+	// Networks that may gossip, as 10.0.0.0/8 or an address; none: whoever has the key.
 	Allow List `yaml:"allow,flow" check:"network"`
 	// true runs without the four files: whoever reaches the ports is trusted.
 	Insecure bool `yaml:"insecure"`

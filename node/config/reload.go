@@ -21,7 +21,7 @@ func Change(running, next *Config) (apply, restart []string, inForce *Config) {
 		was, known := old[f.path]
 		delete(old, f.path)
 		switch {
-		case !known && f.row == "archives.NAME":
+		case !known && f.row == archiveRow:
 			apply = append(apply, f.path+" (new)")
 			return false
 		case !known || !f.leaf() && !isMirrors(f) || same(was, f.value):

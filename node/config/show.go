@@ -192,7 +192,7 @@ func reference() []byte {
 		if section == f.row {
 			section = ""
 		}
-		if f.row == "archives.NAME" || seen[f.row] {
+		if f.row == archiveRow || seen[f.row] {
 			return true
 		}
 		seen[f.row] = true

@@ -25,6 +25,9 @@ type field struct {
 	reload bool   // a reload applies a change
 }
 
+// archiveRow is the row of each archive.
+const archiveRow = "archives.NAME"
+
 // isSection reports whether the key holds further keys, in a fixed set.
 func (f field) isSection() bool { return f.value.Kind() == reflect.Struct && hasKeys(f.value.Type()) }
 
@@ -75,7 +78,7 @@ func walkStruct(v reflect.Value, path, row string, reload bool, do func(field) b
 		case *Archives:
 			for i := range *held {
 				at := reflect.ValueOf(&(*held)[i]).Elem()
-				entry := field{name: (*held)[i].Name, path: archiveKey((*held)[i].Name), row: "archives.NAME", value: at, reload: true}
+				entry := field{name: (*held)[i].Name, path: archiveKey((*held)[i].Name), row: archiveRow, value: at, reload: true}
 				if do(entry) {
 					walkStruct(at, entry.path, entry.row, true, do)
 				}
@@ -103,17 +106,6 @@ func keyName(sf reflect.StructField) string {
 
 func hasKeys(t reflect.Type) bool {
 	return t.NumField() > 0 && keyName(t.Field(0)) != "" || t == reflect.TypeFor[Archive]()
-}
-
-// keyNames lists the keys of a struct in reading order.
-func keyNames(t reflect.Type) []string {
-	var names []string
-	for i := range t.NumField() {
-		if name := keyName(t.Field(i)); name != "" {
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 // setDefaults sets the fields of a struct, and those of its sections, to the defaults in their tags.
