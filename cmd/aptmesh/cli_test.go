@@ -237,8 +237,9 @@ func startServe(t *testing.T, n *fakeNode, args ...string) *serving {
 		n.cfg, n.options = cfg, o
 		return n, nil
 	}
-	if last := len(args) - 1; last >= 0 && args[last] == "person" {
-		args, a.watched = args[:last], func(io.Writer) bool { return true }
+	if last := len(args) - 1; last >= 0 && (args[last] == "person" || args[last] == "nobody") {
+		person := args[last] == "person"
+		args, a.watched = args[:last], func(io.Writer) bool { return person }
 	}
 	go func() { s.exit <- a.main(context.Background(), append([]string{"serve"}, args...), s.stop) }()
 	return s
@@ -287,8 +288,8 @@ func TestServe(t *testing.T) {
 
 // A person at a terminal is told what to type on a host; a log of lines or of JSON is not.
 func TestServeTellsAPerson(t *testing.T) {
-	for _, format := range []string{"text", "json"} {
-		s := startServe(t, newFakeNode(), "--log-format", format, "person")
+	for format, reader := range map[string]string{"text": "person", "json": "person", "text ": "nobody"} {
+		s := startServe(t, newFakeNode(), "--log-format", strings.TrimSpace(format), reader)
 		<-s.started
 		s.stop <- syscall.SIGTERM
 		<-s.stopped
@@ -306,7 +307,7 @@ END
 http://127.0.0.1:3142/ in a browser shows the archives, and what to write for https sources.
 
 `
-		if format == "json" {
+		if format != "text" {
 			want = ""
 		}
 		if got := s.out.String(); got != want {

@@ -172,6 +172,7 @@ func TestErrors(t *testing.T) {
 		{"corrupt", fmt.Errorf("x: %w", proto.ErrCorrupt), 403, "", "corrupt"},
 		{"no space", proto.ErrNoSpace, 503, "5", "disk"},
 		{"a file that vanished", fmt.Errorf("open the growing file: %w", &fs.PathError{Op: "open", Path: "/x", Err: syscall.ENOENT}), 503, "5", "disk"},
+		{"a file that was closed too early", fmt.Errorf("read: %w", &fs.PathError{Op: "read", Path: "/x", Err: fs.ErrClosed}), 503, "5", "disk"},
 		{"a broken disk", fmt.Errorf("read: %w", syscall.EIO), 503, "5", "disk"},
 		{"a network that nobody explained", &net.OpError{Op: "read", Err: syscall.ECONNRESET}, 503, "5", "unavailable"},
 		{"cancelled from inside", fmt.Errorf("fetch: %w", context.Canceled), 503, "5", "unavailable"},

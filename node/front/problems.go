@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -120,7 +119,7 @@ func refuse(loc proto.Location, asked about, err error) *refusal {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, io.ErrUnexpectedEOF), isNetwork(err):
 		return passing(what, cause, retryDefault)
-	case errors.As(err, new(*fs.PathError)), errors.As(err, new(*os.SyscallError)), errors.As(err, new(syscall.Errno)), errors.Is(err, fs.ErrClosed):
+	case errors.As(err, new(*fs.PathError)), errors.As(err, new(syscall.Errno)), errors.Is(err, fs.ErrClosed):
 		return ofDisk(what, cause)
 	}
 	return &refusal{
