@@ -22,7 +22,7 @@ type Config struct {
 	//
 	// "" is the machine's name and port. Set it in a container, or where hosts use another name:
 	// http://cache.example.org:3142.
-	PublicURL string `yaml:"public_url" reload:"no"`
+	PublicURL string `yaml:"public_url"`
 	// Address of the admin interface: status, metrics, profiles, and what `aptmesh status` asks.
 	//
 	// "host:port" or "unix:/run/aptmesh/admin.sock"; "" switches it off. Over TCP every user of the

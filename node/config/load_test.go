@@ -325,3 +325,26 @@ func TestStateDirectoryIsNoneOfTheCache(t *testing.T) {
 		}
 	}
 }
+
+// What docs/coming-from.md tells to write is a configuration without a problem, once the keyrings are there.
+func TestConfigurationsOfThePageAboutOtherCaches(t *testing.T) {
+	page, err := os.ReadFile("../../docs/coming-from.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(page), "```yaml\n")[1:]
+	for i, block := range blocks {
+		text, _, _ := strings.Cut(block, "```")
+		file := filepath.Join(t.TempDir(), "aptmesh.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg, warnings, err := loader{root: t.TempDir(), blind: true}.load(file)
+		if err != nil || len(warnings) > 0 || len(cfg.Archives) == 0 {
+			t.Errorf("block %d: %v %v\n%s", i, warnings, err, text)
+		}
+	}
+	if len(blocks) != 2 {
+		t.Errorf("%d blocks", len(blocks))
+	}
+}

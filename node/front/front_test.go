@@ -26,7 +26,7 @@ func TestBodies(t *testing.T) {
 			d := openDoor(t)
 			d.has(helloPath, helloBytes, kind)
 			d.has("empty.deb", nil, kind)
-			for _, target := range []string{helloURL, "http://archive.ubuntu.com" + helloURL, "/archive.ubuntu.com" + helloURL, "http://HTTPS///archive.ubuntu.com" + helloURL, "http://node:3142//archive.ubuntu.com" + helloURL} {
+			for _, target := range []string{helloURL, "http://archive.ubuntu.com" + helloURL, "/archive.ubuntu.com" + helloURL, "http://HTTPS///archive.ubuntu.com" + helloURL, "/HTTPS///archive.ubuntu.com" + helloURL, "http://node:3142//archive.ubuntu.com" + helloURL} {
 				if strings.HasPrefix(target, "http://node") {
 					target = strings.Replace(target, "node:3142", d.addr, 1)
 				}
