@@ -44,7 +44,8 @@ type cluster struct {
 	catalog    *catalog.Catalog
 	fetcher    *peerfetch.Fetcher
 	store      *blobstore.Store
-	watch      *stuckWatch // of store
+	watch      *stuckWatch          // of store
+	ensure     func(archive string) // has an archive of a class served that another node names
 	upstream   *upstream.Client
 	loops      *loops
 	limits     atomic.Pointer[limits]
@@ -280,6 +281,9 @@ type (
 )
 
 func (h peerHandler) ServePeer(ctx context.Context, from string, ask proto.PeerRequest) (*proto.Blob, error) {
+	for loc := range ask.Want.Where.All() {
+		h.c.ensure(loc.Archive)
+	}
 	return h.c.loops.servePeer(ctx, ask, func() (*proto.Blob, error) { return h.c.fetcher.ServePeer(ctx, from, ask) })
 }
 
@@ -294,10 +298,16 @@ func (p peerControl) ReceiveAlerts(_ string, troubles []proto.MirrorAlert) {
 func (p peerControl) Alerts() []proto.MirrorAlert { return p.c.ownAlerts() }
 
 func (p peerControl) ServeCheck(ctx context.Context, _ string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
+	p.c.ensure(id.Archive)
 	return p.c.catalog.ServeCheck(ctx, id, uses, fresh)
 }
 
 func (p peerControl) ReceiveOffer(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest {
+	for _, offer := range offers {
+		for loc := range offer.Where.All() {
+			p.c.ensure(loc.Archive)
+		}
+	}
 	return p.c.takeOver(ctx, from, offers)
 }
 
@@ -314,6 +324,8 @@ func (c *cluster) serve(n *Node) {
 	c.store, c.fetcher, c.upstream = n.store, n.fetcher, n.upstream
 	c.status = n.localStatus
 	c.known = knownNodes{state: n.state, log: n.log}
+	// What cannot be made is refused as an archive that nobody knows.
+	c.ensure = func(archive string) { _ = n.ensure(archive) }
 	c.limit(n.cfg)
 }
 

@@ -20,6 +20,7 @@ func (n *Node) watchKeyrings() {
 			select {
 			case <-tick.C:
 				n.rereadKeyrings()
+				n.saveMembers()
 			case <-ctx.Done():
 				return
 			}
@@ -28,6 +29,8 @@ func (n *Node) watchKeyrings() {
 	n.onStop("keyrings", func(context.Context) error {
 		cancel()
 		<-ended
+		n.unsaved.Store(len(*n.members.Load()) > 0) // when they were last used
+		n.saveMembers()
 		return nil
 	})
 }

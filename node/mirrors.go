@@ -106,7 +106,12 @@ func (n *Node) planMirrors(cfg *config.Config) (mirrorPlan, error) {
 	if err != nil {
 		return p, err
 	}
-	p.front = front.Rules{Archives: archives, Connect: cfg.ConnectAllow, Clients: clientLimits(cfg.Clients), Lists: n.frontLists(cfg), PublicURL: cfg.PublicURL}
+	for i := range archives {
+		if m := (*n.members.Load())[archives[i].Name]; m != nil {
+			archives[i].Used = m.touch
+		}
+	}
+	p.front = front.Rules{Archives: archives, Classes: n.classesOf(cfg), Connect: cfg.ConnectAllow, Clients: clientLimits(cfg.Clients), Lists: n.frontLists(cfg), PublicURL: cfg.PublicURL}
 	p.upstream, err = n.upstreamConfig(cfg, mirrors)
 	return p, err
 }

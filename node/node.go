@@ -78,9 +78,13 @@ type Node struct {
 	failed  chan error // of a listener that ended by itself
 	metrics *prometheus.Registry
 
-	mu       sync.Mutex
-	cfg      *config.Config // the one in force; guarded by mu
-	keyrings string         // config.KeyringsStamp of what is in force; guarded by mu
+	mu  sync.Mutex
+	cfg *config.Config // the one in force; guarded by mu
+	// configured is what the operator wrote; cfg has the members of its classes in their place. Guarded by mu.
+	configured *config.Config
+	members    atomic.Pointer[members]
+	unsaved    atomic.Bool // the members are others than classFile has
+	keyrings   string      // config.KeyringsStamp of what is in force; guarded by mu
 
 	store    *blobstore.Store
 	state    *statedir.Dir // what must survive
@@ -130,7 +134,7 @@ func New(cfg *config.Config, opts Options) (*Node, error) {
 		opts.Name = cfg.NodeName()
 	}
 	n := &Node{
-		opts: opts, log: opts.Logger, cfg: cfg, began: time.Now(), loops: newLoops(),
+		opts: opts, log: opts.Logger, cfg: cfg, configured: cfg, began: time.Now(), loops: newLoops(),
 		failed:  make(chan error, 1),
 		leaving: make(chan struct{}),
 		metrics: prometheus.NewRegistry(),
@@ -166,6 +170,8 @@ func (n *Node) build() error {
 	if err := n.openState(cfg, nil); err != nil {
 		return err
 	}
+	n.loadMembers()
+	cfg = n.cfg
 	reader := &mirrorlist.Reader{
 		Config: n.config, Settings: upstreamSettings, Listens: n.listens,
 		Header: http.Header{"User-Agent": {n.userAgent()}, "Via": {"1.1 " + n.loops.pseudonym}},
@@ -182,7 +188,7 @@ func (n *Node) build() error {
 	}
 	n.onStop("upstream", func(context.Context) error { n.upstream.Close(); return nil })
 
-	shared, err := sharedConfiguration(cfg)
+	shared, err := sharedConfiguration(n.configured)
 	if err != nil {
 		return err
 	}
@@ -228,7 +234,7 @@ func (n *Node) build() error {
 	n.onStop("catalog", func(context.Context) error { n.catalog.Close(); return nil })
 
 	frontConfig := front.Config{
-		Archives: mirrors.front.Archives, Connect: cfg.ConnectAllow, Clients: mirrors.front.Clients, Lists: mirrors.front.Lists, PublicURL: cfg.PublicURL, Overview: n.overview, ArchiveRoot: deb.ArchiveRoot, Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name,
+		Archives: mirrors.front.Archives, Classes: mirrors.front.Classes, Connect: cfg.ConnectAllow, Clients: mirrors.front.Clients, Lists: mirrors.front.Lists, PublicURL: cfg.PublicURL, Overview: n.overview, ArchiveRoot: deb.ArchiveRoot, Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name,
 		Logger: n.log, AccessFormat: cfg.Log.Format, Served: n.prefetch.Used,
 		Pseudonym: n.loops.pseudonym, Waits: n.loops.wait, Dial: n.upstream.Tunnel,
 	}

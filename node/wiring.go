@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/config"
@@ -130,7 +131,7 @@ func upstreamArchive(a config.Archive, mirrors []config.Mirror) (upstream.Archiv
 
 // upstreamMirror reads the secrets and certificates of one mirror.
 func upstreamMirror(at config.Mirror) (upstream.Mirror, error) {
-	m := upstream.Mirror{Priority: int(at.Priority), Weight: int(at.Weight), Listed: at.List != ""}
+	m := upstream.Mirror{Priority: int(at.Priority), Weight: int(at.Weight), Listed: at.List != "" || at.Led}
 	var err error
 	if m.URL, err = url.Parse(at.URL); err != nil {
 		return m, err
@@ -145,10 +146,16 @@ func upstreamMirror(at config.Mirror) (upstream.Mirror, error) {
 // catalogArchives reads the keyrings.
 func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 	archives := make([]catalog.Archive, 0, len(cfg.Archives))
+	rings := make(map[string]*aptmeta.Keyring) // the members of a class have the same keyrings
 	for _, a := range cfg.Archives {
-		ring, err := a.Keyring()
-		if err != nil {
-			return nil, err
+		from := fmt.Sprint(a.WeakKeys, a.SignedBy)
+		ring, read := rings[from]
+		if !read {
+			var err error
+			if ring, err = a.Keyring(); err != nil {
+				return nil, err
+			}
+			rings[from] = ring
 		}
 		names := formatOf(a.Name)
 		suites := func(named []string) []proto.Suite {
@@ -223,7 +230,8 @@ func clientLimits(c config.Clients) front.ClientLimits {
 func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	applied, needRestart, cfg = config.Change(n.cfg, cfg)
+	applied, needRestart, configured := config.Change(n.configured, cfg)
+	cfg = configured.WithMembers(n.members.Load().names())
 
 	// Everything that can fail comes first.
 	n.lists.Use(mirrorlist.KeysOf(cfg))
@@ -232,16 +240,11 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 			n.lists.Use(mirrorlist.KeysOf(n.cfg))
 		}
 	}()
-	mirrors, err := n.planMirrors(cfg)
+	plan, err := n.planArchives(cfg)
 	if err != nil {
 		return nil, nil, err
 	}
-	keyrings := cfg.KeyringsStamp() // before the files are read: a later change shows the next time
-	toCatalog, err := catalogArchives(cfg)
-	if err != nil {
-		return nil, nil, err
-	}
-	shared, err := sharedConfiguration(cfg)
+	shared, err := sharedConfiguration(configured)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -255,29 +258,60 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 			return nil, nil, err
 		}
 	}
-	if err := n.upstream.Reconfigure(mirrors.upstream); err != nil {
+	if err := n.applyArchives(plan); err != nil {
 		return nil, nil, err
 	}
-	// From here on upstream knows the new archives; the door, which lets
-	// requests for them in, comes last.
-	n.shared.Store(&shared)
-	n.access.Store(accessOf(cfg))
-	n.inner.Store(innerOf(cfg))
-	n.stale.Store(staleLimitsOf(cfg))
-	n.catalog.Reconfigure(toCatalog)
-	n.keyrings = keyrings
+	stay := n.members.Load().of(cfg)
+	n.members.Store(&stay)
 	n.prefetch.Reconfigure(cfg.Prefetch.Enabled, int64(cfg.Prefetch.MaxBytes), time.Duration(cfg.Prefetch.UsedWithin))
-	if err := n.front.Apply(mirrors.front); err != nil {
-		return nil, nil, err
-	}
-	n.unlisted.Store(&mirrors.unlisted)
 	if n.opts.Level != nil {
 		n.opts.Level.Set(cfg.Log.SlogLevel())
 	}
-	if n.cluster != nil {
-		n.cluster.relimit(cfg)
-	}
-	n.cfg = cfg
+	n.configured = configured
+	n.shared.Store(&shared)
 	n.lists.Refresh()
 	return applied, needRestart, nil
+}
+
+// archivesPlan is what the rooms need for the archives of a configuration.
+type archivesPlan struct {
+	cfg      *config.Config
+	mirrors  mirrorPlan
+	keyrings string
+	catalog  []catalog.Archive
+}
+
+// planArchives reads what the archives of a configuration need, and changes nothing.
+func (n *Node) planArchives(cfg *config.Config) (archivesPlan, error) {
+	p := archivesPlan{cfg: cfg}
+	var err error
+	if p.mirrors, err = n.planMirrors(cfg); err != nil {
+		return p, err
+	}
+	p.keyrings = cfg.KeyringsStamp() // before the files are read: a later change shows the next time
+	p.catalog, err = catalogArchives(cfg)
+	return p, err
+}
+
+// applyArchives puts them in force. It needs mu.
+func (n *Node) applyArchives(p archivesPlan) error {
+	if err := n.upstream.Reconfigure(p.mirrors.upstream); err != nil {
+		return err
+	}
+	// From here on upstream knows the new archives; the door, which lets
+	// requests for them in, comes last.
+	n.access.Store(accessOf(p.cfg))
+	n.inner.Store(innerOf(p.cfg))
+	n.stale.Store(staleLimitsOf(p.cfg))
+	n.catalog.Reconfigure(p.catalog)
+	n.keyrings = p.keyrings
+	if err := n.front.Apply(p.mirrors.front); err != nil {
+		return err
+	}
+	n.unlisted.Store(&p.mirrors.unlisted)
+	if n.cluster != nil {
+		n.cluster.relimit(p.cfg)
+	}
+	n.cfg = p.cfg
+	return nil
 }

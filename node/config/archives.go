@@ -30,6 +30,7 @@ func (c *checker) allArchives() {
 		c.archive(&c.cfg.Archives[i], claimed)
 	}
 	c.namesAndHosts()
+	c.classes()
 }
 
 // archive checks one archive and brings its URLs into their one spelling.
@@ -44,8 +45,22 @@ func (c *checker) archive(a *Archive, claimed map[string]string) {
 		}
 		claimed[bare] = a.Name
 	}
-	c.mirrors(key, a, claim)
-	c.snapshot(key+".snapshot", a)
+	if a.IsClass() {
+		c.class(key, a)
+	} else {
+		c.mirrors(key, a, claim)
+		c.snapshot(key+".snapshot", a)
+		c.aliases(key, a, claim)
+	}
+
+	c.signatures(key, a)
+	if a.hasCredentials() && len(a.Allow) == 0 && len(c.cfg.Clients.Allow) == 0 {
+		c.warning(key, "has credentials and no `allow`: whoever reaches this node can read it")
+	}
+}
+
+// aliases checks the other URLs of an archive.
+func (c *checker) aliases(key string, a *Archive, claim func(key string, u *url.URL)) {
 	for i, alias := range a.Aliases {
 		aliasKey := fmt.Sprintf("%s.aliases[%d]", key, i)
 		u, err := archiveURL(alias, true)
@@ -55,11 +70,6 @@ func (c *checker) archive(a *Archive, claimed map[string]string) {
 		}
 		a.Aliases[i] = u.String()
 		claim(aliasKey, u)
-	}
-
-	c.signatures(key, a)
-	if a.hasCredentials() && len(a.Allow) == 0 && len(c.cfg.Clients.Allow) == 0 {
-		c.warning(key, "has credentials and no `allow`: whoever reaches this node can read it")
 	}
 }
 
@@ -127,7 +137,7 @@ func archiveURL(s string, wild bool) (*url.URL, error) {
 	case strings.ContainsAny(s, " \t\n"):
 		return nil, fmt.Errorf("%q has a space, which no URL has; suites and components have keys and places of their own", s)
 	case strings.Contains(u.Path, "*"):
-		return nil, fmt.Errorf("%s: a * in the path means nothing; write one archive for each, or the part of the URL that all of them share", s)
+		return nil, fmt.Errorf("%s: a * in the path makes a class of archives, and that has one `upstream`, and aliases with as many stars", s)
 	case slices.Contains(strings.Split(u.Path, "/"), ".."):
 		return nil, fmt.Errorf(`%s: ".." has no place in the URL of an archive`, s)
 	}

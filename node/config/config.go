@@ -88,7 +88,7 @@ func (a Archive) Mirrors() []Mirror {
 		return a.Upstreams
 	}
 	only := NewMirror()
-	only.URL, only.Credentials = a.Upstream, a.Credentials
+	only.URL, only.Credentials, only.Led = a.Upstream, a.Credentials, a.Led
 	return []Mirror{only}
 }
 
@@ -125,6 +125,9 @@ func (a Archive) hasCredentials() bool {
 	}
 	return false
 }
+
+// Has reports whether there is an archive of that name.
+func (c *Config) Has(name string) bool { _, ok := c.Archive(name); return ok }
 
 // Archive returns the archive of that name.
 func (c *Config) Archive(name string) (Archive, bool) {

@@ -61,6 +61,8 @@ type Config struct {
 	// The name is the URL prefix: http://node:3142/NAME/. Left out altogether, the archives are
 	// those that this machine's own apt uses. All nodes of a cluster need the same archives.
 	Archives Archives `yaml:"archives"`
+	// Classes are set, and taken out of Archives, by WithMembers.
+	Classes Classes `yaml:"-"`
 	// The HTTP client that asks the archives.
 	UpstreamClient UpstreamClient `yaml:"upstream_client"`
 	// How long what is stored is served while no upstream answers.
@@ -121,9 +123,11 @@ type Cache struct {
 type Archive struct {
 	// Name is the key in the file and the URL prefix: http://node:3142/NAME/.
 	Name string `yaml:"-"`
-	// URL of the archive: http or https, without query.
+	// URL of the archive: http or https, without query. A * makes it a class of archives.
 	//
-	// It may be a list of mirrors as well, in the format of apt-transport-mirror(1): mirror+http:,
+	// In http://ppa.launchpadcontent.net/*/*/ubuntu each * stands for one element of the path or one
+	// label of the host. Each set of values is an archive of its own with the settings of the class,
+	// such as NAME/deadsnakes/ppa. It is made when a host first asks for it, by its URL or its name. The URL may be a list of mirrors as well, in the format of apt-transport-mirror(1): mirror+http:,
 	// mirror+https: or mirror+file:/path. A list is read again every hour; the last good one is
 	// kept. Lines for only some architectures, suites or types are left out, and of a long list
 	// the first 32 by priority are used.
@@ -167,6 +171,10 @@ type Archive struct {
 	// As much as hosts accept (Acquire::Max-FutureTime, or check-date=no). While such a Release is
 	// believed, no Release with an earlier date is.
 	MaxFuture Duration `yaml:"max_future" default:"10s" check:"second"`
+	// The most archives of a class that the node has at one time; 100 if left out.
+	//
+	// The archive that has been unused for longest goes.
+	MaxArchives Count `yaml:"max_archives,omitempty" check:"0-10000"`
 	// What is sent to the one `upstream`, and nowhere else.
 	//
 	// Whoever reaches this node can then read the archive, unless `allow` says who may.
@@ -179,6 +187,10 @@ type Archive struct {
 	Deny List `yaml:"deny,flow,omitempty" check:"network"`
 	// In place of both serve_expired of `stale`, for this archive.
 	ServeExpired *Duration `yaml:"serve_expired,omitempty"`
+
+	// Led says that a client chose a part of the host's name, so that the upstream is trusted as little as one that
+	// a list of mirrors names.
+	Led bool `yaml:"-"`
 }
 
 // Mirror is one place an archive is fetched from: a mirror, or a list of mirrors, which stands for
@@ -197,6 +209,8 @@ type Mirror struct {
 
 	// List is the list of mirrors that names it; "" for the configuration.
 	List string `yaml:"-"`
+	// Led is as Archive.Led.
+	Led bool `yaml:"-"`
 }
 
 // MirrorTLS holds PEM files. Cert and Key go together.

@@ -102,6 +102,10 @@ func sample() *Config {
 		named("ubuntu-security", func(a *Archive) {
 			a.Upstream, a.SignedBy = "http://security.ubuntu.com/ubuntu", List{ubuntuKeys}
 		}),
+		named("ppa", func(a *Archive) {
+			a.Upstream, a.SignedBy = "http://ppa.launchpadcontent.net/*/*/ubuntu", List{"/etc/apt/keyrings"}
+			a.Aliases, a.MaxArchives = List{"http://ppa.launchpad.net/*/*/ubuntu"}, 200
+		}),
 		named("ubuntu-mirrored", func(a *Archive) {
 			a.Upstreams, a.SignedBy, a.Allow = []Mirror{first, second, listed}, List{ubuntuKeys}, List{"10.0.0.0/8"}
 		}),

@@ -122,7 +122,7 @@ func (f *Front) Explain(target string) (e Explanation) {
 		if l.Text == "" {
 			e.Would = l.unknown().failure()
 		}
-	} else if loc, err := rules.routes.locate(target, nil); err != nil {
+	} else if loc, err := rules.routes.locate(target, nil); err != nil && !errors.As(err, new(*notMade)) {
 		r := (*refusal)(nil)
 		if !errors.As(err, &r) {
 			r = refuse(proto.Location{}, about{}, err)

@@ -44,6 +44,7 @@ type Fetcher interface {
 // Config configures a Front. Only Archives is needed.
 type Config struct {
 	Archives []Archive
+	Classes  Classes // as Rules.Classes
 	// Connect lists the "host:port" that CONNECT may reach, none by default; the host may be "*", or begin
 	// with "*."
 	Connect []string
@@ -148,7 +149,7 @@ type Front struct {
 func New(cfg Config, catalog Catalog, fetcher Fetcher) (*Front, error) {
 	cfg = cfg.withDefaults()
 	f := &Front{cfg: cfg, catalog: catalog, fetcher: fetcher, log: cfg.Logger, metrics: newMetrics(), failures: expiring.New[string, Failure](maxFailures)}
-	if err := f.Apply(Rules{Archives: cfg.Archives, Connect: cfg.Connect, Clients: cfg.Clients, Lists: cfg.Lists, PublicURL: cfg.PublicURL}); err != nil {
+	if err := f.Apply(Rules{Archives: cfg.Archives, Classes: cfg.Classes, Connect: cfg.Connect, Clients: cfg.Clients, Lists: cfg.Lists, PublicURL: cfg.PublicURL}); err != nil {
 		return nil, err
 	}
 	f.tunnels.open = make(map[*tunnel]struct{})
@@ -276,6 +277,16 @@ func (x *exchange) serve() {
 	}
 	local, _ := x.r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	loc, err := x.rules.routes.locate(x.r.RequestURI, local)
+	var unmade *notMade
+	if errors.As(err, &unmade) {
+		if !x.make(unmade.archive) {
+			return
+		}
+		loc, err = x.rules.routes.locate(x.r.RequestURI, local)
+	}
+	if used := x.rules.used[loc.Archive]; used != nil {
+		used()
+	}
 	if err != nil {
 		x.refuseLocation(err)
 		return
@@ -319,6 +330,25 @@ func (x *exchange) serve() {
 	}
 	answerObject(&x.answer, c, s)
 	x.send(&x.answer, blob)
+}
+
+// make has an archive of a class served, and takes up the rules that have it; false: the client has its answer.
+func (x *exchange) make(archive string) bool {
+	classes := x.rules.routes.classes
+	allow, deny := classes.Guard(archive)
+	guard, err := newGuard("archives."+archive, allow, deny)
+	if err == nil && !x.admit(guard) {
+		return false
+	}
+	if err == nil {
+		err = classes.Make(archive)
+	}
+	if err != nil {
+		x.fail(err)
+		return false
+	}
+	x.rules = x.f.rules.Load()
+	return true
 }
 
 // resolve asks the catalog. no-cache on a root asks it to look upstream first;

@@ -31,6 +31,8 @@ type Archive struct {
 	// Inner returns the location of a path in the archive whose own URL it lies below, for paths that
 	// only some clients may read through that archive; false for all others. nil: there are none.
 	Inner func(path string) (proto.Location, bool)
+	// Used is told of each request for the archive; nil is nobody.
+	Used func()
 	// Format is the archive's repository format; it must be set.
 	Format Format
 }
@@ -68,6 +70,7 @@ type routes struct {
 	archives []Archive                                           // sorted by name, for the page and for messages
 	inner    map[string]func(path string) (proto.Location, bool) // by archive
 	connect  connectList
+	classes  Classes
 }
 
 // newRoutes builds the table. Errors name the configuration key at fault.
@@ -286,6 +289,11 @@ func (t *routes) below(path string, dir bool) (proto.Location, error) {
 		return proto.Location{}, &refusal{status: http.StatusNotAcceptable, reason: reasonRoot, text: "this is a cache for APT archives; its own page has nothing for apt"}
 	}
 	name := t.archiveOf(path)
+	if t.classes != nil {
+		if archive, rest, ok := t.classes.Named(path); ok && len(archive) > len(name) {
+			return t.unmade(archive, rest, dir)
+		}
+	}
 	if name != "" {
 		return within(name, path, len(name), dir)
 	}
@@ -326,16 +334,21 @@ func (t *routes) archiveOf(path string) string {
 func (t *routes) on(scheme, host, path string, dir bool) (proto.Location, error) {
 	host = bareHost(host)
 	exact, known := t.hosts[host]
-	if r := match(exact, scheme, path); r != nil {
-		return within(r.archive, path, len(r.base), dir)
-	}
-	for _, w := range t.wild {
-		if w.covers(host) {
+	r := match(exact, scheme, path)
+	for i := 0; r == nil && i < len(t.wild); i++ {
+		if w := t.wild[i]; w.covers(host) {
 			known = true
-			if r := match(w.routes, scheme, path); r != nil {
-				return within(r.archive, path, len(r.base), dir)
-			}
+			r = match(w.routes, scheme, path)
 		}
+	}
+	if t.classes != nil {
+		// An archive that is there goes before one of a class at the same URL.
+		if archive, rest, ok := t.classes.At(host, path); ok && (r == nil || len(path)-len(rest) > len(r.base)+1) {
+			return t.unmade(archive, rest, dir)
+		}
+	}
+	if r != nil {
+		return within(r.archive, path, len(r.base), dir)
 	}
 	if known {
 		return proto.Location{}, &refusal{
@@ -369,6 +382,21 @@ func match(routes []route, scheme, path string) *route {
 	}
 	return best
 }
+
+// unmade is the location in an archive of a class. Where the archive is not there yet, its location comes with
+// a *notMade.
+func (t *routes) unmade(archive, rest string, dir bool) (proto.Location, error) {
+	loc, err := within(archive, rest, 0, dir)
+	if _, there := t.names[archive]; err != nil || there {
+		return loc, err
+	}
+	return loc, &notMade{archive}
+}
+
+// notMade says that an archive of a class has to be made first.
+type notMade struct{ archive string }
+
+func (e *notMade) Error() string { return "the archive " + e.archive + " is not there yet" }
 
 // within cuts the base, of the given length, off a path.
 func within(archive, path string, base int, dir bool) (proto.Location, error) {

@@ -2,17 +2,34 @@ package front
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 )
 
 // Rules are what can change while the door is open.
 type Rules struct {
 	Archives []Archive
-	Connect  []string // as Config.Connect
-	Clients  ClientLimits
-	Lists    []List
+	// Classes are archives that are made when a client first asks for them; nil: there are none.
+	Classes Classes
+	Connect []string // as Config.Connect
+	Clients ClientLimits
+	Lists   []List
 	// PublicURL is as Config.PublicURL.
 	PublicURL string
+}
+
+// Classes finds archives that are not there yet but may be made: each is one of a class, whose URL is a pattern. Its
+// methods are safe for concurrent use.
+type Classes interface {
+	// At finds the archive that a URL lies in, and the path within it. The host is in lower case, the path without a slash at
+	// either end.
+	At(host, path string) (archive, rest string, ok bool)
+	// Named finds the archive whose name the path begins with, and the path within it.
+	Named(path string) (archive, rest string, ok bool)
+	// Guard returns the networks whose clients may, and may not, read an archive, as Archive has them.
+	Guard(archive string) (allow, deny []netip.Prefix)
+	// Make has the archive served from now on, by rules that it Applies. The error is a *proto.Unavailable.
+	Make(archive string) error
 }
 
 // rules are Rules made ready to be asked. They are built once and never changed.
@@ -22,6 +39,7 @@ type rules struct {
 	guards   map[string]*guard // by archive, of those that have lists only
 	limits   ClientLimits
 	formats  map[string]Format // by archive
+	used     map[string]func() // by archive, see Archive.Used
 	lists    map[string]List   // by host and path
 
 	publicURL string // without a slash at its end
@@ -33,7 +51,8 @@ func newRules(r Rules, own []string) (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	ready := &rules{routes: routes, limits: r.Clients, guards: make(map[string]*guard), formats: make(map[string]Format), lists: make(map[string]List), publicURL: strings.TrimSuffix(r.PublicURL, "/")}
+	routes.classes = r.Classes
+	ready := &rules{routes: routes, limits: r.Clients, guards: make(map[string]*guard), used: make(map[string]func()), formats: make(map[string]Format), lists: make(map[string]List), publicURL: strings.TrimSuffix(r.PublicURL, "/")}
 	for _, l := range r.Lists {
 		ready.lists[bareHost(l.URL.Host)+l.URL.Path] = l
 	}
@@ -45,6 +64,9 @@ func newRules(r Rules, own []string) (*rules, error) {
 			return nil, fmt.Errorf("archives: %s has no format", a.Name)
 		}
 		ready.formats[a.Name] = a.Format
+		if a.Used != nil {
+			ready.used[a.Name] = a.Used
+		}
 		g, err := newGuard("archives."+a.Name, a.Allow, a.Deny)
 		if err != nil {
 			return nil, err

@@ -1,0 +1,229 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+const (
+	// maxUnproven bounds the archives of one class of which no Release has been accepted yet: whoever asks for names
+	// that do not exist makes such ones, and they must not push out others.
+	maxUnproven = 10
+	// triedFor is how long an archive without a Release is left alone, so that its first request can find one.
+	triedFor = 20 * time.Second
+	// restedFor is how long nobody may have asked for an archive before another takes its place.
+	restedFor = time.Hour
+	// classFile keeps the archives of classes over a restart, below the state directory.
+	classFile = "classes.json"
+)
+
+// member is an archive of a class that this node has.
+type member struct {
+	class  string
+	made   time.Time
+	used   atomic.Int64 // when a client or another node last asked for it; Unix seconds
+	proven atomic.Bool  // a generation of one of its suites was adopted
+}
+
+func newMember(class string) *member {
+	m := &member{class: class, made: time.Now()}
+	m.touch()
+	return m
+}
+
+func (m *member) touch() { m.used.Store(time.Now().Unix()) }
+
+// savedMember is a proven member as classFile has it.
+type savedMember struct {
+	Name string `json:"name"`
+	Used int64  `json:"used"`
+}
+
+// members are the archives of classes by name. A map that was stored is not changed any more.
+type members map[string]*member
+
+func (ms members) names() []string { return slices.Sorted(maps.Keys(ms)) }
+
+// of returns those that are in a configuration.
+func (ms members) of(cfg *config.Config) members {
+	stay := make(members)
+	for name, m := range ms {
+		if class, ok := cfg.Classes.Of(name); ok && cfg.Has(name) {
+			m.class = class.Name
+			stay[name] = m
+		}
+	}
+	return stay
+}
+
+// loadMembers puts the archives in force that classFile has.
+func (n *Node) loadMembers() {
+	all := make(members)
+	text, err := n.state.ReadFile(classFile)
+	var saved []savedMember
+	if err == nil {
+		err = json.Unmarshal(text, &saved)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		n.log.Warn("which archives of classes there were cannot be read; they are made again when somebody asks for them", "error", err)
+	}
+	for _, s := range saved {
+		m := newMember("")
+		m.used.Store(s.Used)
+		m.proven.Store(true)
+		all[s.Name] = m
+	}
+	n.cfg = n.configured.WithMembers(all.names())
+	all = all.of(n.cfg)
+	n.members.Store(&all)
+}
+
+// saveMembers writes down the proven members, if they are others than before.
+func (n *Node) saveMembers() {
+	if !n.unsaved.Swap(false) {
+		return
+	}
+	saved := []savedMember{}
+	all := *n.members.Load()
+	for _, name := range all.names() {
+		if m := all[name]; m.proven.Load() {
+			saved = append(saved, savedMember{name, m.used.Load()})
+		}
+	}
+	text, err := json.Marshal(saved)
+	if err == nil {
+		err = n.state.WriteFile(classFile, text)
+	}
+	if err != nil {
+		n.log.Warn("which archives of classes there are cannot be written down; after a restart they are made again", "error", err)
+	}
+}
+
+// classTable is the classes as the frontend knows them.
+type classTable struct {
+	n       *Node
+	classes config.Classes
+}
+
+var _ front.Classes = classTable{}
+
+// classesOf is the table for a configuration; nil where that has no class.
+func (n *Node) classesOf(cfg *config.Config) front.Classes {
+	if len(cfg.Classes) == 0 {
+		return nil
+	}
+	return classTable{n, cfg.Classes}
+}
+
+func (t classTable) At(host, path string) (archive, rest string, ok bool) {
+	a, rest, ok := t.classes.At(host, path)
+	return a.Name, rest, ok
+}
+
+func (t classTable) Named(path string) (archive, rest string, ok bool) {
+	a, rest, ok := t.classes.Named(path)
+	return a.Name, rest, ok
+}
+
+func (t classTable) Guard(archive string) (allow, deny []netip.Prefix) {
+	class, _ := t.classes.Of(archive)
+	return config.Networks(class.Allow), config.Networks(class.Deny)
+}
+
+func (t classTable) Make(archive string) error { return t.n.ensure(archive) }
+
+// ensure has an archive of a class served, if it is one. Other nodes ask by its name before any client here does.
+func (n *Node) ensure(name string) error {
+	if m := (*n.members.Load())[name]; m != nil {
+		m.touch()
+		return nil
+	}
+	if _, there := (*n.access.Load())[name]; there {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	all := maps.Clone(*n.members.Load())
+	class, ok := n.cfg.Classes.Of(name)
+	if !ok || all[name] != nil {
+		return nil // who asks for an archive that there cannot be is told so elsewhere
+	}
+	gone, err := makeRoom(class, all, time.Now())
+	if err != nil {
+		return err
+	}
+	delete(all, gone)
+	all[name] = newMember(class.Name)
+	next := n.configured.WithMembers(all.names())
+	if all = all.of(next); all[name] == nil {
+		return nil
+	}
+	was := n.members.Swap(&all)
+	plan, err := n.planArchives(next)
+	if err == nil {
+		err = n.applyArchives(plan)
+	}
+	if err != nil {
+		n.members.Store(was)
+		n.log.Error("an archive of a class cannot be served", "archive", name, "error", err)
+		return &proto.Unavailable{Reason: "the archive " + name + " cannot be served", Err: err}
+	}
+	n.log.Info("an archive of a class was asked for and is served now", "archive", name, "in_place_of", gone)
+	n.unsaved.Store(true)
+	return nil
+}
+
+// makeRoom returns the member of a class that has to go for another one; "" for none.
+func makeRoom(class config.Class, all members, now time.Time) (gone string, err error) {
+	var proven, unproven []string
+	for _, name := range all.names() {
+		switch m := all[name]; {
+		case m.class != class.Name:
+		case m.proven.Load():
+			proven = append(proven, name)
+		default:
+			unproven = append(unproven, name)
+		}
+	}
+	full := len(proven)+len(unproven) >= class.Most()
+	if !full && len(unproven) < maxUnproven {
+		return "", nil
+	}
+	oldest := func(names []string, since func(*member) time.Time, least time.Duration) string {
+		if len(names) == 0 {
+			return ""
+		}
+		name := slices.MinFunc(names, func(a, b string) int { return since(all[a]).Compare(since(all[b])) })
+		if now.Sub(since(all[name])) < least {
+			return ""
+		}
+		return name
+	}
+	gone = oldest(unproven, func(m *member) time.Time { return m.made }, triedFor)
+	if gone == "" && len(unproven) < maxUnproven {
+		gone = oldest(proven, func(m *member) time.Time { return time.Unix(m.used.Load(), 0) }, restedFor)
+	}
+	if gone == "" {
+		return "", &proto.Unavailable{Reason: fmt.Sprintf("the class %s has %d archives in use, %d of them without a Release so far, and max_archives is %d; ask again in a moment, or raise it",
+			class.Name, len(proven)+len(unproven), len(unproven), class.Most())}
+	}
+	return gone, nil
+}
+
+// proven notes that a suite of an archive has a generation.
+func (n *Node) proven(archive string) {
+	if m := (*n.members.Load())[archive]; m != nil && !m.proven.Swap(true) {
+		n.unsaved.Store(true)
+	}
+}

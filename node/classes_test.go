@@ -1,0 +1,176 @@
+package node_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/config"
+)
+
+// ppas is an upstream with two archives of one kind, signed by different keys.
+type ppas struct {
+	up     *testarchive.Server
+	bobKey *testarchive.Key
+	keys   string // a directory with the key of alice/tools
+}
+
+func newPPAs(t *testing.T) *ppas {
+	t.Helper()
+	p := &ppas{up: testarchive.NewServer(testarchive.New(1)), bobKey: testarchive.NewKey("bob", testarchive.KeyOptions{}), keys: t.TempDir()}
+	t.Cleanup(p.up.Close)
+	alice := newArchive()
+	bob := newArchive(func(s *testarchive.Suite) { s.Keys = []*testarchive.Key{p.bobKey} })
+	p.up.Mount("/alice/tools/ubuntu", alice)
+	p.up.Mount("/bob/apps/ubuntu", bob)
+	if err := os.WriteFile(filepath.Join(p.keys, "alice.gpg"), alice.Keyring(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// class is a configuration with the class and nothing else.
+func (p *ppas) class(change ...func(*config.Archive)) func(*config.Config) {
+	return func(cfg *config.Config) {
+		a := config.NewArchive("ppa")
+		a.Upstream, a.SignedBy = p.up.URL+"/*/*/ubuntu", []string{p.keys}
+		for _, c := range change {
+			c(&a)
+		}
+		cfg.Archives = []config.Archive{a}
+	}
+}
+
+// ask asks a node for the path of a URL, or as a proxy for a URL.
+func ask(t *testing.T, addr, target string) (int, string) {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return url.Parse("http://" + addr) }}}
+	defer client.CloseIdleConnections()
+	if strings.HasPrefix(target, "/") {
+		client.Transport = &http.Transport{}
+		target = "http://" + addr + target
+	}
+	resp, err := client.Get(target)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return resp.StatusCode, string(body)
+}
+
+// Each value of a pattern is an archive of its own, by its name and by its URL, with its own key; and it is there still
+// after a restart without upstream.
+func TestClass(t *testing.T) {
+	p := newPPAs(t)
+	w := newWorld(t, newArchive(), p.class())
+	addr := func() string { return w.node.Addrs()[0] }
+	if status, body := ask(t, addr(), "/ppa/alice/tools/"+inRelease); status != 200 || !strings.Contains(body, "Suite: noble") {
+		t.Fatalf("%d %s", status, body)
+	}
+	if status, body := ask(t, addr(), p.up.URL+"/alice/tools/ubuntu/"+smallDeb); status != 200 || !strings.HasPrefix(body, "!<arch>") {
+		t.Fatalf("%d %s", status, body)
+	}
+	status, body := ask(t, addr(), p.up.URL+"/bob/apps/ubuntu/"+inRelease)
+	if status != 403 || !strings.Contains(body, p.bobKey.KeyID()) || !strings.Contains(body, "put it into a file in "+p.keys) {
+		t.Fatalf("%d %s", status, body)
+	}
+	if err := os.WriteFile(filepath.Join(p.keys, "bob.asc"), p.bobKey.Armored(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the new key counts", func() bool {
+		status, _ := ask(t, addr(), "/ppa/bob/apps/"+inRelease)
+		return status == 200
+	})
+	for target, want := range map[string]int{
+		"/ppa/nobody/none/" + inRelease: 404, "/ppa/": 404, "/ppa": 404, "/ppa/alice/": 404, "/ppa/alice/tools/": 404, "/ppa/alice/.x/y": 404,
+		p.up.URL + "/alice/tools/debian/" + inRelease: 403, "/" + strings.TrimPrefix(p.up.URL, "http://") + "/alice/tools/ubuntu/" + inRelease: 200,
+	} {
+		if status, body := ask(t, addr(), target); status != want {
+			t.Errorf("%s: %d, want %d: %s", target, status, want, body)
+		}
+	}
+	w.eventually("the archives are written down", func() bool {
+		text, _ := os.ReadFile(filepath.Join(w.cfg.StateDir(), "classes.json"))
+		return strings.Contains(string(text), "ppa/alice/tools") && strings.Contains(string(text), "ppa/bob/apps") && !strings.Contains(string(text), "nobody")
+	})
+	w.stop()
+	p.up.Close()
+	w.start()
+	for _, name := range []string{"alice/tools", "bob/apps"} {
+		if status, body := ask(t, addr(), "/ppa/"+name+"/"+inRelease); status != 200 {
+			t.Errorf("%s after a restart: %d %s", name, status, body)
+		}
+	}
+	if s := w.node.Status(); len(s.Archives) != 2 {
+		t.Errorf("%+v", s.Archives)
+	}
+}
+
+// Names that mean nothing do not push out an archive that is there, and are bounded.
+func TestClassBound(t *testing.T) {
+	p := newPPAs(t)
+	w := newWorld(t, newArchive(), p.class())
+	addr := w.node.Addrs()[0]
+	if status, body := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	counts := make(map[int]int)
+	for i := range 30 {
+		status, body := ask(t, addr, fmt.Sprintf("/ppa/nobody/n%d/%s", i, inRelease))
+		counts[status]++
+		if status == 503 && !strings.Contains(body, "max_archives is 100") {
+			t.Errorf("the sentence does not name the key: %s", body)
+		}
+	}
+	if counts[404] != 10 || counts[503] != 20 {
+		t.Errorf("answers: %v", counts)
+	}
+	p.up.Close()
+	if status, body := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 200 {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
+// A client that may not read the class makes no archive, and a reload keeps the archives of a class that stays.
+func TestClassReload(t *testing.T) {
+	p := newPPAs(t)
+	w := newWorld(t, newArchive(), p.class(func(a *config.Archive) { a.Deny = []string{"127.0.0.0/8"} }))
+	addr := w.node.Addrs()[0]
+	if status, body := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 403 {
+		t.Fatalf("%d %s", status, body)
+	}
+	if s := w.node.Status(); len(s.Archives) != 0 {
+		t.Fatalf("%+v", s.Archives)
+	}
+	reload := func(change func(*config.Config)) {
+		t.Helper()
+		next := *w.cfg
+		change(&next)
+		if _, restart, err := w.node.Reload(&next); err != nil || len(restart) > 0 {
+			t.Fatal(restart, err)
+		}
+	}
+	reload(p.class())
+	if status, body := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	asked := p.up.Requests("/alice/tools/ubuntu/" + inRelease)
+	reload(p.class(func(a *config.Archive) { a.MaxArchives = 7 }))
+	if status, body := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 200 || p.up.Requests("/alice/tools/ubuntu/"+inRelease) != asked {
+		t.Fatalf("%d %s", status, body)
+	}
+	reload(func(cfg *config.Config) { cfg.Archives = cfg.Archives[:0:0] })
+	if status, _ := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 404 {
+		t.Fatalf("the class is gone, and its archive answers %d", status)
+	}
+}
