@@ -34,6 +34,7 @@ type member struct {
 	made   time.Time
 	used   atomic.Int64 // when a client or another node last asked for it; Unix seconds
 	proven atomic.Bool  // a generation of one of its suites was adopted
+	served atomic.Bool  // all rooms have it
 }
 
 func newMember(class string) *member {
@@ -67,6 +68,14 @@ func (ms members) of(cfg *config.Config) members {
 	return stay
 }
 
+// made are the members that there are.
+func (n *Node) made() members {
+	if all := n.members.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
+
 // loadMembers puts the archives in force that classFile has.
 func (n *Node) loadMembers() {
 	all := make(members)
@@ -82,6 +91,7 @@ func (n *Node) loadMembers() {
 		m := newMember("")
 		m.used.Store(s.Used)
 		m.proven.Store(true)
+		m.served.Store(true)
 		all[s.Name] = m
 	}
 	n.cfg = n.configured.WithMembers(all.names())
@@ -95,7 +105,7 @@ func (n *Node) saveMembers() {
 		return
 	}
 	saved := []savedMember{}
-	all := *n.members.Load()
+	all := n.made()
 	for _, name := range all.names() {
 		if m := all[name]; m.proven.Load() {
 			saved = append(saved, savedMember{name, m.used.Load()})
@@ -145,7 +155,7 @@ func (t classTable) Make(archive string) error { return t.n.ensure(archive) }
 
 // ensure has an archive of a class served, if it is one. Other nodes ask by its name before any client here does.
 func (n *Node) ensure(name string) error {
-	if m := (*n.members.Load())[name]; m != nil {
+	if m := n.made()[name]; m != nil && m.served.Load() {
 		m.touch()
 		return nil
 	}
@@ -154,7 +164,7 @@ func (n *Node) ensure(name string) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	all := maps.Clone(*n.members.Load())
+	all := maps.Clone(n.made())
 	class, ok := n.cfg.Classes.Of(name)
 	if !ok || all[name] != nil {
 		return nil // who asks for an archive that there cannot be is told so elsewhere
@@ -179,6 +189,7 @@ func (n *Node) ensure(name string) error {
 		n.log.Error("an archive of a class cannot be served", "archive", name, "error", err)
 		return &proto.Unavailable{Reason: "the archive " + name + " cannot be served", Err: err}
 	}
+	all[name].served.Store(true)
 	n.log.Info("an archive of a class was asked for and is served now", "archive", name, "in_place_of", gone)
 	n.unsaved.Store(true)
 	return nil
@@ -223,7 +234,7 @@ func makeRoom(class config.Class, all members, now time.Time) (gone string, err 
 
 // proven notes that a suite of an archive has a generation.
 func (n *Node) proven(archive string) {
-	if m := (*n.members.Load())[archive]; m != nil && !m.proven.Swap(true) {
+	if m := n.made()[archive]; m != nil && !m.proven.Swap(true) {
 		n.unsaved.Store(true)
 	}
 }

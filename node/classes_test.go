@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node/config"
@@ -17,6 +19,7 @@ import (
 // ppas is an upstream with two archives of one kind, signed by different keys.
 type ppas struct {
 	up     *testarchive.Server
+	alice  *testarchive.Archive
 	bobKey *testarchive.Key
 	keys   string // a directory with the key of alice/tools
 }
@@ -25,11 +28,11 @@ func newPPAs(t *testing.T) *ppas {
 	t.Helper()
 	p := &ppas{up: testarchive.NewServer(testarchive.New(1)), bobKey: testarchive.NewKey("bob", testarchive.KeyOptions{}), keys: t.TempDir()}
 	t.Cleanup(p.up.Close)
-	alice := newArchive()
+	p.alice = newArchive()
 	bob := newArchive(func(s *testarchive.Suite) { s.Keys = []*testarchive.Key{p.bobKey} })
-	p.up.Mount("/alice/tools/ubuntu", alice)
+	p.up.Mount("/alice/tools/ubuntu", p.alice)
 	p.up.Mount("/bob/apps/ubuntu", bob)
-	if err := os.WriteFile(filepath.Join(p.keys, "alice.gpg"), alice.Keyring(), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(p.keys, "alice.gpg"), p.alice.Keyring(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -164,13 +167,76 @@ func TestClassReload(t *testing.T) {
 	if status, body := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 200 {
 		t.Fatalf("%d %s", status, body)
 	}
-	asked := p.up.Requests("/alice/tools/ubuntu/" + inRelease)
+	asked := p.up.Requests("alice/tools/ubuntu/" + inRelease)
+	if asked == 0 {
+		t.Fatal("nothing was counted")
+	}
 	reload(p.class(func(a *config.Archive) { a.MaxArchives = 7 }))
-	if status, body := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 200 || p.up.Requests("/alice/tools/ubuntu/"+inRelease) != asked {
+	if status, body := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 200 || p.up.Requests("alice/tools/ubuntu/"+inRelease) != asked {
 		t.Fatalf("%d %s", status, body)
 	}
 	reload(func(cfg *config.Config) { cfg.Archives = cfg.Archives[:0:0] })
 	if status, _ := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 404 {
 		t.Fatalf("the class is gone, and its archive answers %d", status)
 	}
+}
+
+// All nodes derive the same archive from one URL: each object crosses from upstream once, whichever node is asked first and by
+// which name, and a publication reaches the nodes that have the archive.
+func TestClassInCluster(t *testing.T) {
+	p := newPPAs(t)
+	m := newMesh(t, newArchive(), 3, p.class(func(a *config.Archive) { a.CheckEvery = config.Duration(time.Second) }))
+	urls := []string{"/ppa/alice/tools/", p.up.URL + "/alice/tools/ubuntu/", "/HTTPS///" + strings.TrimPrefix(p.up.URL, "http://") + "/alice/tools/ubuntu/"}
+	for _, path := range []string{inRelease, packages, largeDeb} {
+		var all sync.WaitGroup
+		for i, s := range m.sites {
+			for _, at := range urls {
+				all.Go(func() {
+					if status, body := ask(t, s.addr, at+path); status != 200 {
+						t.Errorf("node %d, %s: %d %s", i, at+path, status, body)
+					}
+				})
+			}
+		}
+		all.Wait()
+	}
+	if n := p.up.Requests("alice/tools/ubuntu/" + largeDeb); n != 1 {
+		t.Errorf("the package was fetched %d times", n)
+	}
+	for _, s := range m.sites {
+		if archives := s.node.Status().Archives; len(archives) != 1 || archives[0].Name != "ppa/alice/tools" {
+			t.Errorf("%s has %+v", s.name, archives)
+		}
+	}
+	p.alice.AddPackage("noble", testarchive.Package{Name: "newer", Version: "2", Size: 500})
+	next := epoch.Add(10 * time.Minute)
+	p.alice.Publish(next)
+	m.eventually("all nodes serve the publication", func() bool {
+		for _, s := range m.sites {
+			_, body := ask(t, s.addr, urls[0]+inRelease)
+			if !strings.Contains(body, "Date: "+next.Format(time.RFC1123)) && !strings.Contains(body, next.Format("15:04:05")) {
+				return false
+			}
+		}
+		return true
+	})
+	if status, body := ask(t, m.sites[2].addr, urls[1]+"pool/main/n/newer/newer_2_amd64.deb"); status != 200 {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
+// A node that owns a package of an archive which no client asked it for fetches it for the others all the same.
+func TestClassOwner(t *testing.T) {
+	p := newPPAs(t)
+	m := newMesh(t, newArchive(), 2, p.class())
+	if status, body := ask(t, m.sites[0].addr, "/ppa/alice/tools/"+inRelease); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	for i := range 12 {
+		ask(t, m.sites[0].addr, fmt.Sprintf("/ppa/alice/tools/pool/main/x/none%d.deb", i))
+	}
+	m.eventually("the other node has the archive, too", func() bool {
+		archives := m.sites[1].node.Status().Archives
+		return len(archives) == 1 && archives[0].Name == "ppa/alice/tools"
+	})
 }

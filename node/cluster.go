@@ -281,7 +281,7 @@ type (
 )
 
 func (h peerHandler) ServePeer(ctx context.Context, from string, ask proto.PeerRequest) (*proto.Blob, error) {
-	for loc := range ask.Want.Where.All() {
+	for loc := range ask.Object.Where.All() {
 		h.c.ensure(loc.Archive)
 	}
 	return h.c.loops.servePeer(ctx, ask, func() (*proto.Blob, error) { return h.c.fetcher.ServePeer(ctx, from, ask) })

@@ -29,7 +29,7 @@ func (n *Node) watchKeyrings() {
 	n.onStop("keyrings", func(context.Context) error {
 		cancel()
 		<-ended
-		n.unsaved.Store(len(*n.members.Load()) > 0) // when they were last used
+		n.unsaved.Store(len(n.made()) > 0) // when they were last used
 		n.saveMembers()
 		return nil
 	})

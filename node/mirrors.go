@@ -107,7 +107,7 @@ func (n *Node) planMirrors(cfg *config.Config) (mirrorPlan, error) {
 		return p, err
 	}
 	for i := range archives {
-		if m := (*n.members.Load())[archives[i].Name]; m != nil {
+		if m := n.made()[archives[i].Name]; m != nil {
 			archives[i].Used = m.touch
 		}
 	}

@@ -231,7 +231,7 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	applied, needRestart, configured := config.Change(n.configured, cfg)
-	cfg = configured.WithMembers(n.members.Load().names())
+	cfg = configured.WithMembers(n.made().names())
 
 	// Everything that can fail comes first.
 	n.lists.Use(mirrorlist.KeysOf(cfg))
@@ -261,7 +261,7 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 	if err := n.applyArchives(plan); err != nil {
 		return nil, nil, err
 	}
-	stay := n.members.Load().of(cfg)
+	stay := n.made().of(cfg)
 	n.members.Store(&stay)
 	n.prefetch.Reconfigure(cfg.Prefetch.Enabled, int64(cfg.Prefetch.MaxBytes), time.Duration(cfg.Prefetch.UsedWithin))
 	if n.opts.Level != nil {
