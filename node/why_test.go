@@ -3,10 +3,14 @@ package node_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -319,5 +323,47 @@ func TestStartNamesTheHolderOfItsPort(t *testing.T) {
 	}
 	if err := n.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "in use by") {
 		t.Errorf("a second node at one address: %v", err)
+	}
+}
+
+// What happens to a node's disk while it runs is nothing that hosts notice while upstream answers, and never a 500.
+func TestLostDiskIsNoFailureOfTheNode(t *testing.T) {
+	for name, ruin := range map[string]func(dir string) error{
+		"the directory is gone": os.RemoveAll,
+		"a file stands in its place": func(dir string) error {
+			return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600))
+		},
+		"what is stored is empty": func(dir string) error {
+			return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+				if err != nil || d.IsDir() {
+					return err
+				}
+				return os.Truncate(path, 0)
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, newArchive(), func(c *config.Config) { c.Cache.Memory = 0 })
+			w.update()
+			w.mustGet(largeDeb)
+			if err := ruin(w.cfg.Data); err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range []string{inRelease, w.byHash(packages), largeDeb, smallDeb, "pool/main/n/none.deb"} {
+				for range 2 {
+					r := w.get(path)
+					note := r.header.Get("X-Aptmesh")
+					if r.status == 500 || r.status == 503 && !strings.Contains(note, "reason=disk") && !strings.Contains(note, "reason=unavailable") {
+						t.Errorf("%s: %d, %s: %s", path, r.status, note, r.body)
+					}
+					if want, ok := w.archive.Lookup(path); ok && (r.status != 200 || r.err != nil || string(r.body) != string(want.Data)) {
+						t.Errorf("%s: %d, %d bytes, %v, %s", path, r.status, len(r.body), r.err, note)
+					}
+				}
+			}
+			_ = w.node.Stop(context.Background()) // it cannot write down what it knows
+			w.node = nil
+		})
 	}
 }
