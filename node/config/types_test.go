@@ -219,6 +219,40 @@ func TestReloadPlan(t *testing.T) {
 	}
 }
 
+// Text is what stands in the file, whatever YAML makes of it, and a count is a whole number.
+func TestTextThatLooksLikeNumbers(t *testing.T) {
+	d := decode("f", []byte("name: 0123\ncluster: {name: 1e3, datacenter: 1.10}\narchives: {7: {upstream: x, suites: [12.10, 0x1F], "+
+		"credentials: {user: 0o17, password: 0123}}}\nretain: {generations: 1.5}\n"))
+	a, c := d.cfg.Archives[0], d.cfg.Archives[0].Credentials
+	got := fmt.Sprint(d.cfg.Name, d.cfg.Cluster.Name, d.cfg.Cluster.Datacenter, a.Name, a.Suites, c.User, c.Password.Reveal())
+	if want := fmt.Sprint("0123", "1e3", "1.10", "7", []string{"12.10", "0x1F"}, "0o17", "0123"); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if len(d.problems) != 1 || !strings.Contains(d.problems[0].Message, "retain.generations: expected a whole number, not `1.5`") {
+		t.Errorf("problems: %v", d.problems)
+	}
+}
+
+// What waits for a restart keeps its value; all else is in force at once.
+func TestChangeInForce(t *testing.T) {
+	running, next := sample(), sample()
+	next.Listen, next.Cache.Memory, next.Stale.ServeExpired, next.Log.Format = List{":1"}, 1, 0, "json"
+	next.Log.Level, next.Offline, next.Prefetch.MaxBytes, next.Archives = "debug", true, 1, next.Archives[:1]
+	_, restart, inForce := Change(running, next)
+	if want := []string{"listen", "cache.memory", "stale.serve_expired", "log.format"}; !slices.Equal(restart, want) {
+		t.Errorf("a restart applies %q, want %q", restart, want)
+	}
+	if diff := differences(running, inForce); !slices.Equal(diff, []string{
+		"offline", "prefetch.max_bytes", "log.level",
+		"archives.ubuntu-security (removed)", "archives.ubuntu-mirrored (removed)", "archives.private (removed)",
+	}) {
+		t.Errorf("in force: %q", diff)
+	}
+	if next.Listen[0] != ":1" {
+		t.Error("the new configuration was changed")
+	}
+}
+
 func TestNetworks(t *testing.T) {
 	for text, want := range map[string]string{
 		"10.0.0.0/8": "10.0.0.0/8", "10.1.2.3/8": "10.0.0.0/8", "192.0.2.7": "192.0.2.7/32", "2001:db8::1": "2001:db8::1/128",
