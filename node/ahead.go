@@ -34,7 +34,7 @@ func (n *Node) startPrefetch(cfg *config.Config) error {
 
 // switched is told of every generation that this node begins to serve.
 func (n *Node) switched(s proto.Switch) {
-	// What upstream did not have may be there now, and what nothing vouches for may have changed.
+	// What upstream did not have may be there now, and what nothing signs may have changed.
 	n.fetcher.ArchiveChanged(s.Suite.Archive)
 	n.proven(s.Suite.Archive)
 	if len(s.Indexes) == 0 {

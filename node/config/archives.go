@@ -55,7 +55,7 @@ func (c *checker) archive(a *Archive, claimed map[string]string) {
 
 	c.signatures(key, a)
 	if a.hasCredentials() && len(a.Allow) == 0 && len(c.cfg.Clients.Allow) == 0 {
-		c.warning(key, "has credentials and no `allow`: whoever reaches this node can read it")
+		c.warning(key, "has credentials and no `allow`: everybody who reaches this node can read it")
 	}
 }
 
@@ -144,22 +144,21 @@ func archiveURL(s string, wild bool) (*url.URL, error) {
 	return aptconf.Canonical(u), nil
 }
 
-// signatures checks that somebody vouches for the archive, or that the
-// configuration says in so many words that nobody does.
+// signatures checks that a keyring signs the archive, or that the configuration says that none does.
 func (c *checker) signatures(key string, a *Archive) {
 	if a.Unsigned {
 		if len(a.SignedBy) > 0 || len(a.UnsignedSuites) > 0 {
 			c.problem(key, "signed_by or unsigned_suites and `unsigned: true` contradict each other; drop one")
 			return
 		}
-		c.warning(key, "accepts anything its upstream sends, for it is `unsigned: true`")
+		c.warning(key, "accepts anything its upstream sends, because of `unsigned: true`")
 		return
 	}
 	for i, suite := range a.UnsignedSuites {
 		c.warning(fmt.Sprintf("%s.unsigned_suites[%d]", key, i), "accepts anything its upstream sends in %s", suite)
 	}
 	if len(a.SignedBy) == 0 && len(a.UnsignedSuites) == 0 {
-		c.problem(key+".signed_by", "is missing: the keyring that vouches for the archive%s, or a directory of keyrings; or `unsigned: true` to accept it without any signature", keyringHint(a.MainURL()))
+		c.problem(key+".signed_by", "is missing: the keyring that signs the archive%s, or a directory of keyrings; or `unsigned: true` to accept it without any signature", keyringHint(a.MainURL()))
 	}
 	for i, entry := range a.SignedBy {
 		entryKey := fmt.Sprintf("%s.signed_by[%d]", key, i)
@@ -179,7 +178,7 @@ func (c *checker) signatures(key string, a *Archive) {
 	}
 }
 
-// keyringHint says which keyring signs an archive that everybody knows.
+// keyringHint says which keyring signs a well-known archive.
 func keyringHint(upstream string) string {
 	k, ok := aptconf.Lookup(upstream)
 	if !ok {
@@ -188,7 +187,7 @@ func keyringHint(upstream string) string {
 	return fmt.Sprintf(" (%s; install the package %s, or copy the file from a host that has it)", k.Keyring, k.Package)
 }
 
-// keyringPackage says where a keyring that everybody knows is to be had.
+// keyringPackage says which package has a well-known keyring.
 func keyringPackage(upstream, entry string) string {
 	if k, ok := aptconf.Lookup(upstream); ok && k.Keyring == entry {
 		return fmt.Sprintf(" (install the package %s, or copy the file from a host that has it)", k.Package)

@@ -33,7 +33,7 @@ func Auto(root string) (*Config, []string, error) {
 	return cfg, notes, nil
 }
 
-// adviseFile ends the errors of a machine whose own configuration is no use.
+// adviseFile ends the errors of a machine whose own sources cannot be served.
 const adviseFile = "name the archives in a configuration file and start with --config FILE"
 
 // addMachineArchives fills Archives from the machine's apt configuration.
@@ -112,7 +112,7 @@ func fromSource(s aptconf.Archive, notes *[]string) (a Archive, why string) {
 		return a, ""
 	}
 	if len(troubles) == 0 {
-		troubles = []string{"no keyring vouches for it; give it a Signed-By" + keyringHint(s.URL)}
+		troubles = []string{"no keyring signs it; give it a Signed-By" + keyringHint(s.URL)}
 	}
 	return a, strings.Join(troubles, "; ")
 }

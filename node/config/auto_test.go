@@ -120,7 +120,7 @@ func TestAutoConfig(t *testing.T) {
 				"inline https://example.org/inline BLOCK",
 			},
 			notes: []string{
-				"someone/ppa/ubuntu: passed over: no keyring vouches for it", "example.org/local: accepted without a signature", "mixed: testing accepted without a signature", "passed over: it needs credentials",
+				"someone/ppa/ubuntu: passed over: no keyring signs it", "example.org/local: accepted without a signature", "mixed: testing accepted without a signature", "passed over: it needs credentials",
 				"gone: passed over: ", "half: keyring left out",
 			},
 		},

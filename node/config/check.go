@@ -312,8 +312,8 @@ func (c *checker) upstream() {
 	}
 }
 
-// unreadableAuthConf says why a file of credentials is no use; "" where it can be
-// read or does not exist.
+// unreadableAuthConf says why a file of credentials cannot be used; "" where it can be read or
+// does not exist.
 func unreadableAuthConf(name string) string {
 	f, err := os.Open(name)
 	if err != nil {
@@ -355,7 +355,7 @@ func checkPort(port string) error {
 	return nil
 }
 
-// IsSelf reports whether a URL leads to one of this node's own doors.
+// IsSelf reports whether a URL leads to one of this node's own listeners.
 func (c *Config) IsSelf(u *url.URL) bool {
 	port := u.Port()
 	if port == "" {
@@ -370,7 +370,7 @@ func (c *Config) IsSelf(u *url.URL) bool {
 	return false
 }
 
-// sameMachine reports whether a host is the address a door listens on: "" and the
+// sameMachine reports whether a host is the address of a listener: "" and the
 // unspecified addresses listen on every address of the machine. It asks no name
 // server.
 func sameMachine(host, listen string) bool {

@@ -96,9 +96,9 @@ func (c *checker) clusterTrust(named bool) {
 	case len(given) > 0 && !c.blind:
 		c.clusterFiles(named)
 	case cl.Insecure && len(open) > 0:
-		c.warning("cluster.insecure", "whoever reaches %s is trusted as a node of the cluster", strings.Join(open, " or "))
+		c.warning("cluster.insecure", "everybody who reaches %s is trusted as a node of the cluster", strings.Join(open, " or "))
 	case !cl.Insecure && len(open) > 0:
-		c.problem("cluster", "other machines may reach %s, and without keys whoever does is trusted as a node: `aptmesh cluster init` makes keys and certificates, `insecure: true` accepts it as it is",
+		c.problem("cluster", "other machines may reach %s, and without keys everybody who does is trusted as a node: `aptmesh cluster init` makes keys and certificates, `insecure: true` accepts it as it is",
 			strings.Join(open, " and "))
 	}
 }

@@ -115,8 +115,8 @@ func (a Archive) MirrorURLs() []string {
 // Restricted reports whether only some clients may read the archive.
 func (a Archive) Restricted() bool { return len(a.Allow) > 0 || len(a.Deny) > 0 }
 
-// hasCredentials reports whether any upstream of the archive wants to know who asks:
-// what comes from there is not everybody's.
+// hasCredentials reports whether any upstream of the archive gets credentials of this node: its
+// files are not for everybody.
 func (a Archive) hasCredentials() bool {
 	for _, m := range a.Mirrors() {
 		if !m.Credentials.IsZero() || m.TLS.Cert != "" {

@@ -63,7 +63,7 @@ type document struct {
 	// looking further.
 	broken bool
 	places map[string]*token.Position // by key, "archives.ubuntu.signed_by[0]" among them
-	failed map[string]bool            // keys whose value is no use: one problem each is enough
+	failed map[string]bool            // keys with an unusable value: one problem each is enough
 }
 
 // decode reads a file. The decoder stops at the first problem, so the value that has it is taken

@@ -317,9 +317,9 @@ type Cluster struct {
 	//
 	// Files that change are taken up without a reload.
 	Key string `yaml:"key" path:"file" reload:"yes"`
-	// Networks that may gossip, as 10.0.0.0/8 or an address; none: whoever has the key.
+	// Networks that may gossip, as 10.0.0.0/8 or an address; none: every holder of the key.
 	Allow List `yaml:"allow,flow" check:"network"`
-	// true runs without the four files: whoever reaches the ports is trusted.
+	// true runs without the four files: everybody who reaches the ports is trusted.
 	Insecure bool `yaml:"insecure"`
 }
 

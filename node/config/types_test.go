@@ -244,7 +244,7 @@ func TestChangeInForce(t *testing.T) {
 	}
 	if diff := differences(running, inForce); !slices.Equal(diff, []string{
 		"offline", "prefetch.max_bytes", "log.level",
-		"archives.ubuntu-security (removed)", "archives.ubuntu-mirrored (removed)", "archives.private (removed)",
+		"archives.ubuntu-security (removed)", "archives.ppa (removed)", "archives.ubuntu-mirrored (removed)", "archives.private (removed)",
 	}) {
 		t.Errorf("in force: %q", diff)
 	}

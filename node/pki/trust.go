@@ -206,7 +206,7 @@ func (t *Identity) prove(name string) error {
 }
 
 // Credentials are the files of a node as they are now: a change is taken up without
-// a reload. Files that are no use are logged, once, and change nothing. Safe for
+// a reload. Files that cannot be used are logged, once, and change nothing. Safe for
 // concurrent use.
 type Credentials struct {
 	name string
@@ -232,7 +232,7 @@ func NewCredentials(files Files, name string, log *slog.Logger) (*Credentials, e
 }
 
 // Use puts other files in the place of those in use, as a reload does. After an
-// error it goes on with those it had.
+// error it goes on with the previous ones.
 func (c *Credentials) Use(files Files) error {
 	stamps := stampsOf(files)
 	t, err := Read(files, c.name)
@@ -281,7 +281,7 @@ func (c *Credentials) current() *Identity {
 	c.stamps = stamps
 	t, err := Read(c.files, c.name)
 	if err != nil {
-		c.log.Error("the cluster's certificates have changed and are no use; those held before stay in force", "error", err)
+		c.log.Error("the cluster's certificates have changed and cannot be used; the previous ones stay in force", "error", err)
 		return c.held
 	}
 	c.held = t
