@@ -90,6 +90,12 @@ soak: build ## 20 minutes of hosts, publications, failing mirrors and dying node
 aptsuite: build ## apt's own integration tests through a node, into docs/apt-tests.md (TESTS='test-apt-update-ims' for some)
 	go run ./e2e/aptsuite --binary $(BIN) $(APTSUITE) $(if $(TESTS),-v $(TESTS),--out docs/apt-tests.md)
 
+.PHONY: cases
+cases: build ## small reproductions of reported faults, in Python with its own archive and real apt (CASES='e2e/cases/M3*.py' for some)
+	@bad=0; for f in $(or $(CASES),$(filter-out %/lab.py %/brlab.py,$(wildcard e2e/cases/*.py e2e/cases/br/*.py))); do \
+	  if out=$$(APTMESH_BIN=$(BINPATH) timeout 300 python3 $$f 2>&1); then echo "ok   $$f"; else bad=1; echo "FAIL $$f"; echo "$$out" | tail -5; fi; \
+	done; exit $$bad
+
 .PHONY: demo
 demo: build ## three nodes as one cache on this machine, with an archive and real apt (DEMO=--keep leaves them running)
 	go run ./e2e/demo --binary $(BIN) $(DEMO)
