@@ -38,7 +38,11 @@ func (c *Config) render(details bool) ([]byte, error) {
 		if details && f.details() != "" {
 			text += " " + f.details()
 		}
-		comments["$."+f.path] = []*yaml.Comment{yaml.HeadComment(wrap(text, 96-2*strings.Count(f.path, "."))...)}
+		lines := wrap(text, 96-2*strings.Count(f.path, "."))
+		for i := range lines {
+			lines[i] = " " + lines[i]
+		}
+		comments["$."+f.path] = []*yaml.Comment{yaml.HeadComment(lines...)}
 		return true
 	})
 	return yaml.MarshalWithOptions(&shown, yaml.WithComment(comments), yaml.IndentSequence(true), yaml.UseLiteralStyleIfMultiline(true))
@@ -51,14 +55,18 @@ func isEmpty(v reflect.Value) bool {
 	return v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0
 }
 
-// wrap breaks a text into lines of comments.
+// wrap breaks a text into lines.
 func wrap(text string, width int) (lines []string) {
 	line := ""
 	for word := range strings.FieldsSeq(text) {
-		if line != "" && len(line)+1+len(word) > width {
-			lines, line = append(lines, line), ""
+		switch {
+		case line == "":
+			line = word
+		case len(line)+1+len(word) > width:
+			lines, line = append(lines, line), word
+		default:
+			line += " " + word
 		}
-		line += " " + word
 	}
 	return append(lines, line)
 }
@@ -169,64 +177,59 @@ file to start from.
 
 // reference is docs/configuration.md.
 func reference() []byte {
-	var b strings.Builder
-	b.WriteString(referenceHead)
-	table := func(keys []field) {
-		b.WriteString("\n| key | value | default | change | meaning |\n|---|---|---|---|---|\n")
-		for _, f := range keys {
-			text := strings.TrimSpace(f.summary() + " " + f.details())
-			def := ""
-			if d, ok := f.tag.Lookup("default"); ok {
-				def = "`" + d + "`"
-			}
-			change := "restart"
-			if f.reload {
-				change = "reload"
-			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", f.name, valueName(f.value), def, change, strings.ReplaceAll(text, "|", `\|`))
-		}
+	type section struct {
+		doc  string
+		keys []field
 	}
-	rows := make(map[string][]field) // of each section
-	var order []field
-	rows[""] = nil
+	order := []string{""} // rows of the sections; "" is the top of the file
+	sections := map[string]*section{"": {}}
 	seen := make(map[string]bool)
-	full := sample()
-	full.walk(func(f field) bool {
-		section := strings.TrimSuffix(f.row, "."+f.name)
-		if section == f.row {
-			section = ""
-		}
+	sample().walk(func(f field) bool {
 		if f.row == archiveRow || seen[f.row] {
 			return true
 		}
 		seen[f.row] = true
-		if f.leaf() {
-			rows[section] = append(rows[section], f)
-		} else {
-			order = append(order, f)
-		}
-		return true
-	})
-	b.WriteString("\n## Top of the file\n")
-	table(rows[""])
-	for _, f := range order {
 		row := f.row
 		switch f.value.Interface().(type) {
 		case Archives:
-			row += ".NAME"
+			row = archiveRow
 		case []Mirror:
 			row += "[]"
 		}
-		fmt.Fprintf(&b, "\n## `%s`\n\n", row)
-		for _, paragraph := range strings.SplitAfter(f.doc, "\n\n") {
-			for _, line := range wrap(paragraph, 100) {
-				b.WriteString(strings.TrimPrefix(line, " ") + "\n")
-			}
-			if strings.HasSuffix(paragraph, "\n\n") {
-				b.WriteString("\n")
+		if f.leaf() {
+			in := sections[strings.TrimSuffix(strings.TrimSuffix(row, f.name), ".")]
+			in.keys = append(in.keys, f)
+		} else {
+			order = append(order, row)
+			sections[row] = &section{doc: f.doc}
+		}
+		return true
+	})
+	var b strings.Builder
+	b.WriteString(referenceHead)
+	for _, row := range order {
+		title := "`" + row + "`"
+		if row == "" {
+			title = "Top of the file"
+		}
+		fmt.Fprintf(&b, "\n## %s\n", title)
+		for paragraph := range strings.SplitSeq(sections[row].doc, "\n\n") {
+			if paragraph != "" {
+				b.WriteString("\n" + strings.Join(wrap(paragraph, 100), "\n") + "\n")
 			}
 		}
-		table(rows[row])
+		b.WriteString("\n| key | value | default | change | meaning |\n|---|---|---|---|---|\n")
+		for _, f := range sections[row].keys {
+			def, change := "", "restart"
+			if d, ok := f.tag.Lookup("default"); ok {
+				def = "`" + d + "`"
+			}
+			if f.reload {
+				change = "reload"
+			}
+			meaning := strings.ReplaceAll(strings.TrimSpace(f.summary()+" "+f.details()), "|", `\|`)
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", f.name, valueName(f.value), def, change, meaning)
+		}
 	}
 	return []byte(b.String())
 }
