@@ -265,7 +265,7 @@ func (c *cluster) depart(ctx context.Context) error {
 	if c.members == nil {
 		return nil
 	}
-	return c.members.Depart(ctx)
+	return c.members.Disconnect(ctx)
 }
 
 // hush ends all telling.

@@ -14,7 +14,7 @@ const (
 	// heardFor is how long this node goes by a "not found" that another node told it:
 	// long enough for the many hosts that ask at once, and short enough that it is the
 	// memory of the node that asked upstream which counts.
-	heardFor = 3 * time.Second
+	hearsayFor = 3 * time.Second
 	// maxAbsent and maxAbsentPath bound the table: how many names, and of how many
 	// bytes. A name that is not remembered costs one more request.
 	maxAbsent     = 4096
@@ -28,7 +28,7 @@ type absence struct {
 
 // err is what a client is told meanwhile.
 func (a absence) err(now time.Time) error {
-	return heldBack(fmt.Errorf("%w %s ago, and not asked again for %s", proto.ErrNotFound,
+	return withheld(fmt.Errorf("%w %s ago, and not asked again for %s", proto.ErrNotFound,
 		now.Sub(a.said).Round(time.Second), a.until.Sub(now).Round(time.Second)))
 }
 
@@ -129,7 +129,7 @@ func (fl *flight) rememberAbsence(o outcome) {
 		return
 	}
 	fl.mu.Lock()
-	ttl := heardFor
+	ttl := hearsayFor
 	if fl.feed == feedUpstream {
 		ttl = fl.f.cfg.NotFoundFor
 	}

@@ -223,7 +223,7 @@ func TestNotFoundByHearsay(t *testing.T) {
 	table, now := newAbsentTable(), time.Now()
 	loc := proto.Location{Archive: "a", Path: "u"}
 	table.note(loc, 0, now, 30*time.Second)
-	table.note(loc, 0, now.Add(time.Second), heardFor)
+	table.note(loc, 0, now.Add(time.Second), hearsayFor)
 	if a, ok := table.get(loc, now.Add(10*time.Second)); !ok || !a.until.Equal(now.Add(30*time.Second)) {
 		t.Errorf("%+v, %v", a, ok)
 	}

@@ -23,7 +23,7 @@ func (fl *flight) askNode(s step) outcome {
 	fl.setFeed(feedAsking, fl.route.waitsFor(s.peer))
 	won, lost := fl.ask(s)
 	for _, a := range lost {
-		o := fl.hear(a.src, a.err)
+		o := fl.nodeAnswered(a.src, a.err)
 		if won == nil || o.verdict == lacking || o.verdict == failed {
 			fl.route.heard(s.fill && a.src.peer == s.peer, o)
 		}
@@ -35,7 +35,7 @@ func (fl *flight) askNode(s step) outcome {
 	peer := won.src.peer
 	fl.setFeed(feedPeer, peer)
 	before := fl.body.written
-	o := fl.hear(won.src, fl.take(won.src, won.t))
+	o := fl.nodeAnswered(won.src, fl.take(won.src, won.t))
 	if o.verdict.final() {
 		fl.cleared(o.verdict)
 		return o
@@ -55,7 +55,7 @@ func (fl *flight) askNode(s step) outcome {
 	switch {
 	case o.verdict == discarded, fl.route.ended():
 	case !fl.resumable() && !fl.startOver():
-		fl.shun(peer) // the client's next try shall not end in the same way
+		fl.exclude(peer) // the client's next try shall not end in the same way
 		o.verdict, o.err = hopeless, &proto.Unavailable{Reason: fmt.Sprintf("the transfer of %s from node %s broke, and nothing tells whether another is the same", fl.object.Where.First, peer)}
 	case fl.body.written-before >= progress:
 		fl.route.revived(peer)
@@ -64,9 +64,9 @@ func (fl *flight) askNode(s step) outcome {
 }
 
 // hear is what the answer of a node came to, and counts those that were in vain.
-func (fl *flight) hear(src nodeSource, err error) outcome {
+func (fl *flight) nodeAnswered(src nodeSource, err error) outcome {
 	o := outcomeOf(err)
-	o.by = origin{peer: src.peer, loc: src.req.Object.Where.First}
+	o.by = byteSource{peer: src.peer, loc: src.req.Object.Where.First}
 	reason := ""
 	switch {
 	case fl.ctx.Err() != nil:
@@ -94,16 +94,16 @@ func (fl *flight) cleared(v verdict) {
 	}
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
-	for _, p := range fl.places.all {
-		fl.f.budget.succeeded(fl.attemptAt(p.loc).told())
+	for _, p := range fl.targets.all {
+		fl.f.budget.succeeded(fl.attemptAt(p.loc).byNodes())
 	}
 }
 
 // askArchive makes one attempt at the place whose turn it is, or tells the route that none is left.
 func (fl *flight) askArchive() outcome {
-	fl.turnUpstream()
+	fl.switchToUpstream()
 	fl.mu.Lock()
-	p, wait := fl.places.next(time.Now())
+	p, wait := fl.targets.next(time.Now())
 	fl.mu.Unlock()
 	switch {
 	case p == nil:
@@ -125,7 +125,7 @@ func (fl *flight) askArchive() outcome {
 }
 
 // turnUpstream makes upstream what feeds the flight.
-func (fl *flight) turnUpstream() {
+func (fl *flight) switchToUpstream() {
 	fl.mu.Lock()
 	turned := fl.feed != feedUpstream
 	fl.mu.Unlock()
@@ -139,7 +139,7 @@ func (fl *flight) turnUpstream() {
 // more luck.
 func (fl *flight) upstreamEnded() {
 	fl.mu.Lock()
-	err := fl.places.err()
+	err := fl.targets.err()
 	fl.mu.Unlock()
 	fl.route.ownWayEnded(outcomeOf(err))
 	if fl.route.ended() {
@@ -147,15 +147,15 @@ func (fl *flight) upstreamEnded() {
 	}
 	fl.retract()
 	fl.mu.Lock()
-	fl.places.reopen()
+	fl.targets.reopen()
 	fl.mu.Unlock()
 }
 
 // try makes one transfer from a place, within its budget, and proves the body if it is complete.
-func (fl *flight) try(p *place) outcome {
+func (fl *flight) try(p *target) outcome {
 	k := fl.attemptAt(p.loc)
 	if err := fl.f.budget.allow(k, time.Now()); err != nil {
-		return outcome{verdict: untried, err: err, by: origin{loc: p.loc}}
+		return outcome{verdict: untried, err: err, by: byteSource{loc: p.loc}}
 	}
 	if fl.body.written > 0 {
 		fl.f.metrics.resumed.Inc()
@@ -164,7 +164,7 @@ func (fl *flight) try(p *place) outcome {
 	err := fl.transfer(ctx, p)
 	o := endOf(ctx, err)
 	done()
-	o.by = origin{mirror: fl.answered, loc: p.loc}
+	o.by = byteSource{mirror: fl.answered, loc: p.loc}
 	switch o.verdict {
 	case complete:
 		fl.f.budget.succeeded(k)
@@ -180,7 +180,7 @@ func (fl *flight) try(p *place) outcome {
 
 // transfer takes what one transfer from upstream has to give, from where the last
 // one stopped.
-func (fl *flight) transfer(ctx context.Context, p *place) error {
+func (fl *flight) transfer(ctx context.Context, p *target) error {
 	p.barren++
 	fl.answered = ""
 	fl.setMirror("")
@@ -208,20 +208,20 @@ func (fl *flight) transfer(ctx context.Context, p *place) error {
 }
 
 // settle notes what an attempt at a place means for it.
-func (fl *flight) settle(p *place, o outcome) {
+func (fl *flight) settle(p *target, o outcome) {
 	now := situation{
 		now: time.Now(), written: fl.body.written, tainted: fl.ledger.tainted, decided: fl.decided(), validator: fl.ifRange != "",
 		allowed: fl.f.budget.allow(fl.attemptAt(p.loc), time.Now()) == nil, answered: fl.answered,
 		mirrors: slices.DeleteFunc(fl.f.cfg.Upstream.Mirrors(p.loc.Archive), func(mirror string) bool {
-			return fl.ledger.liars[origin{mirror: mirror, loc: p.loc}]
+			return fl.ledger.corruptSources[byteSource{mirror: mirror, loc: p.loc}]
 		}),
 	}
 	fl.mu.Lock()
 	now.fresh = fl.visibleLocked() == 0
-	m := p.heard(o, now)
+	m := p.record(o, now)
 	if !now.fresh && (now.tainted || !now.resumable()) && !p.open() {
 		// What readers have had cannot be right, or nothing tells whether another place has the rest.
-		fl.f.apart.note(fl.places.closeAll(p))
+		fl.f.apart.note(fl.targets.closeAll(p))
 		fl.ended = true
 	}
 	fl.wakeLocked() // a reader may have no place left
@@ -242,7 +242,7 @@ func (fl *flight) take(src source, t *proto.Transfer) error {
 		return fl.unchanged(t, from)
 	}
 	defer t.Body.Close()
-	if err := fl.turnDown(from); err != nil {
+	if err := fl.reject(from); err != nil {
 		return err
 	}
 	before := fl.body.written
@@ -262,7 +262,7 @@ func (fl *flight) take(src source, t *proto.Transfer) error {
 }
 
 // unchanged notes that an unlisted file is what it was when we last had it.
-func (fl *flight) unchanged(t *proto.Transfer, from origin) error {
+func (fl *flight) unchanged(t *proto.Transfer, from byteSource) error {
 	if from.peer != "" && (fl.known.ref.IsZero() || fl.body.written > 0) {
 		return &proto.PeerFailed{Peer: from.peer, Err: errors.New("it says that what we do not hold is unchanged")}
 	}
@@ -285,8 +285,8 @@ func checkedOf(t *proto.Transfer) time.Time {
 
 // turnDown refuses a mirror that gave this flight the object wrong before: upstream knows, and has
 // nobody else at this moment.
-func (fl *flight) turnDown(from origin) error {
-	if !fl.ledger.liars[from] {
+func (fl *flight) reject(from byteSource) error {
+	if !fl.ledger.corruptSources[from] {
 		return nil
 	}
 	return &proto.Unavailable{
@@ -296,7 +296,7 @@ func (fl *flight) turnDown(from origin) error {
 }
 
 // accept checks the head of a transfer against what is known of the object.
-func (fl *flight) accept(t *proto.Transfer, from origin) error {
+func (fl *flight) accept(t *proto.Transfer, from byteSource) error {
 	size := fl.sizeNow()
 	switch {
 	case t.Size == proto.UnknownSize:
@@ -306,7 +306,7 @@ func (fl *flight) accept(t *proto.Transfer, from origin) error {
 		return fl.otherSize(from, t.Size, size)
 	}
 	if t.Offset > fl.body.written {
-		return fl.blame(fmt.Errorf("%w: %s was sent from byte %d, asked for from byte %d", proto.ErrCorrupt, from, t.Offset, fl.body.written), finding{by: []origin{from}})
+		return fl.blame(fmt.Errorf("%w: %s was sent from byte %d, asked for from byte %d", proto.ErrCorrupt, from, t.Offset, fl.body.written), finding{by: []byteSource{from}})
 	}
 	if fl.body.written > 0 && !fl.decided() && from.mirror != fl.validity.From {
 		return fmt.Errorf("%w: nothing tells whether %s is the rest of what %s gave", proto.ErrCorrupt, from, fl.validity.From)
@@ -368,7 +368,7 @@ func (fl *flight) resumable() bool {
 }
 
 // copy moves the body of t to the readers and to the store.
-func (fl *flight) copy(t *proto.Transfer, from origin) error {
+func (fl *flight) copy(t *proto.Transfer, from byteSource) error {
 	buf := buffers.Get().(*[copyBuffer]byte)
 	defer buffers.Put(buf)
 	in := &intake{
@@ -393,7 +393,7 @@ func (fl *flight) copy(t *proto.Transfer, from origin) error {
 // intake is the io.Writer that takes the bytes of one transfer.
 type intake struct {
 	fl       *flight
-	from     origin
+	from     byteSource
 	size     int64 // of the object, as far as it is known
 	most     int64 // of the longest right content
 	received prometheus.Counter

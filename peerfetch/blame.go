@@ -12,7 +12,7 @@ import (
 
 // wrong is the error for what upstream lists otherwise. Of a peer it says only that
 // this peer is of no use.
-func (o origin) wrong(err error) error {
+func (o byteSource) wrong(err error) error {
 	if o.peer != "" {
 		return &proto.PeerFailed{Peer: o.peer, Err: err}
 	}
@@ -21,7 +21,7 @@ func (o origin) wrong(err error) error {
 
 // broke makes a failed read what it is: trouble that may pass, or the end of what
 // this peer can give.
-func (o origin) broke(err error) error {
+func (o byteSource) broke(err error) error {
 	if v := verdictOf(err); v.ofUpstream() {
 		return err
 	}
@@ -35,7 +35,7 @@ func (o origin) broke(err error) error {
 }
 
 // short is the error for a body that ended before its end.
-func (o origin) short(got, size int64) error {
+func (o byteSource) short(got, size int64) error {
 	err := &proto.Unavailable{Reason: fmt.Sprintf("the body ended after %d of %d bytes", got, size)}
 	if o.peer != "" {
 		return &proto.PeerFailed{Peer: o.peer, Err: errors.New(err.Reason)}
@@ -45,7 +45,7 @@ func (o origin) short(got, size int64) error {
 
 // otherSize judges a source that gives the object another length than it has as
 // far as we know.
-func (fl *flight) otherSize(from origin, claimed, size int64) error {
+func (fl *flight) otherSize(from byteSource, claimed, size int64) error {
 	err := fmt.Errorf("%w: %s is %d bytes long there, listed with %d (mirror sync in progress?)", proto.ErrCorrupt, from, claimed, size)
 	unlisted := !fl.object.Accepts(claimed)
 	if unlisted && size == proto.UnknownSize {
@@ -63,15 +63,15 @@ func (fl *flight) otherSize(from origin, claimed, size int64) error {
 }
 
 // tooLong judges a source that does not stop at the end of the object.
-func (fl *flight) tooLong(from origin, size int64) error {
+func (fl *flight) tooLong(from byteSource, size int64) error {
 	err := fmt.Errorf("%w: more than the listed %d bytes arrived from %s", proto.ErrCorrupt, size, from)
 	switch {
 	case fl.ledger.contradicts(from):
-		return fl.blame(err, finding{by: []origin{fl.ledger.sizeFrom, from}, whole: true})
+		return fl.blame(err, finding{by: []byteSource{fl.ledger.sizeFrom, from}, whole: true})
 	case from.peer != "":
 		return fl.blame(err, fl.ledger.ofBytes())
 	}
-	return fl.blame(err, finding{by: []origin{from}, whole: true})
+	return fl.blame(err, finding{by: []byteSource{from}, whole: true})
 }
 
 // prove compares what arrived with what was wanted, and gives out the last byte.
@@ -98,7 +98,7 @@ func (fl *flight) prove() error {
 // attempt that ends with it. Where nodes are among them, all begins
 // again without them, and only a node that gave all of it is reported. Mirrors are reported to upstream.
 func (fl *flight) blame(err error, found finding) error {
-	if slices.Contains(found.by, origin{partial: true}) {
+	if slices.Contains(found.by, byteSource{partial: true}) {
 		return fl.mistrust(err)
 	}
 	if !found.beyondUpstream() {
@@ -121,7 +121,7 @@ func (fl *flight) blame(err error, found finding) error {
 	}
 	fl.f.metrics.unattributed.Inc()
 	for _, peer := range found.nodes() {
-		fl.shun(peer)
+		fl.exclude(peer)
 	}
 	fl.f.cfg.Logger.Warn("wrong content of which nobody can say whose it is",
 		"location", fl.object.Where.First.String(), "sources", found.by, "error", err)
@@ -139,7 +139,7 @@ func (fl *flight) restart(err error) error {
 
 // blameMirrors deals with wrong content that upstream gave: one mirror lied, or one of
 // several did and nobody can say which.
-func (fl *flight) blameMirrors(err error, from []origin) error {
+func (fl *flight) blameMirrors(err error, from []byteSource) error {
 	if !fl.object.Provable() || fl.object.Hearsay {
 		return err // another version is no lie
 	}
@@ -160,7 +160,7 @@ func (fl *flight) blameMirrors(err error, from []origin) error {
 	if len(names) == 1 {
 		fl.f.metrics.mirrorCorrupt.Inc()
 		for _, loc := range at {
-			fl.ledger.liars[origin{mirror: names[0], loc: loc}] = true
+			fl.ledger.corruptSources[byteSource{mirror: names[0], loc: loc}] = true
 		}
 	} else {
 		what = "one of several mirrors gave wrong content"
@@ -177,15 +177,15 @@ func (fl *flight) blameMirrors(err error, from []origin) error {
 func (fl *flight) distrust(peer, reason string, err error) {
 	fl.f.metrics.peerFailures.WithLabelValues(reason).Inc()
 	fl.f.cfg.Logger.Warn("a node sent what cannot be true", "node", peer, "location", fl.object.Where.First.String(), "error", err)
-	fl.shun(peer)
+	fl.exclude(peer)
 	fl.f.cfg.Cluster.Distrust(peer, err)
 }
 
-// shun keeps a peer from being asked for this object, by this flight and for some
+// exclude keeps a peer from being asked for this object, by this flight and for some
 // time by others.
-func (fl *flight) shun(peer string) {
+func (fl *flight) exclude(peer string) {
 	fl.route.abandon(peer)
-	fl.f.shunned.note(peer, fl.key, time.Now())
+	fl.f.excluded.note(peer, fl.key, time.Now())
 }
 
 // setMirror notes for whoever looks which mirror feeds the flight.

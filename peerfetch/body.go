@@ -41,7 +41,7 @@ type body struct {
 	// flight has ended and no reader is left.
 	spilled *os.File
 
-	unkept atomic.Bool // the window is in use
+	notStored atomic.Bool // the window is in use
 }
 
 // open asks the store for a writer. No reader looks at the body before its first
@@ -52,13 +52,13 @@ func (b *body) open(fl *flight) {
 	b.closeSpilledLocked()
 	fl.mu.Unlock()
 	b.written, b.resumed, b.hash, b.cap = 0, 0, nil, fl.f.cfg.Window
-	b.unkept.Store(false)
+	b.notStored.Store(false)
 	w, err := fl.newWriter()
 	if err != nil {
 		fl.f.cfg.Logger.Warn("passing an object on without keeping it", "location", fl.object.Where.First.String(), "error", err)
 		b.writer, b.hash = nil, sha256.New()
 		b.heldFrom, b.heldSince = 0, time.Now()
-		b.unkept.Store(true)
+		b.notStored.Store(true)
 		return
 	}
 	b.writer = w
@@ -106,7 +106,7 @@ func (b *body) takeBack(fl *flight) {
 
 // write takes p. It blocks while the window is full.
 func (b *body) write(fl *flight, p []byte) error {
-	if !b.unkept.Load() {
+	if !b.notStored.Load() {
 		n, err := b.writer.Write(p)
 		b.written += int64(n)
 		fl.mu.Lock()
@@ -145,7 +145,7 @@ func (b *body) spill(fl *flight, cause error) error {
 	b.base, b.spilled = b.kept, file
 	fl.mu.Unlock()
 	b.heldFrom, b.heldSince = b.base, time.Now()
-	b.unkept.Store(true)
+	b.notStored.Store(true)
 	return nil
 }
 
@@ -250,7 +250,7 @@ func (b *body) dropSlowest(fl *flight) {
 // fl.mu is held.
 func (b *body) gone(pos int64) bool { return b.base > b.kept && pos < b.base }
 
-func (b *body) windowed() bool { return b.unkept.Load() }
+func (b *body) windowed() bool { return b.notStored.Load() }
 
 var errLeftBehind = errors.New("the client took too long: this body could not be kept for it")
 
@@ -363,7 +363,7 @@ func (b *body) sum() proto.Ref {
 // commit makes the body durable; proto.ErrNoSpace if the store did not take all. scope is
 // the archive through which alone it may be given; "" for none.
 func (b *body) commit(modified time.Time, scope string) (proto.Ref, error) {
-	if b.unkept.Load() {
+	if b.notStored.Load() {
 		b.abort()
 		return proto.Ref{}, proto.ErrNoSpace
 	}
@@ -397,7 +397,7 @@ func (fl *flight) noteDoubt(err error) {
 // leave ends the body of a flight that failed with err. What the store was given stays for the next
 // flight, unless it may be wrong.
 func (b *body) leave(fl *flight, err error) {
-	if b.writer != nil && !b.unkept.Load() && !fl.ledger.tainted && fl.ledger.ofArchive(fl.object.Where.First.Archive) && !isWrong(err) && !errors.Is(err, errStored) {
+	if b.writer != nil && !b.notStored.Load() && !fl.ledger.tainted && fl.ledger.ofArchive(fl.object.Where.First.Archive) && !isWrong(err) && !errors.Is(err, errStored) {
 		b.writer.Park()
 	}
 	b.abort()

@@ -25,12 +25,12 @@ import (
 var (
 	corruptAllowance  = allowance{free: 2, within: time.Minute, pause: 30 * time.Second}
 	notFoundAllowance = allowance{free: 3, within: 5 * time.Second, pause: 5 * time.Second}
-	toldAllowance     = allowance{free: 2 + maxLiars, within: time.Minute, pause: 30 * time.Second}
+	nodeAllowance     = allowance{free: 2 + maxCorrupt, within: time.Minute, pause: 30 * time.Second}
 )
 
 // maxLiars is how many mirrors may be found out in a row: with more of them it is
 // the metadata that is wrong.
-const maxLiars = 4
+const maxCorrupt = 4
 
 type allowance struct {
 	free   int           // so many failures
@@ -51,7 +51,7 @@ type attempt struct {
 }
 
 // told is the same attempt by way of other nodes.
-func (a attempt) told() attempt {
+func (a attempt) byNodes() attempt {
 	a.nodes = true
 	return a
 }
@@ -72,7 +72,7 @@ func (b *budget) of(k attempt) *expiring.Map[attempt, penalty] {
 }
 
 // heldBack is the error of an attempt that was not made: what the last one ended with.
-func heldBack(err error) error { return &judged{verdict: untried, err: err} }
+func withheld(err error) error { return &judged{verdict: untried, err: err} }
 
 // penalty is a value: its failures are never changed, only cut off and appended to.
 type penalty struct {
@@ -89,15 +89,15 @@ type failure struct {
 
 // tries is how many failures cost nothing.
 func (p penalty) tries() int {
-	var liars []string
+	var corruptSources []string
 	for _, f := range p.failures {
 		for _, mirror := range f.mirrors {
-			if !slices.Contains(liars, mirror) {
-				liars = append(liars, mirror)
+			if !slices.Contains(corruptSources, mirror) {
+				corruptSources = append(corruptSources, mirror)
 			}
 		}
 	}
-	return p.free + min(max(len(liars)-1, 0), maxLiars)
+	return p.free + min(max(len(corruptSources)-1, 0), maxCorrupt)
 }
 
 // answered reports whether upstream gave the last error itself.
@@ -132,7 +132,7 @@ func (b *budget) allow(k attempt, now time.Time) error {
 		return nil
 	}
 	if wait := p.until.Sub(now); wait > 0 {
-		return heldBack(&proto.Unavailable{Reason: "upstream asked us to wait", RetryAfter: wait, Answered: p.answered(), Err: p.err})
+		return withheld(&proto.Unavailable{Reason: "upstream asked us to wait", RetryAfter: wait, Answered: p.answered(), Err: p.err})
 	}
 	if p.forget(now); len(p.failures) == 0 {
 		return nil
@@ -142,10 +142,10 @@ func (b *budget) allow(k attempt, now time.Time) error {
 		return nil
 	}
 	if !isWrong(p.err) {
-		return heldBack(p.err) // "not found" is final, and better said so than "ask again"
+		return withheld(p.err) // "not found" is final, and better said so than "ask again"
 	}
 	// Nodes go by the time to wait. For clients it is a verdict, as the tries before it were.
-	return heldBack(&proto.Unavailable{Reason: fmt.Sprintf("%d tries failed lately", len(p.failures)), RetryAfter: wait, Answered: true,
+	return withheld(&proto.Unavailable{Reason: fmt.Sprintf("%d tries failed lately", len(p.failures)), RetryAfter: wait, Answered: true,
 		Err: &proto.Rejected{Kind: proto.RejectCorrupt, Reason: p.err.Error(), Err: p.err}})
 }
 
@@ -180,11 +180,11 @@ func (b *budget) failed(k attempt, err error, now time.Time, mirrors ...string) 
 }
 
 // told counts what another node said of k that upstream had told it.
-func (b *budget) told(k attempt, err error, now time.Time) {
+func (b *budget) nodeFailed(k attempt, err error, now time.Time) {
 	switch {
 	case b.wait(k, err, now):
 	case isWrong(err):
-		b.count(k, penalty{err: err, allowance: toldAllowance}, failure{at: now})
+		b.count(k, penalty{err: err, allowance: nodeAllowance}, failure{at: now})
 	default:
 		b.failed(k, err, now)
 	}

@@ -55,7 +55,7 @@ func (fl *flight) narrow(size int64) {
 
 // otherContent is the error for a source that gives another right content than the one that the
 // flight goes on with. Nobody is to blame for that.
-func (fl *flight) otherContent(from origin) error {
+func (fl *flight) otherContent(from byteSource) error {
 	if fl.swapped < maxSwaps && fl.startOver() {
 		fl.swapped++
 		return &judged{verdict: otherContent, err: errors.New("this source gives another right content")}

@@ -12,7 +12,7 @@
 // A flight is one loop (flight.go). Its route says whom to ask next: the nodes that
 // are believed to hold the object, then its owners, which get it from upstream for
 // all, and upstream itself (route.go). Each attempt at a source (source.go,
-// attempt.go) ends with a verdict (verdict.go), by which the route and the places
+// attempt.go) ends with a verdict (verdict.go), by which the route and the targets
 // decide; the ledger knows which source gave which bytes, and so who is to blame
 // when they are wrong (ledger.go, blame.go). Other nodes are served from the store,
 // and from flights that no other node feeds (peer_serve.go): one hop, whatever the
@@ -20,7 +20,7 @@
 //
 // Evidence stays where it was given (P12). A flight serves all names by which its
 // readers know the object, in whichever archives, and a reader fails only for what
-// its own names came to (places.go). Failures are counted by object and name
+// its own names came to (targets.go). Failures are counted by object and name
 // (budget.go). Who knows the object only by a name that nothing signed lists, or in
 // another length, has a flight of his own. No archive can hold up or spoil more than
 // once what clients of another one wait for (pace.go, apart.go). What one

@@ -79,7 +79,7 @@ func faultCases(size int64) []faultCase {
 // lies are faults that change what arrives without anybody's saying so.
 var lies = []string{"flips the first byte", "flips the last byte", "goes on after the end", "gives another size"}
 
-// position is where in the order of sources the faulty one stands. The asker is x.
+// position is where in the order of sources the faulty one stands. The requester is x.
 type position struct {
 	name  string
 	ring  []string

@@ -33,7 +33,7 @@ type wishes struct {
 	class     proto.Class   // of the most urgent one
 	urgent    chan struct{} // closed when class becomes that of a package or more urgent; nil where it was from the start
 	peersOnly bool          // nobody wants it from upstream
-	news      chan struct{} // closed and replaced when they come to want more: a place, or more urgently
+	raised    chan struct{} // closed and replaced when they come to want more: a place, or more urgently
 }
 
 // setFeed changes over to another source; peer is who feeds the flight or is being
@@ -46,7 +46,7 @@ func (fl *flight) setFeed(to feed, peer string) {
 }
 
 // turnToPeers changes over to asking peers; false if other nodes follow the flight.
-func (fl *flight) turnToPeers() bool {
+func (fl *flight) switchToPeers() bool {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	if fl.lent {
@@ -99,24 +99,24 @@ func (fl *flight) wantedByLocked(object *proto.ObjectRequest) {
 	if before > proto.ClassPackage && fl.class <= proto.ClassPackage {
 		// One waits for what is fetched ahead of clients, or has what nothing listed listed.
 		close(fl.urgent)
-		fl.newsLocked()
+		fl.raiseLocked()
 	}
 }
 
-// newsLocked tells those who wait for it that readers want more than before. mu is held.
-func (fl *flight) newsLocked() {
-	close(fl.news)
-	fl.news = make(chan struct{})
+// raiseLocked signals that readers want more than before. mu is held.
+func (fl *flight) raiseLocked() {
+	close(fl.raised)
+	fl.raised = make(chan struct{})
 }
 
-// newsNow is closed when readers come to want more than they do now; nil: they never will.
-func (fl *flight) newsNow() <-chan struct{} {
+// raises returns a channel that is closed when readers want more than now; nil if they never can.
+func (fl *flight) raises() <-chan struct{} {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	if !fl.object.Provable() && fl.class <= proto.ClassPackage {
 		return nil
 	}
-	return fl.news
+	return fl.raised
 }
 
 func (fl *flight) isPeersOnly() bool {

@@ -191,12 +191,12 @@ type Fetcher struct {
 	heads   *heads
 	noted   atomic.Int64 // notes written since the start (stale.go)
 
-	shunned  recentSet // peers that gave wrong content, by object
-	silent   recentSet // unlisted files given out stale
-	doubted  recentSet // objects of which clients were given wrong bytes
-	lapses   lapseSet  // peers that passed on wrong content of their upstream, by object
-	sentAway recentSet // peers that were told to ask somebody else, by object
-	apart    apart     // archives that share no flight with others
+	excluded   recentSet // peers that gave wrong content, by object
+	silent     recentSet // unlisted files given out stale
+	doubted    recentSet // objects of which clients were given wrong bytes
+	lapses     lapseSet  // peers that passed on wrong content of their upstream, by object
+	redirected recentSet // peers that were told to ask somebody else, by object
+	apart      apart     // archives that share no flight with others
 
 	ctx    context.Context // ends all flights
 	cancel context.CancelFunc
@@ -220,12 +220,12 @@ func New(cfg Config) *Fetcher {
 		absent:  newAbsentTable(),
 		heads:   newHeads(),
 
-		shunned:  newRecentSet(shunFor),
-		silent:   newRecentSet(cfg.UnlistedFresh),
-		doubted:  newRecentSet(doubtFor),
-		lapses:   newLapseSet(),
-		sentAway: newRecentSet(sentAwayFor),
-		apart:    newApart(),
+		excluded:   newRecentSet(excludeFor),
+		silent:     newRecentSet(cfg.UnlistedFresh),
+		doubted:    newRecentSet(doubtFor),
+		lapses:     newLapseSet(),
+		redirected: newRecentSet(redirectedFor),
+		apart:      newApart(),
 
 		ctx:     ctx,
 		cancel:  cancel,
@@ -450,7 +450,7 @@ func (f *Fetcher) hasRoom(object *proto.ObjectRequest) error {
 		return nil
 	}
 	f.metrics.refused.Inc()
-	return heldBack(&proto.Unavailable{Reason: fmt.Sprintf("this node has %d fetches under way and begins no more for %s", f.underWay, of), RetryAfter: time.Second, Answered: true})
+	return withheld(&proto.Unavailable{Reason: fmt.Sprintf("this node has %d fetches under way and begins no more for %s", f.underWay, of), RetryAfter: time.Second, Answered: true})
 }
 
 var errClosing = &proto.Unavailable{Reason: "this node is shutting down"}

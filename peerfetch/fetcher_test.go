@@ -44,10 +44,10 @@ func TestMissIsFetchedOnceAndKept(t *testing.T) {
 
 func TestFirstByteNowLastByteOnlyIfTrue(t *testing.T) {
 	content := randomBytes(200_000, 2)
-	for _, lie := range []bool{false, true} {
-		t.Run(fmt.Sprintf("lie=%v", lie), func(t *testing.T) {
+	for _, corruption := range []bool{false, true} {
+		t.Run(fmt.Sprintf("lie=%v", corruption), func(t *testing.T) {
 			sent := bytes.Clone(content)
-			if lie {
+			if corruption {
 				sent[150_000] ^= 1
 			}
 			gate := newGated(sent)
@@ -71,15 +71,15 @@ func TestFirstByteNowLastByteOnlyIfTrue(t *testing.T) {
 			rest, err := io.ReadAll(blob.Stream)
 			got := append(head, rest...)
 			switch {
-			case !lie && (err != nil || !bytes.Equal(got, content)):
+			case !corruption && (err != nil || !bytes.Equal(got, content)):
 				t.Errorf("got %d bytes, %v", len(got), err)
-			case lie && !errors.Is(err, proto.ErrCorrupt):
+			case corruption && !errors.Is(err, proto.ErrCorrupt):
 				t.Errorf("a wrong body ended with %v", err)
-			case lie && len(got) >= len(content):
+			case corruption && len(got) >= len(content):
 				t.Error("the last byte of a wrong body was given out")
 			}
 			w.settled(t)
-			if w.store.has(proto.DigestOf(content)) == lie {
+			if w.store.has(proto.DigestOf(content)) == corruption {
 				t.Error("kept what is wrong, or lost what is right")
 			}
 			w.checkStore(t)

@@ -32,7 +32,7 @@ var errAbandoned = errors.New("nobody waits for this object any more")
 
 // flight is one fetch in progress. run owns the fetching; readers only look.
 //
-// It serves every name by which its readers know the object (places), from sources in the order of
+// It serves every name by which its readers know the object (targets), from sources in the order of
 // its route, until one of them has given the last byte. What a source did wrong is in the ledger.
 type flight struct {
 	f      *Fetcher
@@ -57,7 +57,7 @@ type flight struct {
 	timer      bool          // a delayed wake-up is under way
 	readers    map[*reader]struct{}
 	lingering  *time.Timer
-	places     places
+	targets    targets
 	pace       *pace // of the attempt under way; nil: not watched
 	wishes           // of all readers
 	feeding          // where the bytes come from
@@ -79,9 +79,9 @@ type arrived struct {
 
 // conclusion is how a flight ended.
 type conclusion struct {
-	ended   bool  // no reader may join
-	err     error // nil while it goes on, and after it went well
-	byPlace bool  // with err: each reader hears what its own places came to
+	ended    bool  // no reader may join
+	err      error // nil while it goes on, and after it went well
+	byTarget bool  // with err: each reader hears what its own targets came to
 }
 
 // newFlight makes the flight of an object. One for another node is fed by upstream
@@ -93,11 +93,11 @@ func newFlight(f *Fetcher, k key, object proto.ObjectRequest, forPeer bool) *fli
 		changed: make(chan struct{}),
 		readers: make(map[*reader]struct{}),
 		version: version{era: f.absent.era(object.Where.First.Archive)},
-		wishes:  wishes{class: object.Class, peersOnly: object.PeersOnly, news: make(chan struct{})},
+		wishes:  wishes{class: object.Class, peersOnly: object.PeersOnly, raised: make(chan struct{})},
 		feeding: feeding{alone: forPeer || f.cfg.Cluster == nil, lent: forPeer},
 		arrived: arrived{size: object.Size()},
 	}
-	fl.places.add(&object)
+	fl.targets.add(&object)
 	if fl.alone {
 		fl.feed = feedUpstream
 	}
@@ -124,7 +124,7 @@ func (fl *flight) routing() routing {
 // mayAskNodes turns the flight to other nodes, if the rest of the body may come from one: none follows
 // this flight, and what is here is not known to be wrong.
 func (fl *flight) mayAskNodes() bool {
-	return !fl.alone && fl.resumable() && (!fl.ledger.tainted || fl.startOver()) && fl.turnToPeers()
+	return !fl.alone && fl.resumable() && (!fl.ledger.tainted || fl.startOver()) && fl.switchToPeers()
 }
 
 // routingOf is the part of it that depends on what is wanted alone.
@@ -132,7 +132,7 @@ func routingOf(f *Fetcher, k key, object proto.ObjectRequest) routing {
 	r := routing{
 		avoid: func(peer string) bool {
 			now := time.Now()
-			return f.shunned.recently(peer, k, now) || f.lapses.many(peer, k, now)
+			return f.excluded.recently(peer, k, now) || f.lapses.many(peer, k, now)
 		},
 		pause:   f.cfg.FallbackPause,
 		holders: object.Holders,
@@ -163,7 +163,7 @@ func (fl *flight) fetch() outcome {
 	}
 	fl.body.open(fl)
 	if fl.body.resumed > 0 {
-		fl.ledger.credit(origin{partial: true})
+		fl.ledger.credit(byteSource{partial: true})
 		if fl.body.written == fl.object.Ref.Size { // nothing but the proof is missing
 			if o := outcomeOf(fl.prove()); o.verdict.final() {
 				return o
@@ -203,7 +203,7 @@ func (fl *flight) fetch() outcome {
 func (fl *flight) closeUnlessWider() bool {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
-	fl.ended = fl.ended || fl.peersOnly || !fl.places.unasked()
+	fl.ended = fl.ended || fl.peersOnly || !fl.targets.untried()
 	return fl.ended
 }
 
@@ -211,8 +211,8 @@ func (fl *flight) closeUnlessWider() bool {
 func (fl *flight) tell(err error) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
-	for _, p := range fl.places.all {
-		fl.f.budget.told(fl.attemptAt(p.loc).told(), err, time.Now())
+	for _, p := range fl.targets.all {
+		fl.f.budget.nodeFailed(fl.attemptAt(p.loc).byNodes(), err, time.Now())
 	}
 }
 
@@ -223,13 +223,13 @@ func (fl *flight) attemptAt(loc proto.Location) attempt {
 // sleep waits, until the flight ends or there is another place to ask.
 func (fl *flight) sleep(d time.Duration) {
 	fl.mu.Lock()
-	news := fl.news
+	raised := fl.raised
 	fl.mu.Unlock()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-news:
+	case <-raised:
 	case <-fl.ctx.Done():
 	}
 }
@@ -267,7 +267,7 @@ func (fl *flight) fail(o outcome) {
 	fl.mu.Lock()
 	fl.err, fl.ended = err, true
 	fl.endedLocked()
-	fl.byPlace = err == o.err && o.verdict != known && o.verdict != hopeless
+	fl.byTarget = err == o.err && o.verdict != known && o.verdict != hopeless
 	fl.wakeLocked()
 	fl.mu.Unlock()
 	fl.body.leave(fl, err) // after err is set: a reader that finds no file says why
@@ -361,9 +361,9 @@ func (fl *flight) sameWant(object proto.ObjectRequest) proto.ObjectRequest {
 	defer fl.mu.Unlock()
 	object.Class = fl.class
 	if object.Provable() {
-		object.Where = fl.places.where()
+		object.Where = fl.targets.where()
 	}
-	for _, p := range fl.places.all {
+	for _, p := range fl.targets.all {
 		p.asked = true
 	}
 	return object

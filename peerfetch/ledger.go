@@ -6,17 +6,17 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// origin is where bytes come from: a peer, or a place at a mirror of the archive, or the part of
+// source is where bytes come from: a peer, or a place at a mirror of the archive, or the part of
 // the object that an earlier flight left on this node's disk. A source that does not name its
 // mirrors has none.
-type origin struct {
+type byteSource struct {
 	peer    string
 	mirror  string // as Transfer.From names it; "" with a peer
 	loc     proto.Location
 	partial bool // the bytes were on the disk before the flight began
 }
 
-func (o origin) String() string {
+func (o byteSource) String() string {
 	switch {
 	case o.partial:
 		return "an earlier transfer"
@@ -28,47 +28,47 @@ func (o origin) String() string {
 	return o.loc.String()
 }
 
-// sameSource reports whether two origins are one node, or one mirror.
-func (o origin) sameSource(other origin) bool {
+// sameSource reports whether two sources are one node, or one mirror.
+func (o byteSource) sameSource(other byteSource) bool {
 	return o.peer == other.peer && o.mirror == other.mirror && o.partial == other.partial
 }
 
 // upstream reports whether the bytes came from an archive, and not through another node or from
 // an earlier flight.
-func (o origin) upstream() bool { return o.peer == "" && !o.partial }
+func (o byteSource) upstream() bool { return o.peer == "" && !o.partial }
 
 // ledger records who gave which of the bytes that have arrived, and what that says about who is to
 // blame when they turn out to be wrong. It belongs to flight.run, and decides; the flight acts.
 type ledger struct {
-	gave     []origin        // who gave some of the bytes that are here
-	sizeFrom origin          // who told the size, where nobody signed it
-	tainted  bool            // what has arrived cannot be right
-	liars    map[origin]bool // mirrors that gave this flight what cannot be right, by place
+	gave           []byteSource        // who gave some of the bytes that are here
+	sizeFrom       byteSource          // who told the size, where nobody signed it
+	tainted        bool                // what has arrived cannot be right
+	corruptSources map[byteSource]bool // mirrors that gave this flight what cannot be right, by place
 }
 
-func newLedger() ledger { return ledger{liars: make(map[origin]bool)} }
+func newLedger() ledger { return ledger{corruptSources: make(map[byteSource]bool)} }
 
 // credit notes who gave some of the bytes.
-func (l *ledger) credit(from origin) {
+func (l *ledger) credit(from byteSource) {
 	if !slices.Contains(l.gave, from) {
 		l.gave = append(l.gave, from)
 	}
 }
 
 // clear forgets the bytes. Who lied stays known.
-func (l *ledger) clear() { l.gave, l.sizeFrom, l.tainted = nil, origin{}, false }
+func (l *ledger) clear() { l.gave, l.sizeFrom, l.tainted = nil, byteSource{}, false }
 
 // contradicts reports whether the length of the object is only what another source said of it,
 // whose word counts no more than that of this one: of two nodes, two mirrors, or a node and
 // upstream, one is wrong, and nothing tells which.
-func (l *ledger) contradicts(from origin) bool {
+func (l *ledger) contradicts(from byteSource) bool {
 	said := l.sizeFrom
-	return said != (origin{}) && !said.sameSource(from) && (said.peer != "" || from.peer == "")
+	return said != (byteSource{}) && !said.sameSource(from) && (said.peer != "" || from.peer == "")
 }
 
 // finding is who may have caused wrong content.
 type finding struct {
-	by []origin // one: it did it; several: one of them did, and nobody can say which
+	by []byteSource // one: it did it; several: one of them did, and nobody can say which
 	// whole says that all bytes are from by, so that none of them can be kept.
 	whole bool
 }
@@ -89,7 +89,7 @@ func (f finding) nodes() []string {
 
 // beyondUpstream reports whether a node may have caused it, and not the mirrors alone.
 func (f finding) beyondUpstream() bool {
-	return slices.ContainsFunc(f.by, func(o origin) bool { return !o.upstream() })
+	return slices.ContainsFunc(f.by, func(o byteSource) bool { return !o.upstream() })
 }
 
 // archives are those that gave some of the bytes, directly.
@@ -114,9 +114,9 @@ func (l *ledger) ofBytes() finding { return finding{by: slices.Clone(l.gave), wh
 
 // ofSize finds who is wrong where from gives the object another length than it has as far as is
 // known. unlisted says that no right content has that length.
-func (l *ledger) ofSize(from origin, unlisted bool) finding {
+func (l *ledger) ofSize(from byteSource, unlisted bool) finding {
 	if !unlisted && l.contradicts(from) {
-		return finding{by: []origin{l.sizeFrom, from}, whole: true}
+		return finding{by: []byteSource{l.sizeFrom, from}, whole: true}
 	}
-	return finding{by: []origin{from}}
+	return finding{by: []byteSource{from}}
 }

@@ -196,12 +196,12 @@ func (n *node) Fetch(ctx context.Context, peer string, a proto.PeerRequest) (*pr
 	c := n.c
 	asked := ask{n.name, peer, a}
 	n.Fetcher.mu.Lock()
-	asker := n.flights[keyOf(a.Object)]
+	requester := n.flights[keyOf(a.Object)]
 	n.Fetcher.mu.Unlock()
 	c.mu.Lock()
 	c.asks = append(c.asks, asked)
 	f := c.faults[peer]
-	if c.passing[asker] > 0 {
+	if c.passing[requester] > 0 {
 		c.t.Errorf("%s asks %s for what it is passing on: a second hop", n.name, peer)
 	}
 	c.mu.Unlock()
@@ -219,7 +219,7 @@ func (n *node) Fetch(ctx context.Context, peer string, a proto.PeerRequest) (*pr
 		c.noteHealth(peer, err)
 	}
 	if t != nil && t.Body != nil {
-		t.Body = &watchedBody{ReadCloser: t.Body, c: c, peer: peer, by: asker}
+		t.Body = &watchedBody{ReadCloser: t.Body, c: c, peer: peer, by: requester}
 	}
 	return t, err
 }

@@ -129,8 +129,8 @@ func anyMirrorFault(dice *dice) mirrorFault {
 		onMirrorBody(func(body io.Reader, r proto.Request) io.Reader {
 			return io.MultiReader(io.LimitReader(body, max(at-r.Offset, 0)), &late{time.Second, errBroken})
 		}),
-		ofListed(anotherLength), ofListed(liesAt(at)), ofListed(liesAt(dice64(dice, 5000))),
-		ofListed(both(liesAt(at/2), breaksAt(at))),
+		ofListed(anotherLength), ofListed(corruptAt(at)), ofListed(corruptAt(dice64(dice, 5000))),
+		ofListed(both(corruptAt(at/2), breaksAt(at))),
 	}
 	return faults[dice.n(len(faults))]
 }

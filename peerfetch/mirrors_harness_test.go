@@ -25,8 +25,8 @@ type archiveOf struct {
 	mu      sync.Mutex
 	strikes int
 	does    map[string]mirrorFault // by mirror; nil: what it should
-	level   map[origin]int         // struck 1: suspected, 2: broke off, 3: lied
-	since   map[origin]int         // the number of the last strike
+	level   map[byteSource]int     // struck 1: suspected, 2: broke off, 3: lied
+	since   map[byteSource]int     // the number of the last strike
 	asked   map[string]int         // by mirror
 }
 
@@ -36,7 +36,7 @@ type mirrorFault func(a answer, r proto.Request) answer
 // newArchiveOf joins n mirrors, m1 first, to an upstream.
 func newArchiveOf(n int, contents map[string][]byte) *archiveOf {
 	a := &archiveOf{
-		contents: contents, does: make(map[string]mirrorFault), level: make(map[origin]int), since: make(map[origin]int), asked: make(map[string]int),
+		contents: contents, does: make(map[string]mirrorFault), level: make(map[byteSource]int), since: make(map[byteSource]int), asked: make(map[string]int),
 	}
 	for i := range n {
 		a.names = append(a.names, fmt.Sprintf("m%d", i+1))
@@ -55,12 +55,12 @@ func (a *archiveOf) serveBy(u *upstream) {
 			if len(blamed) == 1 {
 				level = 3
 			}
-			a.strike(origin{mirror: name, loc: loc}, level)
+			a.strike(byteSource{mirror: name, loc: loc}, level)
 		}
 	}
 }
 
-func (a *archiveOf) strike(o origin, level int) {
+func (a *archiveOf) strike(o byteSource, level int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.level[o] = max(a.level[o], level)
@@ -94,7 +94,7 @@ func (a *archiveOf) inOrder(r proto.Request) []string {
 	}
 	order := slices.Clone(a.names)
 	slices.SortStableFunc(order, func(x, y string) int {
-		ox, oy := origin{mirror: x, loc: r.Loc}, origin{mirror: y, loc: r.Loc}
+		ox, oy := byteSource{mirror: x, loc: r.Loc}, byteSource{mirror: y, loc: r.Loc}
 		return cmp.Or(a.level[ox]-a.level[oy], a.since[ox]-a.since[oy])
 	})
 	return order
@@ -124,7 +124,7 @@ func (a *archiveOf) ask(name string, r proto.Request) answer {
 	if fails != nil {
 		said = fails(said, r)
 	}
-	o := origin{mirror: name, loc: r.Loc}
+	o := byteSource{mirror: name, loc: r.Loc}
 	switch {
 	case said.err != nil:
 		return said
@@ -196,7 +196,7 @@ func breaksAt(at int64) mirrorFault {
 	})
 }
 
-func liesAt(at int64) mirrorFault {
+func corruptAt(at int64) mirrorFault {
 	return onMirrorBody(func(body io.Reader, r proto.Request) io.Reader { return &flipped{body, r.Offset, at} })
 }
 

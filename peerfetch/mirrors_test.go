@@ -58,8 +58,8 @@ func mirrorCases(size int64) []mirrorCase {
 			return io.MultiReader(io.LimitReader(body, max(half-r.Offset, 0)), &late{3 * time.Second, errBroken})
 		}), false, breaking, unavailable},
 		{"begins later than asked", func(a answer, _ proto.Request) answer { a.offset++; return a }, false, unnoticed, corrupt},
-		{"changes the first byte", liesAt(0), false, lying, corrupt},
-		{"changes the last byte", liesAt(size - 1), false, lying, corrupt},
+		{"changes the first byte", corruptAt(0), false, lying, corrupt},
+		{"changes the last byte", corruptAt(size - 1), false, lying, corrupt},
 		{"goes on after the end", func(a answer, _ proto.Request) answer {
 			if a.body != nil {
 				a.body, a.size = io.MultiReader(a.body, strings.NewReader("more")), proto.UnknownSize
@@ -74,7 +74,7 @@ var anotherLength mirrorFault = func(a answer, _ proto.Request) answer { a.size+
 // TestMirrorsFail has some or all mirrors of an archive do one wrong thing, the bad
 // ones first, whatever the object is, on one node and on three: as long as one mirror
 // does what it should, clients have the object at once, after no more failures than
-// liars that were given a chance to show it; where none does, upstream is spared, and
+// corrupt mirrors that were given a chance to show it; where none does, upstream is spared, and
 // once they have healed, clients have what was promised.
 func TestMirrorsFail(t *testing.T) {
 	for _, o := range objects() {
@@ -105,7 +105,7 @@ func mirrorsFail(t *testing.T, o object, f mirrorCase, mirrors, bad, nodes int) 
 	archive.fault(f.fault, faulty...)
 	c := newCluster(t, five[:nodes], nil)
 	archive.serveBy(c.up)
-	asker := c.nodes[five[nodes-1]] // the first one is the owner
+	requester := c.nodes[five[nodes-1]] // the first one is the owner
 
 	tries := 1
 	if f.kind != unnoticed && o.name != "small" && !(f.kind == breaking && o.object.Provable()) {
@@ -116,7 +116,7 @@ func mirrorsFail(t *testing.T, o object, f mirrorCase, mirrors, bad, nodes int) 
 		all.Go(func() {
 			var err error
 			for range tries {
-				if _, err = asker.expect(o.content, o.object); err == nil {
+				if _, err = requester.expect(o.content, o.object); err == nil {
 					break
 				}
 			}
@@ -132,7 +132,7 @@ func mirrorsFail(t *testing.T, o object, f mirrorCase, mirrors, bad, nodes int) 
 	}
 	all.Wait()
 	if bad == mirrors {
-		allMirrorsFail(t, c, asker, archive, o)
+		allMirrorsFail(t, c, requester, archive, o)
 	}
 	checkBlames(t, c.up, faulty)
 	c.check(t)
@@ -141,21 +141,21 @@ func mirrorsFail(t *testing.T, o object, f mirrorCase, mirrors, bad, nodes int) 
 
 // allMirrorsFail goes on asking for some time, as many hosts do, and then heals the
 // mirrors.
-func allMirrorsFail(t *testing.T, c *cluster, asker *node, archive *archiveOf, o object) {
+func allMirrorsFail(t *testing.T, c *cluster, requester *node, archive *archiveOf, o object) {
 	for range 20 {
 		time.Sleep(100 * time.Millisecond)
-		asker.expect(o.content, o.object)
+		requester.expect(o.content, o.object)
 	}
 	archive.fault(nil, archive.names...)
 	var busy *proto.Unavailable
 	wait := 30 * time.Second
-	if _, err := asker.expect(o.content, o.object); err == nil {
+	if _, err := requester.expect(o.content, o.object); err == nil {
 		return
 	} else if errors.As(err, &busy) && busy.RetryAfter > 0 {
 		wait = busy.RetryAfter
 	}
 	time.Sleep(wait)
-	if _, err := asker.expect(o.content, o.object); err != nil {
+	if _, err := requester.expect(o.content, o.object); err != nil {
 		t.Errorf("healed for %s: %v", wait, err)
 	}
 }
@@ -168,7 +168,7 @@ func TestLyingMirrorsAreSpared(t *testing.T) {
 			t.Run(fmt.Sprint(o.name, " ", mirrors), func(t *testing.T) {
 				bubble.Test(t, func(t *testing.T) {
 					archive := newArchiveOf(mirrors, map[string][]byte{"pool/x.deb": o.content})
-					archive.fault(liesAt(5), archive.names...)
+					archive.fault(corruptAt(5), archive.names...)
 					w := newWorld(t, nil)
 					archive.serveBy(w.up)
 					const minutes = 5
@@ -179,7 +179,7 @@ func TestLyingMirrorsAreSpared(t *testing.T) {
 						time.Sleep(100 * time.Millisecond)
 					}
 					total, most := archive.requests()
-					if limit := minutes * min(mirrors+2, 2+maxLiars+1); total > limit {
+					if limit := minutes * min(mirrors+2, 2+maxCorrupt+1); total > limit {
 						t.Errorf("%d requests in %d minutes, want no more than %d", total, minutes, limit)
 					}
 					if most > 3*minutes {
@@ -198,8 +198,8 @@ func TestWrongBodyOfTwoMirrors(t *testing.T) {
 	for i, o := range objects()[:3] {
 		size := int64(len(o.content))
 		for name, faults := range map[string][2]mirrorFault{
-			"the first lies":  {both(liesAt(5), breaksAt(size/2)), nil},
-			"the second lies": {breaksAt(size / 2), liesAt(size - 5)},
+			"the first lies":  {both(corruptAt(5), breaksAt(size/2)), nil},
+			"the second lies": {breaksAt(size / 2), corruptAt(size - 5)},
 		} {
 			t.Run(o.name+"/"+name, func(t *testing.T) {
 				bubble.Test(t, func(t *testing.T) {
@@ -214,7 +214,7 @@ func TestWrongBodyOfTwoMirrors(t *testing.T) {
 					if faults[1] != nil {
 						// The one that broke is the last of all to be asked, and breaks again.
 						archive.fault(nil, "m3")
-						archive.strike(origin{mirror: "m3", loc: o.object.Where.First}, 2)
+						archive.strike(byteSource{mirror: "m3", loc: o.object.Where.First}, 2)
 						liar, tries = "m2", 3
 					}
 					if i == 0 {
@@ -248,7 +248,7 @@ func TestWrongBodyOfAPeerAndAMirror(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		archive := newArchiveOf(2, map[string][]byte{"pool/x.deb": o.content})
-		archive.fault(liesAt(int64(len(o.content)-5)), "m1")
+		archive.fault(corruptAt(int64(len(o.content)-5)), "m1")
 		c := newCluster(t, five, nil)
 		archive.serveBy(c.up)
 		c.nodes["c"].hold(t, o.content)
@@ -426,7 +426,7 @@ func TestOnlyTheLiarIsLeft(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		o := objects()[0]
 		archive := newArchiveOf(3, map[string][]byte{"pool/x.deb": o.content})
-		archive.fault(liesAt(5), "m1")
+		archive.fault(corruptAt(5), "m1")
 		archive.fault(says(errPathless), "m2", "m3")
 		w := newWorld(t, nil)
 		archive.serveBy(w.up)
@@ -453,7 +453,7 @@ func TestAskerHearsHowLongToWait(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		archive := newArchiveOf(2, map[string][]byte{"pool/x.deb": o.content})
-		archive.fault(liesAt(5), archive.names...)
+		archive.fault(corruptAt(5), archive.names...)
 		c := newCluster(t, five, nil)
 		archive.serveBy(c.up)
 		var busy *proto.Unavailable
@@ -491,7 +491,7 @@ func TestFollowerHearsHowLongToWait(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		archive := newArchiveOf(1, map[string][]byte{"pool/x.deb": o.content})
-		archive.fault(liesAt(5), "m1")
+		archive.fault(corruptAt(5), "m1")
 		c := newCluster(t, five, nil)
 		archive.serveBy(c.up)
 		object := wantOf(o.content, "gone.deb", "pool/x.deb")
@@ -519,13 +519,13 @@ func TestFollowerHearsHowLongToWait(t *testing.T) {
 	})
 }
 
-// An owner whose mirror turns out to lie says that what it passed on is wrong. The asker does not go on with
+// An owner whose mirror turns out to lie says that what it passed on is wrong. The requester does not go on with
 // it at another node; when it asks again, the owner takes the next mirror: each is asked once.
 func TestOwnersMirrorsLieOneAfterTheOther(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		archive := newArchiveOf(3, map[string][]byte{"pool/x.deb": o.content})
-		archive.fault(liesAt(75_000), "m1", "m2")
+		archive.fault(corruptAt(75_000), "m1", "m2")
 		c := newCluster(t, five, nil)
 		archive.serveBy(c.up)
 		tries := 0

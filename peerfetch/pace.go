@@ -12,18 +12,18 @@ const firstSlice = time.Second
 
 // pace watches an attempt at a place: whether it brings something while another place waits.
 type pace struct {
-	cut   context.CancelCauseFunc
-	place *place
-	mark  int64 // written at the last look
-	timer *time.Timer
+	cut    context.CancelCauseFunc
+	target *target
+	mark   int64 // written at the last look
+	timer  *time.Timer
 }
 
 // watch makes the context of an attempt at p. It is cut off with errSlow where p brings next to
 // nothing and another archive may do better: no archive can hold up those who know the object by the
 // name of another one.
-func (fl *flight) watch(p *place) (ctx context.Context, done func()) {
+func (fl *flight) watch(p *target) (ctx context.Context, done func()) {
 	ctx, cut := context.WithCancelCause(fl.ctx)
-	w := &pace{cut: cut, place: p, mark: fl.body.written}
+	w := &pace{cut: cut, target: p, mark: fl.body.written}
 	fl.mu.Lock()
 	p.asked = true
 	fl.pace = w
@@ -43,10 +43,10 @@ func (fl *flight) watch(p *place) (ctx context.Context, done func()) {
 // startPaceLocked begins to look at the pace of the attempt under way, once there is a place to turn to. mu is held.
 func (fl *flight) startPaceLocked() {
 	w := fl.pace
-	if w == nil || w.timer != nil || len(fl.places.all) < 2 || !fl.object.Provable() || len(fl.object.Others) > 0 {
+	if w == nil || w.timer != nil || len(fl.targets.all) < 2 || !fl.object.Provable() || len(fl.object.Others) > 0 {
 		return
 	}
-	slice := min(firstSlice<<min(w.place.left, 5), 30*time.Second)
+	slice := min(firstSlice<<min(w.target.left, 5), 30*time.Second)
 	w.mark = fl.written
 	w.timer = time.AfterFunc(slice, func() {
 		fl.mu.Lock()
@@ -54,7 +54,7 @@ func (fl *flight) startPaceLocked() {
 		if fl.pace != w {
 			return
 		}
-		if fl.written-w.mark < progress && fl.places.alternative(w.place, time.Now()) {
+		if fl.written-w.mark < progress && fl.targets.alternative(w.target, time.Now()) {
 			w.cut(errSlow)
 			return
 		}

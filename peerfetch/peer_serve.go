@@ -14,7 +14,7 @@ import (
 
 // sentAwayFor is how long a peer that was told to ask others may come back and be
 // served all the same.
-const sentAwayFor = 10 * time.Second
+const redirectedFor = 10 * time.Second
 
 var (
 	errBeyondEnd = errors.New("the object ends before the byte that was asked for")
@@ -28,7 +28,7 @@ var (
 // The blob begins at byte ask.Offset: Bytes is the rest of the object, File stands
 // at that byte, Stream begins with it. Ref is that of the whole object. A Stream also
 // has a method Modified() time.Time, for after its io.EOF. Where the version that
-// the asker has of an unlisted object is the one this node would give, the blob is
+// the requester has of an unlisted object is the one this node would give, the blob is
 // NotModified, with the Ref of that version and no body. The blob must be closed; the
 // reads of a Stream end with ctx.
 //
@@ -95,7 +95,7 @@ func (f *Fetcher) servePeer(ctx context.Context, from string, req proto.PeerRequ
 	}
 }
 
-// askedFor checks an PeerRequest and returns what it is about. Hints of the asker's own are
+// askedFor checks an PeerRequest and returns what it is about. Hints of the requester's own are
 // left out, and so are all names but the first of what nothing proves: one file must
 // not come to stand for another on a peer's word.
 func askedFor(req proto.PeerRequest) (proto.ObjectRequest, error) {
@@ -114,7 +114,7 @@ func askedFor(req proto.PeerRequest) (proto.ObjectRequest, error) {
 }
 
 // fromStore moves a stored blob to the byte that was asked for, or answers that the
-// asker has it.
+// requester has it.
 func fromStore(blob *proto.Blob, req proto.PeerRequest) (*proto.Blob, string, error) {
 	var err error
 	switch {
@@ -186,9 +186,9 @@ func (f *Fetcher) fillFor(ctx context.Context, from string, object proto.ObjectR
 	switch {
 	case !req.Fill:
 		return nil, &proto.NotStored{Peer: route.Self, Try: others}
-	case len(others) > 0 && !f.sentAway.recently(from, k, now):
-		// Should none of them have it after all, the asker comes back.
-		f.sentAway.note(from, k, now)
+	case len(others) > 0 && !f.redirected.recently(from, k, now):
+		// Should none of them have it after all, the requester comes back.
+		f.redirected.note(from, k, now)
 		return nil, &proto.NotStored{Peer: route.Self, Try: others}
 	}
 	if err := f.mayAskUpstream(k, object, now); err != nil {
@@ -225,13 +225,13 @@ func forPeer(err error) error {
 	return told
 }
 
-// otherHolders are the nodes, other than the asker and this one, that are believed
+// otherHolders are the nodes, other than the requester and this one, that are believed
 // to hold the object.
-func otherHolders(object proto.ObjectRequest, route proto.Route, asker string) []string {
+func otherHolders(object proto.ObjectRequest, route proto.Route, requester string) []string {
 	if object.Ref.IsZero() {
 		return nil
 	}
 	return slices.DeleteFunc(slices.Clone(route.Holders), func(peer string) bool {
-		return peer == asker || peer == route.Self
+		return peer == requester || peer == route.Self
 	})
 }

@@ -220,7 +220,7 @@ func TestServePeerSendsElsewhereOnce(t *testing.T) {
 		if got := sentTo("d", fill); got != nil {
 			t.Errorf("the only one to hold it is sent to %v", got)
 		}
-		time.Sleep(sentAwayFor)
+		time.Sleep(redirectedFor)
 		if got := sentTo("b", fill); !slices.Equal(got, []string{"d"}) {
 			t.Errorf("who comes much later is sent to %v", got)
 		}
@@ -399,7 +399,7 @@ func TestServePeerAtShutdown(t *testing.T) {
 	}
 }
 
-// An asker whose version of an unlisted file is still the one is told so, and asks
+// An requester whose version of an unlisted file is still the one is told so, and asks
 // only when it has not heard lately.
 func TestUnlistedFilesAreRevalidatedThroughTheOwner(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

@@ -77,7 +77,7 @@ func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
 		} else {
 			owners = append(owners, last.peer)
 		}
-		route.heard(last.fill, outcome{verdict: verdict, by: origin{peer: last.peer}})
+		route.heard(last.fill, outcome{verdict: verdict, by: byteSource{peer: last.peer}})
 	}
 	var plan []string
 	if continuable(&object) {
@@ -109,11 +109,11 @@ func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
 	default:
 		plan = append(plan, "This node is the next owner and fetches it from upstream if those before it fail.")
 	}
-	return append(plan, f.planPlaces(object)...)
+	return append(plan, f.planTargets(object)...)
 }
 
 // planPlaces tells by which names upstream would be asked, and at which mirrors, where there is a choice.
-func (f *Fetcher) planPlaces(object proto.ObjectRequest) []string {
+func (f *Fetcher) planTargets(object proto.ObjectRequest) []string {
 	var plan []string
 	for loc := range object.Where.All() {
 		mirrors := f.cfg.Upstream.Mirrors(loc.Archive)

@@ -43,13 +43,13 @@ func (fl *flight) addReaderLocked(ctx context.Context, object *proto.ObjectReque
 	if fl.ended || fl.body.gone(offset) {
 		return nil, false
 	}
-	added, ok := fl.places.add(object)
+	added, ok := fl.targets.add(object)
 	if !ok {
 		return nil, false
 	}
 	if added {
 		fl.startPaceLocked()
-		fl.newsLocked()
+		fl.raiseLocked()
 	}
 	fl.wantedByLocked(object)
 	if fl.lingering != nil {
@@ -178,12 +178,12 @@ func (r *reader) await() (int64, error) {
 func (r *reader) errLocked() error {
 	fl := r.fl
 	switch {
-	case fl.err != nil && !fl.byPlace:
+	case fl.err != nil && !fl.byTarget:
 		return fl.err
-	case fl.err == nil && (!fl.alone || fl.written > 0 || !fl.places.someOpen()):
+	case fl.err == nil && (!fl.alone || fl.written > 0 || !fl.targets.someOpen()):
 		return nil
 	}
-	if err := fl.places.errOf(r.where); err != nil {
+	if err := fl.targets.errOf(r.where); err != nil {
 		return err
 	}
 	return fl.err

@@ -6,9 +6,9 @@ import (
 	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
-// shunFor is how long a peer is not asked for an object that it gave wrong, or
+// excludeFor is how long a peer is not asked for an object that it gave wrong, or
 // that broke off when it gave it and cannot be resumed.
-const shunFor = 10 * time.Minute
+const excludeFor = 10 * time.Minute
 
 // A peer that passed on wrong bytes of its upstream and said so is asked again, for it knows by then which
 // mirror lies. After maxLapses times within lapseFor another one is asked.

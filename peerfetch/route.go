@@ -300,7 +300,7 @@ func (r *route) waitsFor(peer string) string {
 }
 
 // askedToo notes that the spare of a step was asked as well.
-func (r *route) askedToo(peer string) { r.asked[peer] = true }
+func (r *route) alsoAsked(peer string) { r.asked[peer] = true }
 
 // heard is told how asking a node ended, but for a complete body; fill as in the step, and false for
 // a spare.

@@ -37,7 +37,7 @@ func walk(t *testing.T, r routing, view proto.Route, answers map[string][]error)
 			answers[who] = said[1:]
 		}
 		o := outcomeOf(said[0])
-		o.by = origin{peer: who}
+		o.by = byteSource{peer: who}
 		return o
 	}
 	route := newRoute(r)
@@ -83,7 +83,7 @@ func TestRoute(t *testing.T) {
 		wrong   = []error{proto.ErrCorrupt}
 		down    = []error{errAnswered}
 		waits   = []error{&proto.Unavailable{Reason: "429", Answered: true, RetryAfter: time.Minute}}
-		held    = []error{heldBack(proto.ErrNotFound)}
+		held    = []error{withheld(proto.ErrNotFound)}
 		broken  = []error{&judged{verdict: hopeless, err: errors.New("disk")}}
 	)
 	liar := &proto.Unavailable{Reason: "the next request asks another mirror", Answered: true, Wrong: true}
@@ -195,7 +195,7 @@ func TestRevivalsHaveABound(t *testing.T) {
 		if asked++; asked > 100 {
 			t.Fatal("it is asked for ever")
 		}
-		r.heard(s.fill, outcome{verdict: failed, err: errBroken, by: origin{peer: "h"}})
+		r.heard(s.fill, outcome{verdict: failed, err: errBroken, by: byteSource{peer: "h"}})
 		r.revived("h")
 	}
 	if asked != maxRevivals+1 {

@@ -193,7 +193,7 @@ func TestOwnersWithoutAWayUpstream(t *testing.T) {
 			}
 		}
 		cut("a")
-		for _, name := range []string{"e", "a"} { // the asker; and the owner itself
+		for _, name := range []string{"e", "a"} { // the requester; and the owner itself
 			if _, err := c.nodes[name].expect(o.content, o.object); err != nil {
 				t.Errorf("%s, with one way left: %v", name, err)
 			}

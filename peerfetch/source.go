@@ -20,7 +20,7 @@ type source interface {
 	// Unavailable, Refused and Rejected of upstream, told by whomever.
 	open(ctx context.Context, offset int64) (*proto.Transfer, error)
 	// from is who gives t, a transfer that open returned.
-	from(t *proto.Transfer) origin
+	from(t *proto.Transfer) byteSource
 }
 
 // nodeSource is another node.
@@ -43,8 +43,8 @@ func (s nodeSource) open(ctx context.Context, offset int64) (*proto.Transfer, er
 	return t, nil
 }
 
-func (s nodeSource) from(*proto.Transfer) origin {
-	return origin{peer: s.peer, loc: s.req.Object.Where.First}
+func (s nodeSource) from(*proto.Transfer) byteSource {
+	return byteSource{peer: s.peer, loc: s.req.Object.Where.First}
 }
 
 // archiveSource is an archive at one of the names of the object, by whichever of its mirrors.
@@ -63,8 +63,8 @@ func (s archiveSource) open(ctx context.Context, offset int64) (*proto.Transfer,
 	return t, err
 }
 
-func (s archiveSource) from(t *proto.Transfer) origin {
-	return origin{mirror: t.From, loc: s.req.Loc}
+func (s archiveSource) from(t *proto.Transfer) byteSource {
+	return byteSource{mirror: t.From, loc: s.req.Loc}
 }
 
 // nodeFor is a node as the source of what the flight still needs.
@@ -79,7 +79,7 @@ func (fl *flight) nodeFor(peer string, fill bool) nodeSource {
 // archiveFor is a place as a source: of the rest of the object, from any mirror where a digest will
 // decide, and from none but the one that gave the beginning where none will. Two mirrors'
 // validators have nothing to do with each other.
-func (fl *flight) archiveFor(p *place) archiveSource {
+func (fl *flight) archiveFor(p *target) archiveSource {
 	req := proto.Request{Loc: p.loc, Class: fl.classNow(), Client: fl.object.Client, Provable: fl.object.Provable(), Urgent: fl.urgent, IfRange: fl.ifRange, Base: p.base}
 	if fl.sizeSigned() {
 		req.Size = fl.object.Size()
@@ -159,7 +159,7 @@ func (fl *flight) askTwo(first nodeSource, second string) (won *reply, lost []re
 			return &a, lost
 		case <-late.C:
 			fl.f.metrics.hedged.Inc()
-			fl.route.askedToo(second)
+			fl.route.alsoAsked(second)
 			src := first
 			src.peer, src.req.Fill = second, false // one fetch from upstream is enough
 			begin(src)
@@ -177,8 +177,8 @@ func (fl *flight) worthHedging() bool {
 
 // askOne asks one node. The transfer ends with ctx, which stop ends.
 func (fl *flight) askOne(ctx context.Context, stop context.CancelFunc, src nodeSource) reply {
-	if news := fl.newsNow(); news != nil {
-		fl.f.wg.Go(func() { fl.passOn(ctx, src, news) })
+	if raised := fl.raises(); raised != nil {
+		fl.f.wg.Go(func() { fl.passOn(ctx, src, raised) })
 	}
 	a := reply{src: src, stop: stop}
 	a.t, a.err = src.open(ctx, fl.body.written)
@@ -191,15 +191,15 @@ func (fl *flight) askOne(ctx context.Context, stop context.CancelFunc, src nodeS
 // passOn asks a node once more whenever this flight has news: a client waits for what was fetched
 // ahead of clients, or knows the object by another name. The node's own flight learns of it by that.
 // ctx is that of the first question.
-func (fl *flight) passOn(ctx context.Context, src nodeSource, news <-chan struct{}) {
-	for news != nil {
+func (fl *flight) passOn(ctx context.Context, src nodeSource, raised <-chan struct{}) {
+	for raised != nil {
 		select {
-		case <-news:
+		case <-raised:
 		case <-ctx.Done():
 			return
 		}
 		src.req.Object = fl.sameWant(src.req.Object)
-		news = fl.newsNow()
+		raised = fl.raises()
 		if t, err := src.open(ctx, src.req.Offset); err == nil && t.Body != nil {
 			t.Body.Close()
 		}

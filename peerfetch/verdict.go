@@ -8,7 +8,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// verdict says what one attempt at one source came to. It is all that the route, the places and
+// verdict says what one attempt at one source came to. It is all that the route, the targets and
 // the budget go by.
 type verdict uint8
 
@@ -105,9 +105,9 @@ func (v verdict) ofUpstream() bool {
 // outcome is how one attempt ended.
 type outcome struct {
 	verdict  verdict
-	err      error    // nil where complete
-	by       origin   // who was asked, or who answered
-	culprits []string // with corrupt: the mirrors that may have caused it
+	err      error      // nil where complete
+	by       byteSource // who was asked, or who answered
+	culprits []string   // with corrupt: the mirrors that may have caused it
 }
 
 func outcomeOf(err error) outcome {

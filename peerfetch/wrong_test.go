@@ -19,21 +19,21 @@ import (
 // A peer that gives a whole body of wrong bytes is named, and not asked again.
 func TestLyingPeer(t *testing.T) {
 	for i, o := range objects()[:3] {
-		for _, lie := range []struct {
+		for _, corruption := range []struct {
 			name  string
 			fault fault
 		}{{"bytes", flips(100)}, {"size", wrongSize}} {
-			if o.name == "named" && lie.name == "size" {
+			if o.name == "named" && corruption.name == "size" {
 				continue // nobody knows better
 			}
-			t.Run(o.name+" "+lie.name, func(t *testing.T) {
+			t.Run(o.name+" "+corruption.name, func(t *testing.T) {
 				bubble.Test(t, func(t *testing.T) {
 					c := newCluster(t, five, o.archive())
 					c.nodes["d"].hold(t, o.content)
 					c.nodes["e"].hold(t, o.content)
-					c.setFault("d", lie.fault)
+					c.setFault("d", corruption.fault)
 					_, err := c.nodes["b"].expect(o.content, o.object)
-					seen := i > 0 && lie.name == "bytes" // a small body is held until it is proven
+					seen := i > 0 && corruption.name == "bytes" // a small body is held until it is proven
 					if (err != nil) != seen || err != nil && !errors.Is(err, proto.ErrCorrupt) {
 						t.Errorf("the first reader ended with %v", err)
 					}

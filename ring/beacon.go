@@ -8,10 +8,10 @@ import (
 
 // The first byte of what this package sends through memberlist.
 const (
-	frameMessage  byte = 1 // a Broadcast
-	frameBeacon   byte = 2
-	frameDeparted byte = 3 // who is not to be looked for
-	frameClaim    byte = 4 // a name that two nodes use
+	frameMessage byte = 1 // a Broadcast
+	frameBeacon  byte = 2
+	frameLeft    byte = 3 // who is not to be looked for
+	frameClaim   byte = 4 // a name that two nodes use
 )
 
 // silentAfter is after how many beacons that did not arrive a member is silent. By

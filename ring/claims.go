@@ -28,7 +28,7 @@ type claims struct {
 const claimFor = 2 * time.Minute
 
 // note reports whether the claim was not known before.
-func (c *claims) note(claim Claim) (news bool) {
+func (c *claims) note(claim Claim) (added bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before, known := c.byName[claim.Name]
@@ -66,7 +66,7 @@ func encodeClaim(c Claim) []byte {
 
 // heardClaim notes a claim, whether this node or another one found it, and passes
 // news on. The node whose name is claimed may meet the other one never.
-func (m *Members) heardClaim(frame []byte) {
+func (m *Members) receiveClaim(frame []byte) {
 	var c Claim
 	if json.Unmarshal(frame[1:], &c) != nil || !validName(c.Name) || len(frame) > MaxMessage {
 		return

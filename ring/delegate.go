@@ -33,9 +33,9 @@ func (d delegate) NotifyMsg(frame []byte) {
 	switch frame[0] {
 	case frameBeacon:
 		if b, err := decodeBeacon(frame[1:]); err == nil {
-			d.m.roster.hear(b)
+			d.m.roster.receiveBeacon(b)
 		}
-	case frameDeparted, frameClaim:
+	case frameLeft, frameClaim:
 		d.m.notes.put(frame)
 	case frameMessage:
 		if d.m.cfg.Received != nil {
@@ -57,9 +57,9 @@ func (d delegate) LocalState(bool) []byte {
 	if m.ctx.Err() != nil {
 		return nil
 	}
-	departures := encodeDepartures(m.roster.departures())
+	goneNodes := encodeLeft(m.roster.goneNodes())
 	if m.cfg.LocalState == nil {
-		return joinState(departures, nil)
+		return joinState(goneNodes, nil)
 	}
 	state := m.cfg.LocalState()
 	if len(state) > MaxState {
@@ -67,16 +67,16 @@ func (d delegate) LocalState(bool) []byte {
 		m.cfg.Logger.Error("the state to exchange with other nodes is too long, and not sent", "bytes", len(state), "limit", MaxState)
 		state = nil
 	}
-	return joinState(departures, state)
+	return joinState(goneNodes, state)
 }
 
 // MergeRemoteState implements memberlist.Delegate.
 func (d delegate) MergeRemoteState(b []byte, _ bool) {
-	departures, state, err := splitState(b)
+	goneNodes, state, err := splitState(b)
 	if err != nil {
 		return
 	}
-	d.m.notes.put(append([]byte{frameDeparted}, departures...))
+	d.m.notes.put(append([]byte{frameLeft}, goneNodes...))
 	if d.m.cfg.MergeState != nil && len(state) > 0 && len(state) <= MaxState {
 		d.m.states.put(state)
 	}
@@ -90,7 +90,7 @@ func (d delegate) NotifyUpdate(n *memberlist.Node) { d.changed(n) }
 
 func (d delegate) changed(n *memberlist.Node) {
 	if err := d.m.roster.put(n); err != nil {
-		d.m.warn("what a node says of itself cannot be understood; it owns nothing and is not asked", "node", n.Name, "err", err)
+		d.m.warn("what a node says of itself cannot be understood; it owns nothing and is not asked", "node", n.Name, "error", err)
 	}
 	d.m.changed()
 }

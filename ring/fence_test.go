@@ -162,7 +162,7 @@ func TestStrangeMessages(t *testing.T) {
 		if msg := <-got; msg != "hello" || len(got) != 0 {
 			t.Errorf("received %q, and %d more", msg, len(got))
 		}
-		if h := ms[0].Stats().Heard; len(h) != 1 || !h["odd"].At.IsZero() {
+		if h := ms[0].Stats().Beacons; len(h) != 1 || !h["odd"].At.IsZero() {
 			t.Errorf("heard %v", h)
 		}
 	})

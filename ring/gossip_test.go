@@ -250,7 +250,7 @@ func TestEnds(t *testing.T) {
 		if err := m.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(m.Close(), m.Leave(t.Context()), m.Depart(t.Context())); err != nil {
+		if err := errors.Join(m.Close(), m.Leave(t.Context()), m.Disconnect(t.Context())); err != nil {
 			t.Error(err)
 		}
 		if err := m.Join(t.Context()); err == nil {
@@ -290,7 +290,7 @@ func TestContextsEnd(t *testing.T) {
 		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		began = time.Now()
-		_ = ms[1].Depart(short)
+		_ = ms[1].Disconnect(short)
 		if took := time.Since(began); took > 500*time.Millisecond {
 			t.Errorf("Depart within 100 ms took %v", took)
 		}
@@ -323,7 +323,7 @@ func TestManyCallers(t *testing.T) {
 		group.Wait()
 		for _, m := range ms {
 			group.Go(func() { _ = m.Leave(t.Context()) })
-			group.Go(func() { _ = m.Depart(t.Context()) })
+			group.Go(func() { _ = m.Disconnect(t.Context()) })
 			group.Go(func() { m.Close() })
 		}
 		group.Wait()
@@ -348,7 +348,7 @@ func TestMetrics(t *testing.T) {
 		if got := metricValue(t, ms[0], "aptmesh_ring_changes_total"); got < 2 {
 			t.Errorf("%v changes", got)
 		}
-		for name, h := range ms[0].Stats().Heard {
+		for name, h := range ms[0].Stats().Beacons {
 			if time.Since(h.At) > 10*time.Second || h.RingHash != ms[0].View().Ring.Hash() {
 				t.Errorf("heard of %s: %+v", name, h)
 			}

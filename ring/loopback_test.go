@@ -71,7 +71,7 @@ func TestOnLoopback(t *testing.T) {
 	c.await("the message", func() bool { return heard.Load() >= 3 })
 	c.await("beacons", func() bool {
 		return all(ms, func(m *Members) bool {
-			for _, h := range m.Stats().Heard {
+			for _, h := range m.Stats().Beacons {
 				if h.At.IsZero() || h.RingHash != m.View().Ring.Hash() {
 					return false
 				}
@@ -84,7 +84,7 @@ func TestOnLoopback(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.whole(ms[:3]...)
-	if err := ms[3].Depart(t.Context()); err != nil {
+	if err := ms[3].Disconnect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	ms[2].Close()
@@ -239,7 +239,7 @@ func TestIPv6Cluster(t *testing.T) {
 		}
 		return heard.Load() > 0
 	})
-	c.await("beacons by UDP", func() bool { return !ms[0].Stats().Heard["node3"].At.IsZero() })
+	c.await("beacons by UDP", func() bool { return !ms[0].Stats().Beacons["node3"].At.IsZero() })
 }
 
 func hasIPv6() bool {

@@ -106,7 +106,7 @@ func Start(cfg Config) (*Members, error) {
 	}
 	m.build()
 	m.group.Go(m.publish)
-	m.group.Go(m.handOn)
+	m.group.Go(m.deliver)
 	m.group.Go(m.sendBeacons)
 	return m, nil
 }
@@ -183,7 +183,7 @@ func (broadcast) Finished()                             {}
 func (broadcast) UniqueBroadcast()                      {}
 
 // handOn gives what arrived to Received and MergeState.
-func (m *Members) handOn() {
+func (m *Members) deliver() {
 	for {
 		select {
 		case msg := <-m.messages.queue:
@@ -191,10 +191,10 @@ func (m *Members) handOn() {
 			m.cfg.Received(msg)
 		case frame := <-m.notes.queue:
 			switch frame[0] {
-			case frameDeparted:
-				m.heardDepartures(frame[1:])
+			case frameLeft:
+				m.receiveLeft(frame[1:])
 			case frameClaim:
-				m.heardClaim(frame)
+				m.receiveClaim(frame)
 			}
 		case state := <-m.states.queue:
 			m.cfg.MergeState(state)
@@ -254,7 +254,7 @@ func (m *Members) Leave(ctx context.Context) error {
 	select {
 	case err := <-spread:
 		if err != nil {
-			m.cfg.Logger.Info("that this node leaves may not have reached all nodes", "err", err)
+			m.cfg.Logger.Info("that this node leaves may not have reached all nodes", "error", err)
 		}
 		return nil
 	case <-ctx.Done():
@@ -264,7 +264,7 @@ func (m *Members) Leave(ctx context.Context) error {
 
 // Depart announces to leave, unless Leave has, bids farewell and closes. The
 // others drop this node at once, and do not look for it.
-func (m *Members) Depart(ctx context.Context) error {
+func (m *Members) Disconnect(ctx context.Context) error {
 	left := m.Leave(ctx)
 	m.farewell(ctx)
 	return errors.Join(left, m.Close())

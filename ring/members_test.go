@@ -114,7 +114,7 @@ func TestLeave(t *testing.T) {
 		if err := leaver.Leave(t.Context()); err != nil {
 			t.Error("leaving twice:", err)
 		}
-		if err := leaver.Depart(t.Context()); err != nil {
+		if err := leaver.Disconnect(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
@@ -136,7 +136,7 @@ func TestLeave(t *testing.T) {
 func TestDepartWithoutLeave(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		ms := c.many(3)
-		if err := ms[1].Depart(t.Context()); err != nil {
+		if err := ms[1].Disconnect(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		c.whole(ms[0], ms[2])
@@ -240,7 +240,7 @@ func TestComesBackElsewhere(t *testing.T) {
 		leave  func(context.Context, *Members) error
 		within time.Duration
 	}{
-		{"after a farewell", func(ctx context.Context, m *Members) error { return m.Depart(ctx) }, 10 * time.Second},
+		{"after a farewell", func(ctx context.Context, m *Members) error { return m.Disconnect(ctx) }, 10 * time.Second},
 		{"after a crash", func(_ context.Context, m *Members) error { return m.Close() }, 3 * time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -362,7 +362,7 @@ func TestSeedsAreLookedUpAgain(t *testing.T) {
 func TestNoUDP(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		ms := c.many(3)
-		if s := ms[0].Stats(); len(s.Silent) != 0 || len(s.Heard) != 2 {
+		if s := ms[0].Stats(); len(s.Silent) != 0 || len(s.Beacons) != 2 {
 			t.Errorf("of a healthy cluster: %+v", s)
 		}
 		c.net.dropPackets(func(from, to netip.AddrPort) bool { return true })

@@ -55,11 +55,11 @@ func (m *Members) publish() {
 		case <-m.ctx.Done():
 			return
 		}
-		m.tellFollowers()
+		m.notifyFollowers()
 	}
 }
 
-func (m *Members) tellFollowers() {
+func (m *Members) notifyFollowers() {
 	m.mu.Lock()
 	followers := slices.Clone(m.followers)
 	m.mu.Unlock()
@@ -87,7 +87,7 @@ func (m *Members) build() {
 	began := time.Now()
 	v, err := newView(m.roster.nodes(), before.Ring)
 	if err != nil {
-		m.cfg.Logger.Error("no ring can be built of the nodes there are; the one before stays", "err", err)
+		m.cfg.Logger.Error("no ring can be built of the nodes there are; the one before stays", "error", err)
 	}
 	v.Missing = m.roster.lookedFor()
 	if slices.Equal(v.Nodes, before.Nodes) && slices.Equal(v.Missing, before.Missing) {

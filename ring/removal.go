@@ -20,7 +20,7 @@ func (m *Members) Remove(name string) error {
 	if err := m.roster.forget(name); err != nil {
 		return err
 	}
-	m.spreadDepartures()
+	m.spreadLeft()
 	m.changed()
 	m.cfg.Logger.Warn("a missing node was removed from the cluster", "node", name)
 	return nil
@@ -31,10 +31,10 @@ func (m *Members) Known() []Missing { return m.roster.known() }
 
 // spreadDepartures gossips the departures that fit into a packet; a full exchange
 // carries all.
-func (m *Members) spreadDepartures() {
-	all := m.roster.departures()
+func (m *Members) spreadLeft() {
+	all := m.roster.goneNodes()
 	for len(all) > 0 {
-		frame := append([]byte{frameDeparted}, encodeDepartures(all)...)
+		frame := append([]byte{frameLeft}, encodeLeft(all)...)
 		if len(frame) <= MaxMessage {
 			m.broadcasts.QueueBroadcast(broadcast(frame))
 			m.broadcasts.Prune(maxBroadcasts)
@@ -51,21 +51,21 @@ func (m *Members) spreadDepartures() {
 }
 
 // heardDepartures takes over what another node knows, and passes news on.
-func (m *Members) heardDepartures(b []byte) {
-	departed, err := decodeDepartures(b)
+func (m *Members) receiveLeft(b []byte) {
+	gone, err := decodeLeft(b)
 	if err != nil {
 		return
 	}
-	if news := m.roster.learn(departed); len(news) > 0 {
-		m.cfg.Logger.Info("nodes have left or were removed, and are not looked for any more", "nodes", news)
+	if added := m.roster.learn(gone); len(added) > 0 {
+		m.cfg.Logger.Info("nodes have left or were removed, and are not looked for any more", "nodes", added)
 		m.changed()
-		m.spreadDepartures()
+		m.spreadLeft()
 	}
 }
 
-func encodeDepartures(departed map[string]time.Time) []byte {
-	seconds := make(map[string]int64, len(departed))
-	for name, at := range departed {
+func encodeLeft(gone map[string]time.Time) []byte {
+	seconds := make(map[string]int64, len(gone))
+	for name, at := range gone {
 		seconds[name] = at.Unix()
 	}
 	b, _ := json.Marshal(seconds) // a map of strings to numbers
@@ -73,7 +73,7 @@ func encodeDepartures(departed map[string]time.Time) []byte {
 }
 
 // decodeDepartures reads what encodeDepartures wrote. It may be anybody's bytes.
-func decodeDepartures(b []byte) (map[string]time.Time, error) {
+func decodeLeft(b []byte) (map[string]time.Time, error) {
 	var seconds map[string]int64
 	if err := json.Unmarshal(b, &seconds); err != nil {
 		return nil, err
@@ -81,20 +81,20 @@ func decodeDepartures(b []byte) (map[string]time.Time, error) {
 	if len(seconds) > maxMissing {
 		return nil, errors.New("too many departures")
 	}
-	departed := make(map[string]time.Time, len(seconds))
+	gone := make(map[string]time.Time, len(seconds))
 	for name, at := range seconds {
-		departed[name] = time.Unix(at, 0)
+		gone[name] = time.Unix(at, 0)
 	}
-	return departed, nil
+	return gone, nil
 }
 
 // A full exchange carries the departures, after their length, and then the state.
-func joinState(departures, state []byte) []byte {
-	b := binary.AppendUvarint(nil, uint64(len(departures)))
-	return append(append(b, departures...), state...)
+func joinState(goneNodes, state []byte) []byte {
+	b := binary.AppendUvarint(nil, uint64(len(goneNodes)))
+	return append(append(b, goneNodes...), state...)
 }
 
-func splitState(b []byte) (departures, state []byte, err error) {
+func splitState(b []byte) (goneNodes, state []byte, err error) {
 	n, size := binary.Uvarint(b)
 	if size <= 0 || n > uint64(len(b)-size) {
 		return nil, nil, errors.New("not a state")

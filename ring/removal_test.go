@@ -61,7 +61,7 @@ func TestKnownBefore(t *testing.T) {
 		}
 		ms[0].Close() // it sees nothing of what follows
 		time.Sleep(10 * time.Second)
-		if err := ms[1].Depart(t.Context()); err != nil {
+		if err := ms[1].Disconnect(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		ms[2].Close()
@@ -140,13 +140,13 @@ func TestClaims(t *testing.T) {
 }
 
 func FuzzSplitState(f *testing.F) {
-	f.Add(joinState(encodeDepartures(nil), []byte("state")))
+	f.Add(joinState(encodeLeft(nil), []byte("state")))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		departures, state, err := splitState(b)
-		if err == nil && len(departures)+len(state) >= len(b) {
-			t.Errorf("%d and %d of %d bytes", len(departures), len(state), len(b))
+		goneNodes, state, err := splitState(b)
+		if err == nil && len(goneNodes)+len(state) >= len(b) {
+			t.Errorf("%d and %d of %d bytes", len(goneNodes), len(state), len(b))
 		}
-		_, _ = decodeDepartures(departures)
+		_, _ = decodeLeft(goneNodes)
 	})
 }

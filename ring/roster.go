@@ -27,17 +27,17 @@ type roster struct {
 	missing   map[string]Missing
 	// departed holds the nodes that left or were removed, with the time: whoever still
 	// misses one learns here that it is not to be looked for.
-	departed map[string]time.Time
+	gone map[string]time.Time
 }
 
 // other is another node that takes part.
 type other struct {
-	node     Node
-	at       memberlist.Node // a copy, to send to
-	since    time.Time
-	heard    time.Time // its last beacon; zero: none yet
-	ringHash uint64    // as that beacon said
-	silent   bool      // as the log last said
+	node       Node
+	at         memberlist.Node // a copy, to send to
+	since      time.Time
+	lastBeacon time.Time // its last beacon; zero: none yet
+	ringHash   uint64    // as that beacon said
+	silent     bool      // as the log last said
 }
 
 // Missing is a node that vanished without a farewell. It stays missing until it
@@ -50,7 +50,7 @@ type Missing struct {
 }
 
 func newRoster(self Node) *roster {
-	return &roster{self: self, others: make(map[string]*other), missing: make(map[string]Missing), departed: make(map[string]time.Time)}
+	return &roster{self: self, others: make(map[string]*other), missing: make(map[string]Missing), gone: make(map[string]time.Time)}
 }
 
 // recall notes nodes that were members before this one was started. They are
@@ -93,7 +93,7 @@ func (r *roster) put(n *memberlist.Node) error {
 		return nil
 	}
 	delete(r.missing, n.Name)
-	delete(r.departed, n.Name)
+	delete(r.gone, n.Name)
 	o, ok := r.others[n.Name]
 	if !ok {
 		o = &other{since: time.Now()}
@@ -113,11 +113,11 @@ func (r *roster) remove(name string) {
 		return
 	}
 	delete(r.others, name)
-	if _, removed := r.departed[name]; removed {
+	if _, removed := r.gone[name]; removed {
 		return
 	}
 	if o.node.State == Leaving {
-		r.depart(name, time.Now())
+		r.remember(name, time.Now())
 		return
 	}
 	if len(r.missing) >= maxMissing {
@@ -127,18 +127,18 @@ func (r *roster) remove(name string) {
 }
 
 // depart notes that a node is not to be looked for. The caller holds mu.
-func (r *roster) depart(name string, at time.Time) {
+func (r *roster) remember(name string, at time.Time) {
 	delete(r.missing, name)
-	if _, known := r.departed[name]; !known && len(r.departed) >= maxMissing {
+	if _, known := r.gone[name]; !known && len(r.gone) >= maxMissing {
 		oldest := name
-		for n, t := range r.departed {
-			if oldest == name || t.Before(r.departed[oldest]) {
+		for n, t := range r.gone {
+			if oldest == name || t.Before(r.gone[oldest]) {
 				oldest = n
 			}
 		}
-		delete(r.departed, oldest)
+		delete(r.gone, oldest)
 	}
-	r.departed[name] = at
+	r.gone[name] = at
 }
 
 // forget takes a missing node off the list for good. It fails for a node that is
@@ -152,35 +152,35 @@ func (r *roster) forget(name string) error {
 	if _, missed := r.missing[name]; !missed {
 		return ErrUnknown
 	}
-	r.depart(name, time.Now())
+	r.remember(name, time.Now())
 	return nil
 }
 
 // learn takes over what another node knows of departures, and reports which were
 // news. A node that was a member since stays what it is.
-func (r *roster) learn(departed map[string]time.Time) (news []string) {
+func (r *roster) learn(gone map[string]time.Time) (added []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for name, at := range departed {
+	for name, at := range gone {
 		m, missed := r.missing[name]
-		if _, known := r.departed[name]; known || !validName(name) || missed && m.Since.Unix() > at.Unix() {
+		if _, known := r.gone[name]; known || !validName(name) || missed && m.Since.Unix() > at.Unix() {
 			continue
 		}
 		if o, here := r.others[name]; !missed && (!here || o.since.Unix() > at.Unix()) {
 			continue // of no use here, or it came back since
 		}
-		r.depart(name, at)
-		news = append(news, name)
+		r.remember(name, at)
+		added = append(added, name)
 	}
-	slices.Sort(news)
-	return news
+	slices.Sort(added)
+	return added
 }
 
 // departures returns a copy of what learn of another node takes.
-func (r *roster) departures() map[string]time.Time {
+func (r *roster) goneNodes() map[string]time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.departed)
+	return maps.Clone(r.gone)
 }
 
 // longestMissing names whoever has been missing longest. The caller holds mu.
@@ -283,28 +283,28 @@ func (r *roster) recipients() []*memberlist.Node {
 }
 
 // hear notes a beacon. One of somebody who is not a member says nothing.
-func (r *roster) hear(b beacon) {
+func (r *roster) receiveBeacon(b beacon) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if o, ok := r.others[b.name]; ok {
-		o.heard, o.ringHash = time.Now(), b.ringHash
+		o.lastBeacon, o.ringHash = time.Now(), b.ringHash
 	}
 }
 
 // Heard is what a node's last beacon told.
-type Heard struct {
+type Beacons struct {
 	At       time.Time // zero: none has arrived yet
 	RingHash uint64    // of the ring that it sees
 }
 
 // heard returns what beacons told, and whose have not arrived for longer than
 // patience, sorted.
-func (r *roster) heard(patience time.Duration) (all map[string]Heard, silent []string) {
+func (r *roster) beacons(patience time.Duration) (all map[string]Beacons, silent []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all = make(map[string]Heard, len(r.others))
+	all = make(map[string]Beacons, len(r.others))
 	for name, o := range r.others {
-		all[name] = Heard{o.heard, o.ringHash}
+		all[name] = Beacons{o.lastBeacon, o.ringHash}
 		if o.isSilent(patience) {
 			silent = append(silent, name)
 		}
@@ -314,7 +314,7 @@ func (r *roster) heard(patience time.Duration) (all map[string]Heard, silent []s
 }
 
 func (o *other) isSilent(patience time.Duration) bool {
-	last := o.heard
+	last := o.lastBeacon
 	if last.Before(o.since) {
 		last = o.since
 	}

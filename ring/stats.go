@@ -9,10 +9,10 @@ import (
 
 // Stats are the figures of Members.
 type Stats struct {
-	States  map[State]int    // how many nodes are in each state, self included
-	Heard   map[string]Heard // by the name of each other node
-	Silent  []string         // members whose beacons do not arrive, sorted: UDP is blocked
-	Missing []Missing        // nodes that disappeared without leaving, by name
+	States  map[State]int      // how many nodes are in each state, self included
+	Beacons map[string]Beacons // by the name of each other node
+	Silent  []string           // members whose beacons do not arrive, sorted: UDP is blocked
+	Missing []Missing          // nodes that disappeared without leaving, by name
 
 	// Alone says why no seed and no node known before could be reached, one sentence
 	// for each; empty while there are other members.
@@ -55,7 +55,7 @@ func (m *Members) Stats() Stats {
 		slices.Sort(s.Alone)
 	}
 	s.Strangers, s.Claims = m.logs.strangers.recent(), m.claims.recent()
-	s.Heard, s.Silent = m.roster.heard(m.patience())
+	s.Beacons, s.Silent = m.roster.beacons(m.patience())
 	return s
 }
 

@@ -31,7 +31,7 @@ type strangers struct {
 // notice takes a line of memberlist's log. The library tells nobody else that it
 // refused a packet or a stream.
 func (s *strangers) notice(line string) {
-	reason := keptOut(line)
+	reason := rejectedReason(line)
 	_, from, ok := strings.Cut(line, "from=")
 	if reason == "" || !ok {
 		return
@@ -68,7 +68,7 @@ func (s *strangers) recent() []Stranger {
 
 // keptOut says what memberlist's words about a packet or stream mean, "" for
 // nothing of this kind. The words are those of memberlist 0.7; a test holds them.
-func keptOut(text string) string {
+func rejectedReason(text string) string {
 	has := func(part string) bool { return strings.Contains(text, part) }
 	switch {
 	case has("no installed keys could decrypt"):
@@ -86,7 +86,7 @@ func keptOut(text string) string {
 // whyNoContact says why a node at an address could not be joined.
 func whyNoContact(addr string, err error) string {
 	text := err.Error()
-	reason := keptOut(text)
+	reason := rejectedReason(text)
 	has := func(part string) bool { return strings.Contains(text, part) }
 	switch {
 	case reason != "":

@@ -89,9 +89,9 @@ func BenchmarkPut(b *testing.B) {
 func BenchmarkChooseVictims(b *testing.B) {
 	const day = 24 * time.Hour
 	for _, c := range []struct {
-		name      string
-		span      time.Duration
-		elsewhere int // percent; alone if negative
+		name       string
+		span       time.Duration
+		replicated int // percent; alone if negative
 	}{
 		{"alone", 60 * day, -1},
 		{"60 days/all elsewhere", 60 * day, 100},
@@ -104,10 +104,10 @@ func BenchmarkChooseVictims(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			asked := 0
 			cfg := Config{}
-			if c.elsewhere >= 0 {
+			if c.replicated >= 0 {
 				cfg.Replicated = func(d proto.Digest) bool {
 					asked++
-					return int(d[6])*100 < c.elsewhere*256
+					return int(d[6])*100 < c.replicated*256
 				}
 			}
 			s := open(b, cfg)
@@ -133,13 +133,13 @@ func (s *Store) fill(blobs int, span time.Duration) {
 
 // BenchmarkLone goes over a million blobs of which a part is elsewhere.
 func BenchmarkLone(b *testing.B) {
-	for _, lone := range []int{1, 10, 100} { // percent
-		b.Run(fmt.Sprintf("lone=%d%%", lone), func(b *testing.B) {
+	for _, lastCopies := range []int{1, 10, 100} { // percent
+		b.Run(fmt.Sprintf("lone=%d%%", lastCopies), func(b *testing.B) {
 			s := open(b, Config{})
 			waitScanned(s)
 			s.fill(1_000_000, 60*24*time.Hour)
 			for b.Loop() {
-				for range s.LastCopies(func(d proto.Digest) bool { return int(d[6])*100 >= lone*256 }) {
+				for range s.LastCopies(func(d proto.Digest) bool { return int(d[6])*100 >= lastCopies*256 }) {
 				}
 			}
 		})

@@ -46,13 +46,13 @@ func (s *Store) commit(w *Writer, ref proto.Ref, modified time.Time) error {
 		return s.cannotKeep("fsync a blob", err)
 	}
 	// At this point the bytes are safe and have no name yet.
-	e, turn, err := s.name(w, ref, now)
+	e, version, err := s.name(w, ref, now)
 	if err != nil {
 		return err
 	}
 	// At this point the blob is durable, counted, and found by everyone.
 	if w.keep {
-		s.memory.set(&resident{digest: ref.Digest, modified: modifiedOf(modified.Unix()), bytes: w.resident(), entry: e, turn: turn})
+		s.memory.set(&resident{digest: ref.Digest, modified: modifiedOf(modified.Unix()), bytes: w.resident(), entry: e, version: version})
 	} else {
 		s.memory.drop(ref.Digest)
 	}
@@ -66,7 +66,7 @@ func (s *Store) commit(w *Writer, ref proto.Ref, modified time.Time) error {
 
 // name gives the synced file its name, durably, and enters it in the index, for its
 // turn.
-func (s *Store) name(w *Writer, ref proto.Ref, now time.Time) (e *entry, turn uint32, err error) {
+func (s *Store) name(w *Writer, ref proto.Ref, now time.Time) (e *entry, version uint32, err error) {
 	sh := s.index.shard(ref.Digest)
 	sh.change.Lock()
 	defer sh.change.Unlock()
@@ -95,9 +95,9 @@ func (s *Store) name(w *Writer, ref proto.Ref, now time.Time) (e *entry, turn ui
 	}
 	e, added := s.learn(sh, ref.Digest, newEntry(ref.Size, now.UnixNano()))
 	e.used.Store(now.UnixNano())
-	e.kept.Store(uint32(now.Unix()))
+	e.rewrites.Store(uint32(now.Unix()))
 	s.space.commit(w.reserved, ref.Size, added)
-	return e, e.turn.Add(1), nil
+	return e, e.version.Add(1), nil
 }
 
 func exists(name string) bool {
@@ -191,7 +191,7 @@ func (s *Store) unlink(sh *shard, d proto.Digest) (int64, error) {
 func (s *Store) forget(sh *shard, d proto.Digest) int64 {
 	e := sh.drop(d)
 	if e != nil {
-		e.turn.Add(1)
+		e.version.Add(1)
 	}
 	s.memory.drop(d)
 	if e == nil {
@@ -232,7 +232,7 @@ func (s *Store) damaged(d proto.Digest, f *os.File, why string) {
 	s.metrics.damaged.Inc()
 	if _, err := s.unlink(sh, d); err != nil {
 		s.log.Error("a blob is damaged and cannot be removed; remove it by hand",
-			"blob", d, "file", s.dirs.blob(d), "damage", why, "err", err)
+			"blob", d, "file", s.dirs.blob(d), "damage", why, "error", err)
 		return
 	}
 	s.log.Warn("removed a damaged blob; it will be fetched again when asked for",

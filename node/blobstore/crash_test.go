@@ -65,11 +65,11 @@ func writeUntilKilled(dir string) error {
 // pinned meanwhile, the new one from before its commit on.
 func writeOne(s *Store, r *rand.Rand, pointer *proto.Digest, head string) error {
 	size := r.IntN(60_000)
-	told := int64(len(head) + size)
+	reported := int64(len(head) + size)
 	if size%2 == 0 {
-		told = proto.UnknownSize
+		reported = proto.UnknownSize
 	}
-	w, err := s.Create(told)
+	w, err := s.Create(reported)
 	if err != nil {
 		return err
 	}

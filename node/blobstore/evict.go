@@ -63,11 +63,11 @@ func (p *pins) pinned() []proto.Digest {
 
 // victim is a blob that may have to go.
 type victim struct {
-	digest    proto.Digest
-	size      int64
-	used      int64
-	rank      int64 // used, less the bonus of lone blobs if it is elsewhere
-	elsewhere bool
+	digest     proto.Digest
+	size       int64
+	used       int64
+	rank       int64 // used, less the bonus of lone blobs if it is elsewhere
+	replicated bool
 }
 
 // victims is a heap with the blob of the highest rank on top.
@@ -118,7 +118,7 @@ func (s *Store) evict(need, upTo int64) (freed int64) {
 func (s *Store) evictAll(victims []victim, need int64) (freed int64) {
 	var spared []victim
 	for _, v := range victims {
-		if v.elsewhere && !s.cfg.Replicated(v.digest) {
+		if v.replicated && !s.cfg.Replicated(v.digest) {
 			spared = append(spared, v)
 			continue
 		}
@@ -152,8 +152,8 @@ func (s *Store) oldest(need, upTo int64) []victim {
 	// For all shards at once: pins.mu comes before shard.mu.
 	s.pins.mu.RLock()
 	defer s.pins.mu.RUnlock()
-	elsewhere, bonus := s.cfg.Replicated, int64(s.cfg.LastCopyBonus)
-	if elsewhere == nil {
+	replicated, bonus := s.cfg.Replicated, int64(s.cfg.LastCopyBonus)
+	if replicated == nil {
 		bonus = 0
 	}
 	var chosen victims
@@ -168,8 +168,8 @@ func (s *Store) oldest(need, upTo int64) []victim {
 				continue
 			}
 			v := victim{digest: d, size: e.size, used: used, rank: used}
-			if elsewhere != nil && elsewhere(d) {
-				v.rank, v.elsewhere = used-bonus, true
+			if replicated != nil && replicated(d) {
+				v.rank, v.replicated = used-bonus, true
 			}
 			if full && v.rank >= chosen[0].rank {
 				continue // it would leave again at once

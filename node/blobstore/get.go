@@ -74,9 +74,9 @@ func (s *Store) Get(d proto.Digest) (*proto.Blob, error) {
 func (s *Store) getDisk(d proto.Digest) (*proto.Blob, error) {
 	// Noted before the file is opened: a commit in between makes what is read here no
 	// copy to be kept.
-	before, turn := s.index.shard(d).get(d), uint32(0)
+	before, version := s.index.shard(d).get(d), uint32(0)
 	if before != nil {
-		turn = before.turn.Load()
+		version = before.version.Load()
 	}
 	f, st, err := s.openBlob(s.dirs.blob(d))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -121,7 +121,7 @@ func (s *Store) getDisk(d proto.Digest) (*proto.Blob, error) {
 	// blob which memory keeps refusing costs few of them.
 	same := before == nil || before == e
 	if reads := e.reads.Add(1); s.memory.wants(st.Size) && reads > 1 && bits.OnesCount32(reads) == 1 && same {
-		return s.promote(b, e, turn)
+		return s.promote(b, e, version)
 	}
 	return b, nil
 }
@@ -163,7 +163,7 @@ func modifiedOf(unixSeconds int64) time.Time {
 
 // promote reads a small blob, proves it, and offers it to memory as the copy of that
 // turn. The answer itself is made of the bytes just read.
-func (s *Store) promote(b *proto.Blob, e *entry, turn uint32) (*proto.Blob, error) {
+func (s *Store) promote(b *proto.Blob, e *entry, version uint32) (*proto.Blob, error) {
 	d := b.Ref.Digest
 	bytes := make([]byte, b.Ref.Size)
 	_, err := b.File.ReadAt(bytes, 0)
@@ -178,7 +178,7 @@ func (s *Store) promote(b *proto.Blob, e *entry, turn uint32) (*proto.Blob, erro
 	default:
 		b.File.Close()
 		b.File, b.Bytes = nil, bytes
-		s.memory.set(&resident{digest: d, modified: b.Modified, bytes: bytes, entry: e, turn: turn})
+		s.memory.set(&resident{digest: d, modified: b.Modified, bytes: bytes, entry: e, version: version})
 		return b, nil
 	}
 	b.File.Close()
@@ -189,18 +189,18 @@ func (s *Store) promote(b *proto.Blob, e *entry, turn uint32) (*proto.Blob, erro
 func (s *Store) touch(d proto.Digest, e *entry) {
 	now := s.cfg.Now()
 	e.used.Store(now.UnixNano())
-	kept := e.kept.Load()
+	kept := e.rewrites.Load()
 	if now.Unix()-int64(kept) < int64(touchEvery/time.Second) {
 		return
 	}
 	// Whoever wins writes; if the writer is swamped, a later hit tries again.
-	if !e.kept.CompareAndSwap(kept, uint32(now.Unix())) {
+	if !e.rewrites.CompareAndSwap(kept, uint32(now.Unix())) {
 		return
 	}
 	select {
 	case s.touched <- d:
 	default:
-		e.kept.Store(kept)
+		e.rewrites.Store(kept)
 	}
 }
 

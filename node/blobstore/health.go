@@ -12,11 +12,11 @@ import (
 
 // health remembers why the store cannot keep new blobs, until it can again.
 type health struct {
-	mu     sync.Mutex
-	since  time.Time // zero: healthy
-	reason string
-	logged time.Time // when a beginning was last logged
-	told   bool      // the present trouble was logged
+	mu       sync.Mutex
+	since    time.Time // zero: healthy
+	reason   string
+	logged   time.Time // when a beginning was last logged
+	reported bool      // the present trouble was logged
 }
 
 // logEvery keeps a disk at the brink, where every other write fails, from filling
@@ -30,9 +30,9 @@ func (h *health) fail(log *slog.Logger, now time.Time, reason string) {
 		h.since = now
 	}
 	h.reason = reason
-	tell := !h.told && now.Sub(h.logged) >= logEvery
+	tell := !h.reported && now.Sub(h.logged) >= logEvery
 	if tell {
-		h.told, h.logged = true, now
+		h.reported, h.logged = true, now
 	}
 	h.mu.Unlock()
 	if tell {
@@ -43,8 +43,8 @@ func (h *health) fail(log *slog.Logger, now time.Time, reason string) {
 // mend notes a write that reached the disk.
 func (h *health) mend(log *slog.Logger) {
 	h.mu.Lock()
-	was, tell := h.since, h.told
-	h.since, h.reason, h.told = time.Time{}, "", false
+	was, tell := h.since, h.reported
+	h.since, h.reason, h.reported = time.Time{}, "", false
 	h.mu.Unlock()
 	if tell {
 		log.Info("the store keeps new blobs again", "degraded_since", was)

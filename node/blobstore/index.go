@@ -13,12 +13,12 @@ type entry struct {
 	// used is the last use, Unix nanoseconds.
 	used atomic.Int64
 	// kept is the last use the file's atime shows, Unix seconds.
-	kept atomic.Uint32
+	rewrites atomic.Uint32
 	// reads counts the hits that had to go to disk; it wraps harmlessly.
 	reads atomic.Uint32
 	// turn counts commits and the removal: a copy in memory of another turn is not the
 	// blob as it is now, though its bytes are.
-	turn atomic.Uint32
+	version atomic.Uint32
 }
 
 // shard is a 256th of the index: the blobs of one directory below blobs/.
@@ -72,7 +72,7 @@ func (sh *shard) drop(d proto.Digest) *entry {
 func newEntry(size, used int64) *entry {
 	e := &entry{size: size}
 	e.used.Store(used)
-	e.kept.Store(uint32(used / 1e9))
+	e.rewrites.Store(uint32(used / 1e9))
 	return e
 }
 

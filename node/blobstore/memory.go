@@ -17,13 +17,13 @@ type memory struct {
 	maxBlob int64
 	cache   *ristretto.Cache[uint64, *resident] // nil: no memory tier
 
-	// gates keep close apart from everything else: ristretto may panic when it
+	// locks keep close apart from everything else: ristretto may panic when it
 	// is closed under a Get or a Set; afterwards both do nothing. There are several, each on a cache line of
 	// its own, so that hits on different blobs do not meet here.
-	gates [16]gate
+	locks [16]paddedLock
 }
 
-type gate struct {
+type paddedLock struct {
 	sync.RWMutex
 	_ [40]byte
 }
@@ -35,11 +35,11 @@ type resident struct {
 	modified time.Time
 	bytes    []byte
 	entry    *entry
-	turn     uint32 // of entry, when this copy was right
+	version  uint32 // of entry, when this copy was right
 }
 
 // current reports whether the blob is still what it was when the copy was made.
-func (r *resident) current() bool { return r.entry == nil || r.turn == r.entry.turn.Load() }
+func (r *resident) current() bool { return r.entry == nil || r.version == r.entry.version.Load() }
 
 // residentOverhead is what a resident costs beside its bytes: the struct, its
 // share of ristretto's maps and policy, the slack of the allocator.
@@ -72,7 +72,7 @@ func newMemory(bytes, maxBlob int64) (*memory, error) {
 
 func memoryKey(d proto.Digest) uint64 { return binary.LittleEndian.Uint64(d[:]) }
 
-func (m *memory) gate(d proto.Digest) *gate { return &m.gates[int(d[8])%len(m.gates)] }
+func (m *memory) lock(d proto.Digest) *paddedLock { return &m.locks[int(d[8])%len(m.locks)] }
 
 // wants reports whether a blob of this size may live in memory at all.
 func (m *memory) wants(size int64) bool { return m.cache != nil && size <= m.maxBlob }
@@ -81,7 +81,7 @@ func (m *memory) get(d proto.Digest) *resident {
 	if m.cache == nil {
 		return nil
 	}
-	g := m.gate(d)
+	g := m.lock(d)
 	g.RLock()
 	defer g.RUnlock()
 	r, ok := m.cache.Get(memoryKey(d))
@@ -98,7 +98,7 @@ func (m *memory) set(r *resident) {
 	if !m.wants(int64(len(r.bytes))) {
 		return
 	}
-	g := m.gate(r.digest)
+	g := m.lock(r.digest)
 	g.RLock()
 	defer g.RUnlock()
 	// Another copy may have the date of an earlier commit. ristretto takes a Set for
@@ -112,7 +112,7 @@ func (m *memory) drop(d proto.Digest) {
 	if m.cache == nil {
 		return
 	}
-	g := m.gate(d)
+	g := m.lock(d)
 	g.RLock()
 	defer g.RUnlock()
 	m.cache.Del(memoryKey(d))
@@ -122,8 +122,8 @@ func (m *memory) close() {
 	if m.cache == nil {
 		return
 	}
-	for i := range m.gates {
-		g := &m.gates[i]
+	for i := range m.locks {
+		g := &m.locks[i]
 		g.Lock()
 		defer g.Unlock()
 	}

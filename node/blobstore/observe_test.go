@@ -44,7 +44,7 @@ func (p *picture) Removed(d proto.Digest) {
 }
 
 // told returns what came since the last call.
-func (p *picture) told() []string {
+func (p *picture) reported() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	log := p.log
@@ -98,7 +98,7 @@ func TestObserverIsToldOfEachChange(t *testing.T) {
 		{"aborted", func() { w, _ := s.Create(1); _, _ = w.Write(a[:1]); w.Abort() }, nil},
 	} {
 		step.do()
-		if got := p.told(); !slices.Equal(got, step.want) {
+		if got := p.reported(); !slices.Equal(got, step.want) {
 			t.Errorf("%s: the observer was told %v, want %v", step.what, got, step.want)
 		}
 	}
@@ -122,7 +122,7 @@ func TestObserverIsToldOfTheScan(t *testing.T) {
 			body(t, s, d)
 		}
 		wantWhole(t, s)
-		if got := p.told(); len(got) != len(digests) {
+		if got := p.reported(); len(got) != len(digests) {
 			t.Errorf("told of %d blobs, want %d", len(got), len(digests))
 		}
 		s.Close()

@@ -72,7 +72,7 @@ func (s *Store) runScan(ctx context.Context) {
 		}
 		if err := s.scanShard(byte(b)); err != nil {
 			s.log.Error("cannot list a directory of blobs: what is in it does not count against the size limit until it is used",
-				"dir", s.dirs.shard(byte(b)), "err", err)
+				"dir", s.dirs.shard(byte(b)), "error", err)
 		}
 		s.scan.advance()
 	}

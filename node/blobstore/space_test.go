@@ -134,7 +134,7 @@ func TestTouchIsCoarse(t *testing.T) {
 	}{{time.Second, 0}, {touchEvery - 2*time.Second, 0}, {time.Second, touchEvery}, {time.Minute, touchEvery}} {
 		c.advance(step.after)
 		body(t, s, d)
-		if got, want := e.kept.Load(), uint32(someDay.Add(step.kept).Unix()); got != want {
+		if got, want := e.rewrites.Load(), uint32(someDay.Add(step.kept).Unix()); got != want {
 			t.Errorf("%v later the disk is to say %d, want %d", step.after, got, want)
 		}
 		if e.used.Load() != c.now().UnixNano() {

@@ -142,20 +142,20 @@ func randomBytes(seed uint64, n int) []byte {
 func TestRoundTrip(t *testing.T) {
 	for _, memory := range []int64{0, 16 << 20} {
 		for _, size := range []int{0, 1, 4096, DefaultMemoryMaxBlob, DefaultMemoryMaxBlob + 1} {
-			for _, told := range []bool{true, false} {
-				t.Run(fmt.Sprintf("memory=%d/size=%d/told=%v", memory, size, told), func(t *testing.T) {
+			for _, reported := range []bool{true, false} {
+				t.Run(fmt.Sprintf("memory=%d/size=%d/told=%v", memory, size, reported), func(t *testing.T) {
 					modified := someDay
-					if told {
+					if reported {
 						modified = time.Time{}
 					}
-					roundTrip(t, memory, randomBytes(uint64(size), size), modified, told)
+					roundTrip(t, memory, randomBytes(uint64(size), size), modified, reported)
 				})
 			}
 		}
 	}
 }
 
-func roundTrip(t *testing.T, memory int64, content []byte, modified time.Time, told bool) {
+func roundTrip(t *testing.T, memory int64, content []byte, modified time.Time, reported bool) {
 	cfg := Config{Dir: fastDir(t), MemoryBytes: memory}
 	s := open(t, cfg)
 	want := proto.Ref{Digest: proto.DigestOf(content), Size: int64(len(content))}
@@ -165,7 +165,7 @@ func roundTrip(t *testing.T, memory int64, content []byte, modified time.Time, t
 	}
 
 	size := want.Size
-	if !told {
+	if !reported {
 		size = proto.UnknownSize
 	}
 	w, err := s.Create(size)

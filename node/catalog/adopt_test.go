@@ -341,10 +341,10 @@ func TestFailedUseIsWaitedFor(t *testing.T) {
 			t.Errorf("%v, staged %v", got, w.Status()[0].Staged)
 		}
 		// Now that it could be had once, no patience ends the waiting.
-		held := w.file(nobleIn)
+		current := w.file(nobleIn)
 		half(3)
 		time.Sleep(time.Hour)
-		w.listedAs(nobleIn, held)
+		w.listedAs(nobleIn, current)
 	})
 	inBubble(t, func(t *testing.T) {
 		w := nobleWorld(t)

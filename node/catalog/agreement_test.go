@@ -317,14 +317,14 @@ func TestUnsignedNeedsUpstream(t *testing.T) {
 		if k := f.messages(); k > 3 {
 			t.Errorf("%d messages", k)
 		}
-		held := n.file(nobleRelease)
+		current := n.file(nobleRelease)
 		evil := []byte("Origin: Testarchive\nLabel: Testarchive\nSuite: noble\nCodename: noble\nDate: " +
 			time.Now().UTC().Format("Mon, 02 Jan 2006 15:04:05 UTC") + "\nSHA256:\n")
 		told := offerOf(evil, time.Now())
 		f.set(func() { f.foreign[told.Generation.Root.Digest] = evil })
 		n.Receive("n9", told)
 		f.settled(5 * time.Minute)
-		n.listedAs(nobleRelease, held)
+		n.listedAs(nobleRelease, current)
 		if len(n.warnings()) != 1 {
 			t.Errorf("%q", n.warnings())
 		}

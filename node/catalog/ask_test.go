@@ -15,21 +15,21 @@ func TestAsked(t *testing.T) {
 		f.publish()
 		f.start()
 		f.set(func() { f.gossip, f.loss = false, 1 })
-		lead, other := f.nodes[0], f.nodes[1]
+		primary, other := f.nodes[0], f.nodes[1]
 		ask := func(n *clusterNode, fresh bool) (proto.Announcement, error) {
 			return n.ServeCheck(t.Context(), noble(), []string{"main/binary-amd64/Packages.xz"}, fresh)
 		}
-		news, err := ask(lead, false)
-		if err != nil || news.Generation.Root != refOfBytes(lead.file(nobleIn)) || !news.Checked.Equal(time.Now()) || news.FirstHand {
-			t.Fatalf("%+v, %v", news, err)
+		announcement, err := ask(primary, false)
+		if err != nil || announcement.Generation.Root != refOfBytes(primary.file(nobleIn)) || !announcement.Checked.Equal(time.Now()) || announcement.FirstHand {
+			t.Fatalf("%+v, %v", announcement, err)
 		}
-		if len(news.Slots) != 1 {
-			t.Errorf("uses %v", news.Slots)
+		if len(announcement.Slots) != 1 {
+			t.Errorf("uses %v", announcement.Slots)
 		}
 		f.forget()
 		for range 5 { // what it knows will do
 			time.Sleep(10 * time.Second)
-			if _, err := ask(lead, false); err != nil {
+			if _, err := ask(primary, false); err != nil {
 				t.Error(err)
 			}
 		}
@@ -37,11 +37,11 @@ func TestAsked(t *testing.T) {
 			t.Errorf("%d looks at upstream", n)
 		}
 		// With fresh it looks, whether it leads or not.
-		f.unlooked(lead)
+		f.unlooked(primary)
 		f.upgrade("2")
 		for _, n := range f.nodes {
-			if news, err := ask(n, true); err != nil || news.Generation.Root != refOfBytes(n.file(nobleIn)) {
-				t.Errorf("%s: %+v, %v", n.name, news, err)
+			if announcement, err := ask(n, true); err != nil || announcement.Generation.Root != refOfBytes(n.file(nobleIn)) {
+				t.Errorf("%s: %+v, %v", n.name, announcement, err)
 			}
 		}
 		// One that does not lead is content with what it heard, as it would be for
@@ -56,29 +56,29 @@ func TestAsked(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		f.forget()
 		var busy *proto.Unavailable
-		if _, err := ask(lead, true); !errors.As(err, &busy) {
+		if _, err := ask(primary, true); !errors.As(err, &busy) {
 			t.Errorf("%v", err)
 		}
 		for range 20 {
-			if news, err := ask(lead, false); err != nil || news.Generation.Root.IsZero() || time.Since(news.Checked) < 3*time.Minute {
-				t.Errorf("%+v, %v", news, err)
+			if announcement, err := ask(primary, false); err != nil || announcement.Generation.Root.IsZero() || time.Since(announcement.Checked) < 3*time.Minute {
+				t.Errorf("%+v, %v", announcement, err)
 			}
 			time.Sleep(time.Second)
 		}
-		if n := lead.up.requests(nobleIn); n > 3 {
+		if n := primary.up.requests(nobleIn); n > 3 {
 			t.Errorf("%d looks at an upstream that is down", n)
 		}
 		// It hangs: nobody waits for long.
 		f.up.stalling("InRelease")
 		start := time.Now()
-		if _, err := ask(lead, true); !errors.As(err, &busy) || !busy.Answered {
+		if _, err := ask(primary, true); !errors.As(err, &busy) || !busy.Answered {
 			t.Errorf("%v", err)
 		}
-		if took := time.Since(start); took > lead.cfg.withDefaults().CheckWait {
+		if took := time.Since(start); took > primary.cfg.withDefaults().CheckWait {
 			t.Errorf("it took %v", took)
 		}
-		lead.Close()
-		if _, err := ask(lead, true); err == nil {
+		primary.Close()
+		if _, err := ask(primary, true); err == nil {
 			t.Error("a closed catalog has looked")
 		}
 	})

@@ -80,12 +80,12 @@ func TestClockSteps(t *testing.T) {
 func TestClockBehindWhilePublishing(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w, clock := clockedWorld(t)
-		held := w.file(nobleIn)
+		current := w.file(nobleIn)
 		clock.step(-2 * time.Hour)
 		w.upgrade()
 		for range 5 {
 			time.Sleep(time.Minute)
-			w.listedAs(nobleIn, held)
+			w.listedAs(nobleIn, current)
 		}
 		st := w.Status()[0]
 		if st.Err == nil || !strings.Contains(st.Err.Error(), "ahead of this node's clock") || !strings.Contains(st.Err.Error(), clock.now().UTC().Format("2006-01-02T15")) {
@@ -116,7 +116,7 @@ func TestStartWithAWrongClock(t *testing.T) {
 				time.Sleep(2 * time.Second)
 				w.upgrade()
 				w.switches()
-				held := w.file(nobleIn)
+				current := w.file(nobleIn)
 				w.must(hello2)
 				clock.step(wrong)
 				switch {
@@ -138,12 +138,12 @@ func TestStartWithAWrongClock(t *testing.T) {
 
 				clock.step(-wrong) // NTP sets it right
 				time.Sleep(time.Second)
-				w.listedAs(nobleIn, held)
+				w.listedAs(nobleIn, current)
 				if time.Sleep(tidyEvery); !down {
 					w.a.Show("noble", testarchive.At(1))
 					time.Sleep(2 * time.Minute)
 				}
-				w.listedAs(nobleIn, held)
+				w.listedAs(nobleIn, current)
 				w.must(hello2)
 				if e, ok := w.Resolve(w.loc(noblePkgs)); !ok || e.Object.Ref != refOfBytes(w.file(noblePkgs)) && !down {
 					t.Errorf("the index: %+v, %v", e, ok)

@@ -38,10 +38,10 @@ func (d *driver) commit(a *suite.Commit) error {
 	d.demand.staged(stagedSlots(next))
 	d.pin()
 	d.unpinStaging()
-	d.tellSuperseded()
+	d.notifySuperseded()
 	d.show()
 	if !a.Revision {
-		d.tellSwitch(before, next)
+		d.announceSwitch(before, next)
 	}
 	d.mail.post(d.catchUp)
 	if before == nil {
@@ -123,7 +123,7 @@ func (d *driver) expire(retained []*view.Generation) []*view.Generation {
 }
 
 // tellSuperseded lets the machine know what was current before.
-func (d *driver) tellSuperseded() {
+func (d *driver) notifySuperseded() {
 	statements := make([]proto.Digest, len(d.retained))
 	for i, g := range d.retained {
 		statements[i] = g.Statement
@@ -151,7 +151,7 @@ func (d *driver) tidy() {
 	kept := d.expire(d.retained)
 	if len(kept) != len(d.retained) {
 		d.retained = kept
-		d.tellSuperseded()
+		d.notifySuperseded()
 		d.saveOrWarn()
 		d.show()
 		d.c.cleanTables(d.id.Archive)

@@ -208,8 +208,8 @@ func (d *driver) attach(statement proto.Digest, found []proto.Companion) {
 }
 
 // mergeCompanions adds found to held; of one name, what was found counts.
-func mergeCompanions(held, found []proto.Companion) []proto.Companion {
-	merged := slices.DeleteFunc(slices.Clone(held), func(c proto.Companion) bool {
+func mergeCompanions(current, found []proto.Companion) []proto.Companion {
+	merged := slices.DeleteFunc(slices.Clone(current), func(c proto.Companion) bool {
 		return slices.ContainsFunc(found, func(f proto.Companion) bool { return f.Name == c.Name })
 	})
 	return append(merged, found...)
@@ -314,15 +314,15 @@ func (d *driver) proveCompanions(g proto.Generation, i int, form proto.Form, fil
 	if !apart {
 		return found, nil, nil
 	}
-	held := d.public.Load().current
-	if held == nil || d.archive.Load().Format.Belongs(d.id, &held.Manifest.Names, cand.Manifest) == proto.BelongsNo {
+	current := d.public.Load().current
+	if current == nil || d.archive.Load().Format.Belongs(d.id, &current.Manifest.Names, cand.Manifest) == proto.BelongsNo {
 		return nil, nil, errApart
 	}
 	return nil, found, errApart
 }
 
 // companionsTold reads the other forms from nodes that announce them, and proves the same of them.
-func (d *driver) companionsTold(ctx context.Context, g proto.Generation, told []proto.Companion, from []string) ([]proto.Companion, error) {
+func (d *driver) announcedCompanions(ctx context.Context, g proto.Generation, told []proto.Companion, from []string) ([]proto.Companion, error) {
 	for i, form := range d.archive.Load().Format.Forms() {
 		if form.Files[0].Name == g.RootName {
 			continue
@@ -333,7 +333,7 @@ func (d *driver) companionsTold(ctx context.Context, g proto.Generation, told []
 			if at < 0 {
 				continue
 			}
-			f, err := d.openTold(ctx, file, told[at].Ref, told[at].Modified, from)
+			f, err := d.openAnnounced(ctx, file, told[at].Ref, told[at].Modified, from)
 			if err != nil {
 				return nil, err
 			}
@@ -345,15 +345,15 @@ func (d *driver) companionsTold(ctx context.Context, g proto.Generation, told []
 		found, _, err := d.proveCompanions(g, i, form, files)
 		return found, err
 	}
-	return nil, errNotTold
+	return nil, errNotAnnounced
 }
 
 // errNotTold is that other nodes announce no other form.
-var errNotTold = errors.New("no other node announces another form of the root")
+var errNotAnnounced = errors.New("no other node announces another form of the root")
 
 // companionsFromLeader has the leader bring the other forms in, so that they are read from upstream once.
 func (d *driver) companionsFromLeader(ctx context.Context, g *view.Generation) ([]proto.Companion, error) {
-	ctx, cancel := context.WithTimeout(ctx, toldTimeout)
+	ctx, cancel := context.WithTimeout(ctx, announcedTimeout)
 	defer cancel()
 	e := d.askLeader(ctx, &suite.AskLeader{}).(suite.LeaderAnswered)
 	if e.Err != nil {
@@ -361,9 +361,9 @@ func (d *driver) companionsFromLeader(ctx context.Context, g *view.Generation) (
 	}
 	d.mail.post(func() { d.step(suite.Received{From: e.From, Ann: e.Ann, Checked: e.Checked}) })
 	if e.Ann.Generation.Statement != g.Statement {
-		return nil, errNotTold
+		return nil, errNotAnnounced
 	}
-	return d.companionsTold(ctx, g.Generation, e.Ann.Generation.Companions, []string{e.From})
+	return d.announcedCompanions(ctx, g.Generation, e.Ann.Generation.Companions, []string{e.From})
 }
 
 // stageCompanions readies the other forms with a candidate, if clients use them: from the nodes that offer the
@@ -372,8 +372,8 @@ func (d *driver) stageCompanions(ctx context.Context, cand *suite.Candidate, at 
 	if !d.preferred(cand.Gen) || !d.wantsCompanions(cand.Gen) {
 		return nil, nil
 	}
-	found, err := d.companionsTold(ctx, cand.Gen, cand.Offered, cand.From)
-	if errors.Is(err, errNotTold) && len(cand.From) > 0 && at.Rank > 0 {
+	found, err := d.announcedCompanions(ctx, cand.Gen, cand.Offered, cand.From)
+	if errors.Is(err, errNotAnnounced) && len(cand.From) > 0 && at.Rank > 0 {
 		found, err = d.companionsFromLeader(ctx, &view.Generation{Generation: cand.Gen}) // gossip does not tell
 	}
 	if err != nil {

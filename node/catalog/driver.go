@@ -125,12 +125,12 @@ type judge struct {
 	format Format
 }
 
-func (j judge) Belongs(held *proto.Names, offered *proto.Manifest) proto.Belonging {
-	return j.format.Belongs(j.d.id, held, offered)
+func (j judge) Belongs(current *proto.Names, offered *proto.Manifest) proto.Belonging {
+	return j.format.Belongs(j.d.id, current, offered)
 }
 
 // Replicated reports whether another suite of the archive holds the statement.
-func (j judge) Elsewhere(statement proto.Digest) bool {
+func (j judge) InOtherSuite(statement proto.Digest) bool {
 	for _, other := range j.d.c.all(j.d.id.Archive) {
 		p := other.public.Load()
 		if other == j.d || p.current == nil {

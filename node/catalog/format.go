@@ -22,7 +22,7 @@ type Format interface {
 	Open(suite proto.Suite, files map[string][]byte, now time.Time) (*proto.Manifest, error)
 	// Belongs judges whether a trusted root is one of this suite. held is what the suite's root
 	// called itself until now, nil at first contact.
-	Belongs(suite proto.Suite, held *proto.Names, offered *proto.Manifest) proto.Belonging
+	Belongs(suite proto.Suite, current *proto.Names, offered *proto.Manifest) proto.Belonging
 	// Suites names the suites (without Archive) whose root may govern a path, the likeliest first;
 	// none where the path alone does not tell.
 	Suites(path string) []proto.Suite

@@ -243,10 +243,10 @@ func TestLiesAboutUpstream(t *testing.T) {
 		f := usedFleet(t, 3)
 		// Everybody is told all the time that there is nothing new.
 		f.set(func() { f.every = time.Hour })
-		held := f.nodes[0].Announcements()[0]
+		current := f.nodes[0].Announcements()[0]
 		lying := func(d time.Duration) {
 			for start := time.Now(); time.Since(start) < d; time.Sleep(5 * time.Second) {
-				told := held
+				told := current
 				told.Checked = time.Now().Add(time.Hour)
 				told.Generation.Modified = time.Now().Add(time.Hour)
 				for _, n := range f.nodes {
@@ -263,7 +263,7 @@ func TestLiesAboutUpstream(t *testing.T) {
 		}
 
 		// The one who leads does nothing but lie: the others look themselves in the end.
-		held = f.nodes[0].Announcements()[0]
+		current = f.nodes[0].Announcements()[0]
 		f.nodes[0].stop()
 		f.upgrade("3")
 		lying(suite.AuditEvery + 5*time.Minute)
@@ -315,7 +315,7 @@ func TestStallingPeer(t *testing.T) {
 			for f.nodes[0].nobleNow().Root != want {
 				time.Sleep(time.Second)
 			}
-			time.Sleep(toldTimeout + time.Second)
+			time.Sleep(announcedTimeout + time.Second)
 			if n.nobleNow().Root != want {
 				t.Errorf("%s has not followed", n.name)
 			}

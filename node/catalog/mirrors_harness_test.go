@@ -178,7 +178,7 @@ func (w *world) blamed() []string {
 }
 
 // lead is the mirror that the suite noble is asked from first.
-func (w *world) lead() string {
+func (w *world) primary() string {
 	s, _ := w.known(noble())
 	for _, m := range s.public.Load().mirrors {
 		if m.Primary {

@@ -79,9 +79,9 @@ func (w *world) threeGenerations() (gens []map[string]testarchive.File) {
 // of the two, asked in this order, has to give; with clients served all the while; and
 // with no more questions than it takes.
 func TestLeadAndOther(t *testing.T) {
-	for _, lead := range mirrorFaults {
+	for _, primary := range mirrorFaults {
 		for _, other := range mirrorFaults {
-			t.Run(lead.name+"/"+other.name, func(t *testing.T) {
+			t.Run(primary.name+"/"+other.name, func(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
 					w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true})
 					gens := w.threeGenerations()
@@ -92,16 +92,16 @@ func TestLeadAndOther(t *testing.T) {
 					w.use(noblePkgs)
 					w.rest()
 					time.Sleep(2 * time.Second)
-					if got := w.lead(); got != mirrorA {
+					if got := w.primary(); got != mirrorA {
 						t.Fatalf("%s leads", got)
 					}
 					w.recount()
-					lead.set(w, mirrorA, gens)
+					primary.set(w, mirrorA, gens)
 					other.set(w, mirrorB, gens)
 					want, good := 1, true
 					switch {
-					case lead.is == nil:
-						want = lead.offers
+					case primary.is == nil:
+						want = primary.offers
 					case other.is == nil:
 						want = other.offers
 					default:
@@ -119,52 +119,52 @@ func TestLeadAndOther(t *testing.T) {
 					if before.Generation.After(w.date()) {
 						t.Error("it went back")
 					}
-					if !good && !(lead.is(err) || other.is(err)) {
+					if !good && !(primary.is(err) || other.is(err)) {
 						t.Errorf("the error is neither mirror's: %v", err)
 					}
-					if !good && errors.Is(err, proto.ErrNotFound) && !(lead.name == "404" && other.name == "404") {
+					if !good && errors.Is(err, proto.ErrNotFound) && !(primary.name == "404" && other.name == "404") {
 						t.Errorf("it is called missing: %v", err)
 					}
-					if n := w.asked(mirrorB); lead.is == nil && n != 0 {
+					if n := w.asked(mirrorB); primary.is == nil && n != 0 {
 						t.Errorf("the other mirror was asked %d times though the lead answered", n)
 					}
 					if a, b := w.asked(mirrorA), w.asked(mirrorB); a > 2 || b > 2 {
 						t.Errorf("%d and %d questions", a, b)
 					}
-					if got := w.lead(); good && lead.is != nil && got != mirrorB || lead.is == nil && got != mirrorA {
+					if got := w.primary(); good && primary.is != nil && got != mirrorB || primary.is == nil && got != mirrorA {
 						t.Errorf("%s leads now", got)
 					}
-					liar := lead.name == "page" || lead.name == "garbage"
+					liar := primary.name == "page" || primary.name == "garbage"
 					if blamed := w.blamed(); (len(blamed) == 1 && blamed[0] == mirrorA) != (liar && good) || len(blamed) > 1 {
 						t.Errorf("blamed: %v", blamed)
 					}
 				})
 			})
-			t.Run("first contact/"+lead.name+"/"+other.name, func(t *testing.T) {
+			t.Run("first contact/"+primary.name+"/"+other.name, func(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
 					w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true})
 					gens := w.threeGenerations()
 					w.mirrored(mirrorA, mirrorB)
 					w.up.named(mirrorA).files, w.up.named(mirrorB).files = gens[1], gens[1]
-					lead.set(w, mirrorA, gens)
+					primary.set(w, mirrorA, gens)
 					other.set(w, mirrorB, gens)
 					w.open()
 					e, err := w.get(nobleIn)
 					// What the lead offers, or a glance at the other, if it was as quick.
 					got := func(n int) bool { return n >= 0 && err == nil && e.Object.Ref == refOfBytes(gens[n][nobleIn].Data) }
 					switch {
-					case lead.offers >= 0 && !got(lead.offers) && !got(max(lead.offers, other.offers)), lead.offers < 0 && other.offers >= 0 && !got(other.offers):
+					case primary.offers >= 0 && !got(primary.offers) && !got(max(primary.offers, other.offers)), primary.offers < 0 && other.offers >= 0 && !got(other.offers):
 						t.Errorf("the Release of %v, %v", e.Generation, err)
-					case lead.offers < 0 && other.offers < 0 && (err == nil || !lead.is(err) && !other.is(err)):
+					case primary.offers < 0 && other.offers < 0 && (err == nil || !primary.is(err) && !other.is(err)):
 						t.Errorf("%v", err)
-					case errors.Is(err, proto.ErrNotFound) && !(lead.name == "404" && other.name == "404"):
+					case errors.Is(err, proto.ErrNotFound) && !(primary.name == "404" && other.name == "404"):
 						t.Errorf("it is called missing: %v", err)
 					}
 					// What was passed over at first is found at a glance.
 					w.rest()
-					if lead.offers >= 0 && other.offers >= 0 {
+					if primary.offers >= 0 && other.offers >= 0 {
 						time.Sleep(time.Minute)
-						w.serves(gens[max(lead.offers, other.offers)][nobleIn].Data)
+						w.serves(gens[max(primary.offers, other.offers)][nobleIn].Data)
 					}
 				})
 			})

@@ -21,8 +21,8 @@ func TestMirrorLagsBehindPublication(t *testing.T) {
 		w.upgrade()
 		w.sync(mirrorA, mirrorC)
 		time.Sleep(2 * time.Minute)
-		held := w.file(nobleIn)
-		w.serves(held)
+		current := w.file(nobleIn)
+		w.serves(current)
 		time.Sleep(30 * time.Minute)
 		st := w.mirrorState(mirrorB)
 		if st.Behind < 10*time.Minute || st.Err != nil || w.metric("aptmesh_suite_mirror_behind_seconds") != st.Behind.Seconds() {
@@ -43,7 +43,7 @@ func TestMirrorLagsBehindPublication(t *testing.T) {
 		if err := w.looks(); !unavailable(err) || !strings.Contains(err.Error(), "older than ours") {
 			t.Errorf("%v", err)
 		}
-		w.serves(held)
+		w.serves(current)
 		time.Sleep(10 * time.Minute)
 		if e := w.must(nobleIn); !strings.Contains(e.Stale, "could not be checked") {
 			t.Errorf("stale: %q", e.Stale)
@@ -51,9 +51,9 @@ func TestMirrorLagsBehindPublication(t *testing.T) {
 		// It catches up, and leads.
 		w.sync(mirrorB)
 		time.Sleep(2 * time.Minute)
-		w.serves(held)
-		if st := w.Status()[0]; st.Err != nil || st.Stale != "" || w.lead() != mirrorB || w.mirrorState(mirrorB).Behind != 0 {
-			t.Errorf("%s leads; %+v", w.lead(), st)
+		w.serves(current)
+		if st := w.Status()[0]; st.Err != nil || st.Stale != "" || w.primary() != mirrorB || w.mirrorState(mirrorB).Behind != 0 {
+			t.Errorf("%s leads; %+v", w.primary(), st)
 		}
 	})
 }
@@ -73,8 +73,8 @@ func TestLeadFallsBehind(t *testing.T) {
 		w.sync(mirrorB)
 		time.Sleep(7 * time.Minute)
 		w.serves(w.file(nobleIn))
-		if w.lead() != mirrorB || w.mirrorState(mirrorA).Behind == 0 {
-			t.Errorf("%s leads; %+v", w.lead(), w.mirrorState(mirrorA))
+		if w.primary() != mirrorB || w.mirrorState(mirrorA).Behind == 0 {
+			t.Errorf("%s leads; %+v", w.primary(), w.mirrorState(mirrorA))
 		}
 		w.recount()
 		time.Sleep(time.Hour)
@@ -84,8 +84,8 @@ func TestLeadFallsBehind(t *testing.T) {
 		// It catches up, and is preferred as before.
 		w.sync(mirrorA)
 		time.Sleep(10 * time.Minute)
-		if w.lead() != mirrorA {
-			t.Errorf("%s leads", w.lead())
+		if w.primary() != mirrorA {
+			t.Errorf("%s leads", w.primary())
 		}
 	})
 }
@@ -114,8 +114,8 @@ func TestStallingMirrorsAreLeft(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		start = time.Now()
 		w.must(nobleIn)
-		if err := w.looks(); err != nil || w.lead() != mirrorC {
-			t.Errorf("%v; %s leads", err, w.lead())
+		if err := w.looks(); err != nil || w.primary() != mirrorC {
+			t.Errorf("%v; %s leads", err, w.primary())
 		}
 		if took := time.Since(start); took > w.cfg.withDefaults().CheckWait+suite.CheckPause {
 			t.Errorf("later ones waited %v", took)
@@ -158,26 +158,26 @@ func TestAllMirrorsGoBack(t *testing.T) {
 		w.upgrade()
 		w.sync(mirrorA, mirrorB, mirrorC)
 		time.Sleep(2 * time.Minute)
-		held := w.file(nobleIn)
-		w.serves(held)
+		current := w.file(nobleIn)
+		w.serves(current)
 		w.a.Show("noble", testarchive.At(0))
 		w.sync(mirrorA, mirrorB)
 		time.Sleep(20 * time.Minute) // one has not gone back: then nobody has
-		if st := w.Status()[0]; st.Err != nil || w.lead() != mirrorC {
-			t.Errorf("%s leads: %+v", w.lead(), st)
+		if st := w.Status()[0]; st.Err != nil || w.primary() != mirrorC {
+			t.Errorf("%s leads: %+v", w.primary(), st)
 		}
-		w.serves(held)
+		w.serves(current)
 		w.sync(mirrorC)
 		if err := w.looks(); err == nil || !strings.Contains(err.Error(), "older than ours") || !isCorrupt(err) {
 			t.Errorf("%v", err)
 		}
-		w.serves(held)
+		w.serves(current)
 		changed, err := w.Refresh(t.Context(), noble(), true)
 		if !changed || err != nil {
 			t.Fatalf("an operator may go back: %v, %v", changed, err)
 		}
 		w.serves(first)
-		back := w.lead()
+		back := w.primary()
 		forward := mirrorA
 		if back == mirrorA {
 			forward = mirrorB
@@ -192,8 +192,8 @@ func TestAllMirrorsGoBack(t *testing.T) {
 			w.serves(first)
 			w.fails(back, nil)
 			time.Sleep(10 * time.Minute)
-			if w.lead() != back {
-				back = w.lead() // one that has what was gone back to
+			if w.primary() != back {
+				back = w.primary() // one that has what was gone back to
 			}
 			if back == forward {
 				t.Fatalf("%s leads, which has what was taken back", back)
@@ -231,8 +231,8 @@ func TestIncompleteOnOneMirror(t *testing.T) {
 		half[nobleIn] = gens[1][nobleIn]
 		w.up.named(mirrorA).files = half
 		w.up.mu.Unlock()
-		if w.lead() != mirrorA {
-			t.Fatalf("%s leads", w.lead())
+		if w.primary() != mirrorA {
+			t.Fatalf("%s leads", w.primary())
 		}
 		w.recount()
 		before := w.metric("aptmesh_catalog_checks_total")
@@ -280,8 +280,8 @@ func TestPairIsOfOneMirror(t *testing.T) {
 		w.serves(w.file(nobleIn))
 		w.listedAs(nobleRelease, w.file(nobleRelease))
 		w.listedAs(nobleGPG, w.file(nobleGPG))
-		if w.lead() != mirrorA {
-			t.Errorf("%s leads", w.lead())
+		if w.primary() != mirrorA {
+			t.Errorf("%s leads", w.primary())
 		}
 	})
 	// And where there is no InRelease.
@@ -323,27 +323,27 @@ func TestMirrorsOverRestartAndReconfiguration(t *testing.T) {
 		w := mirroredWorld(t, mirrorA, mirrorB)
 		w.fails(mirrorA, &proto.Unavailable{Reason: "no route"})
 		time.Sleep(5 * time.Minute)
-		if w.lead() != mirrorB {
-			t.Fatalf("%s leads", w.lead())
+		if w.primary() != mirrorB {
+			t.Fatalf("%s leads", w.primary())
 		}
 		w.Close() // in good order
 		w.recount()
 		w = w.crash()
 		time.Sleep(30 * time.Second) // one look, and a glance
-		if n := w.asked(mirrorA); n > 1 || w.lead() != mirrorB {
-			t.Errorf("%s leads; the mirror that did not lead was asked %d times", w.lead(), n)
+		if n := w.asked(mirrorA); n > 1 || w.primary() != mirrorB {
+			t.Errorf("%s leads; the mirror that did not lead was asked %d times", w.primary(), n)
 		}
 		time.Sleep(90 * time.Second)
 		if w.asked(mirrorB) == 0 || w.bodies(mirrorB) != 0 {
-			t.Errorf("%s leads; B was asked %d times and gave %d bodies", w.lead(), w.asked(mirrorB), w.bodies(mirrorB))
+			t.Errorf("%s leads; B was asked %d times and gave %d bodies", w.primary(), w.asked(mirrorB), w.bodies(mirrorB))
 		}
 		w.up.mu.Lock()
 		gone := w.up.mirrors
 		w.up.mirrors = slices.Clone(gone[:1])
 		w.up.mu.Unlock()
 		w.fails(mirrorA, nil)
-		if err := w.looks(); err != nil || w.lead() != mirrorA || w.mirrorState(mirrorB).Mirror != "" {
-			t.Errorf("%v; %s leads; %+v", err, w.lead(), w.Status()[0].Mirrors)
+		if err := w.looks(); err != nil || w.primary() != mirrorA || w.mirrorState(mirrorB).Mirror != "" {
+			t.Errorf("%v; %s leads; %+v", err, w.primary(), w.Status()[0].Mirrors)
 		}
 		w.up.mu.Lock()
 		w.up.mirrors = nil // as while the configuration changes
@@ -362,8 +362,8 @@ func TestFutureOnOneMirror(t *testing.T) {
 		w.a.AddPackage("noble", testarchive.Package{Name: "tomorrow", Version: "1"})
 		w.a.Publish(time.Now().Add(time.Hour))
 		w.sync(mirrorA)
-		if err := w.looks(); err != nil || w.lead() != mirrorB {
-			t.Errorf("%v; %s leads", err, w.lead())
+		if err := w.looks(); err != nil || w.primary() != mirrorB {
+			t.Errorf("%v; %s leads", err, w.primary())
 		}
 		time.Sleep(30 * time.Minute)
 		w.serves(now[nobleIn].Data)
@@ -396,14 +396,14 @@ func TestMirrorsOfACluster(t *testing.T) {
 		f.nodes[0].sync(mirrorC)
 		f.settled(12 * time.Minute)
 		f.agree(noblePkgs, hello2)
-		if got := f.nodes[0].lead(); got != mirrorC {
+		if got := f.nodes[0].primary(); got != mirrorC {
 			t.Errorf("%s leads", got)
 		}
 		// The node that takes over has to find that out itself; nobody goes back.
 		f.set(func() { f.ill["n1"], f.dead["n1"] = true, true })
 		f.settled(30 * time.Minute)
 		f.agree(noblePkgs, hello2)
-		if got := f.nodes[1].lead(); got != mirrorC {
+		if got := f.nodes[1].primary(); got != mirrorC {
 			t.Errorf("%s leads on the node that took over", got)
 		}
 		if st := f.nodes[1].Status()[0]; st.Err != nil || st.Stale != "" {

@@ -122,12 +122,12 @@ func (n *clusterNode) CheckSuite(ctx context.Context, id proto.Suite, uses []str
 			continue
 		}
 		time.Sleep(f.oneWay())
-		news, err := f.node(name).catalog().ServeCheck(ctx, id, slices.Clone(uses), fresh)
+		announcement, err := f.node(name).catalog().ServeCheck(ctx, id, slices.Clone(uses), fresh)
 		back := f.oneWay()
 		time.Sleep(back)
 		if err == nil {
-			news.Checked = late(news.Checked, back)
-			return name, news, nil
+			announcement.Checked = late(announcement.Checked, back)
+			return name, announcement, nil
 		}
 		if suite.Upstreams(err) || isUnavailable(err) {
 			return name, proto.Announcement{}, fmt.Errorf("node %s: %w", name, err)
@@ -166,15 +166,15 @@ func late(at time.Time, way time.Duration) time.Time {
 	return at.Add(way)
 }
 
-func (n *clusterNode) Announce(news proto.Announcement) {
+func (n *clusterNode) Announce(announcement proto.Announcement) {
 	f := n.f
 	f.mu.Lock()
 	onTell := f.onTell
 	f.mu.Unlock()
 	if onTell != nil {
-		onTell(n.name, news)
+		onTell(n.name, announcement)
 	}
-	hint := news
+	hint := announcement
 	hint.Slots = nil
 	for _, other := range f.nodes {
 		if other == n {
@@ -182,11 +182,11 @@ func (n *clusterNode) Announce(news proto.Announcement) {
 		}
 		f.mu.Lock()
 		var sent []proto.Announcement
-		if news.FirstHand {
-			sent = append(sent, news)
+		if announcement.FirstHand {
+			sent = append(sent, announcement)
 			f.tells++
 		}
-		if f.gossip && n.hinted != news.Generation.Root {
+		if f.gossip && n.hinted != announcement.Generation.Root {
 			sent = append(sent, hint)
 		}
 		for _, m := range slices.Clone(sent) {
@@ -210,7 +210,7 @@ func (n *clusterNode) Announce(news proto.Announcement) {
 			})
 		}
 	}
-	f.set(func() { n.hinted = news.Generation.Root })
+	f.set(func() { n.hinted = announcement.Generation.Root })
 }
 
 // clusterBlobs finds an object on any node within reach, and upstream last.
@@ -254,8 +254,8 @@ func (b *clusterBlobs) Open(ctx context.Context, object proto.ObjectRequest) (*p
 			continue
 		}
 		n.keeper.mu.Lock()
-		if held, ok := n.keeper.blobs[object.Ref.Digest]; ok {
-			data = held
+		if current, ok := n.keeper.blobs[object.Ref.Digest]; ok {
+			data = current
 		}
 		n.keeper.mu.Unlock()
 	}

@@ -232,7 +232,7 @@ func TestOfflineArchive(t *testing.T) {
 		w.a.AddSuite(testarchive.Suite{Name: "other"})
 		w.publish()
 		time.Sleep(20 * time.Minute)
-		held, pkgs := w.file(nobleIn), w.file(noblePkgs)
+		current, pkgs := w.file(nobleIn), w.file(noblePkgs)
 		offline := slices.Clone(w.cfg.Archives)
 		offline[0].Offline = true
 		w.Reconfigure(offline)
@@ -245,7 +245,7 @@ func TestOfflineArchive(t *testing.T) {
 			looks := w.metric("aptmesh_catalog_checks_total")
 			for _, fresh := range []bool{false, true} {
 				e, err := w.Discover(t.Context(), w.loc(nobleIn), fresh)
-				if err != nil || e.Object.Ref != refOfBytes(held) || !strings.Contains(e.Stale, "offline: true") {
+				if err != nil || e.Object.Ref != refOfBytes(current) || !strings.Contains(e.Stale, "offline: true") {
 					t.Fatalf("%+v, %v", e, err)
 				}
 			}
@@ -282,7 +282,7 @@ func TestOfflineArchive(t *testing.T) {
 			}
 		}
 		w = w.crashWith(offline)
-		w.listedAs(nobleIn, held)
+		w.listedAs(nobleIn, current)
 		w.publish()
 		w.Reconfigure(w.onlineAgain())
 		time.Sleep(30 * time.Minute)

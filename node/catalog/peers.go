@@ -161,11 +161,11 @@ func (d *driver) announce(firstHand bool) {
 }
 
 // askLeaderFor bounds a question to the leader, telling it what clients use a shorter one.
-const askLeaderFor = 2 * time.Minute
+const leaderTimeout = 2 * time.Minute
 
 // askLeader asks the leader of the suite, and tells it what clients of this node use.
 func (d *driver) askLeader(ctx context.Context, a *suite.AskLeader) suite.Event {
-	ctx, cancel := context.WithTimeout(ctx, askLeaderFor)
+	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
 	defer cancel()
 	from, ann, err := d.c.cfg.Cluster.CheckSuite(ctx, d.id, d.demand.own(d.c.mono(), suite.Mono(d.c.cfg.UseFor)), a.Fresh)
 	d.c.metrics.leaderAnswered(err)
@@ -196,8 +196,8 @@ func (c *Catalog) ServeCheck(ctx context.Context, id proto.Suite, slots []string
 	}
 	d.receiveSlots(slots, true)
 	d.mail.post(func() { d.step(suite.AskedByPeer{}) })
-	held := d.public.Load().current != nil
-	err = d.checkForPeer(ctx, held, fresh)
+	current := d.public.Load().current != nil
+	err = d.checkForPeer(ctx, current, fresh)
 	p := d.public.Load()
 	switch {
 	case p.current == nil:
@@ -220,8 +220,8 @@ func whyIfNil(p *public, err error) error {
 
 // checkForPeer has upstream asked for another node, unless what is known will do. Only those who insist want it fresh: for
 // them it is asked unconditionally, as for this node's own.
-func (d *driver) checkForPeer(ctx context.Context, held, fresh bool) error {
-	if held {
+func (d *driver) checkForPeer(ctx context.Context, current, fresh bool) error {
+	if current {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, d.c.cfg.CheckWait,
 			&proto.Unavailable{Reason: fmt.Sprintf("asking upstream for the root of %s takes long", d.id), Answered: true})

@@ -399,7 +399,7 @@ func (d *driver) loadRetained(records []genRecord, locked bool, loading chan str
 		}
 		d.retained = d.expire(d.retained)
 		d.pin()
-		d.tellSuperseded()
+		d.notifySuperseded()
 		d.show()
 		close(loading)
 		if locked && d.locked == nil { // the clock was set right meanwhile

@@ -48,12 +48,12 @@ func (d *driver) companionsChanged(ctx context.Context, g *view.Generation, at s
 	defer cancel()
 	for _, form := range d.otherForms(g.Generation) {
 		for _, file := range form.Files {
-			held, ok := g.Companion(file.Name)
-			if !ok || held.Stray {
+			current, ok := g.Companion(file.Name)
+			if !ok || current.Stray {
 				continue
 			}
-			f, err := d.fetchSmall(ctx, file, &suite.AskMirror{Mirror: mirrors[0]}, "", held.Modified)
-			if err == nil && f != nil && proto.DigestOf(f.data) != held.Ref.Digest {
+			f, err := d.fetchSmall(ctx, file, &suite.AskMirror{Mirror: mirrors[0]}, "", current.Modified)
+			if err == nil && f != nil && proto.DigestOf(f.data) != current.Ref.Digest {
 				return true
 			}
 		}
@@ -74,7 +74,7 @@ func (d *driver) followCompanions(from string, ann proto.Announcement) {
 		}
 		d.renewing = true
 		started := d.c.spawn(func() {
-			found, err := d.companionsTold(d.ctx, g.Generation, ann.Generation.Companions, []string{from})
+			found, err := d.announcedCompanions(d.ctx, g.Generation, ann.Generation.Companions, []string{from})
 			if err != nil {
 				found = nil // upstream will tell
 			}
@@ -90,8 +90,8 @@ func (d *driver) followCompanions(from string, ann proto.Announcement) {
 }
 
 // differ reports whether a companion that is held is offered in other bytes.
-func differ(held, offered []proto.Companion) bool {
-	return slices.ContainsFunc(held, func(c proto.Companion) bool {
+func differ(current, offered []proto.Companion) bool {
+	return slices.ContainsFunc(current, func(c proto.Companion) bool {
 		return !c.Proof && !c.Stray && slices.ContainsFunc(offered, func(o proto.Companion) bool { return o.Name == c.Name && o.Ref != c.Ref })
 	})
 }

@@ -263,9 +263,9 @@ func (d *driver) discoverRoot(ctx context.Context, loc proto.Location, name stri
 	c, id := d.c, d.id
 	d.asked()
 	p := d.public.Load()
-	held := p.current != nil
-	if !held || !d.archive.Load().Offline && (fresh || d.hopes(p, name) || !p.belief.MayServe(c.mono())) {
-		switch err := d.checkFor(ctx, held, fresh); {
+	current := p.current != nil
+	if !current || !d.archive.Load().Offline && (fresh || d.hopes(p, name) || !p.belief.MayServe(c.mono())) {
+		switch err := d.checkFor(ctx, current, fresh); {
 		case err == errGone && c.ctx.Err() == nil:
 			return proto.Resolution{}, err
 		case err != nil && ctx.Err() != nil:
@@ -303,8 +303,8 @@ func (d *driver) discoverRoot(ctx context.Context, loc proto.Location, name stri
 
 // checkFor has upstream asked because a client wants the root: without bound where there is nothing to serve, briefly
 // where there is.
-func (d *driver) checkFor(ctx context.Context, held, fresh bool) error {
-	if held {
+func (d *driver) checkFor(ctx context.Context, current, fresh bool) error {
+	if current {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d.c.cfg.CheckWait)
 		defer cancel()

@@ -155,14 +155,14 @@ func TestPointerOnDiskNeverGoesBack(t *testing.T) {
 		go w.fetchPairOf(t)
 		w.upgrade()
 		w.switches()
-		held := w.file(nobleIn)
+		current := w.file(nobleIn)
 		time.Sleep(5 * time.Minute)
 		if st := w.Status()[0]; len(st.Staged) != 1 {
 			t.Errorf("the ingest that outlived its generation is forgotten: %v", st.Staged)
 		}
 		w = w.crash()
 		w.up.failing("", &proto.Unavailable{Reason: "down"})
-		w.listedAs(nobleIn, held)
+		w.listedAs(nobleIn, current)
 	})
 }
 

@@ -75,14 +75,14 @@ func (d *driver) readForm(ctx context.Context, format Format, i int, form proto.
 		return nil, nil
 	}
 	if root == nil { // only what vouches for it has changed
-		if files[first.Name], err = d.heldRoot(ctx, first, q); err != nil {
+		if files[first.Name], err = d.currentRoot(ctx, first, q); err != nil {
 			return nil, err
 		}
 	}
 	cand, err := d.candidate(i, form, files)
 	if err != nil {
 		if len(form.Files) == 1 {
-			err = lie(err) // where there are several, one may be on its way
+			err = wrongContent(err) // where there are several, one may be on its way
 		}
 		return nil, err
 	}
@@ -95,11 +95,11 @@ func (d *driver) readForm(ctx context.Context, format Format, i int, form proto.
 
 // readBeside reads a file that vouches for the root; nil where the root has not changed and neither has this.
 func (d *driver) readBeside(ctx context.Context, file proto.RootFile, q *suite.AskMirror, may bool) (*rootFile, error) {
-	held := d.public.Load().current
-	if !may || held == nil {
+	current := d.public.Load().current
+	if !may || current == nil {
 		return d.fetchSmall(ctx, file, q, "", time.Time{})
 	}
-	c, ok := held.Companion(file.Name)
+	c, ok := current.Companion(file.Name)
 	if !ok {
 		return d.fetchSmall(ctx, file, q, "", time.Time{})
 	}
@@ -111,10 +111,10 @@ func (d *driver) readBeside(ctx context.Context, file proto.RootFile, q *suite.A
 }
 
 // heldRoot is the root file that a mirror says it still has, from the store where it is what is held.
-func (d *driver) heldRoot(ctx context.Context, file proto.RootFile, q *suite.AskMirror) (*rootFile, error) {
-	if held := d.public.Load().current; held != nil && held.RootName == file.Name && held.Root == q.Condition.Root {
-		if data, err := d.c.readBlob(held.Root, file.MaxBytes); err == nil {
-			return &rootFile{data: data, modified: q.Condition.Modified, etag: q.Condition.ETag, base: held.Base}, nil
+func (d *driver) currentRoot(ctx context.Context, file proto.RootFile, q *suite.AskMirror) (*rootFile, error) {
+	if current := d.public.Load().current; current != nil && current.RootName == file.Name && current.Root == q.Condition.Root {
+		if data, err := d.c.readBlob(current.Root, file.MaxBytes); err == nil {
+			return &rootFile{data: data, modified: q.Condition.Modified, etag: q.Condition.ETag, base: current.Base}, nil
 		}
 	}
 	return d.fetchSmall(ctx, file, q, "", time.Time{})
@@ -122,9 +122,9 @@ func (d *driver) heldRoot(ctx context.Context, file proto.RootFile, q *suite.Ask
 
 // lie marks an error that says that nobody can have signed the bytes so: a page, or a root that was tampered
 // with. (A root of a key that is not known here may be good all the same.)
-func lie(err error) error {
+func wrongContent(err error) error {
 	if errors.Is(err, proto.ErrForged) {
-		return suite.NewLie(err)
+		return suite.NewWrongContent(err)
 	}
 	return err
 }
@@ -222,7 +222,7 @@ func (d *driver) candidate(i int, form proto.Form, files map[string]*rootFile) (
 }
 
 // toldTimeout bounds the reading of a small file from the nodes that announced it.
-const toldTimeout = 10 * time.Second
+const announcedTimeout = 10 * time.Second
 
 // openOffer reads a root by digest from the nodes that announce it, and verifies it.
 func (d *driver) openOffer(ctx context.Context, o *suite.OpenOffer) suite.Event {
@@ -237,7 +237,7 @@ func (d *driver) offered(ctx context.Context, o *suite.OpenOffer) (*suite.Candid
 		}
 		files := make(map[string]*rootFile)
 		var err error
-		if files[o.Gen.RootName], err = d.openTold(ctx, form.Files[0], o.Gen.Root, o.Gen.Modified, o.From); err != nil {
+		if files[o.Gen.RootName], err = d.openAnnounced(ctx, form.Files[0], o.Gen.Root, o.Gen.Modified, o.From); err != nil {
 			return nil, err
 		}
 		for _, beside := range form.Files[1:] {
@@ -245,7 +245,7 @@ func (d *driver) offered(ctx context.Context, o *suite.OpenOffer) (*suite.Candid
 			if !ok {
 				continue
 			}
-			if files[beside.Name], err = d.openTold(ctx, beside, c.Ref, c.Modified, o.From); err != nil {
+			if files[beside.Name], err = d.openAnnounced(ctx, beside, c.Ref, c.Modified, o.From); err != nil {
 				return nil, err
 			}
 		}
@@ -260,11 +260,11 @@ func (d *driver) offered(ctx context.Context, o *suite.OpenOffer) (*suite.Candid
 }
 
 // openTold reads a root file from the nodes that announced it. Its errors are *suite.Fault.
-func (d *driver) openTold(ctx context.Context, file proto.RootFile, ref proto.Ref, modified time.Time, from []string) (*rootFile, error) {
+func (d *driver) openAnnounced(ctx context.Context, file proto.RootFile, ref proto.Ref, modified time.Time, from []string) (*rootFile, error) {
 	if ref.Size > file.MaxBytes {
 		return nil, &suite.Fault{Kind: "refused", Err: fmt.Errorf("%s of %d bytes: larger than one may be", file.Name, ref.Size)}
 	}
-	ctx, cancel := context.WithTimeout(ctx, toldTimeout)
+	ctx, cancel := context.WithTimeout(ctx, announcedTimeout)
 	defer cancel()
 	b, err := d.c.cfg.Blobs.Open(ctx, proto.ObjectRequest{
 		Ref: ref, Where: proto.At(d.id.At(file.Name)), Class: proto.ClassMetadata, Holders: from, PeersOnly: true,

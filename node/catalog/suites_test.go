@@ -233,7 +233,7 @@ func TestRemovedSuite(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		inNamedBubble(t, fmt.Sprintf("restart %v", restart), func(t *testing.T) {
 			f := usedFleet(t, 3)
-			held := f.nodes[0].file(nobleIn)
+			current := f.nodes[0].file(nobleIn)
 			gone := []string{nobleIn, nobleRelease, nobleGPG}
 			for _, path := range gone {
 				f.a.Delete(path)
@@ -248,7 +248,7 @@ func TestRemovedSuite(t *testing.T) {
 			}
 			for _, n := range f.nodes {
 				e, err := n.get(nobleIn)
-				if err != nil || e.Object.Ref != refOfBytes(held) || !strings.Contains(e.Stale, "no such suite") {
+				if err != nil || e.Object.Ref != refOfBytes(current) || !strings.Contains(e.Stale, "no such suite") {
 					t.Errorf("%s: %v, stale %q, %v", n.name, e.Generation, e.Stale, err)
 				}
 				if e, ok := n.Resolve(n.loc(hello1)); !ok || !e.Listed {

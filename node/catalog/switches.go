@@ -9,7 +9,7 @@ import (
 
 // tellSwitch has Config.Switched told that next has taken the place of before, which may be nil, after all switches of the
 // suite that came earlier.
-func (d *driver) tellSwitch(before, next *view.Generation) {
+func (d *driver) announceSwitch(before, next *view.Generation) {
 	if d.c.cfg.Switched == nil {
 		return
 	}

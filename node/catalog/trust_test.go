@@ -21,15 +21,15 @@ func TestNoRollback(t *testing.T) {
 		first := w.date()
 		w.upgrade()
 		w.switches()
-		held := w.file(nobleIn)
+		current := w.file(nobleIn)
 		w.a.Show("noble", testarchive.At(0)) // a mirror that lags
 		time.Sleep(2 * time.Second)
 		w.stays("older than ours")
-		w.listedAs(nobleIn, held)
+		w.listedAs(nobleIn, current)
 		w.must(hello2)
 		w = w.crash()
 		time.Sleep(5 * time.Minute)
-		w.listedAs(nobleIn, held)
+		w.listedAs(nobleIn, current)
 
 		changed, err := w.Refresh(t.Context(), noble(), true)
 		if err != nil || !changed || !w.date().Equal(first) {
@@ -281,10 +281,10 @@ func TestDetachedRoot(t *testing.T) {
 func TestInReleaseComesAndGoes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := usedWorld(t)
-		held := w.file(nobleIn)
+		current := w.file(nobleIn)
 		w.a.Delete(nobleIn)
 		time.Sleep(5 * time.Minute)
-		w.listedAs(nobleIn, held)
+		w.listedAs(nobleIn, current)
 		w.upgrade() // and now it says something new
 		w.a.Delete(nobleIn)
 		time.Sleep(2 * time.Minute)

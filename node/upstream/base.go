@@ -67,7 +67,7 @@ func baseOf(first, last *url.URL, path string) string {
 }
 
 // siteOf returns the mirror that a Request.Base stands for, or why it is not asked. A redirect could
-// have led there from one of the archive's mirrors: not from https to http.
+// have hop there from one of the archive's mirrors: not from https to http.
 func (c *Client) siteOf(s *settings, a *archive, base string) (*mirror, error) {
 	if m := a.named(base); m != nil {
 		return m, nil
@@ -78,7 +78,7 @@ func (c *Client) siteOf(s *settings, a *archive, base string) (*mirror, error) {
 	}
 	dir := u.Fragment
 	u.Fragment, u.RawFragment = "", ""
-	if !slices.ContainsFunc(a.mirrors, func(m *mirror) bool { return mayLead(m.URL, u) == nil }) {
+	if !slices.ContainsFunc(a.mirrors, func(m *mirror) bool { return mayRedirect(m.URL, u) == nil }) {
 		return nil, fmt.Errorf("no mirror of %s may redirect to %s", a.name, bareURL(u))
 	}
 	m, err := Mirror{URL: u}.checked(a.name)
@@ -91,7 +91,7 @@ func (c *Client) siteOf(s *settings, a *archive, base string) (*mirror, error) {
 
 // first returns the site to ask before the mirrors; nil where there is none, and where it is known
 // to be of no use for the object.
-func (r *round) first() *mirror {
+func (r *failover) first() *mirror {
 	if r.req.Base == "" {
 		return nil
 	}
@@ -103,7 +103,7 @@ func (r *round) first() *mirror {
 	if !m.covers(r.req.Loc.Path) {
 		return nil
 	}
-	if fault, _ := r.client.strikes.against(m.name, r.req.Loc); fault != faultless || !m.health.mayBeAsked(time.Now()) {
+	if fault, _ := r.client.penalties.get(m.name, r.req.Loc); fault != noFault || !m.health.mayBeAsked(time.Now()) {
 		return nil
 	}
 	return m
@@ -117,7 +117,7 @@ func (h *health) mayBeAsked(now time.Time) bool {
 }
 
 // mayLead returns why a redirect from one URL to another is not followed; nil where it is.
-func mayLead(from, to *url.URL) error {
+func mayRedirect(from, to *url.URL) error {
 	switch {
 	case to.Scheme != "http" && to.Scheme != "https":
 		return fmt.Errorf("to %q, which is not http or https", to.Scheme+":")
@@ -131,7 +131,7 @@ func mayLead(from, to *url.URL) error {
 
 // atSite asks the site of Request.Base; nil where that has nothing to give. What it lacks or refuses
 // says nothing about the archive.
-func (r *round) atSite(ctx context.Context) *proto.Transfer {
+func (r *failover) atSite(ctx context.Context) *proto.Transfer {
 	m := r.first()
 	if m == nil {
 		return nil

@@ -17,7 +17,7 @@ const (
 	maxDrainTime = 500 * time.Millisecond
 )
 
-// body is the body of an answer under the watch, the rate limit and the gate. One
+// body is the body of an answer under the watch, the rate limit and the scheduler. One
 // goroutine reads; any may close.
 type body struct {
 	x    *exchange
@@ -55,7 +55,7 @@ func (b *body) read(p []byte) (int, error) {
 		return 0, http.ErrBodyReadAfterClose
 	case len(p) == 0:
 		return 0, nil
-	case b.x.ctx.Err() != nil: // the place is gone: take nothing more
+	case b.x.ctx.Err() != nil: // the slot is gone: take nothing more
 		return 0, b.broken(b.x.ctx.Err())
 	}
 	limiter := b.x.client.limiter
@@ -66,7 +66,7 @@ func (b *body) read(p []byte) (int, error) {
 	n, err := b.res.Body.Read(p)
 	b.pace.count(n, time.Since(began))
 	b.x.watch.Stop()
-	b.x.place.received(n)
+	b.x.slot.received(n)
 
 	b.got += int64(n)
 	b.x.host.received(n)
@@ -101,9 +101,9 @@ func (b *body) pay(n int, err error) error {
 	if err != nil {
 		ctx = b.x.parent // the exchange has ended, and its context with it
 	}
-	b.x.place.enter(throttled)
-	defer b.x.place.enter(resting)
-	if left := b.x.client.limiter.take(ctx, b.x.errand.req.ClassNow(), n); left != nil && err == nil {
+	b.x.slot.enter(throttled)
+	defer b.x.slot.enter(resting)
+	if left := b.x.client.limiter.take(ctx, b.x.attempt.req.ClassNow(), n); left != nil && err == nil {
 		return b.broken(left)
 	}
 	return err

@@ -57,7 +57,7 @@ type breaker struct {
 	until  time.Time // half-open from then on
 	kind   proto.AlertKind
 	reason string
-	heard  bool   // from another node
+	remote bool   // from another node
 	node   string // from which
 
 	openings int       // since it was last calm
@@ -92,7 +92,7 @@ func (b *breaker) pauseLeft(now time.Time) time.Duration {
 	switch {
 	case !b.mustWait(now):
 		return 0
-	case !b.heard:
+	case !b.remote:
 		return b.until.Sub(now)
 	}
 	last := b.opened
@@ -105,7 +105,7 @@ func (b *breaker) pauseLeft(now time.Time) time.Duration {
 // advice reports whether the breaker is open only because another node cannot reach
 // the mirror: this one may have another way there.
 func (b *breaker) advice() bool {
-	return !b.opened.IsZero() && b.heard && b.kind == proto.AlertUnreachable
+	return !b.opened.IsZero() && b.remote && b.kind == proto.AlertUnreachable
 }
 
 // admit decides on a request for which there is no other mirror. It goes if wait is
@@ -126,7 +126,7 @@ func (b *breaker) admit(now time.Time) (wait time.Duration) {
 func (b *breaker) failed(kind proto.AlertKind, weight int, reason string, now time.Time) bool {
 	b.failures += weight
 	switch state := b.state(now); {
-	case state == BreakerOpen && !b.heard:
+	case state == BreakerOpen && !b.remote:
 		return false
 	case state != BreakerHalfOpen && b.failures < tripAt:
 		return false
@@ -145,7 +145,7 @@ func (b *breaker) asked(wait time.Duration, reason string, now time.Time) bool {
 }
 
 // lied counts wrong content under one name, and tells whether that opened the breaker.
-func (b *breaker) lied(loc proto.Location, reason string, now time.Time) bool {
+func (b *breaker) wrongContent(loc proto.Location, reason string, now time.Time) bool {
 	for other, at := range b.wrong {
 		if now.Sub(at) >= wrongWithin {
 			delete(b.wrong, other)
@@ -190,17 +190,17 @@ func (b *breaker) trip(kind proto.AlertKind, reason string, first, most time.Dur
 
 func (b *breaker) open(kind proto.AlertKind, reason string, now, until time.Time) {
 	b.opened, b.until, b.kind, b.reason = now, until, kind, reason
-	b.heard, b.node = false, ""
+	b.remote, b.node = false, ""
 }
 
 // answered notes that the mirror gave a good answer to a request that began at
 // started, and tells whether that closed the breaker. What began before it opened
 // proves nothing.
 func (b *breaker) answered(started, now time.Time) bool {
-	if b.opened.IsZero() || started.Before(b.opened) || b.mustWait(now) && !b.heard {
+	if b.opened.IsZero() || started.Before(b.opened) || b.mustWait(now) && !b.remote {
 		return false
 	}
-	if b.heard && b.kind == proto.AlertWait && b.state(now) == BreakerOpen {
+	if b.remote && b.kind == proto.AlertWait && b.state(now) == BreakerOpen {
 		b.disbelieve(b.node, now)
 	}
 	b.close(now)
@@ -225,15 +225,15 @@ const maxDisbelieved = 1024
 // ended well in between.
 func (b *breaker) close(now time.Time) {
 	b.opened, b.until, b.kind, b.reason = time.Time{}, time.Time{}, "", ""
-	b.heard, b.node = false, ""
+	b.remote, b.node = false, ""
 	b.closed, b.failures = now, tripAt-1
 }
 
 // tell takes note of what another node says. What this node found out itself and
 // lasts longer stays; what it found out itself ends only by what it sees itself.
-func (b *breaker) tell(t proto.MirrorAlert, now time.Time) {
+func (b *breaker) receive(t proto.MirrorAlert, now time.Time) {
 	if t.Until.IsZero() {
-		if b.heard && b.node == t.Node {
+		if b.remote && b.node == t.Node {
 			b.close(now)
 			b.failures = 0
 		}
@@ -246,13 +246,13 @@ func (b *breaker) tell(t proto.MirrorAlert, now time.Time) {
 	if most := now.Add(maxRetryAfter); until.After(most) {
 		until = most
 	}
-	if !until.After(now) || b.state(now) == BreakerOpen && !b.heard && !until.After(b.until) {
+	if !until.After(now) || b.state(now) == BreakerOpen && !b.remote && !until.After(b.until) {
 		return
 	}
 	opened := now
-	if b.heard && b.node == t.Node && b.kind == t.Kind && b.state(now) == BreakerOpen {
+	if b.remote && b.node == t.Node && b.kind == t.Kind && b.state(now) == BreakerOpen {
 		opened = b.opened // what is under way may still find out that it is not so
 	}
 	b.open(t.Kind, t.Reason, opened, until)
-	b.heard, b.node = true, t.Node
+	b.remote, b.node = true, t.Node
 }

@@ -33,7 +33,7 @@ func asks(wait time.Duration) func(*breaker, time.Time) bool {
 
 func lies(path string) func(*breaker, time.Time) bool {
 	return func(b *breaker, now time.Time) bool {
-		return b.lied(proto.Location{Archive: "a", Path: path}, "it lied", now)
+		return b.wrongContent(proto.Location{Archive: "a", Path: path}, "it lied", now)
 	}
 }
 
@@ -51,7 +51,7 @@ func hears(kind proto.AlertKind, node string, lasts time.Duration) func(*breaker
 			t.Until = now.Add(lasts)
 		}
 		before := *b
-		b.tell(t, now)
+		b.receive(t, now)
 		return b.until != before.until || b.opened != before.opened
 	}
 }
@@ -171,12 +171,12 @@ func TestBreaker(t *testing.T) {
 }
 
 // What is found out is told: when a breaker opens, and when it closes.
-func TestTroublesAreTold(t *testing.T) {
+func TestAlertsAreSent(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2, inOrder)
 		r.at(0, answers(503, "Retry-After", "60"))
 		r.from("1.deb")
-		told := r.news()
+		told := r.changed()
 		if len(told) != 1 || told[0].Mirror != nameOf(0) || told[0].Kind != proto.AlertWait || time.Until(told[0].Until) != time.Minute ||
 			!strings.Contains(told[0].Reason, "answered 503 Service Unavailable") {
 			t.Errorf("told %+v", told)
@@ -200,7 +200,7 @@ func TestTroublesAreTold(t *testing.T) {
 		time.Sleep(time.Second)
 		r.wantState(0, BreakerHalfOpen)
 		r.from("3.deb")
-		told = r.news()
+		told = r.changed()
 		if len(told) != 1 || told[0].Kind != proto.AlertWait || time.Until(told[0].Until) != time.Minute {
 			t.Errorf("told %+v", told)
 		}
@@ -210,7 +210,7 @@ func TestTroublesAreTold(t *testing.T) {
 		if got := r.from("4.deb"); got != nameOf(1) {
 			t.Errorf("from %s", got)
 		}
-		if told = r.news(); len(told) != 1 || told[0].Mirror != nameOf(0) || !told[0].Until.IsZero() {
+		if told = r.changed(); len(told) != 1 || told[0].Mirror != nameOf(0) || !told[0].Until.IsZero() {
 			t.Errorf("told %+v", told)
 		}
 		if gets, probes := r.requests(); gets[nameOf(0)] != 0 || probes[nameOf(0)] != 1 {
@@ -257,7 +257,7 @@ func TestNobodyWaitsForADeadMirror(t *testing.T) {
 }
 
 // An archive with one mirror only is back within two seconds of it, however long it
-// was away, and the mirror is spared the herd meanwhile.
+// was away, and the mirror is reserved the herd meanwhile.
 func TestLastMirrorStandingIsProbed(t *testing.T) {
 	const clients, outage = 20, 120 * time.Second
 	for name, away := range map[string]func(*realm){
@@ -340,9 +340,9 @@ func TestCallerLeavesTheWaitForAMirror(t *testing.T) {
 	})
 }
 
-// TestHeard: what another node says counts like what we found out, but that a mirror
+// TestReceiveAlert: what another node says counts like what we found out, but that a mirror
 // cannot be reached from there only puts it last.
-func TestHeard(t *testing.T) {
+func TestReceiveAlert(t *testing.T) {
 	for _, tc := range []struct {
 		kind    proto.AlertKind
 		allowed bool // to ask it, where there is no other
@@ -355,9 +355,9 @@ func TestHeard(t *testing.T) {
 		t.Run(string(tc.kind), func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				r := newRealm(t, 2, inOrder)
-				trouble := proto.MirrorAlert{Mirror: nameOf(0), Kind: tc.kind, Reason: "node n2 saw it", Until: time.Now().Add(time.Minute), Node: "n2"}
-				r.ReceiveAlert(trouble)
-				r.ReceiveAlert(proto.MirrorAlert{Mirror: "http://elsewhere.example.org", Kind: tc.kind, Until: trouble.Until, Node: "n2"})
+				alert := proto.MirrorAlert{Mirror: nameOf(0), Kind: tc.kind, Reason: "node n2 saw it", Until: time.Now().Add(time.Minute), Node: "n2"}
+				r.ReceiveAlert(alert)
+				r.ReceiveAlert(proto.MirrorAlert{Mirror: "http://elsewhere.example.org", Kind: tc.kind, Until: alert.Until, Node: "n2"})
 				if got := r.state(0); got.State != BreakerOpen || got.FoundBy != "n2" || got.Reason != "node n2 saw it" {
 					t.Errorf("%+v", got)
 				}
@@ -378,11 +378,11 @@ func TestHeard(t *testing.T) {
 				} else if unavailable(t, err).RetryAfter != hearsayProbe {
 					t.Error(err)
 				}
-				r.ReceiveAlert(trouble)
-				trouble.Until = time.Time{}
-				r.ReceiveAlert(trouble)
+				r.ReceiveAlert(alert)
+				alert.Until = time.Time{}
+				r.ReceiveAlert(alert)
 				r.wantState(0, BreakerClosed)
-				if told := r.news(); len(told) != 0 {
+				if told := r.changed(); len(told) != 0 {
 					t.Errorf("passed on %+v", told)
 				}
 			})

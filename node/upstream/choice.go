@@ -16,7 +16,7 @@ const (
 	equalFactor = 1.5
 	equalSlack  = 25 * time.Millisecond
 	// fullFactor is how much longer a mirror is expected to take, at least, at whose
-	// host every place is taken.
+	// host every slot is taken.
 	fullFactor = 2
 )
 
@@ -24,11 +24,11 @@ const (
 type standing uint8
 
 const (
-	well    standing = iota
-	doubted          // another node cannot reach it
-	maybe            // half-open
-	unwell           // open
-	paused           // it asked us to wait
+	healthy   standing = iota
+	doubtful           // another node cannot reach it
+	halfOpen           // half-open
+	unhealthy          // open
+	paused             // it asked us to wait
 )
 
 // candidate is a mirror that may be asked for an object, and what speaks for it now.
@@ -37,12 +37,12 @@ type candidate struct {
 	standing standing
 	fault    fault
 	since    time.Time // the end of what fault is held for: the earlier, the longer ago
-	foreign  bool      // this node has no part of its host's places
+	foreign  bool      // this node has no part of its host's slots
 	slow     bool      // measured below the rate floor
 	tested   bool
 	expected time.Duration // where tested
 	full     bool
-	load     float64 // where full: requests that wait for each place
+	load     float64 // where full: requests that wait for each slot
 }
 
 // compare ranks candidates by what makes one better than another at any speed.
@@ -77,29 +77,29 @@ func (c *Client) candidates(s *settings, mirrors []*mirror, req proto.Request) [
 	all := make([]*candidate, len(mirrors))
 	for i, m := range mirrors {
 		h := c.hostOf(m.URL)
-		one := &candidate{mirror: m, load: h.gate.load(req.ClassNow()), foreign: h.foreign.Load()}
+		one := &candidate{mirror: m, load: h.scheduler.load(req.ClassNow()), foreign: h.foreign.Load()}
 		one.full = one.load > 0
-		one.fault, one.since = c.strikes.against(m.name, req.Loc)
-		m.health.look(one, s.cfg.RateFloor, size, now)
+		one.fault, one.since = c.penalties.get(m.name, req.Loc)
+		m.health.rank(one, s.cfg.RateFloor, size, now)
 		all[i] = one
 	}
 	return all
 }
 
 // look fills in what is known of the mirror.
-func (h *health) look(one *candidate, floor, size int64, now time.Time) {
+func (h *health) rank(one *candidate, floor, size int64, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch state := h.breaker.state(now); {
 	case state == BreakerClosed:
 	case h.breaker.advice():
-		one.standing = doubted
+		one.standing = doubtful
 	case state == BreakerHalfOpen:
-		one.standing = maybe
+		one.standing = halfOpen
 	case h.breaker.mustWait(now):
 		one.standing = paused
 	default:
-		one.standing = unwell
+		one.standing = unhealthy
 	}
 	if rate, ok := h.speed.rate(now); ok {
 		one.slow = rate < float64(floor)
@@ -110,7 +110,7 @@ func (h *health) look(one *candidate, floor, size int64, now time.Time) {
 // choose picks the mirror to ask. Among those that rank first and take about as long
 // as the best of them, it is the turn of each by its weight.
 func (c *Client) choose(all []*candidate) *candidate {
-	return c.inTurn(quickest(firstRank(all)))
+	return c.weighted(quickest(firstRank(all)))
 }
 
 // firstRank returns those that none of the others is better than at any speed.
@@ -119,7 +119,7 @@ func firstRank(all []*candidate) []*candidate {
 	return slices.DeleteFunc(slices.Clone(all), func(one *candidate) bool { return one.compare(first) != 0 })
 }
 
-// quickest returns those that take about as long as the best, free places before
+// quickest returns those that take about as long as the best, free slots before
 // taken ones. The untested are taken for as quick as the best.
 func quickest(equals []*candidate) []*candidate {
 	best := time.Duration(-1)
@@ -143,9 +143,9 @@ func (a *candidate) cost() time.Duration {
 	return a.expected
 }
 
-// roomElsewhere reports whether a request that waits for a place would now go to a mirror that has one.
-func (c *Client) roomElsewhere(s *settings, e *errand) bool {
-	free := func(m *mirror) bool { return c.hostOf(m.URL).gate.free(e.req.ClassNow()) }
+// roomElsewhere reports whether a request that waits for a slot would now go to a mirror that has one.
+func (c *Client) otherMirrorFree(s *settings, e *attempt) bool {
+	free := func(m *mirror) bool { return c.hostOf(m.URL).scheduler.free(e.req.ClassNow()) }
 	if !slices.ContainsFunc(e.others, free) {
 		return false
 	}
@@ -159,22 +159,22 @@ func (c *Client) roomElsewhere(s *settings, e *errand) bool {
 
 // inTurn picks one by smooth weighted turn: each is credited its weight, and the one
 // with most credit pays for all.
-func (c *Client) inTurn(equals []*candidate) *candidate {
+func (c *Client) weighted(equals []*candidate) *candidate {
 	if len(equals) == 1 {
 		return equals[0] // no turn is used up by who has no rival
 	}
-	c.turns.Lock()
-	defer c.turns.Unlock()
+	c.creditsMu.Lock()
+	defer c.creditsMu.Unlock()
 	var chosen *candidate
 	total := 0
 	for _, one := range equals {
-		one.health.turn += one.Weight
+		one.health.credit += one.Weight
 		total += one.Weight
-		if chosen == nil || one.health.turn > chosen.health.turn {
+		if chosen == nil || one.health.credit > chosen.health.credit {
 			chosen = one
 		}
 	}
-	chosen.health.turn -= total
+	chosen.health.credit -= total
 	return chosen
 }
 
@@ -201,13 +201,13 @@ func (c *Client) Mirrors(archive string) []string {
 // better reports whether another mirror, not asked yet, is believed to do better with
 // the object than so many bytes per second: it is well, nothing is held against
 // it, and it is untested or has been measured at twice that.
-func (c *Client) better(e *errand, rate float64) bool {
+func (c *Client) better(e *attempt, rate float64) bool {
 	now := time.Now()
 	for _, m := range e.others {
 		if c.hostOf(m.URL).foreign.Load() {
 			continue
 		}
-		if fault, _ := c.strikes.against(m.name, e.req.Loc); fault == faultless && m.health.promises(2*rate, now) {
+		if fault, _ := c.penalties.get(m.name, e.req.Loc); fault == noFault && m.health.promises(2*rate, now) {
 			return true
 		}
 	}

@@ -117,7 +117,7 @@ func TestFreePlaceGoesFirst(t *testing.T) {
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		given := map[string]int{}
-		for i := range 6 { // packages may hold 3 of 4 places
+		for i := range 6 { // packages may hold 3 of 4 slots
 			wg.Go(func() {
 				from := r.from(fmt.Sprintf("%d.deb", i))
 				mu.Lock()

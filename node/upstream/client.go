@@ -37,11 +37,11 @@ type Client struct {
 	hosts map[string]*host // by hostName; guarded by mu
 	share share            // guarded by mu
 
-	strikes strikes
-	healths healths
-	sites   sites
-	madeUp  *expiring.Map[proto.Location, bool] // names given lately that nothing lists
-	turns   sync.Mutex                          // guards health.turn of all mirrors
+	penalties penalties
+	healths   healths
+	sites     sites
+	madeUp    *expiring.Map[proto.Location, bool] // names given lately that nothing lists
+	creditsMu sync.Mutex                          // guards health.turn of all mirrors
 }
 
 // settings is one configuration in force. It is never changed.
@@ -55,13 +55,13 @@ type settings struct {
 	transports map[trust]*http.Transport
 	// mixed are the hosts that mirrors reach through several transports. None of them
 	// may keep a connection for later there, for it would count at the other end while
-	// another one uses the place.
+	// another one uses the slot.
 	mixed map[string]bool
 }
 
 // New returns a client, or says what is wrong with the configuration.
 func New(cfg Config) (*Client, error) {
-	c := &Client{limiter: newLimiter(), metrics: newMetrics(), hosts: make(map[string]*host), strikes: newStrikes(), sites: newSites(), madeUp: expiring.New[proto.Location, bool](maxStrikes)}
+	c := &Client{limiter: newLimiter(), metrics: newMetrics(), hosts: make(map[string]*host), penalties: newPenalties(), sites: newSites(), madeUp: expiring.New[proto.Location, bool](maxPenalties)}
 	c.running, c.stop = context.WithCancel(context.Background())
 	if err := c.Reconfigure(cfg); err != nil {
 		return nil, err
@@ -172,7 +172,7 @@ func (c *Client) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer,
 	if req.Offset < 0 || req.Head || strings.HasPrefix(req.IfRange, "W/") {
 		req.Offset = 0
 	}
-	r := &round{client: c, s: s, archive: archive, req: req, left: archive.mirrors}
+	r := &failover{client: c, s: s, archive: archive, req: req, left: archive.mirrors}
 	if req.Mirror != "" {
 		name, _, _ := strings.Cut(req.Mirror, fromHost)
 		m := archive.named(name)
@@ -255,7 +255,7 @@ func (c *Client) hostOf(u *url.URL) *host {
 	if named := s.namedHosts(); len(c.hosts) >= len(named)+maxStrayHosts {
 		c.forgetStrays(named)
 	}
-	h := newHost(name, newGate(name, c.share.places(s.cfg, name), patienceOf(s.cfg)))
+	h := newHost(name, newScheduler(name, c.share.limit(s.cfg, name), patienceOf(s.cfg)))
 	h.foreign.Store(c.share.foreign(name))
 	c.hosts[name] = h
 	return h
@@ -279,7 +279,7 @@ func (s *settings) namedHosts() map[string]bool {
 // caller holds mu.
 func (c *Client) forgetStrays(named map[string]bool) {
 	for name, h := range c.hosts {
-		if _, held, _, waiting := h.gate.count(); !named[name] && held+waiting == 0 {
+		if _, held, _, waiting := h.scheduler.count(); !named[name] && held+waiting == 0 {
 			delete(c.hosts, name)
 			c.metrics.forget(name)
 		}

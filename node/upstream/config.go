@@ -111,7 +111,7 @@ type Config struct {
 	// Dial opens connections; nil = a net.Dialer. It must honour its context. A connection
 	// to where no request may go is closed before anything is sent.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Logger gets rare debug lines (a transfer that gave up its place); nil = none.
+	// Logger gets rare debug lines (a transfer that gave up its slot); nil = none.
 	Logger *slog.Logger
 }
 

@@ -18,14 +18,14 @@
 //
 // # Words
 //
-// A host is an upstream server: scheme, name and port. A place is the right to
-// have one connection to a host; a request holds its place from before the dial
-// until the end of its body. The gate of a host hands out its places. In a cluster
-// the caps on places and bytes are those of all nodes together, and each has a share
+// A host is an upstream server: scheme, name and port. A slot is the right to
+// have one connection to a host; a request holds its slot from before the dial
+// until the end of its body. The scheduler of a host hands out its slots. In a cluster
+// the caps on slots and bytes are those of all nodes together, and each has a share
 // of them (SetShare).
 //
 // A mirror is the root of an archive on a host; several may share a host, and then its
-// places. Its name is the URL of that root. A strike is what is held against a mirror
+// slots. Its name is the URL of that root. A penalty is what is held against a mirror
 // for one object, for some minutes: it broke a transfer off, or was too slow, or what
 // it gave was wrong. It is then asked for that object after the others. The breaker of
 // a mirror keeps requests from it altogether: it opens when the mirror fails again and
@@ -36,8 +36,8 @@
 //
 // # Lock order
 //
-// Client.mu, then gate.mu, then place.mu. Client.mu, then healths.mu. host.mu,
-// dialing.mu, health.mu, the lock of strikes and Client.turns are taken alone.
+// Client.mu, then scheduler.mu, then slot.mu. Client.mu, then healths.mu. host.mu,
+// dialing.mu, health.mu, the lock of penalties and Client.turns are taken alone.
 // No lock is held during I/O. None is while a caller's code runs, but for the
 // function given to SetShare, which runs under Client.mu.
 package upstream

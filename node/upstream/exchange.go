@@ -24,38 +24,38 @@ var errClosed = errors.New("this node's upstream client is closed")
 type stalled struct {
 	phase     phase
 	after     time.Duration
-	preempted bool // somebody was waiting for the place
+	preempted bool // somebody was waiting for the slot
 }
 
-// madeWay is the cause with which the gate ends a request that keeps out one of a
-// more urgent class, or of the same class and a client that has no place.
-type madeWay struct {
+// madeWay is the cause with which the scheduler ends a request that keeps out one of a
+// more urgent class, or of the same class and a client that has no slot.
+type preemptedFor struct {
 	class proto.Class
 	same  bool
 }
 
-func (m *madeWay) Error() string { return "made way for " + m.class.String() }
+func (m *preemptedFor) Error() string { return "made way for " + m.class.String() }
 
 func (s *stalled) Error() string { return "stalled" }
 
-// exchange is one request to one host on one place, from before the dial to the
+// exchange is one request to one host on one slot, from before the dial to the
 // end of the body.
 type exchange struct {
-	client *Client
-	s      *settings
-	host   *host
-	url    *url.URL
-	class  proto.Class
-	errand *errand
-	giver  *health
-	led    *leadTo    // set where somebody else led to url, and nothing stands between
-	remote netip.Addr // of the server; zero before there is a connection, and through a proxy
+	client  *Client
+	s       *settings
+	host    *host
+	url     *url.URL
+	class   proto.Class
+	attempt *attempt
+	source  *health
+	hop     *hopTarget // set where somebody else hop to url, and nothing stands between
+	remote  netip.Addr // of the server; zero before there is a connection, and through a proxy
 
 	parent  context.Context // the caller's
-	ctx     context.Context // ours: ends with the parent, the watch, the gate or the client
+	ctx     context.Context // ours: ends with the parent, the watch, the scheduler or the client
 	cancel  context.CancelCauseFunc
 	unhook  func() bool // from the client's end
-	place   *place
+	slot    *slot
 	started time.Time
 	watch   *time.Timer // bounds the present phase
 	once    sync.Once   // end
@@ -65,17 +65,17 @@ type exchange struct {
 	dial dialing
 }
 
-// begin waits for a place at the host of u. The caller ends the exchange.
-func (c *Client) begin(parent context.Context, s *settings, u *url.URL, e *errand) (*exchange, error) {
-	x := &exchange{client: c, s: s, host: c.hostOf(u), url: u, class: e.req.ClassNow(), errand: e, giver: e.giver, parent: parent}
+// begin waits for a slot at the host of u. The caller ends the exchange.
+func (c *Client) begin(parent context.Context, s *settings, u *url.URL, e *attempt) (*exchange, error) {
+	x := &exchange{client: c, s: s, host: c.hostOf(u), url: u, class: e.req.ClassNow(), attempt: e, source: e.source, parent: parent}
 	x.ctx, x.cancel = context.WithCancelCause(parent)
 	x.unhook = context.AfterFunc(c.running, func() { x.cancel(errClosed) })
 	var err error
-	want := request{class: x.class, client: e.req.Client, urgent: e.req.Urgent, elsewhere: e.elsewhere}
-	if x.place, err = x.host.gate.acquire(x.ctx, want, x.cut); err != nil {
+	want := slotRequest{class: x.class, client: e.req.Client, urgent: e.req.Urgent, otherMirrorFree: e.otherMirrorFree}
+	if x.slot, err = x.host.scheduler.acquire(x.ctx, want, x.cut); err != nil {
 		x.unhook()
 		x.cancel(nil)
-		if err == errElsewhere {
+		if err == errOtherMirrorFree {
 			return nil, err
 		}
 		err = x.failure("", err)
@@ -83,7 +83,7 @@ func (c *Client) begin(parent context.Context, s *settings, u *url.URL, e *erran
 		return nil, err
 	}
 	if x.class > proto.ClassPackage && e.req.Urgent != nil {
-		go x.heed(e.req.Urgent)
+		go x.watchUrgent(e.req.Urgent)
 	}
 	x.started = time.Now()
 	x.watch = time.AfterFunc(time.Hour, x.expired) // which needs it: the limit is set below
@@ -91,12 +91,12 @@ func (c *Client) begin(parent context.Context, s *settings, u *url.URL, e *erran
 	return x, nil
 }
 
-// heed raises the place when a client begins to wait for what it is held for. It ends
+// heed raises the slot when a client begins to wait for what it is held for. It ends
 // with the exchange.
-func (x *exchange) heed(urgent <-chan struct{}) {
+func (x *exchange) watchUrgent(urgent <-chan struct{}) {
 	select {
 	case <-urgent:
-		x.host.gate.raise(x.place)
+		x.host.scheduler.raise(x.slot)
 	case <-x.ctx.Done():
 	}
 }
@@ -117,10 +117,10 @@ func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 		},
 	}
 	ctx := context.WithValue(httptrace.WithClientTrace(x.ctx, trace), exchangeKey{}, x)
-	if x.led != nil {
-		ctx = context.WithValue(ctx, leadKey{}, x.led)
+	if x.hop != nil {
+		ctx = context.WithValue(ctx, hopKey{}, x.hop)
 	}
-	transport := x.s.transportTo(x.errand.mirror, x.url)
+	transport := x.s.transportTo(x.attempt.mirror, x.url)
 	x.host.use(transport)
 	res, err := transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
@@ -132,8 +132,8 @@ func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 	x.enter(resting)
 	x.status = res.StatusCode
 	waited := time.Since(x.started)
-	x.errand.waited += waited
-	x.host.gate.answered(waited)
+	x.attempt.waited += waited
+	x.host.scheduler.answered(waited)
 	x.client.metrics.header.WithLabelValues(x.host.name).Observe(waited.Seconds())
 	return res, nil
 }
@@ -146,17 +146,17 @@ func (x *exchange) reached(conn net.Conn) {
 	}
 	at := remoteOf(conn)
 	x.remote = plainAddr(at.Addr())
-	if x.led == nil || !at.IsValid() {
+	if x.hop == nil || !at.IsValid() {
 		return
 	}
-	if err := x.led.reach.check(x.led.lead, x.url, at); err != nil {
+	if err := x.hop.reach.check(x.hop.redirectHop, x.url, at); err != nil {
 		x.cut(err)
 	}
 }
 
 // enter begins a phase and sets its time limit.
 func (x *exchange) enter(ph phase) {
-	x.place.enter(ph)
+	x.slot.enter(ph)
 	if limit := x.limitOf(ph); limit > 0 {
 		x.watch.Reset(limit)
 	} else {
@@ -168,7 +168,7 @@ func (x *exchange) enter(ph phase) {
 // mirror is believed to do better we have less patience: what was begun here costs a
 // request there, and bytes that came are not lost.
 func (x *exchange) limitOf(ph phase) time.Duration {
-	hurried := x.errand.hurried.Load()
+	hurried := x.attempt.hurried.Load()
 	switch ph {
 	case connecting, asking:
 		limit := x.s.cfg.HeaderTimeout
@@ -176,7 +176,7 @@ func (x *exchange) limitOf(ph phase) time.Duration {
 			limit = x.s.cfg.ConnectTimeout
 		}
 		if hurried {
-			return min(limit, x.host.gate.patience())
+			return min(limit, x.host.scheduler.patience())
 		}
 		return limit
 	case reading:
@@ -192,13 +192,13 @@ func (x *exchange) limitOf(ph phase) time.Duration {
 // may have been set anew just as it fired, or there may be more patience now than when
 // it was set.
 func (x *exchange) expired() {
-	ph, lasted := x.place.now()
+	ph, lasted := x.slot.now()
 	limit := x.limitOf(ph)
 	if x.ctx.Err() != nil || limit == 0 {
 		return
 	}
-	if lasted >= limit && x.errand.hurried.Load() && !x.client.better(x.errand, 0) {
-		x.errand.hurried.Store(false)
+	if lasted >= limit && x.attempt.hurried.Load() && !x.client.better(x.attempt, 0) {
+		x.attempt.hurried.Store(false)
 		limit = x.limitOf(ph)
 	}
 	if lasted < limit {
@@ -206,14 +206,14 @@ func (x *exchange) expired() {
 		return
 	}
 	if ph == connecting || ph == asking {
-		x.host.gate.answered(lasted) // at least; so that a slow host is not left again and again
+		x.host.scheduler.answered(lasted) // at least; so that a slow host is not left again and again
 	}
 	x.cut(&stalled{phase: ph, after: lasted})
 }
 
 // cut ends what runs. It closes the connection itself, for the transport does so
-// some time later, and the next holder of the place may dial at once: here, there
-// are never more connections than places. The server may count one more for a
+// some time later, and the next holder of the slot may dial at once: here, there
+// are never more connections than slots. The server may count one more for a
 // moment: it sees the end of the old one when it next writes to it, and a dial that
 // is called off may just have reached it.
 func (x *exchange) cut(cause error) {
@@ -225,7 +225,7 @@ func (x *exchange) cut(cause error) {
 // where the limit has been lowered, or the next request may go through another
 // transport: an idle connection counts at the other end, too.
 func (x *exchange) spare() {
-	if !x.s.mixed[x.host.name] && !x.host.gate.crowded() {
+	if !x.s.mixed[x.host.name] && !x.host.scheduler.oversubscribed() {
 		x.dial.kept()
 	}
 }
@@ -237,7 +237,7 @@ func (x *exchange) end(outcome string, err error) {
 		x.watch.Stop()
 		x.unhook()
 		x.cut(nil)
-		x.host.gate.release(x.place)
+		x.host.scheduler.release(x.slot)
 		x.host.note(outcome, err)
 		x.learn(outcome, err)
 	})
@@ -245,7 +245,7 @@ func (x *exchange) end(outcome string, err error) {
 
 // fail ends the exchange with an error, which it returns.
 func (x *exchange) fail(err error) error {
-	x.end(outcomeOf(err, x.place.wasEvicted()), err)
+	x.end(outcomeOf(err, x.slot.wasEvicted()), err)
 	return err
 }
 
@@ -266,7 +266,7 @@ func (x *exchange) failure(what string, err error) error {
 		}
 		return &proto.Unavailable{Reason: x.stallReason(watch)}
 	}
-	var way *madeWay
+	var way *preemptedFor
 	if errors.As(cause, &way) {
 		x.s.cfg.Logger.Debug("a transfer made way for a more urgent one", "url", bareURL(x.url), "class", x.class, "for", way.class)
 		if way.same {
@@ -322,7 +322,7 @@ func shortly(d time.Duration) time.Duration {
 	return d.Round(100 * time.Millisecond)
 }
 
-// netReason finds words for the commonest troubles of a network.
+// netReason finds words for the commonest alerts of a network.
 func netReason(what string, err error) string {
 	var name *net.DNSError
 	var op *net.OpError
@@ -347,10 +347,10 @@ type exchangeKey struct{}
 // dialing follows the connection of an exchange. The transport lets a dial go on
 // when its request has meanwhile been given a connection that came free, or has
 // ended, in the hope that another request can use it. Under a cap on connections
-// it must not: the place is gone, so the dial ends with it.
+// it must not: the slot is gone, so the dial ends with it.
 type dialing struct {
 	mu     sync.Mutex
-	over   bool               // the place is gone; guarded by mu, as all below
+	over   bool               // the slot is gone; guarded by mu, as all below
 	wanted bool               // no connection is had yet
 	stop   context.CancelFunc // of the dial that runs
 	conn   net.Conn           // dialled and in its handshake, or in use

@@ -23,7 +23,7 @@ func TestWaitQueueTakesTurns(t *testing.T) {
 	var q waitQueue
 	var all []*waiter
 	for i, client := range []string{"a", "a", "a", "b", "", "b", "", "c"} {
-		w := &waiter{place: &place{client: client, waited: time.Duration(i)}}
+		w := &waiter{slot: &slot{client: client, waited: time.Duration(i)}}
 		q.push(w)
 		all = append(all, w)
 	}
@@ -31,7 +31,7 @@ func TestWaitQueueTakesTurns(t *testing.T) {
 		t.Error("a waiter is taken out twice, or not at all")
 	}
 	if w := q.longest("c"); w != nil {
-		t.Errorf("%d has more than c with one more", w.place.waited)
+		t.Errorf("%d has more than c with one more", w.slot.waited)
 	}
 	if w := q.longest("d"); w != all[2] && w != all[5] {
 		t.Errorf("the last one of a client with two is %v", w)
@@ -42,20 +42,20 @@ func TestWaitQueueTakesTurns(t *testing.T) {
 		if w := q.serve(); w != first {
 			t.Error("another one was served than the first")
 		} else {
-			order = append(order, int(w.place.waited))
+			order = append(order, int(w.slot.waited))
 		}
 	}
-	if want := []int{0, 3, 4, 6, 7, 2, 5}; !slices.Equal(order, want) || q.first() != nil || len(q.lines) != 0 || q.turns.Len() != 0 {
-		t.Errorf("served %v, want %v; left are %v", order, want, q.lines)
+	if want := []int{0, 3, 4, 6, 7, 2, 5}; !slices.Equal(order, want) || q.first() != nil || len(q.clients) != 0 || q.order.Len() != 0 {
+		t.Errorf("served %v, want %v; left are %v", order, want, q.clients)
 	}
 }
 
-// holders takes places for clients, and tells whose are taken away.
-func holders(t *testing.T, g *gate, class proto.Class, clients ...string) (lost chan string) {
+// holders takes slots for clients, and tells whose are taken away.
+func holders(t *testing.T, g *scheduler, class proto.Class, clients ...string) (lost chan string) {
 	t.Helper()
 	lost = make(chan string, len(clients))
 	for _, client := range clients {
-		p, err := g.acquire(t.Context(), request{class: class, client: client}, func(error) { lost <- client })
+		p, err := g.acquire(t.Context(), slotRequest{class: class, client: client}, func(error) { lost <- client })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +65,7 @@ func holders(t *testing.T, g *gate, class proto.Class, clients ...string) (lost 
 	return lost
 }
 
-// One client may have all places while nobody else wants any, and no longer than its transfers
+// One client may have all slots while nobody else wants any, and no longer than its transfers
 // take, or a second of them.
 func TestOneClientDoesNotKeepOthersOut(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -73,7 +73,7 @@ func TestOneClientDoesNotKeepOthersOut(t *testing.T) {
 		class  proto.Class
 		held   []string
 		client string // that comes
-		lost   string // who loses a place; "" for nobody
+		lost   string // who loses a slot; "" for nobody
 	}{
 		"another client":                  {4, pkg, []string{"a", "a", "a"}, "b", "a"},
 		"a client that is not known":      {4, pkg, []string{"a", "a", "a"}, "", "a"},
@@ -86,19 +86,19 @@ func TestOneClientDoesNotKeepOthersOut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				g := testGate(tc.limit)
+				g := testScheduler(tc.limit)
 				lost := holders(t, g, tc.class, tc.held...)
 				ctx, cancel := context.WithCancel(t.Context())
 				got := make(chan error, 1)
 				go func() {
-					_, err := g.acquire(ctx, request{class: pkg, client: tc.client}, func(error) {})
+					_, err := g.acquire(ctx, slotRequest{class: pkg, client: tc.client}, func(error) {})
 					got <- err
 				}()
 				synctest.Wait()
 				if len(lost) > 0 {
-					t.Errorf("%q lost a place at once: a short transfer would have been over sooner than it comes again", <-lost)
+					t.Errorf("%q lost a slot at once: a short transfer would have been over sooner than it comes again", <-lost)
 				}
-				time.Sleep(wayTurn + watchEvery)
+				time.Sleep(minBodyTime + watchEvery)
 				synctest.Wait()
 				loser := ""
 				select {
@@ -116,15 +116,15 @@ func TestOneClientDoesNotKeepOthersOut(t *testing.T) {
 }
 
 // What does not fit is turned away at once, and first what one client has too much of.
-func TestGateTurnsAway(t *testing.T) {
+func TestSchedulerTurnsAway(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		g := testGate(1)
+		g := testScheduler(1)
 		holders(t, g, meta, "m")
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan string, 2*maxWaiting[unlisted])
 		wait := func(client string) {
 			go func() {
-				_, err := g.acquire(ctx, request{class: unlisted, client: client}, func(error) {})
+				_, err := g.acquire(ctx, slotRequest{class: unlisted, client: client}, func(error) {})
 				if ctx.Err() != nil {
 					return
 				}
@@ -153,8 +153,8 @@ func TestGateTurnsAway(t *testing.T) {
 			t.Errorf("%d wait, want %d", waiting, maxWaiting[unlisted])
 		}
 		// Other classes have room of their own.
-		had, places := make(chan string, 1), make(chan *place, 1)
-		queue(t, g, pkg, "package", had, places)
+		had, slots := make(chan string, 1), make(chan *slot, 1)
+		queue(t, g, pkg, "package", had, slots)
 		if _, _, _, waiting := g.count(); waiting != maxWaiting[unlisted]+1 {
 			t.Errorf("a package was turned away")
 		}
@@ -200,7 +200,7 @@ func TestMadeUpNamesDoNotDelayPackages(t *testing.T) {
 					}
 				}
 				err := <-bogus
-				for errors.As(err, new(*proto.Unavailable)) { // it made way, and would be asked for again
+				for errors.As(err, new(*proto.Unavailable)) { // it was preempted, and would be asked for again
 					err = <-bogus
 				}
 				if !errors.Is(err, proto.ErrNotFound) {
@@ -216,13 +216,13 @@ func TestMadeUpNamesDoNotDelayPackages(t *testing.T) {
 // Names that nothing lists are served in the end, whatever else there is to do.
 func TestUnlistedNamesAreNotForgotten(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		g := testGate(3)
+		g := testScheduler(3)
 		began := time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
-		for i := range 6 { // more than there are places, and each comes again
+		for i := range 6 { // more than there are slots, and each comes again
 			go func() {
 				for ctx.Err() == nil {
-					p, err := g.acquire(ctx, request{class: pkg, client: fmt.Sprint(i)}, func(error) {})
+					p, err := g.acquire(ctx, slotRequest{class: pkg, client: fmt.Sprint(i)}, func(error) {})
 					if err != nil {
 						return
 					}
@@ -235,13 +235,13 @@ func TestUnlistedNamesAreNotForgotten(t *testing.T) {
 		synctest.Wait()
 		ctx, cancelWait := context.WithTimeout(ctx, 10*waitedLong)
 		defer cancelWait()
-		p, err := g.acquire(ctx, request{class: unlisted, client: "u"}, func(error) {})
+		p, err := g.acquire(ctx, slotRequest{class: unlisted, client: "u"}, func(error) {})
 		if took := time.Since(began); err != nil || took < 2*time.Second || took > waitedLong+2*time.Second {
 			t.Fatalf("an unlisted name had its place after %s, %v", took, err)
 		}
 		g.release(p)
 		cancel()
-		time.Sleep(time.Minute) // those that hold a place let go of it
+		time.Sleep(time.Minute) // those that hold a slot let go of it
 	})
 }
 
@@ -290,7 +290,7 @@ func TestWaitingRequestsChooseAgain(t *testing.T) {
 			c.mu.Lock()
 			one := c.hosts[h]
 			c.mu.Unlock()
-			if _, _, _, n := one.gate.count(); n > 0 {
+			if _, _, _, n := one.scheduler.count(); n > 0 {
 				waits = one
 			} else {
 				has = one
@@ -306,7 +306,7 @@ func TestWaitingRequestsChooseAgain(t *testing.T) {
 			busy.Body.Close()
 		}
 		began := time.Now()
-		if got := <-from; !strings.HasPrefix(got, has.name) || time.Since(began) > 2*lookAgain {
+		if got := <-from; !strings.HasPrefix(got, has.name) || time.Since(began) > 2*recheckEvery {
 			t.Errorf("from %s after %s, and %s had room", got, time.Since(began), has.name)
 		}
 		other.Body.Close()

@@ -24,15 +24,15 @@ const maxRedirects = 10
 // has to be asked for.
 var errUselessRange = errors.New("the answer to the Range request is not what was asked for")
 
-// errand is one object to be had from one mirror.
-type errand struct {
+// attempt is one object to be had from one mirror.
+type attempt struct {
 	archive *archive
 	mirror  *mirror
 	req     proto.Request
 	others  []*mirror     // that have not been asked for it yet, and may be
 	waited  time.Duration // for the headers of answers so far, redirects among them
-	// giver is what is known of who is asked now: the mirror, or the host that it redirects to.
-	giver *health
+	// source is what is known of who is asked now: the mirror, or the host that it redirects to.
+	source *health
 	// probe: only whether there is an answer counts.
 	probe bool
 	// madeUp: nothing lists the name, so it says little about the mirror how that answers.
@@ -42,26 +42,26 @@ type errand struct {
 	anyHost bool
 	// elsewhere reports whether another mirror has room while this one keeps the request waiting;
 	// nil where that is not to be asked.
-	elsewhere func() bool
+	otherMirrorFree func() bool
 	// hurried: another mirror is believed to do better than one that keeps us waiting.
 	hurried atomic.Bool
 }
 
-func (c *Client) newErrand(a *archive, m *mirror, req proto.Request, others []*mirror) *errand {
-	e := &errand{archive: a, mirror: m, req: req, others: others, giver: m.health, madeUp: req.Class == proto.ClassUnlisted}
+func (c *Client) newAttempt(a *archive, m *mirror, req proto.Request, others []*mirror) *attempt {
+	e := &attempt{archive: a, mirror: m, req: req, others: others, source: m.health, madeUp: req.Class == proto.ClassUnlisted}
 	e.hurried.Store(c.better(e, 0))
 	return e
 }
 
 // maxAsks is how often a mirror is asked in one try that redirects to hosts of which something is known
 // that speaks against them: it may name another one.
-const maxAsks = 3
+const maxTries = 3
 
 // follow has the request made, by the mirror or by whom it redirects to.
-func (c *Client) follow(ctx context.Context, s *settings, e *errand) (*proto.Transfer, error) {
+func (c *Client) follow(ctx context.Context, s *settings, e *attempt) (*proto.Transfer, error) {
 	for asks := 1; ; asks++ {
 		t, err := c.followOnce(ctx, s, e)
-		if !errors.Is(err, errAvoided) || asks == maxAsks || ctx.Err() != nil {
+		if !errors.Is(err, errAvoided) || asks == maxTries || ctx.Err() != nil {
 			return t, err
 		}
 	}
@@ -71,8 +71,8 @@ func (c *Client) follow(ctx context.Context, s *settings, e *errand) (*proto.Tra
 var errAvoided = errors.New("there may be a better source")
 
 // avoid returns why a redirect is not followed to a host now; nil where it is.
-func (c *Client) avoid(ctx context.Context, e *errand, from *url.URL, to *health) error {
-	fault, _ := c.strikes.against(to.name, e.req.Loc)
+func (c *Client) avoid(ctx context.Context, e *attempt, from *url.URL, to *health) error {
+	fault, _ := c.penalties.get(to.name, e.req.Loc)
 	to.mu.Lock()
 	now := time.Now()
 	open, pause := to.breaker.state(now) == BreakerOpen, to.breaker.pauseLeft(now)
@@ -81,29 +81,29 @@ func (c *Client) avoid(ctx context.Context, e *errand, from *url.URL, to *health
 	switch {
 	case pause > 0, e.anyHost && open:
 		return to.admit(ctx)
-	case e.anyHost, fault == faultless && !open:
+	case e.anyHost, fault == noFault && !open:
 		return nil
-	case fault != faultless:
+	case fault != noFault:
 		reason = "it failed with this object before"
 	}
 	return &proto.Unavailable{Reason: fmt.Sprintf("%s redirects to %s, which is left alone: %s", bareURL(from), to.name, reason), Err: errAvoided, Answered: true}
 }
 
-// followOnce makes the request and follows redirects. At each hop it gives its place
+// followOnce makes the request and follows redirects. At each hop it gives its slot
 // back before it waits for the next one, so that no two hosts can wait for each
 // other.
-func (c *Client) followOnce(ctx context.Context, s *settings, e *errand) (*proto.Transfer, error) {
-	e.giver = e.mirror.health
+func (c *Client) followOnce(ctx context.Context, s *settings, e *attempt) (*proto.Transfer, error) {
+	e.source = e.mirror.health
 	first := e.mirror.object(e.req.Loc.Path)
 	u := first
 	seen := map[string]bool{}
-	var led *lead // nil: the configuration names u
+	var hop *redirectHop // nil: the configuration names u
 	if e.mirror.Listed {
-		led = &lead{}
+		hop = &redirectHop{}
 	}
 	for {
 		seen[u.String()] = true
-		t, next, err := c.ask(ctx, s, e, u, led)
+		t, next, err := c.ask(ctx, s, e, u, hop)
 		if t != nil {
 			t.Base = baseOf(first, u, e.req.Loc.Path)
 		}
@@ -119,19 +119,19 @@ func (c *Client) followOnce(ctx context.Context, s *settings, e *errand) (*proto
 		}
 		if why != "" {
 			err := &proto.Refused{Status: next.status, Reason: bareURL(first) + " redirects " + why}
-			c.refused(e, e.giver, err)
+			c.refused(e, e.source, err)
 			return nil, err
 		}
-		e.elsewhere = nil // the mirror has answered
+		e.otherMirrorFree = nil // the mirror has answered
 		if host := hostName(next.to); host == hostName(first) {
-			e.giver = e.mirror.health
+			e.source = e.mirror.health
 		} else {
-			e.giver = c.sites.health(host)
-			if err := c.avoid(ctx, e, u, e.giver); err != nil {
+			e.source = c.sites.health(host)
+			if err := c.avoid(ctx, e, u, e.source); err != nil {
 				return nil, err
 			}
 		}
-		u, led = next.to, &lead{from: u, at: next.at, status: next.status}
+		u, hop = next.to, &redirectHop{from: u, at: next.at, status: next.status}
 	}
 }
 
@@ -142,11 +142,11 @@ type redirect struct {
 	status int
 }
 
-// ask makes one request: it returns a transfer, or where to ask next, or an error. led is who led to
+// ask makes one request: it returns a transfer, or where to ask next, or an error. hop is who hop to
 // u, nil for the configuration.
-func (c *Client) ask(ctx context.Context, s *settings, e *errand, u *url.URL, led *lead) (*proto.Transfer, *redirect, error) {
-	if led != nil {
-		if err := s.reach.checkName(*led, u, s.proxyOf(u) != nil); err != nil {
+func (c *Client) ask(ctx context.Context, s *settings, e *attempt, u *url.URL, hop *redirectHop) (*proto.Transfer, *redirect, error) {
+	if hop != nil {
+		if err := s.reach.checkName(*hop, u, s.proxyOf(u) != nil); err != nil {
 			c.refused(e, e.mirror.health, err)
 			return nil, nil, err
 		}
@@ -155,10 +155,10 @@ func (c *Client) ask(ctx context.Context, s *settings, e *errand, u *url.URL, le
 	if err != nil {
 		return nil, nil, err
 	}
-	if led != nil && s.proxyOf(u) == nil {
-		x.led = &leadTo{lead: *led, reach: s.reach, url: u}
+	if hop != nil && s.proxyOf(u) == nil {
+		x.hop = &hopTarget{redirectHop: *hop, reach: s.reach, url: u}
 	}
-	byGet := e.probe || e.req.Head && led != nil && led.from != nil
+	byGet := e.probe || e.req.Head && hop != nil && hop.from != nil
 	res, err := x.roundTrip(s.request(e.mirror, u, e.req, byGet))
 	if err != nil {
 		return nil, nil, x.fail(err)
@@ -180,8 +180,8 @@ func (c *Client) ask(ctx context.Context, s *settings, e *errand, u *url.URL, le
 		return nil, nil, x.fail(err)
 	}
 	t.From = e.mirror.name
-	if x.giver != e.mirror.health && e.req.Provable {
-		t.From += fromHost + x.giver.name
+	if x.source != e.mirror.health && e.req.Provable {
+		t.From += fromHost + x.source.name
 	}
 	x.accepted()
 	c.noteName(e)
@@ -189,12 +189,12 @@ func (c *Client) ask(ctx context.Context, s *settings, e *errand, u *url.URL, le
 }
 
 // noteName remembers whether the name of an object that was given is listed, for who judges its bytes later.
-func (c *Client) noteName(e *errand) {
+func (c *Client) noteName(e *attempt) {
 	now := time.Now()
 	if before, _ := c.madeUp.Get(e.req.Loc, now); before == e.madeUp {
 		return
 	}
-	c.madeUp.Update(e.req.Loc, now, func(bool, bool) (bool, time.Time) { return e.madeUp, now.Add(benchFor) })
+	c.madeUp.Update(e.req.Loc, now, func(bool, bool) (bool, time.Time) { return e.madeUp, now.Add(wrongContentFor) })
 }
 
 // fromHost stands in Transfer.From between the name of a mirror and the host that it redirected to.
@@ -267,7 +267,7 @@ func redirectTarget(from *url.URL, res *http.Response) (*url.URL, error) {
 	}
 	to.User, to.Fragment, to.RawFragment = nil, "", ""
 	to.Scheme, to.Host = strings.ToLower(to.Scheme), strings.ToLower(to.Host)
-	if err := mayLead(from, to); err != nil {
+	if err := mayRedirect(from, to); err != nil {
 		return nil, refuse(err.Error())
 	}
 	return to, nil

@@ -32,14 +32,14 @@ type health struct {
 	speed   speed
 	left    map[string]int64
 	failed  int           // how often it failed while its breaker was open
-	news    chan struct{} // closed, and made anew, when the breaker closes or a request fails
+	changed chan struct{} // closed, and made anew, when the breaker closes or a request fails
 	probing bool          // a probe is under way in the background
 
-	turn int // of the smooth weighted turn; guarded by Client.turns
+	credit int // of the smooth weighted turn; guarded by Client.turns
 }
 
 func newHealth(name string) *health {
-	return &health{name: name, left: make(map[string]int64), news: make(chan struct{})}
+	return &health{name: name, left: make(map[string]int64), changed: make(chan struct{})}
 }
 
 // admit lets a request go to the mirror that has no other to go to. With the breaker
@@ -58,9 +58,9 @@ func (h *health) admit(ctx context.Context) error {
 		if wait == 0 {
 			return nil
 		}
-		news := h.news
+		changed := h.changed
 		h.mu.Unlock()
-		err := pauseUnless(ctx, wait, news)
+		err := pauseUnless(ctx, wait, changed)
 		h.mu.Lock()
 		if err != nil {
 			return err
@@ -69,12 +69,12 @@ func (h *health) admit(ctx context.Context) error {
 }
 
 // pauseUnless waits for d, or until news is closed, or fails with ctx.
-func pauseUnless(ctx context.Context, d time.Duration, news <-chan struct{}) error {
+func pauseUnless(ctx context.Context, d time.Duration, changed <-chan struct{}) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-	case <-news:
+	case <-changed:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -94,24 +94,24 @@ func (h *health) refusal(now time.Time) error {
 
 // wake wakes those who wait in admit. The caller holds mu.
 func (h *health) wake() {
-	close(h.news)
-	h.news = make(chan struct{})
+	close(h.changed)
+	h.changed = make(chan struct{})
 }
 
 // accepted notes that the mirror gave a good answer.
 func (x *exchange) accepted() {
 	x.headed = true
-	x.answeredBy(x.giver)
-	if m := x.errand.mirror.health; m != x.giver {
-		x.answeredBy(m) // it led to what is good
+	x.answeredBy(x.source)
+	if m := x.attempt.mirror.health; m != x.source {
+		x.answeredBy(m) // it hop to what is good
 	}
 }
 
 func (x *exchange) answeredBy(h *health) {
 	now := time.Now()
 	h.mu.Lock()
-	h.speed.answered(x.errand.waited, now)
-	ours := !h.breaker.heard
+	h.speed.answered(x.attempt.waited, now)
+	ours := !h.breaker.remote
 	closed := h.breaker.answered(x.started, now)
 	if closed {
 		h.wake()
@@ -124,7 +124,7 @@ func (x *exchange) answeredBy(h *health) {
 
 // learn draws from the end of an exchange what it says about who was asked.
 func (x *exchange) learn(outcome string, err error) {
-	g, loc := x.giver, x.errand.req.Loc
+	g, loc := x.source, x.attempt.req.Loc
 	var busy *proto.Unavailable
 	switch outcome {
 	case outcomeOK:
@@ -136,19 +136,19 @@ func (x *exchange) learn(outcome string, err error) {
 		}
 	case outcomePreempted:
 		if errors.As(context.Cause(x.ctx), new(*stalled)) {
-			x.client.strikes.note(g.name, loc, broke)
+			x.client.penalties.note(g.name, loc, brokeOff)
 			g.leave(leftBroke)
 		}
 	case outcomeRefused:
 		if errors.As(context.Cause(x.ctx), new(*proto.Refused)) {
-			g = x.errand.mirror.health // it led to where no request may go
+			g = x.attempt.mirror.health // it hop to where no request may go
 		}
-		x.client.refused(x.errand, g, err)
+		x.client.refused(x.attempt, g, err)
 	case outcomeCorrupt:
 		if errors.Is(err, errUselessRange) {
 			return // it cannot resume, which is no lie
 		}
-		x.client.wrong(g, loc, x.errand.madeUp, err)
+		x.client.wrong(g, loc, x.attempt.madeUp, err)
 	case outcomeUnavailable:
 		if errors.As(err, &busy) {
 			x.unavailable(busy)
@@ -158,10 +158,10 @@ func (x *exchange) learn(outcome string, err error) {
 
 // unavailable judges trouble that may pass.
 func (x *exchange) unavailable(busy *proto.Unavailable) {
-	g, loc := x.giver, x.errand.req.Loc
+	g, loc := x.source, x.attempt.req.Loc
 	count := func(left string, kind proto.AlertKind, weight int) {
 		g.leave(left)
-		if x.errand.madeUp && x.asked() {
+		if x.attempt.madeUp && x.asked() {
 			return
 		}
 		x.client.note(g, func(b *breaker, now time.Time) bool { return b.failed(kind, weight, busy.Reason, now) })
@@ -169,25 +169,25 @@ func (x *exchange) unavailable(busy *proto.Unavailable) {
 	var watch *stalled
 	timedOut := errors.As(context.Cause(x.ctx), &watch)
 	switch {
-	case busy.RetryAfter > 0 && x.errand.madeUp && x.status == http.StatusServiceUnavailable:
+	case busy.RetryAfter > 0 && x.attempt.madeUp && x.status == http.StatusServiceUnavailable:
 		// Perhaps what serves that name is down, and nothing else. Whoever asks for it again waits all the same.
-		x.client.strikes.note(g.name, loc, broke)
+		x.client.penalties.note(g.name, loc, brokeOff)
 		g.leave(leftWait)
 	case busy.RetryAfter > 0:
 		g.leave(leftWait)
 		x.client.note(g, func(b *breaker, now time.Time) bool { return b.asked(busy.RetryAfter, busy.Reason, now) })
 	case errors.Is(busy, errSlow):
-		x.client.strikes.note(g.name, loc, broke)
+		x.client.penalties.note(g.name, loc, brokeOff)
 		g.leave(leftSlow)
 	case x.headed: // in its body
-		x.client.strikes.note(g.name, loc, broke)
+		x.client.penalties.note(g.name, loc, brokeOff)
 		count(leftBroke, proto.AlertErrors, 1)
 	case x.status == http.StatusTooManyRequests: // without a word on how long
 		count(leftErrors, proto.AlertErrors, tripAt)
-	case x.status != 0, x.errand.madeUp && x.asked():
-		x.client.strikes.note(g.name, loc, broke)
+	case x.status != 0, x.attempt.madeUp && x.asked():
+		x.client.penalties.note(g.name, loc, brokeOff)
 		count(leftErrors, proto.AlertErrors, 1)
-	case timedOut && !x.errand.archive.single():
+	case timedOut && !x.attempt.archive.single():
 		// Where there are others, none but the first shall wait for this one in vain.
 		count(leftUnreachable, proto.AlertUnreachable, tripAt)
 	default:
@@ -197,7 +197,7 @@ func (x *exchange) unavailable(busy *proto.Unavailable) {
 
 // asked reports whether the server had the request, so that the name may be what it fails with.
 func (x *exchange) asked() bool {
-	ph, _ := x.place.now()
+	ph, _ := x.slot.now()
 	return x.status != 0 || ph != connecting
 }
 
@@ -210,7 +210,7 @@ func (h *health) fine() {
 
 // lacks notes that a mirror does not have an object that another has.
 func (c *Client) lacks(h *health, loc proto.Location, madeUp bool, has string) {
-	c.strikes.note(h.name, loc, broke)
+	c.penalties.note(h.name, loc, brokeOff)
 	if madeUp {
 		return // there are files that each mirror has for itself
 	}
@@ -224,7 +224,7 @@ func (c *Client) stillWrong(h *health, loc proto.Location, err error) bool {
 	tried := h.breaker.kind == proto.AlertContent && h.breaker.state(time.Now()) == BreakerHalfOpen
 	h.mu.Unlock()
 	if tried {
-		c.note(h, func(b *breaker, now time.Time) bool { return b.lied(loc, err.Error(), now) })
+		c.note(h, func(b *breaker, now time.Time) bool { return b.wrongContent(loc, err.Error(), now) })
 	}
 	return tried
 }
@@ -238,24 +238,24 @@ func (h *health) leave(why string) {
 
 // refused notes that a mirror refused to give an object. Where there are others, one
 // that does so again and again is left alone.
-func (c *Client) refused(e *errand, h *health, err error) {
+func (c *Client) refused(e *attempt, h *health, err error) {
 	loc := e.req.Loc
-	c.strikes.note(h.name, loc, broke)
+	c.penalties.note(h.name, loc, brokeOff)
 	h.leave(leftRefused)
 	if !e.archive.single() && !e.madeUp {
-		c.note(h, func(b *breaker, now time.Time) bool { return b.lied(loc, err.Error(), now) })
+		c.note(h, func(b *breaker, now time.Time) bool { return b.wrongContent(loc, err.Error(), now) })
 	}
 }
 
 // wrong notes that a mirror had something else under the name of an object. Who makes up names finds
 // mirrors that have a page for each, so that counts for the name alone.
 func (c *Client) wrong(h *health, loc proto.Location, madeUp bool, err error) {
-	c.strikes.note(h.name, loc, lied)
+	c.penalties.note(h.name, loc, wrongContent)
 	h.leave(leftContent)
 	if madeUp {
 		return
 	}
-	c.note(h, func(b *breaker, now time.Time) bool { return b.lied(loc, err.Error(), now) })
+	c.note(h, func(b *breaker, now time.Time) bool { return b.wrongContent(loc, err.Error(), now) })
 }
 
 // note lets the breaker of a mirror know of a failure, and others if that opened it.
@@ -267,7 +267,7 @@ func (c *Client) note(h *health, failure func(*breaker, time.Time) (opened bool)
 		h.failed++
 		h.wake()
 	}
-	t := h.trouble()
+	t := h.alert()
 	h.mu.Unlock()
 	if opened {
 		c.settings.Load().cfg.Logger.Debug("a mirror is left alone", "mirror", h.name, "kind", t.Kind, "reason", t.Reason, "until", t.Until)
@@ -276,7 +276,7 @@ func (c *Client) note(h *health, failure func(*breaker, time.Time) (opened bool)
 }
 
 // trouble is what the breaker is open for. The caller holds mu.
-func (h *health) trouble() proto.MirrorAlert {
+func (h *health) alert() proto.MirrorAlert {
 	b := &h.breaker
 	return proto.MirrorAlert{Mirror: h.name, Kind: b.kind, Reason: b.reason, Until: b.until, Node: b.node}
 }

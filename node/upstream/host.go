@@ -58,10 +58,10 @@ func hostName(u *url.URL) string {
 	return scheme + "://" + host + ":" + port
 }
 
-// host is one upstream server: its places, and what was done there.
+// host is one upstream server: its slots, and what was done there.
 type host struct {
-	name string
-	gate *gate
+	name      string
+	scheduler *scheduler
 	// foreign: no part of its connections is this node's own.
 	foreign atomic.Bool
 	// last is the transport that the last request went through.
@@ -76,8 +76,8 @@ type host struct {
 	lastFail time.Time
 }
 
-func newHost(name string, g *gate) *host {
-	return &host{name: name, gate: g, outcomes: make(map[string]int64)}
+func newHost(name string, g *scheduler) *host {
+	return &host{name: name, scheduler: g, outcomes: make(map[string]int64)}
 }
 
 // use notes through which transport the next request goes. Where that is another one
@@ -122,7 +122,7 @@ func (h *host) note(outcome string, err error) {
 }
 
 func (h *host) stats() HostStats {
-	limit, held, stalled, waiting := h.gate.count()
+	limit, held, stalled, waiting := h.scheduler.count()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return HostStats{

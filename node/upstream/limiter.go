@@ -61,9 +61,9 @@ func (l *limiter) take(ctx context.Context, class proto.Class, n int) error {
 		}
 		return nil
 	case proto.ClassPackage:
-		turn := bucket.ReserveN(time.Now(), n)
-		if err := pause(ctx, turn.Delay()); err != nil {
-			turn.Cancel()
+		credit := bucket.ReserveN(time.Now(), n)
+		if err := pause(ctx, credit.Delay()); err != nil {
+			credit.Cancel()
 			return err
 		}
 		return nil

@@ -178,7 +178,7 @@ func (r *realm) wantRequests(want map[string]int) {
 }
 
 // news returns what was told since the last call.
-func (r *realm) news() []proto.MirrorAlert {
+func (r *realm) changed() []proto.MirrorAlert {
 	synctest.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -46,7 +46,7 @@ func (p *pace) count(n int, spent time.Duration) {
 func (b *body) measure(ended bool) {
 	if lately := b.pace.sample; ended || lately.spent >= sampleEvery {
 		b.pace.sample = stretch{}
-		b.x.errand.mirror.health.received(lately.bytes, lately.spent)
+		b.x.attempt.mirror.health.received(lately.bytes, lately.spent)
 	}
 }
 
@@ -72,7 +72,7 @@ func (b *body) tooSlow() (rate float64, slow bool) {
 	case b.want >= 0 && left < rate*floorWindow.Seconds():
 		return 0, false
 	}
-	return rate, b.x.client.better(b.x.errand, rate)
+	return rate, b.x.client.better(b.x.attempt, rate)
 }
 
 // slower is the error for a transfer that is below the rate floor.

@@ -7,19 +7,19 @@ import (
 )
 
 const (
-	// wayEvery is how long after one holder made way the next one makes way without
+	// preemptEvery is how long after one holder was preempted the next one is preempted without
 	// having had its turn. A lone metadata request is served at once; of a row of
 	// them each further one waits for a turn to end.
-	wayEvery = 5 * time.Second
-	// wayTurn is that turn: so long a holder has been receiving its body. It is well
+	preemptEvery = 5 * time.Second
+	// minBodyTime is that turn: so long a holder has been receiving its body. It is well
 	// over what peerfetch takes for a transfer that brought next to nothing.
-	wayTurn = time.Second
+	minBodyTime = time.Second
 )
 
-// tick takes places from stalled holders as long as that helps somebody. A holder
-// ends its connection before its place is handed on, without mu.
-func (g *gate) tick() {
-	g.makeWay()
+// tick takes slots from stalled holders as long as that helps somebody. A holder
+// ends its connection before its slot is handed on, without mu.
+func (g *scheduler) tick() {
+	g.preempt()
 	for {
 		g.mu.Lock()
 		victim := g.victim()
@@ -40,9 +40,9 @@ func (g *gate) tick() {
 	}
 }
 
-// victim returns the holder to take a place from, for the most urgent of those
+// victim returns the holder to take a slot from, for the most urgent of those
 // who wait that can be helped; nil if there is none. The caller holds mu.
-func (g *gate) victim() *place {
+func (g *scheduler) victim() *slot {
 	for class := range g.queues {
 		if g.queues[class].n == 0 {
 			continue
@@ -55,11 +55,11 @@ func (g *gate) victim() *place {
 }
 
 // mostStalled returns the holder furthest beyond its patience among those whose
-// place would help a request of this class; nil if there is none.
-func (g *gate) mostStalled(class proto.Class) *place {
-	var victim *place
+// slot would help a request of this class; nil if there is none.
+func (g *scheduler) mostStalled(class proto.Class) *slot {
+	var victim *slot
 	var worst time.Duration
-	for p := range g.held {
+	for p := range g.active {
 		if class == proto.ClassPrefetch && p.class < class {
 			continue
 		}
@@ -71,7 +71,7 @@ func (g *gate) mostStalled(class proto.Class) *place {
 }
 
 // overdue tells whether a holder is beyond its patience, and by how much.
-func (g *gate) overdue(p *place) (time.Duration, bool) {
+func (g *scheduler) overdue(p *slot) (time.Duration, bool) {
 	ph, quiet := p.quiet()
 	var limit time.Duration
 	switch ph {
@@ -89,75 +89,75 @@ func (g *gate) overdue(p *place) (time.Duration, bool) {
 
 // untilHeader is how long a holder may wait for the header of its answer when there is
 // something better to do. The caller holds mu.
-func (g *gate) untilHeader() time.Duration {
+func (g *scheduler) untilHeader() time.Duration {
 	return min(max(g.rules.header, 2*g.slowest), g.rules.headerMax)
 }
 
 // patience is untilHeader for who does not hold mu.
-func (g *gate) patience() time.Duration {
+func (g *scheduler) patience() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.untilHeader()
 }
 
-// makeWay takes places from holders that keep out a more urgent class, and hands
+// preempt takes slots from holders that keep out a more urgent class, and hands
 // each straight to who waits for it.
-func (g *gate) makeWay() {
+func (g *scheduler) preempt() {
 	for {
 		g.mu.Lock()
-		class, victim := g.standoff()
+		class, victim := g.contention()
 		if victim == nil {
 			g.mu.Unlock()
 			return
 		}
 		same := victim.class == class
-		delete(g.held, victim)
-		w := g.seat(class)
-		g.madeWay = time.Now()
+		delete(g.active, victim)
+		w := g.grant(class)
+		g.lastPreempted = time.Now()
 		g.mu.Unlock()
 
-		victim.evict(&madeWay{class: class, same: same})
-		g.hand(w)
+		victim.evict(&preemptedFor{class: class, same: same})
+		g.handOver(w)
 	}
 }
 
-// hand gives a waiter the place that it was seated on, or takes the place back if
+// hand gives a waiter the slot that it was seated on, or takes the slot back if
 // the waiter has left meanwhile.
-func (g *gate) hand(w *waiter) {
+func (g *scheduler) handOver(w *waiter) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	close(w.ready)
 	if w.left {
-		delete(g.held, w.place)
+		delete(g.active, w.slot)
 		g.dispatch()
 	}
 }
 
-// standoff returns the most urgent class whose first waiter only less urgent holders
-// keep out, or holders of a client that has several places, and the one of those that
-// is to make way; nil if there is none. The caller holds mu.
-func (g *gate) standoff() (proto.Class, *place) {
+// contention returns the most urgent class whose first waiter only less urgent holders
+// keep out, or holders of a client that has several slots, and the one of those that
+// is to be preempted; nil if there is none. The caller holds mu.
+func (g *scheduler) contention() (proto.Class, *slot) {
 	for i := range g.queues {
 		class := proto.Class(i)
 		if g.queues[class].n == 0 {
 			continue
 		}
-		if p := g.inTheWay(class); p != nil {
+		if p := g.blocking(class); p != nil {
 			return class, p
 		}
-		if p := g.tooMany(class, g.queues[class].first().place.client); p != nil {
+		if p := g.tooMany(class, g.queues[class].first().slot.client); p != nil {
 			return class, p
 		}
 	}
 	return 0, nil
 }
 
-// tooMany returns the holder that is to make way for a request of a client that holds
-// no place: of the client that holds most of the class, and two at least, the one that
+// tooMany returns the holder that is to be preempted for a request of a client that holds
+// no slot: of the client that holds most of the class, and two at least, the one that
 // began last. The caller holds mu.
-func (g *gate) tooMany(class proto.Class, client string) *place {
+func (g *scheduler) tooMany(class proto.Class, client string) *slot {
 	holds := make(map[string]int)
-	for p := range g.held {
+	for p := range g.active {
 		if p.client != "" && p.client == client {
 			return nil
 		}
@@ -165,10 +165,10 @@ func (g *gate) tooMany(class proto.Class, client string) *place {
 			holds[p.client]++
 		}
 	}
-	var victim *place
-	for p := range g.held {
+	var victim *slot
+	for p := range g.active {
 		n := holds[p.client]
-		if p.class != class || n < 2 || p.receiving() < wayTurn {
+		if p.class != class || n < 2 || p.receiving() < minBodyTime {
 			continue // what is short ends sooner than it would be asked for again
 		}
 		if victim == nil || n > holds[victim.client] || n == holds[victim.client] && p.begun().After(victim.begun()) {
@@ -181,14 +181,14 @@ func (g *gate) tooMany(class proto.Class, client string) *place {
 	return nil
 }
 
-// inTheWay returns the holder that is to make way for a class that waits: the least
-// urgent, and of those the one that began last. nil if the class holds a place, if
+// inTheWay returns the holder that is to be preempted for a class that waits: the least
+// urgent, and of those the one that began last. nil if the class holds a slot, if
 // it would have one but for more urgent holders, or if those in the way are to have
 // their turn first. The caller holds mu.
-func (g *gate) inTheWay(class proto.Class) *place {
-	var victim *place
+func (g *scheduler) blocking(class proto.Class) *slot {
+	var victim *slot
 	below := 0
-	for p := range g.held {
+	for p := range g.active {
 		switch {
 		case p.class == class:
 			return nil
@@ -196,7 +196,7 @@ func (g *gate) inTheWay(class proto.Class) *place {
 			continue
 		}
 		below++
-		if !g.hadTurn(p) {
+		if !g.hadBodyTime(p) {
 			continue
 		}
 		if victim == nil || p.class > victim.class || p.class == victim.class && p.begun().After(victim.begun()) {
@@ -209,7 +209,7 @@ func (g *gate) inTheWay(class proto.Class) *place {
 	return victim
 }
 
-// hadTurn reports whether a holder may be made to make way. The caller holds mu.
-func (g *gate) hadTurn(p *place) bool {
-	return time.Since(g.madeWay) >= wayEvery || p.receiving() >= wayTurn
+// hadTurn reports whether a holder may be made to be preempted. The caller holds mu.
+func (g *scheduler) hadBodyTime(p *slot) bool {
+	return time.Since(g.lastPreempted) >= preemptEvery || p.receiving() >= minBodyTime
 }

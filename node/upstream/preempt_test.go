@@ -18,8 +18,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto/bubble"
 )
 
-// busy takes places whose holders are never stalled, a second apart.
-func busy(t *testing.T, g *gate, holders ...proto.Class) (held []*place) {
+// busy takes slots whose holders are never stalled, a second apart.
+func busy(t *testing.T, g *scheduler, holders ...proto.Class) (held []*slot) {
 	for _, class := range holders {
 		p := take(t, g, class)
 		p.enter(throttled)
@@ -29,7 +29,7 @@ func busy(t *testing.T, g *gate, holders ...proto.Class) (held []*place) {
 	return held
 }
 
-func TestGateMakesWay(t *testing.T) {
+func TestSchedulerPreempts(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		limit   int // when the holders came
@@ -46,11 +46,11 @@ func TestGateMakesWay(t *testing.T) {
 		{"a package waits for a package", 1, 0, []proto.Class{pkg}, pkg, -1, false},
 		{"a package waits for metadata", 1, 0, []proto.Class{meta}, pkg, -1, false},
 		{"a prefetch waits for a package", 1, 0, []proto.Class{pkg}, prefetch, -1, false},
-		{"metadata has its own of two places", 2, 0, []proto.Class{pkg}, meta, -1, true},
+		{"metadata has its own of two slots", 2, 0, []proto.Class{pkg}, meta, -1, true},
 		{"and has had it", 2, 0, []proto.Class{pkg, meta}, meta, -1, false},
 		{"packages and prefetch share one of two", 2, 0, []proto.Class{prefetch}, pkg, 0, true},
 		{"also while metadata has the other", 2, 0, []proto.Class{prefetch, meta}, pkg, 0, true},
-		{"three places are enough for all", 3, 0, []proto.Class{prefetch, pkg}, meta, -1, true},
+		{"three slots are enough for all", 3, 0, []proto.Class{prefetch, pkg}, meta, -1, true},
 		{"a package waits for metadata, not for prefetch", 4, 0, []proto.Class{meta, meta, prefetch, prefetch}, pkg, -1, false},
 		{"lowered under packages", 8, 2, []proto.Class{pkg, pkg, pkg, pkg}, meta, 3, true},
 		{"lowered under metadata too", 8, 2, []proto.Class{pkg, pkg, meta, pkg}, meta, -1, false},
@@ -58,22 +58,22 @@ func TestGateMakesWay(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				g := testGate(tc.limit)
+				g := testScheduler(tc.limit)
 				held := busy(t, g, tc.holders...)
 				if tc.lowered > 0 {
 					g.configure(tc.lowered, g.rules)
 				}
-				had, places := make(chan string, 1), make(chan *place, 1)
-				queue(t, g, tc.waiter, "x", had, places)
-				if (len(places) == 1) != tc.had {
-					t.Errorf("had a place at once: %v, want %v", len(places) == 1, tc.had)
+				had, slots := make(chan string, 1), make(chan *slot, 1)
+				queue(t, g, tc.waiter, "x", had, slots)
+				if (len(slots) == 1) != tc.had {
+					t.Errorf("had a slot at once: %v, want %v", len(slots) == 1, tc.had)
 				}
 				want := len(tc.holders)
 				if tc.had && tc.victim < 0 {
 					want++
 				}
 				if _, n, _, _ := g.count(); n != want {
-					t.Errorf("%d places are held, want %d", n, want)
+					t.Errorf("%d slots are held, want %d", n, want)
 				}
 				time.Sleep(time.Minute)
 				for i, p := range held {
@@ -86,22 +86,22 @@ func TestGateMakesWay(t *testing.T) {
 	}
 }
 
-// The second one in a row to make way has had a second of its body; a lone one need
+// The second one in a row to be preempted has had a second of its body; a lone one need
 // not have had any.
-func TestGateLetsAHolderHaveItsTurn(t *testing.T) {
+func TestSchedulerLetsAHolderHaveItsTurn(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		idle   time.Duration // since the last one made way
-		header time.Duration // from the place to the answer
-		wait   time.Duration // of the metadata, from when the place is had
+		idle   time.Duration // since the last one was preempted
+		header time.Duration // from the slot to the answer
+		wait   time.Duration // of the metadata, from when the slot is had
 	}{
 		{"soon after", 0, 200 * time.Millisecond, 1200 * time.Millisecond},
 		{"the answer is late", 0, 1500 * time.Millisecond, 2500 * time.Millisecond},
-		{"long after", wayEvery, time.Hour, 0},
+		{"long after", preemptEvery, time.Hour, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				g := testGate(1)
+				g := testScheduler(1)
 				busy(t, g, pkg)
 				g.release(take(t, g, meta))
 				time.Sleep(tc.idle)
@@ -109,7 +109,7 @@ func TestGateLetsAHolderHaveItsTurn(t *testing.T) {
 				second.enter(asking)
 				time.AfterFunc(tc.header, func() { second.enter(throttled) })
 				began := time.Now()
-				if _, err := g.acquire(t.Context(), request{class: meta}, func(error) {}); err != nil {
+				if _, err := g.acquire(t.Context(), slotRequest{class: meta}, func(error) {}); err != nil {
 					t.Fatal(err)
 				}
 				if took := time.Since(began); took < tc.wait || took > tc.wait+watchEvery || !second.wasEvicted() {
@@ -120,14 +120,14 @@ func TestGateLetsAHolderHaveItsTurn(t *testing.T) {
 	}
 }
 
-// A waiter may leave just when a holder makes way for it.
-func TestGateWaiterLeavesWhileAHolderMakesWay(t *testing.T) {
+// A waiter may leave just when a holder is preempted for it.
+func TestSchedulerWaiterLeavesWhileAHolderPreempts(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		g := testGate(1)
+		g := testScheduler(1)
 		ctx, leave := context.WithCancel(t.Context())
 		gone := make(chan struct{})
 		var free atomic.Bool // the holder's connection is closed
-		holder, err := g.acquire(t.Context(), request{class: pkg}, func(error) {
+		holder, err := g.acquire(t.Context(), slotRequest{class: pkg}, func(error) {
 			leave()
 			<-gone
 			time.Sleep(10 * time.Millisecond)
@@ -137,18 +137,18 @@ func TestGateWaiterLeavesWhileAHolderMakesWay(t *testing.T) {
 			t.Fatal(err)
 		}
 		holder.enter(throttled)
-		g.madeWay = time.Now() // so that it is not the waiter itself that sees to it
+		g.lastPreempted = time.Now() // so that it is not the waiter itself that sees to it
 		go func() {
-			if _, err := g.acquire(ctx, request{class: meta}, func(error) {}); err == nil {
+			if _, err := g.acquire(ctx, slotRequest{class: meta}, func(error) {}); err == nil {
 				t.Error("a waiter that left had the place")
 			}
 			close(gone)
 		}()
 		began := time.Now()
-		if _, err := g.acquire(t.Context(), request{class: pkg}, func(error) {}); err != nil {
+		if _, err := g.acquire(t.Context(), slotRequest{class: pkg}, func(error) {}); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(began); took > wayTurn+watchEvery+10*time.Millisecond {
+		if took := time.Since(began); took > minBodyTime+watchEvery+10*time.Millisecond {
 			t.Errorf("the place that nobody wanted came free after %v", took)
 		}
 		if !free.Load() {
@@ -160,18 +160,18 @@ func TestGateWaiterLeavesWhileAHolderMakesWay(t *testing.T) {
 	})
 }
 
-// However holders make way, stall, leave and come: never two have one place.
-func TestGateNeverExceedsItsLimit(t *testing.T) {
+// However holders be preempted, stall, leave and come: never two have one slot.
+func TestSchedulerNeverExceedsItsLimit(t *testing.T) {
 	for limit := 1; limit <= 3; limit++ {
 		bubble.Test(t, func(t *testing.T) {
-			g := testGate(limit)
+			g := testScheduler(limit)
 			var mu sync.Mutex
 			open := 0
 			count := func(by int) {
 				mu.Lock()
 				defer mu.Unlock()
 				if open += by; open > limit {
-					t.Errorf("%d connections in %d places", open, limit)
+					t.Errorf("%d connections in %d slots", open, limit)
 				}
 			}
 			var wg sync.WaitGroup
@@ -183,8 +183,8 @@ func TestGateNeverExceedsItsLimit(t *testing.T) {
 						ctx, cancel := context.WithCancelCause(wait)
 						var conn sync.Once
 						cut := func(err error) { cancel(err); conn.Do(func() { count(-1) }) }
-						p, err := g.acquire(ctx, request{class: proto.Class(r.IntN(classes))}, func(err error) {
-							// Not before the place is had, whose connection this is.
+						p, err := g.acquire(ctx, slotRequest{class: proto.Class(r.IntN(classes))}, func(err error) {
+							// Not before the slot is had, whose connection this is.
 							time.Sleep(time.Millisecond)
 							cut(err)
 						})
@@ -261,7 +261,7 @@ func TestMetadataDoesNotStandBehindADownload(t *testing.T) {
 	}{
 		{20 * time.Second, 0, 2},
 		// One after the other: each second of the download is followed by one of them.
-		{time.Millisecond, wayTurn + watchEvery, 7},
+		{time.Millisecond, minBodyTime + watchEvery, 7},
 	} {
 		bubble.Test(t, func(t *testing.T) {
 			c, n := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
@@ -283,7 +283,7 @@ func TestMetadataDoesNotStandBehindADownload(t *testing.T) {
 					t.Errorf("the download took %d transfers, want 2 to %d: %v", len(parts), tc.parts, parts)
 				}
 				for _, lasted := range parts[1 : len(parts)-1] {
-					if lasted < wayTurn {
+					if lasted < minBodyTime {
 						t.Errorf("a transfer lasted only %v of %v", lasted, parts)
 					}
 				}
@@ -314,7 +314,7 @@ func TestMetadataDoesNotStandBehindADownload(t *testing.T) {
 	}
 }
 
-// Once the place is gone, no connection is begun or kept for it.
+// Once the slot is gone, no connection is begun or kept for it.
 func TestDialingEndsForGood(t *testing.T) {
 	n := newNetwork()
 	d := &dialing{}

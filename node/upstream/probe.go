@@ -13,7 +13,7 @@ func (c *Client) probe(s *settings, a *archive, m *mirror, req proto.Request) {
 	if !m.health.startProbe() {
 		return
 	}
-	e := c.newErrand(a, m, proto.Request{Loc: req.Loc, Class: proto.ClassPrefetch, Size: req.Size, Head: true}, nil)
+	e := c.newAttempt(a, m, proto.Request{Loc: req.Loc, Class: proto.ClassPrefetch, Size: req.Size, Head: true}, nil)
 	e.probe, e.anyHost, e.madeUp = true, true, req.Class == proto.ClassUnlisted
 	go func() {
 		defer m.health.endProbe()

@@ -2,44 +2,44 @@ package upstream
 
 import "container/list"
 
-// waitQueue holds the requests of one class that wait for a place, in the order in which they are served:
+// waitQueue holds the requests of one class that wait for a slot, in the order in which they are served:
 // each client in turn, and each client's own as they came. No operation depends on how many wait. The
 // zero value is empty. It is not safe for concurrent use.
 type waitQueue struct {
-	turns list.List // of *line; the first one is served next
-	lines map[string]*line
-	n     int
+	order   list.List // of *line; the first one is served next
+	clients map[string]*clientQueue
+	n       int
 }
 
 // line is what waits for one client.
-type line struct {
+type clientQueue struct {
 	client  string
-	turn    *list.Element
+	element  *list.Element
 	waiters list.List // of *waiter
 }
 
 // push adds a waiter. A request whose client is not known is a client of its own.
 func (q *waitQueue) push(w *waiter) {
-	client := w.place.client
-	l := q.lines[client]
+	client := w.slot.client
+	l := q.clients[client]
 	if l == nil {
-		l = &line{client: client}
-		l.turn = q.turns.PushBack(l)
+		l = &clientQueue{client: client}
+		l.element = q.order.PushBack(l)
 		if client != "" {
-			if q.lines == nil {
-				q.lines = make(map[string]*line)
+			if q.clients == nil {
+				q.clients = make(map[string]*clientQueue)
 			}
-			q.lines[client] = l
+			q.clients[client] = l
 		}
 	}
-	w.line, w.at = l, l.waiters.PushBack(w)
+	w.queue, w.at = l, l.waiters.PushBack(w)
 	q.n++
 }
 
 // first returns the waiter to serve next; nil if nobody waits.
 func (q *waitQueue) first() *waiter {
-	if front := q.turns.Front(); front != nil {
-		return front.Value.(*line).waiters.Front().Value.(*waiter)
+	if front := q.order.Front(); front != nil {
+		return front.Value.(*clientQueue).waiters.Front().Value.(*waiter)
 	}
 	return nil
 }
@@ -47,7 +47,7 @@ func (q *waitQueue) first() *waiter {
 // serve takes the first waiter out; then it is the turn of the next client.
 func (q *waitQueue) serve() *waiter {
 	w := q.first()
-	q.turns.MoveToBack(w.line.turn)
+	q.order.MoveToBack(w.queue.element)
 	q.remove(w)
 	return w
 }
@@ -57,13 +57,13 @@ func (q *waitQueue) remove(w *waiter) bool {
 	if w.at == nil {
 		return false
 	}
-	l := w.line
+	l := w.queue
 	l.waiters.Remove(w.at)
-	w.line, w.at = nil, nil
+	w.queue, w.at = nil, nil
 	q.n--
 	if l.waiters.Len() == 0 {
-		q.turns.Remove(l.turn)
-		delete(q.lines, l.client)
+		q.order.Remove(l.element)
+		delete(q.clients, l.client)
 	}
 	return true
 }
@@ -72,11 +72,11 @@ func (q *waitQueue) remove(w *waiter) bool {
 // comes with one more; else nil.
 func (q *waitQueue) longest(client string) *waiter {
 	most := 1
-	if l := q.lines[client]; l != nil {
+	if l := q.clients[client]; l != nil {
 		most = l.waiters.Len() + 1
 	}
-	var found *line
-	for _, l := range q.lines {
+	var found *clientQueue
+	for _, l := range q.clients {
 		if n := l.waiters.Len(); n > most {
 			found, most = l, n
 		}

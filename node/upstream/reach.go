@@ -48,16 +48,16 @@ func NewReach(configured []*url.URL, allow []netip.Prefix, listens func() []neti
 }
 
 // lead is how a request came to a URL that the configuration does not have.
-type lead struct {
+type redirectHop struct {
 	from   *url.URL   // what redirected there; nil: by names it
 	by     string     // who names it without a redirect; "": a list of mirrors
 	at     netip.Addr // where that is; zero where it is not known
 	status int        // of the redirect
 }
 
-// check returns an error if a URL that somebody else led to, and that means an address, is not to be
+// check returns an error if a URL that somebody else hop to, and that means an address, is not to be
 // asked.
-func (r *Reach) check(l lead, u *url.URL, at netip.AddrPort) error {
+func (r *Reach) check(l redirectHop, u *url.URL, at netip.AddrPort) error {
 	addr := plainAddr(at.Addr())
 	if own := r.ownListener(addr, at.Port()); own != "" {
 		return l.refuse(u, fmt.Sprintf("which is this node itself (%s)", own))
@@ -75,12 +75,12 @@ func (r *Reach) check(l lead, u *url.URL, at netip.AddrPort) error {
 }
 
 // rebound reports whether a public server leads to its own name, which means an address inside now.
-func (l lead) rebound(u *url.URL) bool {
+func (l redirectHop) rebound(u *url.URL) bool {
 	_, literal := literalOf(u.Hostname())
 	return l.from != nil && !literal && plainName(l.from.Hostname()) == plainName(u.Hostname()) && internal(l.at) == ""
 }
 
-func (l lead) refuse(u *url.URL, why string) error {
+func (l redirectHop) refuse(u *url.URL, why string) error {
 	if l.from == nil {
 		return &proto.Refused{Status: http.StatusForbidden, Reason: cmp.Or(l.by, "a list of mirrors") + " leads to " + bareURL(u) + ", " + why}
 	}
@@ -89,7 +89,7 @@ func (l lead) refuse(u *url.URL, why string) error {
 
 // checkName is check for what can be said before a name is looked up. Where a parent proxy looks it
 // up and connects, it is all that is checked: then the proxy knows the network, and we do not.
-func (r *Reach) checkName(l lead, u *url.URL, proxied bool) error {
+func (r *Reach) checkName(l redirectHop, u *url.URL, proxied bool) error {
 	host := plainName(u.Hostname())
 	a, ok := literalOf(host)
 	switch {
@@ -218,18 +218,18 @@ func portOf(u *url.URL) uint16 {
 	return 80
 }
 
-type leadKey struct{}
+type hopKey struct{}
 
 // leadTo is a lead with where it leads.
-type leadTo struct {
-	lead
+type hopTarget struct {
+	redirectHop
 	reach *Reach
 	url   *url.URL
 }
 
 // control refuses an address before a connection to it is begun; it is a net.Dialer's ControlContext.
 func control(ctx context.Context, _, address string, _ syscall.RawConn) error {
-	to, ok := ctx.Value(leadKey{}).(*leadTo)
+	to, ok := ctx.Value(hopKey{}).(*hopTarget)
 	if !ok {
 		return nil
 	}
@@ -237,7 +237,7 @@ func control(ctx context.Context, _, address string, _ syscall.RawConn) error {
 	if err != nil {
 		return nil // a socket that is no address of a network
 	}
-	return to.reach.check(to.lead, to.url, at)
+	return to.reach.check(to.redirectHop, to.url, at)
 }
 
 // remoteOf returns the address at the other end; zero where there is none.
@@ -249,7 +249,7 @@ func remoteOf(conn net.Conn) netip.AddrPort {
 }
 
 // Guard makes t the transport of requests that begin with the URL at, which the operator named: every
-// other URL was led to by a redirect.
+// other URL was hop to by a redirect.
 func (r *Reach) Guard(t *http.Transport, at *url.URL, d net.Dialer) http.RoundTripper {
 	d.ControlContext = control
 	t.DialContext = d.DialContext
@@ -271,12 +271,12 @@ func (g *guarded) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := lead{from: g.at, status: http.StatusFound}
+	l := redirectHop{from: g.at, status: http.StatusFound}
 	if err := g.reach.checkName(l, req.URL, proxy != nil); err != nil {
 		return nil, err
 	}
 	if proxy == nil {
-		req = req.WithContext(context.WithValue(req.Context(), leadKey{}, &leadTo{lead: l, reach: g.reach, url: req.URL}))
+		req = req.WithContext(context.WithValue(req.Context(), hopKey{}, &hopTarget{redirectHop: l, reach: g.reach, url: req.URL}))
 	}
 	return g.transport.RoundTrip(req)
 }

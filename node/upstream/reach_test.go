@@ -75,9 +75,9 @@ func TestReach(t *testing.T) {
 		{"http://mirror.corp.example:8080/ubuntu/x", corp, "", "", ""},
 	} {
 		u := parsed(t, tc.to)
-		var l lead
+		var l redirectHop
 		if tc.from != "" {
-			l = lead{from: parsed(t, tc.from), at: netip.MustParseAddr(tc.fromAt), status: 302}
+			l = redirectHop{from: parsed(t, tc.from), at: netip.MustParseAddr(tc.fromAt), status: 302}
 		}
 		addr, err := netip.ParseAddrPort(tc.at)
 		if err != nil {
@@ -112,7 +112,7 @@ func TestReachByName(t *testing.T) {
 		{"http://0x7f000001/x", true, true},
 		{"http://2130706433/x", true, true},
 	} {
-		err := r.checkName(lead{from: parsed(t, "http://archive.example.org/x"), status: 302}, parsed(t, tc.to), tc.proxied)
+		err := r.checkName(redirectHop{from: parsed(t, "http://archive.example.org/x"), status: 302}, parsed(t, tc.to), tc.proxied)
 		if (err != nil) != tc.refused {
 			t.Errorf("%s, through a proxy %v: %v", tc.to, tc.proxied, err)
 		}
@@ -130,7 +130,7 @@ func (n byName) dial(ctx context.Context, network, address string) (net.Conn, er
 	return (&net.Dialer{}).DialContext(ctx, network, to)
 }
 
-// A name that turns out to mean an address inside gets no request, by whatever way it was led to.
+// A name that turns out to mean an address inside gets no request, by whatever way it was hop to.
 func TestRedirectsAndListsDoNotLeadInside(t *testing.T) {
 	var asked atomic.Int64
 	inside := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -182,7 +182,7 @@ func TestRedirectsAndListsDoNotLeadInside(t *testing.T) {
 	}
 }
 
-// A connection that one request may use is not used by another that was led to the same server.
+// A connection that one request may use is not used by another that was hop to the same server.
 func TestKeptConnectionsDoNotLeadInside(t *testing.T) {
 	var asked atomic.Int64
 	inside := serve(t, func(w http.ResponseWriter, r *http.Request) { asked.Add(1); io.WriteString(w, "secret") })

@@ -67,7 +67,7 @@ func (s *Secret) UnmarshalYAML(unmarshal func(any) error) error {
 
 // Credentials prove to an upstream who we are: either a user with a password, or a
 // bearer token. If both are given the token is used. In a configuration each secret is
-// written in place or in a file of its own; Resolve reads the files. Credentials print
+// written in slot or in a file of its own; Resolve reads the files. Credentials print
 // as "***" altogether, because in many schemes the user name is the token. The tags are for
 // node/config, which reads and documents them.
 type Credentials struct {
@@ -81,7 +81,7 @@ type Credentials struct {
 // IsZero reports whether there are none.
 func (c Credentials) IsZero() bool { return c == Credentials{} }
 
-// Resolve returns the credentials with the secrets of their files in place. Leading and
+// Resolve returns the credentials with the secrets of their files in slot. Leading and
 // trailing space of a file is not part of its secret.
 func (c Credentials) Resolve() (resolved Credentials, err error) {
 	resolved.User = c.User

@@ -11,9 +11,9 @@ func (sh share) foreign(host string) bool {
 	return sh.connections != nil && sh.connections(host) <= 0
 }
 
-// places returns how many connections to a host are ours. Below one there is no
+// slots returns how many connections to a host are ours. Below one there is no
 // going upstream at all, so that one is the least.
-func (sh share) places(cfg Config, host string) int {
+func (sh share) limit(cfg Config, host string) int {
 	if sh.connections == nil {
 		return cfg.ConnectionsPerHost
 	}
@@ -55,11 +55,11 @@ func (c *Client) SetShare(connections func(host string) int, bytesPerSecond int6
 }
 
 // limit puts the caps of s, or this node's share of them, in force. It tells whether
-// any host has fewer places now. The caller holds mu.
+// any host has fewer slots now. The caller holds mu.
 func (c *Client) limit(s *settings) (fewer bool) {
 	for name, h := range c.hosts {
 		h.foreign.Store(c.share.foreign(name))
-		if h.gate.configure(c.share.places(s.cfg, name), patienceOf(s.cfg)) {
+		if h.scheduler.configure(c.share.limit(s.cfg, name), patienceOf(s.cfg)) {
 			fewer = true
 		}
 	}

@@ -18,7 +18,7 @@ import (
 
 func some(n int) func(string) int { return func(string) int { return n } }
 
-// limits are the places of all hosts known.
+// limits are the slots of all hosts known.
 func limits(c *Client) map[string]int {
 	of := make(map[string]int)
 	for _, h := range c.Stats().Hosts {
@@ -177,7 +177,7 @@ func TestShareIsLoweredAndRaised(t *testing.T) {
 			t.Errorf("%d in use, %d waiting; want 2 and 0", h.InUse, h.Waiting)
 		}
 
-		start(0) // its channel is closed: it needs a place, and nothing else
+		start(0) // its channel is closed: it needs a slot, and nothing else
 		c.SetShare(some(3), 0)
 		<-done
 		close(release[3])

@@ -46,7 +46,7 @@ func (m *mirror) at(date time.Time) *mirror {
 
 // past looks for an object that every mirror says is gone at the archive's snapshot
 // service, at the dates at which it was listed.
-func (r *round) past(ctx context.Context) (*proto.Transfer, error) {
+func (r *failover) past(ctx context.Context) (*proto.Transfer, error) {
 	dates := r.s.cfg.Snapshots
 	if r.archive.snapshot == nil || dates == nil || r.req.Mirror != "" {
 		return nil, r.verdict()

@@ -19,21 +19,21 @@ func TestSource(t *testing.T) {
 		return sourcetest.Source{Open: func(ctx context.Context, offset int64) (*proto.Transfer, error) {
 			req := get("pool/x.deb")
 			req.Provable, req.Offset = true, offset
-			req.Class = proto.ClassMetadata // which may have all places
+			req.Class = proto.ClassMetadata // which may have all slots
 			return c.Fetch(ctx, req)
 		}}
 	}
-	fewPlaces := func(cfg *Config) { cfg.ConnectionsPerHost = sourcetest.Places }
+	fewSlots := func(cfg *Config) { cfg.ConnectionsPerHost = sourcetest.Places }
 	t.Run("loopback", func(t *testing.T) {
 		sourcetest.Run(t, func(t *testing.T, s *sourcetest.Server) sourcetest.Source {
-			return source(client(t, serve(t, httpOf(s)).URL, fewPlaces, func(cfg *Config) {
+			return source(client(t, serve(t, httpOf(s)).URL, fewSlots, func(cfg *Config) {
 				cfg.HeaderTimeout, cfg.StallTimeout = time.Hour, time.Hour // this machine may be busy
 			}))
 		})
 	})
 	t.Run("in memory", func(t *testing.T) {
 		sourcetest.RunInBubble(t, func(t *testing.T, s *sourcetest.Server) sourcetest.Source {
-			c, _ := inMemory(t, httpOf(s), fewPlaces)
+			c, _ := inMemory(t, httpOf(s), fewSlots)
 			src := source(c)
 			src.Patience = max(headerTimeout, stallTimeout)
 			return src

@@ -23,7 +23,7 @@ const (
 
 // speed is what a mirror has been measured at. It is not safe for concurrent use.
 type speed struct {
-	latency   time.Duration // average wait for the header of an answer, with a place in hand
+	latency   time.Duration // average wait for the header of an answer, with a slot in hand
 	latencyAt time.Time
 	perByte   float64 // average seconds that a byte takes, not its inverse: times add up, rates do not
 	known     float64 // how much of perByte was measured, 0 to 1

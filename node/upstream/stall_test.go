@@ -112,7 +112,7 @@ func TestTimeoutsBeforeTheBody(t *testing.T) {
 }
 
 // Eight transfers that stall must not keep a healthy one out.
-func TestStalledTransfersGiveTheirPlacesAway(t *testing.T) {
+func TestStalledTransfersLoseTheirSlots(t *testing.T) {
 	for _, stall := range []string{"body", "header", "dial"} {
 		t.Run(stall, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
@@ -145,7 +145,7 @@ func TestStalledTransfersGiveTheirPlacesAway(t *testing.T) {
 				for i := range 8 {
 					req := get(fmt.Sprintf("pool/stalled%d.deb", i))
 					if i == 7 {
-						req.Class = proto.ClassMetadata // the eighth place is metadata's
+						req.Class = proto.ClassMetadata // the eighth slot is metadata's
 					}
 					go func() {
 						_, _, err := fetchAll(t.Context(), c, req)

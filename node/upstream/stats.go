@@ -17,10 +17,10 @@ type Stats struct {
 // HostStats tells of one upstream host.
 type HostStats struct {
 	Host    string `json:"host"`  // "https://esm.example.org:8443"; the port only where it is not the scheme's own
-	Limit   int    `json:"limit"` // places
+	Limit   int    `json:"limit"` // slots
 	InUse   int    `json:"in_use"`
 	Waiting int    `json:"waiting"`
-	Stalled int    `json:"stalled"` // in use, but without progress for so long that a waiting request may take the place
+	Stalled int    `json:"stalled"` // in use, but without progress for so long that a waiting request may take the slot
 
 	// Requests counts ended requests by outcome: "ok" (also a 304), "redirected",
 	// "not_found", "refused", "unavailable", "corrupt", "preempted", "cancelled".
@@ -76,14 +76,14 @@ func (c *Client) Stats() Stats {
 }
 
 func (c *Client) mirrorStats() []MirrorStats {
-	s, strikes, now := c.settings.Load(), c.strikes.count(), time.Now()
+	s, penalties, now := c.settings.Load(), c.penalties.count(), time.Now()
 	all := []MirrorStats{}
 	for _, name := range slices.Sorted(maps.Keys(s.archives)) {
 		a := s.archives[name]
 		for _, m := range a.sources() {
 			one := m.health.stats(now)
 			one.Archive, one.Priority, one.Weight = name, m.Priority, m.Weight
-			one.Snapshot, one.Penalties = m == a.snapshot, strikes[m.name]
+			one.Snapshot, one.Penalties = m == a.snapshot, penalties[m.name]
 			all = append(all, one)
 		}
 	}

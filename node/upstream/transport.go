@@ -64,7 +64,7 @@ func (s *settings) equip() {
 	}
 }
 
-// transportTo returns the transport for a URL that a mirror led to. What a mirror
+// transportTo returns the transport for a URL that a mirror hop to. What a mirror
 // trusts, and the certificate shown to it, are for its own scheme, host and port.
 func (s *settings) transportTo(m *mirror, u *url.URL) *http.Transport {
 	if hostName(u) == hostName(m.URL) {
@@ -83,11 +83,11 @@ func (s *settings) closeIdle() {
 // newTransport makes the transport of a configuration.
 //
 // It speaks HTTP/1.1 only. The cap of an upstream is a cap on connections: what
-// archives limit and ban by, and what our places count. Over HTTP/2 all transfers
+// archives limit and ban by, and what our slots count. Over HTTP/2 all transfers
 // of a host would share one connection, where one lost packet stalls them all and
 // one window caps them all, and closing a stalled transfer would not free
 // anything at the other end. Archives gain nothing from HTTP/2's cheap requests:
-// a place is busy with a body nearly all the time.
+// a slot is busy with a body nearly all the time.
 func newTransport(cfg Config, proxyOf func(*url.URL) *url.URL, trust trust) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -126,7 +126,7 @@ func newTransport(cfg Config, proxyOf func(*url.URL) *url.URL, trust trust) *htt
 
 // repeated are the statuses that apt asks again for: TransientCodes in methods/basehttp.cc, the same
 // in 2.2 and 3.3. Every other one is final for a client that asks the archive itself, so it is final
-// through a node as well: a 503 in its place would make apt wait, and hang before 3.0.3.
+// through a node as well: a 503 in its slot would make apt wait, and hang before 3.0.3.
 var repeated = []int{
 	http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
 	http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,

@@ -27,12 +27,12 @@ func (c *Client) Tunnel(ctx context.Context, target string, named bool) (net.Con
 	defer cancel()
 	via := s.proxyOf(&url.URL{Scheme: "https", Host: target})
 	if !named {
-		led := &leadTo{lead: lead{by: "a pattern of connect_allow"}, reach: s.reach, url: &url.URL{Scheme: "https", Host: target}}
-		if err := s.reach.checkName(led.lead, led.url, via != nil); err != nil {
+		hop := &hopTarget{redirectHop: redirectHop{by: "a pattern of connect_allow"}, reach: s.reach, url: &url.URL{Scheme: "https", Host: target}}
+		if err := s.reach.checkName(hop.redirectHop, hop.url, via != nil); err != nil {
 			return nil, err
 		}
 		if via == nil {
-			ctx = context.WithValue(ctx, leadKey{}, led)
+			ctx = context.WithValue(ctx, hopKey{}, hop)
 		}
 	}
 	if via == nil {

@@ -206,15 +206,15 @@ func TestTunnelByPattern(t *testing.T) {
 
 // A name is looked up when the connection is made, and then what it means is checked.
 func TestTunnelByPatternToNameInside(t *testing.T) {
-	led := false
+	hop := false
 	c := client(t, "http://archive.example.org/debian", func(cfg *Config) {
 		cfg.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
 			err := control(ctx, network, "10.0.0.1:443", nil)
-			led = err != nil
+			hop = err != nil
 			return nil, errors.Join(err, errors.New("no route"))
 		}
 	})
-	if _, err := c.Tunnel(t.Context(), "rebound.example.org:443", false); err == nil || !led {
+	if _, err := c.Tunnel(t.Context(), "rebound.example.org:443", false); err == nil || !hop {
 		t.Errorf("a name that means an address inside is reached: %v", err)
 	}
 }

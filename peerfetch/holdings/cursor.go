@@ -154,5 +154,5 @@ func (c *Cursor) gather() Update {
 	defer l.mu.Unlock()
 	added, removed, n := l.sinceLocked(c.next, maxBatch)
 	c.next += uint64(n)
-	return Update{Added: added, Removed: removed, Blobs: uint64(l.held.count)}
+	return Update{Added: added, Removed: removed, Blobs: uint64(l.stored.count)}
 }

@@ -87,11 +87,11 @@ func (f *follower) mustAgree(t *testing.T, l *Local, n int) {
 	wrong, absent := 0, 0
 	for i := range n {
 		d := digest(i)
-		held, believed := l.Has(d), f.Has(d)
+		stored, believed := l.Has(d), f.Has(d)
 		switch {
-		case held && !believed:
+		case stored && !believed:
 			t.Fatalf("digest %d of %d is held, and not believed to be", i, n)
-		case !held:
+		case !stored:
 			absent++
 			if believed {
 				wrong++

@@ -23,8 +23,8 @@ const (
 type Local struct {
 	builder builder
 
-	mu   sync.Mutex
-	held set // guarded by mu
+	mu     sync.Mutex
+	stored set // guarded by mu
 	// log lists what was added or removed, oldest first; what became of it, the
 	// set tells. Its first entry is change number logStart. It is kept only while
 	// somebody follows.
@@ -42,7 +42,7 @@ func (l *Local) Add(d proto.Digest) {
 	p := prefixOf(d)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.held.add(p) {
+	if l.stored.add(p) {
 		l.noteLocked(p)
 	}
 }
@@ -52,7 +52,7 @@ func (l *Local) Remove(d proto.Digest) {
 	p := prefixOf(d)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.held.remove(p) {
+	if l.stored.remove(p) {
 		l.noteLocked(p)
 	}
 }
@@ -61,14 +61,14 @@ func (l *Local) Remove(d proto.Digest) {
 func (l *Local) Has(d proto.Digest) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.held.has(prefixOf(d))
+	return l.stored.has(prefixOf(d))
 }
 
 // Len is how many digests the node holds.
 func (l *Local) Len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.held.count
+	return l.stored.count
 }
 
 // noteLocked writes a change to the log and wakes those who wait for it.
@@ -94,7 +94,7 @@ func (l *Local) nowLocked() uint64 { return l.logStart + uint64(len(l.log)) }
 // staleLocked reports whether a filter that does not know the changes from number
 // since on is to be replaced.
 func (l *Local) staleLocked(since uint64) bool {
-	limit := min(max(l.held.count/10, minChanges), maxChanges)
+	limit := min(max(l.stored.count/10, minChanges), maxChanges)
 	return l.nowLocked()-since > uint64(limit)
 }
 
@@ -106,7 +106,7 @@ func (l *Local) sinceLocked(since uint64, max int) (added, removed []uint64, n i
 	n = len(changes)
 	slices.Sort(changes)
 	for _, p := range slices.Compact(changes) {
-		if l.held.has(p) {
+		if l.stored.has(p) {
 			added = append(added, p)
 		} else {
 			removed = append(removed, p)
@@ -130,7 +130,7 @@ func (l *Local) whole() (*filter, uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l.mu.Lock()
-	now, count := l.nowLocked(), l.held.count
+	now, count := l.nowLocked(), l.stored.count
 	fresh := b.last != nil && b.since >= l.logStart && now-b.since <= minChanges/2
 	l.mu.Unlock()
 	if fresh {
@@ -139,9 +139,9 @@ func (l *Local) whole() (*filter, uint64) {
 	// The lock is released between the parts, so the filter may know some of the
 	// changes from now on and not others. The follower is told of all of them.
 	f := newFilter(count)
-	for i := range l.held.parts {
+	for i := range l.stored.parts {
 		l.mu.Lock()
-		for _, p := range l.held.parts[i] {
+		for _, p := range l.stored.parts[i] {
 			f.add(p)
 		}
 		l.mu.Unlock()

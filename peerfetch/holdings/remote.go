@@ -12,7 +12,7 @@ import (
 // all of these.
 const (
 	maxHashes    = 32
-	maxTold      = 64 << 10       // changes in one Update
+	maxReported  = 64 << 10       // changes in one Update
 	maxChangeSet = 4 * maxChanges // changes since the last filter
 )
 
@@ -37,8 +37,8 @@ func (r *Remote) Has(d proto.Digest) bool {
 	p := prefixOf(d)
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if held, told := r.changes[p]; told {
-		return held
+	if stored, reported := r.changes[p]; reported {
+		return stored
 	}
 	return r.filter != nil && r.filter.has(p)
 }
@@ -140,8 +140,8 @@ func (r *Remote) changeLocked(added, removed []uint64) error {
 	switch {
 	case r.filter == nil:
 		return errors.New("changes to a filter that was not begun")
-	case len(added)+len(removed) > maxTold:
-		return fmt.Errorf("%d changes at once: want at most %d", len(added)+len(removed), maxTold)
+	case len(added)+len(removed) > maxReported:
+		return fmt.Errorf("%d changes at once: want at most %d", len(added)+len(removed), maxReported)
 	case len(r.changes)+len(added)+len(removed) > maxChangeSet:
 		return fmt.Errorf("more than %d changes without a new filter", maxChangeSet)
 	}
@@ -155,10 +155,10 @@ func (r *Remote) changeLocked(added, removed []uint64) error {
 }
 
 // setLocked remembers what became of p, unless the filter says the same.
-func (r *Remote) setLocked(p uint64, held bool) {
-	if r.filter.has(p) == held {
+func (r *Remote) setLocked(p uint64, stored bool) {
+	if r.filter.has(p) == stored {
 		delete(r.changes, p)
 	} else {
-		r.changes[p] = held
+		r.changes[p] = stored
 	}
 }

@@ -24,7 +24,7 @@ func whole(t *testing.T, n int) []Update {
 
 func TestApplyRefuses(t *testing.T) {
 	begun := whole(t, 150_000)[0]
-	many := make([]uint64, maxTold+1)
+	many := make([]uint64, maxReported+1)
 	for name, hostile := range map[string][]Update{
 		"a filter that is too large":   {{Begin: true, FilterBits: maxFilterBytes*8 + 8, FilterHashes: 8}},
 		"a crooked number of bits":     {{Begin: true, FilterBits: 12, FilterHashes: 8}},
@@ -36,7 +36,7 @@ func TestApplyRefuses(t *testing.T) {
 		"no piece":                     {begun, {}},
 		"changes instead of a piece":   {begun, {Added: []uint64{1}}},
 		"changes with a piece":         {begun, {Filter: make([]byte, 4), Added: []uint64{1}}},
-		"too many changes in one step": {{Added: many[:maxTold/2], Removed: many[:maxTold/2+1]}},
+		"too many changes in one step": {{Added: many[:maxReported/2], Removed: many[:maxReported/2+1]}},
 	} {
 		r := NewRemote()
 		for _, u := range whole(t, 100) {
@@ -66,18 +66,18 @@ func TestChangesWithoutEndAreRefused(t *testing.T) {
 		}
 	}
 	var err error
-	told := 0
-	for batch := uint64(0); err == nil && told < 10*maxChangeSet; batch++ {
-		u := Update{Added: make([]uint64, maxTold)}
+	reported := 0
+	for batch := uint64(0); err == nil && reported < 10*maxChangeSet; batch++ {
+		u := Update{Added: make([]uint64, maxReported)}
 		for i := range u.Added {
-			u.Added[i] = (batch*maxTold + uint64(i)) * 0x9e3779b97f4a7c15
+			u.Added[i] = (batch*maxReported + uint64(i)) * 0x9e3779b97f4a7c15
 		}
 		if err = r.Apply(u); err == nil {
-			told += maxTold
+			reported += maxReported
 		}
 	}
-	if err == nil || told > maxChangeSet {
-		t.Errorf("%d changes were taken: %v", told, err)
+	if err == nil || reported > maxChangeSet {
+		t.Errorf("%d changes were taken: %v", reported, err)
 	}
 	if !r.Has(digest(0)) {
 		t.Error("what was known before is gone")

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	tellTimeout   = 2 * time.Second  // of one attempt at one node
+	sendTimeout   = 2 * time.Second  // of one attempt at one node
 	askTimeout    = 30 * time.Second // the node asked may have to go upstream first
 	statusTimeout = time.Second
 	// messageBytes is how much goes into one message at least, where there is
@@ -29,11 +29,11 @@ const (
 // each has taken it in or failed to within a few seconds. The error joins a
 // *proto.PeerFailed for each that failed. Nodes that do not answer hear of it some
 // other way.
-func (m *Mesh) Announce(ctx context.Context, news ...proto.Announcement) error {
-	messages, errs := announceRequests(news)
+func (m *Mesh) Announce(ctx context.Context, announcements ...proto.Announcement) error {
+	messages, errs := announceRequests(announcements)
 	var mu sync.Mutex
 	m.eachAlive(func(p *peer) {
-		if err := m.tellAll(ctx, p, messages); err != nil {
+		if err := m.sendAll(ctx, p, messages); err != nil {
 			mu.Lock()
 			errs = append(errs, err)
 			mu.Unlock()
@@ -46,7 +46,7 @@ func (m *Mesh) Announce(ctx context.Context, news ...proto.Announcement) error {
 // and waits.
 func (m *Mesh) eachAlive(f func(p *peer)) {
 	var wg sync.WaitGroup
-	for _, p := range m.everybody() {
+	for _, p := range m.all() {
 		if p.reachable() {
 			wg.Go(func() { f(p) })
 		}
@@ -55,10 +55,10 @@ func (m *Mesh) eachAlive(f func(p *peer)) {
 }
 
 // announceRequests divides news among messages.
-func announceRequests(news []proto.Announcement) (messages []*peerpb.AnnounceRequest, errs []error) {
+func announceRequests(announcements []proto.Announcement) (messages []*peerpb.AnnounceRequest, errs []error) {
 	now := time.Now()
 	message, size := &peerpb.AnnounceRequest{}, 0
-	for _, n := range news {
+	for _, n := range announcements {
 		out, err := announcementOut(n, now)
 		if err != nil {
 			errs = append(errs, err)
@@ -77,10 +77,10 @@ func announceRequests(news []proto.Announcement) (messages []*peerpb.AnnounceReq
 	return messages, errs
 }
 
-// tellAll sends messages, one after the other, until one fails.
-func (m *Mesh) tellAll(ctx context.Context, p *peer, messages []*peerpb.AnnounceRequest) error {
+// sendAll sends messages, one after the other, until one fails.
+func (m *Mesh) sendAll(ctx context.Context, p *peer, messages []*peerpb.AnnounceRequest) error {
 	for _, message := range messages {
-		if err := m.tell(ctx, p, message); err != nil {
+		if err := m.send(ctx, p, message); err != nil {
 			return err
 		}
 	}
@@ -89,9 +89,9 @@ func (m *Mesh) tellAll(ctx context.Context, p *peer, messages []*peerpb.Announce
 
 // tell sends one message. A connection that breaks is made again once: that the
 // other node restarts must not cost it the news.
-func (m *Mesh) tell(ctx context.Context, p *peer, message *peerpb.AnnounceRequest) error {
+func (m *Mesh) send(ctx context.Context, p *peer, message *peerpb.AnnounceRequest) error {
 	for attempt := 0; ; attempt++ {
-		once, cancel := context.WithTimeout(ctx, tellTimeout)
+		once, cancel := context.WithTimeout(ctx, sendTimeout)
 		_, err := peerpb.NewControlClient(p.control).Announce(once, message, grpc.WaitForReady(attempt > 0))
 		cancel()
 		if err == nil {
@@ -124,21 +124,21 @@ func (m *Mesh) callFailed(ctx context.Context, p *peer, err error) error {
 //
 // The errors are *proto.PeerFailed where the peer could not be asked, what
 // upstream told the peer, and the cause of ctx where that has ended.
-func (m *Mesh) CheckSuite(ctx context.Context, peer string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
+func (m *Mesh) CheckSuite(ctx context.Context, peer string, id proto.Suite, slots []string, fresh bool) (proto.Announcement, error) {
 	if err := checkSuite(id); err != nil {
 		return proto.Announcement{}, err
 	}
-	req := &peerpb.CheckSuiteRequest{Archive: id.Archive, Dir: id.Dir, Name: id.Name, Slots: slotsOut(id, uses), Fresh: fresh}
-	var news proto.Announcement
+	req := &peerpb.CheckSuiteRequest{Archive: id.Archive, Dir: id.Dir, Name: id.Name, Slots: slotsOut(id, slots), Fresh: fresh}
+	var announcements proto.Announcement
 	err := m.call(ctx, peer, askTimeout, func(ctx context.Context, client peerpb.ControlClient) error {
 		reply, err := client.CheckSuite(ctx, req)
 		if err != nil {
 			return err
 		}
-		if news, err = announcementIn(reply.GetAnnouncement(), time.Now()); err != nil {
+		if announcements, err = announcementIn(reply.GetAnnouncement(), time.Now()); err != nil {
 			return err
 		}
-		if got := news.Generation.Suite; got != id {
+		if got := announcements.Generation.Suite; got != id {
 			return fmt.Errorf("it tells of %s, asked of %s", got, id)
 		}
 		return nil
@@ -146,18 +146,18 @@ func (m *Mesh) CheckSuite(ctx context.Context, peer string, id proto.Suite, uses
 	if err != nil {
 		return proto.Announcement{}, err
 	}
-	return news, nil
+	return announcements, nil
 }
 
 // Offer hands objects to a peer that only this node holds, and returns those that
 // the peer holds when it has taken what it wants. It waits until ctx ends or the
 // peer stops answering pings; with an error it returns what was taken before.
 func (m *Mesh) Offer(ctx context.Context, peer string, objects []proto.ObjectRequest) ([]proto.Digest, error) {
-	var kept []proto.Digest
+	var stored []proto.Digest
 	for len(objects) > 0 {
 		req, n, err := offerRequest(objects)
 		if err != nil {
-			return kept, err
+			return stored, err
 		}
 		err = m.call(ctx, peer, 0, func(ctx context.Context, client peerpb.ControlClient) error {
 			reply, err := client.Offer(ctx, req)
@@ -165,15 +165,15 @@ func (m *Mesh) Offer(ctx context.Context, peer string, objects []proto.ObjectReq
 				return err
 			}
 			some, err := digestsIn(reply.GetStored(), n)
-			kept = append(kept, offered(some, objects[:n])...)
+			stored = append(stored, offered(some, objects[:n])...)
 			return err
 		})
 		if err != nil {
-			return kept, err
+			return stored, err
 		}
 		objects = objects[n:]
 	}
-	return kept, nil
+	return stored, nil
 }
 
 // offerRequest makes the message that offers the first n of wants.
@@ -196,13 +196,13 @@ func offered(digests []proto.Digest, objects []proto.ObjectRequest) []proto.Dige
 	for _, w := range objects {
 		named[w.Ref.Digest] = true
 	}
-	var kept []proto.Digest
+	var stored []proto.Digest
 	for _, d := range digests {
 		if named[d] {
-			kept = append(kept, d)
+			stored = append(stored, d)
 		}
 	}
-	return kept
+	return stored
 }
 
 // Statuses asks all nodes that answer pings how they are, all at once. It takes a

@@ -16,14 +16,14 @@ import (
 
 // answers is a Control that does what it is told. What is nil answers nothing.
 type answers struct {
-	heard   func(from string, news []proto.Announcement)
-	asked   func(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error)
+	heard   func(from string, announcements []proto.Announcement)
+	asked   func(ctx context.Context, from string, id proto.Suite, slots []string, fresh bool) (proto.Announcement, error)
 	offered func(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest
 	status  func() []byte
 
-	heardTroubles func(from string, troubles []proto.MirrorAlert)
-	troubles      func() []proto.MirrorAlert
-	lookup        func(loc proto.Location) (proto.Ref, bool)
+	receivedAlerts func(from string, alerts []proto.MirrorAlert)
+	alerts         func() []proto.MirrorAlert
+	lookup         func(loc proto.Location) (proto.Ref, bool)
 }
 
 func (a *answers) Lookup(loc proto.Location) (proto.Ref, bool) {
@@ -33,30 +33,30 @@ func (a *answers) Lookup(loc proto.Location) (proto.Ref, bool) {
 	return a.lookup(loc)
 }
 
-func (a *answers) ReceiveAnnouncements(from string, news []proto.Announcement) {
+func (a *answers) ReceiveAnnouncements(from string, announcements []proto.Announcement) {
 	if a.heard != nil {
-		a.heard(from, news)
+		a.heard(from, announcements)
 	}
 }
 
-func (a *answers) ReceiveAlerts(from string, troubles []proto.MirrorAlert) {
-	if a.heardTroubles != nil {
-		a.heardTroubles(from, troubles)
+func (a *answers) ReceiveAlerts(from string, alerts []proto.MirrorAlert) {
+	if a.receivedAlerts != nil {
+		a.receivedAlerts(from, alerts)
 	}
 }
 
 func (a *answers) Alerts() []proto.MirrorAlert {
-	if a.troubles == nil {
+	if a.alerts == nil {
 		return nil
 	}
-	return a.troubles()
+	return a.alerts()
 }
 
-func (a *answers) ServeCheck(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
+func (a *answers) ServeCheck(ctx context.Context, from string, id proto.Suite, slots []string, fresh bool) (proto.Announcement, error) {
 	if a.asked == nil {
 		return proto.Announcement{}, proto.ErrNotFound
 	}
-	return a.asked(ctx, from, id, uses, fresh)
+	return a.asked(ctx, from, id, slots, fresh)
 }
 
 func (a *answers) ReceiveOffer(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest {
@@ -74,23 +74,23 @@ func (a *answers) LocalStatus(context.Context) []byte {
 }
 
 // newsBox collects what a node has heard.
-type newsBox struct {
-	mu   sync.Mutex
-	from []string
-	news []proto.Announcement
+type inbox struct {
+	mu            sync.Mutex
+	from          []string
+	announcements []proto.Announcement
 }
 
-func (b *newsBox) heard(from string, news []proto.Announcement) {
+func (b *inbox) heard(from string, announcements []proto.Announcement) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.from = append(b.from, from)
-	b.news = append(b.news, news...)
+	b.announcements = append(b.announcements, announcements...)
 }
 
-func (b *newsBox) count() int {
+func (b *inbox) count() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.news)
+	return len(b.announcements)
 }
 
 // fault is what becomes of the connections to an address.

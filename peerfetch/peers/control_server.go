@@ -74,7 +74,7 @@ func holdingsIn(h *peerpb.Holdings) holdings.Update {
 	}
 }
 
-// Announce takes in announcements of suites and troubles of mirrors. What makes sense is heard,
+// Announce takes in announcements of suites and alerts of mirrors. What makes sense is heard,
 // also where something else in the message does not.
 func (s *controlServer) Announce(ctx context.Context, req *peerpb.AnnounceRequest) (*peerpb.AnnounceReply, error) {
 	from, control, err := s.control(ctx)
@@ -82,16 +82,16 @@ func (s *controlServer) Announce(ctx context.Context, req *peerpb.AnnounceReques
 		return nil, err
 	}
 	now := time.Now()
-	news, err := announcementsIn(req.GetAnnouncements(), now)
-	if len(news) > 0 {
-		control.ReceiveAnnouncements(from, news)
+	announcements, err := announcementsIn(req.GetAnnouncements(), now)
+	if len(announcements) > 0 {
+		control.ReceiveAnnouncements(from, announcements)
 	}
-	troubles, wrong := allTroublesIn(req.GetAlerts(), now)
-	for i := range troubles {
-		troubles[i].Node = from // who finds out tells it
+	alerts, wrong := alertsIn(req.GetAlerts(), now)
+	for i := range alerts {
+		alerts[i].Node = from // who finds out tells it
 	}
-	if len(troubles) > 0 {
-		control.ReceiveAlerts(from, troubles)
+	if len(alerts) > 0 {
+		control.ReceiveAlerts(from, alerts)
 	}
 	if err = errors.Join(err, wrong); err != nil {
 		return nil, s.senseless(from, err)
@@ -109,15 +109,15 @@ func (s *controlServer) CheckSuite(ctx context.Context, req *peerpb.CheckSuiteRe
 	if err := checkSuite(id); err != nil {
 		return nil, s.senseless(from, err)
 	}
-	uses, err := slotsIn(id, req.GetSlots())
+	slots, err := slotsIn(id, req.GetSlots())
 	if err != nil {
 		return nil, s.senseless(from, err)
 	}
-	news, err := control.ServeCheck(ctx, from, id, uses, req.GetFresh())
+	announcements, err := control.ServeCheck(ctx, from, id, slots, req.GetFresh())
 	if err != nil {
 		return nil, statusOf(err)
 	}
-	out, err := announcementOut(news, time.Now())
+	out, err := announcementOut(announcements, time.Now())
 	if err != nil {
 		return nil, statusOf(err)
 	}

@@ -22,7 +22,7 @@ import (
 var noble = proto.Suite{Archive: "ubuntu", Dir: "dists/noble"}
 
 // newsOf is news of a suite that says all there is to say.
-func newsOf(id proto.Suite) proto.Announcement {
+func announcementOf(id proto.Suite) proto.Announcement {
 	day := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	ref := func(s string) proto.Ref { return proto.Ref{Digest: proto.DigestOf([]byte(s)), Size: int64(len(s))} }
 	return proto.Announcement{
@@ -39,7 +39,7 @@ func newsOf(id proto.Suite) proto.Announcement {
 
 // sameNews compares what was told with what was heard, give or take the journey,
 // which takes a loaded machine its time.
-func sameNews(t *testing.T, got, want proto.Announcement) {
+func sameAnnouncement(t *testing.T, got, want proto.Announcement) {
 	t.Helper()
 	if late := got.Checked.Sub(want.Checked); late < -30*time.Second || late > 30*time.Second {
 		t.Errorf("checked %v later than told", late)
@@ -52,11 +52,11 @@ func sameNews(t *testing.T, got, want proto.Announcement) {
 
 func TestTell(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		boxes := map[string]*newsBox{"a": {}, "b": {}, "c": {}, "d": {}}
+		boxes := map[string]*inbox{"a": {}, "b": {}, "c": {}, "d": {}}
 		meshes, f := cluster(t, func(name string, cfg *Config) { cfg.Control = &answers{heard: boxes[name].heard} }, "a", "b", "c", "d")
-		a, news := meshes[0], newsOf(noble)
+		a, announcements := meshes[0], announcementOf(noble)
 		began := time.Now()
-		if err := a.Announce(t.Context(), news); err != nil {
+		if err := a.Announce(t.Context(), announcements); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took > 3*oneWay {
@@ -66,10 +66,10 @@ func TestTell(t *testing.T) {
 			if name == "a" {
 				continue
 			}
-			if len(box.news) != 1 || box.from[0] != "a" {
-				t.Fatalf("%s heard %d pieces of news", name, len(box.news))
+			if len(box.announcements) != 1 || box.from[0] != "a" {
+				t.Fatalf("%s heard %d pieces of news", name, len(box.announcements))
 			}
-			sameNews(t, box.news[0], news)
+			sameAnnouncement(t, box.announcements[0], announcements)
 		}
 
 		// One that has fallen silent a moment ago, and one that is known to be.
@@ -77,12 +77,12 @@ func TestTell(t *testing.T) {
 		within(t, 2*time.Second, func() bool { return !a.peer("c").reachable() })
 		f.set("d:1", hold)
 		began = time.Now()
-		err := a.Announce(t.Context(), news)
+		err := a.Announce(t.Context(), announcements)
 		var failed *proto.PeerFailed
 		if !errors.As(err, &failed) || failed.Peer != "d" || strings.Contains(err.Error(), "node c") {
 			t.Errorf("got %v", err)
 		}
-		if took := time.Since(began); took > tellTimeout {
+		if took := time.Since(began); took > sendTimeout {
 			t.Errorf("a silent node held it up for %v", took)
 		}
 		if boxes["b"].count() != 2 || boxes["c"].count() != 1 {
@@ -90,7 +90,7 @@ func TestTell(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errClosed)
-		if err := a.Announce(ctx, news); !errors.Is(err, errClosed) {
+		if err := a.Announce(ctx, announcements); !errors.Is(err, errClosed) {
 			t.Errorf("cancelled: %v", err)
 		}
 	})
@@ -100,7 +100,7 @@ func TestTell(t *testing.T) {
 // connect that fails.
 func TestTellAfterARestart(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		var box newsBox
+		var box inbox
 		meshes, f := cluster(t, func(_ string, cfg *Config) {
 			cfg.Control = &answers{heard: box.heard}
 			cfg.Health.Every, cfg.Health.Wait = time.Hour, time.Hour // nobody else mends it
@@ -108,8 +108,8 @@ func TestTellAfterARestart(t *testing.T) {
 		f.set("b:1", refuse)
 		synctest.Wait()
 		time.AfterFunc(10*time.Millisecond, func() { f.set("b:1", carry) })
-		messages, _ := announceRequests([]proto.Announcement{newsOf(noble)})
-		if err := meshes[0].tell(t.Context(), meshes[0].peer("b"), messages[0]); err != nil || box.count() != 1 {
+		messages, _ := announceRequests([]proto.Announcement{announcementOf(noble)})
+		if err := meshes[0].send(t.Context(), meshes[0].peer("b"), messages[0]); err != nil || box.count() != 1 {
 			t.Errorf("%v; %d heard", err, box.count())
 		}
 		if f.dialled() < 4 {
@@ -120,30 +120,30 @@ func TestTellAfterARestart(t *testing.T) {
 
 func TestTellMuch(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		var box newsBox
+		var box inbox
 		meshes, _ := cluster(t, func(_ string, cfg *Config) { cfg.Control = &answers{heard: box.heard} }, "a", "b")
 		var all []proto.Announcement
 		for i := range 2500 {
 			all = append(all, proto.Announcement{Generation: proto.Generation{Suite: proto.Suite{Archive: "ppa", Dir: fmt.Sprint(i)}}})
 		}
-		uses := make([]string, 3*maxSlots)
-		for i := range uses {
-			uses[i] = fmt.Sprintf("%0*d", maxSlot, i)
+		slots := make([]string, 3*maxSlots)
+		for i := range slots {
+			slots[i] = fmt.Sprintf("%0*d", maxSlot, i)
 		}
-		uses[7] = strings.Repeat("x", maxSlot+1)
-		uses[8] = "../other"
+		slots[7] = strings.Repeat("x", maxSlot+1)
+		slots[8] = "../other"
 		for i := range 3 {
-			all[i].Slots = uses
+			all[i].Slots = slots
 		}
 		bad := proto.Announcement{Generation: proto.Generation{Suite: proto.Suite{Archive: "ppa", Dir: "a/../b"}}}
 		err := meshes[0].Announce(t.Context(), append(all, bad)...)
 		if err == nil || strings.Contains(err.Error(), "node") {
 			t.Errorf("news that cannot be told: %v", err)
 		}
-		if len(box.news) != len(all) || len(box.from) < 5 {
-			t.Fatalf("%d of %d heard, in %d messages", len(box.news), len(all), len(box.from))
+		if len(box.announcements) != len(all) || len(box.from) < 5 {
+			t.Fatalf("%d of %d heard, in %d messages", len(box.announcements), len(all), len(box.from))
 		}
-		if got := box.news[0].Slots; len(got) != maxSlots || slices.Contains(got, uses[7]) || slices.Contains(got, uses[8]) {
+		if got := box.announcements[0].Slots; len(got) != maxSlots || slices.Contains(got, slots[7]) || slices.Contains(got, slots[8]) {
 			t.Errorf("%d uses", len(got))
 		}
 	})
@@ -151,14 +151,14 @@ func TestTellMuch(t *testing.T) {
 
 func TestAsk(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		news := newsOf(noble)
+		announcements := announcementOf(noble)
 		var mu sync.Mutex
 		var asked func(context.Context) (proto.Announcement, error) // guarded by mu
 		var seen string                                             // guarded by mu
 		meshes, f := cluster(t, func(_ string, cfg *Config) {
-			cfg.Control = &answers{asked: func(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
+			cfg.Control = &answers{asked: func(ctx context.Context, from string, id proto.Suite, slots []string, fresh bool) (proto.Announcement, error) {
 				mu.Lock()
-				seen = fmt.Sprintln(from, id, uses, fresh)
+				seen = fmt.Sprintln(from, id, slots, fresh)
 				answer := asked
 				mu.Unlock()
 				return answer(ctx)
@@ -175,14 +175,14 @@ func TestAsk(t *testing.T) {
 		}
 		var failed *proto.PeerFailed
 
-		answer(func(context.Context) (proto.Announcement, error) { return news, nil })
+		answer(func(context.Context) (proto.Announcement, error) { return announcements, nil })
 		got, err := ask()
 		mu.Lock()
 		if err != nil || seen != "a ubuntu/dists/noble [x] true\n" {
 			t.Errorf("%v; asked as %s", err, seen)
 		}
 		mu.Unlock()
-		sameNews(t, got, news)
+		sameAnnouncement(t, got, announcements)
 
 		answer(func(context.Context) (proto.Announcement, error) {
 			time.Sleep(20 * time.Second)
@@ -197,7 +197,7 @@ func TestAsk(t *testing.T) {
 			t.Errorf("no such suite: %v", err)
 		}
 		answer(func(context.Context) (proto.Announcement, error) {
-			return newsOf(proto.Suite{Archive: "ubuntu", Dir: "dists/jammy"}), nil
+			return announcementOf(proto.Suite{Archive: "ubuntu", Dir: "dists/jammy"}), nil
 		})
 		if _, err := ask(); !errors.As(err, &failed) || !strings.Contains(err.Error(), "jammy") {
 			t.Errorf("another suite: %v", err)
@@ -245,16 +245,16 @@ func TestOffer(t *testing.T) {
 					<-ctx.Done()
 					return nil
 				}
-				var kept []proto.Digest
+				var stored []proto.Digest
 				for _, w := range offers {
 					if from != "a" || !w.PeersOnly || w.Class != proto.ClassPrefetch || !slices.Equal(w.Holders, []string{"a"}) {
 						t.Errorf("offered %+v", w)
 					}
 					if w.Ref.Digest[0]%2 == 0 {
-						kept = append(kept, w.Ref.Digest)
+						stored = append(stored, w.Ref.Digest)
 					}
 				}
-				return append(kept, blob(-1)) // that was not offered
+				return append(stored, blob(-1)) // that was not offered
 			}}
 		}, "a", "b")
 		a := meshes[0]
@@ -273,16 +273,16 @@ func TestOffer(t *testing.T) {
 			}
 			objects = append(objects, w)
 		}
-		kept, err := a.Offer(t.Context(), "b", objects)
-		if err != nil || len(kept) != even || !slices.Equal(calls, []int{10_000, 2000}) {
-			t.Errorf("%v; kept %d of %d in calls of %v", err, len(kept), even, calls)
+		stored, err := a.Offer(t.Context(), "b", objects)
+		if err != nil || len(stored) != even || !slices.Equal(calls, []int{10_000, 2000}) {
+			t.Errorf("%v; kept %d of %d in calls of %v", err, len(stored), even, calls)
 		}
 		calls, failAt = nil, 2
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		kept, err = a.Offer(ctx, "b", objects)
-		if !errors.Is(err, context.DeadlineExceeded) || len(kept) == 0 || len(kept) >= even {
-			t.Errorf("%v; kept %d", err, len(kept))
+		stored, err = a.Offer(ctx, "b", objects)
+		if !errors.Is(err, context.DeadlineExceeded) || len(stored) == 0 || len(stored) >= even {
+			t.Errorf("%v; kept %d", err, len(stored))
 		}
 		if _, err := a.Offer(t.Context(), "b", []proto.ObjectRequest{{Where: where}}); err == nil {
 			t.Error("what has no digest was offered")
@@ -311,25 +311,25 @@ func TestStatuses(t *testing.T) {
 // TestSenselessMessages come from a node of the cluster that has gone mad.
 func TestSenselessMessages(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		var box newsBox
-		var troubles troubleBox
+		var box inbox
+		var alerts troubleBox
 		offered := 0
 		var log logged
 		meshes, _ := cluster(t, func(name string, cfg *Config) {
 			if name == "b" {
 				cfg.Logger = log.logger()
 				cfg.Control = &answers{
-					heard: box.heard, heardTroubles: troubles.heard,
+					heard: box.heard, receivedAlerts: alerts.heard,
 					offered: func(context.Context, string, []proto.ObjectRequest) []proto.Digest { offered++; return nil },
 				}
 			}
 		}, "a", "b")
 		client := peerpb.NewControlClient(meshes[0].peer("b").control)
-		good, err := announcementOut(newsOf(noble), time.Now())
+		good, err := announcementOut(announcementOf(noble), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		bad, _ := announcementOut(newsOf(noble), time.Now())
+		bad, _ := announcementOut(announcementOf(noble), time.Now())
 		bad.Generation.Root.Digest = []byte("short")
 		digest := blob(1)
 		for what, call := range map[string]func() error{
@@ -375,10 +375,10 @@ func TestSenselessMessages(t *testing.T) {
 		if _, err := client.Announce(t.Context(), &peerpb.AnnounceRequest{Announcements: []*peerpb.Announcement{{From: strings.Repeat("x", 5<<20)}}}); status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("a message of 5 MiB: %v", err)
 		}
-		if len(box.news) != 2 || offered != 0 {
-			t.Errorf("%d pieces of news were heard, %d offers", len(box.news), offered)
+		if len(box.announcements) != 2 || offered != 0 {
+			t.Errorf("%d pieces of news were heard, %d offers", len(box.announcements), offered)
 		}
-		if from, heard := troubles.all(); len(heard) != 1 || from[0] != "a" || heard[0].Node != "a" {
+		if from, heard := alerts.all(); len(heard) != 1 || from[0] != "a" || heard[0].Node != "a" {
 			t.Errorf("heard %+v of mirrors, from %v", heard, from)
 		}
 		if n := log.count("makes no sense"); n != 1 {
@@ -401,17 +401,17 @@ func TestSenselessMessages(t *testing.T) {
 // itself: so calls are made until one does.
 func TestOverRealConnections(t *testing.T) {
 	trust := newAuthority(t, "cluster")
-	news := map[string]*newsBox{"a": {}, "b": {}, "c": {}}
-	troubles := map[string]*troubleBox{"a": {}, "b": {}, "c": {}}
+	announcements := map[string]*inbox{"a": {}, "b": {}, "c": {}}
+	alerts := map[string]*troubleBox{"a": {}, "b": {}, "c": {}}
 	tune := func(name string) Config {
 		return Config{TLS: trust.node(t, name), Health: HealthConfig{Every: 50 * time.Millisecond, Wait: 15 * time.Second}, Control: &answers{
-			heard: news[name].heard,
+			heard: announcements[name].heard,
 			asked: func(context.Context, string, proto.Suite, []string, bool) (proto.Announcement, error) {
-				return newsOf(noble), nil
+				return announcementOf(noble), nil
 			},
-			status:        func() []byte { return []byte(name) },
-			heardTroubles: troubles[name].heard,
-			troubles: func() []proto.MirrorAlert {
+			status:         func() []byte { return []byte(name) },
+			receivedAlerts: alerts[name].heard,
+			alerts: func() []proto.MirrorAlert {
 				return []proto.MirrorAlert{{Mirror: "http://mirror.example.org/" + name, Kind: proto.AlertErrors, Until: time.Now().Add(time.Minute)}}
 			},
 		}}
@@ -419,18 +419,18 @@ func TestOverRealConnections(t *testing.T) {
 	a, b, c := newMesh(t, "a", tune("a")), newMesh(t, "b", tune("b")), newMesh(t, "c", tune("c"))
 	acquaint(t, a, b, c)
 	eventually(t, func() bool { return a.peer("b").healthy() && a.peer("c").healthy() && a.peer("b").rtt() > 0 })
-	eventually(t, func() bool { return a.Announce(t.Context(), newsOf(noble)) == nil })
-	told := troublesOf(time.Now())
+	eventually(t, func() bool { return a.Announce(t.Context(), announcementOf(noble)) == nil })
+	told := alertsOf(time.Now())
 	eventually(t, func() bool { return a.SendAlerts(t.Context(), told...) == nil })
 	for _, name := range []string{"b", "c"} {
-		if news[name].count() == 0 || news[name].from[0] != "a" {
-			t.Errorf("%s was told by %v", name, news[name].from)
+		if announcements[name].count() == 0 || announcements[name].from[0] != "a" {
+			t.Errorf("%s was told by %v", name, announcements[name].from)
 		}
-		got, _ := troubles[name].of(germany)
-		if sameTrouble(t, got, told[0]); got.Node != "a" {
+		got, _ := alerts[name].of(germany)
+		if sameAlert(t, got, told[0]); got.Node != "a" {
 			t.Errorf("%s heard of %+v", name, got)
 		}
-		eventually(t, func() bool { _, greeted := troubles[name].of("http://mirror.example.org/a"); return greeted })
+		eventually(t, func() bool { _, greeted := alerts[name].of("http://mirror.example.org/a"); return greeted })
 	}
 	var got proto.Announcement
 	eventually(t, func() (ok bool) {
@@ -438,7 +438,7 @@ func TestOverRealConnections(t *testing.T) {
 		got, err = a.CheckSuite(t.Context(), "b", noble, nil, false)
 		return err == nil
 	})
-	sameNews(t, got, newsOf(noble))
+	sameAnnouncement(t, got, announcementOf(noble))
 	eventually(t, func() bool { all := a.Statuses(t.Context()); return string(all["b"]) == "b" && string(all["c"]) == "c" })
 	c.cfg.Local.Add(blob(1))
 	eventually(t, func() bool { return slices.Equal(a.Route(wantOf(blob(1))).Holders, []string{"c"}) })
@@ -448,7 +448,7 @@ func TestOverRealConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, func() bool { return !a.peer("c").reachable() && !a.peer("c").healthy() && !a.Replicated(blob(1)) })
-	if err := a.Announce(t.Context(), newsOf(noble)); err != nil && strings.Contains(err.Error(), "node c") {
+	if err := a.Announce(t.Context(), announcementOf(noble)); err != nil && strings.Contains(err.Error(), "node c") {
 		t.Errorf("a node known to be gone is told: %v", err)
 	}
 	again := tune("c")

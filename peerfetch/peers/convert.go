@@ -26,7 +26,7 @@ const (
 	maxTime = 253402300799
 )
 
-// State is what travels in messages that do not come from their teller directly:
+// State is what travels in messages that do not come from their sender directly:
 // gossip, and the full exchange between two nodes.
 //
 // Whoever has the gossip key may write one in another's name, and who has no key can
@@ -34,7 +34,7 @@ const (
 // node verifies by itself; never how things are now, that upstream still has them or
 // that a mirror is in trouble. Those come from their finder directly.
 type State struct {
-	From          string // the teller, as it says
+	From          string // the sender, as it says
 	Announcements []proto.Announcement
 }
 
@@ -275,26 +275,26 @@ func checkSlot(id proto.Suite, use string) error {
 }
 
 // slotsOut keeps the uses that slotsIn takes.
-func slotsOut(id proto.Suite, uses []string) []string {
-	var kept []string
-	for _, use := range uses {
-		if len(kept) < maxSlots && utf8.ValidString(use) && checkSlot(id, use) == nil {
-			kept = append(kept, use)
+func slotsOut(id proto.Suite, slots []string) []string {
+	var stored []string
+	for _, use := range slots {
+		if len(stored) < maxSlots && utf8.ValidString(use) && checkSlot(id, use) == nil {
+			stored = append(stored, use)
 		}
 	}
-	return kept
+	return stored
 }
 
-func slotsIn(id proto.Suite, uses []string) ([]string, error) {
-	if len(uses) > maxSlots {
-		return nil, fmt.Errorf("%d uses of %s, want at most %d", len(uses), id, maxSlots)
+func slotsIn(id proto.Suite, slots []string) ([]string, error) {
+	if len(slots) > maxSlots {
+		return nil, fmt.Errorf("%d uses of %s, want at most %d", len(slots), id, maxSlots)
 	}
-	for _, use := range uses {
+	for _, use := range slots {
 		if err := checkSlot(id, use); err != nil {
 			return nil, err
 		}
 	}
-	return uses, nil
+	return slots, nil
 }
 
 // offerOut writes down an object that a leaving node holds. Where it may be

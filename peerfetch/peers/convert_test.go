@@ -15,24 +15,24 @@ import (
 )
 
 func TestNewsTravels(t *testing.T) {
-	full := newsOf(noble)
+	full := announcementOf(noble)
 	flat := proto.Suite{Archive: "tools"}
-	for what, news := range map[string][]proto.Announcement{
+	for what, announcements := range map[string][]proto.Announcement{
 		"everything":          {full},
 		"a suite and no more": {{Generation: proto.Generation{Suite: noble}}},
 		"a flat repository":   {{Generation: proto.Generation{Suite: flat}, Slots: []string{"Packages"}}},
-		"several":             {full, newsOf(flat), {Generation: proto.Generation{Suite: proto.Suite{Archive: "b", Dir: "x"}}}},
+		"several":             {full, announcementOf(flat), {Generation: proto.Generation{Suite: proto.Suite{Archive: "b", Dir: "x"}}}},
 		"checked in the past": {{Generation: proto.Generation{Suite: noble}, Checked: time.Now().Add(-100 * 24 * time.Hour)}},
 		"checked a bit later": {{Generation: proto.Generation{Suite: noble}, Checked: time.Now().Add(500 * time.Millisecond)}},
 		"a root of no date":   {{Generation: proto.Generation{Suite: noble, Statement: full.Generation.Statement, RootName: "Release", Root: full.Generation.Root}}},
 	} {
 		t.Run(what, func(t *testing.T) {
-			heard, err := UnmarshalState(MarshalState(State{From: "ams1", Announcements: news}))
-			if err != nil || heard.From != "ams1" || len(heard.Announcements) != len(news) {
+			heard, err := UnmarshalState(MarshalState(State{From: "ams1", Announcements: announcements}))
+			if err != nil || heard.From != "ams1" || len(heard.Announcements) != len(announcements) {
 				t.Fatalf("%d pieces of news of %q: %v", len(heard.Announcements), heard.From, err)
 			}
-			for i := range news {
-				out, err := announcementOut(news[i], time.Now())
+			for i := range announcements {
+				out, err := announcementOut(announcements[i], time.Now())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -40,9 +40,9 @@ func TestNewsTravels(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				sameNews(t, direct, news[i])
-				news[i].Checked, news[i].FirstHand = time.Time{}, false
-				sameNews(t, heard.Announcements[i], news[i])
+				sameAnnouncement(t, direct, announcements[i])
+				announcements[i].Checked, announcements[i].FirstHand = time.Time{}, false
+				sameAnnouncement(t, heard.Announcements[i], announcements[i])
 			}
 		})
 	}
@@ -63,12 +63,12 @@ func TestNewsTravels(t *testing.T) {
 func TestFitState(t *testing.T) {
 	suites := func(n, slots int) (all []proto.Announcement) {
 		for i := range n {
-			news := newsOf(proto.Suite{Archive: "ubuntu", Dir: fmt.Sprintf("dists/suite-%d", i)})
-			news.Slots = nil
+			announcements := announcementOf(proto.Suite{Archive: "ubuntu", Dir: fmt.Sprintf("dists/suite-%d", i)})
+			announcements.Slots = nil
 			for s := range slots {
-				news.Slots = append(news.Slots, fmt.Sprintf("%s/main/binary-amd64/Packages-%040d", news.Generation.Suite.Dir, s))
+				announcements.Slots = append(announcements.Slots, fmt.Sprintf("%s/main/binary-amd64/Packages-%040d", announcements.Generation.Suite.Dir, s))
 			}
-			all = append(all, news)
+			all = append(all, announcements)
 		}
 		return all
 	}
@@ -92,10 +92,10 @@ func TestFitState(t *testing.T) {
 			if n := len(heard.Announcements); err != nil || whole != tt.whole || n < tt.min || n > tt.most || len(b) > limit {
 				t.Fatalf("%s: %d of %d suites in %d bytes, whole: %v, %v", tt.what, n, len(all), len(b), whole, err)
 			}
-			for _, news := range heard.Announcements {
-				told[news.Generation.Suite.Dir] = true
-				if len(news.Slots) > 0 != tt.tellsSlots {
-					t.Fatalf("%s: slots are told: %v", tt.what, news.Slots)
+			for _, announcements := range heard.Announcements {
+				told[announcements.Generation.Suite.Dir] = true
+				if len(announcements.Slots) > 0 != tt.tellsSlots {
+					t.Fatalf("%s: slots are told: %v", tt.what, announcements.Slots)
 				}
 			}
 		}
@@ -108,10 +108,10 @@ func TestFitState(t *testing.T) {
 // TestNewsFitsIntoAPacket: what is gossiped leaves out uses and the pair, and must
 // stay below the 400 bytes that gossip takes even with long names.
 func TestNewsFitsIntoAPacket(t *testing.T) {
-	news := newsOf(proto.Suite{Archive: strings.Repeat("a", 40), Dir: strings.Repeat("d", 100)})
-	news.Slots, news.Generation.Companions = nil, news.Generation.Proving()
-	news.Generation.Base = ""
-	n := len(MarshalState(State{From: strings.Repeat("n", 63), Announcements: []proto.Announcement{news}}))
+	announcements := announcementOf(proto.Suite{Archive: strings.Repeat("a", 40), Dir: strings.Repeat("d", 100)})
+	announcements.Slots, announcements.Generation.Companions = nil, announcements.Generation.Proving()
+	announcements.Generation.Base = ""
+	n := len(MarshalState(State{From: strings.Repeat("n", 63), Announcements: []proto.Announcement{announcements}}))
 	t.Logf("%d bytes", n)
 	if n > 400 {
 		t.Errorf("%d bytes", n)
@@ -147,7 +147,7 @@ func TestNewsOfOthersIsNotBelieved(t *testing.T) {
 		"a long use":             func(n *peerpb.Announcement) { n.Slots = []string{long} },
 		"too many uses":          func(n *peerpb.Announcement) { n.Slots = make([]string, maxSlots+1) },
 	} {
-		out, err := announcementOut(newsOf(noble), now)
+		out, err := announcementOut(announcementOf(noble), now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +163,7 @@ func TestNewsOfOthersIsNotBelieved(t *testing.T) {
 		t.Error("nothing at all is believed")
 	}
 	// What makes no sense is taken for "not known".
-	out, _ := announcementOut(newsOf(noble), now)
+	out, _ := announcementOut(announcementOf(noble), now)
 	out.CheckedMs, out.Generation.Date = math.MaxInt64, math.MinInt64
 	got, err := announcementIn(out, now)
 	if err != nil || !got.Checked.IsZero() || !got.Generation.Date.IsZero() {
@@ -209,10 +209,10 @@ func TestOffersOfOthersAreNotBelieved(t *testing.T) {
 			t.Errorf("%s: believed as %+v", what, got)
 		}
 	}
-	for what, kept := range map[string][][]byte{
+	for what, stored := range map[string][][]byte{
 		"half a digest": {d[:], d[:9]}, "no digest": {{}}, "many": {d[:], d[:], d[:]},
 	} {
-		if got, err := digestsIn(kept, 2); err == nil {
+		if got, err := digestsIn(stored, 2); err == nil {
 			t.Errorf("%s: believed as %v", what, got)
 		}
 	}
@@ -221,8 +221,8 @@ func TestOffersOfOthersAreNotBelieved(t *testing.T) {
 // FuzzUnmarshalNews reads what strangers may gossip. What is believed can be told
 // again and is heard the same.
 func FuzzUnmarshalState(f *testing.F) {
-	f.Add(MarshalState(State{From: "ams1", Announcements: []proto.Announcement{newsOf(noble)}}))
-	f.Add(MarshalState(State{From: "ams1", Announcements: []proto.Announcement{newsOf(noble), {Generation: proto.Generation{Suite: proto.Suite{Archive: "tools"}}}}}))
+	f.Add(MarshalState(State{From: "ams1", Announcements: []proto.Announcement{announcementOf(noble)}}))
+	f.Add(MarshalState(State{From: "ams1", Announcements: []proto.Announcement{announcementOf(noble), {Generation: proto.Generation{Suite: proto.Suite{Archive: "tools"}}}}}))
 	f.Add([]byte("\x0a\x00"))
 	f.Add([]byte("\x12\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -237,15 +237,15 @@ func FuzzUnmarshalState(f *testing.F) {
 		if err != nil || heard.From != told.From || len(heard.Announcements) != len(told.Announcements) {
 			t.Fatalf("%v: %+v became %+v", err, told, heard)
 		}
-		for i, news := range told.Announcements {
-			if !news.Checked.IsZero() || news.FirstHand {
-				t.Fatalf("believed that upstream was asked at %v", news.Checked)
+		for i, announcements := range told.Announcements {
+			if !announcements.Checked.IsZero() || announcements.FirstHand {
+				t.Fatalf("believed that upstream was asked at %v", announcements.Checked)
 			}
-			if !reflect.DeepEqual(heard.Announcements[i], news) {
-				t.Fatalf("%+v became %+v", news, heard.Announcements[i])
+			if !reflect.DeepEqual(heard.Announcements[i], announcements) {
+				t.Fatalf("%+v became %+v", announcements, heard.Announcements[i])
 			}
-			if fmt.Sprint(news.Generation.Date.Year()) > "9999" {
-				t.Fatalf("date %v", news.Generation.Date)
+			if fmt.Sprint(announcements.Generation.Date.Year()) > "9999" {
+				t.Fatalf("date %v", announcements.Generation.Date)
 			}
 		}
 	})
@@ -259,7 +259,7 @@ func FuzzControlMessages(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(mustMarshal(f, &peerpb.OfferRequest{Offers: []*peerpb.Offer{offer, offer}}))
-	tell, errs := troubleRequests(troublesOf(time.Now()))
+	tell, errs := alertRequests(alertsOf(time.Now()))
 	if len(errs) > 0 {
 		f.Fatal(errs)
 	}
@@ -283,9 +283,9 @@ func FuzzControlMessages(f *testing.F) {
 				}
 			}
 		}
-		var kept peerpb.OfferReply
-		if pb.Unmarshal(b, &kept) == nil {
-			if digests, err := digestsIn(kept.Stored, 3); err == nil && len(digests) > 3 {
+		var stored peerpb.OfferReply
+		if pb.Unmarshal(b, &stored) == nil {
+			if digests, err := digestsIn(stored.Stored, 3); err == nil && len(digests) > 3 {
 				t.Fatalf("%d digests", len(digests))
 			}
 		}
@@ -293,23 +293,23 @@ func FuzzControlMessages(f *testing.F) {
 		if pb.Unmarshal(b, &ask) == nil {
 			id := proto.Suite{Archive: ask.Archive, Dir: ask.Dir}
 			if checkSuite(id) == nil {
-				if uses, err := slotsIn(id, ask.Slots); err == nil && !reflect.DeepEqual(slotsOut(id, uses), uses) {
-					t.Fatalf("%q would not be told again", uses)
+				if slots, err := slotsIn(id, ask.Slots); err == nil && !reflect.DeepEqual(slotsOut(id, slots), slots) {
+					t.Fatalf("%q would not be told again", slots)
 				}
 			}
 		}
 		var tell peerpb.AnnounceRequest
 		if pb.Unmarshal(b, &tell) == nil {
-			troubles, _ := allTroublesIn(tell.Alerts, time.Now())
-			if len(troubles) > maxMirrors {
-				t.Fatalf("trouble with %d mirrors", len(troubles))
+			alerts, _ := alertsIn(tell.Alerts, time.Now())
+			if len(alerts) > maxMirrors {
+				t.Fatalf("trouble with %d mirrors", len(alerts))
 			}
-			for _, trouble := range troubles {
-				believable(t, trouble)
+			for _, alert := range alerts {
+				believable(t, alert)
 			}
 		}
-		var held peerpb.Holdings
-		if pb.Unmarshal(b, &held) == nil && !reflect.DeepEqual(holdingsIn(holdingsOut(holdingsIn(&held))), holdingsIn(&held)) {
+		var remote peerpb.Holdings
+		if pb.Unmarshal(b, &remote) == nil && !reflect.DeepEqual(holdingsIn(holdingsOut(holdingsIn(&remote))), holdingsIn(&remote)) {
 			t.Fatal("holdings change on the way")
 		}
 	})

@@ -12,7 +12,7 @@
 // # Fetch
 //
 // Fetch is a stream of frames that are not protobuf, so that bytes are never
-// copied into messages and out of them again. The asker sends one request frame.
+// copied into messages and out of them again. The requester sends one request frame.
 // The node asked answers with
 //
 //	head (bare)      "accepted", at once
@@ -22,7 +22,7 @@
 //	tail             the end of a body that is whole
 //
 // or ends the stream with a status whose detail is a peerpb.Failure. Data says how
-// many bytes of the object the node asked has by now. So the asker can tell a
+// many bytes of the object the node asked has by now. So the requester can tell a
 // connection that does not deliver what the peer has, which is given up.
 //
 // A keepalive shows that the peer is there, and is no progress. A peer that gives next

@@ -36,7 +36,7 @@ func statusOf(err error) error {
 	f := &peerpb.Failure{Reason: cleanReason(err.Error())}
 	code := codes.Unknown
 	switch {
-	case errors.As(err, &failed): // of a third node: none of the asker's business
+	case errors.As(err, &failed): // of a third node: none of the requester's business
 	case errors.As(err, &notHeld):
 		code, f.Kind = codes.NotFound, peerpb.Failure_NOT_STORED
 		if notHeld.Busy {
@@ -167,13 +167,13 @@ func (r *relayed) Unwrap() error { return r.kind }
 
 // namesIn keeps what can be names of nodes.
 func namesIn(names []string) []string {
-	var kept []string
+	var stored []string
 	for _, name := range names[:min(len(names), maxTry)] {
 		if validNodeName(name) {
-			kept = append(kept, name)
+			stored = append(stored, name)
 		}
 	}
-	return kept
+	return stored
 }
 
 // cleanReason makes a sentence fit for a log line and for a client's screen,

@@ -76,7 +76,7 @@ func TestErrorsTravel(t *testing.T) {
 	}
 	for _, busy := range []bool{false, true} {
 		err = fetch(&proto.NotStored{Peer: "somebody", Try: []string{"c", "d"}, Busy: busy})
-		if held := new(proto.NotStored); !errors.As(err, &held) || !reflect.DeepEqual(*held, proto.NotStored{Peer: "b", Try: []string{"c", "d"}, Busy: busy}) {
+		if stored := new(proto.NotStored); !errors.As(err, &stored) || !reflect.DeepEqual(*stored, proto.NotStored{Peer: "b", Try: []string{"c", "d"}, Busy: busy}) {
 			t.Errorf("%#v", err)
 		}
 	}

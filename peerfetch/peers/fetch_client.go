@@ -75,14 +75,14 @@ type download struct {
 	transfer proto.Transfer
 	tier     string // where the peer has it from
 
-	caller  context.Context // of Fetch
-	ctx     context.Context // ends with caller, or when the download is given up
-	cancel  context.CancelCauseFunc
-	stream  grpc.ClientStream
-	watch   *watchdog
-	pace    pace
-	vigil   vigil
-	mayFill bool // the peer may go upstream
+	caller   context.Context // of Fetch
+	ctx      context.Context // ends with caller, or when the download is given up
+	cancel   context.CancelCauseFunc
+	stream   grpc.ClientStream
+	watch    *watchdog
+	pace     pace
+	progress progress
+	mayFill  bool // the peer may go upstream
 
 	frame    frame
 	word     waitsFor // what the last keepalive said since the last byte
@@ -207,7 +207,7 @@ func (d *download) receive() error {
 	case kindData:
 	case kindWaiting:
 		d.word = d.frame.waits.what
-		d.vigil.took(0, now.Sub(began))
+		d.progress.took(0, now.Sub(began))
 		return d.overdue(crowd)
 	default:
 		return nil
@@ -216,9 +216,9 @@ func (d *download) receive() error {
 	d.received += n
 	d.word = waitsUnknown
 	if n > 0 && !d.first {
-		d.vigil = vigil{} // it has something to give
+		d.progress = progress{} // it has something to give
 	} else {
-		d.vigil.took(n, now.Sub(began))
+		d.progress.took(n, now.Sub(began))
 	}
 	if n > 0 && !d.first {
 		d.first = true
@@ -241,7 +241,7 @@ func (d *download) receive() error {
 // is there. What it says it waits for decides how long is too long, and whose fault
 // that is; but who has the object at hand waits for nobody.
 func (d *download) overdue(crowd int) error {
-	if d.vigil.waited < d.m.cfg.Timing.Progress || d.received == d.transfer.Size && d.transfer.Body != nil {
+	if d.progress.waited < d.m.cfg.Timing.Progress || d.received == d.transfer.Size && d.transfer.Body != nil {
 		return nil
 	}
 	upstream := d.word == waitsUpstream
@@ -255,10 +255,10 @@ func (d *download) overdue(crowd int) error {
 	if upstream && (d.mayFill || d.first) || d.word == waitsTurn {
 		patience = d.m.cfg.Timing.Upstream
 	}
-	if d.vigil.waited < patience*time.Duration(crowd) {
+	if d.progress.waited < patience*time.Duration(crowd) {
 		return nil
 	}
-	said := fmt.Sprintf("%d bytes in %v, and says that it waits for %v", d.vigil.bytes, d.vigil.waited.Round(time.Millisecond), d.word)
+	said := fmt.Sprintf("%d bytes in %v, and says that it waits for %v", d.progress.bytes, d.progress.waited.Round(time.Millisecond), d.word)
 	switch {
 	case d.word == waitsTurn && d.mayFill: // to ask it again would take as long once more
 	case d.word == waitsTurn:

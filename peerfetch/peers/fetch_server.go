@@ -105,7 +105,7 @@ type piece struct {
 }
 
 // upload sends what the Handler has for ask. ctx is that of the stream. The error is what
-// to tell the asker.
+// to tell the requester.
 func (m *Mesh) upload(ctx context.Context, stream grpc.ServerStream, from string, peerReq proto.PeerRequest) error {
 	// Who asks a disk that hangs does not come back: no more goroutines for that.
 	if m.stuckFor() >= m.cfg.Timing.Progress {

@@ -56,7 +56,7 @@ func (m *Mesh) followOnce(p *peer) error {
 		if err != nil {
 			return errorOf(p.name, err)
 		}
-		if err := p.held.Apply(holdingsIn(update)); err != nil {
+		if err := p.stored.Apply(holdingsIn(update)); err != nil {
 			m.limitedLog.warn(m.log, "holdings "+p.name, "what another node says it holds makes no sense", "node", p.name, "error", err)
 			return err
 		}

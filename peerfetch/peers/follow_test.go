@@ -63,7 +63,7 @@ func TestHoldingsWhileAPeerIsAway(t *testing.T) {
 				within(t, soon, func() bool { return a.Replicated(blob(99)) })
 				f.set("b:1", fault)
 				within(t, 3200*time.Millisecond, func() bool { return !a.Replicated(blob(99)) })
-				if a.peer("b").held.Len() != 100 {
+				if a.peer("b").stored.Len() != 100 {
 					t.Error("what it held is not kept")
 				}
 				b.cfg.Local.Remove(blob(0))
@@ -154,7 +154,7 @@ func TestSenselessHoldings(t *testing.T) {
 		if n := b.open.Load(); n > 1 {
 			t.Errorf("%d streams are open", n)
 		}
-		if a.peer("b").held.Len() != 0 || a.Replicated(blob(1)) {
+		if a.peer("b").stored.Len() != 0 || a.Replicated(blob(1)) {
 			t.Error("it is believed")
 		}
 		if got := log.count("makes no sense"); got < 1 || got > 3 {

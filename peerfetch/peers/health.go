@@ -84,8 +84,8 @@ type health struct {
 	lastErr   error
 }
 
-// attend watches p for as long as it is known: until p.ctx ends.
-func (m *Mesh) attend(p *peer) {
+// monitor watches p for as long as it is known: until p.ctx ends.
+func (m *Mesh) monitor(p *peer) {
 	m.wg.Go(func() { m.follow(p) })
 	for again := false; p.ctx.Err() == nil; {
 		began := time.Now()
@@ -141,7 +141,7 @@ func (m *Mesh) ping(p *peer) (again bool) {
 	}
 	if h.answered(p.ctx, began, now, p.dataWorks(), stuck) {
 		m.log.Info("a node answers", "node", p.name, "address", p.addr)
-		m.wg.Go(func() { m.greet(p) })
+		m.wg.Go(func() { m.sendAlertsTo(p) })
 	}
 	return !connected
 }
@@ -363,7 +363,7 @@ func silence(cause error) error {
 // describe fills in Healthy, RTT, LastError, RingAgrees and Held.
 func (m *Mesh) describe(p *peer, s *PeerStatus) {
 	h := &p.health
-	s.Healthy, s.RTT, s.Blobs = p.healthy(), p.rtt(), uint64(p.held.Len())
+	s.Healthy, s.RTT, s.Blobs = p.healthy(), p.rtt(), uint64(p.stored.Len())
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.RingAgrees = h.agrees

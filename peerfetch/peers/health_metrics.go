@@ -32,13 +32,13 @@ func (c healthCollector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
 	disagree, size := 0, 0
-	for _, p := range c.m.everybody() {
+	for _, p := range c.m.all() {
 		up := 0.0
 		if p.healthy() {
 			up = 1
 		}
 		gauge(upDesc, up, p.name)
-		gauge(storedDesc, float64(p.held.Len()), p.name)
+		gauge(storedDesc, float64(p.stored.Len()), p.name)
 		if rtt := p.rtt(); rtt > 0 {
 			gauge(rttDesc, rtt.Seconds(), p.name)
 			gauge(bestDesc, p.health.shortest().Seconds(), p.name)
@@ -46,7 +46,7 @@ func (c healthCollector) Collect(out chan<- prometheus.Metric) {
 		if p.health.disagrees.Load() {
 			disagree++
 		}
-		size += p.held.Bytes()
+		size += p.stored.Bytes()
 	}
 	for _, missing := range c.m.missing() {
 		gauge(upDesc, 0, missing) // the series, and an alarm on it, stays until an operator removes the node

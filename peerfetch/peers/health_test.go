@@ -262,7 +262,7 @@ func TestHealthMetrics(t *testing.T) {
 		a := meshes[0]
 		meshes[1].cfg.Local.Add(proto.DigestOf([]byte("x")))
 		f.set("c:1", refuse)
-		within(t, 1200*time.Millisecond, func() bool { return !a.peer("c").healthy() && a.peer("b").held.Len() == 1 })
+		within(t, 1200*time.Millisecond, func() bool { return !a.peer("c").healthy() && a.peer("b").stored.Len() == 1 })
 		got := gathered(t, a)
 		for name, want := range map[string]float64{
 			"aptmesh_peer_up b": 1, "aptmesh_peer_up c": 0, "aptmesh_peer_rtt_seconds b": (2 * oneWay).Seconds(),
@@ -320,7 +320,7 @@ func TestPeerMovesAndGoes(t *testing.T) {
 			t.Error("the old address is still watched")
 		}
 		a.SetView(viewOf(t, a))
-		if a.peer("b") != nil || len(a.everybody()) != 0 || len(a.Peers()) != 0 {
+		if a.peer("b") != nil || len(a.all()) != 0 || len(a.Peers()) != 0 {
 			t.Error("a node that has gone is still there")
 		}
 	})

@@ -27,7 +27,7 @@ func (m *Mesh) Lookup(ctx context.Context, loc proto.Location) (proto.Ref, bool)
 	if checkLocation(loc) != nil {
 		return proto.Ref{}, false
 	}
-	nearest := slices.DeleteFunc(slices.Clone(m.everybody()), func(p *peer) bool { return !p.reachable() })
+	nearest := slices.DeleteFunc(slices.Clone(m.all()), func(p *peer) bool { return !p.reachable() })
 	slices.SortStableFunc(nearest, func(a, b *peer) int { return cmp.Compare(a.rtt(), b.rtt()) })
 	nearest = nearest[:min(len(nearest), lookups)]
 

@@ -33,10 +33,10 @@ type Handler interface {
 	//
 	//	Modified() time.Time
 	//
-	// which is asked after io.EOF, when the bytes are proven, so that the asker
+	// which is asked after io.EOF, when the bytes are proven, so that the requester
 	// learns of upstream's Last-Modified.
 	//
-	// The errors are those of package proto; others reach the asker as
+	// The errors are those of package proto; others reach the requester as
 	// *proto.PeerFailed. ServePeer and the Stream end when ctx does.
 	ServePeer(ctx context.Context, from string, peerReq proto.PeerRequest) (*proto.Blob, error)
 }
@@ -44,13 +44,13 @@ type Handler interface {
 // Control answers everything that other nodes say and ask beside bytes. from is
 // the name of the node that speaks, as its certificate has it.
 type Control interface {
-	ReceiveAnnouncements(from string, news []proto.Announcement)
+	ReceiveAnnouncements(from string, announcements []proto.Announcement)
 	// HeardTroubles gets what the speaker has found out about mirrors itself.
-	ReceiveAlerts(from string, troubles []proto.MirrorAlert)
+	ReceiveAlerts(from string, alerts []proto.MirrorAlert)
 	// Troubles returns what this node has found out itself and still holds, for
 	// nodes that were not there when it was told.
 	Alerts() []proto.MirrorAlert
-	ServeCheck(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error)
+	ServeCheck(ctx context.Context, from string, id proto.Suite, slots []string, fresh bool) (proto.Announcement, error)
 	ReceiveOffer(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest
 	// Lookup returns what signed metadata that this node holds says of a file; false
 	// where none lists it with a SHA-256. It must not wait.
@@ -105,8 +105,8 @@ type Timing struct {
 	// upstream, or for its other transfers; 0 = 15 s. An honest peer has tried a second
 	// mirror by then.
 	Upstream time.Duration
-	// Stuck is how long this node waits for its own disk before it tells an asker so;
-	// 0 = 1.5 s: less than the asker would wait.
+	// Stuck is how long this node waits for its own disk before it tells an requester so;
+	// 0 = 1.5 s: less than the requester would wait.
 	Stuck time.Duration
 	// Floor is how many bytes per second a connection must deliver of what the
 	// peer has, averaged over FloorWindow; 0 = 64 KiB. Negative = no floor.
@@ -312,7 +312,7 @@ func (m *Mesh) SetView(v *ring.View) {
 		}
 		p.leaving.Store(node.State == ring.Leaving)
 		m.peers[node.Name] = p
-		m.wg.Go(func() { m.attend(p) })
+		m.wg.Go(func() { m.monitor(p) })
 	}
 	for name, p := range m.peers {
 		if !present[name] {
@@ -350,7 +350,7 @@ func (m *Mesh) peer(name string) *peer {
 
 // everybody returns all other nodes in the view, sorted by name. The slice is not
 // to be changed.
-func (m *Mesh) everybody() []*peer {
+func (m *Mesh) all() []*peer {
 	if others := m.others.Load(); others != nil {
 		return *others
 	}

@@ -253,10 +253,10 @@ func TestDistrust(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	b := content(3 * chunkSize)
 	var told error
-	asker, server := pair(t, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
+	requester, server := pair(t, Config{}, func(context.Context, string, proto.PeerRequest) (*proto.Blob, error) {
 		return &proto.Blob{Ref: proto.Ref{Size: int64(len(b))}, Bytes: b}, told
 	})
-	tr, err := asker.Fetch(t.Context(), "b", wantAll())
+	tr, err := requester.Fetch(t.Context(), "b", wantAll())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,11 +264,11 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	told = proto.ErrNotFound
-	if _, err := asker.Fetch(t.Context(), "b", wantAll()); !errors.Is(err, proto.ErrNotFound) {
+	if _, err := requester.Fetch(t.Context(), "b", wantAll()); !errors.Is(err, proto.ErrNotFound) {
 		t.Fatal(err)
 	}
 	server.Stop(t.Context()) // all is counted then
-	if s := asker.Peers(); len(s) != 1 || s[0].BytesIn != int64(len(b)) || s[0].BytesOut != 0 || s[0].Datacenter != "dc-b" || s[0].State != "active" {
+	if s := requester.Peers(); len(s) != 1 || s[0].BytesIn != int64(len(b)) || s[0].BytesOut != 0 || s[0].Datacenter != "dc-b" || s[0].State != "active" {
 		t.Errorf("%+v", s)
 	}
 	if s := server.Peers(); s[0].BytesOut != int64(len(b)) || s[0].BytesIn != 0 {
@@ -279,14 +279,14 @@ func TestMetrics(t *testing.T) {
 		name string
 		want float64
 	}{
-		{asker, `aptmesh_peer_bytes_total peer=b direction=in`, float64(len(b))},
+		{requester, `aptmesh_peer_bytes_total peer=b direction=in`, float64(len(b))},
 		{server, `aptmesh_peer_bytes_total peer=a direction=out`, float64(len(b))},
-		{asker, `aptmesh_peer_fetches_total outcome=ok`, 1},
-		{asker, `aptmesh_peer_fetches_total outcome=not_found`, 1},
+		{requester, `aptmesh_peer_fetches_total outcome=ok`, 1},
+		{requester, `aptmesh_peer_fetches_total outcome=not_found`, 1},
 		{server, `aptmesh_peer_serves_total outcome=ok`, 1},
 		{server, `aptmesh_peer_serves_total outcome=not_found`, 1},
-		{asker, `aptmesh_peer_first_byte_seconds`, 1},
-		{asker, `aptmesh_peer_quarantined`, 0},
+		{requester, `aptmesh_peer_first_byte_seconds`, 1},
+		{requester, `aptmesh_peer_quarantined`, 0},
 	} {
 		if got := metric(t, tt.m, tt.name); got != tt.want {
 			t.Errorf("%s is %v, want %v", tt.name, got, tt.want)

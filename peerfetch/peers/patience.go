@@ -83,17 +83,17 @@ func (w *watchdog) overdue() {
 // are none: a peer must not be able to hold a transfer up with a byte now and then.
 const leastProgress = 16 << 10
 
-// vigil is for how long a transfer has got nowhere. Like pace it counts only the time
+// progress is for how long a transfer has got nowhere. Like pace it counts only the time
 // spent waiting for the connection.
-type vigil struct {
+type progress struct {
 	waited time.Duration // since the last leastProgress bytes
 	bytes  int64         // in that time
 }
 
 // took takes in a frame of n bytes that was waited for.
-func (v *vigil) took(n int64, waited time.Duration) {
+func (v *progress) took(n int64, waited time.Duration) {
 	if v.bytes += n; v.bytes >= leastProgress {
-		*v = vigil{}
+		*v = progress{}
 		return
 	}
 	v.waited += waited

@@ -29,7 +29,7 @@ type peer struct {
 	cancel context.CancelFunc
 
 	health  health           // see health.go
-	held    *holdings.Remote // see follow.go
+	stored  *holdings.Remote // see follow.go
 	leaving atomic.Bool      // as the view has it
 	pulse   pulse            // of data
 
@@ -43,7 +43,7 @@ type peer struct {
 }
 
 func (m *Mesh) newPeer(name, addr string) (*peer, error) {
-	p := &peer{name: name, addr: addr, held: holdings.NewRemote(), places: make(chan struct{}, maxDownloads)}
+	p := &peer{name: name, addr: addr, stored: holdings.NewRemote(), places: make(chan struct{}, maxDownloads)}
 	p.pulse.began = time.Now()
 	var err error
 	if p.data, err = m.dial(name, addr, &p.pulse); err != nil {

@@ -11,7 +11,7 @@ const (
 	// quietFor is how long the same trouble is not logged again.
 	quietFor = time.Minute
 	// maxTroubles bounds what is remembered: some of it comes from strangers.
-	maxTroubles = 256
+	maxRemembered = 256
 )
 
 // rateLimitedLog logs what may happen many times a second once a minute. Safe for
@@ -21,7 +21,7 @@ type rateLimitedLog struct {
 }
 
 func newRateLimitedLog() rateLimitedLog {
-	return rateLimitedLog{expiring.New[string, time.Time](maxTroubles)}
+	return rateLimitedLog{expiring.New[string, time.Time](maxRemembered)}
 }
 
 // warn logs, unless it did so for the same key within the last minute.

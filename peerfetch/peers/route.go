@@ -101,8 +101,8 @@ func (m *Mesh) holdersOf(object proto.ObjectRequest) []string {
 // it now, nearest first.
 func (m *Mesh) Holders(d proto.Digest) []string {
 	var found []*peer
-	for _, p := range m.everybody() {
-		if p.held.Has(d) && m.usable(p) {
+	for _, p := range m.all() {
+		if p.stored.Has(d) && m.usable(p) {
 			found = append(found, p)
 		}
 	}
@@ -126,8 +126,8 @@ func distance(p *peer) time.Duration {
 // doing so: one that leaves does not count. It is made for being asked of each
 // object that might be evicted.
 func (m *Mesh) Replicated(d proto.Digest) bool {
-	for _, p := range m.everybody() {
-		if p.healthy() && !p.leaving.Load() && p.held.Has(d) && m.distrusted(p.name) == nil {
+	for _, p := range m.all() {
+		if p.healthy() && !p.leaving.Load() && p.stored.Has(d) && m.distrusted(p.name) == nil {
 			return true
 		}
 	}
@@ -192,11 +192,11 @@ func (m *Mesh) lagOf(name string, now time.Time) int {
 
 // keep returns the names for which good holds.
 func keep(names []string, good func(string) bool) []string {
-	var kept []string
+	var stored []string
 	for _, name := range names {
 		if good(name) {
-			kept = append(kept, name)
+			stored = append(stored, name)
 		}
 	}
-	return kept
+	return stored
 }

@@ -24,7 +24,7 @@ func still(t testing.TB, others ...string) *Mesh {
 	v := &ring.View{Nodes: []ring.Node{nodeAt("self", "self:1")}}
 	var peers []*peer
 	for i, name := range others {
-		p := &peer{name: name, held: holdings.NewRemote()}
+		p := &peer{name: name, stored: holdings.NewRemote()}
 		p.health.answered(t.Context(), time.Now(), time.Now(), true, 0)
 		p.health.measured(time.Duration(i+1) * time.Millisecond)
 		peers = append(peers, p)
@@ -52,7 +52,7 @@ func (m *Mesh) holds(t testing.TB, name string, digests ...proto.Digest) {
 	defer c.Close()
 	u, err := c.Next(t.Context())
 	if err == nil {
-		err = m.peers[name].held.Apply(u)
+		err = m.peers[name].stored.Apply(u)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -254,11 +254,11 @@ func BenchmarkElsewhere(b *testing.B) {
 	for _, n := range []int{5, 20} {
 		m := still(b, names(n)...)
 		for _, name := range names(n) {
-			var held []proto.Digest
+			var stored []proto.Digest
 			for i := range 100_000 {
-				held = append(held, blob(i))
+				stored = append(stored, blob(i))
 			}
-			m.holds(b, name, held...)
+			m.holds(b, name, stored...)
 		}
 		for what, d := range map[string]proto.Digest{"held": blob(1), "nowhere": blob(-1)} {
 			b.Run(fmt.Sprintf("%s/%d nodes", what, n), func(b *testing.B) {

@@ -215,10 +215,10 @@ func TestRateLimitedLog(t *testing.T) {
 			t.Errorf("after %d s", i)
 		}
 	}
-	for i := range 10 * maxTroubles {
+	for i := range 10 * maxRemembered {
 		r.warn(log.logger(), strings.Repeat("y", i), "again")
 	}
-	if r.last.Len() > maxTroubles || bytes.Count([]byte(log.String()), []byte("again")) != 10*maxTroubles {
+	if r.last.Len() > maxRemembered || bytes.Count([]byte(log.String()), []byte("again")) != 10*maxRemembered {
 		t.Errorf("%d remembered", r.last.Len())
 	}
 }

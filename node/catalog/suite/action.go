@@ -19,8 +19,8 @@ type AskMirror struct {
 	NoCache bool
 	Timeout time.Duration
 
-	held  *Root // when it was asked
-	began Mono
+	current *Root // when it was asked
+	began   Mono
 }
 
 // AskLeader has the node that leads say what it serves, and with Fresh ask upstream first. Answer:

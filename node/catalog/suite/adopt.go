@@ -54,10 +54,10 @@ const (
 
 // judge decides about a candidate, by what is held at this moment.
 func (m *Machine) judge(c *Candidate, older bool) (verdict, error) {
-	if m.held == nil {
+	if m.current == nil {
 		return m.judgeFirst(c, older)
 	}
-	order := m.held.Gen.Compare(c.Gen)
+	order := m.current.Gen.Compare(c.Gen)
 	switch order {
 	case proto.Same:
 		return ignore, nil
@@ -73,10 +73,10 @@ func (m *Machine) judge(c *Candidate, older bool) (verdict, error) {
 	}
 	switch {
 	case order == proto.Past && !older:
-		return ignore, m.olderThan(c.source(), c.Gen.Date, m.held.Gen.Date)
+		return ignore, m.olderThan(c.source(), c.Gen.Date, m.current.Gen.Date)
 	case order == proto.Fork:
 		m.logFork(c)
-		if !c.Prevails && !m.upstreamsWord(c) && !m.held.Gen.ForkWinner(c.Gen) {
+		if !c.Prevails && !m.upstreamsWord(c) && !m.current.Gen.ForkWinner(c.Gen) {
 			return ignore, nil
 		}
 	}
@@ -103,14 +103,14 @@ func (m *Machine) notAhead(c *Candidate) (verdict, error) {
 // upstream serves now is what hosts get, and the newest signature counts where two sources differ.
 func (m *Machine) takesRevision(c *Candidate) bool {
 	switch {
-	case c.Form != m.held.Form:
+	case c.Form != m.current.Form:
 		// The statement now also comes in a form that clients prefer; or upstream has lost the preferred
 		// form, or is about to write it.
-		return c.Form < m.held.Form
+		return c.Form < m.current.Form
 	case c.Prevails, m.upstreamsWord(c):
 		return true
 	}
-	return m.held.Gen.NewerRevision(c.Gen)
+	return m.current.Gen.NewerRevision(c.Gen)
 }
 
 // upstreamsWord reports whether a candidate is what the mirror that this node goes by serves now.
@@ -121,8 +121,8 @@ func (m *Machine) upstreamsWord(c *Candidate) bool {
 // heals reports whether a candidate says that it is of this suite, while what is held does not: what was
 // adopted wrongly does not stay because its date is newer.
 func (m *Machine) heals(c *Candidate) bool {
-	return c.Manifest.Proven && len(c.From) == 0 && m.held != nil && c.Gen.Statement != m.held.Gen.Statement &&
-		m.fits(&c.Root) && !m.fits(m.held)
+	return c.Manifest.Proven && len(c.From) == 0 && m.current != nil && c.Gen.Statement != m.current.Gen.Statement &&
+		m.fits(&c.Root) && !m.fits(m.current)
 }
 
 // fits reports whether a root by itself says that it is of this suite.
@@ -130,17 +130,17 @@ func (m *Machine) fits(r *Root) bool { return m.cfg.Judge.Belongs(nil, r.Manifes
 
 // belonging is how far a candidate is one of this suite, by the names of what is held.
 func (m *Machine) belonging(c *Candidate) proto.Belonging {
-	if m.held == nil {
+	if m.current == nil {
 		b := m.cfg.Judge.Belongs(nil, c.Manifest)
-		if b == proto.BelongsUnsure && len(c.From) > 0 && m.cfg.Judge.Elsewhere(c.Gen.Statement) {
+		if b == proto.BelongsUnsure && len(c.From) > 0 && m.cfg.Judge.InOtherSuite(c.Gen.Statement) {
 			return proto.BelongsNo
 		}
 		return b
 	}
-	if c.Gen.Statement == m.held.Gen.Statement {
+	if c.Gen.Statement == m.current.Gen.Statement {
 		return proto.BelongsYes
 	}
-	return m.cfg.Judge.Belongs(&m.held.Manifest.Names, c.Manifest)
+	return m.cfg.Judge.Belongs(&m.current.Manifest.Names, c.Manifest)
 }
 
 // logFork says that there are two statements of one date. What upstream serves counts, as it does for a client
@@ -151,8 +151,8 @@ func (m *Machine) logFork(c *Candidate) {
 	}
 	m.forked = c.Gen.Statement
 	m.emit(Count{What: CountFork})
-	m.note(slog.LevelWarn, "two different roots are signed with the same date", "date", stamp(m.held.Gen.Date),
-		"held", m.held.Gen.Root.Digest.String(), "offered", c.Gen.Root.Digest.String(), "by", c.source(), "signer", c.Manifest.Signer)
+	m.note(slog.LevelWarn, "two different roots are signed with the same date", "date", stamp(m.current.Gen.Date),
+		"held", m.current.Gen.Root.Digest.String(), "offered", c.Gen.Root.Digest.String(), "by", c.source(), "signer", c.Manifest.Signer)
 }
 
 func (e Staged) apply(m *Machine) {
@@ -192,7 +192,7 @@ func (m *Machine) beComplete(c *Candidate, missing []Missing) error {
 	date := stamp(c.Gen.Date)
 	slots := make(map[string]error, len(missing))
 	for _, f := range missing {
-		if f.Required && m.held != nil {
+		if f.Required && m.current != nil {
 			m.emit(Count{What: CountIncomplete})
 			return refuse(KindIncomplete, "the root of %s is not adopted yet: %s cannot be fetched as it lists it (mirror sync in progress?): %w", date, f.Slot, f.Err)
 		}
@@ -211,7 +211,7 @@ func (m *Machine) beComplete(c *Candidate, missing []Missing) error {
 		}
 	}
 	// A first generation has nobody to protect from a switch.
-	if len(waitFor) > 0 && m.held != nil {
+	if len(waitFor) > 0 && m.current != nil {
 		m.emit(Count{What: CountIncomplete})
 		return refuse(KindIncomplete, "the root of %s waits at most %s for optional files, %s: %w",
 			date, m.cfg.Patience, strings.Join(waitFor, ", "), slots[waitFor[0]])
@@ -231,7 +231,7 @@ func (e Committed) apply(m *Machine) {
 	if e.Err == nil {
 		m.floor, m.takenBack = e.Commit.Record.Floor, e.Commit.Record.TakenBack
 		root := a.cand.Root
-		m.held = &root
+		m.current = &root
 		m.attempts.clear()
 		m.removed = Never
 		if m.askedLately() {
@@ -260,9 +260,9 @@ func (m *Machine) recordWith(a *adoption) Record {
 	r := m.Record()
 	g := a.cand.Gen
 	switch {
-	case m.held != nil && g.Date.Before(m.held.Gen.Date):
-		if m.held.Gen.Date.After(r.TakenBack) {
-			r.TakenBack = m.held.Gen.Date
+	case m.current != nil && g.Date.Before(m.current.Gen.Date):
+		if m.current.Gen.Date.After(r.TakenBack) {
+			r.TakenBack = m.current.Gen.Date
 		}
 	case !g.Date.Before(r.TakenBack):
 		r.TakenBack = time.Time{}

@@ -16,8 +16,8 @@ import (
 // that is how the archive is (old releases are kept so): it is passed on, and the client decides.
 type Belief struct {
 	// Held is nil before the first generation, and still while the driver commits that.
-	Held  *Root
-	Fresh Freshness
+	Current *Root
+	Fresh   Freshness
 	// Failure is what came of the last check; nil when it was good.
 	Failure error
 	// Removed says since when upstream says that it has no such suite; Never while it has.
@@ -39,11 +39,11 @@ func (b *Belief) Checked() time.Time { return b.checked }
 // ServedUntil is until when an expired root is served with upstream silent; zero for ever. key is the
 // configuration key that says so.
 func (b *Belief) ServedUntil() (until time.Time, key string) {
-	if b.Held == nil {
+	if b.Current == nil {
 		return time.Time{}, ""
 	}
-	period, key := b.conf.ServeExpired.periodFor(b.Held)
-	valid := b.Held.Manifest.ValidUntil
+	period, key := b.conf.ServeExpired.periodFor(b.Current)
+	valid := b.Current.Manifest.ValidUntil
 	if valid.IsZero() || b.conf.Offline {
 		return time.Time{}, key
 	}
@@ -57,7 +57,7 @@ func (b *Belief) ServedUntil() (until time.Time, key string) {
 
 // Withheld is why the root is not given out any more; nil while it is.
 func (b *Belief) Withheld(now Mono, wall time.Time) error {
-	if b.Held == nil || !b.Held.expired(wall) {
+	if b.Current == nil || !b.Current.expired(wall) {
 		return nil
 	}
 	until, key := b.ServedUntil()
@@ -65,7 +65,7 @@ func (b *Belief) Withheld(now Mono, wall time.Time) error {
 		return nil
 	}
 	reason := fmt.Sprintf("the root of %s is not served any more: %s, its Valid-Until passed on %s, and it was served until %s (%s)",
-		b.id, b.silent(), stamp(b.Held.Manifest.ValidUntil), stamp(until), key)
+		b.id, b.silent(), stamp(b.Current.Manifest.ValidUntil), stamp(until), key)
 	if b.Failure != nil {
 		reason += ": " + b.Failure.Error()
 	}
@@ -74,11 +74,11 @@ func (b *Belief) Withheld(now Mono, wall time.Time) error {
 
 // Stale tells in one sentence why the root may be older than upstream's; "" when it is not.
 func (b *Belief) Stale(now Mono, wall time.Time) string {
-	if b.Held == nil {
+	if b.Current == nil {
 		return "" // whatever is served is just being read
 	}
-	past := func() string { return "Valid-Until passed on " + stamp(b.Held.Manifest.ValidUntil) }
-	expired := b.Held.expired(wall)
+	past := func() string { return "Valid-Until passed on " + stamp(b.Current.Manifest.ValidUntil) }
+	expired := b.Current.expired(wall)
 	if b.conf.Offline {
 		said := "offline: true, upstream is not asked"
 		if !b.checked.IsZero() {
@@ -112,11 +112,11 @@ func (b *Belief) Stale(now Mono, wall time.Time) string {
 // Alarm tells that the root is about to expire, or has, and nobody has renewed it; "" while that is far
 // off. Where a root is valid for less than twice the warning time, half of its validity has to do.
 func (b *Belief) Alarm(now Mono, wall time.Time) string {
-	if b.Held == nil || b.Held.Manifest.ValidUntil.IsZero() {
+	if b.Current == nil || b.Current.Manifest.ValidUntil.IsZero() {
 		return ""
 	}
-	valid := b.Held.Manifest.ValidUntil
-	before := min(b.conf.WarnBefore, valid.Sub(b.Held.Gen.Date)/2)
+	valid := b.Current.Manifest.ValidUntil
+	before := min(b.conf.WarnBefore, valid.Sub(b.Current.Gen.Date)/2)
 	left := valid.Sub(wall)
 	if left > before {
 		return ""

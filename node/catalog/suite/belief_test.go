@@ -15,11 +15,11 @@ func TestBelief(t *testing.T) {
 	}
 	security := func(r *Root) *Root { r.Manifest.Security = true; return r }
 	silent := func(d time.Duration) Freshness {
-		return Freshness{Tried: now, TriedFresh: now, Own: now, Good: now.Add(-d), Heard: Never}
+		return Freshness{Tried: now, TriedFresh: now, Own: now, Good: now.Add(-d), Announced: Never}
 	}
 	for _, c := range []struct {
 		name     string
-		held     *Root
+		current  *Root
 		fresh    Freshness
 		offline  bool
 		removed  bool
@@ -28,25 +28,25 @@ func TestBelief(t *testing.T) {
 		alarm    string
 	}{
 		{name: "nothing is held yet", fresh: never()},
-		{name: "as it should be", held: root("held", 0), fresh: silent(0)},
-		{name: "as it should be, with an end far off", held: expiring(100 * time.Hour), fresh: silent(0)},
-		{name: "a check that failed a moment ago is not worth a word", held: root("held", 0), fresh: silent(3*interval + 10*time.Second)},
-		{name: "silent", held: root("held", 0), fresh: silent(3*interval + 11*time.Second), stale: "upstream could not be checked for 3m11s"},
-		{name: "never checked", held: root("held", 0), fresh: never(), stale: "upstream could not be checked yet"},
-		{name: "removed", held: root("held", 0), fresh: silent(0), removed: true, stale: "no such suite"},
-		{name: "expired, and upstream answers: the client decides", held: expiring(-1000 * time.Hour), fresh: silent(0), stale: "upstream has nothing newer", alarm: "upstream has nothing newer"},
-		{name: "expired, silent, for less than the period", held: expiring(-47 * time.Hour), fresh: silent(48 * time.Hour), stale: "it is served until", alarm: "cannot be reached"},
-		{name: "expired, silent, for longer", held: expiring(-49 * time.Hour), fresh: silent(50 * time.Hour), withheld: true, stale: "it was served until", alarm: "cannot be reached"},
-		{name: "security updates have less time", held: security(expiring(-7 * time.Hour)), fresh: silent(48 * time.Hour), withheld: true, stale: "it was served until", alarm: "cannot be reached"},
-		{name: "expired long ago, but upstream went on with it until a while ago", held: expiring(-1000 * time.Hour), fresh: silent(47 * time.Hour), stale: "it is served until", alarm: "cannot be reached"},
-		{name: "offline", held: expiring(-1000 * time.Hour), fresh: silent(1000 * time.Hour), offline: true, stale: "offline: true", alarm: "offline: true"},
-		{name: "about to expire", held: expiring(24 * time.Hour), fresh: silent(0), alarm: "passes on"},
-		{name: "not yet about to expire", held: expiring(24*time.Hour + time.Second), fresh: silent(0)},
+		{name: "as it should be", current: root("held", 0), fresh: silent(0)},
+		{name: "as it should be, with an end far off", current: expiring(100 * time.Hour), fresh: silent(0)},
+		{name: "a check that failed a moment ago is not worth a word", current: root("held", 0), fresh: silent(3*interval + 10*time.Second)},
+		{name: "silent", current: root("held", 0), fresh: silent(3*interval + 11*time.Second), stale: "upstream could not be checked for 3m11s"},
+		{name: "never checked", current: root("held", 0), fresh: never(), stale: "upstream could not be checked yet"},
+		{name: "removed", current: root("held", 0), fresh: silent(0), removed: true, stale: "no such suite"},
+		{name: "expired, and upstream answers: the client decides", current: expiring(-1000 * time.Hour), fresh: silent(0), stale: "upstream has nothing newer", alarm: "upstream has nothing newer"},
+		{name: "expired, silent, for less than the period", current: expiring(-47 * time.Hour), fresh: silent(48 * time.Hour), stale: "it is served until", alarm: "cannot be reached"},
+		{name: "expired, silent, for longer", current: expiring(-49 * time.Hour), fresh: silent(50 * time.Hour), withheld: true, stale: "it was served until", alarm: "cannot be reached"},
+		{name: "security updates have less time", current: security(expiring(-7 * time.Hour)), fresh: silent(48 * time.Hour), withheld: true, stale: "it was served until", alarm: "cannot be reached"},
+		{name: "expired long ago, but upstream went on with it until a while ago", current: expiring(-1000 * time.Hour), fresh: silent(47 * time.Hour), stale: "it is served until", alarm: "cannot be reached"},
+		{name: "offline", current: expiring(-1000 * time.Hour), fresh: silent(1000 * time.Hour), offline: true, stale: "offline: true", alarm: "offline: true"},
+		{name: "about to expire", current: expiring(24 * time.Hour), fresh: silent(0), alarm: "passes on"},
+		{name: "not yet about to expire", current: expiring(24*time.Hour + time.Second), fresh: silent(0)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := testConfig()
 			cfg.Offline = c.offline
-			b := &Belief{Held: c.held, Fresh: c.fresh, Removed: Never, id: cfg.ID, conf: cfg}
+			b := &Belief{Current: c.current, Fresh: c.fresh, Removed: Never, id: cfg.ID, conf: cfg}
 			if c.fresh.Good != Never {
 				b.checked = day0.Add(-now.Sub(c.fresh.Good))
 			}
@@ -65,7 +65,7 @@ func TestBelief(t *testing.T) {
 			}
 			// Years on the wall clock do not make upstream silent, or speak.
 			for _, step := range []time.Duration{-20 * 365 * 24 * time.Hour, 20 * 365 * 24 * time.Hour} {
-				if (c.held == nil || c.held.Manifest.ValidUntil.IsZero()) && b.Stale(now, day0.Add(step)) != b.Stale(now, day0) {
+				if (c.current == nil || c.current.Manifest.ValidUntil.IsZero()) && b.Stale(now, day0.Add(step)) != b.Stale(now, day0) {
 					t.Errorf("a step of %s changes what is said: %q", step, b.Stale(now, day0.Add(step)))
 				}
 			}
@@ -82,9 +82,9 @@ func TestMayServe(t *testing.T) {
 		offline bool
 		want    bool
 	}{
-		{"asked lately", Freshness{Tried: now.Add(1 - limit), Heard: Never}, false, true},
-		{"asked too long ago", Freshness{Tried: now.Add(-limit), Heard: Never}, false, false},
-		{"another node asked lately", Freshness{Tried: Never, Heard: now.Add(1 - limit)}, false, true},
+		{"asked lately", Freshness{Tried: now.Add(1 - limit), Announced: Never}, false, true},
+		{"asked too long ago", Freshness{Tried: now.Add(-limit), Announced: Never}, false, false},
+		{"another node asked lately", Freshness{Tried: Never, Announced: now.Add(1 - limit)}, false, true},
 		{"nobody asked", never(), false, false},
 		{"nobody asks", never(), true, true},
 	} {
@@ -99,7 +99,7 @@ func TestMayServe(t *testing.T) {
 func TestAlarmOfAShortValidity(t *testing.T) {
 	cfg := testConfig()
 	short := root("held", 0, func(r *Root) { r.Manifest.ValidUntil = day0.Add(2 * time.Hour) })
-	b := &Belief{Held: short, Fresh: Freshness{Good: 0}, conf: cfg}
+	b := &Belief{Current: short, Fresh: Freshness{Good: 0}, conf: cfg}
 	if said := b.Alarm(0, day0.Add(time.Hour-time.Second)); said != "" {
 		t.Errorf("before half of the validity has passed: %q", said)
 	}
@@ -174,7 +174,7 @@ func TestRestore(t *testing.T) {
 		r.adopt(r.step(MirrorAnswered{Ask: only[*AskMirror](r, out), Candidate: from("two", root("held", -1))}))
 		record := r.m.Record()
 		again := newRig(t)
-		again.m.Restore(r.at, r.m.Held(), record, Never)
+		again.m.Restore(r.at, r.m.Current(), record, Never)
 		if got := again.m.Record(); got.Primary != "two" || !got.Floor.Equal(day0.AddDate(0, 0, -1)) || len(got.Mirrors) != 2 || got.Mirrors["two"] != record.Mirrors["two"] || got.Checked != record.Checked {
 			t.Fatalf("%+v\nwant %+v", got, record)
 		}

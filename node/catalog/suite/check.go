@@ -45,7 +45,7 @@ type check struct {
 // newCheck plans a check. fresh is for those who are not content with what another node saw a moment
 // ago, older for an operator: that word holds on the node where it is given, and nobody else is asked.
 func (m *Machine) newCheck(fresh, older bool) *check {
-	if older || m.at.leads() {
+	if older || m.at.isLeader() {
 		return directCheck(older)
 	}
 	return &check{fresh: fresh, good: Never}
@@ -62,12 +62,12 @@ func (m *Machine) start(k *check) {
 	switch {
 	case k.found != nil:
 		k.looked = true
-		k.query = &AskMirror{Mirror: k.found.Mirror, held: m.held, began: m.at.Mono}
+		k.query = &AskMirror{Mirror: k.found.Mirror, current: m.current, began: m.at.Mono}
 		m.consider(k, k.found)
 	case k.direct:
 		m.look(k)
 	default:
-		k.asking, k.before = true, m.held
+		k.asking, k.before = true, m.current
 		k.ask = m.askLeader(k.fresh)
 	}
 }
@@ -86,7 +86,7 @@ func (m *Machine) look(k *check) {
 func (m *Machine) askNext(k *check) {
 	mirror := k.mirrors[0]
 	k.mirrors = k.mirrors[1:]
-	q := &AskMirror{Mirror: mirror, Condition: m.conditionFor(mirror, k), NoCache: k.unconditional, Timeout: NextTimeout, held: m.held, began: m.at.Mono}
+	q := &AskMirror{Mirror: mirror, Condition: m.conditionFor(mirror, k), NoCache: k.unconditional, Timeout: NextTimeout, current: m.current, began: m.at.Mono}
 	if len(k.mirrors) == 0 {
 		q.Timeout = LastTimeout
 	}
@@ -186,11 +186,11 @@ func (m *Machine) doubt(k *check, cand *Candidate) {
 func (m *Machine) decideDoubt(k *check) {
 	cand := k.unsure[0]
 	k.unsure = nil // decided; or a root that is then refused would be decided about for ever
-	if m.held == nil || m.persists(cand) {
+	if m.current == nil || m.persists(cand) {
 		m.takeFrom(k, cand)
 		return
 	}
-	n, was := cand.Manifest.Names, m.held.Manifest.Names
+	n, was := cand.Manifest.Names, m.current.Manifest.Names
 	k.answers = append(k.answers, answer{cand.Mirror, refuse(KindRenamed, "the root of %s has changed what it calls itself (%s), and no second mirror says the same; it is adopted when this lasts (at once: aptmesh refresh --allow-older %s)",
 		m.cfg.ID, changedNames(was, n), m.cfg.ID)})
 	m.end(k, outcome(k.answers))
@@ -237,7 +237,7 @@ func (m *Machine) persists(cand *Candidate) bool {
 
 // takeFrom has a root of the check's mirror adopted.
 func (m *Machine) takeFrom(k *check, cand *Candidate) {
-	if m.mayBePrimary(cand, k.query.held, k.older) {
+	if m.mayBePrimary(cand, k.query.current, k.older) {
 		m.setPrimary(cand.Mirror) // before it is adopted, so that it becomes durable with it
 	}
 	m.queue(&adoption{cand: cand, older: k.older, check: k})
@@ -254,7 +254,7 @@ func (m *Machine) settled(k *check, cand *Candidate, err error) {
 	}
 	var r *Refusal
 	if !errors.As(err, &r) {
-		err = &ownTrouble{err}
+		err = &localFailure{err}
 	}
 	m.inVain(k, err)
 }
@@ -262,17 +262,17 @@ func (m *Machine) settled(k *check, cand *Candidate, err error) {
 // wentWell ends a check that a mirror has answered well: with cand, or nil for what was held then.
 func (m *Machine) wentWell(k *check, cand *Candidate) {
 	k.firstHand = true
-	if cand != nil && m.held != nil && cand.Gen.Statement == m.held.Gen.Statement {
+	if cand != nil && m.current != nil && cand.Gen.Statement == m.current.Gen.Statement {
 		m.setPrimary(cand.Mirror)
 	}
 	// Where other nodes have brought a newer one meanwhile, upstream has not vouched for that.
-	if cand != nil || m.held != nil && k.query.held != nil && m.held.Gen.Statement == k.query.held.Gen.Statement {
+	if cand != nil || m.current != nil && k.query.current != nil && m.current.Gen.Statement == k.query.current.Gen.Statement {
 		k.good = k.query.began
 	}
 	if m.renaming.times > 0 && (cand == nil || m.belonging(cand) == proto.BelongsYes) {
 		m.renaming = renaming{}
 	}
-	m.blameLiars(k.answers)
+	m.blameCorrupt(k.answers)
 	m.end(k, nil)
 }
 
@@ -316,7 +316,7 @@ func (m *Machine) leaderAnswered(k *check, e LeaderAnswered) {
 		m.lastAsk = m.at.Mono
 	}
 	m.fresh.tried(m.at.Mono, e.Ask.Fresh)
-	if e.Err != nil && e.Ask.Fresh && m.held == nil && Upstreams(e.Err) && !errors.Is(e.Err, proto.ErrNotFound) {
+	if e.Err != nil && e.Ask.Fresh && m.current == nil && Upstreams(e.Err) && !errors.Is(e.Err, proto.ErrNotFound) {
 		k.err = e.Err
 		k.ask = m.askLeader(false)
 		return
@@ -355,7 +355,7 @@ func (m *Machine) believe() {
 	if k.fresh {
 		oldest = k.began.Add(-CheckPause) // ages travel, and take their time
 	}
-	same := m.held != nil && m.vouchesFor(told.Generation)
+	same := m.current != nil && m.vouchesFor(told.Generation)
 	if !same || k.asOf < oldest && k.before != nil {
 		m.note(slog.LevelDebug, "this node asks upstream itself", "node", k.from)
 		m.look(k)
@@ -405,7 +405,7 @@ func (m *Machine) end(k *check, err error) {
 // noteRemoved notes since when upstream says that it has no such suite, to this node or to the leader.
 func (m *Machine) noteRemoved(k *check) {
 	switch {
-	case m.held != nil && errors.Is(k.err, proto.ErrNotFound):
+	case m.current != nil && errors.Is(k.err, proto.ErrNotFound):
 		if m.removed == Never {
 			m.removed = m.at.Mono
 			m.note(slog.LevelWarn, "upstream says that it has no such suite any more; what is held is served, marked stale", "error", k.err)
@@ -428,7 +428,7 @@ func (m *Machine) goodAt(at Mono) {
 
 // notAdopted says what becomes of the hosts.
 func (m *Machine) notAdopted(what string) string {
-	if m.held == nil {
+	if m.current == nil {
 		return what + " was not adopted; hosts get an error, because nothing is held"
 	}
 	return what + " was not adopted; hosts go on with what is held"

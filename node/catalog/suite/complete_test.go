@@ -22,9 +22,9 @@ func TestBeComplete(t *testing.T) {
 		waits   bool
 	}
 	for _, c := range []struct {
-		name  string
-		held  *Root
-		steps []step
+		name    string
+		current *Root
+		steps   []step
 	}{
 		{"nothing is missing", root("held", 0), []step{{0, nil, false}}},
 		{"what is required is waited for without end", root("held", 0), []step{{0, required, true}, {100 * time.Hour, required, true}}},
@@ -39,7 +39,7 @@ func TestBeComplete(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t)
-			r.m.held = c.held
+			r.m.current = c.current
 			for n, s := range c.steps {
 				r.pass(s.after)
 				r.m.at = r.at

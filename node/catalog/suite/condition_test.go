@@ -7,7 +7,7 @@ import (
 
 // What a question to a mirror is made conditional with.
 func TestCondition(t *testing.T) {
-	held, again, old := root("held", 0), root("held", 0, resigned("again", time.Minute)), root("old", -1)
+	current, again, old := root("held", 0), root("held", 0, resigned("again", time.Minute)), root("old", -1)
 	wrong := root("wrong", 0, named("unknown"))
 	told := func(r *Root) *standing {
 		v := from("one", r).Validators
@@ -15,27 +15,27 @@ func TestCondition(t *testing.T) {
 		return &standing{Validators: v, date: r.Gen.Date}
 	}
 	for _, c := range []struct {
-		name string
-		held *Root
-		gave *standing // by the mirror, last
-		k    *check
-		want bool // a condition, which is always what the mirror gave last
+		name    string
+		current *Root
+		gave    *standing // by the mirror, last
+		k       *check
+		want    bool // a condition, which is always what the mirror gave last
 	}{
-		{"nothing is held", nil, told(held), nil, false},
-		{"a mirror that was never asked", held, nil, nil, false},
-		{"what is held", held, told(held), nil, true},
-		{"what is held, by an operator's check", held, told(held), directCheck(true), true},
-		{"what is held, asked for whole", held, told(held), &check{unconditional: true}, false},
-		{"the same statement in other bytes", held, told(again), nil, true},
-		{"an older root: the mirror is behind", held, told(old), nil, true},
-		{"an older root, and an operator may want it", held, told(old), directCheck(true), false},
+		{"nothing is held", nil, told(current), nil, false},
+		{"a mirror that was never asked", current, nil, nil, false},
+		{"what is held", current, told(current), nil, true},
+		{"what is held, by an operator's check", current, told(current), directCheck(true), true},
+		{"what is held, asked for whole", current, told(current), &check{unconditional: true}, false},
+		{"the same statement in other bytes", current, told(again), nil, true},
+		{"an older root: the mirror is behind", current, told(old), nil, true},
+		{"an older root, and an operator may want it", current, told(old), directCheck(true), false},
 		{"an older root, which may heal what is held", wrong, told(old), nil, false},
-		{"a newer root, which could not be adopted", held, told(root("new", 1)), nil, false},
-		{"another statement of the same date", held, told(root("fork", 0)), nil, false},
+		{"a newer root, which could not be adopted", current, told(root("new", 1)), nil, false},
+		{"another statement of the same date", current, told(root("fork", 0)), nil, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t)
-			r.m.at, r.m.held = r.at, c.held
+			r.m.at, r.m.current = r.at, c.current
 			if c.gave != nil {
 				r.m.book.known["one"] = c.gave
 			}
@@ -51,9 +51,9 @@ func TestCondition(t *testing.T) {
 func TestDateAloneIsNoConditionForEver(t *testing.T) {
 	for _, etag := range []string{"", `"x"`} {
 		r := newRig(t)
-		held := root("held", 0)
-		r.m.at, r.m.held = r.at, held
-		st := &standing{Validators: from("one", held).Validators, date: held.Gen.Date}
+		current := root("held", 0)
+		r.m.at, r.m.current = r.at, current
+		st := &standing{Validators: from("one", current).Validators, date: current.Gen.Date}
 		st.ETag, st.Modified = etag, day0
 		r.m.book.known["one"] = st
 		whole := 0

@@ -14,7 +14,7 @@ func TestRecordWith(t *testing.T) {
 	date := func(n int) time.Time { return day0.AddDate(0, 0, n) }
 	for _, c := range []struct {
 		name             string
-		held             *Root
+		current          *Root
 		floor, takenBack time.Time
 		cand             *Root
 		older            bool
@@ -33,7 +33,7 @@ func TestRecordWith(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t)
-			r.m.at, r.m.held, r.m.floor, r.m.takenBack = r.at, c.held, c.floor, c.takenBack
+			r.m.at, r.m.current, r.m.floor, r.m.takenBack = r.at, c.current, c.floor, c.takenBack
 			got := r.m.recordWith(&adoption{cand: from("one", c.cand), older: c.older})
 			if !got.Floor.Equal(c.wantFloor) || !got.TakenBack.Equal(c.wantTakenBack) {
 				t.Errorf("floor %v, taken back %v; want %v, %v", got.Floor, got.TakenBack, c.wantFloor, c.wantTakenBack)
@@ -62,7 +62,7 @@ func TestOvertakenAnswerVouchesForNothing(t *testing.T) {
 	next := root("next", 0)
 	open := only[*OpenOffer](r, r.step(announced("node-2", next, Never)))
 	r.adopt(r.step(Opened{Open: open, Candidate: byNode(next)}))
-	if r.m.Held().Gen.Statement != next.Gen.Statement {
+	if r.m.Current().Gen.Statement != next.Gen.Statement {
 		t.Fatal("not adopted")
 	}
 	before := r.m.fresh.Good
@@ -76,11 +76,11 @@ func TestOvertakenAnswerVouchesForNothing(t *testing.T) {
 func TestLeadersWord(t *testing.T) {
 	patience := interval * 4 / 2 // of rank 1
 	for _, c := range []struct {
-		name  string
-		held  bool
-		fresh bool
-		age   time.Duration // of the leader's last check
-		looks bool
+		name    string
+		current bool
+		fresh   bool
+		age     time.Duration // of the leader's last check
+		looks   bool
 	}{
 		{"a check a moment ago", true, false, time.Second, false},
 		{"a check within this node's patience", true, false, patience - time.Second, false},
@@ -92,15 +92,15 @@ func TestLeadersWord(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, clustered)
 			r.at.Rank = 1
-			held := root("held", -1)
-			if c.held {
-				r.hold(held, Record{Primary: "one", Checked: day0})
+			current := root("held", -1)
+			if c.current {
+				r.hold(current, Record{Primary: "one", Checked: day0})
 			}
 			r.pass(24 * time.Hour)
 			ask := only[*AskLeader](r, r.step(Request{ID: 1, Fresh: c.fresh}))
-			out := r.step(LeaderAnswered{Ask: ask, From: "leader", Ann: proto.Announcement{Generation: held.Gen}, Checked: r.at.Mono.Add(-c.age)})
-			if !c.held {
-				out = r.adopt(r.step(Opened{Open: only[*OpenOffer](r, out), Candidate: byNode(held)}))
+			out := r.step(LeaderAnswered{Ask: ask, From: "leader", Ann: proto.Announcement{Generation: current.Gen}, Checked: r.at.Mono.Add(-c.age)})
+			if !c.current {
+				out = r.adopt(r.step(Opened{Open: only[*OpenOffer](r, out), Candidate: byNode(current)}))
 			}
 			if looks := len(actions[*AskMirror](out)) > 0; looks != c.looks {
 				t.Errorf("it asks upstream itself: %v, want %v", looks, c.looks)
@@ -113,10 +113,10 @@ func TestLeadersWord(t *testing.T) {
 func TestLeaderWithoutUpstreamIsAskedForWhatItHolds(t *testing.T) {
 	down := &proto.Unavailable{Reason: "down", Answered: true}
 	for _, c := range []struct {
-		name  string
-		held  bool
-		err   error
-		again bool
+		name    string
+		current bool
+		err     error
+		again   bool
 	}{
 		{"nothing is held", false, down, true},
 		{"something is held", true, down, false},
@@ -125,7 +125,7 @@ func TestLeaderWithoutUpstreamIsAskedForWhatItHolds(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, clustered)
 			r.at.Rank = 1
-			if c.held {
+			if c.current {
 				r.hold(root("held", 0), Record{Checked: day0})
 			}
 			r.pass(time.Hour)
@@ -230,7 +230,7 @@ func TestMayBring(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t)
-			r.m.at, r.m.held, r.m.takenBack = r.at, root("held", 0), c.takenBack
+			r.m.at, r.m.current, r.m.takenBack = r.at, root("held", 0), c.takenBack
 			if c.before {
 				r.m.Superseded([]proto.Digest{c.cand.Gen.Statement})
 			}
@@ -245,15 +245,15 @@ func TestMayBring(t *testing.T) {
 func TestForkThatWasAnnouncedAsSomethingElse(t *testing.T) {
 	r := newRig(t, clustered)
 	r.at.Rank = 1
-	held := root("held", 0)
-	r.hold(held, Record{Primary: "one", Checked: day0})
+	current := root("held", 0)
+	r.hold(current, Record{Primary: "one", Checked: day0})
 	r.at.Mirrors = []string{"one", "two"}
-	loser := forkOf(held, false)
+	loser := forkOf(current, false)
 	told := *loser
 	told.Gen.Statement, told.Gen.Date = digestOf("something newer"), day0.Add(time.Second)
 	open := only[*OpenOffer](r, r.step(announced("node-2", &told, r.at.Mono)))
 	no[*Stage](r, r.step(Opened{Open: open, Candidate: byNode(loser)}))
-	if r.m.Held().Gen.Statement != held.Gen.Statement {
+	if r.m.Current().Gen.Statement != current.Gen.Statement {
 		t.Error("the fork is decided by a lie")
 	}
 }
@@ -281,7 +281,7 @@ func TestConfirm(t *testing.T) {
 			r.m.fresh.Own, r.m.fresh.Tried = r.at.Mono.Add(-c.own), r.at.Mono.Add(-c.own)
 			r.m.failure, r.m.failures = proto.ErrNotFound, 1
 			r.m.confirm(r.at.Mono.Add(-c.checked))
-			if heard := r.m.fresh.Heard != Never; heard != c.heard || (r.m.failures == 0) != c.forgive {
+			if heard := r.m.fresh.Announced != Never; heard != c.heard || (r.m.failures == 0) != c.forgive {
 				t.Errorf("news: %v, forgiven: %v", heard, r.m.failures == 0)
 			}
 		})
@@ -313,13 +313,13 @@ func TestNewestKnown(t *testing.T) {
 func TestProbesTakeTurns(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Configured = true })
 	r.at.Mirrors = []string{"one", "three", "two"}
-	held := root("held", 0)
-	r.hold(held, Record{Primary: "one", TakenBack: day0.AddDate(0, 0, 1)})
+	current := root("held", 0)
+	r.hold(current, Record{Primary: "one", TakenBack: day0.AddDate(0, 0, 1)})
 	r.pass(48 * time.Hour)
 	var probed []string
 	const checks = 41
 	for n := range checks {
-		out := r.step(MirrorAnswered{Ask: r.ask(uint64(n)), Candidate: from("one", held)})
+		out := r.step(MirrorAnswered{Ask: r.ask(uint64(n)), Candidate: from("one", current)})
 		if stage := actions[*Stage](out); len(stage) > 0 {
 			out = r.adopt(out)
 		}
@@ -344,7 +344,7 @@ func TestProbesTakeTurns(t *testing.T) {
 
 func TestNobodyIsBlamedWhereNoMirrorIsNamed(t *testing.T) {
 	r := newRig(t)
-	r.m.blameLiars([]answer{{"", NewLie(proto.ErrCorrupt)}, {"one", NewLie(proto.ErrCorrupt)}, {"two", proto.ErrCorrupt}})
+	r.m.blameCorrupt([]answer{{"", NewWrongContent(proto.ErrCorrupt)}, {"one", NewWrongContent(proto.ErrCorrupt)}, {"two", proto.ErrCorrupt}})
 	if b := actions[Blame](r.m.out); len(b) != 1 || b[0].Mirror != "one" {
 		t.Errorf("blamed are %+v", b)
 	}
@@ -384,7 +384,7 @@ func TestKnowsEnough(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, clustered)
-			r.m.at, r.m.held = r.at, root("held", 0, func(r *Root) { r.Form = c.form })
+			r.m.at, r.m.current = r.at, root("held", 0, func(r *Root) { r.Form = c.form })
 			r.m.at.Rank = c.rank
 			r.m.fresh.Good, r.m.fresh.Tried, r.m.failures = r.at.Mono.Add(-c.good), r.at.Mono.Add(-c.tried), c.failures
 			if got := r.m.knowsEnough(); got != c.want {
@@ -397,7 +397,7 @@ func TestKnowsEnough(t *testing.T) {
 // A node alone hears of nobody, whatever it has heard before its configuration changed.
 func TestHeardLately(t *testing.T) {
 	r := newRig(t)
-	r.m.at, r.m.fresh.Heard = r.at, r.at.Mono
+	r.m.at, r.m.fresh.Announced = r.at, r.at.Mono
 	if r.m.heardLately() {
 		t.Error("alone")
 	}
@@ -426,9 +426,9 @@ func TestNewLeaderGoesByTheLastCheck(t *testing.T) {
 // A wall clock that steps forward withholds nothing while upstream answers.
 func TestClockStepWithholdsNothing(t *testing.T) {
 	cfg := testConfig()
-	held := root("held", 0, func(r *Root) { r.Manifest.ValidUntil = day0.Add(time.Hour) })
+	current := root("held", 0, func(r *Root) { r.Manifest.ValidUntil = day0.Add(time.Hour) })
 	const now = Mono(1000 * time.Hour)
-	b := &Belief{Held: held, Fresh: Freshness{Tried: now, Good: now.Add(-time.Second)}, Removed: Never, id: cfg.ID, conf: cfg, checked: day0}
+	b := &Belief{Current: current, Fresh: Freshness{Tried: now, Good: now.Add(-time.Second)}, Removed: Never, id: cfg.ID, conf: cfg, checked: day0}
 	if err := b.Withheld(now, day0.AddDate(10, 0, 0)); err != nil {
 		t.Error(err)
 	}

@@ -56,17 +56,17 @@ func (f *Fault) Error() string { return f.Err.Error() }
 func (f *Fault) Unwrap() error { return f.Err }
 
 // Lie is that a mirror gave bytes as a root that nobody can have signed.
-type Lie struct{ error }
+type WrongContent struct{ error }
 
-func (l *Lie) Unwrap() error { return l.error }
+func (l *WrongContent) Unwrap() error { return l.error }
 
 // NewLie wraps err.
-func NewLie(err error) error { return &Lie{err} }
+func NewWrongContent(err error) error { return &WrongContent{err} }
 
 // ownTrouble is a failure of this node, not of a mirror.
-type ownTrouble struct{ error }
+type localFailure struct{ error }
 
-func (o *ownTrouble) Unwrap() error { return o.error }
+func (o *localFailure) Unwrap() error { return o.error }
 
 // ErrAsking is the answer to a node that asks this one while it waits for another: two nodes that take
 // each other for the leader must not wait for each other.
@@ -76,9 +76,9 @@ var ErrAsking = errors.New("this node is asking another one itself")
 var errNoBetter = errors.New("it has nothing newer")
 
 // olderThan is the refusal of a root that is older than what is held.
-func (m *Machine) olderThan(source string, offered, held time.Time) error {
+func (m *Machine) olderThan(source string, offered, current time.Time) error {
 	return refuse(KindOlder, "%s offers the root of %s, older than ours of %s (a mirror that lags? if it was taken back on purpose: aptmesh refresh --allow-older %s)",
-		source, stamp(offered), stamp(held), m.cfg.ID)
+		source, stamp(offered), stamp(current), m.cfg.ID)
 }
 
 // Reason is the word for an outcome in metrics.

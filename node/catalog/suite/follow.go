@@ -115,9 +115,9 @@ func (m *Machine) confirm(checked Mono) {
 	}
 	m.goodAt(checked)
 	if checked > m.fresh.Own.Add(m.cfg.Interval/2) {
-		m.fresh.Heard = max(m.fresh.Heard, checked)
+		m.fresh.Announced = max(m.fresh.Announced, checked)
 	}
-	if checked > m.fresh.Tried && !m.at.leads() {
+	if checked > m.fresh.Tried && !m.at.isLeader() {
 		m.forgive()
 	}
 	if m.heardLately() {
@@ -144,13 +144,13 @@ func (m *Machine) weigh(ann *proto.Announcement, checked Mono) string {
 	switch {
 	case told.Root.IsZero():
 		return "nothing"
-	case m.held == nil:
+	case m.current == nil:
 		if !m.floor.IsZero() && told.Date.Before(m.floor) {
 			return "older"
 		}
 		return "newer"
 	}
-	order := m.held.Gen.Compare(told)
+	order := m.current.Gen.Compare(told)
 	switch {
 	case order == proto.Same:
 		return "same"
@@ -170,7 +170,7 @@ func (m *Machine) followsFork(ann *proto.Announcement, checked Mono) bool {
 	case 1:
 		return true
 	case 0:
-		return m.held.Gen.ForkWinner(ann.Generation)
+		return m.current.Gen.ForkWinner(ann.Generation)
 	}
 	return false
 }
@@ -184,7 +184,7 @@ const sameMoment = 2 * time.Second
 // upstream serves, and none goes back and forth. The leader goes by what upstream showed it.
 func (m *Machine) seenLater(checked Mono) int {
 	switch {
-	case m.at.leads() && m.at.Mono.Sub(m.fresh.Own) < 2*m.cfg.Interval:
+	case m.at.isLeader() && m.at.Mono.Sub(m.fresh.Own) < 2*m.cfg.Interval:
 		return -1
 	case checked > m.fresh.Good.Add(sameMoment):
 		return 1
@@ -198,9 +198,9 @@ func (m *Machine) seenLater(checked Mono) int {
 // that are seen at about the same time, again and again, would both stay.
 func (m *Machine) weighRevision(ann *proto.Announcement, checked Mono) string {
 	later, told := m.seenLater(checked), ann.Generation
-	newer := m.held.Gen.NewerRevision(told)
-	if told.RootName != m.held.Gen.RootName {
-		newer = m.held.Form > 0 // the form that clients prefer counts: see takesRevision
+	newer := m.current.Gen.NewerRevision(told)
+	if told.RootName != m.current.Gen.RootName {
+		newer = m.current.Form > 0 // the form that clients prefer counts: see takesRevision
 	}
 	switch {
 	case later > 0 || later == 0 && newer:
@@ -214,11 +214,11 @@ func (m *Machine) weighRevision(ann *proto.Announcement, checked Mono) string {
 // vouchesFor reports whether upstream's having told means that it has what is held. The same statement in another form
 // does: a node may hold either, and goes on with it.
 func (m *Machine) vouchesFor(told proto.Generation) bool {
-	switch m.held.Gen.Compare(told) {
+	switch m.current.Gen.Compare(told) {
 	case proto.Same:
 		return true
 	case proto.Revised:
-		return m.held.Gen.RootName != told.RootName
+		return m.current.Gen.RootName != told.RootName
 	}
 	return false
 }
@@ -393,7 +393,7 @@ func (m *Machine) proven(k *check) {
 	}
 	m.proving = nil
 	switch {
-	case m.held != nil && m.held.Gen.Statement == o.gen.Statement:
+	case m.current != nil && m.current.Gen.Statement == o.gen.Statement:
 		m.tookOffer(o)
 	case k.err != nil:
 		m.postpone(o, k.err)
@@ -467,7 +467,7 @@ func (m *Machine) postpone(o *offer, err error) {
 
 // tookOffer books that what nodes announced was adopted, or is not to be taken as things stand.
 func (m *Machine) tookOffer(o *offer) {
-	if m.held == nil || m.held.Gen.Root.Digest != o.gen.Root.Digest {
+	if m.current == nil || m.current.Gen.Root.Digest != o.gen.Root.Digest {
 		m.attempts.of(o.gen.Root.Digest).passed = true
 		m.emit(Count{What: CountAnnouncement, Result: "passed"})
 		return

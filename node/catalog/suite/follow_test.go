@@ -10,43 +10,43 @@ import (
 )
 
 func TestWeigh(t *testing.T) {
-	held := root("held", 0)
-	winner, loser := forkOf(held, true), forkOf(held, false)
+	current := root("held", 0)
+	winner, loser := forkOf(current, true), forkOf(current, false)
 	const good = Mono(time.Hour) // when upstream last had nothing newer than held
 	later, at, earlier := good.Add(2*sameMoment), good, good.Add(-2*sameMoment)
 	newer, older := root("held", 0, resigned("b", time.Hour)), root("held", 0, resigned("b", -time.Hour))
 	for _, c := range []struct {
 		name    string
-		held    *Root
+		current *Root
 		told    *Root
 		checked Mono
 		change  func(*Machine)
 		want    string
 	}{
-		{"a node that holds nothing", held, &Root{}, at, nil, "nothing"},
+		{"a node that holds nothing", current, &Root{}, at, nil, "nothing"},
 		{"nothing is held", nil, root("old", -1), at, nil, "newer"},
 		{"nothing is held, below the floor", nil, root("old", -1), at, func(m *Machine) { m.floor = day0 }, "older"},
-		{"nothing is held, at the floor", nil, held, at, func(m *Machine) { m.floor = day0 }, "newer"},
-		{"same", held, held, later, nil, "same"},
-		{"past", held, root("old", -1), later, nil, "older"},
-		{"future", held, root("new", 1), Never, nil, "newer"},
-		{"fork, seen later", held, loser, later, nil, "newer"},
-		{"fork, seen earlier", held, winner, earlier, nil, "older"},
-		{"fork, seen at the same moment: the digest decides for it", held, winner, at, nil, "newer"},
-		{"fork, seen at the same moment: the digest decides against it", held, loser, at, nil, "older"},
-		{"fork, seen later, where this node leads and has asked", held, winner, later, func(m *Machine) { m.at.Rank = 0; m.fresh.Own = good }, "older"},
-		{"fork, seen later, where this node leads and has not asked", held, loser, later, func(m *Machine) { m.at.Rank = 0 }, "newer"},
-		{"revision, seen later", held, older, later, nil, "revised"},
-		{"revision, seen earlier", held, newer, earlier, nil, "older"},
-		{"revision, newer signature", held, newer, at, nil, "revised"},
-		{"revision, older signature", held, older, at, nil, "older"},
-		{"taken back, seen before this node asked", held, root("new", 1), earlier, func(m *Machine) { m.takenBack = day0.AddDate(0, 0, 2); m.fresh.Own = good }, "taken_back"},
-		{"taken back, seen after this node asked", held, root("new", 1), later, func(m *Machine) { m.takenBack = day0.AddDate(0, 0, 2); m.fresh.Own = good }, "newer"},
+		{"nothing is held, at the floor", nil, current, at, func(m *Machine) { m.floor = day0 }, "newer"},
+		{"same", current, current, later, nil, "same"},
+		{"past", current, root("old", -1), later, nil, "older"},
+		{"future", current, root("new", 1), Never, nil, "newer"},
+		{"fork, seen later", current, loser, later, nil, "newer"},
+		{"fork, seen earlier", current, winner, earlier, nil, "older"},
+		{"fork, seen at the same moment: the digest decides for it", current, winner, at, nil, "newer"},
+		{"fork, seen at the same moment: the digest decides against it", current, loser, at, nil, "older"},
+		{"fork, seen later, where this node leads and has asked", current, winner, later, func(m *Machine) { m.at.Rank = 0; m.fresh.Own = good }, "older"},
+		{"fork, seen later, where this node leads and has not asked", current, loser, later, func(m *Machine) { m.at.Rank = 0 }, "newer"},
+		{"revision, seen later", current, older, later, nil, "revised"},
+		{"revision, seen earlier", current, newer, earlier, nil, "older"},
+		{"revision, newer signature", current, newer, at, nil, "revised"},
+		{"revision, older signature", current, older, at, nil, "older"},
+		{"taken back, seen before this node asked", current, root("new", 1), earlier, func(m *Machine) { m.takenBack = day0.AddDate(0, 0, 2); m.fresh.Own = good }, "taken_back"},
+		{"taken back, seen after this node asked", current, root("new", 1), later, func(m *Machine) { m.takenBack = day0.AddDate(0, 0, 2); m.fresh.Own = good }, "newer"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, clustered)
 			r.pass(10 * time.Second)
-			r.m.at, r.m.held = r.at, c.held
+			r.m.at, r.m.current = r.at, c.current
 			r.m.at.Rank = 1
 			r.m.fresh.Good = good
 			if c.change != nil {
@@ -66,7 +66,7 @@ func follower(t *testing.T, change ...func(*Config)) *rig {
 	r.hold(root("held", 0), Record{Primary: "one", Checked: day0})
 	r.pass(48 * time.Hour)
 	ask := only[*AskLeader](r, r.step(Asked{}))
-	r.step(LeaderAnswered{Ask: ask, From: "leader", Ann: proto.Announcement{Generation: r.m.Held().Gen}, Checked: r.at.Mono})
+	r.step(LeaderAnswered{Ask: ask, From: "leader", Ann: proto.Announcement{Generation: r.m.Current().Gen}, Checked: r.at.Mono})
 	if !r.m.Idle() {
 		t.Fatal("the check through the leader has not ended")
 	}
@@ -82,7 +82,7 @@ func TestFollowsAnAnnouncement(t *testing.T) {
 		t.Fatalf("opened %+v", open)
 	}
 	out := r.adopt(r.step(Opened{Open: open, Candidate: byNode(next)}))
-	if r.m.Held().Gen.Statement != next.Gen.Statement {
+	if r.m.Current().Gen.Statement != next.Gen.Statement {
 		t.Fatal("not adopted")
 	}
 	if only[Announce](r, out).FirstHand {
@@ -99,15 +99,15 @@ func TestEmptyPromiseIsNotOpenedWithoutEnd(t *testing.T) {
 	}
 	r := newRig(t, clustered)
 	r.at.Rank = 1
-	held := proven(root("held", 0), "x")
-	r.hold(held, Record{Primary: "one", Checked: day0})
+	current := proven(root("held", 0), "x")
+	r.hold(current, Record{Primary: "one", Checked: day0})
 	for _, by := range []string{"y", "z"} { // one of them has the greater digest
 		opened := 0
-		for out := r.step(announced("node-2", proven(held, by), r.at.Mono)); len(actions[*OpenOffer](out)) > 0; opened++ {
+		for out := r.step(announced("node-2", proven(current, by), r.at.Mono)); len(actions[*OpenOffer](out)) > 0; opened++ {
 			if opened > 2 {
 				t.Fatal("it is opened without end")
 			}
-			out = r.step(Opened{Open: only[*OpenOffer](r, out), Candidate: byNode(held)})
+			out = r.step(Opened{Open: only[*OpenOffer](r, out), Candidate: byNode(current)})
 		}
 	}
 	r.pass(interval)
@@ -254,7 +254,7 @@ func TestStaleAnswersChangeNothing(t *testing.T) {
 			t.Errorf("%T: %+v", e, out)
 		}
 	}
-	if r.m.Held().Gen.Statement == next.Gen.Statement {
+	if r.m.Current().Gen.Statement == next.Gen.Statement {
 		t.Fatal("a stale answer brought a root")
 	}
 }

@@ -15,7 +15,7 @@ type Freshness struct {
 	// Good is when upstream was last known to have nothing newer than what is held, whoever asked.
 	Good Mono
 	// Heard is the newest such moment that another node announced and that was news to this one.
-	Heard Mono
+	Announced Mono
 }
 
 func never() Freshness { return Freshness{Never, Never, Never, Never, Never, Never} }
@@ -40,7 +40,7 @@ func (f *Freshness) since(now Mono, fresh bool) time.Duration {
 // may take long to stage: hosts wait for it, but not longer than wait.
 func (f *Freshness) fresh(now Mono, interval, wait time.Duration) bool {
 	recent := 2*interval + 5*time.Second
-	if now.Sub(max(f.Ended, f.Heard)) < recent {
+	if now.Sub(max(f.Ended, f.Announced)) < recent {
 		return true
 	}
 	answered := now.Sub(f.Tried)

@@ -23,7 +23,7 @@ func TestFresh(t *testing.T) {
 		{"another node has asked a moment ago", Never, Never, now.Add(-time.Second), true},
 	} {
 		f := never()
-		f.Tried, f.Ended, f.Heard = c.tried, c.ended, c.heard
+		f.Tried, f.Ended, f.Announced = c.tried, c.ended, c.heard
 		if got := f.fresh(now, interval, wait); got != c.fresh {
 			t.Errorf("%s: fresh %v", c.name, got)
 		}

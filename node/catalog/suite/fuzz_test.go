@@ -126,7 +126,7 @@ func (w *world) befall(name string, how byte) {
 		func() (*Candidate, error) { return from(name, strange), nil },
 		func() (*Candidate, error) { return nil, proto.ErrNotFound },
 		func() (*Candidate, error) { return nil, &proto.Unavailable{Reason: "down"} },
-		func() (*Candidate, error) { return nil, NewLie(proto.ErrCorrupt) },
+		func() (*Candidate, error) { return nil, NewWrongContent(proto.ErrCorrupt) },
 	}[how&15%6]
 }
 
@@ -178,9 +178,9 @@ func (w *world) request(flags byte) {
 
 // restart loses all but what is durable.
 func (w *world) restart() {
-	record, held := w.m.Record(), w.m.Held()
+	record, current := w.m.Record(), w.m.Current()
 	w.m = New(w.m.cfg)
-	w.m.Restore(w.at, held, record, Never)
+	w.m.Restore(w.at, current, record, Never)
 	w.open, w.staged = nil, nil
 	clear(w.asked)
 	w.happens(Tick{})
@@ -190,7 +190,7 @@ func (w *world) restart() {
 func (w *world) happens(e Event) {
 	w.Helper()
 	w.steps++
-	before := w.m.Held()
+	before := w.m.Current()
 	out := w.step(e)
 	if len(out)-len(actions[Reply](out)) > 100 {
 		w.Fatalf("%d actions after one event %T", len(out), e)
@@ -225,20 +225,20 @@ func (w *world) happens(e Event) {
 // judge compares what is held with what may be held.
 func (w *world) judge(before *Root) {
 	w.Helper()
-	held := w.m.Held()
-	if held == nil || w.older {
+	current := w.m.Current()
+	if current == nil || w.older {
 		return
 	}
-	if held.Manifest.Names.Suite == "other" {
+	if current.Manifest.Names.Suite == "other" {
 		w.Fatal("a root of another suite is held")
 	}
-	if before == nil || before == held {
+	if before == nil || before == current {
 		return
 	}
-	if held.Gen.Date.Before(before.Gen.Date) && before.Manifest.Names == stableNames {
-		w.Fatalf("gone back from %v to %v", before.Gen.Date, held.Gen.Date)
+	if current.Gen.Date.Before(before.Gen.Date) && before.Manifest.Names == stableNames {
+		w.Fatalf("gone back from %v to %v", before.Gen.Date, current.Gen.Date)
 	}
-	if before.Manifest.Names == stableNames && held.Manifest.Names != stableNames && len(w.at.Mirrors) > 1 && w.m.renaming.times == 0 && w.m.book.primary == "" {
+	if before.Manifest.Names == stableNames && current.Manifest.Names != stableNames && len(w.at.Mirrors) > 1 && w.m.renaming.times == 0 && w.m.book.primary == "" {
 		w.Fatal("a root that nobody can place is believed at once")
 	}
 }
@@ -316,13 +316,13 @@ func (w *world) converge() {
 	w.nodes = nil
 	for range 3000 {
 		w.happens(Asked{})
-		if w.m.Held() == nil { // as a client of a suite that is not held
+		if w.m.Current() == nil { // as a client of a suite that is not held
 			w.request(0)
 		}
 		for len(w.open) > 0 {
 			w.answer(0, 4) // nothing missing; a leader that does not answer
 		}
-		if len(w.asked) == 0 && w.m.Held() != nil && w.m.Held().Gen.Compare(w.newest().Gen) == proto.Same && w.m.Idle() {
+		if len(w.asked) == 0 && w.m.Current() != nil && w.m.Current().Gen.Compare(w.newest().Gen) == proto.Same && w.m.Idle() {
 			return
 		}
 		next, ok := w.m.Next()
@@ -335,5 +335,5 @@ func (w *world) converge() {
 	if len(w.asked) > 0 {
 		w.Fatalf("requests were never answered: %+v", w.asked)
 	}
-	w.Fatalf("with honest mirrors it stays at %+v, and not at %+v", w.m.Held(), w.newest().Gen)
+	w.Fatalf("with honest mirrors it stays at %+v, and not at %+v", w.m.Current(), w.newest().Gen)
 }

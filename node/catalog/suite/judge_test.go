@@ -9,9 +9,9 @@ import (
 )
 
 func TestJudge(t *testing.T) {
-	held := root("held", 0)
+	current := root("held", 0)
 	// Two statements of the same date: by digest, winner takes the place of held, and loser does not.
-	winner, loser := forkOf(held, true), forkOf(held, false)
+	winner, loser := forkOf(current, true), forkOf(current, false)
 	prevailing := func(c *Candidate) *Candidate { c.Prevails = true; return c }
 	undated := func(r *Root) { r.Undated = true }
 	form := func(n int) func(*Root) { return func(r *Root) { r.Form = n } }
@@ -20,42 +20,42 @@ func TestJudge(t *testing.T) {
 	unproven := func(r *Root) { r.Manifest.Proven = false }
 
 	for _, c := range []struct {
-		name  string
-		held  *Root
-		floor time.Time
-		cand  *Candidate
-		older bool
-		want  verdict
-		kind  string // of the Refusal; "" for none
+		name    string
+		current *Root
+		floor   time.Time
+		cand    *Candidate
+		older   bool
+		want    verdict
+		kind    string // of the Refusal; "" for none
 	}{
-		{"first contact", nil, time.Time{}, from("one", held), false, take, ""},
-		{"first contact, below the floor", nil, day0.Add(time.Second), from("one", held), false, ignore, KindOlder},
-		{"first contact, at the floor", nil, day0, from("one", held), false, take, ""},
-		{"first contact, below the floor by the operator's word", nil, day0.Add(time.Second), from("one", held), true, take, ""},
+		{"first contact", nil, time.Time{}, from("one", current), false, take, ""},
+		{"first contact, below the floor", nil, day0.Add(time.Second), from("one", current), false, ignore, KindOlder},
+		{"first contact, at the floor", nil, day0, from("one", current), false, take, ""},
+		{"first contact, below the floor by the operator's word", nil, day0.Add(time.Second), from("one", current), true, take, ""},
 		{"first contact, a date that nobody signed is not held against the floor", nil, day0.Add(time.Second), from("one", root("u", 0, undated)), false, take, ""},
 		{"first contact, dated ahead", nil, time.Time{}, from("one", root("f", 0, ahead)), false, ignore, KindFuture},
 		{"first contact, dated ahead by the operator's word", nil, time.Time{}, from("one", root("f", 0, ahead)), true, ignore, KindFuture},
 
-		{"the same bytes", held, day0, from("one", held), false, ignore, ""},
-		{"past", held, day0, from("one", root("old", -1)), false, ignore, KindOlder},
-		{"past, from a node that prevails", held, day0, prevailing(byNode(root("old", -1))), false, ignore, KindOlder},
-		{"past, by the operator's word", held, day0, from("one", root("old", -1)), true, take, ""},
-		{"future", root("older", -1), day0, from("one", held), false, take, ""},
-		{"future, from a node", root("older", -1), day0, byNode(held), false, take, ""},
-		{"future, dated ahead", held, day0, from("one", root("f", 0, ahead)), false, ignore, KindFuture},
+		{"the same bytes", current, day0, from("one", current), false, ignore, ""},
+		{"past", current, day0, from("one", root("old", -1)), false, ignore, KindOlder},
+		{"past, from a node that prevails", current, day0, prevailing(byNode(root("old", -1))), false, ignore, KindOlder},
+		{"past, by the operator's word", current, day0, from("one", root("old", -1)), true, take, ""},
+		{"future", root("older", -1), day0, from("one", current), false, take, ""},
+		{"future, from a node", root("older", -1), day0, byNode(current), false, take, ""},
+		{"future, dated ahead", current, day0, from("one", root("f", 0, ahead)), false, ignore, KindFuture},
 
-		{"fork, from the mirror that this node goes by", held, day0, from("one", loser), false, take, ""},
-		{"fork, from another mirror, by digest", held, day0, from("two", loser), false, ignore, ""},
-		{"fork, from another mirror, that wins by digest", held, day0, from("two", winner), false, take, ""},
-		{"fork, from a node, by digest", held, day0, byNode(loser), false, ignore, ""},
-		{"fork, from a node, that prevails", held, day0, prevailing(byNode(loser)), false, take, ""},
+		{"fork, from the mirror that this node goes by", current, day0, from("one", loser), false, take, ""},
+		{"fork, from another mirror, by digest", current, day0, from("two", loser), false, ignore, ""},
+		{"fork, from another mirror, that wins by digest", current, day0, from("two", winner), false, take, ""},
+		{"fork, from a node, by digest", current, day0, byNode(loser), false, ignore, ""},
+		{"fork, from a node, that prevails", current, day0, prevailing(byNode(loser)), false, take, ""},
 
-		{"revision, what upstream serves now", held, day0, from("one", root("held", 0, resigned("b", -time.Hour))), false, revise, ""},
-		{"revision, another mirror's older signature", held, day0, from("two", root("held", 0, resigned("b", -time.Hour))), false, ignore, ""},
-		{"revision, another mirror's newer signature", held, day0, from("two", root("held", 0, resigned("b", time.Hour))), false, revise, ""},
-		{"revision, a node's older signature that prevails", held, day0, prevailing(byNode(root("held", 0, resigned("b", -time.Hour)))), false, revise, ""},
+		{"revision, what upstream serves now", current, day0, from("one", root("held", 0, resigned("b", -time.Hour))), false, revise, ""},
+		{"revision, another mirror's older signature", current, day0, from("two", root("held", 0, resigned("b", -time.Hour))), false, ignore, ""},
+		{"revision, another mirror's newer signature", current, day0, from("two", root("held", 0, resigned("b", time.Hour))), false, revise, ""},
+		{"revision, a node's older signature that prevails", current, day0, prevailing(byNode(root("held", 0, resigned("b", -time.Hour)))), false, revise, ""},
 		{"revision, in a form that clients prefer", root("held", 0, form(1)), day0, byNode(root("held", 0, resigned("b", -time.Hour))), false, revise, ""},
-		{"revision, only in a form that clients do not prefer", held, day0, from("one", root("held", 0, form(1), resigned("b", time.Hour))), false, ignore, ""},
+		{"revision, only in a form that clients do not prefer", current, day0, from("one", root("held", 0, form(1), resigned("b", time.Hour))), false, ignore, ""},
 
 		{"healing: an older root of this suite takes the place of a newer one of who knows which", wrong, day0, from("two", root("old", -1)), false, take, ""},
 		{"no healing on a node's word", wrong, day0, byNode(root("old", -1)), false, ignore, KindOlder},
@@ -67,7 +67,7 @@ func TestJudge(t *testing.T) {
 			r.m.at = r.at
 			r.m.at.Mirrors = []string{"one", "two"}
 			r.m.book.primary = "one"
-			r.m.held, r.m.floor = c.held, c.floor
+			r.m.current, r.m.floor = c.current, c.floor
 			got, err := r.m.judge(c.cand, c.older)
 			if got != c.want || c.kind == "" && err != nil || c.kind != "" && !isKind(err, c.kind) {
 				t.Fatalf("verdict %d, error %v; want %d, kind %q", got, err, c.want, c.kind)
@@ -77,9 +77,9 @@ func TestJudge(t *testing.T) {
 }
 
 // forkOf is another statement of the same date. wins says which one takes the other's place by digest.
-func forkOf(held *Root, wins bool) *Root {
+func forkOf(current *Root, wins bool) *Root {
 	for n := 'a'; ; n++ {
-		if other := root(string(n), 0); held.Gen.ForkWinner(other.Gen) == wins {
+		if other := root(string(n), 0); current.Gen.ForkWinner(other.Gen) == wins {
 			return other
 		}
 	}
@@ -88,9 +88,9 @@ func forkOf(held *Root, wins bool) *Root {
 func TestForkIsLoggedOnce(t *testing.T) {
 	r := newRig(t)
 	r.at.Mirrors = []string{"one", "two"}
-	held := root("held", 0)
-	r.hold(held, Record{Primary: "one"})
-	loser := forkOf(held, false)
+	current := root("held", 0)
+	r.hold(current, Record{Primary: "one"})
+	loser := forkOf(current, false)
 	logged := 0
 	for n := range 3 {
 		r.pass(2 * CheckPause)
@@ -102,31 +102,31 @@ func TestForkIsLoggedOnce(t *testing.T) {
 			}
 		}
 	}
-	if logged != 1 || r.m.Held().Gen.Statement != held.Gen.Statement {
-		t.Fatalf("the fork was counted %d times, held is %v", logged, r.m.Held().Gen)
+	if logged != 1 || r.m.Current().Gen.Statement != current.Gen.Statement {
+		t.Fatalf("the fork was counted %d times, held is %v", logged, r.m.Current().Gen)
 	}
 }
 
 func TestBelonging(t *testing.T) {
-	held := root("held", 0)
+	current := root("held", 0)
 	for _, c := range []struct {
-		name string
-		held *Root
-		cand *Candidate
-		want proto.Belonging
+		name    string
+		current *Root
+		cand    *Candidate
+		want    proto.Belonging
 	}{
-		{"first contact", nil, from("one", held), proto.BelongsYes},
+		{"first contact", nil, from("one", current), proto.BelongsYes},
 		{"first contact, from a mirror, nobody knows", nil, from("one", root("x", 0, named("unknown"))), proto.BelongsUnsure},
 		{"first contact, from a node, another suite holds it", nil, byNode(root("x", 0, named("unknown"))), proto.BelongsNo},
 		{"first contact, from a node, no suite holds it", nil, byNode(root("y", 0, named("unknown"))), proto.BelongsUnsure},
 		{"the statement that is held, whatever its names", root("x", 0, named("other")), from("one", root("x", 0, named("other"))), proto.BelongsYes},
-		{"another suite's", held, from("one", root("x", 1, named("other"))), proto.BelongsNo},
+		{"another suite's", current, from("one", root("x", 1, named("other"))), proto.BelongsNo},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, func(cfg *Config) {
 				cfg.Judge = &namesJudge{map[proto.Digest]bool{digestOf("x"): true}}
 			})
-			r.m.at, r.m.held = r.at, c.held
+			r.m.at, r.m.current = r.at, c.current
 			if got := r.m.belonging(c.cand); got != c.want {
 				t.Fatalf("got %v, want %v", got, c.want)
 			}
@@ -153,7 +153,7 @@ func TestRenamedRoot(t *testing.T) {
 			t.Fatalf("%s is asked next", next.Mirror)
 		}
 		r.adopt(r.step(MirrorAnswered{Ask: next, Candidate: from("two", renamed)}))
-		if r.m.Held().Gen.Statement != renamed.Gen.Statement {
+		if r.m.Current().Gen.Statement != renamed.Gen.Statement {
 			t.Fatal("not adopted")
 		}
 	})
@@ -170,7 +170,7 @@ func TestRenamedRoot(t *testing.T) {
 		r := begin(t, "one", "two")
 		out := r.step(MirrorAnswered{Ask: r.ask(1), Candidate: from("one", renamed)})
 		r.adopt(r.step(MirrorAnswered{Ask: only[*AskMirror](r, out), Candidate: from("two", root("newer", 1))}))
-		if r.m.Held().Gen.Statement != digestOf("newer") {
+		if r.m.Current().Gen.Statement != digestOf("newer") {
 			t.Fatal("the root that goes by the old names was not adopted")
 		}
 	})
@@ -212,7 +212,7 @@ func TestRenamedRoot(t *testing.T) {
 		r := begin(t, "one")
 		ask := only[*AskMirror](r, r.step(Request{ID: 1, Since: true, Older: true}))
 		r.adopt(r.step(MirrorAnswered{Ask: ask, Candidate: from("one", renamed)}))
-		if r.m.Held().Gen.Statement != renamed.Gen.Statement {
+		if r.m.Current().Gen.Statement != renamed.Gen.Statement {
 			t.Fatal("not adopted")
 		}
 	})

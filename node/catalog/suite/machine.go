@@ -13,7 +13,7 @@ type Machine struct {
 	at  At       // of the Step under way
 	out []Action // of the Step under way
 
-	held      *Root
+	current   *Root
 	before    []proto.Digest // statements of superseded generations that are still readable
 	floor     time.Time      // see Record
 	takenBack time.Time      // see Record
@@ -67,16 +67,16 @@ func New(cfg Config) *Machine {
 // Restore takes in what was known before a restart. held may be nil although the record is not empty: the
 // bytes of the root may be lost, or not be trusted at this moment. asked is when a client last wanted the
 // suite.
-func (m *Machine) Restore(at At, held *Root, r Record, asked Mono) {
+func (m *Machine) Restore(at At, current *Root, r Record, asked Mono) {
 	m.at = at
-	m.held, m.floor, m.takenBack, m.asked = held, r.Floor, r.TakenBack, asked
+	m.current, m.floor, m.takenBack, m.asked = current, r.Floor, r.TakenBack, asked
 	if !r.Checked.IsZero() {
 		// A date in the future says that a clock was wrong, then or now: only that it was long ago is sure.
 		if age := at.Wall.Sub(r.Checked); age >= 0 {
 			m.fresh.Good, m.checked = at.Mono.Add(-age), r.Checked.UTC()
 		}
 	}
-	if m.held != nil && m.askedLately() {
+	if m.current != nil && m.askedLately() {
 		m.wake()
 	}
 	m.book.primary = r.Primary
@@ -170,9 +170,9 @@ func (m *Machine) Next() (Mono, bool) {
 			m.nextWatch(sooner)
 		}
 	}
-	if m.held != nil && m.alarmed != m.held.Gen.Root {
-		if until := m.held.Manifest.ValidUntil; !until.IsZero() {
-			before := min(m.cfg.WarnBefore, until.Sub(m.held.Gen.Date)/2)
+	if m.current != nil && m.alarmed != m.current.Gen.Root {
+		if until := m.current.Manifest.ValidUntil; !until.IsZero() {
+			before := min(m.cfg.WarnBefore, until.Sub(m.current.Gen.Date)/2)
 			sooner(m.at.Mono.Add(max(until.Add(-before).Sub(m.at.Wall), 0) + time.Millisecond))
 		}
 	}
@@ -182,14 +182,14 @@ func (m *Machine) Next() (Mono, bool) {
 // nextWatch says when the watch has something to do: at the next check, and in a cluster at least once in an
 // interval, to see whether this node leads now.
 func (m *Machine) nextWatch(sooner func(Mono)) {
-	listens := !m.at.leads() && !m.cfg.Configured && !m.askedLately()
+	listens := !m.at.isLeader() && !m.cfg.Configured && !m.askedLately()
 	if !m.cfg.Offline && !listens {
 		due, _ := m.checkDue()
 		sooner(due)
 	}
 	if m.cfg.Clustered {
 		sooner(m.at.Mono.Add(m.cfg.Interval))
-		if m.renewal == nil && !m.at.leads() && !listens && m.held != nil {
+		if m.renewal == nil && !m.at.isLeader() && !listens && m.current != nil {
 			sooner(m.renewalDue())
 		}
 	}
@@ -199,11 +199,11 @@ func (e Configured) apply(m *Machine) { m.cfg = e.Config }
 
 // Belief is a copy of what hosts are told by.
 func (m *Machine) Belief(at At) *Belief {
-	return &Belief{Held: m.held, Fresh: m.fresh, Failure: m.failure, Removed: m.removed, id: m.cfg.ID, conf: m.cfg, checked: m.checked}
+	return &Belief{Current: m.current, Fresh: m.fresh, Failure: m.failure, Removed: m.removed, id: m.cfg.ID, conf: m.cfg, checked: m.checked}
 }
 
 // Held is the current root; nil before the first generation.
-func (m *Machine) Held() *Root { return m.held }
+func (m *Machine) Current() *Root { return m.current }
 
 // Watched reports whether upstream is watched.
 func (m *Machine) Watched() bool { return m.watch.awake }
@@ -224,7 +224,7 @@ func (m *Machine) note(level slog.Level, text string, attrs ...any) {
 }
 
 // LastWanted is when clients of any node last wanted the suite; Never for never.
-func (m *Machine) LastWanted() Mono { return max(m.asked, m.askedByPeer, m.fresh.Heard) }
+func (m *Machine) LastWanted() Mono { return max(m.asked, m.askedByPeer, m.fresh.Announced) }
 
 // ForgetPause lets the next check begin at once. It is for tests.
 func (m *Machine) ForgetPause() {

@@ -123,8 +123,8 @@ func (m *Machine) NotBehind(at At, first string) []string {
 // newestKnown is the date of the newest root that is held or that a mirror has, except for those that
 // an operator has gone back from.
 func (m *Machine) newestKnown() (newest time.Time) {
-	if m.held != nil {
-		newest = m.held.Gen.Date
+	if m.current != nil {
+		newest = m.current.Gen.Date
 	}
 	for _, st := range m.book.known {
 		if st.date.After(newest) && !m.isTakenBack(st.date) {
@@ -148,7 +148,7 @@ func (m *Machine) behindBy(mirror string, newest time.Time) time.Duration {
 // same statement in other bytes, or an older root, none of which need come again. Zero for none.
 func (m *Machine) conditionFor(mirror string, k *check) Validators {
 	st, ok := m.book.known[mirror]
-	if !ok || m.held == nil || k != nil && k.unconditional {
+	if !ok || m.current == nil || k != nil && k.unconditional {
 		return Validators{}
 	}
 	// A date alone is a weak condition: another server behind the same name may have a newer root with an older
@@ -159,11 +159,11 @@ func (m *Machine) conditionFor(mirror string, k *check) Validators {
 		}
 	}
 	switch {
-	case st.Root == m.held.Gen.Root && st.Name == m.held.Gen.RootName:
+	case st.Root == m.current.Gen.Root && st.Name == m.current.Gen.RootName:
 		return st.Validators
-	case st.Statement == m.held.Gen.Statement:
+	case st.Statement == m.current.Gen.Statement:
 		return st.Validators
-	case (k == nil || !k.older) && st.date.Before(m.held.Gen.Date) && m.fits(m.held):
+	case (k == nil || !k.older) && st.date.Before(m.current.Gen.Date) && m.fits(m.current):
 		return st.Validators // unless an older root may take the place of what is held: then it has to come again
 	}
 	return Validators{}
@@ -184,8 +184,8 @@ func (m *Machine) noteAnswer(q *AskMirror, cand *Candidate, err error) {
 	case err != nil:
 	case cand == nil:
 		st.seen = m.at.Wall
-		if q.held != nil && st.date.IsZero() {
-			st.date = q.held.Gen.Date
+		if q.current != nil && st.date.IsZero() {
+			st.date = q.current.Gen.Date
 		}
 	case !m.ahead(cand.Gen.Date): // or all others would seem to be behind
 		st.seen, st.date, st.Validators = m.at.Wall, cand.Gen.Date, cand.Validators
@@ -202,15 +202,15 @@ func (m *Machine) setPrimary(mirror string) {
 
 // mayBePrimary reports whether the mirror that offers a root is to be asked first from now on, whether
 // or not the root can be adopted yet.
-func (m *Machine) mayBePrimary(cand *Candidate, held *Root, older bool) bool {
-	return held == nil || older || cand.Gen.Statement == held.Gen.Statement ||
-		cand.Gen.Date.After(held.Gen.Date) && !m.ahead(cand.Gen.Date)
+func (m *Machine) mayBePrimary(cand *Candidate, current *Root, older bool) bool {
+	return current == nil || older || cand.Gen.Statement == current.Gen.Statement ||
+		cand.Gen.Date.After(current.Gen.Date) && !m.ahead(cand.Gen.Date)
 }
 
 // overruled reports whether a mirror offers again what an operator has gone back from: only the mirror
 // that the operator has gone back with may bring that.
 func (m *Machine) overruled(cand *Candidate) bool {
-	return m.held != nil && cand.Gen.Statement != m.held.Gen.Statement && m.isTakenBack(cand.Gen.Date) &&
+	return m.current != nil && cand.Gen.Statement != m.current.Gen.Statement && m.isTakenBack(cand.Gen.Date) &&
 		m.book.primary != "" && m.book.primary != cand.Mirror
 }
 
@@ -244,7 +244,7 @@ func mayAskNext(answers []answer) bool {
 	case slices.ContainsFunc(answers, func(a answer) bool { return incomplete(a.err) }):
 		return false
 	}
-	var own *ownTrouble
+	var own *localFailure
 	return !errors.As(last, &own)
 }
 
@@ -287,9 +287,9 @@ func outcome(answers []answer) error {
 
 // blameLiars tells upstream of mirrors that gave what nobody has signed, now that another mirror has
 // shown that there is a root which somebody has.
-func (m *Machine) blameLiars(answers []answer) {
+func (m *Machine) blameCorrupt(answers []answer) {
 	for _, a := range answers {
-		var l *Lie
+		var l *WrongContent
 		if errors.As(a.err, &l) && a.mirror != "" {
 			m.emit(Blame{a.mirror, a.err})
 		}
@@ -303,7 +303,7 @@ func (m *Machine) startProbe() {
 		return
 	}
 	m.probeDue = false
-	if len(m.at.Mirrors) < 2 || !m.at.leads() || m.held == nil || m.at.Mono.Sub(m.book.probed) < m.cfg.Interval*(2*probeEvery-1)/2 {
+	if len(m.at.Mirrors) < 2 || !m.at.isLeader() || m.current == nil || m.at.Mono.Sub(m.book.probed) < m.cfg.Interval*(2*probeEvery-1)/2 {
 		return
 	}
 	names := slices.DeleteFunc(slices.Sorted(slices.Values(m.at.Mirrors)), func(name string) bool { return name == m.book.primary })
@@ -315,7 +315,7 @@ func (m *Machine) startProbe() {
 		mirror = names[i]
 	}
 	m.book.probed, m.book.turn = m.at.Mono, mirror
-	m.probe = &AskMirror{Mirror: mirror, Condition: m.conditionFor(mirror, nil), Timeout: NextTimeout, held: m.held, began: m.at.Mono}
+	m.probe = &AskMirror{Mirror: mirror, Condition: m.conditionFor(mirror, nil), Timeout: NextTimeout, current: m.current, began: m.at.Mono}
 	m.emit(m.probe)
 }
 
@@ -330,11 +330,11 @@ func (m *Machine) probed(cand *Candidate, err error) {
 	switch {
 	case err != nil:
 		m.note(slog.LevelDebug, "a mirror that was probed has no root to give", "mirror", q.Mirror, "error", err)
-	case cand == nil || m.held != nil && cand.Gen.Compare(m.held.Gen) == proto.Same:
+	case cand == nil || m.current != nil && cand.Gen.Compare(m.current.Gen) == proto.Same:
 		if len(m.at.Mirrors) > 0 && m.at.Mirrors[0] == q.Mirror {
 			m.setPrimary(q.Mirror) // it is preferred, and not behind
 		}
-	case m.held != nil && m.held.Gen.Compare(cand.Gen) == proto.Past && !m.heals(cand) || m.overruled(cand):
+	case m.current != nil && m.current.Gen.Compare(cand.Gen) == proto.Past && !m.heals(cand) || m.overruled(cand):
 	default:
 		m.found = cand
 	}
@@ -344,8 +344,8 @@ func (m *Machine) probed(cand *Candidate, err error) {
 // held when it was asked; nil where it has what was held.
 func (m *Machine) stillOlder(q *AskMirror) error {
 	st := m.book.known[q.Mirror]
-	if q.held == nil || q.Condition.Root.IsZero() || q.Condition.Statement == q.held.Gen.Statement || st == nil {
+	if q.current == nil || q.Condition.Root.IsZero() || q.Condition.Statement == q.current.Gen.Statement || st == nil {
 		return nil
 	}
-	return m.olderThan(mirrorName(q.Mirror), st.date, q.held.Gen.Date)
+	return m.olderThan(mirrorName(q.Mirror), st.date, q.current.Gen.Date)
 }

@@ -13,8 +13,8 @@ func TestOutcome(t *testing.T) {
 	missing := proto.ErrNotFound
 	busy := &proto.Unavailable{Reason: "busy"}
 	forbidden := &proto.Refused{Status: 403, Reason: "forbidden"}
-	corrupt := NewLie(proto.ErrCorrupt)
-	own := &ownTrouble{proto.ErrNoSpace}
+	corrupt := NewWrongContent(proto.ErrCorrupt)
+	own := &localFailure{proto.ErrNoSpace}
 	for _, c := range []struct {
 		name    string
 		answers []error
@@ -55,7 +55,7 @@ func TestOutcome(t *testing.T) {
 func TestLiarsAreBlamed(t *testing.T) {
 	r := newRig(t)
 	r.at.Mirrors = []string{"one", "two"}
-	out := r.step(MirrorAnswered{Ask: r.ask(1), Err: NewLie(proto.ErrCorrupt)})
+	out := r.step(MirrorAnswered{Ask: r.ask(1), Err: NewWrongContent(proto.ErrCorrupt)})
 	no[Blame](r, out)
 	out = r.adopt(r.step(MirrorAnswered{Ask: only[*AskMirror](r, out), Candidate: from("two", root("good", -1))}))
 	if b := only[Blame](r, out); b.Mirror != "one" {

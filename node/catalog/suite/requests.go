@@ -53,7 +53,7 @@ func (m *Machine) serve(r *request) (done bool, err error) {
 	if r.joined != nil {
 		return false, nil
 	}
-	if r.Peer && !r.Fresh && m.held != nil && m.knowsEnough() {
+	if r.Peer && !r.Fresh && m.current != nil && m.knowsEnough() {
 		return true, nil
 	}
 	k := m.check
@@ -66,11 +66,11 @@ func (m *Machine) serve(r *request) (done bool, err error) {
 	switch {
 	case k == nil && m.fresh.since(m.at.Mono, r.Fresh) < CheckPause:
 		// Somebody has asked a moment ago; that has to do.
-		if r.Peer || m.held == nil {
+		if r.Peer || m.current == nil {
 			return true, m.failure
 		}
 		return true, nil
-	case k != nil && m.held != nil && m.at.Mono.Sub(k.began) > m.cfg.CheckWait:
+	case k != nil && m.current != nil && m.at.Mono.Sub(k.began) > m.cfg.CheckWait:
 		return true, nil // others have waited for it in vain
 	case k == nil:
 		k = m.newCheck(r.Fresh, false)
@@ -136,10 +136,10 @@ func (m *Machine) requestsDue() (Mono, bool) {
 // not in the preferred form, whoever asks may hope that the form has come.
 func (m *Machine) knowsEnough() bool {
 	patience := m.cfg.Interval * 11 / 10
-	if !m.at.leads() {
+	if !m.at.isLeader() {
 		patience = m.patience()
 	}
-	if m.held.Form > 0 {
+	if m.current.Form > 0 {
 		patience = min(patience, HopeForForm)
 	}
 	return m.at.Mono.Sub(m.fresh.Good) <= patience ||

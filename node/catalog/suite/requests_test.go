@@ -189,7 +189,7 @@ func TestNextIsNoBusyLoop(t *testing.T) {
 		"follower that only listens": func(t *testing.T) *rig {
 			r := follower(t)
 			r.pass(48 * time.Hour)
-			r.step(announced("leader", r.m.Held(), r.at.Mono))
+			r.step(announced("leader", r.m.Current(), r.at.Mono))
 			return r
 		},
 		"follower of a liar": func(t *testing.T) *rig {

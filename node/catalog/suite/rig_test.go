@@ -140,19 +140,19 @@ func announced(node string, r *Root, checked Mono) Received {
 // namesJudge compares names by a simple rule of its own: "stable" is this suite, "other" is another, and
 // whatever else there is, nobody knows.
 type namesJudge struct {
-	elsewhere map[proto.Digest]bool
+	inOtherSuite map[proto.Digest]bool
 }
 
-func (j *namesJudge) Belongs(held *proto.Names, offered *proto.Manifest) proto.Belonging {
+func (j *namesJudge) Belongs(current *proto.Names, offered *proto.Manifest) proto.Belonging {
 	switch {
 	case offered.Names.Suite == "other":
 		return proto.BelongsNo
-	case held == nil && offered.Names.Suite == stableNames.Suite, held != nil && *held == offered.Names:
+	case current == nil && offered.Names.Suite == stableNames.Suite, current != nil && *current == offered.Names:
 		return proto.BelongsYes
 	}
 	return proto.BelongsUnsure
 }
 
-func (j *namesJudge) Elsewhere(statement proto.Digest) bool { return j.elsewhere[statement] }
+func (j *namesJudge) InOtherSuite(statement proto.Digest) bool { return j.inOtherSuite[statement] }
 
 func clustered(c *Config) { c.Clustered = true }

@@ -66,7 +66,7 @@ type Validators struct {
 // Judge knows the format, and the other suites of the archive. It must be pure and quick.
 type Judge interface {
 	// Belongs is Format.Belongs for the machine's suite.
-	Belongs(held *proto.Names, offered *proto.Manifest) proto.Belonging
+	Belongs(current *proto.Names, offered *proto.Manifest) proto.Belonging
 	// Replicated reports whether another suite of the archive holds this statement.
-	Elsewhere(statement proto.Digest) bool
+	InOtherSuite(statement proto.Digest) bool
 }

@@ -29,4 +29,4 @@ type At struct {
 	Mirrors []string
 }
 
-func (a At) leads() bool { return a.Rank == 0 }
+func (a At) isLeader() bool { return a.Rank == 0 }

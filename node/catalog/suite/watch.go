@@ -17,7 +17,7 @@ type watch struct {
 	jitter       float64       // 0..1, of the time to the next check
 	audit        time.Duration // to this node's own check where another leads
 	began        Mono
-	leads        bool // this node did when it was last asked
+	leader       bool // this node did when it was last asked
 	since        Mono // from when the interval of a node counts that has come to lead
 	renewalTried Mono
 }
@@ -37,14 +37,14 @@ func (Tick) apply(*Machine) {}
 
 func (Asked) apply(m *Machine) {
 	m.asked = m.at.Mono
-	if m.held != nil { // or any name that somebody makes up would be watched
+	if m.current != nil { // or any name that somebody makes up would be watched
 		m.wake()
 	}
 }
 
 func (AskedByPeer) apply(m *Machine) {
 	m.askedByPeer = m.at.Mono
-	if m.held != nil {
+	if m.current != nil {
 		m.wake()
 	}
 }
@@ -58,7 +58,7 @@ func (m *Machine) wake() {
 	}
 	m.watch.awake = true
 	m.watch.began, m.watch.since, m.watch.renewalTried = m.at.Mono, Never, Never
-	m.watch.leads = m.at.leads()
+	m.watch.leader = m.at.isLeader()
 	m.watch.draw(m.cfg.Rand)
 }
 
@@ -76,7 +76,7 @@ func (m *Machine) keepWatch() {
 		return
 	}
 	m.noteRank()
-	if !m.at.leads() && !m.cfg.Configured && !m.askedLately() {
+	if !m.at.isLeader() && !m.cfg.Configured && !m.askedLately() {
 		return // only other nodes' clients want it: their nodes see to it, and this one listens
 	}
 	due, audit := m.checkDue()
@@ -95,8 +95,8 @@ func (m *Machine) keepWatch() {
 // before it for the rest of the interval; from then on by its own only, so that nobody can keep it from
 // asking by announcing checks.
 func (m *Machine) noteRank() {
-	if leads := m.at.leads(); leads != m.watch.leads {
-		m.watch.leads, m.watch.since = leads, m.fresh.Good
+	if leader := m.at.isLeader(); leader != m.watch.leader {
+		m.watch.leader, m.watch.since = leader, m.fresh.Good
 	}
 }
 
@@ -104,7 +104,7 @@ func (m *Machine) noteRank() {
 // itself that has to ask then.
 func (m *Machine) checkDue() (due Mono, audit bool) {
 	last := m.fresh.Tried
-	if m.at.leads() || m.held == nil {
+	if m.at.isLeader() || m.current == nil {
 		due = max(last, m.watch.since).Add(m.watch.stretch(m.afterFailure()))
 	} else {
 		due = m.fresh.Good.Add(m.patience() + time.Duration(m.watch.jitter*float64(m.cfg.Interval)/2))
@@ -137,13 +137,13 @@ func (m *Machine) askedLately() bool {
 // heardLately reports whether another node has asked upstream not long ago: then the suite is in use
 // somewhere, and those whose clients use it ask for it in time.
 func (m *Machine) heardLately() bool {
-	return m.cfg.Clustered && m.at.Mono.Sub(m.fresh.Heard) <= 2*m.cfg.RenewEvery
+	return m.cfg.Clustered && m.at.Mono.Sub(m.fresh.Announced) <= 2*m.cfg.RenewEvery
 }
 
 // renew tells the leader that clients of this node want the suite, and what of it they use: when they have
 // come to use more, or else now and then.
 func (m *Machine) renew() {
-	if m.renewal != nil || m.at.leads() || m.held == nil || m.renewalDue() > m.at.Mono {
+	if m.renewal != nil || m.at.isLeader() || m.current == nil || m.renewalDue() > m.at.Mono {
 		return
 	}
 	m.watch.renewalTried, m.demandGrew = m.at.Mono, false
@@ -166,11 +166,11 @@ func (m *Machine) renewalDue() Mono {
 // announce tells the other nodes what this one holds. That it has asked and found nothing new, it tells
 // less often than clients can make it ask.
 func (m *Machine) announce(firstHand bool) {
-	if !m.cfg.Clustered || m.held == nil {
+	if !m.cfg.Clustered || m.current == nil {
 		return
 	}
-	again := m.announced.Compare(m.held.Gen) == proto.Same && m.at.Mono.Sub(m.announcedAt) < m.cfg.Interval/2
-	m.announced = m.held.Gen
+	again := m.announced.Compare(m.current.Gen) == proto.Same && m.at.Mono.Sub(m.announcedAt) < m.cfg.Interval/2
+	m.announced = m.current.Gen
 	if again {
 		return
 	}
@@ -180,11 +180,11 @@ func (m *Machine) announce(firstHand bool) {
 
 // warn logs the alarm, once for each root.
 func (m *Machine) warn() {
-	if m.held == nil || m.alarmed == m.held.Gen.Root {
+	if m.current == nil || m.alarmed == m.current.Gen.Root {
 		return
 	}
 	if said := m.Belief(m.at).Alarm(m.at.Mono, m.at.Wall); said != "" {
-		m.alarmed = m.held.Gen.Root
-		m.note(slog.LevelWarn, "the root that is served is not renewed in time; clients refuse it after its Valid-Until", "date", stamp(m.held.Gen.Date), "alarm", said)
+		m.alarmed = m.current.Gen.Root
+		m.note(slog.LevelWarn, "the root that is served is not renewed in time; clients refuse it after its Valid-Until", "date", stamp(m.current.Gen.Date), "alarm", said)
 	}
 }

@@ -39,7 +39,7 @@ func TestCheckDue(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, clustered)
 			m := r.m
-			m.at, m.held = At{Mono: now, Wall: day0, Rank: c.rank}, root("held", 0)
+			m.at, m.current = At{Mono: now, Wall: day0, Rank: c.rank}, root("held", 0)
 			m.watch = watch{awake: true, jitter: 0.5, audit: AuditEvery, since: Never, began: now}
 			c.change(m)
 			due, audit := m.checkDue()
@@ -125,7 +125,7 @@ func TestOfflineNeverAsks(t *testing.T) {
 func TestRenewal(t *testing.T) {
 	r := follower(t)
 	answer := func(a *AskLeader) {
-		r.step(LeaderAnswered{Ask: a, From: "leader", Ann: proto.Announcement{Generation: r.m.Held().Gen}, Checked: r.at.Mono})
+		r.step(LeaderAnswered{Ask: a, From: "leader", Ann: proto.Announcement{Generation: r.m.Current().Gen}, Checked: r.at.Mono})
 	}
 	a := only[*AskLeader](r, r.step(DemandGrew{}))
 	no[*AskLeader](r, r.step(DemandGrew{})) // one at a time
@@ -148,7 +148,7 @@ func TestLeaderThatKnowsNothingNew(t *testing.T) {
 			r := follower(t)
 			r.pass(time.Hour)
 			a := only[*AskLeader](r, r.step(Tick{}))
-			out := r.step(LeaderAnswered{Ask: a, From: "leader", Ann: proto.Announcement{Generation: r.m.Held().Gen}, Checked: r.at.Mono.Add(-c.age)})
+			out := r.step(LeaderAnswered{Ask: a, From: "leader", Ann: proto.Announcement{Generation: r.m.Current().Gen}, Checked: r.at.Mono.Add(-c.age)})
 			if asks := len(actions[*AskMirror](out)) == 1; asks != c.asks {
 				t.Fatalf("asks upstream: %v", asks)
 			}
@@ -188,12 +188,12 @@ func TestRemovedSuiteOfAFollower(t *testing.T) {
 		t.Fatalf("answered %v, removed %v", reply.Err, r.m.removed != Never)
 	}
 	no[*AskMirror](r, out)
-	r.step(announced("node-2", r.m.Held(), r.at.Mono.Add(-time.Second)))
+	r.step(announced("node-2", r.m.Current(), r.at.Mono.Add(-time.Second)))
 	if r.m.removed == Never {
 		t.Error("what was seen before takes the mark away")
 	}
 	r.pass(interval)
-	r.step(announced("node-2", r.m.Held(), r.at.Mono.Add(-time.Second)))
+	r.step(announced("node-2", r.m.Current(), r.at.Mono.Add(-time.Second)))
 	if r.m.removed != Never {
 		t.Error("it is back, and marked as removed")
 	}

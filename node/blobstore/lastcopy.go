@@ -11,7 +11,7 @@ import (
 
 // lonePage is how many blobs Lone looks up at a time. A page costs a look at every
 // blob and takes up to 10 MiB meanwhile.
-const lonePage = 1 << 16
+const lastCopyPage = 1 << 16
 
 // Lone yields the blobs that are nowhere else, the most recently used first: what a
 // node that leaves hands on. What is used or stored while the loop runs comes at
@@ -21,17 +21,17 @@ const lonePage = 1 << 16
 // elsewhere tells whether another node holds a blob; it is asked while a lock is
 // held, as Config.Replicated is, and again just before a blob is yielded. No lock is
 // held then. Nothing counts as a use.
-func (s *Store) LastCopies(elsewhere func(proto.Digest) bool) iter.Seq[proto.Ref] {
-	return s.lonePages(elsewhere, lonePage)
+func (s *Store) LastCopies(replicated func(proto.Digest) bool) iter.Seq[proto.Ref] {
+	return s.lastCopyPages(replicated, lastCopyPage)
 }
 
 // lonePages is Lone by pages of a given size.
-func (s *Store) lonePages(elsewhere func(proto.Digest) bool, size int) iter.Seq[proto.Ref] {
+func (s *Store) lastCopyPages(replicated func(proto.Digest) bool, size int) iter.Seq[proto.Ref] {
 	return func(yield func(proto.Ref) bool) {
 		began := s.cfg.Now().UnixNano()
 		give := func(page []usedBlob) bool {
 			for _, b := range page {
-				if s.index.shard(b.digest).get(b.digest) == nil || elsewhere(b.digest) {
+				if s.index.shard(b.digest).get(b.digest) == nil || replicated(b.digest) {
 					continue
 				}
 				if !yield(proto.Ref{Digest: b.digest, Size: b.size}) {
@@ -42,7 +42,7 @@ func (s *Store) lonePages(elsewhere func(proto.Digest) bool, size int) iter.Seq[
 		}
 		last := usedBlob{used: began - 1}
 		for {
-			page := s.lone(size, func(b usedBlob) bool { return compareUse(b, last) > 0 && !elsewhere(b.digest) })
+			page := s.lastCopies(size, func(b usedBlob) bool { return compareUse(b, last) > 0 && !replicated(b.digest) })
 			if !give(page) {
 				return
 			}
@@ -53,7 +53,7 @@ func (s *Store) lonePages(elsewhere func(proto.Digest) bool, size int) iter.Seq[
 		}
 		// A blob that was used before its turn came is above all pages now. There are
 		// only as many of them as were used during the loop.
-		give(s.lone(math.MaxInt, func(b usedBlob) bool { return b.used >= began && !elsewhere(b.digest) }))
+		give(s.lastCopies(math.MaxInt, func(b usedBlob) bool { return b.used >= began && !replicated(b.digest) }))
 	}
 }
 
@@ -71,7 +71,7 @@ func compareUse(a, b usedBlob) int {
 
 // lone returns the n most recently used blobs that wanted accepts, in that order.
 // It holds twice as many meanwhile, and those of one shard.
-func (s *Store) lone(n int, wanted func(usedBlob) bool) []usedBlob {
+func (s *Store) lastCopies(n int, wanted func(usedBlob) bool) []usedBlob {
 	var page []usedBlob
 	var last usedBlob // of a full page: what comes behind it is out
 	full := false

@@ -18,21 +18,21 @@ import (
 
 // Bounds of what one node tells another of mirrors.
 const (
-	maxMirrors       = 64  // in one message
-	maxMirror        = 512 // bytes of a mirror's URL
-	maxTroubleReason = 300 // bytes
+	maxMirrors     = 64  // in one message
+	maxMirror      = 512 // bytes of a mirror's URL
+	maxAlertReason = 300 // bytes
 	// maxTroubleFor is for how long a mirror is left alone on another node's word.
-	maxTroubleFor = 10 * time.Minute
+	maxAlertFor = 10 * time.Minute
 )
 
 // SendAlerts tells all nodes that answer pings what this node has found out about
 // mirrors, as Tell tells them news. A node that does not answer now is told what
 // Control.Troubles returns as soon as it does.
-func (m *Mesh) SendAlerts(ctx context.Context, troubles ...proto.MirrorAlert) error {
-	messages, errs := troubleRequests(troubles)
+func (m *Mesh) SendAlerts(ctx context.Context, alerts ...proto.MirrorAlert) error {
+	messages, errs := alertRequests(alerts)
 	var mu sync.Mutex
 	m.eachAlive(func(p *peer) {
-		if err := m.tellAll(ctx, p, messages); err != nil {
+		if err := m.sendAll(ctx, p, messages); err != nil {
 			mu.Lock()
 			errs = append(errs, err)
 			mu.Unlock()
@@ -41,21 +41,21 @@ func (m *Mesh) SendAlerts(ctx context.Context, troubles ...proto.MirrorAlert) er
 	return errors.Join(errs...)
 }
 
-// greet tells a node that has begun to answer what this one knows of mirrors: it
+// sendAlertsTo tells a node that has begun to answer what this one knows of mirrors: it
 // has missed what was told before.
-func (m *Mesh) greet(p *peer) {
+func (m *Mesh) sendAlertsTo(p *peer) {
 	if m.cfg.Control == nil {
 		return
 	}
-	messages, _ := troubleRequests(m.cfg.Control.Alerts())
-	if err := m.tellAll(p.ctx, p, messages); err != nil && p.ctx.Err() == nil {
+	messages, _ := alertRequests(m.cfg.Control.Alerts())
+	if err := m.sendAll(p.ctx, p, messages); err != nil && p.ctx.Err() == nil {
 		m.log.Debug("a node that has just answered could not be told of mirrors", "node", p.name, "error", err)
 	}
 }
 
-// troubleRequests divides troubles among messages.
-func troubleRequests(troubles []proto.MirrorAlert) (messages []*peerpb.AnnounceRequest, errs []error) {
-	out, err := troublesOut(troubles, time.Now())
+// alertRequests divides alerts among messages.
+func alertRequests(alerts []proto.MirrorAlert) (messages []*peerpb.AnnounceRequest, errs []error) {
+	out, err := alertsOut(alerts, time.Now())
 	if err != nil {
 		errs = append(errs, err)
 	}
@@ -65,12 +65,12 @@ func troubleRequests(troubles []proto.MirrorAlert) (messages []*peerpb.AnnounceR
 	return messages, errs
 }
 
-// troublesOut writes down what can be. The error is that of the first that cannot.
-func troublesOut(troubles []proto.MirrorAlert, now time.Time) ([]*peerpb.MirrorAlert, error) {
+// alertsOut writes down what can be. The error is that of the first that cannot.
+func alertsOut(alerts []proto.MirrorAlert, now time.Time) ([]*peerpb.MirrorAlert, error) {
 	var all []*peerpb.MirrorAlert
 	var wrong error
-	for _, t := range troubles {
-		out, err := troubleOut(t, now)
+	for _, t := range alerts {
+		out, err := alertOut(t, now)
 		if err == nil {
 			all = append(all, out)
 		} else if wrong == nil {
@@ -81,7 +81,7 @@ func troublesOut(troubles []proto.MirrorAlert, now time.Time) ([]*peerpb.MirrorA
 }
 
 // troubleKinds are the kinds as they travel.
-var troubleKinds = map[proto.AlertKind]peerpb.MirrorAlert_Kind{
+var alertKinds = map[proto.AlertKind]peerpb.MirrorAlert_Kind{
 	proto.AlertWait:        peerpb.MirrorAlert_WAIT,
 	proto.AlertUnreachable: peerpb.MirrorAlert_UNREACHABLE,
 	proto.AlertErrors:      peerpb.MirrorAlert_ERRORS,
@@ -90,8 +90,8 @@ var troubleKinds = map[proto.AlertKind]peerpb.MirrorAlert_Kind{
 
 // troubleKindIn is the kind that in stands for; "" for one that this version does
 // not know.
-func troubleKindIn(in peerpb.MirrorAlert_Kind) proto.AlertKind {
-	for kind, out := range troubleKinds {
+func alertKindIn(in peerpb.MirrorAlert_Kind) proto.AlertKind {
+	for kind, out := range alertKinds {
 		if out == in {
 			return kind
 		}
@@ -99,13 +99,13 @@ func troubleKindIn(in peerpb.MirrorAlert_Kind) proto.AlertKind {
 	return ""
 }
 
-// troubleOut writes a Trouble down. How much longer it lasts travels in place of
+// alertOut writes a Trouble down. How much longer it lasts travels in place of
 // its end, for the clocks of two nodes differ.
-func troubleOut(t proto.MirrorAlert, now time.Time) (*peerpb.MirrorAlert, error) {
+func alertOut(t proto.MirrorAlert, now time.Time) (*peerpb.MirrorAlert, error) {
 	if err := checkMirror(t.Mirror); err != nil {
 		return nil, err
 	}
-	out := &peerpb.MirrorAlert{Mirror: t.Mirror, Kind: troubleKinds[t.Kind], Reason: cut(t.Reason, maxTroubleReason)}
+	out := &peerpb.MirrorAlert{Mirror: t.Mirror, Kind: alertKinds[t.Kind], Reason: cut(t.Reason, maxAlertReason)}
 	if left := t.Until.Sub(now); !t.Until.IsZero() && left > 0 {
 		// At least one: 0 would say that it is over.
 		out.ForMs = max(1, left.Milliseconds())
@@ -116,41 +116,41 @@ func troubleOut(t proto.MirrorAlert, now time.Time) (*peerpb.MirrorAlert, error)
 	return out, nil
 }
 
-// allTroublesIn reads many Troubles. The error is that of the first that makes no
+// alertsIn reads many Troubles. The error is that of the first that makes no
 // sense; the others are good. Kinds that a newer version has are left out: what to
 // make of them is not known here.
-func allTroublesIn(in []*peerpb.MirrorAlert, now time.Time) ([]proto.MirrorAlert, error) {
+func alertsIn(in []*peerpb.MirrorAlert, now time.Time) ([]proto.MirrorAlert, error) {
 	if len(in) > maxMirrors {
 		return nil, fmt.Errorf("trouble with %d mirrors, want at most %d", len(in), maxMirrors)
 	}
-	var troubles []proto.MirrorAlert
+	var alerts []proto.MirrorAlert
 	var wrong error
 	for _, one := range in {
-		t, err := troubleIn(one, now)
+		t, err := alertIn(one, now)
 		switch {
 		case err != nil && wrong == nil:
 			wrong = err
 		case err == nil && (t.Kind != "" || t.Until.IsZero()):
-			troubles = append(troubles, t)
+			alerts = append(alerts, t)
 		}
 	}
-	return troubles, wrong
+	return alerts, wrong
 }
 
-// troubleIn reads a Trouble that another node wrote, and believes it for a bounded
+// alertIn reads a Trouble that another node wrote, and believes it for a bounded
 // time. Its Node is left to whoever knows where the message is from.
-func troubleIn(in *peerpb.MirrorAlert, now time.Time) (proto.MirrorAlert, error) {
+func alertIn(in *peerpb.MirrorAlert, now time.Time) (proto.MirrorAlert, error) {
 	if err := checkMirror(in.GetMirror()); err != nil {
 		return proto.MirrorAlert{}, err
 	}
 	t := proto.MirrorAlert{
-		Mirror: in.GetMirror(), Kind: troubleKindIn(in.GetKind()), Reason: cut(in.GetReason(), maxTroubleReason),
+		Mirror: in.GetMirror(), Kind: alertKindIn(in.GetKind()), Reason: cut(in.GetReason(), maxAlertReason),
 	}
 	switch left := in.GetForMs(); {
 	case left < 0:
 		return proto.MirrorAlert{}, fmt.Errorf("mirror %s: trouble for %d ms", t.Mirror, left)
 	case left > 0:
-		t.Until = now.Add(time.Duration(min(left, maxTroubleFor.Milliseconds())) * time.Millisecond)
+		t.Until = now.Add(time.Duration(min(left, maxAlertFor.Milliseconds())) * time.Millisecond)
 	}
 	return t, nil
 }

@@ -64,7 +64,7 @@ func (c *Client) ReceiveAlert(t proto.MirrorAlert) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.breaker.tell(t, time.Now())
+	h.breaker.receive(t, time.Now())
 	h.wake()
 }
 
@@ -75,8 +75,8 @@ func (c *Client) Alerts() []proto.MirrorAlert {
 	var all []proto.MirrorAlert
 	for _, h := range c.healths.all() {
 		h.mu.Lock()
-		if h.breaker.state(now) == BreakerOpen && !h.breaker.heard {
-			all = append(all, h.trouble())
+		if h.breaker.state(now) == BreakerOpen && !h.breaker.remote {
+			all = append(all, h.alert())
 		}
 		h.mu.Unlock()
 	}

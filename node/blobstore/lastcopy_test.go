@@ -51,10 +51,10 @@ func putDaily(t *testing.T, s *Store, c *clock, n int) (digests []proto.Digest) 
 func TestEvictsWhatIsElsewhereFirst(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, tc := range []struct {
-		name      string
-		elsewhere []int // nil: nobody is asked
-		bonus     time.Duration
-		want      []int // evicted, in this order
+		name       string
+		replicated []int // nil: nobody is asked
+		bonus      time.Duration
+		want       []int // evicted, in this order
 	}{
 		{"alone", nil, day, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}},
 		{"all lone", []int{}, 0, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}},
@@ -67,13 +67,13 @@ func TestEvictsWhatIsElsewhereFirst(t *testing.T) {
 			c := newClock()
 			cfg := Config{MaxBytes: 1000, Now: c.now, LastCopyBonus: tc.bonus}
 			var others others
-			if tc.elsewhere != nil {
+			if tc.replicated != nil {
 				cfg.Replicated = others.Replicated
 			}
 			s := open(t, cfg)
 			waitScanned(s)
 			digests := putDaily(t, s, c, 10)
-			for _, i := range tc.elsewhere {
+			for _, i := range tc.replicated {
 				others.hold(digests[i])
 			}
 			for n := range tc.want {
@@ -140,7 +140,7 @@ func TestOldestIsExact(t *testing.T) {
 		}
 		for _, v := range s.oldest(need, upTo) {
 			got = append(got, v.digest)
-			if v.elsewhere != others.blobs[v.digest] {
+			if v.replicated != others.blobs[v.digest] {
 				t.Errorf("seed %d: %+v", seed, v)
 			}
 		}
@@ -186,14 +186,14 @@ func TestLastCopyIsSpared(t *testing.T) {
 	}{{"the other node evicted all of them too", 0, 1}, {"most of them", 2, 2}} {
 		c := newClock()
 		var others others
-		turn := false
-		s := open(t, Config{MaxBytes: 64_000, Now: c.now, Replicated: func(d proto.Digest) bool { return !turn || others.Replicated(d) }})
+		version := false
+		s := open(t, Config{MaxBytes: 64_000, Now: c.now, Replicated: func(d proto.Digest) bool { return !version || others.Replicated(d) }})
 		waitScanned(s)
 		digests := putHourly(t, s, c, 640)
 		others.hold(digests[5 : 5+tc.still]...)
 		s.evicting.Lock()
 		chosen := s.oldest(100, 1100)
-		turn = true
+		version = true
 		freed := s.evictAll(chosen, 100)
 		s.evicting.Unlock()
 		if st := s.Stats(); len(chosen) != 11 || st.Evictions != tc.want || freed != 100*tc.want {
@@ -226,7 +226,7 @@ func TestLone(t *testing.T) {
 
 		var got []int
 		var uses []int64
-		for ref := range s.lonePages(others.Replicated, size) {
+		for ref := range s.lastCopyPages(others.Replicated, size) {
 			i := slices.Index(digests, ref.Digest)
 			if ref.Size != int64(100+i) {
 				t.Errorf("blob %d has %d bytes", i, ref.Size)
@@ -258,7 +258,7 @@ func TestLoneWhileTheStoreIsInUse(t *testing.T) {
 	body(t, s, digests[3]) // as the loop begins: it comes once
 	var others others
 	var got []string
-	for ref := range s.lonePages(others.Replicated, 3) {
+	for ref := range s.lastCopyPages(others.Replicated, 3) {
 		i := slices.Index(digests, ref.Digest)
 		got = append(got, fmt.Sprint(i))
 		switch i {

@@ -13,7 +13,7 @@ func TestPlaceHears(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	reset := outcomeOf(errBroken)
 	later := outcomeOf(&proto.Unavailable{Reason: "429", Answered: true, RetryAfter: 20 * time.Second})
-	lie := outcomeOf(&judged{verdict: corrupt, err: proto.ErrCorrupt, culprits: []string{"m1"}})
+	corruption := outcomeOf(&judged{verdict: corrupt, err: proto.ErrCorrupt, culprits: []string{"m1"}})
 	begun := situation{written: 100, decided: true, allowed: true, answered: "m1", mirrors: []string{"m1"}}
 	with := func(s situation, change func(*situation)) situation { change(&s); return s }
 	two := with(begun, func(s *situation) { s.mirrors = []string{"m1", "m2"} })
@@ -21,45 +21,45 @@ func TestPlaceHears(t *testing.T) {
 	undecided := with(begun, func(s *situation) { s.decided = false })
 	for _, tt := range []struct {
 		name   string
-		place  place
+		target target
 		o      outcome
 		s      situation
 		move   move
 		closed error // nil: it stays open
 		wait   time.Duration
 	}{
-		{"404", place{}, outcomeOf(proto.ErrNotFound), fresh, move{}, proto.ErrNotFound, 0},
-		{"404 for the rest, which another place may have", place{}, outcomeOf(proto.ErrNotFound), begun, move{}, proto.ErrNotFound, 0},
-		{"404 for the rest of what nothing proves", place{}, outcomeOf(proto.ErrNotFound), undecided, move{}, proto.ErrNotFound, 0},
-		{"the same, and nobody has had any of it", place{}, outcomeOf(proto.ErrNotFound), with(undecided, func(s *situation) { s.fresh = true }), move{startOver: true}, proto.ErrNotFound, 0},
-		{"the budget", place{}, outcomeOf(heldBack(proto.ErrNotFound)), fresh, move{}, proto.ErrNotFound, 0},
-		{"a loop", place{}, outcomeOf(&proto.Rejected{Kind: proto.RejectLoop}), fresh, move{}, &proto.Rejected{}, 0},
-		{"slow", place{}, outcome{verdict: slow, err: errSlow}, begun, move{}, nil, 0},
+		{"404", target{}, outcomeOf(proto.ErrNotFound), fresh, move{}, proto.ErrNotFound, 0},
+		{"404 for the rest, which another place may have", target{}, outcomeOf(proto.ErrNotFound), begun, move{}, proto.ErrNotFound, 0},
+		{"404 for the rest of what nothing proves", target{}, outcomeOf(proto.ErrNotFound), undecided, move{}, proto.ErrNotFound, 0},
+		{"the same, and nobody has had any of it", target{}, outcomeOf(proto.ErrNotFound), with(undecided, func(s *situation) { s.fresh = true }), move{startOver: true}, proto.ErrNotFound, 0},
+		{"the budget", target{}, outcomeOf(withheld(proto.ErrNotFound)), fresh, move{}, proto.ErrNotFound, 0},
+		{"a loop", target{}, outcomeOf(&proto.Rejected{Kind: proto.RejectLoop}), fresh, move{}, &proto.Rejected{}, 0},
+		{"slow", target{}, outcome{verdict: slow, err: errSlow}, begun, move{}, nil, 0},
 
-		{"a break that brought something", place{barren: 0}, reset, begun, move{}, nil, 0},
-		{"a break that brought nothing", place{barren: 1}, reset, begun, move{}, nil, 500 * time.Millisecond},
-		{"the third in a row", place{barren: maxBarren}, reset, begun, move{}, errBroken, 0},
-		{"a break with another mirror at hand", place{barren: 2}, reset, two, move{switched: true}, nil, 0},
-		{"of both", place{barren: 1, tired: map[string]bool{"m2": true}}, reset, two, move{}, nil, 500 * time.Millisecond},
-		{"a break of what nothing proves", place{barren: 1}, reset, undecided, move{}, errBroken, 0},
-		{"the same with a validator", place{barren: 1}, reset, with(undecided, func(s *situation) { s.validator = true }), move{}, nil, 500 * time.Millisecond},
-		{"the same before anybody had any", place{barren: 1}, reset, with(undecided, func(s *situation) { s.fresh = true }), move{startOver: true}, nil, 500 * time.Millisecond},
-		{"to wait before the first byte", place{}, later, fresh, move{}, later.err, 0},
-		{"to wait in the middle", place{}, later, begun, move{}, nil, 5 * time.Second},
+		{"a break that brought something", target{barren: 0}, reset, begun, move{}, nil, 0},
+		{"a break that brought nothing", target{barren: 1}, reset, begun, move{}, nil, 500 * time.Millisecond},
+		{"the third in a row", target{barren: maxBarren}, reset, begun, move{}, errBroken, 0},
+		{"a break with another mirror at hand", target{barren: 2}, reset, two, move{switched: true}, nil, 0},
+		{"of both", target{barren: 1, exhausted: map[string]bool{"m2": true}}, reset, two, move{}, nil, 500 * time.Millisecond},
+		{"a break of what nothing proves", target{barren: 1}, reset, undecided, move{}, errBroken, 0},
+		{"the same with a validator", target{barren: 1}, reset, with(undecided, func(s *situation) { s.validator = true }), move{}, nil, 500 * time.Millisecond},
+		{"the same before anybody had any", target{barren: 1}, reset, with(undecided, func(s *situation) { s.fresh = true }), move{startOver: true}, nil, 500 * time.Millisecond},
+		{"to wait before the first byte", target{}, later, fresh, move{}, later.err, 0},
+		{"to wait in the middle", target{}, later, begun, move{}, nil, 5 * time.Second},
 
-		{"wrong bytes, unseen, another mirror", place{}, lie, with(two, func(s *situation) { s.fresh, s.tainted, s.mirrors = true, true, []string{"m2"} }), move{startOver: true, switched: true}, nil, 0},
-		{"a wrong length in the middle, another mirror", place{}, lie, with(two, func(s *situation) { s.mirrors = []string{"m2"} }), move{switched: true}, nil, 0},
-		{"wrong bytes, seen, another mirror for the next request", place{}, lie, with(two, func(s *situation) { s.tainted, s.mirrors = true, []string{"m2"} }), move{}, &proto.Unavailable{}, 0},
-		{"wrong bytes, no other mirror", place{}, lie, with(fresh, func(s *situation) { s.tainted, s.mirrors = true, nil }), move{startOver: true}, proto.ErrCorrupt, 0},
-		{"wrong bytes, and no budget", place{}, lie, with(two, func(s *situation) { s.fresh, s.tainted, s.allowed, s.mirrors = true, true, false, []string{"m2"} }), move{startOver: true}, &proto.Unavailable{}, 0},
+		{"wrong bytes, unseen, another mirror", target{}, corruption, with(two, func(s *situation) { s.fresh, s.tainted, s.mirrors = true, true, []string{"m2"} }), move{startOver: true, switched: true}, nil, 0},
+		{"a wrong length in the middle, another mirror", target{}, corruption, with(two, func(s *situation) { s.mirrors = []string{"m2"} }), move{switched: true}, nil, 0},
+		{"wrong bytes, seen, another mirror for the next request", target{}, corruption, with(two, func(s *situation) { s.tainted, s.mirrors = true, []string{"m2"} }), move{}, &proto.Unavailable{}, 0},
+		{"wrong bytes, no other mirror", target{}, corruption, with(fresh, func(s *situation) { s.tainted, s.mirrors = true, nil }), move{startOver: true}, proto.ErrCorrupt, 0},
+		{"wrong bytes, and no budget", target{}, corruption, with(two, func(s *situation) { s.fresh, s.tainted, s.allowed, s.mirrors = true, true, false, []string{"m2"} }), move{startOver: true}, &proto.Unavailable{}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := tt.place
-			if p.tired == nil {
-				p.tired = map[string]bool{}
+			p := tt.target
+			if p.exhausted == nil {
+				p.exhausted = map[string]bool{}
 			}
 			tt.s.now = now
-			if got := p.heard(tt.o, tt.s); got != tt.move {
+			if got := p.record(tt.o, tt.s); got != tt.move {
 				t.Errorf("%+v, want %+v", got, tt.move)
 			}
 			var busy *proto.Unavailable
@@ -92,7 +92,7 @@ func TestPlaceHears(t *testing.T) {
 // Places are asked in their order, those that were slow after the others, and none before its time.
 func TestNextPlace(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	var ps places
+	var ps targets
 	for _, archive := range []string{"a", "b", "c"} {
 		object := proto.ObjectRequest{Where: proto.At(proto.Location{Archive: archive, Path: "x"})}
 		if added, ok := ps.add(&object); !added || !ok {
@@ -153,9 +153,9 @@ func TestPlacesHaveABound(t *testing.T) {
 		}
 		return proto.ObjectRequest{Where: proto.WhereOf(locs)}
 	}
-	var ps places
-	first, more, same := at(0, maxPlaces+3), at(20, 21), at(1, 2)
-	if _, ok := ps.add(&first); !ok || len(ps.all) != maxPlaces+3 {
+	var ps targets
+	first, more, same := at(0, maxTargets+3), at(20, 21), at(1, 2)
+	if _, ok := ps.add(&first); !ok || len(ps.all) != maxTargets+3 {
 		t.Errorf("%d places", len(ps.all))
 	}
 	if _, ok := ps.add(&more); ok {
@@ -185,7 +185,7 @@ func TestVerdictOf(t *testing.T) {
 		{&proto.Unavailable{Answered: true, Err: proto.ErrCorrupt}, unavailable},
 		{errPathless, unreachable},
 		{errAnswered, unavailable},
-		{heldBack(errAnswered), untried},
+		{withheld(errAnswered), untried},
 	} {
 		if got := verdictOf(tt.err); got != tt.want {
 			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)
@@ -195,25 +195,25 @@ func TestVerdictOf(t *testing.T) {
 
 // Who may have caused wrong content.
 func TestLedger(t *testing.T) {
-	at := func(archive, mirror string) origin {
-		return origin{mirror: mirror, loc: proto.Location{Archive: archive, Path: "x"}}
+	at := func(archive, mirror string) byteSource {
+		return byteSource{mirror: mirror, loc: proto.Location{Archive: archive, Path: "x"}}
 	}
-	node := origin{peer: "n"}
+	node := byteSource{peer: "n"}
 	for _, tt := range []struct {
 		name               string
-		gave               []origin
+		gave               []byteSource
 		certain, nodesToo  bool
 		archives           int
 		continuesInArchive bool // "a"
 	}{
-		{"one mirror", []origin{at("a", "m1")}, true, false, 1, true},
-		{"one mirror twice", []origin{at("a", "m1"), at("a", "m1")}, true, false, 1, true},
-		{"two mirrors", []origin{at("a", "m1"), at("a", "m2")}, false, false, 1, true},
-		{"two archives", []origin{at("a", "m1"), at("b", "m1")}, false, false, 2, false},
-		{"another archive", []origin{at("b", "m1")}, true, false, 1, false},
-		{"a node", []origin{node}, true, true, 0, true},
-		{"a node and a mirror", []origin{node, at("a", "m1")}, false, true, 1, true},
-		{"an earlier flight and a mirror", []origin{{partial: true}, at("a", "m1")}, false, true, 1, true},
+		{"one mirror", []byteSource{at("a", "m1")}, true, false, 1, true},
+		{"one mirror twice", []byteSource{at("a", "m1"), at("a", "m1")}, true, false, 1, true},
+		{"two mirrors", []byteSource{at("a", "m1"), at("a", "m2")}, false, false, 1, true},
+		{"two archives", []byteSource{at("a", "m1"), at("b", "m1")}, false, false, 2, false},
+		{"another archive", []byteSource{at("b", "m1")}, true, false, 1, false},
+		{"a node", []byteSource{node}, true, true, 0, true},
+		{"a node and a mirror", []byteSource{node, at("a", "m1")}, false, true, 1, true},
+		{"an earlier flight and a mirror", []byteSource{{partial: true}, at("a", "m1")}, false, true, 1, true},
 	} {
 		l := newLedger()
 		for _, o := range tt.gave {

@@ -28,19 +28,19 @@ import (
 const germany = "http://de.archive.ubuntu.com/ubuntu"
 
 // troublesOf is trouble of each kind, and one that is over.
-func troublesOf(now time.Time) []proto.MirrorAlert {
+func alertsOf(now time.Time) []proto.MirrorAlert {
 	return []proto.MirrorAlert{
 		{Mirror: germany, Kind: proto.AlertWait, Reason: "it answered 429 and asks to wait 30 s", Until: now.Add(30 * time.Second)},
 		{Mirror: "https://mirror.example.org:8443/pub/ubuntu", Kind: proto.AlertUnreachable, Reason: "connection refused", Until: now.Add(time.Second)},
 		{Mirror: "http://[2001:db8::1]/ubuntu", Kind: proto.AlertErrors, Until: now.Add(2 * time.Minute)},
-		{Mirror: "http://archive.ubuntu.com/ubuntu", Kind: proto.AlertContent, Reason: "pages in place of packages", Until: now.Add(maxTroubleFor)},
+		{Mirror: "http://archive.ubuntu.com/ubuntu", Kind: proto.AlertContent, Reason: "pages in place of packages", Until: now.Add(maxAlertFor)},
 		{Mirror: "http://archive.ubuntu.com/other", Kind: proto.AlertWait},
 	}
 }
 
 // sameTrouble compares what was told with what was heard, but for who told it and
 // give or take the journey: what has passed meanwhile may be over.
-func sameTrouble(t *testing.T, got, want proto.MirrorAlert) {
+func sameAlert(t *testing.T, got, want proto.MirrorAlert) {
 	t.Helper()
 	late := got.Until.Sub(want.Until)
 	switch {
@@ -58,13 +58,13 @@ func sameTrouble(t *testing.T, got, want proto.MirrorAlert) {
 }
 
 // believable holds that what was heard is within bounds, whoever said it.
-func believable(t *testing.T, trouble proto.MirrorAlert) {
+func believable(t *testing.T, alert proto.MirrorAlert) {
 	t.Helper()
-	text := trouble.Mirror + trouble.Reason
-	if len(trouble.Reason) > maxTroubleReason || checkMirror(trouble.Mirror) != nil ||
+	text := alert.Mirror + alert.Reason
+	if len(alert.Reason) > maxAlertReason || checkMirror(alert.Mirror) != nil ||
 		!utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) ||
-		time.Until(trouble.Until) > maxTroubleFor || trouble.Kind == "" && !trouble.Until.IsZero() {
-		t.Fatalf("believed %+v", trouble)
+		time.Until(alert.Until) > maxAlertFor || alert.Kind == "" && !alert.Until.IsZero() {
+		t.Fatalf("believed %+v", alert)
 	}
 }
 
@@ -72,29 +72,29 @@ func believable(t *testing.T, trouble proto.MirrorAlert) {
 type troubleBox struct {
 	mu       sync.Mutex
 	from     []string
-	troubles []proto.MirrorAlert
+	alerts   []proto.MirrorAlert
 	messages int
 }
 
-func (b *troubleBox) heard(from string, troubles []proto.MirrorAlert) {
+func (b *troubleBox) heard(from string, alerts []proto.MirrorAlert) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.messages++
-	for _, t := range troubles {
-		b.from, b.troubles = append(b.from, from), append(b.troubles, t)
+	for _, t := range alerts {
+		b.from, b.alerts = append(b.from, from), append(b.alerts, t)
 	}
 }
 
-func (b *troubleBox) all() (from []string, troubles []proto.MirrorAlert) {
+func (b *troubleBox) all() (from []string, alerts []proto.MirrorAlert) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Clone(b.from), slices.Clone(b.troubles)
+	return slices.Clone(b.from), slices.Clone(b.alerts)
 }
 
 // of is what was heard of a mirror last; false if nothing was.
 func (b *troubleBox) of(mirror string) (proto.MirrorAlert, bool) {
-	_, troubles := b.all()
-	for _, t := range slices.Backward(troubles) {
+	_, alerts := b.all()
+	for _, t := range slices.Backward(alerts) {
 		if t.Mirror == mirror {
 			return t, true
 		}
@@ -106,9 +106,9 @@ func TestTellTroubles(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		boxes := map[string]*troubleBox{"a": {}, "b": {}, "c": {}, "d": {}}
 		meshes, f := cluster(t, func(name string, cfg *Config) {
-			cfg.Control = &answers{heardTroubles: boxes[name].heard, heard: func(string, []proto.Announcement) { t.Error("news was heard") }}
+			cfg.Control = &answers{receivedAlerts: boxes[name].heard, heard: func(string, []proto.Announcement) { t.Error("news was heard") }}
 		}, "a", "b", "c", "d")
-		a, told := meshes[0], troublesOf(time.Now())
+		a, told := meshes[0], alertsOf(time.Now())
 		if err := a.SendAlerts(t.Context(), told...); err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +127,7 @@ func TestTellTroubles(t *testing.T) {
 				if late := heard[i].Until.Sub(told[i].Until); late < 0 || late > time.Second {
 					t.Errorf("%s: until %v later than told", name, late)
 				}
-				sameTrouble(t, heard[i], told[i])
+				sameAlert(t, heard[i], told[i])
 			}
 		}
 
@@ -163,10 +163,10 @@ func TestWhoComesIsToldOfTroubles(t *testing.T) {
 		var holds []proto.MirrorAlert // guarded by mu
 		meshes, f := cluster(t, func(name string, cfg *Config) {
 			if name == "b" {
-				cfg.Control = &answers{heardTroubles: box.heard}
+				cfg.Control = &answers{receivedAlerts: box.heard}
 				return
 			}
-			cfg.Control = &answers{troubles: func() []proto.MirrorAlert { mu.Lock(); defer mu.Unlock(); return holds }}
+			cfg.Control = &answers{alerts: func() []proto.MirrorAlert { mu.Lock(); defer mu.Unlock(); return holds }}
 		}, "a", "b")
 		a := meshes[0]
 		synctest.Wait()
@@ -176,7 +176,7 @@ func TestWhoComesIsToldOfTroubles(t *testing.T) {
 		f.set("b:1", refuse)
 		within(t, 3*time.Second, func() bool { return !a.peer("b").reachable() })
 		mu.Lock()
-		holds = troublesOf(time.Now())[:1]
+		holds = alertsOf(time.Now())[:1]
 		mu.Unlock()
 		if err := a.SendAlerts(t.Context(), holds...); err != nil {
 			t.Errorf("a node known to be gone is told: %v", err)
@@ -192,7 +192,7 @@ func TestWhoComesIsToldOfTroubles(t *testing.T) {
 func TestTellOfManyMirrors(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		var box troubleBox
-		meshes, _ := cluster(t, func(_ string, cfg *Config) { cfg.Control = &answers{heardTroubles: box.heard} }, "a", "b")
+		meshes, _ := cluster(t, func(_ string, cfg *Config) { cfg.Control = &answers{receivedAlerts: box.heard} }, "a", "b")
 		var many []proto.MirrorAlert
 		for i := range 2*maxMirrors + 1 {
 			many = append(many, proto.MirrorAlert{
@@ -209,7 +209,7 @@ func TestTellOfManyMirrors(t *testing.T) {
 		}
 		for i := range heard {
 			believable(t, heard[i])
-			if heard[i].Mirror != many[i].Mirror || time.Until(heard[i].Until) < maxTroubleFor-time.Second || len(heard[i].Reason) != maxTroubleReason {
+			if heard[i].Mirror != many[i].Mirror || time.Until(heard[i].Until) < maxAlertFor-time.Second || len(heard[i].Reason) != maxAlertReason {
 				t.Fatalf("heard %+v", heard[i])
 			}
 		}
@@ -219,25 +219,25 @@ func TestTellOfManyMirrors(t *testing.T) {
 // TestStateTellsNothingOfNow: what is gossiped, or exchanged in full, may be years old,
 // and from anybody who has the key. It must renew nothing and silence no mirror.
 func TestStateTellsNothingOfNow(t *testing.T) {
-	news := newsOf(noble)
-	news.FirstHand = true
-	heard, err := UnmarshalState(MarshalState(State{From: "ams1", Announcements: []proto.Announcement{news}}))
-	if err != nil || len(heard.Announcements) != 1 || heard.Announcements[0].Generation.Compare(news.Generation) != proto.Same {
+	announcements := announcementOf(noble)
+	announcements.FirstHand = true
+	heard, err := UnmarshalState(MarshalState(State{From: "ams1", Announcements: []proto.Announcement{announcements}}))
+	if err != nil || len(heard.Announcements) != 1 || heard.Announcements[0].Generation.Compare(announcements.Generation) != proto.Same {
 		t.Fatalf("heard %+v: %v", heard, err)
 	}
 	// Somebody else writes what MarshalState would not.
-	fresh, err := announcementOut(news, time.Now())
+	fresh, err := announcementOut(announcements, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	fresh.From, fresh.CheckedMs = "ams1", 0
 	forged := mustMarshal(t, &peerpb.State{Announcements: []*peerpb.Announcement{fresh}})
-	trouble, err := troubleOut(troublesOf(time.Now())[0], time.Now())
+	alert, err := alertOut(alertsOf(time.Now())[0], time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	forged = protowire.AppendTag(forged, 2, protowire.BytesType) // where State once had troubles
-	forged = protowire.AppendBytes(forged, mustMarshal(t, trouble))
+	forged = protowire.AppendTag(forged, 2, protowire.BytesType) // where State once had alerts
+	forged = protowire.AppendBytes(forged, mustMarshal(t, alert))
 	heard, err = UnmarshalState(forged)
 	if err != nil || len(heard.Announcements) != 1 {
 		t.Fatalf("heard %+v: %v", heard, err)
@@ -252,7 +252,7 @@ func TestTroublesOfOthersAreNotBelieved(t *testing.T) {
 	good := func() *peerpb.MirrorAlert {
 		return &peerpb.MirrorAlert{Mirror: germany, Kind: peerpb.MirrorAlert_WAIT, Reason: "busy", ForMs: 30_000}
 	}
-	if got, err := troubleIn(good(), now); err != nil || got.Until != now.Add(30*time.Second) {
+	if got, err := alertIn(good(), now); err != nil || got.Until != now.Add(30*time.Second) {
 		t.Fatalf("%+v: %v", got, err)
 	}
 	for what, spoil := range map[string]func(*peerpb.MirrorAlert){
@@ -269,65 +269,65 @@ func TestTroublesOfOthersAreNotBelieved(t *testing.T) {
 	} {
 		p := good()
 		spoil(p)
-		if got, err := troubleIn(p, now); err == nil {
+		if got, err := alertIn(p, now); err == nil {
 			t.Errorf("%s: believed as %+v", what, got)
 		}
-		if got, err := allTroublesIn([]*peerpb.MirrorAlert{p, good()}, now); err == nil || len(got) != 1 {
+		if got, err := alertsIn([]*peerpb.MirrorAlert{p, good()}, now); err == nil || len(got) != 1 {
 			t.Errorf("%s among others: %+v, %v", what, got, err)
 		}
-		if out, err := troubleOut(proto.MirrorAlert{Mirror: p.Mirror, Kind: proto.AlertWait}, now); err == nil && p.Mirror != germany {
+		if out, err := alertOut(proto.MirrorAlert{Mirror: p.Mirror, Kind: proto.AlertWait}, now); err == nil && p.Mirror != germany {
 			t.Errorf("%s: told as %+v", what, out)
 		}
 	}
-	if _, err := troubleIn(nil, now); err == nil {
+	if _, err := alertIn(nil, now); err == nil {
 		t.Error("nothing at all is believed")
 	}
-	if got, err := allTroublesIn(slices.Repeat([]*peerpb.MirrorAlert{good()}, maxMirrors+1), now); err == nil || len(got) > 0 {
+	if got, err := alertsIn(slices.Repeat([]*peerpb.MirrorAlert{good()}, maxMirrors+1), now); err == nil || len(got) > 0 {
 		t.Errorf("too many: %d, %v", len(got), err)
 	}
 	// No longer than bounded, and no kind of which nothing is known here; that such
 	// a one is over can do no harm.
 	p := good()
 	p.ForMs, p.Reason = 1<<62, strings.Repeat("x\n", maxReason)
-	got, err := troubleIn(p, now)
-	if err != nil || got.Until != now.Add(maxTroubleFor) {
+	got, err := alertIn(p, now)
+	if err != nil || got.Until != now.Add(maxAlertFor) {
 		t.Errorf("for ever: %+v, %v", got, err)
 	}
 	believable(t, got)
 	// What has hardly a moment left is not over yet.
 	brief := proto.MirrorAlert{Mirror: germany, Kind: proto.AlertWait, Until: now.Add(time.Microsecond)}
-	if out, err := troubleOut(brief, now); err != nil || out.ForMs != 1 {
+	if out, err := alertOut(brief, now); err != nil || out.ForMs != 1 {
 		t.Errorf("for a microsecond: %v, %v", out, err)
 	}
 	p.Kind = 99
-	if got, err := allTroublesIn([]*peerpb.MirrorAlert{p}, now); err != nil || len(got) > 0 {
+	if got, err := alertsIn([]*peerpb.MirrorAlert{p}, now); err != nil || len(got) > 0 {
 		t.Errorf("a kind of the future: %+v, %v", got, err)
 	}
 	p.ForMs = 0
-	if got, err := allTroublesIn([]*peerpb.MirrorAlert{p}, now); err != nil || len(got) != 1 {
+	if got, err := alertsIn([]*peerpb.MirrorAlert{p}, now); err != nil || len(got) != 1 {
 		t.Errorf("a kind of the future, over: %+v, %v", got, err)
 	}
-	if _, err := troubleOut(proto.MirrorAlert{Mirror: germany, Kind: "odd", Until: now.Add(time.Minute)}, now); err == nil {
+	if _, err := alertOut(proto.MirrorAlert{Mirror: germany, Kind: "odd", Until: now.Add(time.Minute)}, now); err == nil {
 		t.Error("trouble of no kind is told")
 	}
 }
 
-// TestOldNodesCanBeTold: a node of a version without troubles reads the rest of a
+// TestOldNodesCanBeTold: a node of a version without alerts reads the rest of a
 // message.
 func TestOldNodesCanBeTold(t *testing.T) {
 	now := time.Now()
-	messages, errs := troubleRequests(troublesOf(now))
+	messages, errs := alertRequests(alertsOf(now))
 	if len(errs) > 0 || len(messages) != 1 {
 		t.Fatalf("%d messages: %v", len(messages), errs)
 	}
-	old := dynamicpb.NewMessage(withoutTroubles(t, "AnnounceRequest"))
+	old := dynamicpb.NewMessage(withoutAlerts(t, "AnnounceRequest"))
 	if err := pb.Unmarshal(mustMarshal(t, messages[0]), old); err != nil {
 		t.Errorf("an old node cannot be told: %v", err)
 	}
 }
 
-// withoutTroubles is a message as it was before there were troubles.
-func withoutTroubles(t *testing.T, message protoreflect.Name) protoreflect.MessageDescriptor {
+// withoutTroubles is a message as it was before there were alerts.
+func withoutAlerts(t *testing.T, message protoreflect.Name) protoreflect.MessageDescriptor {
 	t.Helper()
 	file := protodesc.ToFileDescriptorProto(peerpb.File_proto_peerpb_peer_proto)
 	for _, m := range file.MessageType {

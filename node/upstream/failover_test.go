@@ -18,10 +18,10 @@ import (
 // headFaults are all ways in which a mirror can fail before the body. Those that
 // nothing but a Range shows leave a Fetch of the whole alone.
 var headFaults = []struct {
-	name    string
-	trouble func(r *realm, i int)
-	left    string // why the mirror was left, in its stats
-	ranges  bool
+	name   string
+	setUp  func(r *realm, i int)
+	left   string // why the mirror was left, in its stats
+	ranges bool
 }{
 	{"connection refused", func(r *realm, i int) { r.dialing(i, connectionRefused) }, leftUnreachable, false},
 	{"black hole", func(r *realm, i int) { r.dialing(i, blackHole) }, leftUnreachable, false},
@@ -55,7 +55,7 @@ func TestFaultsBeforeTheBody(t *testing.T) {
 					bubble.Test(t, func(t *testing.T) {
 						r := newRealm(t, mirrors.all, inOrder)
 						for i := range mirrors.bad {
-							fault.trouble(r, i)
+							fault.setUp(r, i)
 						}
 						req := get("x.deb")
 						req.Size, req.Offset = int64(len(object)), offset

@@ -19,7 +19,9 @@ const (
 	prefetch = proto.ClassPrefetch
 )
 
-func testGate(limit int) *gate { return newGate("http://host", limit, patienceOf(mustDefaults())) }
+func testScheduler(limit int) *scheduler {
+	return newScheduler("http://host", limit, patienceOf(mustDefaults()))
+}
 
 func mustDefaults() Config {
 	cfg, err := filled(Config{}).withDefaults()
@@ -29,13 +31,13 @@ func mustDefaults() Config {
 	return cfg
 }
 
-// take acquires a place that must be free.
-func take(t *testing.T, g *gate, class proto.Class) *place {
+// take acquires a slot that must be free.
+func take(t *testing.T, g *scheduler, class proto.Class) *slot {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
-	got := make(chan *place, 1)
+	got := make(chan *slot, 1)
 	go func() {
-		if p, err := g.acquire(ctx, request{class: class}, cancel); err == nil {
+		if p, err := g.acquire(ctx, slotRequest{class: class}, cancel); err == nil {
 			got <- p
 		}
 	}()
@@ -49,45 +51,45 @@ func take(t *testing.T, g *gate, class proto.Class) *place {
 	}
 }
 
-// queue starts to wait for a place, and reports name when it is had.
-func queue(t *testing.T, g *gate, class proto.Class, name string, had chan<- string, places chan<- *place) {
+// queue starts to wait for a slot, and reports name when it is had.
+func queue(t *testing.T, g *scheduler, class proto.Class, name string, had chan<- string, slots chan<- *slot) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	go func() {
-		p, err := g.acquire(ctx, request{class: class}, cancel)
+		p, err := g.acquire(ctx, slotRequest{class: class}, cancel)
 		if err != nil {
 			return
 		}
 		had <- name
-		places <- p
+		slots <- p
 	}()
 	synctest.Wait()
 }
 
-func TestGateServesUrgentClassesFirst(t *testing.T) {
+func TestSchedulerServesUrgentClassesFirst(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		g := testGate(1)
+		g := testScheduler(1)
 		holder := take(t, g, pkg)
 		holder.enter(throttled) // never stalled
-		had, places := make(chan string, 9), make(chan *place, 9)
+		had, slots := make(chan string, 9), make(chan *slot, 9)
 		for i := range 2 {
-			queue(t, g, prefetch, fmt.Sprint("prefetch", i), had, places)
-			queue(t, g, pkg, fmt.Sprint("package", i), had, places)
-			queue(t, g, meta, fmt.Sprint("metadata", i), had, places)
+			queue(t, g, prefetch, fmt.Sprint("prefetch", i), had, slots)
+			queue(t, g, pkg, fmt.Sprint("package", i), had, slots)
+			queue(t, g, meta, fmt.Sprint("metadata", i), had, slots)
 		}
 		var order []string
 		g.release(holder)
 		for range 6 {
 			order = append(order, <-had)
-			g.release(<-places)
+			g.release(<-slots)
 		}
 		want := []string{"metadata0", "metadata1", "package0", "package1", "prefetch0", "prefetch1"}
 		if !slices.Equal(order, want) {
-			t.Errorf("places were had in the order %v, want %v", order, want)
+			t.Errorf("slots were granted in the order %v, want %v", order, want)
 		}
 	})
 }
 
-func TestGateLeavesPlacesToMoreUrgentClasses(t *testing.T) {
+func TestSchedulerLeavesPlacesToMoreUrgentClasses(t *testing.T) {
 	for _, tc := range []struct {
 		limit int
 		class proto.Class
@@ -98,13 +100,13 @@ func TestGateLeavesPlacesToMoreUrgentClasses(t *testing.T) {
 		{1, meta, 1}, {1, pkg, 1}, {1, prefetch, 1},
 	} {
 		bubble.Test(t, func(t *testing.T) {
-			g := testGate(tc.limit)
-			had, places := make(chan string, 20), make(chan *place, 20)
+			g := testScheduler(tc.limit)
+			had, slots := make(chan string, 20), make(chan *slot, 20)
 			for range 10 {
-				queue(t, g, tc.class, "x", had, places)
+				queue(t, g, tc.class, "x", had, slots)
 			}
-			if got := len(places); got != tc.want {
-				t.Errorf("limit %d: %d places for %s, want %d", tc.limit, got, tc.class, tc.want)
+			if got := len(slots); got != tc.want {
+				t.Errorf("limit %d: %d slots for %s, want %d", tc.limit, got, tc.class, tc.want)
 			}
 			if tc.limit > 1 && tc.class != meta {
 				take(t, g, meta)
@@ -113,30 +115,30 @@ func TestGateLeavesPlacesToMoreUrgentClasses(t *testing.T) {
 	}
 }
 
-func TestGateFullOfMixedClassesNeverExceedsItsLimit(t *testing.T) {
+func TestSchedulerFullOfMixedClassesNeverExceedsItsLimit(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		g := testGate(8)
+		g := testScheduler(8)
 		for range 3 {
 			take(t, g, meta)
 		}
-		had, places := make(chan string, 20), make(chan *place, 20)
+		had, slots := make(chan string, 20), make(chan *slot, 20)
 		for range 10 {
-			queue(t, g, pkg, "p", had, places)
+			queue(t, g, pkg, "p", had, slots)
 		}
-		if len(places) != 5 {
-			t.Errorf("%d packages beside 3 metadata in 8 places, want 5", len(places))
+		if len(slots) != 5 {
+			t.Errorf("%d packages beside 3 metadata in 8 slots, want 5", len(slots))
 		}
 	})
 }
 
-func TestGateWaiterLeaves(t *testing.T) {
+func TestSchedulerWaiterLeaves(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		g := testGate(1)
+		g := testScheduler(1)
 		holder := take(t, g, meta)
 		ctx, cancel := context.WithCancel(t.Context())
 		failed := make(chan error)
 		go func() {
-			_, err := g.acquire(ctx, request{class: meta}, func(error) {})
+			_, err := g.acquire(ctx, slotRequest{class: meta}, func(error) {})
 			failed <- err
 		}()
 		synctest.Wait()
@@ -153,10 +155,10 @@ func TestGateWaiterLeaves(t *testing.T) {
 	})
 }
 
-// A waiter may leave at the very moment in which it is given its place.
-func TestGateTakesBackAPlaceThatNobodyWantsAnyMore(t *testing.T) {
-	g := testGate(1)
-	w := &waiter{place: &place{class: meta}, ready: make(chan struct{})}
+// A waiter may leave at the very moment in which it is given its slot.
+func TestSchedulerTakesBackAPlaceThatNobodyWantsAnyMore(t *testing.T) {
+	g := testScheduler(1)
+	w := &waiter{slot: &slot{class: meta}, ready: make(chan struct{})}
 	g.mu.Lock()
 	g.enqueue(w)
 	g.dispatch()
@@ -164,38 +166,38 @@ func TestGateTakesBackAPlaceThatNobodyWantsAnyMore(t *testing.T) {
 	<-w.ready
 	g.abandon(w)
 	if _, held, _, _ := g.count(); held != 0 {
-		t.Errorf("%d places are held by nobody", held)
+		t.Errorf("%d slots are leaked", held)
 	}
 }
 
-func TestGateLimitCanBeChanged(t *testing.T) {
+func TestSchedulerLimitCanBeChanged(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		g := testGate(1)
+		g := testScheduler(1)
 		first := take(t, g, meta)
-		had, places := make(chan string, 9), make(chan *place, 9)
-		queue(t, g, meta, "second", had, places)
+		had, slots := make(chan string, 9), make(chan *slot, 9)
+		queue(t, g, meta, "second", had, slots)
 		g.configure(2, g.rules)
-		second := <-places
+		second := <-slots
 		g.configure(1, g.rules)
-		queue(t, g, meta, "third", had, places)
+		queue(t, g, meta, "third", had, slots)
 		g.release(first)
 		synctest.Wait()
-		if len(places) != 0 {
+		if len(slots) != 0 {
 			t.Error("a lowered limit does not hold")
 		}
 		g.release(second)
-		<-places
+		<-slots
 	})
 }
 
-// holderIn takes a place and brings it into a phase.
-func holderIn(t *testing.T, g *gate, class proto.Class, ph phase) *place {
+// holderIn takes a slot and brings it into a phase.
+func holderIn(t *testing.T, g *scheduler, class proto.Class, ph phase) *slot {
 	p := take(t, g, class)
 	p.enter(ph)
 	return p
 }
 
-func TestGatePreemption(t *testing.T) {
+func TestSchedulerPreemption(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		phase  phase
@@ -214,12 +216,12 @@ func TestGatePreemption(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				g := testGate(1)
+				g := testScheduler(1)
 				holder := holderIn(t, g, tc.holder, tc.phase)
 				began := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
-				_, err := g.acquire(ctx, request{class: tc.waiter}, func(error) {})
+				_, err := g.acquire(ctx, slotRequest{class: tc.waiter}, func(error) {})
 				took := time.Since(began)
 				switch {
 				case tc.after == 0 && (err == nil || holder.wasEvicted()):
@@ -232,17 +234,17 @@ func TestGatePreemption(t *testing.T) {
 	}
 }
 
-func TestGatePreemptsTheMostStalledThatHelps(t *testing.T) {
+func TestSchedulerPreemptsTheMostStalledThatHelps(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		g := testGate(3)
-		// Two packages are all that 3 places admit, so that the metadata's place,
+		g := testScheduler(3)
+		// Two packages are all that 3 slots admit, so that the metadata's slot,
 		// though stalled for longest, would not help.
 		m := holderIn(t, g, meta, reading)
 		time.Sleep(time.Second)
 		older := holderIn(t, g, pkg, reading)
 		time.Sleep(500 * time.Millisecond)
 		younger := holderIn(t, g, pkg, reading)
-		if _, err := g.acquire(t.Context(), request{class: pkg}, func(error) {}); err != nil {
+		if _, err := g.acquire(t.Context(), slotRequest{class: pkg}, func(error) {}); err != nil {
 			t.Fatal(err)
 		}
 		if m.wasEvicted() || younger.wasEvicted() || !older.wasEvicted() {
@@ -252,15 +254,15 @@ func TestGatePreemptsTheMostStalledThatHelps(t *testing.T) {
 	})
 }
 
-func TestGateTellsProgressFromADrip(t *testing.T) {
+func TestSchedulerTellsProgressFromADrip(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		g := testGate(1)
+		g := testScheduler(1)
 		for _, tc := range []struct {
 			bytes int // every 100 ms
 			goes  bool
 		}{{1, true}, {progressBytes, false}} {
 			ctx, cancel := context.WithCancelCause(t.Context())
-			holder, err := g.acquire(t.Context(), request{class: pkg}, cancel)
+			holder, err := g.acquire(t.Context(), slotRequest{class: pkg}, cancel)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -272,7 +274,7 @@ func TestGateTellsProgressFromADrip(t *testing.T) {
 				}
 				g.release(holder)
 			}()
-			next, err := g.acquire(t.Context(), request{class: pkg}, func(error) {})
+			next, err := g.acquire(t.Context(), slotRequest{class: pkg}, func(error) {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -287,17 +289,17 @@ func TestGateTellsProgressFromADrip(t *testing.T) {
 }
 
 // A host that answers everybody late must not have its requests killed one by one.
-func TestGateLearnsToWaitForASlowHost(t *testing.T) {
+func TestSchedulerLearnsToWaitForASlowHost(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		const answerTime = 3 * time.Second
-		g := testGate(4)
+		g := testScheduler(4)
 		answered, evicted := 0, 0
 		results := make(chan bool)
 		for range 40 {
 			go func() {
 				for {
 					ctx, cancel := context.WithCancelCause(t.Context())
-					p, err := g.acquire(ctx, request{class: meta}, cancel)
+					p, err := g.acquire(ctx, slotRequest{class: meta}, cancel)
 					if err != nil {
 						return
 					}
@@ -322,40 +324,40 @@ func TestGateLearnsToWaitForASlowHost(t *testing.T) {
 			}
 		}
 		if evicted > 1 {
-			t.Errorf("%d requests were cut short before the gate knew the host's pace, want 1 at most", evicted)
+			t.Errorf("%d requests were cut short before the scheduler knew the host's pace, want 1 at most", evicted)
 		}
 	})
 }
 
 // What was asked for ahead of clients stands in their queue as soon as one waits for
-// it, and keeps its place among them once it has one.
-func TestGateRaisesWhatBecomesUrgent(t *testing.T) {
+// it, and keeps its slot among them once it has one.
+func TestSchedulerRaisesWhatBecomesUrgent(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		g := testGate(1)
+		g := testScheduler(1)
 		holder := take(t, g, pkg)
 		holder.enter(throttled) // never stalled
-		had, places := make(chan string, 9), make(chan *place, 9)
-		queue(t, g, prefetch, "ahead", had, places)
+		had, slots := make(chan string, 9), make(chan *slot, 9)
+		queue(t, g, prefetch, "ahead", had, slots)
 		urgent := make(chan struct{})
 		go func() {
-			p, err := g.acquire(t.Context(), request{class: prefetch, urgent: urgent}, func(error) {})
+			p, err := g.acquire(t.Context(), slotRequest{class: prefetch, urgent: urgent}, func(error) {})
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			had <- "wanted"
-			places <- p
+			slots <- p
 		}()
 		synctest.Wait()
-		queue(t, g, prefetch, "ahead too", had, places)
+		queue(t, g, prefetch, "ahead too", had, slots)
 		close(urgent)
 		synctest.Wait()
-		queue(t, g, pkg, "package", had, places)
+		queue(t, g, pkg, "package", had, slots)
 		var order []string
 		g.release(holder)
 		for range 4 {
 			order = append(order, <-had)
-			p := <-places
+			p := <-slots
 			if order[len(order)-1] == "wanted" && p.class != pkg {
 				t.Errorf("it has a place of class %s", p.class)
 			}
@@ -363,7 +365,7 @@ func TestGateRaisesWhatBecomesUrgent(t *testing.T) {
 			synctest.Wait()
 		}
 		if want := []string{"wanted", "package", "ahead", "ahead too"}; !slices.Equal(order, want) {
-			t.Errorf("places were had by %q, want %q", order, want)
+			t.Errorf("slots were granted to %q, want %q", order, want)
 		}
 
 		held := take(t, g, prefetch)

@@ -11,7 +11,7 @@ import (
 const (
 	// maxPlaces is how many names of its object one flight serves. A reader with one more
 	// starts a flight of its own.
-	maxPlaces = 16
+	maxTargets = 16
 	// maxBarren is how many transfers in a row may bring next to nothing before a place is given
 	// up, not counting those after which another mirror was at hand. progress is how many bytes
 	// start the count anew.
@@ -23,19 +23,19 @@ const (
 )
 
 // place is one name of the object upstream, as a source of this flight: the archive of that name,
-// at whichever of its mirrors. What happens there says nothing about other places.
-type place struct {
-	loc    proto.Location
-	base   string          // another site to be asked first, for this place
-	asked  bool            // by this node, or by a node that was told of it
-	barren int             // transfers without progress
-	left   int             // how often it was left for another place, because it was slow
-	tired  map[string]bool // mirrors that broke off since the last pause
-	ready  time.Time       // not to be asked before
-	err    error           // why it is of no use any more; nil while it may be
+// at whichever of its mirrors. What happens there says nothing about other targets.
+type target struct {
+	loc       proto.Location
+	base      string          // another site to be asked first, for this place
+	asked     bool            // by this node, or by a node that was told of it
+	barren    int             // transfers without progress
+	left      int             // how often it was left for another place, because it was slow
+	exhausted map[string]bool // mirrors that broke off since the last pause
+	ready     time.Time       // not to be asked before
+	err       error           // why it is of no use any more; nil while it may be
 }
 
-func (p *place) open() bool { return p.err == nil }
+func (p *target) open() bool { return p.err == nil }
 
 // situation is what a place's future depends on, besides what happened there.
 type situation struct {
@@ -62,7 +62,7 @@ type move struct {
 
 // heard notes how an attempt at p ended: p stays open, perhaps not at once, or is closed with the
 // error that its readers are to hear.
-func (p *place) heard(o outcome, s situation) move {
+func (p *target) record(o outcome, s situation) move {
 	switch o.verdict {
 	case otherContent: // the flight has begun again with what this place has
 		return move{}
@@ -81,7 +81,7 @@ func (p *place) heard(o outcome, s situation) move {
 
 // close ends the place. The next one goes on with the bytes that are here, where a digest decides;
 // else they are of no use to it.
-func (p *place) close(err error, s situation) move {
+func (p *target) close(err error, s situation) move {
 	p.err = err
 	return move{startOver: s.fresh && (s.tainted || !s.resumable())}
 }
@@ -89,11 +89,11 @@ func (p *place) close(err error, s situation) move {
 // gaveWrong decides after wrong content: another mirror of the place may give what the last one
 // gave wrong, from the first byte where nobody has had any, or from the byte where the last one
 // would have gone on.
-func (p *place) gaveWrong(o outcome, s situation) move {
+func (p *target) gaveWrong(o outcome, s situation) move {
 	if len(o.culprits) == 0 {
 		return p.close(o.err, s)
 	}
-	clear(p.tired) // better a mirror that breaks off than one that lies
+	clear(p.exhausted) // better a mirror that breaks off than one that lies
 	left := len(s.mirrors) > 0
 	switch {
 	case left && s.allowed && (!s.tainted || s.fresh):
@@ -107,21 +107,21 @@ func (p *place) gaveWrong(o outcome, s situation) move {
 
 // broke decides after a broken transfer whether to go on at this place: at once after one that
 // brought something or where another mirror is at hand, after a pause where nothing is.
-func (p *place) broke(o outcome, s situation) move {
+func (p *target) broke(o outcome, s situation) move {
 	wish := retryAfter(o.err)
 	bound := !s.resumable() && s.validator // to the mirror that gave the beginning
 	again := !s.resumable() && !bound
 	if again && (p.barren >= maxBarren || !s.fresh) {
 		return p.close(o.err, s)
 	}
-	if !bound && wish == 0 && p.turnFrom(s.answered, s.mirrors) {
+	if !bound && wish == 0 && p.switchMirror(s.answered, s.mirrors) {
 		p.barren = max(p.barren-1, 0)
 		return move{startOver: again, switched: true}
 	}
 	if p.barren >= maxBarren {
 		return p.close(o.err, s)
 	}
-	clear(p.tired)
+	clear(p.exhausted)
 	wait := time.Duration(0)
 	if p.barren > 0 {
 		wait = 250 * time.Millisecond << p.barren
@@ -139,42 +139,42 @@ func (p *place) broke(o outcome, s situation) move {
 }
 
 // turnFrom reports whether the transfer that a mirror broke off can go on from another one at once.
-func (p *place) turnFrom(mirror string, mirrors []string) bool {
-	if mirror == "" || p.tired[mirror] || len(p.tired) >= maxAtOnce {
+func (p *target) switchMirror(mirror string, mirrors []string) bool {
+	if mirror == "" || p.exhausted[mirror] || len(p.exhausted) >= maxAtOnce {
 		return false
 	}
-	p.tired[mirror] = true
-	return slices.ContainsFunc(mirrors, func(m string) bool { return !p.tired[m] })
+	p.exhausted[mirror] = true
+	return slices.ContainsFunc(mirrors, func(m string) bool { return !p.exhausted[m] })
 }
 
-// places are all names by which the readers of a flight know its object, in the order in which they
+// targets are all names by which the readers of a flight know its object, in the order in which they
 // are asked. They are guarded by flight.mu.
-type places struct {
-	all []*place
+type targets struct {
+	all []*target
 }
 
 // add takes in the names of one more reader; one that has been closed meanwhile gets another chance,
 // within its budget. It reports whether any is new, and whether there is room for all of them.
-func (ps *places) add(object *proto.ObjectRequest) (added, ok bool) {
-	var fresh []*place
+func (ps *targets) add(object *proto.ObjectRequest) (added, ok bool) {
+	var fresh []*target
 	for loc := range object.Where.All() {
 		switch p := ps.at(loc); {
 		case p == nil:
-			fresh = append(fresh, &place{loc: loc, base: baseFor(object), tired: make(map[string]bool)})
+			fresh = append(fresh, &target{loc: loc, base: baseFor(object), exhausted: make(map[string]bool)})
 		case !p.open():
 			p.reopen()
 			added = true
 		}
 	}
 	// The names of the first reader are served all, however many they are.
-	if len(ps.all) > 0 && len(ps.all)+len(fresh) > maxPlaces {
+	if len(ps.all) > 0 && len(ps.all)+len(fresh) > maxTargets {
 		return added, len(fresh) == 0
 	}
 	ps.all = append(ps.all, fresh...)
 	return added || len(fresh) > 0, true
 }
 
-func (ps *places) at(loc proto.Location) *place {
+func (ps *targets) at(loc proto.Location) *target {
 	for _, p := range ps.all {
 		if p.loc == loc {
 			return p
@@ -185,8 +185,8 @@ func (ps *places) at(loc proto.Location) *place {
 
 // next is the place to be asked next, and how long to wait before that; nil where all are closed.
 // Those that were left because they were slow come after those that were not.
-func (ps *places) next(now time.Time) (next *place, wait time.Duration) {
-	better := func(p *place) bool {
+func (ps *targets) next(now time.Time) (next *target, wait time.Duration) {
+	better := func(p *target) bool {
 		pw, nw := max(p.ready.Sub(now), 0), max(next.ready.Sub(now), 0)
 		return pw < nw || pw == nw && p.left < next.left
 	}
@@ -202,19 +202,19 @@ func (ps *places) next(now time.Time) (next *place, wait time.Duration) {
 }
 
 // alternative reports whether another archive than that of p may be asked instead.
-func (ps *places) alternative(p *place, now time.Time) bool {
-	return slices.ContainsFunc(ps.all, func(other *place) bool {
+func (ps *targets) alternative(p *target, now time.Time) bool {
+	return slices.ContainsFunc(ps.all, func(other *target) bool {
 		return other.open() && other.loc.Archive != p.loc.Archive && !other.ready.After(now)
 	})
 }
 
 // unasked reports whether there is a place that nobody has been asked for.
-func (ps *places) unasked() bool {
-	return slices.ContainsFunc(ps.all, func(p *place) bool { return !p.asked && p.open() })
+func (ps *targets) untried() bool {
+	return slices.ContainsFunc(ps.all, func(p *target) bool { return !p.asked && p.open() })
 }
 
 // where names those that are open, or all where none is.
-func (ps *places) where() proto.Where {
+func (ps *targets) where() proto.Where {
 	var open, all []proto.Location
 	for _, p := range ps.all {
 		all = append(all, p.loc)
@@ -228,8 +228,8 @@ func (ps *places) where() proto.Where {
 	return proto.WhereOf(open)
 }
 
-// reopen gives all places another chance, for another round of sources.
-func (ps *places) reopen() {
+// reopen gives all targets another chance, for another round of sources.
+func (ps *targets) reopen() {
 	for _, p := range ps.all {
 		asked := p.asked
 		p.reopen()
@@ -237,18 +237,18 @@ func (ps *places) reopen() {
 	}
 }
 
-func (p *place) reopen() {
+func (p *target) reopen() {
 	p.err, p.barren, p.asked = nil, 0, false
-	clear(p.tired)
+	clear(p.exhausted)
 }
 
 // someOpen reports whether one of them may still give the object.
-func (ps *places) someOpen() bool { return slices.ContainsFunc(ps.all, (*place).open) }
+func (ps *targets) someOpen() bool { return slices.ContainsFunc(ps.all, (*target).open) }
 
-// closeAll closes all places, because the bytes that p gave rule out any other end. It returns the
+// closeAll closes all targets, because the bytes that p gave rule out any other end. It returns the
 // archives of which some gave bytes that were wrong to readers of the others; none where there is one
 // archive.
-func (ps *places) closeAll(p *place) (archives []string) {
+func (ps *targets) closeAll(p *target) (archives []string) {
 	for _, other := range ps.all {
 		if !other.open() {
 			continue
@@ -265,7 +265,7 @@ func (ps *places) closeAll(p *place) (archives []string) {
 
 // errOf is what a reader hears who knows the object by the names of where: nil while one of them
 // may still give it.
-func (ps *places) errOf(where proto.Where) error {
+func (ps *targets) errOf(where proto.Where) error {
 	var said []error
 	for loc := range where.All() {
 		p := ps.at(loc)
@@ -278,7 +278,7 @@ func (ps *places) errOf(where proto.Where) error {
 }
 
 // err is what all of them came to.
-func (ps *places) err() error {
+func (ps *targets) err() error {
 	var said []error
 	for _, p := range ps.all {
 		said = append(said, p.err)

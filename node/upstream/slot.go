@@ -8,7 +8,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// phase is what the holder of a place is doing.
+// phase is what the holder of a slot is doing.
 type phase uint8
 
 const (
@@ -20,44 +20,44 @@ const (
 )
 
 // progressBytes is what a transfer must receive to count as going on when others
-// wait for its place: one that drips a byte at a time is as good as stalled.
+// wait for its slot: one that drips a byte at a time is as good as stalled.
 const progressBytes = 1 << 10
 
-// place is the right to one connection to a host, and the clock that tells how
+// slot is the right to one connection to a host, and the clock that tells how
 // long its holder has been waiting for the host.
-type place struct {
-	class  proto.Class // guarded by gate.mu
+type slot struct {
+	class  proto.Class // guarded by scheduler.mu
 	client string      // "" where it is not known
 	waiter *waiter
 	cancel context.CancelCauseFunc // ends what the holder is doing, and its connection
 
 	mu      sync.Mutex
-	asked   time.Time // when the place was handed out; guarded by mu, as all below
+	asked   time.Time // when the slot was handed out; guarded by mu, as all below
 	header  time.Time // when the header of the answer was here; zero before
 	phase   phase
 	since   time.Time     // when the phase began
 	waited  time.Duration // spent reading, in earlier reads, since the last progress
 	fresh   int           // bytes received since the last progress
-	evicted bool          // the place was taken away
+	evicted bool          // the slot was taken away
 }
 
-// begin notes that the place is handed out.
-func (p *place) begin() {
+// begin notes that the slot is handed out.
+func (p *slot) begin() {
 	now := time.Now()
 	p.mu.Lock()
 	p.asked, p.since = now, now
 	p.mu.Unlock()
 }
 
-// begun returns when the place was handed out.
-func (p *place) begun() time.Time {
+// begun returns when the slot was handed out.
+func (p *slot) begun() time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.asked
 }
 
 // receiving returns for how long the header of the answer has been here; 0 before.
-func (p *place) receiving() time.Duration {
+func (p *slot) receiving() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.header.IsZero() {
@@ -67,7 +67,7 @@ func (p *place) receiving() time.Duration {
 }
 
 // enter begins a phase.
-func (p *place) enter(ph phase) {
+func (p *slot) enter(ph phase) {
 	now := time.Now()
 	p.mu.Lock()
 	if p.header.IsZero() && ph != connecting && ph != asking {
@@ -81,7 +81,7 @@ func (p *place) enter(ph phase) {
 }
 
 // received ends a read that brought n bytes.
-func (p *place) received(n int) {
+func (p *slot) received(n int) {
 	p.enter(resting)
 	p.mu.Lock()
 	if p.fresh += n; p.fresh >= progressBytes {
@@ -91,7 +91,7 @@ func (p *place) received(n int) {
 }
 
 // now returns the phase and how long it has been going on.
-func (p *place) now() (phase, time.Duration) {
+func (p *slot) now() (phase, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.phase, time.Since(p.since)
@@ -99,7 +99,7 @@ func (p *place) now() (phase, time.Duration) {
 
 // quiet returns the phase and for how long the holder has made no progress. Time
 // that the holder spent on other things than waiting for the host is left out.
-func (p *place) quiet() (phase, time.Duration) {
+func (p *slot) quiet() (phase, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch p.phase {
@@ -113,15 +113,15 @@ func (p *place) quiet() (phase, time.Duration) {
 	return p.phase, 0
 }
 
-// evict takes the place away: its holder's next step fails with cause.
-func (p *place) evict(cause error) {
+// evict takes the slot away: its holder's next step fails with cause.
+func (p *slot) evict(cause error) {
 	p.mu.Lock()
 	p.evicted = true
 	p.mu.Unlock()
 	p.cancel(cause)
 }
 
-func (p *place) wasEvicted() bool {
+func (p *slot) wasEvicted() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.evicted

@@ -29,7 +29,7 @@ func TestBlame(t *testing.T) {
 		r.Blame(get("1.deb").Loc, []string{nameOf(0)}, errWrongHash) // about the same again
 		blame("2.deb")
 		r.wantState(0, BreakerClosed)
-		if told := r.news(); len(told) != 0 {
+		if told := r.changed(); len(told) != 0 {
 			t.Errorf("told %v", told)
 		}
 		blame("3.deb")
@@ -37,7 +37,7 @@ func TestBlame(t *testing.T) {
 		if got := r.from("4.deb"); got != nameOf(1) {
 			t.Errorf("from %s", got)
 		}
-		if told := r.news(); len(told) != 1 || told[0].Kind != proto.AlertContent || told[0].Mirror != nameOf(0) {
+		if told := r.changed(); len(told) != 1 || told[0].Kind != proto.AlertContent || told[0].Mirror != nameOf(0) {
 			t.Errorf("told %v", told)
 		}
 		if got := r.state(0); got.Penalties != 3 || got.Failovers[leftContent] != 4 {
@@ -50,9 +50,9 @@ func TestBlame(t *testing.T) {
 			t.Errorf("from %s", got)
 		}
 
-		// And in time the strikes are forgotten.
+		// And in time the penalties are forgotten.
 		r.at(1, nil)
-		time.Sleep(benchFor)
+		time.Sleep(wrongContentFor)
 		if got := r.from("1.deb"); got != nameOf(0) {
 			t.Errorf("from %s", got)
 		}
@@ -84,7 +84,7 @@ func TestSuspects(t *testing.T) {
 			t.Errorf("from %s", got)
 		}
 		const stranger = "http://elsewhere.example.org"
-		if r.Blame(loc, []string{stranger}, errWrongHash); r.strikes.count()[stranger] != 0 {
+		if r.Blame(loc, []string{stranger}, errWrongHash); r.penalties.count()[stranger] != 0 {
 			t.Error("what is no mirror was struck")
 		}
 	})
@@ -92,34 +92,34 @@ func TestSuspects(t *testing.T) {
 
 // Whatever number of objects is wrong, what is remembered of them is bounded, and the
 // newest is.
-func TestStrikesAreBounded(t *testing.T) {
+func TestPenaltiesAreBounded(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		s := newStrikes()
+		s := newPenalties()
 		loc := func(i int) proto.Location { return proto.Location{Archive: "a", Path: fmt.Sprint(i)} }
-		for i := range 3 * maxStrikes {
-			s.note("m", loc(i), lied)
-			if f, _ := s.against("m", loc(i)); f != lied {
+		for i := range 3 * maxPenalties {
+			s.note("m", loc(i), wrongContent)
+			if f, _ := s.get("m", loc(i)); f != wrongContent {
 				t.Fatalf("%d was forgotten at once", i)
 			}
-			if s.of.Len() > maxStrikes {
-				t.Fatalf("%d strikes", s.of.Len())
+			if s.of.Len() > maxPenalties {
+				t.Fatalf("%d penalties", s.of.Len())
 			}
 		}
-		time.Sleep(benchFor)
-		s.note("m", loc(-1), broke)
+		time.Sleep(wrongContentFor)
+		s.note("m", loc(-1), brokeOff)
 		if s.of.Len() != 1 {
-			t.Errorf("%d strikes, of which one is not over", s.of.Len())
+			t.Errorf("%d penalties, of which one is not over", s.of.Len())
 		}
-		s.note("m", loc(-1), lied)
+		s.note("m", loc(-1), wrongContent)
 		s.note("m", loc(-1), suspected)
-		if f, _ := s.against("m", loc(-1)); f != lied {
+		if f, _ := s.get("m", loc(-1)); f != wrongContent {
 			t.Errorf("it is %d now", f)
 		}
 	})
 }
 
 // What a mirror broke off is held against it for that object only.
-func TestStrikeForABreak(t *testing.T) {
+func TestPenaltyForABreak(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2, inOrder)
 		r.at(0, after(3, hangsUp))
@@ -132,7 +132,7 @@ func TestStrikeForABreak(t *testing.T) {
 				t.Errorf("%s from %s", path, got)
 			}
 		}
-		time.Sleep(strikeFor)
+		time.Sleep(penaltyFor)
 		if got := r.from("x.deb"); got != nameOf(0) {
 			t.Errorf("from %s", got)
 		}

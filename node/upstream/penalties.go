@@ -10,62 +10,64 @@ import (
 
 // How long a mirror goes after the others for one object.
 const (
-	strikeFor = 2 * time.Minute  // it broke a transfer off, or was too slow
-	benchFor  = 10 * time.Minute // it had something else under the object's name
+	penaltyFor      = 2 * time.Minute  // it broke a transfer off, or was too slow
+	wrongContentFor = 10 * time.Minute // it had something else under the object's name
 )
 
 // maxStrikes bounds the memory that bad objects may take.
-const maxStrikes = 4096
+const maxPenalties = 4096
 
 // fault is how much a mirror is to blame for what went wrong with an object.
 type fault uint8
 
 const (
-	faultless fault = iota
-	suspected       // one of several that gave bytes of a whole that was wrong
-	broke           // it ended a transfer early, or was too slow
-	lied            // what it gave was wrong
+	noFault      fault = iota
+	suspected          // one of several that gave bytes of a whole that was wrong
+	brokeOff           // it ended a transfer early, or was too slow
+	wrongContent       // what it gave was wrong
 )
 
 // struck is an object at a mirror.
-type struck struct {
+type penaltyKey struct {
 	mirror string
 	loc    proto.Location
 }
 
-type strike struct {
+type penalty struct {
 	fault fault
 	until time.Time
 }
 
-// strikes are what mirrors did wrong lately, by object. Safe for concurrent use.
-type strikes struct{ of *expiring.Map[struck, strike] }
+// penalties are what mirrors did wrong lately, by object. Safe for concurrent use.
+type penalties struct {
+	of *expiring.Map[penaltyKey, penalty]
+}
 
-func newStrikes() strikes { return strikes{expiring.New[struck, strike](maxStrikes)} }
+func newPenalties() penalties { return penalties{expiring.New[penaltyKey, penalty](maxPenalties)} }
 
 // note remembers a fault. A heavier one that is still held against the mirror stays.
-func (s strikes) note(mirror string, loc proto.Location, f fault) {
+func (s penalties) note(mirror string, loc proto.Location, f fault) {
 	now := time.Now()
-	lasts := strikeFor
-	if f != broke {
-		lasts = benchFor
+	lasts := penaltyFor
+	if f != brokeOff {
+		lasts = wrongContentFor
 	}
-	s.of.Update(struck{mirror, loc}, now, func(was strike, _ bool) (strike, time.Time) {
+	s.of.Update(penaltyKey{mirror, loc}, now, func(was penalty, _ bool) (penalty, time.Time) {
 		until := now.Add(lasts)
-		return strike{max(f, was.fault), until}, until
+		return penalty{max(f, was.fault), until}, until
 	})
 }
 
 // against returns what a mirror is held to have done to an object, and until when.
-func (s strikes) against(mirror string, loc proto.Location) (fault, time.Time) {
-	one, _ := s.of.Get(struck{mirror, loc}, time.Now())
+func (s penalties) get(mirror string, loc proto.Location) (fault, time.Time) {
+	one, _ := s.of.Get(penaltyKey{mirror, loc}, time.Now())
 	return one.fault, one.until
 }
 
 // count returns how many objects are held against each mirror.
-func (s strikes) count() map[string]int {
+func (s penalties) count() map[string]int {
 	n := make(map[string]int)
-	s.of.Each(time.Now(), func(key struck, _ strike) { n[key.mirror]++ })
+	s.of.Each(time.Now(), func(key penaltyKey, _ penalty) { n[key.mirror]++ })
 	return n
 }
 
@@ -76,19 +78,19 @@ func (s strikes) count() map[string]int {
 // object only: they are asked one after the other once the others have failed.
 func (c *Client) Blame(loc proto.Location, from []string, err error) {
 	if len(from) == 1 {
-		if h := c.healthOf(giverName(from[0])); h != nil {
+		if h := c.healthOf(sourceName(from[0])); h != nil {
 			madeUp, _ := c.madeUp.Get(loc, time.Now())
 			c.wrong(h, loc, madeUp, err)
 		}
 		return
 	}
 	for _, name := range from {
-		c.strikes.note(giverName(name), loc, suspected)
+		c.penalties.note(sourceName(name), loc, suspected)
 	}
 }
 
 // giverName returns who gave the bytes, of a Transfer.From: the mirror, or the host that it redirected to.
-func giverName(from string) string {
+func sourceName(from string) string {
 	mirror, host, redirected := strings.Cut(from, fromHost)
 	if redirected {
 		return host

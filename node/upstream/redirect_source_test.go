@@ -60,7 +60,7 @@ func TestTheHostThatGaveTheBytesIsToBlame(t *testing.T) {
 		}
 	}
 	if m := mirrorNamed(t, c, redirector.URL); m.State != BreakerClosed || m.Penalties != 0 {
-		t.Errorf("the redirector is %s, with %d strikes", m.State, m.Penalties)
+		t.Errorf("the redirector is %s, with %d penalties", m.State, m.Penalties)
 	}
 	// What nothing proves is asked for again by the mirror's own name.
 	if tr, _ := mustFetch(t, c, get("x.txt")); tr.From != redirector.URL {

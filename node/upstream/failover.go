@@ -11,18 +11,18 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// round is one Fetch's way through the mirrors of an archive.
-type round struct {
+// failover is one Fetch's way through the mirrors of an archive.
+type failover struct {
 	client   *Client
 	s        *settings
 	archive  *archive
 	req      proto.Request
 	left     []*mirror
-	failures []failure
+	failures []failedAttempt
 }
 
 // fetch asks one mirror after the other until one can help.
-func (r *round) fetch(ctx context.Context) (*proto.Transfer, error) {
+func (r *failover) fetch(ctx context.Context) (*proto.Transfer, error) {
 	if t := r.atSite(ctx); t != nil {
 		return t, nil
 	}
@@ -30,29 +30,29 @@ func (r *round) fetch(ctx context.Context) (*proto.Transfer, error) {
 		return nil, err
 	}
 	for m := r.next(); m != nil; m = r.next() {
-		e := r.errand(m, r.req)
+		e := r.attempt(m, r.req)
 		t, err := r.run(ctx, e)
 		if err == nil {
-			r.had(m)
+			r.found(m)
 			return t, nil
 		}
-		if errors.Is(err, errElsewhere) {
+		if errors.Is(err, errOtherMirrorFree) {
 			r.left = append(r.left, m)
 			continue
 		}
 		if ctx.Err() != nil || r.client.running.Err() != nil {
 			return nil, err
 		}
-		r.failures = append(r.failures, failure{m, e.giver, err})
+		r.failures = append(r.failures, failedAttempt{m, e.source, err})
 	}
 	if m := r.avoided(); m != nil {
-		e := r.errand(m, r.req)
+		e := r.attempt(m, r.req)
 		e.anyHost = true
 		t, err := r.run(ctx, e)
 		if err == nil || ctx.Err() != nil {
 			return t, err
 		}
-		r.failures = append(slices.DeleteFunc(r.failures, func(f failure) bool { return f.mirror == m }), failure{m, e.giver, err})
+		r.failures = append(slices.DeleteFunc(r.failures, func(f failedAttempt) bool { return f.mirror == m }), failedAttempt{m, e.source, err})
 	}
 	if m := r.unableToResume(); m != nil {
 		whole := r.req
@@ -66,23 +66,23 @@ func (r *round) fetch(ctx context.Context) (*proto.Transfer, error) {
 }
 
 // had notes, now that one mirror has the object, which others do not have it.
-func (r *round) had(by *mirror) {
+func (r *failover) found(by *mirror) {
 	for _, f := range r.failures {
 		if errors.Is(f.err, proto.ErrNotFound) {
-			r.client.lacks(f.giver, r.req.Loc, r.req.Class == proto.ClassUnlisted, by.name)
+			r.client.lacks(f.source, r.req.Loc, r.req.Class == proto.ClassUnlisted, by.name)
 		}
 	}
 }
 
 // failure is what a mirror came to.
-type failure struct {
+type failedAttempt struct {
 	mirror *mirror
-	giver  *health // whom it redirected to, or itself
+	source *health // whom it redirected to, or itself
 	err    error
 }
 
 // next returns the mirror to ask now, nil when all have been asked.
-func (r *round) next() *mirror {
+func (r *failover) next() *mirror {
 	if len(r.left) == 0 {
 		return nil
 	}
@@ -90,7 +90,7 @@ func (r *round) next() *mirror {
 	chosen := r.client.choose(all)
 	for _, one := range all {
 		// While one that is well is there to serve, the others have time to recover.
-		if one != chosen && (one.standing == maybe || one.standing == unwell && chosen.standing != well) {
+		if one != chosen && (one.standing == halfOpen || one.standing == unhealthy && chosen.standing != healthy) {
 			r.client.probe(r.s, r.archive, one.mirror, r.req)
 		}
 	}
@@ -99,21 +99,21 @@ func (r *round) next() *mirror {
 }
 
 // try asks one mirror, when it may be asked.
-func (r *round) try(ctx context.Context, m *mirror, req proto.Request) (*proto.Transfer, error) {
-	return r.run(ctx, r.errand(m, req))
+func (r *failover) try(ctx context.Context, m *mirror, req proto.Request) (*proto.Transfer, error) {
+	return r.run(ctx, r.attempt(m, req))
 }
 
-// errand is a request to one mirror.
-func (r *round) errand(m *mirror, req proto.Request) *errand {
-	e := r.client.newErrand(r.archive, m, req, r.left)
+// attempt is a request to one mirror.
+func (r *failover) attempt(m *mirror, req proto.Request) *attempt {
+	e := r.client.newAttempt(r.archive, m, req, r.left)
 	if len(r.left) > 0 {
-		e.elsewhere = func() bool { return r.client.roomElsewhere(r.s, e) }
+		e.otherMirrorFree = func() bool { return r.client.otherMirrorFree(r.s, e) }
 	}
 	return e
 }
 
 // run has a mirror asked, when it may be asked.
-func (r *round) run(ctx context.Context, e *errand) (*proto.Transfer, error) {
+func (r *failover) run(ctx context.Context, e *attempt) (*proto.Transfer, error) {
 	if err := e.mirror.health.admit(ctx); err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func (r *round) run(ctx context.Context, e *errand) (*proto.Transfer, error) {
 }
 
 // avoided returns a mirror whose redirects were not followed because there was hope for better; nil for none.
-func (r *round) avoided() *mirror {
+func (r *failover) avoided() *mirror {
 	for _, f := range r.failures {
 		if errors.Is(f.err, errAvoided) {
 			return f.mirror
@@ -131,7 +131,7 @@ func (r *round) avoided() *mirror {
 }
 
 // unableToResume returns a mirror whose answer to a Range was of no use; nil for none.
-func (r *round) unableToResume() *mirror {
+func (r *failover) unableToResume() *mirror {
 	for _, f := range r.failures {
 		if errors.Is(f.err, errUselessRange) {
 			return f.mirror
@@ -141,7 +141,7 @@ func (r *round) unableToResume() *mirror {
 }
 
 // gone reports whether every mirror of the archive says that there is no such object.
-func (r *round) gone() bool {
+func (r *failover) gone() bool {
 	for _, f := range r.failures {
 		if !errors.Is(f.err, proto.ErrNotFound) {
 			return false
@@ -153,7 +153,7 @@ func (r *round) gone() bool {
 // verdict is the error of a Fetch that no mirror could help. "There is no such
 // object" is final for apt, so a single mirror that could not be asked, or gave
 // something else, outweighs all that say so.
-func (r *round) verdict() error {
+func (r *failover) verdict() error {
 	weight := func(err error) int {
 		switch {
 		case errors.As(err, new(*proto.Unavailable)):
@@ -165,7 +165,7 @@ func (r *round) verdict() error {
 		}
 		return 1
 	}
-	worst := slices.MinFunc(r.failures, func(a, b failure) int { return cmp.Compare(weight(a.err), weight(b.err)) })
+	worst := slices.MinFunc(r.failures, func(a, b failedAttempt) int { return cmp.Compare(weight(a.err), weight(b.err)) })
 	var said []*proto.Unavailable
 	for _, f := range r.failures {
 		var busy *proto.Unavailable
@@ -185,7 +185,7 @@ func (r *round) verdict() error {
 // unavailable puts together what several mirrors said. There is no use in asking
 // again before the first of them may be asked; other nodes would hear the same only
 // if every one of them did answer.
-func (r *round) unavailable(said []*proto.Unavailable) error {
+func (r *failover) unavailable(said []*proto.Unavailable) error {
 	all := &proto.Unavailable{RetryAfter: said[0].RetryAfter, Answered: true}
 	reasons := make([]string, len(said))
 	causes := make([]error, 0, len(said))
