@@ -14,7 +14,7 @@ type waitQueue struct {
 // line is what waits for one client.
 type clientQueue struct {
 	client  string
-	element  *list.Element
+	element *list.Element
 	waiters list.List // of *waiter
 }
 
