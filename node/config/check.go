@@ -16,6 +16,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/pki"
+	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 // Validate checks a configuration that was not loaded from a file. The error is a
@@ -83,7 +84,7 @@ func (c *checker) byTag(f field) {
 		c.file(f.path, f.value.String(), func(name string) error { _, err := ReadBounded(name, maxKeyring); return err })
 	case "auth":
 		for i, name := range f.value.Interface().(List) {
-			if why := unreadableAuthConf(name); why != "" && !c.blind {
+			if why := authConfProblem(name); why != "" && !c.blind {
 				c.problem(fmt.Sprintf("%s[%d]", f.path, i), "%s", why)
 			}
 		}
@@ -312,17 +313,17 @@ func (c *checker) upstream() {
 	}
 }
 
-// unreadableAuthConf says why a file of credentials cannot be used; "" where it can be read or
-// does not exist.
-func unreadableAuthConf(name string) string {
-	f, err := os.Open(name)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return ""
-		}
-		return fileTrouble(name, err, "")
+// authConfProblem says why a file of credentials, or a directory of them, cannot be used; "" where
+// it can, or does not exist. Files that Ubuntu Pro writes are for root alone.
+func authConfProblem(name string) string {
+	_, err := upstream.ReadAuthConf(name)
+	var unreadable *fs.PathError
+	switch {
+	case errors.As(err, &unreadable):
+		return fileTrouble(unreadable.Path, unreadable, "")
+	case err != nil:
+		return err.Error()
 	}
-	f.Close()
 	return ""
 }
 

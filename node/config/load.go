@@ -43,7 +43,7 @@ func (l loader) load(path string) (*Config, []Warning, error) {
 	d.placeDirs(l.root)
 	if !d.isSet("upstream_client.auth_conf") {
 		cfg.UpstreamClient.AuthConf = slices.DeleteFunc(cfg.UpstreamClient.AuthConf, func(name string) bool {
-			why := unreadableAuthConf(name)
+			why := authConfProblem(name)
 			if why != "" {
 				warn("upstream_client.auth_conf: its default is left out: " + why)
 			}
