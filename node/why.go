@@ -45,6 +45,9 @@ func (n *Node) Why(target string) *admin.Why {
 	}
 	w.Would = (*admin.Failure)(n.wouldFail(w, loc))
 	explainFailures(w)
+	if e.NotMade {
+		say(w, "It is an archive of a class, and is made when a host first asks for it.")
+	}
 	switch {
 	case known:
 		explain(w, entry)

@@ -367,3 +367,26 @@ func TestLostDiskIsNoFailureOfTheNode(t *testing.T) {
 		})
 	}
 }
+
+// An archive of a class that nobody has asked for is explained without being made.
+func TestWhyOfAClass(t *testing.T) {
+	class := func(c *config.Config) { c.Archives[0].Upstream += "/*/ubuntu" }
+	w := newWorld(t, newArchive(), class)
+	const url = "http://cache:3142/ubuntu/deadsnakes/dists/noble/InRelease"
+	why := w.node.Why(url)
+	if said := strings.Join(why.Sentences, "\n"); why.Location != "ubuntu/deadsnakes/dists/noble/InRelease" || why.Would != nil || !strings.Contains(said, "archive of a class") {
+		t.Errorf("%s: %+v\n%s", why.Location, why.Would, said)
+	}
+	if why := w.node.Why("/ubuntu/dists/InRelease"); strings.Contains(strings.Join(why.Sentences, ""), "500") {
+		t.Errorf("%+v", why)
+	}
+	resp, _ := w.raw("GET", "/ubuntu/deadsnakes/dists/noble/InRelease") // upstream has no such directory
+	w.eventually("the failure is found under the URL", func() bool { return w.node.Why(url).Latest != nil })
+	if latest := w.node.Why(url).Latest; latest.Status != resp.StatusCode || latest.Reason != "not-found" {
+		t.Errorf("%s, %+v", resp.Status, latest)
+	}
+	w = newWorld(t, newArchive(), class, func(c *config.Config) { c.Offline = true })
+	if why := w.node.Why(url); why.Would == nil || why.Would.Reason != "unavailable" {
+		t.Errorf("offline: %+v", why.Would)
+	}
+}

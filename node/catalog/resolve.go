@@ -177,7 +177,7 @@ func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) 
 func (c *Catalog) Objection(loc proto.Location) error {
 	conf := c.archive(loc.Archive)
 	if conf == nil {
-		return errUnknownArchive
+		return nil // an archive of a class that nobody has asked for yet
 	}
 	id, _, root := conf.Format.RootOf(loc.Path)
 	if !root {

@@ -74,7 +74,7 @@ func (x *exchange) asked() string {
 		return connectKey(x.r.RequestURI)
 	}
 	// A client that is kept out is so before anybody looks at its URL.
-	if loc, err := x.rules.routes.locate(x.r.RequestURI, nil); err == nil {
+	if loc, err := x.rules.routes.locate(x.r.RequestURI, nil); err == nil || errors.As(err, new(*notMade)) {
 		return loc.String()
 	}
 	return x.rules.routes.targetKey(x.r.RequestURI)
@@ -101,6 +101,7 @@ func (t *routes) targetKey(target string) string {
 // Explanation is what is known of a URL without asking anybody.
 type Explanation struct {
 	Location proto.Location // zero where it means no file of an archive
+	NotMade  bool           // Location is in an archive of a class that nobody has asked for yet
 	List     string         // the archive, where the URL is that of a list of mirrors
 	// Would is the failure that a request meets by the rules alone; Latest the last one that a client
 	// met. nil: none.
@@ -129,7 +130,7 @@ func (f *Front) Explain(target string) (e Explanation) {
 		}
 		e.Would = r.failure()
 	} else {
-		e.Location, key = loc, loc.String()
+		e.Location, e.NotMade, key = loc, err != nil, loc.String()
 	}
 	if latest, ok := f.failures.Get(key, time.Now()); ok {
 		e.Latest = &latest
@@ -151,8 +152,12 @@ func Tunnel(url string) string {
 
 // Answer tells what a client is answered for an error of the catalog or the fetcher.
 func (f *Front) Answer(loc proto.Location, err error) *Failure {
-	info := f.rules.Load().formats[loc.Archive].PathInfo(loc.Path)
-	return refuse(loc, about{info: &info}, err).failure()
+	var asked about
+	if format := f.rules.Load().formats[loc.Archive]; format != nil { // an archive of a class may not be there yet
+		info := format.PathInfo(loc.Path)
+		asked.info = &info
+	}
+	return refuse(loc, asked, err).failure()
 }
 
 // KeptOut says which clients may not have an archive, as the keys of the configuration that
