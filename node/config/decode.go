@@ -86,33 +86,44 @@ func decode(file string, text []byte) *document {
 	}
 	entries := make(map[*token.Token]entry)
 	ast.Walk(visitor{d: d, entries: entries}, body)
-	for {
+	for len(d.problems) < maxProblems {
 		cfg := Default()
-		err := yaml.NodeToValue(body, cfg, yaml.Strict())
+		err := guard(func() error { return yaml.NodeToValue(body, cfg, yaml.Strict()) })
 		if err == nil {
 			d.cfg = cfg
 			return d
 		}
 		var y yaml.Error
 		if !errors.As(err, &y) || !d.takeOut(y, entries) {
-			d.broken = true
 			d.syntax(err)
-			return d
+			break
 		}
 	}
+	d.broken = true
+	return d
 }
 
-// parse returns the only document of a file; nil where that is empty.
-func parse(text []byte) (body ast.Node, err error) {
-	// The parser is not ours; a configuration must not be able to crash the reload of a running
-	// node.
+// maxProblems bounds how often a file is decoded: with as many problems it is no configuration.
+const maxProblems = 100
+
+// guard turns a panic into an error. The YAML library is not ours; a configuration must not be able
+// to crash the reload of a running node.
+func guard(do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("not YAML: %v", p)
 		}
 	}()
-	f, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
-	if err != nil {
+	return do()
+}
+
+// parse returns the only document of a file; nil where that is empty.
+func parse(text []byte) (body ast.Node, err error) {
+	var f *ast.File
+	if err := guard(func() (err error) {
+		f, err = parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	for _, doc := range f.Docs {

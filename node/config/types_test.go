@@ -233,6 +233,17 @@ func TestTextThatLooksLikeNumbers(t *testing.T) {
 	}
 }
 
+// A file of nothing but problems is given up after a while.
+func TestManyProblems(t *testing.T) {
+	var text strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&text, "key%d: 1\n", i)
+	}
+	if d := decode("f", []byte(text.String())); !d.broken || len(d.problems) != maxProblems {
+		t.Errorf("broken %v, with %d problems", d.broken, len(d.problems))
+	}
+}
+
 // What waits for a restart keeps its value; all else is in force at once.
 func TestChangeInForce(t *testing.T) {
 	running, next := sample(), sample()
