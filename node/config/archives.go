@@ -158,7 +158,7 @@ func (c *checker) signatures(key string, a *Archive) {
 		c.warning(fmt.Sprintf("%s.unsigned_suites[%d]", key, i), "accepts anything its upstream sends in %s", suite)
 	}
 	if len(a.SignedBy) == 0 && len(a.UnsignedSuites) == 0 {
-		c.problem(key+".signed_by", "is missing: the keyring that signs the archive%s, or a directory of keyrings; or `unsigned: true` to accept it without any signature", keyringHint(a.MainURL()))
+		c.problem(key+".signed_by", "is missing: the keyring that signs the archive%s, or a directory of keyrings; or `unsigned: true` to accept it without any signature", keyringHint(a.MainURL(), ""))
 	}
 	for i, entry := range a.SignedBy {
 		entryKey := fmt.Sprintf("%s.signed_by[%d]", key, i)
@@ -173,26 +173,23 @@ func (c *checker) signatures(key string, a *Archive) {
 		case trouble != "":
 			c.warning(entryKey, "%s", trouble)
 		case err != nil:
-			c.problem(entryKey, "%s", fileTrouble(entry, err, keyringPackage(a.MainURL(), entry)))
+			c.problem(entryKey, "%s", fileTrouble(entry, err, keyringHint(a.MainURL(), entry)))
 		}
 	}
 }
 
-// keyringHint says which keyring signs a well-known archive.
-func keyringHint(upstream string) string {
+// keyringHint says which keyring signs a well-known archive, and what has it. named is the keyring
+// that the configuration names, "" for none: no path is said twice.
+func keyringHint(upstream, named string) string {
 	k, ok := aptconf.Lookup(upstream)
 	if !ok {
 		return ""
 	}
-	return fmt.Sprintf(" (%s; install the package %s, or copy the file from a host that has it)", k.Keyring, k.Package)
-}
-
-// keyringPackage says which package has a well-known keyring.
-func keyringPackage(upstream, entry string) string {
-	if k, ok := aptconf.Lookup(upstream); ok && k.Keyring == entry {
-		return fmt.Sprintf(" (install the package %s, or copy the file from a host that has it)", k.Package)
+	file := k.Keyring + "; "
+	if k.Keyring == named {
+		file = ""
 	}
-	return keyringHint(upstream)
+	return fmt.Sprintf(" (%sinstall the package %s, or copy the file from a host that has it)", file, k.Package)
 }
 
 // validSuite accepts the names apt does in sources.list.

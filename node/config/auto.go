@@ -112,7 +112,7 @@ func fromSource(s aptconf.Archive, notes *[]string) (a Archive, why string) {
 		return a, ""
 	}
 	if len(troubles) == 0 {
-		troubles = []string{"no keyring signs it; give it a Signed-By" + keyringHint(s.URL)}
+		troubles = []string{"no keyring signs it; give it a Signed-By" + keyringHint(s.URL, "")}
 	}
 	return a, strings.Join(troubles, "; ")
 }

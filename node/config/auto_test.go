@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/aptconf"
 )
 
 // testKey is a public key, armoured.
@@ -230,6 +231,20 @@ func TestDataDir(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", "/home/someone/.cache")
 	if got := dataDir(filepath.Join(root, "nowhere")); got != "/home/someone/.cache/aptmesh" {
 		t.Errorf("data in %s without a system directory", got)
+	}
+}
+
+func TestKeyringHint(t *testing.T) {
+	const ubuntu, other = "http://archive.ubuntu.com/ubuntu", "http://example.org/ubuntu"
+	for _, tt := range []struct{ url, named, want string }{
+		{ubuntu, "", " (" + aptconf.UbuntuKeyring + "; install the package "},
+		{ubuntu, "/k.gpg", " (" + aptconf.UbuntuKeyring + "; install the package "},
+		{ubuntu, aptconf.UbuntuKeyring, " (install the package "},
+		{other, "/k.gpg", ""},
+	} {
+		if got := keyringHint(tt.url, tt.named); !strings.HasPrefix(got, tt.want) || (got == "") != (tt.want == "") {
+			t.Errorf("%s with %q: %q", tt.url, tt.named, got)
+		}
 	}
 }
 
