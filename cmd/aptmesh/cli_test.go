@@ -588,6 +588,13 @@ func TestStatusCommand(t *testing.T) {
 			t.Errorf("colours for what is no terminal: %q", out)
 		}
 		a, out, errs = testApp(t)
+		want := 0
+		if !tt.status.Ready {
+			want = 2
+		}
+		if code := run(t, a, "status", "--admin", addr, "--ready"); code != want {
+			t.Errorf("%s: --ready exits with %d", tt.says, code)
+		}
 		if code := run(t, a, "status", "--admin", addr, "--json"); code != tt.code || !strings.Contains(out.String(), `"version": "v1"`) {
 			t.Errorf("exit %d:\n%s%s", code, out, errs)
 		}

@@ -18,6 +18,7 @@ import (
 
 func (a *app) statusCommand() *cobra.Command {
 	var ask clientFlags
+	var ready bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show how a running node does",
@@ -31,7 +32,9 @@ that cannot be reached and suites whose generation differs come first.
 
 The exit code is 0 if all is well, 1 if something calls for attention, and 2 if the node
 does not answer, is not ready, or something is failing: hosts get errors or old content,
-or soon will. Colours are for terminals, and not used where NO_COLOR is set.`,
+or soon will. With --ready the exit code is 0 as long as hosts may use the node, whatever
+calls for attention: for the health check of a container. Colours are for terminals, and
+not used where NO_COLOR is set.`,
 		Example: `  aptmesh status
   aptmesh status --json | jq '.archives[].suites[] | select(.state != "fresh")'
   aptmesh status --json | jq '.cluster.members[] | {name, health, rtt_ms}'
@@ -54,11 +57,24 @@ or soon will. Colours are for terminals, and not used where NO_COLOR is set.`,
 			if err != nil {
 				return err
 			}
+			if ready {
+				return readyExit(s)
+			}
 			return statusExit(s.Judge(time.Now()))
 		},
 	}
 	ask.register(cmd)
+	cmd.Flags().BoolVar(&ready, "ready", false, "exit 0 as long as hosts may use the node")
 	return cmd
+}
+
+// readyExit is the exit code of a health check: a container that is restarted because a
+// mirror is down helps nobody.
+func readyExit(s *admin.Status) error {
+	if s.Ready {
+		return nil
+	}
+	return &exitError{code: exitFailing}
 }
 
 // printStatus writes the status for a reader: what is wrong first, then a table
