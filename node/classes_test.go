@@ -77,6 +77,9 @@ func TestClass(t *testing.T) {
 	p := newPPAs(t)
 	w := newWorld(t, newArchive(), p.class())
 	addr := func() string { return w.node.Addrs()[0] }
+	if w := w.node.Why(p.up.URL + "/alice/tools/ubuntu/" + inRelease); w.Archive != "ppa/alice/tools" || len(w.Sentences) != 1 || !strings.Contains(w.Sentences[0], "the first request makes it") {
+		t.Errorf("%+v", w)
+	}
 	if status, body := ask(t, addr(), "/ppa/alice/tools/"+inRelease); status != 200 || !strings.Contains(body, "Suite: noble") {
 		t.Fatalf("%d %s", status, body)
 	}

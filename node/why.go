@@ -27,6 +27,11 @@ func (n *Node) Why(target string) *admin.Why {
 	}
 	info := formatOf(loc.Archive).PathInfo(loc.Path)
 	w.Location, w.Archive, w.Kind = loc.String(), loc.Archive, info.Kind
+	if _, there := (*n.access.Load())[loc.Archive]; !there {
+		say(w, "The archive %s is one of a class. It is not there yet: the first request makes it.", loc.Archive)
+		explainFailures(w)
+		return w
+	}
 	if suite, ok := n.catalog.SuiteOf(loc); ok {
 		w.Suite = suite.Dir
 	}
