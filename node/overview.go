@@ -10,7 +10,10 @@ import (
 // overview is what the page for browsers tells, from Status.
 func (n *Node) overview() front.Overview {
 	s := n.Status()
-	o := front.Overview{Since: n.began, Requests: s.Traffic.Requests, ToHosts: s.Traffic.Bytes}
+	o := front.Overview{Since: n.began, Requests: s.Traffic.Requests}
+	for _, tier := range s.Traffic.Tiers { // without errors and pages
+		o.ToHosts += tier.Bytes
+	}
 	for _, u := range s.Upstreams {
 		o.FromUpstream += u.Bytes
 	}

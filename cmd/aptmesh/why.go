@@ -76,7 +76,9 @@ func printWhy(w io.Writer, why *admin.Why) {
 	if !why.Generation.IsZero() {
 		row("generation", why.Generation.UTC().Format(time.DateTime)+" UTC")
 	}
-	row("listed", map[bool]string{true: "yes", false: "no; signed metadata does not name it"}[why.Listed])
+	if why.Kind != "root" || why.Listed {
+		row("listed", map[bool]string{true: "yes", false: "no; signed metadata does not name it"}[why.Listed])
+	}
 	if !why.Digest.IsZero() {
 		row("sha256", why.Digest.String())
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"os"
 	"sync"
 	"time"
 
@@ -289,7 +290,7 @@ func (x *exchange) failure(what string, err error) error {
 	}
 	return &proto.Unavailable{
 		Reason: fmt.Sprintf("%s %s%s, after %s", x.host.name, netReason(what, err), x.via(), shortly(time.Since(x.started))),
-		Err:    err,
+		Err:    spoken{err},
 	}
 }
 
@@ -320,6 +321,24 @@ func shortly(d time.Duration) time.Duration {
 		return d.Round(time.Millisecond)
 	}
 	return d.Round(100 * time.Millisecond)
+}
+
+// spoken is a network error that says its cause, without Go's path to it: "connection refused", and not
+// "dial tcp 192.0.2.1:80: connect: connection refused".
+type spoken struct{ error }
+
+func (s spoken) Unwrap() error { return s.error }
+
+func (s spoken) Error() string {
+	var call *os.SyscallError
+	var op *net.OpError
+	switch {
+	case errors.As(s.error, &call):
+		return call.Err.Error()
+	case errors.As(s.error, &op):
+		return op.Err.Error()
+	}
+	return s.error.Error()
 }
 
 // netReason finds words for the commonest alerts of a network.

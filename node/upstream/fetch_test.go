@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -257,6 +258,9 @@ func TestNetworkTrouble(t *testing.T) {
 		_, err := c.Fetch(t.Context(), get("x"))
 		if busy := unavailable(t, err); !strings.HasPrefix(busy.Reason, tc.want) {
 			t.Errorf("%s: %q", name, busy.Reason)
+		}
+		if strings.Contains(err.Error(), "dial tcp") || name == "nobody there" && !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("%s: %q", name, err)
 		}
 		if h := c.Stats().Hosts[0]; h.LastError == "" || h.LastFail.IsZero() || h.Requests[outcomeUnavailable] != 1 {
 			t.Errorf("%s: stats are %+v", name, h)
