@@ -25,7 +25,7 @@ type memberStatus struct {
 	RingShare                            float64 `json:"ring_share"`
 	RingAgrees                           bool    `json:"ring_agrees"`
 	Reported                             bool
-	Held                                 int64
+	Stored                               int64
 	PeerBytes                            int64 `json:"peer_bytes"`
 	Suites                               []struct {
 		Suite      string

@@ -38,7 +38,7 @@ func TestClusterCommands(t *testing.T) {
 	}
 	c.fetchAll(asked, paths...)
 	var why struct {
-		Held    string
+		Stored  string
 		Owners  []string
 		Holders []string
 	}
@@ -46,7 +46,7 @@ func TestClusterCommands(t *testing.T) {
 		if err := json.Unmarshal([]byte(command("why", "--json", url)), &why); err != nil {
 			t.Fatal(err)
 		}
-		return why.Held != "" && len(why.Holders) > 0 && why.Holders[0] == owner.name
+		return why.Stored != "" && len(why.Holders) > 0 && why.Holders[0] == owner.name
 	})
 	if len(why.Owners) != 3 || why.Owners[0] != owner.name {
 		t.Errorf("why: the owners are %q, want %s first", why.Owners, owner.name)
@@ -65,7 +65,7 @@ func TestClusterCommands(t *testing.T) {
 	share := 0.0
 	for _, m := range status.Cluster.Members {
 		share += m.RingShare
-		if m.State != "active" || m.Health != "ok" || !m.Reported || m.Held == 0 {
+		if m.State != "active" || m.Health != "ok" || !m.Reported || m.Stored == 0 {
 			t.Errorf("status --json: %+v", m)
 		}
 	}

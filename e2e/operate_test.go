@@ -324,7 +324,7 @@ func TestCommands(t *testing.T) {
 		{[]string{"status", "--config", config}, []string{"ready", "debian/dists/noble", "fresh"}},
 		{[]string{"why", "--config", config, w.node.URL + "/debian/" + path}, []string{"not held", w.server.URL + "/" + path, "signed index"}},
 		{[]string{"why", "--config", config, "http://archive.example.org/debian/dists/noble/InRelease"}, []string{"stored", "generation"}},
-		{[]string{"why", "--config", config, "http://elsewhere.example.com/x"}, []string{"no file of a configured archive"}},
+		{[]string{"why", "--config", config, "http://elsewhere.example.com/x"}, []string{"403 (unknown-host)"}},
 		{[]string{"refresh", "--config", config, "debian/noble"}, []string{"nothing newer"}},
 		{[]string{"drop", "--config", config, "debian/noble"}, []string{"debian/dists/noble: forgotten"}},
 		{[]string{"verify", "--config", config}, []string{"0 damaged"}},
@@ -386,7 +386,7 @@ func TestCommands(t *testing.T) {
 		}
 	})
 	w.node.Kill()
-	if _, errs, code := w.node.run("status", "--config", config); code != 1 || !strings.Contains(errs, "aptmesh serve") {
+	if _, errs, code := w.node.run("status", "--config", config); code != 2 || !strings.Contains(errs, "aptmesh serve") {
 		t.Errorf("status without a node: exit code %d: %s", code, errs)
 	}
 }

@@ -1,15 +1,11 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/admin"
-	"github.com/aptmesh/aptmesh/ring"
 )
 
 var _ admin.Node = (*Node)(nil)
@@ -45,19 +41,10 @@ func (n *Node) Refused() []admin.RefusedURL {
 
 // Remove has a missing node forgotten, here and by all other nodes.
 func (n *Node) Remove(name string) (*admin.RemoveResult, error) {
-	if n.cluster == nil || n.cluster.members == nil {
+	if n.cluster == nil {
 		return nil, errors.New("this node stands alone: there is no cluster to remove a node from")
 	}
-	switch err := n.cluster.members.Remove(name); {
-	case errors.Is(err, ring.ErrPresent):
-		return nil, fmt.Errorf("%s is a member of the cluster: run `aptmesh leave` there, or end it and wait until it is missing", name)
-	case errors.Is(err, ring.ErrUnknown):
-		missing := []string{}
-		for _, m := range n.cluster.members.View().Missing {
-			missing = append(missing, m.Name)
-		}
-		return nil, fmt.Errorf("no node called %q is missing (missing: %s)", name, cmp.Or(strings.Join(missing, ", "), "none"))
-	case err != nil:
+	if err := n.cluster.Remove(name); err != nil {
 		return nil, err
 	}
 	return &admin.RemoveResult{Node: name, Message: "removed; all nodes are told, and none looks for it any more"}, nil

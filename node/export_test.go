@@ -1,12 +1,18 @@
 package node
 
-import "github.com/aptmesh/aptmesh/proto"
+import (
+	"slices"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
 
 // GossipAddr is where other nodes of a test join.
-func (n *Node) GossipAddr() string { return n.cluster.members.Addr() }
+func (n *Node) GossipAddr() string { return n.cluster.GossipAddr() }
 
 // PeerAddr is where other nodes fetch from this one.
-func (n *Node) PeerAddr() string { return n.cluster.mesh.Addr() }
+func (n *Node) PeerAddr() string { return n.cluster.PeerAddr() }
 
 // Kill ends the node as if its process had been killed, as far as one can from
 // inside: nobody is told, connections break off.
@@ -16,9 +22,7 @@ func (n *Node) Kill() {
 		n.server.Close()
 	}
 	if c := n.cluster; c != nil {
-		c.members.Close()
-		c.mesh.Close()
-		c.hush()
+		c.Close()
 	}
 	n.lists.Close()
 	n.fetcher.Close()
@@ -62,7 +66,7 @@ func (n *Node) Gauge(name, label, value string) (v float64, there bool) {
 	}
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
-			if family.GetName() == name && labelOf(m, label) == value {
+			if family.GetName() == name && slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == label && l.GetValue() == value }) {
 				return m.GetGauge().GetValue(), true
 			}
 		}

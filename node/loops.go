@@ -72,19 +72,26 @@ func (l *loops) via(loc proto.Location) []string {
 	return via[:min(len(via), proto.MaxVia)]
 }
 
-// servePeer answers another node, unless this node itself waits for the answer.
-func (l *loops) servePeer(ctx context.Context, ask proto.PeerRequest, serve func() (*proto.Blob, error)) (*proto.Blob, error) {
+// loopFree is the fetcher for other nodes: it answers none that this node itself waits
+// for.
+type loopFree struct {
+	*peerfetch.Fetcher
+	loops *loops
+}
+
+// ServePeer implements peers.Handler.
+func (f loopFree) ServePeer(ctx context.Context, from string, ask proto.PeerRequest) (*proto.Blob, error) {
 	via := proto.Via(ctx)
 	if len(via) == 0 {
-		return serve()
+		return f.Fetcher.ServePeer(ctx, from, ask)
 	}
-	if slices.Contains(via, l.pseudonym) {
+	if slices.Contains(via, f.loops.pseudonym) {
 		return nil, &proto.Rejected{Kind: proto.RejectLoop, Reason: fmt.Sprintf(
 			"a request of this node for %s came back to it as a loop, through %d other proxies and a node of its cluster", ask.Object.Where.First, len(via)-1)}
 	}
 	// It waits until the blob is there to be read. By then upstream has answered.
-	defer l.wait(ask.Object.Where.First, via)()
-	return serve()
+	defer f.loops.wait(ask.Object.Where.First, via)()
+	return f.Fetcher.ServePeer(ctx, from, ask)
 }
 
 // viaCluster is the other nodes as sources, which are told whose requests they work for.

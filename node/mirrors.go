@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync/atomic"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/config"
@@ -39,18 +40,20 @@ func (n *Node) userAgent() string {
 	return "aptmesh/" + n.opts.Version + " (+https://github.com/aptmesh/aptmesh)"
 }
 
-// source is the HTTP client as the other rooms use it: it knows why an archive has no
-// mirror to ask.
+// source is the HTTP client as the other rooms use it: it knows which names lead into
+// a restricted archive, and why an archive has no mirror to ask.
 type source struct {
 	*upstream.Client
-	n *Node
+	lists    *mirrorlist.Lists
+	inner    *atomic.Pointer[inner]
+	unlisted *atomic.Pointer[map[string][]mirrorlist.Key]
 }
 
 // Fetch is that of the client, which is told what the archive's format makes of the name. All that
 // this node asks of upstream, for itself or for another node, comes through here. An archive whose lists of mirrors are not known yet
 // waits for the first look at them, and is unavailable where that brought nothing.
 func (s source) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer, error) {
-	if in, ok := (*s.n.inner.Load())[req.Loc.Archive].at(req.Loc.Path); ok {
+	if in, ok := (*s.inner.Load())[req.Loc.Archive].at(req.Loc.Path); ok {
 		return nil, &proto.Refused{Status: http.StatusForbidden, Reason: fmt.Sprintf("%s lies inside the archive %s, which only some clients may read, and is read through that archive alone", req.Loc, in.Archive)}
 	}
 	info := formatOf(req.Loc.Archive).PathInfo(req.Loc.Path)
@@ -59,13 +62,13 @@ func (s source) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer, 
 	if !errors.Is(err, upstream.ErrUnknownArchive) {
 		return t, err
 	}
-	keys := (*s.n.unlisted.Load())[req.Loc.Archive]
+	keys := (*s.unlisted.Load())[req.Loc.Archive]
 	if len(keys) == 0 {
 		return nil, err
 	}
 	var trouble error
 	for _, key := range keys {
-		if trouble = s.n.lists.Await(ctx, key); ctx.Err() != nil {
+		if trouble = s.lists.Await(ctx, key); ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		if trouble != nil {
@@ -153,6 +156,6 @@ func (n *Node) listsChanged() {
 	}
 	n.unlisted.Store(&p.unlisted)
 	if n.cluster != nil {
-		n.cluster.relimit(n.cfg)
+		n.cluster.Relimit(n.cfg)
 	}
 }

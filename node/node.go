@@ -21,6 +21,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/cluster"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/node/front"
@@ -36,14 +37,16 @@ import (
 
 // The fit of the rooms is stated where they are joined.
 var (
-	_ front.Fetcher    = (*peerfetch.Fetcher)(nil)
-	_ front.Catalog    = (*catalog.Catalog)(nil)
-	_ catalog.Blobs    = (*peerfetch.Fetcher)(nil)
-	_ catalog.Upstream = source{}
-	_ catalog.Store    = keeper{}
-	_ catalog.State    = (*statedir.Dir)(nil)
-	_ peerfetch.Source = source{}
-	_ peerfetch.Store  = storeAdapter{}
+	_ front.Fetcher      = (*peerfetch.Fetcher)(nil)
+	_ front.Catalog      = (*catalog.Catalog)(nil)
+	_ catalog.Blobs      = (*peerfetch.Fetcher)(nil)
+	_ catalog.Upstream   = source{}
+	_ catalog.Store      = keeper{}
+	_ catalog.Cluster    = (*cluster.Cluster)(nil)
+	_ blobstore.Observer = (*cluster.Cluster)(nil)
+	_ catalog.State      = (*statedir.Dir)(nil)
+	_ peerfetch.Source   = source{}
+	_ peerfetch.Store    = storeAdapter{}
 )
 
 // Options is what a node needs besides its configuration. The zero value will do
@@ -97,12 +100,12 @@ type Node struct {
 	prefetch *prefetch.Prefetcher
 	catalog  *catalog.Catalog
 	front    *front.Front
-	cluster  *cluster // nil: the node stands alone
+	cluster  *cluster.Cluster // nil: the node stands alone
 	loops    *loops
 	access   atomic.Pointer[access]
 	inner    atomic.Pointer[inner] // restricted archives inside others
 	stale    atomic.Pointer[staleLimits]
-	shared   atomic.Pointer[map[string]string] // see sharedConfiguration
+	watch    *stuckWatch // of store; nil: the node stands alone
 
 	leaving   chan struct{} // closed when an operator asked the node to leave
 	leaveOnce sync.Once
@@ -150,12 +153,16 @@ func New(cfg *config.Config, opts Options) (*Node, error) {
 func (n *Node) build() error {
 	cfg := n.cfg
 	if cfg.Cluster.Name != "" {
-		c, err := newCluster(cfg, n.opts, n.log)
+		n.watch = newStuckWatch(n.log)
+		c, err := cluster.New(cluster.Config{
+			Config: n.configured, Name: n.opts.Name, Version: n.opts.Version, Logger: n.log, Stuck: n.watch.oldest,
+			TuneGossip: n.opts.TuneGossip, TunePeers: n.opts.TunePeers,
+		})
 		if err != nil {
 			return err
 		}
-		n.cluster, c.loops = c, n.loops
-		n.onStop("peer connections", func(context.Context) error { return c.mesh.Close() })
+		n.cluster = c
+		n.onStop("peer connections", func(context.Context) error { return c.Close() })
 	}
 	if err := checkState(cfg); err != nil {
 		return err
@@ -188,21 +195,17 @@ func (n *Node) build() error {
 	}
 	n.onStop("upstream", func(context.Context) error { n.upstream.Close(); return nil })
 
-	shared, err := sharedConfiguration(n.configured)
-	if err != nil {
-		return err
-	}
-	n.shared.Store(&shared)
 	n.access.Store(accessOf(cfg))
 	n.inner.Store(innerOf(cfg))
 	n.stale.Store(staleLimitsOf(cfg))
+	archivesUpstream := source{n.upstream, n.lists, &n.inner, &n.unlisted}
 	fetching := peerfetch.Config{
-		Store: storeAdapter{store}, Upstream: source{n.upstream, n}, Logger: n.log, Restricted: n.restricted,
+		Store: storeAdapter{store}, Upstream: archivesUpstream, Logger: n.log, Restricted: n.restricted,
 		Notes: n.tables, ServeStale: n.serveStale,
 	}
 	if n.cluster != nil {
-		fetching.Store = watchedStore{storeAdapter{store}, n.cluster.watch}
-		fetching.Cluster, fetching.Started = viaCluster{n.cluster.mesh, n.loops}, n.cluster.started
+		fetching.Store = watchedStore{storeAdapter{store}, n.watch}
+		fetching.Cluster, fetching.Started = viaCluster{n.cluster.Mesh(), n.loops}, n.cluster.Started
 	}
 	n.fetcher = peerfetch.New(fetching)
 	n.onStop("flights", func(context.Context) error { n.fetcher.Close(); return nil })
@@ -216,7 +219,7 @@ func (n *Node) build() error {
 		return err
 	}
 	believing := catalog.Config{
-		Archives: archives, Blobs: n.fetcher, Upstream: source{n.upstream, n}, Store: keeper{store, n},
+		Archives: archives, Blobs: n.fetcher, Upstream: archivesUpstream, Store: keeper{store, n},
 		State: n.state, Tables: n.tables, Logger: n.log,
 		RetainFor: time.Duration(cfg.Retain.For), RetainMax: int(cfg.Retain.Generations),
 	}
@@ -225,7 +228,6 @@ func (n *Node) build() error {
 	believing.WarnBefore = time.Duration(cfg.Stale.WarnBefore)
 	if n.cluster != nil {
 		believing.Cluster = n.cluster
-		n.cluster.serve(n)
 	}
 	if n.catalog, err = catalog.New(believing); err != nil {
 		return err
@@ -257,11 +259,8 @@ func (n *Node) register() error {
 		info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	}
 	rooms := []interface{ Collectors() []prometheus.Collector }{n.store, n.state, n.upstream, n.fetcher, n.prefetch, n.catalog, n.front}
-	if c := n.cluster; c != nil {
-		rooms = append(rooms, c.mesh)
-		if c.creds != nil {
-			rooms = append(rooms, c.creds)
-		}
+	if n.cluster != nil {
+		rooms = append(rooms, n.cluster)
 	}
 	for _, room := range rooms {
 		all = append(all, room.Collectors()...)
@@ -306,7 +305,7 @@ func (n *Node) openStore(cfg *config.Config) (*blobstore.Store, error) {
 		Logger:              n.log,
 	}
 	if n.cluster != nil {
-		config.Observer, config.Replicated = observer{n.cluster.local}, n.cluster.replicated
+		config.Observer, config.Replicated = n.cluster, n.cluster.Replicated
 	}
 	return blobstore.Open(config)
 }
@@ -348,6 +347,26 @@ func (n *Node) start(ctx context.Context) error {
 		n.serve(l)
 	}
 	return nil
+}
+
+// startCluster meets the other nodes, and returns when this one owns its share.
+func (n *Node) startCluster(ctx context.Context) error {
+	c := n.cluster
+	n.watch.start()
+	n.onStop("watch of the store", func(context.Context) error { n.watch.stop(); return nil })
+	n.onStop("peers", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Duration(n.drain().Timeout))
+		defer cancel()
+		return c.StopServing(ctx)
+	})
+	n.onStop("gossip", c.Disconnect)
+	rooms := cluster.Rooms{
+		Catalog: n.catalog, Objects: loopFree{n.fetcher, n.loops}, Store: n.store, Upstream: n.upstream, State: n.state, Report: n.report,
+		Ensure: func(archive string) { _ = n.ensure(archive) },
+	}
+	return c.Start(ctx, rooms, n.config, func(gossip []prometheus.Collector) error {
+		return n.registerAll(append(gossip, n.watch.collector()))
+	})
 }
 
 // bind listens at the addresses of the doors, the plain ones first. After an error
@@ -456,7 +475,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	var errs []error
 	if wasReady && n.cluster != nil {
 		n.stopping("tells the others that it leaves, and hands on what only it holds, for %s at most", drain.Handoff)
-		if err := n.cluster.leave(ctx, time.Duration(drain.Handoff)); err != nil {
+		if err := n.cluster.Leave(ctx, time.Duration(drain.Handoff)); err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -7,13 +7,10 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/blobstore"
+	"github.com/aptmesh/aptmesh/node/cluster"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
-
-// handedOnArchive stands in a location for the archive of a blob that is open to all, between a
-// node that leaves and the one that takes it over: nobody goes upstream for it.
-const handedOnArchive = "handed-on"
 
 // access says of each configured archive whether only some clients may have what is in it. It is
 // never changed.
@@ -31,7 +28,7 @@ func accessOf(cfg *config.Config) *access {
 // the configuration does not have, nothing is known, so it counts as restricted.
 func (n *Node) restricted(archive string) bool {
 	restricted, known := (*n.access.Load())[archive]
-	return restricted || !known && archive != handedOnArchive
+	return restricted || !known && archive != cluster.HandedOffArchive
 }
 
 // inner are the restricted archives that lie inside another archive's URLs, by that archive. It is never
@@ -154,31 +151,3 @@ func staleLimitsOf(cfg *config.Config) *staleLimits {
 }
 
 func (n *Node) serveStale(archive string) time.Duration { return (*n.stale.Load())[archive] }
-
-// handedOn is the want of a blob that a leaving node offers: only peers have it. only are the
-// archives through which alone it may be given.
-func handedOn(ref proto.Ref, only []string, from string) proto.ObjectRequest {
-	var names []proto.Location
-	for _, archive := range only {
-		names = append(names, proto.Location{Archive: archive, Path: ref.Digest.String()})
-	}
-	if len(names) == 0 {
-		names = []proto.Location{{Archive: handedOnArchive, Path: ref.Digest.String()}}
-	}
-	w := proto.ObjectRequest{Ref: ref, Where: proto.WhereOf(names), Class: proto.ClassPrefetch, PeersOnly: true}
-	if from != "" {
-		w.Holders = []string{from}
-	}
-	return w
-}
-
-// onlyOf is what handedOn was told of a blob that another node offers.
-func onlyOf(offer proto.ObjectRequest) []string {
-	var only []string
-	for loc := range offer.Where.All() {
-		if loc.Archive != handedOnArchive {
-			only = append(only, loc.Archive)
-		}
-	}
-	return only
-}

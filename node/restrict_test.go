@@ -8,20 +8,10 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/blobstore"
+	"github.com/aptmesh/aptmesh/node/cluster"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
-
-// Who may have a blob passes from a node that leaves to the one that takes it over.
-func TestHandedOnKeepsRestrictions(t *testing.T) {
-	ref := proto.Ref{Digest: proto.Digest{1}, Size: 3}
-	for _, only := range [][]string{nil, {"esm"}, {"esm", "vendor/pro"}} {
-		want := handedOn(ref, onlyOf(handedOn(ref, only, "")), "leaver")
-		if got := onlyOf(want); !slices.Equal(got, only) || want.Ref != ref || !want.PeersOnly || len(want.Holders) != 1 {
-			t.Errorf("%q became %q: %+v", only, got, want)
-		}
-	}
-}
 
 func TestRestricted(t *testing.T) {
 	open, closed := config.NewArchive("open"), config.NewArchive("closed")
@@ -30,7 +20,7 @@ func TestRestricted(t *testing.T) {
 	cfg.Archives = []config.Archive{open, closed}
 	n := new(Node)
 	n.access.Store(accessOf(cfg))
-	for archive, want := range map[string]bool{"open": false, "closed": true, "unknown": true, handedOnArchive: false} {
+	for archive, want := range map[string]bool{"open": false, "closed": true, "unknown": true, cluster.HandedOffArchive: false} {
 		if got := n.restricted(archive); got != want {
 			t.Errorf("%s: restricted %v", archive, got)
 		}
@@ -104,7 +94,7 @@ func TestInnerArchives(t *testing.T) {
 	// An index of the archive around it may list what lies there.
 	n := new(Node)
 	n.inner.Store(innerOf(cfg))
-	_, err := source{n: n}.Fetch(t.Context(), proto.Request{Loc: proto.Location{Archive: "v", Path: "p~o/x.deb"}})
+	_, err := source{inner: &n.inner}.Fetch(t.Context(), proto.Request{Loc: proto.Location{Archive: "v", Path: "p~o/x.deb"}})
 	if !errors.As(err, new(*proto.Refused)) {
 		t.Errorf("upstream is asked through the archive around it: %v", err)
 	}

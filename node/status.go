@@ -8,10 +8,9 @@ import (
 	"strings"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-
 	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/cluster"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -36,7 +35,9 @@ func (n *Node) Status() *admin.Status {
 	if doing := n.doing.Load(); doing != nil {
 		s.Stopping = *doing
 	}
-	s.Cluster = n.clusterStatus(cfg)
+	if n.cluster != nil {
+		s.Cluster = n.cluster.Status()
+	}
 	suites := make(map[string][]admin.SuiteStatus)
 	for _, st := range n.catalog.Status() {
 		suites[st.Suite.Archive] = append(suites[st.Suite.Archive], suiteStatus(st))
@@ -87,54 +88,13 @@ func suiteStatus(st catalog.SuiteStatus) admin.SuiteStatus {
 	return s
 }
 
-// traffic sums up the frontend's metrics.
 func (n *Node) traffic() admin.TrafficStatus {
-	t := admin.TrafficStatus{Tiers: make(map[string]admin.TierTraffic)}
-	families, err := n.metrics.Gather()
-	if err != nil && len(families) == 0 {
-		return t
-	}
-	for _, family := range families {
-		switch family.GetName() {
-		case "aptmesh_front_requests_total":
-			for _, m := range family.GetMetric() {
-				addRequests(&t, m)
-			}
-		case "aptmesh_front_sent_bytes_total":
-			for _, m := range family.GetMetric() {
-				bytes, tier := int64(m.GetCounter().GetValue()), labelOf(m, "tier")
-				t.Bytes += bytes
-				if tier != "" && tier != "none" {
-					sum := t.Tiers[tier]
-					sum.Bytes += bytes
-					t.Tiers[tier] = sum
-				}
-			}
-		}
+	st := n.front.Stats()
+	t := admin.TrafficStatus{Requests: st.Requests, Errors: st.Errors, Bytes: st.Bytes, Tiers: make(map[string]admin.TierTraffic)}
+	for tier, sum := range st.Tiers {
+		t.Tiers[string(tier)] = admin.TierTraffic(sum)
 	}
 	return t
-}
-
-func addRequests(t *admin.TrafficStatus, m *dto.Metric) {
-	count := int64(m.GetCounter().GetValue())
-	t.Requests += count
-	if code := labelOf(m, "code"); code >= "400" {
-		t.Errors += count
-	}
-	if tier := labelOf(m, "tier"); tier != "" && tier != "none" {
-		sum := t.Tiers[tier]
-		sum.Requests += count
-		t.Tiers[tier] = sum
-	}
-}
-
-func labelOf(m *dto.Metric, name string) string {
-	for _, l := range m.GetLabel() {
-		if l.GetName() == name {
-			return l.GetValue()
-		}
-	}
-	return ""
 }
 
 // Refresh asks upstream about a suite at once: "ubuntu/noble" or
@@ -215,4 +175,17 @@ func (n *Node) suiteNamed(name string) (proto.Suite, error) {
 	}
 	id.Dir = formatOf(best).SuiteNamed(dir).Dir
 	return id, nil
+}
+
+// report is what this node tells the others of its cluster.
+func (n *Node) report() cluster.Report {
+	st := n.store.Stats()
+	r := cluster.Report{Stored: int64(st.Blobs), StoredBytes: st.Used, Suites: []admin.MemberSuite{}}
+	for _, h := range n.upstream.Stats().Hosts {
+		r.UpstreamBytes += h.Bytes
+	}
+	for _, s := range n.catalog.Status() {
+		r.Suites = append(r.Suites, admin.MemberSuite{Suite: s.Suite.String(), Generation: s.Date, Root: s.Root.Digest, State: suiteStatus(s).State})
+	}
+	return r
 }

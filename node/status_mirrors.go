@@ -96,3 +96,15 @@ func (n *Node) offline(archive string) bool {
 	a, _ := n.cfg.Archive(archive)
 	return n.cfg.Offline || a.Offline
 }
+
+// explainPlan adds where it would be had from, and what the other nodes have to do
+// with that.
+func (n *Node) explainPlan(w *admin.Why, want proto.ObjectRequest) {
+	if n.cluster != nil {
+		route := n.cluster.Mesh().Route(want)
+		w.Owners, w.Holders = route.Owners, route.Holders
+	}
+	if w.Stored == "" {
+		w.Plan = n.fetcher.Plan(want)
+	}
+}

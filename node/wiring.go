@@ -63,7 +63,7 @@ func (n *Node) upstreamConfig(cfg *config.Config, mirrors map[string][]config.Mi
 	u.Snapshots = n.snapshots
 	u.Pseudonym, u.Via = n.loops.pseudonym, n.loops.via
 	if n.cluster != nil {
-		u.OnAlert = n.cluster.sendAlert
+		u.OnAlert = n.cluster.SendAlert
 	}
 	for _, a := range cfg.Archives {
 		if len(mirrors[a.Name]) == 0 {
@@ -244,17 +244,13 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 	if err != nil {
 		return nil, nil, err
 	}
-	shared, err := sharedConfiguration(configured)
-	if err != nil {
-		return nil, nil, err
-	}
 	if len(n.cfg.TLS.Listen) > 0 && len(cfg.TLS.Listen) > 0 {
 		if err := n.loadCertificate(cfg); err != nil {
 			return nil, nil, err
 		}
 	}
 	if n.cluster != nil {
-		if err := n.cluster.rekey(cfg); err != nil {
+		if err := n.cluster.Reload(configured); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -268,7 +264,6 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 		n.opts.Level.Set(cfg.Log.SlogLevel())
 	}
 	n.configured = configured
-	n.shared.Store(&shared)
 	n.lists.Refresh()
 	return applied, needRestart, nil
 }
@@ -310,7 +305,7 @@ func (n *Node) applyArchives(p archivesPlan) error {
 	}
 	n.unlisted.Store(&p.mirrors.unlisted)
 	if n.cluster != nil {
-		n.cluster.relimit(p.cfg)
+		n.cluster.Relimit(p.cfg)
 	}
 	n.cfg = p.cfg
 	return nil

@@ -1,7 +1,6 @@
 package ring
 
 import (
-	"encoding/binary"
 	"errors"
 	"time"
 )
@@ -25,27 +24,24 @@ const silentAfter = 12
 //
 // It is not broadcast: a broadcast reaches some of the nodes, and by many ways. At
 // 50 nodes that is ten packets a second.
-type beacon struct {
-	name     string
-	ringHash uint64
-}
+//
+// Whether the two see the same ring is measured elsewhere, with each ping
+// (aptmesh_ring_disagreement).
+type beacon struct{ name string }
 
-const beaconVersion = 1
+const beaconVersion = 2
 
-// encode returns the frame: type, version, ring hash, name.
+// encode returns the frame: type, version, name.
 func (b beacon) encode() []byte {
-	frame := []byte{frameBeacon, beaconVersion}
-	frame = binary.BigEndian.AppendUint64(frame, b.ringHash)
-	return append(frame, b.name...)
+	return append([]byte{frameBeacon, beaconVersion}, b.name...)
 }
 
 // decodeBeacon reads what follows the type. It may be anybody's bytes.
 func decodeBeacon(b []byte) (beacon, error) {
-	const head = 1 + 8
-	if len(b) < head || b[0] != beaconVersion || !validName(string(b[head:])) {
+	if len(b) < 1 || b[0] != beaconVersion || !validName(string(b[1:])) {
 		return beacon{}, errors.New("not a beacon")
 	}
-	return beacon{name: string(b[head:]), ringHash: binary.BigEndian.Uint64(b[1:head])}, nil
+	return beacon{string(b[1:])}, nil
 }
 
 // sendBeacons sends them until the end, and logs whose do not arrive.
@@ -53,7 +49,7 @@ func (m *Members) sendBeacons() {
 	tick := time.NewTicker(m.cfg.BeaconEvery)
 	defer tick.Stop()
 	for {
-		frame := beacon{m.cfg.Name, m.View().Ring.Hash()}.encode()
+		frame := beacon{m.cfg.Name}.encode()
 		for _, n := range m.roster.recipients() {
 			// That it could not be sent shows where it does not arrive.
 			_ = m.list.SendBestEffort(n, frame)

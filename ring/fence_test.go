@@ -150,8 +150,8 @@ func TestStrangeMessages(t *testing.T) {
 		ms := c.many(1, func(_ int, cfg *Config) { cfg.Received = func(msg []byte) { got <- string(msg) } })
 		list := c.intrude("odd", addr(1), nil, nil)
 		for _, frame := range [][]byte{
-			{}, {0}, {3, 1, 2}, {frameBeacon}, {frameBeacon, beaconVersion}, beacon{"nobody", 1}.encode(), beacon{"", 1}.encode(),
-			beacon{strings.Repeat("x", maxName+1), 1}.encode(), append([]byte{frameMessage}, "hello"...),
+			{}, {0}, {3, 1, 2}, {frameBeacon}, {frameBeacon, beaconVersion}, beacon{"nobody"}.encode(), beacon{""}.encode(),
+			beacon{strings.Repeat("x", maxName+1)}.encode(), append([]byte{frameMessage}, "hello"...),
 		} {
 			if err := list.SendToAddress(memberlist.Address{Addr: addr(0)}, frame); err != nil {
 				t.Fatal(err)
@@ -162,7 +162,7 @@ func TestStrangeMessages(t *testing.T) {
 		if msg := <-got; msg != "hello" || len(got) != 0 {
 			t.Errorf("received %q, and %d more", msg, len(got))
 		}
-		if h := ms[0].Stats().Beacons; len(h) != 1 || !h["odd"].At.IsZero() {
+		if h := ms[0].Stats().Beacons; len(h) != 1 || !h["odd"].IsZero() {
 			t.Errorf("heard %v", h)
 		}
 	})

@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -102,7 +103,7 @@ func (m *Members) build() {
 	took := time.Since(began)
 	m.changes.Add(1)
 	m.built.Store(int64(took))
-	m.cfg.Logger.Info("the ring changed", "nodes", v.Ring.Len(), "hash", v.Ring.Hash(), "took", took)
+	m.cfg.Logger.Info("the ring changed", "nodes", v.Ring.Len(), "hash", fmt.Sprintf("%016x", v.Ring.Hash()), "took", took)
 }
 
 // logLeft tells when there have become more nodes than a ring has room for.

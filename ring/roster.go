@@ -36,7 +36,6 @@ type other struct {
 	at         memberlist.Node // a copy, to send to
 	since      time.Time
 	lastBeacon time.Time // its last beacon; zero: none yet
-	ringHash   uint64    // as that beacon said
 	silent     bool      // as the log last said
 }
 
@@ -287,24 +286,18 @@ func (r *roster) receiveBeacon(b beacon) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if o, ok := r.others[b.name]; ok {
-		o.lastBeacon, o.ringHash = time.Now(), b.ringHash
+		o.lastBeacon = time.Now()
 	}
 }
 
-// Heard is what a node's last beacon told.
-type Beacons struct {
-	At       time.Time // zero: none has arrived yet
-	RingHash uint64    // of the ring that it sees
-}
-
-// heard returns what beacons told, and whose have not arrived for longer than
-// patience, sorted.
-func (r *roster) beacons(patience time.Duration) (all map[string]Beacons, silent []string) {
+// beacons returns when the last beacon of each other node arrived, and from whom none
+// has arrived for longer than patience, sorted.
+func (r *roster) beacons(patience time.Duration) (all map[string]time.Time, silent []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all = make(map[string]Beacons, len(r.others))
+	all = make(map[string]time.Time, len(r.others))
 	for name, o := range r.others {
-		all[name] = Beacons{o.lastBeacon, o.ringHash}
+		all[name] = o.lastBeacon
 		if o.isSilent(patience) {
 			silent = append(silent, name)
 		}

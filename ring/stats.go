@@ -9,10 +9,10 @@ import (
 
 // Stats are the figures of Members.
 type Stats struct {
-	States  map[State]int      // how many nodes are in each state, self included
-	Beacons map[string]Beacons // by the name of each other node
-	Silent  []string           // members whose beacons do not arrive, sorted: UDP is blocked
-	Missing []Missing          // nodes that disappeared without leaving, by name
+	States  map[State]int        // how many nodes are in each state, self included
+	Beacons map[string]time.Time // the last beacon of each other node; zero: none yet
+	Silent  []string             // members whose beacons do not arrive, sorted: UDP is blocked
+	Missing []Missing            // nodes that disappeared without leaving, by name
 
 	// Alone says why no seed and no node known before could be reached, one sentence
 	// for each; empty while there are other members.

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -168,4 +169,49 @@ func (m *metrics) count(x *exchange) {
 	if x.aborted {
 		m.aborted.WithLabelValues(x.note.reason).Inc()
 	}
+}
+
+// Stats is what clients were given since the start.
+type Stats struct {
+	Requests, Errors, Bytes int64 // errors are answers of 400 and above
+	Tiers                   map[proto.Tier]TierStats
+}
+
+// TierStats is the share of one tier.
+type TierStats struct{ Requests, Bytes int64 }
+
+// Stats returns the present figures. They are read from the metrics, so that the two
+// cannot disagree.
+func (f *Front) Stats() Stats {
+	m, s := f.metrics, Stats{Tiers: make(map[proto.Tier]TierStats)}
+	for tier := range tierCount {
+		sum := TierStats{Bytes: counted(m.byTier[tier].bytes)}
+		s.Bytes += sum.Bytes
+		for code := range m.byAnswer {
+			for kind := range kindCount {
+				c := m.byAnswer[code][tier][kind].Load()
+				if c == nil {
+					continue
+				}
+				n := counted(*c)
+				sum.Requests += n
+				if codeNames[code] >= "400" {
+					s.Errors += n
+				}
+			}
+		}
+		s.Requests += sum.Requests
+		if tier < len(tiers) && sum != (TierStats{}) {
+			s.Tiers[tiers[tier]] = sum
+		}
+	}
+	return s
+}
+
+func counted(c prometheus.Counter) int64 {
+	var m dto.Metric
+	if c.Write(&m) != nil {
+		return 0 // a counter of our own always has a value
+	}
+	return int64(m.GetCounter().GetValue())
 }

@@ -1,4 +1,4 @@
-package node
+package cluster
 
 import (
 	"encoding/json"
@@ -7,9 +7,14 @@ import (
 	"log/slog"
 	"slices"
 
-	"github.com/aptmesh/aptmesh/node/statedir"
 	"github.com/aptmesh/aptmesh/ring"
 )
+
+// State keeps small files durably.
+type State interface {
+	WriteFile(name string, data []byte) error
+	ReadFile(name string) ([]byte, error) // fs.ErrNotExist where there is none
+}
 
 // knownFile is where the other nodes are kept in the state directory.
 const knownFile = "cluster/nodes"
@@ -17,7 +22,7 @@ const knownFile = "cluster/nodes"
 // knownNodes keeps the other nodes of the cluster over a restart. Without it a node
 // that dies while this one is down would be missed by nobody after a while.
 type knownNodes struct {
-	state *statedir.Dir
+	state State
 	log   *slog.Logger
 	last  []ring.Missing // as written; of the goroutine that calls write
 }

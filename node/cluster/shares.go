@@ -1,4 +1,4 @@
-package node
+package cluster
 
 import (
 	"math/rand/v2"
@@ -17,24 +17,24 @@ type limits struct {
 }
 
 // limit notes the caps of a configuration.
-func (c *cluster) limit(cfg *config.Config) {
+func (c *Cluster) limit(cfg *config.Config) {
 	l := &limits{
 		connections: int(cfg.UpstreamClient.ConnectionsPerHost), bytesPerSecond: int64(cfg.UpstreamClient.Rate),
 		hosts: make(map[string][]string, len(cfg.Archives)),
 	}
 	for _, a := range cfg.Archives {
-		if hosts := c.upstream.HostsOf(a.Name); len(hosts) > 0 {
+		if hosts := c.rooms.Upstream.HostsOf(a.Name); len(hosts) > 0 {
 			l.hosts[a.Name] = hosts
 		}
 	}
 	c.limits.Store(l)
 }
 
-// relimit puts the caps of a new configuration in force.
-func (c *cluster) relimit(cfg *config.Config) {
-	c.limit(cfg)
-	if c.members != nil {
-		c.shareUpstream(c.members.View())
+// Relimit puts the caps of a new configuration in force.
+func (c *Cluster) Relimit(cfg *config.Config) {
+	if m := c.members(); m != nil { // before that, upstream is not known
+		c.limit(cfg)
+		c.shareUpstream(m.View())
 	}
 }
 
@@ -104,7 +104,7 @@ type sharing struct {
 const raiseAfter = time.Second
 
 // shareUpstream follows the membership with this node's part of the caps.
-func (c *cluster) shareUpstream(v *ring.View) {
+func (c *Cluster) shareUpstream(v *ring.View) {
 	next := c.limits.Load().shareOf(c.name, v)
 	r := &c.shares
 	r.mu.Lock()
@@ -125,9 +125,9 @@ func (c *cluster) shareUpstream(v *ring.View) {
 }
 
 // put puts a share in force. sharing.mu is held.
-func (c *cluster) put(s share) {
+func (c *Cluster) put(s share) {
 	c.shares.now = &s
-	c.upstream.SetShare(func(host string) int {
+	c.rooms.Upstream.SetShare(func(host string) int {
 		if n, ok := s.connections[host]; ok {
 			return n
 		}

@@ -1,4 +1,4 @@
-package node
+package cluster
 
 import (
 	"context"
@@ -13,9 +13,9 @@ import (
 // passes on what others found out: so a trouble ends when its finder says so, or when
 // its time is over.
 
-// tellTrouble has the other nodes told what this one has found out. It does not
+// SendAlert has the other nodes told what this one has found out. It does not
 // block; of several troubles of a mirror in quick succession they receive the last.
-func (c *cluster) sendAlert(t proto.MirrorAlert) {
+func (c *Cluster) SendAlert(t proto.MirrorAlert) {
 	if t.Node != "" && t.Node != c.name {
 		return // received, not found here
 	}
@@ -23,23 +23,20 @@ func (c *cluster) sendAlert(t proto.MirrorAlert) {
 	c.alerts.put(t.Mirror, t, nil)
 }
 
-// spreadTroubles is one round of telling.
-func (c *cluster) spreadAlerts(troubles []proto.MirrorAlert) {
+// spreadAlerts is one round of telling.
+func (c *Cluster) spreadAlerts(alerts []proto.MirrorAlert) {
 	ctx, cancel := context.WithTimeout(context.Background(), tellTimeout)
 	defer cancel()
-	if err := c.mesh.SendAlerts(ctx, troubles...); err != nil {
+	if err := c.mesh.SendAlerts(ctx, alerts...); err != nil {
 		c.log.Debug("an announcement of a mirror did not reach every node; those who miss it find out themselves", "error", err)
 	}
 }
 
-// ownTroubles is what this node has found out and still holds.
-func (c *cluster) ownAlerts() []proto.MirrorAlert { return c.upstream.Alerts() }
-
-// hearTroubles takes in what other nodes have found out.
-func (c *cluster) receiveAlerts(troubles []proto.MirrorAlert) {
-	for _, t := range troubles {
+// receiveAlerts takes in what other nodes have found out.
+func (c *Cluster) receiveAlerts(alerts []proto.MirrorAlert) {
+	for _, t := range alerts {
 		if t.Node != c.name { // its own gossip, come back
-			c.upstream.ReceiveAlert(t)
+			c.rooms.Upstream.ReceiveAlert(t)
 		}
 	}
 }

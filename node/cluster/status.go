@@ -1,4 +1,4 @@
-package node
+package cluster
 
 import (
 	"context"
@@ -9,44 +9,36 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/admin"
-	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/peerfetch/peers"
-	"github.com/aptmesh/aptmesh/proto"
 	"github.com/aptmesh/aptmesh/ring"
 )
 
-// report is what a node tells the others of itself, for their status pages.
-// Fields are added, never renamed.
-type report struct {
+// Report is what a node tells the others of itself, for their status.
+type Report struct {
 	Stored        int64               `json:"stored"`
 	StoredBytes   int64               `json:"stored_bytes"`
 	UpstreamBytes int64               `json:"upstream_bytes"`
-	PeerBytes     int64               `json:"peer_bytes"`
 	Suites        []admin.MemberSuite `json:"suites"`
-	Configuration map[string]string   `json:"configuration"`
+
+	// What the cluster knows itself.
+	PeerBytes     int64             `json:"peer_bytes"`
+	Configuration map[string]string `json:"configuration"`
 }
 
-// report gathers what only this node knows.
-func (n *Node) report() report {
-	st := n.store.Stats()
-	r := report{Stored: int64(st.Blobs), StoredBytes: st.Used, Suites: []admin.MemberSuite{}, Configuration: *n.shared.Load()}
-	for _, h := range n.upstream.Stats().Hosts {
-		r.UpstreamBytes += h.Bytes
-	}
-	for _, p := range n.cluster.mesh.Peers() {
+// report is this node's own.
+func (c *Cluster) report() Report {
+	r := c.rooms.Report()
+	for _, p := range c.mesh.Peers() {
 		r.PeerBytes += p.BytesIn
 	}
-	for _, s := range n.catalog.Status() {
-		status := suiteStatus(s)
-		r.Suites = append(r.Suites, admin.MemberSuite{Suite: s.Suite.String(), Generation: s.Date, Root: s.Root.Digest, State: status.State})
-	}
+	r.Configuration = *c.shared.Load()
 	return r
 }
 
-func (n *Node) localStatus() []byte {
-	b, err := json.Marshal(n.report())
+func (c *Cluster) localReport() []byte {
+	b, err := json.Marshal(c.report())
 	if err != nil {
-		n.log.Error("this node's status could not be written", "error", err)
+		c.log.Error("this node's status could not be written", "error", err)
 	}
 	return b
 }
@@ -54,20 +46,20 @@ func (n *Node) localStatus() []byte {
 // statusWait bounds the wait for the other nodes' reports.
 const statusWait = time.Second
 
-// clusterStatus asks all members; nil where the node stands alone.
-func (n *Node) clusterStatus(cfg *config.Config) *admin.ClusterStatus {
-	c := n.cluster
-	if c == nil || c.members == nil {
+// Status asks all members; nil before Start.
+func (c *Cluster) Status() *admin.ClusterStatus {
+	members := c.members()
+	if members == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), statusWait)
 	defer cancel()
 	reports := c.mesh.Statuses(ctx)
-	view, stats := c.members.View(), c.members.Stats()
+	view, stats := members.View(), members.Stats()
 	s := &admin.ClusterStatus{
-		Name: c.cfg.Name, Datacenter: cfg.Datacenter(), Self: c.name,
+		Name: c.cfg.Name, Datacenter: c.datacenter, Self: c.name,
 		RingHash: fmt.Sprintf("%016x", view.Ring.Hash()), RingVersion: ring.Version,
-		Secured: cfg.Cluster.Secured(), Members: make([]admin.MemberStatus, 0, len(view.Nodes)),
+		Secured: c.cfg.Secured(), Members: make([]admin.MemberStatus, 0, len(view.Nodes)),
 	}
 	if c.creds != nil {
 		s.CertificateExpires = c.creds.Expires()
@@ -85,9 +77,9 @@ func (n *Node) clusterStatus(cfg *config.Config) *admin.ClusterStatus {
 		if p, ok := seen[node.Name]; ok {
 			seenAs(&m, p)
 		}
-		var r report
+		var r Report
 		if node.Self {
-			r, m.Reported = n.report(), true
+			r, m.Reported = c.report(), true
 		} else if b, ok := reports[node.Name]; ok {
 			m.Reported = json.Unmarshal(b, &r) == nil
 		}
@@ -130,17 +122,5 @@ func seenAs(m *admin.MemberStatus, p peers.PeerStatus) {
 		m.Health, m.Why = admin.HealthStalled, p.LastError
 	case !p.Healthy:
 		m.Health, m.Why = admin.HealthUnreachable, p.LastError
-	}
-}
-
-// explainPlan adds where it would be had from, and what the other nodes have to do
-// with that.
-func (n *Node) explainPlan(w *admin.Why, want proto.ObjectRequest) {
-	if n.cluster != nil {
-		route := n.cluster.mesh.Route(want)
-		w.Owners, w.Holders = route.Owners, route.Holders
-	}
-	if w.Stored == "" {
-		w.Plan = n.fetcher.Plan(want)
 	}
 }

@@ -1,4 +1,4 @@
-package node
+package cluster
 
 import (
 	"context"
@@ -22,11 +22,10 @@ func isPeerFailed(err error) bool {
 // it by gossip, or in the next full exchange.
 const tellTimeout = 5 * time.Second
 
-// tellNews has the other nodes told the latest of a suite. It does not block. That
-// the teller had it from upstream is not forgotten when news of the same generation
-// takes its place.
-func (c *cluster) tellNews(n proto.Announcement) {
-	c.news.put(n.Generation.Suite, n, func(before, n proto.Announcement) proto.Announcement {
+// announce sends the latest announcement of a suite to the other nodes. It does not
+// block. An announcement of the same generation that takes its place keeps FirstHand.
+func (c *Cluster) announce(n proto.Announcement) {
+	c.outgoing.put(n.Generation.Suite, n, func(before, n proto.Announcement) proto.Announcement {
 		if before.FirstHand && before.Generation.Compare(n.Generation) == proto.Same {
 			n.FirstHand = true
 		}
@@ -34,8 +33,8 @@ func (c *cluster) tellNews(n proto.Announcement) {
 	})
 }
 
-// spreadNews returns what does one round of telling after the other.
-func (c *cluster) spreadNews() func([]proto.Announcement) {
+// spreadAnnouncements returns the function that sends one round of announcements.
+func (c *Cluster) spreadAnnouncements() func([]proto.Announcement) {
 	told := make(map[proto.Suite]proto.Generation) // the generations that gossip knows of
 	return func(news []proto.Announcement) {
 		var direct []proto.Announcement
@@ -61,7 +60,7 @@ func (c *cluster) spreadNews() func([]proto.Announcement) {
 
 // gossip spreads the hint that there is a new generation, without what clients use
 // of it: it must fit into a packet.
-func (c *cluster) gossip(n proto.Announcement) {
+func (c *Cluster) gossip(n proto.Announcement) {
 	n.Slots, n.Generation.Companions = nil, n.Generation.Proving()
 	message := func() []byte {
 		return peers.MarshalState(peers.State{From: c.name, Announcements: []proto.Announcement{n}})
@@ -71,48 +70,48 @@ func (c *cluster) gossip(n proto.Announcement) {
 		n.Generation.Base = "" // the direct announcement has it
 		packet = message()
 	}
-	if err := c.members.Broadcast(packet); err != nil {
+	if err := c.members().Broadcast(packet); err != nil {
 		c.log.Warn("a suite's news could not be gossiped", "suite", n.Generation.Suite.String(), "error", err)
 	}
 }
 
-func (c *cluster) heardGossip(msg []byte) { c.heardNews(msg, "gossip") }
+func (c *Cluster) receiveGossip(msg []byte) { c.receiveState(msg, "gossip") }
 
-// localState is what every other node is told now and then over a stream: all.
-func (c *cluster) localState() []byte {
-	state, whole := peers.FitState(peers.State{From: c.name, Announcements: c.catalog.Announcements()}, ring.MaxState)
+// localState is what a full exchange of state carries: the announcements of all suites.
+func (c *Cluster) localState() []byte {
+	state, whole := peers.FitState(peers.State{From: c.name, Announcements: c.rooms.Catalog.Announcements()}, ring.MaxState)
 	if was := c.curtailed.Swap(!whole); !was && !whole {
 		c.log.Info("there is more to tell of suites than an exchange of state carries; each tells a part", "limit", ring.MaxState)
 	}
 	return state
 }
 
-func (c *cluster) mergeState(msg []byte) { c.heardNews(msg, "state exchange") }
+func (c *Cluster) mergeState(msg []byte) { c.receiveState(msg, "state exchange") }
 
-func (c *cluster) heardNews(msg []byte, way string) {
+func (c *Cluster) receiveState(msg []byte, way string) {
 	heard, err := peers.UnmarshalState(msg)
 	if err != nil {
 		c.log.Warn("a message about suites and mirrors could not be read and is ignored", "by", way, "error", err)
 		return
 	}
 	if len(heard.Announcements) > 0 && !c.early.keep(heard.From, heard.Announcements) {
-		c.catalog.ReceiveHearsay(heard.From, heard.Announcements...)
+		c.rooms.Catalog.ReceiveHearsay(heard.From, heard.Announcements...)
 	}
 }
 
-// earlyNews is what others tell before this node can ask any of them for it: the
+// earlyAnnouncements is what others tell before this node can ask any of them for it: the
 // first full exchange is part of meeting them.
-type earlyNews struct {
+type earlyAnnouncements struct {
 	mu     sync.Mutex
-	heard  bool                            // it is over; guarded by mu
+	ended  bool                            // it is over; guarded by mu
 	byNode map[string][]proto.Announcement // the last message of each; guarded by mu
 }
 
 // keep takes a message in; false when that time is over.
-func (e *earlyNews) keep(from string, news []proto.Announcement) bool {
+func (e *earlyAnnouncements) keep(from string, news []proto.Announcement) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.heard {
+	if e.ended {
 		return false
 	}
 	if e.byNode == nil {
@@ -122,10 +121,10 @@ func (e *earlyNews) keep(from string, news []proto.Announcement) bool {
 	return true
 }
 
-func (e *earlyNews) end() map[string][]proto.Announcement {
+func (e *earlyAnnouncements) end() map[string][]proto.Announcement {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.heard = true
+	e.ended = true
 	all := e.byNode
 	e.byNode = nil
 	return all
@@ -141,10 +140,10 @@ const (
 
 // catchUp takes in what the others know of suites before the first host is served:
 // a node that is behind would have to ask upstream for what they hold.
-func (c *cluster) catchUp(ctx context.Context) {
+func (c *Cluster) catchUp(ctx context.Context) {
 	c.until(ctx, meetWait, func() bool {
 		peers := c.mesh.Peers()
-		if len(peers) < len(c.members.View().Nodes)-1 {
+		if len(peers) < len(c.members().View().Nodes)-1 {
 			return false // the mesh has not been told of all of them yet
 		}
 		for _, p := range peers {
@@ -156,13 +155,13 @@ func (c *cluster) catchUp(ctx context.Context) {
 	})
 	close(c.met)
 	for from, news := range c.early.end() {
-		c.catalog.ReceiveHearsay(from, news...)
+		c.rooms.Catalog.ReceiveHearsay(from, news...)
 	}
-	c.until(ctx, catchUpWait, func() bool { return !c.catalog.Following() })
+	c.until(ctx, catchUpWait, func() bool { return !c.rooms.Catalog.Following() })
 }
 
 // until waits for ok, for a bounded time.
-func (c *cluster) until(ctx context.Context, wait time.Duration, ok func() bool) {
+func (c *Cluster) until(ctx context.Context, wait time.Duration, ok func() bool) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for !ok() {
