@@ -120,7 +120,7 @@ func (c *compose) configure() {
 			}
 			text = strings.ReplaceAll(text, old, new)
 		}
-		text += "\nupstream: {connections_per_host: 60} # so many that no transfer has to make way for another\n"
+		text += "\nupstream_client: {connections_per_host: 60} # so many that no transfer is preempted\n"
 		writeFile(c.t, at("config/"+site+".yaml"), []byte(text))
 	}
 	writeFile(c.t, at("keyrings/test.gpg"), testarchive.New(7).Keyring()) // the default key, as that of the container
