@@ -178,7 +178,7 @@ func (c *cluster) checkUpstream() {
 // while a node had few connections. It begins again then, by plan.
 func (c *cluster) madeWay(path string) (n int) {
 	for _, m := range c.nodes {
-		n += strings.Count(m.err.String(), fmt.Sprintf(`"a transfer made way for a more urgent one","url":%q`, c.server.URL+"/"+path))
+		n += strings.Count(m.err.String(), fmt.Sprintf(`"a transfer was preempted by a more urgent one","url":%q`, c.server.URL+"/"+path))
 	}
 	return n
 }

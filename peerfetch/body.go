@@ -67,7 +67,7 @@ func (b *body) open(fl *flight) {
 
 // newWriter begins the object in the store, with what an earlier flight for the same archive left of it
 // where its digest and size are both proven: only then the whole shows whether the beginning was right.
-// What another archive gave is not gone on with, for it may be wrong.
+// The bytes of another archive are not resumed, because they may be wrong.
 func (fl *flight) newWriter() (Writer, error) {
 	if fl.continuable() {
 		return fl.f.cfg.Store.Resume(fl.object.Ref, fl.object.Where.First.Archive)

@@ -15,9 +15,9 @@ import (
 // succeeds; after that there is a pause behind each failure, no longer than apt is
 // willing to wait (30 s). Content that is wrong is thus asked for three times in
 // any minute, at most, where the archive has one mirror. Each further mirror that
-// gave wrong content buys one more try, up to maxLiars, for that try is made at yet
-// another one: an honest mirror behind some that lie is found before there is a pause,
-// and where all lie, each of them is asked twice at first.
+// gave wrong content buys one more try, up to maxCorrupt, because that try is made at a
+// different mirror: a good mirror behind some corrupt ones is found before there is a pause.
+// If all mirrors are corrupt, each of them is asked twice at first.
 //
 // What the owner of an object says of it has cost that node its own budget. So a node
 // that is told goes by the owner's Retry-After, and counts only for the case of one
@@ -28,14 +28,14 @@ var (
 	nodeAllowance     = allowance{free: 2 + maxCorrupt, within: time.Minute, pause: 30 * time.Second}
 )
 
-// maxLiars is how many mirrors may be found out in a row: with more of them it is
-// the metadata that is wrong.
+// maxCorrupt is how many mirrors may be found corrupt in a row: with more of them the metadata is
+// wrong.
 const maxCorrupt = 4
 
 type allowance struct {
-	free   int           // so many failures
-	within time.Duration // in so long cost nothing,
-	pause  time.Duration // and so long after the last one there is another try
+	free   int           // this many failures
+	within time.Duration // within this time cost nothing,
+	pause  time.Duration // and after this pause there is another try
 }
 
 // maxPenalties bounds the memory that bad objects may take.
@@ -50,7 +50,7 @@ type attempt struct {
 	nodes bool // by way of other nodes, whichever they are
 }
 
-// told is the same attempt by way of other nodes.
+// byNodes is the same attempt, made through other nodes.
 func (a attempt) byNodes() attempt {
 	a.nodes = true
 	return a
@@ -71,7 +71,7 @@ func (b *budget) of(k attempt) *expiring.Map[attempt, penalty] {
 	return b.penalties
 }
 
-// heldBack is the error of an attempt that was not made: what the last one ended with.
+// withheld is the error of an attempt that was not made: the error of the last attempt.
 func withheld(err error) error { return &judged{verdict: untried, err: err} }
 
 // penalty is a value: its failures are never changed, only cut off and appended to.

@@ -89,7 +89,7 @@ func (fl *flight) admit(ctx context.Context, self string, object *proto.ObjectRe
 	return r, nil, nil
 }
 
-// wantedByLocked takes in what one more reader wants, but for its names. mu is held.
+// wantedByLocked takes in what one more reader wants, except its names. mu is held.
 func (fl *flight) wantedByLocked(object *proto.ObjectRequest) {
 	if !object.PeersOnly {
 		fl.peersOnly = false

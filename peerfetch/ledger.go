@@ -6,9 +6,9 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// source is where bytes come from: a peer, or a place at a mirror of the archive, or the part of
-// the object that an earlier flight left on this node's disk. A source that does not name its
-// mirrors has none.
+// byteSource is where bytes come from: a peer, a target at a mirror of the archive, or the part of the
+// object that an earlier flight left on this node's disk. mirror is "" if the source does not name its
+// mirrors.
 type byteSource struct {
 	peer    string
 	mirror  string // as Transfer.From names it; "" with a peer
@@ -37,13 +37,13 @@ func (o byteSource) sameSource(other byteSource) bool {
 // an earlier flight.
 func (o byteSource) upstream() bool { return o.peer == "" && !o.partial }
 
-// ledger records who gave which of the bytes that have arrived, and what that says about who is to
+// ledger records which source gave which bytes, and what that says about which source is to
 // blame when they turn out to be wrong. It belongs to flight.run, and decides; the flight acts.
 type ledger struct {
 	gave           []byteSource        // who gave some of the bytes that are here
 	sizeFrom       byteSource          // who told the size, where nobody signed it
 	tainted        bool                // what has arrived cannot be right
-	corruptSources map[byteSource]bool // mirrors that gave this flight what cannot be right, by place
+	corruptSources map[byteSource]bool // mirrors that gave this flight wrong content, by target
 }
 
 func newLedger() ledger { return ledger{corruptSources: make(map[byteSource]bool)} }

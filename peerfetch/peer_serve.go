@@ -95,7 +95,7 @@ func (f *Fetcher) servePeer(ctx context.Context, from string, req proto.PeerRequ
 	}
 }
 
-// askedFor checks an PeerRequest and returns what it is about. Hints of the requester's own are
+// askedFor checks a PeerRequest and returns what it is about. Hints of the requester's own are
 // left out, and so are all names but the first of what nothing proves: one file must
 // not come to stand for another on a peer's word.
 func askedFor(req proto.PeerRequest) (proto.ObjectRequest, error) {
@@ -211,7 +211,7 @@ func (f *Fetcher) fillFor(ctx context.Context, from string, object proto.ObjectR
 }
 
 // forPeer is err as another node is to hear it. Where it says how long to wait, that
-// counts for more than what was wrong, but for a verdict, which travels beside it.
+// counts for more than what was wrong, except for a verdict, which travels beside it.
 func forPeer(err error) error {
 	var busy *proto.Unavailable
 	if !errors.As(err, &busy) || busy.RetryAfter <= 0 {

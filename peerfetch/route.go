@@ -118,7 +118,7 @@ func newRoute(r routing) *route {
 // away.
 func (r *route) again() { r.stage = beginning }
 
-// next returns the next step. How it ended is to be told to heard, but for a pause.
+// next returns the next step. How it ended is to be told to heard, except a pause.
 func (r *route) next() step {
 	for {
 		switch r.stage {
@@ -259,7 +259,7 @@ func (r *route) firstOfCircle(owner string, named []string) bool {
 	})
 }
 
-// worthAsking leaves out who has been asked, who is of no use, and this node.
+// worthAsking leaves out nodes that have been asked or are of no use, and this node.
 func (r *route) worthAsking(peers []string) []string {
 	var worth []string
 	for _, peer := range peers {
@@ -302,7 +302,7 @@ func (r *route) waitsFor(peer string) string {
 // askedToo notes that the spare of a step was asked as well.
 func (r *route) alsoAsked(peer string) { r.asked[peer] = true }
 
-// heard is told how asking a node ended, but for a complete body; fill as in the step, and false for
+// heard is told how asking a node ended, except for a complete body; fill as in the step, and false for
 // a spare.
 func (r *route) heard(fill bool, o outcome) {
 	switch o.verdict {

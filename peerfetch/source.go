@@ -19,7 +19,7 @@ type source interface {
 	// Errors are those of proto: NotStored and PeerFailed of nodes, ErrNotFound, ErrCorrupt,
 	// Unavailable, Refused and Rejected of upstream, told by whomever.
 	open(ctx context.Context, offset int64) (*proto.Transfer, error)
-	// from is who gives t, a transfer that open returned.
+	// from returns the source of t, a transfer that open returned.
 	from(t *proto.Transfer) byteSource
 }
 
@@ -27,7 +27,7 @@ type source interface {
 type nodeSource struct {
 	cluster Cluster
 	peer    string
-	req     proto.PeerRequest // but for its Offset
+	req     proto.PeerRequest // without its Offset
 }
 
 func (s nodeSource) open(ctx context.Context, offset int64) (*proto.Transfer, error) {
@@ -50,7 +50,7 @@ func (s nodeSource) from(*proto.Transfer) byteSource {
 // archiveSource is an archive at one of the names of the object, by whichever of its mirrors.
 type archiveSource struct {
 	upstream Source
-	req      proto.Request // but for its Offset
+	req      proto.Request // without its Offset
 }
 
 func (s archiveSource) open(ctx context.Context, offset int64) (*proto.Transfer, error) {
@@ -188,7 +188,7 @@ func (fl *flight) askOne(ctx context.Context, stop context.CancelFunc, src nodeS
 	return a
 }
 
-// passOn asks a node once more whenever this flight has news: a client waits for what was fetched
+// passOn asks a node once more whenever this flight's readers want more: a client waits for what was fetched
 // ahead of clients, or knows the object by another name. The node's own flight learns of it by that.
 // ctx is that of the first question.
 func (fl *flight) passOn(ctx context.Context, src nodeSource, raised <-chan struct{}) {

@@ -12,59 +12,59 @@ const (
 	// maxPlaces is how many names of its object one flight serves. A reader with one more
 	// starts a flight of its own.
 	maxTargets = 16
-	// maxBarren is how many transfers in a row may bring next to nothing before a place is given
-	// up, not counting those after which another mirror was at hand. progress is how many bytes
-	// start the count anew.
+	// maxBarren is how many transfers in a row may bring next to nothing before a target is given
+	// up, not counting transfers after which another mirror was available. progress is how many bytes
+	// reset the count.
 	maxBarren = 3
 	progress  = 16 << 10
-	// maxAtOnce is how many mirrors in a row may break off without having brought anything
-	// before there is a pause: then it is probably this node that is cut off.
+	// maxAtOnce is how many mirrors in a row may break off without a byte before there is a pause:
+	// then this node is probably cut off.
 	maxAtOnce = 4
 )
 
-// place is one name of the object upstream, as a source of this flight: the archive of that name,
-// at whichever of its mirrors. What happens there says nothing about other targets.
+// target is one name of the object upstream, as a source of this flight: an archive and a path, at any
+// mirror of the archive. What happens at one target says nothing about other targets.
 type target struct {
 	loc       proto.Location
-	base      string          // another site to be asked first, for this place
+	base      string          // another site to be asked first, for this target
 	asked     bool            // by this node, or by a node that was told of it
 	barren    int             // transfers without progress
-	left      int             // how often it was left for another place, because it was slow
+	left      int             // how often the flight switched to another target, because this one was slow
 	exhausted map[string]bool // mirrors that broke off since the last pause
 	ready     time.Time       // not to be asked before
-	err       error           // why it is of no use any more; nil while it may be
+	err       error           // why it is closed; nil while it is open
 }
 
 func (p *target) open() bool { return p.err == nil }
 
-// situation is what a place's future depends on, besides what happened there.
+// situation is what the future of a target depends on, besides its own attempts.
 type situation struct {
 	now       time.Time
 	written   int64    // bytes that are here
-	fresh     bool     // no reader has had any of them
+	fresh     bool     // no reader has received any of them
 	tainted   bool     // they cannot be right
 	decided   bool     // a digest says what the rest must be, whichever source gives it
 	validator bool     // else: whether the mirror that gave the beginning can be asked for the rest
-	allowed   bool     // the budget of the place has room
-	mirrors   []string // that may be asked and did not lie to this flight
+	allowed   bool     // the budget of the target has room
+	mirrors   []string // that may be asked and gave this flight no wrong content
 	answered  string   // the mirror that answered; "" for none
 }
 
-// resumable reports whether another transfer may go on where the last one stopped: not where
-// nothing would show that it brings another version.
+// resumable reports whether another transfer may go on where the last one stopped. It may not if
+// another version would go unnoticed.
 func (s situation) resumable() bool { return s.written == 0 || s.decided }
 
-// move is what is to be done after an attempt at a place.
+// move is the next step after an attempt at a target.
 type move struct {
-	startOver bool // what has arrived is to be thrown away first
-	switched  bool // the place is asked again at once, at another mirror
+	startOver bool // discard what has arrived first
+	switched  bool // ask the target again at once, at another mirror
 }
 
-// heard notes how an attempt at p ended: p stays open, perhaps not at once, or is closed with the
-// error that its readers are to hear.
+// record notes how an attempt at p ended: p stays open, perhaps after a pause, or is closed with the
+// error for its readers.
 func (p *target) record(o outcome, s situation) move {
 	switch o.verdict {
-	case otherContent: // the flight has begun again with what this place has
+	case otherContent: // the flight has begun again with the content of this target
 		return move{}
 	case slow:
 		p.left++

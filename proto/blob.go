@@ -111,7 +111,7 @@ type Blob struct {
 	// Checked is when upstream last said that they are current, then.
 	Stale   string
 	Checked time.Time
-	// NotModified answers an PeerRequest with Have: the asker's version is still the one.
+	// NotModified answers a PeerRequest with Have: the requester's version is still current.
 	// There is no body then.
 	NotModified bool
 }

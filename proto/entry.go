@@ -2,8 +2,8 @@ package proto
 
 import "time"
 
-// Resolution is what a node believes of one location: the answer of the catalog to
-// the door.
+// Resolution is what a node believes of one location: the answer of the catalog to the
+// frontend.
 type Resolution struct {
 	Object ObjectRequest
 	// Listed says that signed metadata names this object (or its name, made of a sum,

@@ -8,7 +8,7 @@ import (
 )
 
 // ErrNotFound is an authoritative "there is no such object": upstream answered
-// 404 or 410. It is never made from any other trouble, for apt takes it as final.
+// 404 or 410. It is never made from any other failure, because apt takes it as final.
 var ErrNotFound = errors.New("not found upstream")
 
 // ErrCorrupt means that bytes were had, but not the ones that signed metadata

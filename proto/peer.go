@@ -15,7 +15,7 @@ type PeerRequest struct {
 	// Fill lets the node asked go upstream. Without it, it answers from its store
 	// or from a fetch from upstream that it has under way.
 	Fill bool
-	// Have is the version that the asker holds of an object that nothing signed
+	// Have is the version that the requester stores of an object that nothing signed
 	// names; the answer may be that it is still the one (Transfer.NotModified).
 	Have Digest
 }
@@ -36,7 +36,7 @@ type Announcement struct {
 	FirstHand bool
 }
 
-// NotStored is a peer's answer to an PeerRequest without Fill, or to any PeerRequest at a moment
+// NotStored is a peer's answer to a PeerRequest without Fill, or to any PeerRequest at a moment
 // when it has the object from another peer itself.
 type NotStored struct {
 	Peer string

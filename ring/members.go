@@ -19,7 +19,7 @@ const (
 	// maxBroadcasts is how many messages wait to be sent. While there is nobody to
 	// send them to, they pile up.
 	maxBroadcasts = 256
-	// spreading bounds how long Leave, and the farewell in Depart, wait for their
+	// spreading bounds how long Leave, and the farewell in Disconnect, wait for their
 	// announcement to spread.
 	spreading = 3 * time.Second
 )
@@ -182,7 +182,7 @@ func (b broadcast) Message() []byte                     { return b }
 func (broadcast) Finished()                             {}
 func (broadcast) UniqueBroadcast()                      {}
 
-// handOn gives what arrived to Received and MergeState.
+// deliver passes what arrived to Received and MergeState.
 func (m *Members) deliver() {
 	for {
 		select {
@@ -226,7 +226,7 @@ func (m *Members) announce(wait time.Duration) error {
 		if m.roster.upToDate() {
 			return err
 		}
-		// memberlist was refuting a rumour about this node at the same moment, which
+		// memberlist was refuting a suspicion about this node at the same moment, which
 		// is newer than the update, and dropped the update without a word.
 	}
 	return errors.New("what this node says of itself could not be announced")
@@ -262,8 +262,8 @@ func (m *Members) Leave(ctx context.Context) error {
 	}
 }
 
-// Depart announces to leave, unless Leave has, bids farewell and closes. The
-// others drop this node at once, and do not look for it.
+// Disconnect calls Leave, sends the farewell, and closes. The other nodes drop this node at once, and
+// do not wait for it.
 func (m *Members) Disconnect(ctx context.Context) error {
 	left := m.Leave(ctx)
 	m.farewell(ctx)

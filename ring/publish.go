@@ -124,7 +124,7 @@ func (m *Members) logLeft(before, after *View) {
 	}
 }
 
-// logChanges tells who came, went and changed, but for this node.
+// logChanges logs which nodes joined, left and changed, except this node.
 func (m *Members) logChanges(before, after *View) {
 	for _, n := range after.Nodes {
 		old, known := before.Node(n.Name)

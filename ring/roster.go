@@ -25,7 +25,7 @@ type roster struct {
 	announced []byte            // our metadata as memberlist last spread it
 	others    map[string]*other // by name
 	missing   map[string]Missing
-	// departed holds the nodes that left or were removed, with the time: whoever still
+	// gone holds the nodes that left or were removed, with the time: whoever still
 	// misses one learns here that it is not to be looked for.
 	gone map[string]time.Time
 }
@@ -125,7 +125,7 @@ func (r *roster) remove(name string) {
 	r.missing[name] = Missing{name, o.node.Datacenter, o.node.GossipAddr, time.Now()}
 }
 
-// depart notes that a node is not to be looked for. The caller holds mu.
+// remember notes that a node is not to be looked for. The caller holds mu.
 func (r *roster) remember(name string, at time.Time) {
 	delete(r.missing, name)
 	if _, known := r.gone[name]; !known && len(r.gone) >= maxMissing {
@@ -281,7 +281,7 @@ func (r *roster) recipients() []*memberlist.Node {
 	return all
 }
 
-// hear notes a beacon. One of somebody who is not a member says nothing.
+// receiveBeacon notes a beacon. A beacon of a node that is not a member is ignored.
 func (r *roster) receiveBeacon(b beacon) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

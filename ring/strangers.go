@@ -66,7 +66,7 @@ func (s *strangers) recent() []Stranger {
 	return all
 }
 
-// keptOut says what memberlist's words about a packet or stream mean, "" for
+// rejectedReason says what memberlist's words about a packet or stream mean, "" for
 // nothing of this kind. The words are those of memberlist 0.7; a test holds them.
 func rejectedReason(text string) string {
 	has := func(part string) bool { return strings.Contains(text, part) }

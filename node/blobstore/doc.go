@@ -1,21 +1,21 @@
-// Package blobstore is this node's disk and memory: blobs by SHA-256 digest,
-// written once, never changed, evicted by last use under a hard byte limit. What
-// another node holds as well goes earlier than what only this one has; who holds
-// what, the store is told (Config.Replicated) and tells (Config.Observer).
+// Package blobstore is this node's disk and memory: blobs by SHA-256 digest, written once, never
+// changed, evicted by last use under a hard byte limit. A blob that another node stores as well is
+// evicted earlier than the last copy of a blob (Config.Replicated). The store reports its own changes
+// to Config.Observer.
 //
 // It is not a database and keeps no journal: the file system is the database.
 //
 //	<dir>/lock                  flock of the one process that may write here; holds its pid
 //	<dir>/blobs/ab/ab…(64 hex)  one blob; mtime is upstream's Last-Modified (Unix 0: none),
-//	                            atime is the last use, kept by us and coarse on purpose
-//	<dir>/only/ab…(64 hex)      through which names alone that blob may be given out, one a line
-//	<dir>/partial/…             unfinished blobs of known digest, to be continued; see partial.go
-//	<dir>/tmp/…                 other bytes on their way in; whatever is left there is deleted at Open
+//	                            atime is the last use, set by us and coarse on purpose
+//	<dir>/only/ab…(64 hex)      the only names through which that blob may be served, one a line
+//	<dir>/partial/…             interrupted blobs of known digest, to be resumed; see partial.go
+//	<dir>/tmp/…                 other blobs that are being written; leftovers are deleted at Open
 //	<dir>/usage, <dir>/scrub    the store's notes about itself, which may be lost
 //
-// It knows no archive, no URL and no peer, and vouches only for this: what is
-// stored under a digest had that digest when it was committed. It does not say
-// that signed metadata lists it; proto.Blob.Verified is left to the caller.
+// It knows no archive, no URL and no peer. It guarantees one thing: a blob stored under a digest had
+// that digest when it was committed. It does not know whether signed metadata lists the blob; the
+// caller sets proto.Blob.Verified.
 //
 // Everything a Store offers is safe for concurrent use, unless a method says
 // otherwise.
@@ -43,5 +43,5 @@
 //	ledger.mu      the durable upper bound of the bytes in use, over its write
 //	space.mu       used and reserved bytes; never over I/O
 //	health.mu      why the store is degraded
-//	memory.gates   keep the closing of the memory tier apart from its use
+//	memory.locks   keep the closing of the memory tier apart from its use
 package blobstore

@@ -66,7 +66,7 @@ type victim struct {
 	digest     proto.Digest
 	size       int64
 	used       int64
-	rank       int64 // used, less the bonus of lone blobs if it is elsewhere
+	rank       int64 // used, less the last-copy bonus if another node stores it
 	replicated bool
 }
 

@@ -9,23 +9,21 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// lonePage is how many blobs Lone looks up at a time. A page costs a look at every
-// blob and takes up to 10 MiB meanwhile.
+// lastCopyPage is how many blobs LastCopies collects at a time. A page costs a pass over all blobs
+// and up to 10 MiB of memory.
 const lastCopyPage = 1 << 16
 
-// Lone yields the blobs that are nowhere else, the most recently used first: what a
-// node that leaves hands on. What is used or stored while the loop runs comes at
-// the end, perhaps for the second time. Blobs that the scan after the start has not
-// found yet are left out.
+// LastCopies yields the blobs that no other node stores, the most recently used first: a node that
+// leaves hands them off. A blob that is used or stored during the loop comes at the end, perhaps for
+// the second time. Blobs that the scan at the start has not found yet are left out.
 //
-// elsewhere tells whether another node holds a blob; it is asked while a lock is
-// held, as Config.Replicated is, and again just before a blob is yielded. No lock is
-// held then. Nothing counts as a use.
+// replicated reports whether another node stores a blob. It is called under a lock, like
+// Config.Replicated, and again without a lock just before a blob is yielded. Nothing counts as a use.
 func (s *Store) LastCopies(replicated func(proto.Digest) bool) iter.Seq[proto.Ref] {
 	return s.lastCopyPages(replicated, lastCopyPage)
 }
 
-// lonePages is Lone by pages of a given size.
+// lastCopyPages is LastCopies with pages of a given size.
 func (s *Store) lastCopyPages(replicated func(proto.Digest) bool, size int) iter.Seq[proto.Ref] {
 	return func(yield func(proto.Ref) bool) {
 		began := s.cfg.Now().UnixNano()
@@ -51,8 +49,7 @@ func (s *Store) lastCopyPages(replicated func(proto.Digest) bool, size int) iter
 			}
 			last = page[len(page)-1]
 		}
-		// A blob that was used before its turn came is above all pages now. There are
-		// only as many of them as were used during the loop.
+		// A blob that was used during the loop, before its page, is above all pages now.
 		give(s.lastCopies(math.MaxInt, func(b usedBlob) bool { return b.used >= began && !replicated(b.digest) }))
 	}
 }
@@ -69,8 +66,8 @@ func compareUse(a, b usedBlob) int {
 	return cmp.Or(cmp.Compare(b.used, a.used), compare(a.digest, b.digest))
 }
 
-// lone returns the n most recently used blobs that wanted accepts, in that order.
-// It holds twice as many meanwhile, and those of one shard.
+// lastCopies returns the n most recently used blobs that wanted accepts, in that order. It holds at
+// most twice as many at a time, and those of one shard.
 func (s *Store) lastCopies(n int, wanted func(usedBlob) bool) []usedBlob {
 	var page []usedBlob
 	var last usedBlob // of a full page: what comes behind it is out

@@ -77,7 +77,7 @@ func (c Config) withDefaults() (Config, error) {
 	case c.MemoryBytes < 0, c.MemoryMaxBlob < 0, c.ScrubBytesPerSecond < 0, c.ReserveFree < 0, c.OverflowBytes < 0:
 		return c, fmt.Errorf("blob store %s: a size below zero was given", c.Dir)
 	case c.LastCopyBonus < 0:
-		return c, fmt.Errorf("blob store %s: the bonus of lone blobs is negative: %v", c.Dir, c.LastCopyBonus)
+		return c, fmt.Errorf("blob store %s: the last-copy bonus is negative: %v", c.Dir, c.LastCopyBonus)
 	}
 	dir, err := filepath.Abs(c.Dir)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// ClientLimits say who may knock, and how much one client address may take. Of an
+// ClientLimits say which clients may connect, and how much one client address may take. Of an
 // IPv6 address the first 64 bits count: a host has all the rest for itself. The zero
 // value bounds nothing.
 type ClientLimits struct {

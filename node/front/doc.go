@@ -1,4 +1,4 @@
-// Package front is the door that APT clients knock at: it turns an HTTP request
+// Package front is the frontend that APT clients connect to: it turns an HTTP request
 // into a Location, asks the Catalog what the location means, has a Fetcher open
 // the bytes, and answers.
 //

@@ -50,7 +50,7 @@ type Config struct {
 	Connect []string
 	// Lists are the lists of mirrors that archives are configured with.
 	Lists []List
-	// Clients says who may knock, and how much one may take.
+	// Clients says which clients may connect, and how much one may take.
 	Clients ClientLimits
 	// Names are the host names of this node, without a port. A proxy request for
 	// one of them means the node itself. Addresses, and names with the node's own

@@ -1,19 +1,18 @@
-// Package prefetch has things ready before clients ask: when an archive publishes a
-// new generation, the new versions of packages that clients of this node really use
-// are fetched ahead, and with them the new packages that they depend on.
+// Package prefetch fetches packages before clients request them: when an archive publishes a new
+// generation, it fetches the new versions of the packages that clients of this node use, and the new
+// packages that these depend on.
 //
-// Three parts. The usage table learns from every package served which packages are
-// used here; that is the hot path, and it survives a restart. A switch starts a job: it
-// reads the new generation's indices of packages, keeps nothing of them but what is new,
-// and plans what to fetch, most used first, within a budget of bytes. Then the job
-// opens what it planned like any client would, a few at a time and in the class that
-// makes way for waiting clients, and reads it to its end, so that the store keeps it.
+// It has three parts. The usage table counts the packages that are served here. It is on the hot path
+// and survives a restart. A generation switch starts a job: the job reads the package indexes of the
+// new generation, drops everything that is not new, and plans the fetches, most used first, within a
+// budget of bytes. Then the job opens the planned objects as a client would, a few at a time, in the
+// class that waiting clients preempt. It reads each object to the end, so that the store commits it.
 //
-// It only ever reads ahead. Whatever it leaves out or fails to get, a client that
-// asks gets in the usual way; so nothing is retried here, and nothing here can do
-// harm beyond the bytes of its budget. It does not know where bytes come from, which
-// generation is current, or what other nodes use: the node tells it.
+// It does nothing else. A client that requests an object which was left out or failed gets it in the
+// usual way. So nothing is retried here, and no fault here costs more than the bytes of the budget. It
+// does not know where bytes come from, which generation is current, or what other nodes use: the node
+// passes that in.
 //
-// Lock order: Prefetcher.mu before those of the usage table and of the list of what
-// is ready; both of these are leaves, and Used takes only them.
+// Lock order: Prefetcher.mu before the locks of the usage table and of the ready list. Both of these
+// are leaves, and Used takes only them.
 package prefetch

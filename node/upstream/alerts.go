@@ -10,15 +10,15 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// healths are what is known of all mirrors, by name. Two archives with the same root
+// healths is the health of all mirrors, by name. Two archives with the same root
 // share it.
 type healths struct {
 	mu sync.Mutex
 	of map[string]*health // guarded by mu
 }
 
-// adopt gives the mirrors of a new configuration what is known of them, and forgets
-// those that are gone.
+// adopt gives the mirrors of a new configuration their known health, and forgets the health of removed
+// mirrors.
 func (hs *healths) adopt(s *settings) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
@@ -41,8 +41,8 @@ func (hs *healths) all() []*health {
 	return slices.SortedFunc(maps.Values(hs.of), func(a, b *health) int { return cmp.Compare(a.name, b.name) })
 }
 
-// healthOf returns what is known of a mirror by its name, or of the site that a root was redirected
-// to; nil where there is neither.
+// healthOf returns the health of a mirror by its name, or of the site that a root was redirected to;
+// nil if there is neither.
 func (c *Client) healthOf(name string) *health {
 	c.healths.mu.Lock()
 	h := c.healths.of[name]
@@ -53,10 +53,10 @@ func (c *Client) healthOf(name string) *health {
 	return h
 }
 
-// Heard takes in what another node found out about a mirror; a mirror that no archive
-// has is passed over. It counts as if this node had found out, but that "unreachable"
-// only makes the mirror the last to be asked: there may be another way to it from
-// here. What this node finds out itself ends it.
+// ReceiveAlert takes in what another node found out about a mirror. It ignores a mirror that no archive
+// has. The alert has the same effect as a finding of this node, with one exception: "unreachable" only
+// makes the mirror the last to be asked, because this node may have another path to it. A finding of
+// this node overrides the alert.
 func (c *Client) ReceiveAlert(t proto.MirrorAlert) {
 	h := c.healthOf(t.Mirror)
 	if h == nil {
@@ -68,8 +68,8 @@ func (c *Client) ReceiveAlert(t proto.MirrorAlert) {
 	h.wake()
 }
 
-// Troubles returns what this node itself has found out about mirrors and still holds,
-// to be told to a node that joins, in the order of their names.
+// Alerts returns the present findings of this node about mirrors, in the order of the mirrors' names.
+// A node that joins receives them.
 func (c *Client) Alerts() []proto.MirrorAlert {
 	now := time.Now()
 	var all []proto.MirrorAlert

@@ -25,7 +25,7 @@ const (
 	siteFor  = time.Hour
 )
 
-// sites are what is known of the sites that roots were redirected to, by Transfer.Base. Safe for
+// sites is the health of the sites that roots were redirected to, by Transfer.Base. Safe for
 // concurrent use.
 type sites struct {
 	of *expiring.Map[string, *health]

@@ -67,7 +67,7 @@ func compareBool(a, b bool) int {
 	return -1
 }
 
-// candidates looks at mirrors with an eye to a request.
+// candidates looks at mirrors for a request.
 func (c *Client) candidates(s *settings, mirrors []*mirror, req proto.Request) []*candidate {
 	now := time.Now()
 	size := req.Size - req.Offset
@@ -86,7 +86,7 @@ func (c *Client) candidates(s *settings, mirrors []*mirror, req proto.Request) [
 	return all
 }
 
-// look fills in what is known of the mirror.
+// rank fills in what the mirror's health says.
 func (h *health) rank(one *candidate, floor, size int64, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -161,7 +161,7 @@ func (c *Client) otherMirrorFree(s *settings, e *attempt) bool {
 // with most credit pays for all.
 func (c *Client) weighted(equals []*candidate) *candidate {
 	if len(equals) == 1 {
-		return equals[0] // no turn is used up by who has no rival
+		return equals[0] // a mirror without a rival spends no credit
 	}
 	c.creditsMu.Lock()
 	defer c.creditsMu.Unlock()
@@ -199,8 +199,8 @@ func (c *Client) Mirrors(archive string) []string {
 }
 
 // better reports whether another mirror, not asked yet, is believed to do better with
-// the object than so many bytes per second: it is well, nothing is held against
-// it, and it is untested or has been measured at twice that.
+// the object than so many bytes per second: it is healthy, has no
+// penalty for the object, and is untested or was measured at twice that rate.
 func (c *Client) better(e *attempt, rate float64) bool {
 	now := time.Now()
 	for _, m := range e.others {
@@ -214,7 +214,7 @@ func (c *Client) better(e *attempt, rate float64) bool {
 	return false
 }
 
-// promises reports whether the mirror is well and may give so many bytes per second.
+// promises reports whether the mirror is healthy and may deliver rate bytes per second.
 func (h *health) promises(rate float64, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

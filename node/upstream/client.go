@@ -54,7 +54,7 @@ type settings struct {
 	transport  *http.Transport
 	transports map[trust]*http.Transport
 	// mixed are the hosts that mirrors reach through several transports. None of them
-	// may keep a connection for later there, for it would count at the other end while
+	// may keep a connection for later there, because it would count at the other end while
 	// another one uses the slot.
 	mixed map[string]bool
 }
@@ -243,7 +243,7 @@ func (s *settings) inOther(m *mirror, u *url.URL) bool {
 	return false
 }
 
-// hostOf returns what is known of the host of u, and makes it known.
+// hostOf returns the host of u, and creates it if it is new.
 func (c *Client) hostOf(u *url.URL) *host {
 	name := hostName(u)
 	c.mu.Lock()

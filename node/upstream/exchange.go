@@ -35,7 +35,7 @@ type preemptedFor struct {
 	same  bool
 }
 
-func (m *preemptedFor) Error() string { return "made way for " + m.class.String() }
+func (m *preemptedFor) Error() string { return "preempted for " + m.class.String() }
 
 func (s *stalled) Error() string { return "stalled" }
 
@@ -92,7 +92,7 @@ func (c *Client) begin(parent context.Context, s *settings, u *url.URL, e *attem
 	return x, nil
 }
 
-// heed raises the slot when a client begins to wait for what it is held for. It ends
+// watchUrgent raises the slot when a client begins to wait for what it is held for. It ends
 // with the exchange.
 func (x *exchange) watchUrgent(urgent <-chan struct{}) {
 	select {
@@ -212,7 +212,7 @@ func (x *exchange) expired() {
 	x.cut(&stalled{phase: ph, after: lasted})
 }
 
-// cut ends what runs. It closes the connection itself, for the transport does so
+// cut ends what runs. It closes the connection itself, because the transport does so
 // some time later, and the next holder of the slot may dial at once: here, there
 // are never more connections than slots. The server may count one more for a
 // moment: it sees the end of the old one when it next writes to it, and a dial that
@@ -269,11 +269,11 @@ func (x *exchange) failure(what string, err error) error {
 	}
 	var way *preemptedFor
 	if errors.As(cause, &way) {
-		x.s.cfg.Logger.Debug("a transfer made way for a more urgent one", "url", bareURL(x.url), "class", x.class, "for", way.class)
+		x.s.cfg.Logger.Debug("a transfer was preempted by a more urgent one", "url", bareURL(x.url), "class", x.class, "for", way.class)
 		if way.same {
-			return &proto.Unavailable{Reason: fmt.Sprintf("%s%s: this transfer made way for one of another client", x.host.name, x.via())}
+			return &proto.Unavailable{Reason: fmt.Sprintf("%s%s: this transfer was preempted by a transfer of another client", x.host.name, x.via())}
 		}
-		return &proto.Unavailable{Reason: fmt.Sprintf("%s%s: this transfer made way for more urgent work (%s)", x.host.name, x.via(), way.class)}
+		return &proto.Unavailable{Reason: fmt.Sprintf("%s%s: this transfer was preempted by more urgent work (%s)", x.host.name, x.via(), way.class)}
 	}
 	var known *proto.Unavailable
 	var refused *proto.Refused

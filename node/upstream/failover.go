@@ -11,7 +11,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// failover is one Fetch's way through the mirrors of an archive.
+// failover is one Fetch over the mirrors of an archive.
 type failover struct {
 	client   *Client
 	s        *settings
@@ -21,7 +21,7 @@ type failover struct {
 	failures []failedAttempt
 }
 
-// fetch asks one mirror after the other until one can help.
+// fetch asks the mirrors one at a time until one gives a body.
 func (r *failover) fetch(ctx context.Context) (*proto.Transfer, error) {
 	if t := r.atSite(ctx); t != nil {
 		return t, nil
@@ -65,7 +65,7 @@ func (r *failover) fetch(ctx context.Context) (*proto.Transfer, error) {
 	return nil, r.verdict()
 }
 
-// had notes, now that one mirror has the object, which others do not have it.
+// found notes which mirrors do not have an object that another mirror has.
 func (r *failover) found(by *mirror) {
 	for _, f := range r.failures {
 		if errors.Is(f.err, proto.ErrNotFound) {
@@ -74,7 +74,7 @@ func (r *failover) found(by *mirror) {
 	}
 }
 
-// failure is what a mirror came to.
+// failedAttempt is the error of a mirror.
 type failedAttempt struct {
 	mirror *mirror
 	source *health // whom it redirected to, or itself
@@ -89,7 +89,7 @@ func (r *failover) next() *mirror {
 	all := r.client.candidates(r.s, r.left, r.req)
 	chosen := r.client.choose(all)
 	for _, one := range all {
-		// While one that is well is there to serve, the others have time to recover.
+		// A healthy mirror serves this request, so the others are only probed.
 		if one != chosen && (one.standing == halfOpen || one.standing == unhealthy && chosen.standing != healthy) {
 			r.client.probe(r.s, r.archive, one.mirror, r.req)
 		}
@@ -120,7 +120,8 @@ func (r *failover) run(ctx context.Context, e *attempt) (*proto.Transfer, error)
 	return r.client.follow(ctx, r.s, e)
 }
 
-// avoided returns a mirror whose redirects were not followed because there was hope for better; nil for none.
+// avoided returns a mirror whose redirects were not followed because a better source was possible; nil
+// if there is none.
 func (r *failover) avoided() *mirror {
 	for _, f := range r.failures {
 		if errors.Is(f.err, errAvoided) {
@@ -130,7 +131,7 @@ func (r *failover) avoided() *mirror {
 	return nil
 }
 
-// unableToResume returns a mirror whose answer to a Range was of no use; nil for none.
+// unableToResume returns a mirror with an unusable answer to a Range request; nil if there is none.
 func (r *failover) unableToResume() *mirror {
 	for _, f := range r.failures {
 		if errors.Is(f.err, errUselessRange) {
@@ -150,9 +151,8 @@ func (r *failover) gone() bool {
 	return len(r.failures) == len(r.archive.mirrors)
 }
 
-// verdict is the error of a Fetch that no mirror could help. "There is no such
-// object" is final for apt, so a single mirror that could not be asked, or gave
-// something else, outweighs all that say so.
+// verdict is the error of a Fetch that failed at every mirror. "There is no such object" is final for
+// apt, so a single mirror that did not answer, or answered otherwise, outweighs all the others.
 func (r *failover) verdict() error {
 	weight := func(err error) int {
 		switch {
@@ -182,9 +182,8 @@ func (r *failover) verdict() error {
 	return worst.err
 }
 
-// unavailable puts together what several mirrors said. There is no use in asking
-// again before the first of them may be asked; other nodes would hear the same only
-// if every one of them did answer.
+// unavailable joins the errors of several mirrors. A retry makes sense when the first of them may be
+// asked again. Another node would get the same answer only if every mirror did answer.
 func (r *failover) unavailable(said []*proto.Unavailable) error {
 	all := &proto.Unavailable{RetryAfter: said[0].RetryAfter, Answered: true}
 	reasons := make([]string, len(said))

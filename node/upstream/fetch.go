@@ -24,26 +24,26 @@ const maxRedirects = 10
 // has to be asked for.
 var errUselessRange = errors.New("the answer to the Range request is not what was asked for")
 
-// attempt is one object to be had from one mirror.
+// attempt is the request for one object to one mirror.
 type attempt struct {
 	archive *archive
 	mirror  *mirror
 	req     proto.Request
-	others  []*mirror     // that have not been asked for it yet, and may be
+	others  []*mirror     // not asked for it yet
 	waited  time.Duration // for the headers of answers so far, redirects among them
-	// source is what is known of who is asked now: the mirror, or the host that it redirects to.
+	// source is the health of the server that is asked now: the mirror, or the host that it redirects to.
 	source *health
 	// probe: only whether there is an answer counts.
 	probe bool
-	// madeUp: nothing lists the name, so it says little about the mirror how that answers.
+	// madeUp: nothing lists the name, so the answer says little about the mirror.
 	madeUp bool
-	// anyHost: redirects are followed also to a host of which something is known that speaks against
-	// it; there is nobody else.
+	// anyHost: redirects are followed even to a host with a penalty or an open breaker, because no other
+	// source is left.
 	anyHost bool
 	// elsewhere reports whether another mirror has room while this one keeps the request waiting;
 	// nil where that is not to be asked.
 	otherMirrorFree func() bool
-	// hurried: another mirror is believed to do better than one that keeps us waiting.
+	// hurried: another mirror is expected to be faster than a mirror that keeps us waiting.
 	hurried atomic.Bool
 }
 
@@ -53,11 +53,11 @@ func (c *Client) newAttempt(a *archive, m *mirror, req proto.Request, others []*
 	return e
 }
 
-// maxAsks is how often a mirror is asked in one try that redirects to hosts of which something is known
-// that speaks against them: it may name another one.
+// maxTries is how often a mirror is asked in one attempt if it redirects to hosts with a penalty or an
+// open breaker: it may name another host the next time.
 const maxTries = 3
 
-// follow has the request made, by the mirror or by whom it redirects to.
+// follow makes the request, at the mirror or at the host that it redirects to.
 func (c *Client) follow(ctx context.Context, s *settings, e *attempt) (*proto.Transfer, error) {
 	for asks := 1; ; asks++ {
 		t, err := c.followOnce(ctx, s, e)
@@ -67,7 +67,7 @@ func (c *Client) follow(ctx context.Context, s *settings, e *attempt) (*proto.Tr
 	}
 }
 
-// errAvoided is inside the error of a redirect that was not followed for what is known of its target.
+// errAvoided is inside the error of a redirect that was not followed because of the target's faults.
 var errAvoided = errors.New("there may be a better source")
 
 // avoid returns why a redirect is not followed to a host now; nil where it is.

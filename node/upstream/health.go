@@ -23,7 +23,7 @@ const (
 	leftSlow        = "slow"
 )
 
-// health is what is known of a mirror. It outlives configurations.
+// health is what this node knows about a mirror. It outlives configurations.
 type health struct {
 	name string
 
@@ -92,7 +92,7 @@ func (h *health) refusal(now time.Time) error {
 	return err
 }
 
-// wake wakes those who wait in admit. The caller holds mu.
+// wake wakes the requests that wait in admit. The caller holds mu.
 func (h *health) wake() {
 	close(h.changed)
 	h.changed = make(chan struct{})

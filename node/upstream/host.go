@@ -82,7 +82,7 @@ func newHost(name string, g *scheduler) *host {
 
 // use notes through which transport the next request goes. Where that is another one
 // than before, as for the target of a redirect that is a mirror of its own, the other
-// must not keep idle connections, for they count at the other end: those it has are
+// must not keep idle connections, because they count at the other end: those it has are
 // closed now, and those in use when they become idle.
 func (h *host) use(t *http.Transport) {
 	if was := h.last.Swap(t); was != nil && was != t {

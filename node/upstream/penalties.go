@@ -14,20 +14,20 @@ const (
 	wrongContentFor = 10 * time.Minute // it had something else under the object's name
 )
 
-// maxStrikes bounds the memory that bad objects may take.
+// maxPenalties bounds the memory that bad objects may take.
 const maxPenalties = 4096
 
-// fault is how much a mirror is to blame for what went wrong with an object.
+// fault is how much a mirror is to blame for the failure of an object.
 type fault uint8
 
 const (
 	noFault      fault = iota
-	suspected          // one of several that gave bytes of a whole that was wrong
+	suspected          // one of several mirrors that gave bytes of a wrong body
 	brokeOff           // it ended a transfer early, or was too slow
 	wrongContent       // what it gave was wrong
 )
 
-// struck is an object at a mirror.
+// penaltyKey is an object at a mirror.
 type penaltyKey struct {
 	mirror string
 	loc    proto.Location
@@ -38,14 +38,14 @@ type penalty struct {
 	until time.Time
 }
 
-// penalties are what mirrors did wrong lately, by object. Safe for concurrent use.
+// penalties are the recent faults of mirrors, by object. Safe for concurrent use.
 type penalties struct {
 	of *expiring.Map[penaltyKey, penalty]
 }
 
 func newPenalties() penalties { return penalties{expiring.New[penaltyKey, penalty](maxPenalties)} }
 
-// note remembers a fault. A heavier one that is still held against the mirror stays.
+// note remembers a fault. A heavier fault that still counts is not replaced.
 func (s penalties) note(mirror string, loc proto.Location, f fault) {
 	now := time.Now()
 	lasts := penaltyFor
@@ -58,13 +58,13 @@ func (s penalties) note(mirror string, loc proto.Location, f fault) {
 	})
 }
 
-// against returns what a mirror is held to have done to an object, and until when.
+// get returns the fault of a mirror with an object, and how long it counts.
 func (s penalties) get(mirror string, loc proto.Location) (fault, time.Time) {
 	one, _ := s.of.Get(penaltyKey{mirror, loc}, time.Now())
 	return one.fault, one.until
 }
 
-// count returns how many objects are held against each mirror.
+// count returns for each mirror the number of objects with a penalty.
 func (s penalties) count() map[string]int {
 	n := make(map[string]int)
 	s.of.Each(time.Now(), func(key penaltyKey, _ penalty) { n[key.mirror]++ })

@@ -7,12 +7,11 @@ import (
 )
 
 const (
-	// preemptEvery is how long after one holder was preempted the next one is preempted without
-	// having had its turn. A lone metadata request is served at once; of a row of
-	// them each further one waits for a turn to end.
+	// preemptEvery is how long after a preemption the next holder is protected by minBodyTime. A
+	// single metadata request is served at once; each further one in a row waits.
 	preemptEvery = 5 * time.Second
-	// minBodyTime is that turn: so long a holder has been receiving its body. It is well
-	// over what peerfetch takes for a transfer that brought next to nothing.
+	// minBodyTime is how long a protected holder receives its body before it can be preempted. It
+	// is well over the time after which peerfetch judges that a transfer brought next to nothing.
 	minBodyTime = time.Second
 )
 
@@ -40,8 +39,8 @@ func (g *scheduler) tick() {
 	}
 }
 
-// victim returns the holder to take a slot from, for the most urgent of those
-// who wait that can be helped; nil if there is none. The caller holds mu.
+// victim returns the holder that loses its slot to the most urgent waiting request that can be helped;
+// nil if there is none. The caller holds mu.
 func (g *scheduler) victim() *slot {
 	for class := range g.queues {
 		if g.queues[class].n == 0 {

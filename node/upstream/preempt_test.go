@@ -244,7 +244,7 @@ func fetchInParts(t *testing.T, c *Client, path string) (got []byte, parts []tim
 		if err == nil {
 			return got, parts
 		}
-		if busy := unavailable(t, err); busy.Answered || !strings.Contains(busy.Reason, "made way for more urgent work (metadata)") {
+		if busy := unavailable(t, err); busy.Answered || !strings.Contains(busy.Reason, "was preempted by more urgent work (metadata)") {
 			t.Errorf("the transfer ended with %q", busy.Reason)
 			return got, parts
 		}

@@ -18,7 +18,7 @@ import (
 // A redirect and a list of mirrors are words of somebody else. They may lead to any public address.
 // To one inside, where a node reaches what its clients may not, they lead only if the operator named
 // that address: as an upstream, or in Config.InternalAllow. What a name means is looked at when the
-// connection is made, for it may mean something else each time that it is looked up.
+// connection is made, because it may resolve differently each time.
 //
 // A URL of the configuration itself is never checked here: an archive's own mirror may well stand
 // inside.

@@ -13,59 +13,53 @@ import (
 
 const (
 	classes = int(proto.ClassPrefetch) + 1
-	// watchEvery is how often, while somebody waits, the scheduler looks for holders
-	// that do not use their slots.
+	// watchEvery is how often the scheduler looks for holders that do not use their slots, while
+	// requests wait.
 	watchEvery = 100 * time.Millisecond
 )
 
-// scheduler hands out the slots of one host: urgent classes first, each client in turn
-// within a class, and from stalled holders to those who wait.
+// scheduler grants the slots of one host: to urgent classes first, to clients of one class in
+// rotation. It takes slots from stalled holders if requests wait.
 //
-// A class leaves slots to the more urgent ones (reserved): of 8, all but metadata
-// holds at most 7 together, unlisted names and prefetch at most 6. So a root
-// never stands behind a row of big downloads, nor a listed package behind names
-// that somebody made up, nor a client behind a row of prefetches. One or two
-// slots are too few for that; there a holder is preempted, see below. A request for
-// an unlisted name that has waited long goes before packages, one at a time.
+// A class leaves slots to more urgent classes (reserved): of 8 slots, all classes except metadata hold
+// at most 7 together, unlisted names and prefetch at most 6. So a root never waits behind big
+// downloads, nor a listed package behind invented names, nor a client behind prefetches. One or two
+// slots are too few for reservations; there a holder is preempted, see below. A request for an unlisted
+// name that has waited for waitedLong goes before packages, one at a time.
 //
-// At most maxWaiting requests of a class wait. The one that would be beyond that is
-// turned away at once, or the last one of a client that has more of them waiting.
+// At most maxWaiting requests of a class wait. A request beyond that is rejected at once, or in its
+// place the last request of the client with the most waiting requests.
 //
-// # Preemption of the stalled
+// # Preemption of stalled holders
 //
-// A holder that makes no progress loses its slot when somebody waits for it, so
-// that stalled transfers cannot use up a host for healthy ones. Patience says how
-// long no progress may last:
+// A holder that makes no progress loses its slot when another request waits for it, so that stalled
+// transfers cannot block a host for healthy transfers. Patience is how long a holder may make no
+// progress:
 //
-//   - in a body, a fifth of the stall timeout (1 s by default). The bytes are not
-//     lost, the rest is asked for again with Range, so a mistake costs a request;
-//   - before the header, a quarter of the header timeout (2 s by default), since a
-//     mistake here costs all that was done. A host that is slow to everybody must
-//     not have its requests killed one by one for ever: patience is therefore at
-//     least twice the slowest recent answer, and a wait that we cut short counts
-//     as such an answer;
-//   - a caller that does not read its body loses its slot after the whole stall
-//     timeout.
+//   - in a body, a fifth of the stall timeout (1 s by default). The bytes are not lost, because the rest
+//     is requested with Range. A mistake costs one request;
+//   - before the header, a quarter of the header timeout (2 s by default), because a mistake here costs
+//     all the work done. Requests to a host that is slow for everybody must not be killed forever.
+//     Patience is therefore at least twice the slowest recent answer, and a wait that we cut short
+//     counts as such an answer;
+//   - a caller that does not read its body loses its slot after the whole stall timeout.
 //
-// Of several, the one furthest beyond its patience goes. Prefetch takes slots
-// from prefetch only. Nobody is preempted while nobody waits: then the stall and
-// header timeouts alone decide.
+// The holder furthest beyond its patience is preempted first. Prefetch takes slots only from prefetch.
+// No holder is preempted while no request waits: then the stall and header timeouts decide.
 //
-// # Making way
+// # Preemption for a more urgent class
 //
-// Where only less urgent holders keep a class out, and it holds no slot itself,
-// one of them is preempted at once, stalled or not: the only place of one is a big
-// download's, the one of two that packages and prefetch share is a prefetch's, or
-// the limit has been lowered and all that run are downloads. The slot changes
-// hands, so that no more are held than before, even above a lowered limit. What
-// was preempted goes on with Range, as above.
+// A class may hold no slot because less urgent holders have them all. One of these holders is then
+// preempted at once, stalled or not. Examples: the only slot belongs to a big download; the slot that
+// packages and prefetch share belongs to a prefetch; the limit was lowered and all holders are
+// downloads. The slot changes its holder, so the number of used slots does not grow, even above a
+// lowered limit. The preempted transfer is resumed with Range, as above.
 //
-// So does the newest of a client that holds several slots, for a request of the
-// same class of a client that holds none, but only after a second of its body.
+// The newest transfer of a client with several slots is preempted, too, for a request of the same class
+// of a client without a slot, but only after a second of its body.
 //
-// What is preempted must get on nevertheless: while holders were made to be preempted lately
-// (preemptEvery), the next one has a second of its body first (minBodyTime), however many
-// metadata requests follow each other.
+// Preempted transfers must still make progress: if a holder was preempted within the last preemptEvery,
+// the next holder first receives its body for minBodyTime, whatever number of metadata requests wait.
 type scheduler struct {
 	mu            sync.Mutex
 	limit         int // guarded by mu, as all below
@@ -73,7 +67,7 @@ type scheduler struct {
 	active        map[*slot]struct{}
 	queues        [classes]waitQueue
 	name          string // of the host
-	ticking       bool   // a look at the holders is due
+	ticking       bool   // a check of the holders is scheduled
 	slowest       time.Duration
 	lastPreempted time.Time // when a holder last had to be preempted for a more urgent class
 }

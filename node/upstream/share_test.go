@@ -289,7 +289,7 @@ func TestShareUnderLoad(t *testing.T) {
 							}
 							break
 						}
-						if busy := unavailable(t, err); !strings.Contains(busy.Reason, "made way") {
+						if busy := unavailable(t, err); !strings.Contains(busy.Reason, "was preempted") {
 							t.Error(busy)
 							break
 						}

@@ -16,7 +16,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto/peerpb"
 )
 
-// Bounds of what one node tells another of mirrors.
+// Bounds of the alerts that one node sends to another.
 const (
 	maxMirrors     = 64  // in one message
 	maxMirror      = 512 // bytes of a mirror's URL
@@ -25,9 +25,8 @@ const (
 	maxAlertFor = 10 * time.Minute
 )
 
-// SendAlerts tells all nodes that answer pings what this node has found out about
-// mirrors, as Tell tells them news. A node that does not answer now is told what
-// Control.Troubles returns as soon as it does.
+// SendAlerts sends what this node has found out about mirrors to all nodes that answer pings. A node
+// that does not answer now receives the result of Control.Alerts as soon as it does.
 func (m *Mesh) SendAlerts(ctx context.Context, alerts ...proto.MirrorAlert) error {
 	messages, errs := alertRequests(alerts)
 	var mu sync.Mutex
@@ -41,15 +40,15 @@ func (m *Mesh) SendAlerts(ctx context.Context, alerts ...proto.MirrorAlert) erro
 	return errors.Join(errs...)
 }
 
-// sendAlertsTo tells a node that has begun to answer what this one knows of mirrors: it
-// has missed what was told before.
+// sendAlertsTo sends the present alerts to a node that has begun to answer: it has missed the
+// earlier messages.
 func (m *Mesh) sendAlertsTo(p *peer) {
 	if m.cfg.Control == nil {
 		return
 	}
 	messages, _ := alertRequests(m.cfg.Control.Alerts())
 	if err := m.sendAll(p.ctx, p, messages); err != nil && p.ctx.Err() == nil {
-		m.log.Debug("a node that has just answered could not be told of mirrors", "node", p.name, "error", err)
+		m.log.Debug("alerts about mirrors could not be sent to a node that has just answered", "node", p.name, "error", err)
 	}
 }
 
@@ -100,7 +99,7 @@ func alertKindIn(in peerpb.MirrorAlert_Kind) proto.AlertKind {
 }
 
 // alertOut writes a Trouble down. How much longer it lasts travels in place of
-// its end, for the clocks of two nodes differ.
+// its end, because the clocks of two nodes differ.
 func alertOut(t proto.MirrorAlert, now time.Time) (*peerpb.MirrorAlert, error) {
 	if err := checkMirror(t.Mirror); err != nil {
 		return nil, err
@@ -116,7 +115,7 @@ func alertOut(t proto.MirrorAlert, now time.Time) (*peerpb.MirrorAlert, error) {
 	return out, nil
 }
 
-// alertsIn reads many Troubles. The error is that of the first that makes no
+// alertsIn reads many alerts. The error is that of the first that makes no
 // sense; the others are good. Kinds that a newer version has are left out: what to
 // make of them is not known here.
 func alertsIn(in []*peerpb.MirrorAlert, now time.Time) ([]proto.MirrorAlert, error) {

@@ -17,7 +17,7 @@ import (
 
 // caller returns the name of the node that makes the call of ctx, or the status
 // to refuse it with. With TLS the name is one that its certificate has: any
-// certificate of the cluster will do, for a node that has just joined may not be
+// certificate of the cluster will do, because a node that has just joined may not be
 // in this one's view yet.
 func (m *Mesh) caller(ctx context.Context) (string, error) {
 	from, ok := grpcpeer.FromContext(ctx)

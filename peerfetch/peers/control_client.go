@@ -206,7 +206,7 @@ func offered(digests []proto.Digest, objects []proto.ObjectRequest) []proto.Dige
 }
 
 // Statuses asks all nodes that answer pings how they are, all at once. It takes a
-// second at most; who has not answered by then is missing.
+// second at most; a node that has not answered by then is missing.
 func (m *Mesh) Statuses(ctx context.Context) map[string][]byte {
 	var mu sync.Mutex
 	statuses := make(map[string][]byte)

@@ -29,7 +29,7 @@ const (
 // State is what travels in messages that do not come from their sender directly:
 // gossip, and the full exchange between two nodes.
 //
-// Whoever has the gossip key may write one in another's name, and who has no key can
+// Every holder of the gossip key can write one in another node's name, and without the key one can
 // record one and play it back. So it tells which generations there are, which each
 // node verifies by itself; never how things are now, that upstream still has them or
 // that a mirror is in trouble. Those come from their finder directly.

@@ -1,60 +1,56 @@
-// Package peers is the other nodes as this one sees them: how their bytes are
-// had, whether they can be reached, what they hold and what they say.
+// Package peers is the other nodes, as this node sees them: it fetches bytes from them, checks whether
+// they can be reached, follows what they store, and exchanges announcements and alerts with them.
 //
 // # Connections
 //
-// Every node listens on one address and speaks gRPC there. To each other node it
-// keeps two connections: one for bytes (Fetch), one for everything else (the
-// service Control of proto/peerpb), so that no transfer stands in the way of news
-// or of a sign of life. Both are made as soon as the node is known, and made again
+// Every node listens at one address and speaks gRPC there. It keeps two connections to each other node:
+// one for bytes (Fetch), and one for everything else (the service Control of proto/peerpb), so that no
+// transfer delays an announcement or a ping. Both are opened as soon as the node is known, and again
 // whenever they break.
 //
 // # Fetch
 //
-// Fetch is a stream of frames that are not protobuf, so that bytes are never
-// copied into messages and out of them again. The requester sends one request frame.
-// The node asked answers with
+// Fetch is a stream of frames that are not protobuf, so that bytes are never copied into and out of
+// messages. The requester sends one request frame. The peer answers with
 //
 //	head (bare)      "accepted", at once
-//	keepalive        every second without another frame: what is waited for, since when
-//	head (ready)     when it knows what it will send
-//	data ...         the bytes, as they come in
-//	tail             the end of a body that is whole
+//	keepalive        every second without another frame: what the peer waits for, and since when
+//	head (ready)     when the peer knows what it will send
+//	data ...         the bytes, as they arrive
+//	tail             the end of a complete body
 //
-// or ends the stream with a status whose detail is a peerpb.Failure. Data says how
-// many bytes of the object the node asked has by now. So the requester can tell a
-// connection that does not deliver what the peer has, which is given up.
+// or ends the stream with a status whose detail is a peerpb.Failure. Each data frame says how many bytes
+// of the object the peer has. So the requester notices a connection that is slower than the peer, and
+// gives it up.
 //
-// A keepalive shows that the peer is there, and is no progress. A peer that gives next
-// to nothing is left: after three seconds where it has the object at hand, was not
-// asked to get it, or waits for its own disk; after fifteen where it says that it waits
-// for upstream. A peer whose disk hangs says so as soon as it knows.
+// A keepalive shows that the peer is there. It is not progress. The requester leaves a peer that sends
+// next to nothing: after 3 s if the peer stores the object, was not asked to fetch it, or waits for its
+// own disk; after 15 s if the peer reports that it waits for upstream. A peer whose disk hangs reports
+// it as soon as it knows.
 //
-// A stream that ends without a tail has failed, however many bytes it brought.
+// A stream that ends without a tail has failed, even if it carried bytes.
 //
 // # Health
 //
-// Membership says who is there; health, who is worth asking right now. A node is
-// alive while it answers the pings of the control connection: one a second, two
-// for the answer to come, and one more at once when a connection breaks or a call
-// fails. Only who is alive is told news and asked for it. A node is healthy, and
-// asked for bytes, while it is alive, its other connection works, its disk answers (it
-// says so in its answer to a ping) and its transfers do not fail or stall; see
-// health.go for how it comes back.
+// Membership says which nodes exist. Health says which of them are worth asking now. A node is alive
+// while it answers the pings of the control connection: one ping a second, two seconds to answer, and
+// one more ping at once when a connection breaks or a call fails. Announcements are exchanged only with
+// nodes that are alive. A node is healthy while it is alive, its other connection works, its disk
+// answers (the answer to a ping says so), and its transfers do not fail or stall. Bytes are requested
+// only from healthy nodes. health.go says how a node becomes healthy again.
 //
 // # Holdings
 //
-// Each node follows what each other node holds (package holdings), so that it is
-// known without asking who may have an object. What is known of a node that is not
-// healthy is kept, but not used.
+// Each node follows what each other node stores (package holdings), so that it knows where an object is
+// without a question. The holdings of a node that is not healthy are remembered, but not used.
 //
-// # Troubles
+// # Alerts
 //
-// What a node finds out about a mirror (proto.Trouble) it tells all who are alive,
-// and whoever comes alive later while it still holds. How much longer it holds
-// travels, never a time; nobody believes it for more than ten minutes, or passes it
-// on. So it ends with its finder's word or with its time, and cannot circulate. It
-// never travels by gossip, where a packet can be played back.
+// A node sends what it finds out about a mirror (proto.MirrorAlert) to all nodes that are alive, and to
+// nodes that come alive while the alert lasts. The alert carries its remaining duration, never a time.
+// No node believes it for more than ten minutes, and no node passes it on. So an alert ends when its
+// finder says so or when its time is over, and it cannot circulate. It never travels by gossip, because
+// a gossip packet can be played back.
 //
-// Locks: Mesh.mu, peer.mu and health.mu are never held together, nor over I/O.
+// Locks: Mesh.mu, peer.mu and health.mu are never held together, nor during I/O.
 package peers

@@ -72,7 +72,7 @@ func statusOf(err error) error {
 	return st.Err()
 }
 
-// errDraining is told to who asks a node that is leaving.
+// errDraining is the answer of a node that is leaving.
 var errDraining = errors.New("this node is leaving")
 
 // errorOf makes of the error of a call to peer what package proto says of it:

@@ -239,7 +239,7 @@ func (d *download) receive() error {
 // overdue tells why to leave a peer that has given next to nothing for too long, over
 // a connection that crowd times crowdOf transfers share. Keepalives only show that it
 // is there. What it says it waits for decides how long is too long, and whose fault
-// that is; but who has the object at hand waits for nobody.
+// that is; but a node that stores the object waits for no other.
 func (d *download) overdue(crowd int) error {
 	if d.progress.waited < d.m.cfg.Timing.Progress || d.received == d.transfer.Size && d.transfer.Body != nil {
 		return nil

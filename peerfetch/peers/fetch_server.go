@@ -18,7 +18,7 @@ import (
 
 const (
 	// maxUploads is how many bodies are sent at the same time, to all nodes
-	// together; further askers of what there is are told to wait. An upload takes
+	// together; further requesters of stored objects are told to wait. An upload takes
 	// about 300 KiB.
 	maxUploads = 1024
 	// readAhead is how many chunks are read before the connection takes them.
@@ -27,7 +27,7 @@ const (
 	readAhead = 2
 )
 
-// bytesService is written by hand, for its messages are frames.
+// bytesService is written by hand, because its messages are frames.
 var bytesService = grpc.ServiceDesc{
 	ServiceName: fetchService,
 	HandlerType: (*any)(nil),
@@ -96,7 +96,7 @@ type upload struct {
 	tail   *peerpb.FetchTail
 }
 
-// piece is a frame to be sent. That of a data frame is complete but for its
+// piece is a frame to be sent. A data frame is complete except for its
 // header, the first dataHeader bytes.
 type piece struct {
 	wire   mem.BufferSlice
@@ -201,7 +201,7 @@ func (u *upload) waitsFor(quiet time.Duration) waiting {
 	return waiting{waitsUpstream, quiet}
 }
 
-// errStuck is told to who asks a node whose disk hangs.
+// errStuck is the answer of a node whose disk hangs.
 var errStuck = errors.New("its disk does not answer")
 
 // stuckFor is for how long this node's store has been at one operation.

@@ -47,7 +47,7 @@ type Control interface {
 	ReceiveAnnouncements(from string, announcements []proto.Announcement)
 	// HeardTroubles gets what the speaker has found out about mirrors itself.
 	ReceiveAlerts(from string, alerts []proto.MirrorAlert)
-	// Troubles returns what this node has found out itself and still holds, for
+	// Alerts returns the present findings of this node about mirrors, for
 	// nodes that were not there when it was told.
 	Alerts() []proto.MirrorAlert
 	ServeCheck(ctx context.Context, from string, id proto.Suite, slots []string, fresh bool) (proto.Announcement, error)
@@ -65,7 +65,7 @@ type Config struct {
 	// Listen is the host:port to answer on; port 0 takes any.
 	Listen string
 	// TLS proves who speaks, both ways. nil is plain TCP, where everybody is
-	// whom he says he is.
+	// the node that it claims to be.
 	TLS     *TLS
 	Logger  *slog.Logger // nil = none
 	Handler Handler      // nil: other nodes get no bytes from here

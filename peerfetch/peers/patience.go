@@ -79,12 +79,12 @@ func (w *watchdog) overdue() {
 	w.giveUp(fmt.Errorf("%w for %v", w.why, waited.Round(time.Millisecond)))
 }
 
-// leastProgress is how many bytes are progress. Fewer, in the time that overdue gives,
-// are none: a peer must not be able to hold a transfer up with a byte now and then.
+// leastProgress is how many bytes count as progress. Fewer bytes, in the time that overdue gives, do
+// not count: a peer must not be able to delay a transfer with a byte now and then.
 const leastProgress = 16 << 10
 
-// progress is for how long a transfer has got nowhere. Like pace it counts only the time
-// spent waiting for the connection.
+// progress is how long a transfer has made no progress. Like pace, it counts only the time spent
+// waiting for the connection.
 type progress struct {
 	waited time.Duration // since the last leastProgress bytes
 	bytes  int64         // in that time
@@ -114,7 +114,7 @@ type pace struct {
 }
 
 // late is how far the connection is behind with a frame of that delay. Delays are
-// from any origin: they are compared with the least one only.
+// relative to any point in time: they are compared with the least delay only.
 func (p *pace) late(delay time.Duration) time.Duration {
 	if !p.delayed || delay < p.quickest {
 		p.quickest, p.delayed = delay, true
@@ -123,8 +123,8 @@ func (p *pace) late(delay time.Duration) time.Duration {
 }
 
 // arrived takes in a frame of n bytes that was waited for. behind says that the
-// peer had more to give when it arrived; without that nothing is held against
-// it. The error says that the connection is too slow for a transfer that shares
+// peer had more to give when it arrived; otherwise the frame does not
+// count against it. The error says that the connection is too slow for a transfer that shares
 // it with crowd times crowdOf others.
 func (p *pace) arrived(n int64, waited time.Duration, behind bool, crowd int) error {
 	if !behind {

@@ -55,7 +55,7 @@ func (u *upload) produce(ctx context.Context, from string, peerReq proto.PeerReq
 	return nil
 }
 
-// head hands on what is known of the body before its first byte.
+// head sends what is known of the body before its first byte.
 func (u *upload) head(ctx context.Context, blob *proto.Blob, offset int64) error {
 	f, err := messageFrame(kindHead, &peerpb.FetchHead{
 		Ready: true, Ref: refOut(blob.Ref), Offset: offset,

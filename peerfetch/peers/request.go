@@ -26,7 +26,7 @@ const (
 // have been before says nothing of the size it has now.
 var nothingKnown = proto.Ref{Size: proto.UnknownSize}
 
-// requestOf writes an PeerRequest down; via are the proxies that its request came through.
+// requestOf writes a PeerRequest down; via are the proxies that its request came through.
 func requestOf(peerReq proto.PeerRequest, via []string, ringHash uint64) *peerpb.FetchRequest {
 	ref := peerReq.Object.Ref
 	if !peerReq.Object.Provable() {

@@ -21,7 +21,7 @@ type TLS struct {
 	// names is the node's name.
 	Certificate func() (*tls.Certificate, error)
 	// Roots are the authorities that sign the cluster's certificates, and nobody
-	// else's: whoever has a certificate of them is let in.
+	// else's: every holder of one of their certificates is let in.
 	Roots func() (*x509.CertPool, error)
 }
 
@@ -125,7 +125,7 @@ func orNobody(names []string) string {
 type handshakes struct {
 	credentials.TransportCredentials
 	m    *Mesh
-	node string // who is called; "" on the side of the server
+	node string // the node that is called; "" on the server side
 }
 
 func (h *handshakes) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {

@@ -285,7 +285,7 @@ func outcome(answers []answer) error {
 	return fmt.Errorf("%s: %w (other mirrors: %s)", mirrorName(answers[best].mirror), answers[best].err, strings.Join(others, "; "))
 }
 
-// blameLiars tells upstream of mirrors that gave what nobody has signed, now that another mirror has
+// blameCorrupt tells upstream of mirrors that gave what nobody has signed, now that another mirror has
 // shown that there is a root which somebody has.
 func (m *Machine) blameCorrupt(answers []answer) {
 	for _, a := range answers {
