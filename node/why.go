@@ -29,6 +29,7 @@ func (n *Node) Why(target string) *admin.Why {
 	w.Location, w.Archive, w.Kind = loc.String(), loc.Archive, info.Kind
 	if _, there := (*n.access.Load())[loc.Archive]; !there {
 		say(w, "The archive %s is one of a class. It is not there yet: the first request makes it.", loc.Archive)
+		w.Would = (*admin.Failure)(n.wouldFail(w, loc))
 		explainFailures(w)
 		return w
 	}
@@ -50,9 +51,6 @@ func (n *Node) Why(target string) *admin.Why {
 	}
 	w.Would = (*admin.Failure)(n.wouldFail(w, loc))
 	explainFailures(w)
-	if e.NotMade {
-		say(w, "It is an archive of a class, and is made when a host first asks for it.")
-	}
 	switch {
 	case known:
 		explain(w, entry)

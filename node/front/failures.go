@@ -101,7 +101,6 @@ func (t *routes) targetKey(target string) string {
 // Explanation is what is known of a URL without asking anybody.
 type Explanation struct {
 	Location proto.Location // zero where it means no file of an archive
-	NotMade  bool           // Location is in an archive of a class that nobody has asked for yet
 	List     string         // the archive, where the URL is that of a list of mirrors
 	// Would is the failure that a request meets by the rules alone; Latest the last one that a client
 	// met. nil: none.
@@ -130,7 +129,7 @@ func (f *Front) Explain(target string) (e Explanation) {
 		}
 		e.Would = r.failure()
 	} else {
-		e.Location, e.NotMade, key = loc, err != nil, loc.String()
+		e.Location, key = loc, loc.String()
 	}
 	if latest, ok := f.failures.Get(key, time.Now()); ok {
 		e.Latest = &latest
