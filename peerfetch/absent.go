@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// heardFor is how long this node goes by a "not found" that another node told it:
+	// hearsayFor is how long this node goes by a "not found" that another node told it:
 	// long enough for the many hosts that ask at once, and short enough that it is the
 	// memory of the node that asked upstream which counts.
 	hearsayFor = 3 * time.Second

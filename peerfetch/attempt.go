@@ -63,7 +63,7 @@ func (fl *flight) askNode(s step) outcome {
 	return o
 }
 
-// hear is what the answer of a node came to, and counts those that were in vain.
+// nodeAnswered is what the answer of a node came to, and counts those that were in vain.
 func (fl *flight) nodeAnswered(src nodeSource, err error) outcome {
 	o := outcomeOf(err)
 	o.by = byteSource{peer: src.peer, loc: src.req.Object.Where.First}
@@ -124,7 +124,7 @@ func (fl *flight) askArchive() outcome {
 	return o
 }
 
-// turnUpstream makes upstream what feeds the flight.
+// switchToUpstream makes upstream what feeds the flight.
 func (fl *flight) switchToUpstream() {
 	fl.mu.Lock()
 	turned := fl.feed != feedUpstream
@@ -283,7 +283,7 @@ func checkedOf(t *proto.Transfer) time.Time {
 	return t.Checked
 }
 
-// turnDown refuses a mirror that gave this flight the object wrong before: upstream knows, and has
+// reject refuses a mirror that gave this flight the object wrong before: upstream knows, and has
 // nobody else at this moment.
 func (fl *flight) reject(from byteSource) error {
 	if !fl.ledger.corruptSources[from] {

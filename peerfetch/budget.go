@@ -179,7 +179,7 @@ func (b *budget) failed(k attempt, err error, now time.Time, mirrors ...string) 
 	}
 }
 
-// told counts what another node said of k that upstream had told it.
+// nodeFailed counts what another node said of k that upstream had told it.
 func (b *budget) nodeFailed(k attempt, err error, now time.Time) {
 	switch {
 	case b.wait(k, err, now):

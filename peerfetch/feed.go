@@ -45,7 +45,7 @@ func (fl *flight) setFeed(to feed, peer string) {
 	fl.mu.Unlock()
 }
 
-// turnToPeers changes over to asking peers; false if other nodes follow the flight.
+// switchToPeers changes over to asking peers; false if other nodes follow the flight.
 func (fl *flight) switchToPeers() bool {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()

@@ -28,7 +28,7 @@ type Store interface {
 	// Resume is Create for a blob whose digest and size are proven. What the last writer of
 	// it left, if it began with the same from, is there to be taken back.
 	Resume(ref proto.Ref, from string) (Writer, error)
-	// Left returns how many bytes of a blob there are to be taken back, at most. It must not block.
+	// PartialSize returns how many bytes of a blob there are to be taken back, at most. It must not block.
 	PartialSize(ref proto.Ref, from string) int64
 	// Unreadable tells of a blob whose file f could not be read to its end: it is a miss from
 	// then on, unless it has been stored anew since.
@@ -301,7 +301,7 @@ var errNowhere = errors.New("nothing says where upstream keeps the object: Want.
 
 var emptyDigest = proto.DigestOf(nil)
 
-// Held reports the tier that would answer want right now without any transfer,
+// Stored reports the tier that would answer want right now without any transfer,
 // or "" for none, and whether a flight is under way.
 func (f *Fetcher) Stored(object proto.ObjectRequest) (tier proto.Tier, inFlight bool) {
 	if blob, err := f.stored(&object); err == nil {

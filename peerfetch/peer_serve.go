@@ -12,7 +12,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// sentAwayFor is how long a peer that was told to ask others may come back and be
+// redirectedFor is how long a peer that was told to ask others may come back and be
 // served all the same.
 const redirectedFor = 10 * time.Second
 

@@ -112,7 +112,7 @@ func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
 	return append(plan, f.planTargets(object)...)
 }
 
-// planPlaces tells by which names upstream would be asked, and at which mirrors, where there is a choice.
+// planTargets tells by which names upstream would be asked, and at which mirrors, where there is a choice.
 func (f *Fetcher) planTargets(object proto.ObjectRequest) []string {
 	var plan []string
 	for loc := range object.Where.All() {

@@ -299,7 +299,7 @@ func (r *route) waitsFor(peer string) string {
 	return peer
 }
 
-// askedToo notes that the spare of a step was asked as well.
+// alsoAsked notes that the spare of a step was asked as well.
 func (r *route) alsoAsked(peer string) { r.asked[peer] = true }
 
 // heard is told how asking a node ended, except for a complete body; fill as in the step, and false for

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// maxPlaces is how many names of its object one flight serves. A reader with one more
+	// maxTargets is how many names of its object one flight serves. A reader with one more
 	// starts a flight of its own.
 	maxTargets = 16
 	// maxBarren is how many transfers in a row may bring next to nothing before a target is given
@@ -138,7 +138,7 @@ func (p *target) broke(o outcome, s situation) move {
 	return move{startOver: again}
 }
 
-// turnFrom reports whether the transfer that a mirror broke off can go on from another one at once.
+// switchMirror reports whether the transfer that a mirror broke off can go on from another one at once.
 func (p *target) switchMirror(mirror string, mirrors []string) bool {
 	if mirror == "" || p.exhausted[mirror] || len(p.exhausted) >= maxAtOnce {
 		return false
@@ -208,7 +208,7 @@ func (ps *targets) alternative(p *target, now time.Time) bool {
 	})
 }
 
-// unasked reports whether there is a place that nobody has been asked for.
+// untried reports whether there is a place that nobody has been asked for.
 func (ps *targets) untried() bool {
 	return slices.ContainsFunc(ps.all, func(p *target) bool { return !p.asked && p.open() })
 }

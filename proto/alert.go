@@ -13,7 +13,7 @@ const (
 	AlertContent     AlertKind = "wrong_content" // pages in place of packages, wrong lengths, wrong hashes
 )
 
-// Trouble is what one node has found out about a mirror and tells the others. It is
+// MirrorAlert is what one node has found out about a mirror and tells the others. It is
 // advice: a node that hears of it asks other mirrors first, and finds out for itself
 // before long whether it still holds.
 type MirrorAlert struct {

@@ -76,7 +76,7 @@ const (
 // holds the body, so that whoever writes the answer can choose the cheapest way.
 // The zero-length object has Bytes non-nil and empty.
 type Blob struct {
-	// Ref is what is known of the object now. While an unproven Stream runs the
+	// Ref is what this node knows of the object now. While an unproven Stream runs the
 	// Digest is what the bytes must turn out to be, and zero as long as they may be one of
 	// several right contents; Size may be UnknownSize.
 	Ref Ref

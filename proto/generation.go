@@ -57,18 +57,18 @@ type Order int
 
 // The answers of Generation.Compare.
 const (
-	Past    Order = iota // older than what is held
-	Same                 // what is held, to the byte
-	Revised              // what is held, signed or spaced otherwise
+	Past    Order = iota // older than the current root
+	Same                 // the current generation, byte for byte
+	Revised              // the current generation with another signature or white space
 	Future               // newer
-	Fork                 // same date, other statement: somebody signed twice
+	Fork                 // same date, other statement: the publisher signed twice
 )
 
 func (o Order) String() string {
 	return [...]string{"past", "same", "revised", "future", "fork"}[o]
 }
 
-// Compare tells how offered relates to g, the generation held. The zero Generation is older than any
+// Compare tells how offered relates to g, the current generation. The zero Generation is older than any
 // other.
 func (g Generation) Compare(offered Generation) Order {
 	switch {

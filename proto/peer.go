@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Ask is what one node asks of another: the bytes of one object. The node asked
+// PeerRequest is what one node asks of another: the bytes of one object. The node asked
 // answers from what it has or, if it may, from upstream; it never asks a third
 // node (promise P4).
 type PeerRequest struct {

@@ -64,7 +64,7 @@ func encodeClaim(c Claim) []byte {
 	return append([]byte{frameClaim}, b...)
 }
 
-// heardClaim notes a claim, whether this node or another one found it, and passes
+// receiveClaim notes a claim, whether this node or another one found it, and passes
 // news on. The node whose name is claimed may meet the other one never.
 func (m *Members) receiveClaim(frame []byte) {
 	var c Claim

@@ -29,7 +29,7 @@ func (m *Members) Remove(name string) error {
 // Known returns the other nodes, for Config.Known of a later process.
 func (m *Members) Known() []Missing { return m.roster.known() }
 
-// spreadDepartures gossips the departures that fit into a packet; a full exchange
+// spreadLeft gossips the departures that fit into a packet; a full exchange
 // carries all.
 func (m *Members) spreadLeft() {
 	all := m.roster.goneNodes()
@@ -50,7 +50,7 @@ func (m *Members) spreadLeft() {
 	}
 }
 
-// heardDepartures takes over what another node knows, and passes news on.
+// receiveLeft takes over what another node knows, and passes news on.
 func (m *Members) receiveLeft(b []byte) {
 	gone, err := decodeLeft(b)
 	if err != nil {
@@ -72,7 +72,7 @@ func encodeLeft(gone map[string]time.Time) []byte {
 	return b
 }
 
-// decodeDepartures reads what encodeDepartures wrote. It may be anybody's bytes.
+// decodeLeft reads what encodeLeft wrote. It may be anybody's bytes.
 func decodeLeft(b []byte) (map[string]time.Time, error) {
 	var seconds map[string]int64
 	if err := json.Unmarshal(b, &seconds); err != nil {

@@ -175,7 +175,7 @@ func (r *roster) learn(gone map[string]time.Time) (added []string) {
 	return added
 }
 
-// departures returns a copy of what learn of another node takes.
+// goneNodes returns a copy of what learn of another node takes.
 func (r *roster) goneNodes() map[string]time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -163,7 +163,7 @@ type MemberStatus struct {
 	// Reported says that the member told about itself just now. The rest is its
 	// own word, and zero otherwise.
 	Reported bool `json:"reported"`
-	// Held and HeldBytes count the objects in its store.
+	// Stored and StoredBytes count the objects in its store.
 	Stored      int64 `json:"stored"`
 	StoredBytes int64 `json:"stored_bytes"`
 	// UpstreamBytes is what it fetched from upstream since it began, PeerBytes what
@@ -227,7 +227,7 @@ type MirrorStatus struct {
 	// what all mirrors have dropped.
 	Snapshot bool   `json:"snapshot,omitempty"`
 	State    string `json:"state"` // MirrorClosed, MirrorOpen or MirrorHalfOpen
-	// Trouble is why it is left alone: "asked_to_wait",
+	// Alert is why no requests go to it now: "asked_to_wait",
 	// "unreachable", "errors" or "wrong_content". Reason says it in a sentence, FoundBy
 	// names the node that found out, where it was another one. Until is when the
 	// breaker is half-open.
@@ -390,7 +390,7 @@ type Why struct {
 	Listed     bool         `json:"listed"` // signed metadata names it
 	Digest     proto.Digest `json:"digest"`
 	Size       int64        `json:"size"` // -1 where it is not known
-	// Held is the tier that has the bytes, "" where they must be fetched.
+	// Stored is the tier that has the bytes, "" where they must be fetched.
 	Stored       string   `json:"stored,omitempty"`
 	InFlight     bool     `json:"in_flight,omitempty"`
 	UpstreamURLs []string `json:"upstream_urls,omitempty"` // where they would be fetched

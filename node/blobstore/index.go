@@ -12,11 +12,11 @@ type entry struct {
 	size int64
 	// used is the last use, Unix nanoseconds.
 	used atomic.Int64
-	// kept is the last use the file's atime shows, Unix seconds.
+	// rewrites is the last use the file's atime shows, Unix seconds.
 	rewrites atomic.Uint32
 	// reads counts the hits that had to go to disk; it wraps harmlessly.
 	reads atomic.Uint32
-	// turn counts commits and the removal: a copy in memory of another turn is not the
+	// version counts commits and the removal: a copy in memory of another version is not the
 	// blob as it is now, though its bytes are.
 	version atomic.Uint32
 }

@@ -43,7 +43,7 @@ func (p *picture) Removed(d proto.Digest) {
 	p.log = append(p.log, "-"+d.Short())
 }
 
-// told returns what came since the last call.
+// reported returns what came since the last call.
 func (p *picture) reported() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

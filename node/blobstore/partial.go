@@ -209,7 +209,7 @@ func (s *Store) dropPartial(id partialID) {
 	delete(s.partials.left, id)
 }
 
-// Left returns how many bytes a writer of Resume has left of a blob, at most: what does not match the sums
+// PartialSize returns how many bytes a writer of Resume has left of a blob, at most: what does not match the sums
 // beside it is cut off when it is taken back.
 func (s *Store) PartialSize(ref proto.Ref, from string) int64 {
 	s.partials.mu.Lock()

@@ -32,7 +32,7 @@ type Upstream interface {
 	Blame(loc proto.Location, from []string, err error)
 }
 
-// Keeper is this node's store, for what the catalog itself must keep. What Put returns is durable; whether only
+// Store is this node's store, for what the catalog itself must keep. What Put returns is durable; whether only
 // some clients may have what the archive brought is for the Keeper to know.
 type Store interface {
 	Get(proto.Digest) (*proto.Blob, error)
@@ -67,7 +67,7 @@ type Archive struct {
 	// ServeExpired, where not nil, stands in for Config.ServeExpired and Config.ServeExpiredSecurity in this
 	// archive; 0 serves nothing past Valid-Until.
 	ServeExpired *time.Duration
-	// Offline asks upstream for nothing: what is held is served, however old.
+	// Offline asks upstream for nothing: the current generation is served, however old.
 	Offline bool
 
 	// searching bounds the searches for what lists an unlisted file. Each archive has its own, because one that

@@ -122,7 +122,7 @@ func (d *driver) expire(retained []*view.Generation) []*view.Generation {
 	return kept
 }
 
-// tellSuperseded lets the machine know what was current before.
+// notifySuperseded lets the machine know what was current before.
 func (d *driver) notifySuperseded() {
 	statements := make([]proto.Digest, len(d.retained))
 	for i, g := range d.retained {
@@ -171,7 +171,7 @@ func (d *driver) lastWanted() suite.Mono {
 
 func (d *driver) configured() bool { return d.archive.Load().watches(d.id) }
 
-// forget drops what is held of a suite that nobody wants. How new its root was is remembered, so that nobody can bring an
+// forget drops the state of a suite that no client uses. How new its root was is remembered, so that nobody can bring an
 // older one.
 func (d *driver) forget() {
 	if d.configured() || d.forgotten {
@@ -182,7 +182,7 @@ func (d *driver) forget() {
 	}
 }
 
-// lose drops what is held of a suite, but for what is written down instead; nothing is, where r has no floor.
+// lose drops the state of a suite, except what is written down instead; nothing is, where r has no floor.
 func (d *driver) lose(r suite.Record) error {
 	d.current, d.retained, d.locked, d.unread = nil, nil, nil, nil
 	var err error

@@ -55,7 +55,7 @@ func (d *driver) preferred(g proto.Generation) bool {
 	return g.RootName == d.archive.Load().Format.Forms()[0].Files[0].Name
 }
 
-// pairing is one fetch of the other forms, shared by all who wait for it.
+// pairing is one fetch of the other forms, shared by all requests that wait for it.
 type pairing struct {
 	done chan struct{}
 	err  error // valid after done
@@ -321,7 +321,7 @@ func (d *driver) proveCompanions(g proto.Generation, i int, form proto.Form, fil
 	return nil, found, errApart
 }
 
-// companionsTold reads the other forms from nodes that announce them, and proves the same of them.
+// announcedCompanions reads the other forms from nodes that announce them, and proves the same of them.
 func (d *driver) announcedCompanions(ctx context.Context, g proto.Generation, told []proto.Companion, from []string) ([]proto.Companion, error) {
 	for i, form := range d.archive.Load().Format.Forms() {
 		if form.Files[0].Name == g.RootName {
@@ -348,7 +348,7 @@ func (d *driver) announcedCompanions(ctx context.Context, g proto.Generation, to
 	return nil, errNotAnnounced
 }
 
-// errNotTold is that other nodes announce no other form.
+// errNotAnnounced is that other nodes announce no other form.
 var errNotAnnounced = errors.New("no other node announces another form of the root")
 
 // companionsFromLeader has the leader bring the other forms in, so that they are read from upstream once.

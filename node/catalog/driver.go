@@ -81,7 +81,7 @@ type public struct {
 	lastTry   suite.Mono
 	source    string
 	changed   time.Time
-	notice    string // what is wrong with what is held, for status; "" for nothing
+	notice    string // what is wrong with the current generation, for status; "" for nothing
 	// unread says that superseded generations are still to be read back.
 	unread     bool
 	unreadable map[string]string
@@ -314,7 +314,7 @@ func (d *driver) publish() {
 	d.public.Store(p)
 }
 
-// notice says what is wrong with what is held.
+// notice says what is wrong with the current generation.
 func (d *driver) notice() string {
 	switch {
 	case d.locked != nil && d.current == nil:

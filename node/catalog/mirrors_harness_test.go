@@ -177,7 +177,7 @@ func (w *world) blamed() []string {
 	return slices.Clone(w.up.blamed)
 }
 
-// lead is the mirror that the suite noble is asked from first.
+// primary is the mirror that the suite noble is asked from first.
 func (w *world) primary() string {
 	s, _ := w.known(noble())
 	for _, m := range s.public.Load().mirrors {

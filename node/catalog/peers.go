@@ -17,7 +17,7 @@ type Cluster interface {
 	// Rank is how many healthy nodes come before this one for a suite: the node of rank 0 asks upstream for all. It
 	// must not block.
 	Rank(proto.Suite) int
-	// Ask has the leader of a suite say what it serves, and with fresh ask upstream first. slots are what clients of
+	// CheckSuite has the leader of a suite say what it serves, and with fresh ask upstream first. slots are what clients of
 	// this node use of the suite. from is the node that answered. The error is *proto.PeerFailed where no other
 	// node could be asked, and otherwise what that node says of upstream.
 	CheckSuite(ctx context.Context, id proto.Suite, slots []string, fresh bool) (from string, ann proto.Announcement, err error)
@@ -32,7 +32,7 @@ type Cluster interface {
 // maxReceived bounds the announcements of one message.
 const maxReceived = 4096
 
-// Receive takes in what another node announces. It is a hint: what is newer than what is held is opened by its digest
+// Receive takes in what another node announces. It is a hint: what is newer than the current root is opened by its digest
 // and verified like any other root. It never blocks, and what it makes the catalog keep is bounded. Safe for concurrent
 // use.
 func (c *Catalog) Receive(from string, announcements ...proto.Announcement) {
@@ -160,7 +160,7 @@ func (d *driver) announce(firstHand bool) {
 	}
 }
 
-// askLeaderFor bounds a question to the leader, telling it what clients use a shorter one.
+// leaderTimeout bounds a question to the leader, telling it what clients use a shorter one.
 const leaderTimeout = 2 * time.Minute
 
 // askLeader asks the leader of the suite, and tells it what clients of this node use.
@@ -175,7 +175,7 @@ func (d *driver) askLeader(ctx context.Context, a *suite.AskLeader) suite.Event 
 	return suite.LeaderAnswered{Ask: a, From: from, Ann: ann, Checked: d.c.monoOf(ann.Checked), Err: err}
 }
 
-// Asked answers another node that believes this one to lead the suite: with what is served here, having asked upstream
+// ServeCheck answers another node that believes this one to lead the suite: with what is served here, having asked upstream
 // first where fresh (though at most once a second), or where the last good check is older than an interval. It never
 // asks a third node. slots are what clients of that node use of the suite, which is watched from now on as if they were
 // this node's own.

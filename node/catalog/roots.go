@@ -110,7 +110,7 @@ func (d *driver) readBeside(ctx context.Context, file proto.RootFile, q *suite.A
 	return f, err
 }
 
-// heldRoot is the root file that a mirror says it still has, from the store where it is what is held.
+// currentRoot is the root file that a mirror says it still has, from the store if it is the current root.
 func (d *driver) currentRoot(ctx context.Context, file proto.RootFile, q *suite.AskMirror) (*rootFile, error) {
 	if current := d.public.Load().current; current != nil && current.RootName == file.Name && current.Root == q.Condition.Root {
 		if data, err := d.c.readBlob(current.Root, file.MaxBytes); err == nil {
@@ -120,7 +120,7 @@ func (d *driver) currentRoot(ctx context.Context, file proto.RootFile, q *suite.
 	return d.fetchSmall(ctx, file, q, "", time.Time{})
 }
 
-// lie marks an error that says that nobody can have signed the bytes so: a page, or a root that was tampered
+// wrongContent marks an error that says that nobody can have signed the bytes so: a page, or a root that was tampered
 // with. (A root of a key that is not known here may be good all the same.)
 func wrongContent(err error) error {
 	if errors.Is(err, proto.ErrForged) {
@@ -221,7 +221,7 @@ func (d *driver) candidate(i int, form proto.Form, files map[string]*rootFile) (
 	return &suite.Candidate{Root: suite.Root{Gen: g, Manifest: m, Undated: m.Date.IsZero(), Form: i}, Files: bytesOf}, nil
 }
 
-// toldTimeout bounds the reading of a small file from the nodes that announced it.
+// announcedTimeout bounds the reading of a small file from the nodes that announced it.
 const announcedTimeout = 10 * time.Second
 
 // openOffer reads a root by digest from the nodes that announce it, and verifies it.
@@ -259,7 +259,7 @@ func (d *driver) offered(ctx context.Context, o *suite.OpenOffer) (*suite.Candid
 	return nil, &suite.Fault{Kind: "refused", Err: fmt.Errorf("%q is no root file of this archive", o.Gen.RootName)}
 }
 
-// openTold reads a root file from the nodes that announced it. Its errors are *suite.Fault.
+// openAnnounced reads a root file from the nodes that announced it. Its errors are *suite.Fault.
 func (d *driver) openAnnounced(ctx context.Context, file proto.RootFile, ref proto.Ref, modified time.Time, from []string) (*rootFile, error) {
 	if ref.Size > file.MaxBytes {
 		return nil, &suite.Fault{Kind: "refused", Err: fmt.Errorf("%s of %d bytes: larger than one may be", file.Name, ref.Size)}

@@ -192,7 +192,7 @@ func (d *driver) inStore(ctx context.Context, ref proto.Ref) error {
 	}
 }
 
-// want is what it takes to obtain a member.
+// object is what it takes to obtain a member.
 func (d *driver) object(g proto.Generation, m *proto.Member, holders []string) proto.ObjectRequest {
 	w := proto.ObjectRequest{Ref: m.Ref, SHA512: m.SHA512, Class: proto.ClassMetadata, Holders: holders, Base: g.Base}
 	names := make([]proto.Location, 0, len(m.Upstream)+1)

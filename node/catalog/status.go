@@ -10,7 +10,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// MirrorStatus is what is known of a suite on one mirror of its archive.
+// MirrorStatus is what this node knows of a suite on one mirror of its archive.
 type MirrorStatus = suite.MirrorStatus
 
 // SuiteStatus is what an operator wants to know of a suite.

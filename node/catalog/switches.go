@@ -7,7 +7,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// tellSwitch has Config.Switched told that next has taken the place of before, which may be nil, after all switches of the
+// announceSwitch has Config.Switched told that next has taken the place of before, which may be nil, after all switches of the
 // suite that came earlier.
 func (d *driver) announceSwitch(before, next *view.Generation) {
 	if d.c.cfg.Switched == nil {

@@ -18,7 +18,7 @@ type Config struct {
 	Formats func(archive string) Format
 	// Open opens an object, wherever it comes from.
 	Open func(context.Context, proto.ObjectRequest) (*proto.Blob, error)
-	// Held reports whether this node's store has an object.
+	// Stored reports whether this node's store has an object.
 	Stored func(proto.ObjectRequest) bool
 	State  State
 	Logger *slog.Logger
@@ -103,7 +103,7 @@ func New(cfg Config) (*Prefetcher, error) {
 }
 
 // Used notes that a client was served the file at loc. It is meant for every answer:
-// it takes a few hundred nanoseconds at most, allocates nothing but for a package
+// it takes a few hundred nanoseconds at most, allocates nothing except for a package
 // that is new to it, and never waits for anything but another such call.
 func (p *Prefetcher) Used(loc proto.Location) {
 	id, ok := p.identity(loc)

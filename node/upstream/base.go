@@ -116,7 +116,7 @@ func (h *health) mayBeAsked(now time.Time) bool {
 	return h.breaker.state(now) != BreakerOpen
 }
 
-// mayLead returns why a redirect from one URL to another is not followed; nil where it is.
+// mayRedirect returns why a redirect from one URL to another is not followed; nil where it is.
 func mayRedirect(from, to *url.URL) error {
 	switch {
 	case to.Scheme != "http" && to.Scheme != "https":

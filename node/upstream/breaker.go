@@ -144,7 +144,7 @@ func (b *breaker) asked(wait time.Duration, reason string, now time.Time) bool {
 	return true
 }
 
-// lied counts wrong content under one name, and tells whether that opened the breaker.
+// wrongContent counts wrong content under one name, and tells whether that opened the breaker.
 func (b *breaker) wrongContent(loc proto.Location, reason string, now time.Time) bool {
 	for other, at := range b.wrong {
 		if now.Sub(at) >= wrongWithin {
@@ -229,7 +229,7 @@ func (b *breaker) close(now time.Time) {
 	b.closed, b.failures = now, tripAt-1
 }
 
-// tell takes note of what another node says. What this node found out itself and
+// receive takes note of what another node says. What this node found out itself and
 // lasts longer stays; what it found out itself ends only by what it sees itself.
 func (b *breaker) receive(t proto.MirrorAlert, now time.Time) {
 	if t.Until.IsZero() {

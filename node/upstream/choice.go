@@ -143,7 +143,7 @@ func (a *candidate) cost() time.Duration {
 	return a.expected
 }
 
-// roomElsewhere reports whether a request that waits for a slot would now go to a mirror that has one.
+// otherMirrorFree reports whether a request that waits for a slot would now go to a mirror that has one.
 func (c *Client) otherMirrorFree(s *settings, e *attempt) bool {
 	free := func(m *mirror) bool { return c.hostOf(m.URL).scheduler.free(e.req.ClassNow()) }
 	if !slices.ContainsFunc(e.others, free) {
@@ -157,7 +157,7 @@ func (c *Client) otherMirrorFree(s *settings, e *attempt) bool {
 	return false
 }
 
-// inTurn picks one by smooth weighted turn: each is credited its weight, and the one
+// weighted picks one by smooth weighted turn: each is credited its weight, and the one
 // with most credit pays for all.
 func (c *Client) weighted(equals []*candidate) *candidate {
 	if len(equals) == 1 {

@@ -94,7 +94,7 @@ type Config struct {
 	// Snapshots returns the dates at which an archive listed a file, newest first. It
 	// is called only where every mirror says that there is no such file; nil = none.
 	Snapshots func(proto.Location) []time.Time
-	// Tell is called when this node has found out that a mirror is in trouble, or is
+	// OnAlert is called when this node has found out that a mirror is in trouble, or is
 	// well again. It must not block; nil = nobody is told.
 	OnAlert func(proto.MirrorAlert)
 

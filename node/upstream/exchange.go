@@ -28,7 +28,7 @@ type stalled struct {
 	preempted bool // somebody was waiting for the slot
 }
 
-// madeWay is the cause with which the scheduler ends a request that keeps out one of a
+// preemptedFor is the cause with which the scheduler ends a request that keeps out one of a
 // more urgent class, or of the same class and a client that has no slot.
 type preemptedFor struct {
 	class proto.Class

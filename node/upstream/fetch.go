@@ -40,7 +40,7 @@ type attempt struct {
 	// anyHost: redirects are followed even to a host with a penalty or an open breaker, because no other
 	// source is left.
 	anyHost bool
-	// elsewhere reports whether another mirror has room while this one keeps the request waiting;
+	// otherMirrorFree reports whether another mirror has room while this one keeps the request waiting;
 	// nil where that is not to be asked.
 	otherMirrorFree func() bool
 	// hurried: another mirror is expected to be faster than a mirror that keeps us waiting.

@@ -275,7 +275,7 @@ func (c *Client) note(h *health, failure func(*breaker, time.Time) (opened bool)
 	}
 }
 
-// trouble is what the breaker is open for. The caller holds mu.
+// alert is what the breaker is open for. The caller holds mu.
 func (h *health) alert() proto.MirrorAlert {
 	b := &h.breaker
 	return proto.MirrorAlert{Mirror: h.name, Kind: b.kind, Reason: b.reason, Until: b.until, Node: b.node}

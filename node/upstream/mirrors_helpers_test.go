@@ -177,7 +177,7 @@ func (r *realm) wantRequests(want map[string]int) {
 	}
 }
 
-// news returns what was told since the last call.
+// changed returns what was told since the last call.
 func (r *realm) changed() []proto.MirrorAlert {
 	synctest.Wait()
 	r.mu.Lock()

@@ -120,7 +120,7 @@ func (g *scheduler) preempt() {
 	}
 }
 
-// hand gives a waiter the slot that it was seated on, or takes the slot back if
+// handOver gives a waiter the slot that it was granted, or takes the slot back if
 // the waiter has left meanwhile.
 func (g *scheduler) handOver(w *waiter) {
 	g.mu.Lock()
@@ -180,9 +180,9 @@ func (g *scheduler) tooMany(class proto.Class, client string) *slot {
 	return nil
 }
 
-// inTheWay returns the holder that is to be preempted for a class that waits: the least
+// blocking returns the holder that is to be preempted for a class that waits: the least
 // urgent, and of those the one that began last. nil if the class holds a slot, if
-// it would have one but for more urgent holders, or if those in the way are to have
+// it would have one without more urgent holders, or if those in the way are to have
 // their turn first. The caller holds mu.
 func (g *scheduler) blocking(class proto.Class) *slot {
 	var victim *slot
@@ -208,7 +208,7 @@ func (g *scheduler) blocking(class proto.Class) *slot {
 	return victim
 }
 
-// hadTurn reports whether a holder may be made to be preempted. The caller holds mu.
+// hadBodyTime reports whether a holder may be preempted. The caller holds mu.
 func (g *scheduler) hadBodyTime(p *slot) bool {
 	return time.Since(g.lastPreempted) >= preemptEvery || p.receiving() >= minBodyTime
 }

@@ -11,7 +11,7 @@ type waitQueue struct {
 	n       int
 }
 
-// line is what waits for one client.
+// clientQueue is what waits for one client.
 type clientQueue struct {
 	client  string
 	element *list.Element

@@ -47,7 +47,7 @@ func NewReach(configured []*url.URL, allow []netip.Prefix, listens func() []neti
 	return r
 }
 
-// lead is how a request came to a URL that the configuration does not have.
+// redirectHop is how a request came to a URL that the configuration does not have.
 type redirectHop struct {
 	from   *url.URL   // what redirected there; nil: by names it
 	by     string     // who names it without a redirect; "": a list of mirrors
@@ -220,7 +220,7 @@ func portOf(u *url.URL) uint16 {
 
 type hopKey struct{}
 
-// leadTo is a lead with where it leads.
+// hopTarget is a redirectHop with its target.
 type hopTarget struct {
 	redirectHop
 	reach *Reach

@@ -100,7 +100,7 @@ const (
 	fullRetry = 5 * time.Second
 	// waitedLong is when a request for an unlisted name has waited long enough to go before packages.
 	waitedLong = 10 * time.Second
-	// lookAgain is how often a request that waits looks for another mirror that has room.
+	// recheckEvery is how often a request that waits looks for another mirror that has room.
 	recheckEvery = 200 * time.Millisecond
 )
 
@@ -132,13 +132,13 @@ func (g *scheduler) configure(limit int, rules patience) (fewer bool) {
 	return fewer
 }
 
-// request is what a slot is wanted for.
+// slotRequest is what a slot is wanted for.
 type slotRequest struct {
 	class  proto.Class
 	client string // "" where it is not known
 	// urgent is closed when a client begins to wait for what none waited for.
 	urgent <-chan struct{}
-	// elsewhere reports whether the request need not wait here any longer; nil: it must.
+	// otherMirrorFree reports whether the request need not wait here any longer; nil: it must.
 	otherMirrorFree func() bool
 }
 
@@ -199,7 +199,7 @@ func (g *scheduler) enqueue(w *waiter) {
 	q.push(w)
 }
 
-// turnAway ends the wait of a request that is in no queue. The caller holds mu.
+// reject ends the wait of a request that is in no queue. The caller holds mu.
 func (g *scheduler) reject(w *waiter, waiting int) {
 	w.err = &proto.Unavailable{
 		Reason: fmt.Sprintf("%d requests (%s) wait for the %d connections to %s already; more connections may be allowed by upstream_client.connections_per_host",
@@ -282,7 +282,7 @@ func (g *scheduler) dispatch() {
 	}
 }
 
-// overlooked reports whether a request for an unlisted name has waited long while none is served. The
+// starved reports whether a request for an unlisted name has waited long while none is served. The
 // caller holds mu.
 func (g *scheduler) starved() bool {
 	w := g.queues[proto.ClassUnlisted].first()
@@ -360,7 +360,7 @@ func (g *scheduler) waiting() int {
 	return n
 }
 
-// crowded reports whether more slots are held than there are, since the limit was
+// oversubscribed reports whether more slots are held than there are, since the limit was
 // lowered.
 func (g *scheduler) oversubscribed() bool {
 	g.mu.Lock()

@@ -21,7 +21,7 @@ const (
 	maxMirrors     = 64  // in one message
 	maxMirror      = 512 // bytes of a mirror's URL
 	maxAlertReason = 300 // bytes
-	// maxTroubleFor is for how long a mirror is left alone on another node's word.
+	// maxAlertFor is for how long a mirror is left alone on another node's word.
 	maxAlertFor = 10 * time.Minute
 )
 
@@ -79,7 +79,7 @@ func alertsOut(alerts []proto.MirrorAlert, now time.Time) ([]*peerpb.MirrorAlert
 	return all, wrong
 }
 
-// troubleKinds are the kinds as they travel.
+// alertKinds are the kinds as they travel.
 var alertKinds = map[proto.AlertKind]peerpb.MirrorAlert_Kind{
 	proto.AlertWait:        peerpb.MirrorAlert_WAIT,
 	proto.AlertUnreachable: peerpb.MirrorAlert_UNREACHABLE,
@@ -87,7 +87,7 @@ var alertKinds = map[proto.AlertKind]peerpb.MirrorAlert_Kind{
 	proto.AlertContent:     peerpb.MirrorAlert_CONTENT,
 }
 
-// troubleKindIn is the kind that in stands for; "" for one that this version does
+// alertKindIn is the kind that in stands for; "" for one that this version does
 // not know.
 func alertKindIn(in peerpb.MirrorAlert_Kind) proto.AlertKind {
 	for kind, out := range alertKinds {

@@ -27,7 +27,7 @@ import (
 
 const germany = "http://de.archive.ubuntu.com/ubuntu"
 
-// troublesOf is trouble of each kind, and one that is over.
+// alertsOf is trouble of each kind, and one that is over.
 func alertsOf(now time.Time) []proto.MirrorAlert {
 	return []proto.MirrorAlert{
 		{Mirror: germany, Kind: proto.AlertWait, Reason: "it answered 429 and asks to wait 30 s", Until: now.Add(30 * time.Second)},
@@ -38,7 +38,7 @@ func alertsOf(now time.Time) []proto.MirrorAlert {
 	}
 }
 
-// sameTrouble compares what was told with what was heard, but for who told it and
+// sameAlert compares what was told with what was heard, but for who told it and
 // give or take the journey: what has passed meanwhile may be over.
 func sameAlert(t *testing.T, got, want proto.MirrorAlert) {
 	t.Helper()
@@ -326,7 +326,7 @@ func TestOldNodesCanBeTold(t *testing.T) {
 	}
 }
 
-// withoutTroubles is a message as it was before there were alerts.
+// withoutAlerts is a message as it was before there were alerts.
 func withoutAlerts(t *testing.T, message protoreflect.Name) protoreflect.MessageDescriptor {
 	t.Helper()
 	file := protodesc.ToFileDescriptorProto(peerpb.File_proto_peerpb_peer_proto)

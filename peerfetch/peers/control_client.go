@@ -87,7 +87,7 @@ func (m *Mesh) sendAll(ctx context.Context, p *peer, messages []*peerpb.Announce
 	return nil
 }
 
-// tell sends one message. A connection that breaks is made again once: that the
+// send sends one message. A connection that breaks is made again once: that the
 // other node restarts must not cost it the news.
 func (m *Mesh) send(ctx context.Context, p *peer, message *peerpb.AnnounceRequest) error {
 	for attempt := 0; ; attempt++ {
@@ -118,7 +118,7 @@ func (m *Mesh) callFailed(ctx context.Context, p *peer, err error) error {
 	return err
 }
 
-// Ask has a peer look whether a suite has changed, and returns what it serves now.
+// CheckSuite has a peer look whether a suite has changed, and returns what it serves now.
 // fresh has it ask upstream. It waits as long as the peer may take for that, but
 // not for one that stops answering pings.
 //

@@ -73,7 +73,7 @@ func (a *answers) LocalStatus(context.Context) []byte {
 	return a.status()
 }
 
-// newsBox collects what a node has heard.
+// inbox collects what a node has heard.
 type inbox struct {
 	mu            sync.Mutex
 	from          []string

@@ -21,7 +21,7 @@ import (
 
 var noble = proto.Suite{Archive: "ubuntu", Dir: "dists/noble"}
 
-// newsOf is news of a suite that says all there is to say.
+// announcementOf is news of a suite that says all there is to say.
 func announcementOf(id proto.Suite) proto.Announcement {
 	day := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	ref := func(s string) proto.Ref { return proto.Ref{Digest: proto.DigestOf([]byte(s)), Size: int64(len(s))} }
@@ -37,7 +37,7 @@ func announcementOf(id proto.Suite) proto.Announcement {
 	}
 }
 
-// sameNews compares what was told with what was heard, give or take the journey,
+// sameAnnouncement compares what was told with what was heard, give or take the journey,
 // which takes a loaded machine its time.
 func sameAnnouncement(t *testing.T, got, want proto.Announcement) {
 	t.Helper()

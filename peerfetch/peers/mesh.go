@@ -45,7 +45,7 @@ type Handler interface {
 // the name of the node that speaks, as its certificate has it.
 type Control interface {
 	ReceiveAnnouncements(from string, announcements []proto.Announcement)
-	// HeardTroubles gets what the speaker has found out about mirrors itself.
+	// ReceiveAlerts gets what the speaker has found out about mirrors itself.
 	ReceiveAlerts(from string, alerts []proto.MirrorAlert)
 	// Alerts returns the present findings of this node about mirrors, for
 	// nodes that were not there when it was told.
@@ -348,7 +348,7 @@ func (m *Mesh) peer(name string) *peer {
 	return m.peers[name]
 }
 
-// everybody returns all other nodes in the view, sorted by name. The slice is not
+// all returns all other nodes in the view, sorted by name. The slice is not
 // to be changed.
 func (m *Mesh) all() []*peer {
 	if others := m.others.Load(); others != nil {

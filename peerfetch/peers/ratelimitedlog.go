@@ -10,7 +10,7 @@ import (
 const (
 	// quietFor is how long the same trouble is not logged again.
 	quietFor = time.Minute
-	// maxTroubles bounds what is remembered: some of it comes from strangers.
+	// maxRemembered bounds what is remembered: some of it comes from strangers.
 	maxRemembered = 256
 )
 

@@ -22,7 +22,7 @@ type PeerStatus struct {
 	Lags    bool `json:"lags,omitempty"`
 	// RingAgrees says that it sees the same ring; false while not known.
 	RingAgrees bool `json:"ring_agrees"`
-	// Held is how many blobs it says it holds; 0 while not known.
+	// Blobs is how many blobs it says it holds; 0 while not known.
 	Blobs uint64 `json:"blobs"`
 
 	// QuarantinedUntil is zero unless it sent wrong bytes; Quarantined says which.

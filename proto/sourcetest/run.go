@@ -68,7 +68,7 @@ func run(t *testing.T, h Harness, soon, most time.Duration, in func(*testing.T, 
 // check is one test of one source.
 type check struct {
 	*testing.T
-	ctx     context.Context // but for what must end by itself
+	ctx     context.Context // except for what must end by itself
 	harness Harness
 	soon    time.Duration
 }

@@ -52,7 +52,7 @@ const (
 	revise // the current generation goes on in other bytes
 )
 
-// judge decides about a candidate, by what is held at this moment.
+// judge decides about a candidate, by the current root.
 func (m *Machine) judge(c *Candidate, older bool) (verdict, error) {
 	if m.current == nil {
 		return m.judgeFirst(c, older)
@@ -128,7 +128,7 @@ func (m *Machine) heals(c *Candidate) bool {
 // fits reports whether a root by itself says that it is of this suite.
 func (m *Machine) fits(r *Root) bool { return m.cfg.Judge.Belongs(nil, r.Manifest) == proto.BelongsYes }
 
-// belonging is how far a candidate is one of this suite, by the names of what is held.
+// belonging is how far a candidate is one of this suite, by the names of the current root.
 func (m *Machine) belonging(c *Candidate) proto.Belonging {
 	if m.current == nil {
 		b := m.cfg.Judge.Belongs(nil, c.Manifest)

@@ -10,12 +10,12 @@ import (
 // Belief is what a host is told by: the machine's state at one moment. It is never changed, and safe for
 // concurrent use.
 //
-// While upstream cannot be reached, what is held is served and said to be old. Past Valid-Until that
+// While upstream cannot be reached, the current generation is served and said to be old. Past Valid-Until that
 // ends after a bounded time, because otherwise an old root, with holes that have been mended since,
 // could be played back for ever. Where upstream does answer, and has nothing newer than an expired root,
 // that is how the archive is (old releases are kept so): it is passed on, and the client decides.
 type Belief struct {
-	// Held is nil before the first generation, and still while the driver commits that.
+	// Current is nil before the first generation, and still while the driver commits that.
 	Current *Root
 	Fresh   Freshness
 	// Failure is what came of the last check; nil when it was good.

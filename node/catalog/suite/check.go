@@ -8,7 +8,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// check is one question to upstream, shared by all who wait for it: this node's own, mirror by mirror, or
+// check is one question to upstream, shared by all requests that wait for it: this node's own, mirror by mirror, or
 // one that it has the leader ask in its place.
 type check struct {
 	older         bool // lets an older root in
@@ -36,7 +36,7 @@ type check struct {
 	answers  []answer
 	unsure   []*Candidate // of which the names do not tell whether they are this suite's
 
-	good      Mono // when upstream had nothing newer than what is held; Never for not known
+	good      Mono // when upstream had nothing newer than the current root; Never for not known
 	looked    bool // this node has asked upstream itself
 	firstHand bool // and upstream has answered well
 	err       error

@@ -55,15 +55,15 @@ type Fault struct {
 func (f *Fault) Error() string { return f.Err.Error() }
 func (f *Fault) Unwrap() error { return f.Err }
 
-// Lie is that a mirror gave bytes as a root that nobody can have signed.
+// WrongContent is that a mirror gave bytes as a root that nobody can have signed.
 type WrongContent struct{ error }
 
 func (l *WrongContent) Unwrap() error { return l.error }
 
-// NewLie wraps err.
+// NewWrongContent wraps err.
 func NewWrongContent(err error) error { return &WrongContent{err} }
 
-// ownTrouble is a failure of this node, not of a mirror.
+// localFailure is a failure of this node, not of a mirror.
 type localFailure struct{ error }
 
 func (o *localFailure) Unwrap() error { return o.error }
@@ -75,7 +75,7 @@ var ErrAsking = errors.New("this node is asking another one itself")
 // errNoBetter is that a mirror has nothing newer than a root that cannot be staged.
 var errNoBetter = errors.New("it has nothing newer")
 
-// olderThan is the refusal of a root that is older than what is held.
+// olderThan is the refusal of a root that is older than the current root.
 func (m *Machine) olderThan(source string, offered, current time.Time) error {
 	return refuse(KindOlder, "%s offers the root of %s, older than ours of %s (a mirror that lags? if it was taken back on purpose: aptmesh refresh --allow-older %s)",
 		source, stamp(offered), stamp(current), m.cfg.ID)

@@ -107,7 +107,7 @@ func (m *Machine) remember(from string, ann proto.Announcement, checked Mono) {
 	}
 }
 
-// confirm notes that another node has seen upstream have nothing newer than what is held. Its word for
+// confirm notes that another node has seen upstream have nothing newer than the current root. Its word for
 // this node's own last check is no news.
 func (m *Machine) confirm(checked Mono) {
 	if checked == Never {
@@ -164,7 +164,7 @@ func (m *Machine) weigh(ann *proto.Announcement, checked Mono) string {
 	return "newer"
 }
 
-// followsFork decides between what is held and another statement of the same date that a node announces.
+// followsFork decides between the current root and another statement of the same date that a node announces.
 func (m *Machine) followsFork(ann *proto.Announcement, checked Mono) bool {
 	switch m.seenLater(checked) {
 	case 1:
@@ -194,7 +194,7 @@ func (m *Machine) seenLater(checked Mono) int {
 	return 0
 }
 
-// weighRevision decides between two revisions of what is held. The other revision is no word for the one held: or two
+// weighRevision decides between two revisions of the current root. The other revision is no word for the one held: or two
 // that are seen at about the same time, again and again, would both stay.
 func (m *Machine) weighRevision(ann *proto.Announcement, checked Mono) string {
 	later, told := m.seenLater(checked), ann.Generation
@@ -429,7 +429,7 @@ func (m *Machine) faultIfNewer(o *offer, lie *Fault) {
 	}
 }
 
-// stillNewer reports whether an offer may still have to be adopted, by what is held now.
+// stillNewer reports whether an offer may still have to be adopted, by the current root.
 func (m *Machine) stillNewer(o *offer) bool {
 	r := m.weigh(&proto.Announcement{Generation: o.gen}, o.checked)
 	return r == "newer" || r == "revised"

@@ -2,7 +2,7 @@ package suite
 
 import "time"
 
-// Freshness is what is known of upstream's freshness: who asked last, and what came of it. The machine
+// Freshness is what this node knows of upstream's freshness: who asked last, and what came of it. The machine
 // owns it; a Belief carries a copy.
 type Freshness struct {
 	// Tried is the last question to upstream or to the leader, whatever came of it; TriedFresh the last
@@ -12,9 +12,9 @@ type Freshness struct {
 	Ended Mono
 	// Own is this node's own last question to upstream.
 	Own Mono
-	// Good is when upstream was last known to have nothing newer than what is held, whoever asked.
+	// Good is when upstream was last known to have nothing newer than the current root, whoever asked.
 	Good Mono
-	// Heard is the newest such moment that another node announced and that was news to this one.
+	// Announced is the newest such moment that another node announced and that was news to this one.
 	Announced Mono
 }
 
@@ -36,7 +36,7 @@ func (f *Freshness) since(now Mono, fresh bool) time.Duration {
 	return now.Sub(f.Tried)
 }
 
-// fresh reports whether what is held may be given out without asking upstream first. What an answer brings
+// fresh reports whether the current generation may be served without asking upstream first. What an answer brings
 // may take long to stage: hosts wait for it, but not longer than wait.
 func (f *Freshness) fresh(now Mono, interval, wait time.Duration) bool {
 	recent := 2*interval + 5*time.Second

@@ -202,7 +202,7 @@ func (m *Machine) Belief(at At) *Belief {
 	return &Belief{Current: m.current, Fresh: m.fresh, Failure: m.failure, Removed: m.removed, id: m.cfg.ID, conf: m.cfg, checked: m.checked}
 }
 
-// Held is the current root; nil before the first generation.
+// Current is the current root; nil before the first generation.
 func (m *Machine) Current() *Root { return m.current }
 
 // Watched reports whether upstream is watched.

@@ -14,7 +14,7 @@ import (
 
 // An archive may be kept by several mirrors, none of which is always up to date, or up at all. The root
 // is read from the primary mirror; from the next one in the same check where that one has nothing to
-// give that is trusted and not older than what is held. A mirror that is behind is asked for the root
+// give that is trusted and not older than the current root. A mirror that is behind is asked for the root
 // only where no better one answers. All else is fetched by digest, and for that it is as good as any.
 
 // Bounds on what a check asks.
@@ -31,7 +31,7 @@ const (
 	NextTimeout = 10 * time.Second
 )
 
-// standing is what is known of the root on one mirror.
+// standing is what this node knows of the root on one mirror.
 type standing struct {
 	Validators           // of the last root that it gave and that is trusted
 	date       time.Time // of that root
@@ -43,7 +43,7 @@ type standing struct {
 // wholeEvery is after how many questions with a date alone as the condition the root is asked for whole.
 const wholeEvery = 5
 
-// book is what is known of the mirrors.
+// book is what this node knows of the mirrors.
 type book struct {
 	primary string // asked first; "" before the first check
 	known   map[string]*standing
@@ -51,7 +51,7 @@ type book struct {
 	turn    string // the mirror that was
 }
 
-// MirrorStatus is what is known of the root on one mirror.
+// MirrorStatus is what this node knows of the root on one mirror.
 type MirrorStatus struct {
 	Mirror  string // URL of the mirror's root, without credentials
 	Primary bool   // it is asked first
@@ -144,7 +144,7 @@ func (m *Machine) behindBy(mirror string, newest time.Time) time.Duration {
 	return max(newest.Sub(st.date), 0)
 }
 
-// conditionFor is what a question can be made conditional with: the mirror has given what is held, the
+// conditionFor is what a question can be made conditional with: the mirror has given the current root, the
 // same statement in other bytes, or an older root, none of which need come again. Zero for none.
 func (m *Machine) conditionFor(mirror string, k *check) Validators {
 	st, ok := m.book.known[mirror]
@@ -164,7 +164,7 @@ func (m *Machine) conditionFor(mirror string, k *check) Validators {
 	case st.Statement == m.current.Gen.Statement:
 		return st.Validators
 	case (k == nil || !k.older) && st.date.Before(m.current.Gen.Date) && m.fits(m.current):
-		return st.Validators // unless an older root may take the place of what is held: then it has to come again
+		return st.Validators // unless an older root may replace the current root: then it has to come again
 	}
 	return Validators{}
 }
