@@ -220,8 +220,8 @@ func (t HashType) String() string {
 // Size returns the length of the sum in bytes.
 func (t HashType) Size() int { return hashSizes[t] }
 
-// ParseByHash splits <dir>/by-hash/<type>/<digits>. Only the first t.Size() bytes of sum are set. ok is
-// false where the digits are not those of a sum of the type; they may be of either case.
+// ParseByHash splits <dir>/by-hash/<type>/<digits>. Only the first t.Size() bytes of sum are set.
+// ok is false where the digits are not those of a sum of the type; they may be of either case.
 func ParseByHash(path string) (dir string, t HashType, sum [64]byte, ok bool) {
 	rest, digits := splitDir(path)
 	rest, typeName := splitDir(rest)

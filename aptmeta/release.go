@@ -54,7 +54,8 @@ func (m Member) Strongest() HashType {
 // Release does not list that sum.
 func (m Member) Ref() proto.Ref { return proto.Ref{Digest: m.SHA256, Size: m.Size} }
 
-// Sum returns the sum of a type, which is the member's own memory; zero bytes where the Release does not list it.
+// Sum returns the sum of a type, which is the member's own memory; zero bytes where the Release
+// does not list it.
 func (m *Member) Sum(t HashType) []byte {
 	switch t {
 	case MD5Sum:

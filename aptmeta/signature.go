@@ -35,7 +35,8 @@ const maxSkew = 24 * time.Hour
 // as a whole, because the bad one may be the last.
 const maxSignatures = 32
 
-// minRSABits is the weakest RSA key that apt 2.7.13 and later accept (APT::Key::Assert-Pubkey-Algo).
+// minRSABits is the weakest RSA key that apt 2.7.13 and later accept
+// (APT::Key::Assert-Pubkey-Algo).
 const minRSABits = 2048
 
 // Signer tells who made a good signature.

@@ -9,9 +9,9 @@ import (
 // apartFor is how long an archive shares no flight with others.
 const apartFor = 10 * time.Minute
 
-// apart remembers which archives gave wrong bytes in a flight that readers of another archive followed,
-// so that their transfers broke. One archive can do that to others once in apartFor. Safe for concurrent
-// use.
+// apart remembers which archives gave wrong bytes in a flight that readers of another archive
+// followed, so that their transfers broke. One archive can do that to others once in apartFor. Safe
+// for concurrent use.
 type apart struct {
 	set *expiring.Map[string, struct{}]
 }

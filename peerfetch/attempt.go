@@ -99,7 +99,8 @@ func (fl *flight) cleared(v verdict) {
 	}
 }
 
-// askArchive makes one attempt at the place whose turn it is, or tells the route that none is left.
+// askArchive makes one attempt at the target whose turn it is, or tells the route that none is
+// left.
 func (fl *flight) askArchive() outcome {
 	fl.switchToUpstream()
 	fl.mu.Lock()
@@ -151,7 +152,7 @@ func (fl *flight) upstreamEnded() {
 	fl.mu.Unlock()
 }
 
-// try makes one transfer from a place, within its budget, and proves the body if it is complete.
+// try makes one transfer from a target, within its budget, and proves the body if it is complete.
 func (fl *flight) try(p *target) outcome {
 	k := fl.attemptAt(p.loc)
 	if err := fl.f.budget.allow(k, time.Now()); err != nil {
@@ -169,7 +170,7 @@ func (fl *flight) try(p *target) outcome {
 	case complete:
 		fl.f.budget.succeeded(k)
 		fl.cleared(complete)
-	case known, discarded, otherContent, hopeless, slow: // nothing that the place could be blamed for
+	case known, discarded, otherContent, hopeless, slow: // nothing that the target could be blamed for
 	default:
 		if fl.ctx.Err() == nil {
 			fl.f.budget.failed(k, o.err, time.Now(), o.culprits...)
@@ -207,7 +208,7 @@ func (fl *flight) transfer(ctx context.Context, p *target) error {
 	return err
 }
 
-// settle notes what an attempt at a place means for it.
+// settle notes what an attempt at a target means for it.
 func (fl *flight) settle(p *target, o outcome) {
 	now := situation{
 		now: time.Now(), written: fl.body.written, tainted: fl.ledger.tainted, decided: fl.decided(), validator: fl.ifRange != "",
@@ -220,7 +221,8 @@ func (fl *flight) settle(p *target, o outcome) {
 	now.fresh = fl.visibleLocked() == 0
 	m := p.record(o, now)
 	if !now.fresh && (now.tainted || !now.resumable()) && !p.open() {
-		// What readers have had cannot be right, or nothing tells whether another place has the rest.
+		// What readers have had cannot be right, or nothing tells whether another target has the
+		// rest.
 		fl.f.apart.note(fl.targets.closeAll(p))
 		fl.ended = true
 	}
@@ -234,8 +236,8 @@ func (fl *flight) settle(p *target, o outcome) {
 	}
 }
 
-// take takes what src gives in t, which it opened: it checks the head against what is known of the object, moves
-// the body to the readers and to the store, and proves it.
+// take takes what src gives in t, which it opened: it checks the head against what is known of the
+// object, moves the body to the readers and to the store, and proves it.
 func (fl *flight) take(src source, t *proto.Transfer) error {
 	from := src.from(t)
 	if t.NotModified {

@@ -95,8 +95,8 @@ func (fl *flight) prove() error {
 }
 
 // blame deals with wrong content that one of those in found caused, and returns the error of the
-// attempt that ends with it. Where nodes are among them, all begins
-// again without them, and only a node that gave all of it is reported. Mirrors are reported to upstream.
+// attempt that ends with it. Where nodes are among them, all begins again without them, and only a
+// node that gave all of it is reported. Mirrors are reported to upstream.
 func (fl *flight) blame(err error, found finding) error {
 	if slices.Contains(found.by, byteSource{partial: true}) {
 		return fl.mistrust(err)

@@ -65,9 +65,9 @@ func (b *body) open(fl *flight) {
 	b.takeBack(fl)
 }
 
-// newWriter begins the object in the store, with what an earlier flight for the same archive left of it
-// where its digest and size are both proven: only then the whole shows whether the beginning was right.
-// The bytes of another archive are not resumed, because they may be wrong.
+// newWriter begins the object in the store, with what an earlier flight for the same archive left
+// of it where its digest and size are both proven: only then the whole shows whether the beginning
+// was right. The bytes of another archive are not resumed, because they may be wrong.
 func (fl *flight) newWriter() (Writer, error) {
 	if fl.continuable() {
 		return fl.f.cfg.Store.Resume(fl.object.Ref, fl.object.Where.First.Archive)
@@ -231,7 +231,8 @@ func (b *body) shrinkLocked(fl *flight) {
 	}
 }
 
-// dropSlowest leaves the readers behind that hold everybody up: those at the beginning of the window.
+// dropSlowest leaves the readers behind that hold everybody up: those at the beginning of the
+// window.
 func (b *body) dropSlowest(fl *flight) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
@@ -380,8 +381,8 @@ func (b *body) abort() {
 	}
 }
 
-// doubtFor is how long clients that ask for the rest of an object are given all of it, after bytes of it
-// were given out that turned out wrong.
+// doubtFor is how long clients that ask for the rest of an object are given all of it, after bytes
+// of it were given out that turned out wrong.
 const doubtFor = time.Hour
 
 // noteDoubt notes that a flight failed after clients may have had wrong bytes of it.
@@ -403,8 +404,9 @@ func (b *body) leave(fl *flight, err error) {
 	b.abort()
 }
 
-// mistrust deals with a body that is complete and wrong, and whose beginning an earlier flight left:
-// nobody can say whose bytes those were, so nobody is to blame, and everything is fetched anew, once.
+// mistrust deals with a body that is complete and wrong, and whose beginning an earlier flight
+// left: nobody can say whose bytes those were, so nobody is to blame, and everything is fetched
+// anew, once.
 func (fl *flight) mistrust(err error) error {
 	fl.f.cfg.Logger.Warn("the beginning that an earlier fetch left of an object was not right; it is fetched anew",
 		"location", fl.object.Where.First.String(), "bytes", fl.body.resumed, "error", err)

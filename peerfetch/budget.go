@@ -41,9 +41,9 @@ type allowance struct {
 // maxPenalties bounds the memory that bad objects may take.
 const maxPenalties = 4096
 
-// attempt is an object at one of its names. They are counted
-// apart: a name that is out of step, or that nobody lists, must not keep us from another one, and what
-// other nodes say of upstream does not keep this one from asking itself.
+// attempt is an object at one of its names. They are counted apart: a name that is out of step, or
+// that nobody lists, must not keep us from another one, and what other nodes say of upstream does
+// not keep this one from asking itself.
 type attempt struct {
 	key   key
 	loc   proto.Location
@@ -110,8 +110,8 @@ func newBudget() *budget {
 	return &budget{expiring.New[attempt, penalty](maxPenalties), expiring.New[attempt, penalty](maxPenalties)}
 }
 
-// allowAny returns nil if the object may be asked for at any of its names, from upstream or by way of
-// other nodes, else what the last tries ended with.
+// allowAny returns nil if the object may be asked for at any of its names, from upstream or by way
+// of other nodes, else what the last tries ended with.
 func (b *budget) allowAny(k key, object *proto.ObjectRequest, nodes bool, now time.Time) error {
 	var said []error
 	for loc := range object.Where.All() {

@@ -11,13 +11,13 @@ import (
 )
 
 // A name may have several right contents at one time, because two current listings of it disagree
-// (proto.ObjectRequest.Others). A flight for such an ObjectRequest takes the one that its first source gives. From the
-// moment that the length tells which one this is, it is the only one that the flight goes on with;
-// until then the rest comes from the mirror that gave the beginning, as with unlisted files. What
-// proves the bytes is the whole set all the same.
+// (proto.ObjectRequest.Others). A flight for such an ObjectRequest takes the one that its first
+// source gives. From the moment that the length tells which one this is, it is the only one that
+// the flight goes on with; until then the rest comes from the mirror that gave the beginning, as
+// with unlisted files. What proves the bytes is the whole set all the same.
 
-// version is which of several versions of an object a flight takes: of an unlisted file, or of several
-// right contents.
+// version is which of several versions of an object a flight takes: of an unlisted file, or of
+// several right contents.
 type version struct {
 	known    learned        // what upstream told us last time of an unlisted file
 	era      uint64         // of the archive's absent files when the flight began
@@ -41,7 +41,8 @@ func setOf(object *proto.ObjectRequest) proto.Digest {
 	return proto.Digest(h.Sum(nil))
 }
 
-// decided reports whether a digest says what the rest of the body must be, whichever source gives it.
+// decided reports whether a digest says what the rest of the body must be, whichever source gives
+// it.
 func (fl *flight) decided() bool {
 	return fl.object.Provable() && (len(fl.object.Others) == 0 || !fl.narrowed.IsZero())
 }

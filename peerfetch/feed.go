@@ -33,7 +33,7 @@ type wishes struct {
 	class     proto.Class   // of the most urgent one
 	urgent    chan struct{} // closed when class becomes that of a package or more urgent; nil where it was from the start
 	peersOnly bool          // nobody wants it from upstream
-	raised    chan struct{} // closed and replaced when they come to want more: a place, or more urgently
+	raised    chan struct{} // closed and replaced when they come to want more: a target, or more urgently
 }
 
 // setFeed changes over to another source; peer is who feeds the flight or is being

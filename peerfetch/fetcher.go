@@ -28,7 +28,8 @@ type Store interface {
 	// Resume is Create for a blob whose digest and size are proven. What the last writer of
 	// it left, if it began with the same from, is there to be taken back.
 	Resume(ref proto.Ref, from string) (Writer, error)
-	// PartialSize returns how many bytes of a blob there are to be taken back, at most. It must not block.
+	// PartialSize returns how many bytes of a blob there are to be taken back, at most. It must not
+	// block.
 	PartialSize(ref proto.Ref, from string) int64
 	// Unreadable tells of a blob whose file f could not be read to its end: it is a miss from
 	// then on, unless it has been stored anew since.
@@ -106,8 +107,8 @@ type Config struct {
 	// whose connection broke finds it again. Default 2 s; never more than 200 ms where the next
 	// flight goes on with what this one leaves in the store.
 	Linger time.Duration
-	// HoldSmall is the size in bytes up to which a body is given out only when
-	// it is proven, or complete where nothing can prove it: it costs no time worth speaking of, and a bad one can be
+	// HoldSmall is the size in bytes up to which a body is given out only when it is proven, or
+	// complete where nothing can prove it: it costs no time worth speaking of, and a bad one can be
 	// fetched again before any client has noticed. Default 64 KiB.
 	HoldSmall int64
 	// UnlistedFresh is how long an unlisted file is served before upstream is
@@ -148,7 +149,7 @@ func (c Config) withDefaults() Config {
 }
 
 // key is what makes two wants the same flight: the digest where it is known,
-// else the SHA-512, else the place. Several right contents are a flight of their own:
+// else the SHA-512, else the target. Several right contents are a flight of their own:
 // who takes only one of them cannot follow it. So is each length that a listing gives.
 type key struct {
 	digest proto.Digest
@@ -272,9 +273,9 @@ func (f *Fetcher) Open(ctx context.Context, object proto.ObjectRequest) (*proto.
 	}
 }
 
-// Reopen is Open for an object of which Open gave a File that could not be read to its end, because of
-// err: the store forgets it, and it comes from elsewhere. Only what can be proven is the same object
-// then. failed is still the caller's to close.
+// Reopen is Open for an object of which Open gave a File that could not be read to its end, because
+// of err: the store forgets it, and it comes from elsewhere. Only what can be proven is the same
+// object then. failed is still the caller's to close.
 func (f *Fetcher) Reopen(ctx context.Context, object proto.ObjectRequest, failed *proto.Blob, err error) (*proto.Blob, error) {
 	if failed.File == nil || failed.Ref.IsZero() || object.Ref != failed.Ref || len(object.Others) > 0 {
 		return nil, err
@@ -370,9 +371,9 @@ func (f *Fetcher) held(ref proto.Ref, archive string) (*proto.Blob, error) {
 	return blob, nil
 }
 
-// learnedDigest is what an object without a SHA-256 turned out to be last time; zero
-// if that is not known, or, for a file that nobody vouches for, if it is too long ago or the
-// archive has published something since. It is kept out of stored for the sake of the stack of every idle connection.
+// learnedDigest is what an object without a SHA-256 turned out to be last time; zero if that is not
+// known, or, for a file that nobody vouches for, if it is too long ago or the archive has published
+// something since. It is kept out of stored for the sake of the stack of every idle connection.
 //
 //go:noinline
 func (f *Fetcher) learnedDigest(object *proto.ObjectRequest, provable bool) proto.Digest {
@@ -433,8 +434,8 @@ func (f *Fetcher) startLocked(ctx context.Context, k key, object proto.ObjectReq
 	return r, nil
 }
 
-// maxFlights is how many fetches may be under way, each with a file and a place in a queue of upstream.
-// Those of objects that nothing signed lists may take up a part of it only.
+// maxFlights is how many fetches may be under way, each with a file and an entry in a queue of
+// upstream. Those of objects that nothing signed lists may take up a part of it only.
 const (
 	maxFlights         = 4096
 	maxUnlistedFlights = maxFlights / 4

@@ -121,8 +121,8 @@ func (fl *flight) routing() routing {
 	return r
 }
 
-// mayAskNodes turns the flight to other nodes, if the rest of the body may come from one: none follows
-// this flight, and what is here is not known to be wrong.
+// mayAskNodes turns the flight to other nodes, if the rest of the body may come from one: none
+// follows this flight, and what is here is not known to be wrong.
 func (fl *flight) mayAskNodes() bool {
 	return !fl.alone && fl.resumable() && (!fl.ledger.tainted || fl.startOver()) && fl.switchToPeers()
 }
@@ -198,8 +198,8 @@ func (fl *flight) fetch() outcome {
 	}
 }
 
-// closeUnlessWider keeps further readers away, unless one has brought a name of the object that nobody
-// has been asked for. Where nobody wants it from upstream, no name says whom else to ask.
+// closeUnlessWider keeps further readers away, unless one has brought a name of the object that
+// nobody has been asked for. Where nobody wants it from upstream, no name says whom else to ask.
 func (fl *flight) closeUnlessWider() bool {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
@@ -220,7 +220,7 @@ func (fl *flight) attemptAt(loc proto.Location) attempt {
 	return attempt{key: fl.key, loc: loc}
 }
 
-// sleep waits, until the flight ends or there is another place to ask.
+// sleep waits, until the flight ends or there is another target to ask.
 func (fl *flight) sleep(d time.Duration) {
 	fl.mu.Lock()
 	raised := fl.raised

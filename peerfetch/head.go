@@ -11,12 +11,13 @@ import (
 	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
-// maxHeads bounds how many heads of objects are remembered, and, of those of which upstream is asked,
-// how many at once.
+// maxHeads bounds how many heads of objects are remembered, and, of those of which upstream is
+// asked, how many at once.
 const maxHeads = 4096
 
-// heads are the heads of objects that upstream told, and those that it is being asked for: one request for
-// all that ask at once, and none for what it said a moment ago. Safe for concurrent use.
+// heads are the heads of objects that upstream told, and those that it is being asked for: one
+// request for all that ask at once, and none for what it said a moment ago. Safe for concurrent
+// use.
 type heads struct {
 	known *expiring.Map[key, head]
 
@@ -76,7 +77,8 @@ func headOf(blob *proto.Blob) (*proto.Blob, error) {
 	return &proto.Blob{Ref: blob.Ref, Modified: blob.Modified, Verified: blob.Verified, Tier: blob.Tier, Stale: blob.Stale}, nil
 }
 
-// head is what upstream says of an object now, or said no longer ago than an unlisted file is fresh.
+// head is what upstream says of an object now, or said no longer ago than an unlisted file is
+// fresh.
 func (f *Fetcher) head(ctx context.Context, object proto.ObjectRequest) (head, error) {
 	k, now := f.keyOf(object), time.Now()
 	if h, ok := f.heads.known.Get(k, now); ok && h.era == f.absent.era(object.Where.First.Archive) {

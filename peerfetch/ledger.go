@@ -6,9 +6,9 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// byteSource is where bytes come from: a peer, a target at a mirror of the archive, or the part of the
-// object that an earlier flight left on this node's disk. mirror is "" if the source does not name its
-// mirrors.
+// byteSource is where bytes come from: a peer, a target at a mirror of the archive, or the part of
+// the object that an earlier flight left on this node's disk. mirror is "" if the source does not
+// name its mirrors.
 type byteSource struct {
 	peer    string
 	mirror  string // as Transfer.From names it; "" with a peer

@@ -10,7 +10,7 @@ import (
 // is never left.
 const firstSlice = time.Second
 
-// pace watches an attempt at a place: whether it brings something while another place waits.
+// pace watches an attempt at a target: whether it brings something while another target waits.
 type pace struct {
 	cut    context.CancelCauseFunc
 	target *target
@@ -19,8 +19,8 @@ type pace struct {
 }
 
 // watch makes the context of an attempt at p. It is cut off with errSlow where p brings next to
-// nothing and another archive may do better: no archive can hold up those who know the object by the
-// name of another one.
+// nothing and another archive may do better: no archive can hold up those who know the object by
+// the name of another one.
 func (fl *flight) watch(p *target) (ctx context.Context, done func()) {
 	ctx, cut := context.WithCancelCause(fl.ctx)
 	w := &pace{cut: cut, target: p, mark: fl.body.written}
@@ -40,7 +40,8 @@ func (fl *flight) watch(p *target) (ctx context.Context, done func()) {
 	}
 }
 
-// startPaceLocked begins to look at the pace of the attempt under way, once there is a place to turn to. mu is held.
+// startPaceLocked begins to look at the pace of the attempt under way, once there is a target to
+// turn to. mu is held.
 func (fl *flight) startPaceLocked() {
 	w := fl.pace
 	if w == nil || w.timer != nil || len(fl.targets.all) < 2 || !fl.object.Provable() || len(fl.object.Others) > 0 {

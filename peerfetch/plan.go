@@ -60,8 +60,8 @@ func (f *Fetcher) planInFlight(object proto.ObjectRequest) string {
 		source, now.Written, size, now.Readers)
 }
 
-// planRoute walks the route that a flight would take if one node after the other failed, as far as this
-// node's own turn, and tells the steps.
+// planRoute walks the route that a flight would take if one node after the other failed, as far as
+// this node's own turn, and tells the steps.
 func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
 	r := routingOf(f, f.keyOf(object), object)
 	r.mayAsk = func() bool { return f.cfg.Cluster != nil }
@@ -112,7 +112,8 @@ func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
 	return append(plan, f.planTargets(object)...)
 }
 
-// planTargets tells by which names upstream would be asked, and at which mirrors, where there is a choice.
+// planTargets tells by which names upstream would be asked, and at which mirrors, where there is a
+// choice.
 func (f *Fetcher) planTargets(object proto.ObjectRequest) []string {
 	var plan []string
 	for loc := range object.Where.All() {

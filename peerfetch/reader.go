@@ -30,8 +30,8 @@ func (r *reader) Part(from, length int64) {
 	r.fl.mu.Unlock()
 }
 
-// addReader joins the flight of an equal object at byte offset of the body, and has it serve the names
-// in want as well; false when it is too late for that.
+// addReader joins the flight of an equal object at byte offset of the body, and has it serve the
+// names in want as well; false when it is too late for that.
 func (fl *flight) addReader(ctx context.Context, object *proto.ObjectRequest, offset int64) (*reader, bool) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
@@ -82,8 +82,8 @@ func (r *reader) Close() error {
 	return nil
 }
 
-// shortLinger is how long a flight goes on without readers once there is a beginning of that many bytes
-// for the next one to take back from the disk.
+// shortLinger is how long a flight goes on without readers once there is a beginning of that many
+// bytes for the next one to take back from the disk.
 const (
 	shortLinger  = 200 * time.Millisecond
 	worthLeaving = 1 << 20

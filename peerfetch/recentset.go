@@ -6,12 +6,12 @@ import (
 	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
-// excludeFor is how long a peer is not asked for an object after it sent wrong bytes of it, or after a
-// transfer broke that cannot be resumed.
+// excludeFor is how long a peer is not asked for an object after it sent wrong bytes of it, or
+// after a transfer broke that cannot be resumed.
 const excludeFor = 10 * time.Minute
 
-// A peer that passed on wrong bytes of its upstream and said so is asked again, because by then it knows
-// the corrupt mirror. After maxLapses times within lapseFor another peer is asked.
+// A peer that passed on wrong bytes of its upstream and said so is asked again, because by then it
+// knows the corrupt mirror. After maxLapses times within lapseFor another peer is asked.
 const (
 	maxLapses = 3
 	lapseFor  = time.Minute

@@ -146,7 +146,8 @@ func (r *route) next() step {
 	}
 }
 
-// lookAgain asks where the object may be, which costs those that were asked before another question.
+// lookAgain asks where the object may be, which costs those that were asked before another
+// question.
 func (r *route) lookAgain() {
 	r.view = r.look()
 	r.looks++
@@ -290,8 +291,8 @@ func (r *route) goUpstream() {
 }
 
 // waitsFor names, for others that ask, whom this node waits for while it asks peer: as long as an
-// owner is being asked, that owner, whoever else is asked meanwhile. So two nodes that wait for each
-// other find out.
+// owner is being asked, that owner, whoever else is asked meanwhile. So two nodes that wait for
+// each other find out.
 func (r *route) waitsFor(peer string) string {
 	if r.owner.name != "" {
 		return r.owner.name
@@ -302,8 +303,8 @@ func (r *route) waitsFor(peer string) string {
 // alsoAsked notes that the spare of a step was asked as well.
 func (r *route) alsoAsked(peer string) { r.asked[peer] = true }
 
-// heard is told how asking a node ended, except for a complete body; fill as in the step, and false for
-// a spare.
+// heard is told how asking a node ended, except for a complete body; fill as in the step, and false
+// for a spare.
 func (r *route) heard(fill bool, o outcome) {
 	switch o.verdict {
 	case discarded:
@@ -329,8 +330,8 @@ func (r *route) heard(fill bool, o outcome) {
 	}
 }
 
-// promisesBetter reports whether the owner whose turn it is found that a mirror had lied to it and has another
-// one, which other owners would first have to find out for themselves.
+// promisesBetter reports whether the owner whose turn it is found that a mirror had lied to it and
+// has another one, which other owners would first have to find out for themselves.
 func (r *route) promisesBetter(fill bool, o outcome) bool {
 	var busy *proto.Unavailable
 	return o.verdict == corrupt && fill && r.owner.name == o.by.peer && r.owner.wrong < maxLapses &&
@@ -352,11 +353,12 @@ func (r *route) failed(peer string, fill bool) {
 // abandon keeps the flight from a node.
 func (r *route) abandon(peer string) { r.useless[peer] = true }
 
-// maxRevivals is how often a node that broke off after it had brought something is asked for the rest.
+// maxRevivals is how often a node that broke off after it had brought something is asked for the
+// rest.
 const maxRevivals = 16
 
-// revived begins the route anew after a node that failed had brought bytes: if it is alive, it still has more.
-// One that always breaks off is left in the end, like any that fails.
+// revived begins the route anew after a node that failed had brought bytes: if it is alive, it
+// still has more. One that always breaks off is left in the end, like any that fails.
 func (r *route) revived(peer string) {
 	if r.revivals[peer]++; r.revivals[peer] <= maxRevivals {
 		delete(r.useless, peer)
@@ -424,9 +426,9 @@ func (r *route) ownWayEnded(o outcome) {
 // ended reports whether the next step is the last.
 func (r *route) ended() bool { return r.stage == ending }
 
-// believes reports whether enough nodes say what o, the last word, says. Where upstream asked to wait,
-// no other node asks it either; after wrong content it is a node's own pause, and another may have
-// better mirrors.
+// believes reports whether enough nodes say what o, the last word, says. Where upstream asked to
+// wait, no other node asks it either; after wrong content it is a node's own pause, and another may
+// have better mirrors.
 func (r *route) believes(o outcome) bool {
 	asksToWait := retryAfter(o.err) > 0 && o.verdict != corrupt
 	if o.verdict != unreachable && (!r.listed || asksToWait) {

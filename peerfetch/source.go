@@ -9,8 +9,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// source is where a flight may have the bytes of its object from. Nobody trusts one: what it gives is
-// proven here.
+// source is where a flight may have the bytes of its object from. Nobody trusts one: what it gives
+// is proven here.
 type source interface {
 	// open asks for the body from byte offset on, and returns when there are bytes to give. A
 	// source that cannot begin there begins before it and says so in Transfer.Offset. The reads
@@ -76,8 +76,8 @@ func (fl *flight) nodeFor(peer string, fill bool) nodeSource {
 	return nodeSource{fl.f.cfg.Cluster, peer, req}
 }
 
-// archiveFor is a place as a source: of the rest of the object, from any mirror where a digest will
-// decide, and from none but the one that gave the beginning where none will. Two mirrors'
+// archiveFor is a target as a source: of the rest of the object, from any mirror where a digest
+// will decide, and from none but the one that gave the beginning where none will. Two mirrors'
 // validators have nothing to do with each other.
 func (fl *flight) archiveFor(p *target) archiveSource {
 	req := proto.Request{Loc: p.loc, Class: fl.classNow(), Client: fl.object.Client, Provable: fl.object.Provable(), Urgent: fl.urgent, IfRange: fl.ifRange, Base: p.base}
@@ -98,8 +98,8 @@ func (fl *flight) archiveFor(p *target) archiveSource {
 	return archiveSource{fl.f.cfg.Upstream, req}
 }
 
-// baseFor is the site that is asked before the mirrors; "" for none. Only bytes that can be proven may
-// come from there: a node that asks this one may have named it.
+// baseFor is the site that is asked before the mirrors; "" for none. Only bytes that can be proven
+// may come from there: a node that asks this one may have named it.
 func baseFor(object *proto.ObjectRequest) string {
 	if !object.Provable() {
 		return ""
@@ -188,9 +188,9 @@ func (fl *flight) askOne(ctx context.Context, stop context.CancelFunc, src nodeS
 	return a
 }
 
-// passOn asks a node once more whenever this flight's readers want more: a client waits for what was fetched
-// ahead of clients, or knows the object by another name. The node's own flight learns of it by that.
-// ctx is that of the first question.
+// passOn asks a node once more whenever this flight's readers want more: a client waits for what
+// was fetched ahead of clients, or knows the object by another name. The node's own flight learns
+// of it by that. ctx is that of the first question.
 func (fl *flight) passOn(ctx context.Context, src nodeSource, raised <-chan struct{}) {
 	for raised != nil {
 		select {

@@ -12,9 +12,9 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// What a flight learned of a file that no SHA-256 names (learned) is noted in a small file, so that a
-// restart knows which blob it is and with which validator to ask upstream whether it has changed. The
-// blob itself is the store's, and may be evicted.
+// What a flight learned of a file that no SHA-256 names (learned) is noted in a small file, so that
+// a restart knows which blob it is and with which validator to ask upstream whether it has changed.
+// The blob itself is the store's, and may be evicted.
 
 // Notes keeps small files under names. WriteFile is durable and atomic. Safe for concurrent use.
 type Notes interface {
@@ -82,8 +82,8 @@ func (f *Fetcher) learn(k key, l learned) {
 	}
 }
 
-// pruneEvery is how many notes are written until those are removed whose file has been forgotten meanwhile. So
-// there are never more than maxLearned and that many, whatever names clients ask for.
+// pruneEvery is how many notes are written until those are removed whose file has been forgotten
+// meanwhile. So there are never more than maxLearned and that many, whatever names clients ask for.
 const pruneEvery = 1024
 
 func (f *Fetcher) pruneNotes() {
@@ -100,7 +100,8 @@ func (f *Fetcher) pruneNotes() {
 	}
 }
 
-// recallNotes reads what was learned before the start. What cannot be read, or is too much, is removed.
+// recallNotes reads what was learned before the start. What cannot be read, or is too much, is
+// removed.
 func (f *Fetcher) recallNotes() {
 	if f.cfg.Notes == nil {
 		return
@@ -147,8 +148,8 @@ func (f *Fetcher) recallNotes() {
 // notesFor is for how long after the last check it is worth to know what a file was.
 const notesFor = 90 * 24 * time.Hour
 
-// stale returns an unlisted file as it was when upstream was last heard of, where err says that upstream
-// cannot be heard now and the operator's bound allows it; nil otherwise.
+// stale returns an unlisted file as it was when upstream was last heard of, where err says that
+// upstream cannot be heard now and the operator's bound allows it; nil otherwise.
 func (f *Fetcher) stale(object *proto.ObjectRequest, err error) *proto.Blob {
 	var silent *proto.Unavailable
 	if object.Provable() || !errors.As(err, &silent) || errors.As(err, new(*proto.Rejected)) || f.cfg.ServeStale == nil {
@@ -173,8 +174,8 @@ func staleSince(checked time.Time) string {
 	return "upstream has not said since " + checked.UTC().Format(time.RFC3339) + " that it is still the same"
 }
 
-// wasStale is stale for a request right after one that found upstream silent: it does not wait for that
-// again.
+// wasStale is stale for a request right after one that found upstream silent: it does not wait for
+// that again.
 func (f *Fetcher) wasStale(object *proto.ObjectRequest) *proto.Blob {
 	if object.Provable() || !f.silent.recently("", f.keyOf(*object), time.Now()) {
 		return nil

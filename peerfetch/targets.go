@@ -13,8 +13,8 @@ const (
 	// starts a flight of its own.
 	maxTargets = 16
 	// maxBarren is how many transfers in a row may bring next to nothing before a target is given
-	// up, not counting transfers after which another mirror was available. progress is how many bytes
-	// reset the count.
+	// up, not counting transfers after which another mirror was available. progress is how many
+	// bytes reset the count.
 	maxBarren = 3
 	progress  = 16 << 10
 	// maxAtOnce is how many mirrors in a row may break off without a byte before there is a pause:
@@ -22,8 +22,8 @@ const (
 	maxAtOnce = 4
 )
 
-// target is one name of the object upstream, as a source of this flight: an archive and a path, at any
-// mirror of the archive. What happens at one target says nothing about other targets.
+// target is one name of the object upstream, as a source of this flight: an archive and a path, at
+// any mirror of the archive. What happens at one target says nothing about other targets.
 type target struct {
 	loc       proto.Location
 	base      string          // another site to be asked first, for this target
@@ -60,8 +60,8 @@ type move struct {
 	switched  bool // ask the target again at once, at another mirror
 }
 
-// record notes how an attempt at p ended: p stays open, perhaps after a pause, or is closed with the
-// error for its readers.
+// record notes how an attempt at p ended: p stays open, perhaps after a pause, or is closed with
+// the error for its readers.
 func (p *target) record(o outcome, s situation) move {
 	switch o.verdict {
 	case otherContent: // the flight has begun again with the content of this target
@@ -79,14 +79,14 @@ func (p *target) record(o outcome, s situation) move {
 	return p.close(o.err, s)
 }
 
-// close ends the place. The next one goes on with the bytes that are here, where a digest decides;
+// close ends the target. The next one goes on with the bytes that are here, where a digest decides;
 // else they are of no use to it.
 func (p *target) close(err error, s situation) move {
 	p.err = err
 	return move{startOver: s.fresh && (s.tainted || !s.resumable())}
 }
 
-// gaveWrong decides after wrong content: another mirror of the place may give what the last one
+// gaveWrong decides after wrong content: another mirror of the target may give what the last one
 // gave wrong, from the first byte where nobody has had any, or from the byte where the last one
 // would have gone on.
 func (p *target) gaveWrong(o outcome, s situation) move {
@@ -99,13 +99,14 @@ func (p *target) gaveWrong(o outcome, s situation) move {
 	case left && s.allowed && (!s.tainted || s.fresh):
 		return move{startOver: s.tainted, switched: true}
 	case left:
-		// Wrong at every mirror is final for a client; this is not, although readers have had bytes of it.
+		// Wrong at every mirror is final for a client; this is not, although readers have had bytes
+		// of it.
 		return p.close(&proto.Unavailable{Reason: "the next request asks another mirror", Answered: true, Wrong: true, Err: o.err}, s)
 	}
 	return p.close(o.err, s)
 }
 
-// broke decides after a broken transfer whether to go on at this place: at once after one that
+// broke decides after a broken transfer whether to go on at this target: at once after one that
 // brought something or where another mirror is at hand, after a pause where nothing is.
 func (p *target) broke(o outcome, s situation) move {
 	wish := retryAfter(o.err)
@@ -138,7 +139,8 @@ func (p *target) broke(o outcome, s situation) move {
 	return move{startOver: again}
 }
 
-// switchMirror reports whether the transfer that a mirror broke off can go on from another one at once.
+// switchMirror reports whether the transfer that a mirror broke off can go on from another one at
+// once.
 func (p *target) switchMirror(mirror string, mirrors []string) bool {
 	if mirror == "" || p.exhausted[mirror] || len(p.exhausted) >= maxAtOnce {
 		return false
@@ -147,14 +149,15 @@ func (p *target) switchMirror(mirror string, mirrors []string) bool {
 	return slices.ContainsFunc(mirrors, func(m string) bool { return !p.exhausted[m] })
 }
 
-// targets are all names by which the readers of a flight know its object, in the order in which they
-// are asked. They are guarded by flight.mu.
+// targets are all names by which the readers of a flight know its object, in the order in which
+// they are asked. They are guarded by flight.mu.
 type targets struct {
 	all []*target
 }
 
-// add takes in the names of one more reader; one that has been closed meanwhile gets another chance,
-// within its budget. It reports whether any is new, and whether there is room for all of them.
+// add takes in the names of one more reader; one that has been closed meanwhile gets another
+// chance, within its budget. It reports whether any is new, and whether there is room for all of
+// them.
 func (ps *targets) add(object *proto.ObjectRequest) (added, ok bool) {
 	var fresh []*target
 	for loc := range object.Where.All() {
@@ -183,7 +186,7 @@ func (ps *targets) at(loc proto.Location) *target {
 	return nil
 }
 
-// next is the place to be asked next, and how long to wait before that; nil where all are closed.
+// next is the target to be asked next, and how long to wait before that; nil where all are closed.
 // Those that were left because they were slow come after those that were not.
 func (ps *targets) next(now time.Time) (next *target, wait time.Duration) {
 	better := func(p *target) bool {
@@ -208,7 +211,7 @@ func (ps *targets) alternative(p *target, now time.Time) bool {
 	})
 }
 
-// untried reports whether there is a place that nobody has been asked for.
+// untried reports whether there is a target that nobody has been asked for.
 func (ps *targets) untried() bool {
 	return slices.ContainsFunc(ps.all, func(p *target) bool { return !p.asked && p.open() })
 }
@@ -246,8 +249,8 @@ func (p *target) reopen() {
 func (ps *targets) someOpen() bool { return slices.ContainsFunc(ps.all, (*target).open) }
 
 // closeAll closes all targets, because the bytes that p gave rule out any other end. It returns the
-// archives of which some gave bytes that were wrong to readers of the others; none where there is one
-// archive.
+// archives of which some gave bytes that were wrong to readers of the others; none where there is
+// one archive.
 func (ps *targets) closeAll(p *target) (archives []string) {
 	for _, other := range ps.all {
 		if !other.open() {

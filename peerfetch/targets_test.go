@@ -8,7 +8,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// What an attempt at a place means for the place: whether it is asked again, when, and from which byte.
+// What an attempt at a target means for the target: whether it is asked again, when, and from which byte.
 func TestPlaceHears(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	reset := outcomeOf(errBroken)

@@ -119,7 +119,7 @@ func outcomeOf(err error) outcome {
 	return o
 }
 
-// errSlow is why an attempt is cut off that another place may do better.
+// errSlow is why an attempt is cut off that another target may do better.
 var errSlow = errors.New("another place of the same object may be quicker")
 
 // endOf is outcomeOf for an attempt whose context may have ended.

@@ -47,9 +47,9 @@ type ObjectRequest struct {
 	// there first and then at the mirrors. "" for none. It is only for a Provable ObjectRequest.
 	Base  string
 	Class Class
-	// Client is the address of the host that asks, IPv6 by its /64, with the name of the node in front
-	// where another node asks for it; "" where it is not known, and where nobody asks. It is only there
-	// so that no client takes all of an upstream.
+	// Client is the address of the host that asks, IPv6 by its /64, with the name of the node in
+	// front where another node asks for it; "" where it is not known, and where nobody asks. It is
+	// only there so that no client takes all of an upstream.
 	Client string
 	// Holders are nodes known to hold it; they are asked first.
 	Holders []string
@@ -98,12 +98,12 @@ type Blob struct {
 	// where it is not. Its reads end when the context it was opened with ends.
 	// Its method Part, if it has one, is for before the first read.
 	Stream io.ReadCloser
-	// Claimed is the Last-Modified that upstream gives for a Stream whose bytes nothing vouches for.
-	// It is no validator yet; a client that has a part of the same file from upstream itself names it
-	// in If-Range.
+	// Claimed is the Last-Modified that upstream gives for a Stream whose bytes nothing vouches
+	// for. It is no validator yet; a client that has a part of the same file from upstream itself
+	// names it in If-Range.
 	Claimed time.Time
-	// Doubted says that clients were given bytes of this object a while ago that turned out wrong, so
-	// that a Stream must not be put behind what they have.
+	// Doubted says that clients were given bytes of this object a while ago that turned out wrong,
+	// so that a Stream must not be put behind what they have.
 	Doubted bool
 	// Failed, where not nil, is to be told that the File could not be read.
 	Failed func(error)

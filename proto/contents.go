@@ -82,8 +82,8 @@ func (w *ObjectRequest) Only(size int64) Ref {
 	return only
 }
 
-// Listed reports whether signed metadata lists the object. A name that is made of a sum proves bytes, but not
-// that there are any; what other nodes say proves neither.
+// Listed reports whether signed metadata lists the object. A name that is made of a sum proves
+// bytes, but not that there are any; what other nodes say proves neither.
 func (w *ObjectRequest) Listed() bool {
 	return w.Provable() && !w.Hearsay && (w.Ref.Size != UnknownSize || len(w.Others) > 0)
 }

@@ -32,8 +32,8 @@ type Unavailable struct {
 	// Answered says that upstream did answer (a 429, a 503): whoever else asked it
 	// now would hear the same.
 	Answered bool
-	// Wrong says that the bytes which were given of the object before are not right. Whoever asks again
-	// may be given right ones.
+	// Wrong says that the bytes which were given of the object before are not right. Whoever asks
+	// again may be given right ones.
 	Wrong bool
 	Err   error // the cause; may be nil
 }

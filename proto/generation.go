@@ -21,8 +21,8 @@ type Generation struct {
 	// RootName is the name of the root file below the suite's directory, and Root its content.
 	RootName string `json:"root_name"`
 	Root     Ref    `json:"root"`
-	// Modified is upstream's Last-Modified of the root. It travels with the generation so that every
-	// node gives the same validator.
+	// Modified is upstream's Last-Modified of the root. It travels with the generation so that
+	// every node gives the same validator.
 	Modified time.Time `json:"modified,omitzero"`
 	// Companions are the other root files that belong to it, by name: a signature that proves the
 	// root, and other forms of the same statement.
@@ -68,8 +68,8 @@ func (o Order) String() string {
 	return [...]string{"past", "same", "revised", "future", "fork"}[o]
 }
 
-// Compare tells how offered relates to g, the current generation. The zero Generation is older than any
-// other.
+// Compare tells how offered relates to g, the current generation. The zero Generation is older than
+// any other.
 func (g Generation) Compare(offered Generation) Order {
 	switch {
 	case g.Root.IsZero():
@@ -99,14 +99,14 @@ func (g Generation) sameProof(other Generation) bool {
 	return true
 }
 
-// ForkWinner settles a fork the same way on every node, with nothing but the two statements to go by:
-// it reports whether offered takes the place of g.
+// ForkWinner settles a fork the same way on every node, with nothing but the two statements to go
+// by: it reports whether offered takes the place of g.
 func (g Generation) ForkWinner(offered Generation) bool {
 	return bytes.Compare(offered.Statement[:], g.Statement[:]) > 0
 }
 
-// NewerRevision orders two revisions of one generation the same way on every node: it reports whether
-// offered was signed later than g; where both were signed at one time, the digests decide.
+// NewerRevision orders two revisions of one generation the same way on every node: it reports
+// whether offered was signed later than g; where both were signed at one time, the digests decide.
 func (g Generation) NewerRevision(offered Generation) bool {
 	if !offered.Signed.Equal(g.Signed) {
 		return offered.Signed.After(g.Signed)

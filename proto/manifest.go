@@ -30,9 +30,9 @@ type Companion struct {
 	Modified time.Time `json:"modified,omitzero"`
 	// Proof says that the root cannot be verified without the file: a signature beside it.
 	Proof bool `json:"proof,omitempty"`
-	// Stray says that the file makes another statement than the root, and goes on doing so: upstream
-	// keeps an old form beside the one that it goes on with. It is trusted by itself, and never
-	// announced to other nodes.
+	// Stray says that the file makes another statement than the root, and goes on doing so:
+	// upstream keeps an old form beside the one that it goes on with. It is trusted by itself, and
+	// never announced to other nodes.
 	Stray bool `json:"stray,omitempty"`
 }
 
@@ -96,7 +96,8 @@ type Member struct {
 	Upstream []string
 	// Plain is the Path that the member has without compression, equal for all its compressions.
 	Plain string
-	// PlainSize is the size in bytes that the root lists for Plain; UnknownSize where it lists none.
+	// PlainSize is the size in bytes that the root lists for Plain; UnknownSize where it lists
+	// none.
 	PlainSize int64
 	// Table identifies what the member lists: two members of an archive with one Table list the
 	// same files. "" for a member that lists nothing.
@@ -188,8 +189,8 @@ type PathInfo struct {
 
 // File is a file that an index lists.
 type File struct {
-	// Path is canonical and begins at the archive's root. It is valid until the callback that got it
-	// returns: copy what must stay.
+	// Path is canonical and begins at the archive's root. It is valid until the callback that got
+	// it returns: copy what must stay.
 	Path []byte
 	// Size is in bytes, UnknownSize where the index does not tell.
 	Size int64
@@ -205,8 +206,8 @@ type Belonging uint8
 const (
 	// BelongsNo: it says that it is of another suite.
 	BelongsNo Belonging = iota
-	// BelongsUnsure: its names neither fit nor exclude the suite, or they have changed. One source is
-	// not enough.
+	// BelongsUnsure: its names neither fit nor exclude the suite, or they have changed. One source
+	// is not enough.
 	BelongsUnsure
 	// BelongsYes: it says that it is of this suite, or goes on as before.
 	BelongsYes

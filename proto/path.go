@@ -99,9 +99,9 @@ func CleanPath(s string) (string, error) {
 	return string(clean), nil
 }
 
-// IsCleanPath reports whether a decoded path is canonical as it stands; an error says that it has no
-// canonical form, and CleanPath may still find one. It looks at every byte once, because it runs for
-// each file of an index.
+// IsCleanPath reports whether a decoded path is canonical as it stands; an error says that it has
+// no canonical form, and CleanPath may still find one. It looks at every byte once, because it runs
+// for each file of an index.
 func IsCleanPath[T string | []byte](s T) (bool, error) {
 	if len(s) > maxPath {
 		return false, errLongPath

@@ -20,14 +20,14 @@ type PeerRequest struct {
 	Have Digest
 }
 
-// Announcement is what one node says to the others about a suite. It is a hint: who receives a newer
-// generation opens its root by digest and verifies it.
+// Announcement is what one node says to the others about a suite. It is a hint: who receives a
+// newer generation opens its root by digest and verifies it.
 type Announcement struct {
 	// Generation is what the sender serves; its Root is zero where it holds none (then Suite alone
 	// counts).
 	Generation Generation
-	// Checked is when upstream was last known to have nothing newer; zero for never. By the clock of
-	// whoever holds the Announcement: ages travel, not times.
+	// Checked is when upstream was last known to have nothing newer; zero for never. By the clock
+	// of whoever holds the Announcement: ages travel, not times.
 	Checked time.Time
 	// Slots are the members of the suite, and the companions of its root, that clients asked for
 	// lately, on any node that the sender knows of. See Member.Slot.

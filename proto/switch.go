@@ -6,11 +6,12 @@ import "time"
 type Switch struct {
 	Suite Suite
 	Date  time.Time
-	// Indexes are those that list packages and are staged with the generation, one compression of each; none where no
-	// generation was held before it.
+	// Indexes are those that list packages and are staged with the generation, one compression of
+	// each; none where no generation was held before it.
 	Indexes []PackageIndex
-	// New reports whether a path below the archive's root is listed by this generation and was not, or not with the same
-	// content, by the one before it. nil where no generation was held before. Safe for concurrent use.
+	// New reports whether a path below the archive's root is listed by this generation and was not,
+	// or not with the same content, by the one before it. nil where no generation was held before.
+	// Safe for concurrent use.
 	New func(path string) bool
 }
 

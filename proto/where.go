@@ -16,8 +16,8 @@ type Where struct {
 // At is the Where of an object with the given names, the best one first.
 func At(first Location, others ...Location) Where { return Where{first, others} }
 
-// WhereOf is the Where with all the names of locs in their order, without a copy of them. It is zero
-// for none.
+// WhereOf is the Where with all the names of locs in their order, without a copy of them. It is
+// zero for none.
 func WhereOf(locs []Location) Where {
 	switch len(locs) {
 	case 0:

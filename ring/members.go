@@ -262,8 +262,8 @@ func (m *Members) Leave(ctx context.Context) error {
 	}
 }
 
-// Disconnect calls Leave, sends the farewell, and closes. The other nodes drop this node at once, and
-// do not wait for it.
+// Disconnect calls Leave, sends the farewell, and closes. The other nodes drop this node at once,
+// and do not wait for it.
 func (m *Members) Disconnect(ctx context.Context) error {
 	left := m.Leave(ctx)
 	m.farewell(ctx)

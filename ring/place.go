@@ -14,10 +14,10 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// The constants of the placement. Changing one changes owners: see Version.
-// Measured with dc0.cache.example … ("library" is what its ring costs, New adds 0.3 ms; "moved" is the
-// worst part of all keys that went from one remaining node to another when a node
-// left, beyond those it owned; shares are relative to an equal one):
+// The constants of the placement. Changing one changes owners: see Version. Measured with
+// dc0.cache.example … ("library" is what its ring costs, New adds 0.3 ms; "moved" is the worst part
+// of all keys that went from one remaining node to another when a node left, beyond those it owned;
+// shares are relative to an equal one):
 //
 //	nodes              3           5           20          50          100
 //	library            0.5 ms      0.5 ms      1.0 ms      3.7 ms      13 ms

@@ -239,8 +239,8 @@ func (s *Store) damaged(d proto.Digest, f *os.File, why string) {
 		"blob", d, "file", s.dirs.blob(d), "damage", why)
 }
 
-// Unreadable tells of a blob that Get gave as the file f and that could not be read to its end. It is
-// removed, so that it is a miss, unless a good file has taken its place since.
+// Unreadable tells of a blob that Get gave as the file f and that could not be read to its end. It
+// is removed, so that it is a miss, unless a good file has taken its place since.
 func (s *Store) Unreadable(d proto.Digest, f *os.File, err error) {
 	if s.begin() != nil {
 		return

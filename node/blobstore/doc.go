@@ -1,7 +1,7 @@
 // Package blobstore is this node's disk and memory: blobs by SHA-256 digest, written once, never
 // changed, evicted by last use under a hard byte limit. A blob that another node stores as well is
-// evicted earlier than the last copy of a blob (Config.Replicated). The store reports its own changes
-// to Config.Observer.
+// evicted earlier than the last copy of a blob (Config.Replicated). The store reports its own
+// changes to Config.Observer.
 //
 // It is not a database and keeps no journal: the file system is the database.
 //
@@ -13,9 +13,9 @@
 //	<dir>/tmp/…                 other blobs that are being written; leftovers are deleted at Open
 //	<dir>/usage, <dir>/scrub    the store's notes about itself, which may be lost
 //
-// It knows no archive, no URL and no peer. It guarantees one thing: a blob stored under a digest had
-// that digest when it was committed. It does not know whether signed metadata lists the blob; the
-// caller sets proto.Blob.Verified.
+// It knows no archive, no URL and no peer. It guarantees one thing: a blob stored under a digest
+// had that digest when it was committed. It does not know whether signed metadata lists the blob;
+// the caller sets proto.Blob.Verified.
 //
 // Everything a Store offers is safe for concurrent use, unless a method says
 // otherwise.

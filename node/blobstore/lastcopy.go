@@ -14,11 +14,12 @@ import (
 const lastCopyPage = 1 << 16
 
 // LastCopies yields the blobs that no other node stores, the most recently used first: a node that
-// leaves hands them off. A blob that is used or stored during the loop comes at the end, perhaps for
-// the second time. Blobs that the scan at the start has not found yet are left out.
+// leaves hands them off. A blob that is used or stored during the loop comes at the end, perhaps
+// for the second time. Blobs that the scan at the start has not found yet are left out.
 //
 // replicated reports whether another node stores a blob. It is called under a lock, like
-// Config.Replicated, and again without a lock just before a blob is yielded. Nothing counts as a use.
+// Config.Replicated, and again without a lock just before a blob is yielded. Nothing counts as a
+// use.
 func (s *Store) LastCopies(replicated func(proto.Digest) bool) iter.Seq[proto.Ref] {
 	return s.lastCopyPages(replicated, lastCopyPage)
 }

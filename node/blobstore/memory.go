@@ -17,9 +17,9 @@ type memory struct {
 	maxBlob int64
 	cache   *ristretto.Cache[uint64, *resident] // nil: no memory tier
 
-	// locks keep close apart from everything else: ristretto may panic when it
-	// is closed under a Get or a Set; afterwards both do nothing. There are several, each on a cache line of
-	// its own, so that hits on different blobs do not meet here.
+	// locks keep close apart from everything else: ristretto may panic when it is closed under a
+	// Get or a Set; afterwards both do nothing. There are several, each on a cache line of its own,
+	// so that hits on different blobs do not meet here.
 	locks [16]paddedLock
 }
 

@@ -18,11 +18,11 @@ import (
 // overflowEvery is how often it is tried to bring to the disk what had no room there.
 const overflowEvery = time.Minute
 
-// overflow holds blobs that the disk could not take: it is full, or fails, or too much is pinned. They
-// lie in memory, as files without a name (memfd_create), so that they are read and sent like those
-// on disk. So a node whose disk is full asks upstream for an index once and not for each host. They
-// are lost with the process. The least recently used goes when there are too many, but none that is
-// pinned.
+// overflow holds blobs that the disk could not take: it is full, or fails, or too much is pinned.
+// They lie in memory, as files without a name (memfd_create), so that they are read and sent like
+// those on disk. So a node whose disk is full asks upstream for an index once and not for each
+// host. They are lost with the process. The least recently used goes when there are too many, but
+// none that is pinned.
 type overflow struct {
 	max   int64
 	count atomic.Int64 // of blobs, so that a look costs nothing while there are none
@@ -267,8 +267,8 @@ func unixOf(t time.Time) int64 {
 	return t.Unix()
 }
 
-// drainOverflow brings to the disk what had no room there, now that a blob could be stored: what must
-// not be lost, such as a root, is durable from then on.
+// drainOverflow brings to the disk what had no room there, now that a blob could be stored: what
+// must not be lost, such as a root, is durable from then on.
 func (s *Store) drainOverflow() {
 	o := &s.overflow
 	if o.count.Load() == 0 {

@@ -27,11 +27,12 @@ import (
 //	<dir>/partial/d.<digest>.<size>[.<name of Only>]   the bytes so far
 //	<dir>/partial/s.<the same>                         a line that names the format, then the sums
 //
-// A sum is the length of a prefix and its SHA-256, written at least every sumEvery bytes. Nothing is
-// fsynced: after a crash the two files may be of any two moments. What counts is the longest prefix
-// whose sums all fit the bytes that are there; whatever lies behind it is cut off. So a torn tail, a
-// block that never reached the disk and a bit that has flipped cost the bytes from there on and
-// nothing else. Whether the prefix is that of the wanted blob is for the digest of the whole to say.
+// A sum is the length of a prefix and its SHA-256, written at least every sumEvery bytes. Nothing
+// is fsynced: after a crash the two files may be of any two moments. What counts is the longest
+// prefix whose sums all fit the bytes that are there; whatever lies behind it is cut off. So a torn
+// tail, a block that never reached the disk and a bit that has flipped cost the bytes from there on
+// and nothing else. Whether the prefix is that of the wanted blob is for the digest of the whole to
+// say.
 //
 // Partials count against the size limit and go before any blob does.
 
@@ -65,7 +66,8 @@ func (id partialID) name() string {
 	return name
 }
 
-// parsePartial reads a name without its first letter. What is not spelled as we spell it is not ours.
+// parsePartial reads a name without its first letter. What is not spelled as we spell it is not
+// ours.
 func parsePartial(name string) (id partialID, ok bool) {
 	parts := strings.SplitN(name, ".", 4)
 	if len(parts) < 3 {
@@ -83,7 +85,8 @@ func parsePartial(name string) (id partialID, ok bool) {
 func (d dirs) partialData(id partialID) string { return filepath.Join(d.partial, "d"+id.name()) }
 func (d dirs) partialSums(id partialID) string { return filepath.Join(d.partial, "s"+id.name()) }
 
-// partials are those that there are. Their bytes are in space.partial as long as no writer has them.
+// partials are those that there are. Their bytes are in space.partial as long as no writer has
+// them.
 type partials struct {
 	mu      sync.Mutex
 	left    map[partialID]leftover // guarded by mu; by nobody written
@@ -116,8 +119,8 @@ func (p *partials) unclaim(id partialID) {
 	delete(p.writing, id)
 }
 
-// openPartials finds what the last process left behind. It comes before the ledger is read, in which
-// these bytes are counted.
+// openPartials finds what the last process left behind. It comes before the ledger is read, in
+// which these bytes are counted.
 func (s *Store) openPartials() error {
 	s.partials.left, s.partials.writing = make(map[partialID]leftover), make(map[partialID]bool)
 	files, err := os.ReadDir(s.dirs.partial)
@@ -176,8 +179,8 @@ func (s *Store) forgetPartials(d proto.Digest) {
 	}
 }
 
-// dropPartials drops partials, the oldest first, as long as next says so of the one whose turn it is,
-// with the number and the bytes of those that there are.
+// dropPartials drops partials, the oldest first, as long as next says so of the one whose turn it
+// is, with the number and the bytes of those that there are.
 func (s *Store) dropPartials(next func(l leftover, count int, bytes int64) bool) {
 	p := &s.partials
 	p.mu.Lock()
@@ -209,21 +212,21 @@ func (s *Store) dropPartial(id partialID) {
 	delete(s.partials.left, id)
 }
 
-// PartialSize returns how many bytes a writer of Resume has left of a blob, at most: what does not match the sums
-// beside it is cut off when it is taken back.
+// PartialSize returns how many bytes a writer of Resume has left of a blob, at most: what does not
+// match the sums beside it is cut off when it is taken back.
 func (s *Store) PartialSize(ref proto.Ref, from string) int64 {
 	s.partials.mu.Lock()
 	defer s.partials.mu.Unlock()
 	return s.partials.left[partialID{ref, from}].size
 }
 
-// Resume begins a blob whose digest and size are known, where possible with what an earlier writer of
-// it has left: the caller has TakeBack read that before it writes. What the writer leaves behind when
-// it is parked, or when the process dies, is there for the next one with the same from, and for no
-// other. Errors are those of Create.
+// Resume begins a blob whose digest and size are known, where possible with what an earlier writer
+// of it has left: the caller has TakeBack read that before it writes. What the writer leaves behind
+// when it is parked, or when the process dies, is there for the next one with the same from, and
+// for no other. Errors are those of Create.
 //
-// The digest is a promise that Commit does not check: it stores what was written under the digest of
-// that. Who finds that it is another one calls Abort.
+// The digest is a promise that Commit does not check: it stores what was written under the digest
+// of that. Who finds that it is another one calls Abort.
 func (s *Store) Resume(ref proto.Ref, from string) (*Writer, error) {
 	id := partialID{ref, from}
 	if ref.Size < minPartial || len(id.name()) > 200 {
@@ -322,9 +325,10 @@ func readSums(name string) (*os.File, []sum, error) {
 	return nil, nil, cmp.Or(err, errors.New("sums of an unknown format"))
 }
 
-// TakeBack reads on in what an earlier writer left, up to the next of its sums, and makes that part of
-// what was written. It returns how many bytes that makes, and whether there may be more. Everything
-// that does not fit its sum, and all behind it, is cut off. It must not run at the same time as Write.
+// TakeBack reads on in what an earlier writer left, up to the next of its sums, and makes that part
+// of what was written. It returns how many bytes that makes, and whether there may be more.
+// Everything that does not fit its sum, and all behind it, is cut off. It must not run at the same
+// time as Write.
 func (w *Writer) TakeBack() (size int64, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -127,9 +127,9 @@ func (sp *space) totals() (used, reserved, partial int64) {
 // client is waiting for its first byte meanwhile.
 const scanPatience = 2 * time.Second
 
-// fits returns an error for a blob that is larger than the limit. A large one is also refused beforehand
-// where too much is pinned; counting what is pinned is too much work for a small one, of which that
-// shows when it is written.
+// fits returns an error for a blob that is larger than the limit. A large one is also refused
+// beforehand where too much is pinned; counting what is pinned is too much work for a small one, of
+// which that shows when it is written.
 func (s *Store) fits(size int64) error {
 	if size > s.space.max {
 		return fmt.Errorf("%w: a blob of %d bytes is larger than the whole store (%d bytes): raise its size limit", proto.ErrNoSpace, size, s.space.max)
@@ -143,8 +143,9 @@ func (s *Store) fits(size int64) error {
 	return nil
 }
 
-// reserve takes n bytes of the limit, evicting where need be. rest is how many bytes of the blob are
-// still to come, those n among them: nothing is evicted for a blob that will not fit all the same.
+// reserve takes n bytes of the limit, evicting where need be. rest is how many bytes of the blob
+// are still to come, those n among them: nothing is evicted for a blob that will not fit all the
+// same.
 func (s *Store) reserve(n, rest int64) error {
 	if n > s.space.max {
 		return s.fits(n)

@@ -17,8 +17,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// DefaultMemoryMaxBlob is Config.MemoryMaxBlob where none is given. From about this size on the file
-// is cheaper: sendfile copies nothing (docs/decisions.md has the figures).
+// DefaultMemoryMaxBlob is Config.MemoryMaxBlob where none is given. From about this size on the
+// file is cheaper: sendfile copies nothing (docs/decisions.md has the figures).
 const DefaultMemoryMaxBlob = 64 << 10
 
 // DefaultLastCopyBonus is Config.LastCopyBonus where none is given. Hosts that are updated

@@ -55,8 +55,8 @@ type Writer struct {
 var errAborted = errors.New("the blob's writer was aborted")
 
 // Create begins a blob of size bytes; proto.UnknownSize where that is not known. A promise takes no
-// space: that is taken as the bytes come (Write). The error wraps proto.ErrNoSpace where the store can
-// never hold that much, or cannot write at all.
+// space: that is taken as the bytes come (Write). The error wraps proto.ErrNoSpace where the store
+// can never hold that much, or cannot write at all.
 func (s *Store) Create(size int64) (*Writer, error) {
 	if err := s.begin(); err != nil {
 		return nil, err
@@ -106,10 +106,10 @@ func (s *Store) tempName() string {
 	return s.dirs.tmp + "/" + strconv.FormatUint(s.tempSeq.Add(1), 36)
 }
 
-// Write appends p. It returns n < len(p) only with an error, and exactly the n
-// bytes are hashed and readable then. Where the disk or the store's limit is full,
-// or the disk fails, the bytes go to memory, as far as there is room (overflow.go), and then the error
-// wraps proto.ErrNoSpace. The first error sticks.
+// Write appends p. It returns n < len(p) only with an error, and exactly the n bytes are hashed and
+// readable then. Where the disk or the store's limit is full, or the disk fails, the bytes go to
+// memory, as far as there is room (overflow.go), and then the error wraps proto.ErrNoSpace. The
+// first error sticks.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -242,11 +242,11 @@ func (w *Writer) Reader() (*os.File, error) {
 	return f, nil
 }
 
-// Commit makes the blob durable under the digest of the bytes written, with
-// upstream's Last-Modified (the zero time: none), and ends the writer. When it
-// returns nil the blob survives a power cut, unless the disk has no room and memory
-// stands in for it; when it does not, nothing was stored by this writer. After a failed Write it stores nothing and returns that error.
-// A second Commit returns what the first did.
+// Commit makes the blob durable under the digest of the bytes written, with upstream's
+// Last-Modified (the zero time: none), and ends the writer. When it returns nil the blob survives a
+// power cut, unless the disk has no room and memory stands in for it; when it does not, nothing was
+// stored by this writer. After a failed Write it stores nothing and returns that error. A second
+// Commit returns what the first did.
 func (w *Writer) Commit(modified time.Time) (proto.Ref, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

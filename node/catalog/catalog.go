@@ -25,15 +25,15 @@ type Blobs interface {
 // Upstream fetches a mutable file: nothing says yet what it must be.
 type Upstream interface {
 	Fetch(context.Context, proto.Request) (*proto.Transfer, error)
-	// Mirrors names the mirrors of an archive, as Request.Mirror has them, in the order in which they would
-	// be asked now. The slice is the caller's.
+	// Mirrors names the mirrors of an archive, as Request.Mirror has them, in the order in which
+	// they would be asked now. The slice is the caller's.
 	Mirrors(archive string) []string
 	// Blame tells of mirrors whose bytes were not what they had to be.
 	Blame(loc proto.Location, from []string, err error)
 }
 
-// Store is this node's store, for what the catalog itself must keep. What Put returns is durable; whether only
-// some clients may have what the archive brought is for the Keeper to know.
+// Store is this node's store, for what the catalog itself must keep. What Put returns is durable;
+// whether only some clients may have what the archive brought is for the Keeper to know.
 type Store interface {
 	Get(proto.Digest) (*proto.Blob, error)
 	Put(archive string, b []byte, modified time.Time) (proto.Ref, error)
@@ -41,7 +41,8 @@ type Store interface {
 	Pin(owner string, digests []proto.Digest)
 }
 
-// State keeps small files under names. WriteFile is durable and atomic; an absent file is fs.ErrNotExist.
+// State keeps small files under names. WriteFile is durable and atomic; an absent file is
+// fs.ErrNotExist.
 type State interface {
 	WriteFile(name string, data []byte) error
 	ReadFile(name string) ([]byte, error)
@@ -64,14 +65,14 @@ type Archive struct {
 	CheckEvery time.Duration
 	// MaxFuture is how far the date of a root may lie ahead of our clock.
 	MaxFuture time.Duration
-	// ServeExpired, where not nil, stands in for Config.ServeExpired and Config.ServeExpiredSecurity in this
-	// archive; 0 serves nothing past Valid-Until.
+	// ServeExpired, where not nil, stands in for Config.ServeExpired and
+	// Config.ServeExpiredSecurity in this archive; 0 serves nothing past Valid-Until.
 	ServeExpired *time.Duration
 	// Offline asks upstream for nothing: the current generation is served, however old.
 	Offline bool
 
-	// searching bounds the searches for what lists an unlisted file. Each archive has its own, because one that
-	// does not answer must not hold up those in others.
+	// searching bounds the searches for what lists an unlisted file. Each archive has its own,
+	// because one that does not answer must not hold up those in others.
 	searching chan struct{}
 }
 
@@ -88,8 +89,8 @@ func holdsSuite(suites []proto.Suite, id proto.Suite) bool {
 	return slices.ContainsFunc(suites, func(s proto.Suite) bool { s.Archive = ""; return s == id })
 }
 
-// Config is what a Catalog needs. The four interfaces, Archives and Logger must be set; zero durations and
-// counts take their defaults.
+// Config is what a Catalog needs. The four interfaces, Archives and Logger must be set; zero
+// durations and counts take their defaults.
 type Config struct {
 	Archives []Archive
 	Blobs    Blobs
@@ -104,34 +105,36 @@ type Config struct {
 	// Now is the wall clock, for dates alone. Intervals are measured by time.Since.
 	Now func() time.Time
 
-	// RetainFor and RetainMax bound how long, and how many, superseded generations of a suite stay readable;
-	// the newest of them always does.
+	// RetainFor and RetainMax bound how long, and how many, superseded generations of a suite stay
+	// readable; the newest of them always does.
 	RetainFor time.Duration
 	RetainMax int
-	// IdleAfter is how long a suite is watched after the last client asked for it, UseFor how long a member
-	// is staged after the last client asked for it; a suite that nobody has asked for in UseFor is
-	// forgotten. Defaults 24 h and 7 days.
+	// IdleAfter is how long a suite is watched after the last client asked for it, UseFor how long
+	// a member is staged after the last client asked for it; a suite that nobody has asked for in
+	// UseFor is forgotten. Defaults 24 h and 7 days.
 	IdleAfter, UseFor time.Duration
 	// MaxSuites bounds the suites of an archive that requests have made known. Default 1,000.
 	MaxSuites int
-	// Patience is how long a new generation waits for an optional index that cannot be fetched. Default
-	// 2 minutes.
+	// Patience is how long a new generation waits for an optional index that cannot be fetched.
+	// Default 2 minutes.
 	Patience time.Duration
-	// CheckWait bounds how long a client waits for a check of upstream while there is something older to give
-	// it; FindWait how long for the indexes that would list what it asks for. Defaults 3 s and 20 s.
+	// CheckWait bounds how long a client waits for a check of upstream while there is something
+	// older to give it; FindWait how long for the indexes that would list what it asks for.
+	// Defaults 3 s and 20 s.
 	CheckWait, FindWait time.Duration
 
-	// ServeExpired and ServeExpiredSecurity are how long after its Valid-Until a root is served while upstream
-	// cannot say whether there is a newer one; the second one in suites that carry security updates. Where
-	// upstream went on with an expired root, the time counts from its last word. 0 is not at all.
+	// ServeExpired and ServeExpiredSecurity are how long after its Valid-Until a root is served
+	// while upstream cannot say whether there is a newer one; the second one in suites that carry
+	// security updates. Where upstream went on with an expired root, the time counts from its last
+	// word. 0 is not at all.
 	ServeExpired, ServeExpiredSecurity time.Duration
-	// WarnBefore is how long before its Valid-Until a root that nobody renews is warned of; 0 is when
-	// that has passed.
+	// WarnBefore is how long before its Valid-Until a root that nobody renews is warned of; 0 is
+	// when that has passed.
 	WarnBefore time.Duration
 
-	// Switched is told of every generation switch, one after the other for each suite, on a goroutine of its
-	// own; nil where nobody wants to know. It is not told of what a restart reads back. Close waits for it
-	// to return.
+	// Switched is told of every generation switch, one after the other for each suite, on a
+	// goroutine of its own; nil where nobody wants to know. It is not told of what a restart reads
+	// back. Close waits for it to return.
 	Switched func(proto.Switch)
 }
 
@@ -192,8 +195,8 @@ const (
 	searchSlots = 32
 )
 
-// New loads what was believed when the node stopped, and starts watching. It reads no index and waits for
-// nobody: it is ready when it returns. Close ends it.
+// New loads what was believed when the node stopped, and starts watching. It reads no index and
+// waits for nobody: it is ready when it returns. Close ends it.
 func New(cfg Config) (*Catalog, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Catalog{
@@ -219,9 +222,9 @@ func (c *Catalog) mono() suite.Mono { return suite.Mono(time.Since(c.began)) }
 // timeOf is a moment with its monotonic reading, for what is not the machine's.
 func (c *Catalog) timeOf(m suite.Mono) time.Time { return c.began.Add(time.Duration(m)) }
 
-// Reconfigure replaces the set of archives: new ones are known from now on, with what was believed of them if
-// they were known before; those that are gone are no longer answered for; and changed keys hold from the next
-// generation on.
+// Reconfigure replaces the set of archives: new ones are known from now on, with what was believed
+// of them if they were known before; those that are gone are no longer answered for; and changed
+// keys hold from the next generation on.
 func (c *Catalog) Reconfigure(archives []Archive) {
 	if err := c.reconfigure(archives); err != nil {
 		c.cfg.Logger.Warn("what was believed of new archives cannot be loaded; it is read from upstream again", "error", err)
@@ -256,8 +259,8 @@ func (c *Catalog) reconfigure(archives []Archive) error {
 	return err
 }
 
-// replaceArchives puts the new set in force and tells which names are new in it, which suites are gone with
-// the old one, and which stay.
+// replaceArchives puts the new set in force and tells which names are new in it, which suites are
+// gone with the old one, and which stay.
 func (c *Catalog) replaceArchives(next map[string]*Archive) (added map[string]bool, gone, kept []*driver) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -313,14 +316,15 @@ func (c *Catalog) archive(name string) *Archive {
 	return c.archives[name]
 }
 
-// maxUnknown bounds the suites of an archive of which nothing is held yet: names that somebody asked for.
+// maxUnknown bounds the suites of an archive of which nothing is held yet: names that somebody
+// asked for.
 const maxUnknown = 256
 
 // errTooMany is the answer to a request for one more name that nobody knows.
 var errTooMany = &proto.Unavailable{Reason: "too many suites of this archive are being looked for at this moment", RetryAfter: 5 * time.Second}
 
-// driver returns the driver of a suite, made if need be. It fails where the archive is not configured, and
-// where too many suites are known.
+// driver returns the driver of a suite, made if need be. It fails where the archive is not
+// configured, and where too many suites are known.
 func (c *Catalog) driver(id proto.Suite) (*driver, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -345,8 +349,9 @@ func (c *Catalog) driver(id proto.Suite) (*driver, error) {
 	return d, nil
 }
 
-// roomFor makes room for one more suite of an archive: the suite that nobody has asked for the longest is
-// forgotten, and of names that nothing is held of, one that upstream has been asked about. Catalog.mu is held.
+// roomFor makes room for one more suite of an archive: the suite that nobody has asked for the
+// longest is forgotten, and of names that nothing is held of, one that upstream has been asked
+// about. Catalog.mu is held.
 func (c *Catalog) roomFor(archive string) error {
 	unknown, known := 0, 0
 	var oldest, answered *driver

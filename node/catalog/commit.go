@@ -11,8 +11,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// commit makes a staged candidate the current generation: first the durable pointer, then the view. From the swap on
-// every request sees it, and none sees half of it.
+// commit makes a staged candidate the current generation: first the durable pointer, then the view.
+// From the swap on every request sees it, and none sees half of it.
 func (d *driver) commit(a *suite.Commit) error {
 	next, before, now := d.staged, d.current, d.c.mono()
 	if next == nil || next.Statement != a.Candidate.Gen.Statement {
@@ -28,7 +28,8 @@ func (d *driver) commit(a *suite.Commit) error {
 	if err := d.write(next, retained, a.Record); err != nil {
 		return fmt.Errorf("write the new generation of %s: %w", d.id, err)
 	}
-	// At this point a restart believes the new generation; from the next line on, so does this process.
+	// At this point a restart believes the new generation; from the next line on, so does this
+	// process.
 	d.current, d.retained, d.locked = next, retained, nil
 	d.loadAgain()
 	d.source, d.changed = "", d.c.cfg.Now()
@@ -108,8 +109,8 @@ func (d *driver) supersede(next *view.Generation, now suite.Mono) []*view.Genera
 	return d.expire(retained)
 }
 
-// expire drops retained generations that are too old or too many; the newest one always stays, for clients that are in
-// the middle of an update.
+// expire drops retained generations that are too old or too many; the newest one always stays, for
+// clients that are in the middle of an update.
 func (d *driver) expire(retained []*view.Generation) []*view.Generation {
 	now := d.c.mono()
 	kept := make([]*view.Generation, 0, len(retained))
@@ -131,16 +132,16 @@ func (d *driver) notifySuperseded() {
 	d.machine.Superseded(statements)
 }
 
-// tidyEvery is how often what has had its time is let go of, saveEvery how often what clients used is written down
-// where nothing else has the state file written: a restart must find it, because members that seem unused are not
-// staged.
+// tidyEvery is how often what has had its time is let go of, saveEvery how often what clients used
+// is written down where nothing else has the state file written: a restart must find it, because
+// members that seem unused are not staged.
 const (
 	tidyEvery = 10 * time.Minute
 	saveEvery = time.Hour
 )
 
-// tidy lets go of generations whose time has passed, writes down what clients used, and forgets a suite that nobody
-// wants.
+// tidy lets go of generations whose time has passed, writes down what clients used, and forgets a
+// suite that nobody wants.
 func (d *driver) tidy() {
 	now := d.c.mono()
 	if d.current == nil {
@@ -171,8 +172,8 @@ func (d *driver) lastWanted() suite.Mono {
 
 func (d *driver) configured() bool { return d.archive.Load().watches(d.id) }
 
-// forget drops the state of a suite that no client uses. How new its root was is remembered, so that nobody can bring an
-// older one.
+// forget drops the state of a suite that no client uses. How new its root was is remembered, so
+// that nobody can bring an older one.
 func (d *driver) forget() {
 	if d.configured() || d.forgotten {
 		return
@@ -182,7 +183,8 @@ func (d *driver) forget() {
 	}
 }
 
-// lose drops the state of a suite, except what is written down instead; nothing is, where r has no floor.
+// lose drops the state of a suite, except what is written down instead; nothing is, where r has no
+// floor.
 func (d *driver) lose(r suite.Record) error {
 	d.current, d.retained, d.locked, d.unread = nil, nil, nil, nil
 	var err error
@@ -199,8 +201,8 @@ func (d *driver) lose(r suite.Record) error {
 	return err
 }
 
-// drop ends the driver and takes it off the list. From then on its file and its pins are those of the driver that the next
-// request makes.
+// drop ends the driver and takes it off the list. From then on its file and its pins are those of
+// the driver that the next request makes.
 func (d *driver) drop() {
 	d.c.mu.Lock()
 	d.takeOffLocked()
@@ -208,8 +210,8 @@ func (d *driver) drop() {
 	d.end()
 }
 
-// takeOffLocked takes the driver off the list, unless another one has its place by now. Its pins go first, or they might be
-// those of the next one. Catalog.mu is held.
+// takeOffLocked takes the driver off the list, unless another one has its place by now. Its pins go
+// first, or they might be those of the next one. Catalog.mu is held.
 func (d *driver) takeOffLocked() {
 	if d.c.drivers[d.id] != d {
 		return
@@ -226,12 +228,13 @@ func (d *driver) end() {
 	d.publish()
 }
 
-// reapAfter is how long a suite that turned out not to exist is kept, so that its last result answers a burst of
-// requests.
+// reapAfter is how long a suite that turned out not to exist is kept, so that its last result
+// answers a burst of requests.
 const reapAfter = time.Second
 
-// reap drops a suite that nothing is known of and nobody waits for, so that requests for arbitrary names leave nothing
-// behind. A suite that could not be read just now is dropped too: the next request makes it again.
+// reap drops a suite that nothing is known of and nobody waits for, so that requests for arbitrary
+// names leave nothing behind. A suite that could not be read just now is dropped too: the next
+// request makes it again.
 func (d *driver) reap() {
 	if d.current != nil || d.locked != nil || d.configured() || !d.machine.Idle() || len(d.ingests) > 0 ||
 		d.c.mono().Sub(max(d.machine.LastCheck(), d.made)) < reapAfter {

@@ -13,12 +13,13 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// A root may come in several forms at once: beside a root that carries its signature, archives keep one with
-// a signature in a file of its own, which some clients read. Such a form is brought in when a client asks for it, proven to say what
-// the root says, and from then on staged with each generation, so that all clients switch together.
+// A root may come in several forms at once: beside a root that carries its signature, archives keep
+// one with a signature in a file of its own, which some clients read. Such a form is brought in
+// when a client asks for it, proven to say what the root says, and from then on staged with each
+// generation, so that all clients switch together.
 
-// errApart is that the forms of a root say different things: they change one after the other when an archive
-// publishes.
+// errApart is that the forms of a root say different things: they change one after the other when
+// an archive publishes.
 var errApart = errors.New("the forms of upstream's root are of different generations")
 
 // otherForms are the forms that the root of g is not in.
@@ -50,7 +51,8 @@ func (d *driver) otherNames(g proto.Generation) string {
 	return strings.Join(names, ", ")
 }
 
-// preferred reports whether a root is in the preferred form: only then can there be others beside it.
+// preferred reports whether a root is in the preferred form: only then can there be others beside
+// it.
 func (d *driver) preferred(g proto.Generation) bool {
 	return g.RootName == d.archive.Load().Format.Forms()[0].Files[0].Name
 }
@@ -62,8 +64,8 @@ type pairing struct {
 }
 
 // fetchCompanions brings in the other forms of the current root because a client asks for one.
-// proto.ErrNotFound where there is none. fromPeer says that another node waits for it: then no third node is
-// asked, and a fetch that waits for another node is not joined.
+// proto.ErrNotFound where there is none. fromPeer says that another node waits for it: then no
+// third node is asked, and a fetch that waits for another node is not joined.
 func (d *driver) fetchCompanions(ctx context.Context, fromPeer bool) error {
 	joined := make(chan *pairing, 1)
 	posted := d.mail.post(func() {
@@ -115,9 +117,10 @@ func (d *driver) pair(p *pairing, g *view.Generation, at suite.At, fromPeer bool
 	}
 }
 
-// companionsOf finds the other forms of a generation: from the leader where another node leads, else from a
-// mirror. Where they say something else than the root, upstream may be in the middle of publishing: then
-// there is a new root, which may bring its own forms along. It returns the generation that they belong to.
+// companionsOf finds the other forms of a generation: from the leader where another node leads,
+// else from a mirror. Where they say something else than the root, upstream may be in the middle of
+// publishing: then there is a new root, which may bring its own forms along. It returns the
+// generation that they belong to.
 func (d *driver) companionsOf(g *view.Generation, at suite.At, fromPeer bool) (*view.Generation, []proto.Companion, error) {
 	if !d.preferred(g.Generation) {
 		return g, nil, proto.ErrNotFound
@@ -160,8 +163,8 @@ func (d *driver) hasCompanions(g *view.Generation) bool {
 
 // strays decides what clients get when the forms of upstream's root say different things.
 func (d *driver) strays(strays []proto.Companion, err error) ([]proto.Companion, error) {
-	// An archive may keep an old root in another form beside the one it goes on with. When no publication
-	// can explain that any more, clients get what they would get from upstream itself.
+	// An archive may keep an old root in another form beside the one it goes on with. When no
+	// publication can explain that any more, clients get what they would get from upstream itself.
 	if !d.apartForLong() {
 		return nil, &proto.Unavailable{Reason: fmt.Sprintf("%s is being published upstream", d.id), RetryAfter: 5 * time.Second, Err: err}
 	}
@@ -171,8 +174,8 @@ func (d *driver) strays(strays []proto.Companion, err error) ([]proto.Companion,
 	return strays, nil
 }
 
-// apartForLong notes that the forms of upstream's root differ, and reports whether they have for longer than a
-// publication takes.
+// apartForLong notes that the forms of upstream's root differ, and reports whether they have for
+// longer than a publication takes.
 func (d *driver) apartForLong() bool {
 	answer := make(chan bool, 1)
 	if !d.mail.post(func() {
@@ -215,8 +218,9 @@ func mergeCompanions(current, found []proto.Companion) []proto.Companion {
 	return append(merged, found...)
 }
 
-// readCompanions reads the other forms of a root from one mirror, that of the root first, and proves that they
-// say the same. With errApart it returns the form as a stray, where it is trusted by itself.
+// readCompanions reads the other forms of a root from one mirror, that of the root first, and
+// proves that they say the same. With errApart it returns the form as a stray, where it is trusted
+// by itself.
 func (d *driver) readCompanions(ctx context.Context, g proto.Generation, at suite.At) (found, strays []proto.Companion, err error) {
 	format := d.archive.Load().Format
 	mirrors := d.mirrorsFor(at)
@@ -246,7 +250,8 @@ func (d *driver) readCompanions(ctx context.Context, g proto.Generation, at suit
 	return nil, strays, worst(failures)
 }
 
-// worst is the error that leaves most hope: that forms differ before trouble, and trouble before "not found".
+// worst is the error that leaves most hope: that forms differ before trouble, and trouble before
+// "not found".
 func worst(failures []error) error {
 	var said error = proto.ErrNotFound
 	for _, err := range failures {
@@ -321,7 +326,8 @@ func (d *driver) proveCompanions(g proto.Generation, i int, form proto.Form, fil
 	return nil, found, errApart
 }
 
-// announcedCompanions reads the other forms from nodes that announce them, and proves the same of them.
+// announcedCompanions reads the other forms from nodes that announce them, and proves the same of
+// them.
 func (d *driver) announcedCompanions(ctx context.Context, g proto.Generation, told []proto.Companion, from []string) ([]proto.Companion, error) {
 	for i, form := range d.archive.Load().Format.Forms() {
 		if form.Files[0].Name == g.RootName {
@@ -351,7 +357,8 @@ func (d *driver) announcedCompanions(ctx context.Context, g proto.Generation, to
 // errNotAnnounced is that other nodes announce no other form.
 var errNotAnnounced = errors.New("no other node announces another form of the root")
 
-// companionsFromLeader has the leader bring the other forms in, so that they are read from upstream once.
+// companionsFromLeader has the leader bring the other forms in, so that they are read from upstream
+// once.
 func (d *driver) companionsFromLeader(ctx context.Context, g *view.Generation) ([]proto.Companion, error) {
 	ctx, cancel := context.WithTimeout(ctx, announcedTimeout)
 	defer cancel()
@@ -366,8 +373,8 @@ func (d *driver) companionsFromLeader(ctx context.Context, g *view.Generation) (
 	return d.announcedCompanions(ctx, g.Generation, e.Ann.Generation.Companions, []string{e.From})
 }
 
-// stageCompanions readies the other forms with a candidate, if clients use them: from the nodes that offer the
-// candidate, or else from upstream.
+// stageCompanions readies the other forms with a candidate, if clients use them: from the nodes
+// that offer the candidate, or else from upstream.
 func (d *driver) stageCompanions(ctx context.Context, cand *suite.Candidate, at suite.At) ([]proto.Companion, error) {
 	if !d.preferred(cand.Gen) || !d.wantsCompanions(cand.Gen) {
 		return nil, nil

@@ -29,8 +29,8 @@ func (a *archiveView) driverOf(dir string) *driver {
 	return a.drivers[s]
 }
 
-// compose builds the next view of the named archives from the suites as they stand, and swaps it in. The table is only
-// built anew where the set of lists has changed.
+// compose builds the next view of the named archives from the suites as they stand, and swaps it
+// in. The table is only built anew where the set of lists has changed.
 func (c *Catalog) compose(archives ...string) {
 	c.composing.Lock()
 	defer c.composing.Unlock()
@@ -110,8 +110,9 @@ func (c *Catalog) tablesOf(archive string) *tables {
 	return t
 }
 
-// loseTable forgets that an index has been read of which the table is gone, so that whoever asks for what it lists has
-// it read again. The index itself is in the store. It runs on the driver's goroutine.
+// loseTable forgets that an index has been read of which the table is gone, so that whoever asks
+// for what it lists has it read again. The index itself is in the store. It runs on the driver's
+// goroutine.
 func (d *driver) loseTable(name string) {
 	if d.current == nil {
 		return

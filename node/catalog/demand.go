@@ -10,12 +10,13 @@ import (
 	"github.com/aptmesh/aptmesh/node/catalog/suite"
 )
 
-// demand is what clients use of one suite: it is staged before each generation switch, on every node. It is
-// all that a request writes. Safe for concurrent use.
+// demand is what clients use of one suite: it is staged before each generation switch, on every
+// node. It is all that a request writes. Safe for concurrent use.
 //
-// A use is the slot of a member, or the name of a companion of the root. It travels two steps at most, so
-// that no two nodes keep it alive between them: a node tells the leader what its own clients use, and the
-// leader tells everybody. What a node received about the clients of a third node, it announces to nobody.
+// A use is the slot of a member, or the name of a companion of the root. It travels two steps at
+// most, so that no two nodes keep it alive between them: a node tells the leader what its own
+// clients use, and the leader tells everybody. What a node received about the clients of a third
+// node, it announces to nobody.
 type demand struct {
 	asked atomic.Int64 // suite.Mono of the last request for the root
 
@@ -27,8 +28,8 @@ type demand struct {
 // use is that clients of this node ask for a slot.
 type use struct {
 	last atomic.Int64 // suite.Mono
-	// fetched says that the slot could be fetched once. One that never could is waited for with patience
-	// only: it may be broken upstream for good. Guarded by demand.mu.
+	// fetched says that the slot could be fetched once. One that never could is waited for with
+	// patience only: it may be broken upstream for good. Guarded by demand.mu.
 	fetched bool
 }
 
@@ -38,8 +39,8 @@ type remoteUse struct {
 	asked    suite.Mono // when one told this node of it as its own clients'; Never for never
 }
 
-// How many uses a node announces, and how many of other nodes it keeps, of a suite; and how long a slot may
-// be.
+// How many uses a node announces, and how many of other nodes it keeps, of a suite; and how long a
+// slot may be.
 const (
 	maxAnnounced  = 1024
 	maxLocal      = 4096
@@ -47,7 +48,8 @@ const (
 	maxSlotLength = 512
 )
 
-// coarse is how exactly the time of a use is kept: enough for a period of days, and it spares the cache line.
+// coarse is how exactly the time of a use is kept: enough for a period of days, and it spares the
+// cache line.
 const coarse = suite.Mono(60e9)
 
 func newDemand() *demand {
@@ -79,8 +81,8 @@ func (d *demand) touch(slot string, now suite.Mono) bool {
 	return true
 }
 
-// add notes that clients of this node use a slot. fetched says that it could be fetched. It reports whether
-// the leader has something new to be told.
+// add notes that clients of this node use a slot. fetched says that it could be fetched. It reports
+// whether the leader has something new to be told.
 func (d *demand) add(slot string, now suite.Mono, fetched bool) (grew bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -117,8 +119,8 @@ func (d *demand) staged(slots []string) {
 	}
 }
 
-// receive takes in what another node says that clients use. asked says that they are its own clients.
-// known reports whether a slot can be of use at all.
+// receive takes in what another node says that clients use. asked says that they are its own
+// clients. known reports whether a slot can be of use at all.
 func (d *demand) receive(slots []string, now suite.Mono, asked bool, lasts suite.Mono, known func(string) bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -156,7 +158,8 @@ func (d *demand) expire(now, local, remote suite.Mono) {
 	d.expireRemote(now, remote)
 }
 
-// own lists what clients of this node use and could be fetched, the newest where they are too many to tell.
+// own lists what clients of this node use and could be fetched, the newest where they are too many
+// to tell.
 func (d *demand) own(now, lasts suite.Mono) []string {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -176,8 +179,8 @@ func (d *demand) own(now, lasts suite.Mono) []string {
 	return slots
 }
 
-// announced lists what this node tells all others: what its own clients use, and what clients of the nodes use
-// that have told this one.
+// announced lists what this node tells all others: what its own clients use, and what clients of
+// the nodes use that have told this one.
 func (d *demand) announced(now, own, lasts suite.Mono) []string {
 	slots := d.own(now, own)
 	d.mu.RLock()
@@ -213,8 +216,8 @@ func (d *demand) wants(slot string) bool {
 	return local || remote
 }
 
-// record is the demand for the disk: seconds since the last request, by slot. Ages are kept and not dates,
-// so that a clock that was wrong forgets nothing.
+// record is the demand for the disk: seconds since the last request, by slot. Ages are kept and not
+// dates, so that a clock that was wrong forgets nothing.
 func (d *demand) record(now suite.Mono) map[string]int64 {
 	d.mu.RLock()
 	defer d.mu.RUnlock()

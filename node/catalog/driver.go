@@ -237,8 +237,8 @@ func (d *driver) at() suite.At {
 	return at
 }
 
-// step gives the machine an event and carries out what it decides. Outcomes that are there at once are the
-// next events.
+// step gives the machine an event and carries out what it decides. Outcomes that are there at once
+// are the next events.
 func (d *driver) step(e suite.Event) {
 	if d.forgotten {
 		return // finish answers whoever waits
@@ -363,8 +363,8 @@ func (d *driver) asked() {
 	}
 }
 
-// leave ends a suite whose archive is not configured any more. What is on disk stays, in case the archive
-// comes back.
+// leave ends a suite whose archive is not configured any more. What is on disk stays, in case the
+// archive comes back.
 func (d *driver) leave() {
 	d.cancel()
 	if d.started {

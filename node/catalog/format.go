@@ -11,8 +11,8 @@ import (
 // pure: no clock, no I/O, no state. Safe for concurrent use. node/format/formattest is the
 // conformance suite that every format passes.
 type Format interface {
-	// Forms are the ways in which a suite's root is published, the preferred one first. A form whose
-	// first file is missing upstream is passed over.
+	// Forms are the ways in which a suite's root is published, the preferred one first. A form
+	// whose first file is missing upstream is passed over.
 	Forms() []proto.Form
 	// RootOf splits the path of a root file into its suite (without Archive) and the file's name.
 	RootOf(path string) (suite proto.Suite, name string, ok bool)
@@ -31,8 +31,8 @@ type Format interface {
 	// one is. It goes by how archives are laid out; none where no member can list it.
 	Listers(suite proto.Suite, m *proto.Manifest, path string) [][][]*proto.Member
 	// Parse reads an index as it is stored (compressed) and emits what it lists; a file that may
-	// lie at several paths once for each. It stops with an error of emit. Memory is bounded whatever
-	// the bytes are. What it emitted before an error stays emitted.
+	// lie at several paths once for each. It stops with an error of emit. Memory is bounded
+	// whatever the bytes are. What it emitted before an error stays emitted.
 	Parse(suite proto.Suite, m *proto.Member, stored io.Reader, emit func(proto.File) error) error
 	// PathInfo is what a name alone tells.
 	PathInfo(path string) proto.PathInfo

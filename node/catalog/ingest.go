@@ -10,30 +10,32 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// ingest is a member on its way into the catalog: because a client has asked for it for the first time (then it is
-// staged with every later generation), or because a search wants to know what it lists (then it is not).
+// ingest is a member on its way into the catalog: because a client has asked for it for the first
+// time (then it is staged with every later generation), or because a search wants to know what it
+// lists (then it is not).
 type ingest struct {
 	ours bool // a client of this node wants it; owned by the driver's goroutine
 	done chan struct{}
 	err  error // valid after done
 }
 
-// failedKey is a member that could not be fetched: of the next generation, which lists another one under the same
-// name, the failure says nothing.
+// failedKey is a member that could not be fetched: of the next generation, which lists another one
+// under the same name, the failure says nothing.
 type failedKey struct {
 	path string
 	ref  proto.Ref
 }
 
-// For how long a member that could not be fetched is left alone by those who search; a client that asks for it is
-// only kept from looking for what upstream does not have.
+// For how long a member that could not be fetched is left alone by those who search; a client that
+// asks for it is only kept from looking for what upstream does not have.
 const (
 	absentFor   = time.Minute
 	troubledFor = 10 * time.Second
 )
 
-// used notes that a client of this node asks for a slot. The first time, the member is taken in beside the
-// client's own download, over the same flight. staged says that the current generation has it.
+// used notes that a client of this node asks for a slot. The first time, the member is taken in
+// beside the client's own download, over the same flight. staged says that the current generation
+// has it.
 func (d *driver) used(slot string, staged bool) {
 	if d.demand.touch(slot, d.c.mono()) && staged {
 		return
@@ -76,8 +78,8 @@ func (d *driver) failedLately(m *proto.Member) bool {
 	return failed
 }
 
-// takeIn starts the ingest of a member of the current generation, or returns the one under way. It runs on the
-// driver's goroutine.
+// takeIn starts the ingest of a member of the current generation, or returns the one under way. It
+// runs on the driver's goroutine.
 func (d *driver) takeIn(m *proto.Member, ours bool) *ingest {
 	if in, ok := d.ingests[m.Slot]; ok {
 		in.ours = in.ours || ours
@@ -109,8 +111,9 @@ func (d *driver) takeIn(m *proto.Member, ours bool) *ingest {
 	return in
 }
 
-// noteUse books a use of this node's clients, by what came of fetching it. What upstream lists but does not have
-// must not be waited for when the next generation is staged; what is only in trouble now must.
+// noteUse books a use of this node's clients, by what came of fetching it. What upstream lists but
+// does not have must not be waited for when the next generation is staged; what is only in trouble
+// now must.
 func (d *driver) noteUse(slot string, ours bool, err error) {
 	if !ours || errors.Is(err, proto.ErrNotFound) {
 		return
@@ -170,8 +173,8 @@ func (d *driver) catchUp() {
 	}
 }
 
-// takeInRemote takes in, one after the other, what clients of other nodes use of the current generation and was not
-// staged with it.
+// takeInRemote takes in, one after the other, what clients of other nodes use of the current
+// generation and was not staged with it.
 func (d *driver) takeInRemote() {
 	if d.current == nil { // forgotten meanwhile
 		return

@@ -9,8 +9,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// legacyRecord is a suite's state as the first edition wrote it: the root's file was told by whether there was a
-// signature beside it, and intervals were dates.
+// legacyRecord is a suite's state as the first edition wrote it: the root's file was told by
+// whether there was a signature beside it, and intervals were dates.
 type legacyRecord struct {
 	Suite     proto.Suite      `json:"suite"`
 	Current   legacyGen        `json:"current"`
@@ -34,7 +34,8 @@ type legacyGen struct {
 	} `json:"staged"`
 }
 
-// convert makes a record of today's form of it. Package tables are read again: they were made otherwise.
+// convert makes a record of today's form of it. Package tables are read again: they were made
+// otherwise.
 func (l *legacyRecord) convert(f Format, now time.Time) *record {
 	ago := func(unix int64) int64 { return max(now.Unix()-unix, 0) }
 	r := &record{Suite: l.Suite, Demand: make(map[string]int64, len(l.Uses)), Asked: ago(l.Asked)}

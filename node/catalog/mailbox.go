@@ -2,8 +2,8 @@ package catalog
 
 import "sync"
 
-// mailbox hands work to the goroutine of a driver. Posting never blocks: what is posted is bounded by what
-// hosts, nodes and jobs have under way. Safe for concurrent use.
+// mailbox hands work to the goroutine of a driver. Posting never blocks: what is posted is bounded
+// by what hosts, nodes and jobs have under way. Safe for concurrent use.
 type mailbox struct {
 	mu     sync.Mutex
 	work   []func()

@@ -14,27 +14,28 @@ import (
 
 // Cluster is the other nodes, as the catalog needs them. Safe for concurrent use.
 type Cluster interface {
-	// Rank is how many healthy nodes come before this one for a suite: the node of rank 0 asks upstream for all. It
-	// must not block.
+	// Rank is how many healthy nodes come before this one for a suite: the node of rank 0 asks
+	// upstream for all. It must not block.
 	Rank(proto.Suite) int
-	// CheckSuite has the leader of a suite say what it serves, and with fresh ask upstream first. slots are what clients of
-	// this node use of the suite. from is the node that answered. The error is *proto.PeerFailed where no other
-	// node could be asked, and otherwise what that node says of upstream.
+	// CheckSuite has the leader of a suite say what it serves, and with fresh ask upstream first.
+	// slots are what clients of this node use of the suite. from is the node that answered. The
+	// error is *proto.PeerFailed where no other node could be asked, and otherwise what that node
+	// says of upstream.
 	CheckSuite(ctx context.Context, id proto.Suite, slots []string, fresh bool) (from string, ann proto.Announcement, err error)
-	// Lookup asks other nodes what the signed metadata that they hold says of a file; false where none answers with
-	// a SHA-256 in about a second.
+	// Lookup asks other nodes what the signed metadata that they hold says of a file; false where
+	// none answers with a SHA-256 in about a second.
 	Lookup(ctx context.Context, loc proto.Location) (proto.Ref, bool)
-	// Announce passes an announcement on, without blocking: to everybody directly where it is first hand, else as a
-	// hint.
+	// Announce passes an announcement on, without blocking: to everybody directly where it is first
+	// hand, else as a hint.
 	Announce(proto.Announcement)
 }
 
 // maxReceived bounds the announcements of one message.
 const maxReceived = 4096
 
-// Receive takes in what another node announces. It is a hint: what is newer than the current root is opened by its digest
-// and verified like any other root. It never blocks, and what it makes the catalog keep is bounded. Safe for concurrent
-// use.
+// Receive takes in what another node announces. It is a hint: what is newer than the current root
+// is opened by its digest and verified like any other root. It never blocks, and what it makes the
+// catalog keep is bounded. Safe for concurrent use.
 func (c *Catalog) Receive(from string, announcements ...proto.Announcement) {
 	c.receive(from, false, announcements)
 }
@@ -58,7 +59,8 @@ func (c *Catalog) receive(from string, hearsay bool, announcements []proto.Annou
 	}
 }
 
-// monoOf is a date of the recent past on the monotonic clock; Never for the zero time. A date in the future is now.
+// monoOf is a date of the recent past on the monotonic clock; Never for the zero time. A date in
+// the future is now.
 func (c *Catalog) monoOf(t time.Time) suite.Mono {
 	if t.IsZero() {
 		return suite.Never
@@ -66,7 +68,8 @@ func (c *Catalog) monoOf(t time.Time) suite.Mono {
 	return c.mono().Add(-max(c.cfg.Now().Sub(t), 0))
 }
 
-// announcedOf returns the suite of an announcement, made if need be; false if it is none that this node should know.
+// announcedOf returns the suite of an announcement, made if need be; false if it is none that this
+// node should know.
 func (c *Catalog) announcedOf(ann proto.Announcement) (*driver, bool) {
 	id := ann.Generation.Suite
 	if d, ok := c.known(id); ok {
@@ -99,7 +102,8 @@ func canonical(dir string) bool {
 	return !strings.ContainsFunc(dir, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' })
 }
 
-// receiveSlots takes in what another node says that clients use. asked says that they are its own clients.
+// receiveSlots takes in what another node says that clients use. asked says that they are its own
+// clients.
 func (d *driver) receiveSlots(slots []string, asked bool) {
 	if len(slots) == 0 {
 		return
@@ -114,11 +118,12 @@ func (d *driver) receiveSlots(slots []string, asked bool) {
 // renewEvery is how often a node tells the leader of a suite that its clients still want it.
 func (c *Catalog) renewEvery() time.Duration { return min(c.cfg.IdleAfter, c.cfg.UseFor) / 8 }
 
-// remoteFor is how long a use of other nodes' clients counts after it was last announced. The nodes whose clients they
-// are see to it that it is announced more often.
+// remoteFor is how long a use of other nodes' clients counts after it was last announced. The nodes
+// whose clients they are see to it that it is announced more often.
 func (c *Catalog) remoteFor() suite.Mono { return suite.Mono(max(c.cfg.UseFor/7, 4*c.renewEvery())) }
 
-// Announcements is all that this node can tell the others, for an exchange in full. Safe for concurrent use.
+// Announcements is all that this node can tell the others, for an exchange in full. Safe for
+// concurrent use.
 func (c *Catalog) Announcements() []proto.Announcement {
 	drivers := c.all("")
 	slices.SortFunc(drivers, func(x, y *driver) int { return strings.Compare(x.id.String(), y.id.String()) })
@@ -131,7 +136,8 @@ func (c *Catalog) Announcements() []proto.Announcement {
 	return all
 }
 
-// announcement is what this node can tell of the suite. Its root is zero while it holds none. Safe for concurrent use.
+// announcement is what this node can tell of the suite. Its root is zero while it holds none. Safe
+// for concurrent use.
 func (d *driver) announcement() proto.Announcement {
 	p := d.public.Load()
 	ann := proto.Announcement{
@@ -175,13 +181,13 @@ func (d *driver) askLeader(ctx context.Context, a *suite.AskLeader) suite.Event 
 	return suite.LeaderAnswered{Ask: a, From: from, Ann: ann, Checked: d.c.monoOf(ann.Checked), Err: err}
 }
 
-// ServeCheck answers another node that believes this one to lead the suite: with what is served here, having asked upstream
-// first where fresh (though at most once a second), or where the last good check is older than an interval. It never
-// asks a third node. slots are what clients of that node use of the suite, which is watched from now on as if they were
-// this node's own.
+// ServeCheck answers another node that believes this one to lead the suite: with what is served
+// here, having asked upstream first where fresh (though at most once a second), or where the last
+// good check is older than an interval. It never asks a third node. slots are what clients of that
+// node use of the suite, which is watched from now on as if they were this node's own.
 //
-// The error says what came of asking upstream, as for Discover; with fresh also where there is something older to serve.
-// Safe for concurrent use.
+// The error says what came of asking upstream, as for Discover; with fresh also where there is
+// something older to serve. Safe for concurrent use.
 func (c *Catalog) ServeCheck(ctx context.Context, id proto.Suite, slots []string, fresh bool) (proto.Announcement, error) {
 	conf := c.archive(id.Archive)
 	if conf == nil {
@@ -218,8 +224,8 @@ func whyIfNil(p *public, err error) error {
 	return p.belief.Why()
 }
 
-// checkForPeer has upstream asked for another node, unless what is known will do. Only those who insist want it fresh: for
-// them it is asked unconditionally, as for this node's own.
+// checkForPeer has upstream asked for another node, unless what is known will do. Only those who
+// insist want it fresh: for them it is asked unconditionally, as for this node's own.
 func (d *driver) checkForPeer(ctx context.Context, current, fresh bool) error {
 	if current {
 		var cancel context.CancelFunc
@@ -245,7 +251,8 @@ func (d *driver) asksForCompanions(p *public, slots []string) bool {
 	return false
 }
 
-// readyCompanions is fetchCompanions for another node: no third one is asked, and what came of it the announcement tells.
+// readyCompanions is fetchCompanions for another node: no third one is asked, and what came of it
+// the announcement tells.
 func (d *driver) readyCompanions(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, d.c.cfg.CheckWait)
 	defer cancel()
@@ -257,9 +264,9 @@ func (c *Catalog) Following() bool {
 	return slices.ContainsFunc(c.all(""), func(d *driver) bool { return d.public.Load().following })
 }
 
-// recall asks other nodes what a package must be that nothing held here lists: a client may hold a generation that came
-// and went while this node was down. Their word makes it no listed file, and puts no blame on a mirror that gives
-// other bytes.
+// recall asks other nodes what a package must be that nothing held here lists: a client may hold a
+// generation that came and went while this node was down. Their word makes it no listed file, and
+// puts no blame on a mirror that gives other bytes.
 func (c *Catalog) recall(ctx context.Context, e *proto.Resolution, info *proto.PathInfo) {
 	if c.cfg.Cluster == nil || e.Object.Provable() || !info.Package {
 		return

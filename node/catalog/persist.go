@@ -21,9 +21,9 @@ import (
 // suiteDir is where the pointers of the suites lie among the state files.
 const suiteDir = "suites/"
 
-// record is a suite's state on disk: which generations are believed, and what of them is in the store. The content is
-// in the blobs. Intervals are ages in seconds and not dates, so that a clock that was wrong, then or now, forgets
-// nothing.
+// record is a suite's state on disk: which generations are believed, and what of them is in the
+// store. The content is in the blobs. Intervals are ages in seconds and not dates, so that a clock
+// that was wrong, then or now, forgets nothing.
 type record struct {
 	Suite    proto.Suite      `json:"suite"`
 	Machine  suite.Record     `json:"machine"`
@@ -64,8 +64,8 @@ func (d *driver) saveOrWarn() {
 	}
 }
 
-// write makes the suite's pointer durable: when it returns nil, a restart believes current. A suite of which nothing
-// is known has nothing to write.
+// write makes the suite's pointer durable: when it returns nil, a restart believes current. A suite
+// of which nothing is known has nothing to write.
 func (d *driver) write(current *view.Generation, retained []*view.Generation, machine suite.Record) error {
 	now := d.c.mono()
 	r := record{Suite: d.id, Machine: machine, Demand: d.demand.record(now), Asked: -1}
@@ -125,8 +125,8 @@ func (d *driver) pin() {
 	d.c.cfg.Store.Pin(d.id.String(), slices.Compact(digests))
 }
 
-// fileName names the state file. Long names are cut, because a file system takes 255 bytes; the sum keeps them
-// apart.
+// fileName names the state file. Long names are cut, because a file system takes 255 bytes; the sum
+// keeps them apart.
 func (d *driver) fileName() string { return fileNameOf(d.id) }
 
 func fileNameOf(id proto.Suite) string {
@@ -159,8 +159,8 @@ func escapeName(s string) string {
 	return b.String()
 }
 
-// load reads the suites of these archives back. A suite of which the file makes no sense is left out with a message:
-// the first request discovers it.
+// load reads the suites of these archives back. A suite of which the file makes no sense is left
+// out with a message: the first request discovers it.
 func (c *Catalog) load(archives map[string]bool) ([]*driver, error) {
 	if len(archives) == 0 {
 		return nil, nil
@@ -207,7 +207,8 @@ func (c *Catalog) readRecord(name string) (*record, error) {
 	return &r, nil
 }
 
-// loadSuite reads one suite back; nil if its archive is not among those wanted, or if only a memory of it is left.
+// loadSuite reads one suite back; nil if its archive is not among those wanted, or if only a memory
+// of it is left.
 func (c *Catalog) loadSuite(name string, archives map[string]bool) (*driver, error) {
 	r, err := c.readRecord(name)
 	if err != nil || r == nil {
@@ -236,8 +237,9 @@ func (c *Catalog) loadSuite(name string, archives map[string]bool) (*driver, err
 	return d, nil
 }
 
-// restore takes in what was known before a restart. A root that cannot be read or verified at this moment does not end
-// what is remembered: the record stays until the root can be, or a newer one is adopted.
+// restore takes in what was known before a restart. A root that cannot be read or verified at this
+// moment does not end what is remembered: the record stays until the root can be, or a newer one is
+// adopted.
 func (d *driver) restore(r *record) {
 	now := d.c.mono()
 	d.restored = true
@@ -267,7 +269,8 @@ func (d *driver) restore(r *record) {
 	d.publish()
 }
 
-// unlock tries again to read back what a restart could not verify. It runs on the driver's goroutine.
+// unlock tries again to read back what a restart could not verify. It runs on the driver's
+// goroutine.
 func (d *driver) unlock() {
 	if d.locked == nil || d.current != nil {
 		return
@@ -299,8 +302,8 @@ func (d *driver) rootOf(g *view.Generation) *suite.Root {
 	return &suite.Root{Gen: g.Generation, Manifest: g.Manifest, Undated: g.Manifest.Date.IsZero(), Form: form}
 }
 
-// readBack reads a generation's root from the store and verifies it as if it had just arrived: a disk is trusted no
-// more than a mirror.
+// readBack reads a generation's root from the store and verifies it as if it had just arrived: a
+// disk is trusted no more than a mirror.
 func (d *driver) readBack(r genRecord) (*view.Generation, *suite.Candidate, error) {
 	for i, form := range d.archive.Load().Format.Forms() {
 		if form.Files[0].Name != r.RootName {
@@ -358,7 +361,8 @@ func (d *driver) startLoading(loading chan struct{}) {
 	}
 }
 
-// loadAgain reads superseded generations that the start could not verify, because the clock was wrong then.
+// loadAgain reads superseded generations that the start could not verify, because the clock was
+// wrong then.
 func (d *driver) loadAgain() {
 	if d.unread == nil {
 		return
@@ -371,8 +375,9 @@ func (d *driver) loadAgain() {
 	}
 }
 
-// loadRetained does the work of startLoading. A generation of which the root is no longer there or no longer trusted is
-// dropped, unless only the clock may be at fault: then the current one cannot be verified either.
+// loadRetained does the work of startLoading. A generation of which the root is no longer there or
+// no longer trusted is dropped, unless only the clock may be at fault: then the current one cannot
+// be verified either.
 func (d *driver) loadRetained(records []genRecord, locked bool, loading chan struct{}) {
 	var loaded []*view.Generation
 	var failed []genRecord

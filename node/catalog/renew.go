@@ -10,12 +10,12 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// An archive may sign its root anew in one form only: a new signature beside a root that stays as it is in the
-// preferred form. So the node that asks upstream looks at the other forms too while clients use them, and the other
-// nodes follow its announcements.
+// An archive may sign its root anew in one form only: a new signature beside a root that stays as
+// it is in the preferred form. So the node that asks upstream looks at the other forms too while
+// clients use them, and the other nodes follow its announcements.
 
-// renewCompanions reads the other forms of the root again, if clients use them and upstream has other bytes now. It
-// runs on the driver's goroutine, after a good check of this node's own.
+// renewCompanions reads the other forms of the root again, if clients use them and upstream has
+// other bytes now. It runs on the driver's goroutine, after a good check of this node's own.
 func (d *driver) renewCompanions() {
 	g := d.current
 	if g == nil || d.renewing || !d.preferred(g.Generation) || !d.hasCompanions(g) || !d.wantsCompanions(g.Generation) {
@@ -38,7 +38,8 @@ func (d *driver) renewCompanions() {
 	}
 }
 
-// companionsChanged asks the mirror that the root comes from whether it has other bytes of a companion.
+// companionsChanged asks the mirror that the root comes from whether it has other bytes of a
+// companion.
 func (d *driver) companionsChanged(ctx context.Context, g *view.Generation, at suite.At) bool {
 	mirrors := d.mirrorsFor(at)
 	if len(mirrors) == 0 {
@@ -61,8 +62,8 @@ func (d *driver) companionsChanged(ctx context.Context, g *view.Generation, at s
 	return false
 }
 
-// followCompanions reads companions that another node announces in other bytes than those held, if it has asked
-// upstream later. Safe for concurrent use.
+// followCompanions reads companions that another node announces in other bytes than those held, if
+// it has asked upstream later. Safe for concurrent use.
 func (d *driver) followCompanions(from string, ann proto.Announcement) {
 	g := d.public.Load().current
 	if g == nil || g.Statement != ann.Generation.Statement || !ann.FirstHand || !differ(g.Companions, ann.Generation.Companions) {
@@ -96,8 +97,8 @@ func differ(current, offered []proto.Companion) bool {
 	})
 }
 
-// replaceCompanions takes companions in that differ from those held, and announces them where this node has them from
-// upstream.
+// replaceCompanions takes companions in that differ from those held, and announces them where this
+// node has them from upstream.
 func (d *driver) replaceCompanions(statement proto.Digest, found []proto.Companion, firstHand bool) {
 	if d.current == nil || d.current.Statement != statement || !differ(d.current.Companions, found) {
 		return

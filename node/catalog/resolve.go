@@ -11,8 +11,9 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Resolve says what a location means, from memory and without waiting. It reports false where it takes more than that
-// to answer: ask Discover then. What it writes is the demand of the suite, and nothing else. Safe for concurrent use.
+// Resolve says what a location means, from memory and without waiting. It reports false where it
+// takes more than that to answer: ask Discover then. What it writes is the demand of the suite, and
+// nothing else. Safe for concurrent use.
 func (c *Catalog) Resolve(loc proto.Location) (e proto.Resolution, ok bool) {
 	a := c.viewOf(loc.Archive)
 	if a == nil {
@@ -23,8 +24,8 @@ func (c *Catalog) Resolve(loc proto.Location) (e proto.Resolution, ok bool) {
 	return e, ok
 }
 
-// Explain is Resolve for an onlooker: it leaves no trace, and it answers for a root whose freshness a request would
-// first have checked.
+// Explain is Resolve for an onlooker: it leaves no trace, and it answers for a root whose freshness
+// a request would first have checked.
 func (c *Catalog) Explain(loc proto.Location) (e proto.Resolution, ok bool) {
 	a := c.viewOf(loc.Archive)
 	if a == nil {
@@ -35,8 +36,9 @@ func (c *Catalog) Explain(loc proto.Location) (e proto.Resolution, ok bool) {
 	return e, ok
 }
 
-// resolve answers from one view of an archive, into e, because a Resolution is too large to be handed up a stack that every
-// idle connection keeps. asked says that a client wants to know: then the use is noted, and a root must be fresh.
+// resolve answers from one view of an archive, into e, because a Resolution is too large to be
+// handed up a stack that every idle connection keeps. asked says that a client wants to know: then
+// the use is noted, and a root must be fresh.
 func (c *Catalog) resolve(e *proto.Resolution, a *archiveView, loc proto.Location, info *proto.PathInfo, asked bool) bool {
 	found, ok := a.Resolve(e, loc, info)
 	switch {
@@ -57,7 +59,8 @@ func (c *Catalog) resolve(e *proto.Resolution, a *archiveView, loc proto.Locatio
 	return true
 }
 
-// baseAround is the other site that the root of the deepest suite around a path came from; "" for none.
+// baseAround is the other site that the root of the deepest suite around a path came from; "" for
+// none.
 func (a *archiveView) baseAround(path string) string {
 	for s := range a.Enclosing(path) {
 		if s.Current != nil {
@@ -67,8 +70,8 @@ func (a *archiveView) baseAround(path string) string {
 	return ""
 }
 
-// resolveRoot finishes the entry of a root file, if the current generation is fresh enough to be given out without
-// asking upstream.
+// resolveRoot finishes the entry of a root file, if the current generation is fresh enough to be
+// given out without asking upstream.
 func (c *Catalog) resolveRoot(e *proto.Resolution, a *archiveView, found view.Demand, has, asked bool) bool {
 	d, now, wall := a.drivers[found.Suite], c.mono(), c.cfg.Now()
 	p := d.public.Load()
@@ -101,10 +104,11 @@ func finishRoot(e *proto.Resolution, g *view.Generation, name string, b *suite.B
 	}
 }
 
-// rootModified is the Last-Modified of a root file, by which clients ask whether there is a newer one. Upstream's own counts
-// unless it cannot be true: a server may give one date for all that it ever had, or a date in the future, and then
-// clients would be told that nothing has changed. What is signed stands in for it: it is the same on all nodes, and
-// changes with each publication and each new signature.
+// rootModified is the Last-Modified of a root file, by which clients ask whether there is a newer
+// one. Upstream's own counts unless it cannot be true: a server may give one date for all that it
+// ever had, or a date in the future, and then clients would be told that nothing has changed. What
+// is signed stands in for it: it is the same on all nodes, and changes with each publication and
+// each new signature.
 func rootModified(upstreams time.Time, g *proto.Generation, wall time.Time) time.Time {
 	if !upstreams.Before(g.Date) && !upstreams.After(wall) {
 		return upstreams
@@ -123,13 +127,14 @@ func (d *driver) usedCompanion(name string) {
 	}
 }
 
-// Discover says what a location means where Resolve cannot: it may read a suite's root for the first time, wait for an
-// index that is being read, or look for one that lists the file. With fresh it asks upstream about a root first,
-// unconditionally, though at most once a second per suite. A location that nothing signed names comes back as an
-// unlisted entry, without an error.
+// Discover says what a location means where Resolve cannot: it may read a suite's root for the
+// first time, wait for an index that is being read, or look for one that lists the file. With fresh
+// it asks upstream about a root first, unconditionally, though at most once a second per suite. A
+// location that nothing signed names comes back as an unlisted entry, without an error.
 //
-// Errors: proto.ErrNotFound where upstream has no such root, *proto.Rejected where clients would refuse it, or the root of
-// the suite that an index lies in, *proto.Unavailable where it cannot be read now, or the error of ctx. Safe for concurrent use.
+// Errors: proto.ErrNotFound where upstream has no such root, *proto.Rejected where clients would
+// refuse it, or the root of the suite that an index lies in, *proto.Unavailable where it cannot be
+// read now, or the error of ctx. Safe for concurrent use.
 func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Resolution, error) {
 	conf := c.archive(loc.Archive)
 	if conf == nil {
@@ -172,8 +177,9 @@ func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) 
 	return e, nil
 }
 
-// Objection is the error that Discover has for a location from memory: what is known to be wrong with its suite, so that
-// a request ends with it, unless asking upstream again helps. nil: nothing is known to be wrong. Safe for concurrent use.
+// Objection is the error that Discover has for a location from memory: what is known to be wrong
+// with its suite, so that a request ends with it, unless asking upstream again helps. nil: nothing
+// is known to be wrong. Safe for concurrent use.
 func (c *Catalog) Objection(loc proto.Location) error {
 	conf := c.archive(loc.Archive)
 	if conf == nil {
@@ -199,9 +205,10 @@ func (c *Catalog) Objection(loc proto.Location) error {
 	return p.belief.Why()
 }
 
-// verdictOn returns the verdict on the root of the suite that an index lies in; nil if there is none. An index of a suite
-// whose root is refused must not be given out unlisted: a client that may do without a root would take it with no sum at
-// all, where directly it has the sums of the very root that is refused here.
+// verdictOn returns the verdict on the root of the suite that an index lies in; nil if there is
+// none. An index of a suite whose root is refused must not be given out unlisted: a client that may
+// do without a root would take it with no sum at all, where directly it has the sums of the very
+// root that is refused here.
 func (c *Catalog) verdictOn(conf *Archive, loc proto.Location, info *proto.PathInfo) error {
 	if !info.Index {
 		return nil
@@ -223,8 +230,9 @@ func (c *Catalog) verdictOn(conf *Archive, loc proto.Location, info *proto.PathI
 	return nil
 }
 
-// unlisted is the entry of a file that no generation held names. A name that is made of a sum vouches for its content by
-// itself. Where another archive is not for everybody, the fetcher sees to it that its objects do not come out here.
+// unlisted is the entry of a file that no generation held names. A name that is made of a sum
+// vouches for its content by itself. Where another archive is not for everybody, the fetcher sees
+// to it that its objects do not come out here.
 func (c *Catalog) unlisted(loc proto.Location, info *proto.PathInfo) proto.Resolution {
 	e := proto.Resolution{Object: proto.ObjectRequest{Where: proto.At(loc), Class: info.Class}, Mutable: true}
 	e.Object.Ref.Size = proto.UnknownSize
@@ -243,8 +251,8 @@ func (c *Catalog) unlisted(loc proto.Location, info *proto.PathInfo) proto.Resol
 	return e
 }
 
-// discoverRoot answers for a root file. It answers from the view, like every request: what a check has brought is in it
-// when the check ends.
+// discoverRoot answers for a root file. It answers from the view, like every request: what a check
+// has brought is in it when the check ends.
 func (c *Catalog) discoverRoot(ctx context.Context, id proto.Suite, loc proto.Location, name string, fresh bool) (proto.Resolution, error) {
 	d, err := c.driver(id)
 	if err != nil {
@@ -301,8 +309,8 @@ func (d *driver) discoverRoot(ctx context.Context, loc proto.Location, name stri
 	return proto.Resolution{}, &proto.Unavailable{Reason: id.String() + " has changed at this moment", RetryAfter: time.Second}
 }
 
-// checkFor has upstream asked because a client wants the root: without bound where there is nothing to serve, briefly
-// where there is.
+// checkFor has upstream asked because a client wants the root: without bound where there is nothing
+// to serve, briefly where there is.
 func (d *driver) checkFor(ctx context.Context, current, fresh bool) error {
 	if current {
 		var cancel context.CancelFunc
@@ -335,9 +343,10 @@ func (d *driver) rootEntry(loc proto.Location, name string) (e proto.Resolution,
 	return e, ok
 }
 
-// Refresh asks upstream about a suite at once, though at most once a second, unconditionally, and waits for the outcome;
-// what upstream had when it was called is seen. older lets in an older root, or one that calls itself otherwise, which
-// only an operator may ask for. changed reports whether another root is served now.
+// Refresh asks upstream about a suite at once, though at most once a second, unconditionally, and
+// waits for the outcome; what upstream had when it was called is seen. older lets in an older root,
+// or one that calls itself otherwise, which only an operator may ask for. changed reports whether
+// another root is served now.
 func (c *Catalog) Refresh(ctx context.Context, id proto.Suite, older bool) (changed bool, err error) {
 	d, err := c.driver(id)
 	if err != nil {
@@ -356,8 +365,9 @@ func (c *Catalog) Refresh(ctx context.Context, id proto.Suite, older bool) (chan
 	return before == nil || before.Root != after.current.Root, err
 }
 
-// Drop forgets a suite as if this node had never known it: what is held of it, what its root called itself, and how new it
-// was. A suite that the configuration names is read anew at once. Safe for concurrent use.
+// Drop forgets a suite as if this node had never known it: what is held of it, what its root called
+// itself, and how new it was. A suite that the configuration names is read anew at once. Safe for
+// concurrent use.
 func (c *Catalog) Drop(id proto.Suite) error {
 	d, ok := c.known(id)
 	if !ok {

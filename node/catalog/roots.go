@@ -30,7 +30,8 @@ func (d *driver) askMirror(ctx context.Context, q *suite.AskMirror) suite.Event 
 	return suite.MirrorAnswered{Ask: q, Candidate: cand, Err: err}
 }
 
-// readRoot reads the root in the first form that the mirror has; nil if it is what the condition names.
+// readRoot reads the root in the first form that the mirror has; nil if it is what the condition
+// names.
 func (d *driver) readRoot(ctx context.Context, q *suite.AskMirror) (*suite.Candidate, error) {
 	format := d.archive.Load().Format
 	var missing error
@@ -46,8 +47,9 @@ func (d *driver) readRoot(ctx context.Context, q *suite.AskMirror) (*suite.Candi
 	return nil, missing
 }
 
-// readForm reads the root in one form: all of its files from one mirror, because a publisher replaces them
-// one after the other. The error is proto.ErrNotFound only where the first file is missing.
+// readForm reads the root in one form: all of its files from one mirror, because a publisher
+// replaces them one after the other. The error is proto.ErrNotFound only where the first file is
+// missing.
 func (d *driver) readForm(ctx context.Context, format Format, i int, form proto.Form, q *suite.AskMirror) (*suite.Candidate, error) {
 	first := form.Files[0]
 	condition := q.Condition
@@ -93,7 +95,8 @@ func (d *driver) readForm(ctx context.Context, format Format, i int, form proto.
 	return cand, nil
 }
 
-// readBeside reads a file that vouches for the root; nil where the root has not changed and neither has this.
+// readBeside reads a file that vouches for the root; nil where the root has not changed and neither
+// has this.
 func (d *driver) readBeside(ctx context.Context, file proto.RootFile, q *suite.AskMirror, may bool) (*rootFile, error) {
 	current := d.public.Load().current
 	if !may || current == nil {
@@ -110,7 +113,8 @@ func (d *driver) readBeside(ctx context.Context, file proto.RootFile, q *suite.A
 	return f, err
 }
 
-// currentRoot is the root file that a mirror says it still has, from the store if it is the current root.
+// currentRoot is the root file that a mirror says it still has, from the store if it is the current
+// root.
 func (d *driver) currentRoot(ctx context.Context, file proto.RootFile, q *suite.AskMirror) (*rootFile, error) {
 	if current := d.public.Load().current; current != nil && current.RootName == file.Name && current.Root == q.Condition.Root {
 		if data, err := d.c.readBlob(current.Root, file.MaxBytes); err == nil {
@@ -120,8 +124,8 @@ func (d *driver) currentRoot(ctx context.Context, file proto.RootFile, q *suite.
 	return d.fetchSmall(ctx, file, q, "", time.Time{})
 }
 
-// wrongContent marks an error that says that nobody can have signed the bytes so: a page, or a root that was tampered
-// with. (A root of a key that is not known here may be good all the same.)
+// wrongContent marks an error that says that nobody can have signed the bytes so: a page, or a root
+// that was tampered with. (A root of a key that is not known here may be good all the same.)
 func wrongContent(err error) error {
 	if errors.Is(err, proto.ErrForged) {
 		return suite.NewWrongContent(err)
@@ -207,7 +211,8 @@ func (d *driver) candidate(i int, form proto.Form, files map[string]*rootFile) (
 		RootName: form.Files[0].Name, Root: refOfBytes(root.data), Modified: root.modified,
 	}
 	if m.Date.IsZero() {
-		// The best there is to order it by. A clock ahead of ours is not signed and is no reason to refuse it.
+		// The best there is to order it by. A clock ahead of ours is not signed and is no reason to
+		// refuse it.
 		g.Date = now.UTC().Truncate(time.Second)
 		if !root.modified.IsZero() && root.modified.Before(g.Date) {
 			g.Date = root.modified

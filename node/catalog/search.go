@@ -11,17 +11,19 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// A client may ask for a file before this node has read the index that lists it: on a fresh node, or for an architecture
-// that no other client uses. Then the node looks for the index. Such a search is a guess, and guesses cost nobody: they
-// are bounded in number and time, shared, and remembered; they wait for no suite that merely somebody asked for; and
-// what a search reads is not demand, so no generation waits for it.
+// A client may ask for a file before this node has read the index that lists it: on a fresh node,
+// or for an architecture that no other client uses. Then the node looks for the index. Such a
+// search is a guess, and guesses cost nobody: they are bounded in number and time, shared, and
+// remembered; they wait for no suite that merely somebody asked for; and what a search reads is not
+// demand, so no generation waits for it.
 
-// searchedFor is how long it is remembered that a search has found nothing; it is also forgotten when the archive
-// changes.
+// searchedFor is how long it is remembered that a search has found nothing; it is also forgotten
+// when the archive changes.
 const searchedFor = time.Minute
 
-// find does what can be done to have loc listed: it reads the suite that the path lies in and the indexes that should list
-// the file. Where that is in vain, it waits for suites that the configuration names, and looks there too.
+// find does what can be done to have loc listed: it reads the suite that the path lies in and the
+// indexes that should list the file. Where that is in vain, it waits for suites that the
+// configuration names, and looks there too.
 func (c *Catalog) find(ctx context.Context, conf *Archive, loc proto.Location, info *proto.PathInfo) (e proto.Resolution, ok bool) {
 	select {
 	case conf.searching <- struct{}{}:
@@ -68,15 +70,16 @@ func (c *Catalog) search(ctx context.Context, loc proto.Location) (e proto.Resol
 	return c.Resolve(loc)
 }
 
-// maxGroups and maxSearched bound what one search reads of a suite, searchParallel how much of it at one time.
+// maxGroups and maxSearched bound what one search reads of a suite, searchParallel how much of it
+// at one time.
 const (
 	maxGroups      = 3
 	maxSearched    = 512
 	searchParallel = 16
 )
 
-// readListers reads the indexes of the current generation that should list a path and have not been read: group by
-// group, until one does list it. It reports whether anything was read, and whether
+// readListers reads the indexes of the current generation that should list a path and have not been
+// read: group by group, until one does list it. It reports whether anything was read, and whether
 // something could not be.
 func (d *driver) readListers(ctx context.Context, path string) (any, trouble bool) {
 	loc := proto.Location{Archive: d.id.Archive, Path: path}
@@ -115,11 +118,13 @@ func (d *driver) readListers(ctx context.Context, path string) (any, trouble boo
 	return any, trouble
 }
 
-// maxAlternatives bounds the tries at one index: an archive offers one in at most seven compressions.
+// maxAlternatives bounds the tries at one index: an archive offers one in at most seven
+// compressions.
 const maxAlternatives = 8
 
-// pickUnread picks one alternative of each index of a group that has not been read: one that could not be fetched a moment
-// ago is left alone. trouble says that this was not because upstream does not have it.
+// pickUnread picks one alternative of each index of a group that has not been read: one that could
+// not be fetched a moment ago is left alone. trouble says that this was not because upstream does
+// not have it.
 func (d *driver) pickUnread(g *view.Generation, group [][]*proto.Member) (wanted []*proto.Member, trouble bool) {
 	for _, alternatives := range group {
 		if slices.ContainsFunc(alternatives, func(m *proto.Member) bool { st, ok := g.Staged(m.Path); return ok && st.Table != "" }) {
@@ -180,8 +185,8 @@ func (d *driver) ingestAll(members []*proto.Member) []*ingest {
 	}
 }
 
-// findSuite makes sure that the suite around a path has been read. Guesses that turned out wrong are not repeated for a
-// while.
+// findSuite makes sure that the suite around a path has been read. Guesses that turned out wrong
+// are not repeated for a while.
 func (c *Catalog) findSuite(ctx context.Context, conf *Archive, loc proto.Location) {
 	if _, ok := c.SuiteOf(loc); ok {
 		return
@@ -206,8 +211,8 @@ func (c *Catalog) findSuite(ctx context.Context, conf *Archive, loc proto.Locati
 // maxGuessing bounds the searches for suites that go on in the background.
 const maxGuessing = 64
 
-// findSuiteBehind is findSuite for a name that needs no suite to be answered, so that nobody waits for it; but what the
-// index lists is wanted soon.
+// findSuiteBehind is findSuite for a name that needs no suite to be answered, so that nobody waits
+// for it; but what the index lists is wanted soon.
 func (c *Catalog) findSuiteBehind(conf *Archive, loc proto.Location) {
 	if _, ok := c.SuiteOf(loc); ok {
 		return
@@ -244,9 +249,9 @@ func (c *Catalog) findSuiteBehind(conf *Archive, loc proto.Location) {
 	}
 }
 
-// waitConfigured waits for the first generation of the suites that the configuration names: upstream may have been down
-// when the node started. It reports whether one has come. They are watched in any case; so a wait that was in vain is not
-// repeated for a while.
+// waitConfigured waits for the first generation of the suites that the configuration names:
+// upstream may have been down when the node started. It reports whether one has come. They are
+// watched in any case; so a wait that was in vain is not repeated for a while.
 func (c *Catalog) waitConfigured(ctx context.Context, conf *Archive) (came bool) {
 	for _, id := range conf.Suites {
 		id.Archive = conf.Name

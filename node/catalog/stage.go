@@ -17,12 +17,12 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// stageParallel is how many members are fetched at one time. The upstream's own connection cap stands above
-// it.
+// stageParallel is how many members are fetched at one time. The upstream's own connection cap
+// stands above it.
 const stageParallel = 4
 
-// stage brings the root of a candidate and the members that clients use into the store, proven, and reads what
-// the indexes among them list.
+// stage brings the root of a candidate and the members that clients use into the store, proven, and
+// reads what the indexes among them list.
 func (d *driver) stage(a *suite.Stage) {
 	cand := a.Candidate
 	needed := d.needed(cand.Manifest)
@@ -109,8 +109,9 @@ func (d *driver) keepRoot(cand *suite.Candidate) error {
 	return nil
 }
 
-// needed lists the members of a manifest that clients use, in a fixed order. A first generation is not kept
-// from this node's clients for the sake of other nodes': what those use is taken in behind it.
+// needed lists the members of a manifest that clients use, in a fixed order. A first generation is
+// not kept from this node's clients for the sake of other nodes': what those use is taken in behind
+// it.
 func (d *driver) needed(m *proto.Manifest) []*proto.Member {
 	d.expireDemand()
 	wanted := make(map[string]bool)
@@ -167,8 +168,8 @@ func (d *driver) unpinStaging() {
 // storeWait is how long the store may take to commit what was read to its end.
 const storeWait = 2 * time.Second
 
-// inStore makes sure that the store has an object that was read to its proven end: its commit may be a moment
-// behind its last byte, or fail for want of space.
+// inStore makes sure that the store has an object that was read to its proven end: its commit may
+// be a moment behind its last byte, or fail for want of space.
 func (d *driver) inStore(ctx context.Context, ref proto.Ref) error {
 	if ref.IsZero() || ref.Size == 0 {
 		return nil // known by another sum, or nothing to keep
@@ -206,8 +207,8 @@ func (d *driver) object(g proto.Generation, m *proto.Member, holders []string) p
 	return w
 }
 
-// stageMember brings one member into the store and its table onto the disk. holders are nodes that are known to
-// hold it: their own summaries may not have announced it yet.
+// stageMember brings one member into the store and its table onto the disk. holders are nodes that
+// are known to hold it: their own summaries may not have announced it yet.
 func (d *driver) stageMember(ctx context.Context, g proto.Generation, m *proto.Member, holders []string) (view.Staged, error) {
 	ref, err := d.drain(ctx, d.object(g, m, holders), m)
 	if err != nil || !m.Lists() {
@@ -247,9 +248,9 @@ func (d *driver) drain(ctx context.Context, object proto.ObjectRequest, m *proto
 	return again.Ref, nil
 }
 
-// readIndex reads what an index lists. It is parsed only after its digest has been proven: a decompressor is no
-// place for bytes of unknown origin. An index that cannot be read is proven all the same: the generation goes on,
-// and what the index lists stays unlisted.
+// readIndex reads what an index lists. It is parsed only after its digest has been proven: a
+// decompressor is no place for bytes of unknown origin. An index that cannot be read is proven all
+// the same: the generation goes on, and what the index lists stays unlisted.
 func (d *driver) readIndex(ctx context.Context, g proto.Generation, m *proto.Member, ref proto.Ref) (view.Staged, error) {
 	select {
 	case d.c.parsing <- struct{}{}:
@@ -315,8 +316,8 @@ func (d *driver) parse(ctx context.Context, g proto.Generation, m *proto.Member)
 	return builder.List()
 }
 
-// watched remembers the error of a reader, so that trouble with the source is not taken for an index that makes
-// no sense.
+// watched remembers the error of a reader, so that trouble with the source is not taken for an
+// index that makes no sense.
 type watched struct {
 	r   io.Reader
 	mu  sync.Mutex

@@ -27,8 +27,8 @@ type SuiteStatus struct {
 	// ServedUntil is until when the root is served with upstream silent; zero for ever.
 	ServedUntil time.Time
 	Withheld    bool // that time is over: clients are told that it is
-	// Alarm says in a sentence that Valid-Until is near, or past, and nobody has renewed the root; "" while all is
-	// well.
+	// Alarm says in a sentence that Valid-Until is near, or past, and nobody has renewed the root;
+	// "" while all is well.
 	Alarm string
 	// Removed says that upstream has no such suite any more.
 	Removed  bool
@@ -45,7 +45,8 @@ type SuiteStatus struct {
 	AnnouncedBy string   // the node that brought the generation; "" for upstream, or a run before
 	Members     int      // files that the root lists
 	Staged      []string // members held because clients use them
-	// Unreadable are members that are served but of which nothing is known that they list, with the reason.
+	// Unreadable are members that are served but of which nothing is known that they list, with the
+	// reason.
 	Unreadable map[string]string
 	Retained   int // superseded generations still readable
 }
@@ -87,7 +88,8 @@ func (d *driver) status() SuiteStatus {
 	return st
 }
 
-// Reason is the word for how a check of a suite ended, as in the metrics: "good", "not_found", "incomplete", ….
+// Reason is the word for how a check of a suite ended, as in the metrics: "good", "not_found",
+// "incomplete", ….
 func Reason(err error) string { return suite.Reason(err) }
 
 // Memory is what the tables of all archives take, in bytes, and the number of files they list.

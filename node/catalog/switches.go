@@ -7,8 +7,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// announceSwitch has Config.Switched told that next has taken the place of before, which may be nil, after all switches of the
-// suite that came earlier.
+// announceSwitch has Config.Switched told that next has taken the place of before, which may be
+// nil, after all switches of the suite that came earlier.
 func (d *driver) announceSwitch(before, next *view.Generation) {
 	if d.c.cfg.Switched == nil {
 		return
@@ -19,7 +19,8 @@ func (d *driver) announceSwitch(before, next *view.Generation) {
 		for _, m := range next.PackageIndexes() {
 			s.Indexes = append(s.Indexes, proto.PackageIndex{Member: m, Object: next.Request(m)})
 		}
-		// Both are listed at this moment; a switch that follows at once must not take away the tables of the elder one.
+		// Both are listed at this moment; a switch that follows at once must not take away the
+		// tables of the elder one.
 		release = d.c.claim(d.id.Archive, append(before.Tables(), next.Tables()...))
 	}
 	earlier, told := d.switches, make(chan struct{})
@@ -42,9 +43,9 @@ func (d *driver) announceSwitch(before, next *view.Generation) {
 	}
 }
 
-// Snapshots returns the dates of the generations held that list a file, newest first: where upstream has lost it, a
-// service that keeps an archive as it was at a time may still have it. It may read package tables from the disk: it is
-// not for the hot path. Safe for concurrent use.
+// Snapshots returns the dates of the generations held that list a file, newest first: where
+// upstream has lost it, a service that keeps an archive as it was at a time may still have it. It
+// may read package tables from the disk: it is not for the hot path. Safe for concurrent use.
 func (c *Catalog) Snapshots(loc proto.Location) []time.Time {
 	a := c.viewOf(loc.Archive)
 	if a == nil {

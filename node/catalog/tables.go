@@ -10,8 +10,8 @@ import (
 	"github.com/aptmesh/aptmesh/node/catalog/view"
 )
 
-// tableDir is where the tables of parsed indexes lie among the state files. A table is derived from an index blob and
-// may be lost at any time.
+// tableDir is where the tables of parsed indexes lie among the state files. A table is derived from
+// an index blob and may be lost at any time.
 const tableDir = "lists/"
 
 func tablePrefix(archive string) string { return tableDir + escapeName(archive) + "/" }
@@ -26,7 +26,8 @@ type tables struct {
 	fresh bool // the seed is not on disk yet; guarded by mu
 }
 
-// tablesFor opens the tables of an archive. Their seed lies beside them; a lost one makes them worthless.
+// tablesFor opens the tables of an archive. Their seed lies beside them; a lost one makes them
+// worthless.
 func (c *Catalog) tablesFor(archive string) *tables {
 	t := &tables{state: c.cfg.Tables, archive: archive}
 	name := tablePrefix(archive) + "seed"
@@ -81,8 +82,8 @@ func (t *tables) write(name string, l *view.List) error {
 	return t.state.WriteFile(tablePrefix(t.archive)+escapeName(name), b.Bytes())
 }
 
-// claim keeps tables from being removed while nobody refers to them yet: a generation or an index in the making will.
-// release is to be called once.
+// claim keeps tables from being removed while nobody refers to them yet: a generation or an index
+// in the making will. release is to be called once.
 func (c *Catalog) claim(archive string, names []string) (release func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,8 +103,9 @@ func (c *Catalog) claim(archive string, names []string) (release func()) {
 	}
 }
 
-// cleanTables removes tables that no generation of the archive refers to any more. It does nothing while the
-// superseded generations of a suite are still being read back: what they refer to is not known yet.
+// cleanTables removes tables that no generation of the archive refers to any more. It does nothing
+// while the superseded generations of a suite are still being read back: what they refer to is not
+// known yet.
 func (c *Catalog) cleanTables(archive string) {
 	c.composing.Lock()
 	defer c.composing.Unlock()
@@ -127,8 +129,8 @@ func (c *Catalog) cleanTables(archive string) {
 	}
 }
 
-// referredTables tells the files of all tables of an archive that somebody refers to or will; false while that cannot
-// be told.
+// referredTables tells the files of all tables of an archive that somebody refers to or will; false
+// while that cannot be told.
 func (c *Catalog) referredTables(archive string) (used func(string) bool, ok bool) {
 	referred := map[string]bool{tablePrefix(archive) + "seed": true}
 	for _, d := range c.all(archive) {

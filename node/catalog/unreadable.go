@@ -7,9 +7,9 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// unreadables are the indexes of a suite of which the bytes are the right ones and make no sense to us, with the reason:
-// they are served, and what they list is not verified. It is not durable: a newer version may be able to read them. Safe
-// for concurrent use.
+// unreadables are the indexes of a suite of which the bytes are the right ones and make no sense to
+// us, with the reason: they are served, and what they list is not verified. It is not durable: a
+// newer version may be able to read them. Safe for concurrent use.
 type unreadables struct {
 	mu     sync.Mutex
 	reason map[string]string // by member path
@@ -33,8 +33,8 @@ func (d *driver) isUnreadable(m *proto.Member) bool {
 	return u.table[m.Table]
 }
 
-// of lists those of a generation, which may be nil, by member path; nil for none. A later generation may have
-// other content under the same path, which can be read.
+// of lists those of a generation, which may be nil, by member path; nil for none. A later
+// generation may have other content under the same path, which can be read.
 func (u *unreadables) of(g *view.Generation) map[string]string {
 	if g == nil {
 		return nil

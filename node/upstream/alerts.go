@@ -17,8 +17,8 @@ type healths struct {
 	of map[string]*health // guarded by mu
 }
 
-// adopt gives the mirrors of a new configuration their known health, and forgets the health of removed
-// mirrors.
+// adopt gives the mirrors of a new configuration their known health, and forgets the health of
+// removed mirrors.
 func (hs *healths) adopt(s *settings) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
@@ -41,8 +41,8 @@ func (hs *healths) all() []*health {
 	return slices.SortedFunc(maps.Values(hs.of), func(a, b *health) int { return cmp.Compare(a.name, b.name) })
 }
 
-// healthOf returns the health of a mirror by its name, or of the site that a root was redirected to;
-// nil if there is neither.
+// healthOf returns the health of a mirror by its name, or of the site that a root was redirected
+// to; nil if there is neither.
 func (c *Client) healthOf(name string) *health {
 	c.healths.mu.Lock()
 	h := c.healths.of[name]
@@ -53,10 +53,10 @@ func (c *Client) healthOf(name string) *health {
 	return h
 }
 
-// ReceiveAlert takes in what another node found out about a mirror. It ignores a mirror that no archive
-// has. The alert has the same effect as a finding of this node, with one exception: "unreachable" only
-// makes the mirror the last to be asked, because this node may have another path to it. A finding of
-// this node overrides the alert.
+// ReceiveAlert takes in what another node found out about a mirror. It ignores a mirror that no
+// archive has. The alert has the same effect as a finding of this node, with one exception:
+// "unreachable" only makes the mirror the last to be asked, because this node may have another path
+// to it. A finding of this node overrides the alert.
 func (c *Client) ReceiveAlert(t proto.MirrorAlert) {
 	h := c.healthOf(t.Mirror)
 	if h == nil {
@@ -68,8 +68,8 @@ func (c *Client) ReceiveAlert(t proto.MirrorAlert) {
 	h.wake()
 }
 
-// Alerts returns the present findings of this node about mirrors, in the order of the mirrors' names.
-// A node that joins receives them.
+// Alerts returns the present findings of this node about mirrors, in the order of the mirrors'
+// names. A node that joins receives them.
 func (c *Client) Alerts() []proto.MirrorAlert {
 	now := time.Now()
 	var all []proto.MirrorAlert

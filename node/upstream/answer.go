@@ -80,8 +80,8 @@ func digits(s string) (int64, bool) {
 	return n, err == nil && n < math.MaxInt64
 }
 
-// isMarkup reports whether a Content-Type is that of an HTML page. It alone proves nothing: there are
-// servers whose default type is text/html.
+// isMarkup reports whether a Content-Type is that of an HTML page. It alone proves nothing: there
+// are servers whose default type is text/html.
 func isMarkup(contentType string) bool {
 	kind, _, err := mime.ParseMediaType(contentType)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
-// A mirror may redirect the root of a suite to another site. apt then takes that site for the mirror
-// that it uses, and asks it for the indexes of the suite before it asks the configured one
+// A mirror may redirect the root of a suite to another site. apt then takes that site for the
+// mirror that it uses, and asks it for the indexes of the suite before it asks the configured one
 // (apt-pkg/acquire-worker.cc, ChangeSiteIsMirrorChange; apt-pkg/acquire-item.cc,
 // pkgAcqMetaBase::CheckDownloadDone and pkgAcqTransactionItem::QueueURI; since apt 1.3; switched by
 // Acquire::SameMirrorForAllIndexes). Packages are asked of the configured one. Which requests are
@@ -45,11 +45,11 @@ func (s sites) health(base string) *health {
 	return h
 }
 
-// baseOf returns Transfer.Base for a path of an archive that was asked for at first and read at last.
-// As with apt, only another site (scheme, host and port) counts. apt wants the path below the host's
-// URL to be the same there. That URL is not known here; so the name must be the same, and then the
-// directory of the file is known there, and all that is below it. Where the whole path is the same,
-// that is the archive's root. Else the fragment of Base says which directory it is.
+// baseOf returns Transfer.Base for a path of an archive that was asked for at first and read at
+// last. As with apt, only another site (scheme, host and port) counts. apt wants the path below the
+// host's URL to be the same there. That URL is not known here; so the name must be the same, and
+// then the directory of the file is known there, and all that is below it. Where the whole path is
+// the same, that is the archive's root. Else the fragment of Base says which directory it is.
 func baseOf(first, last *url.URL, path string) string {
 	if hostName(first) == hostName(last) || last.RawQuery != "" || last.ForceQuery {
 		return ""
@@ -66,8 +66,8 @@ func baseOf(first, last *url.URL, path string) string {
 	return site + below + "#" + escapePath(path[:max(cut, 0)])
 }
 
-// siteOf returns the mirror that a Request.Base stands for, or why it is not asked. A redirect could
-// have hop there from one of the archive's mirrors: not from https to http.
+// siteOf returns the mirror that a Request.Base stands for, or why it is not asked. A redirect
+// could have hop there from one of the archive's mirrors: not from https to http.
 func (c *Client) siteOf(s *settings, a *archive, base string) (*mirror, error) {
 	if m := a.named(base); m != nil {
 		return m, nil
@@ -129,8 +129,8 @@ func mayRedirect(from, to *url.URL) error {
 	return nil
 }
 
-// atSite asks the site of Request.Base; nil where that has nothing to give. What it lacks or refuses
-// says nothing about the archive.
+// atSite asks the site of Request.Base; nil where that has nothing to give. What it lacks or
+// refuses says nothing about the archive.
 func (r *failover) atSite(ctx context.Context) *proto.Transfer {
 	m := r.first()
 	if m == nil {

@@ -143,7 +143,8 @@ func (a *candidate) cost() time.Duration {
 	return a.expected
 }
 
-// otherMirrorFree reports whether a request that waits for a slot would now go to a mirror that has one.
+// otherMirrorFree reports whether a request that waits for a slot would now go to a mirror that has
+// one.
 func (c *Client) otherMirrorFree(s *settings, e *attempt) bool {
 	free := func(m *mirror) bool { return c.hostOf(m.URL).scheduler.free(e.req.ClassNow()) }
 	if !slices.ContainsFunc(e.others, free) {

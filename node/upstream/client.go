@@ -208,10 +208,10 @@ func (s *settings) configured() []*url.URL {
 	return all
 }
 
-// credentials returns what may be sent to u: the mirror's own to its own scheme, host and port, else
-// what auth.conf has for u below the mirror's root. Where a redirect leads, and what a list names, is
-// not the operator's word. Below the root of another archive, that archive's clients are the ones who
-// may use them.
+// credentials returns what may be sent to u: the mirror's own to its own scheme, host and port,
+// else what auth.conf has for u below the mirror's root. Where a redirect leads, and what a list
+// names, is not the operator's word. Below the root of another archive, that archive's clients are
+// the ones who may use them.
 func (s *settings) credentials(m *mirror, u *url.URL) Credentials {
 	switch {
 	case hostName(u) != hostName(m.URL):
@@ -230,8 +230,8 @@ func below(root, u *url.URL) bool {
 	return hostName(root) == hostName(u) && (u.Path == dir || strings.HasPrefix(u.Path, dir+"/"))
 }
 
-// inOther reports whether a URL below a mirror's root lies below a root of an archive that is inside
-// that one.
+// inOther reports whether a URL below a mirror's root lies below a root of an archive that is
+// inside that one.
 func (s *settings) inOther(m *mirror, u *url.URL) bool {
 	for _, a := range s.archives {
 		for _, other := range a.mirrors {

@@ -139,8 +139,9 @@ func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// reached notes which server the request goes to. A connection that is kept from another request, or
-// that Config.Dial made, may lead where this request may not; then it ends before anything is sent.
+// reached notes which server the request goes to. A connection that is kept from another request,
+// or that Config.Dial made, may lead where this request may not; then it ends before anything is
+// sent.
 func (x *exchange) reached(conn net.Conn) {
 	if x.s.proxyOf(x.url) != nil {
 		return
@@ -323,8 +324,8 @@ func shortly(d time.Duration) time.Duration {
 	return d.Round(100 * time.Millisecond)
 }
 
-// spoken is a network error that says its cause, without Go's path to it: "connection refused", and not
-// "dial tcp 192.0.2.1:80: connect: connection refused".
+// spoken is a network error that says its cause, without Go's path to it: "connection refused", and
+// not "dial tcp 192.0.2.1:80: connect: connection refused".
 type spoken struct{ error }
 
 func (s spoken) Unwrap() error { return s.error }

@@ -120,8 +120,8 @@ func (r *failover) run(ctx context.Context, e *attempt) (*proto.Transfer, error)
 	return r.client.follow(ctx, r.s, e)
 }
 
-// avoided returns a mirror whose redirects were not followed because a better source was possible; nil
-// if there is none.
+// avoided returns a mirror whose redirects were not followed because a better source was possible;
+// nil if there is none.
 func (r *failover) avoided() *mirror {
 	for _, f := range r.failures {
 		if errors.Is(f.err, errAvoided) {
@@ -151,8 +151,8 @@ func (r *failover) gone() bool {
 	return len(r.failures) == len(r.archive.mirrors)
 }
 
-// verdict is the error of a Fetch that failed at every mirror. "There is no such object" is final for
-// apt, so a single mirror that did not answer, or answered otherwise, outweighs all the others.
+// verdict is the error of a Fetch that failed at every mirror. "There is no such object" is final
+// for apt, so a single mirror that did not answer, or answered otherwise, outweighs all the others.
 func (r *failover) verdict() error {
 	weight := func(err error) int {
 		switch {
@@ -182,8 +182,8 @@ func (r *failover) verdict() error {
 	return worst.err
 }
 
-// unavailable joins the errors of several mirrors. A retry makes sense when the first of them may be
-// asked again. Another node would get the same answer only if every mirror did answer.
+// unavailable joins the errors of several mirrors. A retry makes sense when the first of them may
+// be asked again. Another node would get the same answer only if every mirror did answer.
 func (r *failover) unavailable(said []*proto.Unavailable) error {
 	all := &proto.Unavailable{RetryAfter: said[0].RetryAfter, Answered: true}
 	reasons := make([]string, len(said))

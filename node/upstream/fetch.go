@@ -31,17 +31,18 @@ type attempt struct {
 	req     proto.Request
 	others  []*mirror     // not asked for it yet
 	waited  time.Duration // for the headers of answers so far, redirects among them
-	// source is the health of the server that is asked now: the mirror, or the host that it redirects to.
+	// source is the health of the server that is asked now: the mirror, or the host that it
+	// redirects to.
 	source *health
 	// probe: only whether there is an answer counts.
 	probe bool
 	// madeUp: nothing lists the name, so the answer says little about the mirror.
 	madeUp bool
-	// anyHost: redirects are followed even to a host with a penalty or an open breaker, because no other
-	// source is left.
+	// anyHost: redirects are followed even to a host with a penalty or an open breaker, because no
+	// other source is left.
 	anyHost bool
-	// otherMirrorFree reports whether another mirror has room while this one keeps the request waiting;
-	// nil where that is not to be asked.
+	// otherMirrorFree reports whether another mirror has room while this one keeps the request
+	// waiting; nil where that is not to be asked.
 	otherMirrorFree func() bool
 	// hurried: another mirror is expected to be faster than a mirror that keeps us waiting.
 	hurried atomic.Bool
@@ -53,8 +54,8 @@ func (c *Client) newAttempt(a *archive, m *mirror, req proto.Request, others []*
 	return e
 }
 
-// maxTries is how often a mirror is asked in one attempt if it redirects to hosts with a penalty or an
-// open breaker: it may name another host the next time.
+// maxTries is how often a mirror is asked in one attempt if it redirects to hosts with a penalty or
+// an open breaker: it may name another host the next time.
 const maxTries = 3
 
 // follow makes the request, at the mirror or at the host that it redirects to.
@@ -67,7 +68,8 @@ func (c *Client) follow(ctx context.Context, s *settings, e *attempt) (*proto.Tr
 	}
 }
 
-// errAvoided is inside the error of a redirect that was not followed because of the target's faults.
+// errAvoided is inside the error of a redirect that was not followed because of the target's
+// faults.
 var errAvoided = errors.New("there may be a better source")
 
 // avoid returns why a redirect is not followed to a host now; nil where it is.
@@ -142,8 +144,8 @@ type redirect struct {
 	status int
 }
 
-// ask makes one request: it returns a transfer, or where to ask next, or an error. hop is who hop to
-// u, nil for the configuration.
+// ask makes one request: it returns a transfer, or where to ask next, or an error. hop is who hop
+// to u, nil for the configuration.
 func (c *Client) ask(ctx context.Context, s *settings, e *attempt, u *url.URL, hop *redirectHop) (*proto.Transfer, *redirect, error) {
 	if hop != nil {
 		if err := s.reach.checkName(*hop, u, s.proxyOf(u) != nil); err != nil {
@@ -188,7 +190,8 @@ func (c *Client) ask(ctx context.Context, s *settings, e *attempt, u *url.URL, h
 	return t, nil, nil
 }
 
-// noteName remembers whether the name of an object that was given is listed, for who judges its bytes later.
+// noteName remembers whether the name of an object that was given is listed, for who judges its
+// bytes later.
 func (c *Client) noteName(e *attempt) {
 	now := time.Now()
 	if before, _ := c.madeUp.Get(e.req.Loc, now); before == e.madeUp {
@@ -406,8 +409,8 @@ func pastTheEnd(req proto.Request, res *http.Response, t *proto.Transfer) error 
 	return otherLength(req, part.total)
 }
 
-// refusePage returns an error if the body, which is said to be HTML, is an HTML page in place of the
-// file.
+// refusePage returns an error if the body, which is said to be HTML, is an HTML page in place of
+// the file.
 func (b *body) refusePage(req proto.Request) error {
 	kind := b.res.Header.Get("Content-Type")
 	head, err := b.peek()

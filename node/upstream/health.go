@@ -170,7 +170,8 @@ func (x *exchange) unavailable(busy *proto.Unavailable) {
 	timedOut := errors.As(context.Cause(x.ctx), &watch)
 	switch {
 	case busy.RetryAfter > 0 && x.attempt.madeUp && x.status == http.StatusServiceUnavailable:
-		// Perhaps what serves that name is down, and nothing else. Whoever asks for it again waits all the same.
+		// Perhaps what serves that name is down, and nothing else. Whoever asks for it again waits
+		// all the same.
 		x.client.penalties.note(g.name, loc, brokeOff)
 		g.leave(leftWait)
 	case busy.RetryAfter > 0:
@@ -247,8 +248,8 @@ func (c *Client) refused(e *attempt, h *health, err error) {
 	}
 }
 
-// wrong notes that a mirror had something else under the name of an object. Who makes up names finds
-// mirrors that have a page for each, so that counts for the name alone.
+// wrong notes that a mirror had something else under the name of an object. Who makes up names
+// finds mirrors that have a page for each, so that counts for the name alone.
 func (c *Client) wrong(h *health, loc proto.Location, madeUp bool, err error) {
 	c.penalties.note(h.name, loc, wrongContent)
 	h.leave(leftContent)

@@ -89,7 +89,8 @@ func (c *Client) Blame(loc proto.Location, from []string, err error) {
 	}
 }
 
-// sourceName returns who gave the bytes, of a Transfer.From: the mirror, or the host that it redirected to.
+// sourceName returns who gave the bytes, of a Transfer.From: the mirror, or the host that it
+// redirected to.
 func sourceName(from string) string {
 	mirror, host, redirected := strings.Cut(from, fromHost)
 	if redirected {

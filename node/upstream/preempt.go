@@ -39,8 +39,8 @@ func (g *scheduler) tick() {
 	}
 }
 
-// victim returns the holder that loses its slot to the most urgent waiting request that can be helped;
-// nil if there is none. The caller holds mu.
+// victim returns the holder that loses its slot to the most urgent waiting request that can be
+// helped; nil if there is none. The caller holds mu.
 func (g *scheduler) victim() *slot {
 	for class := range g.queues {
 		if g.queues[class].n == 0 {

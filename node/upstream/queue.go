@@ -2,9 +2,9 @@ package upstream
 
 import "container/list"
 
-// waitQueue holds the requests of one class that wait for a slot, in the order in which they are served:
-// each client in turn, and each client's own as they came. No operation depends on how many wait. The
-// zero value is empty. It is not safe for concurrent use.
+// waitQueue holds the requests of one class that wait for a slot, in the order in which they are
+// served: each client in turn, and each client's own as they came. No operation depends on how many
+// wait. The zero value is empty. It is not safe for concurrent use.
 type waitQueue struct {
 	order   list.List // of *line; the first one is served next
 	clients map[string]*clientQueue
@@ -68,8 +68,8 @@ func (q *waitQueue) remove(w *waiter) bool {
 	return true
 }
 
-// longest returns the last waiter of the client that has most, if that is more than a client has that
-// comes with one more; else nil.
+// longest returns the last waiter of the client that has most, if that is more than a client has
+// that comes with one more; else nil.
 func (q *waitQueue) longest(client string) *waiter {
 	most := 1
 	if l := q.clients[client]; l != nil {

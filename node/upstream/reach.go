@@ -16,9 +16,9 @@ import (
 )
 
 // A redirect and a list of mirrors are words of somebody else. They may lead to any public address.
-// To one inside, where a node reaches what its clients may not, they lead only if the operator named
-// that address: as an upstream, or in Config.InternalAllow. What a name means is looked at when the
-// connection is made, because it may resolve differently each time.
+// To one inside, where a node reaches what its clients may not, they lead only if the operator
+// named that address: as an upstream, or in Config.InternalAllow. What a name means is looked at
+// when the connection is made, because it may resolve differently each time.
 //
 // A URL of the configuration itself is never checked here: an archive's own mirror may well stand
 // inside.
@@ -55,8 +55,8 @@ type redirectHop struct {
 	status int        // of the redirect
 }
 
-// check returns an error if a URL that somebody else hop to, and that means an address, is not to be
-// asked.
+// check returns an error if a URL that somebody else hop to, and that means an address, is not to
+// be asked.
 func (r *Reach) check(l redirectHop, u *url.URL, at netip.AddrPort) error {
 	addr := plainAddr(at.Addr())
 	if own := r.ownListener(addr, at.Port()); own != "" {
@@ -227,7 +227,8 @@ type hopTarget struct {
 	url   *url.URL
 }
 
-// control refuses an address before a connection to it is begun; it is a net.Dialer's ControlContext.
+// control refuses an address before a connection to it is begun; it is a net.Dialer's
+// ControlContext.
 func control(ctx context.Context, _, address string, _ syscall.RawConn) error {
 	to, ok := ctx.Value(hopKey{}).(*hopTarget)
 	if !ok {
@@ -248,8 +249,8 @@ func remoteOf(conn net.Conn) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Guard makes t the transport of requests that begin with the URL at, which the operator named: every
-// other URL was hop to by a redirect.
+// Guard makes t the transport of requests that begin with the URL at, which the operator named:
+// every other URL was hop to by a redirect.
 func (r *Reach) Guard(t *http.Transport, at *url.URL, d net.Dialer) http.RoundTripper {
 	d.ControlContext = control
 	t.DialContext = d.DialContext

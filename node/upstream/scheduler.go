@@ -21,11 +21,11 @@ const (
 // scheduler grants the slots of one host: to urgent classes first, to clients of one class in
 // rotation. It takes slots from stalled holders if requests wait.
 //
-// A class leaves slots to more urgent classes (reserved): of 8 slots, all classes except metadata hold
-// at most 7 together, unlisted names and prefetch at most 6. So a root never waits behind big
+// A class leaves slots to more urgent classes (reserved): of 8 slots, all classes except metadata
+// hold at most 7 together, unlisted names and prefetch at most 6. So a root never waits behind big
 // downloads, nor a listed package behind invented names, nor a client behind prefetches. One or two
-// slots are too few for reservations; there a holder is preempted, see below. A request for an unlisted
-// name that has waited for waitedLong goes before packages, one at a time.
+// slots are too few for reservations; there a holder is preempted, see below. A request for an
+// unlisted name that has waited for waitedLong goes before packages, one at a time.
 //
 // At most maxWaiting requests of a class wait. A request beyond that is rejected at once, or in its
 // place the last request of the client with the most waiting requests.
@@ -44,22 +44,24 @@ const (
 //     counts as such an answer;
 //   - a caller that does not read its body loses its slot after the whole stall timeout.
 //
-// The holder furthest beyond its patience is preempted first. Prefetch takes slots only from prefetch.
-// No holder is preempted while no request waits: then the stall and header timeouts decide.
+// The holder furthest beyond its patience is preempted first. Prefetch takes slots only from
+// prefetch. No holder is preempted while no request waits: then the stall and header timeouts
+// decide.
 //
 // # Preemption for a more urgent class
 //
 // A class may hold no slot because less urgent holders have them all. One of these holders is then
-// preempted at once, stalled or not. Examples: the only slot belongs to a big download; the slot that
-// packages and prefetch share belongs to a prefetch; the limit was lowered and all holders are
+// preempted at once, stalled or not. Examples: the only slot belongs to a big download; the slot
+// that packages and prefetch share belongs to a prefetch; the limit was lowered and all holders are
 // downloads. The slot changes its holder, so the number of used slots does not grow, even above a
 // lowered limit. The preempted transfer is resumed with Range, as above.
 //
-// The newest transfer of a client with several slots is preempted, too, for a request of the same class
-// of a client without a slot, but only after a second of its body.
+// The newest transfer of a client with several slots is preempted, too, for a request of the same
+// class of a client without a slot, but only after a second of its body.
 //
-// Preempted transfers must still make progress: if a holder was preempted within the last preemptEvery,
-// the next holder first receives its body for minBodyTime, whatever number of metadata requests wait.
+// Preempted transfers must still make progress: if a holder was preempted within the last
+// preemptEvery, the next holder first receives its body for minBodyTime, whatever number of
+// metadata requests wait.
 type scheduler struct {
 	mu            sync.Mutex
 	limit         int // guarded by mu, as all below
@@ -91,20 +93,22 @@ func patienceOf(cfg Config) patience {
 // reserved is how many slots a class leaves to the more urgent ones, where there are enough.
 var reserved = [classes]int{proto.ClassPackage: 1, proto.ClassUnlisted: 2, proto.ClassPrefetch: 2}
 
-// maxWaiting is how many requests of a class may wait. Each is a connection of a client, a goroutine and
-// a file.
+// maxWaiting is how many requests of a class may wait. Each is a connection of a client, a
+// goroutine and a file.
 var maxWaiting = [classes]int{proto.ClassMetadata: 1024, proto.ClassPackage: 1024, proto.ClassUnlisted: 256, proto.ClassPrefetch: 1024}
 
 const (
 	// fullRetry is how long the client of a request that is turned away is told to wait.
 	fullRetry = 5 * time.Second
-	// waitedLong is when a request for an unlisted name has waited long enough to go before packages.
+	// waitedLong is when a request for an unlisted name has waited long enough to go before
+	// packages.
 	waitedLong = 10 * time.Second
 	// recheckEvery is how often a request that waits looks for another mirror that has room.
 	recheckEvery = 200 * time.Millisecond
 )
 
-// errOtherMirrorFree is the error of a request that does not wait any longer: another mirror has room for it.
+// errOtherMirrorFree is the error of a request that does not wait any longer: another mirror has
+// room for it.
 var errOtherMirrorFree = errors.New("another mirror has room")
 
 type waiter struct {
@@ -143,7 +147,8 @@ type slotRequest struct {
 }
 
 // acquire waits for a slot. cancel is called if the slot is taken away again; its cause is what to
-// tell the caller. The error is that of ctx, errOtherMirrorFree, or a *proto.Unavailable where too many wait.
+// tell the caller. The error is that of ctx, errOtherMirrorFree, or a *proto.Unavailable where too
+// many wait.
 func (g *scheduler) acquire(ctx context.Context, r slotRequest, cancel context.CancelCauseFunc) (*slot, error) {
 	w := &waiter{
 		slot:  &slot{class: min(r.class, proto.ClassPrefetch), client: r.client, cancel: cancel},
@@ -209,8 +214,8 @@ func (g *scheduler) reject(w *waiter, waiting int) {
 	close(w.ready)
 }
 
-// raise makes a slot that is waited for, or held, for what nobody waited for or nothing listed one of
-// a package.
+// raise makes a slot that is waited for, or held, for what nobody waited for or nothing listed one
+// of a package.
 func (g *scheduler) raise(p *slot) {
 	g.mu.Lock()
 	if p.class > proto.ClassPackage {
@@ -329,7 +334,8 @@ func (g *scheduler) admits(class proto.Class, without *slot) bool {
 // most is how many slots a class and the less urgent ones may hold. The caller holds mu.
 func (g *scheduler) most(class proto.Class) int { return max(1, g.limit-reserved[class]) }
 
-// load returns how many requests of a class wait for each slot; 0 where one would have a slot at once.
+// load returns how many requests of a class wait for each slot; 0 where one would have a slot at
+// once.
 func (g *scheduler) load(class proto.Class) float64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -124,9 +124,9 @@ func newTransport(cfg Config, proxyOf func(*url.URL) *url.URL, trust trust) *htt
 	}
 }
 
-// repeated are the statuses that apt asks again for: TransientCodes in methods/basehttp.cc, the same
-// in 2.2 and 3.3. Every other one is final for a client that asks the archive itself, so it is final
-// through a node as well: a 503 in its slot would make apt wait, and hang before 3.0.3.
+// repeated are the statuses that apt asks again for: TransientCodes in methods/basehttp.cc, the
+// same in 2.2 and 3.3. Every other one is final for a client that asks the archive itself, so it is
+// final through a node as well: a 503 in its slot would make apt wait, and hang before 3.0.3.
 var repeated = []int{
 	http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
 	http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,

@@ -18,8 +18,9 @@ import (
 
 // Tunnel connects to "host:port" for somebody who speaks for himself there, through the same parent
 // proxy as a request for https://host:port would take. The proxies that proto.Via names in ctx, and
-// this node, are named to it. A target that the operator did not name, but a pattern of connect_allow
-// allows, may only be at a public address, as what a redirect leads to. Errors are as those of Fetch.
+// this node, are named to it. A target that the operator did not name, but a pattern of
+// connect_allow allows, may only be at a public address, as what a redirect leads to. Errors are as
+// those of Fetch.
 func (c *Client) Tunnel(ctx context.Context, target string, named bool) (net.Conn, error) {
 	const network = "tcp"
 	s := c.settings.Load()

@@ -25,8 +25,8 @@ const (
 	maxAlertFor = 10 * time.Minute
 )
 
-// SendAlerts sends what this node has found out about mirrors to all nodes that answer pings. A node
-// that does not answer now receives the result of Control.Alerts as soon as it does.
+// SendAlerts sends what this node has found out about mirrors to all nodes that answer pings. A
+// node that does not answer now receives the result of Control.Alerts as soon as it does.
 func (m *Mesh) SendAlerts(ctx context.Context, alerts ...proto.MirrorAlert) error {
 	messages, errs := alertRequests(alerts)
 	var mu sync.Mutex

@@ -115,8 +115,8 @@ func UnmarshalState(b []byte) (State, error) {
 	return g, nil
 }
 
-// announcementOut writes an announcement down. Times of checking travel as ages, because the clocks of two nodes
-// differ. Slots that announcementIn would not take are left out.
+// announcementOut writes an announcement down. Times of checking travel as ages, because the clocks
+// of two nodes differ. Slots that announcementIn would not take are left out.
 func announcementOut(a proto.Announcement, now time.Time) (*peerpb.Announcement, error) {
 	g := a.Generation
 	if err := checkSuite(g.Suite); err != nil {
@@ -145,7 +145,8 @@ func announcementOut(a proto.Announcement, now time.Time) (*peerpb.Announcement,
 	return out, nil
 }
 
-// announcementsIn reads many announcements. The error is that of the first that makes no sense; the others are good.
+// announcementsIn reads many announcements. The error is that of the first that makes no sense; the
+// others are good.
 func announcementsIn(in []*peerpb.Announcement, now time.Time) ([]proto.Announcement, error) {
 	if len(in) > maxAnnouncements {
 		return nil, fmt.Errorf("announcements of %d suites, want at most %d", len(in), maxAnnouncements)

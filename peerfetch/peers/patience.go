@@ -79,8 +79,8 @@ func (w *watchdog) overdue() {
 	w.giveUp(fmt.Errorf("%w for %v", w.why, waited.Round(time.Millisecond)))
 }
 
-// leastProgress is how many bytes count as progress. Fewer bytes, in the time that overdue gives, do
-// not count: a peer must not be able to delay a transfer with a byte now and then.
+// leastProgress is how many bytes count as progress. Fewer bytes, in the time that overdue gives,
+// do not count: a peer must not be able to delay a transfer with a byte now and then.
 const leastProgress = 16 << 10
 
 // progress is how long a transfer has made no progress. Like pace, it counts only the time spent

@@ -1,7 +1,9 @@
-// Package sourcetest is what every source of bytes must pass: the archives behind HTTP, the other nodes,
-// and what stands in for both in tests of flights. It checks what a flight (package peerfetch) relies on.
+// Package sourcetest is what every source of bytes must pass: the archives behind HTTP, the other
+// nodes, and what stands in for both in tests of flights. It checks what a flight (package
+// peerfetch) relies on.
 //
-// A source's own test gives Run a harness: it makes the source, with a Server of this package behind it.
+// A source's own test gives Run a harness: it makes the source, with a Server of this package
+// behind it.
 package sourcetest
 
 import (
@@ -17,8 +19,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Places is how many transfers the source of a harness lets go on at the same time, if it limits them.
-// A source that keeps the place of a transfer that is over comes to a standstill.
+// Places is how many transfers the source of a harness lets go on at the same time, if it limits
+// them. A source that keeps the place of a transfer that is over comes to a standstill.
 const Places = 2
 
 // Source is a source under test.
@@ -43,7 +45,8 @@ func Run(t *testing.T, h Harness) {
 // synctest, and a goroutine that a test leaves behind fails it.
 func RunInBubble(t *testing.T, h Harness) { run(t, h, time.Second, time.Hour, synctest.Test) }
 
-// run tests a source. What happens at once does not take longer than soon, and no test longer than most.
+// run tests a source. What happens at once does not take longer than soon, and no test longer than
+// most.
 func run(t *testing.T, h Harness, soon, most time.Duration, in func(*testing.T, func(*testing.T))) {
 	for _, c := range []struct {
 		name string
@@ -84,7 +87,8 @@ func content(n int) []byte {
 	return b
 }
 
-// size is that of an object of which half is more than anything on the way holds back or fetches to its end.
+// size is that of an object of which half is more than anything on the way holds back or fetches to
+// its end.
 const size = 3_000_000
 
 // with makes a source whose server has the fault; false if it cannot have it.
@@ -222,7 +226,8 @@ func (c *check) beyond() {
 	c.over(s)
 }
 
-// cannotResume: where a server does not begin at the byte that was asked for, the source says where.
+// cannotResume: where a server does not begin at the byte that was asked for, the source says
+// where.
 func (c *check) cannotResume() {
 	for _, fault := range []Fault{Whole, Ahead} {
 		s := &Server{Fault: fault}
@@ -254,7 +259,8 @@ func (c *check) absent() {
 	c.over(s)
 }
 
-// breaks: a body that breaks off, or ends before its end, is an error and no verdict about the object.
+// breaks: a body that breaks off, or ends before its end, is an error and no verdict about the
+// object.
 func (c *check) breaks() {
 	told(func(untold bool) {
 		for _, fault := range []Fault{Break, Short} {
@@ -387,7 +393,8 @@ func (c *check) closedEarly() {
 	}
 }
 
-// givesNothing: a server that is there and gives nothing is left by itself, whatever it has given before.
+// givesNothing: a server that is there and gives nothing is left by itself, whatever it has given
+// before.
 func (c *check) givesNothing() {
 	for _, s := range []*Server{{Fault: Silent}, {Fault: Stall}, {Fault: Stall, At: size / 2}, {Fault: Stall, At: size - 1}} {
 		src, _ := c.with(s)

@@ -28,12 +28,12 @@ const (
 	Ahead  Fault = "ahead"  // a body from an offset begins behind that offset
 )
 
-// ErrBroken is why a Body with the fault Break ends. The harness of a source makes of it what a broken
-// connection is there.
+// ErrBroken is why a Body with the fault Break ends. The harness of a source makes of it what a
+// broken connection is there.
 var ErrBroken = errors.New("the connection broke")
 
-// Server is what stands behind a source: it has one object. The harness of a source asks it for a Body
-// with each request, and sends that.
+// Server is what stands behind a source: it has one object. The harness of a source asks it for a
+// Body with each request, and sends that.
 type Server struct {
 	Content []byte
 	// Untold: it does not say how long the object is.

@@ -27,7 +27,8 @@ type AskMirror struct {
 // LeaderAnswered.
 type AskLeader struct{ Fresh bool }
 
-// OpenOffer reads a root by digest from the nodes that announce it, and verifies it. Answer: Opened.
+// OpenOffer reads a root by digest from the nodes that announce it, and verifies it. Answer:
+// Opened.
 type OpenOffer struct {
 	Gen  proto.Generation
 	From []string

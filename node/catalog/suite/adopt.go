@@ -10,8 +10,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// adoption is a candidate on its way to become the current generation. There is one way, whoever brought
-// it: judge, stage, commit.
+// adoption is a candidate on its way to become the current generation. There is one way, whoever
+// brought it: judge, stage, commit.
 type adoption struct {
 	cand  *Candidate
 	older bool
@@ -83,7 +83,8 @@ func (m *Machine) judge(c *Candidate, older bool) (verdict, error) {
 	return m.notAhead(c)
 }
 
-// judgeFirst decides about the first generation. What was newest before the bytes were lost still counts.
+// judgeFirst decides about the first generation. What was newest before the bytes were lost still
+// counts.
 func (m *Machine) judgeFirst(c *Candidate, older bool) (verdict, error) {
 	if !older && !c.Undated && c.Gen.Date.Before(m.floor) {
 		return ignore, m.olderThan(c.source(), c.Gen.Date, m.floor)
@@ -99,13 +100,14 @@ func (m *Machine) notAhead(c *Candidate) (verdict, error) {
 		m.cfg.ID, stamp(c.Gen.Date), c.Gen.Date.Sub(m.at.Wall).Round(time.Second), stamp(m.at.Wall))
 }
 
-// takesRevision decides whether other bytes of the current statement take the place of those held: what
-// upstream serves now is what hosts get, and the newest signature counts where two sources differ.
+// takesRevision decides whether other bytes of the current statement take the place of those held:
+// what upstream serves now is what hosts get, and the newest signature counts where two sources
+// differ.
 func (m *Machine) takesRevision(c *Candidate) bool {
 	switch {
 	case c.Form != m.current.Form:
-		// The statement now also comes in a form that clients prefer; or upstream has lost the preferred
-		// form, or is about to write it.
+		// The statement now also comes in a form that clients prefer; or upstream has lost the
+		// preferred form, or is about to write it.
 		return c.Form < m.current.Form
 	case c.Prevails, m.upstreamsWord(c):
 		return true
@@ -118,8 +120,8 @@ func (m *Machine) upstreamsWord(c *Candidate) bool {
 	return len(c.From) == 0 && (c.Mirror == m.book.primary || len(m.at.Mirrors) <= 1)
 }
 
-// heals reports whether a candidate says that it is of this suite, while what is held does not: what was
-// adopted wrongly does not stay because its date is newer.
+// heals reports whether a candidate says that it is of this suite, while what is held does not:
+// what was adopted wrongly does not stay because its date is newer.
 func (m *Machine) heals(c *Candidate) bool {
 	return c.Manifest.Proven && len(c.From) == 0 && m.current != nil && c.Gen.Statement != m.current.Gen.Statement &&
 		m.fits(&c.Root) && !m.fits(m.current)
@@ -143,8 +145,9 @@ func (m *Machine) belonging(c *Candidate) proto.Belonging {
 	return m.cfg.Judge.Belongs(&m.current.Manifest.Names, c.Manifest)
 }
 
-// logFork says that there are two statements of one date. What upstream serves counts, as it does for a client
-// that asks upstream itself; between sources that differ the digest decides, on every node alike.
+// logFork says that there are two statements of one date. What upstream serves counts, as it does
+// for a client that asks upstream itself; between sources that differ the digest decides, on every
+// node alike.
 func (m *Machine) logFork(c *Candidate) {
 	if m.forked == c.Gen.Statement {
 		return
@@ -184,10 +187,11 @@ func (m *Machine) stillWanted(a *adoption) bool {
 	return v != ignore
 }
 
-// beComplete decides whether to switch without files that cannot be fetched. Required ones are waited for:
-// the archive is in the middle of publishing then, or a mirror is behind. Others are waited for with
-// patience: the time counts for each file by itself and over several generations, so that neither an
-// archive that publishes all the time nor a file that it never has can hold a suite back.
+// beComplete decides whether to switch without files that cannot be fetched. Required ones are
+// waited for: the archive is in the middle of publishing then, or a mirror is behind. Others are
+// waited for with patience: the time counts for each file by itself and over several generations,
+// so that neither an archive that publishes all the time nor a file that it never has can hold a
+// suite back.
 func (m *Machine) beComplete(c *Candidate, missing []Missing) error {
 	date := stamp(c.Gen.Date)
 	slots := make(map[string]error, len(missing))
@@ -253,9 +257,9 @@ func (m *Machine) adoptionEnded(a *adoption, err error) {
 	}
 }
 
-// recordWith is what must become durable with a candidate. Of an operator's going back it is remembered
-// from which date: other nodes still hold that root, or one in between, and their word must not bring it
-// back. Upstream's may.
+// recordWith is what must become durable with a candidate. Of an operator's going back it is
+// remembered from which date: other nodes still hold that root, or one in between, and their word
+// must not bring it back. Upstream's may.
 func (m *Machine) recordWith(a *adoption) Record {
 	r := m.Record()
 	g := a.cand.Gen

@@ -7,13 +7,14 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Belief is what a host is told by: the machine's state at one moment. It is never changed, and safe for
-// concurrent use.
+// Belief is what a host is told by: the machine's state at one moment. It is never changed, and
+// safe for concurrent use.
 //
-// While upstream cannot be reached, the current generation is served and said to be old. Past Valid-Until that
-// ends after a bounded time, because otherwise an old root, with holes that have been mended since,
-// could be played back for ever. Where upstream does answer, and has nothing newer than an expired root,
-// that is how the archive is (old releases are kept so): it is passed on, and the client decides.
+// While upstream cannot be reached, the current generation is served and said to be old. Past
+// Valid-Until that ends after a bounded time, because otherwise an old root, with holes that have
+// been mended since, could be played back for ever. Where upstream does answer, and has nothing
+// newer than an expired root, that is how the archive is (old releases are kept so): it is passed
+// on, and the client decides.
 type Belief struct {
 	// Current is nil before the first generation, and still while the driver commits that.
 	Current *Root
@@ -36,8 +37,8 @@ func (b *Belief) MayServe(now Mono) bool {
 // Checked is when upstream last had nothing newer, as a date for people; zero for never.
 func (b *Belief) Checked() time.Time { return b.checked }
 
-// ServedUntil is until when an expired root is served with upstream silent; zero for ever. key is the
-// configuration key that says so.
+// ServedUntil is until when an expired root is served with upstream silent; zero for ever. key is
+// the configuration key that says so.
 func (b *Belief) ServedUntil() (until time.Time, key string) {
 	if b.Current == nil {
 		return time.Time{}, ""
@@ -109,8 +110,9 @@ func (b *Belief) Stale(now Mono, wall time.Time) string {
 	return ""
 }
 
-// Alarm tells that the root is about to expire, or has, and nobody has renewed it; "" while that is far
-// off. Where a root is valid for less than twice the warning time, half of its validity has to do.
+// Alarm tells that the root is about to expire, or has, and nobody has renewed it; "" while that is
+// far off. Where a root is valid for less than twice the warning time, half of its validity has to
+// do.
 func (b *Belief) Alarm(now Mono, wall time.Time) string {
 	if b.Current == nil || b.Current.Manifest.ValidUntil.IsZero() {
 		return ""

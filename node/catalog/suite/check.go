@@ -8,8 +8,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// check is one question to upstream, shared by all requests that wait for it: this node's own, mirror by mirror, or
-// one that it has the leader ask in its place.
+// check is one question to upstream, shared by all requests that wait for it: this node's own,
+// mirror by mirror, or one that it has the leader ask in its place.
 type check struct {
 	older         bool // lets an older root in
 	fresh         bool // upstream is asked at this moment, by whomever
@@ -20,8 +20,8 @@ type check struct {
 	found *Candidate
 	began Mono
 
-	// asking says that it waits for another node, or is about to: a node that asks this one must not
-	// wait for it.
+	// asking says that it waits for another node, or is about to: a node that asks this one must
+	// not wait for it.
 	asking bool
 	ask    *AskLeader
 	before *Root               // what was held when the leader was asked
@@ -42,8 +42,9 @@ type check struct {
 	err       error
 }
 
-// newCheck plans a check. fresh is for those who are not content with what another node saw a moment
-// ago, older for an operator: that word holds on the node where it is given, and nobody else is asked.
+// newCheck plans a check. fresh is for those who are not content with what another node saw a
+// moment ago, older for an operator: that word holds on the node where it is given, and nobody else
+// is asked.
 func (m *Machine) newCheck(fresh, older bool) *check {
 	if older || m.at.isLeader() {
 		return directCheck(older)
@@ -123,8 +124,8 @@ func (m *Machine) answered(k *check, cand *Candidate, err error) {
 		return
 	}
 	for _, a := range k.answers {
-		// A root that cannot be staged is no reason to settle for an older one; and the same one cannot
-		// be staged from elsewhere either, because it is staged from all mirrors.
+		// A root that cannot be staged is no reason to settle for an older one; and the same one
+		// cannot be staged from elsewhere either, because it is staged from all mirrors.
 		if incomplete(a.err) && (cand == nil || !m.betterThan(cand, a.mirror)) {
 			m.inVain(k, errNoBetter)
 			return
@@ -162,9 +163,9 @@ func (m *Machine) ofAnother(cand *Candidate) error {
 		cand.source(), m.cfg.ID, n.Suite, n.Codename, m.cfg.ID)
 }
 
-// doubt handles a root of which the names do not tell whether it is this suite's. Two mirrors that say the
-// same are believed. So is the only one that answers, at once at first contact, else when it has said
-// the same for a while.
+// doubt handles a root of which the names do not tell whether it is this suite's. Two mirrors that
+// say the same are believed. So is the only one that answers, at once at first contact, else when
+// it has said the same for a while.
 func (m *Machine) doubt(k *check, cand *Candidate) {
 	for _, other := range k.unsure {
 		if other.Gen.Statement == cand.Gen.Statement && other.Mirror != cand.Mirror {
@@ -181,8 +182,8 @@ func (m *Machine) doubt(k *check, cand *Candidate) {
 	m.decideDoubt(k)
 }
 
-// decideDoubt settles a check in which no two mirrors agreed on a root that none of its names vouches
-// for.
+// decideDoubt settles a check in which no two mirrors agreed on a root that none of its names
+// vouches for.
 func (m *Machine) decideDoubt(k *check) {
 	cand := k.unsure[0]
 	k.unsure = nil // decided; or a root that is then refused would be decided about for ever
@@ -221,8 +222,8 @@ type renaming struct {
 	since Mono
 }
 
-// A change of names that only one mirror says is believed after renameTimes checks over at least two
-// intervals.
+// A change of names that only one mirror says is believed after renameTimes checks over at least
+// two intervals.
 const renameTimes = 3
 
 // persists notes that a root with other names is offered, and reports whether it has been for long
@@ -309,8 +310,8 @@ func (e LeaderAnswered) apply(m *Machine) {
 	}
 }
 
-// leaderAnswered goes after what the leader says. Where the leader could not ask upstream just now, but
-// holds something, that is better than nothing.
+// leaderAnswered goes after what the leader says. Where the leader could not ask upstream just now,
+// but holds something, that is better than nothing.
 func (m *Machine) leaderAnswered(k *check, e LeaderAnswered) {
 	if e.Err == nil {
 		m.lastAsk = m.at.Mono
@@ -337,9 +338,9 @@ func (m *Machine) leaderAnswered(k *check, e LeaderAnswered) {
 	}
 }
 
-// believe ends a check through the leader when the follow lane has done what it could, or goes on with a
-// question of this node's own. What the leader says will do where it is what is served here now, and
-// known to be upstream's newest not long ago.
+// believe ends a check through the leader when the follow lane has done what it could, or goes on
+// with a question of this node's own. What the leader says will do where it is what is served here
+// now, and known to be upstream's newest not long ago.
 func (m *Machine) believe() {
 	k := m.check
 	if k == nil || k.told == nil || m.following() {
@@ -402,7 +403,8 @@ func (m *Machine) end(k *check, err error) {
 	}
 }
 
-// noteRemoved notes since when upstream says that it has no such suite, to this node or to the leader.
+// noteRemoved notes since when upstream says that it has no such suite, to this node or to the
+// leader.
 func (m *Machine) noteRemoved(k *check) {
 	switch {
 	case m.current != nil && errors.Is(k.err, proto.ErrNotFound):

@@ -30,8 +30,8 @@ type Config struct {
 	IdleAfter time.Duration
 	// RenewEvery is how often the leader is told that clients of this node want the suite.
 	RenewEvery time.Duration
-	// WarnBefore is how long before Valid-Until a root that nobody renews is warned of; negative: when
-	// that has passed.
+	// WarnBefore is how long before Valid-Until a root that nobody renews is warned of; negative:
+	// when that has passed.
 	WarnBefore   time.Duration
 	ServeExpired ServeExpired
 	Judge        Judge
@@ -39,7 +39,8 @@ type Config struct {
 	Rand func() float64
 }
 
-// ServeExpired is how long an expired root is served while upstream is silent. Negative: not at all.
+// ServeExpired is how long an expired root is served while upstream is silent. Negative: not at
+// all.
 type ServeExpired struct {
 	Period, SecurityPeriod time.Duration
 	Key, SecurityKey       string // of the configuration
@@ -57,11 +58,11 @@ func (s ServeExpired) periodFor(r *Root) (time.Duration, string) {
 // CheckPause is the least time between two questions to upstream that somebody asks for.
 const CheckPause = time.Second
 
-// Record is what a Machine must remember over a restart. Times on the monotonic clock travel as dates
-// because a restart knows no other; Restore clamps what lies in the future.
+// Record is what a Machine must remember over a restart. Times on the monotonic clock travel as
+// dates because a restart knows no other; Restore clamps what lies in the future.
 type Record struct {
-	// Floor is the newest signed date that was ever adopted: an older root is refused even where the
-	// bytes of the newer one are lost. Zero for none.
+	// Floor is the newest signed date that was ever adopted: an older root is refused even where
+	// the bytes of the newer one are lost. Zero for none.
 	Floor time.Time `json:"floor,omitzero"`
 	// TakenBack is the date of the root that an operator went back from; zero where nobody did.
 	TakenBack time.Time `json:"taken_back,omitzero"`

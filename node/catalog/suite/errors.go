@@ -68,8 +68,8 @@ type localFailure struct{ error }
 
 func (o *localFailure) Unwrap() error { return o.error }
 
-// ErrAsking is the answer to a node that asks this one while it waits for another: two nodes that take
-// each other for the leader must not wait for each other.
+// ErrAsking is the answer to a node that asks this one while it waits for another: two nodes that
+// take each other for the leader must not wait for each other.
 var ErrAsking = errors.New("this node is asking another one itself")
 
 // errNoBetter is that a mirror has nothing newer than a root that cannot be staged.

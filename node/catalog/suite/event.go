@@ -46,16 +46,16 @@ type Received struct {
 	Checked Mono
 }
 
-// MirrorAnswered is the outcome of AskMirror. Candidate nil without Err: the mirror says that nothing
-// has changed since the Condition.
+// MirrorAnswered is the outcome of AskMirror. Candidate nil without Err: the mirror says that
+// nothing has changed since the Condition.
 type MirrorAnswered struct {
 	Ask       *AskMirror
 	Candidate *Candidate
 	Err       error
 }
 
-// LeaderAnswered is the outcome of AskLeader. Err is *proto.PeerFailed where no node could be asked,
-// else what the leader says of upstream.
+// LeaderAnswered is the outcome of AskLeader. Err is *proto.PeerFailed where no node could be
+// asked, else what the leader says of upstream.
 type LeaderAnswered struct {
 	Ask     *AskLeader
 	From    string

@@ -11,8 +11,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// announcer is the newest generation that one node has announced: one only, because a node holds one at a
-// time. A lying node slows down only itself.
+// announcer is the newest generation that one node has announced: one only, because a node holds
+// one at a time. A lying node slows down only itself.
 type announcer struct {
 	ann     proto.Announcement
 	checked Mono
@@ -59,9 +59,9 @@ func (e Received) apply(m *Machine) {
 	m.receive(from, e.Ann, e.Checked)
 }
 
-// byHearsay follows the name of a node in whose name something was announced. What is wrong with that is
-// booked there, and not on the node: others could keep its own announcements from being believed. No node
-// has such a name.
+// byHearsay follows the name of a node in whose name something was announced. What is wrong with
+// that is booked there, and not on the node: others could keep its own announcements from being
+// believed. No node has such a name.
 const byHearsay = " by hearsay"
 
 // nodesOf are the nodes that are to have what announcers tell of.
@@ -73,8 +73,8 @@ func nodesOf(announcers []string) []string {
 	return slices.Compact(nodes) // sorted, and the suffix keeps the two of one node together
 }
 
-// receive takes in what another node announces. It is a hint: a newer generation is opened by its digest
-// and verified like any other.
+// receive takes in what another node announces. It is a hint: a newer generation is opened by its
+// digest and verified like any other.
 func (m *Machine) receive(from string, ann proto.Announcement, checked Mono) {
 	checked = min(checked, m.at.Mono)
 	result := m.weigh(&ann, checked)
@@ -107,8 +107,8 @@ func (m *Machine) remember(from string, ann proto.Announcement, checked Mono) {
 	}
 }
 
-// confirm notes that another node has seen upstream have nothing newer than the current root. Its word for
-// this node's own last check is no news.
+// confirm notes that another node has seen upstream have nothing newer than the current root. Its
+// word for this node's own last check is no news.
 func (m *Machine) confirm(checked Mono) {
 	if checked == Never {
 		return
@@ -125,8 +125,8 @@ func (m *Machine) confirm(checked Mono) {
 	}
 }
 
-// forgive forgets that this node's last check failed: another node has asked since, and it is for that
-// node to ask again.
+// forgive forgets that this node's last check failed: another node has asked since, and it is for
+// that node to ask again.
 func (m *Machine) forgive() {
 	for _, a := range m.attempts {
 		if !a.passed {
@@ -137,8 +137,8 @@ func (m *Machine) forgive() {
 }
 
 // weigh tells what an announced generation is to this node, going by what the announcer says of it:
-// "newer" and "revised" may have to be adopted. checked is when upstream was last seen to have nothing
-// newer than that.
+// "newer" and "revised" may have to be adopted. checked is when upstream was last seen to have
+// nothing newer than that.
 func (m *Machine) weigh(ann *proto.Announcement, checked Mono) string {
 	told := ann.Generation
 	switch {
@@ -164,7 +164,8 @@ func (m *Machine) weigh(ann *proto.Announcement, checked Mono) string {
 	return "newer"
 }
 
-// followsFork decides between the current root and another statement of the same date that a node announces.
+// followsFork decides between the current root and another statement of the same date that a node
+// announces.
 func (m *Machine) followsFork(ann *proto.Announcement, checked Mono) bool {
 	switch m.seenLater(checked) {
 	case 1:
@@ -175,13 +176,14 @@ func (m *Machine) followsFork(ann *proto.Announcement, checked Mono) bool {
 	return false
 }
 
-// sameMoment is how far apart two checks of upstream may be for nobody to tell which was the later one: ages
-// travel, and take their time.
+// sameMoment is how far apart two checks of upstream may be for nobody to tell which was the later
+// one: ages travel, and take their time.
 const sameMoment = 2 * time.Second
 
-// seenLater compares when a node has seen upstream have what it announces with when upstream was last known to
-// have what is held here. Of two roots with one date the one seen later counts: so all nodes end with what
-// upstream serves, and none goes back and forth. The leader goes by what upstream showed it.
+// seenLater compares when a node has seen upstream have what it announces with when upstream was
+// last known to have what is held here. Of two roots with one date the one seen later counts: so
+// all nodes end with what upstream serves, and none goes back and forth. The leader goes by what
+// upstream showed it.
 func (m *Machine) seenLater(checked Mono) int {
 	switch {
 	case m.at.isLeader() && m.at.Mono.Sub(m.fresh.Own) < 2*m.cfg.Interval:
@@ -194,8 +196,8 @@ func (m *Machine) seenLater(checked Mono) int {
 	return 0
 }
 
-// weighRevision decides between two revisions of the current root. The other revision is no word for the one held: or two
-// that are seen at about the same time, again and again, would both stay.
+// weighRevision decides between two revisions of the current root. The other revision is no word
+// for the one held: or two that are seen at about the same time, again and again, would both stay.
 func (m *Machine) weighRevision(ann *proto.Announcement, checked Mono) string {
 	later, told := m.seenLater(checked), ann.Generation
 	newer := m.current.Gen.NewerRevision(told)
@@ -211,8 +213,8 @@ func (m *Machine) weighRevision(ann *proto.Announcement, checked Mono) string {
 	return "same"
 }
 
-// vouchesFor reports whether upstream's having told means that it has what is held. The same statement in another form
-// does: a node may hold either, and goes on with it.
+// vouchesFor reports whether upstream's having told means that it has what is held. The same
+// statement in another form does: a node may hold either, and goes on with it.
 func (m *Machine) vouchesFor(told proto.Generation) bool {
 	switch m.current.Gen.Compare(told) {
 	case proto.Same:
@@ -236,8 +238,8 @@ func (o *offer) same(gen proto.Generation) bool {
 	return o.gen.Compare(gen) == proto.Same
 }
 
-// before reports whether o is to be gone after first: what nodes announce that have announced nothing in
-// vain, and of that the newest.
+// before reports whether o is to be gone after first: what nodes announce that have announced
+// nothing in vain, and of that the newest.
 func (o *offer) before(other *offer) bool {
 	switch {
 	case other == nil:
@@ -252,8 +254,8 @@ func (o *offer) before(other *offer) bool {
 	return other.gen.ForkWinner(o.gen)
 }
 
-// nextOffer picks the generation to go after next. Where there is none at this moment, it tells when there
-// will be; Never for not at all.
+// nextOffer picks the generation to go after next. Where there is none at this moment, it tells
+// when there will be; Never for not at all.
 func (m *Machine) nextOffer() (best *offer, at Mono) {
 	at = Never
 	for _, name := range slices.Sorted(maps.Keys(m.announcers)) {
@@ -343,8 +345,8 @@ func (e Opened) apply(m *Machine) {
 	}
 }
 
-// mayBring decides whether another node's word will do for what the signature does not prove: that a root
-// is one of this suite, and where it has no date, which it has.
+// mayBring decides whether another node's word will do for what the signature does not prove: that
+// a root is one of this suite, and where it has no date, which it has.
 func (m *Machine) mayBring(c *Candidate, o *offer) bool {
 	if c.Undated {
 		// The date that the node ordered it by that saw it first.
@@ -421,8 +423,8 @@ func (m *Machine) offerEnded(o *offer, err error) {
 	}
 }
 
-// faultIfNewer blames the announcers, unless a newer generation has been adopted meanwhile: then nobody
-// has lied.
+// faultIfNewer blames the announcers, unless a newer generation has been adopted meanwhile: then
+// nobody has lied.
 func (m *Machine) faultIfNewer(o *offer, lie *Fault) {
 	if m.stillNewer(o) {
 		m.fault(o, lie)
@@ -453,7 +455,8 @@ func (m *Machine) fault(o *offer, lie *Fault) {
 	m.note(level, "another node's announcement of a newer root is not believed", "nodes", o.from, "date", stamp(o.gen.Date), "root", o.gen.Root.Digest.String(), "error", lie.Err)
 }
 
-// postpone books that a generation could not be staged: it is tried again soon, then less and less often.
+// postpone books that a generation could not be staged: it is tried again soon, then less and less
+// often.
 func (m *Machine) postpone(o *offer, err error) {
 	m.emit(Count{What: CountAnnouncement, Result: "failed"})
 	a := m.attempts.of(o.gen.Root.Digest)

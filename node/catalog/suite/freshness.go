@@ -2,19 +2,21 @@ package suite
 
 import "time"
 
-// Freshness is what this node knows of upstream's freshness: who asked last, and what came of it. The machine
-// owns it; a Belief carries a copy.
+// Freshness is what this node knows of upstream's freshness: who asked last, and what came of it.
+// The machine owns it; a Belief carries a copy.
 type Freshness struct {
-	// Tried is the last question to upstream or to the leader, whatever came of it; TriedFresh the last
-	// one that was not content with what another node had seen.
+	// Tried is the last question to upstream or to the leader, whatever came of it; TriedFresh the
+	// last one that was not content with what another node had seen.
 	Tried, TriedFresh Mono
 	// Ended is when the last check was over, with whatever it brought adopted.
 	Ended Mono
 	// Own is this node's own last question to upstream.
 	Own Mono
-	// Good is when upstream was last known to have nothing newer than the current root, whoever asked.
+	// Good is when upstream was last known to have nothing newer than the current root, whoever
+	// asked.
 	Good Mono
-	// Announced is the newest such moment that another node announced and that was news to this one.
+	// Announced is the newest such moment that another node announced and that was news to this
+	// one.
 	Announced Mono
 }
 
@@ -36,8 +38,8 @@ func (f *Freshness) since(now Mono, fresh bool) time.Duration {
 	return now.Sub(f.Tried)
 }
 
-// fresh reports whether the current generation may be served without asking upstream first. What an answer brings
-// may take long to stage: hosts wait for it, but not longer than wait.
+// fresh reports whether the current generation may be served without asking upstream first. What an
+// answer brings may take long to stage: hosts wait for it, but not longer than wait.
 func (f *Freshness) fresh(now Mono, interval, wait time.Duration) bool {
 	recent := 2*interval + 5*time.Second
 	if now.Sub(max(f.Ended, f.Announced)) < recent {
@@ -47,7 +49,8 @@ func (f *Freshness) fresh(now Mono, interval, wait time.Duration) bool {
 	return wait <= answered && answered < recent
 }
 
-// unchecked reports whether upstream has been silent for longer than a check that failed would explain.
+// unchecked reports whether upstream has been silent for longer than a check that failed would
+// explain.
 func (f *Freshness) unchecked(now Mono, interval time.Duration) bool {
 	return now.Sub(f.Good) > 3*interval+10*time.Second
 }

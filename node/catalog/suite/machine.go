@@ -64,14 +64,15 @@ func New(cfg Config) *Machine {
 	}
 }
 
-// Restore takes in what was known before a restart. held may be nil although the record is not empty: the
-// bytes of the root may be lost, or not be trusted at this moment. asked is when a client last wanted the
-// suite.
+// Restore takes in what was known before a restart. held may be nil although the record is not
+// empty: the bytes of the root may be lost, or not be trusted at this moment. asked is when a
+// client last wanted the suite.
 func (m *Machine) Restore(at At, current *Root, r Record, asked Mono) {
 	m.at = at
 	m.current, m.floor, m.takenBack, m.asked = current, r.Floor, r.TakenBack, asked
 	if !r.Checked.IsZero() {
-		// A date in the future says that a clock was wrong, then or now: only that it was long ago is sure.
+		// A date in the future says that a clock was wrong, then or now: only that it was long ago
+		// is sure.
 		if age := at.Wall.Sub(r.Checked); age >= 0 {
 			m.fresh.Good, m.checked = at.Mono.Add(-age), r.Checked.UTC()
 		}
@@ -106,8 +107,8 @@ func (m *Machine) Step(at At, e Event) []Action {
 	return m.out
 }
 
-// advance starts whatever can start. Each lane decides for itself; the order matters only where one lane
-// feeds another.
+// advance starts whatever can start. Each lane decides for itself; the order matters only where one
+// lane feeds another.
 func (m *Machine) advance() {
 	for before := (progress{emitted: -1}); before != m.progress(); {
 		before = m.progress()
@@ -179,8 +180,8 @@ func (m *Machine) Next() (Mono, bool) {
 	return max(next, m.at.Mono), ok
 }
 
-// nextWatch says when the watch has something to do: at the next check, and in a cluster at least once in an
-// interval, to see whether this node leads now.
+// nextWatch says when the watch has something to do: at the next check, and in a cluster at least
+// once in an interval, to see whether this node leads now.
 func (m *Machine) nextWatch(sooner func(Mono)) {
 	listens := !m.at.isLeader() && !m.cfg.Configured && !m.askedLately()
 	if !m.cfg.Offline && !listens {

@@ -12,10 +12,11 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// An archive may be kept by several mirrors, none of which is always up to date, or up at all. The root
-// is read from the primary mirror; from the next one in the same check where that one has nothing to
-// give that is trusted and not older than the current root. A mirror that is behind is asked for the root
-// only where no better one answers. All else is fetched by digest, and for that it is as good as any.
+// An archive may be kept by several mirrors, none of which is always up to date, or up at all. The
+// root is read from the primary mirror; from the next one in the same check where that one has
+// nothing to give that is trusted and not older than the current root. A mirror that is behind is
+// asked for the root only where no better one answers. All else is fetched by digest, and for that
+// it is as good as any.
 
 // Bounds on what a check asks.
 const (
@@ -23,9 +24,9 @@ const (
 	probeEvery = 5 // checks, about, between two probes of another mirror
 )
 
-// Time limits for one mirror's answer, so that a mirror that drips bytes cannot hold the checks of a suite
-// for ever. The shorter one holds where there is another mirror to ask: at a slow 32 KiB/s a root
-// of 300 KiB takes less.
+// Time limits for one mirror's answer, so that a mirror that drips bytes cannot hold the checks of
+// a suite for ever. The shorter one holds where there is another mirror to ask: at a slow 32 KiB/s
+// a root of 300 KiB takes less.
 const (
 	LastTimeout = 2 * time.Minute
 	NextTimeout = 10 * time.Second
@@ -40,7 +41,8 @@ type standing struct {
 	asked      int       // how often with a date alone as the condition
 }
 
-// wholeEvery is after how many questions with a date alone as the condition the root is asked for whole.
+// wholeEvery is after how many questions with a date alone as the condition the root is asked for
+// whole.
 const wholeEvery = 5
 
 // book is what this node knows of the mirrors.
@@ -73,8 +75,8 @@ func (m *Machine) Mirrors() []MirrorStatus {
 	return all
 }
 
-// toAsk lists the mirrors for one check: the primary first, those that are behind last, the others as
-// upstream would ask them. It forgets mirrors that are no longer configured.
+// toAsk lists the mirrors for one check: the primary first, those that are behind last, the others
+// as upstream would ask them. It forgets mirrors that are no longer configured.
 func (m *Machine) toAsk() []string {
 	names := m.at.Mirrors
 	if len(names) == 0 {
@@ -120,8 +122,8 @@ func (m *Machine) NotBehind(at At, first string) []string {
 	return kept
 }
 
-// newestKnown is the date of the newest root that is held or that a mirror has, except for those that
-// an operator has gone back from.
+// newestKnown is the date of the newest root that is held or that a mirror has, except for those
+// that an operator has gone back from.
 func (m *Machine) newestKnown() (newest time.Time) {
 	if m.current != nil {
 		newest = m.current.Gen.Date
@@ -134,8 +136,8 @@ func (m *Machine) newestKnown() (newest time.Time) {
 	return newest
 }
 
-// behindBy is by how much the root that a mirror gave last is older than newest; 0 where it has given
-// none.
+// behindBy is by how much the root that a mirror gave last is older than newest; 0 where it has
+// given none.
 func (m *Machine) behindBy(mirror string, newest time.Time) time.Duration {
 	st, ok := m.book.known[mirror]
 	if !ok || st.date.IsZero() {
@@ -144,15 +146,16 @@ func (m *Machine) behindBy(mirror string, newest time.Time) time.Duration {
 	return max(newest.Sub(st.date), 0)
 }
 
-// conditionFor is what a question can be made conditional with: the mirror has given the current root, the
-// same statement in other bytes, or an older root, none of which need come again. Zero for none.
+// conditionFor is what a question can be made conditional with: the mirror has given the current
+// root, the same statement in other bytes, or an older root, none of which need come again. Zero
+// for none.
 func (m *Machine) conditionFor(mirror string, k *check) Validators {
 	st, ok := m.book.known[mirror]
 	if !ok || m.current == nil || k != nil && k.unconditional {
 		return Validators{}
 	}
-	// A date alone is a weak condition: another server behind the same name may have a newer root with an older
-	// date, and say 304. Now and then the root is asked for whole.
+	// A date alone is a weak condition: another server behind the same name may have a newer root
+	// with an older date, and say 304. Now and then the root is asked for whole.
 	if st.ETag == "" {
 		if st.asked++; st.asked%wholeEvery == 0 {
 			return Validators{}
@@ -200,15 +203,15 @@ func (m *Machine) setPrimary(mirror string) {
 	}
 }
 
-// mayBePrimary reports whether the mirror that offers a root is to be asked first from now on, whether
-// or not the root can be adopted yet.
+// mayBePrimary reports whether the mirror that offers a root is to be asked first from now on,
+// whether or not the root can be adopted yet.
 func (m *Machine) mayBePrimary(cand *Candidate, current *Root, older bool) bool {
 	return current == nil || older || cand.Gen.Statement == current.Gen.Statement ||
 		cand.Gen.Date.After(current.Gen.Date) && !m.ahead(cand.Gen.Date)
 }
 
-// overruled reports whether a mirror offers again what an operator has gone back from: only the mirror
-// that the operator has gone back with may bring that.
+// overruled reports whether a mirror offers again what an operator has gone back from: only the
+// mirror that the operator has gone back with may bring that.
 func (m *Machine) overruled(cand *Candidate) bool {
 	return m.current != nil && cand.Gen.Statement != m.current.Gen.Statement && m.isTakenBack(cand.Gen.Date) &&
 		m.book.primary != "" && m.book.primary != cand.Mirror
@@ -220,7 +223,8 @@ func (m *Machine) betterThan(cand *Candidate, mirror string) bool {
 	return ok && cand.Gen.Statement != st.Statement && !cand.Gen.Date.Before(st.date)
 }
 
-// isTakenBack reports whether an operator has gone back from the root of this date, or from a newer one.
+// isTakenBack reports whether an operator has gone back from the root of this date, or from a newer
+// one.
 func (m *Machine) isTakenBack(date time.Time) bool {
 	return !m.takenBack.IsZero() && !date.After(m.takenBack)
 }
@@ -234,8 +238,9 @@ type answer struct {
 	err    error
 }
 
-// mayAskNext reports whether another mirror may do better than the last one did. Where a newer root waits
-// for its members, one more may have a still newer one; and this node's own trouble, none will end.
+// mayAskNext reports whether another mirror may do better than the last one did. Where a newer root
+// waits for its members, one more may have a still newer one; and this node's own trouble, none
+// will end.
 func mayAskNext(answers []answer) bool {
 	last := answers[len(answers)-1].err
 	switch {
@@ -248,8 +253,8 @@ func mayAskNext(answers []answer) bool {
 	return !errors.As(last, &own)
 }
 
-// outcome is the error of a check that was in vain: the answer that leaves most hope, so that a file is
-// called missing only where all say so, and in a few words what the other mirrors said.
+// outcome is the error of a check that was in vain: the answer that leaves most hope, so that a
+// file is called missing only where all say so, and in a few words what the other mirrors said.
 func outcome(answers []answer) error {
 	hope := func(err error) int {
 		var final *proto.Refused
@@ -285,8 +290,8 @@ func outcome(answers []answer) error {
 	return fmt.Errorf("%s: %w (other mirrors: %s)", mirrorName(answers[best].mirror), answers[best].err, strings.Join(others, "; "))
 }
 
-// blameCorrupt tells upstream of mirrors that gave what nobody has signed, now that another mirror has
-// shown that there is a root which somebody has.
+// blameCorrupt tells upstream of mirrors that gave what nobody has signed, now that another mirror
+// has shown that there is a root which somebody has.
 func (m *Machine) blameCorrupt(answers []answer) {
 	for _, a := range answers {
 		var l *WrongContent
@@ -296,8 +301,9 @@ func (m *Machine) blameCorrupt(answers []answer) {
 	}
 }
 
-// startProbe asks one mirror other than the primary, each in its turn, about once in five checks: so that
-// a primary that has fallen behind is noticed, and a mirror that has caught up. Nobody waits for it.
+// startProbe asks one mirror other than the primary, each in its turn, about once in five checks:
+// so that a primary that has fallen behind is noticed, and a mirror that has caught up. Nobody
+// waits for it.
 func (m *Machine) startProbe() {
 	if !m.probeDue || m.probe != nil || m.check != nil {
 		return
@@ -340,8 +346,8 @@ func (m *Machine) probed(cand *Candidate, err error) {
 	}
 }
 
-// stillOlder is the error of a mirror that says that it still has a root which is older than what was
-// held when it was asked; nil where it has what was held.
+// stillOlder is the error of a mirror that says that it still has a root which is older than what
+// was held when it was asked; nil where it has what was held.
 func (m *Machine) stillOlder(q *AskMirror) error {
 	st := m.book.known[q.Mirror]
 	if q.current == nil || q.Condition.Root.IsZero() || q.Condition.Statement == q.current.Gen.Statement || st == nil {

@@ -131,9 +131,9 @@ func (m *Machine) requestsDue() (Mono, bool) {
 	return 0, false
 }
 
-// knowsEnough reports whether another node can be answered without asking upstream: the last good check is
-// not older than this node's own patience, or asking is known to be in vain just now. Where the root is
-// not in the preferred form, whoever asks may hope that the form has come.
+// knowsEnough reports whether another node can be answered without asking upstream: the last good
+// check is not older than this node's own patience, or asking is known to be in vain just now.
+// Where the root is not in the preferred form, whoever asks may hope that the form has come.
 func (m *Machine) knowsEnough() bool {
 	patience := m.cfg.Interval * 11 / 10
 	if !m.at.isLeader() {
@@ -146,6 +146,6 @@ func (m *Machine) knowsEnough() bool {
 		m.failures > 0 && m.fresh.since(m.at.Mono, false) < m.afterFailure()
 }
 
-// HopeForForm is how old a check may be for a root file to be called not found: clients take that for
-// final, and the file may have been missing for a moment of a publication.
+// HopeForForm is how old a check may be for a root file to be called not found: clients take that
+// for final, and the file may have been missing for a moment of a publication.
 const HopeForForm = 10 * time.Second

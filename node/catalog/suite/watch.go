@@ -7,8 +7,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// AuditEvery is how long a node goes by what another says of upstream, at most. A leader could hold back a
-// suite for all, by mistake or on purpose: no signature tells that there is nothing newer.
+// AuditEvery is how long a node goes by what another says of upstream, at most. A leader could hold
+// back a suite for all, by mistake or on purpose: no signature tells that there is nothing newer.
 const AuditEvery = 12 * time.Hour
 
 // watch is what is remembered between two checks of a suite that is watched.
@@ -91,17 +91,17 @@ func (m *Machine) keepWatch() {
 	m.renew()
 }
 
-// noteRank notes whether this node leads. A node that has come to lead goes by the checks of the node
-// before it for the rest of the interval; from then on by its own only, so that nobody can keep it from
-// asking by announcing checks.
+// noteRank notes whether this node leads. A node that has come to lead goes by the checks of the
+// node before it for the rest of the interval; from then on by its own only, so that nobody can
+// keep it from asking by announcing checks.
 func (m *Machine) noteRank() {
 	if leader := m.at.isLeader(); leader != m.watch.leader {
 		m.watch.leader, m.watch.since = leader, m.fresh.Good
 	}
 }
 
-// checkDue is when the watch asks upstream next, or has the leader ask. audit says that it is this node
-// itself that has to ask then.
+// checkDue is when the watch asks upstream next, or has the leader ask. audit says that it is this
+// node itself that has to ask then.
 func (m *Machine) checkDue() (due Mono, audit bool) {
 	last := m.fresh.Tried
 	if m.at.isLeader() || m.current == nil {
@@ -116,8 +116,8 @@ func (m *Machine) checkDue() (due Mono, audit bool) {
 	return max(due, last.Add(CheckPause)), audit
 }
 
-// patience is how old the last good check may become before a node of this rank asks itself: the later in
-// line, the more.
+// patience is how old the last good check may become before a node of this rank asks itself: the
+// later in line, the more.
 func (m *Machine) patience() time.Duration {
 	return m.cfg.Interval * time.Duration(3+m.at.Rank) / 2
 }
@@ -134,14 +134,14 @@ func (m *Machine) askedLately() bool {
 	return m.at.Mono.Sub(max(m.asked, m.askedByPeer)) <= m.cfg.IdleAfter
 }
 
-// heardLately reports whether another node has asked upstream not long ago: then the suite is in use
-// somewhere, and those whose clients use it ask for it in time.
+// heardLately reports whether another node has asked upstream not long ago: then the suite is in
+// use somewhere, and those whose clients use it ask for it in time.
 func (m *Machine) heardLately() bool {
 	return m.cfg.Clustered && m.at.Mono.Sub(m.fresh.Announced) <= 2*m.cfg.RenewEvery
 }
 
-// renew tells the leader that clients of this node want the suite, and what of it they use: when they have
-// come to use more, or else now and then.
+// renew tells the leader that clients of this node want the suite, and what of it they use: when
+// they have come to use more, or else now and then.
 func (m *Machine) renew() {
 	if m.renewal != nil || m.at.isLeader() || m.current == nil || m.renewalDue() > m.at.Mono {
 		return
@@ -163,8 +163,8 @@ func (m *Machine) renewalDue() Mono {
 	return max(earliest, m.lastAsk.Add(m.cfg.RenewEvery))
 }
 
-// announce tells the other nodes what this one holds. That it has asked and found nothing new, it tells
-// less often than clients can make it ask.
+// announce tells the other nodes what this one holds. That it has asked and found nothing new, it
+// tells less often than clients can make it ask.
 func (m *Machine) announce(firstHand bool) {
 	if !m.cfg.Clustered || m.current == nil {
 		return

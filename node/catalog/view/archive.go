@@ -28,7 +28,8 @@ type Archive struct {
 
 	suites map[string]*Suite // by directory
 	sorted []*Suite          // by directory
-	// lengths are those of the directories, of which there are few: most parts of a path need not be looked up.
+	// lengths are those of the directories, of which there are few: most parts of a path need not
+	// be looked up.
 	lengths [maxLength]bool
 }
 

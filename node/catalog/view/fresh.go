@@ -51,8 +51,8 @@ func packageLists(g *Generation) map[string]string {
 	return lists
 }
 
-// freshLists names the Lists to compare: first the old ones, old of them, then those that are new of
-// indexes that were known before.
+// freshLists names the Lists to compare: first the old ones, old of them, then those that are new
+// of indexes that were known before.
 func freshLists(then, now map[string]string) (names []string, old int) {
 	var next []string
 	for _, name := range then {

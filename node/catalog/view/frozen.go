@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// A frozen file holds the contents that count of every path in ascending order of hashes, those with
-// SHA-512 only in a part of their own, and then where they begin:
+// A frozen file holds the contents that count of every path in ascending order of hashes, those
+// with SHA-512 only in a part of their own, and then where they begin:
 //
 //	magic      16 bytes
 //	rows       48 bytes each

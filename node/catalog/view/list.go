@@ -9,8 +9,8 @@ import (
 	"slices"
 )
 
-// ErrList says that a list file is not whole, is of another version, or was made under another Seed.
-// The index is to be read again.
+// ErrList says that a list file is not whole, is of another version, or was made under another
+// Seed. The index is to be read again.
 var ErrList = errors.New("not a whole list of files")
 
 // List is what one index lists. It is never changed, and safe for concurrent use.

@@ -8,8 +8,8 @@ import (
 
 // Demand is what a look-up was about, for the caller to record or to act on. It is a value.
 type Demand struct {
-	// Suite is the suite that the path lies in; nil where the answer came from Files, or where there
-	// is none. Where nothing was found it is the deepest suite around the path.
+	// Suite is the suite that the path lies in; nil where the answer came from Files, or where
+	// there is none. Where nothing was found it is the deepest suite around the path.
 	Suite *Suite
 	// Generation is the one that answered; nil for none.
 	Generation *Generation

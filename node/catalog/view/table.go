@@ -52,8 +52,8 @@ func newDirectory(n int, hash func(i int) uint64) directory {
 	return d
 }
 
-// LostList is a List that is not in a Table: it could not be read (Err is ErrList or what the source
-// failed with), or the Table would have grown over its bound (ErrTooManyRows).
+// LostList is a List that is not in a Table: it could not be read (Err is ErrList or what the
+// source failed with), or the Table would have grown over its bound (ErrTooManyRows).
 type LostList struct {
 	Name string
 	Err  error
@@ -153,7 +153,8 @@ func (t *Table) addRows(group []ranked[row]) {
 	}
 }
 
-// addStrong takes the first content only: no ObjectRequest has room for several that are known by SHA-512.
+// addStrong takes the first content only: no ObjectRequest has room for several that are known by
+// SHA-512.
 func (t *Table) addStrong(group []ranked[strongRow]) {
 	var few [MaxContents]strongRow
 	found, retained := contents(few[:0], group, t.current)
