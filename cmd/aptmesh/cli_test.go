@@ -76,7 +76,11 @@ func testApp(t *testing.T) (a *app, out, errs *buffer) {
 	out, errs = new(buffer), new(buffer)
 	a = newApp(out, errs)
 	a.defaultConfig = filepath.Join(t.TempDir(), "aptmesh.yaml")
-	a.autoConfig = func() (*config.Config, []string, error) { return testConfig(), []string{"a note"}, nil }
+	a.autoConfig = func() (*config.Config, []string, error) {
+		cfg := testConfig()
+		cfg.FromMachine = true
+		return cfg, []string{"a note"}, nil
+	}
 	return a, out, errs
 }
 
@@ -265,6 +269,30 @@ func TestServe(t *testing.T) {
 	cfg := <-s.reloaded
 	if len(cfg.Archives) != 1 || cfg.Archives[0].Name != "other" || cfg.Data != "/d" || cfg.Log.Level != "debug" {
 		t.Errorf("the node reloads %+v", cfg)
+	}
+
+	// A file that is cut off before its archives does not replace them by the machine's.
+	for text, want := range map[string]string{"": "names no archives", "log: {level: warn}\n": "names no archives", "gone": "the configuration file is gone"} {
+		before := strings.Count(s.errs.String(), "reload failed")
+		if write(t, s.config, text); text == "gone" {
+			if err := os.Remove(s.config); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.reload <- syscall.SIGHUP
+		for deadline := time.Now().Add(10 * time.Second); strings.Count(s.errs.String(), "reload failed") == before; time.Sleep(5 * time.Millisecond) {
+			select {
+			case cfg := <-s.reloaded:
+				t.Fatalf("the node reloads %+v", cfg)
+			default:
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%q: no failure is logged:\n%s", text, s.errs)
+			}
+		}
+		if log := s.errs.String(); !strings.Contains(log[strings.LastIndex(log, "reload failed"):], want) {
+			t.Errorf("%q: the log has no %q:\n%s", text, want, log)
+		}
 	}
 
 	s.stop <- syscall.SIGTERM
@@ -661,8 +689,10 @@ func TestClientConfig(t *testing.T) {
 		{"public_url: http://cache.example.org:3142\n", "", "http://cache.example.org:3142", ""},
 		{"listen: [\"192.0.2.1:80\"]\n", "", "http://192.0.2.1:80", ""},
 		{"listen: []\ntls: {listen: [\"192.0.2.1:3143\"]}\n", "", "https://192.0.2.1:3143", ""},
-		{"listen: []\n", "", "", "listen nowhere"},
+		{"listen: []\n", "", "", "listens nowhere"},
 		{"", "cache:3142", "", "is not the URL of a node"},
+		{"public_url: http://cache:3142/path\n", "", "", "is not the URL of a node"},
+		{"", "HTTP://Cache:3142/", "http://cache:3142", ""},
 	} {
 		a, out, errs := testApp(t)
 		if tt.config != "" {

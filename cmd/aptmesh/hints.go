@@ -21,7 +21,8 @@ func (a *app) clientConfigCommand() *cobra.Command {
 ` + node.HostFile + `. The host's sources stay as they are.
 
 URL is where hosts reach the node. Without it, public_url of the configuration counts,
-or else this machine's name and the port of the first listen address.
+or else this machine's name and the port of the first listen address. In a container,
+whose name hosts do not know, one of the first two must be given.
 
 https sources go past the node, as without it. To cache one, configure the archive and
 write the node's address into the host's source in place of the archive's; the page at
@@ -40,13 +41,10 @@ the node's own URL, which any browser shows, names them.`,
 			}
 			if len(args) > 0 {
 				cfg.PublicURL = args[0]
-				if err := cfg.CheckPublicURL(); err != nil {
-					return err
-				}
 			}
-			url := cfg.HostURL(slices.Concat(cfg.Listen, cfg.TLS.Listen))
-			if url == "" {
-				return fmt.Errorf("%s has the node listen nowhere; name the URL that hosts reach it at", path)
+			url, err := cfg.HostURL(slices.Concat(cfg.Listen, cfg.TLS.Listen))
+			if err != nil {
+				return err
 			}
 			_, err = io.WriteString(a.out, node.HostSettings(url))
 			return err
@@ -56,8 +54,8 @@ the node's own URL, which any browser shows, names them.`,
 
 // printHints says what to type on a host.
 func printHints(w io.Writer, cfg *config.Config, addrs []string) {
-	url := cfg.HostURL(addrs)
-	if url == "" {
+	url, err := cfg.HostURL(addrs)
+	if err != nil {
 		return
 	}
 	fmt.Fprintf(w, "aptmesh serves %s at %s\n\n", archiveCount(cfg), url)

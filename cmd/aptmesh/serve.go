@@ -157,7 +157,7 @@ func (a *app) serve(ctx context.Context, o *overrides) error {
 			return fmt.Errorf("the node cannot go on: %w", err)
 		case <-a.reload:
 			notify(log, reloading())
-			if cfg, err := a.reloadNode(n, o, log); err != nil {
+			if cfg, err := a.reloadNode(n, current, o, log); err != nil {
 				log.Error("reload failed; everything stays as it was", "error", err)
 			} else {
 				current = cfg
@@ -167,11 +167,19 @@ func (a *app) serve(ctx context.Context, o *overrides) error {
 	}
 }
 
-// reloadNode reads the configuration again and gives it to the node.
-func (a *app) reloadNode(n server, o *overrides, log *slog.Logger) (*config.Config, error) {
+// reloadNode reads the configuration again and gives it to the node. A file that no longer names
+// archives is refused: whoever deploys it may not have written all of it yet.
+func (a *app) reloadNode(n server, running *config.Config, o *overrides, log *slog.Logger) (*config.Config, error) {
 	l, err := a.loadConfig()
 	if err != nil {
 		return nil, err
+	}
+	if l.cfg.FromMachine && !running.FromMachine {
+		what := l.from + " names no archives"
+		if l.auto {
+			what = "the configuration file is gone"
+		}
+		return nil, errors.New(what + ", and this node serves those of a configuration file; to have it serve the archives of this machine's own apt, restart it")
 	}
 	if err := o.apply(l.cfg); err != nil {
 		return nil, err

@@ -42,6 +42,7 @@ func (c *Config) addMachineArchives(root string) (notes []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the machine's apt configuration: %w", err)
 	}
+	c.FromMachine = true
 	for _, n := range sources.Notices {
 		notes = append(notes, n.String())
 	}

@@ -257,24 +257,17 @@ func (c *checker) address(key, addr string, f field) {
 	c.used[addr] = key
 }
 
-// publicURL goes into apt.conf between quotes.
+// publicURL checks the URL that hosts are told, and brings it into its one spelling.
 func (c *checker) publicURL() {
-	if err := c.cfg.CheckPublicURL(); err != nil {
+	if c.cfg.PublicURL == "" {
+		return
+	}
+	at, err := nodeURL(c.cfg.PublicURL)
+	if err != nil {
 		c.problem("public_url", "%s", err)
+		return
 	}
-}
-
-// CheckPublicURL says what is wrong with PublicURL.
-func (c *Config) CheckPublicURL() error {
-	given := strings.TrimSuffix(c.PublicURL, "/")
-	if given == "" {
-		return nil
-	}
-	u, err := url.Parse(given)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || given != u.Scheme+"://"+u.Host || strings.ContainsAny(given, "\"\\; ") {
-		return fmt.Errorf("%q is not the URL of a node: write it as http://cache.example.org:3142", c.PublicURL)
-	}
-	return nil
+	c.cfg.PublicURL = at
 }
 
 func (c *checker) admin() {

@@ -25,8 +25,22 @@ func TestHostURL(t *testing.T) {
 		if tt.addr != "" {
 			addrs = []string{tt.addr}
 		}
-		if got := cfg.hostURL(addrs, "box"); got != tt.want {
-			t.Errorf("%+v: %q", tt, got)
+		if got, err := cfg.hostURL(addrs, "box"); got != tt.want || (err == nil) != (tt.want != "") {
+			t.Errorf("%+v: %q, %v", tt, got, err)
+		}
+	}
+}
+
+// Nobody outside a container knows its name, so hosts are told no address that is made of it.
+func TestHostURLInAContainer(t *testing.T) {
+	for _, tt := range []struct{ public, addr, want string }{
+		{"", "[::]:3142", ""},
+		{"", "192.0.2.1:3142", "http://192.0.2.1:3142"},
+		{"http://cache:3142", "[::]:3142", "http://cache:3142"},
+	} {
+		got, err := (&Config{PublicURL: tt.public, Listen: List{":3142"}}).hostURL([]string{tt.addr}, "")
+		if got != tt.want || tt.want == "" && (err == nil || !strings.Contains(err.Error(), "set public_url")) {
+			t.Errorf("%+v: %q, %v", tt, got, err)
 		}
 	}
 }
@@ -35,7 +49,9 @@ func TestPublicURL(t *testing.T) {
 	for url, good := range map[string]bool{
 		"": true, "http://cache:3142": true, "https://cache.example.org/": true, "http://[2001:db8::1]:3142": true,
 		"cache:3142": false, "ftp://cache": false, "http://": false, "http://cache/apt": false, "http://a@cache": false, "http://cache?x": false,
-		`http://cache";Dir::Bin "x`: false, "http://cache:port": false,
+		`http://cache";Dir::Bin "x`: false, "http://cache:port": false, `http://a"b:1`: false, "http://u:p@cache:3142": false, "http://cache:99999": false,
+		"http://cache:0": false, "http://cache:": false, "http://0.0.0.0:3142": false, "http://[::]:3142": false, "http://$(id):3142": false, "http://a'b:3142": false,
+		"http://a;b": false, "http://a`b`": false, "http://a%22b": false, "http://cache#x": false, "HTTP://Cache:3142": true, "http://-x:3142": false,
 	} {
 		cfg := Default()
 		cfg.PublicURL = url
@@ -45,6 +61,9 @@ func TestPublicURL(t *testing.T) {
 		err := cfg.Validate()
 		if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "public_url: ") {
 			t.Errorf("%s: %v", url, err)
+		}
+		if host, err := cfg.HostURL(nil); url != "" && ((err == nil) != good || good && (host != cfg.PublicURL || host != strings.TrimSuffix(strings.ToLower(url), "/"))) {
+			t.Errorf("%s: hosts are told %q, %v", url, host, err)
 		}
 	}
 }

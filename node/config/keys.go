@@ -59,8 +59,11 @@ type Config struct {
 	// The archives that are served, by name; aptmesh is no open proxy.
 	//
 	// The name is the URL prefix: http://node:3142/NAME/. Left out altogether, the archives are
-	// those that this machine's own apt uses. All nodes of a cluster need the same archives.
+	// those that this machine's own apt uses. A reload refuses a file without the key if the node
+	// runs with one that has it. All nodes of a cluster need the same archives.
 	Archives Archives `yaml:"archives"`
+	// FromMachine says that the archives are those of this machine's own apt.
+	FromMachine bool `yaml:"-"`
 	// Classes are set, and taken out of Archives, by WithMembers.
 	Classes Classes `yaml:"-"`
 	// The HTTP client that asks the archives.
