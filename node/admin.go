@@ -47,7 +47,7 @@ func (n *Node) Remove(name string) (*admin.RemoveResult, error) {
 	if err := n.cluster.Remove(name); err != nil {
 		return nil, err
 	}
-	return &admin.RemoveResult{Node: name, Message: "removed; all nodes are told, and none looks for it any more"}, nil
+	return &admin.RemoveResult{Node: name, Message: "removed; all nodes are told, and none looks for it any more. If cluster.seeds of a node names it, take it out there"}, nil
 }
 
 // Leave has whoever runs the node stop it, as `aptmesh leave` does.

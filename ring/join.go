@@ -173,11 +173,14 @@ func (c *Config) seedAddresses(ctx context.Context, seed string) ([]netip.AddrPo
 	return addrs, err
 }
 
+// noContact says why nobody was reached at an address.
+type noContact struct{ address, why string }
+
 // contact exchanges state with whoever is at the addresses, all at once, and
 // reports whether anybody was. It calls reached when the first one has answered.
 func (m *Members) contact(addrs []string, reached func()) bool {
 	var group sync.WaitGroup
-	answers, failures := make([]bool, len(addrs)), make([]string, len(addrs))
+	answers, failures := make([]bool, len(addrs)), make([]noContact, len(addrs))
 	for i, addr := range addrs {
 		group.Go(func() {
 			// memberlist resolves names in a way of its own and contacts one after the
@@ -185,7 +188,7 @@ func (m *Members) contact(addrs []string, reached func()) bool {
 			if _, err := m.list.Join([]string{addr}); err != nil {
 				m.unreached.Add(1)
 				m.cfg.Logger.Debug("a node cannot be reached", "address", addr, "error", err)
-				failures[i] = whyNoContact(addr, err)
+				failures[i] = noContact{addr, whyNoContact(err)}
 				return
 			}
 			answers[i] = true
@@ -193,7 +196,7 @@ func (m *Members) contact(addrs []string, reached func()) bool {
 		})
 	}
 	group.Wait()
-	failures = slices.DeleteFunc(failures, func(f string) bool { return f == "" })
+	failures = slices.DeleteFunc(failures, func(f noContact) bool { return f == noContact{} })
 	m.failures.Store(&failures)
 	return slices.Contains(answers, true)
 }

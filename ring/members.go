@@ -62,7 +62,8 @@ type Members struct {
 
 	// lookups and failures say why seeds and nodes could not be reached in the last
 	// round of contacts.
-	lookups, failures atomic.Pointer[[]string]
+	lookups  atomic.Pointer[[]string]
+	failures atomic.Pointer[[]noContact]
 	// claims are names that two nodes use, as the last conflict had it.
 	claims claims
 

@@ -78,6 +78,37 @@ func TestKnownBefore(t *testing.T) {
 	})
 }
 
+// Whoever was removed, or left, is nobody to look for, even where a seed names it.
+func TestAloneByRemoval(t *testing.T) {
+	for _, leaves := range []bool{false, true} {
+		inBubble(t, func(t *testing.T, c *cluster) {
+			ms := c.many(2, func(_ int, cfg *Config) { cfg.Seeds = []string{"10.0.0.1", "10.0.0.2"} })
+			if leaves {
+				if err := ms[0].Disconnect(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ms[0].Close()
+			if !leaves {
+				c.await("one is missed", func() bool {
+					s := ms[1].Stats()
+					return missingNames(ms[1]) == "node1" && len(s.Alone) == 1 && strings.Contains(s.Alone[0], "10.0.0.1:7946: nothing listens")
+				})
+				if s := ms[1].Stats().Vacated; len(s) > 0 {
+					t.Errorf("a missing node has not left: %q", s)
+				}
+				if err := ms[1].Remove("node1"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(5 * time.Minute)
+			if s := ms[1].Stats(); len(s.Alone) > 0 || !slices.Equal(s.Vacated, []string{"10.0.0.1:7946"}) {
+				t.Errorf("leaves %v: alone %q, vacated %q", leaves, s.Alone, s.Vacated)
+			}
+		})
+	}
+}
+
 // A node that is alone says why; those that keep it out name it.
 func TestAloneByMistake(t *testing.T) {
 	key := func(b byte) [][]byte { return [][]byte{slices.Repeat([]byte{b}, 32)} }
@@ -112,6 +143,14 @@ func TestAloneByMistake(t *testing.T) {
 					t.Errorf("a node of two says that it is alone: %q", said)
 				}
 				m.Close()
+				if tt.there != "" {
+					cured := c.config("node4", addr(2)) // on the same machine
+					cured.Keys = key(1)
+					c.whole(append(ms, c.join(cured))...)
+					if kept := slices.Concat(ms[0].Stats().Strangers, ms[1].Stats().Strangers); len(kept) > 0 {
+						t.Errorf("the machine is a member, and said to be kept out: %+v", kept)
+					}
+				}
 				time.Sleep(10 * time.Minute)
 				if s := ms[0].Stats().Strangers; len(s) > 0 {
 					t.Errorf("a stranger is remembered for ever: %+v", s)
@@ -149,4 +188,19 @@ func FuzzSplitState(f *testing.F) {
 		}
 		_, _ = decodeLeft(goneNodes)
 	})
+}
+
+// A missing node is looked for where another one was before it.
+func TestVacated(t *testing.T) {
+	r := newRoster(Node{Name: "self"})
+	r.recall([]Missing{{Name: "former", Address: addr(1)}, {Name: "other", Address: addr(2)}})
+	for _, name := range []string{"former", "other"} {
+		if err := r.forget(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.recall([]Missing{{Name: "latter", Address: addr(1)}})
+	if got := r.vacated(); len(got) != 1 || !got[addr(2)] {
+		t.Errorf("%v", got)
+	}
 }

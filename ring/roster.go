@@ -27,7 +27,13 @@ type roster struct {
 	missing   map[string]Missing
 	// gone holds the nodes that left or were removed, with the time: whoever still
 	// misses one learns here that it is not to be looked for.
-	gone map[string]time.Time
+	gone map[string]departure
+}
+
+// departure is that of a node that left or was removed.
+type departure struct {
+	at      time.Time
+	address string // of its gossip; seeds may still name it
 }
 
 // other is another node that takes part.
@@ -49,7 +55,7 @@ type Missing struct {
 }
 
 func newRoster(self Node) *roster {
-	return &roster{self: self, others: make(map[string]*other), missing: make(map[string]Missing), gone: make(map[string]time.Time)}
+	return &roster{self: self, others: make(map[string]*other), missing: make(map[string]Missing), gone: make(map[string]departure)}
 }
 
 // recall notes nodes that were members before this one was started. They are
@@ -116,7 +122,7 @@ func (r *roster) remove(name string) {
 		return
 	}
 	if o.node.State == Leaving {
-		r.remember(name, time.Now())
+		r.remember(name, departure{time.Now(), o.node.GossipAddr})
 		return
 	}
 	if len(r.missing) >= maxMissing {
@@ -126,18 +132,18 @@ func (r *roster) remove(name string) {
 }
 
 // remember notes that a node is not to be looked for. The caller holds mu.
-func (r *roster) remember(name string, at time.Time) {
+func (r *roster) remember(name string, d departure) {
 	delete(r.missing, name)
 	if _, known := r.gone[name]; !known && len(r.gone) >= maxMissing {
 		oldest := name
-		for n, t := range r.gone {
-			if oldest == name || t.Before(r.gone[oldest]) {
+		for n, other := range r.gone {
+			if oldest == name || other.at.Before(r.gone[oldest].at) {
 				oldest = n
 			}
 		}
 		delete(r.gone, oldest)
 	}
-	r.gone[name] = at
+	r.gone[name] = d
 }
 
 // forget takes a missing node off the list for good. It fails for a node that is
@@ -148,10 +154,11 @@ func (r *roster) forget(name string) error {
 	if _, here := r.others[name]; here || name == r.self.Name {
 		return ErrPresent
 	}
-	if _, missed := r.missing[name]; !missed {
+	m, missed := r.missing[name]
+	if !missed {
 		return ErrUnknown
 	}
-	r.remember(name, time.Now())
+	r.remember(name, departure{time.Now(), m.Address})
 	return nil
 }
 
@@ -165,10 +172,13 @@ func (r *roster) learn(gone map[string]time.Time) (added []string) {
 		if _, known := r.gone[name]; known || !validName(name) || missed && m.Since.Unix() > at.Unix() {
 			continue
 		}
-		if o, here := r.others[name]; !missed && (!here || o.since.Unix() > at.Unix()) {
+		address := m.Address
+		if o, here := r.others[name]; here && !missed && o.since.Unix() <= at.Unix() {
+			address = o.node.GossipAddr
+		} else if !missed {
 			continue // of no use here, or it came back since
 		}
-		r.remember(name, at)
+		r.remember(name, departure{at, address})
 		added = append(added, name)
 	}
 	slices.Sort(added)
@@ -179,7 +189,25 @@ func (r *roster) learn(gone map[string]time.Time) (added []string) {
 func (r *roster) goneNodes() map[string]time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.gone)
+	gone := make(map[string]time.Time, len(r.gone))
+	for name, d := range r.gone {
+		gone[name] = d.at
+	}
+	return gone
+}
+
+// vacated returns the addresses of nodes that left or were removed, without those of missing nodes.
+func (r *roster) vacated() map[string]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make(map[string]bool, len(r.gone))
+	for _, d := range r.gone {
+		all[d.address] = true
+	}
+	for _, m := range r.missing {
+		delete(all, m.Address)
+	}
+	return all
 }
 
 // longestMissing names whoever has been missing longest. The caller holds mu.

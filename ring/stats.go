@@ -17,6 +17,9 @@ type Stats struct {
 	// Alone says why no seed and no node known before could be reached, one sentence
 	// for each; empty while there are other members.
 	Alone []string
+	// Vacated are the addresses that seeds name of nodes that left or were removed, where nobody
+	// answers; empty while there are other members.
+	Vacated []string
 	// Strangers were kept out lately: their gossip cannot be read here.
 	Strangers []Stranger
 	// Claims are the names that two nodes used lately.
@@ -47,16 +50,30 @@ func (m *Members) Stats() Stats {
 		s.States[n.State]++
 	}
 	if len(nodes) < 2 {
-		for _, failures := range []*[]string{m.lookups.Load(), m.failures.Load()} {
-			if failures != nil {
-				s.Alone = append(s.Alone, *failures...)
-			}
-		}
-		slices.Sort(s.Alone)
+		m.noteAlone(&s)
 	}
 	s.Strangers, s.Claims = m.logs.strangers.recent(), m.claims.recent()
 	s.Beacons, s.Silent = m.roster.beacons(m.patience())
 	return s
+}
+
+// noteAlone fills in why no other node is there.
+func (m *Members) noteAlone(s *Stats) {
+	if lookups := m.lookups.Load(); lookups != nil {
+		s.Alone = slices.Clone(*lookups)
+	}
+	if failures := m.failures.Load(); failures != nil {
+		vacated := m.roster.vacated()
+		for _, f := range *failures {
+			if vacated[f.address] {
+				s.Vacated = append(s.Vacated, f.address)
+			} else {
+				s.Alone = append(s.Alone, f.address+": "+f.why)
+			}
+		}
+	}
+	slices.Sort(s.Alone)
+	slices.Sort(s.Vacated)
 }
 
 // Collectors returns the metrics, for the caller to register.

@@ -50,6 +50,17 @@ func (s *strangers) notice(line string) {
 	}
 }
 
+// admit forgets what was noticed of the machine at an address: a node there is a member now.
+func (s *strangers) admit(address string) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.byAddress, host)
+}
+
 // recent returns who was kept out lately, by address.
 func (s *strangers) recent() []Stranger {
 	s.mu.Lock()
@@ -83,8 +94,8 @@ func rejectedReason(text string) string {
 	return ""
 }
 
-// whyNoContact says why a node at an address could not be joined.
-func whyNoContact(addr string, err error) string {
+// whyNoContact says why a node could not be joined.
+func whyNoContact(err error) string {
 	text := err.Error()
 	reason := rejectedReason(text)
 	has := func(part string) bool { return strings.Contains(text, part) }
@@ -101,5 +112,5 @@ func whyNoContact(addr string, err error) string {
 	default:
 		reason = "it cannot be joined (its log and this one's say more)"
 	}
-	return addr + ": " + reason
+	return reason
 }

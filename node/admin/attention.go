@@ -169,11 +169,14 @@ func (j *judge) cluster(c *ClusterStatus) {
 	if len(c.Alone) > 0 {
 		j.failing("this node is alone, although it has other nodes to look for: %s", strings.Join(c.Alone, "; "))
 	}
+	if len(c.Vacated) > 0 {
+		j.attention("the node at %s has left or was removed; if it does not come back, take it out of cluster.seeds", strings.Join(c.Vacated, ", "))
+	}
 	for _, claim := range c.Claims {
-		j.failing("two nodes call themselves %s: the one at %s is in the cluster, the one at %s is kept out (each needs a name of its own)", claim.Name, claim.Known, claim.Other)
+		j.failing("two nodes call themselves %s: the one at %s is in the cluster, the one at %s is kept out (each needs a name of its own); it last tried to join %s ago", claim.Name, claim.Known, claim.Other, Age(j.now.Sub(claim.At)))
 	}
 	for _, s := range c.Strangers {
-		j.attention("the machine at %s tries to join and is kept out: %s", s.Address, s.Reason)
+		j.attention("the machine at %s is kept out: %s; it last tried to join %s ago", s.Address, s.Reason, Age(j.now.Sub(s.At)))
 	}
 	for _, m := range c.Members {
 		j.member(m)

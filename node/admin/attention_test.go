@@ -53,14 +53,17 @@ func TestJudge(t *testing.T) {
 		{"alone by mistake", cluster(func(c *ClusterStatus) {
 			c.Members, c.Alone = c.Members[:1], []string{"b: nothing listens there"}
 		}), []string{"failing: this node is alone, although it has other nodes to look for: b: nothing listens there"}},
+		{"alone, because the other node was removed", cluster(func(c *ClusterStatus) {
+			c.Members, c.Vacated = c.Members[:1], []string{"10.0.0.2:7946"}
+		}), []string{"attention: the node at 10.0.0.2:7946 has left or was removed; if it does not come back, take it out of cluster.seeds"}},
 		{"a name used twice", cluster(func(c *ClusterStatus) {
-			c.Claims = []Claim{{Name: "b", Known: "10.0.0.2:7946", Other: "10.0.0.9:7946"}}
+			c.Claims = []Claim{{Name: "b", Known: "10.0.0.2:7946", Other: "10.0.0.9:7946", At: noon.Add(-70 * time.Second)}}
 		}),
-			[]string{"failing: two nodes call themselves b: the one at 10.0.0.2:7946 is in the cluster, the one at 10.0.0.9:7946 is kept out"}},
+			[]string{"failing: two nodes call themselves b: the one at 10.0.0.2:7946 is in the cluster, the one at 10.0.0.9:7946 is kept out (each needs a name of its own); it last tried to join 1m10s ago"}},
 		{"a stranger", cluster(func(c *ClusterStatus) {
-			c.Strangers = []Stranger{{Address: "10.0.0.9", Reason: "it has another gossip key"}}
+			c.Strangers = []Stranger{{Address: "10.0.0.9", Reason: "it has another gossip key", At: noon.Add(-40 * time.Second)}}
 		}),
-			[]string{"attention: the machine at 10.0.0.9 tries to join and is kept out: it has another gossip key"}},
+			[]string{"attention: the machine at 10.0.0.9 is kept out: it has another gossip key; it last tried to join 40s ago"}},
 		{"what is failing comes first", cluster(func(c *ClusterStatus) {
 			c.Members[0].GossipSilent = true
 			c.CertificateExpires = noon.Add(-time.Minute)

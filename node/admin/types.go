@@ -88,6 +88,9 @@ type ClusterStatus struct {
 	// It is empty while another node is there, and where the node was given none to
 	// look for.
 	Alone []string `json:"alone,omitempty"`
+	// Vacated are addresses that cluster.seeds names of nodes that left or were removed, while this
+	// node is alone.
+	Vacated []string `json:"vacated_seeds,omitempty"`
 	// Strangers speak gossip that cannot be read here: nodes with another key or of
 	// another cluster.
 	Strangers []Stranger `json:"strangers,omitempty"`

@@ -98,7 +98,8 @@ func (c *Cluster) Status() *admin.ClusterStatus {
 		})
 	}
 	slices.SortFunc(s.Members, func(a, b admin.MemberStatus) int { return strings.Compare(a.Name, b.Name) })
-	if s.Alone = stats.Alone; len(view.Nodes) < 2 && len(s.Alone) == 0 && len(c.cfg.Seeds) > 0 {
+	s.Vacated = stats.Vacated
+	if s.Alone = stats.Alone; len(view.Nodes) < 2 && len(s.Alone)+len(s.Vacated) == 0 && len(c.cfg.Seeds) > 0 {
 		s.Alone = []string{"no other node is known yet"}
 	}
 	for _, stranger := range stats.Strangers {
