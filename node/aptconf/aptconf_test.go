@@ -366,10 +366,10 @@ deb http://oldcache:9999/archive.example.org/debian stable main
 			name: "Debian under its many names",
 			files: map[string]string{"/etc/apt/sources.list": `
 deb http://ftp.de.debian.org/debian bookworm main
-deb http://ftp.debian.org/debian/ bookworm-updates main
-deb http://cdn-fastly.ftp.debian.org/debian bookworm-backports main
+deb http://httpredir.debian.org/debian/ bookworm-updates main
+deb http://ftp.fr.debian.org/debian bookworm-backports main
 deb http://security.debian.org/ bookworm-security main
-deb http://ftp.debian.org/debian-security bullseye-security main
+deb http://security-cdn.debian.org/debian-security bullseye-security main
 deb http://archive.debian.org/debian stretch main
 `},
 			want: []string{
@@ -377,7 +377,7 @@ deb http://archive.debian.org/debian stretch main
 				"debian-security http://security.debian.org bookworm-security,bullseye-security main default-keys",
 				"archive.debian.org-debian http://archive.debian.org/debian stretch main default-keys",
 			},
-			notices: []string{"ftp.debian.org/debian: is the same archive", "cdn-fastly.ftp.debian.org/debian: is the same", "ftp.debian.org/debian-security: is the same"},
+			notices: []string{"httpredir.debian.org/debian: is the same archive", "ftp.fr.debian.org/debian: is the same", "security-cdn.debian.org/debian-security: is the same"},
 		},
 		{
 			name: "loops",

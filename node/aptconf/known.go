@@ -32,16 +32,20 @@ var known = []Known{
 	{"ubuntu", []string{"http://archive.ubuntu.com/ubuntu", "http://*.archive.ubuntu.com/ubuntu"}, UbuntuKeyring, "ubuntu-keyring"},
 	{"ubuntu-security", []string{"http://security.ubuntu.com/ubuntu"}, UbuntuKeyring, "ubuntu-keyring"},
 	{"ubuntu-ports", []string{"http://ports.ubuntu.com/ubuntu-ports", "http://ports.ubuntu.com"}, UbuntuKeyring, "ubuntu-keyring"},
-	{"debian", []string{
-		"http://ftp.debian.org/debian", "http://*.ftp.debian.org/debian", "http://ftp.debian.org/debian", "http://ftp.*.debian.org/debian",
-		"http://ftp2.*.debian.org/debian", "http://http.*.debian.org/debian", "http://httpredir.debian.org/debian", "http://http.debian.net/debian",
-		"http://cdn.debian.net/debian", "http://cloudfront.debian.net/debian",
-	}, debianKeyring, "debian-archive-keyring"},
-	{"debian-security", []string{
-		"http://security.debian.org/debian-security", "http://security.debian.org", "http://ftp.debian.org/debian-security",
-		"http://*.ftp.debian.org/debian-security", "http://ftp.*.debian.org/debian-security", "http://security-cdn.debian.org/debian-security",
-		"http://httpredir.debian.org/debian-security", "http://cloudfront.debian.net/debian-security",
-	}, debianKeyring, "debian-archive-keyring"},
+	{"debian", append(debianOrg("debian", "deb", "*.deb", "ftp", "ftp.*", "ftp2.*", "http.*", "httpredir"),
+		"http://http.debian.net/debian", "http://cdn.debian.net/debian", "http://cloudfront.debian.net/debian",
+	), debianKeyring, "debian-archive-keyring"},
+	{"debian-security", append(debianOrg("debian-security", "security", "deb", "*.deb", "ftp.*", "security-cdn", "httpredir"),
+		"http://security.debian.org", "http://cloudfront.debian.net/debian-security",
+	), debianKeyring, "debian-archive-keyring"},
+}
+
+// debianOrg are the URLs of a directory at hosts of debian.org.
+func debianOrg(dir string, hosts ...string) (urls []string) {
+	for _, host := range hosts {
+		urls = append(urls, "http://"+host+".debian.org/"+dir)
+	}
+	return urls
 }
 
 // UbuntuArchives returns what is served where the machine names no archive.

@@ -198,21 +198,21 @@ func TestConfigurationErrors(t *testing.T) {
 // "*" as the first label is any number of labels, elsewhere exactly one; what says more of the host goes first.
 func TestAliasPatterns(t *testing.T) {
 	routes, err := newRoutes([]Archive{
-		{Name: "debian", Upstream: mustURL(t, "http://mirror.example.org/d"), Aliases: []string{"http://ftp.*.debian.org/debian", "http://*.ftp.debian.org/debian"}},
+		{Name: "debian", Upstream: mustURL(t, "http://mirror.example.org/d"), Aliases: []string{"http://ftp.*.debian.org/debian", "http://*.cdn.debian.org/debian"}},
 		{Name: "broad", Upstream: mustURL(t, "http://mirror.example.org/b"), Aliases: []string{"http://*.debian.org/debian"}},
 	}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for target, want := range map[string]string{
-		"http://ftp.de.debian.org/debian/x":           "debian/x",
-		"http://FTP.de.Debian.org/debian/x":           "debian/x",
-		"http://ftp.a.b.debian.org/debian/x":          "broad/x",
-		"http://ftp.debian.org/debian/x":              "broad/x",
-		"http://a.cdn-fastly.ftp.debian.org/debian/x": "debian/x",
-		"http://ftp.debian.org/debian/x":              "broad/x",
-		"http://debian.org/debian/x":                  "",
-		"http://ftp.de.debian.org/other/x":            "",
+		"http://ftp.de.debian.org/debian/x":       "debian/x",
+		"http://FTP.de.Debian.org/debian/x":       "debian/x",
+		"http://ftp.a.b.debian.org/debian/x":      "broad/x",
+		"http://ftp.debian.org/debian/x":          "broad/x",
+		"http://a.fastly.cdn.debian.org/debian/x": "debian/x",
+		"http://other.debian.org/debian/x":        "broad/x",
+		"http://debian.org/debian/x":              "",
+		"http://ftp.de.debian.org/other/x":        "",
 	} {
 		got := ""
 		if loc, err := routes.locate(target, nil); err == nil {
