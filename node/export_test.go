@@ -58,15 +58,16 @@ func (n *Node) Metric(name string) (sum float64) {
 // Pseudonym is what this node calls itself in the Via field of its requests.
 func (n *Node) Pseudonym() string { return n.loops.pseudonym }
 
-// Gauge is one series of a gauge, by one of its labels.
-func (n *Node) Gauge(name, label, value string) (v float64, there bool) {
+// Gauge is one series of a gauge, by one of its labels and its value, if any are given. there is
+// right for any kind of metric.
+func (n *Node) Gauge(name string, label ...string) (v float64, there bool) {
 	families, err := n.metrics.Gather()
 	if err != nil {
 		panic(err)
 	}
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
-			if family.GetName() == name && slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == label && l.GetValue() == value }) {
+			if family.GetName() == name && (len(label) == 0 || slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == label[0] && l.GetValue() == label[1] })) {
 				return m.GetGauge().GetValue(), true
 			}
 		}

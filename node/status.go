@@ -44,8 +44,18 @@ func (n *Node) Status() *admin.Status {
 	}
 	stats := n.upstream.Stats()
 	mirrors := mirrorStatus(stats.Mirrors)
+	failed := n.front.ArchiveErrors()
 	for _, a := range cfg.Archives {
-		s.Archives = append(s.Archives, admin.ArchiveStatus{Offline: a.Offline || cfg.Offline, Mirrors: mirrors[a.Name], Name: a.Name, Upstream: a.MainURL(), Suites: suites[a.Name]})
+		archive := admin.ArchiveStatus{
+			Offline: a.Offline || cfg.Offline, Name: a.Name, Upstream: a.MainURL(),
+			// As JSON, an empty list is [] and not null.
+			Mirrors: append([]admin.MirrorStatus{}, mirrors[a.Name]...), Suites: append([]admin.SuiteStatus{}, suites[a.Name]...),
+			Errors: []admin.ArchiveErrors{},
+		}
+		for _, e := range failed[a.Name] {
+			archive.Errors = append(archive.Errors, admin.ArchiveErrors(e))
+		}
+		s.Archives = append(s.Archives, archive)
 	}
 	for _, h := range stats.Hosts {
 		s.Upstreams = append(s.Upstreams, admin.UpstreamStatus{Host: h.Host, InUse: h.InUse, Waiting: h.Waiting, Limit: h.Limit, Bytes: h.Bytes, LastError: h.LastError})
@@ -56,7 +66,7 @@ func (n *Node) Status() *admin.Status {
 			Readers: f.Readers, Source: string(f.Tier), From: cmp.Or(f.Mirror, f.Source), StartedAt: f.Started.UTC(),
 		})
 	}
-	s.Notes = s.Judge(time.Now())
+	s.Notes = append([]admin.Note{}, s.Judge(time.Now())...)
 	s.Level = admin.Worst(s.Notes)
 	return s
 }

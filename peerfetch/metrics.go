@@ -27,7 +27,7 @@ func newMetrics() *metrics {
 	vec := func(name, help, label string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "aptmesh_flight_" + name, Help: help}, []string{label})
 	}
-	return &metrics{
+	m := &metrics{
 		started:   counter("started_total", "Fetches started because the object was not in the store."),
 		joined:    counter("joined_total", "Requests that joined a fetch in progress."),
 		resumed:   counter("resumed_total", "Transfers that broke or stalled and were resumed at the byte where they stopped."),
@@ -49,6 +49,11 @@ func newMetrics() *metrics {
 		refused:       counter("refused_total", "Requests refused because too many fetches were in progress."),
 		notFoundAgain: counter("not_found_remembered_total", "Requests answered \"not found\" because upstream said so a moment ago."),
 	}
+	// increase() misses the first event of a series that begins with it.
+	for _, reason := range []string{failedCorrupt, failedNotFound, failedUnavailable, failedRefused, failedOther} {
+		m.failed.WithLabelValues(reason)
+	}
+	return m
 }
 
 // Collectors returns the Fetcher's metrics, for the caller to register.
@@ -69,19 +74,28 @@ func (f *Fetcher) Collectors() []prometheus.Collector {
 		m.mirrorCorrupt, m.switched, m.notFoundAgain, m.refused, inProgress, absent}
 }
 
+// The kinds of failures.
+const (
+	failedCorrupt     = "corrupt"
+	failedNotFound    = "not_found"
+	failedUnavailable = "unavailable"
+	failedRefused     = "refused"
+	failedOther       = "other"
+)
+
 // reasonOf names the kind of a failure for the metric.
 func reasonOf(err error) string {
 	var busy *proto.Unavailable
 	var refused *proto.Refused
 	switch {
 	case errors.Is(err, proto.ErrCorrupt):
-		return "corrupt"
+		return failedCorrupt
 	case errors.Is(err, proto.ErrNotFound):
-		return "not_found"
+		return failedNotFound
 	case errors.As(err, &busy):
-		return "unavailable"
+		return failedUnavailable
 	case errors.As(err, &refused):
-		return "refused"
+		return failedRefused
 	}
-	return "other"
+	return failedOther
 }

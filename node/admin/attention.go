@@ -39,8 +39,9 @@ func Worst(notes []Note) Level {
 
 // judge collects notes.
 type judge struct {
-	now   time.Time
-	notes []Note
+	now        time.Time
+	notes      []Note
+	errorNotes int // how many errors of archives there were
 }
 
 func (j *judge) attention(format string, args ...any) {
@@ -72,6 +73,9 @@ func (s *Status) Judge(now time.Time) []Note {
 	for _, a := range s.Archives {
 		j.archive(a, s.Offline)
 	}
+	if more := j.errorNotes - maxErrorNotes; more > 0 {
+		j.failing("hosts got errors of further archives: %d kinds; `aptmesh status --json` lists them all", more)
+	}
 	if s.Cluster != nil {
 		j.cluster(s.Cluster)
 	}
@@ -92,6 +96,30 @@ func (j *judge) archive(a ArchiveStatus, offline bool) {
 	for _, suite := range a.Suites {
 		j.suite(a, suite)
 	}
+	for _, e := range a.Errors {
+		j.errors(a, e)
+	}
+}
+
+// maxErrorNotes bounds the notes of errors: a class can bring many archives.
+const maxErrorNotes = 8
+
+// errors says which errors hosts get of an archive. Where nobody is asked for it on purpose, what is
+// not stored is an error by intent.
+func (j *judge) errors(a ArchiveStatus, e ArchiveErrors) {
+	if j.errorNotes++; j.errorNotes > maxErrorNotes {
+		return
+	}
+	say := j.failing
+	if a.Offline {
+		say = j.attention
+	}
+	answers := "1 answer"
+	if e.Count > 1 {
+		answers = fmt.Sprintf("%d answers", e.Count)
+	}
+	say("hosts got %s of %s with the error %s in the last %s; the latest, %s ago: %s: %s",
+		answers, a.Name, e.Reason, Age(j.now.Sub(e.First)), Age(j.now.Sub(e.Last)), e.URL, strings.TrimRight(e.Text, ". \n"))
 }
 
 func (j *judge) suite(a ArchiveStatus, s SuiteStatus) {

@@ -47,6 +47,17 @@ func TestJudge(t *testing.T) {
 		{"a suite that is not checked", suite(func(s *SuiteStatus) { s.State = SuiteStale }), []string{"attention: ubuntu/dists/noble was not checked"}},
 		{"withheld", suite(func(s *SuiteStatus) { s.State, s.Withheld = SuiteFailing, true }), []string{"failing: ubuntu/dists/noble is withheld"}},
 		{"about to expire", suite(func(s *SuiteStatus) { s.Alarm = "it expires" }), []string{"attention: ubuntu/dists/noble: it expires"}},
+		{"hosts get errors", Status{Ready: true, Archives: []ArchiveStatus{
+			{Name: "docker", Errors: []ArchiveErrors{{"corrupt", 3, noon.Add(-time.Minute), noon.Add(-2 * time.Second), "/docker/a.deb", "wrong bytes."}}},
+			{Name: "local", Offline: true, Errors: []ArchiveErrors{{"unavailable", 1, noon, noon, "/local/b.deb", "not held"}}},
+		}}, []string{
+			"failing: hosts got 3 answers of docker with the error corrupt in the last 1m0s; the latest, 2s ago: /docker/a.deb: wrong bytes",
+			"attention: local is offline",
+			"attention: hosts got 1 answer of local with the error unavailable",
+		}},
+		{"hosts get errors of many archives", Status{Ready: true, Archives: slices.Repeat([]ArchiveStatus{
+			{Name: "docker", Errors: []ArchiveErrors{{Reason: "corrupt", Count: 1}}}}, maxErrorNotes+3)},
+			append(slices.Repeat([]string{"failing: hosts got 1 answer of docker"}, maxErrorNotes), "failing: hosts got errors of further archives: 3 kinds")},
 		{"a dead node", cluster(func(c *ClusterStatus) {
 			c.Members[2] = MemberStatus{Name: "c", State: MemberMissing, Health: HealthUnreachable, RingAgrees: true, MissingSince: noon.Add(-240 * time.Hour)}
 		}), []string{"attention: c is missing since 2026-11-10 12:00 UTC; if it does not come back, run `aptmesh cluster remove c`"}},

@@ -211,6 +211,20 @@ type ArchiveStatus struct {
 	// Mirrors are where it is fetched from, in the order of the configuration, its
 	// snapshot service last; empty while its only list of mirrors cannot be had.
 	Mirrors []MirrorStatus `json:"mirrors"`
+	// Errors are what hosts got of it in the last minutes that was an error of upstream or of this
+	// node, by reason.
+	Errors []ArchiveErrors `json:"errors"`
+}
+
+// ArchiveErrors are answers of one archive that were errors of one reason. They are forgotten five
+// minutes after the last one.
+type ArchiveErrors struct {
+	Reason string    `json:"reason"` // see docs/errors.md
+	Count  int64     `json:"count"`
+	First  time.Time `json:"first"`
+	Last   time.Time `json:"last"`
+	URL    string    `json:"url"`  // what the last one was asked for, as the host wrote it
+	Text   string    `json:"text"` // the sentence
 }
 
 // The states of the circuit breaker of a mirror.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,6 +57,63 @@ func (x *exchange) remember() {
 		return failed, now.Add(failureAge)
 	})
 	x.noteRefused(now)
+	x.noteErrors(failed, now)
+}
+
+// ArchiveErrors are the answers of one archive that were errors of one reason, with less than
+// archiveErrorAge between two.
+type ArchiveErrors struct {
+	Reason string    `json:"reason"` // see Reasons
+	Count  int64     `json:"count"`
+	First  time.Time `json:"first"`
+	Last   time.Time `json:"last"`
+	URL    string    `json:"url"`  // what the last one was asked for, as the client wrote it
+	Text   string    `json:"text"` // the sentence
+}
+
+const (
+	maxArchiveErrors = 256
+	archiveErrorAge  = 5 * time.Minute
+)
+
+type archiveReason struct{ archive, reason string }
+
+// noteErrors counts an error that the client did not bring about: it asked for what it may have.
+func (x *exchange) noteErrors(failed Failure, now time.Time) {
+	if x.loc.Archive == "" || !isFault(failed.Reason) {
+		return
+	}
+	x.f.archiveErrors.Update(archiveReason{x.loc.Archive, failed.Reason}, now, func(e ArchiveErrors, known bool) (ArchiveErrors, time.Time) {
+		if !known {
+			e = ArchiveErrors{Reason: failed.Reason, First: now}
+		}
+		e.Count++
+		e.Last, e.URL, e.Text = now, quote(hideUserinfo(x.r.RequestURI)), failed.Text
+		return e, now.Add(archiveErrorAge)
+	})
+}
+
+// isFault reports whether a reason is one of upstream or of this node, not of what the client asked
+// for. Rejections of a Release are among them.
+func isFault(reason string) bool {
+	switch reason {
+	case reasonCorrupt, reasonRefused, reasonInternal, reasonUnavailable, reasonDisk, reasonStream:
+		return true
+	case string(proto.RejectUntrusted), string(proto.RejectMalformed), string(proto.RejectFuture),
+		string(proto.RejectForeign), string(proto.RejectExpired), string(proto.RejectLoop):
+		return true
+	}
+	return false
+}
+
+// ArchiveErrors lists the errors that clients got in the last minutes, by archive, by reason.
+func (f *Front) ArchiveErrors() map[string][]ArchiveErrors {
+	all := make(map[string][]ArchiveErrors)
+	f.archiveErrors.Each(time.Now(), func(key archiveReason, e ArchiveErrors) { all[key.archive] = append(all[key.archive], e) })
+	for _, list := range all {
+		slices.SortFunc(list, func(a, b ArchiveErrors) int { return strings.Compare(a.Reason, b.Reason) })
+	}
+	return all
 }
 
 func (x *exchange) clientAddr() string {

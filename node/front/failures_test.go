@@ -214,3 +214,36 @@ func TestFailuresAreBounded(t *testing.T) {
 		t.Error("a client that went away got no error")
 	}
 }
+
+// Errors of an archive count in a row, are bounded, and are forgotten by themselves.
+func TestErrorsOfAnArchive(t *testing.T) {
+	d := openDoor(t)
+	fail := func(archive, reason string, at time.Time) {
+		x := &exchange{f: d.Front, rules: d.rules.Load(), loc: proto.Location{Archive: archive, Path: "x"}, r: &http.Request{Method: "GET", RequestURI: "/" + archive + "/x"}}
+		x.noteErrors(Failure{Reason: reason, Text: "wrong"}, at)
+	}
+	now := time.Now()
+	fail("debian", reasonCorrupt, now.Add(-archiveErrorAge-time.Second))
+	if e := d.ArchiveErrors(); len(e) != 0 {
+		t.Errorf("what is old: %+v", e)
+	}
+	fail("ubuntu", reasonCorrupt, now.Add(-2*time.Minute))
+	fail("ubuntu", reasonCorrupt, now)
+	fail("ubuntu", reasonDisk, now)
+	for _, r := range []string{reasonNotFound, reasonDirectory, reasonRange, reasonDrain, reasonClientNet} {
+		fail("ubuntu", r, now)
+	}
+	want := []ArchiveErrors{
+		{reasonCorrupt, 2, now.Add(-2 * time.Minute), now, "/ubuntu/x", "wrong"},
+		{reasonDisk, 1, now, now, "/ubuntu/x", "wrong"},
+	}
+	if e := d.ArchiveErrors(); len(e) != 1 || !slices.Equal(e["ubuntu"], want) {
+		t.Errorf("%+v, want %+v", e, want)
+	}
+	for i := range 2 * maxArchiveErrors {
+		fail(strconv.Itoa(i), reasonUnavailable, now)
+	}
+	if n := d.archiveErrors.Len(); n != maxArchiveErrors {
+		t.Errorf("%d are remembered", n)
+	}
+}

@@ -141,14 +141,17 @@ type Front struct {
 	tunnels  tunnels
 	clients  clients
 	failures *failures
-	refused  refusedURLs
-	overview overviews
+	// archiveErrors are the errors of the last minutes.
+	archiveErrors *expiring.Map[archiveReason, ArchiveErrors]
+	refused       refusedURLs
+	overview      overviews
 }
 
 // New returns a Front. Close ends it. Errors name the configuration key at fault.
 func New(cfg Config, catalog Catalog, fetcher Fetcher) (*Front, error) {
 	cfg = cfg.withDefaults()
-	f := &Front{cfg: cfg, catalog: catalog, fetcher: fetcher, log: cfg.Logger, metrics: newMetrics(), failures: expiring.New[string, Failure](maxFailures)}
+	f := &Front{cfg: cfg, catalog: catalog, fetcher: fetcher, log: cfg.Logger, metrics: newMetrics(), failures: expiring.New[string, Failure](maxFailures),
+		archiveErrors: expiring.New[archiveReason, ArchiveErrors](maxArchiveErrors)}
 	if err := f.Apply(Rules{Archives: cfg.Archives, Classes: cfg.Classes, Connect: cfg.Connect, Clients: cfg.Clients, Lists: cfg.Lists, PublicURL: cfg.PublicURL}); err != nil {
 		return nil, err
 	}
@@ -174,6 +177,7 @@ func (f *Front) Apply(r Rules) error {
 		return err
 	}
 	f.rules.Store(ready)
+	f.metrics.known(ready)
 	return nil
 }
 

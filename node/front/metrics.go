@@ -93,6 +93,20 @@ func newMetrics() *metrics {
 	return m
 }
 
+// known makes the series of alarms that there can be: increase() misses the first event of a series
+// that begins with it.
+func (m *metrics) known(r *rules) {
+	for archive := range r.formats {
+		m.stale.WithLabelValues(archive)
+	}
+	for _, list := range []string{"allow", "deny"} {
+		m.refusedClients.WithLabelValues("clients." + list)
+		for _, g := range r.guards {
+			m.refusedClients.WithLabelValues(g.key + "." + list)
+		}
+	}
+}
+
 // Collectors returns the metrics of the door, for the caller to register.
 func (f *Front) Collectors() []prometheus.Collector {
 	m := f.metrics

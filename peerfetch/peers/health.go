@@ -279,10 +279,10 @@ func isStall(err error) bool { return errors.Is(err, errStalled) || errors.Is(er
 func (m *Mesh) stalled(p *peer, err error) {
 	switch {
 	case isStall(err):
-		m.metrics.stalls.WithLabelValues(p.name, "peer").Inc()
+		m.metrics.stalls.WithLabelValues(p.name, stalledPeer).Inc()
 		m.limitedLog.warn(m.log, "stalled "+p.name, "a node takes requests and gives nothing; others are asked in its place for a while", "node", p.name, "error", err)
 	case errors.Is(err, proto.ErrSlowUpstream):
-		m.metrics.stalls.WithLabelValues(p.name, "upstream").Inc()
+		m.metrics.stalls.WithLabelValues(p.name, stalledUpstream).Inc()
 		m.limitedLog.warn(m.log, "lags "+p.name, "a node says that upstream gives it next to nothing; others are asked before it for a while", "node", p.name, "error", err)
 		p.health.lagging(err, time.Now())
 	}

@@ -312,6 +312,9 @@ func (m *Mesh) SetView(v *ring.View) {
 		}
 		p.leaving.Store(node.State == ring.Leaving)
 		m.peers[node.Name] = p
+		for _, waitedFor := range []string{stalledPeer, stalledUpstream} { // before the first event, for increase()
+			m.metrics.stalls.WithLabelValues(p.name, waitedFor)
+		}
 		m.wg.Go(func() { m.monitor(p) })
 	}
 	for name, p := range m.peers {

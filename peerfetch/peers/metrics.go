@@ -19,6 +19,12 @@ type metrics struct {
 	stalls      *prometheus.CounterVec
 }
 
+// What a transfer that was too slow waited for.
+const (
+	stalledPeer     = "peer"
+	stalledUpstream = "upstream"
+)
+
 func newMetrics() *metrics {
 	vec := func(name, help, label string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "aptmesh_peer_" + name, Help: help}, []string{label})
