@@ -146,6 +146,8 @@ func (t classTable) Named(path string) (archive, rest string, ok bool) {
 	return a.Name, rest, ok
 }
 
+func (t classTable) Forms() []string { return t.classes.Forms() }
+
 func (t classTable) Guard(archive string) (allow, deny []netip.Prefix) {
 	class, _ := t.classes.Of(archive)
 	return config.Networks(class.Allow), config.Networks(class.Deny)

@@ -259,11 +259,27 @@ func (c *checker) mirror(key, urlKey, credentialsKey string, at *Mirror, claim f
 	}
 	at.URL = u.String()
 	claim(urlKey, u)
+	c.distsInside(urlKey, u)
 	c.credentials(credentialsKey, at.Credentials, u)
 	if c.tls(key+".tls", at.TLS); !at.TLS.IsZero() && u.Scheme == "http" {
 		c.problem(key+".tls", "means nothing for %s, which is asked without encryption; write https", u)
 	}
 	return true
+}
+
+// distsInside finds an upstream that is the directory of a suite, as a browser shows it, in place of
+// the archive's root. Of an archive that is known it is an error. Elsewhere a flat repository, or a
+// whole archive, may be there.
+func (c *checker) distsInside(key string, u *url.URL) {
+	root, _, inside := strings.Cut(u.String()+"/", "/dists/")
+	if !inside {
+		return
+	}
+	if _, known := aptconf.Lookup(root); known {
+		c.problem(key, "%s lies inside the archive: leave out /dists and what follows, as in %s", u, root)
+		return
+	}
+	c.warning(key, "%s looks like a directory inside an archive; if hosts name a suite behind the URL, leave out /dists and what follows, as in %s", u, root)
 }
 
 // mirrorList checks an upstream that is a list of mirrors.

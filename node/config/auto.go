@@ -33,6 +33,21 @@ func Auto(root string) (*Config, []string, error) {
 	return cfg, notes, nil
 }
 
+// fault says what is wrong with an archive, "" for nothing: one bad line of a machine's sources does
+// not take the others with it.
+func (c *Config) fault(a Archive) string {
+	alone := *c
+	alone.Archives = Archives{a}
+	check := newChecker(&alone)
+	check.check()
+	for _, p := range check.problems {
+		if key := archiveKey(a.Name); p.key == key || strings.HasPrefix(p.key, key+".") {
+			return strings.TrimPrefix(p.message, p.key+": ")
+		}
+	}
+	return ""
+}
+
 // adviseFile ends the errors of a machine whose own sources cannot be served.
 const adviseFile = "name the archives in a configuration file and start with --config FILE"
 
@@ -48,6 +63,9 @@ func (c *Config) addMachineArchives(root string) (notes []string, err error) {
 	}
 	for _, source := range sources.Archives {
 		a, why := fromSource(source, &notes)
+		if why == "" {
+			why = c.fault(a)
+		}
 		if why != "" {
 			notes = append(notes, fmt.Sprintf("%s: %s: passed over: %s", source.Where, source.URL, why))
 			continue

@@ -47,6 +47,16 @@ func TestAutoConfig(t *testing.T) {
 		err   string   // a part of it
 	}{
 		{
+			name: "lines that cannot be served beside one that can",
+			files: map[string]string{
+				"/etc/apt/sources.list": "deb [signed-by=/k.asc] http://example.org/x/../y stable main\ndeb [signed-by=/k.asc] http://ftp.debian.org/debian/dists/bookworm ./\n" +
+					"deb [signed-by=/k.asc] http://example.org/tools stable main\ndeb [signed-by=/k.asc] http://example.org/z ../stable main\n",
+				"/k.asc": testKey(),
+			},
+			want:  []string{"tools http://example.org/tools /k.asc"},
+			notes: []string{`passed over: http://example.org/x/../y: ".." has no place`, "passed over: http://ftp.debian.org/debian/dists/bookworm lies inside the archive", `passed over: "../stable" is not a suite`},
+		},
+		{
 			name: "Debian",
 			files: map[string]string{
 				"/etc/apt/sources.list.d/debian.sources":            "Types: deb\nURIs: http://debian.example.org/debian\nSuites: bookworm\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -43,15 +44,48 @@ type checker struct {
 	cfg *Config
 	// blind takes the files that the configuration names as given: those of another machine.
 	blind bool
-	used  map[string]string // addresses to listen on, with the key that has them
-	bad   map[string]bool   // keys whose file cannot be read: one problem each is enough
+	used  []usedAddress   // addresses to listen on
+	bad   map[string]bool // keys whose file cannot be read: one problem each is enough
 
 	problems []finding
 	warnings []finding
 }
 
 func newChecker(cfg *Config) *checker {
-	return &checker{cfg: cfg, used: make(map[string]string), bad: make(map[string]bool)}
+	return &checker{cfg: cfg, bad: make(map[string]bool)}
+}
+
+// usedAddress is an address to listen on, with the key that has it.
+type usedAddress struct {
+	key, text string
+	ip        netip.Addr // of every address of the machine the unspecified one; invalid of a name
+	port      int
+}
+
+func readAddress(key, text, host, port string) usedAddress {
+	at := usedAddress{key: key, text: text}
+	at.port, _ = strconv.Atoi(port)
+	switch host {
+	case "":
+		host = "::"
+	case "localhost":
+		host = "127.0.0.1"
+	}
+	at.ip, _ = netip.ParseAddr(host)
+	at.ip = at.ip.Unmap()
+	return at
+}
+
+// clashes reports whether only one of two addresses can be listened on. Go's unspecified address is
+// every address of the machine, IPv4 and IPv6, however it is written.
+func (a usedAddress) clashes(b usedAddress) bool {
+	switch {
+	case a.port != b.port || a.port == 0:
+		return false
+	case a.text == b.text || a.ip.IsValid() && a.ip == b.ip:
+		return true
+	}
+	return a.ip.IsUnspecified() || b.ip.IsUnspecified()
 }
 
 func (c *checker) problem(key, format string, args ...any) {
@@ -245,16 +279,21 @@ func (c *checker) address(key, addr string, f field) {
 	if strings.HasPrefix(key, "cluster.") && c.cfg.Cluster.Name == "" || addr == "" && !strings.HasPrefix(key, "cluster.") && !strings.HasSuffix(key, "]") || strings.HasPrefix(addr, "unix:") && f.name == "admin" {
 		return
 	}
-	_, port, err := splitHostPort(addr)
+	host, port, err := splitHostPort(addr)
 	if err != nil {
 		c.problem(key, `%q is not an address to listen on: write "host:port", or ":port" for every address of the machine`, addr)
 		return
 	}
-	if first, twice := c.used[addr]; twice && port != "0" {
-		c.problem(key, "%q is used by %s already", addr, first)
+	at := readAddress(key, addr, host, port)
+	if i := slices.IndexFunc(c.used, at.clashes); i >= 0 {
+		if other := c.used[i]; other.text == addr {
+			c.problem(key, "%q is used by %s already", addr, other.key)
+		} else {
+			c.problem(key, "%q and %q of %s cannot both be listened on; give one of them another port", addr, other.text, other.key)
+		}
 		return
 	}
-	c.used[addr] = key
+	c.used = append(c.used, at)
 }
 
 // publicURL checks the URL that hosts are told, and brings it into its one spelling.

@@ -269,6 +269,16 @@ func (cs Classes) Named(path string) (member Archive, rest string, ok bool) {
 	return Archive{}, "", false
 }
 
+// Forms are the names that members have, with a * for each value.
+func (cs Classes) Forms() (forms []string) {
+	for _, c := range cs {
+		if len(c.patterns) > 0 {
+			forms = append(forms, c.Name+strings.Repeat("/*", c.patterns[0].stars()))
+		}
+	}
+	return forms
+}
+
 // Of returns the class that an archive of this name is a member of.
 func (cs Classes) Of(name string) (Class, bool) {
 	i := slices.IndexFunc(cs, func(c Class) bool { return strings.HasPrefix(name, c.Name+"/") })

@@ -194,3 +194,16 @@ func FuzzClasses(f *testing.F) {
 		}
 	})
 }
+
+func TestForms(t *testing.T) {
+	cfg := Default()
+	for name, upstream := range map[string]string{"ppa": "http://ppa.example.org/*/*/ubuntu", "plain": "http://example.org/x"} {
+		a := NewArchive(name)
+		a.Upstream = upstream
+		cfg.Archives = append(cfg.Archives, a)
+	}
+	_, classes := cfg.Split()
+	if got := strings.Join(classes.Forms(), " "); got != "ppa/*/*" {
+		t.Errorf("forms: %s", got)
+	}
+}

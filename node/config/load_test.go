@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -346,5 +347,65 @@ func TestConfigurationsOfThePageAboutOtherCaches(t *testing.T) {
 	}
 	if len(blocks) != 2 {
 		t.Errorf("%d blocks", len(blocks))
+	}
+}
+
+// Addresses that cannot be listened on together are found, also where they are not spelt alike.
+func TestAddressesThatClash(t *testing.T) {
+	for text, clash := range map[string]bool{
+		"listen: [127.0.15.1:34568]\nready_listen: :34568": true,
+		"listen: :3144": true, // the admin interface has it
+		"listen: :34568\ntls: {listen: ['127.0.0.1:34568']}":                     true,
+		"listen: 0.0.0.0:34568\nready_listen: '[::1]:34568'":                     true,
+		"listen: '[::]:34568'\nready_listen: 127.0.0.1:34568":                    true,
+		"listen: localhost:34568\nready_listen: 127.0.0.1:34568":                 true,
+		"listen: '[::ffff:127.0.0.1]:34568'\nready_listen: 127.0.0.1:34568":      true,
+		"listen: 127.0.0.1:34568\nready_listen: 127.0.0.2:34568":                 false,
+		"listen: 127.0.0.1:34568\nready_listen: '[::1]:34568'":                   false,
+		"listen: :34568\nready_listen: 127.0.0.1:34569":                          false,
+		"listen: :0\nready_listen: :0":                                           false,
+		"listen: :7946":                                                          false, // there is no cluster
+		"listen: 127.0.0.1:7946\ncluster: {name: x, insecure: true}":             true,
+		"listen: 127.0.0.1:7946\ncluster: {insecure: true}\nready_listen: :3143": false,
+	} {
+		d := decode("f", []byte(text))
+		c := lenientChecker(d.cfg)
+		c.check()
+		got := slices.ContainsFunc(c.problems, func(f finding) bool {
+			return strings.Contains(f.message, "cannot both be listened on") || strings.Contains(f.message, "already")
+		})
+		if len(d.problems) > 0 || got != clash {
+			t.Errorf("%q: clash %v, want %v: %v %v", text, got, clash, d.problems, c.problems)
+		}
+	}
+}
+
+// A directory inside an archive is no archive, where that is known; elsewhere it may be one.
+func TestUpstreamInsideAnArchive(t *testing.T) {
+	for upstream, want := range map[string]string{
+		"http://ftp.debian.org/debian/dists/bookworm":     "lies inside the archive: leave out /dists and what follows, as in http://ftp.debian.org/debian",
+		"http://de.archive.ubuntu.com/ubuntu/dists/":      "lies inside the archive",
+		"https://tools.example.org/pub/dists/acme/ubuntu": "warning: ",
+		"https://tools.example.org/flat/dists":            "warning: ",
+		"https://tools.example.org/mydists/x":             "",
+	} {
+		cfg := Default()
+		a := NewArchive("a")
+		a.Upstream, a.Unsigned = upstream, true
+		cfg.Archives = Archives{a}
+		c := lenientChecker(cfg)
+		c.check()
+		got := ""
+		for _, f := range c.problems {
+			got += f.message
+		}
+		for _, f := range c.warnings {
+			if strings.Contains(f.message, "/dists") {
+				got += "warning: " + f.message
+			}
+		}
+		if !strings.Contains(got, want) || (got == "") != (want == "") || strings.HasPrefix(got, "warning") != (want == "warning: ") {
+			t.Errorf("%s: %q, want %q", upstream, got, want)
+		}
 	}
 }

@@ -22,6 +22,8 @@ func (fakeClasses) Named(path string) (archive, rest string, ok bool) {
 	return "ppa/" + value, rest, ok && value != ""
 }
 
+func (fakeClasses) Forms() []string { return []string{"ppa/*"} }
+
 func (fakeClasses) Guard(string) (allow, deny []netip.Prefix) {
 	return nil, []netip.Prefix{netip.MustParsePrefix("127.0.0.9/32")}
 }
@@ -54,7 +56,9 @@ func TestLocateClass(t *testing.T) {
 		"http://ppa.example.org/new/debian/x":          "host/new/debian/x",
 		"http://ppa.example.org/new/ubuntu/":           "404 this is a directory",
 		"/ppa/new/":                                    "404 this is a directory",
-		"/ppa/":                                        "404 no archive",
+		"/ppa/":                                        "404 ppa is a class of archives: ask for ppa/*, with",
+		"/ppa":                                         "404 ppa is a class of archives: ask for ppa/*, with",
+		"/pp/new/dists/x":                              `404 no archive "pp" is configured: a path begins with a name under the config key archives: or with the host of its upstream; known are ppa/*, deep, host, own, ppa/made`,
 		"http://ppa.example.com/new/ubuntu/x":          "403 this is no open proxy",
 	} {
 		loc, err := routes.locate(target, nil)

@@ -304,6 +304,14 @@ func (t *routes) below(path string, dir bool) (proto.Location, error) {
 	}
 	loc, err := t.on("http", host, rest, dir)
 	if r, ok := err.(*refusal); ok && r.status == http.StatusForbidden {
+		if form := t.classForm(path); form != "" {
+			class, _, _ := strings.Cut(form, "/*")
+			return proto.Location{}, &refusal{
+				status: http.StatusNotFound, reason: reasonPrefix,
+				phrase: class + " is a class of archives: ask for " + form,
+				text:   class + " is a class of archives: ask for " + form + ", with the value of an archive in the place of each *",
+			}
+		}
 		return proto.Location{}, &refusal{
 			status: http.StatusNotFound, reason: reasonPrefix,
 			phrase: `this node has no archive "` + quote(host) + `"`,
@@ -441,16 +449,31 @@ func (t *routes) isOwn(host string, local net.Addr) bool {
 
 // known lists the names of the archives for a message.
 func (t *routes) known() string {
-	if len(t.archives) == 0 {
-		return "none at all"
-	}
 	var names []string
 	for _, a := range t.archives {
-		if len(names) == 20 {
-			names = append(names, "…")
-			break
-		}
 		names = append(names, a.Name)
 	}
+	if t.classes != nil {
+		names = append(t.classes.Forms(), names...)
+	}
+	if len(names) == 0 {
+		return "none at all"
+	}
+	if len(names) > 20 {
+		names = append(names[:20], "…")
+	}
 	return strings.Join(names, ", ")
+}
+
+// classForm is the form of the class whose name a path begins with, "" for none.
+func (t *routes) classForm(path string) string {
+	if t.classes == nil {
+		return ""
+	}
+	for _, form := range t.classes.Forms() {
+		if class, _, _ := strings.Cut(form, "/*"); strings.HasPrefix(path+"/", class+"/") {
+			return form
+		}
+	}
+	return ""
 }

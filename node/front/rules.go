@@ -26,6 +26,8 @@ type Classes interface {
 	At(host, path string) (archive, rest string, ok bool)
 	// Named finds the archive whose name the path begins with, and the path within it.
 	Named(path string) (archive, rest string, ok bool)
+	// Forms are the names that archives of each class have: the class's name, and a * for each value, as in ppa/*/*.
+	Forms() []string
 	// Guard returns the networks whose clients may, and may not, read an archive, as Archive has them.
 	Guard(archive string) (allow, deny []netip.Prefix)
 	// Make has the archive served from now on, by rules that it Applies. The error is a *proto.Unavailable.
