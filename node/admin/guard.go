@@ -56,7 +56,8 @@ func (g tcpGuard) protect(next http.Handler) http.Handler {
 
 // judge says why a request is refused; nil lets it pass.
 func (g tcpGuard) judge(r *http.Request) error {
-	if shown, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+	// The name of a scheme may be in lower case (RFC 9110).
+	if scheme, shown, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		return g.server.checkToken(shown)
 	}
 	read := r.Method == http.MethodGet || r.Method == http.MethodHead

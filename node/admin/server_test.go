@@ -155,7 +155,7 @@ func TestChangesOverTCP(t *testing.T) {
 	if f.changes != 0 {
 		t.Fatalf("%d changes without the token", f.changes)
 	}
-	if status, body := ask(t, s.tcp, "POST", "/v1/refresh", "Authorization", "Bearer "+token); status != http.StatusOK || f.changes != 1 {
+	if status, body := ask(t, s.tcp, "POST", "/v1/refresh", "Authorization", "bearer "+token); status != http.StatusOK || f.changes != 1 {
 		t.Errorf("with the token: %d %s", status, body)
 	}
 	// A new token counts at once.

@@ -50,6 +50,9 @@ func (c *checker) archive(a *Archive, claimed map[string]string) {
 	} else {
 		c.mirrors(key, a, claim)
 		c.snapshot(key+".snapshot", a)
+		if a.MaxArchives != 0 {
+			c.problem(key+".max_archives", "is for a class of archives, whose upstream has a * in it")
+		}
 		c.aliases(key, a, claim)
 	}
 

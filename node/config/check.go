@@ -187,6 +187,9 @@ var textChecks = map[string]func(text string) string{
 	"label": pki.LabelProblem,
 	"host":  pki.HostProblem,
 	"seed": func(text string) string {
+		if strings.Contains(text, "://") {
+			return fmt.Sprintf("%q is a URL; write the host, or the host and the port of gossip, as in ams1 or ams1:7946", text)
+		}
 		if _, _, err := pki.SplitSeed(text); err != nil {
 			return fmt.Sprintf("%q is not a host, or a host and a port: %v", text, err)
 		}
@@ -227,7 +230,7 @@ func (c *checker) connect() {
 	for i, hostPort := range c.cfg.ConnectAllow {
 		key := fmt.Sprintf("connect_allow[%d]", i)
 		switch host, port, err := splitHostPort(hostPort); {
-		case err != nil || host == "" || host != "*" && strings.Contains(strings.TrimPrefix(host, "*."), "*"):
+		case err != nil || port == "0" || host != "*" && pki.HostProblem(strings.TrimSuffix(strings.TrimPrefix(host, "*."), ".")) != "":
 			c.problem(key, "%q is not a host and a port: write changelogs.ubuntu.com:443, *.docker.com:443 or *:443", hostPort)
 		case host == "*":
 			c.warning(key, "%q lets every client reach port %s of every public host through this node; name the hosts or domains that they need", hostPort, port)

@@ -153,10 +153,16 @@ func readKeyringFile(name string) (*aptmeta.Keyring, error) {
 	return aptmeta.ReadKeyring(name, data)
 }
 
+// maxLeftOut bounds how many files a warning names: a pattern may match hundreds.
+const maxLeftOut = 3
+
 // keyringTrouble says what is wrong with an entry of signed_by, for a warning, though the archive can be served;
 // "" where nothing is.
 func keyringTrouble(entry string) (string, error) {
 	ring, leftOut, err := readKeyring(entry)
+	if n := len(leftOut) - maxLeftOut; n > 0 {
+		leftOut = append(leftOut[:maxLeftOut], fmt.Sprintf("and %d more", n))
+	}
 	switch {
 	case err != nil:
 		return "", err

@@ -19,7 +19,7 @@ type Reason struct {
 
 // reasons are in the order of their statuses.
 var reasons = []Reason{
-	{reasonRequest, http.StatusBadRequest, "the URL cannot name a file: it is no http or https URL, or its path has `.`, `..` or a query",
+	{reasonRequest, http.StatusBadRequest, "the URL cannot name a file: it is no http or https URL, or its path leads above the root or has a query",
 		"correct the URL in the host's sources"},
 	{reasonHost, http.StatusForbidden, "the host uses this node as its proxy, and no configured archive has this URL",
 		"add the archive under `archives`, or its URL to the `aliases` of one; `aptmesh refused` lists what hosts ask for in vain"},
