@@ -21,7 +21,7 @@ func (f *clientFlags) register(cmd *cobra.Command) {
 }
 
 func (f *clientFlags) registerAddress(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.addr, "admin", "", "`ADDRESS` of the node's admin interface: host:port, or the path of a socket (default from the configuration)")
+	cmd.Flags().StringVar(&f.addr, "admin", "", "`ADDRESS` of the node's admin interface: host:port, http://host:port, or the path of a socket (default from the configuration)")
 	cmd.Flags().StringVar(&f.tokenFile, "token-file", "", "`FILE` with the token of the admin interface (default from the configuration)")
 	_ = cmd.MarkFlagFilename("token-file")
 }

@@ -31,6 +31,9 @@ type Client struct {
 // NewClient returns a client of the admin interface at "host:port", "unix:/path" or
 // a path. token is shown where it is not "".
 func NewClient(addr, token string) (*Client, error) {
+	if at, ok := strings.CutPrefix(addr, "http://"); ok { // as a browser has it
+		addr = strings.TrimSuffix(at, "/")
+	}
 	c := &Client{addr: addr, token: token}
 	// A transport of its own: the admin interface is never behind a proxy.
 	transport := &http.Transport{}

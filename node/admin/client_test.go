@@ -62,7 +62,7 @@ func TestClient(t *testing.T) {
 	go server.Serve(listener) // ends with Close
 	defer server.Close()
 
-	for _, addr := range []string{tcp.Listener.Addr().String(), "unix:" + socket} {
+	for _, addr := range []string{tcp.Listener.Addr().String(), "http://" + tcp.Listener.Addr().String() + "/", "unix:" + socket} {
 		c, err := NewClient(addr, "")
 		if err != nil {
 			t.Fatal(err)

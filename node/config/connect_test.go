@@ -30,3 +30,16 @@ func TestValuesThatMeanNothing(t *testing.T) {
 		}
 	}
 }
+
+// Whoever brings a file of apt-cacher-ng is led to the page about it.
+func TestKeysOfAptCacherNG(t *testing.T) {
+	d := decode("f", []byte("CacheDir: /var/cache/apt-cacher-ng\nPort: 3142\nRemap-debrep: file:deb_mirrors.gz\n"))
+	if len(d.problems) != 3 {
+		t.Fatal(d.problems)
+	}
+	for _, p := range d.problems {
+		if !strings.Contains(p.Message, "docs/coming-from.md") {
+			t.Error(p)
+		}
+	}
+}

@@ -374,6 +374,9 @@ var (
 	indexInKey   = regexp.MustCompile(`\[\d+\]`)
 )
 
+// foreignKeys are those that stand in most files of apt-cacher-ng.
+var foreignKeys = []string{"CacheDir", "LogDir", "Port", "BindAddress", "ReportPage", "ExThreshold", "PassThroughPattern", "Proxy"}
+
 // unknownKey says what to write instead of a key that does not exist.
 func unknownKey(name, key string) string {
 	all := sections()
@@ -382,6 +385,9 @@ func unknownKey(name, key string) string {
 	message := "unknown key `" + name + "`"
 	if section != "" {
 		message += " in `" + section + "`"
+	}
+	if section == "" && (slices.Contains(foreignKeys, name) || strings.HasPrefix(name, "Remap-")) {
+		return message + ", which is one of apt-cacher-ng; docs/coming-from.md has what to write instead"
 	}
 	valid := all[row]
 	if best, ok := nearest(name, valid); ok {

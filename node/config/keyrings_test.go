@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,5 +83,19 @@ func TestKeyringsStamp(t *testing.T) {
 	}
 	if cfg.KeyringsStamp() != stamps[0] || len(slices.Compact(slices.Clone(stamps))) != 3 {
 		t.Errorf("stamps: %q", stamps)
+	}
+}
+
+// A pattern may match hundreds of files that are no keyrings; the warning stays short.
+func TestKeyringTroubleIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 50 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%02d.txt", i)), []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trouble, err := keyringTrouble(filepath.Join(dir, "*"))
+	if err != nil || !strings.Contains(trouble, "02.txt") || strings.Contains(trouble, "03.txt") || !strings.HasSuffix(trouble, "; and 47 more") {
+		t.Errorf("%q, %v", trouble, err)
 	}
 }
