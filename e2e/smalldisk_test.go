@@ -3,10 +3,13 @@ package e2e
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +19,75 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 )
+
+// onSmallDisk starts the node anew with a disk of that size.
+func (w *world) onSmallDisk(size string) {
+	w.t.Helper()
+	w.node.stop()
+	if err := os.RemoveAll(w.node.DataDir()); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.Mkdir(w.node.DataDir(), 0o750); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := unix.Mount("none", w.node.DataDir(), "tmpfs", 0, "size="+size); err != nil {
+		w.t.Skipf("cannot mount a small tmpfs (needs root): %v", err)
+	}
+	w.t.Cleanup(func() {
+		w.node.Kill()
+		if err := unix.Unmount(w.node.DataDir(), 0); err != nil {
+			w.t.Error(err)
+		}
+	})
+	w.node.start()
+}
+
+// A disk that is full makes no listed package an unlisted one: what a mirror gets wrong reaches no host.
+func TestFullDiskAndLyingMirror(t *testing.T) {
+	w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true}, options{},
+		testarchive.Package{Name: "hello", Version: "1", Size: 50_000}, testarchive.Package{Name: "world", Version: "1", Size: 50_000})
+	w.onSmallDisk("12m")
+	if resp, _ := w.node.get("/debian/dists/noble/InRelease"); resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status)
+	}
+	ballast, err := os.Create(filepath.Join(w.node.DataDir(), "ballast"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ballast.Close()
+	for page := make([]byte, 4096); err == nil; {
+		_, err = ballast.Write(page)
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+
+	w.server.Inject("pool/*hello*", 0, testarchive.WrongBytes(1000))
+	for path, file := range w.archive.Files() {
+		if !strings.HasSuffix(path, ".deb") {
+			continue
+		}
+		resp, err := http.Get(w.node.URL + "/debian/" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		said := resp.Header.Get("X-Aptmesh")
+		t.Logf("%s: %s, %d bytes, %v, %s", path, resp.Status, len(got), err, said)
+		switch whole := resp.StatusCode == http.StatusOK && err == nil; {
+		case strings.Contains(said, "listed=no"):
+			t.Errorf("%s is given out as unlisted: %s", path, said)
+		case strings.Contains(path, "hello") && whole:
+			t.Errorf("%s: what the mirror got wrong is given out: %s", path, said)
+		case strings.Contains(path, "world") && !(whole && bytes.Equal(got, file)):
+			t.Errorf("%s: %s, %d bytes, %v: %s", path, resp.Status, len(got), err, said)
+		}
+	}
+	if status := string(w.node.adminGet("/v1/status")); !strings.Contains(status, "in memory only") {
+		t.Errorf("status does not say that the disk takes no package table: %s", status)
+	}
+}
 
 // Hosts get everything from a node whose disk has 8 MiB, new publications among it, and upstream is asked
 // for each object about once.
@@ -33,23 +105,7 @@ func TestSmallDisk(t *testing.T) {
 		all = append(all, testarchive.Package{Name: fmt.Sprintf("long%03d", i), Version: "1", Missing: true, Description: hex.EncodeToString(text)})
 	}
 	w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true}, options{archiveConfig: "check_every: 1s"}, all...)
-	w.node.stop()
-	if err := os.RemoveAll(w.node.DataDir()); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(w.node.DataDir(), 0o750); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("none", w.node.DataDir(), "tmpfs", 0, "size=8m"); err != nil {
-		t.Skipf("cannot mount a small tmpfs (needs root): %v", err)
-	}
-	t.Cleanup(func() {
-		w.node.Kill()
-		if err := unix.Unmount(w.node.DataDir(), 0); err != nil {
-			t.Error(err)
-		}
-	})
-	w.node.start()
+	w.onSmallDisk("8m")
 	w.server.ResetCounters()
 
 	began := time.Now()

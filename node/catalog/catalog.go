@@ -99,6 +99,9 @@ type Config struct {
 	// State keeps what must survive. Tables keeps what is derived from blobs and may
 	// be lost with them; nil means State.
 	State, Tables State
+	// TablesInMemory bounds the tables that are kept in memory because the disk does not take them,
+	// in bytes. Default 64 MiB.
+	TablesInMemory int64
 	// Cluster is the other nodes; nil where this one is alone.
 	Cluster Cluster
 	Logger  *slog.Logger
@@ -142,6 +145,7 @@ func (c Config) withDefaults() Config {
 	if c.Tables == nil {
 		c.Tables = c.State
 	}
+	setDefault(&c.TablesInMemory, 64<<20)
 	setDefault(&c.IdleAfter, 24*time.Hour)
 	setDefault(&c.UseFor, 7*24*time.Hour)
 	setDefault(&c.MaxSuites, 1000)
@@ -180,6 +184,7 @@ type Catalog struct {
 	absent   *expiring.Map[proto.Suite, struct{}] // guesses at suites that upstream does not have
 
 	composing sync.Mutex
+	inMemory  atomic.Int64 // bytes of tables that the disk has not taken
 
 	mu       sync.Mutex
 	archives map[string]*Archive     // a value is never changed; guarded by mu

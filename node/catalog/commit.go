@@ -31,6 +31,7 @@ func (d *driver) commit(a *suite.Commit) error {
 	// At this point a restart believes the new generation; from the next line on, so does this
 	// process.
 	d.current, d.retained, d.locked = next, retained, nil
+	clear(d.untaken) // it will be said of the new one, if it is so
 	d.loadAgain()
 	d.source, d.changed = "", d.c.cfg.Now()
 	if len(a.Candidate.From) > 0 {
@@ -144,6 +145,7 @@ const (
 // suite that nobody wants.
 func (d *driver) tidy() {
 	now := d.c.mono()
+	d.c.tablesOf(d.id.Archive).drain()
 	if d.current == nil {
 		d.unlock()
 		d.reap()

@@ -3,6 +3,8 @@ package catalog
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -50,22 +52,23 @@ type driver struct {
 	unread     []genRecord        // superseded generations that are still to be read back
 	saved      suite.Mono
 	replies    map[uint64]chan<- error
-	requests   uint64                         // the last ID
-	staged     *view.Generation               // the candidate that has just been staged, while the machine decides
-	pinned     bool                           // there are pins for staging
-	ingests    map[string]*ingest             // members on their way in, by slot
-	failed     *expiring.Map[failedKey, bool] // members that could not be fetched lately; true: upstream has none
-	pairings   map[bool]*pairing              // companions on their way in; true: for another node
-	apart      suite.Mono                     // since when the forms of the root say different things; Never while they do not
-	unreadable unreadables                    // members of which the bytes make no sense to us
-	switches   chan struct{}                  // closed when Config.Switched has returned from the last switch
-	loading    chan struct{}                  // closed when unread has been read back; nil where there was nothing
-	source     string                         // the node that brought the current generation; "" for upstream
-	changed    time.Time                      // when it was adopted in this process
-	restored   bool                           // from what an earlier run wrote down
-	made       suite.Mono                     // the driver was
-	renewing   bool                           // companions are being read again
-	forgotten  bool                           // what is still under way must not bring the suite back
+	requests   uint64                            // the last ID
+	staged     *view.Generation                  // the candidate that has just been staged, while the machine decides
+	pinned     bool                              // there are pins for staging
+	ingests    map[string]*ingest                // members on their way in, by slot
+	failed     *expiring.Map[failedKey, trouble] // members that could not be taken in lately
+	pairings   map[bool]*pairing                 // companions on their way in; true: for another node
+	apart      suite.Mono                        // since when the forms of the root say different things; Never while they do not
+	unreadable unreadables                       // members of which the bytes make no sense to us
+	untaken    map[string]error                  // members that this node itself could not take in, by path
+	switches   chan struct{}                     // closed when Config.Switched has returned from the last switch
+	loading    chan struct{}                     // closed when unread has been read back; nil where there was nothing
+	source     string                            // the node that brought the current generation; "" for upstream
+	changed    time.Time                         // when it was adopted in this process
+	restored   bool                              // from what an earlier run wrote down
+	made       suite.Mono                        // the driver was
+	renewing   bool                              // companions are being read again
+	forgotten  bool                              // what is still under way must not bring the suite back
 }
 
 // public is what others may know of a suite. It is never changed.
@@ -90,8 +93,8 @@ type public struct {
 func (c *Catalog) newDriver(id proto.Suite, a *Archive) *driver {
 	d := &driver{
 		c: c, id: id, log: c.cfg.Logger.With("suite", id.String()), demand: newDemand(), mail: newMailbox(), ended: make(chan struct{}),
-		replies: make(map[uint64]chan<- error), ingests: make(map[string]*ingest),
-		failed: expiring.New[failedKey, bool](1024), apart: suite.Never, pairings: make(map[bool]*pairing), saved: c.mono(), made: c.mono(),
+		replies: make(map[uint64]chan<- error), ingests: make(map[string]*ingest), untaken: make(map[string]error),
+		failed: expiring.New[failedKey, trouble](1024), apart: suite.Never, pairings: make(map[bool]*pairing), saved: c.mono(), made: c.mono(),
 	}
 	d.ctx, d.cancel = context.WithCancel(c.ctx)
 	d.archive.Store(a)
@@ -319,6 +322,9 @@ func (d *driver) notice() string {
 	switch {
 	case d.locked != nil && d.current == nil:
 		return "what was held before the restart cannot be verified at this moment (is this node's clock right?)"
+	case len(d.untaken) > 0:
+		path := slices.Min(slices.Collect(maps.Keys(d.untaken)))
+		return path + " could not be taken in, and requests that need it get 503: " + firstLine(d.untaken[path].Error())
 	case d.current != nil && len(d.current.Manifest.Oddities) > 0:
 		return "the root is odd: " + d.current.Manifest.Oddities[0]
 	}

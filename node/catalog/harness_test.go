@@ -104,6 +104,7 @@ type memState struct {
 	mu    sync.Mutex
 	files map[string][]byte
 	fail  error // of every write of a suite's state
+	full  error // of every write of a table
 	// onList is called before files are listed, as they are between a swap of the view and the end of a commit.
 	onList func()
 	// onWrite is called before a suite's state is written.
@@ -121,6 +122,9 @@ func (s *memState) WriteFile(name string, data []byte) error {
 	defer s.mu.Unlock()
 	if s.fail != nil && strings.HasPrefix(name, suiteDir) {
 		return s.fail
+	}
+	if s.full != nil && strings.HasPrefix(name, tableDir) {
+		return s.full
 	}
 	s.files[name] = slices.Clone(data)
 	return nil

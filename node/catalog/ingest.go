@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"errors"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -26,6 +27,21 @@ type failedKey struct {
 	ref  proto.Ref
 }
 
+// trouble is why a member could not be taken in.
+type trouble struct {
+	absent bool  // upstream does not have it
+	local  error // this node is at fault; nil where it is not
+}
+
+// localTrouble returns err if it is this node's own, such as that of a disk that is full or fails:
+// it says nothing of the file, and must not make an unlisted one of what an index lists.
+func localTrouble(err error) error {
+	if errors.Is(err, proto.ErrNoSpace) || errors.As(err, new(*fs.PathError)) {
+		return err
+	}
+	return nil
+}
+
 // For how long a member that could not be fetched is left alone by those who search; a client that
 // asks for it is only kept from looking for what upstream does not have.
 const (
@@ -44,15 +60,17 @@ func (d *driver) used(slot string, staged bool) {
 		if d.current == nil {
 			return
 		}
-		if m := slotOf(d.current, slot); m != nil && m.Provable() && !d.absent(m) {
+		if m := slotOf(d.current, slot); m != nil && m.Provable() && !d.hopeless(m) {
 			d.takeIn(m, true)
 		}
 	})
 }
 
-func (d *driver) absent(m *proto.Member) bool {
-	absent, ok := d.failed.Get(failedKey{m.Path, m.Ref}, time.Now())
-	return ok && absent
+// hopeless reports whether upstream does not have a member, or this node could not take it in a
+// moment ago: a client's own download is no reason to try again.
+func (d *driver) hopeless(m *proto.Member) bool {
+	t, ok := d.failed.Get(failedKey{m.Path, m.Ref}, time.Now())
+	return ok && (t.absent || t.local != nil)
 }
 
 // slotOf is the member of a slot that can be proven; nil for none.
@@ -65,11 +83,11 @@ func slotOf(g *view.Generation, slot string) *proto.Member {
 
 // noteFailure remembers that a member could not be fetched. Safe for concurrent use.
 func (d *driver) noteFailure(m *proto.Member, err error) {
-	absent, lasts := errors.Is(err, proto.ErrNotFound), troubledFor
-	if absent {
+	t, lasts := trouble{errors.Is(err, proto.ErrNotFound), localTrouble(err)}, troubledFor
+	if t.absent {
 		lasts = absentFor
 	}
-	d.failed.Set(failedKey{m.Path, m.Ref}, absent, time.Now(), time.Now().Add(lasts))
+	d.failed.Set(failedKey{m.Path, m.Ref}, t, time.Now(), time.Now().Add(lasts))
 }
 
 // failedLately reports whether a member could not be fetched a moment ago. Safe for concurrent use.
@@ -131,17 +149,14 @@ func (d *driver) tookIn(in *ingest, g *view.Generation, m *proto.Member, st view
 	key := failedKey{m.Path, m.Ref}
 	if err != nil {
 		if d.ctx.Err() == nil {
-			level := slog.LevelInfo
-			if _, said := d.failed.Get(key, time.Now()); said {
-				level = slog.LevelDebug
-			}
-			d.log.Log(d.ctx, level, "a listed file could not be taken in; what it lists is not verified", "path", m.Path, "error", err)
+			d.sayFailure(key, err)
 			d.noteFailure(m, err)
 		}
 		d.noteUse(m.Slot, in.ours, err)
 		return
 	}
 	d.noteUse(m.Slot, in.ours, nil)
+	delete(d.untaken, m.Path)
 	if d.current == nil {
 		return
 	}
@@ -155,6 +170,23 @@ func (d *driver) tookIn(in *ingest, g *view.Generation, m *proto.Member, st view
 	case in.ours && now.Provable():
 		d.takeIn(now, true) // the suite has switched meanwhile; the new generation was staged without it
 	}
+}
+
+// sayFailure tells that a member could not be taken in: once, and of trouble of this node aloud.
+func (d *driver) sayFailure(key failedKey, err error) {
+	level, text := slog.LevelInfo, "a listed file could not be taken in; what it lists is not verified"
+	_, said := d.failed.Get(key, time.Now())
+	if local := localTrouble(err); local != nil {
+		level, text = slog.LevelWarn, "this node could not take in an index; requests for what it lists get 503"
+		_, said = d.untaken[key.path]
+		d.untaken[key.path] = local
+		d.c.metrics.untaken.Inc()
+		d.publish()
+	}
+	if said {
+		level = slog.LevelDebug
+	}
+	d.log.Log(d.ctx, level, text, "path", key.path, "error", err)
 }
 
 // catchUp takes in what clients asked for while the current generation was being staged.

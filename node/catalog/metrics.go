@@ -9,6 +9,7 @@ import (
 type metrics struct {
 	checks, announcements, leader, mirrors             *prometheus.CounterVec
 	switches, revisions, forks, incomplete, unreadable prometheus.Counter
+	untaken                                            prometheus.Counter
 	unlisted, listedByPeers                            prometheus.Counter
 	parsed                                             prometheus.Histogram
 }
@@ -36,6 +37,7 @@ func newMetrics() *metrics {
 		forks:         counter("forks_total", "Pairs of roots with the same date and different statements."),
 		incomplete:    counter("incomplete_total", "Checks that found upstream half-published, or a mirror half-synchronised."),
 		unreadable:    counter("unreadable_indexes_total", "Indexes with correct bytes that could not be parsed: the files that they list are not verified."),
+		untaken:       counter("untaken_indexes_total", "Indexes that this node could not take in because of its own trouble, such as a full disk: requests that need them get 503."),
 		unlisted:      counter("unlisted_total", "Requests for files that no signed metadata lists."),
 		listedByPeers: counter("listed_by_peers_total", "Requests for packages that no index on this node lists, but an index on another node does."),
 		parsed: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -78,7 +80,7 @@ func (m *metrics) leaderAnswered(err error) {
 // Collectors returns the catalog's metrics, for the caller to register.
 func (c *Catalog) Collectors() []prometheus.Collector {
 	m := c.metrics
-	return []prometheus.Collector{m.checks, m.announcements, m.leader, m.mirrors, m.switches, m.revisions, m.forks, m.incomplete, m.unreadable, m.unlisted, m.listedByPeers, m.parsed, suiteCollector{c}}
+	return []prometheus.Collector{m.checks, m.announcements, m.leader, m.mirrors, m.switches, m.revisions, m.forks, m.incomplete, m.unreadable, m.untaken, m.unlisted, m.listedByPeers, m.parsed, suiteCollector{c}}
 }
 
 // suiteCollector reads the state of each suite when it is scraped.
@@ -98,12 +100,13 @@ var (
 	descServed  = suiteDesc("served_until_timestamp_seconds", "Until when the generation is served while upstream does not answer; absent if without limit.")
 	descBehind  = prometheus.NewDesc("aptmesh_suite_mirror_behind_seconds", "Age of a mirror's last root, relative to the newest root known.", []string{"archive", "suite", "mirror"}, nil)
 	descArchive = prometheus.NewDesc("aptmesh_archive_served", "1 if a suite of the archive is served; 0 while none is served although one is watched.", []string{"archive"}, nil)
+	descMemory  = prometheus.NewDesc("aptmesh_catalog_tables_in_memory_bytes", "Package tables that are in memory only because the disk does not take them.", nil, nil)
 	descFiles   = prometheus.NewDesc("aptmesh_archive_listed_files", "Files that the stored indexes list.", []string{"archive"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (s suiteCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descDate, descChecked, descValid, descFailing, descLeader, descAlarm, descServed, descBehind, descArchive, descFiles} {
+	for _, d := range []*prometheus.Desc{descDate, descChecked, descValid, descFailing, descLeader, descAlarm, descServed, descBehind, descArchive, descMemory, descFiles} {
 		ch <- d
 	}
 }
@@ -113,6 +116,7 @@ func (s suiteCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
+	gauge(descMemory, float64(s.c.inMemory.Load()))
 	served := make(map[string]bool)
 	for _, st := range s.c.Status() {
 		if st.Watched || !st.Date.IsZero() {

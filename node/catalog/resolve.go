@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -134,7 +135,8 @@ func (d *driver) usedCompanion(name string) {
 //
 // Errors: proto.ErrNotFound where upstream has no such root, *proto.Rejected where clients would
 // refuse it, or the root of the suite that an index lies in, *proto.Unavailable where it cannot be
-// read now, or the error of ctx. Safe for concurrent use.
+// read now, what wraps proto.ErrNoSpace or is an *fs.PathError where trouble of this node keeps it from
+// telling whether the file is listed, or the error of ctx. Safe for concurrent use.
 func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Resolution, error) {
 	conf := c.archive(loc.Archive)
 	if conf == nil {
@@ -162,7 +164,8 @@ func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) 
 	}
 	wait, cancel := context.WithTimeout(ctx, c.cfg.FindWait)
 	defer cancel()
-	if e, ok := c.find(wait, conf, loc, &info); ok {
+	e, ok, local := c.find(wait, conf, loc, &info)
+	if ok {
 		return e, nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -171,9 +174,12 @@ func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) 
 	if err := c.verdictOn(conf, loc, &info); err != nil {
 		return proto.Resolution{}, err
 	}
-	c.metrics.unlisted.Inc()
-	e := c.unlisted(loc, &info)
+	e = c.unlisted(loc, &info)
 	c.recall(ctx, &e, &info)
+	if local != nil && !e.Object.Provable() {
+		return proto.Resolution{}, fmt.Errorf("whether signed metadata lists it cannot be told: %w", local)
+	}
+	c.metrics.unlisted.Inc()
 	return e, nil
 }
 

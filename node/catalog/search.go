@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -23,51 +24,69 @@ const searchedFor = time.Minute
 
 // find does what can be done to have loc listed: it reads the suite that the path lies in and the
 // indexes that should list the file. Where that is in vain, it waits for suites that the
-// configuration names, and looks there too.
-func (c *Catalog) find(ctx context.Context, conf *Archive, loc proto.Location, info *proto.PathInfo) (e proto.Resolution, ok bool) {
+// configuration names, and looks there too. local is why this node itself could not look where the
+// file may be listed.
+func (c *Catalog) find(ctx context.Context, conf *Archive, loc proto.Location, info *proto.PathInfo) (e proto.Resolution, ok bool, local error) {
 	select {
 	case conf.searching <- struct{}{}:
 		defer func() { <-conf.searching }()
 	case <-ctx.Done():
-		return e, false
+		return e, false, nil
 	}
 	c.findSuite(ctx, conf, loc)
 	c.waitLoaded(ctx, conf.Name)
-	if e, ok = c.search(ctx, loc); !ok && c.waitConfigured(ctx, conf) {
-		e, ok = c.search(ctx, loc)
+	if e, ok, local = c.search(ctx, loc); !ok && c.waitConfigured(ctx, conf) {
+		e, ok, local = c.search(ctx, loc)
 	}
-	return e, ok
+	if !ok && local == nil {
+		local = c.unadopted(conf.Name)
+	}
+	return e, ok, local
+}
+
+// unadopted is why this node itself could not adopt the newest root of a suite of the archive; nil
+// where that is not so.
+func (c *Catalog) unadopted(archive string) error {
+	for _, d := range c.all(archive) {
+		if local := localTrouble(d.public.Load().belief.Failure); local != nil {
+			return local
+		}
+	}
+	return nil
 }
 
 // search reads the indexes that should list a file, of all suites that are held.
-func (c *Catalog) search(ctx context.Context, loc proto.Location) (e proto.Resolution, ok bool) {
+// local is as in find.
+func (c *Catalog) search(ctx context.Context, loc proto.Location) (e proto.Resolution, ok bool, local error) {
 	if e, ok = c.Resolve(loc); ok {
-		return e, true
+		return e, true, nil
 	}
 	a := c.viewOf(loc.Archive)
 	if a == nil {
-		return e, false
+		return e, false, nil
 	}
 	if seen, ok := c.searched.Get(loc, time.Now()); ok && seen == a {
-		return e, false
+		return e, false, nil
 	}
 	troubled := false
 	for s := range a.drivers {
 		if ctx.Err() != nil {
-			return e, false
+			return e, false, local
 		}
-		read, trouble := a.drivers[s].readListers(ctx, loc.Path)
+		read, trouble, why := a.drivers[s].readListers(ctx, loc.Path)
 		if read {
 			if e, ok = c.Resolve(loc); ok {
-				return e, true
+				return e, true, nil
 			}
 		}
 		troubled = troubled || trouble
+		local = cmp.Or(local, why)
 	}
 	if ctx.Err() == nil && !troubled {
 		c.searched.Set(loc, c.viewOf(loc.Archive), time.Now(), time.Now().Add(searchedFor))
 	}
-	return c.Resolve(loc)
+	e, ok = c.Resolve(loc)
+	return e, ok, local
 }
 
 // maxGroups and maxSearched bound what one search reads of a suite, searchParallel how much of it
@@ -80,20 +99,20 @@ const (
 
 // readListers reads the indexes of the current generation that should list a path and have not been
 // read: group by group, until one does list it. It reports whether anything was read, and whether
-// something could not be.
-func (d *driver) readListers(ctx context.Context, path string) (any, trouble bool) {
+// something could not be; local is why, where this node is at fault.
+func (d *driver) readListers(ctx context.Context, path string) (any, trouble bool, local error) {
 	loc := proto.Location{Archive: d.id.Archive, Path: path}
 	d.sync(ctx)
 	g := d.public.Load().current
 	if g == nil {
-		return false, false
+		return false, false, nil
 	}
 	left := maxSearched
 	groups := d.archive.Load().Format.Listers(d.id, g.Manifest, path)
 	for _, group := range groups[:min(len(groups), maxGroups)] {
 		for range maxAlternatives {
-			wanted, bad := d.pickUnread(g, group)
-			trouble = trouble || bad
+			wanted, bad, why := d.pickUnread(g, group)
+			trouble, local = trouble || bad, cmp.Or(local, why)
 			wanted = wanted[:min(len(wanted), left)]
 			if left -= len(wanted); len(wanted) == 0 {
 				break
@@ -104,18 +123,19 @@ func (d *driver) readListers(ctx context.Context, path string) (any, trouble boo
 					case <-in.done:
 						any = any || in.err == nil
 						trouble = trouble || in.err != nil && !errors.Is(in.err, proto.ErrNotFound)
+						local = cmp.Or(local, localTrouble(in.err))
 					case <-ctx.Done():
-						return any, true
+						return any, true, local
 					}
 				}
 			}
 			g = d.public.Load().current
 		}
 		if _, ok := d.c.Resolve(loc); ok {
-			return true, false
+			return true, false, nil
 		}
 	}
-	return any, trouble
+	return any, trouble, local
 }
 
 // maxAlternatives bounds the tries at one index: an archive offers one in at most seven
@@ -123,26 +143,29 @@ func (d *driver) readListers(ctx context.Context, path string) (any, trouble boo
 const maxAlternatives = 8
 
 // pickUnread picks one alternative of each index of a group that has not been read: one that could
-// not be fetched a moment ago is left alone. trouble says that this was not because upstream does
-// not have it.
-func (d *driver) pickUnread(g *view.Generation, group [][]*proto.Member) (wanted []*proto.Member, trouble bool) {
+// not be fetched a moment ago is left alone. bad says that this was not because upstream does not
+// have it, and local why, where this node is at fault: then no other alternative is fetched, which
+// would fare no better.
+func (d *driver) pickUnread(g *view.Generation, group [][]*proto.Member) (wanted []*proto.Member, bad bool, local error) {
 	for _, alternatives := range group {
 		if slices.ContainsFunc(alternatives, func(m *proto.Member) bool { st, ok := g.Staged(m.Path); return ok && st.Table != "" }) {
 			continue // it has been read
 		}
 		var pick *proto.Member
+		var why error
 		for _, m := range alternatives {
-			absent, failed := d.failed.Get(failedKey{m.Path, m.Ref}, time.Now())
-			trouble = trouble || failed && !absent
+			t, failed := d.failed.Get(failedKey{m.Path, m.Ref}, time.Now())
+			bad, why = bad || failed && !t.absent, cmp.Or(why, t.local)
 			if !failed && !d.isUnreadable(m) && pick == nil {
 				pick = m
 			}
 		}
-		if pick != nil {
+		local = cmp.Or(local, why)
+		if pick != nil && why == nil {
 			wanted = append(wanted, pick)
 		}
 	}
-	return wanted, trouble
+	return wanted, bad, local
 }
 
 // sync waits until the driver has done what was posted before.

@@ -67,10 +67,11 @@ func (d *driver) stageAll(ctx context.Context, cand *suite.Candidate, needed []*
 	group.SetLimit(stageParallel)
 	for i, m := range needed {
 		group.Go(func() error {
-			results[i], failures[i] = d.stageMember(ctx, cand.Gen, m, cand.From)
-			if failures[i] == nil {
-				failures[i] = d.inStore(ctx, results[i].Ref)
+			if results[i], failures[i] = d.stageMember(ctx, cand.Gen, m, cand.From); failures[i] != nil {
+				d.noteFailure(m, failures[i])
+				return nil
 			}
+			failures[i] = d.inStore(ctx, results[i].Ref) // what it lists is known all the same
 			return nil
 		})
 	}
@@ -86,7 +87,6 @@ func (d *driver) stageAll(ctx context.Context, cand *suite.Candidate, needed []*
 			members[m.Path] = results[i]
 			continue
 		}
-		d.noteFailure(m, failures[i])
 		missing = append(missing, suite.Missing{Slot: m.Slot, Required: m.Needed && d.demand.wasFetched(m.Slot), Err: failures[i]})
 	}
 	if companionsErr != nil {

@@ -68,6 +68,9 @@ func (d *driver) status() SuiteStatus {
 		Suite: d.id, Offline: d.archive.Load().Offline, Checked: p.belief.Checked(), Changed: p.changed, Removed: p.belief.Removed != suite.Never,
 		Watched: p.watched, Mirrors: p.mirrors, Err: p.belief.Failure, AnnouncedBy: p.source, Notice: p.notice, Unreadable: p.unreadable,
 	}
+	if st.Notice == "" {
+		st.Notice = d.c.tablesOf(d.id.Archive).notice()
+	}
 	if d.c.cfg.Cluster != nil {
 		st.Rank = d.c.cfg.Cluster.Rank(d.id)
 	}
