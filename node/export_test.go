@@ -74,3 +74,6 @@ func (n *Node) Gauge(name string, label ...string) (v float64, there bool) {
 	}
 	return 0, false
 }
+
+// ExplainFailures is what `why` says of failures.
+var ExplainFailures = explainFailures

@@ -121,7 +121,7 @@ func explainFailures(w *admin.Why) {
 		to = " to " + f.Client
 	}
 	if f.Count > 1 {
-		times = fmt.Sprintf(", for the %d. time", f.Count)
+		times = fmt.Sprintf("; it was answered so %d times in a row", f.Count)
 	}
 	at := f.Time.UTC().Format(time.DateTime + " UTC")
 	if w.Would != nil && w.Would.Reason == f.Reason {

@@ -672,7 +672,7 @@ func TestVerifyCommand(t *testing.T) {
 		t.Errorf("exit %d:\n%s%s", code, out, errs)
 	}
 	a, out, errs = testApp(t)
-	if code := run(t, a, "verify", "--data", dir); code != 0 || !strings.Contains(out.String(), "1 objects, 4 B in 0s: 0 damaged") {
+	if code := run(t, a, "verify", "--data", dir); code != 0 || !strings.Contains(out.String(), "1 object, 4 B in 0s: 0 damaged") {
 		t.Errorf("exit %d:\n%s%s", code, out, errs)
 	}
 }

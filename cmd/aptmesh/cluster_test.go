@@ -66,7 +66,7 @@ store      0 B of 0 B in , 0 objects; 0 B pinned
 traffic    0 requests, 0 errors, 0 B
 cluster    prod: 3 nodes in 3 datacenters, ring 3f2a9c0de1b24455
 fetched    8.0 GiB from upstream by all nodes; 24 GiB from each other instead (75% saved)
-agreement  2 suites, no differences between nodes
+agreement  2 suites, the same generations on all nodes
 
 NODE    DATACENTER  STATE   HEALTH  RTT     SHARE  OBJECTS  HELD     UPSTREAM  FROM     TO
 ams1    ams         active  ok      7.2 ms  33.4%  12,345   3.0 GiB  1.5 GiB   5.0 GiB  700 MiB
@@ -115,7 +115,7 @@ traffic    0 requests, 0 errors, 0 B
 cluster    prod: 5 nodes in 4 datacenters, ring 3f2a9c0de1b24455; insecure, without keys and certificates
 fetched    8.0 GiB from upstream by all nodes; 24 GiB from each other instead (75% saved)
 versions   v0.2.0 on fra1, nyc1, sin1, syd1; v0.3.0 on ams1
-agreement  2 suites, 2 with differences between nodes
+agreement  2 suites, 2 with different generations on nodes
 
 NODE    DATACENTER  STATE    HEALTH       RTT     SHARE  OBJECTS  HELD     UPSTREAM  FROM     TO
 ams1    ams         active   ok, silent   7.2 ms  33.4%  12,345   3.0 GiB  1.5 GiB   5.0 GiB  700 MiB
@@ -147,7 +147,7 @@ func TestStatusOfASmallCluster(t *testing.T) {
 	got := printed(t, c)
 	for _, want := range []string{
 		"cluster    prod: this node alone, ring 3f2a9c0de1b24455\n", "\nfetched    8.0 GiB from upstream by all nodes\n",
-		"\nagreement  1 suite, no differences between nodes\n",
+		"\nagreement  1 suite, the same generations on all nodes\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in:\n%s", want, got)

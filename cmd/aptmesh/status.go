@@ -144,7 +144,7 @@ func table(w *strings.Builder, head []string, rows [][]string) {
 }
 
 func storeLine(s admin.StoreStatus) string {
-	line := fmt.Sprintf("%s of %s in %s, %s objects", size(s.Used), size(s.Max), s.Dir, humanize.Comma(s.Blobs))
+	line := fmt.Sprintf("%s of %s in %s, %s", size(s.Used), size(s.Max), s.Dir, counted(s.Blobs, "object"))
 	if s.Reserved > 0 {
 		line += fmt.Sprintf(", %s arriving", size(s.Reserved))
 	}
@@ -159,7 +159,7 @@ func storeLine(s admin.StoreStatus) string {
 }
 
 func trafficLine(t admin.TrafficStatus) string {
-	line := fmt.Sprintf("%s requests, %s errors, %s", humanize.Comma(t.Requests), humanize.Comma(t.Errors), size(t.Bytes))
+	line := fmt.Sprintf("%s, %s, %s", counted(t.Requests, "request"), counted(t.Errors, "error"), size(t.Bytes))
 	var shares []string
 	for _, tier := range slices.Sorted(maps.Keys(t.Tiers)) {
 		if t.Bytes > 0 && t.Tiers[tier].Bytes > 0 {
@@ -179,8 +179,12 @@ func suiteRows(archives []admin.ArchiveStatus, now time.Time) [][]string {
 			rows = append(rows, []string{a.Name + "/", "unused", "-", "-", "-", "-", a.Upstream})
 		}
 		for _, s := range a.Suites {
+			checked := ago(s.LastCheck, now)
+			if s.LastCheck.IsZero() && s.State == admin.SuiteFailing {
+				checked = "failed"
+			}
 			rows = append(rows, []string{
-				a.Name + "/" + s.Dir, s.State, date(s.Generation), ago(s.LastCheck, now), ago(s.LastChange, now),
+				a.Name + "/" + s.Dir, s.State, date(s.Generation), checked, ago(s.LastChange, now),
 				humanize.Comma(int64(s.Retained)), suiteNote(s, now),
 			})
 		}

@@ -56,20 +56,20 @@ func clusterLines(c *admin.ClusterStatus) [][]string {
 				differ++
 			}
 		}
-		line := counted(len(suites), "suite") + ", no differences between nodes"
+		line := counted(len(suites), "suite") + ", the same generations on all nodes"
 		if differ > 0 {
-			line = fmt.Sprintf("%s, %d with differences between nodes", counted(len(suites), "suite"), differ)
+			line = fmt.Sprintf("%s, %d with different generations on nodes", counted(len(suites), "suite"), differ)
 		}
 		lines = append(lines, []string{"agreement", line})
 	}
 	return lines
 }
 
-func counted(n int, what string) string {
+func counted[N int | int64](n N, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return humanize.Comma(int64(n)) + " " + what + "s"
 }
 
 // memberRows are the nodes; the one asked is marked.

@@ -60,7 +60,7 @@ func mirrorNote(a admin.ArchiveStatus, m admin.MirrorStatus) string {
 		}
 	}
 	if m.Penalties > 0 {
-		notes = append(notes, humanize.Comma(int64(m.Penalties))+" objects had elsewhere")
+		notes = append(notes, counted(m.Penalties, "object")+" had elsewhere")
 	}
 	var left []string
 	for _, why := range slices.Sorted(maps.Keys(m.Failovers)) {
@@ -90,9 +90,9 @@ func wait(seconds float64) string {
 
 // prefetchLine sums up what was fetched before anybody asked.
 func prefetchLine(p admin.PrefetchStatus) string {
-	line := fmt.Sprintf("%s packages in use", humanize.Comma(int64(p.Packages)))
+	line := counted(p.Packages, "package") + " in use"
 	if n := p.Objects["fetched"]; n > 0 {
-		line += fmt.Sprintf("; %s new versions (%s) fetched ahead, %s of them asked for since", humanize.Comma(n), size(p.Bytes), humanize.Comma(p.Used))
+		line += fmt.Sprintf("; %s (%s) fetched ahead, %s of them asked for since", counted(n, "new version"), size(p.Bytes), humanize.Comma(p.Used))
 	}
 	if n := p.Objects["over_limit"]; n > 0 {
 		line += fmt.Sprintf("; %s left out by prefetch.max_bytes", humanize.Comma(n))

@@ -51,7 +51,7 @@ traffic   0 requests, 0 errors, 0 B
 prefetch  1,234 packages in use; 40 new versions (3.0 MiB) fetched ahead, 31 of them asked for since; 2 left out by prefetch.max_bytes
 
 SUITE               STATE    GENERATION (UTC)  CHECKED  CHANGED  KEPT  NOTE
-ubuntu/dists/noble  failing  2026-11-12 12:00  never    never    0     no mirror answers; expired 2026-11-19 12:00, withheld since 2026-11-20 11:00 (stale.serve_expired)
+ubuntu/dists/noble  failing  2026-11-12 12:00  failed   never    0     no mirror answers; expired 2026-11-19 12:00, withheld since 2026-11-20 11:00 (stale.serve_expired)
 docker/             unused   -                 -        -        -     https://download.docker.com/linux/ubuntu
 
 ARCHIVE  MIRROR                                          PRIO  STATE               SPEED      ANSWERS IN  NOTE
@@ -80,5 +80,24 @@ func TestStatusOffline(t *testing.T) {
 		if !strings.Contains(b.String(), c.want) {
 			t.Errorf("no %q in\n%s", c.want, b.String())
 		}
+	}
+}
+
+// One of a thing is written in the singular, and a check that failed is not one that never was.
+func TestStatusWords(t *testing.T) {
+	for got, want := range map[string]string{
+		prefetchLine(admin.PrefetchStatus{Packages: 1, Objects: map[string]int64{"fetched": 1}, Used: 1}): "1 package in use; 1 new version (0 B) fetched ahead, 1 of them asked for since",
+		storeLine(admin.StoreStatus{Blobs: 1}):                              "0 B of 0 B in , 1 object; 0 B pinned",
+		trafficLine(admin.TrafficStatus{Requests: 1, Errors: 1}):            "1 request, 1 error, 0 B",
+		trafficLine(admin.TrafficStatus{Requests: 2000, Errors: 3}):         "2,000 requests, 3 errors, 0 B",
+		mirrorNote(admin.ArchiveStatus{}, admin.MirrorStatus{Penalties: 1}): "1 object had elsewhere",
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	rows := suiteRows([]admin.ArchiveStatus{{Name: "a", Suites: []admin.SuiteStatus{{Dir: "x", State: admin.SuiteFailing}, {Dir: "y", State: admin.SuiteStale}}}}, time.Now())
+	if rows[0][3] != "failed" || rows[1][3] != "never" {
+		t.Errorf("CHECKED: %q, %q", rows[0][3], rows[1][3])
 	}
 }

@@ -84,7 +84,7 @@ func (a *app) verify(ctx context.Context, dir string, remove bool) error {
 	for _, f := range report.Foreign {
 		fmt.Fprintf(a.out, "no part of the store: %s\n", f)
 	}
-	fmt.Fprintf(a.out, "%s objects, %s in %s: %d damaged\n", humanize.Comma(int64(report.Blobs)),
+	fmt.Fprintf(a.out, "%s, %s in %s: %d damaged\n", counted(report.Blobs, "object"),
 		humanize.IBytes(uint64(report.Bytes)), time.Since(started).Round(time.Second), len(report.Damaged))
 	if left > 0 {
 		return fmt.Errorf("%d of %d objects in %s are damaged; `aptmesh verify --remove` takes them away, and they will be fetched again", left, report.Blobs, dir)
