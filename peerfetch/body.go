@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +42,9 @@ type body struct {
 	// no more room: the file may lose its name before they have read it. It is closed when the
 	// flight has ended and no reader is left.
 	spilled *os.File
+	// final is a handle on the whole file, for readers that have not opened it before it was committed: on
+	// a disk that is too small the object may be evicted at once. It is closed as spilled is.
+	final *os.File
 
 	notStored atomic.Bool // the window is in use
 }
@@ -210,6 +215,18 @@ func (b *body) closeSpilledLocked() {
 		b.spilled.Close()
 		b.spilled = nil
 	}
+	if b.final != nil {
+		b.final.Close()
+		b.final = nil
+	}
+}
+
+// committedFileLocked opens the file again by the handle that was taken before the commit. fl.mu is held.
+func (b *body) committedFileLocked() (*os.File, error) {
+	if b.final == nil {
+		return nil, fs.ErrNotExist
+	}
+	return os.Open("/proc/self/fd/" + strconv.Itoa(int(b.final.Fd())))
 }
 
 // endedLocked lets go of what nobody can read any more. fl.mu is held.
@@ -332,11 +349,16 @@ func (r *reader) openFile() error {
 	if err != nil {
 		r.fl.mu.Lock()
 		failed := r.errLocked()
+		if failed == nil {
+			file, err = r.fl.body.committedFileLocked()
+		}
 		r.fl.mu.Unlock()
 		if failed != nil { // the flight failed before this reader had looked at its file
 			return r.told(failed)
 		}
-		return fmt.Errorf("open the growing file: %w", err)
+		if err != nil {
+			return fmt.Errorf("open the growing file: %w", err)
+		}
 	}
 	if _, err := file.Seek(r.pos, io.SeekStart); err != nil {
 		file.Close()
@@ -363,13 +385,18 @@ func (b *body) sum() proto.Ref {
 
 // commit makes the body durable; proto.ErrNoSpace if the store did not take all. scope is
 // the archive through which alone it may be given; "" for none.
-func (b *body) commit(modified time.Time, scope string) (proto.Ref, error) {
+func (b *body) commit(fl *flight, modified time.Time, scope string) (proto.Ref, error) {
 	if b.notStored.Load() {
 		b.abort()
 		return proto.Ref{}, proto.ErrNoSpace
 	}
 	if scope != "" {
 		b.writer.Only(scope)
+	}
+	if final, err := b.writer.Reader(); err == nil {
+		fl.mu.Lock()
+		b.final = final
+		fl.mu.Unlock()
 	}
 	return b.writer.Commit(modified)
 }

@@ -276,7 +276,7 @@ func (fl *flight) fail(o outcome) {
 // keep makes a proven body durable. The readers have had their last byte by
 // then: they need not wait for the disk.
 func (fl *flight) keep() {
-	ref, err := fl.body.commit(fl.modifiedNow(), fl.key.scope)
+	ref, err := fl.body.commit(fl, fl.modifiedNow(), fl.key.scope)
 	switch {
 	case err == nil:
 		if fl.object.Ref.IsZero() {
