@@ -11,8 +11,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// noRoom is what a state directory on a full disk answers.
-var noRoom = fmt.Errorf("%w: write state file: no space left on device", proto.ErrNoSpace)
+// errNoRoom is what a state directory on a full disk answers.
+var errNoRoom = fmt.Errorf("%w: write state file: no space left on device", proto.ErrNoSpace)
 
 func (s *memState) setFull(err error) {
 	s.mu.Lock()
@@ -43,7 +43,7 @@ func TestFullDiskKeepsTables(t *testing.T) {
 		f.start()
 		w := f.nodes[0]
 		w.must(nobleIn)
-		w.state.setFull(noRoom)
+		w.state.setFull(errNoRoom)
 		w.must(hello1)
 		w.use(noblePkgs)
 		for range 5 {
@@ -64,7 +64,7 @@ func TestFullDiskKeepsTables(t *testing.T) {
 
 		// A restart reads the index again.
 		w.kill()
-		w.state.setFull(noRoom)
+		w.state.setFull(errNoRoom)
 		w.resume()
 		w.must(hello1)
 
@@ -97,7 +97,7 @@ func TestNoRoomAtAllIsNotUnlisted(t *testing.T) {
 		w.kill()
 		w.resume()
 		w.must(nobleIn)
-		w.state.setFull(noRoom)
+		w.state.setFull(errNoRoom)
 		for range 20 {
 			w.use(noblePkgs)
 			if e, err := w.get(hello1); !errors.Is(err, proto.ErrNoSpace) {
@@ -136,7 +136,7 @@ func TestNoRoomAtAllIsNotUnlisted(t *testing.T) {
 		w.publish()
 		w.open()
 		w.state.mu.Lock()
-		w.state.fail = noRoom
+		w.state.fail = errNoRoom
 		w.state.mu.Unlock()
 		if _, err := w.get(nobleIn); !errors.Is(err, proto.ErrNoSpace) {
 			t.Errorf("the root: %v", err)
