@@ -270,16 +270,16 @@ func (c *checker) mirror(key, urlKey, credentialsKey string, at *Mirror, claim f
 	return true
 }
 
-// distsInside finds an upstream that is the directory of a suite, as a browser shows it, in place of
-// the archive's root. Of an archive that is known it is an error. Elsewhere a flat repository, or a
-// whole archive, may be there.
+// distsInside warns of an upstream that is the directory of a suite, as a browser shows it, in place of
+// the archive's root. It is no error: apt takes such a directory for a flat repository, reads its
+// root and goes on, even where that lists no packages for it.
 func (c *checker) distsInside(key string, u *url.URL) {
 	root, _, inside := strings.Cut(u.String()+"/", "/dists/")
 	if !inside {
 		return
 	}
 	if _, known := aptconf.Lookup(root); known {
-		c.problem(key, "%s lies inside the archive: leave out /dists and what follows, as in %s", u, root)
+		c.warning(key, "%s lies inside the archive: leave out /dists and what follows, as in %s", u, root)
 		return
 	}
 	c.warning(key, "%s looks like a directory inside an archive; if hosts name a suite behind the URL, leave out /dists and what follows, as in %s", u, root)

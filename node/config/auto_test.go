@@ -53,8 +53,8 @@ func TestAutoConfig(t *testing.T) {
 					"deb [signed-by=/k.asc] http://example.org/tools stable main\ndeb [signed-by=/k.asc] http://example.org/z ../stable main\n",
 				"/k.asc": testKey(),
 			},
-			want:  []string{"tools http://example.org/tools /k.asc"},
-			notes: []string{`passed over: http://example.org/x/../y: ".." has no place`, "passed over: http://ftp.debian.org/debian/dists/bookworm lies inside the archive", `passed over: "../stable" is not a suite`},
+			want:  []string{"ftp.debian.org-debian-dists-bookworm http://ftp.debian.org/debian/dists/bookworm /k.asc", "tools http://example.org/tools /k.asc"},
+			notes: []string{`passed over: http://example.org/x/../y: ".." has no place`, `passed over: "../stable" is not a suite`},
 		},
 		{
 			name: "Debian",
