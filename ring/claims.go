@@ -4,8 +4,9 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
 // Claim is a name that two nodes use at once.
@@ -16,63 +17,48 @@ type Claim struct {
 	At    time.Time `json:"-"`
 }
 
-// claims remembers who used the name of another node lately, by name, of
-// maxMissing names at most.
-type claims struct {
-	mu     sync.Mutex
-	byName map[string]Claim // guarded by mu
-}
-
-// claimFor is how long a claim is remembered. A node that is kept out tries again
-// every RejoinEvery.
-const claimFor = 2 * time.Minute
-
-// note reports whether the claim was not known before.
-func (c *claims) note(claim Claim) (added bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	before, known := c.byName[claim.Name]
-	if !known && len(c.byName) >= maxMissing {
-		return false
-	}
-	if c.byName == nil {
-		c.byName = make(map[string]Claim)
-	}
-	claim.At = time.Now()
-	c.byName[claim.Name] = claim
-	return !known || claim.At.Sub(before.At) > claimFor/4
-}
-
-// recent returns the claims that are not old, by name.
-func (c *claims) recent() []Claim {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var all []Claim
-	for name, claim := range c.byName {
-		if time.Since(claim.At) > claimFor {
-			delete(c.byName, name)
-			continue
-		}
-		all = append(all, claim)
-	}
-	slices.SortFunc(all, func(a, b Claim) int { return strings.Compare(a.Name, b.Name) })
-	return all
-}
+const (
+	maxClaims = 256
+	// claimFor is how long a claim is remembered. A node that is kept out tries again
+	// every RejoinEvery.
+	claimFor = 2 * time.Minute
+)
 
 func encodeClaim(c Claim) []byte {
 	b, _ := json.Marshal(c) // three strings
 	return append([]byte{frameClaim}, b...)
 }
 
-// receiveClaim notes a claim, whether this node or another one found it, and passes
-// news on. The node whose name is claimed may meet the other one never.
+// receiveClaim remembers a claim, whether this node or another one found it, and passes
+// a new one on: the node whose name is claimed may never meet the claimant. It runs on
+// the goroutine of deliver.
 func (m *Members) receiveClaim(frame []byte) {
 	var c Claim
 	if json.Unmarshal(frame[1:], &c) != nil || !validName(c.Name) || len(frame) > MaxMessage {
 		return
 	}
-	if m.claims.note(c) {
+	now := time.Now()
+	before, known := m.claims.Get(c.Name, now)
+	if !known && m.claims.Each(now, nil) == maxClaims {
+		return // a claim that made room for another would count as new again, and travel for ever
+	}
+	c.At = now
+	m.claims.Set(c.Name, c, now, now.Add(claimFor))
+	if !known || now.Sub(before.At) > claimFor/4 {
 		m.broadcasts.QueueBroadcast(broadcast(frame))
 		m.broadcasts.Prune(maxBroadcasts)
 	}
+}
+
+// recentClaims returns the claims that are remembered, by name.
+func (m *Members) recentClaims() []Claim {
+	return sorted(m.claims, func(a, b Claim) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// sorted returns the values of a map that have not ended.
+func sorted[V any](m *expiring.Map[string, V], compare func(a, b V) int) []V {
+	var all []V
+	m.Each(time.Now(), func(_ string, v V) { all = append(all, v) })
+	slices.SortFunc(all, compare)
+	return all
 }

@@ -92,7 +92,7 @@ func (d delegate) changed(n *memberlist.Node) {
 	if err := d.m.roster.put(n); err != nil {
 		d.m.warn("what a node says of itself cannot be understood; it owns nothing and is not asked", "node", n.Name, "error", err)
 	}
-	d.m.logs.strangers.admit(n.Address()) // it reads the gossip now
+	d.m.logs.admit(n.Address()) // it reads the gossip now
 	d.m.changed()
 }
 

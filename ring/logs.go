@@ -8,19 +8,22 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
 // memberlistLog takes memberlist's log lines, "[WARN] memberlist: …". Its errors
-// are warnings of ours: a node that cannot be reached is no error of this one. An
-// unhappy network brings them by the dozen; beyond a few they are for debugging.
+// are warnings of ours: a node that cannot be reached is no error of this one. A bad
+// network brings dozens of them; only a few are warnings, the rest is for debugging.
 type memberlistLog struct {
 	logger    *slog.Logger
 	limit     *rate.Limiter
-	strangers strangers
+	strangers *expiring.Map[string, Stranger] // by IP
 }
 
 func newLogs(logger *slog.Logger) (*log.Logger, *memberlistLog) {
-	l := &memberlistLog{logger: logger, limit: rate.NewLimiter(rate.Every(time.Minute), 20)}
+	l := &memberlistLog{logger: logger, limit: rate.NewLimiter(rate.Every(time.Minute), 20),
+		strangers: expiring.New[string, Stranger](maxStrangers)}
 	return log.New(l, "", 0), l
 }
 
@@ -34,7 +37,7 @@ func (l *memberlistLog) Write(line []byte) (int, error) {
 			level = slog.LevelWarn
 		}
 	}
-	l.strangers.notice(text)
+	l.noticeStranger(text)
 	l.log(level, "gossip: "+strings.TrimPrefix(text, "memberlist: "))
 	return len(line), nil
 }

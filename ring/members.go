@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
 const (
@@ -64,8 +66,7 @@ type Members struct {
 	// round of contacts.
 	lookups  atomic.Pointer[[]string]
 	failures atomic.Pointer[[]noContact]
-	// claims are names that two nodes use, as the last conflict had it.
-	claims claims
+	claims   *expiring.Map[string, Claim] // by name: names that two nodes use
 
 	ctx    context.Context // until Close
 	cancel context.CancelFunc
@@ -96,7 +97,7 @@ func Start(cfg Config) (*Members, error) {
 		dirty: make(chan struct{}, 1), following: make(chan struct{}, 1),
 		messages: newInbox(maxMessages), states: newInbox(maxStates), notes: newInbox(maxStates),
 		contacted: make(chan struct{}), settled: make(chan struct{}),
-		updating: make(chan struct{}, 1),
+		updating: make(chan struct{}, 1), claims: expiring.New[string, Claim](maxClaims),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.roster.recall(cfg.Known)

@@ -2,6 +2,7 @@ package ring
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -175,6 +176,36 @@ func TestClaims(t *testing.T) {
 			})
 		}
 		c.await("the twin knows", func() bool { return len(twin.Stats().Claims) == 1 })
+	})
+}
+
+// What is remembered of claims is bounded, a known claim is not passed on again at once, and one
+// that nobody repeats is forgotten.
+func TestClaimsAreBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *cluster) {
+		m := c.many(1)[0]
+		m.broadcasts.Reset()
+		for range 2 {
+			for i := range maxClaims + 10 {
+				m.receiveClaim(encodeClaim(Claim{Name: fmt.Sprintf("node%d", i+2), Known: addr(1), Other: addr(2)}))
+			}
+		}
+		if s := m.Stats().Claims; len(s) != maxClaims {
+			t.Errorf("%d claims are remembered, want %d", len(s), maxClaims)
+		}
+		if n := m.broadcasts.NumQueued(); n != maxBroadcasts {
+			t.Errorf("%d claims are passed on, want %d", n, maxBroadcasts)
+		}
+		m.broadcasts.Reset()
+		m.receiveClaim(encodeClaim(Claim{Name: "node2", Known: addr(1), Other: addr(2)}))
+		m.receiveClaim(encodeClaim(Claim{Name: "late", Known: addr(1), Other: addr(2)}))
+		if n := m.broadcasts.NumQueued(); n != 0 {
+			t.Errorf("%d claims are passed on again, or though there is no room for them", n)
+		}
+		time.Sleep(claimFor)
+		if s := m.Stats().Claims; len(s) != 0 {
+			t.Errorf("%d claims are remembered for ever", len(s))
+		}
 	})
 }
 

@@ -52,7 +52,7 @@ func (m *Members) Stats() Stats {
 	if len(nodes) < 2 {
 		m.noteAlone(&s)
 	}
-	s.Strangers, s.Claims = m.logs.strangers.recent(), m.claims.recent()
+	s.Strangers, s.Claims = m.logs.recentStrangers(), m.recentClaims()
 	s.Beacons, s.Silent = m.roster.beacons(m.patience())
 	return s
 }

@@ -2,9 +2,7 @@ package ring
 
 import (
 	"net"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -22,59 +20,30 @@ const (
 	strangerFor = 2 * time.Minute
 )
 
-// strangers remembers who was kept out lately.
-type strangers struct {
-	mu        sync.Mutex
-	byAddress map[string]Stranger // guarded by mu
-}
-
-// notice takes a line of memberlist's log. The library tells nobody else that it
+// noticeStranger takes a line of memberlist's log. The library says nowhere else that it
 // refused a packet or a stream.
-func (s *strangers) notice(line string) {
+func (l *memberlistLog) noticeStranger(line string) {
 	reason := rejectedReason(line)
 	_, from, ok := strings.Cut(line, "from=")
 	if reason == "" || !ok {
 		return
 	}
-	host, _, err := net.SplitHostPort(strings.TrimSpace(from))
-	if err != nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.byAddress == nil {
-		s.byAddress = make(map[string]Stranger)
-	}
-	if _, known := s.byAddress[host]; known || len(s.byAddress) < maxStrangers {
-		s.byAddress[host] = Stranger{host, reason, time.Now()}
+	if host, _, err := net.SplitHostPort(strings.TrimSpace(from)); err == nil {
+		now := time.Now()
+		l.strangers.Set(host, Stranger{host, reason, now}, now, now.Add(strangerFor))
 	}
 }
 
-// admit forgets what was noticed of the machine at an address: a node there is a member now.
-func (s *strangers) admit(address string) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return
+// admit forgets the stranger at an address: a node there is a member now.
+func (l *memberlistLog) admit(address string) {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		l.strangers.Delete(host)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.byAddress, host)
 }
 
-// recent returns who was kept out lately, by address.
-func (s *strangers) recent() []Stranger {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []Stranger
-	for address, stranger := range s.byAddress {
-		if time.Since(stranger.At) > strangerFor {
-			delete(s.byAddress, address)
-			continue
-		}
-		all = append(all, stranger)
-	}
-	slices.SortFunc(all, func(a, b Stranger) int { return strings.Compare(a.Address, b.Address) })
-	return all
+// recentStrangers returns the machines that were kept out lately, by address.
+func (l *memberlistLog) recentStrangers() []Stranger {
+	return sorted(l.strangers, func(a, b Stranger) int { return strings.Compare(a.Address, b.Address) })
 }
 
 // rejectedReason says what memberlist's words about a packet or stream mean, "" for

@@ -27,7 +27,7 @@ var plan = []rule{
 	{"proto", nil, "it holds the nouns every room speaks; a noun that knew a room would tie all rooms together"},
 	{"proto/expiring", nil, "it is a map with a bound and an end for each entry; whoever remembers something for a while uses it"},
 	{"proto/sourcetest", []string{"proto"}, "every source of bytes passes it, so it knows none"},
-	{"ring", nil, "who is there and who owns a key is plain arithmetic over names; what the keys mean is not known there"},
+	{"ring", []string{"proto/expiring"}, "who is there and who owns a key is plain arithmetic over names; what the keys mean is not known there"},
 	{"aptmeta", []string{"proto"}, "it only reads: what it says of a file must not depend on a disk, a clock or a network"},
 	{"aptmeta/testarchive", []string{"proto", "aptmeta"}, "an archive to test against must not share code with what is tested"},
 	{"node/durable", nil, "it is the order of system calls that makes a file durable; what the file means is not known there"},

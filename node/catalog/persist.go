@@ -199,11 +199,6 @@ func (c *Catalog) readRecord(name string) (*record, error) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return nil, err
 	}
-	if r.Current != nil && r.Current.RootName == "" {
-		if old := c.readLegacy(data); old != nil {
-			return old, nil
-		}
-	}
 	return &r, nil
 }
 

@@ -40,7 +40,7 @@ func (m *Mesh) Fetch(ctx context.Context, name string, peerReq proto.PeerRequest
 	if why := m.distrusted(name); why != nil {
 		return nil, &proto.PeerFailed{Peer: name, Err: why}
 	}
-	request, err := messageFrame(kindRequest, requestOf(peerReq, proto.Via(ctx), m.View().Ring.Hash()))
+	request, err := messageFrame(kindRequest, requestOf(peerReq, proto.Via(ctx)))
 	if err != nil { // not the peer's fault
 		return nil, &proto.PeerFailed{Peer: name, Err: fmt.Errorf("the request cannot be written down: %w", err)}
 	}

@@ -52,7 +52,7 @@ func (m *Mesh) serveFetch(stream grpc.ServerStream) error {
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	peerReq, err := askOf(req)
+	peerReq, err := readRequest(req)
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}

@@ -27,21 +27,20 @@ const (
 var nothingKnown = proto.Ref{Size: proto.UnknownSize}
 
 // requestOf writes a PeerRequest down; via are the proxies that its request came through.
-func requestOf(peerReq proto.PeerRequest, via []string, ringHash uint64) *peerpb.FetchRequest {
+func requestOf(peerReq proto.PeerRequest, via []string) *peerpb.FetchRequest {
 	ref := peerReq.Object.Ref
 	if !peerReq.Object.Provable() {
 		ref = nothingKnown
 	}
 	req := &peerpb.FetchRequest{
-		Ref:      refOut(ref),
-		Class:    uint32(peerReq.Object.Class),
-		Offset:   peerReq.Offset,
-		Fill:     peerReq.Fill && !peerReq.Object.PeersOnly,
-		RingHash: ringHash,
-		Base:     peerReq.Object.Base,
-		Hearsay:  peerReq.Object.Hearsay,
-		Via:      via,
-		Client:   peerReq.Object.Client,
+		Ref:     refOut(ref),
+		Class:   uint32(peerReq.Object.Class),
+		Offset:  peerReq.Offset,
+		Fill:    peerReq.Fill && !peerReq.Object.PeersOnly,
+		Base:    peerReq.Object.Base,
+		Hearsay: peerReq.Object.Hearsay,
+		Via:     via,
+		Client:  peerReq.Object.Client,
 	}
 	for _, other := range peerReq.Object.Others[:min(len(peerReq.Object.Others), maxOthers)] {
 		req.Others = append(req.Others, refOut(other))
@@ -61,8 +60,8 @@ func requestOf(peerReq proto.PeerRequest, via []string, ringHash uint64) *peerpb
 	return req
 }
 
-// askOf reads a request that another node wrote, and believes nothing of it.
-func askOf(req *peerpb.FetchRequest) (proto.PeerRequest, error) {
+// readRequest reads a request that another node wrote, and believes nothing of it.
+func readRequest(req *peerpb.FetchRequest) (proto.PeerRequest, error) {
 	var peerReq proto.PeerRequest
 	ref, err := refIn(req.GetRef())
 	if err != nil {

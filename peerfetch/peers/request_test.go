@@ -39,19 +39,19 @@ func TestRequestTravels(t *testing.T) {
 		"elsewhere": {Object: proto.ObjectRequest{Ref: proto.Ref{Digest: digest, Size: 10}, Where: where, Base: "https://mirror.example.org/ubuntu"}, Fill: true},
 		"unlisted":  {Object: proto.ObjectRequest{Ref: proto.Ref{Size: proto.UnknownSize}, Where: proto.At(where.First, proto.Location{Archive: "a", Path: "ä b%"})}, Have: digest, Offset: 7, Fill: true},
 	} {
-		got, err := askOf(requestOf(peerReq, nil, 1))
+		got, err := readRequest(requestOf(peerReq, nil))
 		if err != nil || !reflect.DeepEqual(got, peerReq) {
 			t.Errorf("%s: %+v became %+v, %v", name, peerReq, got, err)
 		}
 	}
-	if requestOf(proto.PeerRequest{Object: proto.ObjectRequest{PeersOnly: true}, Fill: true}, nil, 1).GetFill() {
+	if requestOf(proto.PeerRequest{Object: proto.ObjectRequest{PeersOnly: true}, Fill: true}, nil).GetFill() {
 		t.Error("a fetch that must not go upstream lets the peer go there")
 	}
 	var many []proto.Location
 	for i := range 1000 {
 		many = append(many, proto.Location{Archive: "a", Path: strconv.Itoa(i)})
 	}
-	if n := len(requestOf(proto.PeerRequest{Object: proto.ObjectRequest{Where: proto.WhereOf(many)}}, nil, 1).GetWhere()); n != maxLocations {
+	if n := len(requestOf(proto.PeerRequest{Object: proto.ObjectRequest{Where: proto.WhereOf(many)}}, nil).GetWhere()); n != maxLocations {
 		t.Errorf("%d locations are sent", n)
 	}
 }
@@ -59,7 +59,7 @@ func TestRequestTravels(t *testing.T) {
 // The proxies of a request travel with it, and hostile ones do not arrive.
 func TestViaTravels(t *testing.T) {
 	sent := []string{"aptmesh-1", "proxy.example.org:3128"}
-	if got, err := viaIn(requestOf(askFor([]byte("x"), 0), sent, 1).GetVia()); err != nil || !reflect.DeepEqual(got, sent) {
+	if got, err := viaIn(requestOf(askFor([]byte("x"), 0), sent).GetVia()); err != nil || !reflect.DeepEqual(got, sent) {
 		t.Errorf("%q became %q, %v", sent, got, err)
 	}
 	for name, via := range map[string][]string{
@@ -93,7 +93,7 @@ func manyRefs(n int) []*peerpb.Ref {
 }
 
 func TestHostileRequests(t *testing.T) {
-	if _, err := askOf(goodRequest()); err != nil {
+	if _, err := readRequest(goodRequest()); err != nil {
 		t.Fatal(err)
 	}
 	path := func(p string) func(*peerpb.FetchRequest) {
@@ -140,7 +140,7 @@ func TestHostileRequests(t *testing.T) {
 	} {
 		r := goodRequest()
 		spoil(r)
-		if peerReq, err := askOf(r); err == nil {
+		if peerReq, err := readRequest(r); err == nil {
 			t.Errorf("%s: answered: %+v", name, peerReq)
 		}
 	}
@@ -156,14 +156,14 @@ func FuzzFetchRequest(f *testing.F) {
 		f.Add(b)
 	}
 	seed(goodRequest())
-	seed(requestOf(askFor([]byte("hello"), 3), []string{"proxy"}, 7))
+	seed(requestOf(askFor([]byte("hello"), 3), []string{"proxy"}))
 	seed(&peerpb.FetchRequest{Offset: -1, Class: 1 << 31, Where: []*peerpb.Location{{Archive: "a", Path: "../b"}}})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var r peerpb.FetchRequest
 		if pb.Unmarshal(b, &r) != nil {
 			return
 		}
-		peerReq, err := askOf(&r)
+		peerReq, err := readRequest(&r)
 		if err != nil {
 			return
 		}
@@ -177,7 +177,7 @@ func FuzzFetchRequest(f *testing.F) {
 				t.Fatalf("%q", loc)
 			}
 		}
-		again, err := askOf(requestOf(peerReq, nil, 1))
+		again, err := readRequest(requestOf(peerReq, nil))
 		if err != nil || !reflect.DeepEqual(again, peerReq) {
 			t.Fatalf("%+v became %+v, %v", peerReq, again, err)
 		}

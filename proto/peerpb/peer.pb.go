@@ -32,9 +32,9 @@ const (
 	Failure_UNKNOWN     Failure_Kind = 0
 	Failure_NOT_FOUND   Failure_Kind = 1 // upstream says there is none
 	Failure_CORRUPT     Failure_Kind = 2 // upstream's content is not what is listed
-	Failure_UNAVAILABLE Failure_Kind = 3 // trouble with upstream that may pass
+	Failure_UNAVAILABLE Failure_Kind = 3 // an upstream failure that may pass
 	Failure_REFUSED     Failure_Kind = 4 // upstream's final answer other than "not found"
-	Failure_NOT_STORED  Failure_Kind = 5 // the peer does not hold it, and was not asked to fill
+	Failure_NOT_STORED  Failure_Kind = 5 // the peer does not store it, and was not asked to fill
 	Failure_BUSY        Failure_Kind = 6 // the peer is fetching it from another peer, named in try
 	Failure_DRAINING    Failure_Kind = 7 // the peer is leaving
 	Failure_STUCK       Failure_Kind = 8 // the peer's own disk does not answer
@@ -97,7 +97,7 @@ type MirrorAlert_Kind int32
 
 const (
 	MirrorAlert_UNKNOWN     MirrorAlert_Kind = 0
-	MirrorAlert_WAIT        MirrorAlert_Kind = 1 // the mirror said for how long it wants to be left alone
+	MirrorAlert_WAIT        MirrorAlert_Kind = 1 // the mirror said for how long it must not be asked
 	MirrorAlert_UNREACHABLE MirrorAlert_Kind = 2 // no connection, or no answer on it
 	MirrorAlert_ERRORS      MirrorAlert_Kind = 3 // it answered with 5xx, or broke transfers off
 	MirrorAlert_CONTENT     MirrorAlert_Kind = 4 // what it sent is not what is listed
@@ -256,7 +256,7 @@ func (x *Ref) GetSize() int64 {
 }
 
 // FetchRequest asks for the bytes of one object. It is the one message from the
-// asker on a Fetch stream.
+// requester on a Fetch stream.
 type FetchRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Ref    *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
@@ -264,22 +264,22 @@ type FetchRequest struct {
 	Where  []*Location            `protobuf:"bytes,3,rep,name=where,proto3" json:"where,omitempty"`
 	Class  uint32                 `protobuf:"varint,4,opt,name=class,proto3" json:"class,omitempty"`
 	Offset int64                  `protobuf:"zigzag64,5,opt,name=offset,proto3" json:"offset,omitempty"`
-	// fill lets the peer go upstream for it. Without it, it answers from what it
-	// holds or is fetching from upstream already. It never asks another peer.
+	// fill lets the peer fetch the object from upstream. Without fill, the peer answers from
+	// what it stores, or is fetching from upstream already. A peer never asks another peer.
 	Fill bool `protobuf:"varint,6,opt,name=fill,proto3" json:"fill,omitempty"`
-	// have is the digest of the version the asker holds, of an object that nothing
+	// have is the digest of the version that the requester stores, of an object that nothing
 	// signed names.
-	Have     []byte `protobuf:"bytes,7,opt,name=have,proto3" json:"have,omitempty"`
-	RingHash uint64 `protobuf:"fixed64,8,opt,name=ring_hash,json=ringHash,proto3" json:"ring_hash,omitempty"`
+	Have []byte `protobuf:"bytes,7,opt,name=have,proto3" json:"have,omitempty"`
 	// others are further contents that current listings of the location accept.
 	Others []*Ref `protobuf:"bytes,9,rep,name=others,proto3" json:"others,omitempty"`
 	// base is the archive's root at the site that the suite's root was redirected to.
 	Base string `protobuf:"bytes,10,opt,name=base,proto3" json:"base,omitempty"`
 	// via names the proxies that the request came through, the first one first.
 	Via []string `protobuf:"bytes,11,rep,name=via,proto3" json:"via,omitempty"`
-	// hearsay says that ref is what other nodes say of the location, and no metadata of the asker.
+	// hearsay says that ref is what other nodes say of the location; no metadata of the
+	// requester says it.
 	Hearsay bool `protobuf:"varint,12,opt,name=hearsay,proto3" json:"hearsay,omitempty"`
-	// client tells one client of the asker from another, so that each has its turn at an upstream.
+	// client tells the clients of the requester apart, so that each gets its share of an upstream.
 	Client        string `protobuf:"bytes,13,opt,name=client,proto3" json:"client,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -364,13 +364,6 @@ func (x *FetchRequest) GetHave() []byte {
 	return nil
 }
 
-func (x *FetchRequest) GetRingHash() uint64 {
-	if x != nil {
-		return x.RingHash
-	}
-	return 0
-}
-
 func (x *FetchRequest) GetOthers() []*Ref {
 	if x != nil {
 		return x.Others
@@ -414,9 +407,9 @@ type FetchHead struct {
 	Ref           *Ref                   `protobuf:"bytes,2,opt,name=ref,proto3" json:"ref,omitempty"`
 	Offset        int64                  `protobuf:"zigzag64,3,opt,name=offset,proto3" json:"offset,omitempty"`                            // of the first byte that follows
 	Modified      int64                  `protobuf:"zigzag64,4,opt,name=modified,proto3" json:"modified,omitempty"`                        // Unix seconds of upstream's Last-Modified; 0: not known yet
-	Tier          string                 `protobuf:"bytes,5,opt,name=tier,proto3" json:"tier,omitempty"`                                   // where the peer has it from
+	Tier          string                 `protobuf:"bytes,5,opt,name=tier,proto3" json:"tier,omitempty"`                                   // where the peer gets it from
 	NotModified   bool                   `protobuf:"varint,6,opt,name=not_modified,json=notModified,proto3" json:"not_modified,omitempty"` // the version in FetchRequest.have is still the one
-	Checked       int64                  `protobuf:"zigzag64,7,opt,name=checked,proto3" json:"checked,omitempty"`                          // Unix seconds: upstream last said so then, and cannot be asked now; 0: it said so now
+	Checked       int64                  `protobuf:"zigzag64,7,opt,name=checked,proto3" json:"checked,omitempty"`                          // Unix seconds: when upstream last said so, if it cannot be asked now; 0: it said so now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -552,8 +545,8 @@ type Failure struct {
 	Reason       string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	RetryAfterMs int64                  `protobuf:"zigzag64,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	Status       int32                  `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`     // of REFUSED
-	Answered     bool                   `protobuf:"varint,5,opt,name=answered,proto3" json:"answered,omitempty"` // of UNAVAILABLE: upstream did answer, so another node would hear the same
-	Try          []string               `protobuf:"bytes,6,rep,name=try,proto3" json:"try,omitempty"`            // nodes that may hold it
+	Answered     bool                   `protobuf:"varint,5,opt,name=answered,proto3" json:"answered,omitempty"` // of UNAVAILABLE: upstream did answer, so another node would get the same answer
+	Try          []string               `protobuf:"bytes,6,rep,name=try,proto3" json:"try,omitempty"`            // nodes that may store it
 	// rejected is the kind of a final verdict (proto.RejectKind), "" for none. kind is
 	// UNAVAILABLE beside it where asking again later may help a node, else CORRUPT.
 	Rejected      string `protobuf:"bytes,7,opt,name=rejected,proto3" json:"rejected,omitempty"`
@@ -722,7 +715,7 @@ type Generation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Archive       string                 `protobuf:"bytes,1,opt,name=archive,proto3" json:"archive,omitempty"`
 	Dir           string                 `protobuf:"bytes,2,opt,name=dir,proto3" json:"dir,omitempty"`
-	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`           // of the root, where a directory has several
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`           // of the root, in a directory with several
 	Date          int64                  `protobuf:"zigzag64,4,opt,name=date,proto3" json:"date,omitempty"`        // Unix seconds
 	Signed        int64                  `protobuf:"zigzag64,5,opt,name=signed,proto3" json:"signed,omitempty"`    // Unix seconds of the newest good signature; 0 for none
 	Statement     []byte                 `protobuf:"bytes,6,opt,name=statement,proto3" json:"statement,omitempty"` // 32 bytes: what the root says, however it is signed
@@ -730,7 +723,7 @@ type Generation struct {
 	Root          *Ref                   `protobuf:"bytes,8,opt,name=root,proto3" json:"root,omitempty"`
 	Modified      int64                  `protobuf:"zigzag64,9,opt,name=modified,proto3" json:"modified,omitempty"` // Unix seconds; 0 for none
 	Companions    []*Companion           `protobuf:"bytes,10,rep,name=companions,proto3" json:"companions,omitempty"`
-	Base          string                 `protobuf:"bytes,11,opt,name=base,proto3" json:"base,omitempty"` // where a redirect had the root read from
+	Base          string                 `protobuf:"bytes,11,opt,name=base,proto3" json:"base,omitempty"` // the root was read there, because of a redirect
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -846,12 +839,12 @@ func (x *Generation) GetBase() string {
 // root by its digest and verifies it like any other.
 type Announcement struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
-	Generation *Generation            `protobuf:"bytes,1,opt,name=generation,proto3" json:"generation,omitempty"` // root empty: none held
+	Generation *Generation            `protobuf:"bytes,1,opt,name=generation,proto3" json:"generation,omitempty"` // root empty: the sender has none
 	// checked_ms is the age of the sender's last good check of upstream, or of the one it received; -1 for
 	// never.
 	CheckedMs int64    `protobuf:"zigzag64,2,opt,name=checked_ms,json=checkedMs,proto3" json:"checked_ms,omitempty"`
 	Slots     []string `protobuf:"bytes,3,rep,name=slots,proto3" json:"slots,omitempty"` // members of the suite, and companions of its root, that clients use
-	// first_hand says that the sender had it from upstream and announces it to everybody directly.
+	// first_hand says that the sender got it from upstream and announces it to everybody directly.
 	FirstHand bool `protobuf:"varint,4,opt,name=first_hand,json=firstHand,proto3" json:"first_hand,omitempty"`
 	// from names the sender in messages that do not come from it directly: gossip.
 	From          string `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`
@@ -930,7 +923,7 @@ type MirrorAlert struct {
 	Mirror        string                 `protobuf:"bytes,1,opt,name=mirror,proto3" json:"mirror,omitempty"` // URL of its root
 	Kind          MirrorAlert_Kind       `protobuf:"varint,2,opt,name=kind,proto3,enum=aptmesh.peer.v1.MirrorAlert_Kind" json:"kind,omitempty"`
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	ForMs         int64                  `protobuf:"zigzag64,4,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"` // how much longer the mirror is best left alone; 0: it is over
+	ForMs         int64                  `protobuf:"zigzag64,4,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"` // how much longer the mirror should not be asked; 0: it may be asked again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -993,9 +986,9 @@ func (x *MirrorAlert) GetForMs() int64 {
 	return 0
 }
 
-// State is all a node knows of suites, exchanged in full now and then, or the little of it that is
-// gossiped. Who wrote it is not known for certain, nor when: a packet can be recorded and played back.
-// So it tells only which generations there are, not that upstream still has them (checked_ms is -1).
+// State is what a node knows of suites: all of it in the periodic exchange, a part of it in a
+// gossip packet. Its sender and its age are not certain, because a packet can be recorded and played
+// back. So it says only which generations there are, not that upstream still has them (checked_ms is -1).
 type State struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Announcements []*Announcement        `protobuf:"bytes,1,rep,name=announcements,proto3" json:"announcements,omitempty"`
@@ -1360,7 +1353,7 @@ func (x *PingReply) GetStuckMs() int64 {
 	return 0
 }
 
-// FollowRequest starts a stream of what the peer holds.
+// FollowRequest starts a stream of the digests of what the peer stores.
 type FollowRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1397,7 +1390,7 @@ func (*FollowRequest) Descriptor() ([]byte, []int) {
 	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{17}
 }
 
-// Holdings is one step of it: begin empties what was known, filter is a piece of
+// Holdings is one step of that stream: begin empties what was known, filter is a piece of
 // the Bloom filter of all objects, the others are first 8 bytes of digests.
 type Holdings struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1491,7 +1484,7 @@ func (x *Holdings) GetBlobs() uint64 {
 	return 0
 }
 
-// OfferRequest tells a peer what a leaving node holds and nobody else does.
+// OfferRequest tells a peer of which objects the leaving node stores the last copy.
 type OfferRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Offers        []*Offer               `protobuf:"bytes,1,rep,name=offers,proto3" json:"offers,omitempty"`
@@ -1632,7 +1625,7 @@ func (x *OfferReply) GetStored() [][]byte {
 	return nil
 }
 
-// LookupRequest asks what signed metadata that the peer holds says of a file.
+// LookupRequest asks what the peer's signed metadata says of a file.
 type LookupRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Location      *Location              `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`
@@ -1679,7 +1672,7 @@ func (x *LookupRequest) GetLocation() *Location {
 
 type LookupReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"` // none: nothing it holds lists it with a SHA-256
+	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"` // none: no current listing of the peer has a SHA-256 of it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1811,7 +1804,7 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\x04path\x18\x02 \x01(\tR\x04path\"1\n" +
 	"\x03Ref\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\fR\x06digest\x12\x12\n" +
-	"\x04size\x18\x02 \x01(\x12R\x04size\"\xf8\x02\n" +
+	"\x04size\x18\x02 \x01(\x12R\x04size\"\xe1\x02\n" +
 	"\fFetchRequest\x12&\n" +
 	"\x03ref\x18\x01 \x01(\v2\x14.aptmesh.peer.v1.RefR\x03ref\x12\x16\n" +
 	"\x06sha512\x18\x02 \x01(\fR\x06sha512\x12/\n" +
@@ -1819,14 +1812,13 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\x05class\x18\x04 \x01(\rR\x05class\x12\x16\n" +
 	"\x06offset\x18\x05 \x01(\x12R\x06offset\x12\x12\n" +
 	"\x04fill\x18\x06 \x01(\bR\x04fill\x12\x12\n" +
-	"\x04have\x18\a \x01(\fR\x04have\x12\x1b\n" +
-	"\tring_hash\x18\b \x01(\x06R\bringHash\x12,\n" +
+	"\x04have\x18\a \x01(\fR\x04have\x12,\n" +
 	"\x06others\x18\t \x03(\v2\x14.aptmesh.peer.v1.RefR\x06others\x12\x12\n" +
 	"\x04base\x18\n" +
 	" \x01(\tR\x04base\x12\x10\n" +
 	"\x03via\x18\v \x03(\tR\x03via\x12\x18\n" +
 	"\ahearsay\x18\f \x01(\bR\ahearsay\x12\x16\n" +
-	"\x06client\x18\r \x01(\tR\x06client\"\xce\x01\n" +
+	"\x06client\x18\r \x01(\tR\x06clientJ\x04\b\b\x10\t\"\xce\x01\n" +
 	"\tFetchHead\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x12&\n" +
 	"\x03ref\x18\x02 \x01(\v2\x14.aptmesh.peer.v1.RefR\x03ref\x12\x16\n" +
