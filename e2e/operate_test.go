@@ -319,21 +319,22 @@ func TestCommands(t *testing.T) {
 	for _, test := range []struct {
 		args  []string
 		wants []string
+		code  int
 	}{
-		{[]string{"version"}, []string{"aptmesh"}},
-		{[]string{"status", "--config", config}, []string{"ready", "debian/dists/noble", "fresh"}},
-		{[]string{"why", "--config", config, w.node.URL + "/debian/" + path}, []string{"not held", w.server.URL + "/" + path, "signed index"}},
-		{[]string{"why", "--config", config, "http://archive.example.org/debian/dists/noble/InRelease"}, []string{"stored", "generation"}},
-		{[]string{"why", "--config", config, "http://elsewhere.example.com/x"}, []string{"403 (unknown-host)"}},
-		{[]string{"refresh", "--config", config, "debian/noble"}, []string{"nothing newer"}},
-		{[]string{"drop", "--config", config, "debian/noble"}, []string{"debian/dists/noble: forgotten"}},
-		{[]string{"verify", "--config", config}, []string{"0 damaged"}},
-		{[]string{"config", "check", config}, []string{"good"}},
-		{[]string{"config", "show", config}, []string{"check_every", "stall_timeout"}},
+		{[]string{"version"}, []string{"aptmesh"}, 0},
+		{[]string{"status", "--config", config}, []string{"ready", "debian/dists/noble", "fresh"}, 0},
+		{[]string{"why", "--config", config, w.node.URL + "/debian/" + path}, []string{"not held", w.server.URL + "/" + path, "signed index"}, 0},
+		{[]string{"why", "--config", config, "http://archive.example.org/debian/dists/noble/InRelease"}, []string{"stored", "generation"}, 0},
+		{[]string{"why", "--config", config, "http://elsewhere.example.com/x"}, []string{"403 (unknown-host)"}, 1},
+		{[]string{"refresh", "--config", config, "debian/noble"}, []string{"nothing newer"}, 0},
+		{[]string{"drop", "--config", config, "debian/noble"}, []string{"debian/dists/noble: forgotten"}, 0},
+		{[]string{"verify", "--config", config}, []string{"0 damaged"}, 0},
+		{[]string{"config", "check", config}, []string{"good"}, 0},
+		{[]string{"config", "show", config}, []string{"check_every", "stall_timeout"}, 0},
 	} {
 		t.Run(strings.Join(test.args[:1], " "), func(t *testing.T) {
 			out, errs, code := w.node.run(test.args...)
-			if code != 0 {
+			if code != test.code {
 				t.Errorf("exit code %d: %s", code, errs)
 			}
 			for _, want := range test.wants {

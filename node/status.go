@@ -85,7 +85,7 @@ func suiteStatus(st catalog.SuiteStatus) admin.SuiteStatus {
 		Dir: st.Suite.Dir, Generation: st.Date, Root: st.Root.Digest, LastCheck: st.Checked, LastChange: st.Changed,
 		ValidUntil: st.ValidUntil, Expired: st.Expired, Used: st.Staged, Retained: st.Retained, Members: st.Members,
 		ServedUntil: st.ServedUntil, Withheld: st.Withheld, Alarm: st.Alarm, Behind: behind(st.Mirrors),
-		Notice: st.Notice, Unreadable: st.Unreadable, State: admin.SuiteFresh, Watched: st.Watched,
+		Notice: st.Notice, Unreadable: st.Unreadable, State: admin.SuiteFresh, Watched: st.Watched, FailingSince: st.Failing,
 	}
 	switch {
 	case st.Err != nil:

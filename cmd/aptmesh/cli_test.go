@@ -139,6 +139,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"config", "check", "-c", bad, bad + "x"}, 1, "", "name two files"},
 		{[]string{"serve", "-c", bad + "x"}, 1, "", "no such file"},
 		{[]string{"serve", "--listen", "nonsense"}, 1, "", `listen[0]: "nonsense" is not an address`},
+		{[]string{"why", "--admin", "nonsense", "x"}, 2, "", "is not the address of an admin interface"},
 		{[]string{"status", "--admin", "nonsense"}, 2, "", "is not the address of an admin interface"},
 		{[]string{"verify", "--data", dir}, 1, "", "no blob store"},
 	} {
@@ -493,7 +494,8 @@ func TestWhyCommand(t *testing.T) {
 			UpstreamURLs: []string{"http://archive.ubuntu.com/ubuntu/pool/a.deb", "http://b.example.org/a.deb"},
 			Sentences:    []string{"It is served from disk."},
 		},
-		"GET /v1/why?url=http%3A%2F%2Fnowhere.example.org%2Fx": admin.Why{URL: "nowhere", Size: -1, Sentences: []string{"No archive has this."}},
+		"GET /v1/why?url=http%3A%2F%2Fnowhere.example.org%2Fx": admin.Why{URL: "nowhere", Size: -1, Sentences: []string{"No archive has this."}, Would: &admin.Failure{Status: 403}},
+		"GET /v1/why?url=%2Fearlier":                           admin.Why{URL: "/earlier", Size: -1, Sentences: []string{"It went wrong."}, Latest: &admin.Failure{Status: 503}},
 	})
 	a, out, errs := testApp(t)
 	want := `It is served from disk.
@@ -512,9 +514,19 @@ upstream    http://archive.ubuntu.com/ubuntu/pool/a.deb
 	if code := run(t, a, "why", "--admin", addr, "ubuntu/pool/a.deb"); code != 0 || out.String() != want {
 		t.Errorf("exit %d:\n%s%s\nwant:\n%s", code, out, errs, want)
 	}
-	a, out, _ = testApp(t)
-	if code := run(t, a, "why", "--admin", addr, "http://nowhere.example.org/x"); code != 0 || out.String() != "No archive has this.\n" {
+	a, out, errs = testApp(t)
+	if code := run(t, a, "why", "--admin", addr, "http://nowhere.example.org/x"); code != 1 || errs.String() != "" || out.String() != "No archive has this.\n" {
 		t.Errorf("exit %d:\n%s", code, out)
+	}
+	for args, want := range map[string]int{"/earlier": 0, "--json /earlier": 0, "--json http://nowhere.example.org/x": 1} {
+		a, _, errs := testApp(t)
+		if code := run(t, a, append([]string{"why", "--admin", addr}, strings.Fields(args)...)...); code != want || errs.String() != "" {
+			t.Errorf("why %s: exit %d: %s", args, code, errs)
+		}
+	}
+	a, _, errs = testApp(t)
+	if code := run(t, a, "why", "--admin", filepath.Join(t.TempDir(), "none.sock"), "x"); code != 2 || errs.String() == "" {
+		t.Errorf("nobody answers: exit %d: %s", code, errs)
 	}
 }
 

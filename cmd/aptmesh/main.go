@@ -20,7 +20,7 @@ import (
 const (
 	exitFailed = 1 // the command did not do what it was asked
 	exitUsage  = 2 // it was asked in a way it does not understand
-	// exitFailing is the answer of `status` about a node that fails, or does not answer.
+	// exitFailing is the answer of `status` about a node that fails, and of `status` and `why` where none answers.
 	exitFailing = 2
 	// exitLeft is the end of a node that was told to leave its cluster. It differs from a
 	// failure and from SIGTERM, so that a service manager can be told not to start the

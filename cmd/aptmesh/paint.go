@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/fatih/color"
+	"golang.org/x/term"
 
 	"github.com/aptmesh/aptmesh/node/admin"
 )
@@ -37,14 +38,18 @@ func statusExit(notes []admin.Note) error {
 }
 
 // paint colours words.
-type paint struct{ good, attention, bad, head *color.Color }
+type paint struct{ good, attention, bad *color.Color }
 
 // paintFor is for a writer: without colours where it is no terminal, and where
-// NO_COLOR or TERM=dumb say so.
+// NO_COLOR or TERM=dumb say so. The library itself looks at standard output only.
 func paintFor(w io.Writer) paint {
-	p := paint{color.New(color.FgGreen), color.New(color.FgYellow), color.New(color.FgRed, color.Bold), color.New(color.Bold)}
-	if w != io.Writer(os.Stdout) { // the library looks at no other writer
-		for _, c := range []*color.Color{p.good, p.attention, p.bad, p.head} {
+	p := paint{color.New(color.FgGreen), color.New(color.FgYellow), color.New(color.FgRed, color.Bold)}
+	f, ok := w.(*os.File)
+	colours := ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	for _, c := range []*color.Color{p.good, p.attention, p.bad} {
+		if colours {
+			c.EnableColor()
+		} else {
 			c.DisableColor()
 		}
 	}

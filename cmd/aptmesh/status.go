@@ -181,7 +181,7 @@ func suiteRows(archives []admin.ArchiveStatus, now time.Time) [][]string {
 		for _, s := range a.Suites {
 			checked := ago(s.LastCheck, now)
 			if s.LastCheck.IsZero() && s.State == admin.SuiteFailing {
-				checked = "failed"
+				checked = "not for " + admin.Age(now.Sub(s.FailingSince))
 			}
 			rows = append(rows, []string{
 				a.Name + "/" + s.Dir, s.State, date(s.Generation), checked, ago(s.LastChange, now),

@@ -17,7 +17,7 @@ func TestStatusOfMirrors(t *testing.T) {
 		Archives: []admin.ArchiveStatus{{
 			Name: "ubuntu", Upstream: "http://archive.ubuntu.com/ubuntu",
 			Suites: []admin.SuiteStatus{{
-				Dir: "dists/noble", State: admin.SuiteFailing, Error: "no mirror answers", Generation: now.Add(-8 * 24 * time.Hour),
+				Dir: "dists/noble", State: admin.SuiteFailing, Error: "no mirror answers", FailingSince: now.Add(-5 * time.Minute), Generation: now.Add(-8 * 24 * time.Hour),
 				ValidUntil: now.Add(-24 * time.Hour), Expired: true, Withheld: true, ServedUntil: now.Add(-time.Hour),
 				Alarm:      "its Release expired 24h ago and nobody has renewed it",
 				Behind:     []admin.MirrorBehind{{URL: "http://mirror.example.org/ubuntu", BehindSeconds: 5400}},
@@ -50,9 +50,9 @@ store     0 B of 0 B in , 0 objects; 0 B pinned
 traffic   0 requests, 0 errors, 0 B
 prefetch  1,234 packages in use; 40 new versions (3.0 MiB) fetched ahead, 31 of them asked for since; 2 left out by prefetch.max_bytes
 
-SUITE               STATE    GENERATION (UTC)  CHECKED  CHANGED  KEPT  NOTE
-ubuntu/dists/noble  failing  2026-11-12 12:00  failed   never    0     no mirror answers; expired 2026-11-19 12:00, withheld since 2026-11-20 11:00 (stale.serve_expired)
-docker/             unused   -                 -        -        -     https://download.docker.com/linux/ubuntu
+SUITE               STATE    GENERATION (UTC)  CHECKED       CHANGED  KEPT  NOTE
+ubuntu/dists/noble  failing  2026-11-12 12:00  not for 5m0s  never    0     no mirror answers; expired 2026-11-19 12:00, withheld since 2026-11-20 11:00 (stale.serve_expired)
+docker/             unused   -                 -             -        -     https://download.docker.com/linux/ubuntu
 
 ARCHIVE  MIRROR                                          PRIO  STATE               SPEED      ANSWERS IN  NOTE
 ubuntu   http://archive.ubuntu.com/ubuntu                1     left alone for 25s  -          -           it answered 429 and asked for 30s (found by nyc1); left: 1 asked to wait
@@ -96,8 +96,9 @@ func TestStatusWords(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	rows := suiteRows([]admin.ArchiveStatus{{Name: "a", Suites: []admin.SuiteStatus{{Dir: "x", State: admin.SuiteFailing}, {Dir: "y", State: admin.SuiteStale}}}}, time.Now())
-	if rows[0][3] != "failed" || rows[1][3] != "never" {
+	now := time.Now()
+	rows := suiteRows([]admin.ArchiveStatus{{Name: "a", Suites: []admin.SuiteStatus{{Dir: "x", State: admin.SuiteFailing, FailingSince: now.Add(-312 * time.Second)}, {Dir: "y", State: admin.SuiteStale}}}}, now)
+	if rows[0][3] != "not for 5m12s" || rows[1][3] != "never" {
 		t.Errorf("CHECKED: %q, %q", rows[0][3], rows[1][3])
 	}
 }

@@ -27,6 +27,10 @@ it, and whom the node would ask in turn. Nothing is fetched to find out.
 If a request would fail, or a host got an error for the URL within the last hour, it says
 which one, why, and what to do.
 
+The exit code is 0 if nothing is known that keeps a host from getting the file, 1 if a
+request would get an error as things stand, and 2 if the node does not answer. An error
+that a host got earlier does not count.
+
 The URL may be the one in apt's message, upstream's own, or ARCHIVE/PATH.`,
 		Example: `  aptmesh why http://cache:3142/ubuntu/dists/noble/InRelease
   aptmesh why http://archive.ubuntu.com/ubuntu/pool/main/h/hello/hello_2.10-3build1_amd64.deb
@@ -36,17 +40,21 @@ The URL may be the one in apt's message, upstream's own, or ARCHIVE/PATH.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.client(ask)
 			if err != nil {
-				return err
+				return &exitError{exitFailing, err}
 			}
 			why, err := client.Why(cmd.Context(), args[0])
 			if err != nil {
-				return err
+				return &exitError{exitFailing, err}
 			}
 			if ask.json {
-				return a.printJSON(why)
+				err = a.printJSON(why)
+			} else {
+				printWhy(a.out, why)
 			}
-			printWhy(a.out, why)
-			return nil
+			if err == nil && why.Would != nil {
+				return &exitError{code: exitFailed}
+			}
+			return err
 		},
 	}
 	ask.register(cmd)

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -71,8 +72,21 @@ func (g tcpGuard) judge(r *http.Request) error {
 	case !read:
 		return &Error{Socket: g.server.socket, Message: "changes are taken at the unix socket " + g.server.socket +
 			" only, or with the token of admin_token_file; run the command as root or as the user of the service"}
+	case strings.HasPrefix(r.URL.Path, "/debug/pprof/") && !shortProfile(r.FormValue("seconds")):
+		return &Error{Socket: g.server.socket, Message: fmt.Sprintf("seconds is %d at most here, because profiling slows the node down; "+
+			"longer profiles are taken at the unix socket %s, or with the token of admin_token_file", maxProfileSeconds, g.server.socket)}
 	}
 	return nil
+}
+
+// maxProfileSeconds is how long a profile may take that any local user can ask for. It is what Go's own default takes.
+const maxProfileSeconds = 30
+
+// shortProfile reports whether a profile is no longer than that. What is no number is refused by the profiler itself, or
+// means its default.
+func shortProfile(seconds string) bool {
+	n, err := strconv.ParseFloat(seconds, 64)
+	return n <= maxProfileSeconds || err != nil && !errors.Is(err, strconv.ErrRange)
 }
 
 // localHost reports whether a Host header is one that no name in the DNS can

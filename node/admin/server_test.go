@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/trace"
 	"strings"
 	"testing"
 
@@ -168,6 +169,29 @@ func TestChangesOverTCP(t *testing.T) {
 	without, _ := listen(t, func(*Config) {})
 	if status, _ := ask(t, without.tcp, "POST", "/v1/refresh", "Authorization", "Bearer "); status != http.StatusForbidden {
 		t.Errorf("an empty token where there is none: %d", status)
+	}
+}
+
+// Any local user may look at what a node does, and not slow it down for long.
+func TestProfilesWithoutToken(t *testing.T) {
+	s, _ := listen(t, withToken(t))
+	for query, want := range map[string]int{
+		"profile?seconds=31": 403, "trace?seconds=30.5": 403, "heap?seconds=999": 403, "profile?seconds=1e400": 403, "trace?seconds=Inf": 403,
+		"trace?seconds=0.01": 200, "goroutine?debug=1": 200, "heap": 200, "heap?seconds=x": 400,
+	} {
+		if status, body := ask(t, s.tcp, "GET", "/debug/pprof/"+query); status != want || want == 403 && !strings.Contains(body, "seconds is 30 at most") {
+			t.Errorf("%s: %d, want %d: %.300s", query, status, want, body)
+		}
+	}
+	// Whoever is let in meets the tracer, which runs once only.
+	if err := trace.Start(io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	defer trace.Stop()
+	for _, at := range []struct{ addr, token string }{{s.socket, ""}, {s.tcp, "Bearer " + token}} {
+		if status, body := ask(t, at.addr, "GET", "/debug/pprof/trace?seconds=31", "Authorization", at.token); status != http.StatusInternalServerError {
+			t.Errorf("%+v: %d %.300s", at, status, body)
+		}
 	}
 }
 

@@ -317,6 +317,8 @@ type SuiteStatus struct {
 	// Watched says that the node follows it: it is configured, or hosts use it.
 	Watched bool   `json:"watched,omitempty"`
 	Error   string `json:"error,omitempty"` // of the last check
+	// FailingSince is when the first of the checks ended that have failed in a row; zero while the last one was good.
+	FailingSince time.Time `json:"failing_since,omitzero"`
 	// Notice says in a sentence what of the Release was passed over or cannot be verified; "" for
 	// nothing.
 	Notice string `json:"notice,omitempty"`

@@ -37,6 +37,7 @@ type SuiteStatus struct {
 	Watched  bool
 	Mirrors  []MirrorStatus // what is known of those asked so far
 	Err      error          // of the last check; nil when it was good
+	Failing  time.Time      // when the first of the checks failed that did so in a row; zero while Err is nil
 	Stale    string
 	// Notice says what of the suite cannot be read or verified; "" for nothing.
 	Notice      string
@@ -66,7 +67,7 @@ func (d *driver) status() SuiteStatus {
 	p, now, wall := d.public.Load(), d.c.mono(), d.c.cfg.Now()
 	st := SuiteStatus{
 		Suite: d.id, Offline: d.archive.Load().Offline, Checked: p.belief.Checked(), Changed: p.changed, Removed: p.belief.Removed != suite.Never,
-		Watched: p.watched, Mirrors: p.mirrors, Err: p.belief.Failure, AnnouncedBy: p.source, Notice: p.notice, Unreadable: p.unreadable,
+		Watched: p.watched, Mirrors: p.mirrors, Err: p.belief.Failure, Failing: p.belief.FailingSince, AnnouncedBy: p.source, Notice: p.notice, Unreadable: p.unreadable,
 	}
 	if st.Notice == "" {
 		st.Notice = d.c.tablesOf(d.id.Archive).notice()

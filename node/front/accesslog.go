@@ -132,7 +132,6 @@ func (l *accessLog) line(b []byte, x *exchange, took time.Duration) []byte {
 	}
 	if x.loc != (proto.Location{}) {
 		e.text("archive", x.loc.Archive)
-		e.text("path", x.loc.Path)
 		e.text("kind", x.info.Kind)
 	}
 	switch {

@@ -34,7 +34,7 @@ func TestAccessLog(t *testing.T) {
 		}
 		for i, want := range []map[string]string{
 			{"level": "INFO", "msg": "access", "method": "GET", "url": "http://***@archive.ubuntu.com" + helloURL, "status": "206", "bytes": "100", "result": "hit", "tier": "disk",
-				"archive": "ubuntu", "path": helloPath, "kind": "package", "listed": listed, "generation": "2026-11-20T10:00:00Z", "agent": `Debian APT-HTTP/1.3 (3.1.12) "x"`},
+				"archive": "ubuntu", "path": "", "kind": "package", "listed": listed, "generation": "2026-11-20T10:00:00Z", "agent": `Debian APT-HTTP/1.3 (3.1.12) "x"`},
 			{"status": "404", "result": "error", "reason": "not-found", "kind": "other", "error": "not found upstream"},
 			{"status": "400", "url": "/nothing/%0a%22x", "reason": "bad-request"},
 		} {

@@ -21,6 +21,8 @@ type Belief struct {
 	Fresh   Freshness
 	// Failure is what came of the last check; nil when it was good.
 	Failure error
+	// FailingSince is when the first of the checks ended that have failed in a row; zero while Failure is nil.
+	FailingSince time.Time
 	// Removed says since when upstream says that it has no such suite; Never while it has.
 	Removed Mono
 

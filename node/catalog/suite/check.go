@@ -376,10 +376,11 @@ func (m *Machine) end(k *check, err error) {
 		m.goodAt(k.good)
 	}
 	m.noteRemoved(k)
-	m.failure = err
 	if err == nil || m.cfg.Offline { // not to ask is what was asked for
-		m.failure, m.failures = nil, 0
+		m.fail(nil)
+		m.failures = 0
 	} else {
+		m.fail(err)
 		m.failures++
 		// Once when it begins, then now and then: a mirror can be down for days.
 		if m.failures == 1 || m.failures%20 == 0 {

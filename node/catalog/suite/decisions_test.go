@@ -162,11 +162,12 @@ func TestMirrorsOfACheck(t *testing.T) {
 	}
 }
 
-// A check that fails is logged when it begins to fail, and now and then.
+// A check that fails is logged when it begins to fail, and now and then; it is remembered when that began.
 func TestFailuresAreLoggedNowAndThen(t *testing.T) {
 	r := newRig(t)
 	r.hold(root("held", 0), Record{Checked: day0})
 	var logged []int
+	began := r.at.Wall.Add(2 * CheckPause).UTC()
 	for n := 1; n <= 41; n++ {
 		r.pass(2 * CheckPause)
 		for _, a := range actions[Note](r.step(MirrorAnswered{Ask: r.ask(uint64(n)), Err: &proto.Unavailable{Reason: "down"}})) {
@@ -177,6 +178,14 @@ func TestFailuresAreLoggedNowAndThen(t *testing.T) {
 	}
 	if !slices.Equal(logged, []int{1, 20, 40}) {
 		t.Errorf("logged at failures %v", logged)
+	}
+	if since := r.m.Belief(r.at).FailingSince; !since.Equal(began) {
+		t.Errorf("checks fail since %v, want %v", since, began)
+	}
+	r.pass(time.Hour)
+	r.step(MirrorAnswered{Ask: r.ask(42), Candidate: from("one", root("held", 0))})
+	if b := r.m.Belief(r.at); b.Failure != nil || !b.FailingSince.IsZero() {
+		t.Errorf("after a good check: %v since %v", b.Failure, b.FailingSince)
 	}
 }
 

@@ -133,7 +133,8 @@ func (m *Machine) forgive() {
 			return // there is a newer generation, which could not be staged
 		}
 	}
-	m.failure, m.failures = nil, 0
+	m.fail(nil)
+	m.failures = 0
 }
 
 // weigh tells what an announced generation is to this node, going by what the announcer says of it:
@@ -462,7 +463,7 @@ func (m *Machine) postpone(o *offer, err error) {
 	a := m.attempts.of(o.gen.Root.Digest)
 	a.until = m.at.Mono.Add(min(m.cfg.Interval, 5*time.Second<<min(a.tries, 8)))
 	a.tries++
-	m.failure = err
+	m.fail(err)
 	if a.tries == 1 {
 		m.note(slog.LevelWarn, m.notAdopted("an announced root"), "nodes", o.from, "error", err)
 	}
@@ -475,7 +476,7 @@ func (m *Machine) tookOffer(o *offer) {
 		m.emit(Count{What: CountAnnouncement, Result: "passed"})
 		return
 	}
-	m.failure = nil
+	m.fail(nil)
 	for _, name := range o.from {
 		if t, ok := m.announcers[name]; ok {
 			t.faults = 0

@@ -22,6 +22,7 @@ type Machine struct {
 	checked  time.Time // fresh.Good as a date
 	failure  error     // of the last check
 	failures int       // in a row
+	failing  time.Time // since when there has been a failure after each check; zero while there is none
 	removed  Mono      // since when upstream says that it has no such suite; Never while it has
 
 	book     book
@@ -200,7 +201,18 @@ func (e Configured) apply(m *Machine) { m.cfg = e.Config }
 
 // Belief is a copy of what hosts are told by.
 func (m *Machine) Belief(at At) *Belief {
-	return &Belief{Current: m.current, Fresh: m.fresh, Failure: m.failure, Removed: m.removed, id: m.cfg.ID, conf: m.cfg, checked: m.checked}
+	return &Belief{Current: m.current, Fresh: m.fresh, Failure: m.failure, FailingSince: m.failing, Removed: m.removed, id: m.cfg.ID, conf: m.cfg, checked: m.checked}
+}
+
+// fail sets what came of the last check; nil: it was good.
+func (m *Machine) fail(err error) {
+	switch {
+	case err == nil:
+		m.failing = time.Time{}
+	case m.failure == nil:
+		m.failing = m.at.Wall.UTC()
+	}
+	m.failure = err
 }
 
 // Current is the current root; nil before the first generation.
