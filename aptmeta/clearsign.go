@@ -2,14 +2,10 @@ package aptmeta
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-)
 
-// ErrNotSigned means that a file is not in the form of a signed file at all: not
-// exactly one clearsigned message, or not a signature. An HTML page in place of an
-// InRelease ends here.
-var ErrNotSigned = errors.New("not a signed file")
+	"github.com/aptmesh/aptmesh/node/format/pgp"
+)
 
 const (
 	clearsignBegin = "-----BEGIN PGP SIGNED MESSAGE-----"
@@ -47,11 +43,11 @@ func (c *clearsigned) signed() []byte { return bytes.TrimSuffix(c.text, []byte{'
 // White space and carriage returns at the end of a line count nowhere.
 func splitClearsigned(data []byte) (*clearsigned, error) {
 	if len(data) > MaxRelease {
-		return nil, fmt.Errorf("%w: %d bytes are more than an InRelease may have (%d)", ErrNotSigned, len(data), MaxRelease)
+		return nil, fmt.Errorf("%w: %d bytes are more than an InRelease may have (%d)", pgp.ErrNotSigned, len(data), MaxRelease)
 	}
 	line, rest := cutCleanLine(data)
 	if string(line) != clearsignBegin {
-		return nil, fmt.Errorf("%w: its first line is not %s", ErrNotSigned, clearsignBegin)
+		return nil, fmt.Errorf("%w: its first line is not %s", pgp.ErrNotSigned, clearsignBegin)
 	}
 	rest, err := skipArmourHeaders(rest)
 	if err != nil {
@@ -81,10 +77,10 @@ func skipArmourHeaders(data []byte) (rest []byte, err error) {
 			return data, nil
 		}
 		if line[0] == '-' {
-			return nil, fmt.Errorf("%w: the line %.60q stands before the signed text", ErrNotSigned, line)
+			return nil, fmt.Errorf("%w: the line %.60q stands before the signed text", pgp.ErrNotSigned, line)
 		}
 	}
-	return nil, fmt.Errorf("%w: it ends before the signed text", ErrNotSigned)
+	return nil, fmt.Errorf("%w: it ends before the signed text", pgp.ErrNotSigned)
 }
 
 // readText reads the signed lines and returns the rest, which begins with the signature's
@@ -99,13 +95,13 @@ func (c *clearsigned) readText(data []byte) (rest []byte, err error) {
 				return begin, nil
 			}
 			if !bytes.HasPrefix(line, []byte("- ")) {
-				return nil, fmt.Errorf("%w: the line %.60q in its text is not escaped", ErrNotSigned, line)
+				return nil, fmt.Errorf("%w: the line %.60q in its text is not escaped", pgp.ErrNotSigned, line)
 			}
 			line = line[2:]
 		}
 		c.text = append(append(c.text, line...), '\n')
 	}
-	return nil, fmt.Errorf("%w: it ends before the signature (is it cut short?)", ErrNotSigned)
+	return nil, fmt.Errorf("%w: it ends before the signature (is it cut short?)", pgp.ErrNotSigned)
 }
 
 // signatureBlocks checks that data consists of armoured signatures and nothing else, and
@@ -115,7 +111,7 @@ func (c *clearsigned) readText(data []byte) (rest []byte, err error) {
 // signature is refused, because apt refuses it.
 func signatureBlocks(data []byte) ([]byte, error) {
 	if len(data) > 0 && data[0]&0x80 != 0 {
-		return nil, fmt.Errorf("%w: the signature is binary, and apt reads armoured ones only", ErrNotSigned)
+		return nil, fmt.Errorf("%w: the signature is binary, and apt reads armoured ones only", pgp.ErrNotSigned)
 	}
 	blocks := make([]byte, 0, len(data)+1)
 	open := false
@@ -126,21 +122,21 @@ func signatureBlocks(data []byte) ([]byte, error) {
 		case !open && string(line) == signatureBegin:
 			open = true
 		case !open && len(blocks) == 0:
-			return nil, fmt.Errorf("%w: %.60q is not the first line of a signature", ErrNotSigned, line)
+			return nil, fmt.Errorf("%w: %.60q is not the first line of a signature", pgp.ErrNotSigned, line)
 		case !open:
-			return nil, fmt.Errorf("%w: there is something behind the signature", ErrNotSigned)
+			return nil, fmt.Errorf("%w: there is something behind the signature", pgp.ErrNotSigned)
 		case string(line) == signatureEnd:
 			open = false
 		case len(line) > 0 && line[0] == '-':
-			return nil, fmt.Errorf("%w: the line %.60q stands in the signature", ErrNotSigned, line)
+			return nil, fmt.Errorf("%w: the line %.60q stands in the signature", pgp.ErrNotSigned, line)
 		}
 		blocks = append(append(blocks, line...), '\n')
 	}
 	switch {
 	case open:
-		return nil, fmt.Errorf("%w: it ends within the signature (is it cut short?)", ErrNotSigned)
+		return nil, fmt.Errorf("%w: it ends within the signature (is it cut short?)", pgp.ErrNotSigned)
 	case len(blocks) == 0:
-		return nil, fmt.Errorf("%w: the signature is empty", ErrNotSigned)
+		return nil, fmt.Errorf("%w: the signature is empty", pgp.ErrNotSigned)
 	}
 	return blocks, nil
 }
@@ -165,7 +161,7 @@ func SplitInRelease(data []byte) (text []byte, err error) {
 		var line []byte
 		line, rest = cutCleanLine(rest)
 		if string(line) == clearsignBegin {
-			return nil, fmt.Errorf("InRelease: %w: there is text before the signed message", ErrNotSigned)
+			return nil, fmt.Errorf("InRelease: %w: there is text before the signed message", pgp.ErrNotSigned)
 		}
 	}
 	return data, nil

@@ -2,12 +2,15 @@ package aptmeta
 
 import (
 	"bytes"
-	"encoding/base64"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
+
+	"github.com/aptmesh/aptmesh/node/format/pgp"
 )
 
 // aptReleaseText is releaseText with lines that apt reads as fields, for tests in which apt reads
@@ -18,6 +21,25 @@ type clearsignTrap struct {
 	name string
 	data string
 	is   error // nil: accepted
+}
+
+// checksum returns the line that armour may end with (RFC 9580, section 6.1).
+func checksum(tb testing.TB, packets []byte) string {
+	tb.Helper()
+	var b bytes.Buffer
+	w, err := armor.EncodeWithChecksumOption(&b, openpgp.SignatureType, nil, true)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if _, err := w.Write(packets); err != nil {
+		tb.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	lines := strings.SplitAfter(b.String(), "\n")
+	i := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, "=") })
+	return lines[i]
 }
 
 // clearsignTraps are ways in which a clearsigned file has been made to say what nobody signed,
@@ -39,11 +61,11 @@ func clearsignTraps(tb testing.TB, text string) []clearsignTrap {
 	otherBlock := signatureBegin + other
 	ofFile := string(armoured(tb, openpgp.SignatureType, detached(tb, strings.TrimSuffix(text, "\n"), at(now), otherKey())))
 	goodOfFile := string(armoured(tb, openpgp.SignatureType, detached(tb, strings.TrimSuffix(text, "\n"), at(now), goodKey())))
-	packets, err := dearmourSignatures([]byte(armour))
+	packets, err := dearmour([]byte(armour))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	sum := "=" + base64.StdEncoding.EncodeToString(crc24(packets)) + "\n"
+	sum := checksum(tb, packets)
 	return []clearsignTrap{
 		{"as it is", good, nil},
 		{"CRLF", strings.ReplaceAll(good, "\n", "\r\n"), nil},
@@ -51,67 +73,67 @@ func clearsignTraps(tb testing.TB, text string) []clearsignTrap {
 		{"white space, then CRLF", strings.ReplaceAll(good, "noble\n", "noble \r\n"), nil},
 		{"carriage returns at the end of a line", replace("noble\n", "noble\r\r\n"), nil},
 		{"no newline at the end", strings.TrimSpace(good), nil},
-		{"newline before it", "\n" + good, ErrNotSigned},
-		{"space before it", " " + good, ErrNotSigned},
-		{"carriage return before it", "\r\n" + good, ErrNotSigned},
-		{"byte order mark before", "\ufeff" + good, ErrNotSigned},
-		{"text before", "Suite: evil\n" + good, ErrNotSigned},
-		{"text before, with an empty line", "Suite: evil\n\n" + good, ErrNotSigned},
-		{"newline behind", good + "\n", ErrNotSigned},
-		{"two newlines behind", good + "\n\n", ErrNotSigned},
-		{"CRLF behind", good + "\r\n", ErrNotSigned},
-		{"space behind", good + " ", ErrNotSigned},
-		{"text behind", good + "Suite: evil\n", ErrNotSigned},
-		{"NUL behind", good + "\x00", ErrNotSigned},
+		{"newline before it", "\n" + good, pgp.ErrNotSigned},
+		{"space before it", " " + good, pgp.ErrNotSigned},
+		{"carriage return before it", "\r\n" + good, pgp.ErrNotSigned},
+		{"byte order mark before", "\ufeff" + good, pgp.ErrNotSigned},
+		{"text before", "Suite: evil\n" + good, pgp.ErrNotSigned},
+		{"text before, with an empty line", "Suite: evil\n\n" + good, pgp.ErrNotSigned},
+		{"newline behind", good + "\n", pgp.ErrNotSigned},
+		{"two newlines behind", good + "\n\n", pgp.ErrNotSigned},
+		{"CRLF behind", good + "\r\n", pgp.ErrNotSigned},
+		{"space behind", good + " ", pgp.ErrNotSigned},
+		{"text behind", good + "Suite: evil\n", pgp.ErrNotSigned},
+		{"NUL behind", good + "\x00", pgp.ErrNotSigned},
 		{"white space behind the last line", strings.TrimSpace(good) + " \t", nil},
-		{"two messages", good + good, ErrNotSigned},
-		{"another message before", evil + good, ErrNotSigned},
-		{"another message behind", good + evil, ErrNotSigned},
-		{"text between message and signature end", replace(signatureEnd, "-Suite: evil\n"+signatureEnd), ErrNotSigned},
+		{"two messages", good + good, pgp.ErrNotSigned},
+		{"another message before", evil + good, pgp.ErrNotSigned},
+		{"another message behind", good + evil, pgp.ErrNotSigned},
+		{"text between message and signature end", replace(signatureEnd, "-Suite: evil\n"+signatureEnd), pgp.ErrNotSigned},
 		{"the same signature behind", good + armour, nil},
 		{"a signature by an unknown key behind", good + otherBlock, nil},
 		{"a signature by an unknown key before", before + otherBlock + armour, nil},
 		{"an unknown signature of a file behind", good + ofFile, nil},
-		{"an unknown signature of a file before", before + ofFile + armour, ErrUnknownKey},
+		{"an unknown signature of a file before", before + ofFile + armour, pgp.ErrUnknownKey},
 		{"a signature of a file", before + goodOfFile, nil},
-		{"a wrong checksum", replace(signatureEnd, "=AAAA\n"+signatureEnd), ErrNotSigned},
+		{"a wrong checksum", replace(signatureEnd, "=AAAA\n"+signatureEnd), pgp.ErrNotSigned},
 		{"a checksum", replace(signatureEnd, sum+signatureEnd), nil},
 		{"an armour header", replace(signatureBegin, signatureBegin+"\nVersion: x"), nil},
-		{"an armour header without a colon", replace(signatureBegin, signatureBegin+"\nfoo"), ErrNotSigned},
+		{"an armour header without a colon", replace(signatureBegin, signatureBegin+"\nfoo"), pgp.ErrNotSigned},
 		{"empty lines in the armour", replace(signatureEnd, "\n \n"+sum+"\n\n"+signatureEnd), nil},
-		{"an empty line between signatures", good + "\n" + otherBlock, ErrNotSigned},
-		{"text between signatures", good + "Suite: evil\n" + otherBlock, ErrNotSigned},
+		{"an empty line between signatures", good + "\n" + otherBlock, pgp.ErrNotSigned},
+		{"text between signatures", good + "Suite: evil\n" + otherBlock, pgp.ErrNotSigned},
 		{"another header", replace("Hash: SHA256\n", "Hash: SHA256\nSuite: evil\n"), nil},
 		{"another header alone", replace("Hash: SHA256\n", "Suite: evil\n"), nil},
 		{"header without a colon", replace("Hash: SHA256\n", "evil\n"), nil},
 		{"header with control bytes", replace("Hash: SHA256\n", "Hash: SHA256\vSuite: evil\n"), nil},
-		{"header with a dash", replace("Hash: SHA256\n", "-Suite: evil\n"), ErrNotSigned},
+		{"header with a dash", replace("Hash: SHA256\n", "-Suite: evil\n"), pgp.ErrNotSigned},
 		{"white space for the empty line", replace("Hash: SHA256\n\n", "Hash: SHA256\n \n"), nil},
-		{"white space for the empty line, and text", replace("Hash: SHA256\n\n", "Hash: SHA256\n \nSuite: evil\n\n"), ErrBadSignature},
+		{"white space for the empty line, and text", replace("Hash: SHA256\n\n", "Hash: SHA256\n \nSuite: evil\n\n"), pgp.ErrBadSignature},
 		{"no header", replace("Hash: SHA256\n", ""), nil},
 		{"header of another hash", replace("Hash: SHA256\n", "Hash: SHA1\n"), nil}, // the signature itself says which
-		{"second empty line", replace("Hash: SHA256\n\n", "Hash: SHA256\n\n\n"), ErrBadSignature},
-		{"escape removed", replace("- --- three", "--- three"), ErrNotSigned},
-		{"escape doubled", replace("- --- three", "- - --- three"), ErrBadSignature},
+		{"second empty line", replace("Hash: SHA256\n\n", "Hash: SHA256\n\n\n"), pgp.ErrBadSignature},
+		{"escape removed", replace("- --- three", "--- three"), pgp.ErrNotSigned},
+		{"escape doubled", replace("- --- three", "- - --- three"), pgp.ErrBadSignature},
 		{"escape without need", replace("Suite: noble", "- Suite: noble"), nil},
-		{"a lone dash", replace("Suite: noble\n", "Suite: noble\n-\n"), ErrNotSigned},
-		{"an escaped empty line", replace("Suite: noble\n", "Suite: noble\n- \n"), ErrNotSigned},
+		{"a lone dash", replace("Suite: noble\n", "Suite: noble\n-\n"), pgp.ErrNotSigned},
+		{"an escaped empty line", replace("Suite: noble\n", "Suite: noble\n- \n"), pgp.ErrNotSigned},
 		{"armour lines with white space", strings.NewReplacer(signatureBegin, signatureBegin+" ", signatureEnd, signatureEnd+"\t").Replace(good), nil},
 		{"first line with white space", replace(clearsignBegin, clearsignBegin+" "), nil},
-		{"first line with something behind", replace(clearsignBegin, clearsignBegin+"-"), ErrNotSigned},
-		{"first line escaped", replace(clearsignBegin, "- "+clearsignBegin), ErrNotSigned},
-		{"carriage return inside a line", replace("Suite: noble", "Suite: evil\rSuite: noble"), ErrBadSignature},
-		{"NUL in the text", replace("noble\n", "noble\x00\n"), ErrBadSignature},
-		{"form feed at the end of a line", replace("noble\n", "noble\f\n"), ErrBadSignature},
-		{"line added", replace("Suite: noble\n", "Suite: noble\nSuite: evil\n"), ErrBadSignature},
-		{"line removed", replace("Suite: noble\n", ""), ErrBadSignature},
-		{"empty line added at the end", before + "\n" + armour, ErrBadSignature},
-		{"message of another kind", strings.ReplaceAll(good, "PGP SIGNATURE", "PGP MESSAGE"), ErrNotSigned},
-		{"empty", "", ErrNotSigned},
-		{"only the first line", clearsignBegin + "\n", ErrNotSigned},
-		{"no signature", before, ErrNotSigned},
-		{"no end of the signature", replace(signatureEnd+"\n", ""), ErrNotSigned},
-		{"empty signature", before + signatureBegin + "\n\n" + signatureEnd + "\n", ErrNotSigned},
+		{"first line with something behind", replace(clearsignBegin, clearsignBegin+"-"), pgp.ErrNotSigned},
+		{"first line escaped", replace(clearsignBegin, "- "+clearsignBegin), pgp.ErrNotSigned},
+		{"carriage return inside a line", replace("Suite: noble", "Suite: evil\rSuite: noble"), pgp.ErrBadSignature},
+		{"NUL in the text", replace("noble\n", "noble\x00\n"), pgp.ErrBadSignature},
+		{"form feed at the end of a line", replace("noble\n", "noble\f\n"), pgp.ErrBadSignature},
+		{"line added", replace("Suite: noble\n", "Suite: noble\nSuite: evil\n"), pgp.ErrBadSignature},
+		{"line removed", replace("Suite: noble\n", ""), pgp.ErrBadSignature},
+		{"empty line added at the end", before + "\n" + armour, pgp.ErrBadSignature},
+		{"message of another kind", strings.ReplaceAll(good, "PGP SIGNATURE", "PGP MESSAGE"), pgp.ErrNotSigned},
+		{"empty", "", pgp.ErrNotSigned},
+		{"only the first line", clearsignBegin + "\n", pgp.ErrNotSigned},
+		{"no signature", before, pgp.ErrNotSigned},
+		{"no end of the signature", replace(signatureEnd+"\n", ""), pgp.ErrNotSigned},
+		{"empty signature", before + signatureBegin + "\n\n" + signatureEnd + "\n", pgp.ErrNotSigned},
 	}
 }
 
@@ -119,10 +141,10 @@ func clearsignTraps(tb testing.TB, text string) []clearsignTrap {
 func TestClearsignTraps(t *testing.T) {
 	ring := keyring(t, goodKey())
 	good := string(inRelease(t, releaseText, at(now), goodKey()))
-	huge := clearsignTrap{"huge", good + strings.Repeat("\n", MaxRelease), ErrNotSigned}
+	huge := clearsignTrap{"huge", good + strings.Repeat("\n", MaxRelease), pgp.ErrNotSigned}
 	for _, test := range append(clearsignTraps(t, releaseText), huge) {
 		t.Run(test.name, func(t *testing.T) {
-			text, _, err := ring.VerifyInRelease([]byte(test.data), now)
+			text, _, err := VerifyInRelease(ring, []byte(test.data), now)
 			if !errors.Is(err, test.is) {
 				t.Fatalf("error %v, want %v", err, test.is)
 			}
@@ -137,7 +159,7 @@ func TestClearsignTraps(t *testing.T) {
 	// Cut off anywhere, it is refused.
 	whole := strings.TrimSpace(good)
 	for i := range len(whole) {
-		if _, _, err := ring.VerifyInRelease([]byte(whole[:i]), now); err == nil {
+		if _, _, err := VerifyInRelease(ring, []byte(whole[:i]), now); err == nil {
 			t.Fatalf("accepted the first %d of %d bytes", i, len(whole))
 		}
 	}

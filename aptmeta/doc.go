@@ -1,6 +1,6 @@
 // Package aptmeta reads what an APT archive publishes: it tells kinds of paths
-// apart, verifies signatures, and parses Release files and the indices that a
-// Release lists.
+// apart, takes signed files apart as apt does, and parses Release files and the
+// indices that a Release lists.
 //
 // It is pure: it has no clock (callers pass the time), opens no file and no
 // connection, and starts no goroutine. Everything it reads may come from a
@@ -10,5 +10,5 @@
 // the only room that knows Debian's field names.
 //
 // Nothing here holds a lock. Every function is safe for concurrent use, and so
-// are a Keyring and a Release once they have been made.
+// is a Release once it has been made.
 package aptmeta

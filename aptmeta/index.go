@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/aptmesh/aptmesh/node/format/plain"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -45,7 +46,7 @@ var indexNames = [...]string{"no index", "Packages", "Sources", "diff Index", "S
 // IndexKindOf tells which format a member of a suite has, by its path with or
 // without the suffix of a compression.
 func IndexKindOf(memberPath string) IndexKind {
-	base, _ := TrimCompression(memberPath)
+	base, _ := plain.TrimCompression(memberPath)
 	dir, name := splitDir(base)
 	switch {
 	case name == "Packages":
@@ -105,7 +106,7 @@ func ParseIndex(kind IndexKind, memberPath string, r io.Reader, emit func(File) 
 // Memory is bounded, whatever the index holds: at most 1 MiB of a line is kept, and what does
 // not fit costs only the field that it belongs to. At most 65,536 files of one stanza are merged
 // over its lists; of those beyond, each entry with SHA-256 or SHA-512 is emitted by itself.
-// Beyond the limits it fails with ErrTooManyRows or ErrTooLarge. Errors of r and of emit end the
+// Beyond the limits it fails with ErrTooManyRows or plain.ErrTooLarge. Errors of r and of emit end the
 // parse and come back wrapped. What was emitted before an error stays emitted.
 func ParseIndexWithin(limits Limits, kind IndexKind, memberPath string, r io.Reader, emit func(File) error) error {
 	limits = limits.withDefaults()

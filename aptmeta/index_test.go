@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/aptmesh/aptmesh/node/format/plain"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -220,15 +221,15 @@ func TestParseIndexHostile(t *testing.T) {
 		text string
 		is   error
 	}{
-		{"a line without end", Packages, "x", ErrTooLarge},
-		{"a name without end", Packages, "Filename: ", ErrTooLarge},
-		{"a line without end in Sources", Sources, "x", ErrTooLarge},
-		{"a line without end in sums", SHA256Sums, "x", ErrTooLarge},
-		{"a stanza without end", Packages, "Filename: x\n", ErrTooLarge},
-		{"a stanza without end in Sources", Sources, "Package: x\n", ErrTooLarge},
-		{"a continuation without end", DiffIndex, " x\n", ErrTooLarge},
-		{"empty stanzas without end", Packages, "\n", ErrTooLarge},
-		{"the same files without end", Sources, "Files:\n " + hexMD5 + " 1 a\n b 1 b\n", ErrTooLarge},
+		{"a line without end", Packages, "x", plain.ErrTooLarge},
+		{"a name without end", Packages, "Filename: ", plain.ErrTooLarge},
+		{"a line without end in Sources", Sources, "x", plain.ErrTooLarge},
+		{"a line without end in sums", SHA256Sums, "x", plain.ErrTooLarge},
+		{"a stanza without end", Packages, "Filename: x\n", plain.ErrTooLarge},
+		{"a stanza without end in Sources", Sources, "Package: x\n", plain.ErrTooLarge},
+		{"a continuation without end", DiffIndex, " x\n", plain.ErrTooLarge},
+		{"empty stanzas without end", Packages, "\n", plain.ErrTooLarge},
+		{"the same files without end", Sources, "Files:\n " + hexMD5 + " 1 a\n b 1 b\n", plain.ErrTooLarge},
 		{"rows without end", Packages, "Filename: x\n\n", ErrTooManyRows},
 		{"rows without end in Sources", Sources, "Files:\n " + hexMD5 + " 1 a\n\n", ErrTooManyRows},
 		{"rows without end in sums", SHA256Sums, hexSHA256 + " a\n", ErrTooManyRows},

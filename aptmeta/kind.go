@@ -3,6 +3,8 @@ package aptmeta
 import (
 	"fmt"
 	"strings"
+
+	"github.com/aptmesh/aptmesh/node/format/plain"
 )
 
 // Kind says what a path of an archive is, as far as its name tells.
@@ -70,7 +72,7 @@ func Classify(path string) Kind {
 // isIndexName knows the canonical names of metadata wherever they lie, so that
 // flat repositories are covered.
 func isIndexName(dir, name string) bool {
-	base, _ := TrimCompression(name)
+	base, _ := plain.TrimCompression(name)
 	switch base {
 	case "Packages", "Sources", "Release", "SHA256SUMS", "SHA512SUMS", "SHA1SUMS", "MD5SUMS":
 		return true
@@ -90,7 +92,7 @@ func isSourceName(name string) bool {
 	if !strings.Contains(name, "_") {
 		return false
 	}
-	base, ext := TrimCompression(name)
+	base, ext := plain.TrimCompression(name)
 	return ext != "" && hasAnySuffix(base, ".tar", ".diff")
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/aptmesh/aptmesh/node/format/plain"
 )
 
 const (
@@ -117,7 +119,7 @@ func (l *lineReader) fill() error {
 		l.end += n
 		l.err = err
 		if l.left -= int64(n); l.left < 0 {
-			return fmt.Errorf("%w by the parser", ErrTooLarge)
+			return fmt.Errorf("%w by the parser", plain.ErrTooLarge)
 		}
 		if n > 0 || err != nil {
 			return nil

@@ -9,21 +9,6 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-func TestTrimCompression(t *testing.T) {
-	tests := []struct{ in, base, ext string }{
-		{"main/Packages.xz", "main/Packages", ".xz"},
-		{"main/Packages", "main/Packages", ""},
-		{"a.tar.zst", "a.tar", ".zst"},
-		{"dists/x.gz/Release", "dists/x.gz/Release", ""},
-		{"hello.deb", "hello.deb", ""},
-	}
-	for _, test := range tests {
-		if base, ext := TrimCompression(test.in); base != test.base || ext != test.ext {
-			t.Errorf("TrimCompression(%q) = %q, %q", test.in, base, ext)
-		}
-	}
-}
-
 const (
 	hexMD5    = "d41d8cd98f00b204e9800998ecf8427e"
 	hexSHA1   = "da39a3ee5e6b4b0d3255bfef95601890afd80709"

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
+
 	"github.com/aptmesh/aptmesh/proto"
 )
 

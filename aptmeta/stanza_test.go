@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/aptmesh/aptmesh/node/format/plain"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -116,7 +117,7 @@ func TestParseStanzasErrors(t *testing.T) {
 	}
 	limits := Limits{Rows: 10_000, Bytes: 32 << 20}
 	for text, is := range map[string]error{
-		"x": ErrTooLarge, "Package: x\n": ErrTooLarge, " x\n": ErrTooLarge, "Filename: x\n\n": ErrTooManyRows,
+		"x": plain.ErrTooLarge, "Package: x\n": plain.ErrTooLarge, " x\n": plain.ErrTooLarge, "Filename: x\n\n": ErrTooManyRows,
 	} {
 		e := &endless{text: strings.Repeat(text, 1000)}
 		var before, after runtime.MemStats

@@ -9,11 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/deb"
+	"github.com/aptmesh/aptmesh/node/format/pgp"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/mirrorlist"
 	"github.com/aptmesh/aptmesh/node/upstream"
@@ -146,7 +146,7 @@ func upstreamMirror(at config.Mirror) (upstream.Mirror, error) {
 // catalogArchives reads the keyrings.
 func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 	archives := make([]catalog.Archive, 0, len(cfg.Archives))
-	rings := make(map[string]*aptmeta.Keyring) // the members of a class have the same keyrings
+	rings := make(map[string]*pgp.Keyring) // the members of a class have the same keyrings
 	for _, a := range cfg.Archives {
 		from := fmt.Sprint(a.WeakKeys, a.SignedBy)
 		ring, read := rings[from]

@@ -28,14 +28,16 @@ var plan = []rule{
 	{"proto/expiring", nil, "it is a map with a bound and an end for each entry; whoever remembers something for a while uses it"},
 	{"proto/sourcetest", []string{"proto"}, "every source of bytes passes it, so it knows none"},
 	{"ring", []string{"proto/expiring"}, "who is there and who owns a key is plain arithmetic over names; what the keys mean is not known there"},
-	{"aptmeta", []string{"proto"}, "it only reads: what it says of a file must not depend on a disk, a clock or a network"},
+	{"aptmeta", []string{"proto", "node/format/pgp", "node/format/plain"}, "it only reads: what it says of a file must not depend on a disk, a clock or a network"},
 	{"aptmeta/testarchive", []string{"proto", "aptmeta"}, "an archive to test against must not share code with what is tested"},
 	{"node/durable", nil, "it is the order of system calls that makes a file durable; what the file means is not known there"},
 	{"node/durable/durabletest", []string{"node/durable"}, "a disk that fails on demand must fail for every room alike"},
 	{"node/statedir", []string{"proto", "node/durable"}, "it keeps small files under names and must not learn what they mean"},
 	{"node/blobstore", []string{"proto", "node/durable"}, "it keeps bytes by digest and must not learn what they mean"},
 	{"node/upstream", []string{"proto", "proto/expiring"}, "it moves bytes over HTTP and must not learn what they mean"},
-	{"node/format/deb", []string{"proto", "aptmeta"}, "it says what Debian's files mean in the words of proto; who asks, and what is done with the answer, is not known there"},
+	{"node/format/plain", nil, "it knows compressions; every format reads its indexes through it, so it knows none"},
+	{"node/format/pgp", nil, "it knows keys and signatures; in which form a format wants them is not known there"},
+	{"node/format/deb", []string{"proto", "aptmeta", "node/format/pgp", "node/format/plain"}, "it says what Debian's files mean in the words of proto; who asks, and what is done with the answer, is not known there"},
 	{"node/format/formattest", []string{"proto"}, "every format passes it, so it knows none"},
 	{"node/aptconf", nil, "it reads this machine's apt sources and decides nothing"},
 	{"peerfetch", []string{"proto", "ring", "proto/expiring"}, "it joins sources and readers; where bytes are kept and what they mean is given to it"},
@@ -48,10 +50,10 @@ var plan = []rule{
 	{"node/prefetch", []string{"proto", "proto/expiring"}, "it guesses what hosts will ask for; where bytes come from and what is current is given to it, so that it can only ever read ahead"},
 	{"node/pki", nil, "it reads and makes the cluster's certificates and keys; who connects with them is not known there"},
 	{"node/admin", []string{"proto"}, "commands import it without a node; what it shows is given to it"},
-	{"node/config", []string{"node/admin", "aptmeta", "node/aptconf", "node/upstream", "node/pki"}, "it says what the operator wants, and checks that it makes sense; it starts nothing, so that any tool may read a configuration"},
+	{"node/config", []string{"node/admin", "node/format/pgp", "node/aptconf", "node/upstream", "node/pki"}, "it says what the operator wants, and checks that it makes sense; it starts nothing, so that any tool may read a configuration"},
 	{"node/mirrorlist", []string{"node/aptconf", "node/config", "node/upstream"}, "it says which mirrors there are; how each does, and what they are asked for, is not known there"},
 	{"node/cluster", []string{"proto", "ring", "peerfetch/peers", "peerfetch/holdings", "node/admin", "node/config", "node/pki"}, "it is what being one of many adds; what other nodes ask for is answered by rooms that are given to it"},
-	{"node", []string{"proto", "proto/peerpb", "aptmeta", "node/admin", "node/cluster", "node/config", "node/mirrorlist", "node/pki", "ring", "peerfetch", "peerfetch/holdings", "peerfetch/peers", "node/aptconf", "node/format/deb", "node/blobstore", "node/statedir", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
+	{"node", []string{"proto", "proto/peerpb", "aptmeta", "node/admin", "node/cluster", "node/config", "node/mirrorlist", "node/pki", "ring", "peerfetch", "peerfetch/holdings", "peerfetch/peers", "node/aptconf", "node/format/deb", "node/format/pgp", "node/blobstore", "node/statedir", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
 		"it is the only room that knows all rooms, and nothing above it"},
 	{"cmd/aptmesh", []string{"node", "node/admin", "node/config", "node/pki"}, "it parses flags and prints; whoever embeds a node must not need it"},
 	{"e2e", []string{"proto", "aptmeta", "aptmeta/testarchive", "node", "node/admin", "node/config", "e2e/lab"}, "it drives the built binary, as a user would"},
@@ -64,6 +66,8 @@ var pure = map[string][]string{
 	"node/catalog/view":  {"net", "net/http", "os", "os/exec", "sync/atomic", "context", "log/slog"},
 	"node/catalog/suite": {"net", "net/http", "os", "os/exec", "sync", "sync/atomic", "context", "math/rand/v2", "io"},
 	"node/format/deb":    {"net", "net/http", "os", "os/exec"},
+	"node/format/pgp":    {"net", "net/http", "os", "os/exec"},
+	"node/format/plain":  {"net", "net/http", "os", "os/exec"},
 }
 
 type listed struct {
@@ -97,7 +101,7 @@ func TestHouse(t *testing.T) {
 			allowed := imported == room || slices.Contains(helpers, imported) || slices.Contains(r.may, imported) ||
 				imported == "node/format/formattest" && strings.HasPrefix(room, "node/format/") ||
 				// A catalog and a plan of what to fetch ahead are tested with a real format.
-				imported == "node/format/deb" && (room == "node/catalog" || room == "node/prefetch") || imported == "aptmeta" && room == "node/catalog"
+				imported == "node/format/deb" && (room == "node/catalog" || room == "node/prefetch") || (imported == "aptmeta" || imported == "node/format/pgp") && room == "node/catalog"
 			if !allowed && !strings.HasPrefix(imported, r.room+"/") {
 				t.Errorf("the tests of %s must not import %s: %s", room, imported, r.why)
 			}

@@ -2,11 +2,12 @@ package catalog
 
 import (
 	"fmt"
-	"github.com/aptmesh/aptmesh/aptmeta"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node/catalog/suite"

@@ -10,6 +10,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/format/pgp"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -306,7 +307,7 @@ func TestKeysChangedOverRestart(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		other := testarchive.NewKey("other", testarchive.KeyOptions{})
 		w := nobleWorld(t)
-		w.cfg.Archives[0].Format = formatOf(aptmeta.MergeKeyrings(keyring(t, w.a.Keyring()), keyring(t, other.Public())))
+		w.cfg.Archives[0].Format = formatOf(pgp.MergeKeyrings(keyring(t, w.a.Keyring()), keyring(t, other.Public())))
 		w.publish()
 		w.open()
 		w.must(nobleIn)

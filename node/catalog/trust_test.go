@@ -9,9 +9,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node/catalog/suite"
+	"github.com/aptmesh/aptmesh/node/format/pgp"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -208,9 +208,9 @@ func TestUntrusted(t *testing.T) {
 	}
 }
 
-func keyring(t *testing.T, data []byte) *aptmeta.Keyring {
+func keyring(t *testing.T, data []byte) *pgp.Keyring {
 	t.Helper()
-	k, err := aptmeta.ReadKeyring("test", data)
+	k, err := pgp.ReadKeyring("test", data)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,10 +11,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node/catalog/view"
 	"github.com/aptmesh/aptmesh/node/format/deb"
+	"github.com/aptmesh/aptmesh/node/format/pgp"
 	"github.com/aptmesh/aptmesh/proto"
 	"github.com/aptmesh/aptmesh/proto/bubble"
 )
@@ -113,7 +113,7 @@ func (w *world) open() *world {
 		case a.Unsigned:
 			a.Format = deb.New(deb.Config{Unsigned: true})
 		case a.Format == nil:
-			k, err := aptmeta.ReadKeyring("test", w.a.Keyring())
+			k, err := pgp.ReadKeyring("test", w.a.Keyring())
 			if err != nil {
 				w.Fatal(err)
 			}
@@ -130,7 +130,7 @@ func (w *world) open() *world {
 }
 
 // formatOf is Debian's format with these keys.
-func formatOf(k *aptmeta.Keyring) Format { return deb.New(deb.Config{Keyring: k}) }
+func formatOf(k *pgp.Keyring) Format { return deb.New(deb.Config{Keyring: k}) }
 
 // heldNow is what the suite serves; nil for nothing.
 func (d *driver) heldNow() *view.Generation { return d.public.Load().current }

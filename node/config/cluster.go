@@ -2,11 +2,12 @@ package config
 
 import (
 	"errors"
-	"github.com/aptmesh/aptmesh/node/pki"
 	"net"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/aptmesh/aptmesh/node/pki"
 )
 
 // isLoopback reports whether an address to listen on can be reached from this

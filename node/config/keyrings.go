@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/node/format/pgp"
 )
 
 // maxKeyring bounds a keyring file in bytes; that of Debian's developers has 30 MB.
@@ -22,11 +22,11 @@ func IsInlineKey(entry string) bool { return strings.HasPrefix(strings.TrimSpace
 
 // Keyring reads every entry of signed_by and returns all their keys together; nil
 // where it has none.
-func (a Archive) Keyring() (*aptmeta.Keyring, error) {
+func (a Archive) Keyring() (*pgp.Keyring, error) {
 	if len(a.SignedBy) == 0 {
 		return nil, nil
 	}
-	rings := make([]*aptmeta.Keyring, 0, len(a.SignedBy))
+	rings := make([]*pgp.Keyring, 0, len(a.SignedBy))
 	for _, entry := range a.SignedBy {
 		ring, _, err := readKeyring(entry)
 		if err != nil {
@@ -34,7 +34,7 @@ func (a Archive) Keyring() (*aptmeta.Keyring, error) {
 		}
 		rings = append(rings, ring)
 	}
-	return aptmeta.MergeKeyrings(rings...).WithWeakKeys(a.WeakKeys), nil
+	return pgp.MergeKeyrings(rings...).WithWeakKeys(a.WeakKeys), nil
 }
 
 // KeyringsDir is where a further keyring of the archive is put so that it counts: the first
@@ -120,9 +120,9 @@ func plainKeyringName(name string) bool {
 
 // readKeyring reads one entry of signed_by. Of a directory or pattern, files that are no keyrings are left
 // out and told of, and there may be no keyring at all yet.
-func readKeyring(entry string) (ring *aptmeta.Keyring, leftOut []string, err error) {
+func readKeyring(entry string) (ring *pgp.Keyring, leftOut []string, err error) {
 	if IsInlineKey(entry) {
-		ring, err = aptmeta.ReadKeyring("in the configuration", []byte(entry))
+		ring, err = pgp.ReadKeyring("in the configuration", []byte(entry))
 		return ring, nil, err
 	}
 	if !isKeyringSet(entry) {
@@ -133,7 +133,7 @@ func readKeyring(entry string) (ring *aptmeta.Keyring, leftOut []string, err err
 	if err != nil {
 		return nil, nil, err
 	}
-	var rings []*aptmeta.Keyring
+	var rings []*pgp.Keyring
 	for _, name := range files {
 		r, err := readKeyringFile(name)
 		if err != nil {
@@ -142,15 +142,15 @@ func readKeyring(entry string) (ring *aptmeta.Keyring, leftOut []string, err err
 		}
 		rings = append(rings, r)
 	}
-	return aptmeta.MergeKeyrings(rings...).Named(entry), leftOut, nil
+	return pgp.MergeKeyrings(rings...).Named(entry), leftOut, nil
 }
 
-func readKeyringFile(name string) (*aptmeta.Keyring, error) {
+func readKeyringFile(name string) (*pgp.Keyring, error) {
 	data, err := ReadBounded(name, maxKeyring)
 	if err != nil {
 		return nil, err
 	}
-	return aptmeta.ReadKeyring(name, data)
+	return pgp.ReadKeyring(name, data)
 }
 
 // maxLeftOut bounds how many files a warning names: a pattern may match hundreds.

@@ -14,6 +14,7 @@ import (
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/node/format/formattest"
+	"github.com/aptmesh/aptmesh/node/format/pgp"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -71,9 +72,9 @@ func golden(t *testing.T, name string, signed bool, suites []testarchive.Suite, 
 	return g
 }
 
-func readKeyring(t *testing.T, a *testarchive.Archive) *aptmeta.Keyring {
+func readKeyring(t *testing.T, a *testarchive.Archive) *pgp.Keyring {
 	t.Helper()
-	k, err := aptmeta.ReadKeyring("test", a.Keyring())
+	k, err := pgp.ReadKeyring("test", a.Keyring())
 	if err != nil {
 		t.Fatal(err)
 	}

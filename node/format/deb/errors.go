@@ -3,7 +3,7 @@ package deb
 import (
 	"errors"
 
-	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/node/format/pgp"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -12,7 +12,7 @@ func reject(kind proto.RejectKind, reason string, err error) error {
 	if err != nil {
 		reason += ": " + err.Error()
 	}
-	if errors.Is(err, aptmeta.ErrNotSigned) || errors.Is(err, aptmeta.ErrBadSignature) {
+	if errors.Is(err, pgp.ErrNotSigned) || errors.Is(err, pgp.ErrBadSignature) {
 		err = errors.Join(proto.ErrForged, err)
 	}
 	return &proto.Rejected{Kind: kind, Reason: reason, Err: err}

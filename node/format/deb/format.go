@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/node/format/pgp"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -18,7 +19,7 @@ const (
 // Config says how the roots of an archive are trusted.
 type Config struct {
 	// Keyring holds the keys that may sign. nil: no root is trusted, unless Unsigned is set.
-	Keyring *aptmeta.Keyring
+	Keyring *pgp.Keyring
 	// KeyPlace tells people where a key that is missing in Keyring is to be put, such as
 	// "a file in /etc/apt/keyrings/"; "" for nothing.
 	KeyPlace string

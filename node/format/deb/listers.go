@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/node/format/plain"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -49,7 +50,7 @@ func listersOf(members []proto.Member) []*lister {
 // preference orders compressions: what archives carry most reliably first; the plain form is listed
 // by nearly all and carried by few.
 func preference(path string) int {
-	_, ext := aptmeta.TrimCompression(path)
+	_, ext := plain.TrimCompression(path)
 	if i := slices.Index([]string{".xz", ".gz", ".zst", ".bz2", ".lzma", "", ".lz4"}, ext); i >= 0 {
 		return i
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/node/format/pgp"
+	"github.com/aptmesh/aptmesh/node/format/plain"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -59,7 +61,7 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 
 // verify returns the text that the files of a form state, and who signed it. In an unsigned archive
 // the zero Signer comes with a text that nobody vouches for.
-func (f *Format) verify(suite proto.Suite, files map[string][]byte, now time.Time) (name string, text []byte, s aptmeta.Signer, err error) {
+func (f *Format) verify(suite proto.Suite, files map[string][]byte, now time.Time) (name string, text []byte, s pgp.Signer, err error) {
 	clear, ok := files[inRelease]
 	if !ok {
 		text, ok = files[release]
@@ -74,38 +76,38 @@ func (f *Format) verify(suite proto.Suite, files map[string][]byte, now time.Tim
 	return inRelease, text, s, err
 }
 
-func (f *Format) verifyClear(suite proto.Suite, file []byte, now time.Time) (text []byte, s aptmeta.Signer, err error) {
+func (f *Format) verifyClear(suite proto.Suite, file []byte, now time.Time) (text []byte, s pgp.Signer, err error) {
 	if f.cfg.Keyring != nil {
-		if text, s, err = f.cfg.Keyring.VerifyInRelease(file, now); err == nil {
+		if text, s, err = aptmeta.VerifyInRelease(f.cfg.Keyring, file, now); err == nil {
 			return text, s, nil
 		}
 	}
 	if f.unsigned(suite) {
 		// apt takes a plain Release under this name where it trusts the archive without a signature.
 		if text, err = aptmeta.SplitInRelease(file); err != nil {
-			return nil, aptmeta.Signer{}, reject(proto.RejectMalformed, fmt.Sprintf("the InRelease of %s is not in the form that apt accepts", suite), err)
+			return nil, pgp.Signer{}, reject(proto.RejectMalformed, fmt.Sprintf("the InRelease of %s is not in the form that apt accepts", suite), err)
 		}
-		return text, aptmeta.Signer{}, nil
+		return text, pgp.Signer{}, nil
 	}
-	return nil, aptmeta.Signer{}, f.untrusted(suite, inRelease, err)
+	return nil, pgp.Signer{}, f.untrusted(suite, inRelease, err)
 }
 
-func (f *Format) verifyDetached(suite proto.Suite, text, sig []byte, signed bool, now time.Time) (aptmeta.Signer, error) {
+func (f *Format) verifyDetached(suite proto.Suite, text, sig []byte, signed bool, now time.Time) (pgp.Signer, error) {
 	var err error
 	if f.cfg.Keyring != nil && signed {
-		s, failed := f.cfg.Keyring.VerifyDetached(text, sig, now)
+		s, failed := aptmeta.VerifyDetached(f.cfg.Keyring, text, sig, now)
 		if failed == nil {
 			return s, nil
 		}
 		err = failed
 	}
 	if f.unsigned(suite) {
-		return aptmeta.Signer{}, nil
+		return pgp.Signer{}, nil
 	}
 	if !signed {
-		return aptmeta.Signer{}, reject(proto.RejectUntrusted, fmt.Sprintf("the Release of %s has no Release.gpg, and the archive is not configured as unsigned (to accept it all the same: `unsigned: true`)", suite), nil)
+		return pgp.Signer{}, reject(proto.RejectUntrusted, fmt.Sprintf("the Release of %s has no Release.gpg, and the archive is not configured as unsigned (to accept it all the same: `unsigned: true`)", suite), nil)
 	}
-	return aptmeta.Signer{}, f.untrusted(suite, release, err)
+	return pgp.Signer{}, f.untrusted(suite, release, err)
 }
 
 // untrusted says why a signature does not count. What is not a signed file at all is malformed: a
@@ -114,10 +116,10 @@ func (f *Format) untrusted(suite proto.Suite, name string, err error) error {
 	switch {
 	case f.cfg.Keyring == nil:
 		return reject(proto.RejectUntrusted, fmt.Sprintf("the %s of %s cannot be trusted because its archive has no key (see `signed_by:`)", name, suite), nil)
-	case errors.Is(err, aptmeta.ErrNotSigned):
+	case errors.Is(err, pgp.ErrNotSigned):
 		return reject(proto.RejectMalformed, fmt.Sprintf("the %s of %s is not in the form that apt accepts", name, suite), err)
 	}
-	if f.cfg.KeyPlace != "" && errors.Is(err, aptmeta.ErrUnknownKey) {
+	if f.cfg.KeyPlace != "" && errors.Is(err, pgp.ErrUnknownKey) {
 		err = fmt.Errorf("%w (if you trust the key, put it into %s)", err, f.cfg.KeyPlace)
 	}
 	return reject(proto.RejectUntrusted, fmt.Sprintf("the %s of %s is not trusted", name, suite), err)
@@ -160,7 +162,7 @@ func members(suite proto.Suite, r *aptmeta.Release) []proto.Member {
 }
 
 func newMember(suite proto.Suite, r *aptmeta.Release, in aptmeta.Member) proto.Member {
-	plain, _ := aptmeta.TrimCompression(in.Path)
+	plain, _ := plain.TrimCompression(in.Path)
 	m := proto.Member{
 		Path: in.Path, Slot: in.Path, Ref: in.Ref(), SHA512: in.SHA512, Keys: keysOf(in),
 		Upstream: upstreamNames(r, in), Plain: plain, PlainSize: proto.UnknownSize,
@@ -220,7 +222,7 @@ func tableOf(suite proto.Suite, m aptmeta.Member) string {
 	}
 	if !fromBase(m.Path) {
 		// This index lists files beside itself.
-		plain, _ := aptmeta.TrimCompression(m.Path)
+		plain, _ := plain.TrimCompression(m.Path)
 		where.Write([]byte(plain))
 	}
 	return hex.EncodeToString(sum) + "-" + hex.EncodeToString(where.Sum(nil)[:8])

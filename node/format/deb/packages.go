@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/node/format/plain"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -15,7 +16,7 @@ const forAll = "all"
 // the same *proto.Package every time: once for each place that the package may lie at, as Parse does,
 // with the place as its Group. Memory is bounded as for Parse.
 func (f *Format) Packages(suite proto.Suite, m *proto.Member, stored io.Reader, emit func(*proto.Package) error) error {
-	plain, err := aptmeta.Decompress(m.Path, stored, plainLimit(m))
+	plain, err := plain.Decompress(m.Path, stored, plainLimit(m))
 	if err != nil {
 		return err
 	}

@@ -7,11 +7,12 @@ import (
 	"strings"
 
 	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/node/format/plain"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
 // Parse reads an index as it is stored and emits what it lists, a file once for each path that apt
-// could ask for it by: see bases. Memory is bounded as aptmeta.ParseIndex and aptmeta.Decompress
+// could ask for it by: see bases. Memory is bounded as aptmeta.ParseIndex and plain.Decompress
 // say. What comes out, and how long it takes, is bounded by aptmeta.DefaultLimits: no more files are
 // emitted, however many paths each has, and what a Release lists as the size does not lift the bound.
 func (f *Format) Parse(suite proto.Suite, m *proto.Member, stored io.Reader, emit func(proto.File) error) error {
@@ -19,7 +20,7 @@ func (f *Format) Parse(suite proto.Suite, m *proto.Member, stored io.Reader, emi
 	if kind == aptmeta.NotAnIndex {
 		return fmt.Errorf("%s is not an index that lists files", m.Path)
 	}
-	plain, err := aptmeta.Decompress(m.Path, stored, plainLimit(m))
+	plain, err := plain.Decompress(m.Path, stored, plainLimit(m))
 	if err != nil {
 		return err
 	}

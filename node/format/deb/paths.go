@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/aptmesh/aptmesh/aptmeta"
+	"github.com/aptmesh/aptmesh/node/format/plain"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -99,7 +100,7 @@ func byHashInfo(path string, t aptmeta.HashType, sum [64]byte) proto.PathInfo {
 // type of one from a server that knows no better.
 func mayBePage(path string) bool {
 	_, name := splitDir(path)
-	_, ext := aptmeta.TrimCompression(name)
+	_, ext := plain.TrimCompression(name)
 	return ext == "" && !slices.ContainsFunc([]string{".gpg", ".asc", ".tar", ".lz"}, func(s string) bool { return strings.HasSuffix(name, s) })
 }
 

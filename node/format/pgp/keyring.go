@@ -1,4 +1,4 @@
-package aptmeta
+package pgp
 
 import (
 	"bytes"
@@ -23,8 +23,8 @@ type Keyring struct {
 // ReadKeyring reads the public keys of a keyring file, armoured or binary, one or
 // several. The name, commonly the file's, is used in error messages only. Keys of
 // a kind that is not supported are left out as long as another one is left.
-// GnuPG's keybox files (.kbx) and private keys are refused, as apt does not use
-// them either.
+// GnuPG's keybox files (.kbx) and private keys are refused, as package managers do not use them
+// either.
 func ReadKeyring(name string, data []byte) (*Keyring, error) {
 	keys, err := readKeys(data)
 	if err != nil {
@@ -46,7 +46,7 @@ func readKeys(data []byte) (openpgp.EntityList, error) {
 	case len(bytes.TrimSpace(data)) == 0:
 		return nil, errors.New("it is empty")
 	case len(data) >= 12 && string(data[8:12]) == "KBXf":
-		return nil, errors.New("it is a GnuPG keybox file, which apt cannot read; convert it with gpg --export")
+		return nil, errors.New("it is a GnuPG keybox file; convert it with gpg --export")
 	case data[0]&0x80 != 0: // the first bit of every OpenPGP packet
 		return readBinaryKeys(data)
 	}
@@ -98,7 +98,7 @@ func readBinaryKeys(data []byte) (openpgp.EntityList, error) {
 // WithWeakKeys returns a keyring of the same keys that accepts, or refuses, signatures by DSA
 // keys and by RSA keys of less than 2048 bits. A keyring refuses them by default, as apt 3 does.
 // Launchpad signed with RSA-1024 keys up to 2024, and apt 2.4 and 2.6 accept them. Weak hashes
-// stay refused, because every apt refuses them.
+// stay refused.
 func (k *Keyring) WithWeakKeys(accept bool) *Keyring {
 	changed := *k
 	changed.weakKeys = accept

@@ -1,4 +1,4 @@
-package aptmeta
+package pgp
 
 import (
 	"bytes"
@@ -11,6 +11,18 @@ var (
 	armourBegin = []byte("-----BEGIN PGP ")
 	armourEnd   = []byte("-----END PGP ")
 )
+
+// cutLine splits off the first line, without its newline.
+func cutLine(text []byte) (line, rest []byte) {
+	line, rest, _ = bytes.Cut(text, []byte{'\n'})
+	return line, rest
+}
+
+// cutCleanLine splits off a line, without the carriage returns and the white space at its end.
+func cutCleanLine(text []byte) (line, rest []byte) {
+	line, rest = cutLine(text)
+	return bytes.TrimRight(bytes.TrimRight(line, "\r"), " \t"), rest
+}
 
 // cutArmour finds the first armoured block, from its BEGIN line to its END line, and what
 // follows it.
@@ -29,13 +41,12 @@ func cutArmour(data []byte) (block, rest []byte, ok bool) {
 	return nil, nil, false
 }
 
-// dearmourSignatures returns the packets of armoured blocks that signatureBlocks has checked.
-// The OpenPGP library reads armour more generously than gpgv does: gpgv finds no signature where
+// dearmourSignatures returns the packets of armoured blocks. The OpenPGP library reads armour more generously than gpgv does: gpgv finds no signature where
 // the checksum of a block is wrong or a header has no colon. What it reads and sqv does not,
 // such as lines behind the checksum, is refused as well.
 func dearmourSignatures(blocks []byte) ([]byte, error) {
 	var all []byte
-	for len(blocks) > 0 {
+	for bytes.Contains(blocks, armourBegin) {
 		block, rest, ok := cutArmour(blocks)
 		if !ok {
 			return nil, errors.New("the signature is cut short")

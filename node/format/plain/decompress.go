@@ -1,4 +1,4 @@
-package aptmeta
+package plain
 
 import (
 	"bufio"

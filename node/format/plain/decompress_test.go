@@ -1,4 +1,4 @@
-package aptmeta
+package plain
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -85,7 +86,7 @@ func TestDecompressReference(t *testing.T) {
 }
 
 func TestDecompressRoundTrip(t *testing.T) {
-	data := syntheticPackages(300 << 10)
+	data := someIndex(300 << 10)
 	for _, ext := range []string{"", ".gz", ".xz", ".zst", ".lz4"} {
 		small := compress(t, ext, data)
 		if got, err := decompress("x"+ext, bytes.NewReader(small), int64(len(data))); err != nil || !bytes.Equal(got, data) {
@@ -175,7 +176,7 @@ func TestDecompressHostile(t *testing.T) {
 		{"xz asks for 192 MiB", ".xz", bytes.NewReader(askFor(xz, 31)), 1 << 33, 1 << 20, "dictionary"},
 		{"a bomb of zeros", ".xz", bytes.NewReader(bomb), 1 << 20, 4 << 20, ErrTooLarge.Error()},
 		{"small blocks, large dictionaries", ".xz", manyBlocks(xz, 200), 1 << 33, xzBudget + 20<<20, "small blocks"},
-		{"plain without end", "", &endless{text: strings.Repeat("x", 1000)}, 1 << 20, 8 << 20, ErrTooLarge.Error()},
+		{"plain without end", "", zeros{}, 1 << 20, 8 << 20, ErrTooLarge.Error()},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -274,14 +275,18 @@ func TestDecompressOddFiles(t *testing.T) {
 
 // TestDecompressAsApt holds that the apt of this machine reads the same bytes from the same file.
 func TestDecompressAsApt(t *testing.T) {
-	apt := newRealApt(t, nil)
 	const helper = "/usr/lib/apt/apt-helper"
 	if _, err := os.Stat(helper); err != nil {
-		t.Skip(err)
+		t.Skip("apt is not installed: nothing to compare with")
 	}
+	dir := t.TempDir()
 	for _, test := range oddFiles(t) {
-		apt.write("odd"+test.ext, test.data)
-		said, err := apt.run(helper, "cat-file", filepath.Join(apt.root, "odd"+test.ext))
+		name := filepath.Join(dir, "odd"+test.ext)
+		if err := os.WriteFile(name, test.data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(helper, "cat-file", name).CombinedOutput()
+		said := string(out)
 		if !test.unlikeApt && ((err != nil) != (test.is != nil) || err == nil && said != test.want) {
 			t.Errorf("%s: apt reads %q, %v", test.name, said, err)
 		}
@@ -312,6 +317,14 @@ func TestDecompressUnsupported(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// zeros never ends.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 // manyBlocks makes an xz file of n equal blocks that each ask for 64 MiB.
