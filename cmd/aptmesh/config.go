@@ -33,10 +33,7 @@ not change it.`,
   aptmesh config check && systemctl reload aptmesh`,
 		Args: takes(0, 1, "a file"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := a.takeFile(args); err != nil {
-				return err
-			}
-			l, err := a.loadConfig()
+			l, err := a.loadFile(args)
 			if err != nil {
 				return err
 			}
@@ -61,10 +58,7 @@ a file of one's own.`,
   aptmesh config show > aptmesh.yaml`,
 		Args: takes(0, 1, "a file"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := a.takeFile(args); err != nil {
-				return err
-			}
-			l, err := a.loadConfig()
+			l, err := a.loadFile(args)
 			if err != nil {
 				return err
 			}
@@ -90,14 +84,13 @@ func show(a *app, cfg *config.Config) error {
 	return err
 }
 
-// takeFile lets the file be an argument as well as a flag.
-func (a *app) takeFile(args []string) error {
-	if len(args) == 0 {
-		return nil
+// loadFile is loadConfig for a file that may be an argument as well as a flag.
+func (a *app) loadFile(args []string) (*loaded, error) {
+	if len(args) > 0 {
+		if a.configFile != "" && a.configFile != args[0] {
+			return nil, errors.New("--config and the argument name two files; name one")
+		}
+		a.configFile = args[0]
 	}
-	if a.configFile != "" && a.configFile != args[0] {
-		return errors.New("--config and the argument name two files; name one")
-	}
-	a.configFile = args[0]
-	return nil
+	return a.loadConfig()
 }

@@ -10,7 +10,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -118,14 +117,10 @@ func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 func (d *demo) build() (err error) {
 	if d.binary != "" {
 		d.binary, err = filepath.Abs(d.binary)
-		return err
+	} else {
+		d.binary, err = lab.Build(d.ctx, d.dir)
 	}
-	d.binary = filepath.Join(d.dir, "aptmesh")
-	out, err := exec.CommandContext(d.ctx, "go", "build", "-o", d.binary, "github.com/aptmesh/aptmesh/cmd/aptmesh").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return nil
+	return err
 }
 
 // invite tells what can be tried with what is left running.

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -99,10 +98,8 @@ func run(ctx context.Context, o options) (err error) {
 // start makes the archive and starts the nodes.
 func (s *soak) start(ctx context.Context) (err error) {
 	if s.binary == "" {
-		s.binary = filepath.Join(s.dir, "aptmesh")
-		out, err := exec.CommandContext(ctx, "go", "build", "-o", s.binary, "github.com/aptmesh/aptmesh/cmd/aptmesh").CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("go build: %w\n%s", err, out)
+		if s.binary, err = lab.Build(ctx, s.dir); err != nil {
+			return err
 		}
 	}
 	if s.archive, err = newArchive(s.seed, 3); err != nil {

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -29,15 +28,7 @@ const (
 // node that does not answer now receives the result of Control.Alerts as soon as it does.
 func (m *Mesh) SendAlerts(ctx context.Context, alerts ...proto.MirrorAlert) error {
 	messages, errs := alertRequests(alerts)
-	var mu sync.Mutex
-	m.eachAlive(func(p *peer) {
-		if err := m.sendAll(ctx, p, messages); err != nil {
-			mu.Lock()
-			errs = append(errs, err)
-			mu.Unlock()
-		}
-	})
-	return errors.Join(errs...)
+	return errors.Join(append(errs, m.sendEverywhere(ctx, messages)...)...)
 }
 
 // sendAlertsTo sends the present alerts to a node that has begun to answer: it has missed the

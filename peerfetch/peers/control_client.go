@@ -31,6 +31,11 @@ const (
 // other way.
 func (m *Mesh) Announce(ctx context.Context, announcements ...proto.Announcement) error {
 	messages, errs := announceRequests(announcements)
+	return errors.Join(append(errs, m.sendEverywhere(ctx, messages)...)...)
+}
+
+// sendEverywhere sends messages to every node that answers pings.
+func (m *Mesh) sendEverywhere(ctx context.Context, messages []*peerpb.AnnounceRequest) (errs []error) {
 	var mu sync.Mutex
 	m.eachAlive(func(p *peer) {
 		if err := m.sendAll(ctx, p, messages); err != nil {
@@ -39,7 +44,7 @@ func (m *Mesh) Announce(ctx context.Context, announcements ...proto.Announcement
 			mu.Unlock()
 		}
 	})
-	return errors.Join(errs...)
+	return errs
 }
 
 // eachAlive calls f for every node that answers pings, for all at the same time,
