@@ -73,7 +73,7 @@ func relation(s string) string {
 }
 
 // isPackageName accepts what Policy 5.6.1 allows, and upper case and "_", which
-// packages from elsewhere have.
+// packages of third parties have.
 func isPackageName(s string) bool {
 	for i := range len(s) {
 		switch c := s[i]; {

@@ -29,7 +29,7 @@ type compose struct {
 	command []string // `docker compose` or `docker-compose`, with its files
 	env     []string
 	archive string            // URL of the archive's server, from here
-	doors   map[string]string // URL of each node, from here
+	nodes   map[string]string // URL of each node, from here
 }
 
 // sites are the services of deploy/compose.yaml.
@@ -39,7 +39,7 @@ var sites = []string{"fra1", "ams1", "nyc1"}
 // test ends.
 func newCompose(t *testing.T) *compose {
 	t.Helper()
-	c := &compose{t: t, dir: t.TempDir(), project: fmt.Sprintf("aptmesh-e2e-%08x", rand.Uint32()), doors: make(map[string]string)}
+	c := &compose{t: t, dir: t.TempDir(), project: fmt.Sprintf("aptmesh-e2e-%08x", rand.Uint32()), nodes: make(map[string]string)}
 	c.findTools()
 	c.buildImages()
 	c.configure()
@@ -54,7 +54,7 @@ func newCompose(t *testing.T) *compose {
 	c.must("up", "--detach", "--no-build")
 	c.archive = c.address("archive", 8080)
 	for _, site := range sites {
-		c.doors[site] = c.address(site, lab.HTTPPort)
+		c.nodes[site] = c.address(site, lab.HTTPPort)
 	}
 	return c
 }
@@ -244,7 +244,7 @@ func (c *compose) follow(nodes ...string) {
 	c.t.Helper()
 	want := c.root(c.archive)
 	for _, n := range nodes {
-		eventually(c.t, 40*time.Second, n+" served the newest generation", func() bool { return c.root(c.doors[n]+"/ubuntu") == want })
+		eventually(c.t, 40*time.Second, n+" served the newest generation", func() bool { return c.root(c.nodes[n]+"/ubuntu") == want })
 	}
 }
 
@@ -258,7 +258,7 @@ func (c *compose) check(nodes ...string) {
 			for i := range 20 {
 				path := fmt.Sprintf("/pool/main/p/pkg%02[1]d/pkg%02[1]d_1_amd64.deb", i)
 				_, want := c.get(c.archive + path)
-				if status, got := c.get(c.doors[n] + "/ubuntu" + path); status != http.StatusOK || !bytes.Equal(got, want) {
+				if status, got := c.get(c.nodes[n] + "/ubuntu" + path); status != http.StatusOK || !bytes.Equal(got, want) {
 					c.t.Errorf("%s: %s: status %d, %d bytes of %d: %.200s", n, path, status, len(got), len(want), got)
 				}
 			}
@@ -316,7 +316,7 @@ func TestCompose(t *testing.T) {
 	}
 	resp.Body.Close()
 	c.follow("fra1", "ams1")
-	if c.root(c.doors["nyc1"]+"/ubuntu") != before {
+	if c.root(c.nodes["nyc1"]+"/ubuntu") != before {
 		t.Error("nyc1, which is cut off, does not serve what it had")
 	}
 	c.docker("network", "connect", "--alias", "nyc1.wan", wan, cut)

@@ -255,7 +255,7 @@ func (n *node) accessLog() []access {
 	return lines
 }
 
-// get fetches a path of the node's door.
+// get fetches a path of the node.
 func (n *node) get(path string) (*http.Response, []byte) {
 	n.t.Helper()
 	resp := must(http.Get(n.URL + path))(n.t)

@@ -145,7 +145,7 @@ func TestWrongConfigurations(t *testing.T) {
 	}
 }
 
-func TestDoor(t *testing.T) {
+func TestListeners(t *testing.T) {
 	w := small(t, options{})
 	for _, test := range []struct {
 		method, path string
@@ -266,7 +266,7 @@ func TestConnect(t *testing.T) {
 }
 
 // Hosts reach the node over IPv6, and over TLS.
-func TestOtherDoors(t *testing.T) {
+func TestOtherListeners(t *testing.T) {
 	ca := testarchive.NewTLSServer(testarchive.New(1)) // for its certificate
 	defer ca.Close()
 	t.Run("IPv6", func(t *testing.T) {

@@ -314,8 +314,8 @@ func (fl *flight) accept(t *proto.Transfer, from byteSource) error {
 		return fmt.Errorf("%w: nothing tells whether %s is the rest of what %s gave", proto.ErrCorrupt, from, fl.validity.From)
 	}
 	if skip := fl.body.written - t.Offset; skip > 0 {
-		// The source cannot resume. Where a digest will decide, the bytes we
-		// hold already are passed over; elsewhere they may be of another version.
+		// The source cannot resume. If a digest will decide, we skip the bytes that we
+		// have already; without one, they may be of another version.
 		if !fl.decided() {
 			return from.wrong(fmt.Errorf("%w: %s changed or cannot be resumed at byte %d", proto.ErrCorrupt, from, fl.body.written))
 		}

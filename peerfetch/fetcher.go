@@ -274,8 +274,8 @@ func (f *Fetcher) Open(ctx context.Context, object proto.ObjectRequest) (*proto.
 }
 
 // Reopen is Open for an object of which Open gave a File that could not be read to its end, because
-// of err: the store forgets it, and it comes from elsewhere. Only what can be proven is the same
-// object then. failed is still the caller's to close.
+// of err: the store forgets it, and another source sends it. Only a provable object is certain to
+// be the same then. The caller still closes failed.
 func (f *Fetcher) Reopen(ctx context.Context, object proto.ObjectRequest, failed *proto.Blob, err error) (*proto.Blob, error) {
 	if failed.File == nil || failed.Ref.IsZero() || object.Ref != failed.Ref || len(object.Others) > 0 {
 		return nil, err

@@ -37,15 +37,15 @@ var (
 // *proto.Refused as upstream said. Any other error says nothing about the object.
 func (f *Fetcher) ServePeer(ctx context.Context, from string, req proto.PeerRequest) (*proto.Blob, error) {
 	blob, result, err := f.servePeer(ctx, from, req)
-	var elsewhere *proto.NotStored
+	var other *proto.NotStored
 	switch {
 	case err == nil:
-	case !errors.As(err, &elsewhere):
+	case !errors.As(err, &other):
 		result = "failed"
-	case elsewhere.Busy:
+	case other.Busy:
 		result = "busy"
 	case req.Fill:
-		result = "sent_elsewhere"
+		result = "redirected"
 	default:
 		result = "not_stored"
 	}

@@ -224,7 +224,7 @@ func TestServePeerSendsElsewhereOnce(t *testing.T) {
 		if got := sentTo("b", fill); !slices.Equal(got, []string{"d"}) {
 			t.Errorf("who comes much later is sent to %v", got)
 		}
-		if a.servedToPeers("sent_elsewhere") != 2 || a.servedToPeers("not_stored") != 1 || a.servedToPeers("filled") != 2 {
+		if a.servedToPeers("redirected") != 2 || a.servedToPeers("not_stored") != 1 || a.servedToPeers("filled") != 2 {
 			t.Error("answers are not counted")
 		}
 		c.check(t)

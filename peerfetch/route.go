@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	// maxSilent is how many peers in a row may fail without a word before those
-	// that remain are left alone: it is probably this node that is cut off.
+	// maxSilent is how many peers in a row may fail without an answer before the
+	// remaining ones are not asked: it is probably this node that is cut off.
 	maxSilent = 3
-	// maxBusy is how often an owner that has the object from elsewhere is asked
-	// again; busyPause is the first pause before that, twice as long each time.
+	// maxBusy is how often an owner that fetches the object from another peer is
+	// asked again; busyPause is the first pause before that, and doubles each time.
 	maxBusy   = 6
 	busyPause = 25 * time.Millisecond
 	// maxWords is how many nodes must say the same of upstream before it is believed: that it

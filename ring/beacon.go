@@ -25,7 +25,7 @@ const silentAfter = 12
 // It is not broadcast: a broadcast reaches some of the nodes, and by many ways. At
 // 50 nodes that is ten packets a second.
 //
-// Whether the two see the same ring is measured elsewhere, with each ping
+// Whether two nodes see the same ring is measured by the pings of peerfetch/peers
 // (aptmesh_ring_disagreement).
 type beacon struct{ name string }
 

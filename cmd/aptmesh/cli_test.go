@@ -392,8 +392,8 @@ func TestServeRefusesNewerState(t *testing.T) {
 func TestServeFailures(t *testing.T) {
 	s := startServe(t, newFakeNode())
 	<-s.started
-	s.fatal <- errors.New("the door fell off")
-	if code := <-s.exit; code != 1 || !strings.Contains(s.errs.String(), "aptmesh: the node cannot go on: the door fell off\n") {
+	s.fatal <- errors.New("the disk fell off")
+	if code := <-s.exit; code != 1 || !strings.Contains(s.errs.String(), "aptmesh: the node cannot go on: the disk fell off\n") {
 		t.Errorf("exit code %d: %s", code, s.errs)
 	}
 	<-s.stopped

@@ -21,8 +21,9 @@ func (a *app) leaveCommand() *cobra.Command {
 		Use:   "leave",
 		Short: "Take the node out of its cluster and end it",
 		Long: `Have the node drain, leave its cluster and end, and wait until it has. It says "not
-ready", so that hosts are sent elsewhere, hands on what only it holds, tells the other
-nodes, and lets running requests finish; drain in the configuration bounds each step.
+ready", so that load balancers send hosts to other nodes, hands off the last copies that it
+stores, tells the other nodes, and lets running requests finish; drain in the configuration
+bounds each step.
 It goes on doing so if this command is interrupted.
 
 SIGTERM does the same to a node, and a service manager may start it again. One that was

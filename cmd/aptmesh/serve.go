@@ -29,8 +29,8 @@ type server interface {
 // must not be started again.
 var errLeft = errors.New("this node has left its cluster")
 
-// stopGrace is added to the configured drain: what closing the door and the store,
-// and telling the other nodes, may take besides.
+// stopGrace is added to the configured drain. It is for closing the listeners and the
+// store, and for telling the other nodes.
 const stopGrace = 10 * time.Second
 
 // stopWithin is how long a node may take to stop.

@@ -60,7 +60,7 @@ func mirrorNote(a admin.ArchiveStatus, m admin.MirrorStatus) string {
 		}
 	}
 	if m.Penalties > 0 {
-		notes = append(notes, counted(m.Penalties, "object")+" had elsewhere")
+		notes = append(notes, "penalties for "+counted(m.Penalties, "object"))
 	}
 	var left []string
 	for _, why := range slices.Sorted(maps.Keys(m.Failovers)) {

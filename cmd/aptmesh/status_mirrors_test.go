@@ -56,7 +56,7 @@ docker/             unused   -                 -             -        -     http
 
 ARCHIVE  MIRROR                                          PRIO  STATE               SPEED      ANSWERS IN  NOTE
 ubuntu   http://archive.ubuntu.com/ubuntu                1     left alone for 25s  -          -           it answered 429 and asked for 30s (found by nyc1); left: 1 asked to wait
-ubuntu   http://mirror.example.org/ubuntu                1     ok                  5.0 MiB/s  4 ms        dists/noble is 1h30m behind; 3 objects had elsewhere
+ubuntu   http://mirror.example.org/ubuntu                1     ok                  5.0 MiB/s  4 ms        dists/noble is 1h30m behind; penalties for 3 objects
 ubuntu   https://snapshot.ubuntu.com/ubuntu/{timestamp}  0     ok                  -          -           snapshot service
 docker   https://download.docker.com/linux/ubuntu        0     left alone for 1s   -          -           no connection within 5s
 `
@@ -90,7 +90,7 @@ func TestStatusWords(t *testing.T) {
 		storeLine(admin.StoreStatus{Blobs: 1}):                              "0 B of 0 B in , 1 object; 0 B pinned",
 		trafficLine(admin.TrafficStatus{Requests: 1, Errors: 1}):            "1 request, 1 error, 0 B",
 		trafficLine(admin.TrafficStatus{Requests: 2000, Errors: 3}):         "2,000 requests, 3 errors, 0 B",
-		mirrorNote(admin.ArchiveStatus{}, admin.MirrorStatus{Penalties: 1}): "1 object had elsewhere",
+		mirrorNote(admin.ArchiveStatus{}, admin.MirrorStatus{Penalties: 1}): "penalties for 1 object",
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -93,7 +93,7 @@ func (a *app) verify(ctx context.Context, dir string, remove bool) error {
 }
 
 // showProgress returns what to call with the bytes done, and when it is over: a
-// bar on a terminal, a line for every tenth elsewhere.
+// bar on a terminal, else a line for every tenth.
 func showProgress(w io.Writer) (progress func(done, total int64), finish func()) {
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return progressBar(w)

@@ -48,7 +48,7 @@ type Status struct {
 	// Stopping says in one sentence what a node that drains does just now; "" while
 	// it runs.
 	Stopping string `json:"stopping,omitempty"`
-	// Addresses is where the door listens, with the real ports: the plain
+	// Addresses are those of the listeners, with the real ports: the plain
 	// addresses in the order of the configuration, then those of TLS.
 	Addresses []string `json:"addresses"`
 	// Degraded says in one sentence what does not work as it should; "" if all does.

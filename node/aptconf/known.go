@@ -11,7 +11,7 @@ import (
 type Known struct {
 	Name string
 	// URLs are all its addresses, the usual one first. A host may begin with "*.", which stands for any
-	// labels; a label "*" elsewhere stands for one.
+	// labels; any other label "*" stands for one.
 	URLs []string
 	// Keyring is the file that holds its keys, and Package the package that
 	// installs it.
@@ -106,8 +106,8 @@ func matches(pattern, base string) bool {
 	return MatchHost(host, b.Host)
 }
 
-// MatchHost compares a host with a pattern: "*." at the beginning stands for one label or more, a label "*"
-// elsewhere for one.
+// MatchHost compares a host with a pattern: "*." at the beginning stands for one label or more, any other
+// label "*" for one.
 func MatchHost(pattern, host string) bool {
 	before, after, wild := strings.Cut(pattern, "*")
 	if !wild {

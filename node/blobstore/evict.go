@@ -111,10 +111,9 @@ func (s *Store) evict(need, upTo int64) (freed int64) {
 
 // evictAll removes victims in their order and returns what it freed.
 //
-// Two nodes that hold the same blobs tend to evict them in the same minute. Each
-// one that was chosen because it is elsewhere is therefore asked about once more
-// when its turn comes, and spared if it is the last copy by now and need can be met
-// without it. The caller holds evicting.
+// Two nodes that store the same blobs tend to evict them in the same minute. So
+// Replicated is asked again just before a replicated blob is evicted. A blob that is
+// the last copy by now stays if need can be met without it. The caller holds evicting.
 func (s *Store) evictAll(victims []victim, need int64) (freed int64) {
 	var spared []victim
 	for _, v := range victims {
@@ -140,14 +139,13 @@ func sizeOf(blobs []victim) (sum int64) {
 	return sum
 }
 
-// oldest chooses the unpinned blobs that were not used for the longest time, where
-// one that is elsewhere counts as last used LastCopyBonus before it was: at least need
-// bytes of them, and more while they fit in upTo. In the order in which they are to
-// go.
+// oldest chooses the unpinned blobs that were not used for the longest time: at least
+// need bytes of them, and more while they fit in upTo. A replicated blob counts as last
+// used LastCopyBonus earlier than it was. The result is in the order of eviction.
 //
-// Replicated is asked only of a blob that would be chosen if it were elsewhere. Where
-// most blobs are, that is few of them; where none is, all that were used in the time
-// of the bonus after the last one chosen.
+// Replicated is asked only of a blob that would be chosen if it were replicated. If most
+// blobs are replicated, those are few. If none is, they are all blobs that were used
+// within LastCopyBonus after the last chosen one.
 func (s *Store) oldest(need, upTo int64) []victim {
 	// For all shards at once: pins.mu comes before shard.mu.
 	s.pins.mu.RLock()

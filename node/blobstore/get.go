@@ -89,7 +89,7 @@ func (s *Store) getDisk(d proto.Digest) (*proto.Blob, error) {
 		return nil, missError{d}
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return nil, fmt.Errorf("open blob: %w", err)
-	case err != nil: // it may be had from elsewhere
+	case err != nil: // a peer or an upstream may have it
 		s.log.Error("cannot open a blob; it is fetched again", "blob", d, "file", s.dirs.blob(d), "error", err)
 		return nil, missError{d}
 	}

@@ -55,9 +55,9 @@ type Config struct {
 	// blobs, and holds a lock meanwhile: it must be cheap (less than a microsecond),
 	// safe for concurrent use, and must not call the Store.
 	Replicated func(proto.Digest) bool
-	// LastCopyBonus is how much longer a blob that is nowhere else is kept: one that is
-	// elsewhere is evicted as if its last use had been that much earlier. 0 means
-	// DefaultLastCopyBonus. Without Replicated it has no effect.
+	// LastCopyBonus is how much longer a last copy is kept: a replicated blob is evicted
+	// as if its last use had been that much earlier. 0 means DefaultLastCopyBonus. Without
+	// Replicated it has no effect.
 	LastCopyBonus time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time

@@ -393,16 +393,16 @@ func unknownKey(name, key string) string {
 	if best, ok := nearest(name, valid); ok {
 		return message + "; did you mean `" + best + "`?"
 	}
-	var elsewhere []string
+	var places []string
 	for row, names := range all {
 		if slices.Contains(names, name) && row == "" {
-			elsewhere = append(elsewhere, "at the top of the file")
+			places = append(places, "at the top of the file")
 		} else if slices.Contains(names, name) {
-			elsewhere = append(elsewhere, "in `"+row+"`")
+			places = append(places, "in `"+row+"`")
 		}
 	}
-	if slices.Sort(elsewhere); len(elsewhere) > 0 {
-		return message + "; it belongs " + strings.Join(elsewhere, " or ")
+	if slices.Sort(places); len(places) > 0 {
+		return message + "; it belongs " + strings.Join(places, " or ")
 	}
 	return message + "; the keys here are " + strings.Join(valid, ", ")
 }

@@ -20,7 +20,7 @@ import (
 func TestAccessLog(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		listed := map[string]string{"text": "yes", "json": "true"}[format]
-		d := openDoor(t, func(c *Config) { c.AccessFormat = format })
+		d := startFront(t, func(c *Config) { c.AccessFormat = format })
 		d.has(helloPath, helloBytes, "file")
 		d.ask("GET", "http://bob:hunter2@archive.ubuntu.com"+helloURL, "Range: bytes=0-99", `User-Agent: Debian APT-HTTP/1.3 (3.1.12) "x"`)
 		d.ask("GET", "/ubuntu/missing")
@@ -175,7 +175,7 @@ type broken struct{}
 func (broken) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
 func TestAccessLogError(t *testing.T) {
-	d := openDoor(t, func(c *Config) { c.AccessLog = broken{} })
+	d := startFront(t, func(c *Config) { c.AccessLog = broken{} })
 	d.ask("GET", "/nothing/x")
 	if err := d.Close(); err == nil || !strings.Contains(err.Error(), "disk full") {
 		t.Error(err)
@@ -209,7 +209,7 @@ func gathered(t *testing.T, f *Front, name string, words ...string) (sum float64
 }
 
 func TestMetrics(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	d.has(helloPath, helloBytes, "file")
 	d.has("small.deb", []byte("small"), "bytes")
 	d.ask("GET", helloURL)

@@ -71,7 +71,7 @@ func aptRequest(target, date string) *http.Request {
 	return r.WithContext(context.WithValue(ctx, connKey{}, &connState{armed: time.Now(), peer: netip.MustParseAddr("10.9.8.7")}))
 }
 
-// BenchmarkMemoryHit is the door alone: no net/http.
+// BenchmarkMemoryHit is the front alone: no net/http.
 func BenchmarkMemoryHit(b *testing.B) {
 	f, m := inMemory(b, 2000)
 	m.entry.Modified = testTime
@@ -150,7 +150,7 @@ func BenchmarkEnter(b *testing.B) {
 	})
 }
 
-// BenchmarkLoopback is the door behind a real server, beside a bare handler that
+// BenchmarkLoopback is the front behind a real server, beside a bare handler that
 // writes the same bytes with as few fields as possible.
 func BenchmarkLoopback(b *testing.B) {
 	for _, size := range []int{2000, 200_000} {

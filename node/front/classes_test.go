@@ -78,9 +78,9 @@ func TestLocateClass(t *testing.T) {
 
 // An archive is made once a client that may read it asks, and what says no to that is the answer.
 func TestMakeClass(t *testing.T) {
-	var d *door
+	var d *testFront
 	made := 0
-	d = openDoor(t, func(c *Config) {
+	d = startFront(t, func(c *Config) {
 		c.Classes = fakeClasses{func(archive string) error {
 			made++
 			if archive == "ppa/no" {

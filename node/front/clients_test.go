@@ -121,7 +121,7 @@ func TestNetworksAgainstPlainSearch(t *testing.T) {
 }
 
 // from sends bytes from an address of the loopback network, as raw does.
-func (d *door) from(client, request string) string {
+func (d *testFront) from(client, request string) string {
 	d.t.Helper()
 	conn := d.dialFrom(client)
 	defer conn.Close()
@@ -135,7 +135,7 @@ func (d *door) from(client, request string) string {
 	return string(all)
 }
 
-func (d *door) dialFrom(client string) *net.TCPConn {
+func (d *testFront) dialFrom(client string) *net.TCPConn {
 	d.t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}, Timeout: time.Minute}
 	conn, err := dialer.Dial("tcp", d.addr)
@@ -199,7 +199,7 @@ func TestArchiveNetworks(t *testing.T) {
 		{"deny wins", []string{"127.0.0.0/8"}, []string{"127.0.0.3/32"}, "archives.ubuntu.deny"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d := openDoor(t, withMirror(t), restrict(prefixes(tt.allow...), prefixes(tt.deny...)))
+			d := startFront(t, withMirror(t), restrict(prefixes(tt.allow...), prefixes(tt.deny...)))
 			d.has(helloPath, helloBytes[:99], "bytes")
 			opened := 0
 			open := d.fetcher.open
@@ -259,7 +259,7 @@ func TestArchiveNetworks(t *testing.T) {
 // included.
 func TestClientNetworks(t *testing.T) {
 	host := echoHost(t, func(conn net.Conn) { io.Copy(conn, conn); conn.Close() })
-	d := openDoor(t, func(c *Config) {
+	d := startFront(t, func(c *Config) {
 		c.Connect = []string{host}
 		c.Clients.Allow, c.Clients.Deny = prefixes("127.0.0.0/30"), prefixes("127.0.0.3/32")
 	})
@@ -288,7 +288,7 @@ func TestClientNetworks(t *testing.T) {
 }
 
 func TestClientNetworksIPv6(t *testing.T) {
-	d := openDoor(t, func(c *Config) { c.Clients.Deny = prefixes("::1/128") })
+	d := startFront(t, func(c *Config) { c.Clients.Deny = prefixes("::1/128") })
 	l, err := net.Listen("tcp6", "[::1]:0")
 	if err != nil {
 		t.Skip("no IPv6 here:", err)
@@ -341,7 +341,7 @@ func (c *fakeConn) Close() error         { c.closed = true; return nil }
 
 // TestApply: new rules reach connections that are open, and wrong ones change nothing.
 func TestApply(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	d.has(helloPath, helloBytes[:9], "bytes")
 	conn := d.dialFrom("127.0.0.2")
 	in := bufio.NewReader(conn)

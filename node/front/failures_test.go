@@ -88,7 +88,7 @@ func TestReasons(t *testing.T) {
 
 // What a host got is found again under every way to write the URL.
 func TestExplainFindsWhatHostsGot(t *testing.T) {
-	d := openDoor(t, func(c *Config) {
+	d := startFront(t, func(c *Config) {
 		c.Connect = []string{"good.example.org:443"}
 		c.Archives[1].Deny = prefixes("127.0.0.0/8")
 	})
@@ -142,7 +142,7 @@ func TestExplainFindsWhatHostsGot(t *testing.T) {
 
 // The list of what is asked for in vain is grouped by archive, bounded, and keeps what matters.
 func TestRefusedURLs(t *testing.T) {
-	d := openDoor(t, func(c *Config) {
+	d := startFront(t, func(c *Config) {
 		c.ArchiveRoot = func(path string) string { root, _, _ := strings.Cut(path, "/dists/"); return root }
 	})
 	for _, suite := range []string{"noble", "jammy"} {
@@ -200,7 +200,7 @@ func TestRefusedURLs(t *testing.T) {
 
 // A client cannot make the node remember more than a bound.
 func TestFailuresAreBounded(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	for i := range 2 * maxFailures {
 		x := &exchange{f: d.Front, rules: d.rules.Load(), loc: proto.Location{Archive: "ubuntu", Path: strconv.Itoa(i)}, status: 404, said: "no", note: note{reason: reasonNotFound}}
 		x.r = &http.Request{Method: "GET", RequestURI: "/"}
@@ -217,7 +217,7 @@ func TestFailuresAreBounded(t *testing.T) {
 
 // Errors of an archive count in a row, are bounded, and are forgotten by themselves.
 func TestErrorsOfAnArchive(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	fail := func(archive, reason string, at time.Time) {
 		x := &exchange{f: d.Front, rules: d.rules.Load(), loc: proto.Location{Archive: archive, Path: "x"}, r: &http.Request{Method: "GET", RequestURI: "/" + archive + "/x"}}
 		x.noteErrors(Failure{Reason: reason, Text: "wrong"}, at)

@@ -121,8 +121,8 @@ func (fakeFormat) PathInfo(path string) proto.PathInfo {
 	return info
 }
 
-// door is a Front with fakes behind it and a listener before it.
-type door struct {
+// testFront is a Front with fakes behind it and a listener before it.
+type testFront struct {
 	*Front
 	t       testing.TB
 	catalog *fakeCatalog
@@ -148,9 +148,9 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func openDoor(t testing.TB, change ...func(*Config)) *door {
+func startFront(t testing.TB, change ...func(*Config)) *testFront {
 	t.Helper()
-	d := &door{t: t, catalog: &fakeCatalog{entries: make(map[proto.Location]proto.Resolution)}, fetcher: &fakeFetcher{}, logged: &lockedBuffer{}}
+	d := &testFront{t: t, catalog: &fakeCatalog{entries: make(map[proto.Location]proto.Resolution)}, fetcher: &fakeFetcher{}, logged: &lockedBuffer{}}
 	cfg := Config{
 		Archives: testArchives(t), Node: "node-a", Names: []string{"apt-cache.example.org"},
 		AccessLog: d.logged, Logger: slog.New(slog.DiscardHandler),
@@ -191,8 +191,8 @@ var (
 	rootURL    = "/ubuntu/" + rootPath
 )
 
-// has makes the door know an object, carried as the given kind of body.
-func (d *door) has(path string, content []byte, kind string) {
+// has makes the front know an object, carried as the given kind of body.
+func (d *testFront) has(path string, content []byte, kind string) {
 	ref := proto.Ref{Digest: proto.DigestOf(content), Size: int64(len(content))}
 	loc := proto.Location{Archive: "ubuntu", Path: path}
 	d.catalog.mu.Lock()
@@ -233,8 +233,8 @@ func (d *door) has(path string, content []byte, kind string) {
 	}
 }
 
-// streams makes the door answer the hello package with a stream of its own.
-func (d *door) streams(size int64, stream io.ReadCloser) {
+// streams makes the front answer the hello package with a stream of its own.
+func (d *testFront) streams(size int64, stream io.ReadCloser) {
 	d.has(helloPath, helloBytes, "bytes")
 	loc := proto.Location{Archive: "ubuntu", Path: helloPath}
 	e := d.catalog.entries[loc]
@@ -247,7 +247,7 @@ func (d *door) streams(size int64, stream io.ReadCloser) {
 
 // raw sends bytes as they are and returns all that comes back until the connection
 // ends; so a request that is to end needs "Connection: close".
-func (d *door) raw(request string) string {
+func (d *testFront) raw(request string) string {
 	d.t.Helper()
 	got, err := d.rawErr(request)
 	if err != nil {
@@ -256,7 +256,7 @@ func (d *door) raw(request string) string {
 	return got
 }
 
-func (d *door) rawErr(request string) (string, error) {
+func (d *testFront) rawErr(request string) (string, error) {
 	d.t.Helper()
 	conn, err := net.Dial("tcp", d.addr)
 	if err != nil {
@@ -272,7 +272,7 @@ func (d *door) rawErr(request string) (string, error) {
 }
 
 // ask makes one request with its target as given and returns the parsed answer.
-func (d *door) ask(method, target string, header ...string) (*http.Response, string) {
+func (d *testFront) ask(method, target string, header ...string) (*http.Response, string) {
 	d.t.Helper()
 	extra := ""
 	for _, h := range header {

@@ -127,7 +127,7 @@ func token(s string) string {
 	}, s)
 }
 
-// Front is the door. It is an http.Handler, safe for concurrent use.
+// Front answers package managers. It is an http.Handler, safe for concurrent use.
 type Front struct {
 	cfg      Config
 	catalog  Catalog
@@ -183,8 +183,8 @@ func (f *Front) Apply(r Rules) error {
 
 // Drain makes every new request be answered with 503 and the end of its connection,
 // and waits until the running ones are done or ctx ends, whose error it returns then.
-// Tunnels are not waited for: they have no end of their own. It is what comes before
-// http.Server.Shutdown, so that the door refuses in words for as long as it waits.
+// It does not wait for tunnels, which have no end of their own. Call it before
+// http.Server.Shutdown, so that hosts get an answer and not a refused connection.
 func (f *Front) Drain(ctx context.Context) error {
 	f.draining.Store(true)
 	poll := time.NewTicker(20 * time.Millisecond)

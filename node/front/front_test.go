@@ -23,7 +23,7 @@ import (
 func TestBodies(t *testing.T) {
 	for _, kind := range []string{"bytes", "file", "stream"} {
 		t.Run(kind, func(t *testing.T) {
-			d := openDoor(t)
+			d := startFront(t)
 			d.has(helloPath, helloBytes, kind)
 			d.has("empty.deb", nil, kind)
 			for _, target := range []string{helloURL, "http://archive.ubuntu.com" + helloURL, "/archive.ubuntu.com" + helloURL, "http://HTTPS///archive.ubuntu.com" + helloURL, "/HTTPS///archive.ubuntu.com" + helloURL, "http://node:3142//archive.ubuntu.com" + helloURL} {
@@ -66,7 +66,7 @@ func TestBodies(t *testing.T) {
 // TestResumeAsApt is what apt does with a partial file: a range with the date that
 // it was given before.
 func TestResumeAsApt(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	d.has(helloPath, helloBytes, "file")
 	date := testTime.Format(http.TimeFormat)
 	r, body := d.ask("GET", helloURL, "Range: bytes=100-", "If-Range: "+date)
@@ -86,7 +86,7 @@ func TestResumeAsApt(t *testing.T) {
 // TestNotModifiedOpensNothing: a client's date is compared with what the catalog
 // knows, without the fetcher.
 func TestNotModifiedOpensNothing(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	d.has(rootPath, []byte("root"), "bytes")
 	loc := proto.Location{Archive: "ubuntu", Path: rootPath}
 	e := d.catalog.entries[loc]
@@ -109,7 +109,7 @@ func TestNotModifiedOpensNothing(t *testing.T) {
 }
 
 func TestNoCacheAsksUpstream(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	d.has(rootPath, []byte("root"), "bytes")
 	d.has(helloPath, helloBytes, "bytes")
 	held := d.catalog.entries[proto.Location{Archive: "ubuntu", Path: rootPath}]
@@ -181,7 +181,7 @@ func TestErrors(t *testing.T) {
 	} {
 		for _, from := range []string{"catalog", "open", "stream", "head"} {
 			t.Run(tt.name+" from "+from, func(t *testing.T) {
-				d := openDoor(t)
+				d := startFront(t)
 				method := "GET"
 				switch from {
 				case "catalog":
@@ -241,7 +241,7 @@ type failing struct{ err error }
 func (f *failing) Read([]byte) (int, error) { return 0, f.err }
 
 func TestRefusals(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	for _, tt := range []struct {
 		method, target string
 		status         int
@@ -271,7 +271,7 @@ func TestRefusals(t *testing.T) {
 
 func TestWrongLengthIsNeverServed(t *testing.T) {
 	for _, kind := range []string{"bytes", "file", "stream"} {
-		d := openDoor(t)
+		d := startFront(t)
 		d.has(helloPath, helloBytes, kind)
 		open := d.fetcher.open
 		d.fetcher.open = func(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error) {
@@ -289,7 +289,7 @@ func TestWrongLengthIsNeverServed(t *testing.T) {
 
 // Tools that look for a cache get a status that they know, and a text.
 func TestPageForTools(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	for target, base := range map[string]string{"/": "http://node:3142", "/?x=y": "http://node:3142", "http://" + d.addr + "/": "http://" + d.addr} {
 		for _, accept := range []string{"X: y", "Accept: */*", "Accept: text/*"} {
 			r, body := d.ask("GET", target, accept)
@@ -316,7 +316,7 @@ func TestPageForTools(t *testing.T) {
 func TestPageForBrowsers(t *testing.T) {
 	evil := `<script>alert("x")</script>`
 	gathered := 0
-	d := openDoor(t, func(c *Config) {
+	d := startFront(t, func(c *Config) {
 		c.PublicURL = "http://cache.example.org:3142/"
 		c.Archives[1].Deny = prefixes("127.0.0.0/8")
 		c.Overview = func() Overview {
@@ -361,7 +361,7 @@ func TestPageForBrowsers(t *testing.T) {
 
 // TestPipeline sends requests without waiting, as apt does, over one connection.
 func TestPipeline(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	d.has(helloPath, helloBytes, "file")
 	d.has("small.deb", []byte("small"), "bytes")
 	d.has("stream.deb", helloBytes[:5000], "stream")
@@ -392,7 +392,7 @@ func TestPipeline(t *testing.T) {
 }
 
 func TestHTTP10AndIPv6(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	d.has(helloPath, helloBytes[:100], "bytes")
 	got := d.raw("GET " + helloURL + " HTTP/1.0\n\n")
 	if !strings.HasPrefix(got, "HTTP/1.0 200 ") || !strings.HasSuffix(got, "\r\n\r\n"+string(helloBytes[:100])) {
@@ -412,7 +412,7 @@ func TestHTTP10AndIPv6(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	started, finish := make(chan struct{}), make(chan struct{})
 	d.streams(int64(len(helloBytes)), io.NopCloser(io.MultiReader(bytes.NewReader(helloBytes[:1000]), &gate{started, finish}, bytes.NewReader(helloBytes[1000:]))))
 	running := make(chan string)

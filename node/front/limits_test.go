@@ -37,8 +37,8 @@ func visit(t *testing.T, conn net.Conn, target string) (*http.Response, string) 
 	return r, string(body)
 }
 
-// setPatience sets refuseWithin for one door: never to end, or to end soon.
-func (d *door) setPatience(p time.Duration) {
+// setPatience sets refuseWithin for one front: never to end, or to end soon.
+func (d *testFront) setPatience(p time.Duration) {
 	d.clients.mu.Lock()
 	d.clients.patience = p
 	d.clients.mu.Unlock()
@@ -55,7 +55,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 func TestConnections(t *testing.T) {
-	d := openDoor(t, func(c *Config) { c.Clients.Connections = 3 })
+	d := startFront(t, func(c *Config) { c.Clients.Connections = 3 })
 	d.setPatience(time.Hour)
 	d.has(helloPath, helloBytes[:99], "bytes")
 	var open []*net.TCPConn
@@ -112,7 +112,7 @@ func TestConnections(t *testing.T) {
 // and when all have gone nothing is left of them.
 func TestConnectionsUnderRaces(t *testing.T) {
 	const bound, herd = 7, 60
-	d := openDoor(t, func(c *Config) { c.Clients.Connections = bound })
+	d := startFront(t, func(c *Config) { c.Clients.Connections = bound })
 	d.setPatience(time.Hour)
 	d.has(helloPath, helloBytes[:99], "bytes")
 	for round := range 3 {
@@ -163,7 +163,7 @@ func TestConnectionsUnderRaces(t *testing.T) {
 // TestSilentConnectionOverTheBound does not stay, and needs none of net/http's own
 // deadlines for it.
 func TestSilentConnectionOverTheBound(t *testing.T) {
-	d := openDoor(t, func(c *Config) { c.Clients.Connections = 1 })
+	d := startFront(t, func(c *Config) { c.Clients.Connections = 1 })
 	d.has(helloPath, helloBytes[:99], "bytes")
 	d.setPatience(50 * time.Millisecond)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -191,7 +191,7 @@ func TestSilentConnectionOverTheBound(t *testing.T) {
 // that ends by a reset gives its place back.
 func TestConnectionsTakenOver(t *testing.T) {
 	host := echoHost(t, func(conn net.Conn) { io.Copy(conn, conn); conn.Close() })
-	d := openDoor(t, func(c *Config) { c.Connect, c.Clients.Connections = []string{host}, 1 })
+	d := startFront(t, func(c *Config) { c.Connect, c.Clients.Connections = []string{host}, 1 })
 	d.setPatience(time.Hour)
 	d.has(helloPath, helloBytes[:99], "bytes")
 	tunnel, in := dialTunnel(t, d, host, "x")
@@ -216,7 +216,7 @@ func TestConnectionsTakenOver(t *testing.T) {
 }
 
 func TestConnectionsOverTLS(t *testing.T) {
-	d := openDoor(t, func(c *Config) { c.Clients.Connections = 1 })
+	d := startFront(t, func(c *Config) { c.Clients.Connections = 1 })
 	d.setPatience(time.Hour)
 	d.has(helloPath, helloBytes[:99], "bytes")
 	s := httptest.NewUnstartedServer(d.Front)
@@ -288,7 +288,7 @@ func TestWhoIsOneClient(t *testing.T) {
 		if got := clientName(peerOf(a)); got != tt.name {
 			t.Errorf("%s is called %s", tt.a, got)
 		}
-		f := openDoor(t).Front
+		f := startFront(t).Front
 		if state := f.connContext(t.Context(), a).Value(connKey{}).(*connState); state.name != tt.name {
 			t.Errorf("%s is told upstream as %s", tt.a, state.name)
 		}

@@ -7,7 +7,7 @@ import (
 
 // A host may name a list of mirrors that the node is configured with, and come through the node.
 func TestLists(t *testing.T) {
-	d := openDoor(t, func(c *Config) {
+	d := startFront(t, func(c *Config) {
 		c.Archives[0].Deny = prefixes("127.0.0.2/32")
 		c.Lists = []List{
 			{URL: mustURL(t, "http://lists.example.org/mirrors.txt"), Archive: "ubuntu", Text: "http://a.example.org/u\tpriority:1\n"},

@@ -9,8 +9,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// metrics counts what the door does. The children of its vectors are looked up once
-// each and kept, for a look-up by labels costs more than an answer from memory.
+// metrics counts what the front does. It looks each child of its vectors up once,
+// because a look-up by labels costs more than an answer from memory.
 type metrics struct {
 	requests *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
@@ -38,7 +38,7 @@ type metrics struct {
 	gauges []prometheus.Collector
 }
 
-// codes are the statuses the door answers with; any other is counted as "other".
+// codes are the statuses that the front answers with; any other is counted as "other".
 var codes = [...]int{200, 206, 304, 400, 403, 404, 405, 406, 412, 416, 499, 500, 503, 508}
 
 var codeNames = [len(codes) + 1]string{"200", "206", "304", "400", "403", "404", "405", "406", "412", "416", "499", "500", "503", "508", "other"}
@@ -107,7 +107,7 @@ func (m *metrics) known(r *rules) {
 	}
 }
 
-// Collectors returns the metrics of the door, for the caller to register.
+// Collectors returns the metrics of the front, for the caller to register.
 func (f *Front) Collectors() []prometheus.Collector {
 	m := f.metrics
 	return append([]prometheus.Collector{m.requests, m.bytes, m.wait, m.aborted, m.tunnels, m.tunneled, m.lost,

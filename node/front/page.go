@@ -105,7 +105,7 @@ func (x *exchange) page() {
 	} else {
 		a.status, a.phrase, a.note.reason = http.StatusOK, "", ""
 		a.contentType, a.text = "text/html; charset=utf-8", x.pageHTML(&data)
-		// Nothing of the page comes from elsewhere, and nothing of it runs.
+		// The page loads nothing and runs no script.
 		x.w.Header()["Content-Security-Policy"] = []string{"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 	}
 	a.length = int64(len(a.text))

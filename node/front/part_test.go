@@ -51,7 +51,7 @@ func TestRangeOfARunningStream(t *testing.T) {
 		"nobody knows how long it is": {header: []string{"Range: bytes=1000-"}, unlisted: true, size: proto.UnknownSize, status: 200, to: 65536},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := openDoor(t)
+			d := startFront(t)
 			loc := proto.Location{Archive: "ubuntu", Path: helloPath}
 			ref := proto.Ref{Digest: digest, Size: int64(len(helloBytes))}
 			if c.size != 0 {

@@ -24,7 +24,7 @@ type Archive struct {
 	// as Upstream does.
 	Mirrors []*url.URL
 	// Aliases are other URLs that mean this archive. The first label of the host may be
-	// "*", which stands for one label or more; a label "*" elsewhere stands for one.
+	// "*", which stands for one label or more; any other label "*" stands for one.
 	Aliases []string
 	// Allow and Deny are as ClientLimits', for this archive.
 	Allow, Deny []netip.Prefix

@@ -225,7 +225,7 @@ func TestAliasPatterns(t *testing.T) {
 }
 
 func TestApplyRoutes(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	if d.Explain("/new/x").Would == nil {
 		t.Fatal("an archive nobody configured")
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Rules are what can change while the door is open.
+// Rules are what can change while a Front serves.
 type Rules struct {
 	Archives []Archive
 	// Classes are archives that are made when a client first asks for them; nil: there are none.

@@ -42,7 +42,7 @@ func TestServed(t *testing.T) {
 			t.Run(tt.name+" as "+kind, func(t *testing.T) {
 				var mu sync.Mutex
 				var used []string
-				d := openDoor(t, func(c *Config) {
+				d := startFront(t, func(c *Config) {
 					c.Served = func(loc proto.Location) {
 						mu.Lock()
 						used = append(used, loc.String())
@@ -84,7 +84,7 @@ func TestServed(t *testing.T) {
 
 // TestServedNotWithoutAnAnswer: an error before the first byte is no use.
 func TestServedNotWithoutAnAnswer(t *testing.T) {
-	d := openDoor(t, func(c *Config) { c.Served = func(loc proto.Location) { t.Error("used:", loc) } })
+	d := startFront(t, func(c *Config) { c.Served = func(loc proto.Location) { t.Error("used:", loc) } })
 	d.streams(100, io.NopCloser(&failing{err: &proto.Unavailable{Reason: "no answer"}}))
 	if r, _ := d.ask("GET", helloURL); r.StatusCode != 503 {
 		t.Error(r.StatusCode)
@@ -106,7 +106,7 @@ func TestOutageIsVisible(t *testing.T) {
 			{"not modified", "GET", "If-Modified-Since: " + testTime.Format(http.TimeFormat), 304},
 		} {
 			t.Run(tt.name+" "+format, func(t *testing.T) {
-				d := openDoor(t, func(c *Config) { c.AccessFormat = format })
+				d := startFront(t, func(c *Config) { c.AccessFormat = format })
 				d.has(rootPath, []byte("root"), "bytes")
 				d.has(helloPath, helloBytes[:9], "bytes")
 				loc := proto.Location{Archive: "ubuntu", Path: rootPath}
@@ -146,7 +146,7 @@ func TestOutageIsVisible(t *testing.T) {
 			})
 		}
 	}
-	d := openDoor(t)
+	d := startFront(t)
 	const sentence = "the Release of dists/noble was valid until 2026-11-12T10:00:00Z; stale.serve_expired has ended"
 	d.catalog.discover = func(context.Context, proto.Location, bool) (proto.Resolution, error) {
 		return proto.Resolution{}, &proto.Unavailable{Reason: sentence}

@@ -100,7 +100,7 @@ func TestPhrase(t *testing.T) {
 func TestStatusLine(t *testing.T) {
 	for name, secure := range map[string]bool{"plain": false, "TLS": true} {
 		t.Run(name, func(t *testing.T) {
-			d := openDoor(t)
+			d := startFront(t)
 			d.has(helloPath, helloBytes, "file")
 			d.catalog.discover = func(_ context.Context, loc proto.Location, _ bool) (proto.Resolution, error) {
 				if strings.Contains(loc.Path, "bad") {
@@ -147,7 +147,7 @@ func TestStatusLine(t *testing.T) {
 
 // A server without Listener answers as well, with net/http's phrase.
 func TestStatusLineWithoutListener(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	s := httptest.NewServer(d.Front)
 	defer s.Close()
 	r, err := http.Get(s.URL + "/ubuntu/dists/none/InRelease")
@@ -189,8 +189,8 @@ type failingWriter struct{}
 
 func (failingWriter) Write([]byte) (int, error) { return 3, io.ErrShortWrite }
 
-// dial connects to the door; with secure, to a TLS listener of it.
-func (d *door) dial(secure bool) net.Conn {
+// dial connects to the front; with secure, to a TLS listener of it.
+func (d *testFront) dial(secure bool) net.Conn {
 	d.t.Helper()
 	addr := d.addr
 	if secure {
@@ -208,8 +208,8 @@ func (d *door) dial(secure bool) net.Conn {
 	return conn
 }
 
-// serveTLS opens a TLS listener on the door and returns its address.
-func (d *door) serveTLS() string {
+// serveTLS opens a TLS listener on the front and returns its address.
+func (d *testFront) serveTLS() string {
 	borrowed := httptest.NewUnstartedServer(nil)
 	borrowed.StartTLS() // for its certificate
 	config := &tls.Config{Certificates: borrowed.TLS.Certificates}
@@ -226,7 +226,7 @@ func (d *door) serveTLS() string {
 
 // Who speaks plain HTTP to the TLS listener is told so; others are cut off.
 func TestPlainHTTPToTLS(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	addr := d.serveTLS()
 	for said, want := range map[string]string{
 		"GET / HTTP/1.1\r\nHost: n\r\n\r\n": "HTTP/1.0 400 This port speaks https\r\n",
@@ -249,7 +249,7 @@ func TestPlainHTTPToTLS(t *testing.T) {
 // "If-None-Match: *" is answered with 304 only where the bytes are there, whatever the
 // catalog has heard of the name. A tag or a date that fits what is listed needs no bytes.
 func TestNotModifiedNeedsAFile(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	d.has(helloPath, helloBytes, "bytes")
 	d.has(rootPath, []byte("the root"), "bytes")
 	gone := proto.Location{Archive: "ubuntu", Path: "pool/main/g/gone/gone_1_amd64.deb"}
@@ -291,7 +291,7 @@ func TestNotModifiedNeedsAFile(t *testing.T) {
 
 // apt resumes a complete file with a range behind its end: 416 says of which file.
 func TestRangeBehindTheEnd(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	d.has(helloPath, helloBytes, "file")
 	date := testTime.Format(http.TimeFormat)
 	r, _ := d.ask("GET", helloURL, fmt.Sprintf("Range: bytes=%d-", len(helloBytes)), "If-Range: "+date)

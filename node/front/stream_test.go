@@ -90,7 +90,7 @@ func TestCutStream(t *testing.T) {
 				name += ", by file"
 			}
 			t.Run(name, func(t *testing.T) {
-				d := openDoor(t)
+				d := startFront(t)
 				s := newScript(tt.err)
 				if byFile {
 					s.file = t.TempDir() + "/part"
@@ -130,7 +130,7 @@ func TestCutStream(t *testing.T) {
 }
 
 func TestStreamOfUnknownSizeThatEnds(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	s := newScript(nil)
 	d.streams(proto.UnknownSize, s)
 	s.parts <- "all "
@@ -145,7 +145,7 @@ func TestStreamOfUnknownSizeThatEnds(t *testing.T) {
 // goes on; for the first bytes and the last ones alike.
 func TestEveryByteGoesOutAtOnce(t *testing.T) {
 	for _, file := range []string{"", t.TempDir() + "/part"} {
-		d := openDoor(t)
+		d := startFront(t)
 		s := newScript(nil)
 		s.file = file
 		long := strings.Repeat("y", 5000)
@@ -180,7 +180,7 @@ func TestEveryByteGoesOutAtOnce(t *testing.T) {
 
 // TestTruncatedFile: a file that lost its end under us is cut as a stream is.
 func TestTruncatedFile(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	d.has(helloPath, helloBytes, "file")
 	open := d.fetcher.open
 	d.fetcher.open = func(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error) {
@@ -198,7 +198,7 @@ func TestTruncatedFile(t *testing.T) {
 
 // TestClientLeaves: a client that goes away ends what was done for it.
 func TestClientLeaves(t *testing.T) {
-	d := openDoor(t)
+	d := startFront(t)
 	d.has(helloPath, helloBytes, "bytes")
 	waiting, left := make(chan struct{}), make(chan error)
 	d.fetcher.open = func(ctx context.Context, _ proto.ObjectRequest) (*proto.Blob, error) {
@@ -232,7 +232,7 @@ func TestStalledClientIsCut(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			lines := make(lineChannel, 16)
-			d := openDoor(t, func(c *Config) { c.WriteStall, c.AccessLog = 200*time.Millisecond, lines })
+			d := startFront(t, func(c *Config) { c.WriteStall, c.AccessLog = 200*time.Millisecond, lines })
 			d.has("big.deb", make([]byte, 32<<20), kind)
 			conn, err := net.Dial("tcp", d.addr)
 			if err != nil {

@@ -277,7 +277,7 @@ func TestThrottledBodies(t *testing.T) {
 	for _, kind := range []string{"bytes", "file", "stream", "stream by file"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			d := openDoor(t, func(c *Config) { c.Clients.BytesPerSecond = 200 << 10 })
+			d := startFront(t, func(c *Config) { c.Clients.BytesPerSecond = 200 << 10 })
 			if kind == "stream by file" {
 				s := newScript(nil)
 				s.file = t.TempDir() + "/part"
@@ -364,7 +364,7 @@ func TestSendfile(t *testing.T) {
 		"a rate":      {ClientLimits{BytesPerSecond: 1 << 30}, mostPiece},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := openDoor(t, func(c *Config) { c.Clients = tt.limits })
+			d := startFront(t, func(c *Config) { c.Clients = tt.limits })
 			d.has(helloPath, content, "file")
 			loc := proto.Location{Archive: "ubuntu", Path: helloPath}
 			d.catalog.mu.Lock()

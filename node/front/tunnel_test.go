@@ -36,7 +36,7 @@ func echoHost(t *testing.T, serve func(net.Conn)) string {
 }
 
 // dialTunnel asks for a tunnel, with early bytes in the same packet.
-func dialTunnel(t *testing.T, d *door, target, early string) (*net.TCPConn, *bufio.Reader) {
+func dialTunnel(t *testing.T, d *testFront, target, early string) (*net.TCPConn, *bufio.Reader) {
 	t.Helper()
 	conn, err := net.Dial("tcp", d.addr)
 	if err != nil {
@@ -60,7 +60,7 @@ func TestTunnel(t *testing.T) {
 		all, _ := io.ReadAll(conn)
 		conn.Write(append([]byte("got "), all...))
 	})
-	d := openDoor(t, func(c *Config) { c.Connect = []string{host} })
+	d := startFront(t, func(c *Config) { c.Connect = []string{host} })
 	conn, in := dialTunnel(t, d, host, "early ")
 	io.WriteString(conn, "and late")
 	conn.CloseWrite()
@@ -74,7 +74,7 @@ func TestTunnelRefused(t *testing.T) {
 	_, port, _ := net.SplitHostPort(host)
 	dialed := false
 	for _, list := range [][]string{nil, {"127.0.0.1:1"}, {"localhost:" + port}, {"127.0.0.1:443"}} {
-		d := openDoor(t, func(c *Config) {
+		d := startFront(t, func(c *Config) {
 			c.Connect = list
 			c.Dial = func(context.Context, string, bool) (net.Conn, error) { dialed = true; return nil, errors.New("no") }
 		})
@@ -99,7 +99,7 @@ func TestTunnelThatCannotBeMade(t *testing.T) {
 		&proto.Refused{Status: 407, Reason: "the proxy answered 407"}:             "403 refused",
 		&proto.Rejected{Kind: proto.RejectLoop, Reason: "the proxy is this node"}: "508 loop",
 	} {
-		d := openDoor(t, func(c *Config) {
+		d := startFront(t, func(c *Config) {
 			c.Connect = []string{"a.example.org:443"}
 			c.Dial = func(ctx context.Context, _ string, _ bool) (net.Conn, error) {
 				if via := proto.Via(ctx); len(via) != 1 || via[0] != "before" {
@@ -128,7 +128,7 @@ func TestTunnelThatCannotBeMade(t *testing.T) {
 
 func TestTunnelAllowList(t *testing.T) {
 	asked := make(chan string, 1)
-	d := openDoor(t, func(c *Config) {
+	d := startFront(t, func(c *Config) {
 		c.Connect = []string{"ChangeLogs.example.org:443", "[2001:db8::1]:443"}
 		c.Dial = func(_ context.Context, address string, _ bool) (net.Conn, error) {
 			asked <- address
@@ -146,7 +146,7 @@ func TestTunnelAllowList(t *testing.T) {
 
 func TestTunnelLimitAndClose(t *testing.T) {
 	host := echoHost(t, func(conn net.Conn) { io.Copy(conn, conn) })
-	d := openDoor(t, func(c *Config) { c.Connect, c.MaxTunnels = []string{host}, 1 })
+	d := startFront(t, func(c *Config) { c.Connect, c.MaxTunnels = []string{host}, 1 })
 	conn, in := dialTunnel(t, d, host, "")
 	io.WriteString(conn, "x")
 	if b, err := in.ReadByte(); err != nil || b != 'x' {
@@ -176,7 +176,7 @@ func TestTunnelIdle(t *testing.T) {
 		io.Copy(io.Discard, conn)
 		conn.Close()
 	})
-	d := openDoor(t, func(c *Config) { c.Connect, c.TunnelIdle = []string{host}, idle })
+	d := startFront(t, func(c *Config) { c.Connect, c.TunnelIdle = []string{host}, idle })
 	_, in := dialTunnel(t, d, host, "")
 	got, err := io.ReadAll(in)
 	if string(got) != strings.Repeat("x", 15) || err != nil && !strings.Contains(err.Error(), "reset") {

@@ -45,7 +45,7 @@ func TestUnreadableFile(t *testing.T) {
 			"none":  nil,
 		} {
 			t.Run(kind+" for "+filepath.Base(file), func(t *testing.T) {
-				d := openDoor(t)
+				d := startFront(t)
 				d.has(helloPath, helloBytes, "bytes")
 				d.fetcher.open = func(context.Context, proto.ObjectRequest) (*proto.Blob, error) {
 					return &proto.Blob{Ref: ref, Verified: true, Tier: proto.TierDisk, Modified: testTime, File: open(file)}, nil

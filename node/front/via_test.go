@@ -45,7 +45,7 @@ func TestViaOf(t *testing.T) {
 func TestOwnRequestsAreLoops(t *testing.T) {
 	var mu sync.Mutex // guards what the handlers note
 	waits, done, waiting := make(map[string][]string), 0, false
-	d := openDoor(t, func(c *Config) {
+	d := startFront(t, func(c *Config) {
 		c.Pseudonym = "aptmesh-1"
 		c.Waits = func(loc proto.Location, via []string) func() {
 			mu.Lock()

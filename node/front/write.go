@@ -129,10 +129,10 @@ func (x *exchange) copyFile(a *answer, blob *proto.Blob) error {
 	return nil
 }
 
-// sendRest goes on with an answer at the byte where the file of the object could not be read, from
-// wherever else the object is.
+// sendRest continues an answer at the byte at which the stored file could not be read. The rest
+// comes from another source.
 func (x *exchange) sendRest(a *answer, failed *proto.Blob, cause error) {
-	x.f.log.Error("cannot read a stored object to its end; it goes on from elsewhere",
+	x.f.log.Error("cannot read a stored object to its end; the rest comes from another source",
 		"location", x.loc.String(), "sent", x.sent, "error", cause)
 	blob, err := x.f.fetcher.Reopen(x.r.Context(), x.entry.Object, failed, cause)
 	if err != nil {

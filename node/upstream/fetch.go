@@ -137,7 +137,7 @@ func (c *Client) followOnce(ctx context.Context, s *settings, e *attempt) (*prot
 	}
 }
 
-// redirect is an answer that leads elsewhere.
+// redirect is an answer that names another URL.
 type redirect struct {
 	to     *url.URL
 	at     netip.Addr // of the server that answered; zero where a proxy asked it
@@ -253,9 +253,9 @@ func isRedirect(status int) bool {
 	return false
 }
 
-// redirectTarget returns where a redirect leads, or why it is not followed. A user
-// and password in the target are dropped: an upstream does not choose what we say
-// of ourselves elsewhere.
+// redirectTarget returns where a redirect leads, or why it is not followed. It drops a
+// user and password in the target: an upstream does not choose the credentials that we
+// send to another server.
 func redirectTarget(from *url.URL, res *http.Response) (*url.URL, error) {
 	refuse := func(why string) error {
 		return &proto.Refused{Status: res.StatusCode, Reason: bareURL(from) + " redirects " + why}

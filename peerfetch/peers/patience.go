@@ -11,7 +11,7 @@ const (
 	// crowdOf is how many transfers may share a connection before each is allowed
 	// to be slower and more silent: what counts then is that the connection as a
 	// whole delivers. Else a busy but healthy link would have its transfers given
-	// up one after the other, and each would begin anew elsewhere.
+	// up one by one, and each would begin anew at another peer.
 	crowdOf = 8
 	// tooLate is how far a connection may be behind with what the peer has sent
 	// before it counts as slow.

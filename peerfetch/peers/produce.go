@@ -41,7 +41,7 @@ func (u *upload) produce(ctx context.Context, from string, peerReq proto.PeerReq
 		u.available.Store(max(peerReq.Offset, blob.Ref.Size))
 		err = u.read(ctx, blob.File, peerReq.Offset, blob.Ref.Size)
 		if errors.Is(err, syscall.EIO) && blob.Failed != nil {
-			blob.Failed(err) // who asked goes on elsewhere
+			blob.Failed(err) // the requester continues from another source
 		}
 	default:
 		u.phase.Store(phaseBytes)

@@ -124,8 +124,8 @@ func (m *Machine) answered(k *check, cand *Candidate, err error) {
 		return
 	}
 	for _, a := range k.answers {
-		// A root that cannot be staged is no reason to settle for an older one; and the same one
-		// cannot be staged from elsewhere either, because it is staged from all mirrors.
+		// A root that cannot be staged is no reason to settle for an older one. Another mirror
+		// with the same root does not help: staging has tried all mirrors.
 		if incomplete(a.err) && (cand == nil || !m.betterThan(cand, a.mirror)) {
 			m.inVain(k, errNoBetter)
 			return
