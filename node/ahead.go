@@ -15,7 +15,7 @@ import (
 // upstream, once for all.
 func (n *Node) startPrefetch(cfg *config.Config) error {
 	p, err := prefetch.New(prefetch.Config{
-		Formats: func(archive string) prefetch.Format { return formatOf(archive) },
+		Formats: func(archive string) prefetch.Format { return n.formatOf(archive) },
 		Open:    n.fetcher.Open,
 		Stored: func(want proto.ObjectRequest) bool {
 			tier, _ := n.fetcher.Stored(want)

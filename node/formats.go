@@ -2,22 +2,65 @@ package node
 
 import (
 	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/deb"
+	"github.com/aptmesh/aptmesh/node/format/pgp"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/prefetch"
+	"github.com/aptmesh/aptmesh/proto"
 )
 
-// The fit of the formats is stated where the rooms are joined.
-var (
-	_ catalog.Format  = (*deb.Format)(nil)
-	_ front.Format    = (*deb.Format)(nil)
-	_ prefetch.Format = (*deb.Format)(nil)
-)
+// format is a repository format as all rooms together need it.
+type format interface {
+	catalog.Format
+	front.Format
+	prefetch.Format
+	// SuiteNamed is the suite (without Archive) that an operator calls by a name.
+	SuiteNamed(name string) proto.Suite
+}
 
-// keyless is Debian's format for whoever asks about names alone: what a name tells does not depend on
-// the keys of the archive.
-var keyless = deb.New(deb.Config{})
+// trust is how the roots of an archive are trusted.
+type trust struct {
+	keyring        *pgp.Keyring
+	keyPlace       string // where people put a missing key
+	unsigned       bool
+	unsignedSuites []proto.Suite
+}
 
-// formatOf is the format of an archive, for questions about names. Every archive is one of Debian
-// packages.
-func formatOf(string) *deb.Format { return keyless }
+// newFormat makes the format that the configuration calls by a name.
+func newFormat(_ string, t trust) format {
+	return deb.New(deb.Config{Keyring: t.keyring, KeyPlace: t.keyPlace, Unsigned: t.unsigned, UnsignedSuites: t.unsignedSuites})
+}
+
+// keyless is the format that the configuration calls by a name, for questions about names of files:
+// what those tell does not depend on the keys of the archive.
+func keyless(name string) format { return newFormat(name, trust{}) }
+
+// formats are those of the archives, by the archive's name, for questions about names of files.
+type formats map[string]format
+
+func formatsOf(cfg *config.Config) formats {
+	made := make(map[string]format) // by the format's name
+	all := make(formats, len(cfg.Archives))
+	for _, a := range cfg.Archives {
+		if made[a.Format] == nil {
+			made[a.Format] = keyless(a.Format)
+		}
+		all[a.Name] = made[a.Format]
+	}
+	return all
+}
+
+// of is the format of an archive. Of one that is not configured any more nobody needs to know, so
+// that the default will do.
+func (fs formats) of(archive string) format {
+	if f := fs[archive]; f != nil {
+		return f
+	}
+	return unknownFormat
+}
+
+var unknownFormat = keyless("")
+
+// formatOf is the format of an archive as it is configured now.
+func (n *Node) formatOf(archive string) format { return n.formats.Load().of(archive) }

@@ -46,6 +46,7 @@ type source struct {
 	*upstream.Client
 	lists    *mirrorlist.Lists
 	inner    *atomic.Pointer[inner]
+	formats  *atomic.Pointer[formats]
 	unlisted *atomic.Pointer[map[string][]mirrorlist.Key]
 }
 
@@ -56,7 +57,7 @@ func (s source) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer, 
 	if in, ok := (*s.inner.Load())[req.Loc.Archive].at(req.Loc.Path); ok {
 		return nil, &proto.Refused{Status: http.StatusForbidden, Reason: fmt.Sprintf("%s lies inside the archive %s, which only some clients may read, and is read through that archive alone", req.Loc, in.Archive)}
 	}
-	info := formatOf(req.Loc.Archive).PathInfo(req.Loc.Path)
+	info := s.formats.Load().of(req.Loc.Archive).PathInfo(req.Loc.Path)
 	req.Immutable, req.Page = info.Immutable, info.Page
 	t, err := s.Client.Fetch(ctx, req)
 	if !errors.Is(err, upstream.ErrUnknownArchive) {

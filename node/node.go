@@ -103,6 +103,7 @@ type Node struct {
 	cluster  *cluster.Cluster // nil: the node stands alone
 	loops    *loops
 	access   atomic.Pointer[access]
+	formats  atomic.Pointer[formats]
 	inner    atomic.Pointer[inner] // restricted archives inside others
 	stale    atomic.Pointer[staleLimits]
 	watch    *stuckWatch // of store; nil: the node stands alone
@@ -197,8 +198,9 @@ func (n *Node) build() error {
 
 	n.access.Store(accessOf(cfg))
 	n.inner.Store(innerOf(cfg))
+	n.formats.Store(new(formatsOf(cfg)))
 	n.stale.Store(staleLimitsOf(cfg))
-	archivesUpstream := source{n.upstream, n.lists, &n.inner, &n.unlisted}
+	archivesUpstream := source{n.upstream, n.lists, &n.inner, &n.formats, &n.unlisted}
 	fetching := peerfetch.Config{
 		Store: storeAdapter{store}, Upstream: archivesUpstream, Logger: n.log, Restricted: n.restricted,
 		Notes: n.tables, ServeStale: n.serveStale,

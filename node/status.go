@@ -82,7 +82,7 @@ func (n *Node) storeStatus(cfg *config.Config) admin.StoreStatus {
 
 func suiteStatus(st catalog.SuiteStatus) admin.SuiteStatus {
 	s := admin.SuiteStatus{
-		Dir: st.Suite.Dir, Generation: st.Date, Root: st.Root.Digest, LastCheck: st.Checked, LastChange: st.Changed,
+		Dir: st.Suite.Path(), Generation: st.Date, Root: st.Root.Digest, LastCheck: st.Checked, LastChange: st.Changed,
 		ValidUntil: st.ValidUntil, Expired: st.Expired, Used: st.Staged, Retained: st.Retained, Members: st.Members,
 		ServedUntil: st.ServedUntil, Withheld: st.Withheld, Alarm: st.Alarm, Behind: behind(st.Mirrors),
 		Notice: st.Notice, Unreadable: st.Unreadable, State: admin.SuiteFresh, Watched: st.Watched, FailingSince: st.Failing,
@@ -183,7 +183,8 @@ func (n *Node) suiteNamed(name string) (proto.Suite, error) {
 	if n.catalog.Knows(id) {
 		return id, nil
 	}
-	id.Dir = formatOf(best).SuiteNamed(dir).Dir
+	id = n.formatOf(best).SuiteNamed(dir)
+	id.Archive = best
 	return id, nil
 }
 

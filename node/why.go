@@ -25,7 +25,7 @@ func (n *Node) Why(target string) *admin.Why {
 		n.explainTunnel(w, target)
 		return w
 	}
-	info := formatOf(loc.Archive).PathInfo(loc.Path)
+	info := n.formatOf(loc.Archive).PathInfo(loc.Path)
 	w.Location, w.Archive, w.Kind = loc.String(), loc.Archive, info.Kind
 	if _, there := (*n.access.Load())[loc.Archive]; !there {
 		say(w, "The archive %s is one of a class. It is not there yet: the first request makes it.", loc.Archive)
@@ -33,9 +33,8 @@ func (n *Node) Why(target string) *admin.Why {
 		explainFailures(w)
 		return w
 	}
-	if suite, ok := n.catalog.SuiteOf(loc); ok {
-		w.Suite = suite.Dir
-	}
+	suite, _ := n.catalog.SuiteOf(loc)
+	w.Suite = suite.Path()
 	w.UpstreamURLs = n.upstreamURLs(proto.At(loc))
 	entry, known := n.catalog.Explain(loc)
 	want := entry.Object
@@ -60,7 +59,7 @@ func (n *Node) Why(target string) *admin.Why {
 	default:
 		say(w, "No metadata held names it. A request would look for the Release and the indexes that list it, for up to 20 seconds. What no signed metadata lists is passed on from upstream as it is, and apt decides.")
 	}
-	if err := n.failureOf(proto.Suite{Archive: loc.Archive, Dir: w.Suite}); err != nil && w.Would == nil {
+	if err := n.failureOf(suite); err != nil && w.Would == nil {
 		say(w, "The latest check of its suite brought nothing new: %s", sentence(err.Error()))
 	}
 	n.explainMirrors(w, loc.Archive)

@@ -12,7 +12,6 @@ import (
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/config"
-	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/node/format/pgp"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/mirrorlist"
@@ -157,7 +156,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 			}
 			rings[from] = ring
 		}
-		names := formatOf(a.Name)
+		names := keyless(a.Format)
 		suites := func(named []string) []proto.Suite {
 			all := make([]proto.Suite, len(named))
 			for i, s := range named {
@@ -171,7 +170,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 			keyPlace = "a file in " + dir
 		}
 		archives = append(archives, catalog.Archive{
-			Name: a.Name, Format: deb.New(deb.Config{Keyring: ring, KeyPlace: keyPlace, Unsigned: a.Unsigned, UnsignedSuites: unsigned}),
+			Name: a.Name, Format: newFormat(a.Format, trust{ring, keyPlace, a.Unsigned, unsigned}),
 			Unsigned: a.Unsigned, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: time.Duration(a.CheckEvery), MaxFuture: time.Duration(a.MaxFuture),
 			ServeExpired: (*time.Duration)(a.ServeExpired), Offline: a.Offline || cfg.Offline,
 		})
@@ -185,8 +184,9 @@ func frontArchives(cfg *config.Config, mirrors map[string][]config.Mirror) ([]fr
 	claimed := mirrorlist.NewClaims(cfg)
 	inner := *innerOf(cfg)
 	known := knownNames(cfg)
+	of := formatsOf(cfg)
 	for _, a := range cfg.Archives {
-		door := front.Archive{Name: a.Name, Aliases: slices.Concat(a.Aliases, known[a.Name]), Allow: config.Networks(a.Allow), Deny: config.Networks(a.Deny), Format: formatOf(a.Name)}
+		door := front.Archive{Name: a.Name, Aliases: slices.Concat(a.Aliases, known[a.Name]), Allow: config.Networks(a.Allow), Deny: config.Networks(a.Deny), Format: of.of(a.Name)}
 		if in := inner[a.Name]; in != nil {
 			door.Inner = in.at
 		}
@@ -296,6 +296,7 @@ func (n *Node) applyArchives(p archivesPlan) error {
 	// From here on upstream knows the new archives; the door, which lets
 	// requests for them in, comes last.
 	n.access.Store(accessOf(p.cfg))
+	n.formats.Store(new(formatsOf(p.cfg)))
 	n.inner.Store(innerOf(p.cfg))
 	n.stale.Store(staleLimitsOf(p.cfg))
 	n.catalog.Reconfigure(p.catalog)

@@ -21,11 +21,15 @@ type Suite struct {
 	Name string `json:"name,omitempty"`
 }
 
-func (s Suite) String() string {
-	if s.Name != "" {
-		return s.Archive + "/" + s.Dir + ":" + s.Name
+func (s Suite) String() string { return s.Archive + "/" + s.Path() }
+
+// Path names the suite below its archive, for people. Within one format it is unambiguous: either
+// all suites have a Name, or none.
+func (s Suite) Path() string {
+	if s.Name == "" {
+		return s.Dir
 	}
-	return s.Archive + "/" + s.Dir
+	return s.At(s.Name).Path
 }
 
 // At returns the location of a file given relative to the suite's directory.

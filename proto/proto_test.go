@@ -43,7 +43,7 @@ func TestSuite(t *testing.T) {
 	}{
 		{Suite{Archive: "a", Dir: "dists/noble"}, "a/dists/noble", "dists/noble/root"},
 		{Suite{Archive: "a"}, "a/", "root"},
-		{Suite{Archive: "a", Dir: "os/x86_64", Name: "core"}, "a/os/x86_64:core", "os/x86_64/root"},
+		{Suite{Archive: "a", Dir: "os/x86_64", Name: "core"}, "a/os/x86_64/core", "os/x86_64/root"},
 	} {
 		if tt.suite.String() != tt.name || tt.suite.At("root") != (Location{"a", tt.at}) {
 			t.Errorf("%+v: %s, %v", tt.suite, tt.suite, tt.suite.At("root"))

@@ -128,7 +128,7 @@ func oneGeneration(t *testing.T, n *clusterNode) {
 	t.Helper()
 	v := n.viewOf("a")
 	var root, index proto.Resolution
-	if v == nil || v.Suite(noble().Dir) == nil {
+	if v == nil || v.Suite(noble()) == nil {
 		return
 	}
 	if n.inView(&root, v, nobleIn) && n.inView(&index, v, noblePkgs) && !root.Generation.Equal(index.Generation) {

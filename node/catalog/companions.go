@@ -24,7 +24,7 @@ var errApart = errors.New("the forms of upstream's root are of different generat
 
 // otherForms are the forms that the root of g is not in.
 func (d *driver) otherForms(g proto.Generation) []proto.Form {
-	forms := slices.Clone(d.archive.Load().Format.Forms())
+	forms := slices.Clone(d.forms())
 	return slices.DeleteFunc(forms, func(f proto.Form) bool { return f.Files[0].Name == g.RootName })
 }
 
@@ -54,7 +54,7 @@ func (d *driver) otherNames(g proto.Generation) string {
 // preferred reports whether a root is in the preferred form: only then can there be others beside
 // it.
 func (d *driver) preferred(g proto.Generation) bool {
-	return g.RootName == d.archive.Load().Format.Forms()[0].Files[0].Name
+	return g.RootName == d.forms()[0].Files[0].Name
 }
 
 // pairing is one fetch of the other forms, shared by all requests that wait for it.
@@ -222,7 +222,6 @@ func mergeCompanions(current, found []proto.Companion) []proto.Companion {
 // proves that they say the same. With errApart it returns the form as a stray, where it is trusted
 // by itself.
 func (d *driver) readCompanions(ctx context.Context, g proto.Generation, at suite.At) (found, strays []proto.Companion, err error) {
-	format := d.archive.Load().Format
 	mirrors := d.mirrorsFor(at)
 	var failures []error
 	for i, mirror := range mirrors {
@@ -230,7 +229,7 @@ func (d *driver) readCompanions(ctx context.Context, g proto.Generation, at suit
 		if i == len(mirrors)-1 {
 			timeout = 2 * time.Minute
 		}
-		for f, form := range format.Forms() {
+		for f, form := range d.forms() {
 			if form.Files[0].Name == g.RootName {
 				continue
 			}
@@ -329,7 +328,7 @@ func (d *driver) proveCompanions(g proto.Generation, i int, form proto.Form, fil
 // announcedCompanions reads the other forms from nodes that announce them, and proves the same of
 // them.
 func (d *driver) announcedCompanions(ctx context.Context, g proto.Generation, told []proto.Companion, from []string) ([]proto.Companion, error) {
-	for i, form := range d.archive.Load().Format.Forms() {
+	for i, form := range d.forms() {
 		if form.Files[0].Name == g.RootName {
 			continue
 		}

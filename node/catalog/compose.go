@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"maps"
+	"slices"
 
 	"github.com/aptmesh/aptmesh/node/catalog/view"
 	"github.com/aptmesh/aptmesh/proto"
@@ -20,9 +21,9 @@ type archiveView struct {
 	table   *view.Table
 }
 
-// driverOf returns the driver of a suite by its directory; nil for none.
-func (a *archiveView) driverOf(dir string) *driver {
-	s := a.Suite(dir)
+// driverOf returns the driver of a suite; nil for none.
+func (a *archiveView) driverOf(id proto.Suite) *driver {
+	s := a.Suite(id)
 	if s == nil {
 		return nil
 	}
@@ -53,12 +54,11 @@ func (c *Catalog) compose(archives ...string) {
 // composeArchive builds the view of one archive. Catalog.composing is held.
 func (c *Catalog) composeArchive(conf *Archive, old *archiveView) *archiveView {
 	a := &archiveView{format: conf.Format, drivers: make(map[*view.Suite]*driver)}
-	roots := rootNames(conf.Format)
 	var suites []*view.Suite
 	for _, d := range c.all(conf.Name) {
 		// A suite without a generation has nothing to answer with.
 		if p := d.public.Load(); p.current != nil {
-			s := &view.Suite{ID: d.id, Roots: roots, Current: p.current, Retained: p.retained}
+			s := &view.Suite{ID: d.id, Roots: rootNames(conf.Format, d.id), Current: p.current, Retained: p.retained}
 			suites = append(suites, s)
 			a.drivers[s] = d
 		}
@@ -81,10 +81,10 @@ func (c *Catalog) composeArchive(conf *Archive, old *archiveView) *archiveView {
 	return a
 }
 
-// rootNames are the names that root files of a format can have, in all forms.
-func rootNames(f Format) []string {
+// rootNames are the names that root files of a suite can have, in all forms.
+func rootNames(f Format, id proto.Suite) []string {
 	var names []string
-	for _, form := range f.Forms() {
+	for _, form := range f.Forms(id) {
 		for _, file := range form.Files {
 			names = append(names, file.Name)
 		}
@@ -132,14 +132,22 @@ func (d *driver) loseTable(name string) {
 // viewOf is an archive as requests see it at this moment; nil where it is not configured.
 func (c *Catalog) viewOf(archive string) *archiveView { return c.view.Load().archives[archive] }
 
-// SuiteOf names the suite that a location lies in, if one is known.
+// SuiteOf names the suite that a location lies in, if one is known: of several in one directory, the
+// one whose root it is.
 func (c *Catalog) SuiteOf(loc proto.Location) (proto.Suite, bool) {
 	a := c.viewOf(loc.Archive)
 	if a == nil {
 		return proto.Suite{}, false
 	}
-	for s := range a.Enclosing(loc.Path) {
-		return s.ID, true
+	var found proto.Suite
+	any := false
+	for s, name := range a.Enclosing(loc.Path) {
+		if slices.Contains(s.Roots, name) {
+			return s.ID, true
+		}
+		if !any {
+			found, any = s.ID, true
+		}
 	}
-	return proto.Suite{}, false
+	return found, any
 }

@@ -103,6 +103,9 @@ func (c *Catalog) newDriver(id proto.Suite, a *Archive) *driver {
 	return d
 }
 
+// forms are the ways in which the suite's root is published.
+func (d *driver) forms() []proto.Form { return d.archive.Load().Format.Forms(d.id) }
+
 // suiteConfig is the machine's configuration.
 func (d *driver) suiteConfig(a *Archive) suite.Config {
 	cfg := &d.c.cfg
@@ -281,7 +284,7 @@ func (d *driver) perform(action suite.Action) (outcome suite.Event) {
 			reply <- a.Err
 		}
 	case suite.Blame:
-		d.c.cfg.Upstream.Blame(d.id.At(d.archive.Load().Format.Forms()[0].Files[0].Name), []string{a.Mirror}, a.Err)
+		d.c.cfg.Upstream.Blame(d.id.At(d.forms()[0].Files[0].Name), []string{a.Mirror}, a.Err)
 	case suite.Note:
 		d.log.Log(d.ctx, a.Level, a.Text, a.Attrs...)
 	case suite.Count:

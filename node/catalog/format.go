@@ -11,9 +11,9 @@ import (
 // pure: no clock, no I/O, no state. Safe for concurrent use. node/format/formattest is the
 // conformance suite that every format passes.
 type Format interface {
-	// Forms are the ways in which a suite's root is published, the preferred one first. A form
-	// whose first file is missing upstream is passed over.
-	Forms() []proto.Form
+	// Forms are the ways in which the root of a suite is published, the preferred one first. A form
+	// whose first file is missing upstream is passed over. The files of a root are no other suite's.
+	Forms(suite proto.Suite) []proto.Form
 	// RootOf splits the path of a root file into its suite (without Archive) and the file's name.
 	RootOf(path string) (suite proto.Suite, name string, ok bool)
 	// Open verifies the files of one form and reads what they say. Files that the form calls

@@ -125,7 +125,7 @@ func (s suiteCollector) Collect(ch chan<- prometheus.Metric) {
 		if st.Date.IsZero() && !st.Watched {
 			continue // a client asked for a name that may not exist
 		}
-		labels := []string{st.Suite.Archive, st.Suite.Dir}
+		labels := []string{st.Suite.Archive, st.Suite.Path()}
 		if !st.Date.IsZero() {
 			gauge(descDate, float64(st.Date.Unix()), labels...)
 		}
@@ -145,7 +145,7 @@ func (s suiteCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descLeader, oneIf(st.Leader), labels...)
 		for _, m := range st.Mirrors {
 			if m.Mirror != "" && !m.Date.IsZero() {
-				gauge(descBehind, m.Behind.Seconds(), st.Suite.Archive, st.Suite.Dir, m.Mirror)
+				gauge(descBehind, m.Behind.Seconds(), st.Suite.Archive, st.Suite.Path(), m.Mirror)
 			}
 		}
 	}

@@ -88,7 +88,7 @@ func canBeSuite(f Format, id proto.Suite) bool {
 	if len(id.Dir) > maxSlotLength || id.Dir != "" && !canonical(id.Dir) {
 		return false
 	}
-	got, _, ok := f.RootOf(id.At(f.Forms()[0].Files[0].Name).Path)
+	got, _, ok := f.RootOf(id.At(f.Forms(id)[0].Files[0].Name).Path)
 	return ok && got.Dir == id.Dir && got.Name == id.Name
 }
 
@@ -108,7 +108,7 @@ func (d *driver) receiveSlots(slots []string, asked bool) {
 	if len(slots) == 0 {
 		return
 	}
-	roots := rootNames(d.archive.Load().Format)
+	roots := rootNames(d.archive.Load().Format, d.id)
 	current := d.public.Load().current
 	d.demand.receive(slots, d.c.mono(), asked, d.c.remoteFor(), func(slot string) bool {
 		return current == nil || slices.Contains(roots, slot) || len(current.BySlot(slot)) > 0

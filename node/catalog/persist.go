@@ -289,7 +289,7 @@ func (d *driver) rootOf(g *view.Generation) *suite.Root {
 		return nil
 	}
 	form := 0
-	for i, f := range d.archive.Load().Format.Forms() {
+	for i, f := range d.forms() {
 		if f.Files[0].Name == g.RootName {
 			form = i
 		}
@@ -300,7 +300,7 @@ func (d *driver) rootOf(g *view.Generation) *suite.Root {
 // readBack reads a generation's root from the store and verifies it as if it had just arrived: a
 // disk is trusted no more than a mirror.
 func (d *driver) readBack(r genRecord) (*view.Generation, *suite.Candidate, error) {
-	for i, form := range d.archive.Load().Format.Forms() {
+	for i, form := range d.forms() {
 		if form.Files[0].Name != r.RootName {
 			continue
 		}

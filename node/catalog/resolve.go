@@ -332,16 +332,16 @@ func (d *driver) hopes(p *public, name string) bool {
 }
 
 func (d *driver) inPreferredForm(name string) bool {
-	return slices.ContainsFunc(d.archive.Load().Format.Forms()[0].Files, func(f proto.RootFile) bool { return f.Name == name })
+	return slices.ContainsFunc(d.forms()[0].Files, func(f proto.RootFile) bool { return f.Name == name })
 }
 
 // rootEntry is the entry of a root file of the current generation.
 func (d *driver) rootEntry(loc proto.Location, name string) (e proto.Resolution, ok bool) {
 	a := d.c.viewOf(loc.Archive)
-	if a == nil || a.driverOf(d.id.Dir) != d {
+	if a == nil || a.driverOf(d.id) != d {
 		return e, false
 	}
-	if s := a.Suite(d.id.Dir); s == nil || s.Current != d.public.Load().current {
+	if s := a.Suite(d.id); s == nil || s.Current != d.public.Load().current {
 		return e, false // the view is swapped a moment after a generation is published to others
 	}
 	info := a.format.PathInfo(loc.Path)

@@ -33,10 +33,9 @@ func (d *driver) askMirror(ctx context.Context, q *suite.AskMirror) suite.Event 
 // readRoot reads the root in the first form that the mirror has; nil if it is what the condition
 // names.
 func (d *driver) readRoot(ctx context.Context, q *suite.AskMirror) (*suite.Candidate, error) {
-	format := d.archive.Load().Format
 	var missing error
-	for i, form := range format.Forms() {
-		cand, err := d.readForm(ctx, format, i, form, q)
+	for i, form := range d.forms() {
+		cand, err := d.readForm(ctx, i, form, q)
 		if !errors.Is(err, proto.ErrNotFound) {
 			return cand, err
 		}
@@ -50,7 +49,7 @@ func (d *driver) readRoot(ctx context.Context, q *suite.AskMirror) (*suite.Candi
 // readForm reads the root in one form: all of its files from one mirror, because a publisher
 // replaces them one after the other. The error is proto.ErrNotFound only where the first file is
 // missing.
-func (d *driver) readForm(ctx context.Context, format Format, i int, form proto.Form, q *suite.AskMirror) (*suite.Candidate, error) {
+func (d *driver) readForm(ctx context.Context, i int, form proto.Form, q *suite.AskMirror) (*suite.Candidate, error) {
 	first := form.Files[0]
 	condition := q.Condition
 	if condition.Name != first.Name {
@@ -68,7 +67,7 @@ func (d *driver) readForm(ctx context.Context, format Format, i int, form proto.
 		case errors.Is(err, proto.ErrNotFound):
 			continue // whether the rest can be trusted is for the format to decide
 		case err != nil:
-			return nil, fmt.Errorf("upstream has no %s: %w", format.Forms()[0].Files[0].Name, err)
+			return nil, fmt.Errorf("upstream has no %s: %w", d.forms()[0].Files[0].Name, err)
 		}
 		files[beside.Name] = f
 		changed = changed || f != nil
@@ -236,7 +235,7 @@ func (d *driver) openOffer(ctx context.Context, o *suite.OpenOffer) suite.Event 
 }
 
 func (d *driver) offered(ctx context.Context, o *suite.OpenOffer) (*suite.Candidate, error) {
-	for i, form := range d.archive.Load().Format.Forms() {
+	for i, form := range d.forms() {
 		if form.Files[0].Name != o.Gen.RootName {
 			continue
 		}

@@ -219,7 +219,7 @@ func (c *Catalog) findSuite(ctx context.Context, conf *Archive, loc proto.Locati
 		if _, absent := c.absent.Get(id, time.Now()); absent {
 			continue
 		}
-		name := conf.Format.Forms()[0].Files[0].Name
+		name := conf.Format.Forms(id)[0].Files[0].Name
 		_, err := c.discoverRoot(ctx, id, id.At(name), name, false)
 		if !errors.Is(err, proto.ErrNotFound) {
 			return // found, or upstream is in trouble, which the next guess would be too

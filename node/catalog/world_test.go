@@ -138,10 +138,10 @@ func (d *driver) heldNow() *view.Generation { return d.public.Load().current }
 // nobleNow is what requests for noble are answered from; nil before the first generation.
 func (c *Catalog) nobleNow() *view.Generation {
 	a := c.viewOf("a")
-	if a == nil || a.Suite(noble().Dir) == nil {
+	if a == nil || a.Suite(noble()) == nil {
 		return nil
 	}
-	return a.Suite(noble().Dir).Current
+	return a.Suite(noble()).Current
 }
 
 // crash goes on with what was durable at this moment, on a new catalog.

@@ -126,6 +126,8 @@ type Cache struct {
 type Archive struct {
 	// Name is the key in the file and the URL prefix: http://node:3142/NAME/.
 	Name string `yaml:"-"`
+	// The format of the repository: apt.
+	Format string `yaml:"format" default:"apt"`
 	// URL of the archive: http or https, without query. A * makes it a class of archives.
 	//
 	// In http://ppa.launchpadcontent.net/*/*/ubuntu each * stands for one element of the path or one

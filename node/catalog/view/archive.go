@@ -26,8 +26,8 @@ type Archive struct {
 	Name  string
 	Files Files
 
-	suites map[string]*Suite // by directory
-	sorted []*Suite          // by directory
+	suites map[string][]*Suite // by directory, in the order of their names
+	sorted []*Suite            // by directory and name
 	// lengths are those of the directories, of which there are few: most parts of a path need not
 	// be looked up.
 	lengths [maxLength]bool
@@ -56,27 +56,41 @@ type Listed struct {
 	Retained bool
 }
 
-// BuildArchive makes the view of an archive. A suite without a current generation is left out. Each
-// directory comes once. files may be nil.
+// BuildArchive makes the view of an archive. A suite without a current generation is left out. No
+// two suites have both their directory and their name in common. files may be nil.
 func BuildArchive(name string, suites []*Suite, files Files) *Archive {
-	a := &Archive{Name: name, Files: files, suites: make(map[string]*Suite, len(suites))}
+	a := &Archive{Name: name, Files: files, suites: make(map[string][]*Suite, len(suites))}
 	for _, s := range suites {
 		if s.Current != nil {
-			a.suites[s.ID.Dir] = s
-			if n := len(s.ID.Dir); n < maxLength {
-				a.lengths[n] = true
-			}
 			a.sorted = append(a.sorted, s)
 		}
 	}
-	slices.SortFunc(a.sorted, func(x, y *Suite) int { return strings.Compare(x.ID.Dir, y.ID.Dir) })
+	slices.SortFunc(a.sorted, func(x, y *Suite) int { return compareSuites(x.ID, y.ID) })
+	for _, s := range a.sorted {
+		a.suites[s.ID.Dir] = append(a.suites[s.ID.Dir], s)
+		if n := len(s.ID.Dir); n < maxLength {
+			a.lengths[n] = true
+		}
+	}
 	return a
 }
 
-// Suite returns the suite of a directory; nil for none.
-func (a *Archive) Suite(dir string) *Suite { return a.suites[dir] }
+// compareSuites orders the suites of an archive.
+func compareSuites(x, y proto.Suite) int {
+	return cmp.Or(strings.Compare(x.Dir, y.Dir), strings.Compare(x.Name, y.Name))
+}
 
-// Suites returns all suites in the order of their directories. Nobody changes the slice.
+// Suite returns a suite; nil for none. The Archive of id is not read.
+func (a *Archive) Suite(id proto.Suite) *Suite {
+	for _, s := range a.suites[id.Dir] {
+		if s.ID.Name == id.Name {
+			return s
+		}
+	}
+	return nil
+}
+
+// Suites returns all suites in the order of their directories and names. Nobody changes the slice.
 func (a *Archive) Suites() []*Suite { return a.sorted }
 
 // Enclosing yields the suites whose directory a path lies in, the deepest first, each with the path
@@ -87,12 +101,16 @@ func (a *Archive) Enclosing(path string) iter.Seq2[*Suite, string] {
 			if end < maxLength && !a.lengths[end] {
 				continue
 			}
-			if s, ok := a.suites[path[:end]]; ok && !yield(s, path[end+1:]) {
-				return
+			for _, s := range a.suites[path[:end]] {
+				if !yield(s, path[end+1:]) {
+					return
+				}
 			}
 		}
-		if s, ok := a.suites[""]; ok {
-			yield(s, path)
+		for _, s := range a.suites[""] {
+			if !yield(s, path) {
+				return
+			}
 		}
 	}
 }
@@ -110,7 +128,7 @@ func Tables(suites []*Suite) (current, retained []string) {
 	seen := make(map[string]bool)
 	collect := func(gens []*Generation) (names []string) {
 		slices.SortFunc(gens, func(x, y *Generation) int {
-			return cmp.Or(y.Date.Compare(x.Date), strings.Compare(x.Suite.Dir, y.Suite.Dir))
+			return cmp.Or(y.Date.Compare(x.Date), compareSuites(x.Suite, y.Suite))
 		})
 		for _, g := range gens {
 			for _, t := range g.Tables() {

@@ -58,8 +58,32 @@ func TestEnclosing(t *testing.T) {
 			break
 		}
 	}
-	if a.Suite("dist") == nil || a.Suite("dists") != nil || len(a.Suites()) != 4 || a.Suites()[0].ID.Dir != "" {
+	if a.Suite(proto.Suite{Dir: "dist"}) == nil || a.Suite(proto.Suite{Dir: "dists"}) != nil || len(a.Suites()) != 4 || a.Suites()[0].ID.Dir != "" {
 		t.Error("Suite")
+	}
+}
+
+// TestSuitesOfOneDirectory: each answers for its own root and members, and none hides the other.
+func TestSuitesOfOneDirectory(t *testing.T) {
+	suiteOf := func(name string) *Suite {
+		g := NewGeneration(proto.Generation{Suite: proto.Suite{Archive: "a", Dir: "os", Name: name}, Date: day, RootName: name + ".db", Root: ref(name)},
+			&proto.Manifest{Members: []proto.Member{member(name+"-member", name, false)}}, proto.Companion{Name: name + ".db", Ref: ref(name)})
+		return &Suite{ID: g.Suite, Roots: []string{name + ".db", name + ".sig"}, Current: g}
+	}
+	core, extra := suiteOf("core"), suiteOf("extra")
+	a := BuildArchive("a", []*Suite{extra, core}, nil)
+	if a.Suite(core.ID) != core || a.Suite(extra.ID) != extra || a.Suite(proto.Suite{Dir: "os"}) != nil || a.Suites()[0] != core {
+		t.Error("the suites are not told apart")
+	}
+	for path, want := range map[string]*Suite{"os/core.db": core, "os/extra.db": extra, "os/extra.sig": extra, "os/core-member": core, "os/extra-member": extra} {
+		var e proto.Resolution
+		if d, _ := a.Resolve(&e, proto.Location{Archive: "a", Path: path}, &proto.PathInfo{}); d.Suite != want {
+			t.Errorf("%s is answered for by %v", path, d.Suite)
+		}
+	}
+	var e proto.Resolution
+	if d, ok := a.Resolve(&e, proto.Location{Archive: "a", Path: "os/other.db"}, &proto.PathInfo{}); ok || d.Suite == nil {
+		t.Errorf("what neither lists: %+v, %v", d, ok)
 	}
 }
 

@@ -42,7 +42,7 @@ func (f *Format) unsigned(suite proto.Suite) bool {
 
 // Forms are InRelease, and Release with Release.gpg beside it: the order in which apt asks for them
 // (apt-pkg/acquire-item.cc, pkgAcqMetaClearSig).
-func (f *Format) Forms() []proto.Form {
+func (f *Format) Forms(proto.Suite) []proto.Form {
 	return []proto.Form{
 		{Files: []proto.RootFile{{Name: inRelease, MaxBytes: aptmeta.MaxRelease}}},
 		{Files: []proto.RootFile{

@@ -14,7 +14,7 @@ import (
 
 // Format is what is tested: catalog.Format, which this package may not import.
 type Format interface {
-	Forms() []proto.Form
+	Forms(suite proto.Suite) []proto.Form
 	RootOf(path string) (suite proto.Suite, name string, ok bool)
 	Open(suite proto.Suite, files map[string][]byte, now time.Time) (*proto.Manifest, error)
 	Belongs(suite proto.Suite, held *proto.Names, offered *proto.Manifest) proto.Belonging
@@ -89,7 +89,7 @@ func (a *Archive) form(files map[string][]byte, s proto.Suite, form proto.Form) 
 // open opens the first form that a suite is published in.
 func (a *Archive) open(t *testing.T, files map[string][]byte, s proto.Suite) *proto.Manifest {
 	t.Helper()
-	for _, form := range a.Format.Forms() {
+	for _, form := range a.Format.Forms(s) {
 		if got, ok := a.form(files, s, form); ok {
 			m, err := a.Format.Open(s, got, a.Now)
 			if err != nil {
@@ -111,7 +111,7 @@ func (a *Archive) roots(t *testing.T, s proto.Suite) {
 	if want.Signed.IsZero() == a.Signed || want.Signer == "" == a.Signed {
 		t.Errorf("signed at %v by %q in an archive where Signed is %v", want.Signed, want.Signer, a.Signed)
 	}
-	for _, form := range a.Format.Forms() {
+	for _, form := range a.Format.Forms(s) {
 		files, ok := a.form(a.Files, s, form)
 		if !ok {
 			continue
@@ -142,7 +142,7 @@ func (a *Archive) roots(t *testing.T, s proto.Suite) {
 // root: the name of a root file leads back to its suite.
 func (a *Archive) root(t *testing.T, s proto.Suite, name string) {
 	path := s.At(name).Path
-	if suite, got, ok := a.Format.RootOf(path); !ok || got != name || suite.Dir != s.Dir || suite.Archive != "" {
+	if suite, got, ok := a.Format.RootOf(path); !ok || got != name || suite != s {
 		t.Errorf("RootOf(%q) = %v, %q, %v", path, suite, got, ok)
 	}
 	if info := a.Format.PathInfo(path); !info.Root || info.Class != proto.ClassMetadata || info.Immutable {
@@ -172,7 +172,7 @@ func (a *Archive) damagedRoots(t *testing.T, s proto.Suite) {
 			t.Errorf("a root %s at byte %d opens and says something else", what, at)
 		}
 	}
-	for _, form := range a.Format.Forms() {
+	for _, form := range a.Format.Forms(s) {
 		files, ok := a.form(a.Files, s, form)
 		if !ok {
 			continue
@@ -201,10 +201,10 @@ func (a *Archive) publication(t *testing.T, s proto.Suite) {
 	if before.Statement == after.Statement {
 		t.Fatal("the next publication says the same: the test needs another one")
 	}
-	if !after.Date.After(before.Date) {
+	if !after.Date.After(before.Date) && !(after.Date.IsZero() && before.Date.IsZero()) {
 		t.Errorf("the next publication of %v is dated %v", before.Date, after.Date)
 	}
-	for _, form := range a.Format.Forms() {
+	for _, form := range a.Format.Forms(s) {
 		old, ok1 := a.form(a.Files, s, form)
 		next, ok2 := a.form(a.Next, s, form)
 		if !ok1 || !ok2 || len(form.Files) < 2 {
