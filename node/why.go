@@ -22,6 +22,9 @@ func (n *Node) Why(target string) *admin.Why {
 		if e.List != "" && w.Would == nil {
 			say(w, "It is a list of mirrors that the archive %s is configured with. The node answers a proxy request for it itself.", e.List)
 		}
+		if e.Relayed {
+			say(w, "It is of no archive, and connect_allow lets hosts reach it: a proxy request is passed on, and nothing of the answer is checked or stored here.")
+		}
 		n.explainTunnel(w, target)
 		return w
 	}

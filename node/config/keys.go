@@ -81,11 +81,11 @@ type Config struct {
 	//
 	// The bounds are for each client address, so leave room for sites behind one address.
 	Clients Clients `yaml:"clients"`
-	// Targets that hosts may reach by CONNECT: "host:port", "*.domain:port" or "*:port".
+	// Targets that hosts may reach by CONNECT, or by plain http: "host:port", "*.domain:port" or "*:port".
 	//
-	// Such traffic passes through unseen and is not cached. The default is what `apt changelog` and
+	// Such traffic passes through unchecked and is not cached. The default is what `apt changelog` and
 	// do-release-upgrade ask. What only a pattern allows must be at a public address.
-	ConnectAllow List `yaml:"connect_allow,flow" default:"[changelogs.ubuntu.com:443, metadata.ftp-master.debian.org:443]"`
+	ConnectAllow List `yaml:"connect_allow,flow" default:"[changelogs.ubuntu.com:443, changelogs.ubuntu.com:80, metadata.ftp-master.debian.org:443, metadata.ftp-master.debian.org:80]"`
 	// Several nodes that act as one cache.
 	//
 	// What one of them has fetched, no other one fetches from upstream. `aptmesh cluster init`

@@ -51,7 +51,7 @@ const (
 	resultStale  = "stale" // a copy that could not be checked
 	resultError  = "error"
 	resultPage   = "page"   // the node's own page
-	resultTunnel = "tunnel" // a CONNECT
+	resultTunnel = "tunnel" // a CONNECT, or what is passed on as such
 )
 
 // Caches downstream of us. What a name that is made of a sum means never changes. A package's name

@@ -2,7 +2,6 @@ package front
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -160,6 +159,7 @@ func (t *routes) targetKey(target string) string {
 type Explanation struct {
 	Location proto.Location // zero where it means no file of an archive
 	List     string         // the archive, where the URL is that of a list of mirrors
+	Relayed  bool           // connect_allow lets it pass, and it is of no archive
 	// Would is the failure that a request meets by the rules alone; Latest the last one that a client
 	// met. nil: none.
 	Would, Latest *Failure
@@ -185,7 +185,9 @@ func (f *Front) Explain(target string) (e Explanation) {
 		if !errors.As(err, &r) {
 			r = refuse(proto.Location{}, about{}, err)
 		}
-		e.Would = r.failure()
+		if e.Relayed = rules.routes.relayed(target, r); !e.Relayed {
+			e.Would = r.failure()
+		}
 	} else {
 		e.Location, key = loc, loc.String()
 	}
@@ -201,10 +203,7 @@ func Tunnel(url string) string {
 	if !ok || !strings.EqualFold(scheme, "https") {
 		return ""
 	}
-	if _, port, err := net.SplitHostPort(host); err != nil || port == "" {
-		host = net.JoinHostPort(strings.Trim(strings.TrimSuffix(host, ":"), "[]"), "443")
-	}
-	return connectMethod + host
+	return connectMethod + withPort(host, "443")
 }
 
 // Answer tells what a client is answered for an error of the catalog or the fetcher.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/netip"
 	"strings"
 	"sync"
@@ -135,6 +136,7 @@ type Front struct {
 	log      *slog.Logger
 	rules    atomic.Pointer[rules]
 	draining atomic.Bool
+	relay    *httputil.ReverseProxy
 	running  atomic.Int64 // answers being made, without tunnels
 	metrics  *metrics
 	access   *accessLog // nil when off
@@ -156,6 +158,7 @@ func New(cfg Config, catalog Catalog, fetcher Fetcher) (*Front, error) {
 		return nil, err
 	}
 	f.tunnels.open = make(map[*tunnel]struct{})
+	f.relay = newRelay(f)
 	f.clients.byAddr, f.clients.refused = make(map[netip.Addr]*client), make(map[net.Conn]*time.Timer)
 	f.clients.patience = refuseWithin
 	f.metrics.gauges = append(f.metrics.gauges, f.clients.gauge())
@@ -292,6 +295,11 @@ func (x *exchange) serve() {
 		used()
 	}
 	if err != nil {
+		var r *refusal
+		if errors.As(err, &r) && x.rules.routes.relayed(x.r.RequestURI, r) {
+			x.relay()
+			return
+		}
 		x.refuseLocation(err)
 		return
 	}

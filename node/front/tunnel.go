@@ -89,8 +89,7 @@ func (x *exchange) connect() {
 	}
 	if !f.tunnels.enter(f.cfg.MaxTunnels) {
 		f.metrics.tunnels.WithLabelValues("too-many").Inc()
-		x.refuse(&refusal{status: http.StatusServiceUnavailable, reason: reasonTunnels, retryAfter: retryDefault,
-			text: "CONNECT: too many tunnels are open on this node; ask again later"})
+		x.refuse(tooManyTunnels())
 		return
 	}
 	defer f.tunnels.leave()
@@ -127,6 +126,11 @@ func (x *exchange) connect() {
 	x.sent = down
 }
 
+func tooManyTunnels() *refusal {
+	return &refusal{status: http.StatusServiceUnavailable, reason: reasonTunnels, retryAfter: retryDefault,
+		text: "CONNECT: too many tunnels are open on this node; ask again later"}
+}
+
 // tunnel is the refusal of a tunnel, nil where it may be opened; named is as of connectList.allows. The reason phrase is for the
 // host's screen: what to write there.
 func (t *routes) tunnel(target string) (named bool, no *refusal) {
@@ -148,7 +152,7 @@ func unconnected(target string, err error) *refusal {
 	var verdict *proto.Rejected
 	var refused *proto.Refused
 	no := &refusal{status: http.StatusServiceUnavailable, reason: reasonUnavailable, retryAfter: retryDefault,
-		text: "CONNECT: " + quote(target) + " cannot be reached: " + quote(err.Error())}
+		text: quote(target) + " cannot be reached: " + quote(err.Error())}
 	switch {
 	case errors.As(err, &verdict) && verdict.Kind == proto.RejectLoop:
 		no.status, no.reason, no.retryAfter = loopStatus, string(verdict.Kind), 0
