@@ -75,6 +75,46 @@ func TestPartsOfARunningFlight(t *testing.T) {
 	}
 }
 
+// One reader has several parts of a running flight, in any order, also across the moment at which the
+// object is committed.
+func TestPartsOneAfterTheOther(t *testing.T) {
+	content := randomBytes(1_000_000, 1)
+	for _, viaWriter := range []bool{false, true} {
+		bubble.Test(t, func(t *testing.T) {
+			body := newGated(content)
+			w := newWorld(t, func(int, proto.Request) answer { return answer{body: body, size: int64(len(content))} })
+			var all sync.WaitGroup
+			body.allow(600_000)
+			blob, err := w.Open(context.Background(), wantOf(content))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, p := range [][2]int64{{500_000, 10}, {0, 100_000}, {99_990, 20}, {999_000, 1000}, {0, 1}, {400_000, 400_000}} {
+				if i == 3 {
+					all.Go(func() { body.allow(400_000) })
+				}
+				blob.Stream.(proto.Parted).Part(p[0], p[1])
+				var got bytes.Buffer
+				if viaWriter {
+					_, err = blob.Stream.(io.WriterTo).WriteTo(&got)
+				} else {
+					_, err = got.ReadFrom(struct{ io.Reader }{blob.Stream})
+				}
+				if err != nil || !bytes.Equal(got.Bytes(), content[p[0]:p[0]+p[1]]) {
+					t.Errorf("bytes %d+%d: %d bytes, %v", p[0], p[1], got.Len(), err)
+				}
+			}
+			all.Wait()
+			blob.Close()
+			w.settled(t)
+			if w.up.count() != 1 {
+				t.Errorf("%d requests", w.up.count())
+			}
+			w.Close()
+		})
+	}
+}
+
 // After wrong bytes were given out, nobody is given a part to put behind them, for an hour.
 func TestDoubtedAfterWrongBytes(t *testing.T) {
 	content := randomBytes(200_000, 1)

@@ -24,6 +24,10 @@ type reader struct {
 
 // Part implements proto.Parted.
 func (r *reader) Part(from, length int64) {
+	if r.file != nil {
+		r.file.Close()
+		r.file = nil // it is opened again where the part begins
+	}
 	r.fl.mu.Lock()
 	r.pos, r.end = from, from+length
 	r.fl.wakeLocked() // the window may have waited for this reader

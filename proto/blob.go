@@ -96,7 +96,7 @@ type Blob struct {
 	// which sends by the file's own way (sendfile) where it can. It yields the
 	// last byte only when the content is proven, and fails instead of ending
 	// where it is not. Its reads end when the context it was opened with ends.
-	// Its method Part, if it has one, is for before the first read.
+	// Its method Part, if it has one, is for before the first read and for the end of a part.
 	Stream io.ReadCloser
 	// Claimed is the Last-Modified that upstream gives for a Stream whose bytes nothing vouches
 	// for. It is no validator yet; a client that has a part of the same file from upstream itself
@@ -116,8 +116,9 @@ type Blob struct {
 	NotModified bool
 }
 
-// Parted is a Stream of which a part can be had: bytes [from, from+length), as far as they are not
-// beyond the end. The last byte of the object comes when it is proven, as in the whole.
+// Parted is a Stream of which parts can be had, one after the other and in any order: bytes
+// [from, from+length), as far as they are not beyond the end. The last byte of the object comes
+// when it is proven, as in the whole.
 type Parted interface {
 	Part(from, length int64)
 }

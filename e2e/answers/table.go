@@ -137,7 +137,7 @@ const ranges = `
 ## A part of a file
 
 What a node answers to ` + "`Range`" + `, and what the client does with it. Read from sources: apt 2.9 (methods/basehttp.cc, methods/http.cc), curl, libalpm (dload.c),
-librepo (downloader.c); tried with aria2 1.36, curl 7.88 and wget 1.21 of Debian 12.
+librepo (downloader.c), zchunk (multipart.c); tried with aria2 1.36, curl 7.88, wget 1.21 and zckdl 1.2.3 of Debian 12.
 
 | the file | the request | the answer | what the client does |
 |---|---|---|---|
@@ -149,7 +149,7 @@ librepo (downloader.c); tried with aria2 1.36, curl 7.88 and wget 1.21 of Debian
 | just arriving, not listed, length known | ` + "`Range`" + ` alone, or ` + "`If-Range`" + ` with upstream's own date | 206 | goes on, as it would at upstream. With another date: 200 |
 | just arriving, length not known | any | 200, chunked | starts anew |
 | any | a part behind the end | 416 with the length | wget and apt take the file for complete |
-| any | several parts | 200, the whole | |
+| stored, or just arriving as above | several parts (zchunk, so dnf) | 206, multipart/byteranges: each part as it was asked for, in that order. More than 1,024, or parts that are longer together than the file: 200, the whole | takes each part by where it begins. A 200 makes librepo ask for half as many, down to one |
 
 Parallel parts of one file share one fetch: a connection whose part has not arrived waits for it.
 `

@@ -13,11 +13,12 @@ import (
 
 // answer is everything that a client will be told, decided before a byte of it is
 // written. Whoever writes it sends status, fields and the part [from, from+length)
-// of the object, or text where that is not "".
+// of the object, or its parts, or text where that is not "".
 type answer struct {
 	verdict
 	size        int64  // of the whole object, for Content-Range
-	contentType string // "" for none
+	contentType string // of the object; "" for none
+	boundary    string // between several parts
 	digest      proto.Digest
 	modified    time.Time
 	ranged      bool // says Accept-Ranges
@@ -148,6 +149,9 @@ func answerObject(a *answer, c *conditions, s *subject) {
 	case a.note.age >= 0:
 		a.age = a.note.age
 	}
+	if len(a.parts) > 0 {
+		a.divide()
+	}
 	switch a.status {
 	case http.StatusPreconditionFailed:
 		a.fail(reasonCondition, s.loc.String()+": If-Match or If-Unmodified-Since names another version of this file than the one held here")
@@ -271,6 +275,10 @@ func (a *answer) fill(h http.Header, node string) {
 		buf = strconv.AppendInt(buf, a.length, 10)
 		end("Content-Length")
 	}
+	if a.boundary != "" {
+		buf = append(append(buf, typeParts...), a.boundary...)
+		end("Content-Type")
+	}
 	if !a.digest.IsZero() {
 		buf = append(buf, '"')
 		buf = appendHex(buf, a.digest)
@@ -281,16 +289,11 @@ func (a *answer) fill(h http.Header, node string) {
 		buf = appendDate(buf, a.modified)
 		end("Last-Modified")
 	}
-	switch a.status {
-	case http.StatusPartialContent:
-		buf = append(buf, "bytes "...)
-		buf = strconv.AppendInt(buf, a.from, 10)
-		buf = append(buf, '-')
-		buf = strconv.AppendInt(buf, a.from+a.length-1, 10)
-		buf = append(buf, '/')
-		buf = strconv.AppendInt(buf, a.size, 10)
+	switch {
+	case a.status == http.StatusPartialContent && a.boundary == "":
+		buf = appendRange(buf, a.part, a.size)
 		end("Content-Range")
-	case http.StatusRequestedRangeNotSatisfiable:
+	case a.status == http.StatusRequestedRangeNotSatisfiable:
 		buf = append(buf, "bytes */"...)
 		buf = strconv.AppendInt(buf, a.size, 10)
 		end("Content-Range")
@@ -320,7 +323,7 @@ func (a *answer) fill(h http.Header, node string) {
 func (a *answer) fillShared(h http.Header) {
 	h["Server"] = valueServer
 	h["Cache-Control"] = a.cache
-	if a.status != http.StatusNotModified && a.contentType != "" {
+	if a.status != http.StatusNotModified && a.contentType != "" && a.boundary == "" {
 		// Of the types above browsers second-guess only text. A ninth field on
 		// every package would make the header map grow, here and in net/http.
 		if strings.HasPrefix(a.contentType, "text/") {

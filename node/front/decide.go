@@ -55,16 +55,19 @@ type object struct {
 	claimed  time.Time
 }
 
+// part is the bytes [from, from+length) of an object.
+type part struct{ from, length int64 }
+
 // verdict says which part of an object is sent, and as what.
 type verdict struct {
-	status       int   // 200, 206, 304, 412 or 416
-	from, length int64 // the part; length may be proto.UnknownSize with a 200
+	status int    // 200, 206, 304, 412 or 416
+	part          // length may be proto.UnknownSize with a 200
+	parts  []part // in place of part, where a 206 sends several
 }
 
 // decide evaluates the conditions in the order of RFC 9110, section 13.2.2. It
-// answers as http.ServeContent does, with three exceptions that the RFC allows or
-// asks for: a range of HEAD and of units other than bytes is ignored, and of
-// several ranges the whole is sent.
+// answers as http.ServeContent does, with two exceptions that the RFC asks for: a range
+// of HEAD and of units other than bytes is ignored.
 func decide(c *conditions, o object) verdict {
 	switch {
 	case c.ifMatch != "":
@@ -79,14 +82,14 @@ func decide(c *conditions, o object) verdict {
 	if c.unchanged(o) {
 		return verdict{status: http.StatusNotModified}
 	}
-	whole := verdict{status: http.StatusOK, length: o.size}
+	whole := verdict{status: http.StatusOK, part: part{length: o.size}}
 	if c.ranges == "" || c.head || !o.ranged || !c.rangeHolds(o) {
 		return whole
 	}
-	from, length, kind := parseRange(c.ranges, o.size)
+	one, several, kind := parseRange(c.ranges, o.size)
 	switch kind {
-	case rangeOne:
-		return verdict{status: http.StatusPartialContent, from: from, length: length}
+	case rangePart:
+		return verdict{status: http.StatusPartialContent, part: one, parts: several}
 	case rangeBad:
 		return verdict{status: http.StatusRequestedRangeNotSatisfiable}
 	}
@@ -198,67 +201,85 @@ type rangeKind uint8
 
 const (
 	rangeNone rangeKind = iota // to be ignored
-	rangeOne
+	rangePart
 	rangeBad // nothing of it lies in the object, or it is not well-formed
 )
 
-// parseRange reads a Range field for an object of the given size. Parts that lie
-// beyond the object are dropped; what comes to more than one part is ignored.
-func parseRange(s string, size int64) (from, length int64, kind rangeKind) {
+// maxParts bounds the parts of one answer. librepo asks for 256 at most (downloader.c, max_ranges), and
+// zckdl for as many as it was told to.
+const maxParts = 1024
+
+// parseRange reads a Range field for an object of the given size: what it comes to is one part, or
+// several in the order in which they were asked for. zchunk looks a part up by its first byte, so none
+// are merged. Parts that lie beyond the object are dropped. More than maxParts, or parts that are longer
+// together than the object, are ignored, because they would cost more than the whole (RFC 9110, section
+// 14.2).
+func parseRange(s string, size int64) (one part, several []part, kind rangeKind) {
 	unit, list, ok := strings.Cut(s, "=")
 	if !ok || !strings.EqualFold(textproto.TrimString(unit), "bytes") {
-		return 0, 0, rangeNone
+		return part{}, nil, rangeNone
 	}
-	parts, beyond := 0, false
-	for part := range strings.SplitSeq(list, ",") {
-		part = textproto.TrimString(part)
-		if part == "" {
+	n, sum, beyond := 0, int64(0), false
+	for spec := range strings.SplitSeq(list, ",") {
+		spec = textproto.TrimString(spec)
+		if spec == "" {
 			continue
 		}
-		f, l, ok := parsePart(part, size)
+		p, ok := parsePart(spec, size)
 		switch {
 		case !ok:
-			return 0, 0, rangeBad
-		case f >= size: // also a suffix of length 0
+			return part{}, nil, rangeBad
+		case p.from >= size: // also a suffix of length 0
 			beyond = true
-		default:
-			parts++
-			from, length = f, l
+			continue
+		}
+		sum += p.length
+		switch n++; {
+		case n == 1:
+			one = p
+		case n == 2:
+			several = append(several, one, p)
+		case n <= maxParts:
+			several = append(several, p)
 		}
 	}
 	switch {
-	case parts == 1:
-		return from, length, rangeOne
-	case parts == 0 && beyond && size > 0:
-		return 0, 0, rangeBad
+	case n > maxParts || sum > size:
+		return part{}, nil, rangeNone
+	case n > 1:
+		return part{}, several, rangePart
+	case n == 1:
+		return one, nil, rangePart
+	case beyond && size > 0:
+		return part{}, nil, rangeBad
 	}
-	return 0, 0, rangeNone
+	return part{}, nil, rangeNone
 }
 
 // parsePart reads "first-last", "first-" or "-length".
-func parsePart(part string, size int64) (from, length int64, ok bool) {
-	start, end, ok := strings.Cut(part, "-")
+func parsePart(spec string, size int64) (p part, ok bool) {
+	start, end, ok := strings.Cut(spec, "-")
 	start, end = textproto.TrimString(start), textproto.TrimString(end)
 	if !ok || !digits(start) || start+end == "" {
-		return 0, 0, false
+		return part{}, false
 	}
 	if start == "" {
 		n, err := strconv.ParseInt(end, 10, 64)
 		n = min(n, size)
-		return size - n, n, digits(end) && err == nil
+		return part{size - n, n}, digits(end) && err == nil
 	}
 	from, err := strconv.ParseInt(start, 10, 64)
 	if err != nil || from >= size {
-		return from, 0, err == nil
+		return part{from: from}, err == nil
 	}
 	last := size - 1
 	if end != "" {
 		if last, err = strconv.ParseInt(end, 10, 64); !digits(end) || err != nil || last < from {
-			return 0, 0, false
+			return part{}, false
 		}
 		last = min(last, size-1)
 	}
-	return from, last - from + 1, true
+	return part{from, last - from + 1}, true
 }
 
 func digits(s string) bool {

@@ -3,8 +3,14 @@ package front
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,9 +37,10 @@ func excepted(method, ranges string, size int) bool {
 	return ranges != "" && (method == http.MethodHead || // RFC 9110, 14.2: Range is for GET
 		!strings.HasPrefix(ranges, "bytes=") || // 14.2: ignore unknown units
 		strings.Contains(ranges, "+") || // 14.1.1: a position is digits
-		strings.Contains(ranges, ",") || // 14.2: a server may ignore ranges
-		strings.HasPrefix(ranges, "bytes=") && strings.Trim(ranges[6:], "-0 \t\r\n") == "" ||
-		strings.HasPrefix(strings.TrimSpace(ranges[6:]), "-") && size == 0) // 14.1.2: unsatisfiable
+		slices.ContainsFunc(strings.Split(ranges[6:], ","), func(spec string) bool {
+			suffix, ok := strings.CutPrefix(strings.TrimSpace(spec), "-")
+			return ok && (size == 0 || strings.Trim(suffix, "0 \t\r\n") == "") // 14.1.2: unsatisfiable
+		}))
 }
 
 func compareWithServeContent(t *testing.T, method string, header http.Header, content []byte, modified time.Time) {
@@ -56,6 +63,10 @@ func compareWithServeContent(t *testing.T, method string, header http.Header, co
 	}
 	h := make(http.Header)
 	a.fill(h, "n")
+	if len(a.parts) > 0 {
+		compareParts(t, &a, header, content, want)
+		return
+	}
 	for _, name := range []string{"Content-Range", "Etag", "Content-Length", "Accept-Ranges", "Last-Modified"} {
 		got := first(h[name])
 		switch {
@@ -72,6 +83,50 @@ func compareWithServeContent(t *testing.T, method string, header http.Header, co
 	}
 }
 
+// compareParts holds several parts against those of http.ServeContent.
+func compareParts(t *testing.T, a *answer, header http.Header, content []byte, want *httptest.ResponseRecorder) {
+	t.Helper()
+	h := make(http.Header)
+	a.fill(h, "n")
+	var body bytes.Buffer
+	for i := range a.pieces() {
+		head, p := a.piece(i)
+		body.Write(head)
+		body.Write(content[p.from : p.from+p.length])
+	}
+	body.Write(a.end())
+	if first(h["Content-Length"]) != strconv.Itoa(body.Len()) || h["Content-Range"] != nil {
+		t.Errorf("%v: a body of %d bytes with %v", header, body.Len(), h)
+	}
+	got, other := partsOf(t, first(h["Content-Type"]), &body), partsOf(t, want.Header().Get("Content-Type"), want.Body)
+	if !slices.Equal(got, other) {
+		t.Errorf("%v of %d bytes: %q, ServeContent says %q", header, len(content), got, other)
+	}
+}
+
+// partsOf reads a multipart/byteranges body: each part is its Content-Range and its bytes.
+func partsOf(t *testing.T, contentType string, body io.Reader) (parts []string) {
+	t.Helper()
+	kind, params, err := mime.ParseMediaType(contentType)
+	if err != nil || kind != "multipart/byteranges" {
+		t.Fatalf("Content-Type %q: %v", contentType, err)
+	}
+	for r := multipart.NewReader(body, params["boundary"]); ; {
+		p, err := r.NextPart()
+		if err == io.EOF {
+			return parts
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts = append(parts, p.Header.Get("Content-Range")+" "+string(b))
+	}
+}
+
 func TestDecideAsServeContent(t *testing.T) {
 	content := []byte("0123456789")
 	tag := `"` + proto.DigestOf(content).String() + `"`
@@ -80,7 +135,8 @@ func TestDecideAsServeContent(t *testing.T) {
 	tags := []string{"", tag, "W/" + tag, `"other"`, `"other", ` + tag, `"other" , W/` + tag, "*", "nonsense", `"open`, `, ` + tag}
 	ranges := []string{"", "bytes=0-", "bytes=3-", "bytes=3-5", "bytes=9-", "bytes=9-9", "bytes=9-100", "bytes=10-", "bytes=11-12", "bytes=-1", "bytes=-10",
 		"bytes=-11", "bytes=-0", "bytes=5-4", "bytes=", "bytes=-", "bytes=a-b", "bytes=1", "bytes=--1", "bytes=+1-2", "bytes= 1 - 2 ", "bytes=99999999999999999999-", "items=0-5",
-		"bytes=0-0,-1", "bytes=10-,11-"}
+		"bytes=0-0,-1", "bytes=10-,11-", "bytes=5-6,1-2", "bytes=1-2,2-3", "bytes=0-4,5-9", "bytes=0-5,5-9", "bytes=0-0,0-0,0-0", "bytes=0-9,0-0",
+		"bytes=1-2,20-,3-4", "bytes= 1-2 , ,3-4,", "bytes=1-2,x", "bytes=0-9,0-9,x"}
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		for _, content := range [][]byte{content, {}} {
 			for _, modified := range []time.Time{testTime, {}, time.Unix(0, 0)} {
@@ -143,21 +199,30 @@ func TestDecideOnItsOwn(t *testing.T) {
 		want verdict
 	}{
 		{"the same date", conditions{ifModifiedSince: same}, full, verdict{status: 304}},
-		{"a later date", conditions{ifModifiedSince: testTime.Add(time.Hour).Format(http.TimeFormat)}, full, verdict{200, 0, 10}},
-		{"ranges", conditions{ranges: "bytes=0-0,2-3"}, full, verdict{200, 0, 10}},
-		{"one range left of two", conditions{ranges: "bytes=20-30,2-3"}, full, verdict{206, 2, 2}},
-		{"no range left of two", conditions{ranges: "bytes=20-30,40-"}, full, verdict{416, 0, 0}},
-		{"unit", conditions{ranges: "lines=1-2"}, full, verdict{200, 0, 10}},
-		{"unit in capitals", conditions{ranges: "Bytes=1-2"}, full, verdict{206, 1, 2}},
-		{"suffix of nothing", conditions{ranges: "bytes=-0"}, full, verdict{416, 0, 0}},
-		{"range of HEAD", conditions{ranges: "bytes=1-2", head: true}, full, verdict{200, 0, 10}},
-		{"range of a stream", conditions{ranges: "bytes=1-2"}, stream, verdict{200, 0, 10}},
-		{"range of a stream, If-Range", conditions{ranges: "bytes=1-2", ifRange: same}, stream, verdict{200, 0, 10}},
-		{"date and a stream", conditions{ifModifiedSince: same}, stream, verdict{200, 0, 10}},
-		{"unknown size", conditions{ranges: "bytes=1-2"}, unknown, verdict{200, 0, proto.UnknownSize}},
-		{"If-Match of unproven bytes", conditions{ifMatch: `"x"`}, stream, verdict{412, 0, 0}},
+		{"a later date", conditions{ifModifiedSince: testTime.Add(time.Hour).Format(http.TimeFormat)}, full, verdict{status: 200, part: part{0, 10}}},
+		{"ranges", conditions{ranges: "bytes=0-0,2-3"}, full, verdict{status: 206, parts: []part{{0, 1}, {2, 2}}}},
+		{"ranges in the order asked, not merged", conditions{ranges: "bytes=4-5,0-1,2-3,6-"}, full, verdict{status: 206, parts: []part{{4, 2}, {0, 2}, {2, 2}, {6, 4}}}},
+		{"ranges, the last beyond the end", conditions{ranges: "bytes=0-1,8-100"}, full, verdict{status: 206, parts: []part{{0, 2}, {8, 2}}}},
+		{"ranges of all of it", conditions{ranges: "bytes=0-4,5-9"}, full, verdict{status: 206, parts: []part{{0, 5}, {5, 5}}}},
+		{"ranges longer than all of it", conditions{ranges: "bytes=0-4,4-9"}, full, verdict{status: 200, part: part{0, 10}}},
+		{"as many ranges as there may be", conditions{ranges: "bytes=" + strings.Repeat("0-0,", maxParts)}, object{size: maxParts, ranged: true}, verdict{status: 206, parts: slices.Repeat([]part{{0, 1}}, maxParts)}},
+		{"one range more", conditions{ranges: "bytes=" + strings.Repeat("0-0,", maxParts+1)}, object{size: 2 * maxParts, ranged: true}, verdict{status: 200, part: part{0, 2 * maxParts}}},
+		{"ranges of another version", conditions{ranges: "bytes=0-0,2-3", ifRange: `"x"`}, full, verdict{status: 200, part: part{0, 10}}},
+		{"ranges of HEAD", conditions{ranges: "bytes=0-0,2-3", head: true}, full, verdict{status: 200, part: part{0, 10}}},
+		{"ranges, one malformed", conditions{ranges: "bytes=0-0,2"}, full, verdict{status: 416}},
+		{"one range left of two", conditions{ranges: "bytes=20-30,2-3"}, full, verdict{status: 206, part: part{2, 2}}},
+		{"no range left of two", conditions{ranges: "bytes=20-30,40-"}, full, verdict{status: 416}},
+		{"unit", conditions{ranges: "lines=1-2"}, full, verdict{status: 200, part: part{0, 10}}},
+		{"unit in capitals", conditions{ranges: "Bytes=1-2"}, full, verdict{status: 206, part: part{1, 2}}},
+		{"suffix of nothing", conditions{ranges: "bytes=-0"}, full, verdict{status: 416}},
+		{"range of HEAD", conditions{ranges: "bytes=1-2", head: true}, full, verdict{status: 200, part: part{0, 10}}},
+		{"range of a stream", conditions{ranges: "bytes=1-2"}, stream, verdict{status: 200, part: part{0, 10}}},
+		{"range of a stream, If-Range", conditions{ranges: "bytes=1-2", ifRange: same}, stream, verdict{status: 200, part: part{0, 10}}},
+		{"date and a stream", conditions{ifModifiedSince: same}, stream, verdict{status: 200, part: part{0, 10}}},
+		{"unknown size", conditions{ranges: "bytes=1-2"}, unknown, verdict{status: 200, part: part{0, proto.UnknownSize}}},
+		{"If-Match of unproven bytes", conditions{ifMatch: `"x"`}, stream, verdict{status: 412}},
 	} {
-		if got := decide(&tt.c, tt.o); got != tt.want {
+		if got := decide(&tt.c, tt.o); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
 		}
 	}

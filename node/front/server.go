@@ -15,7 +15,7 @@ const (
 	headerTimeout  = 20 * time.Second
 	bodyTimeout    = 20 * time.Second // for what no request here needs
 	idleTimeout    = 150 * time.Second
-	maxHeaderBytes = 16 << 10
+	maxHeaderBytes = 32 << 10 // a Range of maxParts parts has up to 24 KiB
 )
 
 // Server returns an http.Server for this Front: HTTP/1 only (apt speaks nothing else,

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -28,8 +29,7 @@ func (x *exchange) send(a *answer, blob *proto.Blob) {
 	case blob.Stream != nil:
 		x.sendStream(a, blob)
 	default:
-		x.begin(a)
-		x.sendBytes(blob.Bytes[a.from : a.from+a.length])
+		x.sendMemory(a, blob)
 	}
 }
 
@@ -91,47 +91,73 @@ func (x *exchange) sendBytes(b []byte) {
 	}
 }
 
-// sendFile writes the part of a file. net/http passes it on to sendfile(2) as long
-// as what it is given is a file, or a bare io.LimitedReader of one.
-func (x *exchange) sendFile(a *answer, blob *proto.Blob) {
-	if a.from > 0 {
-		if _, err := blob.File.Seek(a.from, io.SeekStart); err != nil {
-			x.fail(err)
-			return
-		}
-	}
+func (x *exchange) sendMemory(a *answer, blob *proto.Blob) {
 	x.begin(a)
-	if err := x.copyFile(a, blob); err != nil {
-		x.sendRest(a, blob, err)
+	for i := range a.pieces() {
+		head, p := a.piece(i)
+		x.sendBytes(head)
+		x.sendBytes(blob.Bytes[p.from : p.from+p.length])
 	}
+	x.sendBytes(a.end())
 }
 
-// copyFile sends what is missing of the answer from where the file stands. It returns the error of the
-// file.
-func (x *exchange) copyFile(a *answer, blob *proto.Blob) error {
-	for x.sent < a.length {
-		size, err := x.turn(a.length - x.sent)
+// sendFile writes the parts of a file.
+func (x *exchange) sendFile(a *answer, blob *proto.Blob) {
+	x.begin(a)
+	at := int64(0) // where the file stands
+	for i := range a.pieces() {
+		head, p := a.piece(i)
+		x.sendBytes(head)
+		to := io.Writer(x.w)
+		if head != nil && p.length < smallPart {
+			to = struct{ io.Writer }{x.w} // hides its ReadFrom
+		}
+		if rest, err := x.copyFile(to, blob.File, at, p); err != nil {
+			x.sendRest(a, rest, blob, err)
+		}
+		at = p.from + p.length
+	}
+	x.sendBytes(a.end())
+}
+
+// smallPart is the length below which one of several parts goes through net/http's buffer. With
+// sendfile each costs system calls of its own: 1,024 parts of 100 bytes took 23 ms of processor
+// time, and take 9 ms.
+const smallPart = 32 << 10
+
+// copyFile sends a part of a file that stands at a given byte. net/http passes it on to sendfile(2) as long
+// as what it is given is a file, or a bare io.LimitedReader of one. An error is that of the file, and rest
+// is what was not sent.
+func (x *exchange) copyFile(to io.Writer, file *os.File, at int64, p part) (rest part, err error) {
+	if at != p.from {
+		if _, err := file.Seek(p.from, io.SeekStart); err != nil {
+			return p, err
+		}
+	}
+	for p.length > 0 {
+		size, err := x.turn(p.length)
 		if err != nil {
 			x.abort(reasonClient, err)
 		}
 		x.armNow()
-		n, err := io.Copy(x.w, &io.LimitedReader{R: blob.File, N: size})
+		n, err := io.Copy(to, &io.LimitedReader{R: file, N: size})
 		x.sent += n
+		p.from, p.length = p.from+n, p.length-n
 		switch {
 		case err != nil && x.r.Context().Err() != nil, isNetwork(err):
 			x.abort(reasonClient, err)
 		case err != nil:
-			return err
+			return p, err
 		case n == 0:
-			return fmt.Errorf("the file ends %d bytes too early", a.length-x.sent)
+			return p, fmt.Errorf("the file ends %d bytes too early", p.length)
 		}
 	}
-	return nil
+	return p, nil
 }
 
-// sendRest continues an answer at the byte at which the stored file could not be read. The rest
+// sendRest continues a part at the byte at which the stored file could not be read. The rest
 // comes from another source.
-func (x *exchange) sendRest(a *answer, failed *proto.Blob, cause error) {
+func (x *exchange) sendRest(a *answer, rest part, failed *proto.Blob, cause error) {
 	x.f.log.Error("cannot read a stored object to its end; the rest comes from another source",
 		"location", x.loc.String(), "sent", x.sent, "error", cause)
 	blob, err := x.f.fetcher.Reopen(x.r.Context(), x.entry.Object, failed, cause)
@@ -139,27 +165,16 @@ func (x *exchange) sendRest(a *answer, failed *proto.Blob, cause error) {
 		x.abort(reasonStream, err)
 	}
 	defer blob.Close()
-	from, rest := a.from+x.sent, a.length-x.sent
-	stream, parted := blob.Stream.(proto.Parted)
+	_, parted := blob.Stream.(proto.Parted)
 	switch {
 	case blob.Ref.Size != a.size:
 		err = &wrongLength{want: a.size, got: blob.Ref.Size}
 	case blob.Bytes != nil:
-		x.sendBytes(blob.Bytes[from : from+rest])
+		x.sendBytes(blob.Bytes[rest.from : rest.from+rest.length])
 	case blob.File != nil:
-		if _, err = blob.File.Seek(from, io.SeekStart); err == nil {
-			err = x.copyFile(a, blob)
-		}
+		_, err = x.copyFile(x.w, blob.File, 0, rest)
 	case parted:
-		stream.Part(from, rest)
-		out := &streamWriter{x: x, a: a}
-		_, err = copyStream(out, blob.Stream)
-		if out.err != nil {
-			x.abort(reasonClient, out.err)
-		}
-		if err == nil && x.sent != a.length {
-			err = &wrongLength{want: a.length, got: x.sent}
-		}
+		err = x.copyStream(a, nil, rest, blob.Stream)
 	default:
 		err = cause
 	}
@@ -171,37 +186,45 @@ func (x *exchange) sendRest(a *answer, failed *proto.Blob, cause error) {
 // sendStream writes a body that is still arriving. The head waits for the first
 // byte: a stream that fails before it is answered with an error as it should be.
 func (x *exchange) sendStream(a *answer, blob *proto.Blob) {
-	if a.status == http.StatusPartialContent {
-		blob.Stream.(proto.Parted).Part(a.from, a.length)
-	}
 	own := *a // so that answers without a stream need not live on the heap
-	out := &streamWriter{x: x, a: &own}
-	n, err := copyStream(out, blob.Stream)
-	switch {
-	case out.err != nil:
-		x.abort(reasonClient, out.err)
-	case err != nil && !x.begun:
-		x.fail(err)
-		return
-	case err != nil && x.r.Context().Err() != nil:
-		x.abort(reasonClient, err)
-	case err != nil:
-		x.abortStream(a, err)
-	case a.length >= 0 && n != a.length:
-		x.abortStream(a, &wrongLength{want: a.length, got: n})
+	for i := range own.pieces() {
+		head, p := own.piece(i)
+		err := x.copyStream(&own, head, p, blob.Stream)
+		switch {
+		case err != nil && !x.begun:
+			x.fail(err)
+			return
+		case err != nil && x.r.Context().Err() != nil:
+			x.abort(reasonClient, err)
+		case err != nil:
+			x.abortStream(a, err)
+		}
 	}
 	if !x.begun {
 		x.begin(a) // an empty body
 	}
+	x.sendBytes(a.end())
 }
 
-func copyStream(out *streamWriter, in io.Reader) (int64, error) {
-	if from, ok := in.(io.WriterTo); ok {
-		_, err := from.WriteTo(out)
-		return out.x.sent, err
+// copyStream sends a part of a stream, with a head before its first byte. The error is the stream's.
+func (x *exchange) copyStream(a *answer, head []byte, p part, in io.Reader) error {
+	if a.status == http.StatusPartialContent || p.from > 0 {
+		in.(proto.Parted).Part(p.from, p.length)
 	}
-	_, err := io.Copy(struct{ io.Writer }{out}, in)
-	return out.x.sent, err
+	out := &streamWriter{x: x, a: a, head: head, left: p.length}
+	var err error
+	if from, ok := in.(io.WriterTo); ok {
+		_, err = from.WriteTo(out)
+	} else {
+		_, err = io.Copy(struct{ io.Writer }{out}, in)
+	}
+	switch {
+	case out.err != nil:
+		x.abort(reasonClient, out.err)
+	case err == nil && p.length >= 0 && out.left != 0:
+		return &wrongLength{want: p.length, got: p.length - out.left}
+	}
+	return err
 }
 
 // abortStream ends an answer that turned out wrong, so that the client notices: what
@@ -238,13 +261,15 @@ func (x *exchange) abort(reason string, err error) {
 	panic(http.ErrAbortHandler)
 }
 
-// streamWriter is what a stream writes itself to. It sends the head of the answer
-// before the first byte, and holds nothing back: who waits for more bytes has all
-// that there are.
+// streamWriter is what a part of a stream writes itself to. It sends the head of the answer
+// and the head of the part before the first byte, and holds nothing back: who waits for more
+// bytes has all that there are.
 type streamWriter struct {
-	x   *exchange
-	a   *answer
-	err error // of the client's connection, to tell it from an error of the stream
+	x    *exchange
+	a    *answer
+	head []byte
+	left int64 // of the part; below 0 where nobody knows how long it is
+	err  error // of the client's connection, to tell it from an error of the stream
 }
 
 func (s *streamWriter) Write(p []byte) (int, error) {
@@ -292,7 +317,7 @@ func (s *streamWriter) ReadFrom(src io.Reader) (int64, error) {
 		n, err := from.ReadFrom(&io.LimitedReader{R: limited.R, N: size})
 		limited.N, total = limited.N-n, total+n
 		if err != nil && !isNetwork(err) {
-			s.x.sent += n
+			s.count(n)
 			return total, err // the source's
 		}
 		s.wrote(n, err)
@@ -309,7 +334,7 @@ func (s *streamWriter) Flush() {}
 // room refuses bytes beyond the announced length: sendfile would put them in front of
 // the next answer on this connection.
 func (s *streamWriter) room(n int64) error {
-	if s.a.length >= 0 && s.x.sent+n > s.a.length {
+	if s.left >= 0 && n > s.left {
 		return &wrongLength{want: s.a.length, got: s.x.sent + n}
 	}
 	return nil
@@ -319,15 +344,24 @@ func (s *streamWriter) begin() {
 	if !s.x.begun {
 		s.x.begin(s.a)
 	}
+	s.x.sendBytes(s.head)
+	s.head = nil
 }
 
 func (s *streamWriter) wrote(n int64, err error) {
-	s.x.sent += n
+	s.count(n)
 	if err == nil {
 		err = http.NewResponseController(s.x.w).Flush()
 	}
 	if err != nil && !errors.Is(err, http.ErrNotSupported) {
 		s.err = err
+	}
+}
+
+func (s *streamWriter) count(n int64) {
+	s.x.sent += n
+	if s.left >= 0 {
+		s.left -= n
 	}
 }
 
