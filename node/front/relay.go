@@ -112,7 +112,7 @@ func (x *exchange) relay() {
 		}
 	}()
 	w := &relayWriter{x: x}
-	w.out = streamWriter{x: x, a: &answer{verdict: verdict{length: -1}}}
+	w.out = streamWriter{x: x, a: &answer{verdict: verdict{part: part{length: -1}}}, left: -1}
 	f.relay.ServeHTTP(w, x.r.WithContext(proto.WithVia(x.r.Context(), x.via)))
 }
 
