@@ -13,8 +13,9 @@ var _ admin.Node = (*Node)(nil)
 // startAdmin binds the admin interface. It stops after the frontend: an operator
 // can watch the node drain.
 func (n *Node) startAdmin(ctx context.Context) error {
+	cfg := n.table.Config()
 	server, err := admin.Listen(ctx, admin.Config{
-		Address: n.cfg.Admin, Socket: admin.SocketIn(n.cfg.StateDir()), ReadyAddress: n.cfg.ReadyListen, TokenFile: n.cfg.AdminTokenFile,
+		Address: cfg.Admin, Socket: admin.SocketIn(cfg.StateDir()), ReadyAddress: cfg.ReadyListen, TokenFile: cfg.AdminTokenFile,
 		Node: n, Metrics: n.metrics, Failed: n.fail,
 	})
 	if err != nil {

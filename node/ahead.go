@@ -15,7 +15,7 @@ import (
 // upstream, once for all.
 func (n *Node) startPrefetch(cfg *config.Config) error {
 	p, err := prefetch.New(prefetch.Config{
-		Formats: func(archive string) prefetch.Format { return n.formatOf(archive) },
+		Formats: func(archive string) prefetch.Format { return n.table.FormatOf(archive) },
 		Open:    n.fetcher.Open,
 		Stored: func(want proto.ObjectRequest) bool {
 			tier, _ := n.fetcher.Stored(want)
@@ -36,7 +36,7 @@ func (n *Node) startPrefetch(cfg *config.Config) error {
 func (n *Node) switched(s proto.Switch) {
 	// What upstream did not have may be there now, and what nothing signs may have changed.
 	n.fetcher.ArchiveChanged(s.Suite.Archive)
-	n.proven(s.Suite.Archive)
+	n.table.Proven(s.Suite.Archive)
 	if len(s.Indexes) == 0 {
 		return
 	}

@@ -24,7 +24,7 @@ func (n *Node) Kill() {
 	if c := n.cluster; c != nil {
 		c.Close()
 	}
-	n.lists.Close()
+	n.archives.Stop()
 	n.fetcher.Close()
 	n.catalog.Close()
 	n.upstream.Close()

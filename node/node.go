@@ -9,7 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/archives"
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/cluster"
@@ -40,12 +44,12 @@ var (
 	_ front.Fetcher      = (*peerfetch.Fetcher)(nil)
 	_ front.Catalog      = (*catalog.Catalog)(nil)
 	_ catalog.Blobs      = (*peerfetch.Fetcher)(nil)
-	_ catalog.Upstream   = source{}
-	_ catalog.Store      = keeper{}
+	_ catalog.Upstream   = archives.Source{}
+	_ catalog.Store      = archives.Store{}
 	_ catalog.Cluster    = (*cluster.Cluster)(nil)
 	_ blobstore.Observer = (*cluster.Cluster)(nil)
 	_ catalog.State      = (*statedir.Dir)(nil)
-	_ peerfetch.Source   = source{}
+	_ peerfetch.Source   = archives.Source{}
 	_ peerfetch.Store    = storeAdapter{}
 )
 
@@ -81,36 +85,26 @@ type Node struct {
 	failed  chan error // of a listener that ended by itself
 	metrics *prometheus.Registry
 
-	mu  sync.Mutex
-	cfg *config.Config // the one in force; guarded by mu
-	// configured is what the operator wrote; cfg has the members of its classes in their place. Guarded by mu.
-	configured *config.Config
-	members    atomic.Pointer[members]
-	unsaved    atomic.Bool // the members are others than classFile has
-	keyrings   string      // config.KeyringsStamp of what is in force; guarded by mu
-
 	store    *blobstore.Store
 	state    *statedir.Dir // what must survive
 	tables   *statedir.Dir // what is derived from blobs
 	upstream *upstream.Client
-	lists    *mirrorlist.Lists
-	unlisted atomic.Pointer[map[string][]mirrorlist.Key] // archives that wait for their mirrors
-	believed atomic.Pointer[catalog.Catalog]             // catalog, for those made before it
+	table    *archives.Table
+	archives *archives.Archives
 	fetcher  *peerfetch.Fetcher
 	prefetch *prefetch.Prefetcher
 	catalog  *catalog.Catalog
 	front    *front.Front
 	cluster  *cluster.Cluster // nil: the node stands alone
 	loops    *loops
-	access   atomic.Pointer[access]
-	formats  atomic.Pointer[formats]
-	inner    atomic.Pointer[inner] // restricted archives inside others
-	stale    atomic.Pointer[staleLimits]
 	watch    *stuckWatch // of store; nil: the node stands alone
 
 	leaving   chan struct{} // closed when an operator asked the node to leave
 	leaveOnce sync.Once
 
+	reloading sync.Mutex
+
+	mu     sync.Mutex
 	addrs  []string      // guarded by mu
 	admin  *admin.Server // guarded by mu; nil before it listens
 	server *http.Server
@@ -138,12 +132,12 @@ func New(cfg *config.Config, opts Options) (*Node, error) {
 		opts.Name = cfg.NodeName()
 	}
 	n := &Node{
-		opts: opts, log: opts.Logger, cfg: cfg, configured: cfg, began: time.Now(), loops: newLoops(),
+		opts: opts, log: opts.Logger, began: time.Now(), loops: newLoops(),
 		failed:  make(chan error, 1),
 		leaving: make(chan struct{}),
 		metrics: prometheus.NewRegistry(),
 	}
-	if err := n.build(); err != nil {
+	if err := n.build(cfg); err != nil {
 		return nil, errors.Join(err, n.Stop(context.Background()))
 	}
 	return n, nil
@@ -151,12 +145,11 @@ func New(cfg *config.Config, opts Options) (*Node, error) {
 
 // build makes the rooms, each with what it needs of the configuration. The line
 // after "it is there" is "this stops it".
-func (n *Node) build() error {
-	cfg := n.cfg
+func (n *Node) build(cfg *config.Config) error {
 	if cfg.Cluster.Name != "" {
 		n.watch = newStuckWatch(n.log)
 		c, err := cluster.New(cluster.Config{
-			Config: n.configured, Name: n.opts.Name, Version: n.opts.Version, Logger: n.log, Stuck: n.watch.oldest,
+			Config: cfg, Name: n.opts.Name, Version: n.opts.Version, Logger: n.log, Stuck: n.watch.oldest,
 			TuneGossip: n.opts.TuneGossip, TunePeers: n.opts.TunePeers,
 		})
 		if err != nil {
@@ -178,32 +171,30 @@ func (n *Node) build() error {
 	if err := n.openState(cfg, nil); err != nil {
 		return err
 	}
-	n.loadMembers()
-	cfg = n.cfg
-	reader := &mirrorlist.Reader{
-		Config: n.config, Settings: upstreamSettings, Listens: n.listens,
-		Header: http.Header{"User-Agent": {n.userAgent()}, "Via": {"1.1 " + n.loops.pseudonym}},
-	}
-	n.lists = mirrorlist.New(mirrorlist.Config{Read: reader.Read, Changed: n.listsChanged, State: n.state, Logger: n.log})
-	n.lists.Use(mirrorlist.KeysOf(cfg))
-	mirrors, err := n.planMirrors(cfg)
+	n.table = archives.NewTable(cfg, n.state, n.log)
+	client, err := archives.UpstreamSettings(cfg)
 	if err != nil {
 		return err
 	}
-	n.unlisted.Store(&mirrors.unlisted)
-	if n.upstream, err = upstream.New(mirrors.upstream); err != nil {
+	client.Logger, client.UserAgent, client.Listens = n.log, n.userAgent(), n.listens
+	client.Pseudonym, client.Via = n.loops.pseudonym, n.loops.via
+	if n.cluster != nil {
+		client.OnAlert = n.cluster.SendAlert
+	}
+	if n.upstream, err = upstream.New(client); err != nil {
 		return err
 	}
 	n.onStop("upstream", func(context.Context) error { n.upstream.Close(); return nil })
 
-	n.access.Store(accessOf(cfg))
-	n.inner.Store(innerOf(cfg))
-	n.formats.Store(new(formatsOf(cfg)))
-	n.stale.Store(staleLimitsOf(cfg))
-	archivesUpstream := source{n.upstream, n.lists, &n.inner, &n.formats, &n.unlisted}
+	reader := &mirrorlist.Reader{
+		Config: n.table.Config, Settings: archives.UpstreamSettings, Listens: n.listens,
+		Header: http.Header{"User-Agent": {client.UserAgent}, "Via": {"1.1 " + n.loops.pseudonym}},
+	}
+	lists := mirrorlist.New(mirrorlist.Config{Read: reader.Read, State: n.state, Logger: n.log})
+	source := archives.Source{Client: n.upstream, Table: n.table, Lists: lists}
 	fetching := peerfetch.Config{
-		Store: storeAdapter{store}, Upstream: archivesUpstream, Logger: n.log, Restricted: n.restricted,
-		Notes: n.tables, ServeStale: n.serveStale,
+		Store: storeAdapter{store}, Upstream: source, Logger: n.log, Restricted: n.table.Restricted,
+		Notes: n.tables, ServeStale: n.table.ServeStale,
 	}
 	if n.cluster != nil {
 		fetching.Store = watchedStore{storeAdapter{store}, n.watch}
@@ -215,30 +206,23 @@ func (n *Node) build() error {
 	if err := n.startPrefetch(cfg); err != nil {
 		return err
 	}
-	n.keyrings = cfg.KeyringsStamp()
-	archives, err := catalogArchives(cfg)
-	if err != nil {
-		return err
-	}
 	believing := catalog.Config{
-		Archives: archives, Blobs: n.fetcher, Upstream: archivesUpstream, Store: keeper{store, n},
-		State: n.state, Tables: n.tables, Logger: n.log,
+		Blobs: n.fetcher, Upstream: source, Store: archives.Store{Store: store, Table: n.table},
+		State: n.state, Tables: n.tables, Logger: n.log, Switched: n.switched,
 		RetainFor: time.Duration(cfg.Retain.For), RetainMax: int(cfg.Retain.Generations),
+		ServeExpired: time.Duration(cfg.Stale.ServeExpired), ServeExpiredSecurity: time.Duration(cfg.Stale.ServeExpiredSecurity),
+		WarnBefore: time.Duration(cfg.Stale.WarnBefore),
 	}
-	believing.Switched = n.switched
-	believing.ServeExpired, believing.ServeExpiredSecurity = time.Duration(cfg.Stale.ServeExpired), time.Duration(cfg.Stale.ServeExpiredSecurity)
-	believing.WarnBefore = time.Duration(cfg.Stale.WarnBefore)
 	if n.cluster != nil {
 		believing.Cluster = n.cluster
 	}
 	if n.catalog, err = catalog.New(believing); err != nil {
 		return err
 	}
-	n.believed.Store(n.catalog)
 	n.onStop("catalog", func(context.Context) error { n.catalog.Close(); return nil })
 
 	frontConfig := front.Config{
-		Archives: mirrors.front.Archives, Classes: mirrors.front.Classes, Connect: cfg.ConnectAllow, Clients: mirrors.front.Clients, Lists: mirrors.front.Lists, PublicURL: cfg.PublicURL, Overview: n.overview, ArchiveRoot: deb.ArchiveRoot, Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name,
+		Overview: n.overview, ArchiveRoot: deb.ArchiveRoot, Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name,
 		Logger: n.log, AccessFormat: cfg.Log.Format, Served: n.prefetch.Used,
 		Pseudonym: n.loops.pseudonym, Waits: n.loops.wait, Dial: n.upstream.Tunnel,
 	}
@@ -249,6 +233,18 @@ func (n *Node) build() error {
 		return err
 	}
 	n.onStop("front", func(context.Context) error { return n.front.Close() })
+
+	client.Snapshots = n.catalog.Snapshots
+	inForce := archives.Config{
+		Configured: cfg, Table: n.table, Lists: lists, Client: client,
+		Upstream: n.upstream, Catalog: n.catalog, Front: n.front, State: n.state, Logger: n.log,
+	}
+	if n.cluster != nil {
+		inForce.Cluster = n.cluster
+	}
+	if n.archives, err = archives.New(inForce); err != nil {
+		return err
+	}
 	return n.register()
 }
 
@@ -340,9 +336,8 @@ func (n *Node) start(ctx context.Context) error {
 			return err
 		}
 	}
-	n.watchKeyrings()
-	n.lists.Start()
-	n.onStop("lists of mirrors", func(context.Context) error { n.lists.Close(); return nil })
+	n.archives.Start()
+	n.onStop("archives", func(context.Context) error { n.archives.Stop(); return nil })
 	n.server = n.front.Server()
 	n.onStop("door", n.closeDoor)
 	for _, l := range doors {
@@ -364,9 +359,9 @@ func (n *Node) startCluster(ctx context.Context) error {
 	n.onStop("gossip", c.Disconnect)
 	rooms := cluster.Rooms{
 		Catalog: n.catalog, Objects: loopFree{n.fetcher, n.loops}, Store: n.store, Upstream: n.upstream, State: n.state, Report: n.report,
-		Ensure: func(archive string) { _ = n.ensure(archive) },
+		Ensure: func(archive string) { _ = n.archives.Ensure(archive) },
 	}
-	return c.Start(ctx, rooms, n.config, func(gossip []prometheus.Collector) error {
+	return c.Start(ctx, rooms, n.table.Config, func(gossip []prometheus.Collector) error {
 		return n.registerAll(append(gossip, n.watch.collector()))
 	})
 }
@@ -381,20 +376,21 @@ func (n *Node) bind(ctx context.Context) (doors []net.Listener, err error) {
 			}
 		}
 	}()
-	for _, addr := range n.cfg.Listen {
+	cfg := n.table.Config()
+	for _, addr := range cfg.Listen {
 		l, err := listen(ctx, addr)
 		if err != nil {
 			return doors, fmt.Errorf("listen: %w", err)
 		}
 		doors = append(doors, l)
 	}
-	if len(n.cfg.TLS.Listen) == 0 {
+	if len(cfg.TLS.Listen) == 0 {
 		return doors, nil
 	}
-	if err := n.loadCertificate(n.cfg); err != nil {
+	if err := n.loadCertificate(cfg); err != nil {
 		return doors, err
 	}
-	for _, addr := range n.cfg.TLS.Listen {
+	for _, addr := range cfg.TLS.Listen {
 		l, err := listen(ctx, addr)
 		if err != nil {
 			return doors, fmt.Errorf("tls: listen: %w", err)
@@ -465,21 +461,9 @@ func (n *Node) Wait() <-chan error { return n.failed }
 // within the configured time and ctx, and then stops the rooms in the reverse of
 // the order they started in. What fails on the way is returned, but stops nothing.
 func (n *Node) Stop(ctx context.Context) error {
-	wasReady := n.ready.Swap(false)
-	drain := n.drain()
-	if wasReady && drain.Delay > 0 {
-		n.stopping("waits %s for health checks to notice that it is not ready", drain.Delay)
-		select {
-		case <-time.After(time.Duration(drain.Delay)):
-		case <-ctx.Done():
-		}
-	}
 	var errs []error
-	if wasReady && n.cluster != nil {
-		n.stopping("tells the others that it leaves, and hands on what only it holds, for %s at most", drain.Handoff)
-		if err := n.cluster.Leave(ctx, time.Duration(drain.Handoff)); err != nil {
-			errs = append(errs, err)
-		}
+	if n.ready.Swap(false) {
+		errs = append(errs, n.leave(ctx))
 	}
 	for i := len(n.stops) - 1; i >= 0; i-- {
 		if err := n.stops[i].do(ctx); err != nil {
@@ -490,6 +474,23 @@ func (n *Node) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// leave waits until hosts are sent elsewhere, and takes leave of the cluster.
+func (n *Node) leave(ctx context.Context) error {
+	drain := n.drain()
+	if drain.Delay > 0 {
+		n.stopping("waits %s for health checks to notice that it is not ready", drain.Delay)
+		select {
+		case <-time.After(time.Duration(drain.Delay)):
+		case <-ctx.Done():
+		}
+	}
+	if n.cluster == nil {
+		return nil
+	}
+	n.stopping("tells the others that it leaves, and hands on what only it holds, for %s at most", drain.Handoff)
+	return n.cluster.Leave(ctx, time.Duration(drain.Handoff))
+}
+
 // stopping notes what the node does just now, for whoever watches it stop.
 func (n *Node) stopping(format string, args ...any) {
 	said := fmt.Sprintf(format, args...)
@@ -497,17 +498,67 @@ func (n *Node) stopping(format string, args ...any) {
 	n.log.Info("stopping: the node " + said)
 }
 
-// config is the configuration in force.
-func (n *Node) config() *config.Config {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.cfg
+func (n *Node) drain() config.Drain { return n.table.Config().Drain }
+
+// Reload puts a new configuration in force, as far as that can be done while the
+// node runs: archives, keys, credentials, upstream limits, certificates, the log
+// level. It returns which keys were applied and which wait for a restart. After an
+// error everything is as it was before.
+func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err error) {
+	n.reloading.Lock()
+	defer n.reloading.Unlock()
+	applied, needRestart, next := config.Change(n.archives.Configured(), cfg)
+	err = n.archives.Reload(next, func() error {
+		if n.cert.Load() != nil && len(next.TLS.Listen) > 0 {
+			if err := n.loadCertificate(next); err != nil {
+				return err
+			}
+		}
+		if n.cluster != nil {
+			return n.cluster.Reload(next)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	n.prefetch.Reconfigure(next.Prefetch.Enabled, int64(next.Prefetch.MaxBytes), time.Duration(next.Prefetch.UsedWithin))
+	if n.opts.Level != nil {
+		n.opts.Level.Set(next.Log.SlogLevel())
+	}
+	return applied, needRestart, nil
 }
 
-func (n *Node) drain() config.Drain {
+// userAgent is how this node calls itself to the servers of archives.
+func (n *Node) userAgent() string {
+	if n.opts.Version == "" {
+		return upstream.DefaultUserAgent
+	}
+	return "aptmesh/" + n.opts.Version + " (+https://github.com/aptmesh/aptmesh)"
+}
+
+// listens are the addresses of this node that no redirect may lead to.
+func (n *Node) listens() []netip.AddrPort {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.cfg.Drain
+	at := slices.Clone(n.addrs)
+	if n.admin != nil {
+		at = append(at, n.admin.TCP()...)
+	}
+	n.mu.Unlock()
+	if n.cluster != nil {
+		cl := n.table.Config().Cluster
+		at = append(at, cl.GossipListen, cl.PeerListen)
+	}
+	var all []netip.AddrPort
+	for _, text := range at {
+		if strings.HasPrefix(text, ":") {
+			text = "[::]" + text
+		}
+		if a, err := netip.ParseAddrPort(text); err == nil {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // closeDoor lets running requests finish and refuses new ones, in words as long as

@@ -17,9 +17,7 @@ import (
 
 // Status gathers the state of the node.
 func (n *Node) Status() *admin.Status {
-	n.mu.Lock()
-	cfg := n.cfg
-	n.mu.Unlock()
+	cfg := n.table.Config()
 	s := &admin.Status{
 		Version: n.opts.Version, Node: n.opts.Name, Ready: n.ready.Load(), Addresses: n.Addrs(),
 		UptimeSeconds: int64(time.Since(n.began).Seconds()),
@@ -155,19 +153,18 @@ func (n *Node) dateOf(id proto.Suite) time.Time {
 // suiteNamed reads ARCHIVE/SUITE. The archive's name may have slashes; the
 // longest that fits counts.
 func (n *Node) suiteNamed(name string) (proto.Suite, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	cfg := n.table.Config()
 	var best string
 	found := false
-	for _, a := range n.cfg.Archives {
+	for _, a := range cfg.Archives {
 		if (name == a.Name || strings.HasPrefix(name, a.Name+"/")) && len(a.Name) >= len(best) {
 			best, found = a.Name, true
 		}
 	}
 	rest := strings.TrimPrefix(strings.TrimPrefix(name, best), "/")
 	if !found || rest == "" && !strings.HasSuffix(name, "/") {
-		names := make([]string, len(n.cfg.Archives))
-		for i, a := range n.cfg.Archives {
+		names := make([]string, len(cfg.Archives))
+		for i, a := range cfg.Archives {
 			names[i] = a.Name
 		}
 		return proto.Suite{}, fmt.Errorf("%q does not name a suite: write ARCHIVE/SUITE, such as ubuntu/noble; the archives here are %s", name, strings.Join(names, ", "))
@@ -183,7 +180,7 @@ func (n *Node) suiteNamed(name string) (proto.Suite, error) {
 	if n.catalog.Knows(id) {
 		return id, nil
 	}
-	id = n.formatOf(best).SuiteNamed(dir)
+	id = n.table.FormatOf(best).SuiteNamed(dir)
 	id.Archive = best
 	return id, nil
 }

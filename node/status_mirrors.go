@@ -72,7 +72,7 @@ func orElse(urls []string) string {
 
 // explainMirrors says which mirrors of an archive are left alone, and why.
 func (n *Node) explainMirrors(w *admin.Why, archive string) {
-	if n.offline(archive) {
+	if n.table.Offline(archive) {
 		say(w, "Nobody is asked for what is not held, for the configuration says `offline: true`.")
 	}
 	for _, m := range mirrorStatus(n.upstream.Stats().Mirrors)[archive] {
@@ -87,14 +87,6 @@ func foundBy(m admin.MirrorStatus) string {
 		return ""
 	}
 	return " on the word of node " + m.FoundBy
-}
-
-// offline reports whether nobody is asked for an archive.
-func (n *Node) offline(archive string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	a, _ := n.cfg.Archive(archive)
-	return n.cfg.Offline || a.Offline
 }
 
 // explainPlan adds where it would be had from, and what the other nodes have to do

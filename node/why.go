@@ -28,9 +28,9 @@ func (n *Node) Why(target string) *admin.Why {
 		n.explainTunnel(w, target)
 		return w
 	}
-	info := n.formatOf(loc.Archive).PathInfo(loc.Path)
+	info := n.table.FormatOf(loc.Archive).PathInfo(loc.Path)
 	w.Location, w.Archive, w.Kind = loc.String(), loc.Archive, info.Kind
-	if _, there := (*n.access.Load())[loc.Archive]; !there {
+	if !n.table.Has(loc.Archive) {
 		say(w, "The archive %s is one of a class. It is not there yet: the first request makes it.", loc.Archive)
 		w.Would = (*admin.Failure)(n.wouldFail(w, loc))
 		explainFailures(w)
@@ -92,7 +92,7 @@ func (n *Node) wouldFail(w *admin.Why, loc proto.Location) *front.Failure {
 	if w.Stored != "" || w.InFlight || len(w.Holders) > 0 {
 		return nil
 	}
-	if n.offline(loc.Archive) {
+	if n.table.Offline(loc.Archive) {
 		return n.front.Answer(loc, &proto.Unavailable{Reason: "it is not held, and the archive is offline here (offline: true)"})
 	}
 	reason := ""

@@ -11,6 +11,10 @@ type Location struct {
 
 func (l Location) String() string { return l.Archive + "/" + l.Path }
 
+// HandedOffArchive stands in a location for the archive of a blob that is open to all, between a
+// node that leaves and the one that takes it over: nobody goes upstream for it.
+const HandedOffArchive = "handed-off"
+
 // Suite is a repository below an archive that one root describes: for Debian the directory of a
 // Release ("dists/noble", "dists/jessie/updates", or for a flat repository any directory, "" being
 // the archive's root).

@@ -302,13 +302,16 @@ func (w *Writer) finish(err error) {
 	w.endPartial()
 }
 
-// Put stores b in one go.
-func (s *Store) Put(b []byte, modified time.Time) (proto.Ref, error) {
+// Put stores b in one go, for these archives alone, or open to all where there are none.
+func (s *Store) Put(b []byte, modified time.Time, only ...string) (proto.Ref, error) {
 	w, err := s.Create(int64(len(b)))
 	if err != nil {
 		return proto.Ref{}, err
 	}
 	defer w.Abort()
+	for _, archive := range only {
+		w.Only(archive)
+	}
 	if _, err := w.Write(b); err != nil {
 		return proto.Ref{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -213,10 +214,10 @@ func New(cfg Config) (*Catalog, error) {
 		claims: make(map[string]int), guessing: make(map[proto.Suite]bool),
 	}
 	c.view.Store(&views{})
-	if err := c.reconfigure(cfg.Archives); err != nil {
+	if err := c.Reconfigure(cfg.Archives); err != nil {
 		cancel()
 		c.wg.Wait()
-		return nil, fmt.Errorf("load the catalog's state: %w", err)
+		return nil, err
 	}
 	return c, nil
 }
@@ -229,14 +230,13 @@ func (c *Catalog) timeOf(m suite.Mono) time.Time { return c.began.Add(time.Durat
 
 // Reconfigure replaces the set of archives: new ones are known from now on, with what was believed
 // of them if they were known before; those that are gone are no longer answered for; and changed
-// keys hold from the next generation on.
-func (c *Catalog) Reconfigure(archives []Archive) {
-	if err := c.reconfigure(archives); err != nil {
-		c.cfg.Logger.Warn("what was believed of new archives cannot be loaded; it is read from upstream again", "error", err)
+// keys hold from the next generation on. After an error, what was believed of new archives cannot be
+// known, and nothing has changed.
+func (c *Catalog) Reconfigure(archives []Archive) error {
+	files, err := c.cfg.State.ListFiles(suiteDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("load the catalog's state: %w", err)
 	}
-}
-
-func (c *Catalog) reconfigure(archives []Archive) error {
 	next := make(map[string]*Archive, len(archives))
 	for _, a := range archives {
 		a.searching = make(chan struct{}, searchSlots)
@@ -250,7 +250,7 @@ func (c *Catalog) reconfigure(archives []Archive) error {
 		conf := d.suiteConfig(next[d.id.Archive])
 		d.mail.post(func() { d.step(suite.Configured{Config: conf}) })
 	}
-	loaded, err := c.load(added)
+	loaded := c.load(files, added)
 	c.compose(slices.Collect(maps.Keys(next))...)
 	for _, d := range loaded {
 		d.start()
@@ -261,7 +261,7 @@ func (c *Catalog) reconfigure(archives []Archive) error {
 			c.driver(id)
 		}
 	}
-	return err
+	return nil
 }
 
 // replaceArchives puts the new set in force and tells which names are new in it, which suites are

@@ -159,15 +159,11 @@ func escapeName(s string) string {
 	return b.String()
 }
 
-// load reads the suites of these archives back. A suite of which the file makes no sense is left
-// out with a message: the first request discovers it.
-func (c *Catalog) load(archives map[string]bool) ([]*driver, error) {
+// load reads the suites of these archives back from the files of that name. A suite of which the
+// file makes no sense is left out with a message: the first request discovers it.
+func (c *Catalog) load(names []string, archives map[string]bool) []*driver {
 	if len(archives) == 0 {
-		return nil, nil
-	}
-	names, err := c.cfg.State.ListFiles(suiteDir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		return nil
 	}
 	loaded := make([]*driver, len(names))
 	var group errgroup.Group
@@ -183,7 +179,7 @@ func (c *Catalog) load(archives map[string]bool) ([]*driver, error) {
 		})
 	}
 	group.Wait() // what fails is left out
-	return slices.DeleteFunc(loaded, func(d *driver) bool { return d == nil }), nil
+	return slices.DeleteFunc(loaded, func(d *driver) bool { return d == nil })
 }
 
 // readRecord reads a state file; nil where there is none.

@@ -91,10 +91,6 @@ func (c *Cluster) drain(ctx context.Context, want proto.ObjectRequest) error {
 	return err
 }
 
-// HandedOffArchive stands in a location for the archive of a blob that is open to all, between a
-// node that leaves and the one that takes it over: nobody goes upstream for it.
-const HandedOffArchive = "handed-off"
-
 // handedOff is the want of a blob that a leaving node offers: only peers have it. only are the
 // archives through which alone it may be given.
 func handedOff(ref proto.Ref, only []string, from string) proto.ObjectRequest {
@@ -103,7 +99,7 @@ func handedOff(ref proto.Ref, only []string, from string) proto.ObjectRequest {
 		names = append(names, proto.Location{Archive: archive, Path: ref.Digest.String()})
 	}
 	if len(names) == 0 {
-		names = []proto.Location{{Archive: HandedOffArchive, Path: ref.Digest.String()}}
+		names = []proto.Location{{Archive: proto.HandedOffArchive, Path: ref.Digest.String()}}
 	}
 	w := proto.ObjectRequest{Ref: ref, Where: proto.WhereOf(names), Class: proto.ClassPrefetch, PeersOnly: true}
 	if from != "" {
@@ -116,7 +112,7 @@ func handedOff(ref proto.Ref, only []string, from string) proto.ObjectRequest {
 func onlyOf(offer proto.ObjectRequest) []string {
 	var only []string
 	for loc := range offer.Where.All() {
-		if loc.Archive != HandedOffArchive {
+		if loc.Archive != proto.HandedOffArchive {
 			only = append(only, loc.Archive)
 		}
 	}

@@ -50,11 +50,9 @@ type State interface {
 // Config is what Lists need.
 type Config struct {
 	// Read returns the text of a list.
-	Read func(context.Context, Key) ([]byte, error)
-	// Changed is called when a list says something else than before. It may use Lists.
-	Changed func()
-	State   State
-	Logger  *slog.Logger
+	Read   func(context.Context, Key) ([]byte, error)
+	State  State
+	Logger *slog.Logger
 }
 
 // Lists keeps the lists of mirrors that archives name, and reads them again and again.
@@ -66,6 +64,7 @@ type Lists struct {
 	watching sync.WaitGroup
 	mu       sync.Mutex
 	running  context.Context // nil before Start; guarded by mu
+	changed  func()          // as Start was given it; set before anything watches
 	stop     context.CancelFunc
 	lists    map[Key]*watched // guarded by mu
 }
@@ -123,10 +122,12 @@ func (l *Lists) onDisk(key Key) []aptconf.ListedMirror {
 	return l.kept(key)
 }
 
-// Start has the lists looked at until Close.
-func (l *Lists) Start() {
+// Start has the lists looked at until Close. changed is called when a list says something else than
+// before. It may use Lists.
+func (l *Lists) Start(changed func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.changed = changed
 	l.running, l.stop = context.WithCancel(context.Background())
 	for key, list := range l.lists {
 		l.watch(key, list)
@@ -257,7 +258,7 @@ func (l *Lists) look(ctx context.Context, key Key, list *watched) error {
 	}
 	if differs {
 		l.keep(key, mirrors)
-		l.cfg.Changed()
+		l.changed()
 	}
 	list.saw() // after changed: whoever waited finds the mirrors in use
 	return err

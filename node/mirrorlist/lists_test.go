@@ -37,11 +37,13 @@ func newListWorld() *listWorld {
 
 // newLists is a keeper on the same disk, as after a restart.
 func (w *listWorld) newLists() *Lists {
-	return New(Config{State: w, Logger: slog.New(slog.NewTextHandler(&w.log, nil)), Read: w.read, Changed: func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.changes++
-	}})
+	return New(Config{State: w, Logger: slog.New(slog.NewTextHandler(&w.log, nil)), Read: w.read})
+}
+
+func (w *listWorld) changed() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.changes++
 }
 
 func (w *listWorld) read(_ context.Context, key Key) ([]byte, error) {
@@ -106,7 +108,7 @@ func TestMirrorListLife(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newListWorld()
 		w.lists.Use([]Key{webList})
-		w.lists.Start()
+		w.lists.Start(w.changed)
 		defer w.lists.Close()
 		if err := w.lists.Await(t.Context(), webList); err == nil || !strings.Contains(err.Error(), "away") {
 			t.Fatalf("the wait for a list that cannot be had ends with %v", err)
@@ -180,7 +182,7 @@ func TestMirrorListIsKept(t *testing.T) {
 		w := newListWorld()
 		w.set(webList.At, "http://z.example.org/u priority:7\nhttp://a.example.org/u priority:9\nhttp://last.example.org/u\n")
 		w.lists.Use([]Key{webList})
-		w.lists.Start()
+		w.lists.Start(w.changed)
 		synctest.Wait()
 		before := w.lists.Mirrors(webList)
 		w.lists.Close()
@@ -195,7 +197,7 @@ func TestMirrorListIsKept(t *testing.T) {
 		if _, now := w.seen(); now != looks {
 			t.Error("the server was asked before the start")
 		}
-		again.Start()
+		again.Start(w.changed)
 		if err := again.Await(t.Context(), webList); err != nil {
 			t.Errorf("a list that is kept is waited for: %v", err)
 		}
@@ -237,7 +239,7 @@ func TestMirrorListsComeAndGo(t *testing.T) {
 		other := Key{At: "mirror+http://lists.example.org/other"}
 		w.set(other.At, "http://o.example.org\n")
 		w.lists.Use([]Key{webList})
-		w.lists.Start()
+		w.lists.Start(w.changed)
 		synctest.Wait()
 		w.lists.Use([]Key{other})
 		synctest.Wait()
@@ -265,7 +267,7 @@ func TestAwaitOfADroppedList(t *testing.T) {
 			return nil, ctx.Err()
 		}
 		w.lists.Use([]Key{webList})
-		w.lists.Start()
+		w.lists.Start(w.changed)
 		gone := make(chan error, 2)
 		go func() { gone <- w.lists.Await(context.Background(), webList) }()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -291,7 +293,7 @@ func TestLongMirrorListIsCut(t *testing.T) {
 		}
 		w.set(webList.At, text.String())
 		w.lists.Use([]Key{webList})
-		w.lists.Start()
+		w.lists.Start(w.changed)
 		synctest.Wait()
 		got := w.lists.Mirrors(webList)
 		if len(got) != maxListed || got[0].URL.Host != "m099.example.org" || got[maxListed-1].URL.Host != "m068.example.org" {

@@ -1,4 +1,4 @@
-package node
+package archives
 
 import (
 	"errors"
@@ -8,20 +8,22 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/blobstore"
-	"github.com/aptmesh/aptmesh/node/cluster"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
+
+func tableOf(cfg *config.Config) *Table {
+	return NewTable(cfg, keptLists{}, slog.New(slog.DiscardHandler))
+}
 
 func TestRestricted(t *testing.T) {
 	open, closed := config.NewArchive("open"), config.NewArchive("closed")
 	closed.Deny = append(closed.Deny, "192.0.2.0/24")
 	cfg := config.Default()
 	cfg.Archives = []config.Archive{open, closed}
-	n := new(Node)
-	n.access.Store(accessOf(cfg))
-	for archive, want := range map[string]bool{"open": false, "closed": true, "unknown": true, cluster.HandedOffArchive: false} {
-		if got := n.restricted(archive); got != want {
+	table := tableOf(cfg)
+	for archive, want := range map[string]bool{"open": false, "closed": true, "unknown": true, proto.HandedOffArchive: false} {
+		if got := table.Restricted(archive); got != want {
 			t.Errorf("%s: restricted %v", archive, got)
 		}
 	}
@@ -39,8 +41,7 @@ func TestRootsOfRestrictedArchivesAreMarked(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	n := new(Node)
-	n.access.Store(accessOf(cfg))
+	table := tableOf(cfg)
 	for _, step := range []struct {
 		archive, root string
 		only          []string
@@ -52,14 +53,14 @@ func TestRootsOfRestrictedArchivesAreMarked(t *testing.T) {
 		{"open", "mine", nil},
 		{"gone", "who knows", []string{"gone"}},
 	} {
-		ref, err := keeper{store, n}.Put(step.archive, []byte(step.root), time.Now())
+		ref, err := Store{store, table}.Put(step.archive, []byte(step.root), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := store.Only(ref.Digest); !slices.Equal(got, step.only) {
 			t.Errorf("%s brought %q: it is given through %q alone, want %q", step.archive, step.root, got, step.only)
 		}
-		if b, err := (keeper{store, n}).Get(ref.Digest); err != nil {
+		if b, err := (Store{store, table}).Get(ref.Digest); err != nil {
 			t.Error(err)
 		} else {
 			b.Close()
@@ -84,7 +85,7 @@ func TestInnerArchives(t *testing.T) {
 		{"v", "p~o/a/deep/x", "deep:x"}, {"p~o", "a/deep/x", "deep:x"}, {"p~o", "a/x", ""}, {"other", "a/deep/x", ""}, {"unknown", "p~o/x", ""},
 	} {
 		got := ""
-		if loc, ok := (*innerOf(cfg))[tt.archive].at(tt.path); ok {
+		if loc, ok := innerOf(cfg)[tt.archive].at(tt.path); ok {
 			got = loc.Archive + ":" + loc.Path
 		}
 		if got != tt.want {
@@ -92,9 +93,7 @@ func TestInnerArchives(t *testing.T) {
 		}
 	}
 	// An index of the archive around it may list what lies there.
-	n := new(Node)
-	n.inner.Store(innerOf(cfg))
-	_, err := source{inner: &n.inner}.Fetch(t.Context(), proto.Request{Loc: proto.Location{Archive: "v", Path: "p~o/x.deb"}})
+	_, err := Source{Table: tableOf(cfg)}.Fetch(t.Context(), proto.Request{Loc: proto.Location{Archive: "v", Path: "p~o/x.deb"}})
 	if !errors.As(err, new(*proto.Refused)) {
 		t.Errorf("upstream is asked through the archive around it: %v", err)
 	}

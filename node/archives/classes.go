@@ -1,10 +1,11 @@
-package node
+package archives
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -69,23 +70,25 @@ func (ms members) of(cfg *config.Config) members {
 }
 
 // made are the members that there are.
-func (n *Node) made() members {
-	if all := n.members.Load(); all != nil {
-		return *all
+func (t *Table) made() members { return *t.members.Load() }
+
+// Proven notes that a suite of an archive has a generation.
+func (t *Table) Proven(archive string) {
+	if m := t.made()[archive]; m != nil && !m.proven.Swap(true) {
+		t.unsaved.Store(true)
 	}
-	return nil
 }
 
-// loadMembers puts the archives in force that classFile has.
-func (n *Node) loadMembers() {
+// loadMembers are the archives that classFile has.
+func loadMembers(state State, log *slog.Logger) members {
 	all := make(members)
-	text, err := n.state.ReadFile(classFile)
+	text, err := state.ReadFile(classFile)
 	var saved []savedMember
 	if err == nil {
 		err = json.Unmarshal(text, &saved)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		n.log.Warn("which archives of classes there were cannot be read; they are made again when somebody asks for them", "error", err)
+		log.Warn("which archives of classes there were cannot be read; they are made again when somebody asks for them", "error", err)
 	}
 	for _, s := range saved {
 		m := newMember("")
@@ -94,18 +97,16 @@ func (n *Node) loadMembers() {
 		m.served.Store(true)
 		all[s.Name] = m
 	}
-	n.cfg = n.configured.WithMembers(all.names())
-	all = all.of(n.cfg)
-	n.members.Store(&all)
+	return all
 }
 
 // saveMembers writes down the proven members, if they are others than before.
-func (n *Node) saveMembers() {
-	if !n.unsaved.Swap(false) {
+func (a *Archives) saveMembers() {
+	if !a.table.unsaved.Swap(false) {
 		return
 	}
 	saved := []savedMember{}
-	all := n.made()
+	all := a.table.made()
 	for _, name := range all.names() {
 		if m := all[name]; m.proven.Load() {
 			saved = append(saved, savedMember{name, m.used.Load()})
@@ -113,27 +114,27 @@ func (n *Node) saveMembers() {
 	}
 	text, err := json.Marshal(saved)
 	if err == nil {
-		err = n.state.WriteFile(classFile, text)
+		err = a.cfg.State.WriteFile(classFile, text)
 	}
 	if err != nil {
-		n.log.Warn("which archives of classes there are cannot be written down; after a restart they are made again", "error", err)
+		a.log.Warn("which archives of classes there are cannot be written down; after a restart they are made again", "error", err)
 	}
 }
 
 // classTable is the classes as the frontend knows them.
 type classTable struct {
-	n       *Node
-	classes config.Classes
+	archives *Archives
+	classes  config.Classes
 }
 
 var _ front.Classes = classTable{}
 
 // classesOf is the table for a configuration; nil where that has no class.
-func (n *Node) classesOf(cfg *config.Config) front.Classes {
+func (a *Archives) classesOf(cfg *config.Config) front.Classes {
 	if len(cfg.Classes) == 0 {
 		return nil
 	}
-	return classTable{n, cfg.Classes}
+	return classTable{a, cfg.Classes}
 }
 
 func (t classTable) At(host, path string) (archive, rest string, ok bool) {
@@ -153,21 +154,21 @@ func (t classTable) Guard(archive string) (allow, deny []netip.Prefix) {
 	return config.Networks(class.Allow), config.Networks(class.Deny)
 }
 
-func (t classTable) Make(archive string) error { return t.n.ensure(archive) }
+func (t classTable) Make(archive string) error { return t.archives.Ensure(archive) }
 
-// ensure has an archive of a class served, if it is one. Other nodes ask by its name before any client here does.
-func (n *Node) ensure(name string) error {
-	if m := n.made()[name]; m != nil && m.served.Load() {
+// Ensure has an archive of a class served, if it is one. Other nodes ask by its name before any client here does.
+func (a *Archives) Ensure(name string) error {
+	if m := a.table.made()[name]; m != nil && m.served.Load() {
 		m.touch()
 		return nil
 	}
-	if _, there := (*n.access.Load())[name]; there {
+	if a.table.Has(name) {
 		return nil
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	all := maps.Clone(n.made())
-	class, ok := n.cfg.Classes.Of(name)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := maps.Clone(a.table.made())
+	class, ok := a.table.Config().Classes.Of(name)
 	if !ok || all[name] != nil {
 		return nil // who asks for an archive that there cannot be is told so elsewhere
 	}
@@ -177,23 +178,23 @@ func (n *Node) ensure(name string) error {
 	}
 	delete(all, gone)
 	all[name] = newMember(class.Name)
-	next := n.configured.WithMembers(all.names())
+	next := a.configured.WithMembers(all.names())
 	if all = all.of(next); all[name] == nil {
 		return nil
 	}
-	was := n.members.Swap(&all)
-	plan, err := n.planArchives(next)
+	was := a.table.members.Swap(&all)
+	p, err := a.plan(next)
 	if err == nil {
-		err = n.applyArchives(plan)
+		err = a.apply(p)
 	}
 	if err != nil {
-		n.members.Store(was)
-		n.log.Error("an archive of a class cannot be served", "archive", name, "error", err)
+		a.table.members.Store(was)
+		a.log.Error("an archive of a class cannot be served", "archive", name, "error", err)
 		return &proto.Unavailable{Reason: "the archive " + name + " cannot be served", Err: err}
 	}
 	all[name].served.Store(true)
-	n.log.Info("an archive of a class was asked for and is served now", "archive", name, "in_place_of", gone)
-	n.unsaved.Store(true)
+	a.log.Info("an archive of a class was asked for and is served now", "archive", name, "in_place_of", gone)
+	a.table.unsaved.Store(true)
 	return nil
 }
 
@@ -232,11 +233,4 @@ func makeRoom(class config.Class, all members, now time.Time) (gone string, err 
 			class.Name, len(proven)+len(unproven), len(unproven), class.Most())}
 	}
 	return gone, nil
-}
-
-// proven notes that a suite of an archive has a generation.
-func (n *Node) proven(archive string) {
-	if m := n.made()[archive]; m != nil && !m.proven.Swap(true) {
-		n.unsaved.Store(true)
-	}
 }

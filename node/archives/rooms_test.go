@@ -1,4 +1,4 @@
-package node
+package archives
 
 import (
 	"io/fs"
@@ -22,16 +22,16 @@ func (k keptLists) ReadFile(name string) ([]byte, error) {
 	return nil, fs.ErrNotExist
 }
 
-// nodeWithLists is a node that knows these lists and nothing else.
-func nodeWithLists(cfg *config.Config, texts map[string]string) *Node {
+// withLists are archives of which these lists are known, and nothing else.
+func withLists(cfg *config.Config, texts map[string]string) *Archives {
 	kept := make(keptLists)
 	for at, text := range texts {
 		kept[mirrorlist.Key{At: at}.StateName()] = text
 	}
 	log := slog.New(slog.DiscardHandler)
-	n := &Node{cfg: cfg, log: log, lists: mirrorlist.New(mirrorlist.Config{State: kept, Logger: log}), loops: newLoops()}
-	n.lists.Use(mirrorlist.KeysOf(cfg))
-	return n
+	a := &Archives{table: NewTable(cfg, kept, log), log: log, lists: mirrorlist.New(mirrorlist.Config{State: kept, Logger: log})}
+	a.lists.Use(mirrorlist.KeysOf(cfg))
+	return a
 }
 
 func at(url string, priority config.Count) config.Mirror {
@@ -48,8 +48,8 @@ func TestClaimsOfLists(t *testing.T) {
 	listed.Upstream, listed.Aliases = list, []string{"http://*.example.org/ubuntu"}
 	again.Upstream = list
 	cfg.Archives = []config.Archive{listed, ubuntu, again}
-	n := nodeWithLists(cfg, map[string]string{list: "https://archive.ubuntu.com/ubuntu\nhttp://de.archive.ubuntu.com/ubuntu\nhttp://a.example.org/ubuntu\nhttp://b.example.com/ubuntu\nhttp://de.archive.ubuntu.com/other\n"})
-	p, err := n.planMirrors(cfg)
+	a := withLists(cfg, map[string]string{list: "https://archive.ubuntu.com/ubuntu\nhttp://de.archive.ubuntu.com/ubuntu\nhttp://a.example.org/ubuntu\nhttp://b.example.com/ubuntu\nhttp://de.archive.ubuntu.com/other\n"})
+	p, err := a.planMirrors(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestPlanWithoutMirrors(t *testing.T) {
 	a.Upstreams = []config.Mirror{at("mirror+http://lists.example.org/one", 1), at("mirror+http://lists.example.org/two", 1)}
 	b.Upstream = "http://b.example.org"
 	cfg.Archives = []config.Archive{a, b}
-	p, err := nodeWithLists(cfg, nil).planMirrors(cfg)
+	p, err := withLists(cfg, nil).planMirrors(cfg)
 	if err != nil || len(p.upstream.Archives) != 1 || p.upstream.Archives[0].Name != "b" || len(p.front.Archives) != 2 {
 		t.Errorf("the plan is %+v, %v", p, err)
 	}

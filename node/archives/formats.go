@@ -1,4 +1,4 @@
-package node
+package archives
 
 import (
 	"github.com/aptmesh/aptmesh/node/catalog"
@@ -10,8 +10,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// format is a repository format as all rooms together need it.
-type format interface {
+// Format is a repository format as all rooms together need it.
+type Format interface {
 	catalog.Format
 	front.Format
 	prefetch.Format
@@ -28,19 +28,19 @@ type trust struct {
 }
 
 // newFormat makes the format that the configuration calls by a name.
-func newFormat(_ string, t trust) format {
+func newFormat(_ string, t trust) Format {
 	return deb.New(deb.Config{Keyring: t.keyring, KeyPlace: t.keyPlace, Unsigned: t.unsigned, UnsignedSuites: t.unsignedSuites})
 }
 
 // keyless is the format that the configuration calls by a name, for questions about names of files:
 // what those tell does not depend on the keys of the archive.
-func keyless(name string) format { return newFormat(name, trust{}) }
+func keyless(name string) Format { return newFormat(name, trust{}) }
 
 // formats are those of the archives, by the archive's name, for questions about names of files.
-type formats map[string]format
+type formats map[string]Format
 
 func formatsOf(cfg *config.Config) formats {
-	made := make(map[string]format) // by the format's name
+	made := make(map[string]Format) // by the format's name
 	all := make(formats, len(cfg.Archives))
 	for _, a := range cfg.Archives {
 		if made[a.Format] == nil {
@@ -53,7 +53,7 @@ func formatsOf(cfg *config.Config) formats {
 
 // of is the format of an archive. Of one that is not configured any more nobody needs to know, so
 // that the default will do.
-func (fs formats) of(archive string) format {
+func (fs formats) of(archive string) Format {
 	if f := fs[archive]; f != nil {
 		return f
 	}
@@ -62,5 +62,5 @@ func (fs formats) of(archive string) format {
 
 var unknownFormat = keyless("")
 
-// formatOf is the format of an archive as it is configured now.
-func (n *Node) formatOf(archive string) format { return n.formats.Load().of(archive) }
+// FormatOf is the format of an archive as it is configured now.
+func (t *Table) FormatOf(archive string) Format { return t.now.Load().formats.of(archive) }

@@ -1,0 +1,230 @@
+package archives
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/format/pgp"
+	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/mirrorlist"
+	"github.com/aptmesh/aptmesh/node/upstream"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// UpstreamSettings is what the configuration says of all upstreams alike.
+func UpstreamSettings(cfg *config.Config) (upstream.Config, error) {
+	u := upstream.Config{
+		ConnectionsPerHost: int(cfg.UpstreamClient.ConnectionsPerHost),
+		BytesPerSecond:     int64(cfg.UpstreamClient.Rate),
+		ConnectTimeout:     time.Duration(cfg.UpstreamClient.ConnectTimeout),
+		HeaderTimeout:      time.Duration(cfg.UpstreamClient.HeaderTimeout),
+		StallTimeout:       time.Duration(cfg.UpstreamClient.StallTimeout),
+		RateFloor:          int64(cfg.UpstreamClient.RateFloor),
+		Offline:            cfg.Offline,
+		InternalAllow:      config.Networks(cfg.UpstreamClient.InternalAllow),
+		Configured:         operatorURLs(cfg),
+	}
+	var err error
+	if u.Proxy, err = upstream.ParseProxy(cfg.UpstreamClient.Proxy); err != nil {
+		return u, fmt.Errorf("upstream: proxy: %w", err)
+	}
+	if u.AuthConf, err = upstream.ReadAuthConf(cfg.UpstreamClient.AuthConf...); err != nil {
+		return u, fmt.Errorf("upstream: auth_conf: %w", err)
+	}
+	return u, nil
+}
+
+// upstreamConfig is what the HTTP client needs: settings that stand in no configuration, and the archives.
+// An archive without mirrors, which waits for its list of them, is not among them.
+func upstreamConfig(fixed upstream.Config, cfg *config.Config, mirrors map[string][]config.Mirror) (upstream.Config, error) {
+	u, err := UpstreamSettings(cfg)
+	if err != nil {
+		return u, err
+	}
+	u.Logger, u.UserAgent, u.Listens = fixed.Logger, fixed.UserAgent, fixed.Listens
+	u.Pseudonym, u.Via, u.Snapshots, u.OnAlert = fixed.Pseudonym, fixed.Via, fixed.Snapshots, fixed.OnAlert
+	for _, at := range slices.Concat(slices.Collect(maps.Values(mirrors))...) {
+		if list, err := aptconf.ParseListURL(at.List); err == nil && list.File != "" {
+			// A list on this machine is the operator's own word.
+			if entry, err := url.Parse(at.URL); err == nil {
+				u.Configured = append(u.Configured, entry)
+			}
+		}
+	}
+	for _, a := range cfg.Archives {
+		if len(mirrors[a.Name]) == 0 {
+			continue
+		}
+		archive, err := upstreamArchive(a, mirrors[a.Name])
+		if err != nil {
+			return u, fmt.Errorf("archives: %s: %w", a.Name, err)
+		}
+		u.Archives = append(u.Archives, archive)
+	}
+	return u, nil
+}
+
+// upstreamArchive is what the HTTP client needs to know of one archive.
+func upstreamArchive(a config.Archive, mirrors []config.Mirror) (upstream.Archive, error) {
+	archive := upstream.Archive{Name: a.Name, Offline: a.Offline}
+	for _, at := range mirrors {
+		m, err := upstreamMirror(at)
+		if err != nil {
+			return archive, fmt.Errorf("%s: %w", at.URL, err)
+		}
+		archive.Mirrors = append(archive.Mirrors, m)
+	}
+	if a.Snapshot != "" {
+		at, err := url.Parse(a.Snapshot)
+		if err != nil {
+			return archive, fmt.Errorf("snapshot: %w", err)
+		}
+		archive.Snapshot = at
+	}
+	return archive, nil
+}
+
+// upstreamMirror reads the secrets and certificates of one mirror.
+func upstreamMirror(at config.Mirror) (upstream.Mirror, error) {
+	m := upstream.Mirror{Priority: int(at.Priority), Weight: int(at.Weight), Listed: at.List != "" || at.Led}
+	var err error
+	if m.URL, err = url.Parse(at.URL); err != nil {
+		return m, err
+	}
+	if m.Credentials, err = at.Credentials.Resolve(); err != nil {
+		return m, fmt.Errorf("credentials: %w", err)
+	}
+	m.Roots, m.Certificate, err = at.TLS.Load()
+	return m, err
+}
+
+// catalogArchives reads the keyrings.
+func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
+	archives := make([]catalog.Archive, 0, len(cfg.Archives))
+	rings := make(map[string]*pgp.Keyring) // the members of a class have the same keyrings
+	for _, a := range cfg.Archives {
+		from := fmt.Sprint(a.WeakKeys, a.SignedBy)
+		ring, read := rings[from]
+		if !read {
+			var err error
+			if ring, err = a.Keyring(); err != nil {
+				return nil, err
+			}
+			rings[from] = ring
+		}
+		names := keyless(a.Format)
+		suites := func(named []string) []proto.Suite {
+			all := make([]proto.Suite, len(named))
+			for i, s := range named {
+				all[i] = names.SuiteNamed(s)
+			}
+			return all
+		}
+		unsigned := suites(a.UnsignedSuites)
+		keyPlace := ""
+		if dir := a.KeyringsDir(); dir != "" {
+			keyPlace = "a file in " + dir
+		}
+		archives = append(archives, catalog.Archive{
+			Name: a.Name, Format: newFormat(a.Format, trust{ring, keyPlace, a.Unsigned, unsigned}),
+			Unsigned: a.Unsigned, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: time.Duration(a.CheckEvery), MaxFuture: time.Duration(a.MaxFuture),
+			ServeExpired: (*time.Duration)(a.ServeExpired), Offline: a.Offline || cfg.Offline,
+		})
+	}
+	return archives, nil
+}
+
+// frontRules are what the frontend needs to know of the archives and of its clients.
+func (a *Archives) frontRules(cfg *config.Config, mirrors map[string][]config.Mirror) (front.Rules, error) {
+	rules := front.Rules{
+		Classes: a.classesOf(cfg), Connect: cfg.ConnectAllow, Lists: a.frontLists(cfg), PublicURL: cfg.PublicURL,
+		Clients: front.ClientLimits{
+			Allow: config.Networks(cfg.Clients.Allow), Deny: config.Networks(cfg.Clients.Deny),
+			Connections: int(cfg.Clients.Connections), BytesPerSecond: int64(cfg.Clients.Rate),
+		},
+	}
+	claimed := mirrorlist.NewClaims(cfg)
+	inner := innerOf(cfg)
+	formats := formatsOf(cfg)
+	known := knownNames(cfg)
+	for _, archive := range cfg.Archives {
+		shown := front.Archive{
+			Name: archive.Name, Aliases: slices.Concat(archive.Aliases, known[archive.Name]), Format: formats.of(archive.Name),
+			Allow: config.Networks(archive.Allow), Deny: config.Networks(archive.Deny),
+		}
+		if in := inner[archive.Name]; in != nil {
+			shown.Inner = in.at
+		}
+		if m := a.table.made()[archive.Name]; m != nil {
+			shown.Used = m.touch
+		}
+		for _, at := range mirrors[archive.Name] {
+			u, err := url.Parse(at.URL)
+			if err != nil {
+				return rules, fmt.Errorf("archives: %s: %s: %w", archive.Name, at.URL, err)
+			}
+			if claimed.Take(archive.Name, u) {
+				shown.Mirrors = append(shown.Mirrors, u)
+			}
+		}
+		shown.Upstream = shownURL(archive, shown.Mirrors)
+		rules.Archives = append(rules.Archives, shown)
+	}
+	return rules, nil
+}
+
+// shownURL is the URL that the frontend names of an archive: the first mirror of the configuration, else
+// the first that a list brought. While there is none, hosts reach the archive by its name and aliases
+// alone.
+func shownURL(a config.Archive, mirrors []*url.URL) *url.URL {
+	if urls := a.MirrorURLs(); len(urls) > 0 {
+		if u, err := url.Parse(urls[0]); err == nil {
+			return u
+		}
+	}
+	if len(mirrors) > 0 {
+		return mirrors[0]
+	}
+	return &url.URL{Scheme: "http", Host: "mirrors.invalid", Path: "/" + a.Name}
+}
+
+// frontLists are the lists that servers have, for hosts that ask for them through this node.
+func (a *Archives) frontLists(cfg *config.Config) []front.List {
+	var all []front.List
+	for _, archive := range cfg.Archives {
+		for _, at := range archive.Mirrors() {
+			if list, err := aptconf.ParseListURL(at.URL); err == nil && list.URL != nil {
+				all = append(all, front.List{URL: list.URL, Archive: archive.Name, Text: a.lists.Text(mirrorlist.KeyOf(at))})
+			}
+		}
+	}
+	// Ubuntu's own lists, one for each country, name mirrors that this node does not know one by one. Hosts that ask
+	// for one are told the usual URL of the archive, which leads here as well.
+	for archive, names := range knownNames(cfg) {
+		if ubuntu := aptconf.UbuntuArchives()[0].URLs[0]; slices.Contains(names, ubuntu) {
+			all = append(all, front.List{URL: &url.URL{Scheme: "http", Host: aptconf.UbuntuLists}, Archive: archive, Text: ubuntu + "/\n"})
+		}
+	}
+	return all
+}
+
+// operatorURLs are the mirrors, and the lists that a server has, as the configuration names them.
+func operatorURLs(c *config.Config) []*url.URL {
+	var all []*url.URL
+	for _, a := range c.Archives {
+		for _, at := range a.Mirrors() {
+			if list, err := aptconf.ParseListURL(at.URL); err == nil && list.URL != nil {
+				all = append(all, list.URL)
+			} else if u, err := url.Parse(at.URL); err == nil && u.Hostname() != "" {
+				all = append(all, u)
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,54 @@
+package archives
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/aptmesh/aptmesh/node/mirrorlist"
+	"github.com/aptmesh/aptmesh/node/upstream"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Source is the HTTP client as the other rooms use it: it knows which names lead into a restricted
+// archive, what a format makes of a name, and why an archive has no mirror to ask.
+type Source struct {
+	*upstream.Client
+	Table *Table
+	Lists *mirrorlist.Lists
+}
+
+// Fetch is that of the client. All that this node asks of upstream, for itself or for another node,
+// comes through here. An archive whose lists of mirrors are not known yet waits for the first look at
+// them, and is unavailable where that brought nothing.
+func (s Source) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer, error) {
+	if in, ok := s.Table.now.Load().inner[req.Loc.Archive].at(req.Loc.Path); ok {
+		return nil, &proto.Refused{Status: http.StatusForbidden, Reason: fmt.Sprintf("%s lies inside the archive %s, which only some clients may read, and is read through that archive alone", req.Loc, in.Archive)}
+	}
+	info := s.Table.FormatOf(req.Loc.Archive).PathInfo(req.Loc.Path)
+	req.Immutable, req.Page = info.Immutable, info.Page
+	t, err := s.Client.Fetch(ctx, req)
+	if !errors.Is(err, upstream.ErrUnknownArchive) {
+		return t, err
+	}
+	keys := s.Table.now.Load().unlisted[req.Loc.Archive]
+	if len(keys) == 0 {
+		return nil, err
+	}
+	var trouble error
+	for _, key := range keys {
+		if trouble = s.Lists.Await(ctx, key); ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if trouble != nil {
+			continue
+		}
+		if t, err = s.Client.Fetch(ctx, req); !errors.Is(err, upstream.ErrUnknownArchive) {
+			return t, err
+		}
+		trouble = errors.New("it has come this moment")
+	}
+	return nil, &proto.Unavailable{Err: trouble, Reason: fmt.Sprintf("the archive %s has no mirror that could be asked: its list of mirrors, %s, is not there yet: %v",
+		req.Loc.Archive, keys[len(keys)-1].At, trouble)}
+}
