@@ -6,7 +6,6 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -176,7 +175,5 @@ func listPackages(t *testing.T) []listed {
 	return all
 }
 
-func root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", "..")
-}
+// root is the root of the repository: a test runs in the directory of its package.
+func root() string { return filepath.Join("..", "..") }
