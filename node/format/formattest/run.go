@@ -215,8 +215,9 @@ func (a *Archive) publication(t *testing.T, s proto.Suite) {
 			for _, f := range form.Files[:i] {
 				mixed[f.Name] = next[f.Name]
 			}
+			whole := !slices.ContainsFunc(form.Files[i:], func(f proto.RootFile) bool { return !f.Optional })
 			m, err := a.Format.Open(s, mixed, a.Now)
-			if a.Signed && err == nil {
+			if a.Signed && err == nil && !whole {
 				t.Errorf("form %v opens with %d files of the next generation: it says %s", form, i, m.Statement.Short())
 			}
 		}

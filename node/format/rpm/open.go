@@ -1,0 +1,84 @@
+package rpm
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/format/pgp"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Open verifies repomd.xml by the signature beside it, over the exact bytes, and reads it. See
+// catalog.Format. A *proto.Rejected says why a client would refuse the root.
+func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time) (*proto.Manifest, error) {
+	text, ok := files[repomd]
+	if !ok {
+		return nil, reject(proto.RejectMalformed, fmt.Sprintf("the root of %s has no %s", suite, repomd), nil)
+	}
+	signer, err := f.verify(suite, text, files, now)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := parseRepomd(text)
+	if err != nil {
+		return nil, reject(proto.RejectMalformed, fmt.Sprintf("the %s of %s cannot be read", repomd, suite), err)
+	}
+	m := &proto.Manifest{
+		Statement: proto.DigestOf(text),
+		Date:      doc.date(now),
+		Proven:    signer.KeyID != "" || f.cfg.Vouched,
+		Signer:    signer.Identity,
+		Names:     proto.Names{Origin: doc.distro, Label: doc.content, Suite: doc.repoID},
+	}
+	if signer.KeyID != "" {
+		m.Signed = signer.Created.UTC().Truncate(time.Second)
+		if m.Signer == "" {
+			m.Signer = signer.KeyID
+		}
+	}
+	m.Members, m.Oddities = doc.members(suite)
+	if signer.Weak != "" {
+		m.Oddities = append(m.Oddities, fmt.Sprintf("it is signed by %s alone, which newer clients refuse", signer.Weak))
+	}
+	return m, nil
+}
+
+// verify tells who signed the root. In an unsigned archive the zero Signer comes with a root that
+// nobody vouches for.
+func (f *Format) verify(suite proto.Suite, text []byte, files map[string][]byte, now time.Time) (pgp.Signer, error) {
+	sig, signed := files[signature]
+	var err error
+	if f.cfg.Keyring != nil && signed {
+		s, failed := f.cfg.Keyring.Verify(text, sig, now)
+		if failed == nil {
+			return s, nil
+		}
+		err = failed
+	}
+	switch {
+	case f.cfg.Unsigned:
+		return pgp.Signer{}, nil
+	case !signed:
+		return pgp.Signer{}, reject(proto.RejectUntrusted, fmt.Sprintf("the %s of %s has no %s, and the archive is not configured as unsigned (to accept it all the same, as dnf does by default: `unsigned: true`)", repomd, suite, signature), nil)
+	case f.cfg.Keyring == nil:
+		return pgp.Signer{}, reject(proto.RejectUntrusted, fmt.Sprintf("the %s of %s cannot be trusted because its archive has no key (see `signed_by:`)", repomd, suite), nil)
+	case errors.Is(err, pgp.ErrNotSigned):
+		return pgp.Signer{}, reject(proto.RejectMalformed, fmt.Sprintf("the %s of %s is no signature", signature, suite), err)
+	}
+	if f.cfg.KeyPlace != "" && errors.Is(err, pgp.ErrUnknownKey) {
+		err = fmt.Errorf("%w (if you trust the key, put it into %s)", err, f.cfg.KeyPlace)
+	}
+	return pgp.Signer{}, reject(proto.RejectUntrusted, fmt.Sprintf("the %s of %s is not trusted", repomd, suite), err)
+}
+
+// reject is the refusal of a root. The reason begins with the fault; the cause is told behind it.
+func reject(kind proto.RejectKind, reason string, err error) error {
+	if err != nil {
+		reason += ": " + err.Error()
+	}
+	if errors.Is(err, pgp.ErrNotSigned) || errors.Is(err, pgp.ErrBadSignature) {
+		err = errors.Join(proto.ErrForged, err)
+	}
+	return &proto.Rejected{Kind: kind, Reason: reason, Err: err}
+}
