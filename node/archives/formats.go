@@ -5,6 +5,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/node/format/pgp"
+	"github.com/aptmesh/aptmesh/node/format/rpm"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/proto"
@@ -28,7 +29,11 @@ type trust struct {
 }
 
 // newFormat makes the format that the configuration calls by a name.
-func newFormat(_ string, t trust) Format {
+func newFormat(name string, t trust) Format {
+	switch name {
+	case "rpm":
+		return rpm.New(rpm.Config{Keyring: t.keyring, KeyPlace: t.keyPlace, Unsigned: t.unsigned, UnsignedSuites: t.unsignedSuites})
+	}
 	return deb.New(deb.Config{Keyring: t.keyring, KeyPlace: t.keyPlace, Unsigned: t.unsigned, UnsignedSuites: t.unsignedSuites})
 }
 

@@ -22,7 +22,7 @@ func archiveKey(name string) string {
 }
 
 // formats are the values of `format`.
-var formats = []string{"apt"}
+var formats = []string{"apt", "rpm"}
 
 func (c *checker) allArchives() {
 	if len(c.cfg.Archives) == 0 {

@@ -126,7 +126,7 @@ type Cache struct {
 type Archive struct {
 	// Name is the key in the file and the URL prefix: http://node:3142/NAME/.
 	Name string `yaml:"-"`
-	// The format of the repository: apt.
+	// The format of the repository: apt or rpm.
 	Format string `yaml:"format" default:"apt"`
 	// URL of the archive: http or https, without query. A * makes it a class of archives.
 	//

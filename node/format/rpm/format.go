@@ -1,6 +1,7 @@
 package rpm
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/aptmesh/aptmesh/node/format/pgp"
@@ -32,7 +33,9 @@ type Config struct {
 	KeyPlace string
 	// Unsigned takes a repomd.xml without a good signature too, as dnf does with repo_gpgcheck=0,
 	// which is its default: packages carry signatures of their own, which hosts check.
-	Unsigned bool
+	// UnsignedSuites does so for these alone.
+	Unsigned       bool
+	UnsignedSuites []proto.Suite
 	// Vouched says that another node's word for a root without a signature counts, because nodes
 	// prove who they are.
 	Vouched bool
@@ -44,14 +47,19 @@ type Format struct{ cfg Config }
 // New returns the format of an archive.
 func New(cfg Config) *Format { return &Format{cfg} }
 
+// unsigned reports whether roots of the suite need no signature.
+func (f *Format) unsigned(suite proto.Suite) bool {
+	return f.cfg.Unsigned || slices.ContainsFunc(f.cfg.UnsignedSuites, func(s proto.Suite) bool { return s.Dir == suite.Dir })
+}
+
 // Forms is one: repomd.xml with what lies beside it. librepo and libzypp take the signature from the
 // very mirror that gave them repomd.xml (lr_check_repomd_xml_asc_availability in librepo/yum.c;
 // zypp/ng/repo/workflows/repodownloaderwf.cc). zypper asks for the key as well, where it does not
 // have the one that signed.
-func (f *Format) Forms() []proto.Form {
+func (f *Format) Forms(suite proto.Suite) []proto.Form {
 	return []proto.Form{{Files: []proto.RootFile{
 		{Name: repomd, MaxBytes: maxRepomd},
-		{Name: signature, MaxBytes: maxSignature, Optional: f.cfg.Unsigned},
+		{Name: signature, MaxBytes: maxSignature, Optional: f.unsigned(suite)},
 		{Name: publicKey, MaxBytes: maxPublicKey, Optional: true},
 	}}}
 }

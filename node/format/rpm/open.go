@@ -57,7 +57,7 @@ func (f *Format) verify(suite proto.Suite, text []byte, files map[string][]byte,
 		err = failed
 	}
 	switch {
-	case f.cfg.Unsigned:
+	case f.unsigned(suite):
 		return pgp.Signer{}, nil
 	case !signed:
 		return pgp.Signer{}, reject(proto.RejectUntrusted, fmt.Sprintf("the %s of %s has no %s, and the archive is not configured as unsigned (to accept it all the same, as dnf does by default: `unsigned: true`)", repomd, suite, signature), nil)

@@ -2,6 +2,7 @@ package rpm
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -40,7 +41,7 @@ func TestCompareAsRpm(t *testing.T) {
 		t.Skip("rpm is not installed: nothing to compare with")
 	}
 	var script strings.Builder
-	pairs := append(append([][2]string{}, orders...), equal...)
+	pairs := slices.DeleteFunc(slices.Concat(orders, equal), func(p [2]string) bool { return p[0] == "" || p[1] == "" }) // no versions
 	for _, p := range pairs {
 		script.WriteString("print(rpm.vercmp('" + p[0] + "','" + p[1] + "') .. ' ')")
 	}
@@ -53,9 +54,6 @@ func TestCompareAsRpm(t *testing.T) {
 		t.Fatalf("%d answers to %d questions: %q", len(said), len(pairs), out)
 	}
 	for i, p := range pairs {
-		if p[0] == "" || p[1] == "" {
-			continue // no version of a package
-		}
 		want := map[string]int{"-1": -1, "0": 0, "1": 1}[said[i]]
 		if got := compareVersions(p[0], p[1]); got != want {
 			t.Errorf("%q and %q: %d, rpm says %d", p[0], p[1], got, want)
