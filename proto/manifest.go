@@ -185,6 +185,12 @@ type PathInfo struct {
 	// Hash is set where the name is made of a sum, and Proof says what that is worth.
 	Hash  HashName
 	Proof Proof
+	// NoCacheByHabit says that clients send no-cache with every request for the root. It means no
+	// more than a plain request then: a root that was checked within the interval of checks will do.
+	NoCacheByHabit bool
+	// Hold is how long a request is held back and tried again, in place of an error that may pass:
+	// clients of the format do not come back after a Retry-After. 0 where they do.
+	Hold time.Duration
 }
 
 // File is a file that an index lists.

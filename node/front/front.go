@@ -311,37 +311,74 @@ func (x *exchange) serve() {
 	if len(x.via) > 0 && x.f.cfg.Waits != nil {
 		defer x.f.cfg.Waits(loc, x.via)()
 	}
-	if err := x.resolve(); err != nil {
+	x.conditions = conditionsOf(x.r)
+	x.subject.loc, x.subject.info, x.subject.now, x.subject.private = loc, &x.info, x.began, guard != nil
+	blob, err := x.open()
+	for wait := firstRetry; err != nil && x.heldBack(err, wait); wait = min(2*wait, lastRetry) {
+		blob, err = x.open()
+	}
+	switch {
+	case err != nil:
 		x.fail(err)
-		return
+	case blob == nil:
+		x.begin(&x.answer)
+	default:
+		defer blob.Close()
+		answerObject(&x.answer, &x.conditions, &x.subject)
+		x.send(&x.answer, blob)
+	}
+}
+
+// open finds what the location means and opens it. It returns nil where the answer is decided without that.
+func (x *exchange) open() (*proto.Blob, error) {
+	if err := x.resolve(); err != nil {
+		return nil, err
 	}
 	c, s := &x.conditions, &x.subject
-	*c = conditionsOf(x.r)
-	s.loc, s.info, s.entry, s.ref, s.now, s.private = loc, &x.info, &x.entry, x.entry.Object.Ref, x.began, guard != nil
+	s.entry, s.ref = &x.entry, x.entry.Object.Ref
 	if answerUnchanged(&x.answer, c, s) {
-		x.begin(&x.answer)
-		return
+		return nil, nil
 	}
 	if x.conn != nil {
 		x.entry.Object.Client = x.conn.name
 	}
-	var blob *proto.Blob
+	open := x.f.fetcher.Open
 	if c.head {
-		blob, err = x.f.fetcher.Head(x.r.Context(), x.entry.Object)
-	} else {
-		blob, err = x.f.fetcher.Open(x.r.Context(), x.entry.Object)
+		open = x.f.fetcher.Head
 	}
+	blob, err := open(x.r.Context(), x.entry.Object)
 	if err != nil {
-		x.fail(err)
-		return
+		return nil, err
 	}
-	defer blob.Close()
 	if err := s.hold(blob, c.head); err != nil {
-		x.fail(err)
-		return
+		_ = blob.Close()
+		return nil, err
 	}
-	answerObject(&x.answer, c, s)
-	x.send(&x.answer, blob)
+	return blob, nil
+}
+
+// A request that is held back is tried again after firstRetry, and then ever more rarely, down to once in
+// lastRetry. No format can have it held for longer than mostHold.
+const (
+	firstRetry = 250 * time.Millisecond
+	lastRetry  = 2 * time.Second
+	mostHold   = 25 * time.Second
+)
+
+// heldBack waits where an error may pass and the client would not come back for it. false: it is time to answer.
+func (x *exchange) heldBack(err error, wait time.Duration) bool {
+	left := min(x.info.Hold, mostHold) - time.Since(x.began)
+	if left <= 0 || x.f.draining.Load() || x.refusal(err).status != http.StatusServiceUnavailable {
+		return false
+	}
+	timer := time.NewTimer(min(wait, left))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-x.r.Context().Done():
+		return false
+	}
 }
 
 // make has an archive of a class served, and takes up the rules that have it; false: the client has its answer.
@@ -363,11 +400,11 @@ func (x *exchange) make(archive string) bool {
 	return true
 }
 
-// resolve asks the catalog. no-cache on a root asks it to look upstream first;
-// max-age=0 does not, for apt sends that with every index and a fleet of hosts would
-// become as many checks upstream.
+// resolve asks the catalog. no-cache on a root asks it to look upstream first, unless clients
+// send that by habit; max-age=0 does not, for apt sends that with every index and a fleet of
+// hosts would become as many checks upstream.
 func (x *exchange) resolve() (err error) {
-	fresh := x.info.Root && (asks(x.r.Header["Cache-Control"], "no-cache") || asks(x.r.Header["Pragma"], "no-cache"))
+	fresh := x.info.Root && !x.info.NoCacheByHabit && (asks(x.r.Header["Cache-Control"], "no-cache") || asks(x.r.Header["Pragma"], "no-cache"))
 	if !fresh {
 		var known bool
 		if x.entry, known = x.f.catalog.Resolve(x.loc); known {
@@ -456,12 +493,17 @@ func (x *exchange) fail(err error) {
 		x.status = statusClientGone
 		x.abort(reasonClient, err)
 	}
-	r := refuse(x.loc, about{&x.info, x.entry.Listed}, err)
+	r := x.refusal(err)
 	if r.status == http.StatusInternalServerError {
 		x.f.log.Error("a request failed inside the node", "location", x.loc.String(), "error", err)
 	}
 	x.failure = err
 	x.refuse(r)
+}
+
+// refusal is the answer to an error of the catalog or the fetcher.
+func (x *exchange) refusal(err error) *refusal {
+	return refuse(x.loc, about{&x.info, x.entry.Listed}, err)
 }
 
 // refuse answers with an error.

@@ -103,8 +103,11 @@ func refuse(loc proto.Location, asked about, err error) *refusal {
 			status: statusFinal, reason: reasonCorrupt, phrase: cause,
 			text: what + cause + "; nothing of it was passed on or stored, and the next request fetches it again",
 		}
-	case errors.As(err, &refused) && (refused.Status == http.StatusNotFound || refused.Status == http.StatusGone),
-		!errors.As(err, &refused) && errors.Is(err, proto.ErrNotFound):
+	case isMissing(err) && asked.listed && asked.info != nil && asked.info.Root:
+		// The current root has this file, and upstream has gone on. A client that is told that there is
+		// none may go on without it: zypper without the signature.
+		return passing(what, "the archive is publishing: upstream no longer has this file of the current generation", retryDefault)
+	case isMissing(err):
 		return &refusal{
 			// Scripts look for apt's "404  Not Found".
 			status: http.StatusNotFound, reason: reasonNotFound, phrase: http.StatusText(http.StatusNotFound),
@@ -126,6 +129,15 @@ func refuse(loc proto.Location, asked about, err error) *refusal {
 		status: http.StatusInternalServerError, reason: reasonInternal, phrase: "the node failed: " + cause,
 		text: what + "the node failed: " + cause + "; its log and \"aptmesh why\" tell more",
 	}
+}
+
+// isMissing reports whether upstream has no such file.
+func isMissing(err error) bool {
+	var refused *proto.Refused
+	if errors.As(err, &refused) {
+		return refused.Status == http.StatusNotFound || refused.Status == http.StatusGone
+	}
+	return errors.Is(err, proto.ErrNotFound)
 }
 
 // about is what is known of a location that something went wrong with.
