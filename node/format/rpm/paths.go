@@ -3,9 +3,18 @@ package rpm
 import (
 	"encoding/hex"
 	"strings"
+	"time"
 
 	"github.com/aptmesh/aptmesh/node/format/plain"
 	"github.com/aptmesh/aptmesh/proto"
+)
+
+// How long a request is held back in place of an error that may pass. librepo asks up to four times without a
+// pause, and gives up a transfer that brings less than 1,000 bytes a second for 30 seconds; zypper asks once, and
+// waits for 60. Of a root that cannot be had, four times the short one is enough to learn that.
+const (
+	holdRoot = 6 * time.Second
+	holdFile = 25 * time.Second
 )
 
 // PathInfo goes by the name alone. Only a root is metadata by its name: whoever makes up other names
@@ -18,7 +27,8 @@ func (f *Format) PathInfo(path string) proto.PathInfo {
 		info.Kind, info.Index = "index", true
 		switch inMetadata {
 		case "repomd.xml", "repomd.xml.asc", "repomd.xml.key":
-			info = proto.PathInfo{Kind: "root", Root: true, Class: proto.ClassMetadata}
+			// librepo asks for it with no-cache each time (yum.c, lr_yum_download_repomd).
+			info = proto.PathInfo{Kind: "root", Root: true, Class: proto.ClassMetadata, NoCacheByHabit: true}
 		default:
 			info.Hash, info.Immutable = hashName(name)
 			if info.Immutable {
@@ -30,7 +40,10 @@ func (f *Format) PathInfo(path string) proto.PathInfo {
 	default:
 		info.Page = mayBePage(name)
 	}
-	info.ContentType = contentType(name)
+	info.ContentType, info.Hold = contentType(name), holdRoot
+	if info.Package || info.Index {
+		info.Hold = holdFile
+	}
 	return info
 }
 

@@ -354,16 +354,16 @@ func TestPathInfo(t *testing.T) {
 	f := formatFor(t, false)
 	sum := strings.Repeat("0a", 32)
 	for path, want := range map[string]proto.PathInfo{
-		"repodata/repomd.xml":                           {Kind: "root", Root: true, Class: proto.ClassMetadata, ContentType: "text/xml; charset=utf-8"},
-		"a/repodata/repomd.xml.asc":                     {Kind: "root", Root: true, Class: proto.ClassMetadata, ContentType: "application/pgp-signature"},
-		"a/repodata/primary.xml.gz":                     {Kind: "index", Index: true, Class: proto.ClassUnlisted, ContentType: "application/gzip"},
-		"a/Packages/h/hello-1-1.x86_64.rpm":             {Kind: "package", Package: true, Class: proto.ClassUnlisted, ContentType: "application/x-rpm"},
-		"a/.treeinfo":                                   {Kind: "other", Class: proto.ClassUnlisted, ContentType: "text/plain; charset=utf-8"},
-		"a/media.1/media":                               {Kind: "other", Class: proto.ClassUnlisted, ContentType: "application/octet-stream"},
-		"a/README.html":                                 {Kind: "other", Class: proto.ClassUnlisted, ContentType: "application/octet-stream", Page: true},
-		"a/repodata/not-primary.xml.gz":                 {Kind: "index", Index: true, Class: proto.ClassUnlisted, ContentType: "application/gzip"},
-		"a/repodata/deeper/repomd.xml":                  {Kind: "other", Class: proto.ClassUnlisted, ContentType: "text/xml; charset=utf-8"},
-		"repodata/" + strings.Repeat("g", 64) + "-x.gz": {Kind: "index", Index: true, Class: proto.ClassUnlisted, ContentType: "application/gzip"},
+		"repodata/repomd.xml":                           {Kind: "root", Root: true, Class: proto.ClassMetadata, NoCacheByHabit: true, Hold: 6 * time.Second, ContentType: "text/xml; charset=utf-8"},
+		"a/repodata/repomd.xml.asc":                     {Kind: "root", Root: true, Class: proto.ClassMetadata, NoCacheByHabit: true, Hold: 6 * time.Second, ContentType: "application/pgp-signature"},
+		"a/repodata/primary.xml.gz":                     {Kind: "index", Index: true, Class: proto.ClassUnlisted, Hold: 25 * time.Second, ContentType: "application/gzip"},
+		"a/Packages/h/hello-1-1.x86_64.rpm":             {Kind: "package", Package: true, Class: proto.ClassUnlisted, Hold: 25 * time.Second, ContentType: "application/x-rpm"},
+		"a/.treeinfo":                                   {Kind: "other", Class: proto.ClassUnlisted, Hold: 6 * time.Second, ContentType: "text/plain; charset=utf-8"},
+		"a/media.1/media":                               {Kind: "other", Class: proto.ClassUnlisted, Hold: 6 * time.Second, ContentType: "application/octet-stream"},
+		"a/README.html":                                 {Kind: "other", Class: proto.ClassUnlisted, Hold: 6 * time.Second, ContentType: "application/octet-stream", Page: true},
+		"a/repodata/not-primary.xml.gz":                 {Kind: "index", Index: true, Class: proto.ClassUnlisted, Hold: 25 * time.Second, ContentType: "application/gzip"},
+		"a/repodata/deeper/repomd.xml":                  {Kind: "other", Class: proto.ClassUnlisted, Hold: 6 * time.Second, ContentType: "text/xml; charset=utf-8"},
+		"repodata/" + strings.Repeat("g", 64) + "-x.gz": {Kind: "index", Index: true, Class: proto.ClassUnlisted, Hold: 25 * time.Second, ContentType: "application/gzip"},
 	} {
 		if got := f.PathInfo(path); got != want {
 			t.Errorf("%s: %+v, want %+v", path, got, want)
