@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// hearsayFor is how long this node goes by a "not found" that another node told it:
-	// long enough for the many hosts that ask at once, and short enough that it is the
-	// memory of the node that asked upstream which counts.
+	// hearsayFor is how long this node repeats a "not found" that it got from another
+	// node. That is long enough for many hosts that ask at once. It is short, because the
+	// node that asked upstream keeps the exact time.
 	hearsayFor = 3 * time.Second
 	// maxAbsent and maxAbsentPath bound the table: how many names, and of how many
 	// bytes. A name that is not remembered costs one more request.
@@ -26,7 +26,7 @@ type absence struct {
 	said, until time.Time
 }
 
-// err is what a client is told meanwhile.
+// err is the answer for clients until then.
 func (a absence) err(now time.Time) error {
 	return withheld(fmt.Errorf("%w %s ago, and not asked again for %s", proto.ErrNotFound,
 		now.Sub(a.said).Round(time.Second), a.until.Sub(now).Round(time.Second)))
@@ -38,7 +38,7 @@ func (a absence) err(now time.Time) error {
 // concurrent use.
 type absentTable struct {
 	m    *expiring.Map[proto.Location, absence]
-	mu   sync.Mutex        // held over a note and its era
+	mu   sync.Mutex        // locked while a note and its era change
 	eras map[string]uint64 // guarded by mu; by archive: how often it was forgotten
 }
 
@@ -46,8 +46,8 @@ func newAbsentTable() *absentTable {
 	return &absentTable{m: expiring.New[proto.Location, absence](maxAbsent), eras: make(map[string]uint64)}
 }
 
-// era is to be had before upstream is asked, and given to note: an answer that was on
-// its way when the archive changed says nothing about what it has now.
+// era is for a caller that is about to ask upstream; it goes to note with the answer. An
+// answer that was on its way when the archive changed is out of date.
 func (t *absentTable) era(archive string) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()

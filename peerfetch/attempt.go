@@ -14,18 +14,18 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// rejected is how long clients are told to wait where the only mirror that can be
-// reached is one that gave the object wrong a moment ago.
+// rejected is the Retry-After for clients if the only reachable mirror gave wrong
+// content for the object a moment ago.
 const rejected = time.Second
 
-// askNode has one node give what it can, or two, and tells the route.
+// askNode takes what one node, or the faster of two, gives, and reports to the route.
 func (fl *flight) askNode(s step) outcome {
 	fl.setFeed(feedAsking, fl.route.waitsFor(s.peer))
 	won, lost := fl.ask(s)
 	for _, a := range lost {
 		o := fl.nodeAnswered(a.src, a.err)
 		if won == nil || o.verdict == lacking || o.verdict == failed {
-			fl.route.heard(s.fill && a.src.peer == s.peer, o)
+			fl.route.nodeEnded(s.fill && a.src.peer == s.peer, o)
 		}
 	}
 	if won == nil {
@@ -45,18 +45,18 @@ func (fl *flight) askNode(s step) outcome {
 		fl.f.lapses.note(peer, fl.key, time.Now())
 		fl.ledger.tainted = true
 		if !fl.startOver() {
-			fl.tell(o.err)
+			fl.countHearsay(o.err)
 			o.verdict = hopeless
-			o.err = &proto.Unavailable{Answered: true, Wrong: true, Err: o.err, Reason: fmt.Sprintf("node %s gave a part of it, and then found it wrong; the next request may find it right", peer)}
+			o.err = &proto.Unavailable{Answered: true, Wrong: true, Err: o.err, Reason: fmt.Sprintf("node %s sent a part of it and then found it wrong; the next request may succeed", peer)}
 			return o
 		}
 	}
-	fl.route.heard(s.fill && peer == s.peer, o)
+	fl.route.nodeEnded(s.fill && peer == s.peer, o)
 	switch {
 	case o.verdict == discarded, fl.route.ended():
 	case !fl.resumable() && !fl.startOver():
 		fl.exclude(peer) // the client's next try shall not end in the same way
-		o.verdict, o.err = hopeless, &proto.Unavailable{Reason: fmt.Sprintf("the transfer of %s from node %s broke, and nothing tells whether another is the same", fl.object.Where.First, peer)}
+		o.verdict, o.err = hopeless, &proto.Unavailable{Reason: fmt.Sprintf("the transfer of %s from node %s broke, and another one may be of another version", fl.object.Where.First, peer)}
 	case fl.body.written-before >= progress:
 		fl.route.revived(peer)
 	}
@@ -99,8 +99,7 @@ func (fl *flight) cleared(v verdict) {
 	}
 }
 
-// askArchive makes one attempt at the target whose turn it is, or tells the route that none is
-// left.
+// askArchive makes one attempt at the next target, or reports to the route that none is left.
 func (fl *flight) askArchive() outcome {
 	fl.switchToUpstream()
 	fl.mu.Lock()
@@ -136,13 +135,13 @@ func (fl *flight) switchToUpstream() {
 	fl.announce()
 }
 
-// upstreamEnded tells the route what this node's own way came to: whether another node may have
-// more luck.
+// upstreamEnded reports to the route how this node's own attempts at upstream ended. The route
+// decides whether another node may succeed.
 func (fl *flight) upstreamEnded() {
 	fl.mu.Lock()
 	err := fl.targets.err()
 	fl.mu.Unlock()
-	fl.route.ownWayEnded(outcomeOf(err))
+	fl.route.upstreamEnded(outcomeOf(err))
 	if fl.route.ended() {
 		return
 	}
@@ -221,8 +220,8 @@ func (fl *flight) settle(p *target, o outcome) {
 	now.fresh = fl.visibleLocked() == 0
 	m := p.record(o, now)
 	if !now.fresh && (now.tainted || !now.resumable()) && !p.open() {
-		// What readers have had cannot be right, or nothing tells whether another target has the
-		// rest.
+		// The bytes that readers got cannot be right, or nothing proves that another target has
+		// the rest of the same file.
 		fl.f.apart.note(fl.targets.closeAll(p))
 		fl.ended = true
 	}
@@ -263,10 +262,10 @@ func (fl *flight) take(src source, t *proto.Transfer) error {
 	return fl.prove()
 }
 
-// unchanged notes that an unlisted file is what it was when we last had it.
+// unchanged notes that an unlisted file is still the version that this node stored last.
 func (fl *flight) unchanged(t *proto.Transfer, from byteSource) error {
 	if from.peer != "" && (fl.known.ref.IsZero() || fl.body.written > 0) {
-		return &proto.PeerFailed{Peer: from.peer, Err: errors.New("it says that what we do not hold is unchanged")}
+		return &proto.PeerFailed{Peer: from.peer, Err: errors.New("it says that an object is unchanged which this node does not store")}
 	}
 	fl.known.checked, fl.known.era = checkedOf(t), fl.era
 	fl.f.learn(fl.key, fl.known)
@@ -311,7 +310,7 @@ func (fl *flight) accept(t *proto.Transfer, from byteSource) error {
 		return fl.blame(fmt.Errorf("%w: %s was sent from byte %d, asked for from byte %d", proto.ErrCorrupt, from, t.Offset, fl.body.written), finding{by: []byteSource{from}})
 	}
 	if fl.body.written > 0 && !fl.decided() && from.mirror != fl.validity.From {
-		return fmt.Errorf("%w: nothing tells whether %s is the rest of what %s gave", proto.ErrCorrupt, from, fl.validity.From)
+		return fmt.Errorf("%w: it is not certain that %s is the rest of what %s gave", proto.ErrCorrupt, from, fl.validity.From)
 	}
 	if skip := fl.body.written - t.Offset; skip > 0 {
 		// The source cannot resume. If a digest will decide, we skip the bytes that we

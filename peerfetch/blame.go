@@ -19,8 +19,7 @@ func (o byteSource) wrong(err error) error {
 	return err
 }
 
-// broke makes a failed read what it is: trouble that may pass, or the end of what
-// this peer can give.
+// broke classifies a failed read: a temporary failure of upstream, or the failure of a peer.
 func (o byteSource) broke(err error) error {
 	if v := verdictOf(err); v.ofUpstream() {
 		return err
@@ -94,9 +93,9 @@ func (fl *flight) prove() error {
 	return nil
 }
 
-// blame deals with wrong content that one of those in found caused, and returns the error of the
-// attempt that ends with it. Where nodes are among them, all begins again without them, and only a
-// node that gave all of it is reported. Mirrors are reported to upstream.
+// blame handles wrong content that one of the sources in found caused. It returns the error that
+// ends the attempt. If nodes are among the sources, the flight starts again without them; a node
+// that gave all bytes is reported. Mirrors are reported to upstream.
 func (fl *flight) blame(err error, found finding) error {
 	if slices.Contains(found.by, byteSource{partial: true}) {
 		return fl.mistrust(err)
@@ -123,13 +122,13 @@ func (fl *flight) blame(err error, found finding) error {
 	for _, peer := range found.nodes() {
 		fl.exclude(peer)
 	}
-	fl.f.cfg.Logger.Warn("wrong content of which nobody can say whose it is",
+	fl.f.cfg.Logger.Warn("wrong content from one of several sources",
 		"location", fl.object.Where.First.String(), "sources", found.by, "error", err)
 	return fl.restart(err)
 }
 
-// restart begins again with the first byte, or ends the flight where readers have
-// had bytes that cannot be right.
+// restart begins again with the first byte, or ends the flight if readers already got
+// bytes that cannot be right.
 func (fl *flight) restart(err error) error {
 	if fl.startOver() {
 		return &judged{verdict: discarded, err: err}
@@ -188,7 +187,7 @@ func (fl *flight) exclude(peer string) {
 	fl.f.excluded.note(peer, fl.key, time.Now())
 }
 
-// setMirror notes for whoever looks which mirror feeds the flight.
+// setMirror notes for status which mirror feeds the flight.
 func (fl *flight) setMirror(mirror string) {
 	fl.mu.Lock()
 	fl.mirror = mirror

@@ -197,8 +197,8 @@ func (b *body) writeWindow(fl *flight, p []byte) error {
 	}
 }
 
-// othersWaitLocked reports whether a reader has all that has arrived while another still has half a
-// window to read: then the slow one decides how fast the other is. fl.mu is held.
+// othersWaitLocked reports whether a reader has read all that has arrived while a slower one is half
+// a window behind: then the slow reader limits the fast one. The caller holds fl.mu.
 func (b *body) othersWaitLocked(fl *flight) bool {
 	fast, slow := false, false
 	end := b.base + int64(len(b.window))
@@ -209,7 +209,7 @@ func (b *body) othersWaitLocked(fl *flight) bool {
 	return fast && slow
 }
 
-// closeSpilledLocked lets go of the file that readers share. fl.mu is held.
+// closeSpilledLocked closes the file that readers share. The caller holds fl.mu.
 func (b *body) closeSpilledLocked() {
 	if b.spilled != nil {
 		b.spilled.Close()
@@ -221,7 +221,8 @@ func (b *body) closeSpilledLocked() {
 	}
 }
 
-// committedFileLocked opens the file again by the handle that was taken before the commit. fl.mu is held.
+// committedFileLocked opens the file again by the handle that was taken before the commit. The caller
+// holds fl.mu.
 func (b *body) committedFileLocked() (*os.File, error) {
 	if b.final == nil {
 		return nil, fs.ErrNotExist
@@ -229,14 +230,14 @@ func (b *body) committedFileLocked() (*os.File, error) {
 	return os.Open("/proc/self/fd/" + strconv.Itoa(int(b.final.Fd())))
 }
 
-// endedLocked lets go of what nobody can read any more. fl.mu is held.
+// endedLocked frees what no reader can read any more. The caller holds fl.mu.
 func (fl *flight) endedLocked() {
 	if fl.ended && len(fl.readers) == 0 {
 		fl.body.closeSpilledLocked()
 	}
 }
 
-// shrinkLocked drops what every reader has had. fl.mu is held.
+// shrinkLocked drops the bytes that every reader has read. The caller holds fl.mu.
 func (b *body) shrinkLocked(fl *flight) {
 	low := b.base + int64(len(b.window))
 	for r := range fl.readers {
@@ -265,7 +266,7 @@ func (b *body) dropSlowest(fl *flight) {
 }
 
 // gone reports whether the body can no longer be read from byte pos on.
-// fl.mu is held.
+// The caller holds fl.mu.
 func (b *body) gone(pos int64) bool { return b.base > b.kept && pos < b.base }
 
 func (b *body) windowed() bool { return b.notStored.Load() }
@@ -353,8 +354,8 @@ func (r *reader) openFile() error {
 			file, err = r.fl.body.committedFileLocked()
 		}
 		r.fl.mu.Unlock()
-		if failed != nil { // the flight failed before this reader had looked at its file
-			return r.told(failed)
+		if failed != nil { // the flight failed before this reader opened its file
+			return r.errFor(failed)
 		}
 		if err != nil {
 			return fmt.Errorf("open the growing file: %w", err)
@@ -412,7 +413,7 @@ func (b *body) abort() {
 // of it were given out that turned out wrong.
 const doubtFor = time.Hour
 
-// noteDoubt notes that a flight failed after clients may have had wrong bytes of it.
+// noteDoubt notes that a flight failed after clients may have received wrong bytes.
 func (fl *flight) noteDoubt(err error) {
 	fl.mu.Lock()
 	seen := fl.visibleLocked() > 0
@@ -431,9 +432,9 @@ func (b *body) leave(fl *flight, err error) {
 	b.abort()
 }
 
-// mistrust deals with a body that is complete and wrong, and whose beginning an earlier flight
-// left: nobody can say whose bytes those were, so nobody is to blame, and everything is fetched
-// anew, once.
+// mistrust handles a body that is complete and wrong, and that began with the partial file of an
+// earlier flight. The sources of that part are unknown, so none is blamed, and the whole body is
+// fetched once more.
 func (fl *flight) mistrust(err error) error {
 	fl.f.cfg.Logger.Warn("the beginning that an earlier fetch left of an object was not right; it is fetched anew",
 		"location", fl.object.Where.First.String(), "bytes", fl.body.resumed, "error", err)

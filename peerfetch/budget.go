@@ -11,17 +11,17 @@ import (
 )
 
 // How often upstream is asked again for an object that it cannot give us. The
-// first tries are free, so that the first request after upstream has healed
-// succeeds; after that there is a pause behind each failure, no longer than apt is
-// willing to wait (30 s). Content that is wrong is thus asked for three times in
-// any minute, at most, where the archive has one mirror. Each further mirror that
-// gave wrong content buys one more try, up to maxCorrupt, because that try is made at a
-// different mirror: a good mirror behind some corrupt ones is found before there is a pause.
-// If all mirrors are corrupt, each of them is asked twice at first.
+// first tries are free, so that the first request after upstream has recovered
+// succeeds. Then each failure is followed by a pause, no longer than apt is willing to
+// wait (30 s). So an archive with one mirror is asked for wrong content at most three
+// times in any minute. Each further mirror that gave wrong content allows one more try,
+// up to maxCorrupt, because that try is made at a different mirror: a good mirror behind
+// some corrupt ones is found before there is a pause. If all mirrors are corrupt, each
+// of them is asked twice at first.
 //
-// What the owner of an object says of it has cost that node its own budget. So a node
-// that is told goes by the owner's Retry-After, and counts only for the case of one
-// that never gives any.
+// An owner answers within its own budget. So a node that gets the answer from an owner
+// follows the owner's Retry-After. It counts failures itself only for an owner that
+// gives no Retry-After.
 var (
 	corruptAllowance  = allowance{free: 2, within: time.Minute, pause: 30 * time.Second}
 	notFoundAllowance = allowance{free: 3, within: 5 * time.Second, pause: 5 * time.Second}
@@ -41,9 +41,9 @@ type allowance struct {
 // maxPenalties bounds the memory that bad objects may take.
 const maxPenalties = 4096
 
-// attempt is an object at one of its names. They are counted apart: a name that is out of step, or
-// that nobody lists, must not keep us from another one, and what other nodes say of upstream does
-// not keep this one from asking itself.
+// attempt is an object at one of its names. Names are counted apart: a name whose mirror lags, or
+// that no index lists, must not block the other names. What other nodes say of upstream does not
+// keep this node from asking upstream itself.
 type attempt struct {
 	key   key
 	loc   proto.Location
@@ -56,8 +56,8 @@ func (a attempt) byNodes() attempt {
 	return a
 }
 
-// budget remembers recent failures per attempt, so that one bad object cannot
-// make us hammer upstream.
+// budget remembers recent failures for each attempt, so that this node does not ask
+// upstream for one bad object again and again.
 type budget struct {
 	penalties *expiring.Map[attempt, penalty]
 	unlisted  *expiring.Map[attempt, penalty] // of what no signed metadata lists: anybody can fill it
@@ -124,8 +124,8 @@ func (b *budget) allowAny(k key, object *proto.ObjectRequest, nodes bool, now ti
 	return worst(said)
 }
 
-// allow returns nil if upstream may be asked for k now, else a *held error: what
-// the last try ended with, and how long to wait if that may help.
+// allow returns nil if upstream may be asked for k now, else the error of the last try
+// (withheld), with the time to wait if that may help.
 func (b *budget) allow(k attempt, now time.Time) error {
 	p, ok := b.of(k).Get(k, now)
 	if !ok {
@@ -166,8 +166,8 @@ func (p penalty) end() time.Time {
 	return end
 }
 
-// failed counts a failure of k, which any of mirrors may have caused. Trouble that
-// may pass is only remembered for as long as upstream asked us to wait.
+// failed counts a failure of k, which any of mirrors may have caused. A temporary
+// failure is remembered only as long as upstream asked us to wait.
 func (b *budget) failed(k attempt, err error, now time.Time, mirrors ...string) {
 	switch {
 	case errors.Is(err, proto.ErrCorrupt):
@@ -179,7 +179,7 @@ func (b *budget) failed(k attempt, err error, now time.Time, mirrors ...string) 
 	}
 }
 
-// nodeFailed counts what another node said of k that upstream had told it.
+// nodeFailed counts a failure of k at upstream that another node reported.
 func (b *budget) nodeFailed(k attempt, err error, now time.Time) {
 	switch {
 	case b.wait(k, err, now):

@@ -13,8 +13,8 @@ type Cluster interface {
 	// Route says where to look for an object at this moment.
 	Route(object proto.ObjectRequest) proto.Route
 	// Fetch asks one node. It returns when that node has bytes to give, or with an
-	// error: *proto.PeerFailed where the node could not be asked, *proto.NotStored
-	// where it has nothing to give, else what it was told by upstream. The reads of
+	// error: *proto.PeerFailed if the node could not be asked, *proto.NotStored if it
+	// has nothing to give, else the error that the node got from upstream. The reads of
 	// the Transfer's Body fail with the same errors, and end with ctx. Modified may
 	// be filled in as late as the Body's io.EOF.
 	Fetch(ctx context.Context, peer string, req proto.PeerRequest) (*proto.Transfer, error)

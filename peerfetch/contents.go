@@ -11,15 +11,15 @@ import (
 )
 
 // A name may have several right contents at one time, because two current listings of it disagree
-// (proto.ObjectRequest.Others). A flight for such an ObjectRequest takes the one that its first
-// source gives. From the moment that the length tells which one this is, it is the only one that
-// the flight goes on with; until then the rest comes from the mirror that gave the beginning, as
-// with unlisted files. What proves the bytes is the whole set all the same.
+// (proto.ObjectRequest.Others). A flight for a request with several contents takes the content that
+// its first source gives. As soon as the length identifies this content, the flight continues with
+// it alone. Until then, only the mirror that gave the beginning can give the rest, as with unlisted
+// files. In both cases the bytes are proven against the whole set.
 
 // version is which of several versions of an object a flight takes: of an unlisted file, or of
 // several right contents.
 type version struct {
-	known    learned        // what upstream told us last time of an unlisted file
+	known    learned        // what upstream last said of an unlisted file
 	era      uint64         // of the archive's absent files when the flight began
 	validity proto.Transfer // validators of the first transfer
 	ifRange  string         // validator of what has arrived, where no digest decides
@@ -30,7 +30,7 @@ type version struct {
 // maxSwaps is how often a flight begins again with another right content.
 const maxSwaps = 3
 
-// setOf is what tells a set of contents from any other, whatever the order of its members.
+// setOf identifies a set of contents; the order of its members does not matter.
 func setOf(object *proto.ObjectRequest) proto.Digest {
 	set := slices.SortedFunc(object.Contents(), func(a, b proto.Ref) int { return slices.Compare(a.Digest[:], b.Digest[:]) })
 	h := sha256.New()
@@ -47,7 +47,7 @@ func (fl *flight) decided() bool {
 	return fl.object.Provable() && (len(fl.object.Others) == 0 || !fl.narrowed.IsZero())
 }
 
-// narrow notes which of several contents the first source gives, where its length tells.
+// narrow notes which of several contents the first source gives, if its length identifies it.
 func (fl *flight) narrow(size int64) {
 	if len(fl.object.Others) > 0 && size != proto.UnknownSize {
 		fl.narrowed = fl.object.Only(size)
@@ -55,7 +55,7 @@ func (fl *flight) narrow(size int64) {
 }
 
 // otherContent is the error for a source that gives another right content than the one that the
-// flight goes on with. Nobody is to blame for that.
+// flight continues with. The source did nothing wrong.
 func (fl *flight) otherContent(from byteSource) error {
 	if fl.swapped < maxSwaps && fl.startOver() {
 		fl.swapped++
@@ -89,7 +89,7 @@ func (fl *flight) listed() string {
 	return said
 }
 
-// refLocked is what is known of the object. mu is held.
+// refLocked is what is known of the object. The caller holds mu.
 func (fl *flight) refLocked() proto.Ref {
 	switch {
 	case fl.proven && fl.object.Provable(), fl.proven && fl.size == 0:
@@ -106,7 +106,7 @@ func (fl *flight) refLocked() proto.Ref {
 //go:noinline
 func (f *Fetcher) storedOther(object *proto.ObjectRequest) (*proto.Blob, error) {
 	for _, other := range object.Others {
-		if blob, err := f.held(other, object.Where.First.Archive); !errors.Is(err, fs.ErrNotExist) {
+		if blob, err := f.fromStore(other, object.Where.First.Archive); !errors.Is(err, fs.ErrNotExist) {
 			return blob, err
 		}
 	}

@@ -22,7 +22,7 @@ const (
 // feeding is where the bytes of a flight come from now.
 type feeding struct {
 	feed   feed
-	peer   string // who feeds it, or is being asked
+	peer   string // the node that feeds it, or is being asked
 	mirror string // that feeds it, with feedUpstream
 	alone  bool   // no other node is ever asked
 	lent   bool   // other nodes follow, or did: no peer may feed it any more
@@ -36,8 +36,8 @@ type wishes struct {
 	raised    chan struct{} // closed and replaced when they come to want more: a target, or more urgently
 }
 
-// setFeed changes over to another source; peer is who feeds the flight or is being
-// asked, if anybody.
+// setFeed notes the source of the flight; peer is the node that feeds it or is being
+// asked, "" for none.
 func (fl *flight) setFeed(to feed, peer string) {
 	fl.mu.Lock()
 	fl.feed, fl.peer, fl.mirror = to, peer, ""
@@ -59,9 +59,10 @@ func (fl *flight) switchToPeers() bool {
 	return true
 }
 
-// admit lets another node follow the flight, from byte offset on. It returns a
-// *proto.NotStored if another node feeds it, a channel that is closed when more is
-// known if it is not decided who does, and nothing at all if the flight is over.
+// admit lets another node follow the flight from byte offset on. It returns a
+// *proto.NotStored if another node feeds the flight. If the source is not decided yet,
+// it returns a channel that is closed when more is known. It returns nothing if the
+// flight is over.
 func (fl *flight) admit(ctx context.Context, self string, object *proto.ObjectRequest, offset int64) (*reader, <-chan struct{}, error) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
@@ -89,7 +90,7 @@ func (fl *flight) admit(ctx context.Context, self string, object *proto.ObjectRe
 	return r, nil, nil
 }
 
-// wantedByLocked takes in what one more reader wants, except its names. mu is held.
+// wantedByLocked adds what one more reader wants, except its names. The caller holds mu.
 func (fl *flight) wantedByLocked(object *proto.ObjectRequest) {
 	if !object.PeersOnly {
 		fl.peersOnly = false
@@ -103,7 +104,7 @@ func (fl *flight) wantedByLocked(object *proto.ObjectRequest) {
 	}
 }
 
-// raiseLocked signals that readers want more than before. mu is held.
+// raiseLocked signals that readers want more than before. The caller holds mu.
 func (fl *flight) raiseLocked() {
 	close(fl.raised)
 	fl.raised = make(chan struct{})
@@ -125,7 +126,7 @@ func (fl *flight) isPeersOnly() bool {
 	return fl.peersOnly
 }
 
-// sourceLocked names where the bytes come from. mu is held.
+// sourceLocked names the source of the bytes. The caller holds mu.
 func (fl *flight) sourceLocked() string {
 	if fl.feed == feedUpstream {
 		return "upstream"
@@ -133,8 +134,8 @@ func (fl *flight) sourceLocked() string {
 	return fl.peer
 }
 
-// announce tells that this node begins to have the object from upstream, so that
-// others look for it here.
+// announce reports that this node begins to fetch the object from upstream, so that
+// other nodes ask it.
 func (fl *flight) announce() {
 	if fl.f.cfg.Started == nil || fl.object.Ref.IsZero() || len(fl.object.Others) > 0 || fl.announced {
 		return

@@ -25,14 +25,13 @@ type Store interface {
 	// Create starts a blob of size bytes (proto.UnknownSize where nobody knows)
 	// and reserves room for it; proto.ErrNoSpace when there is none.
 	Create(size int64) (Writer, error)
-	// Resume is Create for a blob whose digest and size are proven. What the last writer of
-	// it left, if it began with the same from, is there to be taken back.
+	// Resume is Create for a blob whose digest and size are proven. The writer offers the
+	// partial file that the last writer left, if that one had the same from.
 	Resume(ref proto.Ref, from string) (Writer, error)
-	// PartialSize returns how many bytes of a blob there are to be taken back, at most. It must not
-	// block.
+	// PartialSize returns how many bytes the partial file of a blob has at most. It must not block.
 	PartialSize(ref proto.Ref, from string) int64
-	// Unreadable tells of a blob whose file f could not be read to its end: it is a miss from
-	// then on, unless it has been stored anew since.
+	// Unreadable reports a blob whose file f could not be read to its end: it is a miss from
+	// then on, unless it has been stored again since.
 	Unreadable(d proto.Digest, f *os.File, err error)
 	// Only returns the archives through which alone a blob may be given; nil where it is
 	// open to all. It is called for every hit.
@@ -74,9 +73,9 @@ type Source interface {
 	// Mirrors names those of an archive that may be asked, as Transfer.From does. It
 	// must not block.
 	Mirrors(archive string) []string
-	// Blame reports wrong content. Where from is one mirror, that one gave it all; of
-	// several any may have, and only asking them one at a time will tell. It must not
-	// block.
+	// Blame reports wrong content. If from is one mirror, this mirror gave all of it. If
+	// from is several, any of them may have given the wrong part, and they must be asked
+	// one at a time to find out. It must not block.
 	Blame(loc proto.Location, from []string, err error)
 }
 
@@ -92,9 +91,9 @@ type Config struct {
 	Restricted func(archive string) bool
 	// Cluster is the other nodes; nil where this one is alone.
 	Cluster Cluster
-	// Started, where not nil, is told when this node begins to take an object of
-	// known digest from upstream (true), and when it failed to get it (false). It
-	// must not block.
+	// Started, if not nil, is called when this node begins to fetch an object of
+	// known digest from upstream (true), and when that failed (false). It must not
+	// block.
 	Started func(d proto.Digest, begun bool)
 
 	// Notes, where not nil, keeps what unlisted files are over restarts.
@@ -103,9 +102,9 @@ type Config struct {
 	// archive is given out while upstream cannot be asked. It must not block.
 	ServeStale func(archive string) time.Duration
 
-	// Linger is how long a flight goes on without readers, so that a client
-	// whose connection broke finds it again. Default 2 s; never more than 200 ms where the next
-	// flight goes on with what this one leaves in the store.
+	// Linger is how long a flight continues without readers, so that a client
+	// whose connection broke finds it again. Default 2 s; never more than 200 ms if the next
+	// flight can resume from what this flight leaves in the store.
 	Linger time.Duration
 	// HoldSmall is the size in bytes up to which a body is given out only when it is proven, or
 	// complete where nothing can prove it: it costs no time worth speaking of, and a bad one can be
@@ -114,19 +113,19 @@ type Config struct {
 	// UnlistedFresh is how long an unlisted file is served before upstream is
 	// asked again whether it changed, unless ArchiveChanged ends that. Default 30 s.
 	UnlistedFresh time.Duration
-	// NotFoundFor is how long this node goes by upstream's word that it has no such
-	// file, for names that nothing signed lists. Default 30 s; negative: not at all.
+	// NotFoundFor is how long this node remembers that upstream does not have a file, for
+	// names that nothing signed lists. Default 30 s; negative: not at all.
 	NotFoundFor time.Duration
 	// Window is how many bytes of a body are kept in memory while the store has
 	// no room for it. Default 8 MiB per flight.
 	Window int
-	// ReaderPatience is how long the slowest reader may hold up such a flight
-	// before it is dropped. Default 30 s.
+	// ReaderPatience is how long the slowest reader may delay a flight with a window
+	// before this reader is dropped. Default 30 s.
 	ReaderPatience time.Duration
 
 	// FallbackPause bounds the random pause before this node goes upstream for an
-	// object that others should have had: so that the death of one node does not
-	// send all of them at once. Default 500 ms.
+	// object that it expected from other nodes. The pause keeps all nodes from going
+	// upstream at once when one node dies. Default 500 ms.
 	FallbackPause time.Duration
 	// HedgeAfter is how long a peer may take to answer before the next one that
 	// holds the object is asked as well; HedgeUpTo is the size in bytes up to which
@@ -148,9 +147,10 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// key is what makes two wants the same flight: the digest where it is known,
-// else the SHA-512, else the target. Several right contents are a flight of their own:
-// who takes only one of them cannot follow it. So is each length that a listing gives.
+// key is what makes two requests the same flight: the digest if it is known, else the
+// SHA-512, else the target. A request that accepts several contents has a flight of its
+// own, because a reader that accepts only one of them cannot follow it. So has each length
+// that a listing gives.
 type key struct {
 	digest proto.Digest
 	set    proto.Digest // of several contents (setOf)
@@ -177,7 +177,7 @@ func keyOf(object proto.ObjectRequest) key {
 		k.sha512 = object.SHA512
 	}
 	if !object.Listed() {
-		k.apart = object.Where.First.Archive // nothing signed says that there is such an object
+		k.apart = object.Where.First.Archive // nothing signed says that this object exists
 	}
 	return k
 }
@@ -196,7 +196,7 @@ type Fetcher struct {
 	silent     recentSet // unlisted files given out stale
 	doubted    recentSet // objects of which clients were given wrong bytes
 	lapses     lapseSet  // peers that passed on wrong content of their upstream, by object
-	redirected recentSet // peers that were told to ask somebody else, by object
+	redirected recentSet // peers that were redirected to other nodes, by object
 	apart      apart     // archives that share no flight with others
 
 	ctx    context.Context // ends all flights
@@ -345,16 +345,16 @@ func (f *Fetcher) storedFirst(object *proto.ObjectRequest) (*proto.Blob, error) 
 	if !provable {
 		size = proto.UnknownSize
 	}
-	blob, err := f.held(proto.Ref{Digest: digest, Size: size}, object.Where.First.Archive)
+	blob, err := f.fromStore(proto.Ref{Digest: digest, Size: size}, object.Where.First.Archive)
 	if err == nil {
 		blob.Verified = provable
 	}
 	return blob, err
 }
 
-// held opens one content from the store for clients of an archive, as verified, or says
-// fs.ErrNotExist.
-func (f *Fetcher) held(ref proto.Ref, archive string) (*proto.Blob, error) {
+// fromStore opens one content from the store for clients of an archive, as verified, or
+// returns fs.ErrNotExist.
+func (f *Fetcher) fromStore(ref proto.Ref, archive string) (*proto.Blob, error) {
 	if !f.mayGive(ref.Digest, archive) {
 		return nil, fs.ErrNotExist
 	}
@@ -420,7 +420,7 @@ func (f *Fetcher) mayStart(k key, object proto.ObjectRequest) error {
 	return f.budget.allowAny(k, &object, true, now)
 }
 
-// startLocked starts a flight and returns its first reader, at byte offset. mu is held.
+// startLocked starts a flight and returns its first reader, at byte offset. The caller holds mu.
 func (f *Fetcher) startLocked(ctx context.Context, k key, object proto.ObjectRequest, forPeer bool, offset int64) (*reader, error) {
 	if err := f.hasRoom(&object); err != nil {
 		return nil, err
@@ -441,7 +441,7 @@ const (
 	maxUnlistedFlights = maxFlights / 4
 )
 
-// hasRoom returns nil if one more flight may start. mu is held.
+// hasRoom returns nil if one more flight may start. The caller holds mu.
 func (f *Fetcher) hasRoom(object *proto.ObjectRequest) error {
 	most, of := maxFlights, "objects"
 	if !object.Listed() {

@@ -24,7 +24,7 @@ const (
 	copyBuffer = 128 << 10
 )
 
-// errStored is what a reader hears of a flight that found its object in the store after all.
+// errStored is for the readers of a flight that found its object in the store after all.
 var errStored = errors.New("the store holds the object")
 
 // errAbandoned is how a flight ends that nobody waits for.
@@ -37,7 +37,7 @@ var errAbandoned = errors.New("nobody waits for this object any more")
 type flight struct {
 	f      *Fetcher
 	key    key
-	object proto.ObjectRequest // of the first reader; those who join want the same content
+	object proto.ObjectRequest // of the first reader; readers that join want the same content
 	start  time.Time
 	ctx    context.Context // detached from every reader's
 	cancel context.CancelCauseFunc
@@ -49,7 +49,7 @@ type flight struct {
 	sha512    hash.Hash // nil unless the object is proven by SHA-512
 	version             // which of several versions is arriving
 	answered  string    // the mirror that answered the last request; "" for none
-	announced bool      // Config.Started has been told
+	announced bool      // Config.Started has been called
 	wakeLast  int64     // written at the last wake-up
 
 	mu         sync.Mutex
@@ -81,7 +81,7 @@ type arrived struct {
 type conclusion struct {
 	ended    bool  // no reader may join
 	err      error // nil while it goes on, and after it went well
-	byTarget bool  // with err: each reader hears what its own targets came to
+	byTarget bool  // with err: each reader gets the error of its own targets
 }
 
 // newFlight makes the flight of an object. One for another node is fed by upstream
@@ -140,7 +140,7 @@ func routingOf(f *Fetcher, k key, object proto.ObjectRequest) routing {
 		listed:  object.Listed(),
 	}
 	if f.cfg.Cluster != nil {
-		r.look = func() proto.Route { return f.cfg.Cluster.Route(object) }
+		r.locate = func() proto.Route { return f.cfg.Cluster.Route(object) }
 	}
 	return r
 }
@@ -158,7 +158,7 @@ func (fl *flight) run() {
 // fetch brings the whole body in and proves it: it asks one source after the other, as the route
 // has it, each for what is still missing.
 func (fl *flight) fetch() outcome {
-	if fl.lookAgain() {
+	if fl.alreadyStored() {
 		return outcome{verdict: known, err: errStored}
 	}
 	fl.body.open(fl)
@@ -182,8 +182,8 @@ func (fl *flight) fetch() outcome {
 			fl.sleep(s.wait)
 		case end:
 			if fl.closeUnlessWider() {
-				if s.told {
-					fl.tell(s.err)
+				if s.hearsay {
+					fl.countHearsay(s.err)
 				}
 				return outcomeOf(s.err)
 			}
@@ -198,8 +198,8 @@ func (fl *flight) fetch() outcome {
 	}
 }
 
-// closeUnlessWider keeps further readers away, unless one has brought a name of the object that
-// nobody has been asked for. Where nobody wants it from upstream, no name says whom else to ask.
+// closeUnlessWider admits no further readers, unless one has brought a name of the object that has
+// not been tried. A new name helps only if a reader wants the object from upstream.
 func (fl *flight) closeUnlessWider() bool {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
@@ -207,8 +207,8 @@ func (fl *flight) closeUnlessWider() bool {
 	return fl.ended
 }
 
-// tell counts what other nodes said against the names that they were asked for.
-func (fl *flight) tell(err error) {
+// countHearsay counts what other nodes said against the names that they were asked for.
+func (fl *flight) countHearsay(err error) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	for _, p := range fl.targets.all {
@@ -262,7 +262,7 @@ func (fl *flight) fail(o outcome) {
 	fl.retract()
 	fl.rememberAbsence(o)
 	fl.noteDoubt(err)
-	// Out of the table first: whoever saw the failure may start afresh.
+	// Out of the table first: a client that saw the failure may start a new flight.
 	fl.f.drop(fl)
 	fl.mu.Lock()
 	fl.err, fl.ended = err, true
@@ -273,8 +273,8 @@ func (fl *flight) fail(o outcome) {
 	fl.body.leave(fl, err) // after err is set: a reader that finds no file says why
 }
 
-// keep makes a proven body durable. The readers have had their last byte by
-// then: they need not wait for the disk.
+// keep makes a proven body durable. The readers have their last byte before that: they
+// need not wait for the disk.
 func (fl *flight) keep() {
 	ref, err := fl.body.commit(fl, fl.modifiedNow(), fl.key.scope)
 	switch {
@@ -303,9 +303,9 @@ func (fl *flight) keep() {
 	fl.mu.Unlock()
 }
 
-// lookAgain asks the store once more: between the miss and the start of this
-// flight, another one may have committed the object.
-func (fl *flight) lookAgain() bool {
+// alreadyStored asks the store once more: between the miss and the start of this
+// flight, another flight may have committed the object.
+func (fl *flight) alreadyStored() bool {
 	if blob, err := fl.f.stored(&fl.object); err == nil {
 		blob.Close()
 		return true
@@ -392,14 +392,14 @@ func (fl *flight) publish() {
 	}
 }
 
-// wakeLocked tells everybody who waits that something changed. mu is held.
+// wakeLocked wakes all that wait for a change. The caller holds mu.
 func (fl *flight) wakeLocked() {
 	close(fl.changed)
 	fl.changed = make(chan struct{})
 }
 
-// visibleLocked is how many bytes readers may have: all when proven, all but the
-// last before that, and nothing of a small body. mu is held.
+// visibleLocked is how many bytes readers may read: all when proven. Before that, all
+// except the last, and nothing of a small body. The caller holds mu.
 func (fl *flight) visibleLocked() int64 {
 	switch {
 	case fl.proven:

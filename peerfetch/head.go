@@ -15,8 +15,8 @@ import (
 // asked, how many at once.
 const maxHeads = 4096
 
-// heads are the heads of objects that upstream told, and those that it is being asked for: one
-// request for all that ask at once, and none for what it said a moment ago. Safe for concurrent
+// heads are the heads of objects that upstream sent lately, and the requests for heads under way.
+// Clients that ask at once share one request, and a fresh answer needs none. Safe for concurrent
 // use.
 type heads struct {
 	known *expiring.Map[key, head]
@@ -42,10 +42,10 @@ func newHeads() *heads {
 	return &heads{known: expiring.New[key, head](maxHeads), running: make(map[key]*headCall)}
 }
 
-// Head tells what is known of the object without moving its body: size, and the
-// validator where the bytes are proven. The Blob has no body. Other nodes are not
-// asked: where this one has neither the object nor a signed size, upstream is.
-// Errors are those of Open.
+// Head returns what is known of the object without moving its body: its size, and the
+// validator if the bytes are proven. The Blob has no body. Other nodes are not asked: if
+// this node has neither the object nor a signed size, it asks upstream. Errors are those
+// of Open.
 func (f *Fetcher) Head(ctx context.Context, object proto.ObjectRequest) (*proto.Blob, error) {
 	if blob, err := f.stored(&object); err == nil {
 		return headOf(blob)
@@ -132,9 +132,8 @@ func (f *Fetcher) joinHead(k key, object proto.ObjectRequest) (*headCall, error)
 	return call, nil
 }
 
-// headUpstream asks upstream for the head of an object, at each of its names. That
-// there is no such object is remembered as it is after a fetch, and said only if that
-// is the answer everywhere.
+// headUpstream asks upstream for the head of an object, at each of its names. "Not
+// found" is remembered as after a fetch, and returned only if all names give it.
 func (f *Fetcher) headUpstream(ctx context.Context, k key, object proto.ObjectRequest) (head, error) {
 	era := f.absent.era(object.Where.First.Archive)
 	var said []error

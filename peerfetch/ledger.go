@@ -40,33 +40,33 @@ func (o byteSource) upstream() bool { return o.peer == "" && !o.partial }
 // ledger records which source gave which bytes, and what that says about which source is to
 // blame when they turn out to be wrong. It belongs to flight.run, and decides; the flight acts.
 type ledger struct {
-	gave           []byteSource        // who gave some of the bytes that are here
-	sizeFrom       byteSource          // who told the size, where nobody signed it
+	gave           []byteSource        // the sources of the bytes that are here
+	sizeFrom       byteSource          // the source of the size, if no signed metadata has it
 	tainted        bool                // what has arrived cannot be right
 	corruptSources map[byteSource]bool // mirrors that gave this flight wrong content, by target
 }
 
 func newLedger() ledger { return ledger{corruptSources: make(map[byteSource]bool)} }
 
-// credit notes who gave some of the bytes.
+// credit notes a source of some of the bytes.
 func (l *ledger) credit(from byteSource) {
 	if !slices.Contains(l.gave, from) {
 		l.gave = append(l.gave, from)
 	}
 }
 
-// clear forgets the bytes. Who lied stays known.
+// clear forgets the bytes. Corrupt sources stay known.
 func (l *ledger) clear() { l.gave, l.sizeFrom, l.tainted = nil, byteSource{}, false }
 
-// contradicts reports whether the length of the object is only what another source said of it,
-// whose word counts no more than that of this one: of two nodes, two mirrors, or a node and
-// upstream, one is wrong, and nothing tells which.
+// contradicts reports whether the known length of the object comes from a source that is no more
+// reliable than this one. Of two nodes, of two mirrors, or of a node and upstream, one is wrong,
+// and it is unknown which.
 func (l *ledger) contradicts(from byteSource) bool {
 	said := l.sizeFrom
 	return said != (byteSource{}) && !said.sameSource(from) && (said.peer != "" || from.peer == "")
 }
 
-// finding is who may have caused wrong content.
+// finding names the sources that may have caused wrong content.
 type finding struct {
 	by []byteSource // one: it did it; several: one of them did, and nobody can say which
 	// whole says that all bytes are from by, so that none of them can be kept.
@@ -103,17 +103,17 @@ func (l *ledger) archives() []string {
 	return archives
 }
 
-// ofArchive reports whether no archive but that one gave any of the bytes directly.
+// ofArchive reports whether no other archive gave any of the bytes directly.
 func (l *ledger) ofArchive(archive string) bool {
 	archives := l.archives()
 	return len(archives) == 0 || len(archives) == 1 && archives[0] == archive
 }
 
-// ofBytes finds who may have caused a wrong body: all that gave some of it.
+// ofBytes finds the possible causes of a wrong body: all sources that gave some of it.
 func (l *ledger) ofBytes() finding { return finding{by: slices.Clone(l.gave), whole: true} }
 
-// ofSize finds who is wrong where from gives the object another length than it has as far as is
-// known. unlisted says that no right content has that length.
+// ofSize finds the source of a wrong length, if from gives another length than the known one.
+// unlisted says that no right content has that length.
 func (l *ledger) ofSize(from byteSource, unlisted bool) finding {
 	if !unlisted && l.contradicts(from) {
 		return finding{by: []byteSource{l.sizeFrom, from}, whole: true}

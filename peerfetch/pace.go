@@ -18,9 +18,9 @@ type pace struct {
 	timer  *time.Timer
 }
 
-// watch makes the context of an attempt at p. It is cut off with errSlow where p brings next to
-// nothing and another archive may do better: no archive can hold up those who know the object by
-// the name of another one.
+// watch makes the context of an attempt at p. It ends with errSlow if p makes almost no progress
+// and another archive may do better. So no archive can delay clients that know the object by the
+// name of another archive.
 func (fl *flight) watch(p *target) (ctx context.Context, done func()) {
 	ctx, cut := context.WithCancelCause(fl.ctx)
 	w := &pace{cut: cut, target: p, mark: fl.body.written}
@@ -40,8 +40,8 @@ func (fl *flight) watch(p *target) (ctx context.Context, done func()) {
 	}
 }
 
-// startPaceLocked begins to look at the pace of the attempt under way, once there is a target to
-// turn to. mu is held.
+// startPaceLocked begins to watch the pace of the attempt under way, once there is another target.
+// The caller holds mu.
 func (fl *flight) startPaceLocked() {
 	w := fl.pace
 	if w == nil || w.timer != nil || len(fl.targets.all) < 2 || !fl.object.Provable() || len(fl.object.Others) > 0 {

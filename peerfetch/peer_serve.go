@@ -12,8 +12,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// redirectedFor is how long a peer that was told to ask others may come back and be
-// served all the same.
+// redirectedFor is how long a peer that was redirected to other nodes may come back and
+// be served.
 const redirectedFor = 10 * time.Second
 
 var (
@@ -59,7 +59,7 @@ func (f *Fetcher) servePeer(ctx context.Context, from string, req proto.PeerRequ
 		return nil, "", err
 	}
 	if object.Client != "" {
-		object.Client = from + " " + object.Client // no node can take the turn of another one's clients
+		object.Client = from + " " + object.Client // clients of two nodes are never the same
 	}
 	// Twice, for the reason given in Open.
 	for round := 0; ; round++ {
@@ -210,19 +210,19 @@ func (f *Fetcher) fillFor(ctx context.Context, from string, object proto.ObjectR
 	return r, nil
 }
 
-// forPeer is err as another node is to hear it. Where it says how long to wait, that
-// counts for more than what was wrong, except for a verdict, which travels beside it.
+// forPeer is err as it is sent to another node. A time to wait replaces the details,
+// except for a verdict, which is sent beside it.
 func forPeer(err error) error {
 	var busy *proto.Unavailable
 	if !errors.As(err, &busy) || busy.RetryAfter <= 0 {
 		return err
 	}
-	told := &proto.Unavailable{Reason: busy.Error(), RetryAfter: busy.RetryAfter, Answered: busy.Answered, Wrong: busy.Wrong}
+	sent := &proto.Unavailable{Reason: busy.Error(), RetryAfter: busy.RetryAfter, Answered: busy.Answered, Wrong: busy.Wrong}
 	var verdict *proto.Rejected
 	if errors.As(err, &verdict) {
-		told.Err = verdict
+		sent.Err = verdict
 	}
-	return told
+	return sent
 }
 
 // otherHolders are the nodes, other than the requester and this one, that are believed

@@ -12,7 +12,7 @@ import (
 func (f *Fetcher) Plan(object proto.ObjectRequest) []string {
 	if blob, err := f.stored(&object); err == nil {
 		defer blob.Close()
-		return []string{fmt.Sprintf("This node holds it (%s).", blob.Tier)}
+		return []string{fmt.Sprintf("This node stores it (%s).", blob.Tier)}
 	}
 	if said := f.planInFlight(object); said != "" {
 		return []string{said}
@@ -25,7 +25,7 @@ func (f *Fetcher) Plan(object proto.ObjectRequest) []string {
 	return f.planRoute(object)
 }
 
-// planRefused tells why nobody would be asked at this moment, and until when.
+// planRefused says why no source would be asked at this moment, and until when.
 func (f *Fetcher) planRefused(object proto.ObjectRequest, err error) string {
 	if a, ok := f.absence(object, time.Now()); ok {
 		return fmt.Sprintf("Upstream said at %s that it has no such file. Nobody is asked again before %s, unless the archive publishes something earlier.",
@@ -36,7 +36,7 @@ func (f *Fetcher) planRefused(object proto.ObjectRequest, err error) string {
 
 func clock(t time.Time) string { return t.UTC().Format("15:04:05 MST") }
 
-// planInFlight tells of the flight that a request would join; "" if there is none.
+// planInFlight describes the flight that a request would join; "" if there is none.
 func (f *Fetcher) planInFlight(object proto.ObjectRequest) string {
 	fl := f.flightOf(object)
 	if fl == nil {
@@ -60,8 +60,8 @@ func (f *Fetcher) planInFlight(object proto.ObjectRequest) string {
 		source, now.Written, size, now.Readers)
 }
 
-// planRoute walks the route that a flight would take if one node after the other failed, as far as
-// this node's own turn, and tells the steps.
+// planRoute walks the route that a flight would take if each node failed, until this node asks
+// upstream, and describes the steps.
 func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
 	r := routingOf(f, f.keyOf(object), object)
 	r.mayAsk = func() bool { return f.cfg.Cluster != nil }
@@ -77,7 +77,7 @@ func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
 		} else {
 			owners = append(owners, last.peer)
 		}
-		route.heard(last.fill, outcome{verdict: verdict, by: byteSource{peer: last.peer}})
+		route.nodeEnded(last.fill, outcome{verdict: verdict, by: byteSource{peer: last.peer}})
 	}
 	var plan []string
 	if continuable(&object) {
@@ -88,12 +88,12 @@ func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
 	switch {
 	case f.cfg.Cluster == nil || !r.digest:
 	case len(holders) > 0:
-		plan = append(plan, fmt.Sprintf("Believed to hold it, and asked first: %s.", strings.Join(holders, ", ")))
+		plan = append(plan, fmt.Sprintf("Believed to store it, and asked first: %s.", strings.Join(holders, ", ")))
 	default:
-		plan = append(plan, "No other node is believed to hold it.")
+		plan = append(plan, "No other node is believed to store it.")
 	}
 	if last.do == end {
-		return append(plan, "It is had from other nodes or not at all.")
+		return append(plan, "Only other nodes may be asked for it.")
 	}
 	for i, owner := range owners {
 		plan = append(plan, fmt.Sprintf("Owner no. %d, %s, would fetch it from upstream for all.", i+1, owner))
@@ -102,7 +102,7 @@ func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
 	case f.cfg.Cluster == nil:
 		plan = append(plan, "It would be fetched from upstream.")
 	case last.do == pause:
-		plan = append(plan, fmt.Sprintf("If all fail, this node waits up to %s, looks again who holds it, and goes upstream itself.",
+		plan = append(plan, fmt.Sprintf("If all fail, this node waits up to %s, looks again which nodes store it, and then asks upstream itself.",
 			last.wait.Round(time.Millisecond)))
 	case len(owners) == 0:
 		plan = append(plan, "This node is its owner and fetches it from upstream for all.")
@@ -112,7 +112,7 @@ func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
 	return append(plan, f.planTargets(object)...)
 }
 
-// planTargets tells by which names upstream would be asked, and at which mirrors, where there is a
+// planTargets lists the names by which upstream would be asked, and the mirrors if there is a
 // choice.
 func (f *Fetcher) planTargets(object proto.ObjectRequest) []string {
 	var plan []string

@@ -22,9 +22,9 @@ func TestPlan(t *testing.T) {
 		object proto.ObjectRequest
 		says   []string
 	}{
-		{c.nodes["a"].Fetcher, object, []string{"Believed to hold it, and asked first: d.", "This node is its owner and fetches it from upstream for all."}},
+		{c.nodes["a"].Fetcher, object, []string{"Believed to store it, and asked first: d.", "This node is its owner and fetches it from upstream for all."}},
 		{c.nodes["b"].Fetcher, unlistedWant("u"), []string{"Owner no. 1, a, would fetch it from upstream for all.", "This node is the next owner and fetches it from upstream if those before it fail."}},
-		{c.nodes["d"].Fetcher, peersOnly, []string{"No other node is believed to hold it.", "It is had from other nodes or not at all."}},
+		{c.nodes["d"].Fetcher, peersOnly, []string{"No other node is believed to store it.", "Only other nodes may be asked for it."}},
 		{alone.Fetcher, object, []string{"It would be fetched from upstream."}},
 	} {
 		if got := tt.f.Plan(tt.object); !slices.Equal(got, tt.says) {
@@ -37,7 +37,7 @@ func TestPlan(t *testing.T) {
 	}
 	alone.mustRead(t, object)
 	alone.settled(t)
-	if got := alone.Plan(object); !slices.Equal(got, []string{"This node holds it (disk)."}) {
+	if got := alone.Plan(object); !slices.Equal(got, []string{"This node stores it (disk)."}) {
 		t.Errorf("%q", got)
 	}
 }

@@ -34,15 +34,15 @@ func (r *reader) Part(from, length int64) {
 	r.fl.mu.Unlock()
 }
 
-// addReader joins the flight of an equal object at byte offset of the body, and has it serve the
-// names in want as well; false when it is too late for that.
+// addReader joins the flight of an equal object at byte offset of the body. From then on the flight
+// serves the names in want, too. It returns false if the flight accepts no more readers.
 func (fl *flight) addReader(ctx context.Context, object *proto.ObjectRequest, offset int64) (*reader, bool) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	return fl.addReaderLocked(ctx, object, offset)
 }
 
-// addReaderLocked is addReader with mu held.
+// addReaderLocked is addReader for a caller that holds mu.
 func (fl *flight) addReaderLocked(ctx context.Context, object *proto.ObjectRequest, offset int64) (*reader, bool) {
 	if fl.ended || fl.body.gone(offset) {
 		return nil, false
@@ -86,14 +86,14 @@ func (r *reader) Close() error {
 	return nil
 }
 
-// shortLinger is how long a flight goes on without readers once there is a beginning of that many
-// bytes for the next one to take back from the disk.
+// shortLinger is how long a flight continues without readers once the next flight can resume that
+// many bytes from the disk.
 const (
 	shortLinger  = 200 * time.Millisecond
 	worthLeaving = 1 << 20
 )
 
-// lingerLocked is how long the flight goes on without readers. mu is held.
+// lingerLocked is how long the flight continues without readers. The caller holds mu.
 func (fl *flight) lingerLocked() time.Duration {
 	if fl.continuable() && fl.written >= worthLeaving {
 		return min(fl.f.cfg.Linger, shortLinger)
@@ -133,8 +133,8 @@ func (r *reader) open() (*proto.Blob, error) {
 	return b, nil
 }
 
-// Modified is upstream's Last-Modified, for whoever has read to the end; zero
-// before the bytes are proven.
+// Modified is upstream's Last-Modified, for after the end of the body; zero before the
+// bytes are proven.
 func (r *reader) Modified() time.Time {
 	r.fl.mu.Lock()
 	defer r.fl.mu.Unlock()
@@ -166,7 +166,7 @@ func (r *reader) await() (int64, error) {
 		case proven:
 			return visible, io.EOF
 		case err != nil:
-			return 0, r.told(err)
+			return 0, r.errFor(err)
 		}
 		select {
 		case <-changed:
@@ -176,9 +176,9 @@ func (r *reader) await() (int64, error) {
 	}
 }
 
-// errLocked is why the reader has no more bytes to come; nil while there may be some. It hears what
-// its own names came to, and before the first byte it hears that at once, whatever names of others
-// are still to be asked. mu is held.
+// errLocked is why the reader gets no more bytes; nil while there may be some. It is the error of
+// the reader's own names. Before the first byte, the reader gets it at once, even if names of other
+// readers remain to be tried. The caller holds mu.
 func (r *reader) errLocked() error {
 	fl := r.fl
 	switch {
@@ -193,10 +193,9 @@ func (r *reader) errLocked() error {
 	return fl.err
 }
 
-// told is how the reader hears that the flight ended with err. That this node is
-// shutting down says nothing about the object, and another node must not take it
-// for trouble with upstream.
-func (r *reader) told(err error) error {
+// errFor is the error of a reader whose flight ended with err. A node that shuts down says
+// nothing about the object, and another node must not take it for a failure of upstream.
+func (r *reader) errFor(err error) error {
 	switch {
 	case r.peer && errors.Is(err, errClosing):
 		return errLeaving

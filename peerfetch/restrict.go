@@ -6,16 +6,16 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// What a restricted archive brought is given through another archive only if that archive's own
-// upstream has given it, to this node or to another one. Else an archive that merely lists the
-// digest of a restricted object would give it to clients who may not have it. An answer to HEAD is
-// no gift: whoever lists a digest can also claim to have the object.
+// An object that came from a restricted archive is served through another archive only if that
+// archive's own upstream has sent it, to any node. Otherwise an archive that merely lists the digest
+// of a restricted object would give the object to clients that may not have it. An answer to HEAD
+// does not count: an upstream that lists a digest can also claim to have the object.
 //
-// So a flight for a restricted archive is a flight of its own (key.scope), and what it brings
-// carries the name of the archive in the store. For any other archive the stored object does not
-// exist: a flight takes it from that archive's upstream, and then the store notes this archive as
-// well, or, where it is not restricted, that the object is open to all. Other nodes judge the same
-// by the locations in a request.
+// So a flight for a restricted archive is a flight of its own (key.scope), and the store notes the
+// name of the archive with the object. For any other archive the stored object does not exist: a
+// flight fetches it from that archive's upstream. Then the store notes this archive, too; or, if it
+// is not restricted, that the object is open to all. Other nodes decide in the same way by the
+// locations in a request.
 
 // keyOf is keyOf for the archive that want is of.
 func (f *Fetcher) keyOf(object proto.ObjectRequest) key {

@@ -16,66 +16,66 @@ const (
 	// asked again; busyPause is the first pause before that, and doubles each time.
 	maxBusy   = 6
 	busyPause = 25 * time.Millisecond
-	// maxWords is how many nodes must say the same of upstream before it is believed: that it
+	// maxAnswers is how many nodes must say the same of upstream before it is believed: that it
 	// cannot be reached, or that it does not give an object that signed metadata lists. One site
 	// behind a filter must not fail its share of all objects.
-	maxWords = 2
+	maxAnswers = 2
 )
 
 // errNoNode is how a flight ends that may not go upstream.
 var errNoNode = &proto.Unavailable{Reason: "no live node has it", RetryAfter: time.Second}
 
 // route is the order in which a flight asks its sources, one step at a time: the nodes that are
-// believed to hold the object, its owners in the order in which they take over from each other, and
-// upstream. It is told how each attempt ended and decides by that. It asks nobody itself, reads no
-// clock, and belongs to flight.run.
+// believed to store the object, its owners in the order of failover, and upstream. It decides by the
+// outcomes that nodeEnded and upstreamEnded report. It does no I/O, reads no clock, and belongs to
+// flight.run.
 type route struct {
 	routing
-	view proto.Route // as of the last look
+	view proto.Route // the result of the last locate
 
 	stage      stage
-	looks      int             // at the view, in this round
-	queue      []string        // nodes to be asked for what they hold, in order
+	located    int             // how often, in this round
+	queue      []string        // nodes to be asked for what they store, in order
 	silences   int             // nodes of the queue that failed, in a row
-	owner      owner           // whose turn it is
-	asked      map[string]bool // nodes that were asked for what they hold, since the last look
-	hearsay    map[string]bool // known only from what another said: where they point is not followed
-	waiting    map[string]bool // would have it of this node
-	owned      map[string]bool // owners that have had their turn in this round, this node among them
-	revivals   map[string]int  // nodes that failed after they had brought something
+	owner      owner           // the owner that is asked now
+	asked      map[string]bool // nodes that were asked for what they store, since the last locate
+	hearsay    map[string]bool // nodes named by other nodes: the nodes that they name are not asked
+	waiting    map[string]bool // nodes that wait for this node
+	owned      map[string]bool // owners that were asked in this round, and this node
+	revivals   map[string]int  // how often a node failed after it had sent bytes
 	useless    map[string]bool // to this flight
 	ownWayNext bool            // an owner waited in vain for upstream
-	words      []word          // of nodes, in this round, about upstream
+	answers    []nodeAnswer    // of nodes, in this round, about upstream
 	end        step            // how the flight ends, once that is decided
 }
 
 // routing is what a route knows of its flight. All functions return at once.
 type routing struct {
-	look      func() proto.Route // where to look for the object now
+	locate    func() proto.Route // which nodes may have the object now
 	avoid     func(peer string) bool
 	mayAsk    func() bool                       // other nodes: none follows the flight, and the rest can come from any
-	peersOnly func() bool                       // nobody who waits wants it from upstream
+	peersOnly func() bool                       // no reader wants it from upstream
 	random    func(time.Duration) time.Duration // from zero to the one given
-	pause     time.Duration                     // at most, before upstream is asked for what others should have had
-	holders   []string                          // besides those that look tells
-	digest    bool                              // the object has one, and so nodes know who holds it
+	pause     time.Duration                     // at most, before this node asks upstream for what it expected from other nodes
+	holders   []string                          // besides those that locate names
+	digest    bool                              // the object has one, so nodes know which of them store it
 	listed    bool                              // signed metadata lists the object
 }
 
-// owner is the one whose turn it is.
+// owner is the owner that is asked now.
 type owner struct {
 	name  string           // "" for none
 	said  *proto.NotStored // its last answer, if that was one
-	busy  int              // how often it had the object from another node
-	back  bool             // it was asked again after those that it named did not have it
+	busy  int              // how often it was fetching the object from another node
+	back  bool             // it was asked again after the nodes that it named did not have the object
 	pause time.Duration    // the next one before it is asked again
 	ready bool             // that pause is over
-	wrong int              // how often a mirror of it turned out to lie, and it has others
-	next  bool             // it is to be asked again at once, for that
+	wrong int              // how often it found one of its mirrors corrupt and has others
+	next  bool             // ask it again at once, because it has another mirror
 }
 
-// word is what a node says that upstream told it.
-type word struct {
+// nodeAnswer is how upstream answered a node.
+type nodeAnswer struct {
 	node string
 	outcome
 }
@@ -92,13 +92,13 @@ const (
 
 // step is what a flight does next.
 type step struct {
-	do    action
-	peer  string
-	fill  bool          // the peer may go upstream
-	spare string        // a peer to be asked as well if that takes long; "" for none
-	wait  time.Duration // with pause
-	err   error         // with end
-	told  bool          // with end: err is what other nodes say of upstream
+	do      action
+	peer    string
+	fill    bool          // the peer may go upstream
+	spare   string        // a peer to be asked as well if that takes long; "" for none
+	wait    time.Duration // with pause
+	err     error         // with end
+	hearsay bool          // with end: err is what other nodes say of upstream
 }
 
 type action uint8
@@ -118,17 +118,18 @@ func newRoute(r routing) *route {
 // away.
 func (r *route) again() { r.stage = beginning }
 
-// next returns the next step. How it ended is to be told to heard, except a pause.
+// next returns the next step. The caller reports how it ended to nodeEnded or upstreamEnded, except
+// for a pause.
 func (r *route) next() step {
 	for {
 		switch r.stage {
 		case beginning:
-			r.owned, r.words, r.looks, r.owner = make(map[string]bool), nil, 0, owner{}
+			r.owned, r.answers, r.located, r.owner = make(map[string]bool), nil, 0, owner{}
 			if !r.mayAsk() {
 				r.goUpstream()
 				continue
 			}
-			r.lookAgain()
+			r.locateAgain()
 		case amongNodes:
 			if s, ok := r.nextHolder(); ok {
 				return s
@@ -137,7 +138,7 @@ func (r *route) next() step {
 				return s
 			}
 		case pausing:
-			r.lookAgain()
+			r.locateAgain()
 		case ownWay:
 			return step{do: askUpstream}
 		case ending:
@@ -146,11 +147,10 @@ func (r *route) next() step {
 	}
 }
 
-// lookAgain asks where the object may be, which costs those that were asked before another
-// question.
-func (r *route) lookAgain() {
-	r.view = r.look()
-	r.looks++
+// locateAgain asks which nodes may have the object. Nodes that were asked before may be asked again.
+func (r *route) locateAgain() {
+	r.view = r.locate()
+	r.located++
 	r.asked, r.hearsay, r.waiting = make(map[string]bool), make(map[string]bool), make(map[string]bool)
 	r.queue, r.silences = nil, 0
 	if r.digest {
@@ -201,8 +201,8 @@ func (r *route) nextOwner() (step, bool) {
 	case r.peersOnly():
 		r.finish(errNoNode, false)
 	case r.owned[r.view.Self]:
-		r.finish(r.sum())
-	case r.looks == 1:
+		r.finish(r.combined())
+	case r.located == 1:
 		r.stage = pausing
 		return step{do: pause, wait: r.random(r.pause)}, true
 	default:
@@ -211,10 +211,10 @@ func (r *route) nextOwner() (step, bool) {
 	return step{}, false
 }
 
-// sameOwner asks the owner whose turn it is again, if that makes sense. An owner that has the
-// object from another node itself does not pass it on, but names that node. Where that is this one,
-// or another that waits for this one, they wait for each other, for their rings differ: then the
-// one whose name comes first goes upstream, and the others ask again.
+// sameOwner asks the same owner again, if that makes sense. An owner that fetches the object from
+// another node does not pass it on, but names that node. If the named node is this one, or waits for
+// this one, the nodes wait for each other, because their rings differ. Then the node whose name
+// comes first asks upstream, and the others ask again.
 func (r *route) sameOwner() (step, bool) {
 	o := &r.owner
 	said, peersOnly := o.said, r.peersOnly()
@@ -238,7 +238,7 @@ func (r *route) sameOwner() (step, bool) {
 		o.busy, o.pause, o.ready = o.busy+1, 2*o.pause, true
 		return step{do: pause, wait: wait}, true
 	case !said.Busy && !o.back && !peersOnly:
-		o.back = true // those it named did not have it: it will see to it itself
+		o.back = true // the nodes that it named did not have it: it fetches it itself
 	default:
 		o.name = ""
 		return step{}, false
@@ -273,15 +273,15 @@ func (r *route) worthAsking(peers []string) []string {
 
 func (r *route) mayAskNode(peer string) bool {
 	return peer != "" && peer != r.view.Self && !r.useless[peer] && !r.avoid(peer) &&
-		!slices.ContainsFunc(r.words, func(w word) bool { return w.node == peer })
+		!slices.ContainsFunc(r.answers, func(w nodeAnswer) bool { return w.node == peer })
 }
 
-// goUpstream makes it this node's turn to ask upstream, once in a round.
+// goUpstream lets this node ask upstream, once in a round.
 func (r *route) goUpstream() {
 	r.owner = owner{}
 	switch {
 	case r.owned[r.view.Self]:
-		r.finish(r.sum())
+		r.finish(r.combined())
 	case r.peersOnly():
 		r.finish(errNoNode, false)
 	default:
@@ -290,9 +290,9 @@ func (r *route) goUpstream() {
 	}
 }
 
-// waitsFor names, for others that ask, whom this node waits for while it asks peer: as long as an
-// owner is being asked, that owner, whoever else is asked meanwhile. So two nodes that wait for
-// each other find out.
+// waitsFor names the node that this node waits for while it asks peer, for other nodes that ask. It
+// is the owner as long as an owner is asked, even if peer is another node. So two nodes that wait
+// for each other find out.
 func (r *route) waitsFor(peer string) string {
 	if r.owner.name != "" {
 		return r.owner.name
@@ -303,14 +303,14 @@ func (r *route) waitsFor(peer string) string {
 // alsoAsked notes that the spare of a step was asked as well.
 func (r *route) alsoAsked(peer string) { r.asked[peer] = true }
 
-// heard is told how asking a node ended, except for a complete body; fill as in the step, and false
-// for a spare.
-func (r *route) heard(fill bool, o outcome) {
+// nodeEnded records how asking a node ended, except for a complete body. fill is as in the step,
+// and false for a spare.
+func (r *route) nodeEnded(fill bool, o outcome) {
 	switch o.verdict {
 	case discarded:
 		r.again()
 	case lacking:
-		r.toldOf(fill, o)
+		r.notStored(fill, o)
 	case slow:
 		// Upstream is slow at an owner. This node's own way may be quicker; other owners would cost
 		// as long once more.
@@ -323,15 +323,15 @@ func (r *route) heard(fill bool, o outcome) {
 			return
 		}
 		if o.verdict.ofUpstream() {
-			r.toldBy(o.by.peer, o)
+			r.noteAnswer(o.by.peer, o)
 			return
 		}
 		r.failed(o.by.peer, fill)
 	}
 }
 
-// promisesBetter reports whether the owner whose turn it is found that a mirror had lied to it and
-// has another one, which other owners would first have to find out for themselves.
+// promisesBetter reports whether the owner found one of its mirrors corrupt and has another mirror.
+// Any other owner would first have to find the corrupt mirror out for itself.
 func (r *route) promisesBetter(fill bool, o outcome) bool {
 	var busy *proto.Unavailable
 	return o.verdict == corrupt && fill && r.owner.name == o.by.peer && r.owner.wrong < maxLapses &&
@@ -353,12 +353,11 @@ func (r *route) failed(peer string, fill bool) {
 // abandon keeps the flight from a node.
 func (r *route) abandon(peer string) { r.useless[peer] = true }
 
-// maxRevivals is how often a node that broke off after it had brought something is asked for the
-// rest.
+// maxRevivals is how often a node that broke off in the middle is asked for the rest.
 const maxRevivals = 16
 
-// revived begins the route anew after a node that failed had brought bytes: if it is alive, it
-// still has more. One that always breaks off is left in the end, like any that fails.
+// revived begins the route anew after a node that had sent bytes failed: if the node is alive, it
+// still has more. A node that always breaks off is excluded in the end.
 func (r *route) revived(peer string) {
 	if r.revivals[peer]++; r.revivals[peer] <= maxRevivals {
 		delete(r.useless, peer)
@@ -366,8 +365,8 @@ func (r *route) revived(peer string) {
 	r.again()
 }
 
-// toldOf notes that a node does not give the object, and where it points.
-func (r *route) toldOf(fill bool, o outcome) {
+// notStored records that a node does not give the object, and which nodes it names.
+func (r *route) notStored(fill bool, o outcome) {
 	said := new(proto.NotStored)
 	errors.As(o.err, &said)
 	peer := o.by.peer
@@ -388,7 +387,7 @@ func (r *route) toldOf(fill bool, o outcome) {
 	r.queue = r.byHearsay(said.Try)
 }
 
-// byHearsay returns those of peers that are worth asking because another said so.
+// byHearsay returns those of peers that are worth asking, and notes that another node named them.
 func (r *route) byHearsay(peers []string) []string {
 	worth := r.worthAsking(peers)
 	for _, peer := range worth {
@@ -397,26 +396,26 @@ func (r *route) byHearsay(peers []string) []string {
 	return worth
 }
 
-// toldBy notes what a node says that upstream told it, or what upstream told this node. It ends the
-// route where enough nodes say the same.
-func (r *route) toldBy(node string, o outcome) {
+// noteAnswer records how upstream answered a node, this one included. It ends the route if enough
+// nodes got the same answer.
+func (r *route) noteAnswer(node string, o outcome) {
 	if r.owner.name == node {
 		r.owner = owner{}
 	}
 	if r.peersOnly() {
 		return // what upstream says is no matter
 	}
-	r.words = append(r.words, word{node, o})
+	r.answers = append(r.answers, nodeAnswer{node, o})
 	if r.believes(o) {
 		r.finish(o.err, node != r.view.Self)
 	}
 }
 
-// ownWayEnded is told what this node's own way upstream came to.
-func (r *route) ownWayEnded(o outcome) {
+// upstreamEnded records how this node's own attempts at upstream ended.
+func (r *route) upstreamEnded(o outcome) {
 	if o.verdict.ofUpstream() {
 		r.stage = amongNodes
-		r.toldBy(r.view.Self, o)
+		r.noteAnswer(r.view.Self, o)
 	}
 	if !r.ended() && (!o.verdict.ofUpstream() || !r.mayAsk()) {
 		r.finish(o.err, false)
@@ -426,36 +425,36 @@ func (r *route) ownWayEnded(o outcome) {
 // ended reports whether the next step is the last.
 func (r *route) ended() bool { return r.stage == ending }
 
-// believes reports whether enough nodes say what o, the last word, says. Where upstream asked to
-// wait, no other node asks it either; after wrong content it is a node's own pause, and another may
-// have better mirrors.
+// believes reports whether enough nodes got the same answer as o, the last one. If upstream asked to
+// wait, no other node asks it either. After wrong content the pause is the node's own, and another
+// node may have better mirrors.
 func (r *route) believes(o outcome) bool {
 	asksToWait := retryAfter(o.err) > 0 && o.verdict != corrupt
 	if o.verdict != unreachable && (!r.listed || asksToWait) {
 		return true
 	}
 	same := 0
-	for _, w := range r.words {
+	for _, w := range r.answers {
 		if (w.verdict == unreachable) == (o.verdict == unreachable) {
 			same++
 		}
 	}
-	return same >= maxWords
+	return same >= maxAnswers
 }
 
-// sum is what all words of this round come to, and whether other nodes had a part in it.
-func (r *route) sum() (err error, told bool) {
+// combined is the result of all answers of this round, and whether other nodes gave any of them.
+func (r *route) combined() (err error, hearsay bool) {
 	var said []error
-	for _, w := range r.words {
+	for _, w := range r.answers {
 		said = append(said, w.err)
-		told = told || w.node != r.view.Self
+		hearsay = hearsay || w.node != r.view.Self
 	}
 	if err = worst(said); err == nil {
 		return errNoNode, false
 	}
-	return err, told
+	return err, hearsay
 }
 
-func (r *route) finish(err error, told bool) {
-	r.stage, r.end = ending, step{do: end, err: err, told: told}
+func (r *route) finish(err error, hearsay bool) {
+	r.stage, r.end = ending, step{do: end, err: err, hearsay: hearsay}
 }

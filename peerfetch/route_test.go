@@ -17,7 +17,7 @@ import (
 // upstream, "up", a pause "~", and at last the error.
 func walk(t *testing.T, r routing, view proto.Route, answers map[string][]error) (steps []string, last step) {
 	t.Helper()
-	r.look = func() proto.Route { return view }
+	r.locate = func() proto.Route { return view }
 	r.random = func(time.Duration) time.Duration { return time.Millisecond }
 	if r.avoid == nil {
 		r.avoid = func(string) bool { return false }
@@ -54,7 +54,7 @@ func walk(t *testing.T, r routing, view proto.Route, answers map[string][]error)
 			if o.verdict == complete {
 				return steps, s
 			}
-			route.ownWayEnded(o)
+			route.upstreamEnded(o)
 		case askPeer:
 			name := s.peer
 			if s.fill {
@@ -65,7 +65,7 @@ func walk(t *testing.T, r routing, view proto.Route, answers map[string][]error)
 			if o.verdict == complete {
 				return steps, s
 			}
-			route.heard(s.fill, o)
+			route.nodeEnded(s.fill, o)
 		}
 	}
 	t.Fatalf("no end: %q", steps)
@@ -146,7 +146,7 @@ func TestRoute(t *testing.T) {
 			if got := strings.Join(steps, " "); got != tt.steps {
 				t.Errorf("%s, want %s", got, tt.steps)
 			}
-			if !errors.Is(last.err, tt.ends) || (tt.ends == nil) != (last.do != end) || last.told != tt.told {
+			if !errors.Is(last.err, tt.ends) || (tt.ends == nil) != (last.do != end) || last.hearsay != tt.told {
 				t.Errorf("ended with %+v", last)
 			}
 		})
@@ -183,8 +183,8 @@ func TestAnyRouteEnds(t *testing.T) {
 // A node that breaks off each time after it has brought something is left in the end.
 func TestRevivalsHaveABound(t *testing.T) {
 	r := newRoute(routing{
-		look:  func() proto.Route { return proto.Route{Self: "x", Holders: []string{"h"}} },
-		avoid: func(string) bool { return false }, mayAsk: func() bool { return true }, peersOnly: func() bool { return false },
+		locate: func() proto.Route { return proto.Route{Self: "x", Holders: []string{"h"}} },
+		avoid:  func(string) bool { return false }, mayAsk: func() bool { return true }, peersOnly: func() bool { return false },
 		random: func(time.Duration) time.Duration { return 0 }, digest: true, listed: true,
 	})
 	asked := 0
@@ -195,7 +195,7 @@ func TestRevivalsHaveABound(t *testing.T) {
 		if asked++; asked > 100 {
 			t.Fatal("it is asked for ever")
 		}
-		r.heard(s.fill, outcome{verdict: failed, err: errBroken, by: byteSource{peer: "h"}})
+		r.nodeEnded(s.fill, outcome{verdict: failed, err: errBroken, by: byteSource{peer: "h"}})
 		r.revived("h")
 	}
 	if asked != maxRevivals+1 {

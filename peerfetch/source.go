@@ -16,8 +16,8 @@ type source interface {
 	// source that cannot begin there begins before it and says so in Transfer.Offset. The reads
 	// of the body end with ctx.
 	//
-	// Errors are those of proto: NotStored and PeerFailed of nodes, ErrNotFound, ErrCorrupt,
-	// Unavailable, Refused and Rejected of upstream, told by whomever.
+	// Errors are those of proto: NotStored and PeerFailed of nodes; ErrNotFound, ErrCorrupt,
+	// Unavailable, Refused and Rejected of upstream, also if a node reports them.
 	open(ctx context.Context, offset int64) (*proto.Transfer, error)
 	// from returns the source of t, a transfer that open returned.
 	from(t *proto.Transfer) byteSource
@@ -131,8 +131,8 @@ func (fl *flight) ask(s step) (won *reply, lost []reply) {
 	return &a, nil
 }
 
-// askTwo asks first, and after HedgeAfter without an answer second as well. Who
-// comes late is cut off.
+// askTwo asks first, and after HedgeAfter without an answer second, too. The slower one is
+// cancelled.
 func (fl *flight) askTwo(first nodeSource, second string) (won *reply, lost []reply) {
 	answers := make(chan reply, 2)
 	running := make(map[string]context.CancelFunc)

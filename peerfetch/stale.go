@@ -82,8 +82,8 @@ func (f *Fetcher) learn(k key, l learned) {
 	}
 }
 
-// pruneEvery is how many notes are written until those are removed whose file has been forgotten
-// meanwhile. So there are never more than maxLearned and that many, whatever names clients ask for.
+// pruneEvery is how many notes are written until the notes of forgotten files are removed. So there
+// are never more than maxLearned + pruneEvery notes, whatever names clients ask for.
 const pruneEvery = 1024
 
 func (f *Fetcher) pruneNotes() {
@@ -148,8 +148,8 @@ func (f *Fetcher) recallNotes() {
 // notesFor is for how long after the last check it is worth to know what a file was.
 const notesFor = 90 * 24 * time.Hour
 
-// stale returns an unlisted file as it was when upstream was last heard of, where err says that
-// upstream cannot be heard now and the operator's bound allows it; nil otherwise.
+// stale returns an unlisted file as it was when upstream last answered, if err says that upstream
+// does not answer now and the operator's bound allows it; nil otherwise.
 func (f *Fetcher) stale(object *proto.ObjectRequest, err error) *proto.Blob {
 	var silent *proto.Unavailable
 	if object.Provable() || !errors.As(err, &silent) || errors.As(err, new(*proto.Rejected)) || f.cfg.ServeStale == nil {
@@ -160,7 +160,7 @@ func (f *Fetcher) stale(object *proto.ObjectRequest, err error) *proto.Blob {
 	if !known || time.Since(l.checked) > f.cfg.ServeStale(archive) {
 		return nil
 	}
-	blob, err := f.held(l.ref, archive)
+	blob, err := f.fromStore(l.ref, archive)
 	if err != nil {
 		return nil
 	}

@@ -27,7 +27,7 @@ const (
 type target struct {
 	loc       proto.Location
 	base      string          // another site to be asked first, for this target
-	asked     bool            // by this node, or by a node that was told of it
+	asked     bool            // by this node, or by a node that got the name from it
 	barren    int             // transfers without progress
 	left      int             // how often the flight switched to another target, because this one was slow
 	exhausted map[string]bool // mirrors that broke off since the last pause
@@ -86,21 +86,20 @@ func (p *target) close(err error, s situation) move {
 	return move{startOver: s.fresh && (s.tainted || !s.resumable())}
 }
 
-// gaveWrong decides after wrong content: another mirror of the target may give what the last one
-// gave wrong, from the first byte where nobody has had any, or from the byte where the last one
-// would have gone on.
+// gaveWrong decides after wrong content. Another mirror of the target may give the right bytes: from
+// the first byte if no reader got any, else from the byte where the last mirror stopped.
 func (p *target) gaveWrong(o outcome, s situation) move {
 	if len(o.culprits) == 0 {
 		return p.close(o.err, s)
 	}
-	clear(p.exhausted) // better a mirror that breaks off than one that lies
+	clear(p.exhausted) // a mirror that breaks off is better than a corrupt one
 	left := len(s.mirrors) > 0
 	switch {
 	case left && s.allowed && (!s.tainted || s.fresh):
 		return move{startOver: s.tainted, switched: true}
 	case left:
-		// Wrong at every mirror is final for a client; this is not, although readers have had bytes
-		// of it.
+		// Wrong content at every mirror is final for a client. Here a mirror is left, so the error
+		// is not final, although readers got some of the bytes.
 		return p.close(&proto.Unavailable{Reason: "the next request asks another mirror", Answered: true, Wrong: true, Err: o.err}, s)
 	}
 	return p.close(o.err, s)
@@ -139,8 +138,7 @@ func (p *target) broke(o outcome, s situation) move {
 	return move{startOver: again}
 }
 
-// switchMirror reports whether the transfer that a mirror broke off can go on from another one at
-// once.
+// switchMirror reports whether another mirror can continue the broken transfer at once.
 func (p *target) switchMirror(mirror string, mirrors []string) bool {
 	if mirror == "" || p.exhausted[mirror] || len(p.exhausted) >= maxAtOnce {
 		return false
@@ -155,9 +153,8 @@ type targets struct {
 	all []*target
 }
 
-// add takes in the names of one more reader; one that has been closed meanwhile gets another
-// chance, within its budget. It reports whether any is new, and whether there is room for all of
-// them.
+// add adds the names of one more reader. A name that has been closed gets another chance, within its
+// budget. It reports whether any name is new, and whether there is room for all of them.
 func (ps *targets) add(object *proto.ObjectRequest) (added, ok bool) {
 	var fresh []*target
 	for loc := range object.Where.All() {
@@ -266,8 +263,8 @@ func (ps *targets) closeAll(p *target) (archives []string) {
 	return archives
 }
 
-// errOf is what a reader hears who knows the object by the names of where: nil while one of them
-// may still give it.
+// errOf is the error of a reader that knows the object by the names of where; nil while one of the
+// names may still give it.
 func (ps *targets) errOf(where proto.Where) error {
 	var said []error
 	for loc := range where.All() {

@@ -17,17 +17,17 @@ const (
 	complete                    // all bytes are here, and proven
 	known                       // the store holds it: it came by another way, or it has not changed
 	lacking                     // a node does not have it to give (proto.NotStored)
-	failed                      // trouble with a node or on the way to it: it says nothing of the object
+	failed                      // the node or the connection to it failed, which says nothing of the object
 	unreachable                 // upstream could not be asked: another node may have more luck
-	unavailable                 // upstream's answer, or its transfer, is trouble that may pass
-	absent                      // upstream has no such file
+	unavailable                 // a temporary failure of upstream, or of a transfer from it
+	absent                      // upstream does not have the file
 	refused                     // upstream's final answer other than that
 	corrupt                     // what it gave cannot be right
 	otherContent                // it gives another right content than the one that has begun to arrive
 	discarded                   // all that had arrived is thrown away, and the sources are asked anew
 	slow                        // left because it, or upstream behind it, brings nothing, and another way may be quicker
 	untried                     // not asked: the budget forbids it
-	hopeless                    // no source can mend it: the store failed, or readers had bytes that cannot be right
+	hopeless                    // no source can help: the store failed, or readers got bytes that cannot be right
 )
 
 func (v verdict) String() string {
@@ -35,7 +35,7 @@ func (v verdict) String() string {
 		"corrupt", "other content", "discarded", "slow", "untried", "hopeless"}[v]
 }
 
-// judged is an error that carries its verdict. Errors of sources have none: verdictOf tells it.
+// judged is an error that carries its verdict. Errors of sources carry none: verdictOf derives it.
 type judged struct {
 	verdict  verdict
 	err      error
@@ -97,7 +97,7 @@ func isLoop(err error) bool {
 // final reports whether a flight ends with v, whatever other sources there are.
 func (v verdict) final() bool { return v == complete || v == known || v == hopeless }
 
-// ofUpstream reports whether v is something that upstream said or did, told by whomever.
+// ofUpstream reports whether v is something that upstream said or did, even if a node reports it.
 func (v verdict) ofUpstream() bool {
 	return v == unreachable || v == unavailable || v == absent || v == refused || v == corrupt
 }
@@ -106,7 +106,7 @@ func (v verdict) ofUpstream() bool {
 type outcome struct {
 	verdict  verdict
 	err      error      // nil where complete
-	by       byteSource // who was asked, or who answered
+	by       byteSource // the source that was asked, or that answered
 	culprits []string   // with corrupt: the mirrors that may have caused it
 }
 
@@ -145,8 +145,8 @@ func isWrong(err error) bool {
 	return errors.Is(err, proto.ErrCorrupt) || errors.As(err, &busy) && busy.Wrong
 }
 
-// worst picks, of what several sources said, the error that a client is to hear: the last one, but
-// for "not found", which is final for a client and so is said only where all say it.
+// worst picks the error for a client from those of several sources: the last one. "Not found" is
+// final for a client, so it is picked only if all sources say it.
 func worst(said []error) error {
 	var all error
 	for _, err := range said {

@@ -5,7 +5,7 @@ package proto
 type Route struct {
 	// Self is the node that asks.
 	Self string
-	// Holders are other nodes that are believed to hold it, nearest first.
+	// Holders are other nodes that are believed to store it, nearest first.
 	Holders []string
 	// Owners are the nodes that the ring has the object fetched by, in the order
 	// in which they would take it over from each other; those known to be out of

@@ -182,7 +182,7 @@ func TestWhyInACluster(t *testing.T) {
 	printWhy(&out, &admin.Why{
 		Location: "ubuntu/pool/a.deb", Kind: "package", Listed: true, Size: -1,
 		Owners: []string{"ams1", "fra1", "nyc1"}, Holders: []string{"nyc1"},
-		Plan:         []string{"Ask nyc1, which is believed to hold it.", "Ask ams1, which fetches it from upstream.", "Fetch it from upstream."},
+		Plan:         []string{"Ask nyc1, which is believed to store it.", "Ask ams1, which fetches it from upstream.", "Fetch it from upstream."},
 		UpstreamURLs: []string{"http://archive.ubuntu.com/ubuntu/pool/a.deb"},
 		Sentences:    []string{"It is not held here."},
 	})
@@ -194,7 +194,7 @@ listed    yes
 stored    no
 owners    ams1, then fra1, nyc1
 holders   nyc1
-plan      1. Ask nyc1, which is believed to hold it.
+plan      1. Ask nyc1, which is believed to store it.
           2. Ask ams1, which fetches it from upstream.
           3. Fetch it from upstream.
 upstream  http://archive.ubuntu.com/ubuntu/pool/a.deb

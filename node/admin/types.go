@@ -415,7 +415,7 @@ type Why struct {
 	UpstreamURLs []string `json:"upstream_urls,omitempty"` // where they would be fetched
 	// Owners are the nodes that the ring has the object fetched by, in the order
 	// in which they would take it over from each other; Holders other nodes that are
-	// believed to hold it. Both are empty where the node stands alone.
+	// believed to store it. Both are empty where the node stands alone.
 	Owners  []string `json:"owners,omitempty"`
 	Holders []string `json:"holders,omitempty"`
 	// Plan tells, step by step, where a request would take it from; empty where it is

@@ -15,11 +15,11 @@ const (
 	batchFor = 50 * time.Millisecond
 )
 
-// Update is one step of what a follower is told.
+// Update is one step of what a follower receives.
 type Update struct {
 	// Begin starts a new filter of FilterBits bits, FilterHashes of which are set
-	// for each entry. It takes the place of the one before, with all changes
-	// told since, when the last byte of it has come.
+	// for each entry. It replaces the filter before, and all changes sent since
+	// that filter, when its last byte has arrived.
 	Begin        bool
 	FilterBits   uint64
 	FilterHashes uint32
@@ -40,12 +40,12 @@ type Cursor struct {
 	filter *filter
 	unsent []byte // of the filter
 	since  uint64 // the first change the filter may not know
-	next   uint64 // the first change not told yet
+	next   uint64 // the first change not sent yet
 	begun  bool
 	closed bool
 }
 
-// Follow returns a Cursor that begins with all that is held. Close ends it.
+// Follow returns a Cursor that begins with all digests. Close ends it.
 func (l *Local) Follow() *Cursor {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,10 +69,10 @@ func (c *Cursor) Close() {
 	}
 }
 
-// Next returns what the follower is to be told next: first a filter of the whole,
-// piece by piece, then changes, gathered for a moment. When too much has changed,
-// or the follower is too far behind, it begins again with a new filter. It waits
-// while there is nothing to tell, and ends with the error of ctx.
+// Next returns the next Update for the follower: first a filter of the whole, piece
+// by piece, then changes, gathered for a moment. When too much has changed, or the
+// follower is too far behind, it begins again with a new filter. It waits while there
+// is nothing to send, and ends with the error of ctx.
 func (c *Cursor) Next(ctx context.Context) (Update, error) {
 	if c.closed {
 		return Update{}, ErrClosed
@@ -114,7 +114,7 @@ func (c *Cursor) piece(u Update) Update {
 	return u
 }
 
-// wait returns a moment after there is something to tell.
+// wait returns a moment after there is something to send.
 func (c *Cursor) wait(ctx context.Context) error {
 	for {
 		c.l.mu.Lock()

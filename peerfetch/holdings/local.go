@@ -8,14 +8,13 @@ import (
 )
 
 const (
-	// A follower gets a new filter when a tenth of what is held has changed since
-	// the last one, but not for so few changes that it is not worth it, nor for so
-	// many that the exact changes weigh more than the filter.
+	// A follower gets a new filter when a tenth of the digests have changed since the
+	// last filter: never after fewer than minChanges, always after maxChanges, because
+	// then the exact changes take more space than the filter.
 	minChanges = 4096
 	maxChanges = 50_000
-	// maxLog is how many changes at least are remembered while somebody follows:
-	// more than maxChanges, so that whoever may still be told of the changes since
-	// a filter finds them all.
+	// maxLog is how many changes at least are remembered while there are followers. It
+	// is more than maxChanges, so that a follower finds all changes since its filter.
 	maxLog = 1 << 16
 )
 
@@ -25,9 +24,9 @@ type Local struct {
 
 	mu     sync.Mutex
 	stored set // guarded by mu
-	// log lists what was added or removed, oldest first; what became of it, the
-	// set tells. Its first entry is change number logStart. It is kept only while
-	// somebody follows.
+	// log lists the digests that were added or removed, oldest first; whether a digest
+	// is there now, the set says. Its first entry is change number logStart. It is kept
+	// only while there are followers.
 	log       []uint64      // guarded by mu
 	logStart  uint64        // guarded by mu
 	followers int           // guarded by mu
@@ -71,7 +70,7 @@ func (l *Local) Len() int {
 	return l.stored.count
 }
 
-// noteLocked writes a change to the log and wakes those who wait for it.
+// noteLocked writes a change to the log and wakes the followers that wait for one.
 func (l *Local) noteLocked(p uint64) {
 	if l.followers == 0 {
 		l.logStart++
@@ -98,8 +97,8 @@ func (l *Local) staleLocked(since uint64) bool {
 	return l.nowLocked()-since > uint64(limit)
 }
 
-// sinceLocked sorts at most max changes from number since on into what was added
-// and what was removed, as things are now, and tells how many changes that was.
+// sinceLocked sorts at most max changes from number since on into digests that are
+// there now and digests that are not, and returns how many changes that was.
 func (l *Local) sinceLocked(since uint64, max int) (added, removed []uint64, n int) {
 	changes := l.log[since-l.logStart:]
 	changes = slices.Clone(changes[:min(len(changes), max)])
@@ -115,16 +114,16 @@ func (l *Local) sinceLocked(since uint64, max int) (added, removed []uint64, n i
 	return added, removed, n
 }
 
-// builder makes the filter that followers begin with, one for all who come at
-// about the same time.
+// builder makes the filter that followers begin with. Followers that begin at about the
+// same time share one.
 type builder struct {
 	mu    sync.Mutex
 	last  *filter // guarded by mu
 	since uint64  // guarded by mu: the first change that last may not know
 }
 
-// whole returns a filter of all that is held, and the number of the first change
-// it may not know.
+// whole returns a filter of all digests, and the number of the first change that it may
+// lack.
 func (l *Local) whole() (*filter, uint64) {
 	b := &l.builder
 	b.mu.Lock()
@@ -137,7 +136,7 @@ func (l *Local) whole() (*filter, uint64) {
 		return b.last, b.since
 	}
 	// The lock is released between the parts, so the filter may know some of the
-	// changes from now on and not others. The follower is told of all of them.
+	// changes from now on and lack others. The follower receives all of them.
 	f := newFilter(count)
 	for i := range l.stored.parts {
 		l.mu.Lock()

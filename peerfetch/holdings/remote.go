@@ -16,15 +16,15 @@ const (
 	maxChangeSet = 4 * maxChanges // changes since the last filter
 )
 
-// Remote is what another node holds, as far as it has told. Safe for concurrent
-// use; Has waits for no more than the writing of one Update.
+// Remote is the set of another node, as of its last Update. Safe for concurrent use. Has
+// waits at most for one Update to be written.
 type Remote struct {
 	applying sync.Mutex // one Apply at a time
-	arriving *filter    // guarded by applying: the filter whose pieces are coming
+	arriving *filter    // guarded by applying: the filter of which pieces are arriving
 
 	mu      sync.RWMutex
 	filter  *filter         // guarded by mu; nil before the first is complete
-	changes map[uint64]bool // guarded by mu: held or not, where the filter says otherwise
+	changes map[uint64]bool // guarded by mu: present or not, where the filter says otherwise
 	blobs   uint64          // guarded by mu
 }
 

@@ -89,8 +89,8 @@ func alertKindIn(in peerpb.MirrorAlert_Kind) proto.AlertKind {
 	return ""
 }
 
-// alertOut writes a Trouble down. How much longer it lasts travels in place of
-// its end, because the clocks of two nodes differ.
+// alertOut encodes an alert. Its remaining duration is sent instead of its end, because
+// the clocks of two nodes differ.
 func alertOut(t proto.MirrorAlert, now time.Time) (*peerpb.MirrorAlert, error) {
 	if err := checkMirror(t.Mirror); err != nil {
 		return nil, err
@@ -127,8 +127,8 @@ func alertsIn(in []*peerpb.MirrorAlert, now time.Time) ([]proto.MirrorAlert, err
 	return alerts, wrong
 }
 
-// alertIn reads a Trouble that another node wrote, and believes it for a bounded
-// time. Its Node is left to whoever knows where the message is from.
+// alertIn decodes an alert of another node, and bounds its duration. The caller fills in
+// Node, because it knows the sender.
 func alertIn(in *peerpb.MirrorAlert, now time.Time) (proto.MirrorAlert, error) {
 	if err := checkMirror(in.GetMirror()); err != nil {
 		return proto.MirrorAlert{}, err

@@ -58,7 +58,7 @@ func (m *Mesh) identify(ctx context.Context, from *grpcpeer.Peer) (string, error
 	return name, nil
 }
 
-// hostOf is an address without its port, which is another one each time.
+// hostOf is an address without its port, which differs with each connection.
 func hostOf(addr net.Addr) string {
 	host, _, err := net.SplitHostPort(addr.String())
 	if err != nil {

@@ -84,7 +84,7 @@ func (codec) Unmarshal(wire mem.BufferSlice, v any) error {
 	return f.decode(wire)
 }
 
-// decode takes in a frame. Of a data frame it keeps references to the buffers.
+// decode reads a frame. Of a data frame it keeps references to the buffers.
 func (f *frame) decode(wire mem.BufferSlice) error {
 	f.data.Reset(wire)
 	kind, err := f.data.ReadByte()
@@ -115,7 +115,7 @@ func (f *frame) decode(wire mem.BufferSlice) error {
 	return nil
 }
 
-// waitsFor is what a node waits for that has nothing to send.
+// waitsFor is what a node waits for while it has nothing to send.
 type waitsFor byte
 
 // The values travel: they are never changed.

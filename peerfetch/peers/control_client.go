@@ -20,15 +20,15 @@ const (
 	sendTimeout   = 2 * time.Second  // of one attempt at one node
 	askTimeout    = 30 * time.Second // the node asked may have to go upstream first
 	statusTimeout = time.Second
-	// messageBytes is how much goes into one message at least, where there is
-	// more; with one News more it stays below what gRPC takes.
+	// messageBytes is the size at which a message is full. With one announcement more it
+	// is still below the limit of gRPC.
 	messageBytes = 1 << 20
 )
 
-// Announce tells announcements to all nodes that answer pings, to all at once, and returns when
-// each has taken it in or failed to within a few seconds. The error joins a
-// *proto.PeerFailed for each that failed. Nodes that do not answer hear of it some
-// other way.
+// Announce sends announcements to all nodes that answer pings, to all at once. It returns
+// when each has confirmed or failed, within a few seconds. The error joins a
+// *proto.PeerFailed for each node that failed. Other nodes get the announcements by
+// gossip or by the periodic exchange.
 func (m *Mesh) Announce(ctx context.Context, announcements ...proto.Announcement) error {
 	messages, errs := announceRequests(announcements)
 	return errors.Join(append(errs, m.sendEverywhere(ctx, messages)...)...)
@@ -59,7 +59,7 @@ func (m *Mesh) eachAlive(f func(p *peer)) {
 	wg.Wait()
 }
 
-// announceRequests divides news among messages.
+// announceRequests divides announcements among messages.
 func announceRequests(announcements []proto.Announcement) (messages []*peerpb.AnnounceRequest, errs []error) {
 	now := time.Now()
 	message, size := &peerpb.AnnounceRequest{}, 0
@@ -82,7 +82,7 @@ func announceRequests(announcements []proto.Announcement) (messages []*peerpb.An
 	return messages, errs
 }
 
-// sendAll sends messages, one after the other, until one fails.
+// sendAll sends messages in order until one fails.
 func (m *Mesh) sendAll(ctx context.Context, p *peer, messages []*peerpb.AnnounceRequest) error {
 	for _, message := range messages {
 		if err := m.send(ctx, p, message); err != nil {
@@ -92,8 +92,8 @@ func (m *Mesh) sendAll(ctx context.Context, p *peer, messages []*peerpb.Announce
 	return nil
 }
 
-// send sends one message. A connection that breaks is made again once: that the
-// other node restarts must not cost it the news.
+// send sends one message. If the connection breaks, it tries once more: a node that
+// restarts must not miss the message.
 func (m *Mesh) send(ctx context.Context, p *peer, message *peerpb.AnnounceRequest) error {
 	for attempt := 0; ; attempt++ {
 		once, cancel := context.WithTimeout(ctx, sendTimeout)
@@ -123,12 +123,12 @@ func (m *Mesh) callFailed(ctx context.Context, p *peer, err error) error {
 	return err
 }
 
-// CheckSuite has a peer look whether a suite has changed, and returns what it serves now.
-// fresh has it ask upstream. It waits as long as the peer may take for that, but
-// not for one that stops answering pings.
+// CheckSuite asks a peer to check whether a suite has changed, and returns what the peer
+// serves now. fresh makes the peer ask upstream. It waits as long as the peer may take for
+// that, but not for a peer that stops answering pings.
 //
-// The errors are *proto.PeerFailed where the peer could not be asked, what
-// upstream told the peer, and the cause of ctx where that has ended.
+// The errors are *proto.PeerFailed if the peer could not be asked, the error that the peer
+// got from upstream, and the cause of ctx if that has ended.
 func (m *Mesh) CheckSuite(ctx context.Context, peer string, id proto.Suite, slots []string, fresh bool) (proto.Announcement, error) {
 	if err := checkSuite(id); err != nil {
 		return proto.Announcement{}, err

@@ -35,7 +35,7 @@ func (s *controlServer) Ping(ctx context.Context, _ *peerpb.PingRequest) (*peerp
 	return &peerpb.PingReply{RingHash: s.m.View().Ring.Hash(), Version: s.m.cfg.Version, StuckMs: s.m.stuckFor().Milliseconds()}, nil
 }
 
-// Follow tells what this node holds until the caller has enough, or this node
+// Follow streams what this node stores until the caller ends the stream, or this node
 // stops.
 func (s *controlServer) Follow(_ *peerpb.FollowRequest, stream peerpb.Control_FollowServer) error {
 	if _, err := s.m.caller(stream.Context()); err != nil {
@@ -74,8 +74,8 @@ func holdingsIn(h *peerpb.Holdings) holdings.Update {
 	}
 }
 
-// Announce takes in announcements of suites and alerts of mirrors. What makes sense is heard,
-// also where something else in the message does not.
+// Announce receives announcements of suites and alerts of mirrors. It accepts the valid
+// ones, even if others in the same message are not valid.
 func (s *controlServer) Announce(ctx context.Context, req *peerpb.AnnounceRequest) (*peerpb.AnnounceReply, error) {
 	from, control, err := s.control(ctx)
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *controlServer) Announce(ctx context.Context, req *peerpb.AnnounceReques
 	}
 	alerts, wrong := alertsIn(req.GetAlerts(), now)
 	for i := range alerts {
-		alerts[i].Node = from // who finds out tells it
+		alerts[i].Node = from // only the node that found it sends it
 	}
 	if len(alerts) > 0 {
 		control.ReceiveAlerts(from, alerts)
@@ -146,7 +146,7 @@ func (s *controlServer) Offer(ctx context.Context, req *peerpb.OfferRequest) (*p
 	return &reply, nil
 }
 
-// Status tells how this node is.
+// Status returns this node's status.
 func (s *controlServer) Status(ctx context.Context, _ *peerpb.StatusRequest) (*peerpb.StatusReply, error) {
 	_, control, err := s.control(ctx)
 	if err != nil {
@@ -159,7 +159,7 @@ func (s *controlServer) Status(ctx context.Context, _ *peerpb.StatusRequest) (*p
 	return &peerpb.StatusReply{Json: json}, nil
 }
 
-// control returns who calls, and who answers.
+// control returns the calling node, and the object that answers its calls.
 func (s *controlServer) control(ctx context.Context) (from string, c Control, err error) {
 	if from, err = s.m.caller(ctx); err != nil {
 		return "", nil, err
@@ -170,8 +170,8 @@ func (s *controlServer) control(ctx context.Context) (from string, c Control, er
 	return from, s.m.cfg.Control, nil
 }
 
-// senseless logs that a node said something that makes no sense, and makes the
-// status that tells it so.
+// senseless logs that a node sent something that makes no sense, and returns the status
+// that tells the node.
 func (s *controlServer) senseless(from string, err error) error {
 	s.m.limitedLog.warn(s.m.log, "senseless "+from, "another node said something that makes no sense", "node", from, "error", err)
 	return status.Error(codes.InvalidArgument, cleanReason(err.Error()))

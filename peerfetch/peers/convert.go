@@ -13,36 +13,35 @@ import (
 	"github.com/aptmesh/aptmesh/proto/peerpb"
 )
 
-// Bounds of what one node tells another of suites. maxAnnouncements of the largest would be
-// too much for a message; whoever sends many sends several messages.
+// Bounds of what a node sends about suites. maxAnnouncements of the largest size would be
+// too much for one message; a sender of many uses several messages.
 const (
 	maxAnnouncements = 1000 // in one message
 	maxSlots         = 4096 // of one suite
 	maxSlot          = 512  // bytes
 	maxCompanions    = 16   // of one root
 	maxCheck         = 10 * 365 * 24 * time.Hour
-	// maxTime is the end of the year 9999, in Unix seconds: what lies beyond has no
-	// RFC 3339 form.
+	// maxTime is the end of the year 9999, in Unix seconds: later times have no RFC 3339
+	// form.
 	maxTime = 253402300799
 )
 
-// State is what travels in messages that do not come from their sender directly:
-// gossip, and the full exchange between two nodes.
+// State is the content of messages that do not come from their sender directly: gossip, and
+// the full exchange between two nodes.
 //
-// Every holder of the gossip key can write one in another node's name, and without the key one can
-// record one and play it back. So it tells which generations there are, which each
-// node verifies by itself; never how things are now, that upstream still has them or
-// that a mirror is in trouble. Those come from their finder directly.
+// A node with the gossip key can write a State in the name of another node. Anybody on the
+// network can record one and play it back. So a State says only which generations exist;
+// each node verifies those itself. It never says what is true now: that upstream still has a
+// generation, or that a mirror fails. The node that found that out sends it directly.
 type State struct {
 	From          string // the sender, as it says
 	Announcements []proto.Announcement
 }
 
-// FitState is MarshalState for a message of at most limit bytes, and of as many suites
-// as a message may have. Where all does not fit, first the slots are left out, which
-// nodes tell each other directly as well, and then suites, others each time: a message
-// tells less, rather than nothing, and in time each suite is told. whole is whether
-// nothing was left out.
+// FitState is MarshalState for a message of at most limit bytes, and of as many suites as a
+// message may have. If not all fits, it first leaves out the slots, which nodes also send
+// directly. Then it leaves out suites, different ones each time, so that every suite is sent
+// in time. whole is whether nothing was left out.
 func FitState(g State, limit int) (b []byte, whole bool) {
 	whole = len(g.Announcements) <= maxAnnouncements
 	if whole {
@@ -89,9 +88,9 @@ func MarshalState(g State) []byte {
 	return b
 }
 
-// UnmarshalState reads what MarshalState wrote, and believes nothing of it. From is
-// "" where nothing is told. What makes no sense is left out; the error says that
-// nothing else was there.
+// UnmarshalState reads what MarshalState wrote, and trusts nothing of it. From is "" if
+// there is no announcement. It leaves out what makes no sense. The error says that nothing
+// remained.
 func UnmarshalState(b []byte) (State, error) {
 	var all peerpb.State
 	if err := pb.Unmarshal(b, &all); err != nil {

@@ -22,9 +22,9 @@ const (
 	maxRetryAfter = time.Hour
 )
 
-// statusOf makes the status that tells another node of err. The order of the cases is
-// that of front's answers, so that every node answers alike where an error says several
-// things: trouble that may pass is never made final. A verdict travels beside it.
+// statusOf makes the status that sends err to another node. The order of the cases is that
+// of front's answers, so that every node answers alike if an error says several things: a
+// temporary failure never becomes final. A verdict is sent beside it.
 func statusOf(err error) error {
 	var (
 		failed  *proto.PeerFailed
@@ -75,9 +75,9 @@ func statusOf(err error) error {
 // errDraining is the answer of a node that is leaving.
 var errDraining = errors.New("this node is leaving")
 
-// errorOf makes of the error of a call to peer what package proto says of it:
-// what the peer was told by upstream, that it does not hold the object, or else
-// that it could not be asked.
+// errorOf turns the error of a call to peer into an error of package proto: the answer that
+// the peer got from upstream, that the peer does not store the object, or else that the peer
+// could not be asked.
 func errorOf(peer string, err error) error {
 	st, ok := status.FromError(err)
 	if !ok {
@@ -100,14 +100,14 @@ type inPlainWords struct{ error }
 func (e inPlainWords) Error() string { return plain(e.error.Error()) }
 func (e inPlainWords) Unwrap() error { return e.error }
 
-// answered is a failure that the peer itself told of: it is there, and its
-// connection works. So nothing that a client asks for, and no difference between
-// two configurations, makes a peer count as unhealthy.
+// answered is a failure that the peer itself reported: the peer is alive, and its connection
+// works. So no request of a client, and no difference between two configurations, makes a
+// peer count as unhealthy.
 type answered struct{ error }
 
 func (a *answered) Unwrap() error { return a.error }
 
-// failureOf reads what a peer tells of a failure.
+// failureOf reads the failure that a peer reported.
 func failureOf(peer string, f *peerpb.Failure) error {
 	reason := cleanReason(f.GetReason())
 	if reason == "" {
@@ -146,7 +146,7 @@ func failureOf(peer string, f *peerpb.Failure) error {
 	return failed
 }
 
-// unavailableOf reads trouble that may pass.
+// unavailableOf reads a temporary failure.
 func unavailableOf(peer, reason string, f *peerpb.Failure) *proto.Unavailable {
 	return &proto.Unavailable{
 		Reason:     "node " + peer + ": " + reason,
@@ -176,8 +176,8 @@ func namesIn(names []string) []string {
 	return stored
 }
 
-// cleanReason makes a sentence fit for a log line and for a client's screen,
-// whoever wrote it.
+// cleanReason makes a sentence of another node safe for a log line and for a client's
+// screen.
 func cleanReason(s string) string { return cut(s, maxReason) }
 
 // cut is cleanReason for another bound, in bytes.

@@ -19,19 +19,19 @@ const (
 
 var fetchStream = grpc.StreamDesc{StreamName: "Fetch", ServerStreams: true}
 
-// Fetch asks a peer for the bytes of one object. It returns when the peer knows
-// what it will send. A peer that gives next to nothing is left after Timing.Progress,
-// or Timing.Upstream where it says that it waits for upstream, which is proto.ErrSlowUpstream.
+// Fetch asks a peer for the bytes of one object. It returns when the peer knows what it
+// will send. It leaves a peer that makes almost no progress after Timing.Progress. If the
+// peer says that it waits for upstream, that is Timing.Upstream, and the error is
+// proto.ErrSlowUpstream.
 //
-// The transfer's Body fails with the same errors as Fetch, and ends with ctx. It
-// is to be used by one goroutine and to be closed; it implements io.WriterTo,
-// which copies nothing. Transfer.Modified may be filled in as late as the Body's
-// io.EOF, for upstream's Last-Modified counts only when the bytes are proven.
+// The transfer's Body fails with the same errors as Fetch, and ends with ctx. One goroutine
+// may use it, and must close it. It implements io.WriterTo, which copies nothing.
+// Transfer.Modified may be filled in as late as the Body's io.EOF, because upstream's
+// Last-Modified counts only when the bytes are proven.
 //
-// The errors are proto.ErrNotFound, proto.ErrCorrupt, *proto.Refused and
-// *proto.Unavailable where upstream told the peer so; *proto.NotStored;
-// *proto.PeerFailed for all that is between this node and the peer; and the cause
-// of ctx where that has ended.
+// The errors are proto.ErrNotFound, proto.ErrCorrupt, *proto.Refused and *proto.Unavailable
+// if the peer got them from upstream; *proto.NotStored; *proto.PeerFailed for failures
+// between this node and the peer; and the cause of ctx if that has ended.
 func (m *Mesh) Fetch(ctx context.Context, name string, peerReq proto.PeerRequest) (*proto.Transfer, error) {
 	p := m.peer(name)
 	if p == nil {
@@ -153,8 +153,8 @@ func (d *download) request(f *frame) (err error) {
 	return d.next()
 }
 
-// next takes in the next frame. A stream that has none left was cut: its last
-// frame is the tail, after which nobody asks for another.
+// next reads the next frame. A stream that ends before its tail was cut: after the tail,
+// next is not called again.
 func (d *download) next() error {
 	err := d.stream.RecvMsg(&d.frame)
 	if err == io.EOF {
@@ -236,10 +236,10 @@ func (d *download) receive() error {
 	return d.overdue(crowd)
 }
 
-// overdue tells why to leave a peer that has given next to nothing for too long, over
-// a connection that crowd times crowdOf transfers share. Keepalives only show that it
-// is there. What it says it waits for decides how long is too long, and whose fault
-// that is; but a node that stores the object waits for no other.
+// overdue returns why to leave a peer that made almost no progress for too long, on a
+// connection that crowd times crowdOf transfers share. Keepalives only show that the peer is
+// alive. What the peer waits for decides how long is too long, and whether the peer or
+// upstream is at fault. A peer that stores the object waits only for its own disk.
 func (d *download) overdue(crowd int) error {
 	if d.progress.waited < d.m.cfg.Timing.Progress || d.received == d.transfer.Size && d.transfer.Body != nil {
 		return nil
@@ -344,8 +344,8 @@ func (d *download) tail() error {
 	return io.EOF
 }
 
-// finish notes how the download ended and returns the error to give out. What the
-// peer was told by upstream is no failure of the peer.
+// finish notes how the download ended and returns its error. An error that the peer got from
+// upstream is no failure of the peer.
 func (d *download) finish(err error) error {
 	switch {
 	case d.err != nil:

@@ -17,9 +17,8 @@ import (
 )
 
 const (
-	// maxUploads is how many bodies are sent at the same time, to all nodes
-	// together; further requesters of stored objects are told to wait. An upload takes
-	// about 300 KiB.
+	// maxUploads is how many bodies are sent at the same time, to all nodes together.
+	// Further requests for stored objects get "wait". An upload takes about 300 KiB.
 	maxUploads = 1024
 	// readAhead is how many chunks are read before the connection takes them.
 	// One is enough to know that the connection is what is waited for; two keep
@@ -104,10 +103,10 @@ type piece struct {
 	n      int    // bytes of the object in it
 }
 
-// upload sends what the Handler has for ask. ctx is that of the stream. The error is what
-// to tell the requester.
+// upload sends what the Handler returns for a request. ctx is that of the stream. The error
+// is for the requester.
 func (m *Mesh) upload(ctx context.Context, stream grpc.ServerStream, from string, peerReq proto.PeerRequest) error {
-	// Who asks a disk that hangs does not come back: no more goroutines for that.
+	// A goroutine that reads from a disk that hangs does not return: start no more of them.
 	if m.stuckFor() >= m.cfg.Timing.Progress {
 		return errStuck
 	}
@@ -185,9 +184,9 @@ const (
 	phaseBytes                // what is in memory is cut into pieces
 )
 
-// waitsFor is what produce waits for if nothing has come of it for that long. It is
-// the disk where nothing else can be, and where an operation of the store hangs: a
-// body from upstream comes through the store.
+// waitsFor is what produce waits for if it has produced nothing for that long. It is the
+// disk if the object is stored, or if an operation of the store hangs: a body from upstream
+// passes through the store.
 func (u *upload) waitsFor(quiet time.Duration) waiting {
 	stuck := u.m.stuckFor()
 	switch phase := u.phase.Load(); {

@@ -10,17 +10,16 @@ import (
 	"github.com/aptmesh/aptmesh/proto/peerpb"
 )
 
-// Between two attempts to follow a peer that can be reached but does not tell, or
-// tells what makes no sense.
+// The pauses between attempts to follow a peer that can be reached but does not answer
+// Follow, or answers what makes no sense.
 const (
 	refollowFirst = 200 * time.Millisecond
 	refollowMax   = 10 * time.Second
 )
 
-// follow keeps p.held up to date for as long as p is known. What p held when the
-// stream broke is kept, so that it counts again as soon as p answers; while p is
-// not healthy nobody looks at it. It may have lost something meanwhile: then it
-// says so when asked.
+// follow keeps p.held up to date as long as p is known. When the stream breaks, the set
+// stays, so that it counts again as soon as p answers. It is not used while p is not
+// healthy. If p has lost an object in the meantime, it says so when asked for it.
 func (m *Mesh) follow(p *peer) {
 	pause := refollowFirst
 	for p.ctx.Err() == nil {
@@ -30,7 +29,7 @@ func (m *Mesh) follow(p *peer) {
 			return
 		}
 		m.log.Debug("the stream of what another node holds ended", "node", p.name, "error", err)
-		p.nudge() // the connection may have broken, and nothing tells of that sooner
+		p.nudge() // the connection may have broken, and a ping finds out soonest
 		if time.Since(began) > refollowMax {
 			pause = refollowFirst
 		}

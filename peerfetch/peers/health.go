@@ -37,9 +37,9 @@ func (c HealthConfig) withDefaults() HealthConfig {
 }
 
 const (
-	// A node whose transfers fail is not asked for bytes until it has answered a
-	// ping; one whose transfers fail again and again within failuresCount although
-	// it answers is left alone for longer each time, firstRest to maxRest.
+	// A node whose transfers fail is not asked for bytes until it has answered a ping. If
+	// it answers pings and its transfers fail again within failuresCount, it is not asked
+	// for bytes for a time that grows from firstRest to maxRest.
 	failuresCount = time.Minute
 	firstRest     = time.Second
 	maxRest       = 15 * time.Second
@@ -48,9 +48,9 @@ const (
 	// is found to be no better, at most maxStallRest.
 	stallRest    = 15 * time.Second
 	maxStallRest = 2 * time.Minute
-	// lagFor is how long other nodes are asked before one whose upstream was slow.
+	// lagFor is for how long a node whose upstream was slow is asked after other nodes.
 	lagFor = time.Minute
-	// maxFailures bounds what is remembered: so many make maxRest.
+	// maxFailures bounds the failures that are remembered: that many make maxRest.
 	maxFailures = 8
 	// disagreesAfter is how many pings in a row must find another ring at the
 	// other end: for a moment rings differ whenever nodes come and go.
@@ -63,7 +63,7 @@ const (
 type health struct {
 	fit       atomic.Bool
 	rtt       atomic.Int64 // smoothed, in nanoseconds; 0 = not known
-	disagrees atomic.Bool  // its ring has been another one for several pings
+	disagrees atomic.Bool  // its ring has differed for several pings
 	lags      atomic.Int64 // until when others are asked before it, in Unix nanoseconds
 	nudged    chan struct{}
 
@@ -183,9 +183,9 @@ func (h *health) isAlive() bool {
 	return h.alive != nil
 }
 
-// answered takes in the answer to a ping that was sent at began, whether the
-// connection for bytes works, and for how long the peer's disk has hung. It reports
-// whether the peer was silent before.
+// answered records the answer to a ping that was sent at began, whether the connection for
+// bytes works, and for how long the peer's disk has hung. It reports whether the peer was
+// silent before.
 func (h *health) answered(parent context.Context, began, now time.Time, dataWorks bool, stuck time.Duration) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -203,8 +203,7 @@ func (h *health) answered(parent context.Context, began, now time.Time, dataWork
 	return returned
 }
 
-// silent takes in that there was no answer, and reports whether there was one the
-// last time.
+// silent records that there was no answer, and reports whether there was one the last time.
 func (h *health) silent(err error) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -218,8 +217,8 @@ func (h *health) silent(err error) bool {
 	return true
 }
 
-// measured takes in a round trip. The average follows a lasting change within a
-// few pings and a single slow answer by an eighth.
+// measured records a round trip. The average follows a lasting change within a few pings
+// and a single slow answer by an eighth.
 func (h *health) measured(took time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -233,9 +232,8 @@ func (h *health) measured(took time.Duration) {
 	h.rtt.Store(max(int64(average), 1))
 }
 
-// reported takes in how a transfer from p went: nil where the peer did its part,
-// whatever it had to say; otherwise why it could not be asked or its answer broke
-// off.
+// reported records how a transfer from p went: nil if the peer answered, whatever the answer
+// was; otherwise why the peer could not be asked or its answer broke off.
 func (p *peer) reported(err error) {
 	if err == nil || errors.As(err, new(*answered)) {
 		return
@@ -245,8 +243,8 @@ func (p *peer) reported(err error) {
 	}
 }
 
-// transferFailed makes the peer suspect, and reports whether it was not so
-// before. What fails while it is suspect is of the same trouble.
+// transferFailed makes the peer suspect, and reports whether it was not suspect before.
+// Further failures while it is suspect have the same cause and do not count.
 func (h *health) transferFailed(err error, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -347,8 +345,8 @@ func (p *peer) whileAlive(ctx context.Context) (context.Context, context.CancelF
 	return ctx, func() { stop(); cancel(nil) }, nil
 }
 
-// silence is errSilent with its cause, where there is one; the cause loses the
-// name of the peer, which whoever asks puts in front again.
+// silence is errSilent with its cause, if there is one. The cause loses the name of the
+// peer, because the caller puts it in front again.
 func silence(cause error) error {
 	var failed *proto.PeerFailed
 	if errors.As(cause, &failed) {

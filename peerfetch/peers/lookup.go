@@ -68,7 +68,7 @@ func (m *Mesh) lookupAt(ctx context.Context, peer string, loc proto.Location) (r
 	return ref, err
 }
 
-// Lookup tells another node what is known here of a file.
+// Lookup answers another node what this node knows of a file.
 func (s *controlServer) Lookup(ctx context.Context, req *peerpb.LookupRequest) (*peerpb.LookupReply, error) {
 	from, control, err := s.control(ctx)
 	if err != nil {

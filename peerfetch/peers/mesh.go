@@ -48,7 +48,7 @@ type Control interface {
 	// ReceiveAlerts gets what the speaker has found out about mirrors itself.
 	ReceiveAlerts(from string, alerts []proto.MirrorAlert)
 	// Alerts returns the present findings of this node about mirrors, for
-	// nodes that were not there when it was told.
+	// nodes that missed the messages.
 	Alerts() []proto.MirrorAlert
 	ServeCheck(ctx context.Context, from string, id proto.Suite, slots []string, fresh bool) (proto.Announcement, error)
 	ReceiveOffer(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest
@@ -64,8 +64,7 @@ type Config struct {
 	Name string
 	// Listen is the host:port to answer on; port 0 takes any.
 	Listen string
-	// TLS proves who speaks, both ways. nil is plain TCP, where everybody is
-	// the node that it claims to be.
+	// TLS authenticates both ends. nil is plain TCP: a node is whatever it claims to be.
 	TLS     *TLS
 	Logger  *slog.Logger // nil = none
 	Handler Handler      // nil: other nodes get no bytes from here
@@ -81,7 +80,7 @@ type Config struct {
 	Stuck func() time.Duration
 	// Dial opens connections to other nodes; nil = a net.Dialer.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
-	// Timing is how long things may take in Fetch; blanks are filled in.
+	// Timing is how long the phases of Fetch may take; blanks are filled in.
 	Timing Timing
 	// Health is how others are watched; blanks are filled in.
 	Health HealthConfig
@@ -91,8 +90,8 @@ type Config struct {
 	windows *windows                                // benchmarks: in place of dataWindows
 }
 
-// Timing is how long things may take in Fetch. The zero value of each field
-// stands for its default.
+// Timing is how long the phases of Fetch may take. The zero value of each field stands for
+// its default.
 type Timing struct {
 	// Accept bounds the time from asking a peer to its first word, dialling
 	// included; 0 = 1 s. Four round trips are given where that is longer.
@@ -105,8 +104,8 @@ type Timing struct {
 	// upstream, or for its other transfers; 0 = 15 s. An honest peer has tried a second
 	// mirror by then.
 	Upstream time.Duration
-	// Stuck is how long this node waits for its own disk before it tells an requester so;
-	// 0 = 1.5 s: less than the requester would wait.
+	// Stuck is how long this node waits for its own disk before it reports that to a
+	// requester; 0 = 1.5 s: less than the requester would wait.
 	Stuck time.Duration
 	// Floor is how many bytes per second a connection must deliver of what the
 	// peer has, averaged over FloorWindow; 0 = 64 KiB. Negative = no floor.
@@ -168,8 +167,8 @@ type Mesh struct {
 	mu    sync.Mutex
 	view  *ring.View       // guarded by mu; never nil
 	peers map[string]*peer // guarded by mu; by name, without this node
-	// others are the peers, sorted by name, for those who look at all of them
-	// often. SetView replaces it.
+	// others are the peers, sorted by name, for frequent loops over all of them. SetView
+	// replaces it.
 	others atomic.Pointer[[]*peer]
 }
 

@@ -90,7 +90,7 @@ type progress struct {
 	bytes  int64         // in that time
 }
 
-// took takes in a frame of n bytes that was waited for.
+// took records a frame of n bytes that was waited for.
 func (v *progress) took(n int64, waited time.Duration) {
 	if v.bytes += n; v.bytes >= leastProgress {
 		*v = progress{}
@@ -122,10 +122,9 @@ func (p *pace) late(delay time.Duration) time.Duration {
 	return delay - p.quickest
 }
 
-// arrived takes in a frame of n bytes that was waited for. behind says that the
-// peer had more to give when it arrived; otherwise the frame does not
-// count against it. The error says that the connection is too slow for a transfer that shares
-// it with crowd times crowdOf others.
+// arrived records a frame of n bytes that was waited for. behind says that the peer had more
+// to send when the frame arrived; otherwise a slow frame does not count. The error says that
+// the connection is too slow for a transfer that shares it with crowd times crowdOf others.
 func (p *pace) arrived(n int64, waited time.Duration, behind bool, crowd int) error {
 	if !behind {
 		p.waited, p.bytes, p.crowd = 0, 0, 0
@@ -139,7 +138,7 @@ func (p *pace) arrived(n int64, waited time.Duration, behind bool, crowd int) er
 	}
 	rate, floor := float64(p.bytes)/p.waited.Seconds(), float64(p.floor)/float64(p.crowd)
 	if p.crowd > 1 {
-		floor /= 2 // those who share a connection do not share it evenly
+		floor /= 2 // transfers do not share a connection evenly
 	}
 	p.waited, p.bytes, p.crowd = 0, 0, 0
 	if rate < floor {

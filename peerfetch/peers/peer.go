@@ -33,8 +33,8 @@ type peer struct {
 	leaving atomic.Bool      // as the view has it
 	pulse   pulse            // of data
 
-	// places are taken by running transfers; who finds none waits here rather than
-	// for the peer, who would be thought silent.
+	// places are taken by running transfers. A transfer without a place waits here. If it
+	// waited for the peer instead, the peer would seem silent.
 	places chan struct{}
 
 	mu      sync.Mutex

@@ -67,7 +67,7 @@ func (u *upload) head(ctx context.Context, blob *proto.Blob, offset int64) error
 	return u.hand(ctx, piece{wire: f.wire})
 }
 
-// hand gives a piece to the one who sends.
+// hand gives a piece to the goroutine that sends.
 func (u *upload) hand(ctx context.Context, p piece) error {
 	select {
 	case u.pieces <- p:

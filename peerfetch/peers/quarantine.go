@@ -37,7 +37,7 @@ func (m *Mesh) Distrust(peer string, err error) {
 		"node", peer, "until", until.UTC().Format(time.RFC3339), "error", err)
 }
 
-// distrusted tells why a node is in quarantine; nil if it is not.
+// distrusted returns why a node is in quarantine; nil if it is not.
 func (m *Mesh) distrusted(name string) *quarantined {
 	entry, _ := m.quarantine.Get(name, time.Now())
 	return entry

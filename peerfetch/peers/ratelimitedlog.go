@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// quietFor is how long the same trouble is not logged again.
+	// quietFor is how long the same failure is not logged again.
 	quietFor = time.Minute
 	// maxRemembered bounds what is remembered: some of it comes from strangers.
 	maxRemembered = 256

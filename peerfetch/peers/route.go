@@ -15,17 +15,16 @@ import (
 // not this node.
 const maxRoute = 4
 
-// Route says where to look for an object at this moment. It does no I/O.
+// Route says which nodes to ask for an object at this moment. It does no I/O.
 //
-// Holders are the nodes that want names and then those whose summaries say that
-// they hold it, nearest first; at most maxRoute. A node that is leaving is as good
-// a holder as any.
+// Holders are the nodes that want names, and then those whose summaries say that they store
+// the object, nearest first; at most maxRoute. A leaving node is a holder like any other.
 //
-// Owners are in the order in which the ring hands the object on, without those that
-// cannot be asked for bytes now; at most maxRoute. This node is among them wherever
-// the ring would let it fetch the object at all: in its place, or behind the others
-// if its place is farther back. If nobody can be asked, the owners are those of the
-// ring: better to try than to give up. They are nil where the ring is empty.
+// Owners are in the order of failover on the ring, without nodes that cannot be asked for
+// bytes now; at most maxRoute. This node is among them if the ring lets it fetch the object
+// at all: at its place, or last if its place is farther back. If no owner can be asked, the
+// owners are those of the ring: trying is better than giving up. They are nil if the ring is
+// empty.
 func (m *Mesh) Route(object proto.ObjectRequest) proto.Route {
 	archive := ""
 	if !object.Where.IsZero() {
@@ -38,9 +37,9 @@ func (m *Mesh) Route(object proto.ObjectRequest) proto.Route {
 	}
 }
 
-// keyOf is what places an object on the ring: the digest where it is known, else
-// the SHA-512, else the place. Of several right contents it is the lowest digest, so that
-// nodes agree which prefer another one.
+// keyOf is what places an object on the ring: the digest if it is known, else the SHA-512,
+// else the location. Of several right contents it is the lowest digest, so that nodes agree
+// even if they prefer different contents.
 func keyOf(object proto.ObjectRequest) []byte {
 	switch {
 	case !object.Ref.IsZero():
@@ -156,9 +155,8 @@ func (m *Mesh) ownersOf(r *ring.Ring, key []byte) []string {
 	}
 }
 
-// Owners returns the first n nodes of the ring, at most all there are, that would
-// own key one after the other and answer pings, this node included. If none does,
-// they are those of the ring.
+// Owners returns the first n nodes that would own key, in the order of failover, and that
+// answer pings, this node included. If none answers, they are those of the ring.
 func (m *Mesh) Owners(key []byte, n int) []string {
 	r := m.View().Ring
 	for deep := n; ; deep *= 2 {

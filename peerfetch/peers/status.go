@@ -10,11 +10,11 @@ type PeerStatus struct {
 	Version    string `json:"version"`
 	Addr       string `json:"addr"` // of its gRPC
 
-	// Healthy says that it is asked for bytes and news; RTT is the round trip to
-	// it, 0 while not known.
+	// Healthy says that the node is asked for bytes; RTT is the round trip to it, 0
+	// while not known.
 	Healthy bool          `json:"healthy"`
 	RTT     time.Duration `json:"rtt"`
-	// LastError is the latest trouble with it, also when that is over; "" for none.
+	// LastError is the latest failure, even if it is over; "" for none.
 	LastError string `json:"last_error,omitempty"`
 	// Stalled says that it answers, and gives no bytes: it is not asked for a while.
 	// Lags says that upstream was slow for it: others are asked before it.

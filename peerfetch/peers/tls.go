@@ -13,9 +13,9 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// TLS proves to other nodes who this one is, and whom it believes. Both functions
-// are called for each handshake, so that files may change while the node runs;
-// connections that exist are not looked at again.
+// TLS proves this node's identity to other nodes and checks theirs. Both functions are
+// called for each handshake, so that files may change while the node runs. Existing
+// connections are not checked again.
 type TLS struct {
 	// Certificate is this node's, good for client and server; one of its DNS
 	// names is the node's name.
@@ -25,7 +25,7 @@ type TLS struct {
 	Roots func() (*x509.CertPool, error)
 }
 
-// serverTLS demands a certificate of the cluster from whoever calls.
+// serverTLS demands a certificate of the cluster from each caller.
 func (m *Mesh) serverTLS() credentials.TransportCredentials {
 	return &handshakes{m: m, TransportCredentials: credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -47,7 +47,7 @@ func (m *Mesh) serverTLS() credentials.TransportCredentials {
 	})}
 }
 
-// clientTLS demands that whoever answers is the node of that name.
+// clientTLS demands that the node that answers has that name.
 func (m *Mesh) clientTLS(name string) credentials.TransportCredentials {
 	return &handshakes{m: m, node: name, TransportCredentials: credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -120,8 +120,8 @@ func orNobody(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// handshakes logs the handshakes that fail, in words that tell an operator what
-// to do. gRPC itself would keep them to itself on the side of the server.
+// handshakes logs failed handshakes with what an operator can do. gRPC's server does not
+// report them.
 type handshakes struct {
 	credentials.TransportCredentials
 	m    *Mesh
