@@ -82,8 +82,8 @@ func (c *Config) bindTo(ctx context.Context) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addrs[0], port), nil
 }
 
-// onlyIPv6 reports whether the address that the others are to be told, given that this
-// node listens on all, is none of IPv4. What is wrong with it, advertised says.
+// onlyIPv6 reports whether a node that listens on all addresses advertises only IPv6
+// addresses. An invalid address is an error of advertised, not of this function.
 func (c *Config) onlyIPv6(ctx context.Context) bool {
 	if c.Advertise == "" {
 		own, err := OwnAddress()
@@ -97,7 +97,7 @@ func (c *Config) onlyIPv6(ctx context.Context) bool {
 	return err == nil && !slices.ContainsFunc(addrs, netip.Addr.Is4)
 }
 
-// advertised is the address to tell the others, given the one listened on.
+// advertised is the address to advertise, for the address bound.
 func (c *Config) advertised(ctx context.Context, bound netip.AddrPort) (netip.AddrPort, error) {
 	if c.Advertise == "" {
 		if !bound.Addr().IsUnspecified() {
@@ -118,7 +118,7 @@ func (c *Config) advertised(ctx context.Context, bound netip.AddrPort) (netip.Ad
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	// A socket on an IPv4 address neither sends to nor hears from IPv6.
+	// A socket on an IPv4 address neither sends to IPv6 nor receives from it.
 	chosen := addrs[0]
 	if i := slices.IndexFunc(addrs, func(ip netip.Addr) bool { return ip.Is4() == bound.Addr().Is4() }); i >= 0 {
 		chosen = addrs[i]

@@ -9,7 +9,7 @@ import (
 const (
 	frameMessage byte = 1 // a Broadcast
 	frameBeacon  byte = 2
-	frameLeft    byte = 3 // who is not to be looked for
+	frameLeft    byte = 3 // nodes that left or were removed
 	frameClaim   byte = 4 // a name that two nodes use
 )
 
@@ -44,7 +44,7 @@ func decodeBeacon(b []byte) (beacon, error) {
 	return beacon{string(b[1:])}, nil
 }
 
-// sendBeacons sends them until the end, and logs whose do not arrive.
+// sendBeacons sends beacons until the end, and logs the nodes whose beacons do not arrive.
 func (m *Members) sendBeacons() {
 	tick := time.NewTicker(m.cfg.BeaconEvery)
 	defer tick.Stop()

@@ -35,7 +35,7 @@ type Config struct {
 	// Name is the identity of this node in the ring: unique in the cluster, and
 	// kept over restarts and changes of address. Letters, digits, '.', '_', '-'.
 	Name string
-	// Cluster keeps clusters apart: packets of another one are not even looked at.
+	// Cluster keeps clusters apart: packets of another cluster are dropped unread.
 	Cluster    string
 	Datacenter string
 	// Bind is host:port for UDP and TCP. Port 0 takes a free one; without a host,
@@ -51,11 +51,11 @@ type Config struct {
 	// Seeds are other nodes, as host or host:port, looked up anew at each contact;
 	// a host may have several addresses. This node itself may be among them.
 	Seeds []string
-	// Known are the nodes that this one knew before it was started, as Members.Known
-	// had them. They are looked for like seeds, and missing until they show up.
+	// Known are the nodes that this node knew before its start, from Members.Known. They
+	// are contacted like seeds, and are missing until they answer.
 	Known []Missing
 	// Keys encrypt the gossip: the first encrypts, all decrypt. 16, 24 or 32 bytes.
-	// Without any, everybody who reaches Bind can take part.
+	// Without a key, every machine that reaches Bind can take part.
 	Keys [][]byte
 	// Allowed are the networks that nodes may be in, by the address that packets
 	// come from and the one that is advertised. None: all.
@@ -65,22 +65,22 @@ type Config struct {
 	// SettlePoll is how often a joiner looks whether the list of members stands
 	// still, which it must three times. Default 500 ms.
 	SettlePoll time.Duration
-	// Settle is how long a joiner waits for that at most. Default 5 s.
+	// Settle bounds how long a joining node waits for that. Default 5 s.
 	Settle time.Duration
 	// RejoinEvery is how often seeds and nodes known before are contacted while
 	// they are not among the members. Default 30 s.
 	RejoinEvery time.Duration
-	// BeaconEvery is how often a node tells each other one by UDP that it is there.
-	// Default 5 s.
+	// BeaconEvery is how often a node sends a beacon by UDP to each other node. Default
+	// 5 s.
 	BeaconEvery time.Duration
 
 	// Received gets each message of another node's Broadcast, in order of arrival.
 	// Messages may be lost, doubled and out of order.
 	Received func(msg []byte)
-	// LocalState gives what MergeState of another node gets, in the full exchange
-	// that each node has with another one every 30 s and with whom it joins. More
-	// than MaxState is not sent. LocalState is called by several goroutines;
-	// MergeState by the one that calls Received.
+	// LocalState returns the state that MergeState of another node gets. Nodes exchange
+	// it in full with a random node every 30 s, and when they join. More than MaxState is
+	// not sent. LocalState is called by several goroutines, MergeState by the one that
+	// calls Received.
 	LocalState func() []byte
 	MergeState func(state []byte)
 

@@ -8,10 +8,9 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// delegate is what memberlist calls. Most calls come under memberlist's lock on
-// the list of nodes, or in the loop that reads packets: they note what they are
-// told and return. None of them calls memberlist (that would deadlock) or waits
-// for anybody.
+// delegate has the callbacks of memberlist. Most calls come under memberlist's lock on the
+// list of nodes, or in the loop that reads packets. So they note the event and return. None
+// of them calls memberlist, which would deadlock, or waits.
 type delegate struct{ m *Members }
 
 var (

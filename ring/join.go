@@ -16,7 +16,7 @@ const (
 	// waits twice as long, up to RejoinEvery.
 	firstRetry = time.Second
 	// maxContacts is how many seeds, and how many missing nodes, are contacted at
-	// once. One that answers is enough: it tells of the others.
+	// once. One that answers is enough: it knows the others.
 	maxContacts = 8
 )
 
@@ -72,7 +72,7 @@ func (m *Members) settle() {
 		}
 		switch now := m.roster.names(); {
 		case !slices.Equal(m.View().others(), now):
-			stable = 0 // nobody here has been told of them yet
+			stable = 0 // this node has not heard of them by gossip yet
 		case stable > 0 && slices.Equal(now, last):
 			stable++
 		default:
@@ -176,8 +176,8 @@ func (c *Config) seedAddresses(ctx context.Context, seed string) ([]netip.AddrPo
 // noContact says why nobody was reached at an address.
 type noContact struct{ address, why string }
 
-// contact exchanges state with whoever is at the addresses, all at once, and
-// reports whether anybody was. It calls reached when the first one has answered.
+// contact exchanges state with the nodes at the addresses, all at once, and reports whether
+// any node answered. It calls reached when the first one has answered.
 func (m *Members) contact(addrs []string, reached func()) bool {
 	var group sync.WaitGroup
 	answers, failures := make([]bool, len(addrs)), make([]noContact, len(addrs))

@@ -68,18 +68,18 @@ func rotate(ring *memberlist.Keyring, keys [][]byte) error {
 	if err := ring.UseKey(keys[0]); err != nil {
 		return err
 	}
-	held := ring.GetKeys()
-	stays := 0 // of those held, from the front
-	for stays < len(held) && contains(keys, held[stays]) {
+	installed := ring.GetKeys()
+	stays := 0 // how many of the installed keys stay, from the front
+	for stays < len(installed) && contains(keys, installed[stays]) {
 		stays++
 	}
-	for _, key := range slices.Backward(held[stays:]) {
+	for _, key := range slices.Backward(installed[stays:]) {
 		if err := ring.RemoveKey(key); err != nil {
 			return err
 		}
 	}
 	for _, key := range keys {
-		if err := ring.AddKey(key); err != nil { // nothing, where it is held
+		if err := ring.AddKey(key); err != nil { // nothing if it is installed already
 			return err
 		}
 	}

@@ -15,11 +15,10 @@ import (
 )
 
 const (
-	// maxMessages and maxStates are how many of those that arrived wait to be handed
-	// on.
+	// maxMessages and maxStates are how many messages and states wait for delivery.
 	maxMessages, maxStates = 1024, 16
-	// maxBroadcasts is how many messages wait to be sent. While there is nobody to
-	// send them to, they pile up.
+	// maxBroadcasts is how many messages wait to be sent. They pile up while there are no
+	// other nodes.
 	maxBroadcasts = 256
 	// spreading bounds how long Leave, and the farewell in Disconnect, wait for their
 	// announcement to spread.
@@ -31,10 +30,9 @@ const MaxState = 1 << 20
 
 // Members is this node's part in the gossip. It is safe for concurrent use.
 //
-// Its goroutines: one builds and publishes views (and runs the OnChange
-// callbacks), one hands on what arrived, one sends beacons; from Join on one looks
-// for seeds and missing nodes, and one waits for this node to settle. Close ends
-// them all.
+// Its goroutines: one builds and publishes views (and runs the OnChange callbacks), one
+// delivers what arrived, one sends beacons. From Join on, one contacts seeds and missing
+// nodes, and one waits for this node to settle. Close ends them all.
 type Members struct {
 	cfg     Config
 	wire    *wire
@@ -83,9 +81,8 @@ type Members struct {
 	gone     bool // farewell or shutdown; guarded by updating
 }
 
-// Start listens. The node is Joining, and alone until Join or until others find
-// it. The error names the field of cfg that is wrong, or the address that cannot be
-// had.
+// Start listens. The node is Joining, and alone until Join or until other nodes find it.
+// The error names the wrong field of cfg, or the address that cannot be bound.
 func Start(cfg Config) (*Members, error) {
 	cfg.setDefaults()
 	cfg.Seeds = slices.Clone(cfg.Seeds)
@@ -159,9 +156,9 @@ func (m *Members) View() *View { return m.view.Load() }
 // after Join, unless Leave comes first.
 func (m *Members) Settled() <-chan struct{} { return m.settled }
 
-// Broadcast gossips a message of at most MaxMessage bytes. It reaches some of the
-// other nodes, more of them in small clusters; whoever learns something new from
-// it broadcasts it once more, and so it reaches all.
+// Broadcast gossips a message of at most MaxMessage bytes. It reaches some of the other
+// nodes; in a small cluster, most. A node that learns something new from it broadcasts it
+// again, and so it reaches all.
 func (m *Members) Broadcast(msg []byte) error {
 	if len(msg) > MaxMessage {
 		return fmt.Errorf("gossip message of %d bytes: at most %d fit", len(msg), MaxMessage)
@@ -173,8 +170,8 @@ func (m *Members) Broadcast(msg []byte) error {
 	return nil
 }
 
-// broadcast is a message in memberlist's queue. None makes another one invalid:
-// only who understands them could tell.
+// broadcast is a message in memberlist's queue. It invalidates no other message, because
+// this package does not understand them.
 type broadcast []byte
 
 var _ memberlist.UniqueBroadcast = broadcast(nil)
@@ -236,9 +233,9 @@ func (m *Members) announce(wait time.Duration) error {
 
 var errClosed = errors.New("the node does not take part in the gossip any more")
 
-// Leave announces that this node owns nothing from now on; it still serves, and is
-// a member. It returns when that had time to spread, 3 s at most, or with the cause
-// of ctx.
+// Leave announces that this node owns nothing from now on; it still serves, and is a
+// member. It returns when the announcement had time to spread, after 3 s at most, or with
+// the cause of ctx.
 func (m *Members) Leave(ctx context.Context) error {
 	if !m.roster.become(Leaving) {
 		return nil
@@ -280,7 +277,7 @@ func (m *Members) farewell(ctx context.Context) {
 	}
 	m.gone = true
 	if err := m.list.Leave(waitFor(ctx)); err != nil {
-		// Where others leave at the same moment nobody may be left to hear it.
+		// If all nodes leave at the same moment, none is left to receive it.
 		m.cfg.Logger.Debug("the farewell was not passed on in time", "error", err)
 	}
 }

@@ -15,8 +15,8 @@ import (
 // limit is 512, beyond which it panics; the rest is for fields to come.
 const maxMeta = 400
 
-// metaVersion is that of the fields below. Fields are added and never change their
-// meaning, so it tells which there are, not whether one can read them.
+// metaVersion is the version of the fields below. Fields are added and never change their
+// meaning. So the version says which fields exist; any version can be read.
 const metaVersion = 1
 
 // meta is what a node says of itself in memberlist's metadata.
@@ -71,8 +71,8 @@ func decodeMeta(b []byte) (meta, error) {
 	return said, nil
 }
 
-// nodeOf is a node as memberlist knows it. One whose metadata cannot be understood
-// is there, but owns nothing and cannot be asked.
+// nodeOf is a node as memberlist knows it. A node whose metadata cannot be read is a
+// member, but owns nothing and cannot be asked.
 func nodeOf(n *memberlist.Node) (Node, error) {
 	node := Node{Name: n.Name, GossipAddr: n.Address()}
 	said, err := decodeMeta(n.Meta)

@@ -44,8 +44,8 @@ func (m member) String() string { return string(m) }
 
 func partitionOf(key []byte) int { return int(xxhash.Sum64(key) % partitions) }
 
-// placement is which node owns which partition, and what is needed to know who
-// would if some nodes were gone. Nodes are indices in the sorted names.
+// placement says which node owns which partition, and which node would own it if some nodes
+// were gone. Nodes are indices in the sorted names.
 type placement struct {
 	owners []uint16 // by partition, as the library places them
 	points []point  // the circle, sorted by hash
@@ -121,9 +121,9 @@ func circle(names []string) []point {
 	return points
 }
 
-// walk returns the owners of the first count partitions in the ring without the
-// nodes that are gone, of which at least one must be left. In the order of their
-// numbers, each partition goes to the next point on the circle whose node has room.
+// walk returns the owners of the first count partitions in the ring without the nodes that
+// are gone; at least one node must remain. In the order of their numbers, each partition
+// goes to the next point on the circle whose node has room.
 func (p *placement) walk(gone []bool, count int) []uint16 {
 	left := 0
 	for _, g := range gone {

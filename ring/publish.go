@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// Changes are gathered for batch before a ring is built, and rings are built no more
-// often than each spacing: in a cluster that starts, nodes are heard of one by one.
+// Changes are gathered for batch before a ring is built, and there is at least spacing
+// between two rings: in a cluster that starts, nodes appear one by one.
 const (
 	batch   = 50 * time.Millisecond
 	spacing = 250 * time.Millisecond
 )
 
-// follower is one who asked to be called with each view.
+// follower is a function that is called with each view.
 type follower struct {
 	call func(*View)
 	last *View // what it was called with; of the publishing goroutine
@@ -106,7 +106,7 @@ func (m *Members) build() {
 	m.cfg.Logger.Info("the ring changed", "nodes", v.Ring.Len(), "hash", fmt.Sprintf("%016x", v.Ring.Hash()), "took", took)
 }
 
-// logLeft tells when there have become more nodes than a ring has room for.
+// logLeft logs when there are more nodes than a ring has room for.
 func (m *Members) logLeft(before, after *View) {
 	was, selfWas := 0, false
 	if before.Ring != nil {

@@ -14,8 +14,8 @@ var (
 	ErrUnknown = errors.New("no node of that name is missing")
 )
 
-// Remove has a missing node forgotten, here and by all other nodes: at once by
-// gossip, and by whoever misses that in the next full exchange.
+// Remove makes all nodes forget a missing node: at once by gossip, and by the next full
+// exchange where a node misses the gossip.
 func (m *Members) Remove(name string) error {
 	if err := m.roster.forget(name); err != nil {
 		return err
@@ -50,7 +50,7 @@ func (m *Members) spreadLeft() {
 	}
 }
 
-// receiveLeft takes over what another node knows, and passes news on.
+// receiveLeft accepts what another node knows of departures, and passes on what was new.
 func (m *Members) receiveLeft(b []byte) {
 	gone, err := decodeLeft(b)
 	if err != nil {

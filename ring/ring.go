@@ -9,13 +9,13 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Version is that of the placement: of the library's algorithm and of the
-// constants in place.go. Nodes with another version are served, but own nothing;
-// whoever changes what New computes counts it up.
+// Version is the version of the placement: of the library's algorithm and of the constants
+// in place.go. Nodes with another version are served, but own nothing. A change of what New
+// computes must increase it.
 const Version = 1
 
-// MaxNodes is how many names New takes. A cluster may have more nodes: then so many of
-// them own, see newView.
+// MaxNodes is how many names New takes. In a larger cluster only that many nodes own keys,
+// see newView.
 const MaxNodes = 256
 
 // Ring is a set of nodes and which of them owns which key: a pure function of
@@ -56,8 +56,7 @@ func New(names []string) (r *Ring, err error) {
 	return r, nil
 }
 
-// hashOf tells sets of names apart. Lengths are hashed too: "ab","c" is not
-// "a","bc".
+// hashOf is a hash of a set of names. Lengths are hashed, too: "ab","c" is not "a","bc".
 func hashOf(names []string) uint64 {
 	d := xxhash.New()
 	var n [8]byte
@@ -123,8 +122,8 @@ func (r *Ring) Names() []string { return slices.Clone(r.names) }
 // Len returns how many nodes there are.
 func (r *Ring) Len() int { return len(r.names) }
 
-// Hash tells rings apart: it depends on Version and the names. Nodes compare it
-// to learn whether they see the same cluster.
+// Hash identifies a ring: it depends on Version and the names. Nodes compare it to find out
+// whether they see the same cluster.
 func (r *Ring) Hash() uint64 { return r.hash }
 
 // Contains reports whether name is in the ring.

@@ -14,19 +14,19 @@ import (
 // maxMissing is how many nodes that are gone are remembered.
 const maxMissing = 256
 
-// roster is who takes part, as memberlist's callbacks tell it. What memberlist
-// returns when asked is not used: it goes on changing while one reads it.
+// roster is the list of members, built from memberlist's callbacks. memberlist's own list is
+// not used, because it changes while it is read.
 //
-// mu is a leaf. Callbacks take it under memberlist's own locks, so nothing may be
-// called with it held.
+// mu is a leaf. Callbacks take it under memberlist's own locks, so its holder must not call
+// anything.
 type roster struct {
 	mu        sync.Mutex
 	self      Node
 	announced []byte            // our metadata as memberlist last spread it
 	others    map[string]*other // by name
 	missing   map[string]Missing
-	// gone holds the nodes that left or were removed, with the time: whoever still
-	// misses one learns here that it is not to be looked for.
+	// gone holds the nodes that left or were removed, with the time. A node that still
+	// lists one of them as missing learns it from here.
 	gone map[string]departure
 }
 
@@ -108,8 +108,8 @@ func (r *roster) put(n *memberlist.Node) error {
 	return err
 }
 
-// remove notes that a node is gone. One that had announced to leave is forgotten;
-// any other is somebody to look for.
+// remove notes that a node is gone. A node that had announced its departure is forgotten;
+// any other node is missing from now on.
 func (r *roster) remove(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -162,8 +162,8 @@ func (r *roster) forget(name string) error {
 	return nil
 }
 
-// learn takes over what another node knows of departures, and reports which were
-// news. A node that was a member since stays what it is.
+// learn accepts what another node knows of departures, and returns the names that were new.
+// A node that has become a member since then stays a member.
 func (r *roster) learn(gone map[string]time.Time) (added []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -210,7 +210,7 @@ func (r *roster) vacated() map[string]bool {
 	return all
 }
 
-// longestMissing names whoever has been missing longest. The caller holds mu.
+// longestMissing names the node that has been missing longest. The caller holds mu.
 func (r *roster) longestMissing() string {
 	var name string
 	var gone time.Time
@@ -318,8 +318,8 @@ func (r *roster) receiveBeacon(b beacon) {
 	}
 }
 
-// beacons returns when the last beacon of each other node arrived, and from whom none
-// has arrived for longer than patience, sorted.
+// beacons returns when the last beacon of each other node arrived, and the nodes from which
+// none has arrived for longer than patience, sorted.
 func (r *roster) beacons(patience time.Duration) (all map[string]time.Time, silent []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -342,8 +342,8 @@ func (o *other) isSilent(patience time.Duration) bool {
 	return time.Since(last) > patience
 }
 
-// silenceChanged returns whose beacons have stopped, and whose arrive again, since
-// it was last asked.
+// silenceChanged returns the nodes whose beacons have stopped, and those whose beacons arrive
+// again, since its last call.
 func (r *roster) silenceChanged(patience time.Duration) (stopped, again []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

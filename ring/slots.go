@@ -9,11 +9,10 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Slots splits a cluster-wide limit of connections to one upstream host among
-// names, whose order and duplicates do not matter. The parts add up to limit and
-// differ by at most one; who gets one more depends on the host. Where limit is
-// below the number of names, limit of them get 1 and the others 0. A limit below
-// 0 counts as 0.
+// Slots splits a cluster-wide limit of connections to one upstream host among names, whose
+// order and duplicates do not matter. The parts add up to limit and differ by at most one;
+// the host decides which names get one more. If limit is below the number of names, limit
+// of them get 1 and the others 0. A limit below 0 counts as 0.
 func Slots(host string, limit int, names []string) map[string]int {
 	slots := make(map[string]int, len(names))
 	ranked := rank(host, names)

@@ -11,7 +11,7 @@ type State uint8
 
 // The states of a node, in the order in which it goes through them.
 const (
-	Joining State = iota // it serves, but does not know yet who else there is: owns nothing
+	Joining State = iota // it serves, but does not know the other nodes yet: owns nothing
 	Active               // it serves and owns
 	Leaving              // it serves until it is gone, and owns nothing any more
 )
@@ -74,12 +74,12 @@ func NewView(nodes []Node) (*View, error) {
 	return v, nil
 }
 
-// newView takes over the ring of the view before if the same nodes own: with it
-// goes all that was computed lazily. With an error it takes it over, too.
+// newView reuses the ring of the view before if the same nodes own keys, because parts of a
+// ring are computed lazily and kept. It also reuses the ring if it returns an error.
 //
-// Of more nodes than a ring can have, those own whose names come first. That depends
-// on nothing else, so that all nodes see the same ring, whatever they saw before; and
-// when one comes or goes, at most one other changes places with it.
+// If there are more nodes than a ring can have, the nodes whose names come first own keys.
+// That depends on nothing else, so all nodes see the same ring, whatever they saw before.
+// When a node joins or leaves, at most one other node is replaced or added.
 func newView(nodes []Node, before *Ring) (*View, error) {
 	nodes = slices.Clone(nodes)
 	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })

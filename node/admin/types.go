@@ -245,9 +245,9 @@ type MirrorStatus struct {
 	Snapshot bool   `json:"snapshot,omitempty"`
 	State    string `json:"state"` // MirrorClosed, MirrorOpen or MirrorHalfOpen
 	// Alert is why no requests go to it now: "asked_to_wait",
-	// "unreachable", "errors" or "wrong_content". Reason says it in a sentence, FoundBy
-	// names the node that found out, where it was another one. Until is when the
-	// breaker is half-open.
+	// "unreachable", "errors" or "wrong_content". Reason is a sentence about it. FoundBy
+	// names the node that found it, if that is another node. Until is when the breaker
+	// becomes half-open.
 	Alert   string    `json:"alert,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
 	FoundBy string    `json:"found_by,omitempty"`

@@ -53,7 +53,7 @@ func (c *Client) healthOf(name string) *health {
 	return h
 }
 
-// ReceiveAlert takes in what another node found out about a mirror. It ignores a mirror that no
+// ReceiveAlert accepts a finding of another node about a mirror. It ignores a mirror that no
 // archive has. The alert has the same effect as a finding of this node, with one exception:
 // "unreachable" only makes the mirror the last to be asked, because this node may have another path
 // to it. A finding of this node overrides the alert.

@@ -16,11 +16,11 @@ import (
 // mirror that it uses, and asks it for the indexes of the suite before it asks the configured one
 // (apt-pkg/acquire-worker.cc, ChangeSiteIsMirrorChange; apt-pkg/acquire-item.cc,
 // pkgAcqMetaBase::CheckDownloadDone and pkgAcqTransactionItem::QueueURI; since apt 1.3; switched by
-// Acquire::SameMirrorForAllIndexes). Packages are asked of the configured one. Which requests are
-// about members of such a suite is for the caller to say, by Request.Base.
+// Acquire::SameMirrorForAllIndexes). apt asks the configured mirror for packages. The caller marks
+// the requests for members of a redirected suite with Request.Base.
 
 const (
-	// maxSites and siteFor bound what is remembered of such sites: a mirror chooses them.
+	// maxSites and siteFor bound what is remembered of these sites, because a mirror chooses them.
 	maxSites = 64
 	siteFor  = time.Hour
 )

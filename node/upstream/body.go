@@ -149,7 +149,7 @@ func (b *body) drain() {
 		return
 	}
 	defer time.AfterFunc(maxDrainTime, func() { b.x.cancel(nil) }).Stop()
-	// One byte more than allowed tells a body that ends there from a longer one.
+	// One byte more than allowed shows that a body is longer.
 	if _, err := io.CopyN(io.Discard, b.res.Body, maxDrain+1); err == io.EOF {
 		b.x.spare()
 	}

@@ -11,19 +11,19 @@ import (
 const (
 	// tripAt is the weight of failures in a row at which a breaker opens.
 	tripAt = 3
-	// wrongAt is of how many different objects, within wrongWithin, a mirror must have
-	// had wrong content before its breaker opens: a mirror that is being synchronised
-	// has something odd under a name or two, and is fine for all the rest.
+	// wrongAt is the number of objects with wrong content, within wrongWithin, at which
+	// the breaker of a mirror opens. A mirror that is being synchronised has wrong content
+	// under a name or two, and is right for the rest.
 	wrongAt     = 3
 	wrongWithin = 2 * time.Minute
-	// lacksAt is how many objects in a row a mirror must have lacked that others had.
+	// lacksAt is the number of objects in a row that a mirror lacks and others have, at
+	// which its breaker opens.
 	lacksAt = 10
-	// probeEvery is how often a mirror is tried whose breaker is open where there is no
-	// other to ask.
+	// probeEvery is how often a mirror with an open breaker is tried if there is no other
+	// mirror to ask.
 	probeEvery = time.Second
-	// hearsayProbe is how often such a mirror is tried that, as another node says, has
-	// asked for a pause. If that is so, this node hears it from the mirror itself with
-	// the first try, and asks no more.
+	// hearsayProbe is how often a mirror is tried that, as another node says, has asked for
+	// a pause. If that is true, the mirror answers the first try so, and this node stops.
 	hearsayProbe = 5 * time.Second
 	// disbelieveFor is for how long nothing is believed of a node about a mirror that
 	// answered while that node said that it must be left alone.
@@ -50,8 +50,8 @@ const (
 	BreakerHalfOpen = "half_open" // the next request finds out whether it is well again
 )
 
-// breaker keeps requests from a mirror in trouble. It is not safe for concurrent
-// use, and knows no clock but what it is told.
+// breaker keeps requests from a mirror that fails. It is not safe for concurrent use. It
+// reads no clock: the caller gives it the time.
 type breaker struct {
 	opened time.Time // zero: closed
 	until  time.Time // half-open from then on
@@ -63,7 +63,7 @@ type breaker struct {
 	openings int       // since it was last calm
 	closed   time.Time // when it last closed
 	failures int       // weight of those since the last good end
-	lacking  int       // objects in a row that others had
+	lacking  int       // objects in a row that it lacked and others have
 	wrong    map[proto.Location]time.Time
 	tried    time.Time            // when a request was last let through while open
 	untrue   map[string]time.Time // until when nodes are not believed; of those that were wrong lately
@@ -79,8 +79,8 @@ func (b *breaker) state(now time.Time) string {
 	return BreakerHalfOpen
 }
 
-// mustWait reports whether the mirror, or what stands before it, has asked for a pause
-// that is not over. Nothing but its end lifts that, where this node has heard it itself.
+// mustWait reports whether the mirror, or a server before it, has asked for a pause that is
+// not over. A pause that this node was asked for itself lasts to its end.
 func (b *breaker) mustWait(now time.Time) bool {
 	return b.kind == proto.AlertWait && b.state(now) == BreakerOpen
 }
@@ -122,7 +122,7 @@ func (b *breaker) admit(now time.Time) (wait time.Duration) {
 	return 0
 }
 
-// failed counts a failure, and tells whether that opened the breaker.
+// failed counts a failure, and reports whether that opened the breaker.
 func (b *breaker) failed(kind proto.AlertKind, weight int, reason string, now time.Time) bool {
 	b.failures += weight
 	switch state := b.state(now); {
@@ -144,7 +144,7 @@ func (b *breaker) asked(wait time.Duration, reason string, now time.Time) bool {
 	return true
 }
 
-// wrongContent counts wrong content under one name, and tells whether that opened the breaker.
+// wrongContent counts wrong content under one name, and reports whether that opened the breaker.
 func (b *breaker) wrongContent(loc proto.Location, reason string, now time.Time) bool {
 	for other, at := range b.wrong {
 		if now.Sub(at) >= wrongWithin {
@@ -167,8 +167,8 @@ func (b *breaker) wrongContent(loc proto.Location, reason string, now time.Time)
 	return true
 }
 
-// lacked counts an object that the mirror does not have and another does, and tells
-// whether that opened the breaker: the mirror may have moved, or be quite out of date.
+// lacked counts an object that the mirror does not have and another mirror has, and reports
+// whether that opened the breaker: the mirror may have moved, or be far out of date.
 func (b *breaker) lacked(reason string, now time.Time) bool {
 	if b.lacking++; b.lacking < lacksAt || b.state(now) == BreakerOpen {
 		return false
@@ -193,8 +193,8 @@ func (b *breaker) open(kind proto.AlertKind, reason string, now, until time.Time
 	b.remote, b.node = false, ""
 }
 
-// answered notes that the mirror gave a good answer to a request that began at
-// started, and tells whether that closed the breaker. What began before it opened
+// answered notes that the mirror gave a good answer to a request that began at started, and
+// reports whether that closed the breaker. A request that began before the breaker opened
 // proves nothing.
 func (b *breaker) answered(started, now time.Time) bool {
 	if b.opened.IsZero() || started.Before(b.opened) || b.mustWait(now) && !b.remote {

@@ -11,12 +11,12 @@ import (
 const (
 	// sizeGuess stands for the size of an object where it is not known: an index.
 	sizeGuess = 256 << 10
-	// Mirrors are equals if they take about as long as the best: half as long again,
-	// and a little on top, below which nobody can tell.
+	// Mirrors are equals if they take about as long as the best: half as long again, and a
+	// little more, because smaller differences are noise.
 	equalFactor = 1.5
 	equalSlack  = 25 * time.Millisecond
-	// fullFactor is how much longer a mirror is expected to take, at least, at whose
-	// host every slot is taken.
+	// fullFactor is how much longer a mirror is expected to take, at least, if every slot
+	// of its host is taken.
 	fullFactor = 2
 )
 
@@ -36,7 +36,7 @@ type candidate struct {
 	*mirror
 	standing standing
 	fault    fault
-	since    time.Time // the end of what fault is held for: the earlier, the longer ago
+	since    time.Time // the end of its penalty: the earlier, the older the fault
 	foreign  bool      // this node has no part of its host's slots
 	slow     bool      // measured below the rate floor
 	tested   bool
@@ -180,7 +180,7 @@ func (c *Client) weighted(equals []*candidate) *candidate {
 }
 
 // Mirrors returns the names of an archive's mirrors, as Transfer.From has them, in
-// the order in which they would be asked now; nil where there is no such archive.
+// the order in which they would be asked now; nil for an unknown archive.
 func (c *Client) Mirrors(archive string) []string {
 	s := c.settings.Load()
 	a, ok := s.archives[archive]
@@ -190,8 +190,7 @@ func (c *Client) Mirrors(archive string) []string {
 	all := c.candidates(s, a.mirrors, proto.Request{Class: proto.ClassMetadata})
 	names := make([]string, 0, len(all))
 	for len(all) > 0 {
-		// Of equals the first one configured, so that the order is not another one each
-		// time it is asked for.
+		// Equals keep the order of the configuration, so that two calls return the same order.
 		next := quickest(firstRank(all))[0]
 		names = append(names, next.name)
 		all = slices.DeleteFunc(all, func(one *candidate) bool { return one == next })
@@ -199,9 +198,9 @@ func (c *Client) Mirrors(archive string) []string {
 	return names
 }
 
-// better reports whether another mirror, not asked yet, is believed to do better with
-// the object than so many bytes per second: it is healthy, has no
-// penalty for the object, and is untested or was measured at twice that rate.
+// better reports whether another mirror, not asked yet, probably delivers the object faster
+// than the given rate: it is healthy, has no penalty for the object, and is untested or was
+// measured at twice that rate.
 func (c *Client) better(e *attempt, rate float64) bool {
 	now := time.Now()
 	for _, m := range e.others {

@@ -53,9 +53,9 @@ type settings struct {
 	// transport is that of hosts which are no mirror's.
 	transport  *http.Transport
 	transports map[trust]*http.Transport
-	// mixed are the hosts that mirrors reach through several transports. None of them
-	// may keep a connection for later there, because it would count at the other end while
-	// another one uses the slot.
+	// mixed are the hosts that mirrors reach through several transports. These transports
+	// keep no idle connections to the hosts: an idle connection of one transport would count
+	// at the server while another transport uses the slot.
 	mixed map[string]bool
 }
 
@@ -83,8 +83,8 @@ func (c *Client) Reconfigure(cfg Config) error {
 	old := c.settings.Swap(s)
 	c.limit(s)
 	if old != nil {
-		// Also those that become idle later: a Transport that was told so once keeps
-		// none until its next request.
+		// This closes connections that become idle later, too: after the call a Transport
+		// keeps none until its next request.
 		old.closeIdle()
 	}
 	return nil
@@ -118,35 +118,35 @@ func (c *Client) Close() {
 	c.settings.Load().closeIdle()
 }
 
-// Fetch asks the mirrors of the archive that loc names for one object, one after the
-// other until one answers with it, following redirects. Those that are well, and hold
-// nothing against them for this object, go first, and of these the best by priority and
-// speed. A mirror may fail in any way before its body: the next one is asked for the
-// same. Transfer.From names the one that answered. What ends a body early is held
-// against its mirror, so that a Fetch for the rest goes to another one.
+// Fetch asks the mirrors of the archive that loc names for one object, one at a time, until
+// a mirror answers with it. It follows redirects. Healthy mirrors without a penalty for this
+// object go first, the best by priority and speed before the others. If a mirror fails
+// before its body, in whatever way, the next mirror is asked for the same. Transfer.From
+// names the mirror that answered. A mirror whose body ends early gets a penalty, so that a
+// Fetch for the rest goes to another mirror.
 //
 // ctx bounds the whole transfer, its body included. The caller closes Transfer.Body,
-// which is nil only where NotModified is set; until the body has ended or is
+// which is nil only if NotModified is set; until the body has ended or is
 // closed, the transfer holds one of the host's connections. Close may be called
 // while a Read is blocked.
 //
 // A Transfer that does not begin at req.Offset begins at 0: the mirror cannot
-// resume, or IfRange did not match. Where every answer to a Range is not what was
-// asked for, Fetch asks again for the whole.
+// resume, or IfRange did not match. If no mirror answers a Range with the requested part,
+// Fetch asks again for the whole.
 //
-// Where all mirrors are left alone for trouble that may be over, Fetch waits for up to
-// about a second for its turn to find out. A mirror that asked for a pause has it.
+// If the breakers of all mirrors are open, Fetch waits up to about a second for a probe of
+// one of them. A mirror that asked for a pause is not probed before the end of the pause.
 //
-// Nothing is verified but the shape of the answer, and its length where req.Size has
-// one. Body is what came over the wire: a Content-Encoding is ignored, as apt does,
-// since servers label files that are compressed anyway; the digest decides.
+// Fetch verifies only the form of the answer, and its length if req.Size has one. Body is
+// what came over the wire. A Content-Encoding is ignored, as apt does, because servers label
+// files that are compressed anyway; the digest decides.
 //
 // Errors, here and from Body.Read:
 //   - ErrUnknownArchive;
 //   - proto.ErrNotFound for 404 and 410 from every mirror, and from the snapshot service
 //     if there is one and the object was listed;
-//   - *proto.Unavailable for all trouble that may pass, also of one mirror only, if no
-//     other could help; with an early end of the body as io.ErrUnexpectedEOF inside;
+//   - *proto.Unavailable for temporary failures, even of a single mirror if no other could
+//     help; with an early end of the body as io.ErrUnexpectedEOF inside;
 //   - proto.ErrCorrupt for an HTML page in place of a file, for another length than
 //     req.Size, and for an object that ends before req.Offset;
 //   - *proto.Refused for other final answers and for redirects that may not be followed;
@@ -182,7 +182,7 @@ func (c *Client) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer,
 		if m != nil && !m.covers(req.Loc.Path) {
 			m = nil
 		}
-		r.req.Base = "" // that one alone
+		r.req.Base = "" // only this mirror
 		if m == nil {
 			return nil, &proto.Unavailable{Reason: fmt.Sprintf("%s: %s is not a mirror of it", req.Loc, req.Mirror), Err: errNoMirror}
 		}
@@ -209,9 +209,9 @@ func (s *settings) configured() []*url.URL {
 }
 
 // credentials returns what may be sent to u: the mirror's own to its own scheme, host and port,
-// else what auth.conf has for u below the mirror's root. Where a redirect leads, and what a list
-// names, is not the operator's word. Below the root of another archive, that archive's clients are
-// the ones who may use them.
+// else what auth.conf has for u below the mirror's root. The operator named neither the targets of
+// redirects nor the entries of lists, so those get none. Credentials for what lies below the root of
+// another archive are for the clients of that archive only.
 func (s *settings) credentials(m *mirror, u *url.URL) Credentials {
 	switch {
 	case hostName(u) != hostName(m.URL):
@@ -224,14 +224,14 @@ func (s *settings) credentials(m *mirror, u *url.URL) Credentials {
 	return credentialsFor(s.cfg.AuthConf, u)
 }
 
-// below reports whether a URL is a root, or lies below it.
+// below reports whether a URL is the root, or lies below the root.
 func below(root, u *url.URL) bool {
 	dir := strings.TrimSuffix(root.Path, "/")
 	return hostName(root) == hostName(u) && (u.Path == dir || strings.HasPrefix(u.Path, dir+"/"))
 }
 
-// inOther reports whether a URL below a mirror's root lies below a root of an archive that is
-// inside that one.
+// inOther reports whether a URL below a mirror's root also lies below the root of another archive,
+// which is inside the mirror's root.
 func (s *settings) inOther(m *mirror, u *url.URL) bool {
 	for _, a := range s.archives {
 		for _, other := range a.mirrors {

@@ -25,11 +25,11 @@ const DefaultUserAgent = "aptmesh (+https://github.com/aptmesh/aptmesh)"
 type Archive struct {
 	// Name is what proto.Location.Archive says.
 	Name string
-	// Mirrors are where its files can be had, at least one.
+	// Mirrors have its files; at least one.
 	Mirrors []Mirror
-	// Snapshot is the root of a service that keeps all that the archive ever held:
-	// its path holds "{timestamp}", which a date in the form 20240301T030400Z stands
-	// in for. It is asked for what every mirror says it does not have. nil: none.
+	// Snapshot is the root of a service that keeps all files that the archive ever had.
+	// Its path contains "{timestamp}", which a date in the form 20240301T030400Z replaces.
+	// It is asked for files that every mirror lacks. nil: none.
 	Snapshot *url.URL
 	// Offline: nobody is asked for what this archive holds.
 	Offline bool
@@ -45,12 +45,12 @@ type Mirror struct {
 	Priority int
 	// Weight is its share of the requests among its equals; 0 counts as 1.
 	Weight int
-	// Credentials are sent to the scheme, host and port of URL only. Without any,
-	// Config.AuthConf is looked at for what lies below URL.
+	// Credentials are sent to the scheme, host and port of URL only. If there are none,
+	// those that Config.AuthConf has for URLs below URL are sent.
 	Credentials Credentials
 	// Roots are the authorities trusted for this mirror's host; nil: Config.TLSRoots.
 	Roots *x509.CertPool
-	// Certificate shows this mirror's host who we are; nil: none.
+	// Certificate authenticates this node to the mirror's host; nil: none.
 	Certificate *tls.Certificate
 	// Listed: a list of mirrors names it that somebody else writes. It gets nothing of
 	// Config.AuthConf, and may be inside only as a redirect may lead there, see Reach.
@@ -68,8 +68,8 @@ type Config struct {
 	BytesPerSecond int64
 	// Proxy is the parent proxy; the zero Proxy takes it from the environment.
 	Proxy Proxy
-	// AuthConf holds credentials by host, see ParseAuthConf. They go to what lies below the
-	// URL of a mirror that is not Listed, and nowhere else that a server leads to.
+	// AuthConf holds credentials by host, see ParseAuthConf. They are sent with requests
+	// below the URL of a mirror that is not Listed, and never to the target of a redirect.
 	AuthConf []AuthEntry
 	// InternalAllow are networks inside that redirects and lists of mirrors may lead to, see
 	// Reach. Configured are further URLs that the operator named.
@@ -92,14 +92,14 @@ type Config struct {
 	// Offline: nobody is asked for anything.
 	Offline bool
 	// Snapshots returns the dates at which an archive listed a file, newest first. It
-	// is called only where every mirror says that there is no such file; nil = none.
+	// is called only if every mirror says "not found"; nil = none.
 	Snapshots func(proto.Location) []time.Time
-	// OnAlert is called when this node has found out that a mirror is in trouble, or is
-	// well again. It must not block; nil = nobody is told.
+	// OnAlert is called when this node has found out that a mirror fails, or has recovered.
+	// It must not block; nil = no call.
 	OnAlert func(proto.MirrorAlert)
 
-	// Pseudonym is what every request names this node in its Via field (RFC 9110,
-	// section 7.6.3); "" = there is no such field.
+	// Pseudonym is this node's name in the Via field of every request (RFC 9110,
+	// section 7.6.3); "" = no Via field.
 	Pseudonym string
 	// Via returns the proxies that wait for a location, which a request for it names
 	// before this node; nil = none.

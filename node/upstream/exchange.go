@@ -105,8 +105,8 @@ func (x *exchange) watchUrgent(urgent <-chan struct{}) {
 // roundTrip sends the request and waits for the header of the answer.
 func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 	trace := &httptrace.ClientTrace{
-		// Both come again where the transport finds a kept connection dead and
-		// takes another one.
+		// Both are called again if the transport finds an idle connection dead and takes
+		// another connection.
 		GetConn: func(string) {
 			x.dial.begin()
 			x.enter(connecting)
@@ -371,7 +371,7 @@ type exchangeKey struct{}
 type dialing struct {
 	mu     sync.Mutex
 	over   bool               // the slot is gone; guarded by mu, as all below
-	wanted bool               // no connection is had yet
+	wanted bool               // there is no connection yet
 	stop   context.CancelFunc // of the dial that runs
 	conn   net.Conn           // dialled and in its handshake, or in use
 }

@@ -77,7 +77,7 @@ func (r *failover) found(by *mirror) {
 // failedAttempt is the error of a mirror.
 type failedAttempt struct {
 	mirror *mirror
-	source *health // whom it redirected to, or itself
+	source *health // the host that it redirected to, or itself
 	err    error
 }
 
@@ -141,7 +141,7 @@ func (r *failover) unableToResume() *mirror {
 	return nil
 }
 
-// gone reports whether every mirror of the archive says that there is no such object.
+// gone reports whether every mirror of the archive says "not found".
 func (r *failover) gone() bool {
 	for _, f := range r.failures {
 		if !errors.Is(f.err, proto.ErrNotFound) {
@@ -151,8 +151,8 @@ func (r *failover) gone() bool {
 	return len(r.failures) == len(r.archive.mirrors)
 }
 
-// verdict is the error of a Fetch that failed at every mirror. "There is no such object" is final
-// for apt, so a single mirror that did not answer, or answered otherwise, outweighs all the others.
+// verdict is the error of a Fetch that failed at every mirror. "Not found" is final for apt, so a
+// single mirror that did not answer, or gave another answer, outweighs all the others.
 func (r *failover) verdict() error {
 	weight := func(err error) int {
 		switch {

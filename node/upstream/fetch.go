@@ -144,8 +144,8 @@ type redirect struct {
 	status int
 }
 
-// ask makes one request: it returns a transfer, or where to ask next, or an error. hop is who hop
-// to u, nil for the configuration.
+// ask makes one request. It returns a transfer, or the redirect to follow, or an error. hop is the
+// redirect that led to u, nil if the configuration did.
 func (c *Client) ask(ctx context.Context, s *settings, e *attempt, u *url.URL, hop *redirectHop) (*proto.Transfer, *redirect, error) {
 	if hop != nil {
 		if err := s.reach.checkName(*hop, u, s.proxyOf(u) != nil); err != nil {
@@ -190,8 +190,7 @@ func (c *Client) ask(ctx context.Context, s *settings, e *attempt, u *url.URL, h
 	return t, nil, nil
 }
 
-// noteName remembers whether the name of an object that was given is listed, for who judges its
-// bytes later.
+// noteName remembers whether the name of an object is listed. Blame needs it later.
 func (c *Client) noteName(e *attempt) {
 	now := time.Now()
 	if before, _ := c.madeUp.Get(e.req.Loc, now); before == e.madeUp {
@@ -343,9 +342,9 @@ func (x *exchange) judge(req proto.Request, res *http.Response, b *body) (*proto
 	return t, nil
 }
 
-// refusal is statusError for an answer of the archive's. Through a proxy, it may be
-// the proxy that says it cannot reach the archive; a node with another one, or none,
-// might hear otherwise.
+// refusal is statusError for an answer of the archive. Through a proxy, the answer may be
+// the proxy's, because it cannot reach the archive; a node with another proxy, or none, may
+// get another answer.
 func (x *exchange) refusal(where string, res *http.Response) error {
 	err := statusError(where, res)
 	var busy *proto.Unavailable
@@ -388,14 +387,14 @@ func otherLength(req proto.Request, size int64) error {
 	return fmt.Errorf("%w: it is %d bytes long there, the signed metadata lists %d (mirror sync in progress?)", proto.ErrCorrupt, size, req.Size)
 }
 
-// otherDate reports whether ifRange is a date and modified another one.
+// otherDate reports whether ifRange is a date and modified is another date.
 func otherDate(ifRange string, modified time.Time) bool {
 	asked, err := http.ParseTime(ifRange)
 	return err == nil && !modified.IsZero() && !asked.Equal(modified)
 }
 
-// pastTheEnd judges a 416. If the object is exactly as long as what is here
-// already, the rest is empty; a shorter object is another one.
+// pastTheEnd judges a 416. If the object is exactly as long as the part that is here
+// already, the rest is empty. If it is shorter, it is another version.
 func pastTheEnd(req proto.Request, res *http.Response, t *proto.Transfer) error {
 	field := res.Header.Get("Content-Range")
 	part, ok := parseContentRange(field)

@@ -11,7 +11,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Why a mirror was left for another one, or for none, as Stats and the metrics name it.
+// Why a request failed at a mirror, as Stats and the metrics name it.
 const (
 	leftWait        = string(proto.AlertWait)
 	leftUnreachable = string(proto.AlertUnreachable)
@@ -35,17 +35,17 @@ type health struct {
 	changed chan struct{} // closed, and made anew, when the breaker closes or a request fails
 	probing bool          // a probe is under way in the background
 
-	credit int // of the smooth weighted turn; guarded by Client.turns
+	credit int // of the smooth weighted round-robin; guarded by Client.creditsMu
 }
 
 func newHealth(name string) *health {
 	return &health{name: name, left: make(map[string]int64), changed: make(chan struct{})}
 }
 
-// admit lets a request go to the mirror that has no other to go to. With the breaker
-// open it waits until it may be the one that finds out, or another has: such a mirror
-// is tried every probeEvery while anybody waits, so that they hear of its return as
-// soon as it comes. The error is why the mirror is left alone, or that of ctx.
+// admit lets a request go to the mirror if there is no other mirror. If the breaker is open,
+// the request waits until it becomes the probe, or until another request was. While requests
+// wait, the mirror is probed every probeEvery, so that they continue as soon as it recovers.
+// The error is why the mirror is not asked, or that of ctx.
 func (h *health) admit(ctx context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -68,7 +68,7 @@ func (h *health) admit(ctx context.Context) error {
 	}
 }
 
-// pauseUnless waits for d, or until news is closed, or fails with ctx.
+// pauseUnless waits for d, or until changed is closed, or fails with ctx.
 func pauseUnless(ctx context.Context, d time.Duration, changed <-chan struct{}) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -118,11 +118,11 @@ func (x *exchange) answeredBy(h *health) {
 	}
 	h.mu.Unlock()
 	if closed && ours {
-		x.client.tell(proto.MirrorAlert{Mirror: h.name})
+		x.client.raise(proto.MirrorAlert{Mirror: h.name})
 	}
 }
 
-// learn draws from the end of an exchange what it says about who was asked.
+// learn records what the end of an exchange says about the mirror.
 func (x *exchange) learn(outcome string, err error) {
 	g, loc := x.source, x.attempt.req.Loc
 	var busy *proto.Unavailable
@@ -156,7 +156,7 @@ func (x *exchange) learn(outcome string, err error) {
 	}
 }
 
-// unavailable judges trouble that may pass.
+// unavailable judges a temporary failure.
 func (x *exchange) unavailable(busy *proto.Unavailable) {
 	g, loc := x.source, x.attempt.req.Loc
 	count := func(left string, kind proto.AlertKind, weight int) {
@@ -170,8 +170,8 @@ func (x *exchange) unavailable(busy *proto.Unavailable) {
 	timedOut := errors.As(context.Cause(x.ctx), &watch)
 	switch {
 	case busy.RetryAfter > 0 && x.attempt.madeUp && x.status == http.StatusServiceUnavailable:
-		// Perhaps what serves that name is down, and nothing else. Whoever asks for it again waits
-		// all the same.
+		// Perhaps only the backend for this name is down. Requests for the same name wait
+		// nevertheless.
 		x.client.penalties.note(g.name, loc, brokeOff)
 		g.leave(leftWait)
 	case busy.RetryAfter > 0:
@@ -196,13 +196,13 @@ func (x *exchange) unavailable(busy *proto.Unavailable) {
 	}
 }
 
-// asked reports whether the server had the request, so that the name may be what it fails with.
+// asked reports whether the server received the request, so that the name may be the cause.
 func (x *exchange) asked() bool {
 	ph, _ := x.slot.now()
 	return x.status != 0 || ph != connecting
 }
 
-// fine notes that an object was had.
+// fine notes that an object was fetched.
 func (h *health) fine() {
 	h.mu.Lock()
 	h.breaker.failures, h.breaker.lacking = 0, 0
@@ -248,8 +248,8 @@ func (c *Client) refused(e *attempt, h *health, err error) {
 	}
 }
 
-// wrong notes that a mirror had something else under the name of an object. Who makes up names
-// finds mirrors that have a page for each, so that counts for the name alone.
+// wrong notes that a mirror had wrong content under the name of an object. For an unlisted name it
+// counts for this name alone: clients invent names, and some mirrors have a page for each.
 func (c *Client) wrong(h *health, loc proto.Location, madeUp bool, err error) {
 	c.penalties.note(h.name, loc, wrongContent)
 	h.leave(leftContent)
@@ -272,7 +272,7 @@ func (c *Client) note(h *health, failure func(*breaker, time.Time) (opened bool)
 	h.mu.Unlock()
 	if opened {
 		c.settings.Load().cfg.Logger.Debug("a mirror is left alone", "mirror", h.name, "kind", t.Kind, "reason", t.Reason, "until", t.Until)
-		c.tell(t)
+		c.raise(t)
 	}
 }
 
@@ -282,9 +282,9 @@ func (h *health) alert() proto.MirrorAlert {
 	return proto.MirrorAlert{Mirror: h.name, Kind: b.kind, Reason: b.reason, Until: b.until, Node: b.node}
 }
 
-// tell passes on what this node found out.
-func (c *Client) tell(t proto.MirrorAlert) {
-	if tell := c.settings.Load().cfg.OnAlert; tell != nil {
-		tell(t)
+// raise reports an alert that this node found.
+func (c *Client) raise(alert proto.MirrorAlert) {
+	if onAlert := c.settings.Load().cfg.OnAlert; onAlert != nil {
+		onAlert(alert)
 	}
 }

@@ -80,10 +80,10 @@ func newHost(name string, g *scheduler) *host {
 	return &host{name: name, scheduler: g, outcomes: make(map[string]int64)}
 }
 
-// use notes through which transport the next request goes. Where that is another one
-// than before, as for the target of a redirect that is a mirror of its own, the other
-// must not keep idle connections, because they count at the other end: those it has are
-// closed now, and those in use when they become idle.
+// use notes the transport of the next request. It may differ from the transport before: the
+// target of a redirect may be a mirror of its own. Then the old transport must not keep idle
+// connections, because they count at the server. It closes its idle connections now, and the
+// others when they become idle.
 func (h *host) use(t *http.Transport) {
 	if was := h.last.Swap(t); was != nil && was != t {
 		was.CloseIdleConnections()

@@ -45,7 +45,7 @@ func (l *limiter) set(bytesPerSecond int64) {
 	}
 }
 
-// chunk is the most that one read may bring.
+// chunk is the most bytes that one read may return.
 func (l *limiter) chunk() int { return l.bucket.Load().Burst() }
 
 // take pays for n bytes, and waits as the class has to: metadata never, packages

@@ -102,7 +102,7 @@ func (m Mirror) object(path string) *url.URL {
 // HostsOf names the hosts of an archive's mirrors, each once, in the order of the
 // configuration: scheme and name in lower case, and the port where it is not the
 // scheme's own, as "https://esm.example.org:8443" or "http://archive.ubuntu.com";
-// nil where there is no such archive.
+// nil for an unknown archive.
 func (c *Client) HostsOf(archive string) []string {
 	a, ok := c.settings.Load().archives[archive]
 	if !ok {

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// floorWindow is the time spent reading over which a transfer must keep to the
-	// rate floor: long enough for a hiccup, short enough for who waits.
+	// floorWindow is the time spent reading over which a transfer must reach the rate
+	// floor: long enough for a hiccup, short enough for waiting clients.
 	floorWindow = 4 * time.Second
 	// sampleEvery is the time spent reading after which a transfer's rate is noted.
 	sampleEvery = time.Second

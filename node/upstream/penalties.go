@@ -11,7 +11,7 @@ import (
 // How long a mirror goes after the others for one object.
 const (
 	penaltyFor      = 2 * time.Minute  // it broke a transfer off, or was too slow
-	wrongContentFor = 10 * time.Minute // it had something else under the object's name
+	wrongContentFor = 10 * time.Minute // it had wrong content under the object's name
 )
 
 // maxPenalties bounds the memory that bad objects may take.
@@ -71,11 +71,11 @@ func (s penalties) count() map[string]int {
 	return n
 }
 
-// Blame tells that a body was wrong in the hands of the caller: in its length, or
-// in its digest. from are the mirrors that gave bytes of it, as Transfer.From names
-// them. A single one lied: for a while it is asked for this object after all others,
-// and some more of that opens its breaker. Of several, each is suspected, of this
-// object only: they are asked one after the other once the others have failed.
+// Blame reports that a body has the wrong length or the wrong digest. from are the mirrors
+// that gave bytes of it, as Transfer.From names them. A single mirror is corrupt: for a while
+// it is asked for this object after all others, and wrong content of more objects opens its
+// breaker. Of several mirrors, each is suspected for this object only: they are asked one at a
+// time, after the other mirrors.
 func (c *Client) Blame(loc proto.Location, from []string, err error) {
 	if len(from) == 1 {
 		if h := c.healthOf(sourceName(from[0])); h != nil {
@@ -89,8 +89,8 @@ func (c *Client) Blame(loc proto.Location, from []string, err error) {
 	}
 }
 
-// sourceName returns who gave the bytes, of a Transfer.From: the mirror, or the host that it
-// redirected to.
+// sourceName returns the source of the bytes, from a Transfer.From: the mirror, or the host that
+// it redirected to.
 func sourceName(from string) string {
 	mirror, host, redirected := strings.Cut(from, fromHost)
 	if redirected {

@@ -15,8 +15,8 @@ const (
 	minBodyTime = time.Second
 )
 
-// tick takes slots from stalled holders as long as that helps somebody. A holder
-// ends its connection before its slot is handed on, without mu.
+// tick takes slots from stalled holders as long as that helps a waiting request. A holder
+// ends its connection, without mu, before its slot is granted again.
 func (g *scheduler) tick() {
 	g.preempt()
 	for {
@@ -69,7 +69,7 @@ func (g *scheduler) mostStalled(class proto.Class) *slot {
 	return victim
 }
 
-// overdue tells whether a holder is beyond its patience, and by how much.
+// overdue reports whether a holder is beyond its patience, and by how much.
 func (g *scheduler) overdue(p *slot) (time.Duration, bool) {
 	ph, quiet := p.quiet()
 	var limit time.Duration
@@ -92,15 +92,15 @@ func (g *scheduler) untilHeader() time.Duration {
 	return min(max(g.rules.header, 2*g.slowest), g.rules.headerMax)
 }
 
-// patience is untilHeader for who does not hold mu.
+// patience is untilHeader for a caller that does not hold mu.
 func (g *scheduler) patience() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.untilHeader()
 }
 
-// preempt takes slots from holders that keep out a more urgent class, and hands
-// each straight to who waits for it.
+// preempt takes slots from holders that keep out a more urgent class, and grants each at
+// once to the request that waits for it.
 func (g *scheduler) preempt() {
 	for {
 		g.mu.Lock()
@@ -132,9 +132,9 @@ func (g *scheduler) handOver(w *waiter) {
 	}
 }
 
-// contention returns the most urgent class whose first waiter only less urgent holders
-// keep out, or holders of a client that has several slots, and the one of those that
-// is to be preempted; nil if there is none. The caller holds mu.
+// contention returns the most urgent class whose first waiting request is kept out only by
+// less urgent holders, or by holders of a client with several slots. It also returns the
+// holder to preempt; nil if there is none. The caller holds mu.
 func (g *scheduler) contention() (proto.Class, *slot) {
 	for i := range g.queues {
 		class := proto.Class(i)

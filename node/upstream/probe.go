@@ -6,9 +6,9 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// probe finds out in the background whether a mirror is well again, so that no client
-// has to: it asks for the first byte of the object at hand. One at a time, and no more
-// often than a client would that had no other mirror.
+// probe finds out in the background whether a mirror has recovered, so that no client has to
+// wait for it. It asks for the first byte of the object at hand. There is one probe at a time,
+// and no more of them than clients without another mirror would make.
 func (c *Client) probe(s *settings, a *archive, m *mirror, req proto.Request) {
 	if !m.health.startProbe() {
 		return

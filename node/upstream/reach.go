@@ -23,7 +23,8 @@ import (
 // A URL of the configuration itself is never checked here: an archive's own mirror may well stand
 // inside.
 
-// Reach says which addresses inside may be reached by whom nobody configured. It is never changed.
+// Reach says which internal addresses may be reached by names that nobody configured. It is
+// immutable.
 type Reach struct {
 	allow   []netip.Prefix
 	origins map[string]bool     // hostName of each configured URL
@@ -50,7 +51,7 @@ func NewReach(configured []*url.URL, allow []netip.Prefix, listens func() []neti
 // redirectHop is how a request came to a URL that the configuration does not have.
 type redirectHop struct {
 	from   *url.URL   // what redirected there; nil: by names it
-	by     string     // who names it without a redirect; "": a list of mirrors
+	by     string     // what names it without a redirect; "": a list of mirrors
 	at     netip.Addr // where that is; zero where it is not known
 	status int        // of the redirect
 }
@@ -141,8 +142,8 @@ func ownAddress(addr netip.Addr) bool {
 	})
 }
 
-// inside are the networks whose addresses mean something only here, or more than one machine, and
-// whose kind net/netip does not tell.
+// inside are the networks whose addresses are valid only locally, or name more than one machine,
+// and which net/netip does not classify.
 var inside = []struct {
 	net  netip.Prefix
 	kind string

@@ -98,7 +98,7 @@ var reserved = [classes]int{proto.ClassPackage: 1, proto.ClassUnlisted: 2, proto
 var maxWaiting = [classes]int{proto.ClassMetadata: 1024, proto.ClassPackage: 1024, proto.ClassUnlisted: 256, proto.ClassPrefetch: 1024}
 
 const (
-	// fullRetry is how long the client of a request that is turned away is told to wait.
+	// fullRetry is the Retry-After of a request that is turned away.
 	fullRetry = 5 * time.Second
 	// waitedLong is when a request for an unlisted name has waited long enough to go before
 	// packages.
@@ -114,7 +114,7 @@ var errOtherMirrorFree = errors.New("another mirror has room")
 type waiter struct {
 	slot  *slot
 	since time.Time
-	ready chan struct{} // closed when the slot is had, or err is set
+	ready chan struct{} // closed when the slot is granted, or err is set
 	err   error         // why there is no slot; guarded by scheduler.mu, as all below
 	left  bool          // nobody waits any more
 	queue *clientQueue  // both nil where it is in no queue
@@ -125,8 +125,8 @@ func newScheduler(name string, limit int, rules patience) *scheduler {
 	return &scheduler{name: name, limit: limit, rules: rules, active: make(map[*slot]struct{})}
 }
 
-// configure changes the limits, and tells whether there are fewer slots now; who
-// holds one keeps it.
+// configure changes the limits, and reports whether there are fewer slots now. A holder
+// keeps its slot.
 func (g *scheduler) configure(limit int, rules patience) (fewer bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -146,9 +146,9 @@ type slotRequest struct {
 	otherMirrorFree func() bool
 }
 
-// acquire waits for a slot. cancel is called if the slot is taken away again; its cause is what to
-// tell the caller. The error is that of ctx, errOtherMirrorFree, or a *proto.Unavailable where too
-// many wait.
+// acquire waits for a slot. cancel is called if the slot is taken away again; its cause is the error
+// for the caller. The error is that of ctx, errOtherMirrorFree, or a *proto.Unavailable if too many
+// requests wait.
 func (g *scheduler) acquire(ctx context.Context, r slotRequest, cancel context.CancelCauseFunc) (*slot, error) {
 	w := &waiter{
 		slot:  &slot{class: min(r.class, proto.ClassPrefetch), client: r.client, cancel: cancel},
@@ -189,7 +189,7 @@ func (g *scheduler) acquire(ctx context.Context, r slotRequest, cancel context.C
 	}
 }
 
-// enqueue lets a request wait, or turns it or another one away. The caller holds mu.
+// enqueue lets a request wait, or rejects this request or another one. The caller holds mu.
 func (g *scheduler) enqueue(w *waiter) {
 	q := &g.queues[w.slot.class]
 	if q.n >= maxWaiting[w.slot.class] {
@@ -214,8 +214,8 @@ func (g *scheduler) reject(w *waiter, waiting int) {
 	close(w.ready)
 }
 
-// raise makes a slot that is waited for, or held, for what nobody waited for or nothing listed one
-// of a package.
+// raise makes a waiting request, or a holder, one of the class of listed packages, if it was a
+// prefetch or an unlisted name.
 func (g *scheduler) raise(p *slot) {
 	g.mu.Lock()
 	if p.class > proto.ClassPackage {
@@ -249,7 +249,7 @@ func (g *scheduler) abandon(w *waiter) {
 			delete(g.active, w.slot)
 			g.dispatch()
 		}
-	default: // not had yet, or on its way: hand gives it back
+	default: // not granted yet, or being granted: hand gives it back
 	}
 }
 

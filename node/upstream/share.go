@@ -11,8 +11,8 @@ func (sh share) foreign(host string) bool {
 	return sh.connections != nil && sh.connections(host) <= 0
 }
 
-// slots returns how many connections to a host are ours. Below one there is no
-// going upstream at all, so that one is the least.
+// slots returns how many connections to a host are ours: at least one, because without a
+// connection this node could not go upstream at all.
 func (sh share) limit(cfg Config, host string) int {
 	if sh.connections == nil {
 		return cfg.ConnectionsPerHost
@@ -30,20 +30,18 @@ func (sh share) rate(cfg Config) int64 {
 
 // SetShare makes connections and bytesPerSecond this node's part of
 // Config.ConnectionsPerHost and Config.BytesPerSecond, which are caps of the whole
-// cluster then. It stays in force, also across Reconfigure, until it is set again;
-// nil and 0 stand for all of the configured caps, and neither part is ever more
-// than those.
+// cluster then. It stays in force, also across Reconfigure, until it is set again. nil
+// and 0 stand for the whole configured caps, and a share is never more than those.
 //
-// connections tells how many of the connections to a host are ours, for a host as
-// HostsOf and HostStats.Host name it, targets of redirects among them. A result
-// below 1 counts as 1: a node without a connection of its own is expected to go
-// upstream only when no other can, and asks mirrors of which it has a part first. It
-// is called at once for each host known and
-// later for each new one, under a lock: it must be quick, and must not call the
-// Client.
+// connections returns how many of the connections to a host are ours. It is called with
+// names of hosts as in HostsOf and HostStats.Host, and also for the targets of redirects. A
+// result below 1 counts as 1: a node without a connection of its own goes upstream only if
+// no other node can, and first asks mirrors of which it has a share. connections is called
+// at once for each known host and later for each new one, under a lock: it must be quick,
+// and must not call the Client.
 //
-// Both hold at once for what begins from now on. Transfers that run are not cut for
-// a lower share, but no new one starts until there is room below it.
+// The share holds at once for new transfers. Running transfers are not cut for a lower
+// share, but no new one starts until there is room below it.
 func (c *Client) SetShare(connections func(host string) int, bytesPerSecond int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,8 +52,8 @@ func (c *Client) SetShare(connections func(host string) int, bytesPerSecond int6
 	}
 }
 
-// limit puts the caps of s, or this node's share of them, in force. It tells whether
-// any host has fewer slots now. The caller holds mu.
+// limit puts the caps of s, or this node's share of them, in force. It reports whether any
+// host has fewer slots now. The caller holds mu.
 func (c *Client) limit(s *settings) (fewer bool) {
 	for name, h := range c.hosts {
 		h.foreign.Store(c.share.foreign(name))

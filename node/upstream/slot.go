@@ -23,8 +23,8 @@ const (
 // wait for its slot: one that drips a byte at a time is as good as stalled.
 const progressBytes = 1 << 10
 
-// slot is the right to one connection to a host, and the clock that tells how
-// long its holder has been waiting for the host.
+// slot is the right to one connection to a host, and the clock that measures how long its
+// holder has been waiting for the host.
 type slot struct {
 	class  proto.Class // guarded by scheduler.mu
 	client string      // "" where it is not known

@@ -14,7 +14,7 @@ import (
 const (
 	// timestampMark is what a snapshot service's URL holds in the place of a date.
 	timestampMark = "{timestamp}"
-	// timestampForm is how such a date is written.
+	// timestampForm is the form of the date in the URL.
 	timestampForm = "20060102T150405Z"
 	// maxDates is at how many dates a snapshot service is asked for one object.
 	maxDates = 4

@@ -11,9 +11,9 @@ const (
 	stale = 10 * time.Minute
 	// latencyWeight is the part of the newest answer in the average latency.
 	latencyWeight = 0.3
-	// A new sample of the rate outweighs the older ones after so much time spent
-	// reading, or so many bytes: time alone would let a mirror that has become fast
-	// look slow for minutes, bytes alone one that has become slow look fast.
+	// New samples of the rate outweigh the older ones after this time spent reading, or
+	// after this number of bytes. With time alone, a mirror that has become fast would look
+	// slow for minutes. With bytes alone, a mirror that has become slow would look fast.
 	rateTime  = 3 * time.Second
 	rateBytes = 1 << 20
 	// enough is the weight of the samples from which on a rate counts as measured:
@@ -30,7 +30,7 @@ type speed struct {
 	perByteAt time.Time
 }
 
-// answered takes in how long an answer's header took.
+// answered records how long an answer's header took.
 func (s *speed) answered(after time.Duration, now time.Time) {
 	if s.latencyAt.IsZero() || now.Sub(s.latencyAt) >= stale {
 		s.latency = after
@@ -40,7 +40,7 @@ func (s *speed) answered(after time.Duration, now time.Time) {
 	s.latencyAt = now
 }
 
-// received takes in that n bytes of one body took so long to read.
+// received records how long n bytes of one body took to read.
 func (s *speed) received(n int64, spent time.Duration, now time.Time) {
 	if n <= 0 {
 		return
@@ -55,8 +55,7 @@ func (s *speed) received(n int64, spent time.Duration, now time.Time) {
 	s.perByte, s.perByteAt = sum/s.known, now
 }
 
-// rate returns the bytes per second that one transfer gets; false where that is not
-// known.
+// rate returns the bytes per second that one transfer gets; false if that is unknown.
 func (s *speed) rate(now time.Time) (float64, bool) {
 	if s.known < enough || now.Sub(s.perByteAt) >= stale {
 		return 0, false

@@ -14,13 +14,13 @@ type Stats struct {
 	Mirrors []MirrorStats `json:"mirrors"` // by archive, in the order of the configuration
 }
 
-// HostStats tells of one upstream host.
+// HostStats describes one upstream host.
 type HostStats struct {
 	Host    string `json:"host"`  // "https://esm.example.org:8443"; the port only where it is not the scheme's own
 	Limit   int    `json:"limit"` // slots
 	InUse   int    `json:"in_use"`
 	Waiting int    `json:"waiting"`
-	Stalled int    `json:"stalled"` // in use, but without progress for so long that a waiting request may take the slot
+	Stalled int    `json:"stalled"` // in use, and beyond its patience: a waiting request may take the slot
 
 	// Requests counts ended requests by outcome: "ok" (also a 304), "redirected",
 	// "not_found", "refused", "unavailable", "corrupt", "preempted", "cancelled".
@@ -31,7 +31,7 @@ type HostStats struct {
 	LastFail  time.Time        `json:"last_error_at,omitzero"`
 }
 
-// MirrorStats tells of one mirror of an archive. It goes to operators as it is.
+// MirrorStats describes one mirror of an archive. Operators see it as it is.
 type MirrorStats struct {
 	URL      string `json:"url"` // of its root, without credentials; as Transfer.From names it
 	Archive  string `json:"-"`
@@ -42,9 +42,9 @@ type MirrorStats struct {
 	Snapshot bool   `json:"snapshot,omitempty"`
 	State    string `json:"state"` // BreakerClosed, BreakerOpen or BreakerHalfOpen
 	// Alert is why no requests go to it now, as proto.AlertKind has it: "asked_to_wait",
-	// "unreachable", "errors" or "wrong_content". Reason says it in a sentence, FoundBy
-	// names the node that found out, where it was another one. Until is when the
-	// breaker is half-open.
+	// "unreachable", "errors" or "wrong_content". Reason is a sentence about it. FoundBy
+	// names the node that found it, if that is another node. Until is when the breaker
+	// becomes half-open.
 	Alert   string    `json:"alert,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
 	FoundBy string    `json:"found_by,omitempty"`

@@ -19,7 +19,7 @@ import (
 // idleTimeout is how long a connection is kept for the next request.
 const idleTimeout = 30 * time.Second
 
-// trust is whom a mirror's host is believed to be, and whom we show ourselves as.
+// trust is how a mirror's host proves its identity, and the certificate that this node shows.
 type trust struct {
 	roots       *x509.CertPool
 	certificate *tls.Certificate
@@ -96,8 +96,8 @@ func newTransport(cfg Config, proxyOf func(*url.URL) *url.URL, trust trust) *htt
 		// Else it would ask for gzip on its own account and inflate what comes.
 		DisableCompression: true,
 		TLSClientConfig:    trust.config(),
-		// Who ends a request ends its handshake, but only while the request still
-		// waits for it; this bounds what is left.
+		// The end of a request ends its handshake, but only while the request still waits
+		// for it. This bounds the other handshakes.
 		TLSHandshakeTimeout:    cfg.ConnectTimeout,
 		MaxIdleConnsPerHost:    cfg.ConnectionsPerHost,
 		IdleConnTimeout:        idleTimeout,
@@ -133,11 +133,11 @@ var repeated = []int{
 	599, // Network Connect Timeout Error; not registered
 }
 
-// statusError is the error for a status that is neither success nor a redirect
-// nor "not found"; who names the server at the start of a sentence.
-func statusError(who string, res *http.Response) error {
+// statusError is the error for a status that is neither success nor a redirect nor "not
+// found". server names the server, as the subject of a sentence.
+func statusError(server string, res *http.Response) error {
 	status := res.StatusCode
-	reason := strings.TrimSpace(fmt.Sprintf("%s answered %d %s", who, status, http.StatusText(status)))
+	reason := strings.TrimSpace(fmt.Sprintf("%s answered %d %s", server, status, http.StatusText(status)))
 	switch {
 	case status == http.StatusLoopDetected:
 		return loopError(reason)

@@ -16,11 +16,10 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Tunnel connects to "host:port" for somebody who speaks for himself there, through the same parent
-// proxy as a request for https://host:port would take. The proxies that proto.Via names in ctx, and
-// this node, are named to it. A target that the operator did not name, but a pattern of
-// connect_allow allows, may only be at a public address, as what a redirect leads to. Errors are as
-// those of Fetch.
+// Tunnel connects to "host:port" for a client, through the same parent proxy as a request for
+// https://host:port would use. It sends that proxy the names of the proxies that proto.Via has in
+// ctx, and of this node. A target that only a pattern of connect_allow allows must have a public
+// address, like the target of a redirect. Errors are those of Fetch.
 func (c *Client) Tunnel(ctx context.Context, target string, named bool) (net.Conn, error) {
 	const network = "tcp"
 	s := c.settings.Load()

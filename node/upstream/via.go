@@ -7,7 +7,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// via is the Via field of a request for a location: who waits for it here, and this node.
+// via is the Via field of a request for a location: the proxies of the clients that wait for it,
+// and this node.
 func (s *settings) via(loc proto.Location) string {
 	var waiting []string
 	if s.cfg.Via != nil {
@@ -36,8 +37,8 @@ func viaHeader(field string) http.Header {
 	return http.Header{"Via": {field}}
 }
 
-// loopError is the verdict on a request that some proxy has recognised as its own (HTTP 508). who
-// answered that stands at the start of reason.
+// loopError is the verdict on a request that a proxy has recognised as its own (HTTP 508). reason
+// begins with the server that answered so.
 func loopError(reason string) error {
 	return &proto.Rejected{Kind: proto.RejectLoop, Reason: reason +
 		": the way there leads back to this node itself, or to a proxy on the way; see the archive's upstream, what its name means in DNS, upstream_client.proxy and http_proxy"}
