@@ -55,11 +55,11 @@ const (
 	resultTunnel = "tunnel" // a CONNECT, or what is passed on as such
 )
 
-// Caches downstream of us. What a name that is made of a sum means never changes. A package's name
-// should not either, but third parties publish other bytes under one; a day bounds
-// the harm. Everything else is to be asked for each time, which costs a 304.
-// An archive with lists of client networks is private: a cache that many share would
-// give it to those whom the lists keep out.
+// Cache-Control for caches between hosts and us. The content of a name that is a checksum never
+// changes. The content of a package's name should not change either, but third parties do change
+// it; a day bounds the harm. Everything else is asked for each time, which costs a 304.
+// An archive with lists of client networks is private: a shared cache would give its files to
+// clients that the lists exclude.
 var (
 	cachePublic = caching{
 		forever: []string{"public, max-age=31536000, immutable"},
@@ -79,7 +79,7 @@ type caching struct{ forever, day, check []string }
 // subject is all that the answer for an object depends on, besides the conditions.
 type subject struct {
 	loc      proto.Location
-	info     *proto.PathInfo // what the name of loc tells
+	info     *proto.PathInfo // what the name of loc says
 	entry    *proto.Resolution
 	ref      proto.Ref
 	modified time.Time // as Blob.Modified
@@ -174,7 +174,7 @@ func (a *answer) fail(reason, text string) {
 	a.phrase = phrase(text)
 }
 
-// setText makes the body one line of plain text. Server and X-Aptmesh say who speaks.
+// setText makes the body one line of plain text. Server and X-Aptmesh identify the node.
 func (a *answer) setText(text string) {
 	a.contentType = typeText
 	a.text = clean(text) + "\n"
@@ -195,14 +195,13 @@ func (s *subject) note() note {
 	return n
 }
 
-// answerUnchanged decides whether the client's copy is known to be the right one
-// from the entry alone, without opening anything. It is what most requests of
-// "apt update" come to.
+// answerUnchanged decides from the entry alone, without opening anything, whether the
+// client's copy is current. Most requests of "apt update" end here.
 //
-// A tag or date that fits the entry is the client's proof that it holds the very bytes
-// that signed metadata lists now. So the answer does not depend on whether this node
-// stores them, or on whether upstream still does. "*" proves nothing: whether there is
-// such a file is known only when it has been opened.
+// A tag or date that matches the entry proves that the client has the bytes that signed
+// metadata lists now. So the answer does not depend on whether this node stores them, or
+// on whether upstream still has them. "*" proves nothing: only opening the file shows
+// whether it exists.
 func answerUnchanged(a *answer, c *conditions, s *subject) bool {
 	if strings.IndexByte(c.ifNoneMatch, '*') >= 0 {
 		return false
@@ -319,7 +318,7 @@ func (a *answer) fill(h http.Header, node string) {
 	a.fillShared(h)
 }
 
-// fillShared sets the fields whose values are shared.
+// fillShared sets the fields whose values are shared between answers.
 func (a *answer) fillShared(h http.Header) {
 	h["Server"] = valueServer
 	h["Cache-Control"] = a.cache

@@ -25,8 +25,8 @@ type ClientLimits struct {
 	BytesPerSecond int64
 }
 
-// networks are sorted, and none lies within another, so that at most one can hold an
-// address: the last that begins at or before it.
+// networks are sorted, and none lies within another. So at most one can contain an address:
+// the last network that begins at or before it.
 type networks []netip.Prefix
 
 func newNetworks(list []netip.Prefix) (networks, error) {
@@ -84,8 +84,8 @@ func newGuard(key string, allow, deny []netip.Prefix) (*guard, error) {
 	return g, nil
 }
 
-// closedBy returns the key of the list that keeps an address out, "" where none does.
-// An address that cannot be told is kept out by any list.
+// closedBy returns the key of the list that excludes an address, "" for none. Any list
+// excludes an unknown address.
 func (g *guard) closedBy(a netip.Addr) string {
 	switch {
 	case g == nil:
@@ -98,8 +98,7 @@ func (g *guard) closedBy(a netip.Addr) string {
 	return ""
 }
 
-// admit refuses an exchange whose client a guard keeps out. Returns false
-// when it did.
+// admit refuses an exchange whose client a guard excludes, and returns false then.
 func (x *exchange) admit(g *guard) bool {
 	if g == nil {
 		return true
@@ -119,9 +118,9 @@ func (x *exchange) admit(g *guard) bool {
 	return false
 }
 
-// peer is the client's address, as the other end of the TCP connection has it, without
-// a zone. X-Forwarded-For and its like are not looked at: anybody can write them, and
-// no proxy whose word would count is known here.
+// peer is the client's address: that of the other end of the TCP connection, without a zone.
+// X-Forwarded-For and similar fields are ignored: anybody can write them, and no trusted
+// proxy is configured.
 func (x *exchange) peer() netip.Addr {
 	if x.conn != nil {
 		return x.conn.peer

@@ -33,8 +33,9 @@ func newConnectList(patterns []string) (connectList, error) {
 	return l, nil
 }
 
-// allows reports whether CONNECT may lead to a "host:port", and whether the list names it itself. "*." stands for one label or more. An address is
-// never meant by a pattern, because a name that a pattern allows says who is reached, and an address does not.
+// allows reports whether CONNECT may lead to a "host:port", and whether the list names it itself.
+// "*." stands for one label or more. A pattern never matches an address, because a name
+// identifies a server and an address does not.
 func (l connectList) allows(target string) (named, allowed bool) {
 	host, port, err := net.SplitHostPort(strings.ToLower(target))
 	if err != nil {

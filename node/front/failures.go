@@ -16,8 +16,8 @@ type Failure struct {
 	Status int    `json:"status"` // 0 where there is none: the transfer broke off
 	Reason string `json:"reason"` // see Reasons
 	Text   string `json:"text"`   // the sentence
-	// Time is when a client got it last, Client the address of that one; zero of a failure that a
-	// request would meet.
+	// Time is when a client last got it, Client the address of that client; zero for a failure that
+	// a request would get.
 	Time   time.Time `json:"time,omitzero"`
 	Client string    `json:"client,omitempty"`
 	// Count is how often in a row, with less than failureAge between two.
@@ -30,8 +30,8 @@ const (
 	failureAge  = time.Hour
 )
 
-// failures are the latest errors by what was asked for. A later success does not delete one: its time
-// tells, and a request that ends well need not look here.
+// failures are the latest errors by URL. A later success does not delete an error, so that a
+// successful request need not look here; the error has its time.
 type failures = expiring.Map[string, Failure]
 
 // remember notes how an exchange failed.
@@ -165,8 +165,8 @@ type Explanation struct {
 	Would, Latest *Failure
 }
 
-// Explain explains a URL as a client writes it, or "CONNECT host:port". The lists of networks are left out:
-// whoever asks is no client.
+// Explain explains a URL as a client writes it, or "CONNECT host:port". It ignores the lists of
+// networks, because the operator asks and not a client.
 func (f *Front) Explain(target string) (e Explanation) {
 	rules := f.rules.Load()
 	key := rules.routes.targetKey(target)
@@ -206,7 +206,7 @@ func Tunnel(url string) string {
 	return connectMethod + withPort(host, "443")
 }
 
-// Answer tells what a client is answered for an error of the catalog or the fetcher.
+// Answer is the answer to a client for an error of the catalog or the fetcher.
 func (f *Front) Answer(loc proto.Location, err error) *Failure {
 	var asked about
 	if format := f.rules.Load().formats[loc.Archive]; format != nil { // an archive of a class may not be there yet

@@ -34,11 +34,11 @@ type Catalog interface {
 type Fetcher interface {
 	// Open returns the object when its first byte may be given out.
 	Open(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error)
-	// Head tells size, validator and tier as far as they are known without moving
+	// Head returns size, validator and tier as far as they are known without moving
 	// the body. The Blob has no body.
 	Head(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error)
-	// Reopen opens an object anew of which Open gave a File that could not be read, because of
-	// err. Who can promise no equal bytes returns err.
+	// Reopen opens an object again, of which Open returned a File that could not be read because
+	// of err. It returns err if it cannot promise the same bytes.
 	Reopen(ctx context.Context, want proto.ObjectRequest, failed *proto.Blob, err error) (*proto.Blob, error)
 }
 
@@ -71,18 +71,18 @@ type Config struct {
 	// WriteStall cuts a client that does not take one MiB, or all of a smaller
 	// answer, within this time (5 minutes).
 	WriteStall time.Duration
-	// Served is told of each GET for a listed package that was answered with 200, 206
-	// or 304, before the body goes out. The client waits for it. nil is nobody.
+	// Served is called for each GET of a listed package that is answered with 200, 206 or
+	// 304, before the body goes out. The client waits for it. nil: no call.
 	Served func(proto.Location)
 	// Pseudonym is what this node's requests to upstream name it in their Via field. A
 	// request that arrives with it is refused as a loop. "": none is.
 	Pseudonym string
-	// Waits is told which proxies a request came through, while it is answered; done is
-	// called at its end. nil is nobody.
+	// Waits is called with the proxies that a request came through, before it is answered;
+	// done is called at its end. nil: no call.
 	Waits func(loc proto.Location, via []string) (done func())
 	// PublicURL is where clients reach this node; "": at the URL that they come by.
 	PublicURL string
-	// Overview tells the page of the node. It may take a second.
+	// Overview returns the figures for the page of the node. It may take a second.
 	Overview func() Overview
 	// ArchiveRoot is the part of a path that looks like the root of an archive; for messages. By default the
 	// first level of the path.
@@ -438,8 +438,8 @@ func asks(values []string, directive string) bool {
 	return false
 }
 
-// hold takes over what the blob says of the object, and refuses one whose length is
-// not the signed one: apt takes a 200 of another length for final.
+// hold adopts what the blob says of the object. It refuses a blob whose length is not the
+// signed one, because apt gives up after a 200 of another length.
 func (s *subject) hold(b *proto.Blob, head bool) error {
 	s.ref, s.modified, s.tier = b.Ref, b.Modified, b.Tier
 	if s.entry.Stale == "" {
@@ -512,7 +512,7 @@ func (x *exchange) refuse(r *refusal) {
 	x.sendText(&a)
 }
 
-// statusClientGone is what the log says of a request whose client went away first.
+// statusClientGone is the logged status of a request whose client went away.
 const statusClientGone = 499
 
 // end counts and logs the exchange. It runs for aborted ones, too.

@@ -7,8 +7,8 @@ const HostFile = "/etc/apt/apt.conf.d/30aptmesh"
 
 // RetrySetting works around a fault of apt 2.3.7 to 3.0.2 (LP #2003851; Debian 12, Ubuntu
 // 22.04 and 24.04): a request that waits before it is repeated can block its queue for
-// ever, so that one broken connection hangs "apt update". Every host should have it,
-// however it reaches this node; later versions do not need it and take no harm.
+// ever, so that one broken connection hangs "apt update". Every host should have the
+// setting, however it reaches this node. Later versions do not need it, and it does no harm.
 const RetrySetting = `Acquire::Retries::Delay "false";`
 
 // HostSettings is the text of HostFile: the settings that send a host's http archives through
@@ -19,7 +19,7 @@ func HostSettings(url string) string {
 	return fmt.Sprintf("Acquire::http::Proxy %q;\n", url) + `Acquire::https::Proxy "DIRECT";` + "\n" + RetrySetting + "\n"
 }
 
-// HostCommand is what to type on a host for that.
+// HostCommand is the command for a host.
 func HostCommand(url string) string {
 	return "sudo tee " + HostFile + " <<'END'\n" + HostSettings(url) + "END\n"
 }

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// clients are those that have a connection open, and those that have not yet rested
-// from what they took. It is kept by the server's own news of connections and not by
-// wrapping them: net/http sends files by sendfile to a *net.TCPConn only.
+// clients are those that have an open connection, and those whose rate is still limited. The
+// list follows http.Server.ConnState. It does not wrap connections, because net/http uses
+// sendfile only for a *net.TCPConn.
 type clients struct {
 	mu     sync.Mutex
 	byAddr map[netip.Addr]*client // by address, IPv6 by its /64; guarded by mu
@@ -38,8 +38,8 @@ const (
 	// refuseWithin is how long a connection over the bound may take to ask for its
 	// refusal.
 	refuseWithin = 10 * time.Second
-	// maxRefused bounds such connections of one address. More are closed without a
-	// word: who opens that many does not listen.
+	// maxRefused bounds the refused connections of one address. Further ones are closed
+	// without an answer.
 	maxRefused = 256
 	// maxIdle bounds the clients that are remembered for what they took only.
 	maxIdle    = 16 << 10
@@ -88,7 +88,7 @@ func (cs *clients) enter(conn net.Conn, peer netip.Addr, most int) (c *client, f
 	c.refused++
 	if c.refused > maxRefused {
 		cs.refused[conn] = nil
-		_ = conn.Close() // net/http finds that out, and tells leave
+		_ = conn.Close() // net/http notices, and connState calls leave
 	} else {
 		cs.refused[conn] = time.AfterFunc(cs.patience, func() { _ = conn.Close() })
 	}
@@ -140,7 +140,7 @@ func (cs *clients) sweep(now time.Time) {
 	}
 }
 
-// gauge tells how many clients are known.
+// gauge returns how many clients are known.
 func (cs *clients) gauge() prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "aptmesh_front_clients",
 		Help: "Client addresses with an open connection, or not yet rested from what they took."}, func() float64 {

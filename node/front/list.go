@@ -5,8 +5,8 @@ import (
 	"net/url"
 )
 
-// List is a list of mirrors that an archive is configured with, for hosts whose sources name the same
-// list (mirror+http) and that come through this node as their proxy.
+// List is the mirror list of an archive, for hosts whose sources name the same list (mirror+http)
+// and that use this node as their proxy.
 type List struct {
 	// URL is where it is; without a path, everything on the host is this list.
 	URL     *url.URL

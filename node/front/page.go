@@ -16,7 +16,7 @@ import (
 // for apt (its detection greps apt-helper's output for "406.*usage.information").
 const usagePhrase = "Usage Information"
 
-// Overview is what the page tells of the node.
+// Overview is what the page shows of the node.
 type Overview struct {
 	Since    time.Time // the start of the node, from when all is counted
 	Requests int64
@@ -26,14 +26,14 @@ type Overview struct {
 	Nodes                            []OverviewNode // none where the node stands alone
 }
 
-// Saved is how much less upstream had to send.
+// Saved is how much upstream did not have to send.
 func (o Overview) Saved() int64 { return max(0, o.ToHosts-o.FromUpstream) }
 
 // OverviewSuite is one suite of an archive.
 type OverviewSuite struct {
 	Archive, Name, State, Note string
 	Generation, Checked        time.Time // zero for never
-	Bad                        bool      // somebody should look at it
+	Bad                        bool      // it needs attention
 }
 
 // OverviewNode is one node of the cluster.
@@ -42,10 +42,11 @@ type OverviewNode struct {
 	Bad                           bool
 }
 
-// overviewAge is how old what the page tells may be: to gather it takes time, and anybody may ask.
+// overviewAge is how old the figures on the page may be: gathering them takes time, and anybody can
+// load the page.
 const overviewAge = 5 * time.Second
 
-// overviews keeps the latest overview. Whoever asks while it is gathered waits for it.
+// overviews caches the latest overview. Requests that come while it is gathered wait for it.
 type overviews struct {
 	mu     sync.Mutex
 	latest Overview  // guarded by mu

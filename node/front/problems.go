@@ -69,16 +69,17 @@ const (
 // statusFinal is the status of everything that a repetition within seconds does not
 // change. apt repeats a request by itself after 408, 429, 500, 502, 503, 504 and 599
 // (TransientCodes in methods/basehttp.cc, the same list since 2.2), and before 3.0.3 such
-// a repetition may block it for ever. It takes a 404 of InRelease as leave to go on with
-// Release. Any other status ends the request at once; docs/answers.md has the trials.
-// 403 is the one of these whose meaning fits: the server refuses, and says why.
+// a repetition may block it for ever. After a 404 of InRelease it tries Release. Any other
+// status ends the request at once; docs/answers.md has the trials. Of these, 403 has the
+// right meaning: the server refuses, and says why.
 const statusFinal = http.StatusForbidden
 
-// refuse maps the error of a Catalog or Fetcher to an answer. A verdict is final. Trouble
-// that may pass is never made final, above all not a 404, even where the error says both.
-// What is neither is not understood, so it may pass as well.
+// refuse maps the error of a Catalog or Fetcher to an answer. A verdict is final. A temporary
+// failure never becomes final, and above all no 404, even if the error says both. An error
+// that is neither is unknown, and counts as temporary.
 //
-// What a disk or a network does is never the node's own failure, whoever forgot to say what it is.
+// A failure of a disk or a network is never an internal error of the node, even if a room did not
+// classify it.
 func refuse(loc proto.Location, asked about, err error) *refusal {
 	var (
 		verdict     *proto.Rejected
@@ -159,15 +160,15 @@ func (a about) missing() string {
 	return "the archive has no such file; if a package list names it, run apt update"
 }
 
-// ofDisk is the answer to trouble with this node's own disk, which may pass as well. The paths in cause
-// are for the operator's log, and no secret.
+// ofDisk is the answer if this node's own disk fails, which may be temporary, too. The paths in
+// cause are for the operator's log, and not secret.
 func ofDisk(what, cause string) *refusal {
 	r := passing(what, "the disk of this node: "+cause, retryDefault)
 	r.reason = reasonDisk
 	return r
 }
 
-// passing is the answer to trouble that may pass. wait is in seconds.
+// passing is the answer to a temporary failure. wait is in seconds.
 func passing(what, cause string, wait int) *refusal {
 	return &refusal{
 		status: http.StatusServiceUnavailable, reason: reasonUnavailable, retryAfter: wait, phrase: cause,

@@ -48,7 +48,7 @@ func (x *exchange) noteRefused(now time.Time) {
 	x.f.refused.add(x.refusedURL(), x.note.reason, quote(hideUserinfo(x.r.RequestURI)), x.clientAddr(), now)
 }
 
-// refusedURL is the root of the archive that was asked for, as far as the URL tells.
+// refusedURL is the root of the archive that was asked for, as far as the URL shows it.
 func (x *exchange) refusedURL() string {
 	target := x.r.RequestURI
 	if x.r.Method == http.MethodConnect {

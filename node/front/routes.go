@@ -28,10 +28,10 @@ type Archive struct {
 	Aliases []string
 	// Allow and Deny are as ClientLimits', for this archive.
 	Allow, Deny []netip.Prefix
-	// Inner returns the location of a path in the archive whose own URL it lies below, for paths that
-	// only some clients may read through that archive; false for all others. nil: there are none.
+	// Inner returns the location of a path in an archive whose URL lies below this archive's URL, if
+	// only some clients may read that archive; false for all other paths. nil: there are none.
 	Inner func(path string) (proto.Location, bool)
-	// Used is told of each request for the archive; nil is nobody.
+	// Used is called for each request for the archive; nil: no call.
 	Used func()
 	// Format is the archive's repository format; it must be set.
 	Format Format
@@ -422,10 +422,10 @@ func aDirectory(archive string) error {
 	}
 }
 
-// isOwn tells whether a proxy request for this host means the node itself: apt sends
-// one where a machine has the node both as its proxy and in its sources. A port that
-// is not the web's own tells enough: whatever listens there on another host, only
-// configured archives are ever served.
+// isOwn reports whether a proxy request for this host means the node itself. apt sends one
+// if a machine has the node both as its proxy and in its sources. A port other than 80 and
+// 443 is enough to know: even if another host listens there, only configured archives are
+// ever served.
 func (t *routes) isOwn(host string, local net.Addr) bool {
 	name, port := host, ""
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {

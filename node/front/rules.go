@@ -18,11 +18,11 @@ type Rules struct {
 	PublicURL string
 }
 
-// Classes finds archives that are not there yet but may be made: each is one of a class, whose URL is a pattern. Its
-// methods are safe for concurrent use.
+// Classes finds archives that do not exist yet and may be made: each belongs to a class, whose URL
+// is a pattern. Its methods are safe for concurrent use.
 type Classes interface {
-	// At finds the archive that a URL lies in, and the path within it. The host is in lower case, the path without a slash at
-	// either end.
+	// At finds the archive that a URL lies in, and the path within it. The host is in lower case, the
+	// path without a slash at either end.
 	At(host, path string) (archive, rest string, ok bool)
 	// Named finds the archive whose name the path begins with, and the path within it.
 	Named(path string) (archive, rest string, ok bool)

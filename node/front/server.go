@@ -93,8 +93,8 @@ func (x *exchange) setWriteDeadline(now time.Time) {
 	_ = http.NewResponseController(x.w).SetWriteDeadline(now.Add(x.f.cfg.WriteStall))
 }
 
-// connState keeps count of connections. Whoever takes one over from net/http has to
-// tell clients when it has ended.
+// connState counts connections. Code that hijacks a connection from net/http must call
+// clients.leave at its end.
 func (f *Front) connState(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:

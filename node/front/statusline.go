@@ -8,14 +8,14 @@ import (
 	"net"
 )
 
-// Listener wraps a listener of an http.Server that Server returned, so that error answers
-// say what is wrong in their status line: of an error apt shows the status line and
-// nothing of the body. A TLS listener is wrapped from outside: Listener(tls.NewListener(…)).
+// Listener wraps a listener for an http.Server that Server returned, so that error answers
+// say what is wrong in their status line: of an error, apt shows only the status line. A TLS
+// listener is wrapped from outside: Listener(tls.NewListener(…)).
 //
-// net/http writes a reason phrase of its own and offers no way to choose another one.
-// The connection replaces it as the answer passes, so that the server keeps what it does
-// well: keep-alive, pipelining, deadlines, and sendfile to the TCP connection below.
-// Without this wrapper an answer has net/http's phrase, and all else is the same.
+// net/http writes its own reason phrase and offers no way to choose one. The connection
+// replaces the phrase as the answer passes. So the server keeps keep-alive, pipelining,
+// deadlines, and sendfile to the TCP connection below. Without this wrapper an answer has
+// net/http's phrase, and everything else is the same.
 func (f *Front) Listener(l net.Listener) net.Listener { return &listener{l, f} }
 
 type listener struct {
@@ -60,7 +60,8 @@ type secureConn struct {
 func (c *secureConn) statusLine() *statusLine     { return &c.line }
 func (c *secureConn) Write(p []byte) (int, error) { return c.line.write(c.Conn, p) }
 
-// Read implements net.Conn. A client that speaks plain HTTP is told so in plain HTTP.
+// Read implements net.Conn. A client that speaks plain HTTP to a TLS port gets an error in plain
+// HTTP.
 func (c *secureConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	var not tls.RecordHeaderError

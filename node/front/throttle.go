@@ -11,20 +11,20 @@ import (
 )
 
 const (
-	// A body that is held back goes out in pieces between these, in bytes: large
-	// ones cost fewer system calls; small ones let many answers to one address all
-	// move, for apt gives one up that is silent for 30 seconds.
+	// The size of the pieces in which a throttled body goes out, in bytes. Large pieces cost
+	// fewer system calls. Small pieces let many answers to one address all make progress,
+	// because apt gives up an answer that is silent for 30 seconds.
 	leastPiece = 512
 	mostPiece  = 64 << 10
-	// freeMetadata is how much of one body of metadata is counted but not held back:
-	// a Release or a small index is what everything else on the host waits for.
+	// freeMetadata is how much of one body of metadata is counted but not throttled, because
+	// everything else on the host waits for a Release or a small index.
 	freeMetadata = 1 << 20
 )
 
-// turn waits until the next piece of a body may go out, and returns its length, at
-// most n. The error is that of a client who left meanwhile. Without a rate there is
-// no waiting, and the pieces are as large as the write deadline allows. The rate in
-// force is looked up for each piece, so that a change reaches bodies under way.
+// turn waits until the next piece of a body may go out, and returns its length, at most n.
+// It fails if the client leaves in the meantime. Without a rate it does not wait, and the
+// pieces are as large as the write deadline allows. It looks up the rate for each piece, so
+// that a change of the rate reaches bodies under way.
 func (x *exchange) turn(n int64) (int64, error) {
 	limit := x.f.rules.Load().limits.BytesPerSecond
 	if limit <= 0 || x.conn == nil || x.conn.client == nil {
@@ -66,8 +66,8 @@ func (x *exchange) turnOf(c *client, n, limit int64) (int64, error) {
 	}
 }
 
-// limitedTo returns the client's bucket, which fills at the given rate and holds what
-// comes in a second, so that whoever takes little never waits.
+// limitedTo returns the client's token bucket. It fills at the given rate and holds the
+// tokens of one second, so that a slow client never waits.
 func (c *client) limitedTo(limit int64) *rate.Limiter {
 	bucket := c.bucket.Load()
 	if bucket == nil {
@@ -81,7 +81,7 @@ func (c *client) limitedTo(limit int64) *rate.Limiter {
 	return bucket
 }
 
-// burst is never less than a piece, which could not be had otherwise.
+// burst is never less than a piece, because a piece must fit in the bucket.
 func burst(limit int64) int { return int(max(limit, mostPiece)) }
 
 // charge takes n bytes out of a bucket without waiting for them, down to one second's

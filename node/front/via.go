@@ -14,8 +14,8 @@ import (
 const loopStatus = http.StatusLoopDetected
 
 // viaOf returns the proxies that a request came through, in their order: the received-by of each
-// member of its Via fields (RFC 9110, section 7.6.3). What is no member is left out, and so is what
-// lies beyond proto.MaxVia.
+// member of its Via fields (RFC 9110, section 7.6.3). Malformed members are left out, and members
+// beyond proto.MaxVia, too.
 func viaOf(fields []string) []string {
 	var via []string
 	for _, field := range fields {

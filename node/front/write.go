@@ -372,7 +372,7 @@ func isNetwork(err error) bool {
 	return errors.As(err, &op) && !errors.Is(err, syscall.EIO)
 }
 
-// wrongLength is a body whose length is not the one announced for it.
+// wrongLength is a body of another length than its Content-Length.
 type wrongLength struct{ want, got int64 }
 
 func (w *wrongLength) Error() string {

@@ -41,7 +41,7 @@ type Client struct {
 	healths   healths
 	sites     sites
 	madeUp    *expiring.Map[proto.Location, bool] // names given lately that nothing lists
-	creditsMu sync.Mutex                          // guards health.turn of all mirrors
+	creditsMu sync.Mutex                          // guards health.credit of all mirrors
 }
 
 // settings is one configuration in force. It is never changed.
