@@ -29,7 +29,7 @@ type Upstream interface {
 	// Mirrors names the mirrors of an archive, as Request.Mirror has them, in the order in which
 	// they would be asked now. The slice is the caller's.
 	Mirrors(archive string) []string
-	// Blame tells of mirrors whose bytes were not what they had to be.
+	// Blame reports mirrors whose bytes were wrong.
 	Blame(loc proto.Location, from []string, err error)
 }
 
@@ -136,9 +136,9 @@ type Config struct {
 	// when that has passed.
 	WarnBefore time.Duration
 
-	// Switched is told of every generation switch, one after the other for each suite, on a
-	// goroutine of its own; nil where nobody wants to know. It is not told of what a restart reads
-	// back. Close waits for it to return.
+	// Switched is called for every generation switch, in order for each suite, on a goroutine of
+	// its own; nil: no call. It is not called for generations that a restart reads back. Close
+	// waits for it to return.
 	Switched func(proto.Switch)
 }
 
@@ -264,8 +264,8 @@ func (c *Catalog) Reconfigure(archives []Archive) error {
 	return nil
 }
 
-// replaceArchives puts the new set in force and tells which names are new in it, which suites are
-// gone with the old one, and which stay.
+// replaceArchives puts the new set in force. It returns the names that are new in it, the suites
+// that are gone with the old one, and the suites that stay.
 func (c *Catalog) replaceArchives(next map[string]*Archive) (added map[string]bool, gone, kept []*driver) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -321,8 +321,8 @@ func (c *Catalog) archive(name string) *Archive {
 	return c.archives[name]
 }
 
-// maxUnknown bounds the suites of an archive of which nothing is held yet: names that somebody
-// asked for.
+// maxUnknown bounds the suites of an archive that have no generation yet: names that clients asked
+// for.
 const maxUnknown = 256
 
 // errTooMany is the answer to a request for one more name that nobody knows.
@@ -354,9 +354,9 @@ func (c *Catalog) driver(id proto.Suite) (*driver, error) {
 	return d, nil
 }
 
-// roomFor makes room for one more suite of an archive: the suite that nobody has asked for the
-// longest is forgotten, and of names that nothing is held of, one that upstream has been asked
-// about. Catalog.mu is held.
+// roomFor makes room for one more suite of an archive. It forgets the suite that was not asked for
+// the longest; of suites without a generation, one that upstream has been asked about. The caller
+// holds Catalog.mu.
 func (c *Catalog) roomFor(archive string) error {
 	unknown, known := 0, 0
 	var oldest, answered *driver

@@ -133,16 +133,15 @@ func (d *driver) notifySuperseded() {
 	d.machine.Superseded(statements)
 }
 
-// tidyEvery is how often what has had its time is let go of, saveEvery how often what clients used
-// is written down where nothing else has the state file written: a restart must find it, because
-// members that seem unused are not staged.
+// tidyEvery is how often expired generations are dropped. saveEvery is how often the demand is
+// saved if nothing else writes the state file: a restart needs it, because members without demand
+// are not staged.
 const (
 	tidyEvery = 10 * time.Minute
 	saveEvery = time.Hour
 )
 
-// tidy lets go of generations whose time has passed, writes down what clients used, and forgets a
-// suite that nobody wants.
+// tidy drops expired generations, saves the demand, and forgets a suite without demand.
 func (d *driver) tidy() {
 	now := d.c.mono()
 	d.c.tablesOf(d.id.Archive).drain()
@@ -212,8 +211,8 @@ func (d *driver) drop() {
 	d.end()
 }
 
-// takeOffLocked takes the driver off the list, unless another one has its place by now. Its pins go
-// first, or they might be those of the next one. Catalog.mu is held.
+// takeOffLocked takes the driver off the list, unless a new driver has its place by now. It removes
+// the pins first, because the pins of a new driver have the same name. The caller holds Catalog.mu.
 func (d *driver) takeOffLocked() {
 	if d.c.drivers[d.id] != d {
 		return

@@ -13,13 +13,13 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// A root may come in several forms at once: beside a root that carries its signature, archives keep
-// one with a signature in a file of its own, which some clients read. Such a form is brought in
-// when a client asks for it, proven to say what the root says, and from then on staged with each
-// generation, so that all clients switch together.
+// A root may be published in several forms at once: beside the root that contains its signature,
+// archives keep a root with a signature in a separate file, which some clients read. This node
+// fetches the other form when a client asks for it, and checks that it says what the root says.
+// From then on the form is staged with each generation, so that all clients switch together.
 
-// errApart is that the forms of a root say different things: they change one after the other when
-// an archive publishes.
+// errApart says that the forms of a root differ: when an archive publishes, its forms change one by
+// one.
 var errApart = errors.New("the forms of upstream's root are of different generations")
 
 // otherForms are the forms that the root of g is not in.
@@ -210,7 +210,7 @@ func (d *driver) attach(statement proto.Digest, found []proto.Companion) {
 	d.show()
 }
 
-// mergeCompanions adds found to held; of one name, what was found counts.
+// mergeCompanions adds found to the companions there are; found replaces one of the same name.
 func mergeCompanions(current, found []proto.Companion) []proto.Companion {
 	merged := slices.DeleteFunc(slices.Clone(current), func(c proto.Companion) bool {
 		return slices.ContainsFunc(found, func(f proto.Companion) bool { return f.Name == c.Name })
@@ -249,8 +249,8 @@ func (d *driver) readCompanions(ctx context.Context, g proto.Generation, at suit
 	return nil, strays, worst(failures)
 }
 
-// worst is the error that leaves most hope: that forms differ before trouble, and trouble before
-// "not found".
+// worst picks the error that a retry may end most likely: first that forms differ, then a temporary
+// failure, then "not found".
 func worst(failures []error) error {
 	var said error = proto.ErrNotFound
 	for _, err := range failures {
@@ -380,7 +380,7 @@ func (d *driver) stageCompanions(ctx context.Context, cand *suite.Candidate, at 
 	}
 	found, err := d.announcedCompanions(ctx, cand.Gen, cand.Offered, cand.From)
 	if errors.Is(err, errNotAnnounced) && len(cand.From) > 0 && at.Rank > 0 {
-		found, err = d.companionsFromLeader(ctx, &view.Generation{Generation: cand.Gen}) // gossip does not tell
+		found, err = d.companionsFromLeader(ctx, &view.Generation{Generation: cand.Gen}) // gossip carries no companions
 	}
 	if err != nil {
 		found, _, err = d.readCompanions(ctx, cand.Gen, at)

@@ -51,7 +51,7 @@ func (c *Catalog) compose(archives ...string) {
 	c.view.Store(next)
 }
 
-// composeArchive builds the view of one archive. Catalog.composing is held.
+// composeArchive builds the view of one archive. The caller holds Catalog.composing.
 func (c *Catalog) composeArchive(conf *Archive, old *archiveView) *archiveView {
 	a := &archiveView{format: conf.Format, drivers: make(map[*view.Suite]*driver)}
 	var suites []*view.Suite
@@ -110,8 +110,8 @@ func (c *Catalog) tablesOf(archive string) *tables {
 	return t
 }
 
-// loseTable forgets that an index has been read of which the table is gone, so that whoever asks
-// for what it lists has it read again. The index itself is in the store. It runs on the driver's
+// loseTable forgets that an index was read, because its table is lost. The next request for a file
+// that it lists makes the node read the index again, from the store. It runs on the driver's
 // goroutine.
 func (d *driver) loseTable(name string) {
 	if d.current == nil {

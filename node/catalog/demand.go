@@ -13,10 +13,10 @@ import (
 // demand is what clients use of one suite: it is staged before each generation switch, on every
 // node. It is all that a request writes. Safe for concurrent use.
 //
-// A use is the slot of a member, or the name of a companion of the root. It travels two steps at
-// most, so that no two nodes keep it alive between them: a node tells the leader what its own
-// clients use, and the leader tells everybody. What a node received about the clients of a third
-// node, it announces to nobody.
+// An entry is the slot of a member, or the name of a companion of the root. It is sent over two hops
+// at most, so that no two nodes keep it alive between them: a node sends the demand of its own
+// clients to the leader, and the leader sends it to all nodes. A node never announces the demand of
+// a third node's clients.
 type demand struct {
 	asked atomic.Int64 // suite.Mono of the last request for the root
 
@@ -36,7 +36,7 @@ type use struct {
 // remoteUse is a slot that clients of other nodes use.
 type remoteUse struct {
 	received suite.Mono // when a node last announced it
-	asked    suite.Mono // when one told this node of it as its own clients'; Never for never
+	asked    suite.Mono // when another node last sent it as its own clients' demand; Never for never
 }
 
 // How many uses a node announces, and how many of other nodes it keeps, of a suite; and how long a
@@ -82,7 +82,7 @@ func (d *demand) touch(slot string, now suite.Mono) bool {
 }
 
 // add notes that clients of this node use a slot. fetched says that it could be fetched. It reports
-// whether the leader has something new to be told.
+// whether that is new for the leader.
 func (d *demand) add(slot string, now suite.Mono, fetched bool) (grew bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -119,8 +119,8 @@ func (d *demand) staged(slots []string) {
 	}
 }
 
-// receive takes in what another node says that clients use. asked says that they are its own
-// clients. known reports whether a slot can be of use at all.
+// receive accepts the demand that another node announces. asked says that it is of the node's own
+// clients. known reports whether a slot can be used at all.
 func (d *demand) receive(slots []string, now suite.Mono, asked bool, lasts suite.Mono, known func(string) bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -158,8 +158,8 @@ func (d *demand) expire(now, local, remote suite.Mono) {
 	d.expireRemote(now, remote)
 }
 
-// own lists what clients of this node use and could be fetched, the newest where they are too many
-// to tell.
+// own lists the slots that clients of this node use and that could be fetched; only the newest if
+// they are too many for a message.
 func (d *demand) own(now, lasts suite.Mono) []string {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -179,8 +179,8 @@ func (d *demand) own(now, lasts suite.Mono) []string {
 	return slots
 }
 
-// announced lists what this node tells all others: what its own clients use, and what clients of
-// the nodes use that have told this one.
+// announced lists the demand that this node announces to all others: of its own clients, and of the
+// clients of nodes that sent it to this node.
 func (d *demand) announced(now, own, lasts suite.Mono) []string {
 	slots := d.own(now, own)
 	d.mu.RLock()

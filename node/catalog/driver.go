@@ -20,7 +20,7 @@ func (d *driver) show() {
 	d.c.compose(d.id.Archive)
 }
 
-// generations are all that are held, the current one first.
+// generations are all generations of the suite, the current one first.
 func (p *public) generations() []*view.Generation {
 	if p.current == nil {
 		return p.retained
@@ -44,7 +44,7 @@ type driver struct {
 	started bool         // guarded by Catalog.mu
 	inVain  atomic.Int64 // suite.Mono until which no search waits for the first generation
 
-	// Owned by the goroutine; before start, by whoever makes the driver.
+	// Owned by the goroutine; before start, by the code that makes the driver.
 	machine    *suite.Machine
 	current    *view.Generation
 	retained   []*view.Generation // newest first
@@ -60,7 +60,7 @@ type driver struct {
 	pairings   map[bool]*pairing                 // companions on their way in; true: for another node
 	apart      suite.Mono                        // since when the forms of the root say different things; Never while they do not
 	unreadable unreadables                       // members of which the bytes make no sense to us
-	untaken    map[string]error                  // members that this node itself could not take in, by path
+	untaken    map[string]error                  // members that could not be read because of this node, by path
 	switches   chan struct{}                     // closed when Config.Switched has returned from the last switch
 	loading    chan struct{}                     // closed when unread has been read back; nil where there was nothing
 	source     string                            // the node that brought the current generation; "" for upstream
@@ -196,7 +196,7 @@ func (d *driver) run() {
 	}
 }
 
-// remember takes in what is left of a suite that was forgotten: how new its root was.
+// remember restores what is left of a suite that was forgotten: how new its root was.
 func (d *driver) remember() {
 	if d.restored {
 		return
@@ -247,7 +247,7 @@ func (d *driver) at() suite.At {
 // are the next events.
 func (d *driver) step(e suite.Event) {
 	if d.forgotten {
-		return // finish answers whoever waits
+		return // finish answers the waiting requests
 	}
 	for events := []suite.Event{e}; len(events) > 0; {
 		e, events = events[0], events[1:]
@@ -280,7 +280,7 @@ func (d *driver) perform(action suite.Action) (outcome suite.Event) {
 	case suite.Reply:
 		if reply, ok := d.replies[a.ID]; ok {
 			delete(d.replies, a.ID)
-			d.publish() // whoever waited reads it
+			d.publish() // the requests that waited read it
 			reply <- a.Err
 		}
 	case suite.Blame:
@@ -324,7 +324,7 @@ func (d *driver) publish() {
 func (d *driver) notice() string {
 	switch {
 	case d.locked != nil && d.current == nil:
-		return "what was held before the restart cannot be verified at this moment (is this node's clock right?)"
+		return "the generation from before the restart cannot be verified now (is this node's clock right?)"
 	case len(d.untaken) > 0:
 		path := slices.Min(slices.Collect(maps.Keys(d.untaken)))
 		return path + " could not be taken in, and requests that need it get 503: " + firstLine(d.untaken[path].Error())
@@ -372,7 +372,7 @@ func (d *driver) asked() {
 	}
 }
 
-// leave ends a suite whose archive is not configured any more. What is on disk stays, in case the
+// leave ends a suite whose archive is not configured any more. Its files stay on disk, in case the
 // archive comes back.
 func (d *driver) leave() {
 	d.cancel()

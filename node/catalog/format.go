@@ -20,20 +20,21 @@ type Format interface {
 	// optional may be missing. It fails with *proto.Rejected where a client would refuse them.
 	// What it can not make sense of inside a trusted root is an oddity, never an error.
 	Open(suite proto.Suite, files map[string][]byte, now time.Time) (*proto.Manifest, error)
-	// Belongs judges whether a trusted root is one of this suite. held is what the suite's root
-	// called itself until now, nil at first contact.
+	// Belongs judges whether a trusted root is of this suite. current are the names in the suite's
+	// root until now, nil at first contact.
 	Belongs(suite proto.Suite, current *proto.Names, offered *proto.Manifest) proto.Belonging
 	// Suites names the suites (without Archive) whose root may govern a path, the likeliest first;
-	// none where the path alone does not tell.
+	// none if the path alone does not show it.
 	Suites(path string) []proto.Suite
-	// Listers names the members that should list a path: groups of which one after the other is
-	// worth reading, each of members of which all are, each of alternatives (compressions) of which
-	// one is. It goes by how archives are laid out; none where no member can list it.
+	// Listers names the members that may list a path, in three levels. The groups are to be read in
+	// order, until one lists the path. All members of a group are to be read. Of a member's
+	// alternatives (compressions), one is to be read. The layout of archives decides; none if no
+	// member can list the path.
 	Listers(suite proto.Suite, m *proto.Manifest, path string) [][][]*proto.Member
 	// Parse reads an index as it is stored (compressed) and emits what it lists; a file that may
 	// lie at several paths once for each. It stops with an error of emit. Memory is bounded
 	// whatever the bytes are. What it emitted before an error stays emitted.
 	Parse(suite proto.Suite, m *proto.Member, stored io.Reader, emit func(proto.File) error) error
-	// PathInfo is what a name alone tells.
+	// PathInfo is what the path alone says.
 	PathInfo(path string) proto.PathInfo
 }

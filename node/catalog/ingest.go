@@ -20,21 +20,21 @@ type ingest struct {
 	err  error // valid after done
 }
 
-// failedKey is a member that could not be fetched: of the next generation, which lists another one
-// under the same name, the failure says nothing.
+// failedKey is a member that could not be fetched. The digest is part of it: a failure says nothing
+// about the next generation, which lists other content under the same name.
 type failedKey struct {
 	path string
 	ref  proto.Ref
 }
 
-// trouble is why a member could not be taken in.
+// trouble is why a member could not be read.
 type trouble struct {
 	absent bool  // upstream does not have it
 	local  error // this node is at fault; nil where it is not
 }
 
-// localTrouble returns err if it is this node's own, such as that of a disk that is full or fails:
-// it says nothing of the file, and must not make an unlisted one of what an index lists.
+// localTrouble returns err if this node is the cause, for example a full or failing disk. It says
+// nothing of the file, and must not make a listed file an unlisted one.
 func localTrouble(err error) error {
 	if errors.Is(err, proto.ErrNoSpace) || errors.As(err, new(*fs.PathError)) {
 		return err
@@ -42,8 +42,8 @@ func localTrouble(err error) error {
 	return nil
 }
 
-// For how long a member that could not be fetched is left alone by those who search; a client that
-// asks for it is only kept from looking for what upstream does not have.
+// For how long a search does not try again to fetch a member that failed. A client that asks for the
+// member itself waits only if upstream does not have it.
 const (
 	absentFor   = time.Minute
 	troubledFor = 10 * time.Second
@@ -129,9 +129,9 @@ func (d *driver) takeIn(m *proto.Member, ours bool) *ingest {
 	return in
 }
 
-// noteUse books a use of this node's clients, by what came of fetching it. What upstream lists but
-// does not have must not be waited for when the next generation is staged; what is only in trouble
-// now must.
+// noteUse notes that this node's clients use a member, and whether it could be fetched. Staging the
+// next generation must not wait for a member that upstream lists but does not have. It must wait for
+// one that only fails now.
 func (d *driver) noteUse(slot string, ours bool, err error) {
 	if !ours || errors.Is(err, proto.ErrNotFound) {
 		return
@@ -172,7 +172,7 @@ func (d *driver) tookIn(in *ingest, g *view.Generation, m *proto.Member, st view
 	}
 }
 
-// sayFailure tells that a member could not be taken in: once, and of trouble of this node aloud.
+// sayFailure logs that a member could not be read: once, and as a warning if this node is the cause.
 func (d *driver) sayFailure(key failedKey, err error) {
 	level, text := slog.LevelInfo, "a listed file could not be taken in; what it lists is not verified"
 	_, said := d.failed.Get(key, time.Now())
@@ -189,7 +189,7 @@ func (d *driver) sayFailure(key failedKey, err error) {
 	d.log.Log(d.ctx, level, text, "path", key.path, "error", err)
 }
 
-// catchUp takes in what clients asked for while the current generation was being staged.
+// catchUp reads the members that clients asked for while the current generation was being staged.
 func (d *driver) catchUp() {
 	if d.current == nil { // forgotten meanwhile
 		return
@@ -205,8 +205,8 @@ func (d *driver) catchUp() {
 	}
 }
 
-// takeInRemote takes in, one after the other, what clients of other nodes use of the current
-// generation and was not staged with it.
+// takeInRemote reads, one by one, the members of the current generation that clients of other nodes
+// use and that were not staged with it.
 func (d *driver) takeInRemote() {
 	if d.current == nil { // forgotten meanwhile
 		return

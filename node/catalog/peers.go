@@ -33,9 +33,9 @@ type Cluster interface {
 // maxReceived bounds the announcements of one message.
 const maxReceived = 4096
 
-// Receive takes in what another node announces. It is a hint: what is newer than the current root
-// is opened by its digest and verified like any other root. It never blocks, and what it makes the
-// catalog keep is bounded. Safe for concurrent use.
+// Receive accepts an announcement of another node. It is a hint: a root newer than the current one
+// is opened by its digest and verified like any other root. Receive never blocks, and the memory
+// that it takes is bounded. Safe for concurrent use.
 func (c *Catalog) Receive(from string, announcements ...proto.Announcement) {
 	c.receive(from, false, announcements)
 }
@@ -102,8 +102,8 @@ func canonical(dir string) bool {
 	return !strings.ContainsFunc(dir, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' })
 }
 
-// receiveSlots takes in what another node says that clients use. asked says that they are its own
-// clients.
+// receiveSlots accepts the demand that another node announces. asked says that it is of the node's
+// own clients.
 func (d *driver) receiveSlots(slots []string, asked bool) {
 	if len(slots) == 0 {
 		return
@@ -115,15 +115,15 @@ func (d *driver) receiveSlots(slots []string, asked bool) {
 	})
 }
 
-// renewEvery is how often a node tells the leader of a suite that its clients still want it.
+// renewEvery is how often a node reports to the leader of a suite that its clients still use it.
 func (c *Catalog) renewEvery() time.Duration { return min(c.cfg.IdleAfter, c.cfg.UseFor) / 8 }
 
-// remoteFor is how long a use of other nodes' clients counts after it was last announced. The nodes
-// whose clients they are see to it that it is announced more often.
+// remoteFor is how long the demand of other nodes' clients counts after it was last announced. Their
+// nodes announce it more often than that.
 func (c *Catalog) remoteFor() suite.Mono { return suite.Mono(max(c.cfg.UseFor/7, 4*c.renewEvery())) }
 
-// Announcements is all that this node can tell the others, for an exchange in full. Safe for
-// concurrent use.
+// Announcements is what this node knows of all suites, for an exchange in full. Safe for concurrent
+// use.
 func (c *Catalog) Announcements() []proto.Announcement {
 	drivers := c.all("")
 	slices.SortFunc(drivers, func(x, y *driver) int { return strings.Compare(x.id.String(), y.id.String()) })
@@ -136,8 +136,8 @@ func (c *Catalog) Announcements() []proto.Announcement {
 	return all
 }
 
-// announcement is what this node can tell of the suite. Its root is zero while it holds none. Safe
-// for concurrent use.
+// announcement is what this node announces of the suite. Its root is zero while there is no
+// generation. Safe for concurrent use.
 func (d *driver) announcement() proto.Announcement {
 	p := d.public.Load()
 	ann := proto.Announcement{
@@ -169,7 +169,7 @@ func (d *driver) announce(firstHand bool) {
 // leaderTimeout bounds a question to the leader, telling it what clients use a shorter one.
 const leaderTimeout = 2 * time.Minute
 
-// askLeader asks the leader of the suite, and tells it what clients of this node use.
+// askLeader asks the leader of the suite, and sends it the demand of this node's clients.
 func (d *driver) askLeader(ctx context.Context, a *suite.AskLeader) suite.Event {
 	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
 	defer cancel()
@@ -224,8 +224,8 @@ func whyIfNil(p *public, err error) error {
 	return p.belief.Why()
 }
 
-// checkForPeer has upstream asked for another node, unless what is known will do. Only those who
-// insist want it fresh: for them it is asked unconditionally, as for this node's own.
+// checkForPeer asks upstream for another node, unless the last check is recent enough. With fresh it
+// asks unconditionally, as for a client of this node.
 func (d *driver) checkForPeer(ctx context.Context, current, fresh bool) error {
 	if current {
 		var cancel context.CancelFunc
@@ -251,8 +251,8 @@ func (d *driver) asksForCompanions(p *public, slots []string) bool {
 	return false
 }
 
-// readyCompanions is fetchCompanions for another node: no third one is asked, and what came of it
-// the announcement tells.
+// readyCompanions is fetchCompanions for another node: it asks no third node, and the announcement
+// carries the result.
 func (d *driver) readyCompanions(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, d.c.cfg.CheckWait)
 	defer cancel()
@@ -264,9 +264,9 @@ func (c *Catalog) Following() bool {
 	return slices.ContainsFunc(c.all(""), func(d *driver) bool { return d.public.Load().following })
 }
 
-// recall asks other nodes what a package must be that nothing held here lists: a client may hold a
-// generation that came and went while this node was down. Their word makes it no listed file, and
-// puts no blame on a mirror that gives other bytes.
+// recall asks other nodes for the digest of a package that no generation here lists. A client may
+// have a generation that was current while this node was down. The answers do not make the package a
+// listed file, and a mirror that gives other bytes is not blamed.
 func (c *Catalog) recall(ctx context.Context, e *proto.Resolution, info *proto.PathInfo) {
 	if c.cfg.Cluster == nil || e.Object.Provable() || !info.Package {
 		return

@@ -228,9 +228,8 @@ func (c *Catalog) loadSuite(name string, archives map[string]bool) (*driver, err
 	return d, nil
 }
 
-// restore takes in what was known before a restart. A root that cannot be read or verified at this
-// moment does not end what is remembered: the record stays until the root can be, or a newer one is
-// adopted.
+// restore restores what was known before a restart. If a root cannot be read or verified now, the
+// record stays until the root can be verified or a newer one is adopted.
 func (d *driver) restore(r *record) {
 	now := d.c.mono()
 	d.restored = true
@@ -245,7 +244,7 @@ func (d *driver) restore(r *record) {
 			d.current = g
 		} else {
 			d.locked = r
-			d.log.Warn("what was held before the restart cannot be verified at this moment; it is kept, and tried again", "date", r.Current.Date, "clock", d.c.cfg.Now().UTC(), "error", err)
+			d.log.Warn("the generation from before the restart cannot be verified now; it is kept, and verified again later", "date", r.Current.Date, "clock", d.c.cfg.Now().UTC(), "error", err)
 		}
 	}
 	d.machine.Restore(suite.At{Mono: now, Wall: d.c.cfg.Now()}, d.rootOf(d.current), r.Machine, asked)
@@ -270,7 +269,7 @@ func (d *driver) unlock() {
 	if err != nil {
 		return
 	}
-	d.log.Info("what was held before the restart is verified now", "date", g.Date)
+	d.log.Info("the generation from before the restart is verified now", "date", g.Date)
 	r := d.machine.Record()
 	d.current, d.locked = g, nil
 	d.machine.Restore(d.at(), d.rootOf(g), r, suite.Mono(d.demand.asked.Load()))
@@ -293,8 +292,8 @@ func (d *driver) rootOf(g *view.Generation) *suite.Root {
 	return &suite.Root{Gen: g.Generation, Manifest: g.Manifest, Undated: g.Manifest.Date.IsZero(), Form: form}
 }
 
-// readBack reads a generation's root from the store and verifies it as if it had just arrived: a
-// disk is trusted no more than a mirror.
+// readBack reads a generation's root from the store and verifies it as if it had just arrived: the
+// disk is not trusted more than a mirror.
 func (d *driver) readBack(r genRecord) (*view.Generation, *suite.Candidate, error) {
 	for i, form := range d.forms() {
 		if form.Files[0].Name != r.RootName {

@@ -62,8 +62,8 @@ func (d *driver) companionsChanged(ctx context.Context, g *view.Generation, at s
 	return false
 }
 
-// followCompanions reads companions that another node announces in other bytes than those held, if
-// it has asked upstream later. Safe for concurrent use.
+// followCompanions reads companions that another node announces with other bytes than the current
+// ones, if that node has asked upstream later. Safe for concurrent use.
 func (d *driver) followCompanions(from string, ann proto.Announcement) {
 	g := d.public.Load().current
 	if g == nil || g.Statement != ann.Generation.Statement || !ann.FirstHand || !differ(g.Companions, ann.Generation.Companions) {
@@ -77,7 +77,7 @@ func (d *driver) followCompanions(from string, ann proto.Announcement) {
 		started := d.c.spawn(func() {
 			found, err := d.announcedCompanions(d.ctx, g.Generation, ann.Generation.Companions, []string{from})
 			if err != nil {
-				found = nil // upstream will tell
+				found = nil // upstream is asked next
 			}
 			d.mail.post(func() {
 				d.renewing = false
@@ -90,15 +90,15 @@ func (d *driver) followCompanions(from string, ann proto.Announcement) {
 	})
 }
 
-// differ reports whether a companion that is held is offered in other bytes.
+// differ reports whether a current companion is offered with other bytes.
 func differ(current, offered []proto.Companion) bool {
 	return slices.ContainsFunc(current, func(c proto.Companion) bool {
 		return !c.Proof && !c.Stray && slices.ContainsFunc(offered, func(o proto.Companion) bool { return o.Name == c.Name && o.Ref != c.Ref })
 	})
 }
 
-// replaceCompanions takes companions in that differ from those held, and announces them where this
-// node has them from upstream.
+// replaceCompanions adopts companions that differ from the current ones, and announces them if this
+// node got them from upstream.
 func (d *driver) replaceCompanions(statement proto.Digest, found []proto.Companion, firstHand bool) {
 	if d.current == nil || d.current.Statement != statement || !differ(d.current.Companions, found) {
 		return

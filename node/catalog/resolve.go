@@ -25,8 +25,8 @@ func (c *Catalog) Resolve(loc proto.Location) (e proto.Resolution, ok bool) {
 	return e, ok
 }
 
-// Explain is Resolve for an onlooker: it leaves no trace, and it answers for a root whose freshness
-// a request would first have checked.
+// Explain is Resolve for an operator: it records nothing, and it answers for a root whose freshness
+// a request would first check.
 func (c *Catalog) Explain(loc proto.Location) (e proto.Resolution, ok bool) {
 	a := c.viewOf(loc.Archive)
 	if a == nil {
@@ -105,11 +105,10 @@ func finishRoot(e *proto.Resolution, g *view.Generation, name string, b *suite.B
 	}
 }
 
-// rootModified is the Last-Modified of a root file, by which clients ask whether there is a newer
-// one. Upstream's own counts unless it cannot be true: a server may give one date for all that it
-// ever had, or a date in the future, and then clients would be told that nothing has changed. What
-// is signed stands in for it: it is the same on all nodes, and changes with each publication and
-// each new signature.
+// rootModified is the Last-Modified of a root file, by which clients ask for a newer one. It is
+// upstream's unless that cannot be true: some servers give one date for every version, or a date in
+// the future. Clients would then never see a change. The signed date replaces it: it is the same on
+// all nodes, and changes with each publication and each new signature.
 func rootModified(upstreams time.Time, g *proto.Generation, wall time.Time) time.Time {
 	if !upstreams.Before(g.Date) && !upstreams.After(wall) {
 		return upstreams
@@ -128,15 +127,15 @@ func (d *driver) usedCompanion(name string) {
 	}
 }
 
-// Discover says what a location means where Resolve cannot: it may read a suite's root for the
-// first time, wait for an index that is being read, or look for one that lists the file. With fresh
-// it asks upstream about a root first, unconditionally, though at most once a second per suite. A
-// location that nothing signed names comes back as an unlisted entry, without an error.
+// Discover says what a location means if Resolve cannot. It may read a suite's root for the first
+// time, wait for an index that is being read, or look for an index that lists the file. With fresh
+// it first asks upstream about a root, unconditionally, but at most once a second for each suite. A
+// location that no signed metadata names is an unlisted entry, without an error.
 //
-// Errors: proto.ErrNotFound where upstream has no such root, *proto.Rejected where clients would
-// refuse it, or the root of the suite that an index lies in, *proto.Unavailable where it cannot be
-// read now, what wraps proto.ErrNoSpace or is an *fs.PathError where trouble of this node keeps it from
-// telling whether the file is listed, or the error of ctx. Safe for concurrent use.
+// Errors: proto.ErrNotFound if upstream does not have the root; *proto.Rejected if clients would
+// refuse the root, or the root of the suite that an index lies in; *proto.Unavailable if the root
+// cannot be read now; an error that wraps proto.ErrNoSpace, or an *fs.PathError, if this node's own
+// disk prevents the answer; or the error of ctx. Safe for concurrent use.
 func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Resolution, error) {
 	conf := c.archive(loc.Archive)
 	if conf == nil {
@@ -212,9 +211,9 @@ func (c *Catalog) Objection(loc proto.Location) error {
 }
 
 // verdictOn returns the verdict on the root of the suite that an index lies in; nil if there is
-// none. An index of a suite whose root is refused must not be given out unlisted: a client that may
-// do without a root would take it with no sum at all, where directly it has the sums of the very
-// root that is refused here.
+// none. An index of a suite whose root is refused must not be served as an unlisted file. A client
+// may be allowed to accept a missing root; then it would accept the index without any checksum.
+// Directly from the archive, it gets the root with the checksums.
 func (c *Catalog) verdictOn(conf *Archive, loc proto.Location, info *proto.PathInfo) error {
 	if !info.Index {
 		return nil
@@ -236,9 +235,9 @@ func (c *Catalog) verdictOn(conf *Archive, loc proto.Location, info *proto.PathI
 	return nil
 }
 
-// unlisted is the entry of a file that no generation held names. A name that is made of a sum
-// vouches for its content by itself. Where another archive is not for everybody, the fetcher sees
-// to it that its objects do not come out here.
+// unlisted is the entry of a file that no generation names. A name that is a checksum proves its
+// content by itself. The fetcher ensures that objects of a restricted archive are not served through
+// another archive.
 func (c *Catalog) unlisted(loc proto.Location, info *proto.PathInfo) proto.Resolution {
 	e := proto.Resolution{Object: proto.ObjectRequest{Where: proto.At(loc), Class: info.Class}, Mutable: true}
 	e.Object.Ref.Size = proto.UnknownSize
@@ -349,10 +348,10 @@ func (d *driver) rootEntry(loc proto.Location, name string) (e proto.Resolution,
 	return e, ok
 }
 
-// Refresh asks upstream about a suite at once, though at most once a second, unconditionally, and
-// waits for the outcome; what upstream had when it was called is seen. older lets in an older root,
-// or one that calls itself otherwise, which only an operator may ask for. changed reports whether
-// another root is served now.
+// Refresh asks upstream about a suite at once and unconditionally, but at most once a second, and
+// waits for the outcome. It sees at least the root that upstream had at the time of the call. older
+// accepts an older root, or a root with other names; only an operator may ask for that. changed
+// reports whether another root is served now.
 func (c *Catalog) Refresh(ctx context.Context, id proto.Suite, older bool) (changed bool, err error) {
 	d, err := c.driver(id)
 	if err != nil {
@@ -371,8 +370,8 @@ func (c *Catalog) Refresh(ctx context.Context, id proto.Suite, older bool) (chan
 	return before == nil || before.Root != after.current.Root, err
 }
 
-// Drop forgets a suite as if this node had never known it: what is held of it, what its root called
-// itself, and how new it was. A suite that the configuration names is read anew at once. Safe for
+// Drop forgets a suite as if this node had never known it: its generations, the names in its root,
+// and how new the root was. A suite that the configuration names is read anew at once. Safe for
 // concurrent use.
 func (c *Catalog) Drop(id proto.Suite) error {
 	d, ok := c.known(id)
@@ -401,5 +400,5 @@ func (c *Catalog) Drop(id proto.Suite) error {
 	return nil
 }
 
-// errUnknownSuite is the answer to an operator who names a suite that nobody has asked for.
+// errUnknownSuite is the answer to an operator who names a suite that no client has asked for.
 var errUnknownSuite = errors.New("no such suite is known here (aptmesh status lists those that are)")

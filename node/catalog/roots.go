@@ -191,7 +191,7 @@ func readSmall(t *proto.Transfer, most int64) ([]byte, error) {
 	return b, nil
 }
 
-// candidate verifies and reads the files of one form, whoever brought them.
+// candidate verifies and reads the files of one form, from whatever source.
 func (d *driver) candidate(i int, form proto.Form, files map[string]*rootFile) (*suite.Candidate, error) {
 	bytesOf := make(map[string][]byte, len(files))
 	for name, f := range files {

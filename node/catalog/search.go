@@ -13,19 +13,18 @@ import (
 )
 
 // A client may ask for a file before this node has read the index that lists it: on a fresh node,
-// or for an architecture that no other client uses. Then the node looks for the index. Such a
-// search is a guess, and guesses cost nobody: they are bounded in number and time, shared, and
-// remembered; they wait for no suite that merely somebody asked for; and what a search reads is not
-// demand, so no generation waits for it.
+// or for an architecture that no other client uses. Then the node searches for the index. A search
+// is a guess, so it must not cost other clients anything. Searches are bounded in number and time,
+// shared, and remembered. They wait only for suites that the configuration names. What a search
+// reads is not demand, so no generation waits for it.
 
 // searchedFor is how long it is remembered that a search has found nothing; it is also forgotten
 // when the archive changes.
 const searchedFor = time.Minute
 
-// find does what can be done to have loc listed: it reads the suite that the path lies in and the
-// indexes that should list the file. Where that is in vain, it waits for suites that the
-// configuration names, and looks there too. local is why this node itself could not look where the
-// file may be listed.
+// find tries to find the listing of loc: it reads the suite that the path lies in and the indexes
+// that may list the file. If that fails, it waits for the suites that the configuration names, and
+// searches them, too. local is the error of this node itself that prevented the search.
 func (c *Catalog) find(ctx context.Context, conf *Archive, loc proto.Location, info *proto.PathInfo) (e proto.Resolution, ok bool, local error) {
 	select {
 	case conf.searching <- struct{}{}:
@@ -55,7 +54,7 @@ func (c *Catalog) unadopted(archive string) error {
 	return nil
 }
 
-// search reads the indexes that should list a file, of all suites that are held.
+// search reads the indexes that may list a file, of all suites that have a generation.
 // local is as in find.
 func (c *Catalog) search(ctx context.Context, loc proto.Location) (e proto.Resolution, ok bool, local error) {
 	if e, ok = c.Resolve(loc); ok {
@@ -222,7 +221,7 @@ func (c *Catalog) findSuite(ctx context.Context, conf *Archive, loc proto.Locati
 		name := conf.Format.Forms(id)[0].Files[0].Name
 		_, err := c.discoverRoot(ctx, id, id.At(name), name, false)
 		if !errors.Is(err, proto.ErrNotFound) {
-			return // found, or upstream is in trouble, which the next guess would be too
+			return // found, or upstream fails, and would fail for the next guess, too
 		}
 		if d, ok := c.known(id); ok && d.public.Load().current != nil {
 			return // it has its root in another form

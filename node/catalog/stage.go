@@ -316,8 +316,8 @@ func (d *driver) parse(ctx context.Context, g proto.Generation, m *proto.Member)
 	return builder.List()
 }
 
-// watched remembers the error of a reader, so that trouble with the source is not taken for an
-// index that makes no sense.
+// watched remembers the error of a reader, so that a failure of the source is not taken for an
+// unreadable index.
 type watched struct {
 	r   io.Reader
 	mu  sync.Mutex

@@ -26,11 +26,11 @@ type SuiteStatus struct {
 	Changed    time.Time // when this process last adopted a generation
 	// ServedUntil is until when the root is served with upstream silent; zero for ever.
 	ServedUntil time.Time
-	Withheld    bool // that time is over: clients are told that it is
+	Withheld    bool // that time is over: clients get an error
 	// Alarm says in a sentence that Valid-Until is near, or past, and nobody has renewed the root;
 	// "" while all is well.
 	Alarm string
-	// Removed says that upstream has no such suite any more.
+	// Removed says that upstream does not have the suite any more.
 	Removed  bool
 	Security bool // the suite carries security updates: less of an outage is borne
 	Offline  bool // upstream is not asked
@@ -45,7 +45,7 @@ type SuiteStatus struct {
 	Rank        int      // how many nodes come before it
 	AnnouncedBy string   // the node that brought the generation; "" for upstream, or a run before
 	Members     int      // files that the root lists
-	Staged      []string // members held because clients use them
+	Staged      []string // members that are stored because clients use them
 	// Unreadable are members that are served but of which nothing is known that they list, with the
 	// reason.
 	Unreadable map[string]string

@@ -7,8 +7,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// announceSwitch has Config.Switched told that next has taken the place of before, which may be
-// nil, after all switches of the suite that came earlier.
+// announceSwitch calls Config.Switched: next has replaced before, which may be nil. The call comes
+// after those for all earlier switches of the suite.
 func (d *driver) announceSwitch(before, next *view.Generation) {
 	if d.c.cfg.Switched == nil {
 		return
@@ -43,9 +43,9 @@ func (d *driver) announceSwitch(before, next *view.Generation) {
 	}
 }
 
-// Snapshots returns the dates of the generations held that list a file, newest first: where
-// upstream has lost it, a service that keeps an archive as it was at a time may still have it. It
-// may read package tables from the disk: it is not for the hot path. Safe for concurrent use.
+// Snapshots returns the dates of the generations that list a file, newest first: if upstream has
+// lost the file, a snapshot service may still have it. It may read package tables from the disk, so
+// it is not for the hot path. Safe for concurrent use.
 func (c *Catalog) Snapshots(loc proto.Location) []time.Time {
 	a := c.viewOf(loc.Archive)
 	if a == nil {

@@ -32,7 +32,7 @@ type tables struct {
 	most    int64         // of all archives' tables in memory, in bytes
 	used    *atomic.Int64 // by those of all archives
 
-	seeding sync.Mutex // held over a write, so by nobody who must not wait for the disk
+	seeding sync.Mutex // held during a write: a request must not take it
 	fresh   bool       // the seed is not on disk yet; guarded by seeding
 
 	mu      sync.Mutex
@@ -40,7 +40,7 @@ type tables struct {
 	why     error             // why it did not take the last one; guarded by mu
 }
 
-// tablesFor opens the tables of an archive. Their seed lies beside them; a lost one makes them
+// tablesFor opens the tables of an archive. Their seed lies beside them; without the seed they are
 // worthless.
 func (c *Catalog) tablesFor(archive string) *tables {
 	t := &tables{
@@ -129,7 +129,7 @@ func (t *tables) toDisk(file string, data []byte) error {
 	return t.state.WriteFile(file, data)
 }
 
-// drop lets go of a table in memory. mu is held.
+// drop frees a table in memory. The caller holds mu.
 func (t *tables) drop(file string) {
 	t.used.Add(-int64(len(t.waiting[file])))
 	delete(t.waiting, file)
@@ -225,8 +225,8 @@ func (c *Catalog) cleanTables(archive string) {
 	}
 }
 
-// referredTables tells the files of all tables of an archive that somebody refers to or will; false
-// while that cannot be told.
+// referredTables returns the files of all tables of an archive that are in use or will be; false
+// while that is unknown.
 func (c *Catalog) referredTables(archive string) (used func(string) bool, ok bool) {
 	referred := map[string]bool{tablePrefix(archive) + "seed": true}
 	for _, d := range c.all(archive) {

@@ -223,7 +223,7 @@ type exchange struct {
 	conn  *connState // nil where the server is not one of ours
 
 	loc       proto.Location // zero until known
-	info      proto.PathInfo // what the name of loc tells
+	info      proto.PathInfo // what the name of loc says
 	entry     proto.Resolution
 	status    int // as logged: 499 where the client went away before any answer
 	note      note

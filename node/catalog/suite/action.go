@@ -49,7 +49,7 @@ type Commit struct {
 // Unpin lets go of what was staged for a candidate that came to nothing.
 type Unpin struct{}
 
-// Announce tells the other nodes what this one serves.
+// Announce announces to the other nodes what this node serves.
 type Announce struct{ FirstHand bool }
 
 // Reply answers a Request.
@@ -58,7 +58,7 @@ type Reply struct {
 	Err error
 }
 
-// Blame tells upstream of a mirror that gave what nobody signed.
+// Blame reports to upstream a mirror that gave a root which nobody signed.
 type Blame struct {
 	Mirror string
 	Err    error

@@ -10,8 +10,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// adoption is a candidate on its way to become the current generation. There is one way, whoever
-// brought it: judge, stage, commit.
+// adoption is a candidate on its way to become the current generation. From whatever source, it is
+// judged, staged and committed.
 type adoption struct {
 	cand  *Candidate
 	older bool
@@ -23,7 +23,7 @@ type adoption struct {
 	commit   *Commit
 }
 
-// queue has a candidate adopted when its turn comes.
+// queue appends a candidate to those that wait for adoption.
 func (m *Machine) queue(a *adoption) { m.waiting = append(m.waiting, a) }
 
 // startAdoption begins with the next candidate.
@@ -100,9 +100,8 @@ func (m *Machine) notAhead(c *Candidate) (verdict, error) {
 		m.cfg.ID, stamp(c.Gen.Date), c.Gen.Date.Sub(m.at.Wall).Round(time.Second), stamp(m.at.Wall))
 }
 
-// takesRevision decides whether other bytes of the current statement take the place of those held:
-// what upstream serves now is what hosts get, and the newest signature counts where two sources
-// differ.
+// takesRevision decides whether other bytes of the current statement replace the current bytes.
+// Hosts get what upstream serves now; if two sources differ, the newest signature counts.
 func (m *Machine) takesRevision(c *Candidate) bool {
 	switch {
 	case c.Form != m.current.Form:
@@ -120,8 +119,8 @@ func (m *Machine) upstreamsWord(c *Candidate) bool {
 	return len(c.From) == 0 && (c.Mirror == m.book.primary || len(m.at.Mirrors) <= 1)
 }
 
-// heals reports whether a candidate says that it is of this suite, while what is held does not:
-// what was adopted wrongly does not stay because its date is newer.
+// heals reports whether a candidate says that it is of this suite, while the current root does not.
+// So a root that was adopted wrongly does not stay because its date is newer.
 func (m *Machine) heals(c *Candidate) bool {
 	return c.Manifest.Proven && len(c.From) == 0 && m.current != nil && c.Gen.Statement != m.current.Gen.Statement &&
 		m.fits(&c.Root) && !m.fits(m.current)
@@ -155,7 +154,7 @@ func (m *Machine) logFork(c *Candidate) {
 	m.forked = c.Gen.Statement
 	m.emit(Count{What: CountFork})
 	m.note(slog.LevelWarn, "two different roots are signed with the same date", "date", stamp(m.current.Gen.Date),
-		"held", m.current.Gen.Root.Digest.String(), "offered", c.Gen.Root.Digest.String(), "by", c.source(), "signer", c.Manifest.Signer)
+		"current", m.current.Gen.Root.Digest.String(), "offered", c.Gen.Root.Digest.String(), "by", c.source(), "signer", c.Manifest.Signer)
 }
 
 func (e Staged) apply(m *Machine) {
@@ -248,7 +247,7 @@ func (e Committed) apply(m *Machine) {
 	m.adoptionEnded(a, e.Err)
 }
 
-// adoptionEnded reports to whoever brought the candidate.
+// adoptionEnded reports to the lane that brought the candidate.
 func (m *Machine) adoptionEnded(a *adoption, err error) {
 	if a.check != nil {
 		m.settled(a.check, a.cand, err)

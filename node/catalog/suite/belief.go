@@ -7,14 +7,14 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Belief is what a host is told by: the machine's state at one moment. It is never changed, and
+// Belief is the machine's state at one moment, from which hosts are answered. It is immutable, and
 // safe for concurrent use.
 //
-// While upstream cannot be reached, the current generation is served and said to be old. Past
-// Valid-Until that ends after a bounded time, because otherwise an old root, with holes that have
-// been mended since, could be played back for ever. Where upstream does answer, and has nothing
-// newer than an expired root, that is how the archive is (old releases are kept so): it is passed
-// on, and the client decides.
+// While upstream cannot be reached, the current generation is served and marked stale. After its
+// Valid-Until that ends after a bounded time; otherwise an attacker could replay an old root, with
+// security holes that are fixed by now, for ever. If upstream answers and has nothing newer than an
+// expired root, the archive is really so (old releases are). Then the root is served, and the client
+// decides.
 type Belief struct {
 	// Current is nil before the first generation, and still while the driver commits that.
 	Current *Root
@@ -23,7 +23,7 @@ type Belief struct {
 	Failure error
 	// FailingSince is when the first of the checks ended that have failed in a row; zero while Failure is nil.
 	FailingSince time.Time
-	// Removed says since when upstream says that it has no such suite; Never while it has.
+	// Removed says since when upstream does not have the suite any more; Never while it has.
 	Removed Mono
 
 	id      proto.Suite
@@ -75,7 +75,7 @@ func (b *Belief) Withheld(now Mono, wall time.Time) error {
 	return &proto.Rejected{Kind: proto.RejectExpired, Reason: reason}
 }
 
-// Stale tells in one sentence why the root may be older than upstream's; "" when it is not.
+// Stale says in one sentence why the root may be older than upstream's; "" if it is not.
 func (b *Belief) Stale(now Mono, wall time.Time) string {
 	if b.Current == nil {
 		return "" // whatever is served is just being read
@@ -112,9 +112,9 @@ func (b *Belief) Stale(now Mono, wall time.Time) string {
 	return ""
 }
 
-// Alarm tells that the root is about to expire, or has, and nobody has renewed it; "" while that is
-// far off. Where a root is valid for less than twice the warning time, half of its validity has to
-// do.
+// Alarm says that the root expires soon, or has expired, without a newer one; "" while that is far
+// off. If a root is valid for less than twice the warning time, the warning begins at half of its
+// validity.
 func (b *Belief) Alarm(now Mono, wall time.Time) string {
 	if b.Current == nil || b.Current.Manifest.ValidUntil.IsZero() {
 		return ""
@@ -138,7 +138,7 @@ func (b *Belief) Alarm(now Mono, wall time.Time) string {
 	return fmt.Sprintf("Valid-Until passes on %s, in %s: %s", stamp(valid), left.Round(time.Second), why)
 }
 
-// Why is what to tell a host when nothing can be given; it is never nil.
+// Why is the error for a host if there is nothing to serve; it is never nil.
 func (b *Belief) Why() error {
 	switch {
 	case b.conf.Offline:

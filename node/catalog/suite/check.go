@@ -13,7 +13,7 @@ import (
 type check struct {
 	older         bool // lets an older root in
 	fresh         bool // upstream is asked at this moment, by whomever
-	direct        bool // this node asks itself, whoever leads
+	direct        bool // this node asks upstream itself, even if another node is the leader
 	proof         bool // it only proves what another node has announced to all
 	unconditional bool
 	// found is a root that a probe has read a moment ago; nil where the check has to ask.
@@ -24,7 +24,7 @@ type check struct {
 	// not wait for it.
 	asking bool
 	ask    *AskLeader
-	before *Root               // what was held when the leader was asked
+	before *Root               // the current root when the leader was asked
 	told   *proto.Announcement // what the leader said, while the follow lane works on it
 	from   string
 	asOf   Mono // when the leader last knew upstream to have nothing newer
@@ -34,7 +34,7 @@ type check struct {
 	// answered says that query is no longer outstanding.
 	answered bool
 	answers  []answer
-	unsure   []*Candidate // of which the names do not tell whether they are this suite's
+	unsure   []*Candidate // whose names do not show whether they are of this suite
 
 	good      Mono // when upstream had nothing newer than the current root; Never for not known
 	looked    bool // this node has asked upstream itself
@@ -42,9 +42,8 @@ type check struct {
 	err       error
 }
 
-// newCheck plans a check. fresh is for those who are not content with what another node saw a
-// moment ago, older for an operator: that word holds on the node where it is given, and nobody else
-// is asked.
+// newCheck plans a check. fresh does not accept what another node saw a moment ago. older is for an
+// operator: it holds only on the node where it was given, so no other node is asked.
 func (m *Machine) newCheck(fresh, older bool) *check {
 	if older || m.at.isLeader() {
 		return directCheck(older)
@@ -163,9 +162,9 @@ func (m *Machine) ofAnother(cand *Candidate) error {
 		cand.source(), m.cfg.ID, n.Suite, n.Codename, m.cfg.ID)
 }
 
-// doubt handles a root of which the names do not tell whether it is this suite's. Two mirrors that
-// say the same are believed. So is the only one that answers, at once at first contact, else when
-// it has said the same for a while.
+// doubt handles a root whose names do not show whether it is of this suite. Two mirrors with the
+// same root are believed. A single mirror that answers is believed at once at first contact, later
+// only after it has offered the same root for a while.
 func (m *Machine) doubt(k *check, cand *Candidate) {
 	for _, other := range k.unsure {
 		if other.Gen.Statement == cand.Gen.Statement && other.Mirror != cand.Mirror {
@@ -215,7 +214,7 @@ func changedNames(was, is proto.Names) string {
 	return said
 }
 
-// renaming is a root with other names that one mirror goes on offering.
+// renaming is a root with other names that one mirror keeps offering.
 type renaming struct {
 	names proto.Names
 	times int
@@ -260,13 +259,14 @@ func (m *Machine) settled(k *check, cand *Candidate, err error) {
 	m.inVain(k, err)
 }
 
-// wentWell ends a check that a mirror has answered well: with cand, or nil for what was held then.
+// wentWell ends a check after a good answer: with cand, or with nil if the current root is still the
+// newest.
 func (m *Machine) wentWell(k *check, cand *Candidate) {
 	k.firstHand = true
 	if cand != nil && m.current != nil && cand.Gen.Statement == m.current.Gen.Statement {
 		m.setPrimary(cand.Mirror)
 	}
-	// Where other nodes have brought a newer one meanwhile, upstream has not vouched for that.
+	// If other nodes have brought a newer root in the meantime, upstream's answer is not about that.
 	if cand != nil || m.current != nil && k.query.current != nil && m.current.Gen.Statement == k.query.current.Gen.Statement {
 		k.good = k.query.began
 	}
@@ -404,14 +404,14 @@ func (m *Machine) end(k *check, err error) {
 	}
 }
 
-// noteRemoved notes since when upstream says that it has no such suite, to this node or to the
-// leader.
+// noteRemoved notes since when upstream does not have the suite any more, as it answered this node
+// or the leader.
 func (m *Machine) noteRemoved(k *check) {
 	switch {
 	case m.current != nil && errors.Is(k.err, proto.ErrNotFound):
 		if m.removed == Never {
 			m.removed = m.at.Mono
-			m.note(slog.LevelWarn, "upstream says that it has no such suite any more; what is held is served, marked stale", "error", k.err)
+			m.note(slog.LevelWarn, "upstream does not have the suite any more; the current generation is served, marked stale", "error", k.err)
 		}
 	case k.looked && (k.err == nil || errors.As(k.err, new(*Refusal))):
 		m.removed = Never // it has one, though perhaps none that can be adopted
@@ -421,7 +421,7 @@ func (m *Machine) noteRemoved(k *check) {
 // goodAt notes when upstream was known to have nothing newer.
 func (m *Machine) goodAt(at Mono) {
 	if at > m.removed {
-		m.removed = Never // it is back, whoever has seen it
+		m.removed = Never // it is back, even if another node found that
 	}
 	if at > m.fresh.Good {
 		m.fresh.Good = at
@@ -432,7 +432,7 @@ func (m *Machine) goodAt(at Mono) {
 // notAdopted says what becomes of the hosts.
 func (m *Machine) notAdopted(what string) string {
 	if m.current == nil {
-		return what + " was not adopted; hosts get an error, because nothing is held"
+		return what + " was not adopted; hosts get an error, because there is no earlier generation"
 	}
-	return what + " was not adopted; hosts go on with what is held"
+	return what + " was not adopted; hosts get the current generation"
 }

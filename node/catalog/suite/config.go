@@ -6,7 +6,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Config is what a Machine is told. All durations are positive except where it says otherwise.
+// Config configures a Machine. All durations are positive, unless a field says otherwise.
 type Config struct {
 	ID proto.Suite
 	// Interval is how often upstream is asked.
@@ -28,7 +28,7 @@ type Config struct {
 	MaxFuture time.Duration
 	// IdleAfter is how long the suite is watched after anybody asked for it.
 	IdleAfter time.Duration
-	// RenewEvery is how often the leader is told that clients of this node want the suite.
+	// RenewEvery is how often the node reports to the leader that its clients want the suite.
 	RenewEvery time.Duration
 	// WarnBefore is how long before Valid-Until a root that nobody renews is warned of; negative:
 	// when that has passed.
@@ -58,8 +58,8 @@ func (s ServeExpired) periodFor(r *Root) (time.Duration, string) {
 // CheckPause is the least time between two questions to upstream that somebody asks for.
 const CheckPause = time.Second
 
-// Record is what a Machine must remember over a restart. Times on the monotonic clock travel as
-// dates because a restart knows no other; Restore clamps what lies in the future.
+// Record is what a Machine must remember over a restart. Times on the monotonic clock are saved as
+// dates, because the monotonic clock does not survive a restart. Restore clamps dates in the future.
 type Record struct {
 	// Floor is the newest signed date that was ever adopted: an older root is refused even where
 	// the bytes of the newer one are lost. Zero for none.

@@ -407,15 +407,15 @@ func TestKnowsEnough(t *testing.T) {
 func TestHeardLately(t *testing.T) {
 	r := newRig(t)
 	r.m.at, r.m.fresh.Announced = r.at, r.at.Mono
-	if r.m.heardLately() {
+	if r.m.checkedLately() {
 		t.Error("alone")
 	}
 	r.m.cfg.Clustered = true
-	if !r.m.heardLately() {
+	if !r.m.checkedLately() {
 		t.Error("in a cluster")
 	}
 	r.m.at.Mono = r.m.at.Mono.Add(2*r.m.cfg.RenewEvery + time.Second)
-	if r.m.heardLately() {
+	if r.m.checkedLately() {
 		t.Error("long ago")
 	}
 }

@@ -15,7 +15,7 @@ type Asked struct{}
 // AskedByPeer says that another node's clients want the suite.
 type AskedByPeer struct{}
 
-// DemandGrew says that clients of this node use what the leader has not been told of.
+// DemandGrew says that clients of this node use slots that were not reported to the leader yet.
 type DemandGrew struct{}
 
 // Request asks for a check. The machine answers with a Reply of the same ID.

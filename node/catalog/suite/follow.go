@@ -11,7 +11,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// announcer is the newest generation that one node has announced: one only, because a node holds
+// announcer is the newest generation that one node has announced: only one, because a node serves
 // one at a time. A lying node slows down only itself.
 type announcer struct {
 	ann     proto.Announcement
@@ -59,12 +59,12 @@ func (e Received) apply(m *Machine) {
 	m.receive(from, e.Ann, e.Checked)
 }
 
-// byHearsay follows the name of a node in whose name something was announced. What is wrong with
-// that is booked there, and not on the node: others could keep its own announcements from being
-// believed. No node has such a name.
+// byHearsay is a suffix of the node's name for announcements that did not come from the node itself.
+// Their errors count against that key and not against the node; otherwise others could discredit its
+// own announcements. No node has a name with this suffix.
 const byHearsay = " by hearsay"
 
-// nodesOf are the nodes that are to have what announcers tell of.
+// nodesOf are the nodes that should have what the announcers announced.
 func nodesOf(announcers []string) []string {
 	nodes := make([]string, len(announcers))
 	for i, from := range announcers {
@@ -73,7 +73,7 @@ func nodesOf(announcers []string) []string {
 	return slices.Compact(nodes) // sorted, and the suffix keeps the two of one node together
 }
 
-// receive takes in what another node announces. It is a hint: a newer generation is opened by its
+// receive accepts an announcement of another node. It is a hint: a newer generation is opened by its
 // digest and verified like any other.
 func (m *Machine) receive(from string, ann proto.Announcement, checked Mono) {
 	checked = min(checked, m.at.Mono)
@@ -107,8 +107,8 @@ func (m *Machine) remember(from string, ann proto.Announcement, checked Mono) {
 	}
 }
 
-// confirm notes that another node has seen upstream have nothing newer than the current root. Its
-// word for this node's own last check is no news.
+// confirm notes that another node found nothing newer at upstream than the current root. If it only
+// repeats this node's own last check, that is nothing new.
 func (m *Machine) confirm(checked Mono) {
 	if checked == Never {
 		return
@@ -120,7 +120,7 @@ func (m *Machine) confirm(checked Mono) {
 	if checked > m.fresh.Tried && !m.at.isLeader() {
 		m.forgive()
 	}
-	if m.heardLately() {
+	if m.checkedLately() {
 		m.wake()
 	}
 }
@@ -137,9 +137,9 @@ func (m *Machine) forgive() {
 	m.failures = 0
 }
 
-// weigh tells what an announced generation is to this node, going by what the announcer says of it:
-// "newer" and "revised" may have to be adopted. checked is when upstream was last seen to have
-// nothing newer than that.
+// weigh compares an announced generation with the current one, as the announcer describes it.
+// "newer" and "revised" may have to be adopted. checked is when upstream last had nothing newer than
+// the announced generation.
 func (m *Machine) weigh(ann *proto.Announcement, checked Mono) string {
 	told := ann.Generation
 	switch {
@@ -177,14 +177,14 @@ func (m *Machine) followsFork(ann *proto.Announcement, checked Mono) bool {
 	return false
 }
 
-// sameMoment is how far apart two checks of upstream may be for nobody to tell which was the later
-// one: ages travel, and take their time.
+// sameMoment is how far apart two checks of upstream may be and still count as simultaneous: nodes
+// exchange ages, and a message takes time.
 const sameMoment = 2 * time.Second
 
-// seenLater compares when a node has seen upstream have what it announces with when upstream was
-// last known to have what is held here. Of two roots with one date the one seen later counts: so
-// all nodes end with what upstream serves, and none goes back and forth. The leader goes by what
-// upstream showed it.
+// seenLater compares two times: when the announcer saw its root at upstream, and when upstream was
+// last known to have the current root. Of two roots with the same date, the one seen later counts.
+// So all nodes end with what upstream serves, and none goes back and forth. The leader decides by
+// its own checks of upstream.
 func (m *Machine) seenLater(checked Mono) int {
 	switch {
 	case m.at.isLeader() && m.at.Mono.Sub(m.fresh.Own) < 2*m.cfg.Interval:
@@ -197,8 +197,9 @@ func (m *Machine) seenLater(checked Mono) int {
 	return 0
 }
 
-// weighRevision decides between two revisions of the current root. The other revision is no word
-// for the one held: or two that are seen at about the same time, again and again, would both stay.
+// weighRevision decides between two revisions of the current root. A sighting of the other revision
+// does not confirm the current one; otherwise two revisions that are seen again and again at about
+// the same time would both stay.
 func (m *Machine) weighRevision(ann *proto.Announcement, checked Mono) string {
 	later, told := m.seenLater(checked), ann.Generation
 	newer := m.current.Gen.NewerRevision(told)
@@ -214,8 +215,8 @@ func (m *Machine) weighRevision(ann *proto.Announcement, checked Mono) string {
 	return "same"
 }
 
-// vouchesFor reports whether upstream's having told means that it has what is held. The same
-// statement in another form does: a node may hold either, and goes on with it.
+// vouchesFor reports whether an announcement means that upstream has the current statement. The same
+// statement in another form counts: a node may have either form, and stays with it.
 func (m *Machine) vouchesFor(told proto.Generation) bool {
 	switch m.current.Gen.Compare(told) {
 	case proto.Same:
@@ -255,8 +256,8 @@ func (o *offer) before(other *offer) bool {
 	return other.gen.ForkWinner(o.gen)
 }
 
-// nextOffer picks the generation to go after next. Where there is none at this moment, it tells
-// when there will be; Never for not at all.
+// nextOffer picks the next announced generation to open. If there is none now, it returns when there
+// will be one; Never for not at all.
 func (m *Machine) nextOffer() (best *offer, at Mono) {
 	at = Never
 	for _, name := range slices.Sorted(maps.Keys(m.announcers)) {

@@ -2,21 +2,21 @@ package suite
 
 import "time"
 
-// Freshness is what this node knows of upstream's freshness: who asked last, and what came of it.
-// The machine owns it; a Belief carries a copy.
+// Freshness is what this node knows of upstream's freshness: when it was asked last, and with what
+// result. The machine owns it; a Belief carries a copy.
 type Freshness struct {
-	// Tried is the last question to upstream or to the leader, whatever came of it; TriedFresh the
-	// last one that was not content with what another node had seen.
+	// Tried is when upstream or the leader was last asked, with whatever result; TriedFresh is when
+	// upstream itself was last asked.
 	Tried, TriedFresh Mono
 	// Ended is when the last check was over, with whatever it brought adopted.
 	Ended Mono
 	// Own is this node's own last question to upstream.
 	Own Mono
-	// Good is when upstream was last known to have nothing newer than the current root, whoever
-	// asked.
+	// Good is when upstream was last known to have nothing newer than the current root, whichever
+	// node asked.
 	Good Mono
-	// Announced is the newest such moment that another node announced and that was news to this
-	// one.
+	// Announced is the newest value of Good that another node announced and that was new to this
+	// node.
 	Announced Mono
 }
 
@@ -29,8 +29,7 @@ func (f *Freshness) tried(now Mono, fresh bool) {
 	}
 }
 
-// since is how long ago the last question was; with fresh, the last that was not content with what
-// another node had seen.
+// since is how long ago Tried was; with fresh, TriedFresh.
 func (f *Freshness) since(now Mono, fresh bool) time.Duration {
 	if fresh {
 		return now.Sub(f.TriedFresh)

@@ -23,7 +23,7 @@ type Machine struct {
 	failure  error     // of the last check
 	failures int       // in a row
 	failing  time.Time // since when there has been a failure after each check; zero while there is none
-	removed  Mono      // since when upstream says that it has no such suite; Never while it has
+	removed  Mono      // since when upstream does not have the suite any more; Never while it has
 
 	book     book
 	probe    *AskMirror
@@ -50,7 +50,7 @@ type Machine struct {
 
 	watch              watch
 	asked, askedByPeer Mono
-	demandGrew         bool // clients use what the leader has not been told of
+	demandGrew         bool // clients use slots that were not reported to the leader yet
 	renewal            *AskLeader
 	lastAsk            Mono // when the leader last answered
 	announced          proto.Generation
@@ -65,9 +65,9 @@ func New(cfg Config) *Machine {
 	}
 }
 
-// Restore takes in what was known before a restart. held may be nil although the record is not
-// empty: the bytes of the root may be lost, or not be trusted at this moment. asked is when a
-// client last wanted the suite.
+// Restore restores what was known before a restart. current may be nil although the record is not
+// empty: the bytes of the root may be lost, or not verifiable now. asked is when a client last
+// wanted the suite.
 func (m *Machine) Restore(at At, current *Root, r Record, asked Mono) {
 	m.at = at
 	m.current, m.floor, m.takenBack, m.asked = current, r.Floor, r.TakenBack, asked
@@ -97,7 +97,7 @@ func (m *Machine) Record() Record {
 	return r
 }
 
-// Superseded tells the machine which statements were current before and are still readable.
+// Superseded sets the statements that were current before and are still readable.
 func (m *Machine) Superseded(statements []proto.Digest) { m.before = statements }
 
 // Step handles one event and returns what is to be done, in order.
@@ -126,7 +126,7 @@ func (m *Machine) advance() {
 	m.warn()
 }
 
-// progress tells whether a round of advance has changed anything.
+// progress reports whether a round of advance has changed anything.
 type progress struct {
 	emitted, waiting int
 	check            *check
@@ -199,7 +199,7 @@ func (m *Machine) nextWatch(sooner func(Mono)) {
 
 func (e Configured) apply(m *Machine) { m.cfg = e.Config }
 
-// Belief is a copy of what hosts are told by.
+// Belief returns a copy of the state from which hosts are answered.
 func (m *Machine) Belief(at At) *Belief {
 	return &Belief{Current: m.current, Fresh: m.fresh, Failure: m.failure, FailingSince: m.failing, Removed: m.removed, id: m.cfg.ID, conf: m.cfg, checked: m.checked}
 }

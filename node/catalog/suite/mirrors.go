@@ -12,11 +12,11 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// An archive may be kept by several mirrors, none of which is always up to date, or up at all. The
-// root is read from the primary mirror; from the next one in the same check where that one has
-// nothing to give that is trusted and not older than the current root. A mirror that is behind is
-// asked for the root only where no better one answers. All else is fetched by digest, and for that
-// it is as good as any.
+// An archive may have several mirrors, and any of them may be out of date or down. The root is read
+// from the primary mirror. If that mirror has no root that is trusted and not older than the current
+// one, the same check asks the next mirror. A mirror that is behind is asked for the root only if no
+// better mirror answers. Everything else is fetched by digest, and for that a mirror that is behind
+// is as good as any.
 
 // Bounds on what a check asks.
 const (
@@ -122,8 +122,8 @@ func (m *Machine) NotBehind(at At, first string) []string {
 	return kept
 }
 
-// newestKnown is the date of the newest root that is held or that a mirror has, except for those
-// that an operator has gone back from.
+// newestKnown is the date of the newest root that this node or a mirror has, except for roots that
+// an operator has gone back from.
 func (m *Machine) newestKnown() (newest time.Time) {
 	if m.current != nil {
 		newest = m.current.Gen.Date
@@ -229,7 +229,7 @@ func (m *Machine) isTakenBack(date time.Time) bool {
 	return !m.takenBack.IsZero() && !date.After(m.takenBack)
 }
 
-// ahead reports whether a date lies further ahead of this node's clock than may be.
+// ahead reports whether a date lies further ahead of this node's clock than allowed.
 func (m *Machine) ahead(date time.Time) bool { return date.Sub(m.at.Wall) > m.cfg.MaxFuture }
 
 // answer is what a mirror was asked for in vain.
@@ -238,9 +238,9 @@ type answer struct {
 	err    error
 }
 
-// mayAskNext reports whether another mirror may do better than the last one did. Where a newer root
-// waits for its members, one more may have a still newer one; and this node's own trouble, none
-// will end.
+// mayAskNext reports whether another mirror may do better than the last one. If a newer root waits
+// for its members, another mirror may have a still newer root. No mirror helps if this node itself
+// is the cause.
 func mayAskNext(answers []answer) bool {
 	last := answers[len(answers)-1].err
 	switch {
@@ -290,8 +290,8 @@ func outcome(answers []answer) error {
 	return fmt.Errorf("%s: %w (other mirrors: %s)", mirrorName(answers[best].mirror), answers[best].err, strings.Join(others, "; "))
 }
 
-// blameCorrupt tells upstream of mirrors that gave what nobody has signed, now that another mirror
-// has shown that there is a root which somebody has.
+// blameCorrupt reports to upstream the mirrors that gave an unsigned root, now that another mirror
+// has shown that a signed root exists.
 func (m *Machine) blameCorrupt(answers []answer) {
 	for _, a := range answers {
 		var l *WrongContent
@@ -346,8 +346,8 @@ func (m *Machine) probed(cand *Candidate, err error) {
 	}
 }
 
-// stillOlder is the error of a mirror that says that it still has a root which is older than what
-// was held when it was asked; nil where it has what was held.
+// stillOlder is the error of a mirror whose root is still older than the root that was current when
+// it was asked; nil if the mirror has that root.
 func (m *Machine) stillOlder(q *AskMirror) error {
 	st := m.book.known[q.Mirror]
 	if q.current == nil || q.Condition.Root.IsZero() || q.Condition.Statement == q.current.Gen.Statement || st == nil {

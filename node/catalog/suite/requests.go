@@ -2,7 +2,7 @@ package suite
 
 import "time"
 
-// request is somebody who waits for a check.
+// request is a caller that waits for a check.
 type request struct {
 	Request
 	at     Mono
@@ -24,12 +24,13 @@ func (e Abandoned) apply(m *Machine) {
 	}
 }
 
-// serves reports whether a check is one for somebody who asked for it then.
+// serves reports whether a check satisfies a request of that time.
 func (k *check) serves(r *request) bool {
 	return k.fresh && k.older == r.Older && k.began >= r.at && (k.unconditional || !r.Unconditional || !k.looked)
 }
 
-// serveRequests answers those who need not wait, and starts the check that the others wait for.
+// serveRequests answers the requests that need not wait, and starts the check that the others wait
+// for.
 func (m *Machine) serveRequests() {
 	waiting := m.requests[:0:0]
 	for _, r := range m.requests {
@@ -86,7 +87,7 @@ func (m *Machine) serve(r *request) (done bool, err error) {
 	return false, nil
 }
 
-// serveSince is for those who want a check that begins after their request.
+// serveSince is for requests that want a check which begins after them.
 func (m *Machine) serveSince(r *request) (done bool, err error) {
 	switch {
 	case m.check != nil:
@@ -105,7 +106,7 @@ func (m *Machine) serveSince(r *request) (done bool, err error) {
 	return false, nil
 }
 
-// checkEnded answers those who waited for a check, except those whom it does not serve.
+// checkEnded answers the requests that waited for a check, except those that it does not satisfy.
 func (m *Machine) checkEnded(k *check) {
 	waiting := m.requests[:0:0]
 	for _, r := range m.requests {
@@ -132,8 +133,8 @@ func (m *Machine) requestsDue() (Mono, bool) {
 }
 
 // knowsEnough reports whether another node can be answered without asking upstream: the last good
-// check is not older than this node's own patience, or asking is known to be in vain just now.
-// Where the root is not in the preferred form, whoever asks may hope that the form has come.
+// check is recent enough for this node itself, or asking is known to fail just now. If the root is
+// not in the preferred form, upstream is asked, because that form may have appeared.
 func (m *Machine) knowsEnough() bool {
 	patience := m.cfg.Interval * 11 / 10
 	if !m.at.isLeader() {

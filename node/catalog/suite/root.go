@@ -39,7 +39,7 @@ type Candidate struct {
 	Files map[string][]byte
 }
 
-// source names who offers the candidate.
+// source names the mirror or node that offers the candidate.
 func (c *Candidate) source() string {
 	if len(c.From) > 0 {
 		return "node " + c.From[0]

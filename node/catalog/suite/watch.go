@@ -7,8 +7,9 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// AuditEvery is how long a node goes by what another says of upstream, at most. A leader could hold
-// back a suite for all, by mistake or on purpose: no signature tells that there is nothing newer.
+// AuditEvery is how long at most a node relies on what another node says of upstream. A leader could
+// hold back a suite for all nodes, by mistake or on purpose: no signature proves that there is
+// nothing newer.
 const AuditEvery = 12 * time.Hour
 
 // watch is what is remembered between two checks of a suite that is watched.
@@ -70,7 +71,7 @@ func (m *Machine) keepWatch() {
 	if !m.watch.awake || m.check != nil {
 		return
 	}
-	if !m.cfg.Configured && !m.askedLately() && !m.heardLately() {
+	if !m.cfg.Configured && !m.askedLately() && !m.checkedLately() {
 		m.watch.awake = false
 		m.note(slog.LevelInfo, "no client has asked for a while; upstream is no longer watched")
 		return
@@ -134,14 +135,14 @@ func (m *Machine) askedLately() bool {
 	return m.at.Mono.Sub(max(m.asked, m.askedByPeer)) <= m.cfg.IdleAfter
 }
 
-// heardLately reports whether another node has asked upstream not long ago: then the suite is in
-// use somewhere, and those whose clients use it ask for it in time.
-func (m *Machine) heardLately() bool {
+// checkedLately reports whether another node has asked upstream not long ago. Then the suite is in
+// use at that node, which will ask again in time.
+func (m *Machine) checkedLately() bool {
 	return m.cfg.Clustered && m.at.Mono.Sub(m.fresh.Announced) <= 2*m.cfg.RenewEvery
 }
 
-// renew tells the leader that clients of this node want the suite, and what of it they use: when
-// they have come to use more, or else now and then.
+// renew reports to the leader that clients of this node use the suite, and which slots: when they
+// use more than before, and otherwise now and then.
 func (m *Machine) renew() {
 	if m.renewal != nil || m.at.isLeader() || m.current == nil || m.renewalDue() > m.at.Mono {
 		return
@@ -150,7 +151,7 @@ func (m *Machine) renew() {
 	m.renewal = m.askLeader(false)
 }
 
-// renewalDue is when the leader is told next; far ahead for not at all.
+// renewalDue is when renew reports to the leader next; far ahead for not at all.
 func (m *Machine) renewalDue() Mono {
 	far := m.at.Mono.Add(m.cfg.RenewEvery)
 	earliest := m.watch.renewalTried.Add(m.cfg.Interval * 9 / 10)
@@ -163,8 +164,8 @@ func (m *Machine) renewalDue() Mono {
 	return max(earliest, m.lastAsk.Add(m.cfg.RenewEvery))
 }
 
-// announce tells the other nodes what this one holds. That it has asked and found nothing new, it
-// tells less often than clients can make it ask.
+// announce announces to the other nodes what this node serves. A check without a change is announced
+// less often than clients can trigger checks.
 func (m *Machine) announce(firstHand bool) {
 	if !m.cfg.Clustered || m.current == nil {
 		return
