@@ -11,9 +11,9 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// answer is everything that a client will be told, decided before a byte of it is
-// written. Whoever writes it sends status, fields and the part [from, from+length)
-// of the object, or its parts, or text where that is not "".
+// answer is a whole answer to a client, decided before a byte of it is written: status,
+// fields, and the part [from, from+length) of the object, or its parts, or text if that is
+// not "".
 type answer struct {
 	verdict
 	size        int64  // of the whole object, for Content-Range

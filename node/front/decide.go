@@ -202,7 +202,7 @@ type rangeKind uint8
 const (
 	rangeNone rangeKind = iota // to be ignored
 	rangePart
-	rangeBad // nothing of it lies in the object, or it is not well-formed
+	rangeBad // no part of it lies in the object, or it is malformed
 )
 
 // maxParts bounds the parts of one answer. librepo asks for 256 at most (downloader.c, max_ranges), and

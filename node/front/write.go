@@ -261,9 +261,9 @@ func (x *exchange) abort(reason string, err error) {
 	panic(http.ErrAbortHandler)
 }
 
-// streamWriter is what a part of a stream writes itself to. It sends the head of the answer
-// and the head of the part before the first byte, and holds nothing back: who waits for more
-// bytes has all that there are.
+// streamWriter is the destination of a part of a stream. It sends the head of the answer and
+// the head of the part before the first byte, and buffers nothing: a waiting client has all
+// bytes that have arrived.
 type streamWriter struct {
 	x    *exchange
 	a    *answer
@@ -365,7 +365,7 @@ func (s *streamWriter) count(n int64) {
 	}
 }
 
-// isNetwork tells the errors of a connection from those of a file. sendfile reports
+// isNetwork reports whether an error is the connection's and not the file's. sendfile reports
 // both as the connection's.
 func isNetwork(err error) bool {
 	var op *net.OpError
