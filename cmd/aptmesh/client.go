@@ -54,7 +54,7 @@ func (a *app) client(f clientFlags) (*admin.Client, error) {
 			return nil, fmt.Errorf("--token-file: %w", err)
 		}
 	case f.addr == "" && cfg.AdminTokenFile != "":
-		// A user who may not read it can still look at a node on this machine.
+		// A user without access to the file can still ask a node on this machine.
 		token, _ = admin.ReadToken(cfg.AdminTokenFile)
 	}
 	return admin.NewClient(addr, token)

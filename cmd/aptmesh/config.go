@@ -66,8 +66,8 @@ a file of one's own.`,
 				fmt.Fprintf(a.out, "# %s\n", n)
 			}
 			if l.auto {
-				// Such a node sends no credentials, because nobody said that it may; a file is the
-				// operator's word, and begins with the default.
+				// A node without a file sends no credentials, because no operator allowed it. The
+				// file that is printed here begins with the default of a file.
 				l.cfg.UpstreamClient.AuthConf = config.Default().UpstreamClient.AuthConf
 			}
 			return show(a, l.cfg)

@@ -44,7 +44,7 @@ machine does, unless the service is disabled: systemctl disable aptmesh.`,
 	return cmd
 }
 
-// leave tells the node to go, and follows it to its end.
+// leave makes the node leave, and follows it to its end.
 func (a *app) leave(ctx context.Context, client *admin.Client) error {
 	result, err := client.Leave(ctx)
 	if err != nil {

@@ -10,9 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notify tells the service manager how the node does, by the protocol of
-// sd_notify(3): a datagram to the socket that NOTIFY_SOCKET names. Nothing
-// happens where there is none.
+// notify sends the node's state to the service manager, by the protocol of sd_notify(3): a
+// datagram to the socket that NOTIFY_SOCKET names. Without that variable it does nothing.
 func notify(log *slog.Logger, state string) {
 	socket := os.Getenv("NOTIFY_SOCKET")
 	if socket == "" {

@@ -25,8 +25,8 @@ type server interface {
 	Leaving() <-chan struct{}
 }
 
-// errLeft ends a node that was told to leave, whatever went wrong on the way: it
-// must not be started again.
+// errLeft ends a node that was told to leave, even if a step failed: the node must not be
+// started again.
 var errLeft = errors.New("this node has left its cluster")
 
 // stopGrace is added to the configured drain. It is for closing the listeners and the
@@ -168,7 +168,7 @@ func (a *app) serve(ctx context.Context, o *overrides) error {
 }
 
 // reloadNode reads the configuration again and gives it to the node. A file that no longer names
-// archives is refused: whoever deploys it may not have written all of it yet.
+// archives is refused, because it may be only partly written.
 func (a *app) reloadNode(n server, running *config.Config, o *overrides, log *slog.Logger) (*config.Config, error) {
 	l, err := a.loadConfig()
 	if err != nil {

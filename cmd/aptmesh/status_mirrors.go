@@ -12,8 +12,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/admin"
 )
 
-// mirrorRows shows the mirrors of archives that have several, and any that is in
-// trouble.
+// mirrorRows shows the mirrors of archives that have several, and any mirror that fails.
 func mirrorRows(archives []admin.ArchiveStatus, now time.Time) [][]string {
 	var rows [][]string
 	for _, a := range archives {
@@ -39,7 +38,7 @@ func mirrorState(m admin.MirrorStatus, now time.Time) string {
 	return "left alone for " + admin.Age(m.Until.Sub(now))
 }
 
-// mirrorNote says why a mirror is left alone, or what else is held against it.
+// mirrorNote says why a mirror is not asked, or which penalties it has.
 func mirrorNote(a admin.ArchiveStatus, m admin.MirrorStatus) string {
 	var notes []string
 	if m.Snapshot {

@@ -41,7 +41,7 @@ func TestStatusOfMirrors(t *testing.T) {
 	}
 	want := `aptmesh v0.4.0 on fra1, up 0s, ready
 failing: ubuntu/dists/noble is withheld from hosts (stale.serve_expired): its Release expired 24h ago and nobody has renewed it
-failing: docker: none of its mirrors can be asked now; what is held is served
+failing: docker: none of its mirrors can be asked now; only stored files are served
 attention: ubuntu/dists/noble: the root is odd: line 7
 attention: ubuntu/dists/noble: main/binary-amd64/Packages.lz4 is served, and what it lists is not verified: no frame
 

@@ -35,7 +35,7 @@ func buildVersion() string {
 	return "(devel)"
 }
 
-// versionLine tells the version, the commit and the toolchain.
+// versionLine is the version, the commit and the toolchain.
 func versionLine() string {
 	line := "aptmesh " + buildVersion()
 	if info, ok := debug.ReadBuildInfo(); ok {

@@ -21,7 +21,7 @@ type Level string
 // The levels, as the exit codes of `aptmesh status` have them.
 const (
 	LevelGood      Level = "good"
-	LevelAttention Level = "attention" // hosts are served; an operator should look at it
+	LevelAttention Level = "attention" // hosts are served; an operator should check
 	LevelFailing   Level = "failing"   // hosts get errors or old content, or soon will
 )
 
@@ -88,7 +88,7 @@ func (j *judge) archive(a ArchiveStatus, offline bool) {
 		j.attention("%s is offline: no upstream is asked for it (archives.%s.offline)", a.Name, a.Name)
 	}
 	if a.usable() == 0 && len(a.Mirrors) > 0 && !a.Offline {
-		j.failing("%s: none of its mirrors can be asked now; what is held is served", a.Name)
+		j.failing("%s: none of its mirrors can be asked now; only stored files are served", a.Name)
 	}
 	if why := a.neverWorked(); why != "" {
 		j.failing("%s has never worked: %s", a.Name, why)
@@ -124,7 +124,7 @@ func (j *judge) errors(a ArchiveStatus, e ArchiveErrors) {
 
 func (j *judge) suite(a ArchiveStatus, s SuiteStatus) {
 	name := a.Name + "/" + s.Dir
-	held := !s.Generation.IsZero()
+	has := !s.Generation.IsZero()
 	switch {
 	case s.Withheld:
 		j.failing("%s is withheld from hosts (stale.serve_expired): %s", name, cmp.Or(s.Alarm, "its Release has expired"))
@@ -132,11 +132,11 @@ func (j *judge) suite(a ArchiveStatus, s SuiteStatus) {
 		j.attention("%s: %s", name, s.Alarm)
 	}
 	switch {
-	case s.State == SuiteFailing && held && !s.Withheld:
+	case s.State == SuiteFailing && has && !s.Withheld:
 		j.failing("%s is not renewed, hosts get the generation of %s: %s", name, s.Generation.UTC().Format("2006-01-02 15:04 UTC"), s.Error)
-	case s.State == SuiteFailing && s.Watched && !held && a.neverWorked() == "":
+	case s.State == SuiteFailing && s.Watched && !has && a.neverWorked() == "":
 		j.failing("%s has never been there: %s", name, s.Error)
-	case s.State == SuiteStale && s.Watched && held && !a.Offline:
+	case s.State == SuiteStale && s.Watched && has && !a.Offline:
 		j.attention("%s was not checked for longer than it should be%s", name, prefixed(": ", s.Error))
 	}
 	if s.Notice != "" {
@@ -165,8 +165,8 @@ func (a ArchiveStatus) usable() int {
 	return n
 }
 
-// neverWorked says what is wrong with an archive of which no suite was ever had,
-// although it is watched; "" where one was, or none is watched.
+// neverWorked says what is wrong with an archive whose watched suites never had a
+// generation; "" if one had, or if none is watched.
 func (a ArchiveStatus) neverWorked() string {
 	why := ""
 	for _, s := range a.Suites {
@@ -255,7 +255,7 @@ func CompareConfigurations(members []MemberStatus) []string {
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		byValue := make(map[string][]string)
 		for _, m := range all {
-			// What belongs to a section that a node does not have is told of the section.
+			// If a node lacks a whole section, only the section is reported.
 			if parent, _, nested := cutLast(key); nested && keys[parent] && m.Configuration[parent] == "" {
 				continue
 			}
@@ -291,7 +291,7 @@ func cutLast(key string) (parent, leaf string, found bool) {
 // SuiteComparison is one suite as all members have it.
 type SuiteComparison struct {
 	Name string // ARCHIVE/DIR
-	// Differs says who differs from whom; "" where all agree.
+	// Differs says which nodes differ; "" if all agree.
 	Differs string
 }
 
@@ -299,18 +299,18 @@ type SuiteComparison struct {
 // member that does not know a suite has nothing to say of it: no host asked for it
 // there.
 func CompareSuites(members []MemberStatus) []SuiteComparison {
-	suites := make(map[string]map[string]*held) // by suite and root
+	suites := make(map[string]map[string]*served) // by suite and root
 	for _, m := range members {
 		for _, s := range m.Suites {
 			if suites[s.Suite] == nil {
-				suites[s.Suite] = make(map[string]*held)
+				suites[s.Suite] = make(map[string]*served)
 			}
 			root := ""
 			if !s.Root.IsZero() {
 				root = s.Root.String()
 			}
 			if suites[s.Suite][root] == nil {
-				suites[s.Suite][root] = &held{root: root, date: s.Generation}
+				suites[s.Suite][root] = &served{root: root, date: s.Generation}
 			}
 			h := suites[s.Suite][root]
 			h.by = append(h.by, m.Name)
@@ -318,7 +318,7 @@ func CompareSuites(members []MemberStatus) []SuiteComparison {
 	}
 	var compared []SuiteComparison
 	for suite, byRoot := range suites {
-		generations := slices.SortedFunc(maps.Values(byRoot), func(a, b *held) int {
+		generations := slices.SortedFunc(maps.Values(byRoot), func(a, b *served) int {
 			return cmp.Or(b.date.Compare(a.date), cmp.Compare(a.by[0], b.by[0]))
 		})
 		compared = append(compared, SuiteComparison{suite, difference(generations)})
@@ -327,21 +327,21 @@ func CompareSuites(members []MemberStatus) []SuiteComparison {
 	return compared
 }
 
-// held is a generation of a suite, and the members that serve it.
-type held struct {
+// served is a generation of a suite, and the members that serve it.
+type served struct {
 	root string // "" for none
 	date time.Time
 	by   []string // names, one at least
 }
 
-// difference says who is behind whom, of generations with the newest first; "" where
-// there is only one.
-func difference(generations []*held) string {
+// difference says which nodes are behind, for generations with the newest first; "" if
+// there is only one generation.
+func difference(generations []*served) string {
 	if len(generations) < 2 {
 		return ""
 	}
 	newest := generations[0].date
-	fork := generations[1].date.Equal(newest) // then dates alone do not tell them apart
+	fork := generations[1].date.Equal(newest) // then the dates are the same
 	var parts []string
 	for _, g := range generations {
 		is, has := "is", "has"

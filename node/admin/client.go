@@ -76,9 +76,9 @@ func (c *Client) Refused(ctx context.Context) ([]RefusedURL, error) {
 	return list, c.call(ctx, http.MethodGet, refusedPath, nil, &list)
 }
 
-// Refresh has the node ask upstream for a newer Release of a suite, "ubuntu/noble"
-// or "ubuntu/dists/noble", and waits until it is adopted or refused. older takes
-// one that is older than the one held, too.
+// Refresh makes the node ask upstream for a newer Release of a suite, "ubuntu/noble" or
+// "ubuntu/dists/noble", and waits until it is adopted or refused. older also accepts a
+// Release that is older than the current one.
 func (c *Client) Refresh(ctx context.Context, suite string, older bool) (*RefreshResult, error) {
 	query := url.Values{"suite": {suite}}
 	if older {
@@ -88,7 +88,7 @@ func (c *Client) Refresh(ctx context.Context, suite string, older bool) (*Refres
 	return &r, c.call(ctx, http.MethodPost, refreshPath, query, &r)
 }
 
-// Drop has the node forget a suite, "ubuntu/noble" or "ubuntu/dists/noble", as if it had never known it.
+// Drop makes the node forget a suite, "ubuntu/noble" or "ubuntu/dists/noble", as if it had never known it.
 func (c *Client) Drop(ctx context.Context, suite string) (*DropResult, error) {
 	var r DropResult
 	return &r, c.call(ctx, http.MethodPost, dropPath, url.Values{"suite": {suite}}, &r)
@@ -121,7 +121,7 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 	}
 	defer local.http.CloseIdleConnections()
 	if err := local.request(ctx, method, path, query, into); errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrNotRunning) {
-		return refused // it says who may
+		return refused // it says which requests are allowed
 	} else {
 		return err
 	}
@@ -161,7 +161,7 @@ func (c *Client) request(ctx context.Context, method, path string, query url.Val
 	return nil
 }
 
-// unreachable tells "nobody there" from other trouble, and what to do about it.
+// unreachable says whether nothing listens there or another failure occurred, and what to do.
 func (c *Client) unreachable(err error) error {
 	var cause *url.Error
 	if errors.As(err, &cause) {

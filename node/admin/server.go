@@ -35,8 +35,8 @@ type Node interface {
 type Config struct {
 	// Address is "host:port" or "unix:/path"; "" is none, and then Socket means nothing.
 	Address string
-	// Socket is where a node whose Address is TCP takes changes. Its directory is
-	// made, for the node's own user alone.
+	// Socket is the unix socket for changes of a node whose Address is TCP. Its directory
+	// is made for the node's own user only.
 	Socket string
 	// ReadyAddress is "host:port" of a listener for load balancers, which answers
 	// /ready and /health and nothing else; "" is none.
@@ -47,7 +47,7 @@ type Config struct {
 
 	Node    Node
 	Metrics *prometheus.Registry
-	// Failed is told when a listener ends by itself.
+	// Failed is called when a listener ends by itself.
 	Failed func(error)
 }
 
@@ -222,5 +222,5 @@ func answer(w http.ResponseWriter, status int, v any) {
 	w.WriteHeader(status)
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
-	_ = encoder.Encode(v) // the client has gone; there is nobody to tell
+	_ = encoder.Encode(v) // an error means that the client has gone
 }

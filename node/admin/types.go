@@ -43,7 +43,7 @@ type Status struct {
 	Node    string `json:"node"` // its name
 	// UptimeSeconds is the time since the node began to serve.
 	UptimeSeconds int64 `json:"uptime_seconds"`
-	// Ready is what health checks are told; false while starting and draining.
+	// Ready is the answer to health checks; false while starting and draining.
 	Ready bool `json:"ready"`
 	// Stopping says in one sentence what a node that drains does just now; "" while
 	// it runs.
@@ -74,8 +74,8 @@ type ClusterStatus struct {
 	Name       string `json:"name"`
 	Datacenter string `json:"datacenter"` // of the node asked
 	Self       string `json:"self"`       // the node asked; it is among Members
-	// RingHash stands for who owns what, as the node asked sees it: 16 hexadecimal
-	// digits. RingVersion is that of the algorithm.
+	// RingHash identifies the ring that this node sees: 16 hexadecimal digits.
+	// RingVersion is that of the algorithm.
 	RingHash    string `json:"ring_hash"`
 	RingVersion int    `json:"ring_version"`
 	// Secured is false where the nodes run without keys and certificates.
@@ -143,12 +143,12 @@ type MemberStatus struct {
 	Version    string `json:"version"` // of aptmesh, as `aptmesh version` has it
 	State      string `json:"state"`
 	Health     string `json:"health"`
-	// Why tells the reason of a Health that is not ok.
+	// Why is the reason of a Health that is not ok.
 	Why string `json:"why,omitempty"`
 	// MissingSince is when a missing member was last there.
 	MissingSince time.Time `json:"missing_since,omitzero"`
-	// RTTMillis is the round trip from the node asked; 0 where it is not known, and
-	// for that node itself.
+	// RTTMillis is the round trip from the node asked; 0 if unknown, and for that node
+	// itself.
 	RTTMillis float64 `json:"rtt_ms"`
 	// RingShare is the part of all objects that the member owns, 0 to 1.
 	RingShare float64 `json:"ring_share"`
@@ -163,8 +163,8 @@ type MemberStatus struct {
 	BytesFrom int64 `json:"bytes_from"`
 	BytesTo   int64 `json:"bytes_to"`
 
-	// Reported says that the member told about itself just now. The rest is its
-	// own word, and zero otherwise.
+	// Reported says that the member itself reported just now. The fields below are from
+	// this report, and zero without one.
 	Reported bool `json:"reported"`
 	// Stored and StoredBytes count the objects in its store.
 	Stored      int64 `json:"stored"`
@@ -208,8 +208,8 @@ type ArchiveStatus struct {
 	Upstream string        `json:"upstream"`
 	Offline  bool          `json:"offline,omitempty"` // nobody is asked for it, by `offline: true`
 	Suites   []SuiteStatus `json:"suites"`
-	// Mirrors are where it is fetched from, in the order of the configuration, its
-	// snapshot service last; empty while its only list of mirrors cannot be had.
+	// Mirrors are its mirrors, in the order of the configuration, its snapshot service
+	// last; empty while its only list of mirrors cannot be fetched.
 	Mirrors []MirrorStatus `json:"mirrors"`
 	// Errors are what hosts got of it in the last minutes that was an error of upstream or of this
 	// node, by reason.
@@ -265,8 +265,8 @@ type MirrorStatus struct {
 	Failovers map[string]int64 `json:"failovers,omitempty"`
 }
 
-// MirrorBehind is a mirror whose Release of a suite is older than another's: it is
-// asked for what never changes, and for the Release only now and then.
+// MirrorBehind is a mirror whose Release of a suite is older than that of another mirror.
+// It is asked for files that never change, and for the Release only now and then.
 type MirrorBehind struct {
 	URL           string    `json:"url"`
 	Generation    time.Time `json:"generation,omitzero"` // the date of its Release
@@ -311,7 +311,7 @@ type SuiteStatus struct {
 	// Alarm says in a sentence that Valid-Until is near or past, and nobody has renewed
 	// the Release; "" while all is well.
 	Alarm string `json:"alarm,omitempty"`
-	// Behind are the mirrors whose Release is older than another's.
+	// Behind are the mirrors whose Release is older than that of another mirror.
 	Behind []MirrorBehind `json:"behind,omitempty"`
 	State  string         `json:"state"`
 	// Watched says that the node follows it: it is configured, or hosts use it.
@@ -373,8 +373,8 @@ type Failure struct {
 	Status int    `json:"status"` // 0 where there is none: the transfer broke off
 	Reason string `json:"reason"` // see docs/errors.md
 	Text   string `json:"text"`   // the sentence
-	// Time is when a client got it last, Client the address of that one; zero of a failure that a
-	// request would meet.
+	// Time is when a client last got it, Client the address of that client; zero for a failure that
+	// a request would get.
 	Time   time.Time `json:"time,omitzero"`
 	Client string    `json:"client,omitempty"`
 	// Count is how often in a row.
@@ -418,14 +418,14 @@ type Why struct {
 	// believed to store it. Both are empty where the node stands alone.
 	Owners  []string `json:"owners,omitempty"`
 	Holders []string `json:"holders,omitempty"`
-	// Plan tells, step by step, where a request would take it from; empty where it is
-	// held here.
+	// Plan says, step by step, from which sources a request would get it; empty if it is
+	// stored here.
 	Plan []string `json:"plan,omitempty"`
 	// Would is the error that a request meets as things stand, nil for none that is known; Latest the
 	// last one that a host got for the URL within an hour.
 	Would  *Failure `json:"would,omitempty"`
 	Latest *Failure `json:"latest,omitempty"`
-	// Sentences tell the same to a human, most important first.
+	// Sentences say the same for people, most important first.
 	Sentences []string `json:"sentences"`
 }
 
@@ -436,30 +436,30 @@ type RefreshResult struct {
 	Changed bool      `json:"changed"`
 	From    time.Time `json:"from,omitzero"`
 	To      time.Time `json:"to,omitzero"`
-	// Message tells what happened, in one sentence.
+	// Message says what happened, in one sentence.
 	Message string `json:"message"`
 }
 
 // DropResult says that a node has forgotten a suite.
 type DropResult struct {
 	Suite string `json:"suite"` // ARCHIVE/DIR
-	// Message tells what happened, in one sentence.
+	// Message says what happened, in one sentence.
 	Message string `json:"message"`
 }
 
 // RemoveResult says that a missing node has been removed from the cluster.
 type RemoveResult struct {
 	Node string `json:"node"`
-	// Message tells what happened, in one sentence.
+	// Message says what happened, in one sentence.
 	Message string `json:"message"`
 }
 
 // LeaveResult says that a node has begun to leave its cluster. It drains as it does
-// when it is stopped, and then ends; Status.Stopping tells how far it is.
+// when it is stopped, and then ends; Status.Stopping shows the progress.
 type LeaveResult struct {
 	Node string `json:"node"`
 	// WithinSeconds is how long that takes at most.
 	WithinSeconds int64 `json:"within_seconds"`
-	// Message tells what happens, in one sentence.
+	// Message says what happens, in one sentence.
 	Message string `json:"message"`
 }

@@ -6,15 +6,14 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// What one node finds out about a mirror, the others need not find out again: a
-// mirror that asks one of them to wait means all, and one that is dead costs each
-// of them a timeout. Who finds out tells all others directly, and later whoever begins
-// to answer. Gossip carries none of it: it does not prove who speaks, nor when. Nobody
-// passes on what others found out: so a trouble ends when its finder says so, or when
-// its time is over.
+// A finding about a mirror spares the other nodes the same experience: a mirror that asks
+// one node to wait means all nodes, and a dead mirror costs each node a timeout. The finder
+// sends an alert directly to all nodes, and later to nodes that begin to answer. Gossip
+// carries no alerts, because it proves neither the sender nor the time. No node passes on an
+// alert. So an alert ends when its finder says so, or when its time is over.
 
-// SendAlert has the other nodes told what this one has found out. It does not
-// block; of several troubles of a mirror in quick succession they receive the last.
+// SendAlert sends a finding of this node to the other nodes. It does not block. Of several
+// alerts about a mirror in quick succession, they receive the last one.
 func (c *Cluster) SendAlert(t proto.MirrorAlert) {
 	if t.Node != "" && t.Node != c.name {
 		return // received, not found here
@@ -32,7 +31,7 @@ func (c *Cluster) spreadAlerts(alerts []proto.MirrorAlert) {
 	}
 }
 
-// receiveAlerts takes in what other nodes have found out.
+// receiveAlerts accepts alerts of other nodes.
 func (c *Cluster) receiveAlerts(alerts []proto.MirrorAlert) {
 	for _, t := range alerts {
 		if t.Node != c.name { // its own gossip, come back

@@ -99,8 +99,8 @@ func (c *Cluster) receiveState(msg []byte, way string) {
 	}
 }
 
-// earlyAnnouncements is what others tell before this node can ask any of them for it: the
-// first full exchange is part of meeting them.
+// earlyAnnouncements are those that arrive before this node can ask their announcers: the first
+// full exchange is part of joining the gossip.
 type earlyAnnouncements struct {
 	mu     sync.Mutex
 	ended  bool                            // it is over; guarded by mu
@@ -131,20 +131,20 @@ func (e *earlyAnnouncements) end() map[string][]proto.Announcement {
 }
 
 const (
-	// meetWait is how long a node that joins waits for the others to answer, and
-	// catchUpWait for what they tell to be adopted, before it serves all the same.
+	// A joining node waits meetWait for the others to answer, and catchUpWait to adopt
+	// what they announce. Then it serves in any case.
 	meetWait    = 3 * time.Second
 	catchUpWait = 10 * time.Second
 	askEvery    = 10 * time.Millisecond
 )
 
-// catchUp takes in what the others know of suites before the first host is served:
-// a node that is behind would have to ask upstream for what they hold.
+// catchUp adopts what the other nodes announce before the first host is served: a node that
+// is behind would have to ask upstream for what they store.
 func (c *Cluster) catchUp(ctx context.Context) {
 	c.until(ctx, meetWait, func() bool {
 		peers := c.mesh.Peers()
 		if len(peers) < len(c.members().View().Nodes)-1 {
-			return false // the mesh has not been told of all of them yet
+			return false // the mesh does not know all of them yet
 		}
 		for _, p := range peers {
 			if !p.Healthy {

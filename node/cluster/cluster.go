@@ -68,7 +68,7 @@ type Rooms struct {
 	// Ensure has an archive of a class served that another node names. What cannot be
 	// made is refused later, as an archive that nobody knows.
 	Ensure func(archive string)
-	// Report is what this node tells the others of itself.
+	// Report is this node's own part of the cluster's status.
 	Report func() Report
 }
 
@@ -101,7 +101,7 @@ type Cluster struct {
 	joined     atomic.Pointer[ring.Members] // nil before Start
 	limits     atomic.Pointer[limits]
 	shared     atomic.Pointer[map[string]string] // see sharedConfiguration
-	left       atomic.Bool                       // it has told the others that it leaves
+	left       atomic.Bool                       // it has announced that it leaves
 	curtailed  atomic.Bool                       // the state to exchange was too long the last time
 	outgoing   outbox[proto.Suite, proto.Announcement]
 	alerts     outbox[string, proto.MirrorAlert] // by mirror
@@ -153,8 +153,7 @@ func (c *Cluster) Mesh() *peers.Mesh { return c.mesh }
 // members is the gossip; nil before Start.
 func (c *Cluster) members() *ring.Members { return c.joined.Load() }
 
-// Collectors returns the metrics that are there before Start, for whoever registers
-// them.
+// Collectors returns the metrics that exist before Start, for the caller to register.
 func (c *Cluster) Collectors() []prometheus.Collector {
 	all := c.mesh.Collectors()
 	if c.creds != nil {
@@ -163,7 +162,7 @@ func (c *Cluster) Collectors() []prometheus.Collector {
 	return all
 }
 
-// ringFor is the ring whose nodes may go to the host of an archive's first mirror.
+// ringFor is the ring of the nodes that may go to the host of an archive's first mirror.
 func (c *Cluster) ringFor(v *ring.View, archive string) *ring.Ring {
 	l := c.limits.Load()
 	hosts := l.hosts[archive]
@@ -176,13 +175,12 @@ func (c *Cluster) ringFor(v *ring.View, archive string) *ring.Ring {
 // Replicated reports whether another live node is believed to hold a blob.
 func (c *Cluster) Replicated(d proto.Digest) bool { return c.mesh.Replicated(d) }
 
-// Added and Removed tell the summary of what is stored here what the store gains and
-// loses.
+// Added and Removed update the summary of what is stored here.
 func (c *Cluster) Added(d proto.Digest)   { c.local.Add(d) }
 func (c *Cluster) Removed(d proto.Digest) { c.local.Remove(d) }
 
-// Started tells the others at once what is being fetched from upstream, so that
-// nobody else goes there for it; done with a fetch that failed takes that back.
+// Started publishes at once what this node fetches from upstream, so that no other node
+// goes there for it. Calling done after a fetch that failed withdraws it.
 func (c *Cluster) Started(d proto.Digest, going bool) {
 	if going {
 		c.local.Add(d)
@@ -191,8 +189,8 @@ func (c *Cluster) Started(d proto.Digest, going bool) {
 	}
 }
 
-// Start joins the cluster, for these rooms, and returns when this node owns its share,
-// or has waited long enough for that. register takes the metrics of the gossip.
+// Start joins the cluster, for these rooms. It returns when this node owns its share, or
+// has waited long enough for that. register is called with the metrics of the gossip.
 func (c *Cluster) Start(ctx context.Context, rooms Rooms, cfg func() *config.Config, register func([]prometheus.Collector) error) error {
 	var keys [][]byte
 	if file := c.cfg.GossipKey; file != "" {
@@ -322,8 +320,8 @@ func (c *Cluster) Lookup(ctx context.Context, loc proto.Location) (proto.Ref, bo
 // Announce is part of catalog.Cluster.
 func (c *Cluster) Announce(n proto.Announcement) { c.announce(n) }
 
-// Leave tells the others that this node goes, and hands off what only it holds.
-// It goes on serving meanwhile.
+// Leave announces that this node leaves, and hands off the last copies that it stores. The
+// node still serves in the meantime.
 func (c *Cluster) Leave(ctx context.Context, handoff time.Duration) error {
 	if c.members() == nil || c.left.Swap(true) {
 		return nil
@@ -430,7 +428,7 @@ func (h handler) ReceiveOffer(ctx context.Context, from string, offers []proto.O
 	return h.c.takeOver(ctx, from, offers)
 }
 
-// Lookup answers from what is held, and counts as nobody's use of it.
+// Lookup answers from what is listed here, and does not count as demand.
 func (h handler) Lookup(loc proto.Location) (proto.Ref, bool) {
 	e, ok := h.c.rooms.Catalog.Explain(loc)
 	return e.Object.Ref, ok && e.Listed && !e.Object.Ref.IsZero()

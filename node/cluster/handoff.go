@@ -42,7 +42,7 @@ func (c *Cluster) handOff(ctx context.Context) {
 			send(peer)
 		}
 	}
-	c.log.Info("handed off what only this node held", "offered", offered, "taken", kept, "complete", ctx.Err() == nil)
+	c.log.Info("handed off the last copies of this node", "offered", offered, "taken", kept, "complete", ctx.Err() == nil)
 }
 
 // successor is the node that owns a digest when this one is gone; "" if nobody does.
@@ -58,7 +58,7 @@ func (c *Cluster) successor(d proto.Digest) string {
 // takeParallel is how many blobs are taken over from a leaving node at one time.
 const takeParallel = 4
 
-// takeOver fetches what a leaving node offers, and tells what is held now.
+// takeOver fetches what a leaving node offers, and returns what is stored now.
 func (c *Cluster) takeOver(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest {
 	var mu sync.Mutex
 	var kept []proto.Digest
@@ -108,7 +108,7 @@ func handedOff(ref proto.Ref, only []string, from string) proto.ObjectRequest {
 	return w
 }
 
-// onlyOf is what handedOff was told of a blob that another node offers.
+// onlyOf is what the offer of another node says of a blob.
 func onlyOf(offer proto.ObjectRequest) []string {
 	var only []string
 	for loc := range offer.Where.All() {

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// outbox is what this node has to tell the others: the latest under each key, in
-// rounds, one at a time. Who has something to tell never waits for who tells it.
+// outbox is what this node has to send to the others: the latest value of each key. It sends
+// in rounds, one at a time. put never waits for the sending.
 type outbox[K comparable, V any] struct {
 	mu      sync.Mutex
 	pending map[K]V // guarded by mu
@@ -22,8 +22,7 @@ func (o *outbox[K, V]) init() {
 	o.wake, o.done, o.ended = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 }
 
-// put takes v in place of what was to be told under k; blend, if it is not nil,
-// makes one of the two.
+// put replaces the value that waits under k by v; blend, if it is not nil, combines the two.
 func (o *outbox[K, V]) put(k K, v V, blend func(before, v V) V) {
 	o.mu.Lock()
 	before, waiting := o.pending[k]
@@ -52,7 +51,7 @@ func (o *outbox[K, V]) take() []V {
 	return all
 }
 
-// start tells what is put until stop. It is called once.
+// start sends what is put until stop. It is called once.
 func (o *outbox[K, V]) start(tell func([]V)) {
 	o.mu.Lock()
 	o.running = true
@@ -70,7 +69,7 @@ func (o *outbox[K, V]) start(tell func([]V)) {
 	}()
 }
 
-// stop waits for the round that is being told. What is put after it is not told.
+// stop waits for the round that is being sent. What is put after that is not sent.
 func (o *outbox[K, V]) stop() {
 	o.mu.Lock()
 	running := o.running

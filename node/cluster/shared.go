@@ -11,9 +11,9 @@ import (
 )
 
 // sharedConfiguration is what must be the same on all nodes of a cluster, by key: the
-// archives, who vouches for them, and the caps that the nodes share. A value that is
-// long, or that may name something private, is there as a digest. Every node tells
-// the others its own; status compares them.
+// archives, their keys, and the caps that the nodes share. A long value, or one that may
+// contain something private, is replaced by its digest. Every node reports its own; status
+// compares them.
 func sharedConfiguration(cfg *config.Config) (map[string]string, error) {
 	shared := map[string]string{
 		"upstream_client.connections_per_host": fmt.Sprint(cfg.UpstreamClient.ConnectionsPerHost),
@@ -45,7 +45,7 @@ func sharedConfiguration(cfg *config.Config) (map[string]string, error) {
 	return shared, nil
 }
 
-// digest is short: it tells values apart that differ by mistake.
+// digest is short: it only has to detect values that differ by mistake.
 func digest(parts ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return hex.EncodeToString(sum[:8])

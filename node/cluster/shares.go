@@ -91,8 +91,8 @@ func (s share) lower(before share) share {
 	return low
 }
 
-// sharing puts shares in force: less at once, more only after a while, when whoever
-// had it before has had time to notice, too.
+// sharing puts shares in force: a smaller one at once, a larger one only after a while, when
+// the node that had the difference before has noticed, too.
 type sharing struct {
 	mu    sync.Mutex
 	timer *time.Timer
@@ -124,7 +124,7 @@ func (c *Cluster) shareUpstream(v *ring.View) {
 	})
 }
 
-// put puts a share in force. sharing.mu is held.
+// put puts a share in force. The caller holds sharing.mu.
 func (c *Cluster) put(s share) {
 	c.shares.now = &s
 	c.rooms.Upstream.SetShare(func(host string) int {

@@ -13,7 +13,7 @@ import (
 	"github.com/aptmesh/aptmesh/ring"
 )
 
-// Report is what a node tells the others of itself, for their status.
+// Report is a node's own part of the cluster's status.
 type Report struct {
 	Stored        int64               `json:"stored"`
 	StoredBytes   int64               `json:"stored_bytes"`
