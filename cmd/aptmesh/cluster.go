@@ -14,11 +14,11 @@ import (
 func (a *app) clusterCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cluster",
-		Short: "Make the keys and certificates of a cluster, remove a node that is gone",
-		Long: `Make what several nodes need to act as one cache: certificates by which they know each
-other, a key that encrypts their gossip, and a configuration for each. It is done in a
-directory on a machine of the operator's, which keeps the key that lets nodes in; what
-a node needs is then copied to it. Only "remove" talks to a node.`,
+		Short: "Make the certificates and keys of a cluster, or remove a dead node",
+		Long: `Make what several nodes need to act as one cache: certificates that prove their identity,
+a key that encrypts their gossip, and a configuration for each. The commands work in a
+directory on the operator's own machine, which keeps the private key that signs the
+certificates. Copy the directory of each node to its machine. Only "remove" talks to a node.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
@@ -58,9 +58,9 @@ func (a *app) clusterInitCommand() *cobra.Command {
 		Use:   "init --name CLUSTER --nodes NODE,NODE...",
 		Short: "Make a new cluster",
 		Long: `Make a certificate authority, a gossip key, and for every node a directory with its
-certificate, its keys and a configuration that names the others. A node's name is the
-one that its certificate vouches for; by it the others also look for it, unless --seed
-names other hosts. What is there already is never overwritten.`,
+certificate, its keys and a configuration that names the other nodes. A node's name is in
+its certificate. It is also the host name at which the other nodes contact it, unless --seed
+names other hosts. Existing files are never overwritten.`,
 		Example: `  aptmesh cluster init --name prod --nodes fra1,ams1,nyc1
   aptmesh cluster init --name prod --nodes fra1,ams1,nyc1 --seed cache.example.org --dir /root/prod`,
 		Args: needing(takes(0, 0, ""), "name", "nodes"),
@@ -124,7 +124,7 @@ func (a *app) clusterAddCommand() *cobra.Command {
 		Use:   "add NODE --dir DIR",
 		Short: "Make the directory of one more node",
 		Long: `Issue a certificate for one more node, and make its directory as "aptmesh cluster init"
-does. The nodes that run need not be told: the new one joins through them.`,
+does. Running nodes need no change: the new node joins through them.`,
 		Example: `  aptmesh cluster add lon1 --dir prod`,
 		Args:    needing(takes(1, 1, "the name of the node"), "dir"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -145,10 +145,10 @@ func (a *app) clusterRenewCommand() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "renew [NODE...] --dir DIR",
-		Short: "Issue new certificates before the old ones end",
-		Long: `Issue new certificates, with new private keys, in the place of those in the directories
-of the nodes named, or of all. A certificate is good for two years; status, metrics and
-"aptmesh config check" tell when it ends.`,
+		Short: "Issue new certificates before the old ones expire",
+		Long: `Issue new certificates, with new private keys, for the nodes named, or for all. They replace
+those in the directories of the nodes. A certificate is valid for two years; status, metrics
+and "aptmesh config check" say when it expires.`,
 		Example: `  aptmesh cluster renew --dir prod
   aptmesh cluster renew fra1 --dir prod`,
 		Args: needing(cobra.ArbitraryArgs, "dir"),
@@ -170,15 +170,15 @@ func (a *app) clusterRotateKeyCommand() *cobra.Command {
 	steps := []string{pki.RotateAdd, pki.RotateUse, pki.RotateDrop}
 	cmd := &cobra.Command{
 		Use:   "rotate-key add|use|drop --dir DIR",
-		Short: "Put a new gossip key in the place of the old one",
-		Long: `Put a new gossip key in the place of the old one, in three steps, while all nodes run:
+		Short: "Replace the gossip key by a new one",
+		Long: `Replace the gossip key by a new one, in three steps, while all nodes run:
 
-  add   a second key, by which nodes can decrypt
-  use   it to encrypt
-  drop  the old one
+  add   add the new key, so that nodes can decrypt with it
+  use   encrypt with the new key
+  drop  remove the old key
 
-After each step copy gossip.key to every node and reload all of them (systemctl reload
-aptmesh) before the next one: so all nodes understand each other at any moment.`,
+After each step, copy gossip.key to every node and reload all nodes (systemctl reload
+aptmesh). Begin the next step only then, so that all nodes can always read each other.`,
 		Example: `  aptmesh cluster rotate-key add --dir prod`,
 		Args: needing(func(cmd *cobra.Command, words []string) error {
 			if err := cobra.ExactArgs(1)(cmd, words); err != nil {

@@ -26,9 +26,8 @@ func (a *app) configCheckCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "List everything that is wrong with a configuration",
-		Long: `List everything that is wrong with a configuration, one line per problem with file,
-line and column. The exit code is 1 where there is any problem; warnings alone do
-not change it.`,
+		Long: `List everything that is wrong with a configuration, one line per problem with file, line
+and column. The exit code is 1 if there is any problem; warnings alone do not count.`,
 		Example: `  aptmesh config check /etc/aptmesh/aptmesh.yaml
   aptmesh config check && systemctl reload aptmesh`,
 		Args: takes(0, 1, "a file"),
@@ -50,10 +49,9 @@ func (a *app) configShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show [FILE]",
 		Short: "Print the configuration with the defaults filled in",
-		Long: `Print the configuration in use as a file: every key with its meaning, the defaults
-filled in, and *** in the place of secrets. Without a configuration file it prints
-what a node would take from this machine's apt sources, which is a good start for
-a file of one's own.`,
+		Long: `Print the whole configuration as a file: every key with its meaning, the defaults filled in,
+and *** in place of secrets. Without a configuration file it prints what a node would use
+from this machine's apt sources. That is a good start for a file of your own.`,
 		Example: `  aptmesh config show --config /etc/aptmesh/aptmesh.yaml
   aptmesh config show > aptmesh.yaml`,
 		Args: takes(0, 1, "a file"),

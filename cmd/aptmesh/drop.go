@@ -11,14 +11,13 @@ func (a *app) dropCommand() *cobra.Command {
 	var ask clientFlags
 	cmd := &cobra.Command{
 		Use:   "drop ARCHIVE/SUITE...",
-		Short: "Forget what this node believes of a suite",
-		Long: `Have the node forget a suite as if it had never known it: its generations, what its
-Release called itself, and how new it was. The next check or request reads it from
-upstream again. This is the way out when a Release was adopted that should not have
-been, and does not go away by itself.
+		Short: "Forget a suite, so that it is read from upstream again",
+		Long: `Make the node forget a suite as if it had never known it: its generations, the names in
+its Release, and how new it was. The next check or request reads the suite from upstream
+again. Use it if the node adopted a wrong Release that no newer one replaces.
 
-What is stored stays, as far as it is still listed. In a cluster a node that has
-forgotten a suite takes it from the others again, so run it on every node.`,
+Stored files stay as long as an index lists them. In a cluster, a node that has forgotten a
+suite gets it again from the other nodes, so run the command on every node.`,
 		Example: `  aptmesh drop ubuntu/noble-proposed`,
 		Args:    takes(1, -1, "the suite (ARCHIVE/SUITE)"),
 		RunE: func(cmd *cobra.Command, suites []string) error {

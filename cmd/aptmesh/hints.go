@@ -16,17 +16,17 @@ import (
 func (a *app) clientConfigCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "client-config [URL]",
-		Short: "Print what a host's apt needs to use this node",
+		Short: "Print the apt settings for a host",
 		Long: `Print the settings that send a host's http archives through this node, as the text of
 ` + node.HostFile + `. The host's sources stay as they are.
 
-URL is where hosts reach the node. Without it, public_url of the configuration counts,
-or else this machine's name and the port of the first listen address. In a container,
-whose name hosts do not know, one of the first two must be given.
+URL is where hosts reach the node. The default is public_url of the configuration, or else
+this machine's name with the port of the first listen address. Hosts cannot resolve the
+name of a container, so give URL or public_url there.
 
-https sources go past the node, as without it. To cache one, configure the archive and
-write the node's address into the host's source in place of the archive's; the page at
-the node's own URL, which any browser shows, names them.`,
+With these settings, https sources bypass the node. To cache one, configure its archive and
+replace the archive's URL in the host's source by the node's URL for it. A browser shows
+these URLs on the node's own page.`,
 		Example: `  aptmesh client-config | ssh HOST sudo tee ` + node.HostFile + `
   aptmesh client-config http://cache.example.org:3142`,
 		Args: takes(0, 1, "a URL"),

@@ -19,16 +19,16 @@ func (a *app) leaveCommand() *cobra.Command {
 	var ask clientFlags
 	cmd := &cobra.Command{
 		Use:   "leave",
-		Short: "Take the node out of its cluster and end it",
-		Long: `Have the node drain, leave its cluster and end, and wait until it has. It says "not
-ready", so that load balancers send hosts to other nodes, hands off the last copies that it
-stores, tells the other nodes, and lets running requests finish; drain in the configuration
-bounds each step.
-It goes on doing so if this command is interrupted.
+		Short: "Take the node out of its cluster and stop it",
+		Long: `Make the node drain, leave its cluster and end, and wait for the end. The node reports "not
+ready", so that load balancers send hosts to other nodes. It hands off the objects of which
+it has the last copy, announces that it leaves, and lets running requests finish. "drain" in
+the configuration bounds each step. If this command is interrupted, the node continues to
+leave.
 
-SIGTERM does the same to a node, and a service manager may start it again. One that was
-told to leave ends with exit code ` + strconv.Itoa(exitLeft) + `, after which the systemd unit does not. A boot of the
-machine does, unless the service is disabled: systemctl disable aptmesh.`,
+SIGTERM does the same, but then a service manager may start the node again. After "leave"
+the node ends with exit code ` + strconv.Itoa(exitLeft) + `, and the systemd unit does not start it again. The next
+boot of the machine does, unless the service is disabled: systemctl disable aptmesh.`,
 		Example: `  aptmesh leave
   aptmesh leave --admin /run/aptmesh/admin.sock`,
 		Args: takes(0, 0, ""),

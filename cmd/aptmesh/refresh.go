@@ -15,15 +15,14 @@ func (a *app) refreshCommand() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "refresh ARCHIVE/SUITE...",
-		Short: "Look for a new Release now",
-		Long: `Have the node ask upstream for a newer Release of a suite at once, and wait until
-hosts get it. This is for whoever publishes: put it behind the publishing job and
-hosts see the result without waiting for the next check.
+		Short: "Ask upstream for a new Release now",
+		Long: `Make the node ask upstream for a newer Release of a suite at once, and wait until hosts
+get it. Run it at the end of a publishing job, so that hosts see the result without
+waiting for the next check.
 
-A Release older than the one held is refused, for a mirror that lags must not take
-hosts back. --allow-older follows upstream back on purpose, after a publication
-that was withdrawn. In a cluster it is to be run on every node: none goes back on
-another's word.`,
+A Release older than the current one is refused, because a mirror that lags must not take
+hosts back. Use --allow-older if a publication was withdrawn and upstream really went
+back. In a cluster, run that on every node: no node goes back because another one did.`,
 		Example: `  aptmesh refresh ubuntu/noble
   aptmesh refresh debian/bookworm debian/bookworm-updates
   aptmesh refresh tools/dists/stable --timeout 5m`,
@@ -45,7 +44,7 @@ another's word.`,
 		},
 	}
 	ask.register(cmd)
-	cmd.Flags().BoolVar(&allowOlder, "allow-older", false, "take a Release that is older than the one held")
+	cmd.Flags().BoolVar(&allowOlder, "allow-older", false, "accept a Release that is older than the current one")
 	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Minute, "give up after this long")
 	return cmd
 }

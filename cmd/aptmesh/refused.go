@@ -16,13 +16,13 @@ func (a *app) refusedCommand() *cobra.Command {
 	var ask clientFlags
 	cmd := &cobra.Command{
 		Use:   "refused",
-		Short: "List what hosts ask for and this node does not serve",
-		Long: `List what hosts have asked for in vain since the node began: archives that are not
-configured, tunnels to https sources (CONNECT), and archives that a list of networks
-keeps from a host. Most requests come first. It is what is left to do when hosts come from
-another cache: configure an archive, or correct the sources of the hosts that are named.
+		Short: "List the requests of hosts that this node refused",
+		Long: `List the requests that this node refused since its start: for archives that are not
+configured, for tunnels to https sources (CONNECT), and for archives that a list of networks
+denies to a host. The most frequent come first. When you move hosts from another cache, the
+list shows what is left to do: configure an archive, or correct the sources of a host.
 
-The node remembers 256 URLs and 32 hosts of each. In a cluster, ask each node.`,
+The node remembers 256 URLs, and 32 hosts for each. In a cluster, ask every node.`,
 		Example: `  aptmesh refused
   aptmesh refused --json | jq -r '.[] | .url, (.clients[] | "  " + .)'`,
 		Args: takes(0, 0, ""),

@@ -10,13 +10,13 @@ func (a *app) clusterRemoveCommand() *cobra.Command {
 	var ask clientFlags
 	cmd := &cobra.Command{
 		Use:   "remove NODE",
-		Short: "Remove a node that is missing for good",
-		Long: `Have all nodes of a cluster forget a node that died and will not come back. A node that
-vanished without leaving is looked for, and status and metrics report it as missing,
-until it comes back or is removed. One node is asked; it tells the others.
+		Short: "Forget a node that will not come back",
+		Long: `Make all nodes of a cluster forget a node that died and will not come back. A node that
+vanished without leaving is reported as missing, in status and metrics, until it comes back
+or is removed. Run the command at one node; it informs the others.
 
-A node that runs is taken out with "aptmesh leave" on its own machine. The certificate of a
-removed node stays valid: if its machine fell into other hands, make a new cluster.`,
+To take out a running node, use "aptmesh leave" on its own machine. The certificate of a
+removed node stays valid: if somebody else has its machine now, make a new cluster.`,
 		Example: `  aptmesh cluster remove nyc1`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -15,10 +15,10 @@ func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "aptmesh",
 		Short: "A cache for APT archives that never passes on a wrong byte",
-		Long: `aptmesh is a cache for APT archives. Hosts that use it fetch every file from the
-archive once, and always see a repository that is whole, signed and consistent.
+		Long: `aptmesh is a cache for APT archives. All hosts together fetch each file from the archive
+once, and always see a repository that is complete, signed and consistent.
 
-Without any configuration it serves the archives that this machine's own apt uses:
+Without a configuration it serves the archives that this machine's own apt uses:
 
   aptmesh serve`,
 		Version:       versionLine(),

@@ -80,14 +80,14 @@ func (a *app) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a node",
-		Long: `Run a node until SIGTERM or SIGINT, which let running requests finish, and have a node
-of a cluster leave it as "aptmesh leave" does; a second signal stops at once. SIGHUP reads the configuration again, applies what can be
-applied to a running node, and logs what needs a restart.
+		Long: `Run a node until SIGTERM or SIGINT. After the signal it lets running requests finish and
+leaves its cluster, as "aptmesh leave" does. A second signal stops it at once. SIGHUP reads
+the configuration again, applies what a running node can change, and logs what needs a
+restart.
 
-Without a configuration file the node serves the archives of this machine's own
-apt sources, or Ubuntu's where there are none. On a terminal it prints what to type on a
-host, as "aptmesh client-config" does.
-Its log goes to stderr, the lines of log.access to stdout.`,
+Without a configuration file the node serves the archives of this machine's own apt sources,
+or Ubuntu's if there are none. On a terminal it prints the settings for a host, as "aptmesh
+client-config" does. The log goes to stderr, the lines of log.access to stdout.`,
 		Example: `  aptmesh serve                                     # no configuration needed
   aptmesh serve --config /etc/aptmesh/aptmesh.yaml
   aptmesh serve --listen 127.0.0.1:3142 --data /tmp/aptmesh --log-level debug`,

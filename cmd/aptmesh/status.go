@@ -21,20 +21,19 @@ func (a *app) statusCommand() *cobra.Command {
 	var ready bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show how a running node does",
-		Long: `Show how a running node does: what it holds, which generation of each suite hosts
-get and how old that is, what it fetches just now, and what is wrong.
+		Short: "Show the state of a running node",
+		Long: `Show the state of a running node: what it stores, which generation of each suite hosts get
+and how old that is, what it is fetching, and what is wrong.
 
-In a cluster it shows all nodes as the one asked sees them (that one has a *): their
-round trip, the share of all objects that each one owns, what each holds and has
-fetched from upstream, and what the node asked got FROM each and gave TO it. Nodes
-that cannot be reached and suites whose generation differs come first.
+In a cluster it shows all nodes as the node asked sees them (that node has a *): the round
+trip to each, the share of all objects that each owns, how much each stores and has fetched
+from upstream, and how much the node asked got FROM each and sent TO it. Nodes that cannot
+be reached, and suites whose generation differs, come first.
 
-The exit code is 0 if all is well, 1 if something calls for attention, and 2 if the node
-does not answer, is not ready, or something is failing: hosts get errors or old content,
-or soon will. With --ready the exit code is 0 as long as hosts may use the node, whatever
-calls for attention: for the health check of a container. Colours are for terminals, and
-not used where NO_COLOR is set.`,
+The exit code is 0 if all is well, 1 if something needs attention, and 2 if the node does
+not answer, is not ready, or something is failing: hosts get errors or old content, or soon
+will. With --ready the exit code is 0 as long as hosts may use the node; the health check of
+a container uses that. Colours appear on terminals only, and not if NO_COLOR is set.`,
 		Example: `  aptmesh status
   aptmesh status --json | jq '.archives[].suites[] | select(.state != "fresh")'
   aptmesh status --json | jq '.cluster.members[] | {name, health, rtt_ms}'

@@ -21,12 +21,12 @@ func (a *app) verifyCommand() *cobra.Command {
 	var remove bool
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Re-hash everything that is stored",
-		Long: `Re-hash every stored object and list those that are not what their name says. A
-node may be running meanwhile; it needs no help to notice damage when it reads an
-object, but it cannot know of damage to what nobody asks for.
+		Short: "Hash all stored objects and list damaged ones",
+		Long: `Hash every stored object and list those whose bytes do not match their digest. A node may
+run at the same time. A node notices damage itself when it reads an object; this command
+also finds damage to objects that no host asks for.
 
-The exit code is 1 where damage was found and not removed.`,
+The exit code is 1 if damage was found and not removed.`,
 		Example: `  aptmesh verify
   aptmesh verify --data /var/cache/aptmesh --remove`,
 		Args: takes(0, 0, ""),
@@ -42,7 +42,7 @@ The exit code is 1 where damage was found and not removed.`,
 		},
 	}
 	cmd.Flags().StringVarP(&data, "data", "d", "", "`DIR` of the node's data (default from the configuration)")
-	cmd.Flags().BoolVar(&remove, "remove", false, "remove what is damaged, so that it will be fetched again")
+	cmd.Flags().BoolVar(&remove, "remove", false, "remove damaged objects, so that they are fetched again when needed")
 	_ = cmd.MarkFlagDirname("data")
 	return cmd
 }

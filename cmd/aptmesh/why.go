@@ -17,21 +17,21 @@ func (a *app) whyCommand() *cobra.Command {
 	var ask clientFlags
 	cmd := &cobra.Command{
 		Use:   "why URL",
-		Short: "Explain what a host gets for a URL",
-		Long: `Explain what the node would answer to a request for a URL: which archive and
-generation it belongs to, what its content must be, whether the node has it, and
-where it would fetch it. In a cluster it names the nodes that own it (the first one
-fetches it from upstream for all; the next ones would take over), those that hold
-it, and whom the node would ask in turn. Nothing is fetched to find out.
+		Short: "Explain what a host gets for a URL, and why",
+		Long: `Explain what the node would answer to a request for a URL: which archive and generation the
+file belongs to, what its content must be, whether the node stores it, and where the node
+would fetch it. In a cluster it names the nodes that own the file (the first one fetches it
+from upstream for all; the next ones take over if it fails), the nodes that store it, and
+the order in which the node would ask them. The command itself fetches nothing.
 
-If a request would fail, or a host got an error for the URL within the last hour, it says
-which one, why, and what to do.
+If a request would fail, or if a host got an error for the URL within the last hour, it says
+which error, why, and what to do.
 
-The exit code is 0 if nothing is known that keeps a host from getting the file, 1 if a
-request would get an error as things stand, and 2 if the node does not answer. An error
-that a host got earlier does not count.
+The exit code is 0 if a host would get the file as far as the node knows, 1 if a request
+would get an error now, and 2 if the node does not answer. An error that a host got earlier
+does not count.
 
-The URL may be the one in apt's message, upstream's own, or ARCHIVE/PATH.`,
+URL may be the one in apt's message, the URL at upstream, or ARCHIVE/PATH.`,
 		Example: `  aptmesh why http://cache:3142/ubuntu/dists/noble/InRelease
   aptmesh why http://archive.ubuntu.com/ubuntu/pool/main/h/hello/hello_2.10-3build1_amd64.deb
   aptmesh why ubuntu/dists/noble/main/binary-amd64/Packages.xz
