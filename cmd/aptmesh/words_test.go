@@ -27,9 +27,10 @@ var mayUseDebianWords = map[string]string{
 	"node/format/deb": "it says what they mean",
 	"e2e":             "it drives apt",
 
-	"proto/path.go":          "it cites what apt sends",
-	"node/front/problems.go": "it cites what apt does",
-	"cmd/aptmesh/why.go":     "it shows an example",
+	"node/format/rpm/rpmarchive": "Fedora calls the directory of packages so, too",
+	"proto/path.go":              "it cites what apt sends",
+	"node/front/problems.go":     "it cites what apt does",
+	"cmd/aptmesh/why.go":         "it shows an example",
 }
 
 // TestOnlyTheFormatSpeaksDebian: a repository format is behind a seam, and a word of Debian elsewhere
