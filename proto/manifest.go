@@ -83,7 +83,8 @@ type Names struct {
 type Member struct {
 	Path string // below the suite's directory, canonical
 	// Slot is a name of the member that survives publications: what clients use is remembered by
-	// it. It is Path where names do not change from one generation to the next.
+	// it. It is Path where names do not change from one generation to the next. "" is the root itself,
+	// where that is an index as well: it comes with every generation, whoever uses it.
 	Slot string
 	// Ref has a zero Digest where the root lists no SHA-256.
 	Ref    Ref
@@ -165,6 +166,9 @@ const (
 
 // PathInfo is what the name of a file alone tells, whether or not the file exists.
 type PathInfo struct {
+	// FirstByte is how long clients wait for the first byte before they take the whole host for
+	// failed; zero for longer than anything here takes.
+	FirstByte time.Duration
 	// Kind is a word of the format for logs and for people: "root", "index", "package", ….
 	Kind string
 	// Root says that it is a file of a suite's root.

@@ -120,11 +120,16 @@ func ClearSign(text []byte, at time.Time, keys ...*Key) []byte {
 // DetachSign returns the armoured detached signature of text by all keys, as in
 // a Release.gpg.
 func DetachSign(text []byte, at time.Time, keys ...*Key) []byte {
+	return armored(openpgp.SignatureType, BinarySign(text, at, keys...))
+}
+
+// BinarySign is DetachSign without armour.
+func BinarySign(text []byte, at time.Time, keys ...*Key) []byte {
 	var sigs bytes.Buffer
 	for _, k := range keys {
 		must(openpgp.DetachSign(&sigs, k.signer, bytes.NewReader(text), keyConfig("signature", at)))
 	}
-	return armored(openpgp.SignatureType, sigs.Bytes())
+	return sigs.Bytes()
 }
 
 // Keyring joins the binary public keys into one keyring file.

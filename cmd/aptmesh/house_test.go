@@ -39,6 +39,8 @@ var plan = []rule{
 	{"node/format/deb", []string{"proto", "aptmeta", "node/format/pgp", "node/format/plain"}, "it says what Debian's files mean in the words of proto; who asks, and what is done with the answer, is not known there"},
 	{"node/format/rpm", []string{"proto", "node/format/pgp", "node/format/plain"}, "it says what the files of an RPM repository mean in the words of proto; who asks, and what is done with the answer, is not known there"},
 	{"node/format/rpm/rpmarchive", []string{"aptmeta/testarchive"}, "a repository to test against must not share code with what is tested"},
+	{"node/format/pacman", []string{"proto", "node/format/pgp", "node/format/plain"}, "it says what pacman's files mean in the words of proto; who asks, and what is done with the answer, is not known there"},
+	{"node/format/pacman/testrepo", []string{"aptmeta/testarchive"}, "a repository to test against must not share code with what is tested"},
 	{"node/format/formattest", []string{"proto"}, "every format passes it, so it knows none"},
 	{"node/aptconf", nil, "it reads this machine's apt sources and decides nothing"},
 	{"peerfetch", []string{"proto", "ring", "proto/expiring"}, "it joins sources and readers; where bytes are kept and what they mean is given to it"},
@@ -53,13 +55,13 @@ var plan = []rule{
 	{"node/admin", []string{"proto"}, "commands import it without a node; what it shows is given to it"},
 	{"node/config", []string{"node/admin", "node/format/pgp", "node/aptconf", "node/upstream", "node/pki"}, "it says what the operator wants, and checks that it makes sense; it starts nothing, so that any tool may read a configuration"},
 	{"node/mirrorlist", []string{"node/aptconf", "node/config", "node/upstream"}, "it says which mirrors there are; how each does, and what they are asked for, is not known there"},
-	{"node/archives", []string{"proto", "node/format/pgp", "node/aptconf", "node/config", "node/mirrorlist", "node/format/deb", "node/format/rpm", "node/blobstore", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
+	{"node/archives", []string{"proto", "node/format/pgp", "node/aptconf", "node/config", "node/mirrorlist", "node/format/deb", "node/format/rpm", "node/format/pacman", "node/blobstore", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
 		"it says in the words of each room what an archive is, so it knows their words; who owns the rooms, and when they start and stop, is not known there"},
 	{"node/cluster", []string{"proto", "ring", "peerfetch/peers", "peerfetch/holdings", "node/admin", "node/config", "node/pki"}, "it is what being one of many adds; what other nodes ask for is answered by rooms that are given to it"},
 	{"node", []string{"proto", "node/admin", "node/archives", "node/cluster", "node/config", "node/mirrorlist", "ring", "peerfetch", "peerfetch/peers", "node/format/deb", "node/blobstore", "node/statedir", "node/durable", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
 		"it is the only room that knows all rooms, and nothing above it"},
 	{"cmd/aptmesh", []string{"node", "node/admin", "node/config", "node/pki"}, "it parses flags and prints; whoever embeds a node must not need it"},
-	{"e2e", []string{"proto", "aptmeta", "aptmeta/testarchive", "node", "node/admin", "node/config", "e2e/lab"}, "it drives the built binary, as a user would"},
+	{"e2e", []string{"proto", "aptmeta", "aptmeta/testarchive", "node/format/pacman/testrepo", "node", "node/admin", "node/config", "e2e/lab"}, "it drives the built binary, as a user would"},
 }
 
 // pure rooms must not even import what would let them do I/O.
@@ -70,6 +72,7 @@ var pure = map[string][]string{
 	"node/catalog/suite": {"net", "net/http", "os", "os/exec", "sync", "sync/atomic", "context", "math/rand/v2", "io"},
 	"node/format/deb":    {"net", "net/http", "os", "os/exec"},
 	"node/format/rpm":    {"net", "net/http", "os", "os/exec"},
+	"node/format/pacman": {"net", "net/http", "os", "os/exec"},
 	"node/format/pgp":    {"net", "net/http", "os", "os/exec"},
 	"node/format/plain":  {"net", "net/http", "os", "os/exec"},
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/deb"
+	"github.com/aptmesh/aptmesh/node/format/pacman"
 	"github.com/aptmesh/aptmesh/node/format/pgp"
 	"github.com/aptmesh/aptmesh/node/format/rpm"
 	"github.com/aptmesh/aptmesh/node/front"
@@ -33,6 +34,8 @@ func newFormat(name string, t trust) Format {
 	switch name {
 	case "rpm":
 		return rpm.New(rpm.Config{Keyring: t.keyring, KeyPlace: t.keyPlace, Unsigned: t.unsigned, UnsignedSuites: t.unsignedSuites})
+	case "pacman":
+		return pacman.New(pacman.Config{Keyring: t.keyring, KeyPlace: t.keyPlace, Unsigned: t.unsigned, UnsignedSuites: t.unsignedSuites})
 	}
 	return deb.New(deb.Config{Keyring: t.keyring, KeyPlace: t.keyPlace, Unsigned: t.unsigned, UnsignedSuites: t.unsignedSuites})
 }

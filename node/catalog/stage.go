@@ -87,7 +87,7 @@ func (d *driver) stageAll(ctx context.Context, cand *suite.Candidate, needed []*
 			members[m.Path] = results[i]
 			continue
 		}
-		missing = append(missing, suite.Missing{Slot: m.Slot, Required: m.Needed && d.demand.wasFetched(m.Slot), Err: failures[i]})
+		missing = append(missing, suite.Missing{Slot: m.Slot, Required: m.Needed && (m.Slot == "" || d.demand.wasFetched(m.Slot)), Err: failures[i]})
 	}
 	if companionsErr != nil {
 		missing = append(missing, suite.Missing{Slot: d.otherNames(cand.Gen), Err: companionsErr})
@@ -114,7 +114,7 @@ func (d *driver) keepRoot(cand *suite.Candidate) error {
 // it.
 func (d *driver) needed(m *proto.Manifest) []*proto.Member {
 	d.expireDemand()
-	wanted := make(map[string]bool)
+	wanted := map[string]bool{"": true} // the root as an index
 	for _, slot := range d.demand.locals() {
 		wanted[slot] = true
 	}

@@ -21,9 +21,6 @@ func archiveKey(name string) string {
 	return "archives." + name
 }
 
-// formats are the values of `format`.
-var formats = []string{"apt", "rpm"}
-
 func (c *checker) allArchives() {
 	if len(c.cfg.Archives) == 0 {
 		c.problem("archives", "names no archive; leave the key out to serve those of this machine's own apt")
@@ -59,7 +56,6 @@ func (c *checker) archive(a *Archive, claimed map[string]string) {
 		c.aliases(key, a, claim)
 	}
 
-	c.oneOf(key+".format", a.Format, formats...)
 	c.signatures(key, a)
 	if a.hasCredentials() && len(a.Allow) == 0 && len(c.cfg.Clients.Allow) == 0 {
 		c.warning(key, "has credentials and no `allow`: everybody who reaches this node can read it")

@@ -126,8 +126,8 @@ type Cache struct {
 type Archive struct {
 	// Name is the key in the file and the URL prefix: http://node:3142/NAME/.
 	Name string `yaml:"-"`
-	// The format of the repository: apt or rpm.
-	Format string `yaml:"format" default:"apt"`
+	// The format of the repository: apt, rpm or pacman.
+	Format string `yaml:"format" default:"apt" check:"apt|rpm|pacman"`
 	// URL of the archive: http or https, without query. A * makes it a class of archives.
 	//
 	// In http://ppa.launchpadcontent.net/*/*/ubuntu each * stands for one element of the path or one

@@ -22,6 +22,7 @@ func canonical(p string) bool {
 // members: what a manifest says of its members fits the files on the server.
 func (a *Archive) members(t *testing.T, s proto.Suite) {
 	m := a.open(t, a.Files, s)
+	itself := 0
 	if len(m.Members) == 0 {
 		t.Fatal("the root lists nothing: the test needs a root that does")
 	}
@@ -34,7 +35,12 @@ func (a *Archive) members(t *testing.T, s proto.Suite) {
 			t.Errorf("member %q comes after %q", member.Path, last)
 		}
 		last = member.Path
-		if member.Slot == "" || slots[member.Slot] {
+		if member.Slot == "" {
+			itself++
+			if !a.isRoot(s, member.Path) || member.Ref.IsZero() {
+				t.Errorf("%s has no slot, and is not the root itself", member.Path)
+			}
+		} else if slots[member.Slot] {
 			t.Errorf("the slot %q of %s is not its own", member.Slot, member.Path)
 		}
 		slots[member.Slot] = true
@@ -48,9 +54,17 @@ func (a *Archive) members(t *testing.T, s proto.Suite) {
 			found += a.member(t, s, member)
 		}
 	}
+	if itself > 1 {
+		t.Errorf("%d members are the root", itself)
+	}
 	if found == 0 {
 		t.Error("no member is on the server: the test needs one")
 	}
+}
+
+// isRoot reports whether a name is that of a root.
+func (a *Archive) isRoot(s proto.Suite, name string) bool {
+	return slices.ContainsFunc(a.Format.Forms(s), func(f proto.Form) bool { return f.Files[0].Name == name })
 }
 
 // member holds one member against its bytes, if they are there.
