@@ -3,6 +3,7 @@ package rpmarchive
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/sha512"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -29,7 +30,7 @@ func Zchunk(text, mark []byte) []byte {
 		sum := make([]byte, 16)
 		if len(plain) > 0 {
 			packed = e.EncodeAll(plain, nil)
-			s := sha256.Sum256(packed)
+			s := sha512.Sum512(packed)
 			copy(sum, s[:])
 		}
 		index.Write(sum)

@@ -1,0 +1,324 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/e2e/lab"
+)
+
+// rpmWorld is a repository that createrepo_c makes of packages that rpmbuild makes, its server, and
+// a node in front of it that calls it "r".
+type rpmWorld struct {
+	t       *testing.T
+	dir     string // the repository, as its publisher has it
+	archive *testarchive.Archive
+	server  *testarchive.Server
+	node    *node
+	key     *testarchive.Key
+	shown   []string // paths on the server
+}
+
+// needTools skips the test where a program is not installed.
+func needTools(t *testing.T, names ...string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("dnf and zypper install as root only")
+	}
+	for _, name := range names {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("%s is not installed: nothing to drive the node with", name)
+		}
+	}
+}
+
+func newRPMWorld(t *testing.T, signed bool) *rpmWorld {
+	t.Helper()
+	needTools(t, "rpmbuild", "createrepo_c")
+	w := &rpmWorld{t: t, dir: t.TempDir(), archive: testarchive.New(7)}
+	trust := "unsigned: true"
+	if signed {
+		w.key = testarchive.DefaultKey()
+		trust = fmt.Sprintf("signed_by: [%q]", writeFile(t, filepath.Join(t.TempDir(), "key.asc"), w.key.Armored()))
+	}
+	w.server = testarchive.NewServer(w.archive)
+	t.Cleanup(w.server.Close)
+	w.build("hello", "1.0")
+	w.publish("repodata/repomd.xml.asc")
+	w.node = newNode(t, fmt.Sprintf("archives:\n  r:\n    format: rpm\n    upstream: %s/repo\n    %s\n", w.server.URL, trust))
+	w.node.start()
+	return w
+}
+
+// run runs a program that must succeed.
+func (w *rpmWorld) run(name string, args ...string) string {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = lab.Environ("LC_ALL=C.UTF-8")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// build makes a package.
+func (w *rpmWorld) build(name, version string) {
+	w.t.Helper()
+	top := w.t.TempDir()
+	spec := writeFile(w.t, filepath.Join(top, name+".spec"), fmt.Appendf(nil, `Name: %[1]s
+Version: %[2]s
+Release: 1
+Summary: greets
+License: MIT
+BuildArch: noarch
+%%description
+It greets the <world> & others.
+%%install
+mkdir -p %%{buildroot}/usr/share/%[1]s
+echo %[2]s > %%{buildroot}/usr/share/%[1]s/version
+%%files
+/usr/share/%[1]s/version
+`, name, version))
+	w.run("rpmbuild", "-bb", "--quiet", "--define", "_topdir "+top, "--define", "_rpmdir "+filepath.Join(w.dir, "Packages"), spec)
+}
+
+// publish runs createrepo_c and shows the repository as it is then, nothing else: the metadata of
+// the publication before is gone. late are files that stay as they were.
+func (w *rpmWorld) publish(late ...string) {
+	w.t.Helper()
+	w.run("createrepo_c", "--quiet", "--no-database", "--zck", w.dir)
+	if w.key != nil {
+		root := must(os.ReadFile(filepath.Join(w.dir, "repodata/repomd.xml")))(w.t)
+		for name, data := range map[string][]byte{".asc": testarchive.DetachSign(root, time.Now(), w.key), ".key": w.key.Armored()} {
+			writeFile(w.t, filepath.Join(w.dir, "repodata/repomd.xml"+name), data)
+		}
+	}
+	if len(w.shown) == 0 {
+		late = nil
+	}
+	w.show(late...)
+}
+
+// show puts the publisher's files on the server, except those that are late.
+func (w *rpmWorld) show(late ...string) {
+	w.t.Helper()
+	files := make(map[string][]byte)
+	root := os.DirFS(w.dir)
+	for _, pattern := range []string{"repodata/*", "Packages/*/*.rpm"} {
+		for _, name := range must(fs.Glob(root, pattern))(w.t) {
+			files[name] = must(os.ReadFile(filepath.Join(w.dir, name)))(w.t)
+		}
+	}
+	kept := make(map[string]bool)
+	for _, name := range late {
+		delete(files, name)
+		kept["repo/"+name] = true
+	}
+	for name, data := range files {
+		w.archive.Put("repo/"+name, data, time.Now())
+	}
+	for _, path := range w.shown {
+		if _, still := files[strings.TrimPrefix(path, "repo/")]; !still && !kept[path] {
+			w.archive.Delete(path)
+		}
+	}
+	w.shown = nil
+	for name := range files {
+		w.shown = append(w.shown, "repo/"+name)
+	}
+	for path := range kept {
+		w.shown = append(w.shown, path)
+	}
+}
+
+// refresh has the node look for a new generation, and tells what came of it.
+func (w *rpmWorld) refresh() (adopted bool, said string) {
+	w.t.Helper()
+	out, errs, _ := w.node.run("refresh", "r/./", "--config", w.node.ConfigFile())
+	return strings.Contains(out, "adopted"), out + errs
+}
+
+// get reads a file through the node.
+func (w *rpmWorld) get(path string) (int, []byte) {
+	w.t.Helper()
+	resp := must(http.Get(w.node.URL + "/r/" + path))(w.t)
+	defer resp.Body.Close()
+	return resp.StatusCode, must(io.ReadAll(resp.Body))(w.t)
+}
+
+// dnf is a host with a root of its own.
+func (w *rpmWorld) dnf(settings ...string) func(args ...string) string {
+	w.t.Helper()
+	needTools(w.t, "dnf")
+	dir := w.t.TempDir()
+	for _, d := range []string{"root", "cache", "log", "gpg"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	fixed := []string{"--quiet", "--assumeyes", "--repofrompath=r," + w.node.URL + "/r", "--repo=r", "--releasever=1", "--installroot=" + filepath.Join(dir, "root"),
+		"--setopt=cachedir=" + filepath.Join(dir, "cache"), "--setopt=logdir=" + filepath.Join(dir, "log"), "--setopt=reposdir=/dev/null", "--setopt=varsdir=/dev/null",
+		"--setopt=r.gpgcheck=0", "--setopt=skip_if_unavailable=0", "--setopt=install_weak_deps=0"}
+	for _, s := range settings {
+		fixed = append(fixed, "--setopt="+s)
+	}
+	return func(args ...string) string {
+		w.t.Helper()
+		if len(args) == 1 && args[0] == "installed" {
+			data, err := os.ReadFile(filepath.Join(dir, "root/usr/share/hello/version"))
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			return strings.TrimSpace(string(data))
+		}
+		return w.run("dnf", append(append([]string{}, fixed...), args...)...)
+	}
+}
+
+// TestDnf is a host's whole way, on a node that knows nothing yet, and over a publication.
+func TestDnf(t *testing.T) {
+	t.Parallel()
+	for _, zchunk := range []string{"zchunk=0", "zchunk=1"} {
+		t.Run(zchunk, func(t *testing.T) {
+			w := newRPMWorld(t, false)
+			host := w.dnf(zchunk)
+			host("makecache")
+			host("install", "hello")
+			if got := host("installed"); got != "1.0" {
+				t.Errorf("version %q is installed", got)
+			}
+			another := w.dnf(zchunk)
+			another("install", "hello")
+			if n := w.server.Requests("repo/Packages/noarch/hello-1.0-1.noarch.rpm"); n != 1 {
+				t.Errorf("upstream was asked %d times for the package that two hosts have", n)
+			}
+
+			_, before := w.get("repodata/repomd.xml")
+			w.build("hello", "1.1")
+			w.publish()
+			if adopted, said := w.refresh(); !adopted {
+				t.Fatalf("the new publication is not adopted: %s", said)
+			}
+			w.readable(before)
+			host("upgrade", "--refresh", "hello")
+			if got := host("installed"); got != "1.1" {
+				t.Errorf("version %q is installed after the publication", got)
+			}
+		})
+	}
+}
+
+var hrefs = regexp.MustCompile(`href="([^"]*)"`)
+
+// readable demands that a host that has read a repomd.xml can go on with it, though upstream has
+// deleted what it names: what hosts use was staged with it.
+func (w *rpmWorld) readable(repomd []byte) {
+	w.t.Helper()
+	found := 0
+	for _, m := range hrefs.FindAllSubmatch(repomd, -1) {
+		path := string(m[1])
+		if !strings.Contains(path, "-primary.xml") || w.server.Requests("repo/"+path) == 0 {
+			continue
+		}
+		found++
+		if status, body := w.get(path); status != http.StatusOK || !strings.Contains(path, testarchive.Sum(testarchive.SHA256, body)) {
+			w.t.Errorf("%s of the publication before: status %d, %d bytes", path, status, len(body))
+		}
+	}
+	if found == 0 {
+		w.t.Error("no host has read a primary.xml")
+	}
+}
+
+// TestRPMSignedPair: a publisher writes repomd.xml first and its signature later. Hosts that check
+// the signature get both of one publication at any moment.
+func TestRPMSignedPair(t *testing.T) {
+	t.Parallel()
+	w := newRPMWorld(t, true)
+	key := "gpgkey=file://" + writeFile(t, filepath.Join(t.TempDir(), "key.asc"), w.key.Armored())
+	host := w.dnf("r.repo_gpgcheck=1", "r."+key)
+	host("makecache")
+
+	pair := func() (root, signature []byte) {
+		t.Helper()
+		status1, root := w.get("repodata/repomd.xml")
+		status2, signature := w.get("repodata/repomd.xml.asc")
+		if status1 != http.StatusOK || status2 != http.StatusOK {
+			t.Fatalf("status %d and %d", status1, status2)
+		}
+		return root, signature
+	}
+	root1, signature1 := pair()
+	w.build("hello", "1.1")
+	w.publish("repodata/repomd.xml.asc")
+	adopted, said := w.refresh()
+	if root, signature := pair(); adopted || !bytes.Equal(root, root1) || !bytes.Equal(signature, signature1) {
+		t.Errorf("half a publication is adopted: %s", said)
+	}
+	host("makecache", "--refresh")
+	w.archive.Delete("repo/repodata/repomd.xml.asc") // and none at all is half of one, too
+	if adopted, said = w.refresh(); adopted {
+		t.Errorf("a publication without its signature is adopted: %s", said)
+	}
+	pair()
+	w.archive.Restore("repo/repodata/repomd.xml.asc")
+	w.show()
+	if adopted, said = w.refresh(); !adopted {
+		t.Fatalf("the whole publication is not adopted: %s", said)
+	}
+	if root, signature := pair(); bytes.Equal(root, root1) || bytes.Equal(signature, signature1) {
+		t.Error("the pair is still that of the publication before")
+	}
+	host("install", "--refresh", "hello")
+	if got := host("installed"); got != "1.1" {
+		t.Errorf("version %q is installed", got)
+	}
+}
+
+// TestZypper refreshes and installs with the signature checked, before and after a publication.
+func TestZypper(t *testing.T) {
+	t.Parallel()
+	needTools(t, "zypper")
+	w := newRPMWorld(t, true)
+	root := t.TempDir()
+	zypper := func(args ...string) string {
+		t.Helper()
+		return w.run("zypper", append([]string{"--root", root, "--non-interactive", "--gpg-auto-import-keys"}, args...)...)
+	}
+	zypper("addrepo", "--gpgcheck-strict", w.node.URL+"/r", "r")
+	zypper("refresh", "r")
+	if said := zypper("search", "--details", "hello"); !strings.Contains(said, "1.0-1") {
+		t.Errorf("zypper finds:\n%s", said)
+	}
+	w.build("hello", "1.1")
+	w.publish("repodata/repomd.xml.asc")
+	w.refresh()
+	zypper("refresh", "--force", "r")
+	w.show()
+	if adopted, said := w.refresh(); !adopted {
+		t.Fatalf("the publication is not adopted: %s", said)
+	}
+	zypper("refresh", "--force", "r")
+	if said := zypper("search", "--details", "hello"); !strings.Contains(said, "1.1-1") {
+		t.Errorf("zypper finds after the publication:\n%s", said)
+	}
+	zypper("--no-gpg-checks", "install", "--download-only", "hello")
+	if n := w.server.Requests("repo/Packages/noarch/hello-1.1-1.noarch.rpm"); n != 1 {
+		t.Errorf("upstream was asked %d times for the package", n)
+	}
+}
