@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/aptmesh/aptmesh/node/admin"
 )
@@ -59,7 +58,7 @@ func (n *Node) Leave() (*admin.LeaveResult, error) {
 	drain := n.drain()
 	n.leaveOnce.Do(func() { close(n.leaving) })
 	return &admin.LeaveResult{
-		Node: n.opts.Name, WithinSeconds: int64(time.Duration(drain.Delay + drain.Handoff + drain.Timeout).Seconds()),
+		Node: n.opts.Name, WithinSeconds: int64((drain.Delay + drain.Handoff + drain.Timeout).Seconds()),
 		Message: "it stops being ready, hands on what only it holds, leaves the cluster, and ends",
 	}, nil
 }

@@ -1,8 +1,6 @@
 package node
 
 import (
-	"time"
-
 	"context"
 
 	"github.com/aptmesh/aptmesh/node/config"
@@ -22,7 +20,7 @@ func (n *Node) startPrefetch(cfg *config.Config) error {
 			return tier != ""
 		},
 		State: n.state, Logger: n.log,
-		Enabled: cfg.Prefetch.Enabled, MaxBytes: int64(cfg.Prefetch.MaxBytes), UsedWithin: time.Duration(cfg.Prefetch.UsedWithin),
+		Settings: cfg.Prefetch,
 	})
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 func TestReadyBeforeTheyAsk(t *testing.T) {
 	a := newArchive()
 	w := newWorld(t, a, func(c *config.Config) {
-		c.Archives[0].CheckEvery = config.Duration(100 * time.Millisecond)
+		c.Archives[0].CheckEvery = 100 * time.Millisecond
 		c.Prefetch.Enabled = true
 	})
 	w.mustGet("dists/noble/InRelease")

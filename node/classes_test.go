@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -150,7 +151,7 @@ func TestClassBound(t *testing.T) {
 // A client that may not read the class makes no archive, and a reload keeps the archives of a class that stays.
 func TestClassReload(t *testing.T) {
 	p := newPPAs(t)
-	w := newWorld(t, newArchive(), p.class(func(a *config.Archive) { a.Deny = []string{"127.0.0.0/8"} }))
+	w := newWorld(t, newArchive(), p.class(func(a *config.Archive) { a.Deny = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }))
 	addr := w.node.Addrs()[0]
 	if status, body := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 403 {
 		t.Fatalf("%d %s", status, body)
@@ -188,7 +189,7 @@ func TestClassReload(t *testing.T) {
 // which name, and a publication reaches the nodes that have the archive.
 func TestClassInCluster(t *testing.T) {
 	p := newPPAs(t)
-	m := newMesh(t, newArchive(), 3, p.class(func(a *config.Archive) { a.CheckEvery = config.Duration(time.Second) }))
+	m := newMesh(t, newArchive(), 3, p.class(func(a *config.Archive) { a.CheckEvery = time.Second }))
 	urls := []string{"/ppa/alice/tools/", p.up.URL + "/alice/tools/ubuntu/", "/HTTPS///" + strings.TrimPrefix(p.up.URL, "http://") + "/alice/tools/ubuntu/"}
 	for _, path := range []string{inRelease, packages, largeDeb} {
 		var all sync.WaitGroup

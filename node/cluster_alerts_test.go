@@ -43,7 +43,7 @@ func newTwoMirrors(t *testing.T, n int, tune func(*mesh)) *twoMirrors {
 		near.URL, far.URL, far.Priority = m.near.URL, u.Upstream, 2
 		u.Upstream, u.Upstreams = "", []config.Mirror{near, far}
 		// Nobody looks at upstream meanwhile but for what hosts ask for.
-		u.CheckEvery = config.Duration(time.Hour)
+		u.CheckEvery = time.Hour
 	}
 	m.begin(a, n, m.change)
 	for _, s := range m.sites {

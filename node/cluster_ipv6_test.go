@@ -22,7 +22,7 @@ func TestClusterOfIPv6(t *testing.T) {
 	m := newMesh(t, a, 3, func(cfg *config.Config) {
 		cfg.Listen = []string{"[::1]:0"}
 		cfg.Cluster.GossipListen, cfg.Cluster.PeerListen = "[::1]:0", "[::1]:0"
-		cfg.Cluster.Allow = []string{"::1/128"}
+		cfg.Cluster.Allow = []netip.Prefix{netip.MustParsePrefix("::1/128")}
 	})
 	m.publish("noble")
 	for _, s := range m.sites {

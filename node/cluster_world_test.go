@@ -22,6 +22,7 @@ import (
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node"
 	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/peerfetch/peers"
 	"github.com/aptmesh/aptmesh/ring"
@@ -130,10 +131,10 @@ func (m *mesh) add(change ...func(*config.Config)) *site {
 	s := &site{m: m, name: "site" + strconv.Itoa(i), newest: make(map[string]time.Time)}
 	cfg := config.Default()
 	cfg.Listen, cfg.Admin, cfg.Data = []string{"127.0.0.1:0"}, "", m.t.TempDir()
-	cfg.Cache.MaxSize = config.SizeLimit{Bytes: 1 << 30}
+	cfg.Cache.MaxSize = blobstore.Limit{Bytes: 1 << 30}
 	cfg.Cache.Memory, cfg.Cache.Scrub = 8<<20, 0
 	cfg.UpstreamClient.AuthConf, cfg.UpstreamClient.Proxy = nil, "direct"
-	cfg.Drain.Timeout = config.Duration(5 * time.Second)
+	cfg.Drain.Timeout = 5 * time.Second
 	cfg.Prefetch.Enabled = false // what upstream is asked for is the test's own doing
 	u := config.NewArchive("ubuntu")
 	u.Upstream, u.SignedBy = m.up.URL, []string{string(m.archive.ArmoredKeyring())}

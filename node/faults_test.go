@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
-	"github.com/aptmesh/aptmesh/node/config"
 )
 
 // fault is one way in which an upstream fails, on the object at its path.
@@ -172,7 +171,7 @@ func TestStalledTransfersLeaveRoom(t *testing.T) {
 	}
 	a.Publish(epoch.Add(time.Minute))
 	w := newWorld(t, a)
-	w.cfg.UpstreamClient.StallTimeout = config.Duration(20 * time.Second) // the watch must not be what saves us
+	w.cfg.UpstreamClient.StallTimeout = 20 * time.Second // the watch must not be what saves us
 	w.stop()
 	w.start()
 	w.update()

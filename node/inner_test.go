@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/aptmesh/aptmesh/node/config"
@@ -11,10 +12,10 @@ func TestRestrictedArchiveInsideAnother(t *testing.T) {
 	const deb = "pool/main/s/small/small_1_amd64.deb"
 	for _, tt := range []struct {
 		name  string
-		allow []string
+		allow []netip.Prefix
 		want  int
 	}{
-		{"open", nil, 200}, {"allowed", []string{"127.0.0.1"}, 200}, {"restricted", []string{"192.0.2.0/24"}, 403},
+		{"open", nil, 200}, {"allowed", []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, 200}, {"restricted", []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, 403},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, newArchive(), func(c *config.Config) {

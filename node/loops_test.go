@@ -73,7 +73,7 @@ func (w *world) wantLoop(path string) {
 // A way to upstream that leads back is named at once, wherever it turns. Before, each request
 // waited for the next one until time limits ended them all.
 func TestLoops(t *testing.T) {
-	patient := func(cfg *config.Config) { cfg.UpstreamClient.HeaderTimeout = config.Duration(20 * time.Second) }
+	patient := func(cfg *config.Config) { cfg.UpstreamClient.HeaderTimeout = 20 * time.Second }
 	for _, path := range []string{inRelease, largeDeb, packages} {
 		t.Run("its own proxy/"+path, func(t *testing.T) {
 			r := newRelay(t)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -51,7 +52,7 @@ func (s *listServer) listURL() string { return "mirror+" + s.URL + "/mirrors.txt
 
 // unhurried has a node wait as long as a slow machine needs.
 func unhurried(cfg *config.Config) {
-	const patience = config.Duration(30 * time.Second)
+	const patience = 30 * time.Second
 	cfg.UpstreamClient.HeaderTimeout, cfg.UpstreamClient.StallTimeout, cfg.UpstreamClient.ConnectTimeout = patience, patience, patience
 }
 
@@ -221,10 +222,14 @@ func TestClientNetworksOfTheConfiguration(t *testing.T) {
 		status int
 		says   string
 	}{
-		{"allowed by name", func(c *config.Config) { c.Archives[0].Allow = []string{"192.0.2.0/24", "127.0.0.1"} }, 200, ""},
-		{"allowed elsewhere", func(c *config.Config) { c.Archives[0].Allow = []string{"192.0.2.0/24"} }, 403, "archives.ubuntu"},
-		{"denied", func(c *config.Config) { c.Archives[0].Deny = []string{"::ffff:127.0.0.0/104"} }, 403, "archives.ubuntu"},
-		{"denied at the door", func(c *config.Config) { c.Clients.Deny = []string{"127.0.0.0/8"} }, 403, "clients"},
+		{"allowed by name", func(c *config.Config) {
+			c.Archives[0].Allow = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("127.0.0.1/32")}
+		}, 200, ""},
+		{"allowed elsewhere", func(c *config.Config) { c.Archives[0].Allow = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} }, 403, "archives.ubuntu"},
+		{"denied", func(c *config.Config) {
+			c.Archives[0].Deny = []netip.Prefix{netip.MustParsePrefix("::ffff:127.0.0.0/104")}
+		}, 403, "archives.ubuntu"},
+		{"denied at the door", func(c *config.Config) { c.Clients.Deny = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }, 403, "clients"},
 		{"all again", func(*config.Config) {}, 200, ""},
 	} {
 		cfg := *w.cfg

@@ -19,7 +19,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/sys/unix"
 
 	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/archives"
@@ -209,9 +208,7 @@ func (n *Node) build(cfg *config.Config) error {
 	believing := catalog.Config{
 		Blobs: n.fetcher, Upstream: source, Store: archives.Store{Store: store, Table: n.table},
 		State: n.state, Tables: n.tables, Logger: n.log, Switched: n.switched,
-		RetainFor: time.Duration(cfg.Retain.For), RetainMax: int(cfg.Retain.Generations),
-		ServeExpired: time.Duration(cfg.Stale.ServeExpired), ServeExpiredSecurity: time.Duration(cfg.Stale.ServeExpiredSecurity),
-		WarnBefore: time.Duration(cfg.Stale.WarnBefore),
+		Retain: cfg.Retain, Stale: cfg.Stale,
 	}
 	if n.cluster != nil {
 		believing.Cluster = n.cluster
@@ -275,33 +272,13 @@ func (n *Node) registerAll(all []prometheus.Collector) error {
 	return nil
 }
 
-// maxReserve bounds what a node leaves free on its file system for others; on a
-// small one it is a fiftieth.
-const maxReserve = 1 << 30
-
-// overflowBytes is how much memory stands in for a disk that has no room: enough for the indexes of a
-// few suites, so that hosts of a node whose disk is full do not each cost a fetch of them.
-const overflowBytes = 64 << 20
-
-// openStore opens the store with its limits worked out for the file system.
+// openStore opens the store in the directory of the cache.
 func (n *Node) openStore(cfg *config.Config) (*blobstore.Store, error) {
-	if err := os.MkdirAll(cfg.Data, 0o750); err != nil {
+	config, err := cfg.Cache.Config(cfg.Data)
+	if err != nil {
 		return nil, fmt.Errorf("data: %w (choose another directory with `data:` or --data)", err)
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(cfg.Data, &fs); err != nil {
-		return nil, fmt.Errorf("data: ask the size of the file system of %s: %w", cfg.Data, err)
-	}
-	total := int64(fs.Blocks) * int64(fs.Bsize)
-	config := blobstore.Config{
-		Dir:                 cfg.Data,
-		MaxBytes:            cfg.Cache.MaxSize.Of(total),
-		MemoryBytes:         int64(cfg.Cache.Memory),
-		OverflowBytes:       overflowBytes,
-		ScrubBytesPerSecond: int64(cfg.Cache.Scrub),
-		ReserveFree:         min(maxReserve, total/50),
-		Logger:              n.log,
-	}
+	config.Logger = n.log
 	if n.cluster != nil {
 		config.Observer, config.Replicated = n.cluster, n.cluster.Replicated
 	}
@@ -352,7 +329,7 @@ func (n *Node) startCluster(ctx context.Context) error {
 	n.watch.start()
 	n.onStop("watch of the store", func(context.Context) error { n.watch.stop(); return nil })
 	n.onStop("peers", func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, time.Duration(n.drain().Timeout))
+		ctx, cancel := context.WithTimeout(ctx, n.drain().Timeout)
 		defer cancel()
 		return c.StopServing(ctx)
 	})
@@ -480,7 +457,7 @@ func (n *Node) leave(ctx context.Context) error {
 	if drain.Delay > 0 {
 		n.stopping("waits %s for health checks to notice that it is not ready", drain.Delay)
 		select {
-		case <-time.After(time.Duration(drain.Delay)):
+		case <-time.After(drain.Delay):
 		case <-ctx.Done():
 		}
 	}
@@ -488,7 +465,7 @@ func (n *Node) leave(ctx context.Context) error {
 		return nil
 	}
 	n.stopping("tells the others that it leaves, and hands on what only it holds, for %s at most", drain.Handoff)
-	return n.cluster.Leave(ctx, time.Duration(drain.Handoff))
+	return n.cluster.Leave(ctx, drain.Handoff)
 }
 
 // stopping notes what the node does just now, for whoever watches it stop.
@@ -522,7 +499,7 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 	if err != nil {
 		return nil, nil, err
 	}
-	n.prefetch.Reconfigure(next.Prefetch.Enabled, int64(next.Prefetch.MaxBytes), time.Duration(next.Prefetch.UsedWithin))
+	n.prefetch.Reconfigure(next.Prefetch)
 	if n.opts.Level != nil {
 		n.opts.Level.Set(next.Log.SlogLevel())
 	}
@@ -564,7 +541,7 @@ func (n *Node) listens() []netip.AddrPort {
 // closeDoor lets running requests finish and refuses new ones, in words as long as
 // it waits: a connection that is refused tells a client less than a 503 does.
 func (n *Node) closeDoor(ctx context.Context) error {
-	timeout := time.Duration(n.drain().Timeout)
+	timeout := n.drain().Timeout
 	n.stopping("lets running requests finish, for %s at most", timeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

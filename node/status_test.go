@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"encoding/json"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
@@ -152,7 +153,7 @@ func TestAlarmsHaveSeries(t *testing.T) {
 	}
 	m := newMesh(t, newArchive(), 2, func(c *config.Config) {
 		c.Archives[0].Suites = []string{"noble"}
-		c.Archives[0].Deny = config.List{"192.0.2.0/24"}
+		c.Archives[0].Deny = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	})
 	has := func(name, label, value string) bool {
 		var words []string

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,7 +63,7 @@ var whyCases = map[string]struct {
 		return resp, "https://esm.example.org/infra/ubuntu/dists/noble/InRelease"
 	}, says: `Acquire::https::Proxy "DIRECT"`},
 	"client-network": {
-		change: func(c *config.Config) { c.Archives[0].Deny = []string{"127.0.0.0/8"} },
+		change: func(c *config.Config) { c.Archives[0].Deny = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} },
 		cause:  asks("GET", "/ubuntu/dists/noble/InRelease"), says: "archives.ubuntu.deny",
 	},
 	"too-many-connections": {
@@ -86,7 +87,7 @@ var whyCases = map[string]struct {
 		}, says: "tunnels",
 	},
 	"draining": {
-		change: func(c *config.Config) { c.Drain.Timeout = config.Duration(5 * time.Second) },
+		change: func(c *config.Config) { c.Drain.Timeout = 5 * time.Second },
 		cause: func(w *world) (*http.Response, string) {
 			w.mustGet(inRelease)
 			stalled := w.up.Inject(largeDeb, 0, testarchive.Stall(100<<10))
@@ -138,7 +139,7 @@ var whyCases = map[string]struct {
 	}, says: "of another suite"},
 	"expired": {
 		change: func(c *config.Config) {
-			c.Stale.ServeExpired, c.Archives[0].CheckEvery = 0, config.Duration(time.Second)
+			c.Stale.ServeExpired, c.Archives[0].CheckEvery = 0, time.Second
 		},
 		cause: func(w *world) (*http.Response, string) {
 			w.mustGet(inRelease)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -59,12 +60,12 @@ func newWorld(t *testing.T, a *testarchive.Archive, change ...func(*config.Confi
 	t.Cleanup(w.up.Close)
 	cfg := config.Default()
 	cfg.Listen, cfg.Admin, cfg.Data = []string{"127.0.0.1:0"}, "", t.TempDir()
-	cfg.Cache.MaxSize = config.SizeLimit{Bytes: 1 << 30}
+	cfg.Cache.MaxSize = blobstore.Limit{Bytes: 1 << 30}
 	cfg.Cache.Memory, cfg.Cache.Scrub = 8<<20, 0
 	cfg.UpstreamClient.AuthConf = nil
 	cfg.UpstreamClient.Proxy = "direct"
-	cfg.UpstreamClient.StallTimeout, cfg.UpstreamClient.HeaderTimeout = config.Duration(300*time.Millisecond), config.Duration(300*time.Millisecond)
-	cfg.Drain.Timeout = config.Duration(time.Second)
+	cfg.UpstreamClient.StallTimeout, cfg.UpstreamClient.HeaderTimeout = 300*time.Millisecond, 300*time.Millisecond
+	cfg.Drain.Timeout = time.Second
 	cfg.Prefetch.Enabled = false // what upstream is asked for is the test's own doing
 	u := config.NewArchive("ubuntu")
 	u.Upstream, u.SignedBy = w.up.URL, []string{string(a.ArmoredKeyring())}

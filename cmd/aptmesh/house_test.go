@@ -53,7 +53,7 @@ var plan = []rule{
 	{"node/prefetch", []string{"proto", "proto/expiring"}, "it guesses what hosts will ask for; where bytes come from and what is current is given to it, so that it can only ever read ahead"},
 	{"node/pki", nil, "it reads and makes the cluster's certificates and keys; who connects with them is not known there"},
 	{"node/admin", []string{"proto"}, "commands import it without a node; what it shows is given to it"},
-	{"node/config", []string{"node/admin", "node/format/pgp", "node/aptconf", "node/upstream", "node/pki"}, "it says what the operator wants, and checks that it makes sense; it starts nothing, so that any tool may read a configuration"},
+	{"node/config", []string{"node/admin", "node/aptconf", "node/blobstore", "node/catalog", "node/format/pgp", "node/front", "node/pki", "node/prefetch", "node/upstream"}, "it is the sections of the rooms put together, and checks that they make sense; it starts nothing, so that any tool may read a configuration"},
 	{"node/mirrorlist", []string{"node/aptconf", "node/config", "node/upstream"}, "it says which mirrors there are; how each does, and what they are asked for, is not known there"},
 	{"node/archives", []string{"proto", "node/format/pgp", "node/aptconf", "node/config", "node/mirrorlist", "node/format/deb", "node/format/rpm", "node/format/pacman", "node/blobstore", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
 		"it says in the words of each room what an archive is, so it knows their words; who owns the rooms, and when they start and stop, is not known there"},

@@ -35,9 +35,9 @@ const stopGrace = 10 * time.Second
 
 // stopWithin is how long a node may take to stop.
 func stopWithin(cfg *config.Config) time.Duration {
-	within := time.Duration(cfg.Drain.Delay+cfg.Drain.Timeout) + stopGrace
+	within := cfg.Drain.Delay + cfg.Drain.Timeout + stopGrace
 	if cfg.Cluster.Name != "" {
-		within += time.Duration(cfg.Drain.Handoff)
+		within += cfg.Drain.Handoff
 	}
 	return within
 }

@@ -151,7 +151,7 @@ func (t classTable) Forms() []string { return t.classes.Forms() }
 
 func (t classTable) Guard(archive string) (allow, deny []netip.Prefix) {
 	class, _ := t.classes.Of(archive)
-	return config.Networks(class.Allow), config.Networks(class.Deny)
+	return class.Allow, class.Deny
 }
 
 func (t classTable) Make(archive string) error { return t.archives.Ensure(archive) }

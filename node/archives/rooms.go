@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/url"
 	"slices"
-	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/catalog"
@@ -20,14 +19,14 @@ import (
 // UpstreamSettings is what the configuration says of all upstreams alike.
 func UpstreamSettings(cfg *config.Config) (upstream.Config, error) {
 	u := upstream.Config{
-		ConnectionsPerHost: int(cfg.UpstreamClient.ConnectionsPerHost),
-		BytesPerSecond:     int64(cfg.UpstreamClient.Rate),
-		ConnectTimeout:     time.Duration(cfg.UpstreamClient.ConnectTimeout),
-		HeaderTimeout:      time.Duration(cfg.UpstreamClient.HeaderTimeout),
-		StallTimeout:       time.Duration(cfg.UpstreamClient.StallTimeout),
-		RateFloor:          int64(cfg.UpstreamClient.RateFloor),
+		ConnectionsPerHost: cfg.UpstreamClient.ConnectionsPerHost,
+		BytesPerSecond:     cfg.UpstreamClient.Rate,
+		ConnectTimeout:     cfg.UpstreamClient.ConnectTimeout,
+		HeaderTimeout:      cfg.UpstreamClient.HeaderTimeout,
+		StallTimeout:       cfg.UpstreamClient.StallTimeout,
+		RateFloor:          cfg.UpstreamClient.RateFloor,
 		Offline:            cfg.Offline,
-		InternalAllow:      config.Networks(cfg.UpstreamClient.InternalAllow),
+		InternalAllow:      cfg.UpstreamClient.InternalAllow,
 		Configured:         operatorURLs(cfg),
 	}
 	var err error
@@ -92,7 +91,7 @@ func upstreamArchive(a config.Archive, mirrors []config.Mirror) (upstream.Archiv
 
 // upstreamMirror reads the secrets and certificates of one mirror.
 func upstreamMirror(at config.Mirror) (upstream.Mirror, error) {
-	m := upstream.Mirror{Priority: int(at.Priority), Weight: int(at.Weight), Listed: at.List != "" || at.Led}
+	m := upstream.Mirror{Priority: at.Priority, Weight: at.Weight, Listed: at.List != "" || at.Led}
 	var err error
 	if m.URL, err = url.Parse(at.URL); err != nil {
 		return m, err
@@ -133,8 +132,8 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 		}
 		archives = append(archives, catalog.Archive{
 			Name: a.Name, Format: newFormat(a.Format, trust{ring, keyPlace, a.Unsigned, unsigned}),
-			Unsigned: a.Unsigned, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: time.Duration(a.CheckEvery), MaxFuture: time.Duration(a.MaxFuture),
-			ServeExpired: (*time.Duration)(a.ServeExpired), Offline: a.Offline || cfg.Offline,
+			Unsigned: a.Unsigned, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture,
+			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline,
 		})
 	}
 	return archives, nil
@@ -143,11 +142,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 // frontRules are what the frontend needs to know of the archives and of its clients.
 func (a *Archives) frontRules(cfg *config.Config, mirrors map[string][]config.Mirror) (front.Rules, error) {
 	rules := front.Rules{
-		Classes: a.classesOf(cfg), Connect: cfg.ConnectAllow, Lists: a.frontLists(cfg), PublicURL: cfg.PublicURL,
-		Clients: front.ClientLimits{
-			Allow: config.Networks(cfg.Clients.Allow), Deny: config.Networks(cfg.Clients.Deny),
-			Connections: int(cfg.Clients.Connections), BytesPerSecond: int64(cfg.Clients.Rate),
-		},
+		Classes: a.classesOf(cfg), Connect: cfg.ConnectAllow, Lists: a.frontLists(cfg), PublicURL: cfg.PublicURL, Clients: cfg.Clients,
 	}
 	claimed := mirrorlist.NewClaims(cfg)
 	inner := innerOf(cfg)
@@ -156,7 +151,7 @@ func (a *Archives) frontRules(cfg *config.Config, mirrors map[string][]config.Mi
 	for _, archive := range cfg.Archives {
 		shown := front.Archive{
 			Name: archive.Name, Aliases: slices.Concat(archive.Aliases, known[archive.Name]), Format: formats.of(archive.Name),
-			Allow: config.Networks(archive.Allow), Deny: config.Networks(archive.Deny),
+			Allow: archive.Allow, Deny: archive.Deny,
 		}
 		if in := inner[archive.Name]; in != nil {
 			shown.Inner = in.at

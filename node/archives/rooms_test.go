@@ -34,7 +34,7 @@ func withLists(cfg *config.Config, texts map[string]string) *Archives {
 	return a
 }
 
-func at(url string, priority config.Count) config.Mirror {
+func at(url string, priority int) config.Mirror {
 	return config.Mirror{URL: url, Priority: priority, Weight: 1}
 }
 

@@ -58,9 +58,9 @@ func (t *Table) put(cfg *config.Config, unlisted map[string][]mirrorlist.Key) {
 		case cfg.Offline || a.Offline: // what is held is served, however old
 			next.stale[a.Name] = math.MaxInt64
 		case a.ServeExpired != nil:
-			next.stale[a.Name] = time.Duration(*a.ServeExpired)
+			next.stale[a.Name] = *a.ServeExpired
 		default:
-			next.stale[a.Name] = time.Duration(cfg.Stale.ServeExpired)
+			next.stale[a.Name] = cfg.Stale.ServeExpired
 		}
 	}
 	t.now.Store(next)

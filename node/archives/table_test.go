@@ -3,6 +3,7 @@ package archives
 import (
 	"errors"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -18,7 +19,7 @@ func tableOf(cfg *config.Config) *Table {
 
 func TestRestricted(t *testing.T) {
 	open, closed := config.NewArchive("open"), config.NewArchive("closed")
-	closed.Deny = append(closed.Deny, "192.0.2.0/24")
+	closed.Deny = append(closed.Deny, netip.MustParsePrefix("192.0.2.0/24"))
 	cfg := config.Default()
 	cfg.Archives = []config.Archive{open, closed}
 	table := tableOf(cfg)
@@ -33,7 +34,7 @@ func TestRestricted(t *testing.T) {
 // open archive brings too is open to all.
 func TestRootsOfRestrictedArchivesAreMarked(t *testing.T) {
 	closed := config.NewArchive("closed")
-	closed.Allow = append(closed.Allow, "192.0.2.0/24")
+	closed.Allow = append(closed.Allow, netip.MustParsePrefix("192.0.2.0/24"))
 	cfg := config.Default()
 	cfg.Archives = []config.Archive{config.NewArchive("open"), closed}
 	store, err := blobstore.Open(blobstore.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler)})
@@ -69,12 +70,12 @@ func TestRootsOfRestrictedArchivesAreMarked(t *testing.T) {
 }
 
 func TestInnerArchives(t *testing.T) {
-	archive := func(name, url string, allow ...string) config.Archive {
+	archive := func(name, url string, allow ...netip.Prefix) config.Archive {
 		a := config.NewArchive(name)
 		a.Upstream, a.Allow = url, allow
 		return a
 	}
-	some := "192.0.2.0/24"
+	some := netip.MustParsePrefix("192.0.2.0/24")
 	cfg := config.Default()
 	cfg.Archives = []config.Archive{
 		archive("v", "https://v.example.org/"), archive("open", "https://v.example.org/open"), archive("p~o", "http://V.example.org:80/p%7eo/", some),

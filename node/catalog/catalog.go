@@ -66,8 +66,8 @@ type Archive struct {
 	CheckEvery time.Duration
 	// MaxFuture is how far the date of a root may lie ahead of our clock.
 	MaxFuture time.Duration
-	// ServeExpired, where not nil, stands in for Config.ServeExpired and
-	// Config.ServeExpiredSecurity in this archive; 0 serves nothing past Valid-Until.
+	// ServeExpired, where not nil, stands in for Stale.ServeExpired and
+	// Stale.ServeExpiredSecurity in this archive; 0 serves nothing past Valid-Until.
 	ServeExpired *time.Duration
 	// Offline asks upstream for nothing: the current generation is served, however old.
 	Offline bool
@@ -109,10 +109,7 @@ type Config struct {
 	// Now is the wall clock, for dates alone. Intervals are measured by time.Since.
 	Now func() time.Time
 
-	// RetainFor and RetainMax bound how long, and how many, superseded generations of a suite stay
-	// readable; the newest of them always does.
-	RetainFor time.Duration
-	RetainMax int
+	Retain Retain
 	// IdleAfter is how long a suite is watched after the last client asked for it, UseFor how long
 	// a member is staged after the last client asked for it; a suite that nobody has asked for in
 	// UseFor is forgotten. Defaults 24 h and 7 days.
@@ -126,15 +123,7 @@ type Config struct {
 	// older to give it; FindWait how long for the indexes that would list what it asks for.
 	// Defaults 3 s and 20 s.
 	CheckWait, FindWait time.Duration
-
-	// ServeExpired and ServeExpiredSecurity are how long after its Valid-Until a root is served
-	// while upstream cannot say whether there is a newer one; the second one in suites that carry
-	// security updates. Where upstream went on with an expired root, the time counts from its last
-	// word. 0 is not at all.
-	ServeExpired, ServeExpiredSecurity time.Duration
-	// WarnBefore is how long before its Valid-Until a root that nobody renews is warned of; 0 is
-	// when that has passed.
-	WarnBefore time.Duration
+	Stale
 
 	// Switched is called for every generation switch, in order for each suite, on a goroutine of
 	// its own; nil: no call. It is not called for generations that a restart reads back. Close

@@ -116,7 +116,7 @@ func (d *driver) expire(retained []*view.Generation) []*view.Generation {
 	now := d.c.mono()
 	kept := make([]*view.Generation, 0, len(retained))
 	for i, g := range retained {
-		if i > 0 && (i >= d.c.cfg.RetainMax || d.c.timeOf(now).Sub(g.Superseded) > d.c.cfg.RetainFor) {
+		if i > 0 && (i >= d.c.cfg.Retain.Generations || d.c.timeOf(now).Sub(g.Superseded) > d.c.cfg.Retain.For) {
 			continue
 		}
 		kept = append(kept, g)

@@ -109,7 +109,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true, Components: []string{"main", "universe"}, Translations: true},
 		testarchive.Suite{Name: "jammy"})
 	w.cfg.Logger = slog.New(slog.DiscardHandler)
-	w.cfg.RetainMax = 2
+	w.cfg.Retain.Generations = 2
 	w.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: "1"})
 	w.a.AddPackage("jammy", testarchive.Package{Name: "world", Version: "1"})
 	w.a.Publish(time.Now().Add(-time.Hour))

@@ -76,7 +76,7 @@ func TestByHashIsComparedWhole(t *testing.T) {
 func TestRetentionByCountAndAge(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := nobleWorld(t)
-		w.cfg.RetainMax, w.cfg.RetainFor = 3, 10*time.Hour
+		w.cfg.Retain.Generations, w.cfg.Retain.For = 3, 10*time.Hour
 		w.cfg.Archives[0].Suites = []proto.Suite{{Dir: "dists/noble"}}
 		w.publish()
 		w.open()

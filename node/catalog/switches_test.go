@@ -150,7 +150,7 @@ func TestSwitchesInOrder(t *testing.T) {
 			}
 			told.told(s)
 		}
-		f.nodes[1].cfg.RetainMax = 1
+		f.nodes[1].cfg.Retain.Generations = 1
 		f.publish()
 		f.start()
 		for _, n := range f.nodes {

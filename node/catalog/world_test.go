@@ -63,8 +63,8 @@ func newWorld(t *testing.T, suites ...testarchive.Suite) *world {
 		Store:    keeper,
 		Logger:   slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 
-		RetainFor: 24 * time.Hour, RetainMax: 8,
-		ServeExpired: 7 * 24 * time.Hour, ServeExpiredSecurity: 24 * time.Hour, WarnBefore: 24 * time.Hour,
+		Retain: Retain{For: 24 * time.Hour, Generations: 8},
+		Stale:  Stale{ServeExpired: 7 * 24 * time.Hour, ServeExpiredSecurity: 24 * time.Hour, WarnBefore: 24 * time.Hour},
 	}}
 }
 

@@ -118,7 +118,7 @@ func New(cfg Config) (*Cluster, error) {
 	}
 	c.outgoing.init()
 	c.alerts.init()
-	c.limits.Store(&limits{connections: int(cfg.UpstreamClient.ConnectionsPerHost), bytesPerSecond: int64(cfg.UpstreamClient.Rate)})
+	c.limits.Store(&limits{connections: cfg.UpstreamClient.ConnectionsPerHost, bytesPerSecond: cfg.UpstreamClient.Rate})
 	shared, err := sharedConfiguration(cfg.Config)
 	if err != nil {
 		return nil, err
@@ -209,7 +209,7 @@ func (c *Cluster) Start(ctx context.Context, rooms Rooms, cfg func() *config.Con
 	config := ring.Config{
 		Name: c.name, Cluster: c.cfg.Name, Datacenter: c.datacenter,
 		Bind: c.cfg.GossipListen, Advertise: c.cfg.Advertise, PeerAddr: at, Version: c.version,
-		Seeds: c.cfg.Seeds, Known: c.known.read(), Keys: keys, Allowed: config.Networks(c.cfg.Allow), Logger: c.log,
+		Seeds: c.cfg.Seeds, Known: c.known.read(), Keys: keys, Allowed: c.cfg.Allow, Logger: c.log,
 		Received: c.receiveGossip, LocalState: c.localState, MergeState: c.mergeState,
 	}
 	if c.tune != nil {

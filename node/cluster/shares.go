@@ -19,7 +19,7 @@ type limits struct {
 // limit notes the caps of a configuration.
 func (c *Cluster) limit(cfg *config.Config) {
 	l := &limits{
-		connections: int(cfg.UpstreamClient.ConnectionsPerHost), bytesPerSecond: int64(cfg.UpstreamClient.Rate),
+		connections: cfg.UpstreamClient.ConnectionsPerHost, bytesPerSecond: cfg.UpstreamClient.Rate,
 		hosts: make(map[string][]string, len(cfg.Archives)),
 	}
 	for _, a := range cfg.Archives {

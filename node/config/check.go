@@ -117,7 +117,7 @@ func (c *checker) byTag(f field) {
 	case "file":
 		c.file(f.path, f.value.String(), func(name string) error { _, err := ReadBounded(name, maxKeyring); return err })
 	case "auth":
-		for i, name := range f.value.Interface().(List) {
+		for i, name := range f.value.Interface().([]string) {
 			if why := authConfProblem(name); why != "" && !c.blind {
 				c.problem(fmt.Sprintf("%s[%d]", f.path, i), "%s", why)
 			}
@@ -126,7 +126,7 @@ func (c *checker) byTag(f field) {
 	check := f.tag.Get("check")
 	each := func(say func(key, text string)) {
 		switch at := f.value.Interface().(type) {
-		case List:
+		case []string:
 			for i, text := range at {
 				say(fmt.Sprintf("%s[%d]", f.path, i), text)
 			}
@@ -172,12 +172,6 @@ func (c *checker) byTag(f field) {
 // textChecks are the checks of a text, or of each entry of a list: what is wrong, "" for nothing.
 // A text that is empty is not given.
 var textChecks = map[string]func(text string) string{
-	"network": func(text string) string {
-		if _, err := parseNetwork(text); err != nil {
-			return err.Error()
-		}
-		return ""
-	},
 	"suite": func(text string) string {
 		if validSuite(text) {
 			return ""

@@ -19,7 +19,7 @@ import (
 const defaultMaxArchives = 100
 
 // Most is how many members the class may have at one time.
-func (c Class) Most() int { return cmp.Or(int(c.MaxArchives), defaultMaxArchives) }
+func (c Class) Most() int { return cmp.Or(c.MaxArchives, defaultMaxArchives) }
 
 // maxValue bounds the value of one star in bytes; Launchpad's names are shorter.
 const maxValue = 80

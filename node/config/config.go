@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -137,32 +136,4 @@ func (c *Config) Archive(name string) (Archive, bool) {
 		}
 	}
 	return Archive{}, false
-}
-
-// Networks reads a checked list of client networks; nil is none.
-func Networks(list []string) []netip.Prefix {
-	var all []netip.Prefix
-	for _, text := range list {
-		if p, err := parseNetwork(text); err == nil {
-			all = append(all, p)
-		}
-	}
-	return all
-}
-
-// parseNetwork reads a prefix or a single address. IPv4 within IPv6 is IPv4, as
-// the addresses it is held against are.
-func parseNetwork(text string) (netip.Prefix, error) {
-	if ip, err := netip.ParseAddr(text); err == nil && ip.Zone() == "" {
-		ip = ip.Unmap()
-		return netip.PrefixFrom(ip, ip.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%q is not a network: write it as 10.0.0.0/8, or as an address", text)
-	}
-	if p.Addr().Is4In6() && p.Bits() >= 96 {
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-	}
-	return p.Masked(), nil
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -66,64 +65,171 @@ type document struct {
 	failed map[string]bool            // keys with an unusable value: one problem each is enough
 }
 
-// decode reads a file. The decoder stops at the first problem, so the value that has it is taken
-// out of the tree, and what is left is decoded again: one run tells everything.
+func newDocument(file string) *document {
+	return &document{file: file, places: make(map[string]*token.Position), failed: make(map[string]bool)}
+}
+
+// decode reads a file. goccy reads the YAML; what its keys mean is read here and not by goccy's decoder,
+// which stops at the first problem and has no place for one in a value of a plain type.
 func decode(file string, text []byte) *document {
-	d := &document{file: file, cfg: Default(), places: make(map[string]*token.Position), failed: make(map[string]bool)}
+	d := newDocument(file)
+	d.cfg = Default()
 	body, err := parse(bytes.TrimPrefix(text, []byte("\ufeff")))
-	if err != nil {
+	switch {
+	case err != nil:
 		d.broken = true
 		d.syntax(err)
-		return d
-	}
-	if body == nil {
-		return d
-	}
-	if _, ok := body.(ast.MapNode); !ok {
-		d.broken = true
-		d.problem(body.GetToken(), "a configuration is keys with values, not "+describe(body))
-		return d
-	}
-	entries := make(map[*token.Token]entry)
-	ast.Walk(visitor{d: d, entries: entries}, body)
-	for len(d.problems) < maxProblems {
-		cfg := Default()
-		err := guard(func() error { return yaml.NodeToValue(body, cfg, yaml.Strict()) })
-		if err == nil {
-			d.cfg = cfg
-			return d
-		}
-		var y yaml.Error
-		if !errors.As(err, &y) || !d.takeOut(y, entries) {
-			d.syntax(err)
+	case body == nil:
+	default:
+		if _, ok := body.(ast.MapNode); !ok {
+			d.broken = true
+			d.problem(body.GetToken(), "a configuration is keys with values, not "+describe(body))
 			break
 		}
+		d.section(body, reflect.ValueOf(d.cfg).Elem(), "")
 	}
-	d.broken = true
 	return d
 }
 
-// maxProblems bounds how often a file is decoded: with as many problems it is no configuration.
+// section reads keys with values into a struct.
+func (d *document) section(n ast.Node, into reflect.Value, path string) {
+	fields := fieldsOf(into)
+	d.entries(n, path, func(name string, key *token.Token, value ast.Node) {
+		i := slices.IndexFunc(fields, func(f field) bool { return f.name == name })
+		if i < 0 {
+			d.problem(key, unknownKey(name, path, fields))
+			return
+		}
+		at := strings.TrimPrefix(path+"."+name, ".")
+		d.places[at] = key.Position
+		d.value(value, fields[i].value, at)
+	})
+}
+
+// entries calls read for each key of a mapping.
+func (d *document) entries(n ast.Node, path string, read func(name string, key *token.Token, value ast.Node)) {
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		d.refuse(n, path, "expected keys with values, not "+describe(n))
+		return
+	}
+	lines := make(map[string]int)
+	for i := m.MapRange(); i.Next() && !d.broken; {
+		key := i.Key().GetToken()
+		line, again := lines[key.Value]
+		switch _, scalar := i.Key().(ast.ScalarNode); {
+		case !scalar || i.Key().IsMergeKey():
+			d.problem(key, "merge keys and complex keys of YAML are not used here")
+		case again:
+			d.problem(key, fmt.Sprintf("key `%s` is here a second time; the first is in line %d", key.Value, line))
+		default:
+			lines[key.Value] = key.Position.Line
+			read(key.Value, key, i.Value())
+		}
+	}
+}
+
+// value reads what stands behind a key.
+func (d *document) value(n ast.Node, into reflect.Value, path string) {
+	switch n.Type() {
+	case ast.AnchorType, ast.AliasType, ast.TagType:
+		d.refuse(n, path, "anchors, aliases and tags of YAML are not used here; write the value itself")
+		return
+	}
+	switch held := into.Addr().Interface().(type) {
+	case *Archives:
+		*held = Archives{}
+		d.entries(n, path, func(name string, key *token.Token, value ast.Node) {
+			a := NewArchive(name)
+			d.places[archiveKey(name)] = key.Position
+			d.section(value, reflect.ValueOf(&a).Elem(), archiveKey(name))
+			*held = append(*held, a)
+		})
+		return
+	case *[]Mirror:
+		*held = []Mirror{}
+		d.list(n, path, func(i int, item ast.Node) {
+			m, at := NewMirror(), fmt.Sprintf("%s[%d]", path, i)
+			if text, ok := scalarText(item); ok {
+				m.URL = text
+			} else if _, ok := item.(ast.MapNode); ok {
+				d.section(item, reflect.ValueOf(&m).Elem(), at)
+			} else {
+				d.refuse(item, at, "expected a URL, or keys with values, not "+describe(item))
+			}
+			*held = append(*held, m)
+		})
+		return
+	}
+	switch {
+	case into.Kind() == reflect.Slice:
+		into.Set(reflect.MakeSlice(into.Type(), 0, 1))
+		d.list(n, path, func(i int, item ast.Node) {
+			v := reflect.New(into.Type().Elem()).Elem()
+			d.scalar(item, v, fmt.Sprintf("%s[%d]", path, i))
+			into.Set(reflect.Append(into, v))
+		})
+	case into.Kind() == reflect.Struct && hasKeys(into.Type()):
+		if n.Type() != ast.NullType { // all its keys may be commented out
+			d.section(n, into, path)
+		}
+	case into.Kind() == reflect.Pointer:
+		into.Set(reflect.New(into.Type().Elem()))
+		d.scalar(n, into.Elem(), path)
+	default:
+		d.scalar(n, into, path)
+	}
+}
+
+// list reads the items of a list. Anything else but nothing is a list of one item.
+func (d *document) list(n ast.Node, path string, read func(i int, item ast.Node)) {
+	items := []ast.Node{n}
+	if seq, ok := n.(*ast.SequenceNode); ok {
+		items = seq.Values
+	} else if _, ok := scalarText(n); !ok {
+		d.refuse(n, path, "expected a list, not "+describe(n)+": write it in brackets, [a, b], or each item behind a dash on a line of its own")
+		return
+	}
+	for i, item := range items {
+		d.places[fmt.Sprintf("%s[%d]", path, i)] = item.GetToken().Position
+		read(i, item)
+	}
+}
+
+// scalar reads a value that has no parts.
+func (d *document) scalar(n ast.Node, into reflect.Value, path string) {
+	text, ok := scalarText(n)
+	if !ok {
+		d.refuse(n, path, "expected a single value, not "+describe(n))
+		return
+	}
+	if err := parseText(text, into.Addr().Interface()); err != nil {
+		d.refuse(n, path, err.Error())
+	}
+}
+
+// refuse reports a value that is not what its key has, which keeps its default.
+func (d *document) refuse(n ast.Node, path, message string) {
+	d.failed[path] = true
+	if archive, ok := strings.CutSuffix(path, ".upstreams"); ok {
+		d.failed[archive+".upstream"] = true // whose place they take
+	}
+	d.problem(n.GetToken(), path+": "+message)
+}
+
+// maxProblems bounds how many problems are looked for: with as many a file is no configuration.
 const maxProblems = 100
 
-// guard turns a panic into an error. The YAML library is not ours; a configuration must not be able
-// to crash the reload of a running node.
-func guard(do func() error) (err error) {
+// parse returns the only document of a file; nil where that is empty. A panic of the YAML library is an
+// error: a configuration must not be able to crash the reload of a running node.
+func parse(text []byte) (body ast.Node, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("not YAML: %v", p)
 		}
 	}()
-	return do()
-}
-
-// parse returns the only document of a file; nil where that is empty.
-func parse(text []byte) (body ast.Node, err error) {
-	var f *ast.File
-	if err := guard(func() (err error) {
-		f, err = parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
-		return err
-	}); err != nil {
+	f, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
 		return nil, err
 	}
 	for _, doc := range f.Docs {
@@ -156,126 +262,7 @@ func (d *document) syntax(err error) {
 
 func (d *document) problem(at *token.Token, message string) {
 	d.problems = append(d.problems, Problem{d.file, at.Position.Line, at.Position.Column, message})
-}
-
-// entry is one key with its value, and the mapping it stands in.
-type entry struct {
-	in  *ast.MappingNode
-	own *ast.MappingValueNode
-}
-
-// key is the path of the entry, "" for the file as a whole.
-func (e entry) key() string {
-	if e.own == nil {
-		return ""
-	}
-	return strings.TrimPrefix(strings.TrimPrefix(e.own.GetPath(), "$"), ".")
-}
-
-// visitor notes where the keys stand and which entry each token belongs to. It turns numbers into
-// the text that stands there, so that "0755" is no 493 where text is wanted, and reports what of
-// YAML is not used here.
-type visitor struct {
-	d       *document
-	entries map[*token.Token]entry
-	in      *ast.MappingNode // the innermost mapping
-	at      entry            // the innermost entry
-}
-
-func (v visitor) Visit(n ast.Node) ast.Visitor {
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		v.in = n
-		lines := make(map[string]int)
-		n.Values = slices.DeleteFunc(n.Values, func(m *ast.MappingValueNode) bool {
-			key := m.Key.GetToken()
-			line, again := lines[key.Value]
-			switch _, scalar := m.Key.(ast.ScalarNode); {
-			case !scalar || m.Key.IsMergeKey():
-				v.d.problem(key, "merge keys and complex keys of YAML are not used here")
-			case again:
-				v.d.problem(key, fmt.Sprintf("key `%s` is here a second time; the first is in line %d", key.Value, line))
-			default:
-				lines[key.Value] = key.Position.Line
-				return false
-			}
-			return true
-		})
-	case *ast.MappingValueNode:
-		v.at = entry{v.in, n}
-		n.Value = v.plain(n.Value)
-		v.d.places[v.at.key()] = n.Key.GetToken().Position
-		v.entries[n.Key.GetToken()] = v.at
-	case *ast.SequenceNode:
-		for i, item := range n.Values {
-			n.Values[i] = v.plain(item)
-			v.d.places[fmt.Sprintf("%s[%d]", v.at.key(), i)] = item.GetToken().Position
-		}
-	}
-	if t := n.GetToken(); t != nil && v.entries[t].own == nil {
-		v.entries[t] = v.at
-	}
-	return v
-}
-
-// plain returns the value to decode in the place of a node.
-func (v visitor) plain(n ast.Node) ast.Node {
-	t := n.GetToken()
-	switch n.Type() {
-	case ast.IntegerType, ast.FloatType, ast.InfinityType, ast.NanType:
-		text := ast.String(t)
-		text.Path = n.GetPath()
-		return text
-	case ast.AnchorType, ast.AliasType, ast.TagType:
-		v.d.problem(t, v.at.key()+": anchors, aliases and tags of YAML are not used here; write the value itself")
-		v.d.failed[v.at.key()] = true
-		return ast.Null(t)
-	}
-	return n
-}
-
-// takeOut reports what the decoder found, and takes the entry that it belongs to out of the tree.
-func (d *document) takeOut(err yaml.Error, entries map[*token.Token]entry) bool {
-	e := entries[err.GetToken()]
-	if e.own == nil || e.in == nil {
-		return false
-	}
-	before := len(e.in.Values)
-	e.in.Values = slices.DeleteFunc(e.in.Values, func(m *ast.MappingValueNode) bool { return m == e.own })
-	if len(e.in.Values) == before {
-		return false // it would be found again for ever
-	}
-	key, value := e.key(), describe(e.own.Value)
-	var message string
-	var wrongNode *yaml.UnexpectedNodeTypeError
-	var wrongType *yaml.TypeError
-	var unknown *yaml.UnknownFieldError
-	switch {
-	case errors.As(err, &unknown):
-		d.problem(err.GetToken(), unknownKey(e.own.Key.GetToken().Value, key))
-		return true
-	case errors.As(err, &wrongNode) && wrongNode.Expected == ast.MappingType:
-		message = "expected keys with values, not " + value
-	case errors.As(err, &wrongNode):
-		message = "expected a list, not " + value + ": write the items below each other, each behind a dash"
-	case errors.As(err, &wrongType) && wrongType.DstType.Kind() == reflect.Bool:
-		message = "expected true or false, not " + value
-	case errors.As(err, &wrongType):
-		message = "expected text, not " + value
-	default:
-		message = err.GetMessage()
-	}
-	d.failed[key] = true
-	if archive, ok := strings.CutSuffix(key, ".upstreams"); ok {
-		d.failed[archive+".upstream"] = true // whose place they take
-	}
-	d.problem(err.GetToken(), key+": "+message)
-	return true
-}
-
-// wrong is what an unmarshaler returns for a node that it cannot use.
-func wrong(n ast.Node, format string, args ...any) error {
-	return &yaml.SyntaxError{Message: fmt.Sprintf(format, args...), Token: n.GetToken()}
+	d.broken = d.broken || len(d.problems) == maxProblems
 }
 
 func (d *document) isSet(key string) bool { return d.places[key] != nil }
@@ -356,32 +343,11 @@ func describe(n ast.Node) string {
 	return "a " + n.Type().YAMLName()
 }
 
-// sections are the names of the keys in each section, by its row: "" is the top of the file.
-func sections() map[string][]string {
-	all := make(map[string][]string)
-	sample().walk(func(f field) bool {
-		section := strings.TrimSuffix(strings.TrimSuffix(f.row, f.name), ".")
-		if f.row != archiveRow && !slices.Contains(all[section], f.name) {
-			all[section] = append(all[section], f.name)
-		}
-		return true
-	})
-	return all
-}
-
-var (
-	archiveInKey = regexp.MustCompile(`^archives\.('[^']*'|[^.]*)`)
-	indexInKey   = regexp.MustCompile(`\[\d+\]`)
-)
-
 // foreignKeys are those that stand in most files of apt-cacher-ng.
 var foreignKeys = []string{"CacheDir", "LogDir", "Port", "BindAddress", "ReportPage", "ExThreshold", "PassThroughPattern", "Proxy"}
 
-// unknownKey says what to write instead of a key that does not exist.
-func unknownKey(name, key string) string {
-	all := sections()
-	section := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(key, "'"+name+"'"), name), ".")
-	row := indexInKey.ReplaceAllString(archiveInKey.ReplaceAllString(section, "archives.NAME"), "[]")
+// unknownKey says what to write instead of a key that its section does not have.
+func unknownKey(name, section string, fields []field) string {
 	message := "unknown key `" + name + "`"
 	if section != "" {
 		message += " in `" + section + "`"
@@ -389,20 +355,24 @@ func unknownKey(name, key string) string {
 	if section == "" && (slices.Contains(foreignKeys, name) || strings.HasPrefix(name, "Remap-")) {
 		return message + ", which is one of apt-cacher-ng; docs/coming-from.md has what to write instead"
 	}
-	valid := all[row]
+	valid := make([]string, len(fields))
+	for i, f := range fields {
+		valid[i] = f.name
+	}
 	if best, ok := nearest(name, valid); ok {
 		return message + "; did you mean `" + best + "`?"
 	}
 	var places []string
-	for row, names := range all {
-		if slices.Contains(names, name) && row == "" {
+	sample().walk(func(f field) bool {
+		if f.name == name && f.row == name {
 			places = append(places, "at the top of the file")
-		} else if slices.Contains(names, name) {
-			places = append(places, "in `"+row+"`")
+		} else if in, ok := strings.CutSuffix(f.row, "."+name); ok && f.name == name {
+			places = append(places, "in `"+in+"`")
 		}
-	}
+		return true
+	})
 	if slices.Sort(places); len(places) > 0 {
-		return message + "; it belongs " + strings.Join(places, " or ")
+		return message + "; it belongs " + strings.Join(slices.Compact(places), " or ")
 	}
 	return message + "; the keys here are " + strings.Join(valid, ", ")
 }

@@ -1,9 +1,19 @@
 package config
 
+import (
+	"net/netip"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/blobstore"
+	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/prefetch"
+)
+
 // The keys of the configuration file, each written once. A field's tags are its name in the file
 // (yaml), its default, and what a value must be (check); reload:"no" has a change wait for a
 // restart, and holds for all keys of a section. A field's comment is its documentation for
-// operators: the first paragraph where a line must do, all of it in the reference. keys_table.go
+// operators: the first paragraph where a line must do, all of it in the reference. table.go
 // reads both, and the whole reference is generated from them (`make docs`).
 
 // Config is the configuration of one node: what the YAML file says, with the defaults in place of
@@ -15,7 +25,7 @@ type Config struct {
 	// In a cluster it must be the name in the node's certificate, and no other node's.
 	Name string `yaml:"name" reload:"no"`
 	// Addresses of the HTTP listener. ":3142" is every address of the machine, IPv4 and IPv6.
-	Listen List `yaml:"listen,flow" default:":3142" check:"listen" reload:"no"`
+	Listen []string `yaml:"listen,flow" default:":3142" check:"listen" reload:"no"`
 	// An additional HTTPS listener; with no address there is none.
 	TLS TLS `yaml:"tls"`
 	// URL at which hosts reach this node, for the settings that are printed for them.
@@ -51,7 +61,7 @@ type Config struct {
 	// change it.
 	StateGiven bool `yaml:"-"`
 	// Bounds of the cache.
-	Cache Cache `yaml:"cache" reload:"no"`
+	Cache blobstore.Settings `yaml:"cache" reload:"no"`
 	// true asks no upstream at all: stored files are served.
 	//
 	// Whatever is not stored is answered with 503 and a line that says so.
@@ -71,21 +81,21 @@ type Config struct {
 	// How long what is stored is served while no upstream answers.
 	//
 	// A line in the log, a metric and `aptmesh status` say that it is stale.
-	Stale Stale `yaml:"stale" reload:"no"`
+	Stale catalog.Stale `yaml:"stale" reload:"no"`
 	// Packages that are fetched before a host asks for them.
 	//
 	// When an archive publishes, the new versions of the packages that hosts take from this node
 	// are fetched, behind everything that somebody waits for.
-	Prefetch Prefetch `yaml:"prefetch"`
+	Prefetch prefetch.Settings `yaml:"prefetch"`
 	// Which hosts may connect, and how much each address may take.
 	//
 	// The bounds are for each client address, so leave room for sites behind one address.
-	Clients Clients `yaml:"clients"`
+	Clients front.ClientLimits `yaml:"clients"`
 	// Targets that hosts may reach by CONNECT, or by plain http: "host:port", "*.domain:port" or "*:port".
 	//
 	// Such traffic passes through unchecked and is not cached. The default is what `apt changelog` and
 	// do-release-upgrade ask. What only a pattern allows must be at a public address.
-	ConnectAllow List `yaml:"connect_allow,flow" default:"[changelogs.ubuntu.com:443, changelogs.ubuntu.com:80, metadata.ftp-master.debian.org:443, metadata.ftp-master.debian.org:80]"`
+	ConnectAllow []string `yaml:"connect_allow,flow" default:"[changelogs.ubuntu.com:443, changelogs.ubuntu.com:80, metadata.ftp-master.debian.org:443, metadata.ftp-master.debian.org:80]"`
 	// Several nodes that act as one cache.
 	//
 	// What one of them has fetched, no other one fetches from upstream. `aptmesh cluster init`
@@ -94,7 +104,7 @@ type Config struct {
 	// How long superseded generations of a suite stay readable.
 	//
 	// Hosts that have read the old lists still ask for what these name.
-	Retain Retain `yaml:"retain" reload:"no"`
+	Retain catalog.Retain `yaml:"retain" reload:"no"`
 	// What is logged, and how.
 	Log Log `yaml:"log"`
 	// How the node stops, on SIGTERM and for `aptmesh leave`.
@@ -104,21 +114,11 @@ type Config struct {
 // TLS is the HTTPS listener. Listen empty means that there is none.
 type TLS struct {
 	// Addresses of the HTTPS listener; none switches it off.
-	Listen List `yaml:"listen,flow" check:"listen" reload:"no"`
+	Listen []string `yaml:"listen,flow" check:"listen" reload:"no"`
 	// PEM file of the certificate chain. It is read again on reload.
 	Cert string `yaml:"cert" path:"file"`
 	// PEM file of the private key.
 	Key string `yaml:"key" path:"file"`
-}
-
-// Cache bounds what the node keeps.
-type Cache struct {
-	// Cap on disk: a size, or a share of the file system that holds `data`.
-	MaxSize SizeLimit `yaml:"max_size" default:"80%"`
-	// Cap in memory, for small hot objects.
-	Memory Size `yaml:"memory" default:"256MiB"`
-	// Bytes per second that are read again to find damaged objects; 0 is off.
-	Scrub Size `yaml:"scrub" default:"5MiB"`
 }
 
 // Archive is one archive: a tree of suites and packages, or a flat repository, on one upstream or
@@ -151,16 +151,16 @@ type Archive struct {
 	//
 	// http or https makes no difference. "*" in the host stands for any labels, and may be one
 	// label, but not the last: http://*.archive.ubuntu.com/ubuntu.
-	Aliases List `yaml:"aliases,flow,omitempty"`
+	Aliases []string `yaml:"aliases,flow,omitempty"`
 	// The keyrings that sign the archive: files, directories, patterns, or armoured key blocks.
 	//
 	// A pattern is one such as /etc/apt/keyrings/*.gpg. In a directory or pattern, a keyring that
 	// appears counts at once.
-	SignedBy List `yaml:"signed_by,omitempty" path:"keyring"`
+	SignedBy []string `yaml:"signed_by,omitempty" path:"keyring"`
 	// true, in place of signed_by, accepts the archive without any signature.
 	Unsigned bool `yaml:"unsigned,omitempty"`
 	// Suites accepted without any signature, while the others need one.
-	UnsignedSuites List `yaml:"unsigned_suites,flow,omitempty" check:"suite"`
+	UnsignedSuites []string `yaml:"unsigned_suites,flow,omitempty" check:"suite"`
 	// false refuses signatures by DSA keys and by RSA keys of less than 2048 bits.
 	//
 	// apt 2.7.13 and later refuses them. Older apt accepts them, and so old PPAs need them.
@@ -168,18 +168,18 @@ type Archive struct {
 	// Suites that are checked from the start, named as in sources.list.
 	//
 	// Others are checked from their first request on. "./" is a flat repository.
-	Suites List `yaml:"suites,flow,omitempty" check:"suite"`
+	Suites []string `yaml:"suites,flow,omitempty" check:"suite"`
 	// How often upstream is asked for a new Release.
-	CheckEvery Duration `yaml:"check_every" default:"1m" check:"second"`
+	CheckEvery time.Duration `yaml:"check_every" default:"1m" check:"second"`
 	// How far ahead of this node's clock a Release may be dated.
 	//
 	// As much as hosts accept (Acquire::Max-FutureTime, or check-date=no). While such a Release is
 	// believed, no Release with an earlier date is.
-	MaxFuture Duration `yaml:"max_future" default:"10s" check:"second"`
+	MaxFuture time.Duration `yaml:"max_future" default:"10s" check:"second"`
 	// The most archives of a class that the node has at one time; 100 if left out.
 	//
 	// The archive that has been unused for longest goes.
-	MaxArchives Count `yaml:"max_archives,omitempty" check:"0-10000"`
+	MaxArchives int `yaml:"max_archives,omitempty" check:"0-10000"`
 	// What is sent to the one `upstream`, and nowhere else.
 	//
 	// Whoever reaches this node can then read the archive, unless `allow` says who may.
@@ -187,11 +187,11 @@ type Archive struct {
 	// true asks no upstream of this archive: stored files are served.
 	Offline bool `yaml:"offline,omitempty"`
 	// Client networks that may read it, as 10.0.0.0/8 or an address; none: all.
-	Allow List `yaml:"allow,flow,omitempty" check:"network"`
+	Allow []netip.Prefix `yaml:"allow,flow,omitempty"`
 	// Client networks that may not. `deny` has the last word.
-	Deny List `yaml:"deny,flow,omitempty" check:"network"`
+	Deny []netip.Prefix `yaml:"deny,flow,omitempty"`
 	// In place of both serve_expired of `stale`, for this archive.
-	ServeExpired *Duration `yaml:"serve_expired,omitempty"`
+	ServeExpired *time.Duration `yaml:"serve_expired,omitempty"`
 
 	// Led says that a client chose a part of the host's name, so that the upstream is trusted as little as one that
 	// a list of mirrors names.
@@ -204,9 +204,9 @@ type Mirror struct {
 	// The archive's root on this mirror.
 	URL string `yaml:"url" path:"list"`
 	// Lower is asked first; higher where those fail.
-	Priority Count `yaml:"priority" default:"1" check:"1-1000"`
+	Priority int `yaml:"priority" default:"1" check:"1-1000"`
 	// Share of the requests among mirrors of equal priority.
-	Weight Count `yaml:"weight" default:"1" check:"1-1000"`
+	Weight int `yaml:"weight" default:"1" check:"1-1000"`
 	// What is sent to this mirror, and nowhere else.
 	Credentials Credentials `yaml:"credentials,omitempty"`
 	// For mirrors with a certificate of a private CA, or that want one of this node.
@@ -231,65 +231,30 @@ type MirrorTLS struct {
 // UpstreamClient says how archives are asked.
 type UpstreamClient struct {
 	// Cap on connections to one upstream host, for the whole cluster.
-	ConnectionsPerHost Count `yaml:"connections_per_host" default:"8" check:"1-1000"`
+	ConnectionsPerHost int `yaml:"connections_per_host" default:"8" check:"1-1000"`
 	// Cap on bytes per second from all upstreams, for the whole cluster; 0 is none.
-	Rate Size `yaml:"rate" default:"0"`
+	Rate int64 `yaml:"rate" default:"0"`
 	// Bytes per second below which a transfer goes on from a better mirror; 0 is off.
-	RateFloor Size `yaml:"rate_floor" default:"32KiB"`
+	RateFloor int64 `yaml:"rate_floor" default:"32KiB"`
 	// Private networks that redirects and lists of mirrors may lead to.
 	//
 	// They may lead to public addresses, and to an upstream that is configured here; to no other
 	// address that is loopback, link-local or private. Write 10.20.0.0/16 or 10.20.1.7.
-	InternalAllow List `yaml:"internal_allow,flow" check:"network"`
+	InternalAllow []netip.Prefix `yaml:"internal_allow,flow"`
 	// A parent proxy, such as http://proxy.example.org:3128.
 	//
 	// "" follows http_proxy, https_proxy and no_proxy of the environment, "direct" uses none.
 	Proxy string `yaml:"proxy"`
 	// How long a body may stop flowing before another source goes on.
-	StallTimeout Duration `yaml:"stall_timeout" default:"5s" check:"positive"`
+	StallTimeout time.Duration `yaml:"stall_timeout" default:"5s" check:"positive"`
 	// How long the node waits for an answer to begin.
-	HeaderTimeout Duration `yaml:"header_timeout" default:"8s" check:"positive"`
+	HeaderTimeout time.Duration `yaml:"header_timeout" default:"8s" check:"positive"`
 	// How long the node waits for a connection.
-	ConnectTimeout Duration `yaml:"connect_timeout" default:"5s" check:"positive"`
+	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"5s" check:"positive"`
 	// Files of credentials by host, in the format of apt_auth.conf(5).
 	//
 	// A directory stands for its *.conf files. What does not exist counts as empty.
-	AuthConf List `yaml:"auth_conf,flow" default:"[/etc/apt/auth.conf, /etc/apt/auth.conf.d]" path:"auth"`
-}
-
-// Stale says what happens when a suite's Release cannot be renewed: it is served past its
-// Valid-Until for a while, and the operator hears of it before.
-type Stale struct {
-	// How long an expired Release is served when no upstream answers; 0 is not at all.
-	//
-	// An unlisted file is served as long after upstream last confirmed it.
-	ServeExpired Duration `yaml:"serve_expired" default:"7d"`
-	// The same for suites that carry security updates.
-	ServeExpiredSecurity Duration `yaml:"serve_expired_security" default:"24h"`
-	// How long before Valid-Until passes the alarm is raised; 0 raises it when it has passed.
-	WarnBefore Duration `yaml:"warn_before" default:"24h"`
-}
-
-// Prefetch says what is fetched before anybody asks.
-type Prefetch struct {
-	// false fetches nothing ahead.
-	Enabled bool `yaml:"enabled" default:"true"`
-	// Cap for one publication of one suite.
-	MaxBytes Size `yaml:"max_bytes" default:"2GiB" check:"positive"`
-	// How long a package counts as in use after a host took it.
-	UsedWithin Duration `yaml:"used_within" default:"14d" check:"positive"`
-}
-
-// Clients says which hosts may connect. The admin interface is not behind it.
-type Clients struct {
-	// Networks that may connect, as 10.0.0.0/8 or an address; none: all.
-	Allow List `yaml:"allow,flow" check:"network"`
-	// Networks that may not. `deny` has the last word.
-	Deny List `yaml:"deny,flow" check:"network"`
-	// Cap on the connections of one address; 0 is none.
-	Connections Count `yaml:"connections" default:"0" check:"0-1000000"`
-	// Cap on the bytes per second sent to one address; 0 is none.
-	Rate Size `yaml:"rate" default:"0"`
+	AuthConf []string `yaml:"auth_conf,flow" default:"[/etc/apt/auth.conf, /etc/apt/auth.conf.d]" path:"auth"`
 }
 
 // Cluster makes a node one of several that act as one cache. With Name "" the node stands alone
@@ -311,7 +276,7 @@ type Cluster struct {
 	//
 	// Names are looked up again and again, so one name with many addresses will do. The node
 	// itself may be among them.
-	Seeds List `yaml:"seeds,flow" check:"seed"`
+	Seeds []string `yaml:"seeds,flow" check:"seed"`
 	// File with one base64 key of 32 bytes per line; the first encrypts, all decrypt.
 	GossipKey string `yaml:"gossip_key" path:"file" reload:"yes"`
 	// PEM file of the authority that signs the nodes' certificates.
@@ -323,18 +288,9 @@ type Cluster struct {
 	// Files that change are taken up without a reload.
 	Key string `yaml:"key" path:"file" reload:"yes"`
 	// Networks that may gossip, as 10.0.0.0/8 or an address; none: every holder of the key.
-	Allow List `yaml:"allow,flow" check:"network"`
+	Allow []netip.Prefix `yaml:"allow,flow"`
 	// true runs without the four files: everybody who reaches the ports is trusted.
 	Insecure bool `yaml:"insecure"`
-}
-
-// Retain keeps superseded generations of a suite readable while they are younger than For, and
-// never more than Generations of them.
-type Retain struct {
-	// Age up to which a superseded generation stays readable.
-	For Duration `yaml:"for" default:"24h"`
-	// How many superseded generations of a suite stay readable.
-	Generations Count `yaml:"generations" default:"8" check:"1-1000"`
 }
 
 // Log says what is logged, and how.
@@ -352,9 +308,9 @@ type Drain struct {
 	// How long the node says "not ready" before it closes its listeners.
 	//
 	// In this time a load balancer or an anycast route turns away.
-	Delay Duration `yaml:"delay" default:"0s"`
+	Delay time.Duration `yaml:"delay" default:"0s"`
 	// Then, in a cluster: how long it may hand its last copies to the other nodes.
-	Handoff Duration `yaml:"handoff" default:"30s"`
+	Handoff time.Duration `yaml:"handoff" default:"30s"`
 	// Then: how long running requests may take to finish.
-	Timeout Duration `yaml:"timeout" default:"30s"`
+	Timeout time.Duration `yaml:"timeout" default:"30s"`
 }

@@ -145,7 +145,7 @@ func (c *Config) resolvePaths(dir string) {
 			switch at := f.value.Addr().Interface().(type) {
 			case *string:
 				*at = abs(kind, *at)
-			case *List:
+			case *[]string:
 				for i := range *at {
 					(*at)[i] = abs(kind, (*at)[i])
 				}

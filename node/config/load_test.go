@@ -175,8 +175,8 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 			return true
 		}
 		seen++
-		if !strings.HasSuffix(f.summary(), ".") || len(f.summary()) > 100 || !strings.HasSuffix(f.doc, ".") {
-			t.Errorf("%s is documented with %q", f.row, f.doc)
+		if !strings.HasSuffix(f.summary(), ".") || len(f.summary()) > 100 || !strings.HasSuffix(f.doc(), ".") {
+			t.Errorf("%s is documented with %q", f.row, f.doc())
 		}
 		return true
 	})

@@ -19,7 +19,7 @@ func ReadBounded(name string, max int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(data)) > max {
-		return nil, fmt.Errorf("%s is longer than %s", name, Size(max))
+		return nil, fmt.Errorf("%s is longer than %s", name, formatSize(max))
 	}
 	return data, nil
 }

@@ -2,11 +2,16 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"reflect"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/aptmesh/aptmesh/node/blobstore"
 )
 
 // Show writes the configuration as a file that Load would accept: every key in reading order with
@@ -30,7 +35,7 @@ func (c *Config) render(details bool) ([]byte, error) {
 				plain[fmt.Sprintf("%s[%d]", f.path, i)] = m[i].isSimple()
 			}
 		}
-		if section, _ := splitKey(f.path); f.doc == "" || explained[f.row] || plain[section] {
+		if section, _ := splitKey(f.path); f.doc() == "" || explained[f.row] || plain[section] {
 			return true
 		}
 		explained[f.row] = true
@@ -45,7 +50,17 @@ func (c *Config) render(details bool) ([]byte, error) {
 		comments["$."+f.path] = []*yaml.Comment{yaml.HeadComment(lines...)}
 		return true
 	})
-	return yaml.MarshalWithOptions(&shown, yaml.WithComment(comments), yaml.IndentSequence(true), yaml.UseLiteralStyleIfMultiline(true))
+	return yaml.MarshalWithOptions(&shown,
+		yaml.CustomMarshaler(func(n int64) ([]byte, error) { return []byte(formatSize(n)), nil }),
+		yaml.CustomMarshaler(func(d time.Duration) ([]byte, error) { return []byte(formatDuration(d)), nil }),
+		yaml.CustomMarshaler(func(p netip.Prefix) ([]byte, error) {
+			if p.Addr().Is6() {
+				return []byte(strconv.Quote(formatNetwork(p))), nil
+			}
+			return []byte(formatNetwork(p)), nil
+		}),
+		yaml.CustomMarshaler(func(l blobstore.Limit) ([]byte, error) { return []byte(formatLimit(l)), nil }),
+		yaml.WithComment(comments), yaml.IndentSequence(true), yaml.UseLiteralStyleIfMultiline(true))
 }
 
 func isEmpty(v reflect.Value) bool {
@@ -103,23 +118,23 @@ func sample() *Config {
 	first.URL, listed.URL = "https://mirror.example.org/pub/mirrors/ubuntu", "mirror+https://mirrors.example.org/ubuntu.txt"
 	c.Archives = Archives{
 		named("ubuntu", func(a *Archive) {
-			a.Upstream, a.Aliases = "http://archive.ubuntu.com/ubuntu", List{"http://*.archive.ubuntu.com/ubuntu"}
+			a.Upstream, a.Aliases = "http://archive.ubuntu.com/ubuntu", []string{"http://*.archive.ubuntu.com/ubuntu"}
 			a.Snapshot = "https://snapshot.ubuntu.com/ubuntu/{timestamp}"
-			a.SignedBy, a.Suites = List{ubuntuKeys}, List{"noble", "noble-updates"}
+			a.SignedBy, a.Suites = []string{ubuntuKeys}, []string{"noble", "noble-updates"}
 		}),
 		named("ubuntu-security", func(a *Archive) {
-			a.Upstream, a.SignedBy = "http://security.ubuntu.com/ubuntu", List{ubuntuKeys}
+			a.Upstream, a.SignedBy = "http://security.ubuntu.com/ubuntu", []string{ubuntuKeys}
 		}),
 		named("ppa", func(a *Archive) {
-			a.Upstream, a.SignedBy = "http://ppa.launchpadcontent.net/*/*/ubuntu", List{"/etc/apt/keyrings"}
-			a.Aliases, a.MaxArchives = List{"http://ppa.launchpad.net/*/*/ubuntu"}, 200
+			a.Upstream, a.SignedBy = "http://ppa.launchpadcontent.net/*/*/ubuntu", []string{"/etc/apt/keyrings"}
+			a.Aliases, a.MaxArchives = []string{"http://ppa.launchpad.net/*/*/ubuntu"}, 200
 		}),
 		named("ubuntu-mirrored", func(a *Archive) {
-			a.Upstreams, a.SignedBy, a.Allow = []Mirror{first, second, listed}, List{ubuntuKeys}, List{"10.0.0.0/8"}
+			a.Upstreams, a.SignedBy, a.Allow = []Mirror{first, second, listed}, []string{ubuntuKeys}, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 		}),
 		named("private", func(a *Archive) {
-			a.Upstream, a.SignedBy = "https://packages.example.net/apt", List{"/etc/apt/keyrings/private.asc"}
-			a.Credentials, a.Allow = Credentials{BearerFile: "/etc/aptmesh/token"}, List{"10.20.0.0/16"}
+			a.Upstream, a.SignedBy = "https://packages.example.net/apt", []string{"/etc/apt/keyrings/private.asc"}
+			a.Credentials, a.Allow = Credentials{BearerFile: "/etc/aptmesh/token"}, []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")}
 		}),
 	}
 	return c
@@ -201,7 +216,7 @@ func reference() []byte {
 			in.keys = append(in.keys, f)
 		} else {
 			order = append(order, row)
-			sections[row] = &section{doc: f.doc}
+			sections[row] = &section{doc: f.doc()}
 		}
 		return true
 	})
@@ -237,15 +252,15 @@ func reference() []byte {
 // valueName is what a value is called in the reference.
 func valueName(v reflect.Value) string {
 	switch v.Interface().(type) {
-	case List:
+	case []string, []netip.Prefix:
 		return "list"
-	case Size:
+	case int64:
 		return "size"
-	case SizeLimit:
+	case blobstore.Limit:
 		return "size, or share"
-	case Duration, *Duration:
+	case time.Duration, *time.Duration:
 		return "duration"
-	case Count:
+	case int:
 		return "number"
 	case bool:
 		return "true, false"

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	_ "embed"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -11,7 +12,10 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/goccy/go-yaml"
+	"github.com/aptmesh/aptmesh/node/blobstore"
+	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/prefetch"
 )
 
 // field is one key with its value in a configuration.
@@ -21,7 +25,7 @@ type field struct {
 	row    string // the same for every archive and mirror: archives.NAME.upstreams[].url
 	value  reflect.Value
 	tag    reflect.StructTag
-	doc    string // the field's comment
+	source string // the struct's field: "config.Cache.MaxSize"
 	reload bool   // a reload applies a change
 }
 
@@ -40,14 +44,17 @@ func (f field) leaf() bool {
 	return !f.isSection()
 }
 
+// doc is the documentation: the field's comment.
+func (f field) doc() string { return cmp.Or(f.tag.Get("doc"), docs()[f.source]) }
+
 // summary is the first paragraph of the documentation, details are the others.
 func (f field) summary() string {
-	first, _, _ := strings.Cut(f.doc, "\n\n")
+	first, _, _ := strings.Cut(f.doc(), "\n\n")
 	return strings.ReplaceAll(first, "\n", " ")
 }
 
 func (f field) details() string {
-	_, rest, _ := strings.Cut(f.doc, "\n\n")
+	_, rest, _ := strings.Cut(f.doc(), "\n\n")
 	return strings.ReplaceAll(rest, "\n", " ")
 }
 
@@ -61,16 +68,9 @@ func walkStruct(v reflect.Value, path, row string, reload bool, do func(field) b
 	if path != "" {
 		path, row = path+".", row+"."
 	}
-	for i := range v.NumField() {
-		sf := v.Type().Field(i)
-		name := keyName(sf)
-		if name == "" {
-			continue
-		}
-		f := field{
-			name: name, path: path + name, row: row + name, value: v.Field(i), tag: sf.Tag,
-			doc: cmp.Or(sf.Tag.Get("doc"), docs()[v.Type().Name()+"."+sf.Name]), reload: reload && sf.Tag.Get("reload") != "no" || sf.Tag.Get("reload") == "yes",
-		}
+	for _, f := range fieldsOf(v) {
+		f.path, f.row = path+f.name, row+f.name
+		f.reload = reload && f.tag.Get("reload") != "no" || f.tag.Get("reload") == "yes"
 		if !do(f) {
 			continue
 		}
@@ -95,6 +95,19 @@ func walkStruct(v reflect.Value, path, row string, reload bool, do func(field) b
 	}
 }
 
+// fieldsOf are the keys that a struct has, in its order, without their paths.
+func fieldsOf(v reflect.Value) (all []field) {
+	for i := range v.NumField() {
+		sf := v.Type().Field(i)
+		if sf.Anonymous && sf.Tag.Get("yaml") == ",inline" {
+			all = append(all, fieldsOf(v.Field(i))...)
+		} else if name := keyName(sf); name != "" {
+			all = append(all, field{name: name, value: v.Field(i), tag: sf.Tag, source: v.Type().String() + "." + sf.Name})
+		}
+	}
+	return all
+}
+
 // keyName is the key of a struct's field; "" if it has none.
 func keyName(sf reflect.StructField) string {
 	name, _, _ := strings.Cut(sf.Tag.Get("yaml"), ",")
@@ -104,16 +117,20 @@ func keyName(sf reflect.StructField) string {
 	return name
 }
 
-func hasKeys(t reflect.Type) bool {
-	return t.NumField() > 0 && keyName(t.Field(0)) != "" || t == reflect.TypeFor[Archive]()
-}
+func hasKeys(t reflect.Type) bool { return len(fieldsOf(reflect.New(t).Elem())) > 0 }
 
 // setDefaults sets the fields of a struct, and those of its sections, to the defaults in their tags.
 func setDefaults(v reflect.Value) {
 	walkStruct(v, "", "", true, func(f field) bool {
 		if text, ok := f.tag.Lookup("default"); ok {
-			if err := yaml.Unmarshal([]byte(text), f.value.Addr().Interface()); err != nil {
-				panic("the default of " + f.row + ": " + err.Error()) // every test would see it
+			d := newDocument("")
+			if n, err := parse([]byte(text)); err != nil {
+				d.syntax(err)
+			} else {
+				d.value(n, f.value, f.row)
+			}
+			if len(d.problems) > 0 {
+				panic(fmt.Sprint("the default of ", f.row, ": ", d.problems)) // every test would see it
 			}
 		}
 		return true
@@ -123,25 +140,29 @@ func setDefaults(v reflect.Value) {
 //go:embed keys.go
 var keysSource string
 
-// docs are the comments of the fields in keys.go, by "Type.Field". They are read when the first of
-// them is needed, so that a running node never pays for it.
+// docs are the comments of the fields in the sources of the sections, by "package.Type.Field". They are
+// read when the first of them is needed, so that a running node never pays for it.
 var docs = sync.OnceValue(func() map[string]string {
 	texts := make(map[string]string)
-	file, err := parser.ParseFile(token.NewFileSet(), "keys.go", keysSource, parser.ParseComments)
-	if err != nil {
-		panic(err) // it was compiled
-	}
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.TypeSpec)
-		if !ok {
-			return true
+	for _, source := range []string{keysSource, blobstore.SettingsSource, front.SettingsSource, catalog.SettingsSource, prefetch.SettingsSource} {
+		file, err := parser.ParseFile(token.NewFileSet(), "", source, parser.ParseComments)
+		if err != nil {
+			panic(err) // it was compiled
 		}
-		for _, f := range spec.Type.(*ast.StructType).Fields.List {
-			for _, name := range f.Names {
-				texts[spec.Name.Name+"."+name.Name] = strings.TrimSpace(f.Doc.Text())
+		ast.Inspect(file, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok {
+				return true
 			}
-		}
-		return false
-	})
+			if of, ok := spec.Type.(*ast.StructType); ok {
+				for _, f := range of.Fields.List {
+					for _, name := range f.Names {
+						texts[file.Name.Name+"."+spec.Name.Name+"."+name.Name] = strings.TrimSpace(f.Doc.Text())
+					}
+				}
+			}
+			return false
+		})
+	}
 	return texts
 })

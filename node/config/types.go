@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -11,93 +12,103 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
 
+	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
-// Size is a number of bytes, written "256MiB", "200GB" or as a plain number.
-// Fields that are rates hold bytes per second.
-type Size int64
+// The type of a key says how its value is written, so that the rooms need no types of this one: an
+// int64 is a size or a rate in bytes, an int a plain number, a time.Duration may be in days.
 
-// ParseSize reads a size. Binary units are KiB, MiB, GiB, TiB; KB, MB, GB, TB are
+// parseText reads a value in the notation of its type.
+func parseText(text string, into any) (err error) {
+	switch at := into.(type) {
+	case *string:
+		*at = text
+	case *upstream.Secret:
+		*at = upstream.NewSecret(text)
+	case *bool:
+		if *at = text == "true"; !*at && text != "false" {
+			return fmt.Errorf("expected true or false, not `%s`", text)
+		}
+	case *int:
+		// Not as the YAML library reads numbers, which takes 1.5 for 1.
+		if *at, err = strconv.Atoi(text); err != nil {
+			return fmt.Errorf("expected a whole number, not `%s`", text)
+		}
+	case *int64:
+		*at, err = parseSize(text)
+	case *blobstore.Limit:
+		*at, err = parseLimit(text)
+	case *time.Duration:
+		*at, err = parseDuration(text)
+	case *netip.Prefix:
+		*at, err = parseNetwork(text)
+	default:
+		panic(fmt.Sprintf("no notation for a %T", into)) // every test would see it
+	}
+	return err
+}
+
+// parseSize reads a size. Binary units are KiB, MiB, GiB, TiB; KB, MB, GB, TB are
 // powers of 1000.
-func ParseSize(s string) (Size, error) {
+func parseSize(s string) (int64, error) {
 	n, err := humanize.ParseBytes(s)
 	if err != nil || n > math.MaxInt64 {
 		return 0, fmt.Errorf("%q is not a size: write a number of bytes, or one with a unit, such as 256MiB or 200GB", s)
 	}
-	return Size(n), nil
+	return int64(n), nil
 }
 
-// String returns the size without loss: in the largest unit that divides it, so
-// that ParseSize gives back the same number.
-func (s Size) String() string {
+// formatSize writes a size without loss: in the largest unit that divides it, so
+// that parseSize gives back the same number.
+func formatSize(s int64) string {
 	units := []struct {
 		name  string
-		bytes Size
+		bytes int64
 	}{
 		{"TiB", 1 << 40}, {"TB", 1e12}, {"GiB", 1 << 30}, {"GB", 1e9},
 		{"MiB", 1 << 20}, {"MB", 1e6}, {"KiB", 1 << 10}, {"KB", 1e3},
 	}
 	for _, u := range units {
 		if s != 0 && s%u.bytes == 0 {
-			return strconv.FormatInt(int64(s/u.bytes), 10) + u.name
+			return strconv.FormatInt(s/u.bytes, 10) + u.name
 		}
 	}
-	return strconv.FormatInt(int64(s), 10)
+	return strconv.FormatInt(s, 10)
 }
 
-// SizeLimit is a size, or a share of the file system it applies to: "50GiB" or
-// "80%". Exactly one of its fields is set.
-type SizeLimit struct {
-	Bytes   Size
-	Percent int
-}
-
-// ParseSizeLimit reads a size or a percentage between 1% and 100%.
-func ParseSizeLimit(s string) (SizeLimit, error) {
+// parseLimit reads a size or a percentage between 1% and 100%.
+func parseLimit(s string) (blobstore.Limit, error) {
 	if number, ok := strings.CutSuffix(s, "%"); ok {
 		percent, err := strconv.Atoi(strings.TrimSpace(number))
 		if err != nil || percent < 1 || percent > 100 {
-			return SizeLimit{}, fmt.Errorf("%q is not a share of the file system: write a whole percentage from 1%% to 100%%", s)
+			return blobstore.Limit{}, fmt.Errorf("%q is not a share of the file system: write a whole percentage from 1%% to 100%%", s)
 		}
-		return SizeLimit{Percent: percent}, nil
+		return blobstore.Limit{Percent: percent}, nil
 	}
-	size, err := ParseSize(s)
+	size, err := parseSize(s)
 	if err != nil {
-		return SizeLimit{}, fmt.Errorf("%q is not a size: write one such as 50GiB, or a share of the file system such as 80%%", s)
+		return blobstore.Limit{}, fmt.Errorf("%q is not a size: write one such as 50GiB, or a share of the file system such as 80%%", s)
 	}
 	if size == 0 {
-		return SizeLimit{}, errors.New("the size must be greater than 0")
+		return blobstore.Limit{}, errors.New("the size must be greater than 0")
 	}
-	return SizeLimit{Bytes: size}, nil
+	return blobstore.Limit{Bytes: size}, nil
 }
 
-// Of returns the limit in bytes on a file system of total bytes.
-func (l SizeLimit) Of(total int64) int64 {
-	if l.Percent == 0 {
-		return int64(l.Bytes)
-	}
-	// Divided first: a file system may be large enough to overflow the product.
-	return total/100*int64(l.Percent) + total%100*int64(l.Percent)/100
-}
-
-func (l SizeLimit) String() string {
+func formatLimit(l blobstore.Limit) string {
 	if l.Percent != 0 {
 		return strconv.Itoa(l.Percent) + "%"
 	}
-	return l.Bytes.String()
+	return formatSize(l.Bytes)
 }
 
-// Duration is a time.Duration that may be written in days, which operators think in: "7d".
-type Duration time.Duration
-
-// ParseDuration reads what time.ParseDuration does, and whole days.
-func ParseDuration(s string) (Duration, error) {
+// parseDuration reads what time.ParseDuration does, and whole days, which operators think in: "7d".
+func parseDuration(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			return Duration(time.Duration(n) * 24 * time.Hour), nil
+			return time.Duration(n) * 24 * time.Hour, nil
 		}
 	}
 	d, err := time.ParseDuration(s)
@@ -107,17 +118,42 @@ func ParseDuration(s string) (Duration, error) {
 	if d < 0 {
 		return 0, fmt.Errorf("%q is negative", s)
 	}
-	return Duration(d), nil
+	return d, nil
 }
 
-// String is that of time.Duration in days where it is more than two, and without trailing zero
+// parseNetwork reads a prefix or a single address. IPv4 within IPv6 is IPv4, as
+// the addresses it is held against are.
+func parseNetwork(text string) (netip.Prefix, error) {
+	if ip, err := netip.ParseAddr(text); err == nil && ip.Zone() == "" {
+		ip = ip.Unmap()
+		return netip.PrefixFrom(ip, ip.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%q is not a network: write it as 10.0.0.0/8, or as an address", text)
+	}
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Masked(), nil
+}
+
+// formatNetwork writes a network of one address as that.
+func formatNetwork(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+// formatDuration writes a duration in days where it is more than two, and without trailing zero
 // units: 14d, 24h.
-func (d Duration) String() string {
-	const day = Duration(24 * time.Hour)
+func formatDuration(d time.Duration) string {
+	const day = 24 * time.Hour
 	if d > 2*day && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"
 	}
-	s := time.Duration(d).String()
+	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
 	}
@@ -126,20 +162,6 @@ func (d Duration) String() string {
 	}
 	return s
 }
-
-// Count is a whole number. It is a type of its own because the decoder would read 1.5 as 1.
-type Count int
-
-func parseCount(s string) (Count, error) {
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		return 0, fmt.Errorf("expected a whole number, not `%s`", s)
-	}
-	return Count(n), nil
-}
-
-// List is a list of texts. A single text stands for a list with one entry.
-type List []string
 
 // Archives are the archives of a configuration, in the order of the file.
 type Archives []Archive
@@ -157,97 +179,13 @@ const Redacted = upstream.Redacted
 // IsZero reports whether there is nothing special about the connection.
 func (t MirrorTLS) IsZero() bool { return t == MirrorTLS{} }
 
-// The rest of this file is how the types are read from YAML and written to it.
-
-func (s *Size) UnmarshalYAML(n ast.Node) error      { return scalar(n, s, ParseSize) }
-func (l *SizeLimit) UnmarshalYAML(n ast.Node) error { return scalar(n, l, ParseSizeLimit) }
-func (d *Duration) UnmarshalYAML(n ast.Node) error  { return scalar(n, d, ParseDuration) }
-func (c *Count) UnmarshalYAML(n ast.Node) error     { return scalar(n, c, parseCount) }
-
-func (s Size) MarshalYAML() (any, error) {
-	if s == 0 {
-		return 0, nil
-	}
-	return s.String(), nil
-}
-func (l SizeLimit) MarshalYAML() (any, error) { return l.String(), nil }
-func (d Duration) MarshalYAML() (any, error)  { return d.String(), nil }
-
-// scalar decodes a value that has its own notation, quoted or not.
-func scalar[T any](n ast.Node, into *T, parse func(string) (T, error)) error {
-	text, ok := scalarText(n)
-	if !ok {
-		return wrong(n, "expected a single value, not %s", describe(n))
-	}
-	v, err := parse(text)
-	if err != nil {
-		return wrong(n, "%v", err)
-	}
-	*into = v
-	return nil
-}
-
-func (l *List) UnmarshalYAML(n ast.Node) error {
-	*l = List{}
-	if text, ok := scalarText(n); ok {
-		*l = List{text}
-		return nil
-	}
-	seq, ok := n.(*ast.SequenceNode)
-	if !ok {
-		return wrong(n, "expected a list, not %s: write it in brackets, [a, b]", describe(n))
-	}
-	for _, item := range seq.Values {
-		text, ok := scalarText(item)
-		switch {
-		case item.Type() == ast.NullType:
-			return wrong(item, "has an empty item")
-		case !ok:
-			return wrong(item, "expected text, not %s", describe(item))
-		}
-		*l = append(*l, text)
-	}
-	return nil
-}
-
-// UnmarshalYAML reads a mapping from names to archives. Each begins with the defaults.
-func (a *Archives) UnmarshalYAML(n ast.Node) error {
-	m, ok := n.(ast.MapNode)
-	if !ok {
-		return wrong(n, "expected keys with values, not %s", describe(n))
-	}
-	*a = Archives{}
-	for iter := m.MapRange(); iter.Next(); {
-		archive := NewArchive(iter.Key().GetToken().Value)
-		if err := yaml.NodeToValue(iter.Value(), &archive, yaml.Strict()); err != nil {
-			return err
-		}
-		*a = append(*a, archive)
-	}
-	return nil
-}
-
-// MarshalYAML keeps the order.
+// MarshalYAML is of the archives in the order of the file.
 func (a Archives) MarshalYAML() (any, error) {
 	var all yaml.MapSlice
 	for _, archive := range a {
 		all = append(all, yaml.MapItem{Key: archive.Name, Value: archive})
 	}
 	return all, nil
-}
-
-// UnmarshalYAML reads a mirror: its URL alone, or a mapping.
-func (m *Mirror) UnmarshalYAML(n ast.Node) error {
-	*m = NewMirror()
-	if text, ok := scalarText(n); ok {
-		m.URL = text
-		return nil
-	}
-	if _, ok := n.(ast.MapNode); !ok {
-		return wrong(n, "expected a URL, or keys with values, not %s", describe(n))
-	}
-	type plain Mirror // without this method
-	return yaml.NodeToValue(n, (*plain)(m), yaml.Strict())
 }
 
 // MarshalYAML writes the URL alone where that says it all.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,26 +14,27 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 func TestSizes(t *testing.T) {
-	for text, want := range map[string]Size{
+	for text, want := range map[string]int64{
 		"0": 0, "1": 1, "1024": 1024, "5MiB": 5 << 20, "5 MiB": 5 << 20, "50GiB": 50 << 30, "200GB": 200e9,
 		"1.5KiB": 1536, "2TiB": 2 << 40, "64mb": 64e6, "7B": 7,
 	} {
-		got, err := ParseSize(text)
+		got, err := parseSize(text)
 		if err != nil || got != want {
-			t.Errorf("ParseSize(%q) = %d, %v; want %d", text, got, err, want)
+			t.Errorf("parseSize(%q) = %d, %v; want %d", text, got, err, want)
 		}
-		again, err := ParseSize(got.String())
+		again, err := parseSize(formatSize(got))
 		if err != nil || again != got {
-			t.Errorf("%q is written %q, which is %d, %v", text, got, again, err)
+			t.Errorf("%q as %d, which is %d, %v", text, got, again, err)
 		}
 	}
 	for _, text := range []string{"", "lots", "-1", "5 parsecs", "99999999TiB", "1e9", "GiB", "5MiB/s"} {
-		if got, err := ParseSize(text); err == nil {
-			t.Errorf("ParseSize(%q) = %d", text, got)
+		if got, err := parseSize(text); err == nil {
+			t.Errorf("parseSize(%q) = %d", text, got)
 		}
 	}
 }
@@ -49,36 +51,36 @@ func TestSizeLimits(t *testing.T) {
 		{"1%", 99, 0},
 		{"50GiB", 1000, 50 << 30},
 	} {
-		limit, err := ParseSizeLimit(tt.text)
+		limit, err := parseLimit(tt.text)
 		if err != nil || limit.Of(tt.total) != tt.want {
 			t.Errorf("%q of %d is %d, %v; want %d", tt.text, tt.total, limit.Of(tt.total), err, tt.want)
 		}
-		if again, err := ParseSizeLimit(limit.String()); err != nil || again != limit {
-			t.Errorf("%q is written %q", tt.text, limit)
+		if again, err := parseLimit(formatLimit(limit)); err != nil || again != limit {
+			t.Errorf("%q is written %q", tt.text, formatLimit(limit))
 		}
 	}
 	for _, text := range []string{"0", "0%", "101%", "-5%", "%", "1.5%", "all"} {
-		if got, err := ParseSizeLimit(text); err == nil {
-			t.Errorf("ParseSizeLimit(%q) = %v", text, got)
+		if got, err := parseLimit(text); err == nil {
+			t.Errorf("parseLimit(%q) = %v", text, got)
 		}
 	}
 }
 
 func TestDurations(t *testing.T) {
-	for text, want := range map[string]Duration{
-		"0": 0, "0s": 0, "60s": Duration(time.Minute), "24h": Duration(24 * time.Hour), "7d": Duration(7 * 24 * time.Hour), "1h30m": Duration(90 * time.Minute), "250ms": Duration(250 * time.Millisecond),
+	for text, want := range map[string]time.Duration{
+		"0": 0, "0s": 0, "60s": (time.Minute), "24h": (24 * time.Hour), "7d": (7 * 24 * time.Hour), "1h30m": (90 * time.Minute), "250ms": (250 * time.Millisecond),
 	} {
-		got, err := ParseDuration(text)
+		got, err := parseDuration(text)
 		if err != nil || got != want {
-			t.Errorf("ParseDuration(%q) = %v, %v; want %v", text, got, err, want)
+			t.Errorf("parseDuration(%q) = %v, %v; want %v", text, got, err, want)
 		}
-		if again, err := ParseDuration(got.String()); err != nil || again != got {
-			t.Errorf("%q is written %q", text, got.String())
+		if again, err := parseDuration(formatDuration(got)); err != nil || again != got {
+			t.Errorf("%q is written %q", text, formatDuration(got))
 		}
 	}
 	for _, text := range []string{"", "60", "-1s", "1w", "d", "-1d", "1.5d", "99999d", "5 s"} {
-		if got, err := ParseDuration(text); err == nil {
-			t.Errorf("ParseDuration(%q) = %v", text, got)
+		if got, err := parseDuration(text); err == nil {
+			t.Errorf("parseDuration(%q) = %v", text, got)
 		}
 	}
 }
@@ -169,7 +171,7 @@ func TestReloadPlan(t *testing.T) {
 			"archives",
 			func(c *Config) {
 				c.Archives = []Archive{archive("new", nil), archive("b.c", func(a *Archive) {
-					a.CheckEvery, a.SignedBy, a.Credentials.Password = Duration(time.Hour), []string{"/k"}, upstream.NewSecret("x")
+					a.CheckEvery, a.SignedBy, a.Credentials.Password = (time.Hour), []string{"/k"}, upstream.NewSecret("x")
 				})}
 			},
 			[]string{"archives.new (new)", `archives.'b.c'.signed_by`, `archives.'b.c'.check_every`, `archives.'b.c'.credentials.password`, "archives.a (removed)"}, nil,
@@ -177,7 +179,7 @@ func TestReloadPlan(t *testing.T) {
 		{
 			"some of each",
 			func(c *Config) {
-				c.Listen, c.Data, c.Cache.MaxSize = []string{":1"}, "/x", SizeLimit{Bytes: 1}
+				c.Listen, c.Data, c.Cache.MaxSize = []string{":1"}, "/x", blobstore.Limit{Bytes: 1}
 				c.Log.Level, c.Log.Format, c.UpstreamClient.Rate, c.ConnectAllow = "debug", "json", 1, []string{"a:1"}
 			},
 			[]string{"upstream_client.rate", "connect_allow", "log.level"},
@@ -188,9 +190,9 @@ func TestReloadPlan(t *testing.T) {
 			func(c *Config) {
 				a := &c.Archives[0]
 				a.Upstreams, a.Upstream = []Mirror{{URL: a.Upstream, Priority: 1, Weight: 2}}, ""
-				a.Snapshot, a.Allow, a.ServeExpired = "http://example.org/{timestamp}", []string{"10.0.0.0/8"}, new(Duration)
-				c.Offline, c.UpstreamClient.RateFloor, c.Prefetch.Enabled, c.Clients.Deny = true, 0, false, []string{"192.0.2.1"}
-				c.Stale.WarnBefore = Duration(time.Hour)
+				a.Snapshot, a.Allow, a.ServeExpired = "http://example.org/{timestamp}", []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, new(time.Duration)
+				c.Offline, c.UpstreamClient.RateFloor, c.Prefetch.Enabled, c.Clients.Deny = true, 0, false, []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}
+				c.Stale.WarnBefore = (time.Hour)
 			},
 			[]string{"offline", "archives.a.upstream", "archives.a.upstreams", "archives.a.snapshot", "archives.a.allow", "archives.a.serve_expired", "upstream_client.rate_floor", "prefetch.enabled", "clients.deny"},
 			[]string{"stale.warn_before"},
@@ -198,7 +200,7 @@ func TestReloadPlan(t *testing.T) {
 		{
 			"equal behind other pointers",
 			func(c *Config) {
-				c.Archives[0].Allow, c.Archives[0].Upstreams = []string{}, []Mirror{}
+				c.Archives[0].Allow, c.Archives[0].Upstreams = []netip.Prefix{}, []Mirror{}
 			},
 			nil, nil,
 		},
@@ -247,7 +249,7 @@ func TestManyProblems(t *testing.T) {
 // What waits for a restart keeps its value; all else is in force at once.
 func TestChangeInForce(t *testing.T) {
 	running, next := sample(), sample()
-	next.Listen, next.Cache.Memory, next.Stale.ServeExpired, next.Log.Format = List{":1"}, 1, 0, "json"
+	next.Listen, next.Cache.Memory, next.Stale.ServeExpired, next.Log.Format = []string{":1"}, 1, 0, "json"
 	next.Log.Level, next.Offline, next.Prefetch.MaxBytes, next.Archives = "debug", true, 1, next.Archives[:1]
 	_, restart, inForce := Change(running, next)
 	if want := []string{"listen", "cache.memory", "stale.serve_expired", "log.format"}; !slices.Equal(restart, want) {
@@ -269,8 +271,12 @@ func TestNetworks(t *testing.T) {
 		"10.0.0.0/8": "10.0.0.0/8", "10.1.2.3/8": "10.0.0.0/8", "192.0.2.7": "192.0.2.7/32", "2001:db8::1": "2001:db8::1/128",
 		"::ffff:192.0.2.7": "192.0.2.7/32", "::ffff:10.1.0.0/112": "10.1.0.0/16", "::/0": "::/0", "0.0.0.0/0": "0.0.0.0/0",
 	} {
-		if got := Networks([]string{text}); len(got) != 1 || got[0].String() != want {
-			t.Errorf("%s is %v, want %s", text, got, want)
+		got, err := parseNetwork(text)
+		if err != nil || got.String() != want {
+			t.Errorf("%s is %v, want %s: %v", text, got, want, err)
+		}
+		if again, err := parseNetwork(formatNetwork(got)); err != nil || again != got {
+			t.Errorf("%s is written %q", text, formatNetwork(got))
 		}
 	}
 	for _, text := range []string{"", "10.0.0.0/33", "10.0.0", "everybody", "fe80::1%eth0", "fe80::%eth0/64", "10.0.0.0/-1"} {
@@ -288,8 +294,8 @@ func TestReloadPlanOfACluster(t *testing.T) {
 	running.Cluster.GossipKey, running.Cluster.CA, running.Cluster.Cert, running.Cluster.Key = "/g", "/ca", "/c", "/k"
 	new := *running
 	new.Cluster.GossipKey, new.Cluster.CA, new.Cluster.Cert, new.Cluster.Key = "/g2", "/ca2", "/c2", "/k2"
-	new.Cluster.Seeds, new.Cluster.Allow, new.Cluster.PeerListen = []string{"a"}, []string{"10.0.0.0/8"}, ":1"
-	new.Drain.Handoff = Duration(time.Minute)
+	new.Cluster.Seeds, new.Cluster.Allow, new.Cluster.PeerListen = []string{"a"}, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, ":1"
+	new.Drain.Handoff = (time.Minute)
 	apply, restart, _ := Change(running, &new)
 	if want := []string{"cluster.gossip_key", "cluster.ca", "cluster.cert", "cluster.key", "drain.handoff"}; !slices.Equal(apply, want) {
 		t.Errorf("a reload applies %q, want %q", apply, want)

@@ -109,7 +109,7 @@ func BenchmarkClients(b *testing.B) {
 			r.Clients.Allow, r.Clients.Deny = allow, deny
 			r.Archives[0].Allow, r.Archives[0].Deny = allow, deny
 		},
-		"rate": func(r *Rules) { r.Clients.BytesPerSecond = 1 << 40 },
+		"rate": func(r *Rules) { r.Clients.Rate = 1 << 40 },
 	} {
 		b.Run(name, func(b *testing.B) {
 			f, m := inMemory(b, 2000)

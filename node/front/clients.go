@@ -9,24 +9,8 @@ import (
 	"slices"
 )
 
-// ClientLimits say which clients may connect, and how much one client address may take. Of an
-// IPv6 address the first 64 bits count: a host has all the rest for itself. The zero
-// value bounds nothing.
-type ClientLimits struct {
-	// Allow lists the networks that are served; all where it is empty. Deny lists
-	// those that are not, whatever Allow says.
-	Allow, Deny []netip.Prefix
-	// Connections bounds the open connections of one address, tunnels included. apt
-	// holds one for each host in its sources, and a site behind NAT is one address:
-	// it needs as many times that as it has hosts that update at once.
-	Connections int
-	// BytesPerSecond bounds the bodies that go to one address, over all of its
-	// connections together. Tunnels are not counted.
-	BytesPerSecond int64
-}
-
-// networks are sorted, and none lies within another. So at most one can contain an address:
-// the last network that begins at or before it.
+// networks are sorted, and none lies within another, so that at most one can hold an
+// address: the last that begins at or before it.
 type networks []netip.Prefix
 
 func newNetworks(list []netip.Prefix) (networks, error) {

@@ -370,7 +370,7 @@ func TestApply(t *testing.T) {
 		"archives.ubuntu.allow: ": func(r *Rules) { r.Archives[0].Allow = make([]netip.Prefix, 1) },
 		"archives.ubuntu.deny: ":  func(r *Rules) { r.Archives[0].Deny = make([]netip.Prefix, 1) },
 		"clients.connections: ":   func(r *Rules) { r.Clients.Connections = -1 },
-		"clients.rate: ":          func(r *Rules) { r.Clients.BytesPerSecond = -1 },
+		"clients.rate: ":          func(r *Rules) { r.Clients.Rate = -1 },
 		"archives: ubuntu: upstreams: ": func(r *Rules) {
 			r.Archives[0].Mirrors = []*url.URL{mustURL(t, "ftp://mirror.example.org/ubuntu")}
 		},

@@ -80,8 +80,8 @@ func newRules(r Rules, own []string) (*rules, error) {
 	switch {
 	case r.Clients.Connections < 0:
 		return nil, fmt.Errorf("clients.connections: %d is less than 0, which is no bound", r.Clients.Connections)
-	case r.Clients.BytesPerSecond < 0:
-		return nil, fmt.Errorf("clients.rate: %d is less than 0, which is no bound", r.Clients.BytesPerSecond)
+	case r.Clients.Rate < 0:
+		return nil, fmt.Errorf("clients.rate: %d is less than 0, which is no bound", r.Clients.Rate)
 	}
 	return ready, nil
 }

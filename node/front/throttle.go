@@ -26,7 +26,7 @@ const (
 // pieces are as large as the write deadline allows. It looks up the rate for each piece, so
 // that a change of the rate reaches bodies under way.
 func (x *exchange) turn(n int64) (int64, error) {
-	limit := x.f.rules.Load().limits.BytesPerSecond
+	limit := x.f.rules.Load().limits.Rate
 	if limit <= 0 || x.conn == nil || x.conn.client == nil {
 		return min(n, pace), nil
 	}

@@ -58,7 +58,7 @@ func openThrottled(t *testing.T, size int, class proto.Class, limit int64) *thro
 
 func (th *throttled) limit(bytesPerSecond int64) {
 	th.t.Helper()
-	if err := th.Apply(Rules{Archives: testArchives(th.t), Clients: ClientLimits{BytesPerSecond: bytesPerSecond}}); err != nil {
+	if err := th.Apply(Rules{Archives: testArchives(th.t), Clients: ClientLimits{Rate: bytesPerSecond}}); err != nil {
 		th.t.Fatal(err)
 	}
 }
@@ -277,7 +277,7 @@ func TestThrottledBodies(t *testing.T) {
 	for _, kind := range []string{"bytes", "file", "stream", "stream by file"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			d := startFront(t, func(c *Config) { c.Clients.BytesPerSecond = 200 << 10 })
+			d := startFront(t, func(c *Config) { c.Clients.Rate = 200 << 10 })
 			if kind == "stream by file" {
 				s := newScript(nil)
 				s.file = t.TempDir() + "/part"
@@ -361,7 +361,7 @@ func TestSendfile(t *testing.T) {
 	}{
 		"no bounds":   {ClientLimits{}, pace},
 		"all but one": {ClientLimits{Allow: prefixes("127.0.0.0/8"), Deny: prefixes("10.0.0.0/8"), Connections: 9}, pace},
-		"a rate":      {ClientLimits{BytesPerSecond: 1 << 30}, mostPiece},
+		"a rate":      {ClientLimits{Rate: 1 << 30}, mostPiece},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := startFront(t, func(c *Config) { c.Clients = tt.limits })

@@ -116,7 +116,7 @@ func settleRanks(found []rankedMirror) []config.Mirror {
 	})
 	told := slices.ContainsFunc(found, func(m rankedMirror) bool { return m.rank > 0 })
 	settled := make([]config.Mirror, len(found))
-	number := config.Count(1)
+	number := 1
 	for i, m := range found {
 		if i > 0 && (m.Priority != found[i-1].Priority || m.rank != found[i-1].rank) {
 			number++

@@ -9,7 +9,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/config"
 )
 
-func at(url string, priority config.Count) config.Mirror {
+func at(url string, priority int) config.Mirror {
 	return config.Mirror{URL: url, Priority: priority, Weight: 1}
 }
 

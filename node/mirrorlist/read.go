@@ -93,14 +93,14 @@ func (r *Reader) client(cfg *config.Config, at *url.URL, files config.MirrorTLS)
 	transport := &http.Transport{
 		Proxy:                 proxyOf,
 		TLSClientConfig:       tlsConfig,
-		TLSHandshakeTimeout:   time.Duration(cfg.UpstreamClient.ConnectTimeout),
-		ResponseHeaderTimeout: time.Duration(cfg.UpstreamClient.HeaderTimeout),
+		TLSHandshakeTimeout:   cfg.UpstreamClient.ConnectTimeout,
+		ResponseHeaderTimeout: cfg.UpstreamClient.HeaderTimeout,
 		DisableKeepAlives:     true,
 	}
 	reach := upstream.NewReach(append(u.Configured, at), u.InternalAllow, r.Listens)
 	return &http.Client{
 		Timeout:   listTimeout,
-		Transport: reach.Guard(transport, at, net.Dialer{Timeout: time.Duration(cfg.UpstreamClient.ConnectTimeout)}),
+		Transport: reach.Guard(transport, at, net.Dialer{Timeout: cfg.UpstreamClient.ConnectTimeout}),
 		CheckRedirect: func(next *http.Request, way []*http.Request) error {
 			switch first := way[0].URL; {
 			case len(way) > maxListRedirects:
@@ -140,7 +140,7 @@ func fetchList(ctx context.Context, client *http.Client, at *url.URL, header htt
 		return nil, err
 	}
 	if len(text) > aptconf.MaxMirrorList {
-		return nil, fmt.Errorf("the list is longer than %s", config.Size(aptconf.MaxMirrorList))
+		return nil, fmt.Errorf("the list is longer than %d MiB", aptconf.MaxMirrorList>>20)
 	}
 	return text, nil
 }

@@ -29,7 +29,7 @@ import (
 func listConfig() *config.Config {
 	cfg := config.Default()
 	cfg.UpstreamClient.AuthConf, cfg.UpstreamClient.Proxy = nil, "direct"
-	cfg.UpstreamClient.ConnectTimeout, cfg.UpstreamClient.HeaderTimeout = config.Duration(time.Minute), config.Duration(time.Minute)
+	cfg.UpstreamClient.ConnectTimeout, cfg.UpstreamClient.HeaderTimeout = time.Minute, time.Minute
 	return cfg
 }
 
@@ -89,7 +89,7 @@ func TestFetchList(t *testing.T) {
 	for path, want := range map[string]string{ // "" or a part of the error
 		"/list": "", "/moved": "",
 		"/round": "more than 5 redirects", "/home": "this node itself", "/inside": "upstream_client.internal_allow", "/busy": "503", "/page": "HTML page",
-		"/long": "longer than 1MiB", "/short": "unexpected EOF", "/none": "404",
+		"/long": "longer than 1 MiB", "/short": "unexpected EOF", "/none": "404",
 	} {
 		text, err := readList(t, listConfig(), srv.URL+path, config.MirrorTLS{})
 		switch {

@@ -248,7 +248,7 @@ func TestTurnedOff(t *testing.T) {
 		p.Switched(w.switched(many(5, "2"), all))
 		pass <- struct{}{}
 		synctest.Wait()
-		p.Reconfigure(false, 1000, time.Hour)
+		p.Reconfigure(Settings{false, 1000, time.Hour})
 		s := settled(t, p)
 		if got := counts(s); !maps.Equal(got, map[Outcome]int64{Fetched: 1, Dropped: 4}) || s.Enabled {
 			t.Errorf("%v", got)
@@ -267,7 +267,7 @@ func TestTurnedOff(t *testing.T) {
 		}
 		close(pass)
 		time.Sleep(2 * time.Hour) // used_within is an hour now
-		p.Reconfigure(true, 25, time.Hour)
+		p.Reconfigure(Settings{true, 25, time.Hour})
 		p.Used(loc(pool("p003", "2", "amd64")))
 		p.Used(loc(pool("p001", "2", "amd64")))
 		p.Used(loc(pool("p002", "2", "amd64")))
@@ -480,7 +480,7 @@ func TestAtOnce(t *testing.T) {
 					p.Status()
 					registry()
 				case 10 + g:
-					p.Reconfigure(i%3 != 0, int64(rand.IntN(1000)), time.Hour)
+					p.Reconfigure(Settings{i%3 != 0, int64(rand.IntN(1000)), time.Hour})
 				case 15:
 					if err := p.save(); err != nil {
 						t.Error(err)

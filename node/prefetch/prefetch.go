@@ -24,14 +24,7 @@ type Config struct {
 	Logger *slog.Logger
 	Now    func() time.Time
 
-	// Enabled is whether anything is fetched ahead. What clients use is learnt in
-	// any case.
-	Enabled bool
-	// MaxBytes bounds what is fetched ahead for one switch.
-	MaxBytes int64
-	// UsedWithin is how long a package counts as used after a client was last served
-	// it; to ten minutes.
-	UsedWithin time.Duration
+	Settings
 	// Parallel is how many objects are fetched ahead at one time, for all switches
 	// together. Default 4.
 	Parallel int
@@ -68,17 +61,15 @@ type Prefetcher struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
 
-	mu         sync.Mutex
-	closed     bool
-	enabled    bool
-	maxBytes   int64
-	usedWithin time.Duration
-	jobs       map[proto.Suite]*job                 // running; guards what a job and an item say is guarded
-	recent     []*job                               // the last maxSwitches, oldest first
-	reasons    *expiring.Map[proto.Location, *item] // by what was planned
-	underWay   map[proto.Location]chan struct{}     // closed when it has ended
-	totals     map[Outcome]int64                    // objects
-	bytes      int64                                // of objects fetched, and of those that failed on the way
+	mu       sync.Mutex
+	closed   bool
+	settings Settings
+	jobs     map[proto.Suite]*job                 // running; guards what a job and an item say is guarded
+	recent   []*job                               // the last maxSwitches, oldest first
+	reasons  *expiring.Map[proto.Location, *item] // by what was planned
+	underWay map[proto.Location]chan struct{}     // closed when it has ended
+	totals   map[Outcome]int64                    // objects
+	bytes    int64                                // of objects fetched, and of those that failed on the way
 }
 
 // New reads back what clients have used, and is ready.
@@ -90,7 +81,7 @@ func New(cfg Config) (*Prefetcher, error) {
 	p := &Prefetcher{
 		cfg: cfg, log: cfg.Logger, usage: newUsage(), ready: newReady(),
 		fetching: make(chan struct{}, cfg.Parallel), reading: make(chan struct{}, 1),
-		enabled: cfg.Enabled, maxBytes: cfg.MaxBytes, usedWithin: cfg.UsedWithin,
+		settings: cfg.Settings,
 		jobs:     make(map[proto.Suite]*job),
 		reasons:  expiring.New[proto.Location, *item](maxReasons),
 		underWay: make(map[proto.Location]chan struct{}),
@@ -137,10 +128,10 @@ func (p *Prefetcher) Switched(next proto.Switch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	format := p.cfg.Formats(next.Suite.Archive)
-	if p.closed || !p.enabled || format == nil || next.New == nil { // nothing is known to be new
+	if p.closed || !p.settings.Enabled || format == nil || next.New == nil { // nothing is known to be new
 		return
 	}
-	j := &job{next: next, format: format, began: p.cfg.Now(), maxBytes: p.maxBytes, usedWithin: p.usedWithin, leftOver: nothing}
+	j := &job{next: next, format: format, began: p.cfg.Now(), maxBytes: p.settings.MaxBytes, usedWithin: p.settings.UsedWithin, leftOver: nothing}
 	j.ctx, j.cancel = context.WithCancelCause(p.ctx)
 	if older, ok := p.jobs[next.Suite]; ok {
 		j.leftOver = older.left()
@@ -156,12 +147,11 @@ func (p *Prefetcher) Switched(next proto.Switch) {
 
 // Reconfigure changes what New was given. Turned off, what is under way ends; the
 // bounds hold from the next switch on.
-func (p *Prefetcher) Reconfigure(enabled bool, maxBytes int64, usedWithin time.Duration) {
+func (p *Prefetcher) Reconfigure(s Settings) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.enabled = enabled
-	p.maxBytes, p.usedWithin = maxBytes, usedWithin
-	if !enabled {
+	p.settings = s
+	if !s.Enabled {
 		for _, j := range p.jobs {
 			j.cancel(errDisabled)
 		}

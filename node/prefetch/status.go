@@ -46,7 +46,7 @@ func (p *Prefetcher) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := Status{
-		Enabled: p.enabled, MaxBytes: p.maxBytes, UsedWithin: p.usedWithin, Known: known,
+		Enabled: p.settings.Enabled, MaxBytes: p.settings.MaxBytes, UsedWithin: p.settings.UsedWithin, Known: known,
 		Objects: maps.Clone(p.totals), Bytes: p.bytes, Used: used, UsedBytes: usedBytes,
 	}
 	for _, j := range p.recent {
@@ -66,7 +66,7 @@ func (p *Prefetcher) Why(loc proto.Location) string {
 	if it, ok := p.reasons.Get(loc, p.cfg.Now()); ok {
 		return it.why(p.cfg.Now())
 	}
-	if _, ok := p.identity(loc); ok && !p.enabled {
+	if _, ok := p.identity(loc); ok && !p.settings.Enabled {
 		return "Not fetched ahead: prefetch.enabled is false."
 	}
 	return ""

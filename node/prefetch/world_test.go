@@ -153,7 +153,7 @@ func debian(string) Format { return keyless }
 // prefetcher opens one; it is closed with the test.
 func (w *world) prefetcher(change ...func(*Config)) *Prefetcher {
 	w.t.Helper()
-	cfg := Config{Formats: debian, Open: w.Open, Stored: w.Stored, State: w, Logger: slog.New(slog.DiscardHandler), Enabled: true, MaxBytes: 2 << 30, UsedWithin: 14 * 24 * time.Hour}
+	cfg := Config{Formats: debian, Open: w.Open, Stored: w.Stored, State: w, Logger: slog.New(slog.DiscardHandler), Settings: Settings{Enabled: true, MaxBytes: 2 << 30, UsedWithin: 14 * 24 * time.Hour}}
 	for _, c := range change {
 		c(&cfg)
 	}
