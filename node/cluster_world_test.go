@@ -24,6 +24,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/peerfetch/peers"
 	"github.com/aptmesh/aptmesh/ring"
 )
@@ -133,7 +134,7 @@ func (m *mesh) add(change ...func(*config.Config)) *site {
 	cfg.Listen, cfg.Admin, cfg.Data = []string{"127.0.0.1:0"}, "", m.t.TempDir()
 	cfg.Cache.MaxSize = blobstore.Limit{Bytes: 1 << 30}
 	cfg.Cache.Memory, cfg.Cache.Scrub = 8<<20, 0
-	cfg.UpstreamClient.AuthConf, cfg.UpstreamClient.Proxy = nil, "direct"
+	cfg.UpstreamClient.AuthConf, cfg.UpstreamClient.Proxy = nil, upstream.Direct
 	cfg.Drain.Timeout = 5 * time.Second
 	cfg.Prefetch.Enabled = false // what upstream is asked for is the test's own doing
 	u := config.NewArchive("ubuntu")

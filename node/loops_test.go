@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 // relay is an address that leads to another one, which is set later.
@@ -77,7 +78,7 @@ func TestLoops(t *testing.T) {
 	for _, path := range []string{inRelease, largeDeb, packages} {
 		t.Run("its own proxy/"+path, func(t *testing.T) {
 			r := newRelay(t)
-			w := newWorld(t, newArchive(), patient, func(cfg *config.Config) { cfg.UpstreamClient.Proxy = r.url() })
+			w := newWorld(t, newArchive(), patient, func(cfg *config.Config) { cfg.UpstreamClient.Proxy, _ = upstream.ParseProxy(r.url()) })
 			r.to <- w.node.Addrs()[0]
 			w.wantLoop(path)
 		})
@@ -90,10 +91,10 @@ func TestLoops(t *testing.T) {
 		t.Run("two nodes, each the other's proxy/"+path, func(t *testing.T) {
 			r := newRelay(t)
 			a := newArchive()
-			x := newWorld(t, a, patient, func(cfg *config.Config) { cfg.UpstreamClient.Proxy = r.url() })
+			x := newWorld(t, a, patient, func(cfg *config.Config) { cfg.UpstreamClient.Proxy, _ = upstream.ParseProxy(r.url()) })
 			y := newWorld(t, a, patient, func(cfg *config.Config) {
 				cfg.Archives[0].Upstream = x.cfg.Archives[0].Upstream
-				cfg.UpstreamClient.Proxy = "http://" + x.node.Addrs()[0]
+				cfg.UpstreamClient.Proxy, _ = upstream.ParseProxy("http://" + x.node.Addrs()[0])
 			})
 			r.to <- y.node.Addrs()[0]
 			x.wantLoop(path)

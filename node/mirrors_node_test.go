@@ -258,7 +258,7 @@ func TestUpstreamsOfTheirOwn(t *testing.T) {
 		u := &cfg.Archives[0]
 		u.Upstreams = []config.Mirror{
 			{URL: u.Upstream, Priority: 1, Weight: 1},
-			{URL: private.URL, Priority: 2, Weight: 1, Credentials: upstream.Credentials{Bearer: upstream.NewSecret("hunter2")}, TLS: config.MirrorTLS{CA: ca}},
+			{URL: private.URL, Priority: 2, Weight: 1, Credentials: upstream.Credentials{Bearer: upstream.NewSecret("hunter2")}, TLS: upstream.TLSFiles{CA: ca}},
 		}
 		u.Upstream = ""
 	})

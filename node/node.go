@@ -171,12 +171,10 @@ func (n *Node) build(cfg *config.Config) error {
 		return err
 	}
 	n.table = archives.NewTable(cfg, n.state, n.log)
-	client, err := archives.UpstreamSettings(cfg)
-	if err != nil {
-		return err
+	client := upstream.Config{
+		Settings: cfg.UpstreamClient, Logger: n.log, UserAgent: n.userAgent(), Listens: n.listens,
+		Pseudonym: n.loops.pseudonym, Via: n.loops.via,
 	}
-	client.Logger, client.UserAgent, client.Listens = n.log, n.userAgent(), n.listens
-	client.Pseudonym, client.Via = n.loops.pseudonym, n.loops.via
 	if n.cluster != nil {
 		client.OnAlert = n.cluster.SendAlert
 	}
@@ -186,7 +184,7 @@ func (n *Node) build(cfg *config.Config) error {
 	n.onStop("upstream", func(context.Context) error { n.upstream.Close(); return nil })
 
 	reader := &mirrorlist.Reader{
-		Config: n.table.Config, Settings: archives.UpstreamSettings, Listens: n.listens,
+		Config: n.table.Config, Listens: n.listens,
 		Header: http.Header{"User-Agent": {client.UserAgent}, "Via": {"1.1 " + n.loops.pseudonym}},
 	}
 	lists := mirrorlist.New(mirrorlist.Config{Read: reader.Read, State: n.state, Logger: n.log})

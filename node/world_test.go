@@ -17,6 +17,7 @@ import (
 	"github.com/aptmesh/aptmesh/node"
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -63,7 +64,7 @@ func newWorld(t *testing.T, a *testarchive.Archive, change ...func(*config.Confi
 	cfg.Cache.MaxSize = blobstore.Limit{Bytes: 1 << 30}
 	cfg.Cache.Memory, cfg.Cache.Scrub = 8<<20, 0
 	cfg.UpstreamClient.AuthConf = nil
-	cfg.UpstreamClient.Proxy = "direct"
+	cfg.UpstreamClient.Proxy = upstream.Direct
 	cfg.UpstreamClient.StallTimeout, cfg.UpstreamClient.HeaderTimeout = 300*time.Millisecond, 300*time.Millisecond
 	cfg.Drain.Timeout = time.Second
 	cfg.Prefetch.Enabled = false // what upstream is asked for is the test's own doing

@@ -16,38 +16,11 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// UpstreamSettings is what the configuration says of all upstreams alike.
-func UpstreamSettings(cfg *config.Config) (upstream.Config, error) {
-	u := upstream.Config{
-		ConnectionsPerHost: cfg.UpstreamClient.ConnectionsPerHost,
-		BytesPerSecond:     cfg.UpstreamClient.Rate,
-		ConnectTimeout:     cfg.UpstreamClient.ConnectTimeout,
-		HeaderTimeout:      cfg.UpstreamClient.HeaderTimeout,
-		StallTimeout:       cfg.UpstreamClient.StallTimeout,
-		RateFloor:          cfg.UpstreamClient.RateFloor,
-		Offline:            cfg.Offline,
-		InternalAllow:      cfg.UpstreamClient.InternalAllow,
-		Configured:         operatorURLs(cfg),
-	}
-	var err error
-	if u.Proxy, err = upstream.ParseProxy(cfg.UpstreamClient.Proxy); err != nil {
-		return u, fmt.Errorf("upstream: proxy: %w", err)
-	}
-	if u.AuthConf, err = upstream.ReadAuthConf(cfg.UpstreamClient.AuthConf...); err != nil {
-		return u, fmt.Errorf("upstream: auth_conf: %w", err)
-	}
-	return u, nil
-}
-
-// upstreamConfig is what the HTTP client needs: settings that stand in no configuration, and the archives.
-// An archive without mirrors, which waits for its list of them, is not among them.
-func upstreamConfig(fixed upstream.Config, cfg *config.Config, mirrors map[string][]config.Mirror) (upstream.Config, error) {
-	u, err := UpstreamSettings(cfg)
-	if err != nil {
-		return u, err
-	}
-	u.Logger, u.UserAgent, u.Listens = fixed.Logger, fixed.UserAgent, fixed.Listens
-	u.Pseudonym, u.Via, u.Snapshots, u.OnAlert = fixed.Pseudonym, fixed.Via, fixed.Snapshots, fixed.OnAlert
+// upstreamConfig is what the HTTP client needs: client has what stands in no configuration. An archive
+// without mirrors, which waits for its list of them, is not in it.
+func upstreamConfig(client upstream.Config, cfg *config.Config, mirrors map[string][]config.Mirror) (upstream.Config, error) {
+	u := client
+	u.Settings, u.Offline, u.Configured = cfg.UpstreamClient, cfg.Offline, mirrorlist.OperatorURLs(cfg)
 	for _, at := range slices.Concat(slices.Collect(maps.Values(mirrors))...) {
 		if list, err := aptconf.ParseListURL(at.List); err == nil && list.File != "" {
 			// A list on this machine is the operator's own word.
@@ -204,21 +177,6 @@ func (a *Archives) frontLists(cfg *config.Config) []front.List {
 	for archive, names := range knownNames(cfg) {
 		if ubuntu := aptconf.UbuntuArchives()[0].URLs[0]; slices.Contains(names, ubuntu) {
 			all = append(all, front.List{URL: &url.URL{Scheme: "http", Host: aptconf.UbuntuLists}, Archive: archive, Text: ubuntu + "/\n"})
-		}
-	}
-	return all
-}
-
-// operatorURLs are the mirrors, and the lists that a server has, as the configuration names them.
-func operatorURLs(c *config.Config) []*url.URL {
-	var all []*url.URL
-	for _, a := range c.Archives {
-		for _, at := range a.Mirrors() {
-			if list, err := aptconf.ParseListURL(at.URL); err == nil && list.URL != nil {
-				all = append(all, list.URL)
-			} else if u, err := url.Parse(at.URL); err == nil && u.Hostname() != "" {
-				all = append(all, u)
-			}
 		}
 	}
 	return all

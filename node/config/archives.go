@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 // archiveKey is the key of an archive's section. A name that the syntax of keys would take apart
@@ -322,8 +323,8 @@ func ReadListFile(name string) ([]aptconf.ListedMirror, error) {
 }
 
 // tls checks the files of one upstream's connections.
-func (c *checker) tls(key string, t MirrorTLS) {
-	c.file(key+".ca", t.CA, func(name string) error { _, err := readAuthorities(name); return err })
+func (c *checker) tls(key string, t upstream.TLSFiles) {
+	c.file(key+".ca", t.CA, func(name string) error { _, err := upstream.ReadRoots(name); return err })
 	c.keyPair(key, t.Cert, t.Key)
 }
 

@@ -327,18 +327,8 @@ func (c *checker) admin() {
 }
 
 func (c *checker) upstream() {
-	u := c.cfg.UpstreamClient
-	if u.Proxy == "" || u.Proxy == "direct" {
-		return
-	}
-	// The text is not repeated: it may hold a password.
-	p, err := url.Parse(u.Proxy)
-	if err != nil || p.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, p.Scheme) {
-		c.problem("upstream_client.proxy", `is not the URL of a proxy: write http://proxy.example.org:3128, "direct" for none, or "" to follow the environment`)
-		return
-	}
-	if c.cfg.IsSelf(p) {
-		c.problem("upstream_client.proxy", "%s is this node itself; as its own proxy it would ask itself for ever", redactURL(u.Proxy))
+	if p := c.cfg.UpstreamClient.Proxy; p.URL() != nil && c.cfg.IsSelf(p.URL()) {
+		c.problem("upstream_client.proxy", "%s is this node itself; as its own proxy it would ask itself for ever", p.Setting())
 	}
 }
 

@@ -2,9 +2,6 @@ package config
 
 import (
 	"cmp"
-	"crypto/tls"
-	"crypto/x509"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -54,23 +51,6 @@ func InnerStateDir(data string) string { return filepath.Join(data, "state") }
 // Secured reports whether gossip is encrypted and the nodes prove who they are.
 // A checked configuration has all four files or none.
 func (c Cluster) Secured() bool { return c.GossipKey != "" && c.CA != "" }
-
-// Load reads the files; nil is for those that are not given.
-func (t MirrorTLS) Load() (roots *x509.CertPool, cert *tls.Certificate, err error) {
-	if t.CA != "" {
-		if roots, err = readAuthorities(t.CA); err != nil {
-			return nil, nil, fmt.Errorf("tls: ca: %w", err)
-		}
-	}
-	if t.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-		if err != nil {
-			return nil, nil, fmt.Errorf("tls: %w", err)
-		}
-		cert = &pair
-	}
-	return roots, cert, nil
-}
 
 // isSimple reports whether a URL says all there is to say.
 func (u Mirror) isSimple() bool {

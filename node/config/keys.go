@@ -8,6 +8,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/prefetch"
+	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 // The keys of the configuration file, each written once. A field's tags are its name in the file
@@ -77,7 +78,7 @@ type Config struct {
 	// Classes are set, and taken out of Archives, by WithMembers.
 	Classes Classes `yaml:"-"`
 	// The HTTP client that asks the archives.
-	UpstreamClient UpstreamClient `yaml:"upstream_client"`
+	UpstreamClient upstream.Settings `yaml:"upstream_client"`
 	// How long what is stored is served while no upstream answers.
 	//
 	// A line in the log, a metric and `aptmesh status` say that it is stale.
@@ -210,51 +211,12 @@ type Mirror struct {
 	// What is sent to this mirror, and nowhere else.
 	Credentials Credentials `yaml:"credentials,omitempty"`
 	// For mirrors with a certificate of a private CA, or that want one of this node.
-	TLS MirrorTLS `yaml:"tls,omitempty"`
+	TLS upstream.TLSFiles `yaml:"tls,omitempty"`
 
 	// List is the list of mirrors that names it; "" for the configuration.
 	List string `yaml:"-"`
 	// Led is as Archive.Led.
 	Led bool `yaml:"-"`
-}
-
-// MirrorTLS holds PEM files. Cert and Key go together.
-type MirrorTLS struct {
-	// PEM file of the CAs to trust instead of the machine's.
-	CA string `yaml:"ca,omitempty" path:"file"`
-	// PEM file of the certificate this node shows.
-	Cert string `yaml:"cert,omitempty" path:"file"`
-	// PEM file of its private key.
-	Key string `yaml:"key,omitempty" path:"file"`
-}
-
-// UpstreamClient says how archives are asked.
-type UpstreamClient struct {
-	// Cap on connections to one upstream host, for the whole cluster.
-	ConnectionsPerHost int `yaml:"connections_per_host" default:"8" check:"1-1000"`
-	// Cap on bytes per second from all upstreams, for the whole cluster; 0 is none.
-	Rate int64 `yaml:"rate" default:"0"`
-	// Bytes per second below which a transfer goes on from a better mirror; 0 is off.
-	RateFloor int64 `yaml:"rate_floor" default:"32KiB"`
-	// Private networks that redirects and lists of mirrors may lead to.
-	//
-	// They may lead to public addresses, and to an upstream that is configured here; to no other
-	// address that is loopback, link-local or private. Write 10.20.0.0/16 or 10.20.1.7.
-	InternalAllow []netip.Prefix `yaml:"internal_allow,flow"`
-	// A parent proxy, such as http://proxy.example.org:3128.
-	//
-	// "" follows http_proxy, https_proxy and no_proxy of the environment, "direct" uses none.
-	Proxy string `yaml:"proxy"`
-	// How long a body may stop flowing before another source goes on.
-	StallTimeout time.Duration `yaml:"stall_timeout" default:"5s" check:"positive"`
-	// How long the node waits for an answer to begin.
-	HeaderTimeout time.Duration `yaml:"header_timeout" default:"8s" check:"positive"`
-	// How long the node waits for a connection.
-	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"5s" check:"positive"`
-	// Files of credentials by host, in the format of apt_auth.conf(5).
-	//
-	// A directory stands for its *.conf files. What does not exist counts as empty.
-	AuthConf []string `yaml:"auth_conf,flow" default:"[/etc/apt/auth.conf, /etc/apt/auth.conf.d]" path:"auth"`
 }
 
 // Cluster makes a node one of several that act as one cache. With Name "" the node stands alone

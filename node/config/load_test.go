@@ -119,7 +119,7 @@ func redactSecrets(cfg *Config) {
 			redact(&cfg.Archives[i].Upstreams[j].Credentials)
 		}
 	}
-	cfg.UpstreamClient.Proxy = redactURL(cfg.UpstreamClient.Proxy)
+	cfg.UpstreamClient.Proxy, _ = upstream.ParseProxy(cfg.UpstreamClient.Proxy.Setting()) // Show writes nothing else
 }
 
 // differences lists the keys in which two configurations differ.

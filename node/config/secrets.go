@@ -1,7 +1,6 @@
 package config
 
 import (
-	"crypto/x509"
 	"fmt"
 	"io"
 	"os"
@@ -22,17 +21,4 @@ func ReadBounded(name string, max int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s is longer than %s", name, formatSize(max))
 	}
 	return data, nil
-}
-
-// readAuthorities reads a PEM file of certificates of CAs.
-func readAuthorities(file string) (*x509.CertPool, error) {
-	pem, err := ReadBounded(file, maxKeyring)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate in the form of PEM", file)
-	}
-	return pool, nil
 }

@@ -1,9 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
-	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
@@ -12,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/aptmesh/aptmesh/node/blobstore"
+	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 // Show writes the configuration as a file that Load would accept: every key in reading order with
@@ -21,12 +22,10 @@ func (c *Config) Show() ([]byte, error) { return c.render(false) }
 
 // render writes the configuration with the summary of each key, or with all its documentation.
 func (c *Config) render(details bool) ([]byte, error) {
-	shown := *c
-	shown.UpstreamClient.Proxy = redactURL(c.UpstreamClient.Proxy)
 	comments := make(yaml.CommentMap)
 	explained := make(map[string]bool) // once is enough for archives
 	plain := make(map[string]bool)     // keys of mirrors that are written as their URLs alone
-	shown.walk(func(f field) bool {
+	c.walk(func(f field) bool {
 		if strings.Contains(f.tag.Get("yaml"), ",omitempty") && isEmpty(f.value) {
 			return false
 		}
@@ -50,7 +49,7 @@ func (c *Config) render(details bool) ([]byte, error) {
 		comments["$."+f.path] = []*yaml.Comment{yaml.HeadComment(lines...)}
 		return true
 	})
-	return yaml.MarshalWithOptions(&shown,
+	return yaml.MarshalWithOptions(c,
 		yaml.CustomMarshaler(func(n int64) ([]byte, error) { return []byte(formatSize(n)), nil }),
 		yaml.CustomMarshaler(func(d time.Duration) ([]byte, error) { return []byte(formatDuration(d)), nil }),
 		yaml.CustomMarshaler(func(p netip.Prefix) ([]byte, error) {
@@ -59,6 +58,7 @@ func (c *Config) render(details bool) ([]byte, error) {
 			}
 			return []byte(formatNetwork(p)), nil
 		}),
+		yaml.CustomMarshaler(func(p upstream.Proxy) ([]byte, error) { return []byte(cmp.Or(p.Setting(), `""`)), nil }),
 		yaml.CustomMarshaler(func(l blobstore.Limit) ([]byte, error) { return []byte(formatLimit(l)), nil }),
 		yaml.WithComment(comments), yaml.IndentSequence(true), yaml.UseLiteralStyleIfMultiline(true))
 }
@@ -84,20 +84,6 @@ func wrap(text string, width int) (lines []string) {
 		}
 	}
 	return append(lines, line)
-}
-
-// redactURL replaces the password of a URL.
-func redactURL(s string) string {
-	u, err := url.Parse(s)
-	if err != nil {
-		return Redacted // it may be anywhere in there
-	}
-	if u.User == nil {
-		return s
-	}
-	u.User = nil
-	scheme, rest, _ := strings.Cut(u.String(), "://")
-	return scheme + "://" + Redacted + "@" + rest
 }
 
 // sample is a configuration that uses every section, for the documentation.

@@ -16,6 +16,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/prefetch"
+	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 // field is one key with its value in a configuration.
@@ -144,7 +145,7 @@ var keysSource string
 // read when the first of them is needed, so that a running node never pays for it.
 var docs = sync.OnceValue(func() map[string]string {
 	texts := make(map[string]string)
-	for _, source := range []string{keysSource, blobstore.SettingsSource, front.SettingsSource, catalog.SettingsSource, prefetch.SettingsSource} {
+	for _, source := range []string{keysSource, blobstore.SettingsSource, front.SettingsSource, catalog.SettingsSource, prefetch.SettingsSource, upstream.SettingsSource} {
 		file, err := parser.ParseFile(token.NewFileSet(), "", source, parser.ParseComments)
 		if err != nil {
 			panic(err) // it was compiled

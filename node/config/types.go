@@ -27,6 +27,8 @@ func parseText(text string, into any) (err error) {
 		*at = text
 	case *upstream.Secret:
 		*at = upstream.NewSecret(text)
+	case *upstream.Proxy:
+		*at, err = upstream.ParseProxy(text)
 	case *bool:
 		if *at = text == "true"; !*at && text != "false" {
 			return fmt.Errorf("expected true or false, not `%s`", text)
@@ -175,9 +177,6 @@ type (
 
 // Redacted stands in the place of a secret in everything aptmesh prints.
 const Redacted = upstream.Redacted
-
-// IsZero reports whether there is nothing special about the connection.
-func (t MirrorTLS) IsZero() bool { return t == MirrorTLS{} }
 
 // MarshalYAML is of the archives in the order of the file.
 func (a Archives) MarshalYAML() (any, error) {

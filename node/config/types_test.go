@@ -93,7 +93,10 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	b := NewArchive("y")
 	b.Upstreams = []Mirror{{URL: "https://example.org/y", Credentials: Credentials{User: "me", Password: upstream.NewSecret("hunter2"), Bearer: upstream.NewSecret("hunter2")}}}
 	cfg.Archives = []Archive{a, b}
-	cfg.UpstreamClient.Proxy = "http://me:hunter2@proxy.example.org:3128"
+	var err error
+	if cfg.UpstreamClient.Proxy, err = upstream.ParseProxy("http://me:hunter2@proxy.example.org:3128"); err != nil {
+		t.Fatal(err)
+	}
 
 	var printed []string
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
-	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 const (
@@ -36,7 +36,7 @@ const (
 // its server is spoken to.
 type Key struct {
 	At  string
-	TLS config.MirrorTLS
+	TLS upstream.TLSFiles
 }
 
 var errNotLooked = errors.New("it is no longer looked for")

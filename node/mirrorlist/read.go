@@ -30,8 +30,6 @@ const (
 type Reader struct {
 	// Config is the configuration in force.
 	Config func() *config.Config
-	// Settings is what that says of all upstreams.
-	Settings func(*config.Config) (upstream.Config, error)
 	// Listens are the addresses of this node, which no redirect may lead to.
 	Listens func() []netip.AddrPort
 	// Header says who asks.
@@ -73,12 +71,13 @@ func listOffline(c *config.Config, key Key) bool {
 
 // client makes the HTTP client that a list is fetched with. It lives as long as
 // one fetch does, an hour apart from the next.
-func (r *Reader) client(cfg *config.Config, at *url.URL, files config.MirrorTLS) (*http.Client, error) {
-	u, err := r.Settings(cfg)
+func (r *Reader) client(cfg *config.Config, at *url.URL, files upstream.TLSFiles) (*http.Client, error) {
+	u := cfg.UpstreamClient
+	auth, err := upstream.ReadAuthConf(u.AuthConf...)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("auth_conf: %w", err)
 	}
-	proxyOf, err := u.Proxy.Func(u.AuthConf)
+	proxyOf, err := u.Proxy.Func(auth)
 	if err != nil {
 		return nil, err
 	}
@@ -93,14 +92,14 @@ func (r *Reader) client(cfg *config.Config, at *url.URL, files config.MirrorTLS)
 	transport := &http.Transport{
 		Proxy:                 proxyOf,
 		TLSClientConfig:       tlsConfig,
-		TLSHandshakeTimeout:   cfg.UpstreamClient.ConnectTimeout,
-		ResponseHeaderTimeout: cfg.UpstreamClient.HeaderTimeout,
+		TLSHandshakeTimeout:   u.ConnectTimeout,
+		ResponseHeaderTimeout: u.HeaderTimeout,
 		DisableKeepAlives:     true,
 	}
-	reach := upstream.NewReach(append(u.Configured, at), u.InternalAllow, r.Listens)
+	reach := upstream.NewReach(append(OperatorURLs(cfg), at), u.InternalAllow, r.Listens)
 	return &http.Client{
 		Timeout:   listTimeout,
-		Transport: reach.Guard(transport, at, net.Dialer{Timeout: cfg.UpstreamClient.ConnectTimeout}),
+		Transport: reach.Guard(transport, at, net.Dialer{Timeout: u.ConnectTimeout}),
 		CheckRedirect: func(next *http.Request, way []*http.Request) error {
 			switch first := way[0].URL; {
 			case len(way) > maxListRedirects:
@@ -143,4 +142,19 @@ func fetchList(ctx context.Context, client *http.Client, at *url.URL, header htt
 		return nil, fmt.Errorf("the list is longer than %d MiB", aptconf.MaxMirrorList>>20)
 	}
 	return text, nil
+}
+
+// OperatorURLs are the mirrors, and the lists that a server has, as the configuration names them.
+func OperatorURLs(c *config.Config) []*url.URL {
+	var all []*url.URL
+	for _, a := range c.Archives {
+		for _, at := range a.Mirrors() {
+			if list, err := aptconf.ParseListURL(at.URL); err == nil && list.URL != nil {
+				all = append(all, list.URL)
+			} else if u, err := url.Parse(at.URL); err == nil && u.Hostname() != "" {
+				all = append(all, u)
+			}
+		}
+	}
+	return all
 }

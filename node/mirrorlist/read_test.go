@@ -28,25 +28,28 @@ import (
 // listConfig is a configuration with time for a slow machine.
 func listConfig() *config.Config {
 	cfg := config.Default()
-	cfg.UpstreamClient.AuthConf, cfg.UpstreamClient.Proxy = nil, "direct"
+	cfg.UpstreamClient.AuthConf, cfg.UpstreamClient.Proxy = nil, upstream.Direct
 	cfg.UpstreamClient.ConnectTimeout, cfg.UpstreamClient.HeaderTimeout = time.Minute, time.Minute
 	return cfg
 }
 
-// settings of upstream that a list is read with.
-func settings(cfg *config.Config) (u upstream.Config, err error) {
-	u.Proxy, err = upstream.ParseProxy(cfg.UpstreamClient.Proxy)
-	return u, err
+func proxyAt(t *testing.T, at string) upstream.Proxy {
+	t.Helper()
+	p, err := upstream.ParseProxy(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // readList fetches a list as the node does.
-func readList(t *testing.T, cfg *config.Config, at string, files config.MirrorTLS) (string, error) {
+func readList(t *testing.T, cfg *config.Config, at string, files upstream.TLSFiles) (string, error) {
 	t.Helper()
 	u, err := url.Parse(at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := (&Reader{Settings: settings}).client(cfg, u, files)
+	client, err := (&Reader{}).client(cfg, u, files)
 	if err != nil {
 		return "", err
 	}
@@ -91,7 +94,7 @@ func TestFetchList(t *testing.T) {
 		"/round": "more than 5 redirects", "/home": "this node itself", "/inside": "upstream_client.internal_allow", "/busy": "503", "/page": "HTML page",
 		"/long": "longer than 1 MiB", "/short": "unexpected EOF", "/none": "404",
 	} {
-		text, err := readList(t, listConfig(), srv.URL+path, config.MirrorTLS{})
+		text, err := readList(t, listConfig(), srv.URL+path, upstream.TLSFiles{})
 		switch {
 		case want == "" && (err != nil || text != list):
 			t.Errorf("%s: %q, %v", path, text, err)
@@ -100,7 +103,7 @@ func TestFetchList(t *testing.T) {
 		}
 	}
 	srv.Close()
-	if _, err := readList(t, listConfig(), srv.URL+"/list", config.MirrorTLS{}); err == nil {
+	if _, err := readList(t, listConfig(), srv.URL+"/list", upstream.TLSFiles{}); err == nil {
 		t.Error("a server that is gone answers")
 	}
 }
@@ -116,13 +119,13 @@ func TestFetchListThroughProxy(t *testing.T) {
 	}))
 	t.Cleanup(proxy.Close)
 	cfg := listConfig()
-	cfg.UpstreamClient.Proxy = strings.Replace(proxy.URL, "//", "//me:hunter2@", 1)
-	text, err := readList(t, cfg, "http://lists.example.org/mirrors.txt", config.MirrorTLS{})
+	cfg.UpstreamClient.Proxy = proxyAt(t, strings.Replace(proxy.URL, "//", "//me:hunter2@", 1))
+	text, err := readList(t, cfg, "http://lists.example.org/mirrors.txt", upstream.TLSFiles{})
 	if err != nil || text != "http://through.example.org/lists.example.org\n" {
 		t.Errorf("%q, %v", text, err)
 	}
-	cfg.UpstreamClient.Proxy = strings.Replace(proxy.URL, "//", "//me:wr0ng@", 1)
-	if text, err = readList(t, cfg, "http://lists.example.org/mirrors.txt", config.MirrorTLS{}); err == nil || strings.Contains(err.Error(), "wr0ng") {
+	cfg.UpstreamClient.Proxy = proxyAt(t, strings.Replace(proxy.URL, "//", "//me:wr0ng@", 1))
+	if text, err = readList(t, cfg, "http://lists.example.org/mirrors.txt", upstream.TLSFiles{}); err == nil || strings.Contains(err.Error(), "wr0ng") {
 		t.Errorf("%q, %v", text, err)
 	}
 }
@@ -190,18 +193,18 @@ func TestFetchListOverTLS(t *testing.T) {
 	t.Cleanup(srv.Close)
 	at := strings.Replace(srv.URL, "127.0.0.1", "localhost", 1)
 
-	if text, err := readList(t, listConfig(), at+"/list", config.MirrorTLS{CA: ca, Cert: cert, Key: key}); err != nil || text != "client" {
+	if text, err := readList(t, listConfig(), at+"/list", upstream.TLSFiles{CA: ca, Cert: cert, Key: key}); err != nil || text != "client" {
 		t.Errorf("%q, %v", text, err)
 	}
-	for what, files := range map[string]config.MirrorTLS{"without the CA": {Cert: cert, Key: key}, "without a certificate": {CA: ca}} {
+	for what, files := range map[string]upstream.TLSFiles{"without the CA": {Cert: cert, Key: key}, "without a certificate": {CA: ca}} {
 		if text, err := readList(t, listConfig(), at+"/list", files); err == nil {
 			t.Errorf("%s: %q", what, text)
 		}
 	}
-	if text, err := readList(t, listConfig(), at+"/down", config.MirrorTLS{CA: ca, Cert: cert, Key: key}); err == nil || !strings.Contains(err.Error(), "away from https") {
+	if text, err := readList(t, listConfig(), at+"/down", upstream.TLSFiles{CA: ca, Cert: cert, Key: key}); err == nil || !strings.Contains(err.Error(), "away from https") {
 		t.Errorf("a redirect to http: %q, %v", text, err)
 	}
-	if _, err := readList(t, listConfig(), at, config.MirrorTLS{CA: key}); err == nil || !strings.Contains(err.Error(), "tls: ca") {
+	if _, err := readList(t, listConfig(), at, upstream.TLSFiles{CA: key}); err == nil || !strings.Contains(err.Error(), "tls: ca") {
 		t.Errorf("a key in the place of a CA: %v", err)
 	}
 }

@@ -104,7 +104,7 @@ func newSettings(cfg Config) (*settings, error) {
 			return nil, err
 		}
 	}
-	if s.proxyOf, err = cfg.Proxy.chooser(cfg.AuthConf); err != nil {
+	if s.proxyOf, err = cfg.Proxy.chooser(cfg.Auth); err != nil {
 		return nil, err
 	}
 	s.reach = NewReach(s.configured(), cfg.InternalAllow, cfg.Listens)
@@ -218,10 +218,10 @@ func (s *settings) credentials(m *mirror, u *url.URL) Credentials {
 		return Credentials{}
 	case !m.Credentials.IsZero():
 		return m.Credentials
-	case m.Listed || !below(m.URL, u) || len(s.cfg.AuthConf) == 0 || s.inOther(m, u):
+	case m.Listed || !below(m.URL, u) || len(s.cfg.Auth) == 0 || s.inOther(m, u):
 		return Credentials{}
 	}
-	return credentialsFor(s.cfg.AuthConf, u)
+	return credentialsFor(s.cfg.Auth, u)
 }
 
 // below reports whether a URL is the root, or lies below the root.

@@ -46,14 +46,14 @@ type Mirror struct {
 	// Weight is its share of the requests among its equals; 0 counts as 1.
 	Weight int
 	// Credentials are sent to the scheme, host and port of URL only. If there are none,
-	// those that Config.AuthConf has for URLs below URL are sent.
+	// those that Settings.AuthConf has for URLs below URL are sent.
 	Credentials Credentials
 	// Roots are the authorities trusted for this mirror's host; nil: Config.TLSRoots.
 	Roots *x509.CertPool
 	// Certificate authenticates this node to the mirror's host; nil: none.
 	Certificate *tls.Certificate
 	// Listed: a list of mirrors names it that somebody else writes. It gets nothing of
-	// Config.AuthConf, and may be inside only as a redirect may lead there, see Reach.
+	// Settings.AuthConf, and may be inside only as a redirect may lead there, see Reach.
 	Listed bool
 }
 
@@ -61,34 +61,14 @@ type Mirror struct {
 // positive; the zero value of every other field stands for a default.
 type Config struct {
 	Archives []Archive
-	// ConnectionsPerHost caps the connections to one upstream host. It must be positive.
-	ConnectionsPerHost int
-	// BytesPerSecond caps what all transfers together receive; 0 = no limit.
-	// Metadata is counted but never waits.
-	BytesPerSecond int64
-	// Proxy is the parent proxy; the zero Proxy takes it from the environment.
-	Proxy Proxy
-	// AuthConf holds credentials by host, see ParseAuthConf. They are sent with requests
+	Settings
+	// Auth are credentials by host, beside those in the files of AuthConf. They are sent with requests
 	// below the URL of a mirror that is not Listed, and never to the target of a redirect.
-	AuthConf []AuthEntry
-	// InternalAllow are networks inside that redirects and lists of mirrors may lead to, see
-	// Reach. Configured are further URLs that the operator named.
-	InternalAllow []netip.Prefix
-	Configured    []*url.URL
+	Auth []AuthEntry
+	// Configured are further URLs that the operator named, see Reach.
+	Configured []*url.URL
 	// Listens returns the addresses that this node listens at; nil = none.
 	Listens func() []netip.AddrPort
-
-	// ConnectTimeout bounds name look-up, dial, the proxy's CONNECT and the TLS
-	// handshake together. It must be positive.
-	ConnectTimeout time.Duration
-	// HeaderTimeout bounds the wait for the answer's header on a connection. It must be positive.
-	HeaderTimeout time.Duration
-	// StallTimeout bounds the wait for the next byte of a body. It must be positive.
-	StallTimeout time.Duration
-
-	// RateFloor, in bytes per second, is what a transfer must bring on average over
-	// some seconds, where another mirror may do better; 0 is none.
-	RateFloor int64
 	// Offline: nobody is asked for anything.
 	Offline bool
 	// Snapshots returns the dates at which an archive listed a file, newest first. It
@@ -177,8 +157,8 @@ func (cfg Config) withDefaults() (Config, error) {
 			return Config{}, fmt.Errorf("upstream: %s must be positive", f.name)
 		}
 	}
-	if cfg.BytesPerSecond < 0 {
-		return Config{}, fmt.Errorf("upstream: BytesPerSecond is negative: %d", cfg.BytesPerSecond)
+	if cfg.Rate < 0 {
+		return Config{}, fmt.Errorf("upstream: Rate is negative: %d", cfg.Rate)
 	}
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = DefaultUserAgent
@@ -192,7 +172,11 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	cfg.AuthConf = slices.Clone(cfg.AuthConf)
+	read, err := ReadAuthConf(cfg.AuthConf...)
+	if err != nil {
+		return Config{}, fmt.Errorf("upstream: auth_conf: %w", err)
+	}
+	cfg.Auth = slices.Concat(cfg.Auth, read)
 	return cfg, nil
 }
 

@@ -423,7 +423,7 @@ func TestReconfigureWhileTransfersRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	u, _ := url.Parse(second.URL)
-	if err := c.Reconfigure(filled(Config{Archives: []Archive{{Name: "b", Mirrors: []Mirror{{URL: u}}}}, Proxy: Direct, ConnectionsPerHost: 3})); err != nil {
+	if err := c.Reconfigure(filled(Config{Archives: []Archive{{Name: "b", Mirrors: []Mirror{{URL: u}}}}, Settings: Settings{Proxy: Direct, ConnectionsPerHost: 3}})); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Reconfigure(filled(Config{Archives: []Archive{{Name: "b"}}})); err == nil {
@@ -471,9 +471,9 @@ func TestConfigIsChecked(t *testing.T) {
 		"names no host":         {Archives: at("http:///debian")},
 		"neither query":         {Archives: at("http://example.org/debian?key=s3cret")},
 		`two archives`:          {Archives: append(at("http://example.org/x"), good...)},
-		"ConnectionsPerHost":    {Archives: good, ConnectionsPerHost: -1},
-		"BytesPerSecond":        {Archives: good, BytesPerSecond: -1},
-		"StallTimeout":          {Archives: good, StallTimeout: -1},
+		"ConnectionsPerHost":    {Archives: good, Settings: Settings{ConnectionsPerHost: -1}},
+		"Rate is negative":      {Archives: good, Settings: Settings{Rate: -1}},
+		"StallTimeout":          {Archives: good, Settings: Settings{StallTimeout: -1}},
 		"UserAgent":             {Archives: good, UserAgent: "a\nb"},
 		"must not contain a c":  {Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: good[0].Mirrors[0].URL, Credentials: Credentials{User: "a:b"}}}}}},
 		"control character":     {Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: good[0].Mirrors[0].URL, Credentials: Credentials{Bearer: NewSecret("s3cret\n")}}}}}},

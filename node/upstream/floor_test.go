@@ -99,7 +99,7 @@ func TestRateFloorLeavesAlone(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
-				r := newRealm(t, tc.n, inOrder, func(cfg *Config) { cfg.RateFloor, cfg.BytesPerSecond = tc.floor, tc.limit })
+				r := newRealm(t, tc.n, inOrder, func(cfg *Config) { cfg.RateFloor, cfg.Rate = tc.floor, tc.limit })
 				if tc.set != nil {
 					tc.set(r)
 				}

@@ -48,7 +48,7 @@ func client(t *testing.T, base string, edit ...func(*Config)) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := filled(Config{Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: u}}}}, Proxy: Direct})
+	cfg := filled(Config{Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: u}}}}, Settings: Settings{Proxy: Direct}})
 	for _, f := range edit {
 		f(&cfg)
 	}

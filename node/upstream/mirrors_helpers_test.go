@@ -64,7 +64,7 @@ func newRealm(t *testing.T, n int, edit ...func(*Config)) *realm {
 		}
 		archive.Mirrors = append(archive.Mirrors, Mirror{URL: u})
 	}
-	cfg := filled(Config{Archives: []Archive{archive}, Proxy: Direct, RateFloor: 32 << 10, OnAlert: func(tr proto.MirrorAlert) {
+	cfg := filled(Config{Archives: []Archive{archive}, Settings: Settings{Proxy: Direct, RateFloor: 32 << 10}, OnAlert: func(tr proto.MirrorAlert) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.told = append(r.told, tr)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpproxy"
@@ -31,18 +32,10 @@ func ParseProxy(s string) (Proxy, error) {
 	case "direct", "DIRECT": // apt's word for it
 		return Direct, nil
 	}
+	// The text is not repeated: it may hold a password.
 	u, err := url.Parse(s)
-	if err != nil {
-		// The parser's error repeats parts of its input, which may hold a password.
-		return Proxy{}, errors.New("upstream: the proxy is not a URL; want for example http://proxy.example.org:3128")
-	}
-	switch u.Scheme {
-	case "http", "https", "socks5", "socks5h":
-	default:
-		return Proxy{}, fmt.Errorf("upstream: proxy %q: want http://, https:// or socks5://, or the word direct", bareURL(u))
-	}
-	if u.Hostname() == "" {
-		return Proxy{}, fmt.Errorf("upstream: proxy %q names no host", bareURL(u))
+	if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
+		return Proxy{}, errors.New(`is not the URL of a proxy: write http://proxy.example.org:3128, "direct" for none, or "" to follow the environment`)
 	}
 	return Proxy{url: u}, nil
 }
@@ -55,6 +48,25 @@ func (p Proxy) String() string {
 		return "environment"
 	}
 	return bareURL(p.url)
+}
+
+// URL is where the proxy is; nil for none, and for those of the environment.
+func (p Proxy) URL() *url.URL { return p.url }
+
+// Setting is the text that ParseProxy has read, without its user and password.
+func (p Proxy) Setting() string {
+	switch {
+	case p.direct:
+		return "direct"
+	case p.url == nil:
+		return ""
+	case p.url.User == nil:
+		return p.url.String()
+	}
+	bare := *p.url
+	bare.User = nil
+	scheme, rest, _ := strings.Cut(bare.String(), "://")
+	return scheme + "://" + Redacted + "@" + rest
 }
 
 // GoString is what %#v prints.

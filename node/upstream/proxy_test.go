@@ -118,7 +118,7 @@ func TestProxy(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				c := client(t, tc.base, func(cfg *Config) { cfg.Proxy, cfg.AuthConf, cfg.TLSRoots = proxy, auth, roots })
+				c := client(t, tc.base, func(cfg *Config) { cfg.Proxy, cfg.Auth, cfg.TLSRoots = proxy, auth, roots })
 				if _, got := mustFetch(t, c, get("x")); got != tc.want {
 					t.Errorf("got %q", got)
 				}

@@ -17,7 +17,7 @@ import (
 
 // A redirect and a list of mirrors are words of somebody else. They may lead to any public address.
 // To one inside, where a node reaches what its clients may not, they lead only if the operator
-// named that address: as an upstream, or in Config.InternalAllow. What a name means is looked at
+// named that address: as an upstream, or in Settings.InternalAllow. What a name means is looked at
 // when the connection is made, because it may resolve differently each time.
 //
 // A URL of the configuration itself is never checked here: an archive's own mirror may well stand

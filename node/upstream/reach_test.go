@@ -240,7 +240,7 @@ func TestAuthConfStaysBelowConfiguredRoots(t *testing.T) {
 		c := client(t, srv.URL, func(cfg *Config) {
 			cfg.Archives = []Archive{{Name: "a", Mirrors: at("/pro")}, {Name: "b", Mirrors: at("/open")}, {Name: "c", Mirrors: at("")}}
 			cfg.Archives[0].Mirrors[0].Listed = tc.listed
-			cfg.AuthConf = []AuthEntry{{Scheme: "http", Host: u.Hostname(), Port: u.Port(), Path: tc.machine, Credentials: secret}}
+			cfg.Auth = []AuthEntry{{Scheme: "http", Host: u.Hostname(), Port: u.Port(), Path: tc.machine, Credentials: secret}}
 		})
 		req := get(tc.path)
 		req.Loc.Archive = tc.archive

@@ -162,7 +162,7 @@ func TestCredentialsDoNotLeakThroughRedirects(t *testing.T) {
 	} {
 		seen = nil
 		c := client(t, "http://replaced.example.org", func(cfg *Config) {
-			cfg.Archives, cfg.AuthConf = []Archive{{Name: "a", Mirrors: []Mirror{tc.mirror}}}, tc.auth
+			cfg.Archives, cfg.Auth = []Archive{{Name: "a", Mirrors: []Mirror{tc.mirror}}}, tc.auth
 		})
 		mustFetch(t, c, get("x.deb"))
 		if got := strings.Join(seen, ", "); got != tc.want {

@@ -57,14 +57,6 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText keeps the secret out of JSON and YAML.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalYAML takes the text as the secret, so that a configuration may hold one.
-func (s *Secret) UnmarshalYAML(unmarshal func(any) error) error {
-	var text string
-	err := unmarshal(&text)
-	*s = NewSecret(text)
-	return err
-}
-
 // Credentials prove to an upstream who we are: either a user with a password, or a
 // bearer token. If both are given the token is used. In a configuration each secret is
 // written in slot or in a file of its own; Resolve reads the files. Credentials print

@@ -23,7 +23,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	}
 	creds := Credentials{User: "user-s3cret", Password: NewSecret("pass-s3cret"), Bearer: NewSecret("token-s3cret")}
 	entry := AuthEntry{Host: "example.org", Credentials: creds}
-	cfg := filled(Config{Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: u, Credentials: creds}}}}, AuthConf: []AuthEntry{entry}, Proxy: proxy})
+	cfg := filled(Config{Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: u, Credentials: creds}}}}, Auth: []AuthEntry{entry}, Settings: Settings{Proxy: proxy}})
 	defaults, err := newSettings(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -60,10 +60,8 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 }
 
 func TestSecret(t *testing.T) {
-	var none, some Secret
-	if err := some.UnmarshalYAML(func(into any) error { *into.(*string) = "abc"; return nil }); err != nil {
-		t.Fatal(err)
-	}
+	var none Secret
+	some := NewSecret("abc")
 	if some.Reveal() != "abc" || some.IsZero() || some.String() != "***" {
 		t.Errorf("%q %q", some.Reveal(), some)
 	}

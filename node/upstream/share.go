@@ -22,14 +22,14 @@ func (sh share) limit(cfg Config, host string) int {
 
 // rate returns how many bytes per second are ours; 0 = no limit.
 func (sh share) rate(cfg Config) int64 {
-	if sh.bytesPerSecond <= 0 || cfg.BytesPerSecond > 0 && cfg.BytesPerSecond < sh.bytesPerSecond {
-		return cfg.BytesPerSecond
+	if sh.bytesPerSecond <= 0 || cfg.Rate > 0 && cfg.Rate < sh.bytesPerSecond {
+		return cfg.Rate
 	}
 	return sh.bytesPerSecond
 }
 
 // SetShare makes connections and bytesPerSecond this node's part of
-// Config.ConnectionsPerHost and Config.BytesPerSecond, which are caps of the whole
+// Settings.ConnectionsPerHost and Settings.Rate, which are caps of the whole
 // cluster then. It stays in force, also across Reconfigure, until it is set again. nil
 // and 0 stand for the whole configured caps, and a share is never more than those.
 //

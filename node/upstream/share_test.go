@@ -103,7 +103,7 @@ func TestShareStaysAcrossReconfigure(t *testing.T) {
 			wantLimit   int
 			wantRate    float64
 		}{{20, 4000, 5, 1000}, {3, 500, 3, 500}, {connectionsPerHost, 0, 5, 1000}} {
-			cfg.ConnectionsPerHost, cfg.BytesPerSecond = step.connections, step.rate
+			cfg.ConnectionsPerHost, cfg.Rate = step.connections, step.rate
 			if err := c.Reconfigure(cfg); err != nil {
 				t.Fatal(err)
 			}
@@ -194,7 +194,7 @@ func TestShareOfTheRate(t *testing.T) {
 	for _, tc := range []struct {
 		configured, share, want int64
 	}{{0, 0, 0}, {0, 9, 9}, {7, 0, 7}, {7, 3, 3}, {7, 9, 7}, {7, -1, 7}} {
-		cfg := Config{BytesPerSecond: tc.configured}
+		cfg := Config{Settings: Settings{Rate: tc.configured}}
 		if got := (share{nil, tc.share}).rate(cfg); got != tc.want {
 			t.Errorf("%d of %d: %d, want %d", tc.share, tc.configured, got, tc.want)
 		}
@@ -202,7 +202,7 @@ func TestShareOfTheRate(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		const size = 1 << 20
 		c, _ := inMemory(t, func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, size)) },
-			func(cfg *Config) { cfg.BytesPerSecond = 1 << 20 })
+			func(cfg *Config) { cfg.Rate = 1 << 20 })
 		for _, part := range []int64{1, 4, 1} {
 			c.SetShare(nil, 1<<20/part)
 			began := time.Now()

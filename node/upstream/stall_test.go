@@ -227,7 +227,7 @@ func TestRateLimit(t *testing.T) {
 			c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Length", strconv.Itoa(size))
 				io.WriteString(w, body)
-			}, func(cfg *Config) { cfg.BytesPerSecond = limit })
+			}, func(cfg *Config) { cfg.Rate = limit })
 			began := time.Now()
 			done := make(chan error)
 			for _, req := range requests {
@@ -330,7 +330,7 @@ func TestPackagesGoBeforePrefetchUnderTheRateLimit(t *testing.T) {
 		const size = 4 << 20
 		c, _ := inMemory(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Write(make([]byte, size))
-		}, func(cfg *Config) { cfg.BytesPerSecond = 1 << 20 })
+		}, func(cfg *Config) { cfg.Rate = 1 << 20 })
 		order := make(chan proto.Class, 2)
 		for _, class := range []proto.Class{prefetch, pkg} {
 			go func() {
