@@ -1,9 +1,9 @@
-// Package pki is what the nodes of a cluster know each other by: a certificate for each node,
-// which an authority of the cluster signs, and the keys that encrypt gossip. It makes them, in one
-// directory on an operator's machine with a directory for each node in it; it renews and rotates
-// them; and on a node it reads them, proves that they fit together, and takes up their changes.
+// Package pki is the identity of the nodes of a cluster: a certificate for each node, signed by the
+// authority of the cluster, and the keys that encrypt gossip. On an operator's machine it makes,
+// renews and rotates them, in one directory with a directory for each node. On a node it reads them,
+// checks that they fit together, and follows their changes.
 //
-// It opens no connection. Who is in the cluster at the moment is ring's business, and what the
+// It opens no connection. Which nodes are in the cluster is the business of package ring; what the
 // certificates protect is that of peerfetch/peers.
 package pki
 

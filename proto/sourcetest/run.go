@@ -3,7 +3,7 @@
 // peerfetch) relies on.
 //
 // A source's own test gives Run a harness: it makes the source, with a Server of this package
-// behind it.
+// behind it. The package knows no source.
 package sourcetest
 
 import (

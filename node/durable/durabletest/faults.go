@@ -1,5 +1,6 @@
 // Package durabletest is a disk that fails on demand, for the tests of rooms that
-// write through package durable.
+// write through package durable. It fails one named call; it does not simulate what a
+// power cut leaves behind.
 package durabletest
 
 import (
