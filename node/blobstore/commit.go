@@ -26,8 +26,8 @@ import (
 // within the noise): the journal already puts concurrent syncs into one, so
 // grouping them here would gain nothing.
 //
-// The rename replaces a blob of the same name, whose content is the same by
-// definition; so two writers of one digest are both right, and damage is mended.
+// The rename replaces a blob of the same name, whose content is the same by definition. So
+// two writers of one digest are both right, and a damaged blob is repaired.
 func (s *Store) commit(w *Writer, ref proto.Ref, modified time.Time) error {
 	if err := s.begin(); err != nil {
 		return err
@@ -80,8 +80,8 @@ func (s *Store) name(w *Writer, ref proto.Ref, now time.Time) (e *entry, version
 		return nil, 0, s.cannotKeep("rename a blob", err)
 	}
 	if err := s.fs.SyncDir("blob.syncdir", s.dirs.shard(ref.Digest[0])); err != nil {
-		// Nothing is claimed, so the name goes. But a blob that stood here before
-		// was replaced by its equal, and whoever committed that one keeps his word.
+		// The commit failed, so the name is removed. If a blob stood here before, it had the
+		// same bytes, and its commit must stay true.
 		if !before {
 			_ = s.fs.Remove("blob.undo", blob)
 		}
@@ -150,8 +150,8 @@ func (s *Store) enter(sh *shard, d proto.Digest, st *unix.Stat_t) *entry {
 	return e
 }
 
-// learn registers a blob in the index unless it is there already, and tells which.
-// The caller holds sh.change.
+// learn registers a blob in the index, and reports whether it was new. The caller holds
+// sh.change.
 func (s *Store) learn(sh *shard, d proto.Digest, fresh *entry) (e *entry, added bool) {
 	e, added = sh.put(d, fresh)
 	if added && s.cfg.Observer != nil {
@@ -204,8 +204,7 @@ func (s *Store) forget(sh *shard, d proto.Digest) int64 {
 	return e.size
 }
 
-// forgetVanished drops the index entry of a blob whose file somebody else
-// removed.
+// forgetVanished drops the index entry of a blob whose file is gone.
 func (s *Store) forgetVanished(d proto.Digest) {
 	sh := s.index.shard(d)
 	if sh.get(d) == nil {
@@ -219,9 +218,9 @@ func (s *Store) forgetVanished(d proto.Digest) {
 	}
 }
 
-// damaged removes a blob that is not what its name says. f is the handle through
-// which the damage was seen: should a commit have put a good file in its place
-// meanwhile, that one stays. nil removes in any case.
+// damaged removes a blob whose bytes do not match its name. f is the handle through which
+// the damage was seen: if a commit has put a good file in its place since, that file stays.
+// nil removes in any case.
 func (s *Store) damaged(d proto.Digest, f *os.File, why string) {
 	sh := s.index.shard(d)
 	sh.change.Lock()
@@ -239,8 +238,8 @@ func (s *Store) damaged(d proto.Digest, f *os.File, why string) {
 		"blob", d, "file", s.dirs.blob(d), "damage", why)
 }
 
-// Unreadable tells of a blob that Get gave as the file f and that could not be read to its end. It
-// is removed, so that it is a miss, unless a good file has taken its place since.
+// Unreadable reports a blob that Get gave as the file f and that could not be read to its end. It is
+// removed, so that it is a miss, unless a good file has replaced it since.
 func (s *Store) Unreadable(d proto.Digest, f *os.File, err error) {
 	if s.begin() != nil {
 		return

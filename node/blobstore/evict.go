@@ -25,9 +25,8 @@ type pins struct {
 // named before; none unpins. A blob pinned by anyone is never evicted, from the
 // moment Pin returns. Pins last until Close: their owners know them.
 //
-// Whoever moves a durable pointer from one set of blobs to another pins both sets
-// until the pointer is written: should the process die before, the file names the
-// first.
+// A caller that moves a durable pointer from one set of blobs to another pins both sets
+// until the pointer is written: if the process dies before, the file names the first set.
 func (s *Store) Pin(owner string, digests []proto.Digest) {
 	p := &s.pins
 	p.mu.Lock()
@@ -90,7 +89,7 @@ func (s *Store) makeRoom(n int64) bool {
 	defer s.evicting.Unlock()
 	need := s.space.short(n)
 	if need <= 0 {
-		return true // whoever evicted before us freed enough for both
+		return true // an eviction before ours freed enough for both
 	}
 	if need -= s.freePartials(need); need <= 0 {
 		return true

@@ -33,9 +33,9 @@ func (e missError) Error() string { return "blob " + e.digest.String() + " is no
 
 func (e missError) Unwrap() error { return fs.ErrNotExist }
 
-// Get opens a blob: with Bytes from memory, or with a File of its own. The
-// caller closes it. A blob that is not there, or whose damage shows, is an error
-// that wraps fs.ErrNotExist; any other error is trouble with this machine.
+// Get opens a blob: with Bytes from memory, or with a File of its own. The caller closes it.
+// For a missing or visibly damaged blob, the error wraps fs.ErrNotExist; any other error is
+// a failure of this machine.
 //
 // The Bytes are shared: nobody may change them.
 //
@@ -141,8 +141,8 @@ func (s *Store) openBlob(name string) (*os.File, unix.Stat_t, error) {
 	return f, st, nil
 }
 
-// wrongLength tells, without reading it, that a file cannot be the blob it is
-// named for; "" when it may be.
+// wrongLength says, without reading the file, why it cannot be the blob of its name; "" if
+// it may be.
 func wrongLength(d proto.Digest, size int64, known *entry) string {
 	switch {
 	case known != nil && known.size != size:
@@ -193,7 +193,7 @@ func (s *Store) touch(d proto.Digest, e *entry) {
 	if now.Unix()-int64(kept) < int64(touchEvery/time.Second) {
 		return
 	}
-	// Whoever wins writes; if the writer is swamped, a later hit tries again.
+	// The first hit writes; if the writer is busy, a later hit tries again.
 	if !e.rewrites.CompareAndSwap(kept, uint32(now.Unix())) {
 		return
 	}

@@ -16,14 +16,14 @@ type health struct {
 	since    time.Time // zero: healthy
 	reason   string
 	logged   time.Time // when a beginning was last logged
-	reported bool      // the present trouble was logged
+	reported bool      // the present failure was logged
 }
 
 // logEvery keeps a disk at the brink, where every other write fails, from filling
 // the log as well.
 const logEvery = time.Minute
 
-// fail notes trouble; only its beginning is logged.
+// fail notes a failure; only the first of several is logged.
 func (h *health) fail(log *slog.Logger, now time.Time, reason string) {
 	h.mu.Lock()
 	if h.since.IsZero() {

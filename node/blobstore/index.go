@@ -42,8 +42,7 @@ func (sh *shard) get(d proto.Digest) *entry {
 	return e
 }
 
-// put registers a blob unless it is there already, and tells which. The caller
-// holds change.
+// put registers a blob, and reports whether it was new. The caller holds change.
 func (sh *shard) put(d proto.Digest, fresh *entry) (e *entry, added bool) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

@@ -14,8 +14,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// A blob may carry a mark: the names through which alone it may be given out. The store does not
-// know what the names mean, and gives the blob to whoever asks for it; the caller obeys the mark.
+// A blob may carry a mark: the only names through which it may be served. The store does not know
+// what the names mean, and gives the blob to every caller; the caller obeys the mark.
 //
 // A mark is a file of its own, only/<digest>, with one name a line. It is durable before its blob
 // has a name, and goes after the blob is durably gone. So whatever a power cut takes, a blob that
@@ -34,8 +34,8 @@ var unreadable = []string{""}
 // mark returns the path of a blob's mark.
 func (d dirs) mark(digest proto.Digest) string { return filepath.Join(d.only, digest.String()) }
 
-// Only returns the names through which alone a blob may be given out; nil where it is open to all,
-// and where there is no such blob.
+// Only returns the only names through which a blob may be served; nil if it is open to all, or not
+// stored.
 func (s *Store) Only(d proto.Digest) []string {
 	if _, only, ok := s.overflow.stat(d); ok {
 		return only
@@ -52,7 +52,7 @@ func (s *Store) Only(d proto.Digest) []string {
 	return s.readMark(d)
 }
 
-// readMark is Only with the shard's change held.
+// readMark is Only for a caller that holds the shard's change.
 func (s *Store) readMark(d proto.Digest) []string {
 	s.marks.mu.RLock()
 	names, marked := s.marks.names[d]

@@ -15,17 +15,17 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// overflowEvery is how often it is tried to bring to the disk what had no room there.
+// overflowEvery is how often the store tries to move blobs in memory to the disk.
 const overflowEvery = time.Minute
 
-// overflow holds blobs that the disk could not take: it is full, or fails, or too much is pinned.
-// They lie in memory, as files without a name (memfd_create), so that they are read and sent like
-// those on disk. So a node whose disk is full asks upstream for an index once and not for each
-// host. They are lost with the process. The least recently used goes when there are too many, but
+// overflow holds blobs that the disk could not take, because it is full, or fails, or too much is
+// pinned. They are in memory, as files without a name (memfd_create), so that they are read and sent
+// like files on disk. So a node whose disk is full asks upstream for an index once and not for each
+// host. They are lost with the process. If there are too many, the least recently used goes, but
 // none that is pinned.
 type overflow struct {
 	max   int64
-	count atomic.Int64 // of blobs, so that a look costs nothing while there are none
+	count atomic.Int64 // of blobs, so that a check costs nothing while there are none
 
 	mu    sync.Mutex
 	used  int64 // guarded by mu, as all below; blobs, and what writers have taken
@@ -50,7 +50,7 @@ func reopen(f *os.File) (*os.File, error) {
 	return os.Open("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
 }
 
-// take takes n bytes of the memory, for which older blobs go. false: there is not so much.
+// take reserves n bytes of the memory, and evicts older blobs for them. false: there is not enough.
 func (o *overflow) take(n int64, pinned func(proto.Digest) bool) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -79,7 +79,7 @@ func (o *overflow) give(n int64) {
 	o.used -= n
 }
 
-// dropLocked forgets a blob. mu is held.
+// dropLocked forgets a blob. The caller holds mu.
 func (o *overflow) dropLocked(d proto.Digest) {
 	if b := o.blobs[d]; b != nil {
 		o.used -= b.size
@@ -135,7 +135,7 @@ func (o *overflow) get(d proto.Digest, now time.Time) *proto.Blob {
 	return &proto.Blob{Ref: proto.Ref{Digest: d, Size: b.size}, Modified: b.modified, Tier: proto.TierMemory, File: f}
 }
 
-// stat tells of a blob without a use.
+// stat describes a blob and does not count as a use.
 func (o *overflow) stat(d proto.Digest) (size int64, only []string, ok bool) {
 	if o.count.Load() == 0 {
 		return 0, nil, false
@@ -163,7 +163,7 @@ func (s *Store) isPinned(d proto.Digest) bool {
 	return s.pins.count[d] > 0
 }
 
-// mostOf is the part of the memory that one blob may have.
+// mostOf is the part of the memory that one blob may take.
 func (o *overflow) mostOf() int64 { return o.max / 2 }
 
 // openMemory begins a blob of size bytes in memory; nil where there is no room.
@@ -181,8 +181,8 @@ func (s *Store) openMemory(size int64) (f *os.File, taken int64) {
 	return f, taken
 }
 
-// toMemory moves a writer whose bytes the disk does not take to memory, if there is room. What was
-// written so far is read back. mu is held.
+// toMemory moves a writer to memory, if there is room, because the disk cannot take its bytes. The
+// bytes written so far are read back. The caller holds mu.
 func (w *Writer) toMemory() bool {
 	if w.diskOnly || w.back > 0 {
 		return false
@@ -218,7 +218,7 @@ func memoryFile() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "memfd"), nil
 }
 
-// writeMemory is Write for a writer that was moved to memory. mu is held.
+// writeMemory is Write for a writer that was moved to memory. The caller holds mu.
 func (w *Writer) writeMemory(p []byte) (int, error) {
 	o := &w.s.overflow
 	if will := w.size + int64(len(p)); will > w.taken {
@@ -238,7 +238,7 @@ func (w *Writer) writeMemory(p []byte) (int, error) {
 }
 
 // commitMemory makes a blob of a writer that was moved to memory. It does not survive the process.
-// mu is held.
+// The caller holds mu.
 func (w *Writer) commitMemory(ref proto.Ref, modified time.Time) error {
 	if err := w.s.begin(); err != nil {
 		return err
@@ -267,8 +267,8 @@ func unixOf(t time.Time) int64 {
 	return t.Unix()
 }
 
-// drainOverflow brings to the disk what had no room there, now that a blob could be stored: what
-// must not be lost, such as a root, is durable from then on.
+// drainOverflow moves blobs in memory to the disk, now that a blob could be stored there. From then
+// on, blobs that must not be lost, such as roots, are durable.
 func (s *Store) drainOverflow() {
 	o := &s.overflow
 	if o.count.Load() == 0 {

@@ -20,19 +20,18 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// A partial is a blob that is not complete: its digest and size are known beforehand (Resume), so
-// that whoever wants the blob next goes on where the last writer stopped, also after a kill -9 or a
-// power cut. It is two files:
+// A partial is an incomplete blob whose digest and size are known beforehand (Resume). The next
+// writer of the blob continues where the last one stopped, also after a kill -9 or a power cut. A
+// partial is two files:
 //
 //	<dir>/partial/d.<digest>.<size>[.<name of Only>]   the bytes so far
 //	<dir>/partial/s.<the same>                         a line that names the format, then the sums
 //
 // A sum is the length of a prefix and its SHA-256, written at least every sumEvery bytes. Nothing
-// is fsynced: after a crash the two files may be of any two moments. What counts is the longest
-// prefix whose sums all fit the bytes that are there; whatever lies behind it is cut off. So a torn
-// tail, a block that never reached the disk and a bit that has flipped cost the bytes from there on
-// and nothing else. Whether the prefix is that of the wanted blob is for the digest of the whole to
-// say.
+// is fsynced: after a crash the two files may be of any two moments. The longest prefix whose sums
+// all match the bytes counts; the rest is cut off. So a torn tail, a block that never reached the
+// disk, or a bit that has flipped costs the bytes from there on and nothing else. The digest of the
+// whole blob decides whether the prefix belongs to it.
 //
 // Partials count against the size limit and go before any blob does.
 
@@ -179,8 +178,8 @@ func (s *Store) forgetPartials(d proto.Digest) {
 	}
 }
 
-// dropPartials drops partials, the oldest first, as long as next says so of the one whose turn it
-// is, with the number and the bytes of those that there are.
+// dropPartials drops partials, the oldest first, as long as next says so. next gets the oldest
+// partial, and the number and the bytes of all that are left.
 func (s *Store) dropPartials(next func(l leftover, count int, bytes int64) bool) {
 	p := &s.partials
 	p.mu.Lock()
@@ -204,7 +203,7 @@ func (s *Store) dropPartials(next func(l leftover, count int, bytes int64) bool)
 	}
 }
 
-// dropPartial removes a partial that no writer has. partials.mu is held.
+// dropPartial removes a partial that no writer has. The caller holds partials.mu.
 func (s *Store) dropPartial(id partialID) {
 	_ = s.fs.Remove("partial.drop", s.dirs.partialData(id))
 	_ = s.fs.Remove("partial.drop", s.dirs.partialSums(id))
@@ -212,21 +211,21 @@ func (s *Store) dropPartial(id partialID) {
 	delete(s.partials.left, id)
 }
 
-// PartialSize returns how many bytes a writer of Resume has left of a blob, at most: what does not
-// match the sums beside it is cut off when it is taken back.
+// PartialSize returns how many bytes of a blob its partial has at most: bytes that do not match
+// their sums are cut off when the partial is resumed.
 func (s *Store) PartialSize(ref proto.Ref, from string) int64 {
 	s.partials.mu.Lock()
 	defer s.partials.mu.Unlock()
 	return s.partials.left[partialID{ref, from}].size
 }
 
-// Resume begins a blob whose digest and size are known, where possible with what an earlier writer
-// of it has left: the caller has TakeBack read that before it writes. What the writer leaves behind
-// when it is parked, or when the process dies, is there for the next one with the same from, and
-// for no other. Errors are those of Create.
+// Resume begins a blob whose digest and size are known, if possible with the partial that an earlier
+// writer left: the caller reads it with TakeBack before it writes. What the writer leaves behind
+// when it is parked, or when the process dies, is for the next writer with the same from only.
+// Errors are those of Create.
 //
-// The digest is a promise that Commit does not check: it stores what was written under the digest
-// of that. Who finds that it is another one calls Abort.
+// Commit does not check the digest: it stores the bytes under the digest that they have. A caller
+// that finds another digest than expected calls Abort.
 func (s *Store) Resume(ref proto.Ref, from string) (*Writer, error) {
 	id := partialID{ref, from}
 	if ref.Size < minPartial || len(id.name()) > 200 {
@@ -263,7 +262,7 @@ func (s *Store) Resume(ref proto.Ref, from string) (*Writer, error) {
 type partial struct {
 	id    partialID
 	sums  *os.File // nil when no more sums can be written
-	known []sum    // of what an earlier writer left, as far as not taken back
+	known []sum    // of the part of the old partial that was not read back yet
 	end   int64    // of the sums that hold, in their file
 	noted int64    // the length of the last prefix whose sum was written
 }
@@ -346,7 +345,7 @@ func (w *Writer) TakeBack() (size int64, more bool) {
 	return w.size, false
 }
 
-// takePiece takes over the bytes up to those of a sum, if they fit it. mu is held.
+// takePiece accepts the bytes up to a sum, if they match it. The caller holds mu.
 func (w *Writer) takePiece(next sum) bool {
 	piece := next.length - w.size
 	if piece <= 0 || piece > w.back || next.length > w.promised {
@@ -368,7 +367,7 @@ func (w *Writer) takePiece(next sum) bool {
 	return true
 }
 
-// cut ends the taking back: both files end where the last sum that fits does. mu is held.
+// cut ends reading back: both files are cut after the last sum that matches. The caller holds mu.
 func (w *Writer) cut() {
 	p := w.partial
 	p.known = nil
@@ -394,7 +393,8 @@ func (w *Writer) cut() {
 	}
 }
 
-// noteSum writes the sum of all bytes so far, if the last one was of every bytes less. mu is held.
+// noteSum writes the sum of all bytes so far, if the last one was at least every bytes ago. The
+// caller holds mu.
 func (w *Writer) noteSum(every int64) {
 	p := w.partial
 	if p == nil || p.sums == nil || w.size-p.noted < every {
@@ -447,7 +447,8 @@ func (w *Writer) Park() {
 	w.s.boundPartials()
 }
 
-// endPartial lets go of a writer's partial, whose bytes became a blob or were given up. mu is held.
+// endPartial removes a writer's partial, whose bytes became a blob or were given up. The caller
+// holds mu.
 func (w *Writer) endPartial() {
 	if w.partial == nil {
 		return

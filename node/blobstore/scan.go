@@ -63,8 +63,7 @@ func (s *Store) waitForScan(progress <-chan struct{}, deadline time.Time) bool {
 	}
 }
 
-// runScan walks the 256 directories. Trouble with one leaves its blobs to be
-// registered by the hits on them.
+// runScan walks the 256 directories. If one fails, hits on its blobs register them later.
 func (s *Store) runScan(ctx context.Context) {
 	for b := range 256 {
 		if ctx.Err() != nil {

@@ -126,8 +126,8 @@ func (sc *scrub) one(ctx context.Context, d proto.Digest) error {
 	return nil
 }
 
-// rehash reads f and tells what is wrong with it, "" when it is the blob d. after
-// is told of the bytes of each read, and may slow it down or end it with an error.
+// rehash reads f and returns what is wrong with it, "" if it is the blob d. after is called
+// with the bytes of each read, and may slow it down or end it with an error.
 func rehash(f *os.File, d proto.Digest, buf []byte, after func(n int) error) (read int64, why string, err error) {
 	h := sha256.New()
 	for {

@@ -52,7 +52,7 @@ func (sp *space) short(n int64) int64 {
 	return sp.total() + n - sp.max
 }
 
-// total is all that counts against the limit. mu is held.
+// total is all that counts against the limit. The caller holds mu.
 func (sp *space) total() int64 { return sp.used + sp.reserved + sp.partial }
 
 // park makes an unfinished blob of size bytes out of a reservation.
@@ -240,7 +240,7 @@ func (s *Store) lacking(n int64) (lacking, free int64) {
 	}
 	free, err := s.fs.Free(s.dirs.root)
 	if err != nil {
-		return 0, 0 // a file system that cannot tell will say so when it is full
+		return 0, 0 // writing fails when such a file system is full
 	}
 	return n + s.space.pending.Load() + s.cfg.ReserveFree - free, free
 }

@@ -45,15 +45,14 @@ type Config struct {
 	OverflowBytes int64
 	// ScrubBytesPerSecond bounds the background re-hash; 0 turns it off.
 	ScrubBytesPerSecond int64
-	// ReserveFree is how much of the file system is left free, for the others
-	// who live on it.
+	// ReserveFree is how much of the file system is left free, for other programs.
 	ReserveFree int64
-	// Observer is told of each blob that comes or goes; nil means nobody is.
+	// Observer is called for each blob that comes or goes; nil: no calls.
 	Observer Observer
-	// Replicated tells whether another node holds a blob as well, so that it could
-	// be had back from there; nil means that none is. Eviction asks it of up to all
-	// blobs, and holds a lock meanwhile: it must be cheap (less than a microsecond),
-	// safe for concurrent use, and must not call the Store.
+	// Replicated reports whether another node stores a blob, too; nil means that none
+	// does. Eviction calls it for up to all blobs while it holds a lock. So it must be
+	// cheap (less than a microsecond) and safe for concurrent use, and must not call the
+	// Store.
 	Replicated func(proto.Digest) bool
 	// LastCopyBonus is how much longer a last copy is kept: a replicated blob is evicted
 	// as if its last use had been that much earlier. 0 means DefaultLastCopyBonus. Without
@@ -61,8 +60,8 @@ type Config struct {
 	LastCopyBonus time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
-	// Logger is told of damage and of the start and end of a degraded state; nil
-	// means slog.Default().
+	// Logger gets damage and the start and end of a degraded state; nil means
+	// slog.Default().
 	Logger *slog.Logger
 
 	fs fsys // nil: the real one
@@ -128,7 +127,7 @@ type Store struct {
 	partials partials
 	overflow overflow
 
-	evicting sync.Mutex    // held by the one eviction that runs
+	evicting sync.Mutex    // held during an eviction
 	tempSeq  atomic.Uint64 // names temporary files; the lock makes them ours alone
 	touched  chan proto.Digest
 	noAtime  atomic.Bool // O_NOATIME works here

@@ -33,10 +33,10 @@ type Damage struct {
 	Removed bool
 }
 
-// Verify re-hashes every blob of the store in dir. It changes nothing, not even a
-// last use, and may run while a node uses the directory. progress, where not nil,
-// is told now and then how many of the total bytes are done. Damage is in the
-// report; the error is about Verify itself, among them ctx's.
+// Verify hashes every blob of the store in dir. It changes nothing, not even a last use, and
+// may run while a node uses the directory. progress, if not nil, is called now and then with
+// how many of the total bytes are done. Damage is in the report; the error is about Verify
+// itself, or that of ctx.
 func Verify(ctx context.Context, dir string, progress func(done, total int64)) (Report, error) {
 	return verify(ctx, dir, progress, false)
 }

@@ -29,7 +29,7 @@ type Writer struct {
 	path   string       // where the bytes lie now; guarded by pathMu
 	inMem  *os.File     // or here, not yet ended (overflow.go); guarded by pathMu
 
-	committed proto.Digest // of what lies in memory since; guarded by pathMu
+	committed proto.Digest // of a blob committed to memory; guarded by pathMu
 
 	// What follows is guarded by mu, which is held over each Write, Commit and Abort.
 	mu       sync.Mutex
@@ -37,7 +37,7 @@ type Writer struct {
 	hash     hash.Hash
 	size     int64 // written and hashed
 	reserved int64 // taken from the store's space, ≥ size+back
-	promised int64 // as told to Create; proto.UnknownSize
+	promised int64 // the size given to Create; proto.UnknownSize
 	small    []byte
 	only     string // see Only
 	keep     bool   // small holds all bytes so far, for the memory tier
@@ -140,7 +140,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n + more, err
 }
 
-// writeDisk is Write for a writer whose file lies on the disk. mu is held.
+// writeDisk is Write for a writer whose file is on the disk. The caller holds mu.
 func (w *Writer) writeDisk(p []byte) (int, error) {
 	if err := w.grow(w.size + int64(len(p))); err != nil {
 		return 0, err

@@ -13,10 +13,10 @@ type Format interface {
 	// package that it lists, once for each place that it may lie at. It stops with an error of
 	// emit. Memory is bounded whatever the bytes are.
 	Packages(suite proto.Suite, m *proto.Member, stored io.Reader, emit func(*proto.Package) error) error
-	// HostArch is the architecture of the hosts that use an index; "" where it does not tell.
+	// HostArch is the architecture of the hosts that use an index; "" if the index does not say it.
 	HostArch(m *proto.Member) string
-	// Identity names the package that a file is a version of; false where the name of the file does
-	// not tell. It is asked for each file served, and allocates nothing.
+	// Identity names the package that a file is a version of; false if the name of the file does
+	// not say it. It is called for each file served, and allocates nothing.
 	Identity(path string) (proto.PackageID, bool)
 	// Needs reads proto.Package.Needs: what a package needs, in order, each as alternatives of
 	// which the first one that there is will be installed.

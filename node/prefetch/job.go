@@ -25,8 +25,8 @@ const (
 // outcomes are those that end an object's wait.
 var outcomes = [...]Outcome{Fetched, Stored, Failed, Over, Dropped}
 
-// giveUpAfter is how many failures in a row end a job: its upstream is in trouble,
-// and clients need what is left of it.
+// giveUpAfter is how many failures in a row end a job: its upstream fails, and clients need
+// its remaining capacity.
 const giveUpAfter = 16
 
 // item is one object of a plan. What follows outcome is guarded by Prefetcher.mu;
@@ -36,7 +36,7 @@ type item struct {
 	object proto.ObjectRequest
 	label  string // "hello (amd64)"
 	name   string // "hello"
-	// by is whose dependency it is; nil where clients use it themselves.
+	// by is the package that depends on it; nil if clients use it themselves.
 	by         *item
 	usedWithin time.Duration
 	maxBytes   int64
@@ -73,9 +73,9 @@ func nothing(string) bool { return false }
 // is concerned.
 func (j *job) isNew(path string) bool { return j.next.New(path) || j.leftOver(path) }
 
-// left tells what a job has not settled. Of one that has no plan yet, that is all
-// that its own switch brought: what it took over itself is dropped, so that a row of
-// quick switches cannot keep all their generations in memory. Prefetcher.mu is held.
+// left returns what a job has not settled. For a job without a plan, that is only what its own
+// switch brought. What it took over from an earlier job is dropped, so that a series of quick
+// switches cannot keep all generations in memory. The caller holds Prefetcher.mu.
 func (j *job) left() func(path string) bool {
 	if !j.planned {
 		return j.next.New
@@ -89,8 +89,8 @@ func (j *job) left() func(path string) bool {
 	return func(path string) bool { return paths[path] }
 }
 
-// forget lets go of what keeps generations in memory, once a plan is drawn.
-// Prefetcher.mu is held.
+// forget drops the references to generations, once a plan is drawn. The caller holds
+// Prefetcher.mu.
 func (j *job) forget() { j.next.New, j.next.Indexes, j.leftOver = nothing, nil, nothing }
 
 // run is the life of a job.
@@ -107,8 +107,8 @@ func (p *Prefetcher) run(j *job) {
 	p.fetchAll(j, items)
 }
 
-// draw reads the generation's indices and plans. One job at a time does: what it keeps
-// in memory for that is gone when it returns.
+// draw reads the generation's indices and makes the plan. Only one job at a time does, because
+// of the memory that it needs until it returns.
 func (p *Prefetcher) draw(j *job) []*item {
 	select {
 	case p.reading <- struct{}{}:
@@ -213,8 +213,8 @@ func (p *Prefetcher) fetch(ctx context.Context, object proto.ObjectRequest) (Out
 	return Fetched, n, nil
 }
 
-// settle notes what became of an object. A failure after the job was told to end is
-// none of the object's.
+// settle notes the result for an object. A failure after the job was cancelled does not count
+// for the object.
 func (p *Prefetcher) settle(j *job, it *item, outcome Outcome, n int64, err error) {
 	if cause := context.Cause(j.ctx); outcome == Failed && cause != nil {
 		outcome, err = Dropped, cause
@@ -258,7 +258,7 @@ func (g *gaveUp) Error() string {
 	return "too many failures in a row, the last one: " + g.last.Error()
 }
 
-// end settles what a job leaves undone, and tells of it in one line.
+// end settles what a job leaves undone, and logs one line about the job.
 func (p *Prefetcher) end(j *job) {
 	p.mu.Lock()
 	cause := context.Cause(j.ctx)

@@ -16,11 +16,10 @@ const maxPlanned = 20_000
 // plan decides what to fetch, and in which order: what clients use, most used first,
 // each followed by what it depends on.
 //
-// Of dependencies only those that are new themselves are planned, transitively: that
-// is how the kernel behind linux-image-generic is found, whose name nobody has asked
-// for before. A dependency that is not new is left: hosts that need it have asked for
-// it already, and it is held or will be after one of them asks; following all of them
-// would fetch half the archive for what one host may lack.
+// Only dependencies that are new themselves are planned, transitively. So the kernel behind
+// linux-image-generic is found, whose name no client has asked for before. A dependency that
+// is not new is left out: hosts that need it have asked for it already. Following all
+// dependencies would fetch half the archive for what one host may lack.
 func (p *Prefetcher) plan(j *job, l *listing) []*item {
 	d := &drawing{p: p, j: j, l: l, items: make(map[*pkg]*item), seen: make(map[visit]bool), left: j.maxBytes}
 	d.heat = p.heatOf(j, l)
@@ -30,7 +29,7 @@ func (p *Prefetcher) plan(j *job, l *listing) []*item {
 	return d.order
 }
 
-// heatOf tells of which new packages clients use an earlier version, and how much.
+// heatOf returns the new packages of which clients use an earlier version, and how much.
 func (p *Prefetcher) heatOf(j *job, l *listing) map[*pkg]float32 {
 	now, within := slotOf(p.cfg.Now()), uint32(j.usedWithin/slotLength)
 	heat := make(map[*pkg]float32)

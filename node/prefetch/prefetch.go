@@ -44,7 +44,7 @@ func (c Config) withDefaults() Config {
 const (
 	maxReasons  = 10_000 // objects of which it is known why they were fetched or not
 	maxReady    = 20_000 // objects fetched ahead and not asked for yet
-	maxSwitches = 20     // of which Status tells
+	maxSwitches = 20     // that Status shows
 )
 
 // Prefetcher fetches ahead. Safe for concurrent use.
@@ -93,9 +93,9 @@ func New(cfg Config) (*Prefetcher, error) {
 	return p, nil
 }
 
-// Used notes that a client was served the file at loc. It is meant for every answer:
-// it takes a few hundred nanoseconds at most, allocates nothing except for a package
-// that is new to it, and never waits for anything but another such call.
+// Used notes that a client was served the file at loc. It is called for every answer: it takes
+// a few hundred nanoseconds at most, allocates only for a new package, and waits only for
+// other calls of Used.
 func (p *Prefetcher) Used(loc proto.Location) {
 	id, ok := p.identity(loc)
 	if !ok {
@@ -121,9 +121,9 @@ var (
 	errClosed     = errors.New("the node was stopped")
 )
 
-// Switched starts fetching ahead for a new generation and returns at once. A job for
-// the suite's generation before ends; what it had not fetched yet is taken over, where
-// the new generation still lists it.
+// Switched starts fetching ahead for a new generation and returns at once. A running job for
+// the generation before ends. The new job takes over what that job had not fetched yet, if the
+// new generation still lists it.
 func (p *Prefetcher) Switched(next proto.Switch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -39,7 +39,7 @@ type SwitchStatus struct {
 	Bytes, Planned int64
 }
 
-// Status tells what there is to tell.
+// Status returns the present figures.
 func (p *Prefetcher) Status() Status {
 	known := p.usage.len()
 	used, usedBytes := p.ready.totals()
@@ -72,7 +72,7 @@ func (p *Prefetcher) Why(loc proto.Location) string {
 	return ""
 }
 
-// why is the sentence. Prefetcher.mu is held.
+// why is the sentence. The caller holds Prefetcher.mu.
 func (it *item) why(now time.Time) string {
 	at := clock(it.at, now)
 	switch it.outcome {
@@ -90,7 +90,7 @@ func (it *item) why(now time.Time) string {
 	return fmt.Sprintf("To be fetched ahead since %s because %s.", at, it.because())
 }
 
-// because says whose use it is for.
+// because says which package it is fetched for.
 func (it *item) because() string {
 	if it.by == nil {
 		return fmt.Sprintf("clients used %s within the last %s", it.label, days(it.usedWithin))

@@ -96,8 +96,8 @@ func (u *usage) note(key uint64, slot uint32) {
 	u.changed.Store(true)
 }
 
-// dropOldest forgets the eighth of a full shard that was not used for longest: one
-// by one, each new package would look through all. s.mu is held.
+// dropOldest forgets the eighth of a full shard that was not used for longest: dropping one at
+// a time would search the whole shard for each new package. The caller holds s.mu.
 func (s *usageShard) dropOldest() {
 	slots := make([]uint32, 0, len(s.uses))
 	for _, u := range s.uses {
@@ -114,8 +114,8 @@ func (s *usageShard) dropOldest() {
 	}
 }
 
-// heat tells how much a package was used, 0 where it was not within so many slots
-// before now.
+// heat returns how much a package was used within the given number of slots before now; 0 if
+// not at all.
 func (u *usage) heat(key uint64, now, within uint32) float32 {
 	s := u.shard(key)
 	s.mu.Lock()

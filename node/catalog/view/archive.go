@@ -94,7 +94,7 @@ func (a *Archive) Suite(id proto.Suite) *Suite {
 func (a *Archive) Suites() []*Suite { return a.sorted }
 
 // Enclosing yields the suites whose directory a path lies in, the deepest first, each with the path
-// below its directory. A suite inside a suite hides nothing of the outer one.
+// below its directory. A suite inside another one does not hide files of the outer suite.
 func (a *Archive) Enclosing(path string) iter.Seq2[*Suite, string] {
 	return func(yield func(*Suite, string) bool) {
 		for end := strings.LastIndexByte(path, '/'); end > 0; end = strings.LastIndexByte(path[:end], '/') {
@@ -144,7 +144,7 @@ func Tables(suites []*Suite) (current, retained []string) {
 }
 
 // Dates returns the dates of the generations of the set that list a file, newest first, each once.
-// info is what the path's name tells. It reads the Lists from src: it is not for the hot path. A
+// info is what the path alone says. It reads the Lists from src, so it is not for the hot path. A
 // List that cannot be read lists nothing.
 func (a *Archive) Dates(src ListSource, seed Seed, path string, info *proto.PathInfo) []time.Time {
 	var dates []time.Time

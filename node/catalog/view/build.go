@@ -29,7 +29,7 @@ type ListBuilder struct {
 }
 
 // NewListBuilder makes a builder for at most maxRows different rows; 0 means MaxListRows. The bound
-// is checked whenever some more rows have come: about one in five more than it can be held.
+// is checked now and then, so about a fifth more rows may be in memory for a moment.
 func NewListBuilder(seed Seed, maxRows int) *ListBuilder {
 	if maxRows <= 0 {
 		maxRows = MaxListRows

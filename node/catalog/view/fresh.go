@@ -5,16 +5,16 @@ import (
 	"slices"
 )
 
-// Fresh tells which files a generation lists that the one before it did not, or not with the same
-// content. It is safe for concurrent use. A nil *Fresh has none.
+// Fresh is the set of files that a generation lists and the generation before it did not list, or
+// listed with other content. It is safe for concurrent use. A nil *Fresh is empty.
 type Fresh struct {
 	seed   Seed
 	hashes []uint64 // ascending
 }
 
-// BuildFresh compares the package indexes of two generations of a suite. Of an index that was not
-// staged before, or whose List cannot be read, nothing is new: what it listed then, nobody knows.
-// Memory is that of the result.
+// BuildFresh compares the package indexes of two generations of a suite. Nothing of an index is new
+// if the index was not staged before, or if its List cannot be read, because its earlier content is
+// unknown. Memory is that of the result.
 func BuildFresh(seed Seed, src ListSource, before, after *Generation) *Fresh {
 	then, now := packageLists(before), packageLists(after)
 	f := &Fresh{seed: seed}

@@ -27,8 +27,8 @@ const (
 	maxRange      = 1 << 16 // records; only a damaged file has more in one range
 )
 
-// WriteFrozen writes what current Lists list as a file that OpenFrozen opens. The file tells the
-// seed: keep it as secret as that. It fails if a List cannot be read. rows is the number of rows.
+// WriteFrozen writes what current Lists list as a file that OpenFrozen opens. The file contains the
+// seed, so it is as secret as the seed. It fails if a List cannot be read. rows is the number of rows.
 func WriteFrozen(w io.Writer, seed Seed, src ListSource, current []string) (rows int, err error) {
 	m, err := openLists(src, seed, current)
 	if err != nil {
@@ -139,15 +139,15 @@ type Frozen struct {
 	strong part
 }
 
-// part says where one of the two parts lies.
+// part is the place of one of the two parts.
 type part struct {
 	data, dir int64
 	shift     uint
 	n         uint64
 }
 
-// OpenFrozen opens what WriteFrozen wrote. It fails with ErrList, or with what r failed with. It
-// proves the trailer; what lies before it is proven when it is read.
+// OpenFrozen opens what WriteFrozen wrote. It fails with ErrList, or with the error of r. It proves
+// the trailer; the rest is proven when it is read.
 func OpenFrozen(r io.ReaderAt, length int64) (*Frozen, error) {
 	if length < int64(len(frozenMagic)+frozenTrailer) {
 		return nil, fmt.Errorf("%w: it is torn", ErrList)
@@ -222,7 +222,7 @@ func (f *Frozen) Lookup(path string) (Listed, bool, error) {
 	return l, found > 0, err
 }
 
-// eachAt hands on the records of one hash.
+// eachAt yields the records of one hash.
 func eachAt[T record[T]](f *Frozen, p *part, h uint64, buf *[]byte, each func(T)) error {
 	if p.n == 0 {
 		return nil

@@ -19,8 +19,8 @@ type Staged struct {
 	Table string `json:"list,omitempty"`
 }
 
-// Generation is one published state of a suite as this node holds it. It is never changed: the
-// With… methods return another one that shares what has not changed.
+// Generation is one published state of a suite, as this node has it. It is immutable: the With…
+// methods return a new one that shares the unchanged parts.
 type Generation struct {
 	proto.Generation
 	// Manifest is what the root says. Of a retained generation it has the staged members only.
@@ -219,9 +219,9 @@ func (g *Generation) BySlot(slot string) []*proto.Member {
 // maxAlike bounds how many members of one sum are looked through for the one that was meant.
 const maxAlike = 64
 
-// BySum returns the provable member that a name made of a sum stands for; nil for none. Of members
-// with equal content it is the one whose directory the name (below the suite's directory) lies in,
-// if there is one: its slot is what the client uses.
+// BySum returns the provable member that a by-hash name stands for; nil for none. Of members with
+// equal content it returns the one in the directory of the name (below the suite's directory), if
+// there is one, because the client uses its slot.
 func (g *Generation) BySum(h *proto.HashName, name string) *proto.Member {
 	if h.Kind == 0 {
 		return nil
@@ -258,7 +258,7 @@ func (g *Generation) Staged(path string) (Staged, bool) {
 	return s, ok
 }
 
-// AllStaged returns the staged members by path: a copy, for whoever writes it down.
+// AllStaged returns a copy of the staged members by path.
 func (g *Generation) AllStaged() map[string]Staged { return maps.Clone(g.staged) }
 
 // Files returns the files of the root that this node can serve. Nobody changes them.

@@ -161,7 +161,7 @@ func readHeader(r io.Reader, seed Seed) (*listReader, error) {
 	return lr, nil
 }
 
-// tornIfShort tells a file that is too short from one that cannot be read.
+// tornIfShort distinguishes a file that is too short from one that cannot be read.
 func tornIfShort(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return fmt.Errorf("%w: it is torn", ErrList)
@@ -169,7 +169,7 @@ func tornIfShort(err error) error {
 	return err
 }
 
-// readAll hands on all records until one of the functions returns false, or proves that the file is
+// readAll yields all records until one of the functions returns false, or proves that the file is
 // whole.
 func (lr *listReader) readAll(rows func(row) bool, strong func(strongRow) bool) error {
 	if goOn, err := readSection(&lr.rows, lr.r, rows); err != nil || !goOn {
@@ -209,7 +209,7 @@ func (lr *listReader) end() error {
 type section[T record[T]] struct {
 	left  uint64 // records that have not been read into block
 	buf   []byte
-	block []byte // proven, not handed on yet
+	block []byte // proven, not yielded yet
 	last  T
 	begun bool
 }

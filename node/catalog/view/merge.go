@@ -47,9 +47,9 @@ func (m *merger) close() {
 	}
 }
 
-// each hands on what the lists say of one path after the other: the rows of all paths first, then
-// those with SHA-512 only. The slices are valid until the function returns. It fails with
-// *listError, or with what a function failed with.
+// each yields what the lists say, path by path: the rows of all paths first, then those with SHA-512
+// only. The slices are valid until the function returns. It fails with *listError, or with the error
+// of a function.
 func (m *merger) each(rows func([]ranked[row]) error, strong func([]ranked[strongRow]) error) error {
 	var a []*cursor[row]
 	var b []*cursor[strongRow]

@@ -6,10 +6,10 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Demand is what a look-up was about, for the caller to record or to act on. It is a value.
+// Demand says what a look-up asked for. The caller records it or acts on it. It is a value.
 type Demand struct {
-	// Suite is the suite that the path lies in; nil where the answer came from Files, or where
-	// there is none. Where nothing was found it is the deepest suite around the path.
+	// Suite is the suite that the path lies in; nil if the answer came from Files, or if there is
+	// none. If nothing was found, it is the deepest suite around the path.
 	Suite *Suite
 	// Generation is the one that answered; nil for none.
 	Generation *Generation
@@ -26,17 +26,16 @@ type Demand struct {
 	Err error
 }
 
-// Resolve says what a location means, into e, without waiting and without an effect; e is
-// overwritten. info is what the name tells (Format.PathInfo). It reports false where the set knows
-// nothing of the location, and then e means nothing.
+// Resolve writes into e what a location means, without waiting and without an effect. info is what
+// the path alone says (Format.PathInfo). It returns false if the set knows nothing of the location;
+// then e means nothing.
 //
-// The names of a root come first: the deepest suite that has such a name answers for it, and nobody
-// else. Then the current generations of the suites around the path, the deepest first: one that
-// lists the name vouches for it, and where several do, or indexes list the name as well, each
-// content is as good. Then what generations retained, by names that no current one lists. Then what
-// indexes list.
+// The order is: names of a root, for which the deepest suite with that name answers alone; members
+// of the current generations of the suites around the path, the deepest first (if several list the
+// name, or indexes list it, too, each content is accepted); members of retained generations, for
+// names that no current generation lists; files that indexes list.
 //
-// It allocates only for members that are not staged, and where listings of a path disagree.
+// It allocates only for members that are not staged, and if listings of a path disagree.
 func (a *Archive) Resolve(e *proto.Resolution, loc proto.Location, info *proto.PathInfo) (Demand, bool) {
 	*e = proto.Resolution{}
 	var d Demand
@@ -116,7 +115,7 @@ func (g *Generation) nameFirst(w *proto.ObjectRequest, m *proto.Member, loc prot
 	w.Where = proto.Where{First: loc, Others: info.where}
 }
 
-// fillRoot makes e the entry of a file of the root; false where the generation has no such file.
+// fillRoot makes e the entry of a file of the root; false if the generation does not have the file.
 func (g *Generation) fillRoot(e *proto.Resolution, loc proto.Location, name string) bool {
 	f, ok := g.File(name)
 	if !ok {

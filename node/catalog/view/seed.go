@@ -31,7 +31,7 @@ func (s *Seed) UnmarshalText(b []byte) error {
 	return err
 }
 
-// mark tells a list made under another seed, without giving the seed away.
+// mark identifies the seed of a list, without revealing the seed.
 func (s Seed) mark() uint64 { return s.hash([]byte("the seed of a list of files")) }
 
 // hash is SipHash-2-4 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012). A secret

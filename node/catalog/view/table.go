@@ -19,12 +19,12 @@ type Table struct {
 	rows   chunks[row] // ascending, one for each path: the first content
 	starts directory
 	// extra are the further contents of paths whose row is marked, in the order of extraOf, their
-	// hashes: one after the other in memory, so that a look-up hands on a piece of them.
+	// hashes. Those of one path lie together, so that a look-up returns a slice of them.
 	extra   []proto.Ref
 	extraOf []uint64
 	strong  []strongRow // ascending, one for each path
 	names   []string
-	current int // so many of names are current
+	current int // the first current of names are current
 }
 
 // directory says where the records of each range of hashes begin.
