@@ -24,7 +24,7 @@ type Table struct {
 	extraOf []uint64
 	strong  []strongRow // ascending, one for each path
 	names   []string
-	current int // the first current of names are current
+	current int // names[:current] are current
 }
 
 // directory says where the records of each range of hashes begin.
