@@ -1,6 +1,5 @@
-// Package aptmeta reads what an APT archive publishes: it tells kinds of paths
-// apart, takes signed files apart as apt does, and parses Release files and the
-// indices that a Release lists.
+// Package aptmeta reads what an APT archive publishes: it classifies paths, splits signed
+// files as apt does, and parses Release files and the indices that a Release lists.
 //
 // It is pure: it has no clock (callers pass the time), opens no file and no
 // connection, and starts no goroutine. Everything it reads may come from a

@@ -15,7 +15,7 @@ type File struct {
 	// Path is canonical and relative to what ParseIndex says of the kind. It is
 	// valid until emit returns: copy what must stay.
 	Path []byte
-	// Size is in bytes, proto.UnknownSize where the index does not tell.
+	// Size is in bytes, proto.UnknownSize if the index does not say it.
 	Size int64
 	// SHA256 and SHA512 are zero where the index does not list them.
 	SHA256 proto.Digest
@@ -43,8 +43,8 @@ func (k IndexKind) String() string {
 
 var indexNames = [...]string{"no index", "Packages", "Sources", "diff Index", "SHA256SUMS"}
 
-// IndexKindOf tells which format a member of a suite has, by its path with or
-// without the suffix of a compression.
+// IndexKindOf returns the format of a member of a suite, by its path with or without the
+// suffix of a compression.
 func IndexKindOf(memberPath string) IndexKind {
 	base, _ := plain.TrimCompression(memberPath)
 	dir, name := splitDir(base)

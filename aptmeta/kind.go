@@ -7,7 +7,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/format/plain"
 )
 
-// Kind says what a path of an archive is, as far as its name tells.
+// Kind says what a path of an archive is, as far as the name shows it.
 type Kind uint8
 
 // The kinds of paths. Which of them may change under their name matters most:
@@ -43,7 +43,7 @@ func (k Kind) String() string {
 
 var kindNames = [...]string{"other", "root", "index", "by-hash", "package", "source", "patch", "installer"}
 
-// Classify tells the kind of a canonical path.
+// Classify returns the kind of a canonical path.
 func Classify(path string) Kind {
 	if _, _, ok := SplitRoot(path); ok {
 		return KindRoot
@@ -128,8 +128,8 @@ const maxSuiteDepth = 8
 // GuessSuiteDirs names the directories that may hold the Release which lists a
 // path, most likely first. Below dists/ the name of a suite has one segment as a
 // rule and sometimes more ("jessie/updates"), so the shortest comes first. In a
-// flat repository it is the directory of the file. A pool path tells nothing of
-// its suite, and the answer is nil.
+// flat repository it is the directory of the file. A pool path does not show its suite, and
+// the result is nil.
 func GuessSuiteDirs(path string) []string {
 	dir, _ := splitDir(path)
 	if !belowDists(path) {

@@ -88,8 +88,8 @@ type Release struct {
 	Weak bool
 	// Members are the files listed, by path.
 	Members map[string]Member
-	// Oddities tell, for a log and a person, what was passed over: at most maxOddities texts of
-	// at most maxOddity bytes each.
+	// Oddities say, for logs and people, what was skipped: at most maxOddities texts of at most
+	// maxOddity bytes each.
 	Oddities []string
 }
 

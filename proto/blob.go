@@ -14,7 +14,7 @@ type Class uint8
 const (
 	ClassMetadata Class = iota // roots, indices: every client waits for them
 	ClassPackage               // what a client asked for
-	ClassUnlisted              // what a client asked for and nothing lists: anybody can make such names up
+	ClassUnlisted              // what a client asked for and nothing lists: clients can invent names
 	ClassPrefetch              // what nobody waits for yet
 )
 
@@ -53,8 +53,8 @@ type ObjectRequest struct {
 	Client string
 	// Holders are nodes known to hold it; they are asked first.
 	Holders []string
-	// PeersOnly keeps the fetch from upstream, where the name may mean other
-	// bytes by now: the root of a generation that a peer has told of.
+	// PeersOnly forbids to fetch from upstream, which may have other bytes under the name
+	// by now: the root of a generation that a peer has announced.
 	PeersOnly bool
 }
 
@@ -72,9 +72,9 @@ const (
 	TierUpstream Tier = "upstream"
 )
 
-// Blob is an object opened for reading. Exactly one of Bytes, File and Stream
-// holds the body, so that whoever writes the answer can choose the cheapest way.
-// The zero-length object has Bytes non-nil and empty.
+// Blob is an object opened for reading. Exactly one of Bytes, File and Stream has the body,
+// so that the writer of the answer can choose the cheapest way. The zero-length object has
+// Bytes non-nil and empty.
 type Blob struct {
 	// Ref is what this node knows of the object now. While an unproven Stream runs the
 	// Digest is what the bytes must turn out to be, and zero as long as they may be one of
@@ -98,17 +98,17 @@ type Blob struct {
 	// where it is not. Its reads end when the context it was opened with ends.
 	// Its method Part, if it has one, is for before the first read and for the end of a part.
 	Stream io.ReadCloser
-	// Claimed is the Last-Modified that upstream gives for a Stream whose bytes nothing vouches
-	// for. It is no validator yet; a client that has a part of the same file from upstream itself
-	// names it in If-Range.
+	// Claimed is the Last-Modified that upstream gives for a Stream whose bytes nothing proves.
+	// It is no validator yet. A client that has a part of the file from upstream itself sends it
+	// in If-Range.
 	Claimed time.Time
 	// Doubted says that clients were given bytes of this object a while ago that turned out wrong,
 	// so that a Stream must not be put behind what they have.
 	Doubted bool
-	// Failed, where not nil, is to be told that the File could not be read.
+	// Failed, if not nil, is to be called if the File could not be read.
 	Failed func(error)
-	// Stale tells in one sentence why the bytes may be older than upstream's; "" when they are not.
-	// Checked is when upstream last said that they are current, then.
+	// Stale says in one sentence why the bytes may be older than upstream's; "" if they are not.
+	// If it is set, Checked is when upstream last said that they are current.
 	Stale   string
 	Checked time.Time
 	// NotModified answers a PeerRequest with Have: the requester's version is still current.
@@ -116,9 +116,8 @@ type Blob struct {
 	NotModified bool
 }
 
-// Parted is a Stream of which parts can be had, one after the other and in any order: bytes
-// [from, from+length), as far as they are not beyond the end. The last byte of the object comes
-// when it is proven, as in the whole.
+// Parted is a Stream that gives parts, one at a time and in any order: bytes [from, from+length),
+// up to the end. The last byte of the object comes when it is proven, as in the whole.
 type Parted interface {
 	Part(from, length int64)
 }

@@ -56,7 +56,7 @@ func (d *Digest) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// UnknownSize is the Size of a Ref whose length nobody has told us yet.
+// UnknownSize is the Size of a Ref whose length is not known yet.
 const UnknownSize = -1
 
 // Ref is all one needs to prove a blob: its digest and its length in bytes.

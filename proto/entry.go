@@ -18,7 +18,7 @@ type Resolution struct {
 	// Modified, where not zero, is the Last-Modified every node gives for this
 	// object, whatever the store keeps.
 	Modified time.Time
-	// Stale tells in one sentence why the answer may be older than upstream's;
-	// "" when it is not.
+	// Stale says in one sentence why the answer may be older than upstream's; "" if it is
+	// not.
 	Stale string
 }

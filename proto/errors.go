@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// ErrNotFound is an authoritative "there is no such object": upstream answered
-// 404 or 410. It is never made from any other failure, because apt takes it as final.
+// ErrNotFound is an authoritative "not found": upstream answered 404 or 410. It is never made
+// from any other failure, because apt takes it as final.
 var ErrNotFound = errors.New("not found upstream")
 
-// ErrCorrupt means that bytes were had, but not the ones that signed metadata
-// names: wrong length, wrong hash, or an HTML page in place of a package.
+// ErrCorrupt means that bytes arrived that are not those in the signed metadata: wrong
+// length, wrong hash, or an HTML page in place of a package.
 var ErrCorrupt = errors.New("upstream's content is not what the signed metadata lists")
 
 // ErrNoSpace means that the store cannot keep an object now. Clients still get
@@ -23,17 +23,17 @@ var ErrNoSpace = errors.New("no space in the store")
 // is wrong with it, but another source may be quicker. It comes inside a PeerFailed.
 var ErrSlowUpstream = errors.New("upstream gives it next to nothing")
 
-// Unavailable is trouble that may pass: timeouts, broken connections, and the
-// statuses that apt repeats (408, 429, 500, 502, 503, 504, 599).
+// Unavailable is a temporary failure: timeouts, broken connections, and the statuses after
+// which apt repeats a request (408, 429, 500, 502, 503, 504, 599).
 type Unavailable struct {
 	Reason string // one sentence for the operator and for apt's output
 	// RetryAfter is how long upstream asked us to wait; zero where it did not say.
 	RetryAfter time.Duration
-	// Answered says that upstream did answer (a 429, a 503): whoever else asked it
-	// now would hear the same.
+	// Answered says that upstream did answer (a 429, a 503): another node would get the
+	// same answer now.
 	Answered bool
-	// Wrong says that the bytes which were given of the object before are not right. Whoever asks
-	// again may be given right ones.
+	// Wrong says that the bytes that were sent of the object before are not right. A repeated
+	// request may get right ones.
 	Wrong bool
 	Err   error // the cause; may be nil
 }
@@ -102,15 +102,15 @@ func ParseRejectKind(s string) (RejectKind, bool) {
 }
 
 // Rejected is a verdict of our own that a repetition within seconds does not change. A
-// client gets it as a final answer: apt before 3.0.3 may wait for ever when it is told to
-// try again (LP #2003851), and later versions turn what they have tried in vain into a
-// warning. Trouble that may pass is an Unavailable instead.
+// client gets it as a final answer: apt before 3.0.3 may wait for ever after a "try again"
+// (LP #2003851), and later versions turn repeated failures into a warning. A temporary
+// failure is an Unavailable instead.
 //
-// An Unavailable may stand around it or below it. That tells the other nodes how long to
-// wait before they ask again, and for clients it stays a verdict.
+// An Unavailable may wrap it, or be wrapped by it. That says how long other nodes should
+// wait before they ask again; for clients it stays a verdict.
 //
-// All kinds but RejectLoop and RejectExpired are about bytes, and such an error also is
-// an ErrCorrupt.
+// All kinds except RejectLoop and RejectExpired are about bytes; errors of these kinds are
+// also an ErrCorrupt.
 type Rejected struct {
 	Kind RejectKind
 	// Reason is one sentence for the operator and for the client's screen: what is wrong

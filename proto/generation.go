@@ -27,8 +27,8 @@ type Generation struct {
 	// Companions are the other root files that belong to it, by name: a signature that proves the
 	// root, and other forms of the same statement.
 	Companions []Companion `json:"companions,omitempty"`
-	// Base is the URL of the directory from which upstream's redirect had the root read, and below
-	// which its members are therefore to be found; "" where there was none.
+	// Base is the URL of the directory in which the root was read because of upstream's redirect.
+	// The members are below it, too. "" if there was no redirect.
 	Base string `json:"base,omitempty"`
 }
 
@@ -52,7 +52,7 @@ func (g Generation) Proving() []Companion {
 	return proof
 }
 
-// Order says how a generation that somebody offers relates to the one held.
+// Order says how an offered generation relates to the current one.
 type Order int
 
 // The answers of Generation.Compare.
@@ -68,8 +68,8 @@ func (o Order) String() string {
 	return [...]string{"past", "same", "revised", "future", "fork"}[o]
 }
 
-// Compare tells how offered relates to g, the current generation. The zero Generation is older than
-// any other.
+// Compare returns how offered relates to g, the current generation. The zero Generation is older
+// than any other.
 func (g Generation) Compare(offered Generation) Order {
 	switch {
 	case g.Root.IsZero():

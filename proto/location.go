@@ -21,7 +21,7 @@ const HandedOffArchive = "handed-off"
 type Suite struct {
 	Archive string `json:"archive"`
 	Dir     string `json:"dir"`
-	// Name tells apart the roots of one directory, in formats that allow several; else "".
+	// Name distinguishes the roots of one directory, in formats that allow several; else "".
 	Name string `json:"name,omitempty"`
 }
 

@@ -51,7 +51,7 @@ type Manifest struct {
 	// Proven says that a key of the archive's keyring vouches for the root. What is not proven is
 	// not taken on another node's word.
 	Proven bool
-	// Signer names who signed, for people; "" where nobody did.
+	// Signer names the signer, for people; "" for none.
 	Signer string
 	// ValidUntil is when clients begin to refuse the root for its age; zero for never.
 	ValidUntil time.Time
@@ -116,7 +116,7 @@ func (m *Member) Provable() bool { return !m.Ref.IsZero() || m.SHA512 != SHA512{
 // Lists reports whether the member is an index that lists files.
 func (m *Member) Lists() bool { return m.Table != "" }
 
-// HashKind tells apart the sums by which files are named. The zero HashKind is none.
+// HashKind is a kind of checksum by which files are named. The zero HashKind is none.
 type HashKind uint8
 
 // The kinds of sums, weakest first. The first two prove nothing.
@@ -127,7 +127,7 @@ const (
 	HashSHA512
 )
 
-// HashKey is the beginning of a sum: enough to tell the members of a suite apart.
+// HashKey is the beginning of a sum: enough to distinguish the members of a suite.
 type HashKey struct {
 	Kind HashKind
 	Sum  [16]byte
@@ -154,7 +154,7 @@ func (h HashName) Names(m *Member) bool {
 	return true
 }
 
-// Proof tells what a name alone says of the bytes under it.
+// Proof is what a name alone says of the bytes under it.
 type Proof uint8
 
 // The proofs, weakest first.
@@ -164,7 +164,7 @@ const (
 	ProofSure              // what the bytes are, wherever they come from
 )
 
-// PathInfo is what the name of a file alone tells, whether or not the file exists.
+// PathInfo is what the path of a file alone says, whether or not the file exists.
 type PathInfo struct {
 	// FirstByte is how long clients wait for the first byte before they take the whole host for
 	// failed; zero for longer than anything here takes.
@@ -175,13 +175,13 @@ type PathInfo struct {
 	Root bool
 	// Package says that clients install it.
 	Package bool
-	// Index says that it is metadata that clients take on the word of a suite's root.
+	// Index says that it is metadata that clients check against a suite's root.
 	Index bool
 	// Class orders requests for it. A name that proves nothing is never metadata.
 	Class Class
 	// Immutable says that what is stored under the name never changes.
 	Immutable bool
-	// ContentType is what to tell the client, whatever upstream says.
+	// ContentType is the Content-Type for clients, whatever upstream says.
 	ContentType string
 	// Page says that an HTML page under the name can be the true content. Replicated one is a login
 	// page, or an error page with the wrong status.
@@ -202,7 +202,7 @@ type File struct {
 	// Path is canonical and begins at the archive's root. It is valid until the callback that got
 	// it returns: copy what must stay.
 	Path []byte
-	// Size is in bytes, UnknownSize where the index does not tell.
+	// Size is in bytes, UnknownSize if the index does not say it.
 	Size int64
 	// SHA256 and SHA512 are zero where the index does not list them.
 	SHA256 Digest

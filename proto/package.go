@@ -18,7 +18,7 @@ type Package struct {
 	Group string
 }
 
-// Need is one package that another one needs, or one of several of which any will do.
+// Need is a dependency of a package, or one of several alternatives.
 type Need struct {
 	Name string
 	// Arch is the architecture that it must be of, "" for that of the host.

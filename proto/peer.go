@@ -20,19 +20,19 @@ type PeerRequest struct {
 	Have Digest
 }
 
-// Announcement is what one node says to the others about a suite. It is a hint: who receives a
-// newer generation opens its root by digest and verifies it.
+// Announcement is what one node says to the others about a suite. It is a hint: a node that
+// receives a newer generation opens its root by digest and verifies it.
 type Announcement struct {
 	// Generation is what the sender serves; its Root is zero where it holds none (then Suite alone
 	// counts).
 	Generation Generation
-	// Checked is when upstream was last known to have nothing newer; zero for never. By the clock
-	// of whoever holds the Announcement: ages travel, not times.
+	// Checked is when upstream was last known to have nothing newer; zero for never. It is by the
+	// clock of the node that has the Announcement: nodes send ages, not times.
 	Checked time.Time
 	// Slots are the members of the suite, and the companions of its root, that clients asked for
 	// lately, on any node that the sender knows of. See Member.Slot.
 	Slots []string
-	// FirstHand says that the sender had it from upstream, and announces it to everybody itself.
+	// FirstHand says that the sender got it from upstream, and announces it to all nodes itself.
 	FirstHand bool
 }
 
@@ -58,9 +58,9 @@ func (n *NotStored) Error() string {
 	return fmt.Sprintf("node %s does not hold it", n.Peer)
 }
 
-// PeerFailed means that a peer could not be asked, or that its answer broke off:
-// it says nothing about the object. Upstream's troubles, told by a peer, are not
-// PeerFailed but the errors they are.
+// PeerFailed means that a peer could not be asked, or that its answer broke off: it says
+// nothing about the object. A failure of upstream that a peer reports is not a PeerFailed,
+// but the error of upstream.
 type PeerFailed struct {
 	Peer string
 	Err  error

@@ -9,7 +9,7 @@ type Where struct {
 	// First is asked before all others: the name that a client asked for, if a client did.
 	First Location
 	// Others are further names of the same object, best first. First may be among them; it counts
-	// once. Whoever holds the Where must not change them.
+	// once. They must not be changed.
 	Others []Location
 }
 

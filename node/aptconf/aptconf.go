@@ -48,7 +48,7 @@ type Archive struct {
 	known Known // zero where it is none of Debian's or Ubuntu's
 }
 
-// Notice tells what was passed over, or taken with a reservation, and why.
+// Notice says what was skipped, or accepted with a reservation, and why.
 type Notice struct {
 	Where  string // "file:line"
 	What   string // the URI or the text in question
@@ -70,7 +70,7 @@ type Sources struct {
 	Loops int
 }
 
-// Options tells Read where to look.
+// Options says which files Read reads.
 type Options struct {
 	// Root is the directory that takes the place of "/"; "" is "/".
 	Root string
@@ -246,8 +246,8 @@ func (r *reader) base(e entry, uri string) (base, error) {
 	return base{url: u.String(), asked: u, known: known, private: private}, nil
 }
 
-// list reads the URI of a list of mirrors. One on this machine is looked at: what it
-// names tells whose archive it is, and one that cannot be used is no source.
+// list reads the URI of a mirror list. A list on this machine is read: its entries show which
+// archive it is for, and a list that cannot be used is no source.
 func (r *reader) list(e entry, uri string) (base, error) {
 	at, err := ParseListURL(uri)
 	if err != nil {

@@ -18,8 +18,8 @@ const (
 	MaxMirrorList = 1 << 20
 	// maxMirrorLines bounds it in lines: those beyond are not looked at.
 	maxMirrorLines = 4096
-	// maxMirrorNotices bounds what is told of one list, which anybody may have
-	// written.
+	// maxMirrorNotices bounds the notices about one list, because anybody may have written
+	// it.
 	maxMirrorNotices = 16
 )
 
@@ -78,8 +78,8 @@ func (l ListURL) String() string {
 	return "mirror+" + l.URL.String()
 }
 
-// NoPriority is what apt takes the priority of a mirror for that names none: the
-// highest number there is, so that it is asked last.
+// NoPriority is the priority that apt gives a mirror without one: the highest number, so that
+// the mirror is asked last.
 const NoPriority = math.MaxUint32
 
 // ListedMirror is one line of a list of mirrors.
@@ -92,15 +92,15 @@ type ListedMirror struct {
 
 // ParseMirrorList reads a list of mirrors in the format of apt-transport-mirror(1),
 // which a plain list of URLs also is: a URI per line, then, separated by tabs or
-// spaces, key:value pairs. It returns those of http and https, each once, those
-// asked first before the others and otherwise in the order of the list, and tells
-// what it left out; where names the list in that.
+// spaces, key:value pairs. It returns the URIs of http and https, each once, by priority and
+// otherwise in the order of the list, and notices about what it left out; where names the
+// list in these.
 //
 // A line that is limited to some files (arch, codename, component, lang, suite or
-// type) is left out: such a mirror holds only a part of the archive, and a cache
-// that asked it for the rest would take its word for what the archive lacks.
+// type) is left out: that mirror has only a part of the archive, and its "not found" for the
+// rest would mean nothing.
 //
-// The error says that nothing of use is there.
+// The error says that there is no usable entry.
 func ParseMirrorList(where string, text []byte) ([]ListedMirror, []Notice, error) {
 	if len(text) > MaxMirrorList {
 		return nil, nil, fmt.Errorf("the list of mirrors is longer than %d bytes", MaxMirrorList)

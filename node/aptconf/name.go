@@ -14,7 +14,7 @@ import (
 // others, which could collide with the next one of their kind (every PPA ends in
 // /ubuntu), are called after their whole URL.
 
-// generic names say nothing about whose archive it is.
+// generic names do not identify an archive.
 var generic = map[string]bool{
 	"apt": true, "archive": true, "archives": true, "deb": true, "debs": true,
 	"download": true, "downloads": true, "dists": true, "linux": true, "mirror": true,

@@ -25,9 +25,8 @@ const (
 	maxListed = 32
 	// listEvery is how often a list is looked at again.
 	listEvery = time.Hour
-	// A list that cannot be had is tried again after a pause that doubles from one of
-	// these to the other: soon where the archive waits for it, with patience where an
-	// older list does.
+	// A list that cannot be fetched is tried again after a pause that doubles between these
+	// bounds: soon if the archive waits for it, later if there is an older list.
 	listWaitedMin, listWaitedMax = 2 * time.Second, 30 * time.Second
 	listHeldMin, listHeldMax     = time.Minute, listEvery
 )
@@ -218,8 +217,9 @@ func (l *Lists) watch(key Key, list *watched) {
 	})
 }
 
-// pause is the time until the next look, after so many failures in a row. It varies
-// by a tenth: the nodes of a cluster start together and should not ask together.
+// pause is the time until the next fetch, after the given number of failures in a row. It
+// varies by a tenth, because the nodes of a cluster start together and should not ask
+// together.
 func (l *Lists) pause(list *watched, failures int) time.Duration {
 	l.mu.Lock()
 	known := list.mirrors != nil
@@ -250,17 +250,17 @@ func (l *Lists) look(ctx context.Context, key Key, list *watched) error {
 	}
 	l.mu.Unlock()
 	if err != nil && (before == nil || before.Error() != err.Error()) {
-		held := "the last good one stays in force"
+		now := "the last good one stays in force"
 		if !known {
-			held = "nothing is known of it"
+			now = "there is no earlier one"
 		}
-		l.log.Warn("a list of mirrors cannot be had; "+held, "list", key.At, "error", err)
+		l.log.Warn("a list of mirrors cannot be fetched; "+now, "list", key.At, "error", err)
 	}
 	if differs {
 		l.keep(key, mirrors)
 		l.changed()
 	}
-	list.saw() // after changed: whoever waited finds the mirrors in use
+	list.saw() // after changed: the waiting callers find the mirrors in use
 	return err
 }
 
@@ -338,8 +338,7 @@ func listText(mirrors []aptconf.ListedMirror) string {
 	return text.String()
 }
 
-// kept returns the list as it was when it could last be had; nil where it is not
-// known.
+// kept returns the list as it was last fetched; nil if there is none.
 func (l *Lists) kept(key Key) []aptconf.ListedMirror {
 	text, err := l.cfg.State.ReadFile(key.StateName())
 	if err == nil {

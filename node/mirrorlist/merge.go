@@ -60,8 +60,8 @@ func (l *Lists) MirrorsOf(cfg *config.Config, a config.Archive) []config.Mirror 
 	return settleRanks(found)
 }
 
-// archiveAround returns the archive, other than one, inside whose URL another URL lies; "" for none.
-// As a mirror it would take what hosts ask of that archive, and give it to who may not have it.
+// archiveAround returns another archive whose URL contains the given URL; "" for none. A mirror inside
+// another archive would serve that archive's files to clients that may not read them.
 func archiveAround(c *config.Config, archive string, u *url.URL) string {
 	for _, a := range c.Archives {
 		if a.Name == archive {
@@ -108,8 +108,8 @@ func rankListed(list []aptconf.ListedMirror) []rankedListed {
 }
 
 // settleRanks makes one order of the priorities of the configuration and those within
-// lists: the configured ones decide, and where a list tells its mirrors apart all are
-// numbered anew, from 1.
+// lists: the configured ones decide. If a list gives its mirrors different priorities, all
+// are numbered anew, from 1.
 func settleRanks(found []rankedMirror) []config.Mirror {
 	slices.SortStableFunc(found, func(a, b rankedMirror) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.rank, b.rank))
@@ -129,8 +129,8 @@ func settleRanks(found []rankedMirror) []config.Mirror {
 	return settled
 }
 
-// Claims tells which of the mirrors that lists name may mean their archive in a proxy
-// request: those that are not already a URL of another archive.
+// Claims returns the mirrors from lists that may mean their archive in a proxy request: those
+// that are not already a URL of another archive.
 type Claims struct {
 	exact map[string]string // host and path -> archive
 	wild  []wildClaim

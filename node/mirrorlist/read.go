@@ -32,7 +32,7 @@ type Reader struct {
 	Config func() *config.Config
 	// Listens are the addresses of this node, which no redirect may lead to.
 	Listens func() []netip.AddrPort
-	// Header says who asks.
+	// Header identifies this node.
 	Header http.Header
 }
 
@@ -114,7 +114,7 @@ func (r *Reader) client(cfg *config.Config, at *url.URL, files upstream.TLSFiles
 	}, nil
 }
 
-// fetchList gets the text of a list. header says who asks; fetchList takes it over.
+// fetchList fetches the text of a list. header identifies this node; fetchList owns it.
 func fetchList(ctx context.Context, client *http.Client, at *url.URL, header http.Header) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
@@ -130,7 +130,7 @@ func fetchList(ctx context.Context, client *http.Client, at *url.URL, header htt
 	if res.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("the server answers %s", res.Status)
 	}
-	// A captive page, or one that says politely that there is no such file.
+	// A page of a captive portal, or a page for "not found" with status 200.
 	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); kind == "text/html" {
 		return nil, errors.New("the server answers with an HTML page in place of a list")
 	}

@@ -204,7 +204,7 @@ func addNode(dir, name string, seeds []string) error {
 }
 
 // RenewNodes issues new certificates, with new private keys, for nodes in the
-// directory of a cluster; no names are all of them. It returns whose it renewed.
+// directory of a cluster; no names mean all. It returns the nodes that it renewed.
 func RenewNodes(dir string, nodes []string) ([]string, error) {
 	known, err := clusterNodes(dir)
 	if err != nil {
@@ -494,8 +494,8 @@ func writeNew(name string, text []byte, mode fs.FileMode) error {
 	return errors.Join(err, f.Close())
 }
 
-// replace puts a file in the place of another at once, and durably: a key whose
-// certificate is lost in a power cut lets nobody in.
+// replace replaces a file at once, and durably: a key is useless if a power cut takes its
+// certificate.
 func replace(name string, text []byte, mode fs.FileMode) error {
 	return renameio.WriteFile(name, text, mode, renameio.WithStaticPermissions(mode))
 }

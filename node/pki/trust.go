@@ -19,8 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// What the nodes of a cluster know each other by: a certificate per node for what
-// they fetch and tell, and shared keys for gossip.
+// The identity of the nodes of a cluster: a certificate for each node for transfers and calls,
+// and shared keys for gossip.
 
 // gossipKeyBytes is the length of a gossip key: AES-256.
 const gossipKeyBytes = 32
@@ -82,8 +82,8 @@ type Identity struct {
 // Expires is the end of the node's certificate.
 func (t *Identity) Expires() time.Time { return t.cert.Leaf.NotAfter }
 
-// Expiry says what is wrong with the certificate's time; "" if nothing is. It never
-// is an error: a node whose certificate has ended still serves hosts, alone.
+// Expiry says what is wrong with the certificate's time; "" if nothing is. It is never an
+// error: a node whose certificate has expired still serves hosts, alone.
 func (t *Identity) Expiry(now time.Time) string {
 	leaf := t.cert.Leaf
 	const renew = "issue a new one with `aptmesh cluster renew`"
@@ -302,7 +302,7 @@ func stampsOf(files Files) []os.FileInfo {
 	for _, name := range files.names() {
 		info, err := os.Stat(name)
 		if err != nil {
-			info = nil // reading it tells why
+			info = nil // reading it returns the reason
 		}
 		stamps = append(stamps, info)
 	}

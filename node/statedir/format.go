@@ -21,8 +21,8 @@ func formatText(format int, program string) []byte {
 		format, format, program)
 }
 
-// Check returns the format of a directory; 0 if none is written down, or if there is
-// no such directory. A newer format than known, which this program must leave alone, is
+// Check returns the format of a directory; 0 if none is written down, or if the directory
+// does not exist. A newer format than known, which this program must leave alone, is
 // an error. Check changes nothing.
 func Check(dir string, known int) (format int, err error) {
 	if format, err = readFormat(dir, known); err != nil {

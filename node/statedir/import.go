@@ -14,7 +14,7 @@ import (
 
 // Import moves the files whose names begin with prefix from another directory of this
 // kind, numbered or not, into this one. A file of the same name here is replaced. The
-// caller sees to it that nobody else uses the other directory.
+// caller ensures that no other process uses the other directory.
 //
 // It can be interrupted at any moment and repeated. On one file system each file is
 // renamed. Across file systems each is written here durably before it is removed

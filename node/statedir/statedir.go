@@ -32,8 +32,8 @@ type Config struct {
 	Dir string
 	// Format is the format that this program reads and writes; 1 or more.
 	Format int
-	// Program names this program and its version for whoever meets the directory with
-	// an older one.
+	// Program names this program and its version. An older program that refuses the
+	// directory shows it.
 	Program string
 	// Migrate, if set, makes a directory of Format out of one of an older format; a
 	// new directory, and one from before formats were numbered, come with 0. It may be

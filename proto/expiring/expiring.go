@@ -1,9 +1,9 @@
 // Package expiring is a map of bounded size whose entries end at a time of their own:
 // what a node remembers for a while about peers, mirrors, objects and strangers.
 //
-// It has no clock and no goroutine. The caller says what time it is, always on the same
-// clock. An entry that is over is not returned any more, and leaves the memory when new
-// ones come in or when somebody asks for it.
+// It has no clock and no goroutine. The caller passes the time, always of the same clock. An
+// entry that is over is not returned any more. It leaves the memory when new entries come, or
+// at a Get of it.
 //
 // It is not a cache in front of something: a Get does not keep an entry longer.
 package expiring

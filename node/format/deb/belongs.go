@@ -167,7 +167,7 @@ func newDetail(r *aptmeta.Release, m *proto.Manifest) *detail {
 	return d
 }
 
-// read takes in the members of a manifest.
+// read reads the members of a manifest.
 func (d *detail) read(members []proto.Member) {
 	d.dirs = make(map[string]bool)
 	for i := range members {

@@ -7,7 +7,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// reject is the refusal of a root. The reason begins with the fault; the cause is told behind it.
+// reject is the refusal of a root. The reason begins with the fault; the cause follows.
 func reject(kind proto.RejectKind, reason string, err error) error {
 	if err != nil {
 		reason += ": " + err.Error()

@@ -20,7 +20,7 @@ const (
 type Config struct {
 	// Keyring holds the keys that may sign. nil: no root is trusted, unless Unsigned is set.
 	Keyring *pgp.Keyring
-	// KeyPlace tells people where a key that is missing in Keyring is to be put, such as
+	// KeyPlace is where an operator should put a key that is missing in Keyring, such as
 	// "a file in /etc/apt/keyrings/"; "" for nothing.
 	KeyPlace string
 	// Unsigned takes roots without a good signature too, as apt does with [trusted=yes];

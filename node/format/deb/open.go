@@ -59,8 +59,8 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 	return m, nil
 }
 
-// verify returns the text that the files of a form state, and who signed it. In an unsigned archive
-// the zero Signer comes with a text that nobody vouches for.
+// verify returns the signed text of the files of a form, and its signer. In an unsigned archive the
+// Signer is zero, and nothing proves the text.
 func (f *Format) verify(suite proto.Suite, files map[string][]byte, now time.Time) (name string, text []byte, s pgp.Signer, err error) {
 	clear, ok := files[inRelease]
 	if !ok {

@@ -12,8 +12,8 @@ import (
 // maxSuites bounds the suites that a path is looked for in.
 const maxSuites = 3
 
-// Suites guesses the directories whose Release may list a path, or whose indexes may. A path below a
-// pool tells nothing of its suite.
+// Suites guesses the directories whose Release, or whose indexes, may list a path. A path below a
+// pool does not show its suite.
 func (f *Format) Suites(path string) []proto.Suite {
 	var dirs []string
 	switch kind := aptmeta.Classify(path); {
@@ -61,9 +61,9 @@ func withoutComponent(path string) []string {
 
 const typeText = "text/plain; charset=utf-8"
 
-// PathInfo goes by the name alone. Only a root is metadata by its name: whoever makes up other names
-// must not stand before clients that wait for what is listed. What a root or an index lists, the
-// catalog knows to be more.
+// PathInfo judges by the path alone. Only a root is metadata by its name: a client that invents other
+// names must not go before clients that wait for listed files. The catalog knows which files a root
+// or an index lists.
 func (f *Format) PathInfo(path string) proto.PathInfo {
 	if _, t, sum, ok := aptmeta.ParseByHash(path); ok {
 		return byHashInfo(path, t, sum)
@@ -84,7 +84,7 @@ func (f *Format) PathInfo(path string) proto.PathInfo {
 	return info
 }
 
-// byHashInfo tells what a by-hash name tells.
+// byHashInfo is PathInfo for a by-hash name.
 func byHashInfo(path string, t aptmeta.HashType, sum [64]byte) proto.PathInfo {
 	info := proto.PathInfo{
 		Kind: aptmeta.KindByHash.String(), Class: proto.ClassUnlisted, ContentType: contentType(path, aptmeta.KindByHash),
@@ -104,8 +104,8 @@ func mayBePage(path string) bool {
 	return ext == "" && !slices.ContainsFunc([]string{".gpg", ".asc", ".tar", ".lz"}, func(s string) bool { return strings.HasSuffix(name, s) })
 }
 
-// contentType goes by the name alone. apt does not look at it; browsers and proxies do, so it is
-// never one that runs anything.
+// contentType judges by the name alone. apt ignores it; browsers and proxies do not, so it is never
+// a type that a browser executes.
 func contentType(path string, kind aptmeta.Kind) string {
 	switch kind {
 	case aptmeta.KindPackage:
