@@ -219,9 +219,9 @@ func (g *Generation) BySlot(slot string) []*proto.Member {
 // maxAlike bounds how many members of one sum are looked through for the one that was meant.
 const maxAlike = 64
 
-// BySum returns the provable member that a by-hash name stands for; nil for none. Of members with
-// equal content it returns the one in the directory of the name (below the suite's directory), if
-// there is one, because the client uses its slot.
+// BySum returns the provable member that a name made of a sum stands for; nil for none. Of members
+// with equal content it returns the one in the directory of the name (below the suite's directory),
+// if there is one, because the client uses its slot.
 func (g *Generation) BySum(h *proto.HashName, name string) *proto.Member {
 	if h.Kind == 0 {
 		return nil
