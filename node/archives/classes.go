@@ -170,7 +170,7 @@ func (a *Archives) Ensure(name string) error {
 	all := maps.Clone(a.table.made())
 	class, ok := a.table.Config().Classes.Of(name)
 	if !ok || all[name] != nil {
-		return nil // who asks for an archive that there cannot be is told so elsewhere
+		return nil // a request for an archive that cannot exist gets its error from the front
 	}
 	gone, err := makeRoom(class, all, time.Now())
 	if err != nil {
