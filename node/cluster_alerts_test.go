@@ -107,9 +107,9 @@ func (m *twoMirrors) avoid(s *site) {
 	m.eventually(s.name+" leaves the near mirror alone", func() bool { return s.node.Mirrors("ubuntu")[0] == m.up.URL })
 }
 
-// TestClusterHearsOfTrouble: one node is asked to wait by a mirror, and no other node
+// TestClusterReceivesAlerts: one node is asked to wait by a mirror, and no other node
 // asks it any more, be it that it joins only then.
-func TestClusterHearsOfTrouble(t *testing.T) {
+func TestClusterReceivesAlerts(t *testing.T) {
 	m := newTwoMirrors(t, 3, nil)
 	finder := m.sites[0]
 	before := m.asked()
@@ -137,8 +137,8 @@ func TestClusterHearsOfTrouble(t *testing.T) {
 	m.checkCluster()
 }
 
-// TestClusterTroubleNeedsNoGossip: who finds out tells the others itself.
-func TestClusterTroubleNeedsNoGossip(t *testing.T) {
+// TestClusterAlertsNeedNoGossip: who finds out tells the others itself.
+func TestClusterAlertsNeedNoGossip(t *testing.T) {
 	m := newTwoMirrors(t, 3, func(m *mesh) {
 		m.hasty = true
 		m.newLinks()
@@ -154,9 +154,9 @@ func TestClusterTroubleNeedsNoGossip(t *testing.T) {
 	m.onlyFinder()
 }
 
-// TestClusterTellsOfTroubleAfterAPartition: who finds out while it is cut off from
+// TestClusterSendsAlertsAfterAPartition: who finds out while it is cut off from
 // the others tells them when they are back.
-func TestClusterTellsOfTroubleAfterAPartition(t *testing.T) {
+func TestClusterSendsAlertsAfterAPartition(t *testing.T) {
 	var l *links
 	m := newTwoMirrors(t, 3, func(m *mesh) {
 		m.hasty = true

@@ -195,7 +195,7 @@ func TestStalledTransfersLeaveRoom(t *testing.T) {
 }
 
 // What `why` says of a root that is not held is true: it is checked, or not given out.
-func TestWhyOfARootThatIsNotHeld(t *testing.T) {
+func TestWhyOfARootThatIsNotStored(t *testing.T) {
 	w := newWorld(t, newArchive())
 	why := w.node.Why("/ubuntu/dists/nonesuch/InRelease")
 	if said := strings.Join(why.Sentences, " "); why.Kind != "root" || !strings.Contains(said, "never passed on unchecked") {

@@ -267,7 +267,7 @@ func TestNotFoundForCanBeSwitchedOff(t *testing.T) {
 	}
 }
 
-func TestPlanTellsOfARememberedAbsence(t *testing.T) {
+func TestPlanShowsARememberedAbsence(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld(t, says404)
 		w.expectNotFound(t, unlistedWant("u"))

@@ -315,7 +315,7 @@ type zeros struct{}
 
 func (*zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-func TestStartedIsToldBeforeAndTakenBack(t *testing.T) {
+func TestStartedIsCalledBeforeAndWithdrawn(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(100_000, 55)
 		var told []string

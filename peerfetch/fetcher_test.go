@@ -544,7 +544,7 @@ func TestObjectListedBySHA512Only(t *testing.T) {
 	}
 }
 
-func TestSizesNobodyTells(t *testing.T) {
+func TestUnknownSizes(t *testing.T) {
 	for _, n := range []int{0, 1, 2, 100_000} {
 		content := randomBytes(n, 19)
 		w := newWorld(t, func(int, proto.Request) answer {

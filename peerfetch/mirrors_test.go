@@ -286,7 +286,7 @@ func TestMirrorsDisagreeOverALengthNobodySigned(t *testing.T) {
 	})
 }
 
-func TestRequestsTellTheSignedSize(t *testing.T) {
+func TestRequestsHaveTheSignedSize(t *testing.T) {
 	for i, o := range objects() {
 		w := newWorld(t, serve(o.content))
 		w.mustRead(t, o.object)
@@ -381,7 +381,7 @@ func TestUnlistedFileIsOfOneMirror(t *testing.T) {
 }
 
 // A source that goes on with another mirror's bytes all the same is not believed.
-func TestRestOfAnUnlistedFileFromElsewhereIsRefused(t *testing.T) {
+func TestRestOfAnUnlistedFileFromAnotherMirrorIsRefused(t *testing.T) {
 	content := randomBytes(150_000, 73)
 	w := newWorld(t, func(i int, r proto.Request) answer {
 		a := answer{body: breakOff(content[r.Offset:][:50_000], errBroken), size: 150_000, offset: r.Offset, etag: `"e"`}
@@ -422,7 +422,7 @@ func TestFlightNamesItsMirror(t *testing.T) {
 
 // Where the only mirror that can be reached is the one that lied, a client is not made
 // to wait for its lie again, nor for long: the others may be back at any moment.
-func TestOnlyTheLiarIsLeft(t *testing.T) {
+func TestOnlyTheCorruptSourceIsLeft(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		o := objects()[0]
 		archive := newArchiveOf(3, map[string][]byte{"pool/x.deb": o.content})
@@ -449,7 +449,7 @@ func TestOnlyTheLiarIsLeft(t *testing.T) {
 }
 
 // A node that asks the owner in vain hears for how long the owner is not going to ask.
-func TestAskerHearsHowLongToWait(t *testing.T) {
+func TestRequesterGetsTheTimeToWait(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		archive := newArchiveOf(2, map[string][]byte{"pool/x.deb": o.content})
@@ -487,7 +487,7 @@ func TestAskerHearsHowLongToWait(t *testing.T) {
 }
 
 // So does one that follows a flight that finds only its first name worth a try.
-func TestFollowerHearsHowLongToWait(t *testing.T) {
+func TestFollowerGetsTheTimeToWait(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		archive := newArchiveOf(1, map[string][]byte{"pool/x.deb": o.content})

@@ -186,7 +186,7 @@ func TestServePeerBeyondTheEndOfAFlight(t *testing.T) {
 
 // A node sends others to whom it believes to hold the object, but fills when they
 // come back.
-func TestServePeerSendsElsewhereOnce(t *testing.T) {
+func TestServePeerRedirectsOnce(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(1000, 63)
 		c := newCluster(t, five, serve(content))

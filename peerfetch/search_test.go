@@ -218,7 +218,7 @@ func TestOwnersWithoutAWayUpstream(t *testing.T) {
 
 // A flight that other nodes follow stays with upstream, whatever happens: they look
 // elsewhere themselves.
-func TestLentFlightNeverAsksPeers(t *testing.T) {
+func TestFollowedFlightNeverAsksPeers(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		o := objects()[1]
 		c := newCluster(t, []string{"a", "b", "x"}, o.archive())

@@ -64,7 +64,7 @@ func TestSlowArchiveIsLeftForAnother(t *testing.T) {
 }
 
 // An archive whose place is slow is not left where nobody knows the object otherwise.
-func TestOnlyPlaceIsNotLeft(t *testing.T) {
+func TestOnlyTargetIsNotLeft(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(100_000, 92)
 		w := newWorld(t, func(i int, r proto.Request) answer {

@@ -227,9 +227,9 @@ func TestNotesAreBounded(t *testing.T) {
 	})
 }
 
-// TestUnlistedIsHadFromAnotherNodeInAnOutage: a node that never had the file gives what an owner of it has,
+// TestUnlistedComesFromAnotherNodeInAnOutage: a node that never had the file gives what an owner of it has,
 // says how old it is, and its age goes on to be counted from when upstream was last heard of.
-func TestUnlistedIsHadFromAnotherNodeInAnOutage(t *testing.T) {
+func TestUnlistedComesFromAnotherNodeInAnOutage(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		content := randomBytes(100_000, 2)
 		object := unlistedWant("gpg")

@@ -9,7 +9,7 @@ import (
 )
 
 // What an attempt at a target means for the target: whether it is asked again, when, and from which byte.
-func TestPlaceHears(t *testing.T) {
+func TestTargetErrors(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	reset := outcomeOf(errBroken)
 	later := outcomeOf(&proto.Unavailable{Reason: "429", Answered: true, RetryAfter: 20 * time.Second})
@@ -90,7 +90,7 @@ func TestPlaceHears(t *testing.T) {
 }
 
 // Places are asked in their order, those that were slow after the others, and none before its time.
-func TestNextPlace(t *testing.T) {
+func TestNextTarget(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	var ps targets
 	for _, archive := range []string{"a", "b", "c"} {
@@ -145,7 +145,7 @@ func TestNextPlace(t *testing.T) {
 }
 
 // Names beyond the bound are not taken in, and those of the first reader are, however many.
-func TestPlacesHaveABound(t *testing.T) {
+func TestTargetsHaveABound(t *testing.T) {
 	at := func(from, to int) proto.ObjectRequest {
 		var locs []proto.Location
 		for i := from; i < to; i++ {

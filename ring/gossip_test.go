@@ -80,8 +80,8 @@ func TestMessageTooLong(t *testing.T) {
 	})
 }
 
-// TestNobodyToTell sees that messages do not pile up while a node is alone.
-func TestNobodyToTell(t *testing.T) {
+// TestNoNodeToSendTo sees that messages do not pile up while a node is alone.
+func TestNoNodeToSendTo(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *cluster) {
 		m := c.many(1)[0]
 		for i := range 10 * maxBroadcasts {

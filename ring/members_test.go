@@ -231,10 +231,10 @@ func TestComesBackAnother(t *testing.T) {
 	})
 }
 
-// TestComesBackElsewhere: a node that comes back under its name at another address is
+// TestComesBackAtAnotherAddress: a node that comes back under its name at another address is
 // let in, and the others are told the new one: soon where it said good-bye, and when it
 // has been gone for a while where it did not.
-func TestComesBackElsewhere(t *testing.T) {
+func TestComesBackAtAnotherAddress(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		leave  func(context.Context, *Members) error

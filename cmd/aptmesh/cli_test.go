@@ -316,7 +316,7 @@ func TestServe(t *testing.T) {
 }
 
 // A person at a terminal is told what to type on a host; a log of lines or of JSON is not.
-func TestServeTellsAPerson(t *testing.T) {
+func TestServePrintsTheSettings(t *testing.T) {
 	for format, reader := range map[string]string{"text": "person", "json": "person", "text ": "nobody"} {
 		s := startServe(t, newFakeNode(), "--log-format", strings.TrimSpace(format), reader)
 		<-s.started

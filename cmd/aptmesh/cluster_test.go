@@ -79,7 +79,7 @@ nyc1    nyc         active  ok      92 ms   33.5%  4,115    1.0 GiB  512 MiB   0
 }
 
 // Everything that is wrong between nodes stands at the top, a line each, with names.
-func TestStatusOfAClusterInTrouble(t *testing.T) {
+func TestStatusOfAFailingCluster(t *testing.T) {
 	c := healthy()
 	c.Secured, c.CertificateExpires = false, noon.Add(29*24*time.Hour+time.Hour)
 	behind := func(m *admin.MemberStatus, suite int, by time.Duration, root string) {

@@ -131,8 +131,8 @@ func (s *Store) fill(blobs int, span time.Duration) {
 	}
 }
 
-// BenchmarkLone goes over a million blobs of which a part is elsewhere.
-func BenchmarkLone(b *testing.B) {
+// BenchmarkLastCopy goes over a million blobs of which a part is elsewhere.
+func BenchmarkLastCopy(b *testing.B) {
 	for _, lastCopies := range []int{1, 10, 100} { // percent
 		b.Run(fmt.Sprintf("lone=%d%%", lastCopies), func(b *testing.B) {
 			s := open(b, Config{})

@@ -48,7 +48,7 @@ func putDaily(t *testing.T, s *Store, c *clock, n int) (digests []proto.Digest) 
 	return digests
 }
 
-func TestEvictsWhatIsElsewhereFirst(t *testing.T) {
+func TestEvictsReplicatedBlobsFirst(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, tc := range []struct {
 		name       string
@@ -150,8 +150,8 @@ func TestOldestIsExact(t *testing.T) {
 	}
 }
 
-// TestElsewhereIsAskedSparingly: not of each blob for each eviction.
-func TestElsewhereIsAskedSparingly(t *testing.T) {
+// TestReplicatedIsCalledSparingly: not of each blob for each eviction.
+func TestReplicatedIsCalledSparingly(t *testing.T) {
 	const blobs = 20_000
 	var others others
 	s := open(t, Config{Replicated: others.Replicated, Observer: deaf{}})
@@ -206,7 +206,7 @@ func TestLastCopyIsSpared(t *testing.T) {
 	}
 }
 
-func TestLone(t *testing.T) {
+func TestLastCopies(t *testing.T) {
 	for _, size := range []int{1, 3, 20, 1000} {
 		c := newClock()
 		s := open(t, Config{Now: c.now})
@@ -248,9 +248,9 @@ func TestLone(t *testing.T) {
 	}
 }
 
-// TestLoneWhileTheStoreIsInUse: nothing that is there from beginning to end is left
+// TestLastCopiesWhileTheStoreIsInUse: nothing that is there from beginning to end is left
 // out, whatever is used, comes, goes or is taken by others meanwhile.
-func TestLoneWhileTheStoreIsInUse(t *testing.T) {
+func TestLastCopiesWhileTheStoreIsInUse(t *testing.T) {
 	c := newClock()
 	s := open(t, Config{Now: c.now})
 	waitScanned(s)
@@ -313,8 +313,8 @@ func TestHas(t *testing.T) {
 	}
 }
 
-// TestElsewhereUnderLoad: for the race detector.
-func TestElsewhereUnderLoad(t *testing.T) {
+// TestReplicatedUnderLoad: for the race detector.
+func TestReplicatedUnderLoad(t *testing.T) {
 	var n atomic.Int64
 	s := open(t, Config{MaxBytes: 50_000, LastCopyBonus: time.Millisecond, Replicated: func(proto.Digest) bool { return n.Add(1)%3 > 0 }})
 	var wg sync.WaitGroup

@@ -73,7 +73,7 @@ type deaf struct{}
 func (deaf) Added(proto.Digest)   {}
 func (deaf) Removed(proto.Digest) {}
 
-func TestObserverIsToldOfEachChange(t *testing.T) {
+func TestObserverSeesEachChange(t *testing.T) {
 	a, b, c := randomBytes(1, 100), randomBytes(2, 100), randomBytes(3, 100)
 	da, db, dc := proto.DigestOf(a), proto.DigestOf(b), proto.DigestOf(c)
 	up, down := "+"+da.Short(), "-"+da.Short()
@@ -106,7 +106,7 @@ func TestObserverIsToldOfEachChange(t *testing.T) {
 
 // What was there at the start is told of once, whether the scan or a hit finds it
 // first.
-func TestObserverIsToldOfTheScan(t *testing.T) {
+func TestObserverSeesTheScan(t *testing.T) {
 	cfg := Config{Dir: fastDir(t)}
 	s := open(t, cfg)
 	var digests []proto.Digest

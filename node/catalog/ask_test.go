@@ -85,7 +85,7 @@ func TestAsked(t *testing.T) {
 }
 
 // News of a suite that is not held are not told.
-func TestNewsOfNothing(t *testing.T) {
+func TestAnnouncementOfNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := nobleWorld(t)
 		w.open()

@@ -122,9 +122,9 @@ func (k *memKeeper) evictAll() {
 	clear(k.blobs)
 }
 
-// BenchmarkHear is what a node's word costs that has nothing new: one suite, with
+// BenchmarkReceive is what a node's word costs that has nothing new: one suite, with
 // fifty uses.
-func BenchmarkHear(b *testing.B) {
+func BenchmarkReceive(b *testing.B) {
 	c, _ := benchCatalog(b)
 	told := c.Announcements()[0]
 	told.Slots = nil

@@ -172,7 +172,7 @@ func TestOfferDuringAdoption(t *testing.T) {
 }
 
 // Messages of one node overtake each other.
-func TestNewsOvertaken(t *testing.T) {
+func TestAnnouncementOvertaken(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		f := usedFleet(t, 1)
 		f.up.failing("InRelease", &proto.Unavailable{Reason: "down"})

@@ -164,7 +164,7 @@ func TestHostileFirstContact(t *testing.T) {
 }
 
 // What others tell takes up no more than so much.
-func TestHearingIsBounded(t *testing.T) {
+func TestReceivingIsBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		f := newFleet(t, 1)
 		f.publish()
@@ -239,7 +239,7 @@ func TestTooLargeAnOffer(t *testing.T) {
 
 // A lie about when upstream was looked at, or about the Last-Modified, keeps the node
 // that leads from nothing, and the others not for ever.
-func TestLiesAboutUpstream(t *testing.T) {
+func TestWrongReportsAboutUpstream(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		f := usedFleet(t, 3)
 		// Everybody is told all the time that there is nothing new.

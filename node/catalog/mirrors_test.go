@@ -124,7 +124,7 @@ func TestStallingMirrorsAreLeft(t *testing.T) {
 }
 
 // A look asks no more mirrors than it may.
-func TestLookIsBounded(t *testing.T) {
+func TestLookupsAreBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var names []string
 		for i := range 9 {

@@ -297,7 +297,7 @@ func TestConfiguredSuiteWithoutLeader(t *testing.T) {
 
 // What upstream says of the generation before says nothing of one that another node
 // has brought meanwhile.
-func TestLookOvertaken(t *testing.T) {
+func TestCheckOvertaken(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		f := usedFleet(t, 1)
 		n := f.nodes[0]

@@ -32,7 +32,7 @@ func (f *switches) list() []proto.Switch {
 	return slices.Clone(f.all)
 }
 
-func TestSwitchesAreTold(t *testing.T) {
+func TestSwitchedIsCalled(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		told := &switches{}
 		w := nobleWorld(t)
@@ -116,7 +116,7 @@ func TestIndexFirstUsedIsNotNew(t *testing.T) {
 }
 
 // Flat repositories leave open where their files lie.
-func TestFlipOfAFlatRepository(t *testing.T) {
+func TestSwitchOfAFlatRepository(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		told := &switches{}
 		w := newWorld(t, testarchive.Suite{Name: "x", Flat: true})

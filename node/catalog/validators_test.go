@@ -96,7 +96,7 @@ func TestOlderClockHidesNothingForLong(t *testing.T) {
 
 // Whoever insists is not told by a 304 that there is nothing new: an operator's refresh and a host's no-cache ask upstream
 // for the whole, on whichever node.
-func TestWhoeverInsistsAsksUnconditionally(t *testing.T) {
+func TestFreshRequestsAskUnconditionally(t *testing.T) {
 	for _, nodes := range []int{1, 3} {
 		for name, insist := range map[string]func(t *testing.T, n *clusterNode) error{
 			"refresh": func(t *testing.T, n *clusterNode) error { _, err := n.Refresh(t.Context(), noble(), false); return err },

@@ -87,7 +87,7 @@ func TestKeyringsStamp(t *testing.T) {
 }
 
 // A pattern may match hundreds of files that are no keyrings; the warning stays short.
-func TestKeyringTroubleIsBounded(t *testing.T) {
+func TestKeyringErrorsAreBounded(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 50 {
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%02d.txt", i)), []byte("x"), 0o644); err != nil {

@@ -155,9 +155,9 @@ func TestNoCacheByHabit(t *testing.T) {
 	}
 }
 
-// TestNoSignatureIsNeverTrouble: a file of the current root that upstream no longer has is no "there is none",
+// TestNoSignatureIsNeverTemporary: a file of the current root that upstream no longer has is no "there is none",
 // by which a client would go on without it.
-func TestNoSignatureIsNeverTrouble(t *testing.T) {
+func TestNoSignatureIsNeverTemporary(t *testing.T) {
 	for _, missing := range []error{proto.ErrNotFound, &proto.Refused{Status: 404}, &proto.Refused{Status: 410}} {
 		for path, status := range map[string]int{"dists/noble/Release.gpg": 503, helloPath: 404} {
 			d := startFront(t)

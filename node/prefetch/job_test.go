@@ -328,8 +328,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// TestIndicesInTrouble: what can be read counts.
-func TestIndicesInTrouble(t *testing.T) {
+// TestIndicesThatFail: what can be read counts.
+func TestIndicesThatFail(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(one)
 		p.Used(loc(pool("a", "1", "amd64")))

@@ -14,7 +14,7 @@ import (
 )
 
 // Only what upstream itself said is what another node would hear, too.
-func TestUnavailableTellsWhetherUpstreamAnswered(t *testing.T) {
+func TestUnavailableSaysWhetherUpstreamAnswered(t *testing.T) {
 	status := func(code int) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 	}

@@ -104,7 +104,7 @@ func TestMirrorsOfNoArchive(t *testing.T) {
 
 // Where every place of one mirror's host is taken, an equal with a free one is asked,
 // and the caps hold.
-func TestFreePlaceGoesFirst(t *testing.T) {
+func TestFreeSlotGoesFirst(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 2, func(cfg *Config) {
 			cfg.ConnectionsPerHost = 4

@@ -242,7 +242,7 @@ func TestUnknownArchive(t *testing.T) {
 	}
 }
 
-func TestNetworkTrouble(t *testing.T) {
+func TestNetworkErrors(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -89,7 +89,7 @@ func TestSchedulerServesUrgentClassesFirst(t *testing.T) {
 	})
 }
 
-func TestSchedulerLeavesPlacesToMoreUrgentClasses(t *testing.T) {
+func TestSchedulerLeavesSlotsToMoreUrgentClasses(t *testing.T) {
 	for _, tc := range []struct {
 		limit int
 		class proto.Class
@@ -156,7 +156,7 @@ func TestSchedulerWaiterLeaves(t *testing.T) {
 }
 
 // A waiter may leave at the very moment in which it is given its slot.
-func TestSchedulerTakesBackAPlaceThatNobodyWantsAnyMore(t *testing.T) {
+func TestSchedulerTakesBackASlotThatNobodyWantsAnyMore(t *testing.T) {
 	g := testScheduler(1)
 	w := &waiter{slot: &slot{class: meta}, ready: make(chan struct{})}
 	g.mu.Lock()
@@ -254,7 +254,7 @@ func TestSchedulerPreemptsTheMostStalledThatHelps(t *testing.T) {
 	})
 }
 
-func TestSchedulerTellsProgressFromADrip(t *testing.T) {
+func TestSchedulerDistinguishesProgressFromADrip(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		g := testScheduler(1)
 		for _, tc := range []struct {

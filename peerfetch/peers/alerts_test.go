@@ -38,7 +38,7 @@ func alertsOf(now time.Time) []proto.MirrorAlert {
 	}
 }
 
-// sameAlert compares what was told with what was heard, but for who told it and
+// sameAlert compares what was sent with what was received, except for the sender and
 // give or take the journey: what has passed meanwhile may be over.
 func sameAlert(t *testing.T, got, want proto.MirrorAlert) {
 	t.Helper()
@@ -49,15 +49,15 @@ func sameAlert(t *testing.T, got, want proto.MirrorAlert) {
 	case got.Until.IsZero() && time.Until(want.Until) > 0:
 		t.Errorf("%s: over, though it lasts until %v", got.Mirror, want.Until)
 	case !got.Until.IsZero() && (late < -time.Minute || late > time.Minute):
-		t.Errorf("%s: until %v, was told %v", got.Mirror, got.Until, want.Until)
+		t.Errorf("%s: until %v, was sent %v", got.Mirror, got.Until, want.Until)
 	}
 	got.Until, got.Node = want.Until, want.Node
 	if got != want {
-		t.Errorf("heard\n%+v\nwas told\n%+v", got, want)
+		t.Errorf("received\n%+v\nwas sent\n%+v", got, want)
 	}
 }
 
-// believable holds that what was heard is within bounds, whoever said it.
+// believable holds that what was received is within bounds, whoever said it.
 func believable(t *testing.T, alert proto.MirrorAlert) {
 	t.Helper()
 	text := alert.Mirror + alert.Reason
@@ -68,15 +68,15 @@ func believable(t *testing.T, alert proto.MirrorAlert) {
 	}
 }
 
-// troubleBox collects what a node hears of mirrors.
-type troubleBox struct {
+// alertBox collects what a node hears of mirrors.
+type alertBox struct {
 	mu       sync.Mutex
 	from     []string
 	alerts   []proto.MirrorAlert
 	messages int
 }
 
-func (b *troubleBox) heard(from string, alerts []proto.MirrorAlert) {
+func (b *alertBox) received(from string, alerts []proto.MirrorAlert) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.messages++
@@ -85,14 +85,14 @@ func (b *troubleBox) heard(from string, alerts []proto.MirrorAlert) {
 	}
 }
 
-func (b *troubleBox) all() (from []string, alerts []proto.MirrorAlert) {
+func (b *alertBox) all() (from []string, alerts []proto.MirrorAlert) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.from), slices.Clone(b.alerts)
 }
 
-// of is what was heard of a mirror last; false if nothing was.
-func (b *troubleBox) of(mirror string) (proto.MirrorAlert, bool) {
+// of is what was received of a mirror last; false if nothing was.
+func (b *alertBox) of(mirror string) (proto.MirrorAlert, bool) {
 	_, alerts := b.all()
 	for _, t := range slices.Backward(alerts) {
 		if t.Mirror == mirror {
@@ -102,76 +102,76 @@ func (b *troubleBox) of(mirror string) (proto.MirrorAlert, bool) {
 	return proto.MirrorAlert{}, false
 }
 
-func TestTellTroubles(t *testing.T) {
+func TestSendAlerts(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		boxes := map[string]*troubleBox{"a": {}, "b": {}, "c": {}, "d": {}}
+		boxes := map[string]*alertBox{"a": {}, "b": {}, "c": {}, "d": {}}
 		meshes, f := cluster(t, func(name string, cfg *Config) {
-			cfg.Control = &answers{receivedAlerts: boxes[name].heard, heard: func(string, []proto.Announcement) { t.Error("news was heard") }}
+			cfg.Control = &answers{receivedAlerts: boxes[name].received, received: func(string, []proto.Announcement) { t.Error("an announcement was received") }}
 		}, "a", "b", "c", "d")
-		a, told := meshes[0], alertsOf(time.Now())
-		if err := a.SendAlerts(t.Context(), told...); err != nil {
+		a, sent := meshes[0], alertsOf(time.Now())
+		if err := a.SendAlerts(t.Context(), sent...); err != nil {
 			t.Fatal(err)
 		}
 		for name, box := range boxes {
-			from, heard := box.all()
-			if name == "a" && len(heard) == 0 {
+			from, received := box.all()
+			if name == "a" && len(received) == 0 {
 				continue
 			}
-			if len(heard) != len(told) {
-				t.Fatalf("%s heard %+v", name, heard)
+			if len(received) != len(sent) {
+				t.Fatalf("%s received %+v", name, received)
 			}
-			for i := range told {
-				if from[i] != "a" || heard[i].Node != "a" {
-					t.Errorf("%s heard it from %s, found by %q", name, from[i], heard[i].Node)
+			for i := range sent {
+				if from[i] != "a" || received[i].Node != "a" {
+					t.Errorf("%s received it from %s, found by %q", name, from[i], received[i].Node)
 				}
-				if late := heard[i].Until.Sub(told[i].Until); late < 0 || late > time.Second {
-					t.Errorf("%s: until %v later than told", name, late)
+				if late := received[i].Until.Sub(sent[i].Until); late < 0 || late > time.Second {
+					t.Errorf("%s: until %v later than sent", name, late)
 				}
-				sameAlert(t, heard[i], told[i])
+				sameAlert(t, received[i], sent[i])
 			}
 		}
 
 		// One that has fallen silent a moment ago is waited for, for a while; one that
-		// is known to be silent is not. What cannot be told holds up nothing.
+		// is known to be silent is not. What cannot be sent holds up nothing.
 		f.set("c:1", refuse)
 		within(t, 2*time.Second, func() bool { return !a.peer("c").reachable() })
 		f.set("d:1", hold)
-		err := a.SendAlerts(t.Context(), proto.MirrorAlert{Mirror: "no mirror"}, told[0])
+		err := a.SendAlerts(t.Context(), proto.MirrorAlert{Mirror: "no mirror"}, sent[0])
 		var failed *proto.PeerFailed
 		if !errors.As(err, &failed) || failed.Peer != "d" || strings.Contains(err.Error(), "node c") || !strings.Contains(err.Error(), "no mirror") {
 			t.Errorf("got %v", err)
 		}
 		_, b := boxes["b"].all()
 		_, c := boxes["c"].all()
-		if len(b) != len(told)+1 || len(c) != len(told) {
-			t.Errorf("b heard %d, c %d", len(b), len(c))
+		if len(b) != len(sent)+1 || len(c) != len(sent) {
+			t.Errorf("b received %d, c %d", len(b), len(c))
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errClosed)
-		if err := a.SendAlerts(ctx, told...); !errors.Is(err, errClosed) {
+		if err := a.SendAlerts(ctx, sent...); !errors.Is(err, errClosed) {
 			t.Errorf("cancelled: %v", err)
 		}
 	})
 }
 
-// TestWhoComesIsToldOfTroubles: a node that was not there, or did not answer, when
-// trouble was told hears of it when it answers.
-func TestWhoComesIsToldOfTroubles(t *testing.T) {
+// TestJoiningNodeReceivesAlerts: a node that was not there, or did not answer, when
+// trouble was sent hears of it when it answers.
+func TestJoiningNodeReceivesAlerts(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		var box troubleBox
+		var box alertBox
 		var mu sync.Mutex
 		var holds []proto.MirrorAlert // guarded by mu
 		meshes, f := cluster(t, func(name string, cfg *Config) {
 			if name == "b" {
-				cfg.Control = &answers{receivedAlerts: box.heard}
+				cfg.Control = &answers{receivedAlerts: box.received}
 				return
 			}
 			cfg.Control = &answers{alerts: func() []proto.MirrorAlert { mu.Lock(); defer mu.Unlock(); return holds }}
 		}, "a", "b")
 		a := meshes[0]
 		synctest.Wait()
-		if from, heard := box.all(); len(heard) > 0 {
-			t.Fatalf("heard %+v of %v, and nothing was known", heard, from)
+		if from, received := box.all(); len(received) > 0 {
+			t.Fatalf("received %+v of %v, and nothing was known", received, from)
 		}
 		f.set("b:1", refuse)
 		within(t, 3*time.Second, func() bool { return !a.peer("b").reachable() })
@@ -179,20 +179,20 @@ func TestWhoComesIsToldOfTroubles(t *testing.T) {
 		holds = alertsOf(time.Now())[:1]
 		mu.Unlock()
 		if err := a.SendAlerts(t.Context(), holds...); err != nil {
-			t.Errorf("a node known to be gone is told: %v", err)
+			t.Errorf("a node known to be gone is sent: %v", err)
 		}
 		f.set("b:1", carry)
 		within(t, 10*time.Second, func() bool { _, ok := box.of(germany); return ok })
 		if got, _ := box.of(germany); got.Node != "a" || !got.Until.After(time.Now()) {
-			t.Errorf("heard %+v", got)
+			t.Errorf("received %+v", got)
 		}
 	})
 }
 
-func TestTellOfManyMirrors(t *testing.T) {
+func TestAlertsOfManyMirrors(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		var box troubleBox
-		meshes, _ := cluster(t, func(_ string, cfg *Config) { cfg.Control = &answers{receivedAlerts: box.heard} }, "a", "b")
+		var box alertBox
+		meshes, _ := cluster(t, func(_ string, cfg *Config) { cfg.Control = &answers{receivedAlerts: box.received} }, "a", "b")
 		var many []proto.MirrorAlert
 		for i := range 2*maxMirrors + 1 {
 			many = append(many, proto.MirrorAlert{
@@ -203,27 +203,27 @@ func TestTellOfManyMirrors(t *testing.T) {
 		if err := meshes[0].SendAlerts(t.Context(), many...); err != nil {
 			t.Fatal(err)
 		}
-		_, heard := box.all()
-		if len(heard) != len(many) || box.messages != 3 {
-			t.Fatalf("%d of %d heard, in %d messages", len(heard), len(many), box.messages)
+		_, received := box.all()
+		if len(received) != len(many) || box.messages != 3 {
+			t.Fatalf("%d of %d received, in %d messages", len(received), len(many), box.messages)
 		}
-		for i := range heard {
-			believable(t, heard[i])
-			if heard[i].Mirror != many[i].Mirror || time.Until(heard[i].Until) < maxAlertFor-time.Second || len(heard[i].Reason) != maxAlertReason {
-				t.Fatalf("heard %+v", heard[i])
+		for i := range received {
+			believable(t, received[i])
+			if received[i].Mirror != many[i].Mirror || time.Until(received[i].Until) < maxAlertFor-time.Second || len(received[i].Reason) != maxAlertReason {
+				t.Fatalf("received %+v", received[i])
 			}
 		}
 	})
 }
 
-// TestStateTellsNothingOfNow: what is gossiped, or exchanged in full, may be years old,
+// TestStateSaysNothingOfNow: what is gossiped, or exchanged in full, may be years old,
 // and from anybody who has the key. It must renew nothing and silence no mirror.
-func TestStateTellsNothingOfNow(t *testing.T) {
+func TestStateSaysNothingOfNow(t *testing.T) {
 	announcements := announcementOf(noble)
 	announcements.FirstHand = true
-	heard, err := UnmarshalState(MarshalState(State{From: "ams1", Announcements: []proto.Announcement{announcements}}))
-	if err != nil || len(heard.Announcements) != 1 || heard.Announcements[0].Generation.Compare(announcements.Generation) != proto.Same {
-		t.Fatalf("heard %+v: %v", heard, err)
+	received, err := UnmarshalState(MarshalState(State{From: "ams1", Announcements: []proto.Announcement{announcements}}))
+	if err != nil || len(received.Announcements) != 1 || received.Announcements[0].Generation.Compare(announcements.Generation) != proto.Same {
+		t.Fatalf("received %+v: %v", received, err)
 	}
 	// Somebody else writes what MarshalState would not.
 	fresh, err := announcementOut(announcements, time.Now())
@@ -238,16 +238,16 @@ func TestStateTellsNothingOfNow(t *testing.T) {
 	}
 	forged = protowire.AppendTag(forged, 2, protowire.BytesType) // where State once had alerts
 	forged = protowire.AppendBytes(forged, mustMarshal(t, alert))
-	heard, err = UnmarshalState(forged)
-	if err != nil || len(heard.Announcements) != 1 {
-		t.Fatalf("heard %+v: %v", heard, err)
+	received, err = UnmarshalState(forged)
+	if err != nil || len(received.Announcements) != 1 {
+		t.Fatalf("received %+v: %v", received, err)
 	}
-	if got := heard.Announcements[0]; !got.Checked.IsZero() || got.FirstHand {
+	if got := received.Announcements[0]; !got.Checked.IsZero() || got.FirstHand {
 		t.Errorf("believed that upstream was asked at %v, first hand: %v", got.Checked, got.FirstHand)
 	}
 }
 
-func TestTroublesOfOthersAreNotBelieved(t *testing.T) {
+func TestAlertsOfOthersAreNotBelieved(t *testing.T) {
 	now := time.Now()
 	good := func() *peerpb.MirrorAlert {
 		return &peerpb.MirrorAlert{Mirror: germany, Kind: peerpb.MirrorAlert_WAIT, Reason: "busy", ForMs: 30_000}
@@ -276,7 +276,7 @@ func TestTroublesOfOthersAreNotBelieved(t *testing.T) {
 			t.Errorf("%s among others: %+v, %v", what, got, err)
 		}
 		if out, err := alertOut(proto.MirrorAlert{Mirror: p.Mirror, Kind: proto.AlertWait}, now); err == nil && p.Mirror != germany {
-			t.Errorf("%s: told as %+v", what, out)
+			t.Errorf("%s: sent as %+v", what, out)
 		}
 	}
 	if _, err := alertIn(nil, now); err == nil {
@@ -308,13 +308,13 @@ func TestTroublesOfOthersAreNotBelieved(t *testing.T) {
 		t.Errorf("a kind of the future, over: %+v, %v", got, err)
 	}
 	if _, err := alertOut(proto.MirrorAlert{Mirror: germany, Kind: "odd", Until: now.Add(time.Minute)}, now); err == nil {
-		t.Error("trouble of no kind is told")
+		t.Error("trouble of no kind is sent")
 	}
 }
 
-// TestOldNodesCanBeTold: a node of a version without alerts reads the rest of a
+// TestOldNodesCanReceive: a node of a version without alerts reads the rest of a
 // message.
-func TestOldNodesCanBeTold(t *testing.T) {
+func TestOldNodesCanReceive(t *testing.T) {
 	now := time.Now()
 	messages, errs := alertRequests(alertsOf(now))
 	if len(errs) > 0 || len(messages) != 1 {
@@ -322,7 +322,7 @@ func TestOldNodesCanBeTold(t *testing.T) {
 	}
 	old := dynamicpb.NewMessage(withoutAlerts(t, "AnnounceRequest"))
 	if err := pb.Unmarshal(mustMarshal(t, messages[0]), old); err != nil {
-		t.Errorf("an old node cannot be told: %v", err)
+		t.Errorf("an old node cannot be sent: %v", err)
 	}
 }
 

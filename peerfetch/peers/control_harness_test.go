@@ -14,12 +14,12 @@ import (
 	"github.com/aptmesh/aptmesh/ring"
 )
 
-// answers is a Control that does what it is told. What is nil answers nothing.
+// answers is a Control that does what it is sent. What is nil answers nothing.
 type answers struct {
-	heard   func(from string, announcements []proto.Announcement)
-	asked   func(ctx context.Context, from string, id proto.Suite, slots []string, fresh bool) (proto.Announcement, error)
-	offered func(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest
-	status  func() []byte
+	received func(from string, announcements []proto.Announcement)
+	asked    func(ctx context.Context, from string, id proto.Suite, slots []string, fresh bool) (proto.Announcement, error)
+	offered  func(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest
+	status   func() []byte
 
 	receivedAlerts func(from string, alerts []proto.MirrorAlert)
 	alerts         func() []proto.MirrorAlert
@@ -34,8 +34,8 @@ func (a *answers) Lookup(loc proto.Location) (proto.Ref, bool) {
 }
 
 func (a *answers) ReceiveAnnouncements(from string, announcements []proto.Announcement) {
-	if a.heard != nil {
-		a.heard(from, announcements)
+	if a.received != nil {
+		a.received(from, announcements)
 	}
 }
 
@@ -73,14 +73,14 @@ func (a *answers) LocalStatus(context.Context) []byte {
 	return a.status()
 }
 
-// inbox collects what a node has heard.
+// inbox collects what a node has received.
 type inbox struct {
 	mu            sync.Mutex
 	from          []string
 	announcements []proto.Announcement
 }
 
-func (b *inbox) heard(from string, announcements []proto.Announcement) {
+func (b *inbox) received(from string, announcements []proto.Announcement) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.from = append(b.from, from)
@@ -99,7 +99,7 @@ type fault int
 const (
 	carry  fault = iota
 	hold         // nothing arrives until it carries again, as from a node that is stopped
-	lose         // nothing arrives any more, and nobody is told
+	lose         // nothing arrives any more, and nobody is sent
 	refuse       // connections are closed, and new ones refused
 )
 

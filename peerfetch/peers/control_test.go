@@ -50,10 +50,10 @@ func sameAnnouncement(t *testing.T, got, want proto.Announcement) {
 	}
 }
 
-func TestTell(t *testing.T) {
+func TestSend(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		boxes := map[string]*inbox{"a": {}, "b": {}, "c": {}, "d": {}}
-		meshes, f := cluster(t, func(name string, cfg *Config) { cfg.Control = &answers{heard: boxes[name].heard} }, "a", "b", "c", "d")
+		meshes, f := cluster(t, func(name string, cfg *Config) { cfg.Control = &answers{received: boxes[name].received} }, "a", "b", "c", "d")
 		a, announcements := meshes[0], announcementOf(noble)
 		began := time.Now()
 		if err := a.Announce(t.Context(), announcements); err != nil {
@@ -96,13 +96,13 @@ func TestTell(t *testing.T) {
 	})
 }
 
-// TestTellAfterARestart finds a connection that is broken and a first attempt to
+// TestSendAfterARestart finds a connection that is broken and a first attempt to
 // connect that fails.
-func TestTellAfterARestart(t *testing.T) {
+func TestSendAfterARestart(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		var box inbox
 		meshes, f := cluster(t, func(_ string, cfg *Config) {
-			cfg.Control = &answers{heard: box.heard}
+			cfg.Control = &answers{received: box.received}
 			cfg.Health.Every, cfg.Health.Wait = time.Hour, time.Hour // nobody else mends it
 		}, "a", "b")
 		f.set("b:1", refuse)
@@ -118,10 +118,10 @@ func TestTellAfterARestart(t *testing.T) {
 	})
 }
 
-func TestTellMuch(t *testing.T) {
+func TestSendMuch(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		var box inbox
-		meshes, _ := cluster(t, func(_ string, cfg *Config) { cfg.Control = &answers{heard: box.heard} }, "a", "b")
+		meshes, _ := cluster(t, func(_ string, cfg *Config) { cfg.Control = &answers{received: box.received} }, "a", "b")
 		var all []proto.Announcement
 		for i := range 2500 {
 			all = append(all, proto.Announcement{Generation: proto.Generation{Suite: proto.Suite{Archive: "ppa", Dir: fmt.Sprint(i)}}})
@@ -312,14 +312,14 @@ func TestStatuses(t *testing.T) {
 func TestSenselessMessages(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		var box inbox
-		var alerts troubleBox
+		var alerts alertBox
 		offered := 0
 		var log logged
 		meshes, _ := cluster(t, func(name string, cfg *Config) {
 			if name == "b" {
 				cfg.Logger = log.logger()
 				cfg.Control = &answers{
-					heard: box.heard, receivedAlerts: alerts.heard,
+					received: box.received, receivedAlerts: alerts.received,
 					offered: func(context.Context, string, []proto.ObjectRequest) []proto.Digest { offered++; return nil },
 				}
 			}
@@ -402,15 +402,15 @@ func TestSenselessMessages(t *testing.T) {
 func TestOverRealConnections(t *testing.T) {
 	trust := newAuthority(t, "cluster")
 	announcements := map[string]*inbox{"a": {}, "b": {}, "c": {}}
-	alerts := map[string]*troubleBox{"a": {}, "b": {}, "c": {}}
+	alerts := map[string]*alertBox{"a": {}, "b": {}, "c": {}}
 	tune := func(name string) Config {
 		return Config{TLS: trust.node(t, name), Health: HealthConfig{Every: 50 * time.Millisecond, Wait: 15 * time.Second}, Control: &answers{
-			heard: announcements[name].heard,
+			received: announcements[name].received,
 			asked: func(context.Context, string, proto.Suite, []string, bool) (proto.Announcement, error) {
 				return announcementOf(noble), nil
 			},
 			status:         func() []byte { return []byte(name) },
-			receivedAlerts: alerts[name].heard,
+			receivedAlerts: alerts[name].received,
 			alerts: func() []proto.MirrorAlert {
 				return []proto.MirrorAlert{{Mirror: "http://mirror.example.org/" + name, Kind: proto.AlertErrors, Until: time.Now().Add(time.Minute)}}
 			},

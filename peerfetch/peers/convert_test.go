@@ -14,7 +14,7 @@ import (
 	"github.com/aptmesh/aptmesh/proto/peerpb"
 )
 
-func TestNewsTravels(t *testing.T) {
+func TestAnnouncementsTravel(t *testing.T) {
 	full := announcementOf(noble)
 	flat := proto.Suite{Archive: "tools"}
 	for what, announcements := range map[string][]proto.Announcement{
@@ -105,9 +105,9 @@ func TestFitState(t *testing.T) {
 	}
 }
 
-// TestNewsFitsIntoAPacket: what is gossiped leaves out uses and the pair, and must
+// TestAnnouncementFitsIntoAPacket: what is gossiped leaves out uses and the pair, and must
 // stay below the 400 bytes that gossip takes even with long names.
-func TestNewsFitsIntoAPacket(t *testing.T) {
+func TestAnnouncementFitsIntoAPacket(t *testing.T) {
 	announcements := announcementOf(proto.Suite{Archive: strings.Repeat("a", 40), Dir: strings.Repeat("d", 100)})
 	announcements.Slots, announcements.Generation.Companions = nil, announcements.Generation.Proving()
 	announcements.Generation.Base = ""
@@ -118,7 +118,7 @@ func TestNewsFitsIntoAPacket(t *testing.T) {
 	}
 }
 
-func TestNewsOfOthersIsNotBelieved(t *testing.T) {
+func TestAnnouncementsOfOthersAreNotBelieved(t *testing.T) {
 	now := time.Now()
 	long := strings.Repeat("x", maxSlot+1)
 	for what, spoil := range map[string]func(*peerpb.Announcement){

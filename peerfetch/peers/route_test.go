@@ -250,7 +250,7 @@ func TestOwners(t *testing.T) {
 	}
 }
 
-func BenchmarkElsewhere(b *testing.B) {
+func BenchmarkHolders(b *testing.B) {
 	for _, n := range []int{5, 20} {
 		m := still(b, names(n)...)
 		for _, name := range names(n) {

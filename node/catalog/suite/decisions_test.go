@@ -110,7 +110,7 @@ func TestLeadersWord(t *testing.T) {
 }
 
 // Where nothing is held and the leader cannot ask upstream just now, what it holds is better than nothing.
-func TestLeaderWithoutUpstreamIsAskedForWhatItHolds(t *testing.T) {
+func TestLeaderWithoutUpstreamGivesItsGeneration(t *testing.T) {
 	down := &proto.Unavailable{Reason: "down", Answered: true}
 	for _, c := range []struct {
 		name    string
@@ -404,7 +404,7 @@ func TestKnowsEnough(t *testing.T) {
 }
 
 // A node alone hears of nobody, whatever it has heard before its configuration changed.
-func TestHeardLately(t *testing.T) {
+func TestCheckedLately(t *testing.T) {
 	r := newRig(t)
 	r.m.at, r.m.fresh.Announced = r.at, r.at.Mono
 	if r.m.checkedLately() {

@@ -156,7 +156,7 @@ func TestOfferThatUpstreamHasToProve(t *testing.T) {
 }
 
 // A node that lies is asked less and less often; another that says the same is asked at once.
-func TestFaultsCostOnlyTheLiar(t *testing.T) {
+func TestFaultsCostOnlyTheCorruptSource(t *testing.T) {
 	r := follower(t)
 	next := root("next", 1)
 	for n := range 3 {
@@ -179,7 +179,7 @@ func TestFaultsCostOnlyTheLiar(t *testing.T) {
 }
 
 // What is announced in the name of a node, by somebody else, is not held against what that node announces itself.
-func TestHearsayIsNotHeldAgainstANode(t *testing.T) {
+func TestHearsayDoesNotCountAgainstANode(t *testing.T) {
 	r := follower(t)
 	lie, next := root("lie", 2), root("next", 1)
 	hearsay := announced("node-2", lie, Never)

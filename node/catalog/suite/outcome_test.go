@@ -52,7 +52,7 @@ func TestOutcome(t *testing.T) {
 }
 
 // A mirror that gave bytes which nobody signed is named to upstream once another one has shown better.
-func TestLiarsAreBlamed(t *testing.T) {
+func TestCorruptSourcesAreBlamed(t *testing.T) {
 	r := newRig(t)
 	r.at.Mirrors = []string{"one", "two"}
 	out := r.step(MirrorAnswered{Ask: r.ask(1), Err: NewWrongContent(proto.ErrCorrupt)})
