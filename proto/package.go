@@ -11,10 +11,10 @@ type Package struct {
 	Universal bool
 	// Needs are the packages that must be there with it, for the format's Needs to read.
 	Needs []byte
-	// Provides are further names by which others may need it, for the format's Needs to read.
+	// Provides are further names by which other packages may need it, for the format's Needs to read.
 	Provides []byte
-	// Group keeps apart the places that one index may be meant for: what a package needs is looked
-	// for in its own Group.
+	// Group keeps apart parts of an index that are for different hosts: the dependencies of a
+	// package are looked up in its own Group.
 	Group string
 }
 
