@@ -135,6 +135,9 @@ func TestClassBound(t *testing.T) {
 	for i := range 30 {
 		status, body := ask(t, addr, fmt.Sprintf("/ppa/nobody/n%d/%s", i, inRelease))
 		counts[status]++
+		if latest := w.node.Why(fmt.Sprintf("/ppa/nobody/n%d/%s", i, inRelease)).Latest; status == 503 && (latest == nil || latest.Reason != "class-full") {
+			t.Errorf("its reason is not class-full: %+v", latest)
+		}
 		if status == 503 && !strings.Contains(body, "max_archives is 100") {
 			t.Errorf("the sentence does not name the key: %s", body)
 		}

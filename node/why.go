@@ -1,11 +1,14 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -60,7 +63,7 @@ func (n *Node) Why(target string) *admin.Why {
 	case info.Root:
 		say(w, "This node does not hold it. A request would have the suite's Release read from upstream and checked; it is never passed on unchecked.")
 	default:
-		say(w, "No metadata held names it. A request would look for the Release and the indexes that list it, for up to 20 seconds. What no signed metadata lists is passed on from upstream as it is, and apt decides.")
+		n.explainUnknown(w, loc)
 	}
 	if err := n.failureOf(suite); err != nil && w.Would == nil {
 		say(w, "The latest check of its suite brought nothing new: %s", sentence(err.Error()))
@@ -195,6 +198,26 @@ func explain(w *admin.Why, e proto.Resolution) {
 	}
 	if e.Stale != "" {
 		say(w, "It may be out of date: %s.", e.Stale)
+	}
+}
+
+// explainUnknown says what becomes of a file that nothing this node has read lists.
+func (n *Node) explainUnknown(w *admin.Why, loc proto.Location) {
+	const otherwise = "What no signed metadata lists is passed on from upstream as it is, and apt decides."
+	var unread []string
+	for _, id := range n.catalog.Unread(loc) {
+		unread = append(unread, cmp.Or(strings.TrimPrefix(id.Dir, "dists/"), loc.Archive))
+	}
+	switch held := slices.ContainsFunc(n.catalog.Status(), func(st catalog.SuiteStatus) bool {
+		return st.Suite.Archive == loc.Archive && !st.Date.IsZero()
+	}); {
+	case len(unread) > 0:
+		slices.Sort(unread)
+		say(w, "This node cannot tell yet whether the archive lists it. A request would read the indexes of %s first. %s", strings.Join(unread, ", "), otherwise)
+	case held:
+		say(w, "No signed metadata that this node holds lists it. %s", otherwise)
+	default:
+		say(w, "This node holds no Release of the archive yet. A request would look for one first, for 20 seconds at most. %s", otherwise)
 	}
 }
 

@@ -111,6 +111,16 @@ var whyCases = map[string]struct {
 			return resp, "/ubuntu/" + smallDeb
 		}, says: "shutting down",
 	},
+	"class-full": {
+		change: func(c *config.Config) { c.Archives[0].Upstream += "/*/ubuntu" },
+		cause: func(w *world) (resp *http.Response, url string) {
+			for i := range 11 { // ten may be there without a Release
+				url = fmt.Sprintf("/ubuntu/nobody%d/dists/noble/InRelease", i)
+				resp, _ = w.raw("GET", url)
+			}
+			return resp, url
+		}, says: "max_archives",
+	},
 	"not-found": {cause: asks("GET", "http://archive.ubuntu.com/ubuntu/pool/main/n/none_1_amd64.deb"), says: "pool/main/n/none_1_amd64.deb",
 		change: func(c *config.Config) { c.Archives[0].Aliases = []string{"http://archive.ubuntu.com/ubuntu"} }},
 	"refused": {cause: failing(smallDeb, testarchive.Status(403, 0)), says: "HTTP 403"},
@@ -184,9 +194,10 @@ var whyCases = map[string]struct {
 
 // notProduced are reasons that no node in good order gives on demand. The tests of package front have them.
 var notProduced = map[string]string{
-	"internal":    "nobody foresees it",
-	"disk":        "a running node goes on without its disk wherever it can",
-	"client-gone": "no host sees it",
+	"internal":     "nobody foresees it",
+	"disk":         "a running node goes on without its disk wherever it can",
+	"index-unread": "it takes 20 seconds; the tests of the catalog have it",
+	"client-gone":  "no host sees it",
 }
 
 func asks(method, target string) func(*world) (*http.Response, string) {
@@ -293,6 +304,27 @@ func TestWhyForesees(t *testing.T) {
 	}
 	if err := w.up.Accept(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Of a file that nothing lists so far, `why` says what a request would read to find out.
+func TestWhyNamesWhatIsUnread(t *testing.T) {
+	w := newWorld(t, newArchive())
+	said := func() string { return strings.Join(w.node.Why("/ubuntu/"+smallDeb).Sentences, "\n") }
+	if got := said(); !strings.Contains(got, "holds no Release of the archive yet") {
+		t.Errorf("at first:\n%s", got)
+	}
+	w.mustGet(inRelease)
+	if got := said(); !strings.Contains(got, "would read the indexes of noble first") {
+		t.Errorf("with the Release:\n%s", got)
+	}
+	w.mustGet(smallDeb)
+	if got := said(); !strings.Contains(got, "A signed index lists it") {
+		t.Errorf("with the package:\n%s", got)
+	}
+	w.get("pool/main/n/none_1_amd64.deb")
+	if got := strings.Join(w.node.Why("/ubuntu/pool/main/n/none_1_amd64.deb").Sentences, "\n"); !strings.Contains(got, "No signed metadata that this node holds lists it") {
+		t.Errorf("of what nothing lists:\n%s", got)
 	}
 }
 

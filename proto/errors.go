@@ -35,8 +35,22 @@ type Unavailable struct {
 	// Wrong says that the bytes that were sent of the object before are not right. A repeated
 	// request may get right ones.
 	Wrong bool
-	Err   error // the cause; may be nil
+	// Cause is a word for a cause that lies in this node; "" where it lies upstream, as it mostly does.
+	Cause UnavailableCause
+	Err   error // what brought it about; may be nil
 }
+
+// UnavailableCause says what of a node keeps it from answering. The text is a word for logs and hosts.
+type UnavailableCause string
+
+// The causes of an Unavailable that lie in a node.
+const (
+	// CauseUnread is a file of which the node cannot tell yet whether signed metadata lists it: it still
+	// reads the indexes that would.
+	CauseUnread UnavailableCause = "index-unread"
+	// CauseClassFull is an archive for which its class has no room.
+	CauseClassFull UnavailableCause = "class-full"
+)
 
 func (u *Unavailable) Error() string {
 	if u.Err != nil {

@@ -229,7 +229,7 @@ func makeRoom(class config.Class, all members, now time.Time) (gone string, err 
 		gone = oldest(proven, func(m *member) time.Time { return time.Unix(m.used.Load(), 0) }, restedFor)
 	}
 	if gone == "" {
-		return "", &proto.Unavailable{Reason: fmt.Sprintf("the class %s has %d archives in use, %d of them without a Release so far, and max_archives is %d; ask again in a moment, or raise it",
+		return "", &proto.Unavailable{Cause: proto.CauseClassFull, Reason: fmt.Sprintf("the class %s has %d archives in use, %d of them without a Release so far, and max_archives is %d; ask again in a moment, or raise it",
 			class.Name, len(proven)+len(unproven), len(unproven), class.Most())}
 	}
 	return gone, nil

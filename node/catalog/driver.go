@@ -67,8 +67,9 @@ type driver struct {
 	changed    time.Time                         // when it was adopted in this process
 	restored   bool                              // from what an earlier run wrote down
 	made       suite.Mono                        // the driver was
-	renewing   bool                              // companions are being read again
-	forgotten  bool                              // what is still under way must not bring the suite back
+	vain       vain
+	renewing   bool // companions are being read again
+	forgotten  bool // what is still under way must not bring the suite back
 }
 
 // public is what others may know of a suite. It is never changed.

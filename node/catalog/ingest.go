@@ -157,6 +157,7 @@ func (d *driver) tookIn(in *ingest, g *view.Generation, m *proto.Member, st view
 	}
 	d.noteUse(m.Slot, in.ours, nil)
 	delete(d.untaken, m.Path)
+	d.readOne()
 	if d.current == nil {
 		return
 	}

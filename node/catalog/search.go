@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/catalog/suite"
@@ -18,19 +19,67 @@ import (
 // shared, and remembered. They wait only for suites that the configuration names. What a search
 // reads is not demand, so no generation waits for it.
 
+// errUnread is why a search has no result yet. To give the file out meanwhile, unchecked, would let a
+// mirror choose its bytes.
+var errUnread error = &proto.Unavailable{Cause: proto.CauseUnread, Reason: "its indexes are still being read", RetryAfter: time.Second}
+
+// For unreadFor the hosts that ask for what an index may list are kept from it, as long as nothing is
+// read: an index that takes longer may never come, and the host may have what upstream gives it
+// directly. After unreadForgotten without a search that begins anew.
+const (
+	unreadFor       = time.Minute
+	unreadForgotten = 10 * time.Minute
+)
+
+// vain are the searches that ended before the indexes were read.
+type vain struct {
+	mu    sync.Mutex
+	since time.Time // of the first since an index was read; zero for none; guarded by mu
+	last  time.Time // guarded by mu
+}
+
+// stillUnread is what a search ends with whose time is over; nil where hosts have been kept waiting for long
+// enough.
+func (d *driver) stillUnread(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return errUnread // the client has left, which says nothing of the index
+	}
+	d.vain.mu.Lock()
+	defer d.vain.mu.Unlock()
+	now := time.Now()
+	if now.Sub(d.vain.last) > unreadForgotten {
+		d.vain.since = time.Time{}
+	}
+	if d.vain.last = now; d.vain.since.IsZero() {
+		d.vain.since = now
+	}
+	if now.Sub(d.vain.since) >= unreadFor {
+		return nil
+	}
+	return errUnread
+}
+
+// readOne notes that an index was read.
+func (d *driver) readOne() {
+	d.vain.mu.Lock()
+	d.vain.since = time.Time{}
+	d.vain.mu.Unlock()
+}
+
 // searchedFor is how long it is remembered that a search has found nothing; it is also forgotten
 // when the archive changes.
 const searchedFor = time.Minute
 
 // find tries to find the listing of loc: it reads the suite that the path lies in and the indexes
 // that may list the file. If that fails, it waits for the suites that the configuration names, and
-// searches them, too. local is the error of this node itself that prevented the search.
+// searches them, too. local is the error of this node itself that prevented the search, or
+// says that it has not ended yet.
 func (c *Catalog) find(ctx context.Context, conf *Archive, loc proto.Location, info *proto.PathInfo) (e proto.Resolution, ok bool, local error) {
 	select {
 	case conf.searching <- struct{}{}:
 		defer func() { <-conf.searching }()
 	case <-ctx.Done():
-		return e, false, nil
+		return c.search(ctx, loc) // it reads nothing more
 	}
 	c.findSuite(ctx, conf, loc)
 	c.waitLoaded(ctx, conf.Name)
@@ -69,9 +118,6 @@ func (c *Catalog) search(ctx context.Context, loc proto.Location) (e proto.Resol
 	}
 	troubled := false
 	for s := range a.drivers {
-		if ctx.Err() != nil {
-			return e, false, local
-		}
 		read, trouble, why := a.drivers[s].readListers(ctx, loc.Path)
 		if read {
 			if e, ok = c.Resolve(loc); ok {
@@ -98,7 +144,8 @@ const (
 
 // readListers reads the indexes of the current generation that should list a path and have not been
 // read: group by group, until one does list it. It reports whether anything was read, and whether
-// something could not be; local is why, where this node is at fault.
+// something could not be; local is why, where this node is at fault, or where ctx has ended before all
+// were read.
 func (d *driver) readListers(ctx context.Context, path string) (any, trouble bool, local error) {
 	loc := proto.Location{Archive: d.id.Archive, Path: path}
 	d.sync(ctx)
@@ -117,6 +164,9 @@ func (d *driver) readListers(ctx context.Context, path string) (any, trouble boo
 				break
 			}
 			for some := range slices.Chunk(wanted, searchParallel) {
+				if ctx.Err() != nil {
+					return any, true, cmp.Or(local, d.stillUnread(ctx))
+				}
 				for _, in := range d.ingestAll(some) {
 					select {
 					case <-in.done:
@@ -124,7 +174,7 @@ func (d *driver) readListers(ctx context.Context, path string) (any, trouble boo
 						trouble = trouble || in.err != nil && !errors.Is(in.err, proto.ErrNotFound)
 						local = cmp.Or(local, localTrouble(in.err))
 					case <-ctx.Done():
-						return any, true, local
+						return any, true, cmp.Or(local, d.stillUnread(ctx))
 					}
 				}
 			}
@@ -135,6 +185,29 @@ func (d *driver) readListers(ctx context.Context, path string) (any, trouble boo
 		}
 	}
 	return any, trouble, local
+}
+
+// Unread lists the suites that have indexes which may list a location and have not been read: a request
+// would read them first. Safe for concurrent use.
+func (c *Catalog) Unread(loc proto.Location) (suites []proto.Suite) {
+	a := c.viewOf(loc.Archive)
+	if a == nil {
+		return nil
+	}
+	for _, d := range a.drivers {
+		g := d.public.Load().current
+		if g == nil {
+			continue
+		}
+		groups := d.archive.Load().Format.Listers(d.id, g.Manifest, loc.Path)
+		for _, group := range groups[:min(len(groups), maxGroups)] {
+			if wanted, _, _ := d.pickUnread(g, group); len(wanted) > 0 {
+				suites = append(suites, d.id)
+				break
+			}
+		}
+	}
+	return suites
 }
 
 // maxAlternatives bounds the tries at one index: an archive offers one in at most seven

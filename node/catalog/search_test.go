@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -364,26 +365,56 @@ func TestSearchAmongVeryManyIndexes(t *testing.T) {
 	})
 }
 
+// A search ends in time. While the index that would list a file is on its way, nothing is given out as
+// unlisted; once it cannot be had, what needs it is passed on as it is.
 func TestSearchIsBounded(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		w := nobleWorld(t)
-		w.publish()
-		w.open()
-		w.must(nobleIn)
-		w.up.stalling("Packages")
-		w.up.stalling("by-hash")
-		start := time.Now()
-		e, err := w.get(hello1)
-		if err != nil || e.Listed || time.Since(start) != w.cfg.withDefaults().FindWait {
-			t.Errorf("%+v, %v after %v", e, err, time.Since(start))
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		start = time.Now()
-		if _, err := w.Discover(ctx, w.loc(hello1), false); err == nil || time.Since(start) != time.Second {
-			t.Errorf("%v after %v", err, time.Since(start))
-		}
-	})
+	for name, tt := range map[string]struct {
+		end    error // of what upstream does in the end
+		listed bool
+	}{
+		"the index comes":         {nil, true},
+		"the index cannot be had": {&proto.Unavailable{Reason: "it broke off"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				w := nobleWorld(t)
+				w.publish()
+				w.open()
+				w.must(nobleIn)
+				w.up.setFault(func(ctx context.Context, path string) error {
+					if strings.Contains(path, "Packages") || strings.Contains(path, "by-hash") {
+						time.Sleep(30 * time.Second)
+						return tt.end
+					}
+					return nil
+				})
+				start := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if _, err := w.Discover(ctx, w.loc(hello1), false); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
+					t.Errorf("a client that leaves: %v after %v", err, time.Since(start))
+				}
+				start = time.Now()
+				var unavailable *proto.Unavailable
+				if e, err := w.get(hello1); !errors.As(err, &unavailable) || unavailable.Cause != proto.CauseUnread || time.Since(start) != w.cfg.withDefaults().FindWait {
+					t.Errorf("%+v, %v after %v", e, err, time.Since(start))
+				}
+				for range 8 { // an archive has an index in several compressions
+					e, err := w.get(hello1)
+					if err == nil {
+						if e.Listed != tt.listed {
+							t.Errorf("listed: %v", e.Listed)
+						}
+						return
+					}
+					if !errors.As(err, &unavailable) || unavailable.Cause != proto.CauseUnread {
+						t.Errorf("%v", err)
+					}
+				}
+				t.Error("it stays so")
+			})
+		})
+	}
 }
 
 // Guesses for files that lie anywhere leave nothing behind and do not ask twice.

@@ -96,7 +96,7 @@ func (x *exchange) noteErrors(failed Failure, now time.Time) {
 // for. Rejections of a Release are among them.
 func isFault(reason string) bool {
 	switch reason {
-	case reasonCorrupt, reasonRefused, reasonInternal, reasonUnavailable, reasonDisk, reasonStream:
+	case reasonCorrupt, reasonRefused, reasonInternal, reasonUnavailable, reasonDisk, reasonStream, reasonUnread:
 		return true
 	case string(proto.RejectUntrusted), string(proto.RejectMalformed), string(proto.RejectFuture),
 		string(proto.RejectForeign), string(proto.RejectExpired), string(proto.RejectLoop):

@@ -164,6 +164,8 @@ func TestErrors(t *testing.T) {
 		{"unavailable for an hour", unavailable(time.Hour), 503, "30", "unavailable"},
 		{"unavailable here and not found there", errors.Join(proto.ErrNotFound, unavailable(0)), 503, "5", "unavailable"},
 		{"unavailable because not found", &proto.Unavailable{Reason: "x", Err: proto.ErrNotFound}, 503, "5", "unavailable"},
+		{"an index that is being read", fmt.Errorf("x: %w", &proto.Unavailable{Reason: "y", Cause: proto.CauseUnread, RetryAfter: time.Second}), 503, "1", "index-unread"},
+		{"a class without room", &proto.Unavailable{Reason: "y", Cause: proto.CauseClassFull}, 503, "5", "class-full"},
 		{"corrupt here and not found there", errors.Join(proto.ErrNotFound, proto.ErrCorrupt), 403, "", "corrupt"},
 		{"unauthorized", refused(401), 403, "", "refused"},
 		{"forbidden", refused(403), 403, "", "refused"},

@@ -1,6 +1,7 @@
 package front
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -38,6 +39,8 @@ const (
 	reasonClient      = "client-gone"
 	reasonClientNet   = "client-network"
 	reasonConnections = "too-many-connections"
+	reasonUnread      = "index-unread" // proto.CauseUnread
+	reasonClassFull   = "class-full"   // proto.CauseClassFull
 )
 
 // refusal is an answer without an object. As an error its text is the sentence
@@ -94,7 +97,9 @@ func refuse(loc proto.Location, asked about, err error) *refusal {
 	case errors.As(err, &verdict):
 		return &refusal{status: statusFinal, reason: string(verdict.Kind), text: what + cause, phrase: verdict.Reason}
 	case errors.As(err, &unavailable):
-		return passing(what, cause, retrySeconds(unavailable.RetryAfter))
+		r := passing(what, cause, retrySeconds(unavailable.RetryAfter))
+		r.reason = cmp.Or(string(unavailable.Cause), r.reason)
+		return r
 	case errors.Is(err, proto.ErrNoSpace):
 		return ofDisk(what, cause)
 	case errors.Is(err, context.DeadlineExceeded):
