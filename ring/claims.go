@@ -15,6 +15,7 @@ type Claim struct {
 	Known string    `json:"known"` // the address of the node that has the name
 	Other string    `json:"other"` // the address of the node that claims it, and is kept out
 	At    time.Time `json:"-"`
+	told  time.Time // when it was last passed on
 }
 
 const (
@@ -30,8 +31,8 @@ func encodeClaim(c Claim) []byte {
 }
 
 // receiveClaim remembers a claim, whether this node or another one found it, and passes
-// a new one on: the node whose name is claimed may never meet the claimant. It runs on
-// the goroutine of deliver.
+// it on now and then: the node whose name is claimed may never meet the claimant. Which of the two nodes is
+// in the cluster, each says by what it sees itself. It runs on the goroutine of deliver.
 func (m *Members) receiveClaim(frame []byte) {
 	var c Claim
 	if json.Unmarshal(frame[1:], &c) != nil || !validName(c.Name) || len(frame) > MaxMessage {
@@ -42,9 +43,16 @@ func (m *Members) receiveClaim(frame []byte) {
 	if !known && m.claims.Each(now, nil) == maxClaims {
 		return // a claim that made room for another would count as new again, and travel for ever
 	}
-	c.At = now
+	c.At, c.told = now, before.told
+	pass := !known || now.Sub(before.told) > claimFor/4
+	if pass {
+		c.told = now
+	}
+	if m.roster.addressOf(c.Name) == c.Other {
+		c.Known, c.Other = c.Other, c.Known
+	}
 	m.claims.Set(c.Name, c, now, now.Add(claimFor))
-	if !known || now.Sub(before.At) > claimFor/4 {
+	if pass {
 		m.broadcasts.QueueBroadcast(broadcast(frame))
 		m.broadcasts.Prune(maxBroadcasts)
 	}

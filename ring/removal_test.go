@@ -106,6 +106,22 @@ func TestAloneByRemoval(t *testing.T) {
 			if s := ms[1].Stats(); len(s.Alone) > 0 || !slices.Equal(s.Vacated, []string{"10.0.0.1:7946"}) {
 				t.Errorf("leaves %v: alone %q, vacated %q", leaves, s.Alone, s.Vacated)
 			}
+			// It stays so after a restart of the survivor, and once the seed is no more. Nobody has to come back to say so.
+			cfg := ms[1].cfg
+			cfg.Known = ms[1].Known()
+			ms[1].Close()
+			again := c.start(cfg)
+			if err := again.Join(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Minute)
+			if s := again.Stats(); missingNames(again) != "" || len(s.Alone) > 0 || !slices.Equal(s.Vacated, []string{"10.0.0.1:7946"}) {
+				t.Errorf("leaves %v, after a restart: missing %q, alone %q, vacated %q", leaves, missingNames(again), s.Alone, s.Vacated)
+			}
+			back := c.join(c.config("node1", addr(0)))
+			c.whole(again, back)
+			back.Close()
+			c.await("it is missed as any other", func() bool { return missingNames(again) == "node1" })
 		})
 	}
 }
@@ -176,6 +192,20 @@ func TestClaims(t *testing.T) {
 			})
 		}
 		c.await("the twin knows", func() bool { return len(twin.Stats().Claims) == 1 })
+		both := []*Members{ms[0], ms[1], twin}
+		c.never("it is forgotten while it lasts", time.Hour, func() bool {
+			return !all(both, func(m *Members) bool {
+				s, known, other := m.Stats(), addr(1), addr(7)
+				if m == twin {
+					known, other = other, known
+				}
+				return len(s.Claims) == 1 && s.Claims[0].Known == known && s.Claims[0].Other == other
+			})
+		})
+		twin.Close()
+		c.await("it is over", func() bool {
+			return all(ms, func(m *Members) bool { return len(m.Stats().Claims) == 0 })
+		})
 	})
 }
 

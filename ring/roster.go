@@ -52,6 +52,8 @@ type Missing struct {
 	Datacenter string    `json:"datacenter"`
 	Address    string    `json:"address"` // of its gossip
 	Since      time.Time `json:"since"`   // when it was last a member
+	// Left is when it left or was removed: it is not looked for. Only Known returns such nodes.
+	Left time.Time `json:"left,omitzero"`
 }
 
 func newRoster(self Node) *roster {
@@ -59,27 +61,34 @@ func newRoster(self Node) *roster {
 }
 
 // recall notes nodes that were members before this one was started. They are
-// missing until they show up.
+// missing until they show up, except those that left or were removed.
 func (r *roster) recall(known []Missing) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, k := range known {
-		if k.Name != r.self.Name && validName(k.Name) && len(r.missing) < maxMissing {
+		switch {
+		case k.Name == r.self.Name || !validName(k.Name):
+		case !k.Left.IsZero():
+			r.remember(k.Name, departure{k.Left, k.Address})
+		case len(r.missing) < maxMissing:
 			r.missing[k.Name] = k
 		}
 	}
 }
 
 // known returns what recall of the next process takes: all other nodes, whether
-// missing or not, by name.
+// missing or not, or gone for good, by name.
 func (r *roster) known() []Missing {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all := slices.Collect(maps.Values(r.missing))
 	for name, o := range r.others {
 		if o.node.State != Leaving {
-			all = append(all, Missing{name, o.node.Datacenter, o.node.GossipAddr, time.Now()})
+			all = append(all, Missing{Name: name, Datacenter: o.node.Datacenter, Address: o.node.GossipAddr, Since: time.Now()})
 		}
+	}
+	for name, d := range r.gone {
+		all = append(all, Missing{Name: name, Address: d.address, Left: d.at})
 	}
 	slices.SortFunc(all, byName)
 	return all
@@ -128,7 +137,7 @@ func (r *roster) remove(name string) {
 	if len(r.missing) >= maxMissing {
 		delete(r.missing, r.longestMissing())
 	}
-	r.missing[name] = Missing{name, o.node.Datacenter, o.node.GossipAddr, time.Now()}
+	r.missing[name] = Missing{Name: name, Datacenter: o.node.Datacenter, Address: o.node.GossipAddr, Since: time.Now()}
 }
 
 // remember notes that a node is not to be looked for. The caller holds mu.
@@ -144,6 +153,19 @@ func (r *roster) remember(name string, d departure) {
 		delete(r.gone, oldest)
 	}
 	r.gone[name] = d
+}
+
+// addressOf is where the gossip of a node that is here comes from; "" for any other.
+func (r *roster) addressOf(name string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if name == r.self.Name {
+		return r.self.GossipAddr
+	}
+	if o, here := r.others[name]; here {
+		return o.node.GossipAddr
+	}
+	return ""
 }
 
 // forget takes a missing node off the list for good. It fails for a node that is

@@ -45,7 +45,7 @@ func (k *knownNodes) read() []ring.Missing {
 // write keeps the nodes, unless only the time has changed since the last call.
 func (k *knownNodes) write(known []ring.Missing) {
 	same := func(a, b ring.Missing) bool {
-		return a.Name == b.Name && a.Address == b.Address && a.Datacenter == b.Datacenter
+		return a.Name == b.Name && a.Address == b.Address && a.Datacenter == b.Datacenter && a.Left.Equal(b.Left)
 	}
 	if slices.EqualFunc(known, k.last, same) {
 		return
