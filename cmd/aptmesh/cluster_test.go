@@ -144,10 +144,11 @@ func TestStatusOfASmallCluster(t *testing.T) {
 	c.Members = c.Members[1:2]
 	c.Members[0].Suites = c.Members[0].Suites[:1]
 	c.UpstreamBytesSaved = 0
+	c.Vacated = []string{"10.0.0.9:7946"}
 	got := printed(t, c)
 	for _, want := range []string{
 		"cluster    prod: this node alone, ring 3f2a9c0de1b24455\n", "\nfetched    8.0 GiB from upstream by all nodes\n",
-		"\nagreement  1 suite, the same generations on all nodes\n",
+		"\nagreement  1 suite, the same generations on all nodes\n", "\nseeds      the node at 10.0.0.9:7946 has left or was removed; ",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in:\n%s", want, got)

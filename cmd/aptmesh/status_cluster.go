@@ -41,6 +41,9 @@ func clusterLines(c *admin.ClusterStatus) [][]string {
 		fetched += fmt.Sprintf("; %s from each other instead (%.0f%% saved)", size(c.UpstreamBytesSaved), share)
 	}
 	lines := [][]string{{"cluster", about}, {"fetched", fetched}}
+	if len(c.Vacated) > 0 {
+		lines = append(lines, []string{"seeds", "the node at " + strings.Join(c.Vacated, ", ") + " has left or was removed; it can go out of cluster.seeds"})
+	}
 	if len(versions) > 1 {
 		var all []string
 		for version, names := range versions {

@@ -197,9 +197,6 @@ func (j *judge) cluster(c *ClusterStatus) {
 	if len(c.Alone) > 0 {
 		j.failing("this node is alone, although it has other nodes to look for: %s", strings.Join(c.Alone, "; "))
 	}
-	if len(c.Vacated) > 0 {
-		j.attention("the node at %s has left or was removed; if it does not come back, take it out of cluster.seeds", strings.Join(c.Vacated, ", "))
-	}
 	for _, claim := range c.Claims {
 		j.failing("two nodes call themselves %s: the one at %s is in the cluster, the one at %s is kept out (each needs a name of its own); it last tried to join %s ago", claim.Name, claim.Known, claim.Other, Age(j.now.Sub(claim.At)))
 	}

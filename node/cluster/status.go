@@ -106,7 +106,7 @@ func (c *Cluster) Status() *admin.ClusterStatus {
 		s.Strangers = append(s.Strangers, admin.Stranger(stranger))
 	}
 	for _, claim := range stats.Claims {
-		s.Claims = append(s.Claims, admin.Claim(claim))
+		s.Claims = append(s.Claims, admin.Claim{Name: claim.Name, Known: claim.Known, Other: claim.Other, At: claim.At})
 	}
 	return s
 }
