@@ -19,7 +19,7 @@ func (f *Format) Packages(suite proto.Suite, m *proto.Member, stored io.Reader, 
 	places := newPlaces(suite)
 	var p proto.Package
 	return readPrimary(text, true, func(e *entry) error {
-		if e.elsewhere {
+		if e.hasBase {
 			return nil
 		}
 		p.Name, p.Version, p.Arch, p.Universal, p.Needs = e.name, e.version, e.arch, string(e.arch) == "noarch", e.needs

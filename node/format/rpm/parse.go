@@ -78,7 +78,7 @@ func (f *Format) Parse(suite proto.Suite, m *proto.Member, stored io.Reader, emi
 		})
 	}
 	return readPrimary(text, false, func(e *entry) error {
-		if e.elsewhere {
+		if e.hasBase {
 			return nil
 		}
 		return places.each(e.path, func(path []byte) error {
@@ -101,10 +101,10 @@ func open(m *proto.Member, stored io.Reader) (io.ReadCloser, error) {
 
 // entry is a package as primary.xml lists it. Slices are valid until the next one.
 type entry struct {
-	path      []byte
-	elsewhere bool // its location has a base of its own
-	size      int64
-	sum       sums
+	path    []byte
+	hasBase bool // its location has a base of its own
+	size    int64
+	sum     sums
 
 	// Where they are asked for:
 	name, arch, version []byte // the version with its epoch: E:V-R
@@ -173,7 +173,7 @@ func (e *entry) read(s *scanner, name []byte, all bool) error {
 			case "href":
 				e.path = unescape(e.path[:0], value)
 			case "xml:base":
-				e.elsewhere = len(value) > 0
+				e.hasBase = len(value) > 0
 			}
 		})
 	case "checksum":

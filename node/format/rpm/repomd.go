@@ -192,7 +192,7 @@ func (d *document) members(suite proto.Suite) (list []proto.Member, oddities []s
 		path, err := proto.CleanPath(r.href)
 		switch {
 		case r.base != "":
-			odd("the record %q lies elsewhere, at %.200q: hosts fetch it there", r.kind, r.base)
+			odd("the record %q has a base of its own, %.200q: hosts fetch it there", r.kind, r.base)
 			continue
 		case r.href == "" || err != nil || path == "" || len(r.kind) > maxKind:
 			odd("the record %.40q has no location that can be asked for: %.200q", r.kind, r.href)
