@@ -156,13 +156,16 @@ Parallel parts of one file share one fetch: a connection whose part has not arri
 
 const head = `# What apt does with an error
 
-Made by ` + "`make answers`" + ` (e2e/answers): real apt, a server that answers one request in a trial with an error and a line of
-text, and everything else as it should. "exit 100" is an error that a script notices; "exit 0" means that ` + "`apt-get update`" + ` warns and
-goes on; "hangs" means that it asked for nothing and computed nothing for longer than all of apt's own waiting, and had to be killed. Whether
-apt hangs depends on what else its queue holds at the moment, so trials of a status that it repeats are made three times, and one that hangs counts.
-"+2 s" is a Retry-After. A number of requests is given where it is not one (an index has four names). Where the proxy setting differs from a mapped URL, both are told.
+` + "`make answers`" + ` (e2e/answers) writes this page. It runs real apt against a server that answers one request
+of a trial with an error and a line of text, and all other requests correctly. "exit 100" is an error that
+a script notices. "exit 0" means that ` + "`apt-get update`" + ` warns and continues. "hangs" means that apt made no
+request and used no processor time for longer than all of its own pauses, and had to be killed. Whether apt
+hangs depends on the rest of its queue. So trials of a status that apt repeats run three times, and one that
+hangs counts. "+2 s" is a Retry-After. The number of requests is given if it is not one (an index has four
+names). If the proxy setting and a mapped URL give different results, both are named.
 
-The versions of Ubuntu 22.04 (2.4) and 24.04 (2.8) are no packages of Debian and are not tried. Their sources have the same list of transient
-statuses (` + "`TransientCodes`" + ` in methods/basehttp.cc) and, like 2.6, not the correction of LP #2003851, which is in 3.0.3 and 3.1.3.
+apt of Ubuntu 22.04 (2.4) and 24.04 (2.8) is not tried, because Debian has no packages of these versions.
+Their sources have the same list of transient statuses (` + "`TransientCodes`" + ` in methods/basehttp.cc). Like 2.6,
+they lack the correction of LP #2003851, which is in 3.0.3 and 3.1.3.
 
 `

@@ -8,20 +8,20 @@ import (
 const introduction = `# apt's own integration tests through aptmesh
 
 Written by ` + "`make aptsuite`" + `: the tests of apt %s that use a web server, from its source package, with a
-node between apt and the web server. How that is done stands in ` + "`e2e/aptsuite`" + `.
+node between apt and the web server. ` + "`e2e/aptsuite`" + ` says how.
 
-| mode | what stands between |
+| mode | what is between |
 |---|---|
 | direct | nothing |
 | proxy | a node, as apt's http proxy; the archive has ` + "`signed_by`" + ` with all keys of the tests |
 | mapped | a node, in the URLs of apt's sources |
 | proxy-unsigned, mapped-unsigned | the same, with ` + "`unsigned: true`" + ` for the archive |
 
-A number is that of failed checks, "+" that the test ended before its last check, "–" that the test
-has not run in that mode yet. Each failure is allowed by name in ` + "`e2e/aptsuite/exceptions.txt`" + `; more failures than that end the
-command with an error.
-Class i is an artefact: the test looks at how its web server is reached, or at what a cache is there
-to hide. Class ii is deliberate: apt ends with another sentence, or does not get bad bytes at all.
+A number is the number of failed checks. "+" means that the test ended before its last check, "–" that it
+has not run in that mode yet. ` + "`e2e/aptsuite/exceptions.txt`" + ` allows each failure by name; any other failure
+ends the command with an error. Class i is an artefact: the test checks how its web server is reached, or
+something that a cache hides on purpose. Class ii is deliberate: apt ends with another sentence, or does not
+get bad bytes at all.
 
 `
 

@@ -23,23 +23,25 @@ func document(all []*cell) string {
 
 const preface = `# What hosts see when mirrors fail
 
-This page is written by ` + "`make matrix`" + ` (e2e/matrix), which makes every mirror of an archive fail in every
-way on a node that stands alone and on a cluster of three, and lets a client ask as apt does, with apt's three retries. Its
-exit status says whether a promise was broken; what stands here was seen in its last run. The bad mirrors are asked first, by their
-priority, so that every fault strikes; the good one, if there is one, stands behind them.
+` + "`make matrix`" + ` (e2e/matrix) writes this page. It makes the mirrors of an archive fail in every way, on a
+single node and on a cluster of three, while a client asks as apt does, with apt's three retries. Its
+exit status says whether a promise was broken. This page shows its last run. The bad mirrors have the
+better priority and are asked first, so that every fault has an effect; the good mirror, if there is
+one, comes after them.
 
 | word | what the host saw |
 |---|---|
 | **unnoticed** | the right bytes at the first try |
-| **after a retry** | the right bytes within apt's own retries; nobody has to do anything |
-| **old generation stays** | the suite as it was before, whole and consistent; the new one comes when it can be had |
-| **503 with a reason** | apt asks again, and then tells its user the sentence that came with it |
-| **403 with a reason** | every mirror gave what cannot be right; apt ends at once, and tells its user the sentence |
+| **after a retry** | the right bytes within apt's own retries, without an action of the user |
+| **old generation stays** | the suite as it was before, complete and consistent; the new generation comes when it can be fetched |
+| **503 with a reason** | apt asks again, and then shows the sentence of the answer |
+| **403 with a reason** | every mirror gave wrong content; apt ends at once, and shows the sentence of the answer |
 | **broken off** | the transfer ended before its last byte, which is held back until the hash is known; apt asks again |
-| **404** | every mirror said so, and nobody holds the file; final for apt |
+| **404** | every mirror said so, and no node stores the file; final for apt |
 
-Where a new and a resuming client (Range with If-Range), or one node and three, saw different things, both are named.
-In every cell: no client got a complete wrong body; after healing every node gave the object; what was kept was right, and what cannot change was not fetched again.
+If a new and a resuming client (Range with If-Range), or one node and three, saw different results, both
+are named. In every cell, no client got a complete wrong body. After the mirrors had recovered, every
+node gave the object. The stored files were right, and immutable files were not fetched again.
 
 `
 
