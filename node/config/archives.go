@@ -173,11 +173,12 @@ func (c *checker) signatures(key string, a *Archive) {
 		if c.blind {
 			continue
 		}
-		switch trouble, err := keyringTrouble(entry); {
-		case trouble != "":
-			c.warning(entryKey, "%s", trouble)
-		case err != nil:
+		troubles, err := keyringTroubles(entry)
+		if err != nil {
 			c.problem(entryKey, "%s", fileTrouble(entry, err, keyringHint(a.MainURL(), entry)))
+		}
+		for _, trouble := range troubles {
+			c.warning(entryKey, "%s", trouble)
 		}
 	}
 }

@@ -89,6 +89,9 @@ func isKeyringSet(entry string) bool {
 // Empty and hidden files count as absent.
 func keyringFiles(entry string) ([]string, error) {
 	var names []string
+	if strings.Contains(entry, "**") {
+		return nil, fmt.Errorf("%s: ** does not go down into directories; write a pattern for each, such as /etc/apt/keyrings/*.gpg", entry)
+	}
 	if strings.ContainsAny(entry, "*?[") {
 		var err error
 		if names, err = filepath.Glob(entry); err != nil {
@@ -153,24 +156,30 @@ func readKeyringFile(name string) (*pgp.Keyring, error) {
 	return pgp.ReadKeyring(name, data)
 }
 
-// maxLeftOut bounds how many files a warning names: a pattern may match hundreds.
-const maxLeftOut = 3
+// maxNamed bounds how many files or keys a warning names: a pattern may match hundreds.
+const maxNamed = 3
 
-// keyringTrouble says what is wrong with an entry of signed_by, for a warning, though the archive can be served;
-// "" where nothing is.
-func keyringTrouble(entry string) (string, error) {
+func fewOf(all []string) string {
+	if n := len(all) - maxNamed; n > 0 {
+		all = append(all[:maxNamed:maxNamed], fmt.Sprintf("and %d more", n))
+	}
+	return strings.Join(all, "; ")
+}
+
+// keyringTroubles says what is wrong with an entry of signed_by though the archive can be served, for warnings.
+func keyringTroubles(entry string) (troubles []string, err error) {
 	ring, leftOut, err := readKeyring(entry)
-	if n := len(leftOut) - maxLeftOut; n > 0 {
-		leftOut = append(leftOut[:maxLeftOut], fmt.Sprintf("and %d more", n))
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case err != nil:
-		return "", err
-	case len(ring.Fingerprints()) == 0:
-		nothing := entry + " holds no keyring, so nothing of the archive is accepted until one is put there"
-		return strings.Join(append([]string{nothing}, leftOut...), "; "), nil
-	case len(leftOut) > 0:
-		return "left out: " + strings.Join(leftOut, "; "), nil
+	if len(ring.Fingerprints()) == 0 {
+		troubles = append(troubles, entry+" holds no keyring, so nothing of the archive is accepted until one is put there")
 	}
-	return "", nil
+	if len(leftOut) > 0 {
+		troubles = append(troubles, "left out: "+fewOf(leftOut))
+	}
+	if weak := ring.WeakKeys(); len(weak) > 0 {
+		troubles = append(troubles, "holds weak keys, whose signatures apt 2.7.13 and later refuses, and this node with `weak_keys: false`: "+fewOf(weak))
+	}
+	return troubles, nil
 }

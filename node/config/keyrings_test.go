@@ -1,12 +1,16 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
 func TestKeyringSets(t *testing.T) {
@@ -31,6 +35,7 @@ func TestKeyringSets(t *testing.T) {
 		dir + "/*.asc":      {2, nil, ""}, // who writes a pattern means what it matches
 		dir + "/*.none":     {0, nil, ""},
 		dir + "/[":          {0, nil, "no pattern"},
+		dir + "/**/*.asc":   {0, nil, "** does not go down"},
 		dir + "/a.asc":      {1, nil, ""},
 		dir + "/gone/":      {0, nil, "no such file"},
 		dir + "/b.gpg":      {0, nil, "b.gpg"},
@@ -53,8 +58,8 @@ func TestKeyringSets(t *testing.T) {
 		if got := len(ring.Fingerprints()); got != want.keys || len(leftOut) != len(want.leftOut) || len(leftOut) > 0 && !strings.Contains(leftOut[0], want.leftOut[0]) {
 			t.Errorf("%s: %d keys, left out %q; want %d and %q", name, got, leftOut, want.keys, want.leftOut)
 		}
-		trouble, err := keyringTrouble(entry)
-		if err != nil || (trouble != "") != (want.keys == 0 || len(want.leftOut) > 0) {
+		trouble, err := keyringTroubles(entry)
+		if err != nil || (len(trouble) > 0) != (want.keys == 0 || len(want.leftOut) > 0) {
 			t.Errorf("%s: trouble %q, %v", name, trouble, err)
 		}
 	}
@@ -94,8 +99,35 @@ func TestKeyringErrorsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	trouble, err := keyringTrouble(filepath.Join(dir, "*"))
+	troubles, err := keyringTroubles(filepath.Join(dir, "*"))
+	trouble := strings.Join(troubles, "; ")
 	if err != nil || !strings.Contains(trouble, "02.txt") || strings.Contains(trouble, "03.txt") || !strings.HasSuffix(trouble, "; and 47 more") {
 		t.Errorf("%q, %v", trouble, err)
+	}
+}
+
+func TestWeakKeysAreWarnedOf(t *testing.T) {
+	old := &packet.Config{Algorithm: packet.PubKeyAlgoRSA, RSABits: 1024, MinRSABits: 1024}
+	key, err := openpgp.NewEntity("an old PPA", "", "", old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "ppa.gpg")
+	f, err := os.Create(file)
+	if err == nil {
+		err = errors.Join(key.Serialize(f), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Default()
+	a := NewArchive("ppa")
+	a.Upstream, a.SignedBy = "http://example.org/ppa", []string{file}
+	cfg.Archives = Archives{a}
+	c := newChecker(cfg)
+	c.check()
+	want := fmt.Sprintf("archives.ppa.signed_by[0]: holds weak keys, whose signatures apt 2.7.13 and later refuses, and this node with `weak_keys: false`: an RSA key of 1024 bits (%X)", key.PrimaryKey.Fingerprint)
+	if !slices.ContainsFunc(c.warnings, func(f finding) bool { return strings.HasPrefix(f.message, want) }) {
+		t.Errorf("%v, want %s", c.warnings, want)
 	}
 }

@@ -140,6 +140,24 @@ func (k *Keyring) Fingerprints() []string {
 	return prints
 }
 
+// WeakKeys names the keys whose signatures WithWeakKeys is about, such as "an RSA key of 1024 bits (FINGERPRINT)".
+func (k *Keyring) WeakKeys() (keys []string) {
+	for _, e := range k.keys {
+		signing := []*packet.PublicKey{e.PrimaryKey}
+		for _, sub := range e.Subkeys {
+			if sub.Sig != nil && sub.Sig.FlagSign {
+				signing = append(signing, sub.PublicKey)
+			}
+		}
+		for _, key := range signing {
+			if weak := weakness(key); weak != "" {
+				keys = append(keys, fmt.Sprintf("%s (%X)", weak, key.Fingerprint))
+			}
+		}
+	}
+	return keys
+}
+
 // readArmour decodes one armoured block.
 func readArmour(block []byte) (body []byte, kind string, err error) {
 	b, err := armor.Decode(bytes.NewReader(block))

@@ -3,6 +3,7 @@ package pgp
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -210,6 +211,14 @@ func TestReadKeyring(t *testing.T) {
 				t.Errorf("%d keys, want %d", got, test.keys)
 			}
 		})
+	}
+}
+
+func TestWeakKeys(t *testing.T) {
+	got := MergeKeyrings(keyring(t, goodKey()), keyring(t, rsa1024Key())).WeakKeys()
+	want := fmt.Sprintf("an RSA key of 1024 bits (%X)", rsa1024Key().PrimaryKey.Fingerprint)
+	if len(got) == 0 || got[0] != want || len(keyring(t, goodKey()).WeakKeys()) > 0 {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
