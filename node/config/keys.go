@@ -79,32 +79,32 @@ type Config struct {
 	Classes Classes `yaml:"-"`
 	// The HTTP client that asks the archives.
 	UpstreamClient upstream.Settings `yaml:"upstream_client"`
-	// How long what is stored is served while no upstream answers.
+	// How long stored files are served while no upstream answers.
 	//
-	// A line in the log, a metric and `aptmesh status` say that it is stale.
+	// A line in the log, a metric and `aptmesh status` say that they are stale.
 	Stale catalog.Stale `yaml:"stale" reload:"no"`
 	// Packages that are fetched before a host asks for them.
 	//
 	// When an archive publishes, the new versions of the packages that hosts take from this node
-	// are fetched, behind everything that somebody waits for.
+	// are fetched. Everything that a host waits for goes first.
 	Prefetch prefetch.Settings `yaml:"prefetch"`
 	// Which hosts may connect, and how much each address may take.
 	//
-	// The bounds are for each client address, so leave room for sites behind one address.
+	// The bounds are for each client address, and a site behind NAT is one address.
 	Clients front.ClientLimits `yaml:"clients"`
 	// Targets that hosts may reach by CONNECT, or by plain http: "host:port", "*.domain:port" or "*:port".
 	//
 	// Such traffic passes through unchecked and is not cached. The default is what `apt changelog` and
-	// do-release-upgrade ask. What only a pattern allows must be at a public address.
+	// do-release-upgrade use. A target that only a pattern allows must have a public address.
 	ConnectAllow []string `yaml:"connect_allow,flow" default:"[changelogs.ubuntu.com:443, changelogs.ubuntu.com:80, metadata.ftp-master.debian.org:443, metadata.ftp-master.debian.org:80]"`
 	// Several nodes that act as one cache.
 	//
-	// What one of them has fetched, no other one fetches from upstream. `aptmesh cluster init`
-	// writes this section for every node, with the files it names.
+	// All nodes together fetch each file from upstream once. `aptmesh cluster init` writes this
+	// section for every node, with the files that it names.
 	Cluster Cluster `yaml:"cluster" reload:"no"`
 	// How long superseded generations of a suite stay readable.
 	//
-	// Hosts that have read the old lists still ask for what these name.
+	// Hosts that have the old lists still ask for the files in them.
 	Retain catalog.Retain `yaml:"retain" reload:"no"`
 	// What is logged, and how.
 	Log Log `yaml:"log"`
@@ -140,8 +140,8 @@ type Archive struct {
 	Upstream string `yaml:"upstream,omitempty" path:"list"`
 	// In place of `upstream`: the mirrors of the archive, each a URL or the keys below.
 	//
-	// The fast and healthy mirrors are asked in turn; where one fails, stalls or sends wrong
-	// bytes, another goes on.
+	// Fast and healthy mirrors share the requests. If a mirror fails, stalls or sends wrong bytes,
+	// another one continues.
 	Upstreams []Mirror `yaml:"upstreams,omitempty"`
 	// A service that keeps what mirrors have dropped, with {timestamp} in its path.
 	//
@@ -174,16 +174,16 @@ type Archive struct {
 	CheckEvery time.Duration `yaml:"check_every" default:"1m" check:"second"`
 	// How far ahead of this node's clock a Release may be dated.
 	//
-	// As much as hosts accept (Acquire::Max-FutureTime, or check-date=no). While such a Release is
-	// believed, no Release with an earlier date is.
+	// Set it to what hosts accept (Acquire::Max-FutureTime, or check-date=no). Once a Release from
+	// the future is accepted, Releases with earlier dates are refused.
 	MaxFuture time.Duration `yaml:"max_future" default:"10s" check:"second"`
 	// The most archives of a class that the node has at one time; 100 if left out.
 	//
-	// The archive that has been unused for longest goes.
+	// Beyond that, the archive that was unused for longest is removed.
 	MaxArchives int `yaml:"max_archives,omitempty" check:"0-10000"`
-	// What is sent to the one `upstream`, and nowhere else.
+	// Credentials for the one `upstream`; they are sent to no other server.
 	//
-	// Whoever reaches this node can then read the archive, unless `allow` says who may.
+	// Every host that reaches this node can then read the archive, unless `allow` restricts it.
 	Credentials Credentials `yaml:"credentials,omitempty"`
 	// true asks no upstream of this archive: stored files are served.
 	Offline bool `yaml:"offline,omitempty"`
@@ -191,7 +191,7 @@ type Archive struct {
 	Allow []netip.Prefix `yaml:"allow,flow,omitempty"`
 	// Client networks that may not. `deny` has the last word.
 	Deny []netip.Prefix `yaml:"deny,flow,omitempty"`
-	// In place of both serve_expired of `stale`, for this archive.
+	// It replaces both keys serve_expired… of `stale` for this archive.
 	ServeExpired *time.Duration `yaml:"serve_expired,omitempty"`
 
 	// Led says that a client chose a part of the host's name, so that the upstream is trusted as little as one that
@@ -208,7 +208,7 @@ type Mirror struct {
 	Priority int `yaml:"priority" default:"1" check:"1-1000"`
 	// Share of the requests among mirrors of equal priority.
 	Weight int `yaml:"weight" default:"1" check:"1-1000"`
-	// What is sent to this mirror, and nowhere else.
+	// Credentials for this mirror; they are sent to no other server.
 	Credentials Credentials `yaml:"credentials,omitempty"`
 	// For mirrors with a certificate of a private CA, or that want one of this node.
 	TLS upstream.TLSFiles `yaml:"tls,omitempty"`
@@ -236,8 +236,8 @@ type Cluster struct {
 	Advertise string `yaml:"advertise" check:"host"`
 	// Other nodes to join through, "host" or "host:port"; one that answers is enough.
 	//
-	// Names are looked up again and again, so one name with many addresses will do. The node
-	// itself may be among them.
+	// Names are looked up again and again, so one name with all addresses is enough. The node
+	// itself may be among the seeds.
 	Seeds []string `yaml:"seeds,flow" check:"seed"`
 	// File with one base64 key of 32 bytes per line; the first encrypts, all decrypt.
 	GossipKey string `yaml:"gossip_key" path:"file" reload:"yes"`
@@ -247,11 +247,11 @@ type Cluster struct {
 	Cert string `yaml:"cert" path:"file" reload:"yes"`
 	// PEM file of its private key.
 	//
-	// Files that change are taken up without a reload.
+	// Changed files are read without a reload.
 	Key string `yaml:"key" path:"file" reload:"yes"`
 	// Networks that may gossip, as 10.0.0.0/8 or an address; none: every holder of the key.
 	Allow []netip.Prefix `yaml:"allow,flow"`
-	// true runs without the four files: everybody who reaches the ports is trusted.
+	// true runs without the four files: every machine that reaches the ports is trusted.
 	Insecure bool `yaml:"insecure"`
 }
 
@@ -269,7 +269,7 @@ type Log struct {
 type Drain struct {
 	// How long the node says "not ready" before it closes its listeners.
 	//
-	// In this time a load balancer or an anycast route turns away.
+	// In this time a load balancer or an anycast route stops sending hosts here.
 	Delay time.Duration `yaml:"delay" default:"0s"`
 	// Then, in a cluster: how long it may hand its last copies to the other nodes.
 	Handoff time.Duration `yaml:"handoff" default:"30s"`

@@ -20,18 +20,18 @@ type Settings struct {
 	ConnectionsPerHost int `yaml:"connections_per_host" default:"8" check:"1-1000"`
 	// Cap on bytes per second from all upstreams, for the whole cluster; 0 is none.
 	Rate int64 `yaml:"rate" default:"0"`
-	// Bytes per second below which a transfer goes on from a better mirror; 0 is off.
+	// Bytes per second below which a better mirror continues a transfer; 0 is off.
 	RateFloor int64 `yaml:"rate_floor" default:"32KiB"`
-	// Private networks that redirects and lists of mirrors may lead to.
+	// Private networks to which redirects and mirror lists may lead.
 	//
-	// They may lead to public addresses, and to an upstream that is configured here; to no other
+	// By default they may lead to public addresses and to configured upstreams, and to no other
 	// address that is loopback, link-local or private. Write 10.20.0.0/16 or 10.20.1.7.
 	InternalAllow []netip.Prefix `yaml:"internal_allow,flow"`
 	// A parent proxy, such as http://proxy.example.org:3128.
 	//
 	// "" follows http_proxy, https_proxy and no_proxy of the environment, "direct" uses none.
 	Proxy Proxy `yaml:"proxy"`
-	// How long a body may stop flowing before another source goes on.
+	// How long a body may stop flowing before another source continues.
 	StallTimeout time.Duration `yaml:"stall_timeout" default:"5s" check:"positive"`
 	// How long the node waits for an answer to begin.
 	HeaderTimeout time.Duration `yaml:"header_timeout" default:"8s" check:"positive"`
