@@ -12,7 +12,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
-// The rooms that are told of archives.
+// The rooms that get their part of the archives.
 type (
 	// Upstream fetches from their mirrors.
 	Upstream interface {

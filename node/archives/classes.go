@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// maxUnproven bounds the archives of one class of which no Release has been accepted yet: whoever asks for names
-	// that do not exist makes such ones, and they must not push out others.
+	// maxUnproven bounds the archives of one class of which no Release has been accepted yet: requests for names that
+	// do not exist make such archives, and they must not push out others.
 	maxUnproven = 10
 	// triedFor is how long an archive without a Release is left alone, so that its first request can find one.
 	triedFor = 20 * time.Second
@@ -198,7 +198,7 @@ func (a *Archives) Ensure(name string) error {
 	return nil
 }
 
-// makeRoom returns the member of a class that has to go for another one; "" for none.
+// makeRoom returns the member of a class that has to make room for a new one; "" for none.
 func makeRoom(class config.Class, all members, now time.Time) (gone string, err error) {
 	var proven, unproven []string
 	for _, name := range all.names() {

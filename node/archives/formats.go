@@ -40,8 +40,8 @@ func newFormat(name string, t trust) Format {
 	return deb.New(deb.Config{Keyring: t.keyring, KeyPlace: t.keyPlace, Unsigned: t.unsigned, UnsignedSuites: t.unsignedSuites})
 }
 
-// keyless is the format that the configuration calls by a name, for questions about names of files:
-// what those tell does not depend on the keys of the archive.
+// keyless is the format of that name in the configuration, without keys. It answers questions about
+// paths, which do not depend on the keys of the archive.
 func keyless(name string) Format { return newFormat(name, trust{}) }
 
 // formats are those of the archives, by the archive's name, for questions about names of files.

@@ -172,8 +172,8 @@ func (a *Archives) frontLists(cfg *config.Config) []front.List {
 			}
 		}
 	}
-	// Ubuntu's own lists, one for each country, name mirrors that this node does not know one by one. Hosts that ask
-	// for one are told the usual URL of the archive, which leads here as well.
+	// Ubuntu's own lists, one for each country, have mirrors that this node does not know. Hosts that ask for such a
+	// list get the usual URL of the archive, which leads here, too.
 	for archive, names := range knownNames(cfg) {
 		if ubuntu := aptconf.UbuntuArchives()[0].URLs[0]; slices.Contains(names, ubuntu) {
 			all = append(all, front.List{URL: &url.URL{Scheme: "http", Host: aptconf.UbuntuLists}, Archive: archive, Text: ubuntu + "/\n"})

@@ -19,9 +19,9 @@ type Source struct {
 	Lists *mirrorlist.Lists
 }
 
-// Fetch is that of the client. All that this node asks of upstream, for itself or for another node,
-// comes through here. An archive whose lists of mirrors are not known yet waits for the first look at
-// them, and is unavailable where that brought nothing.
+// Fetch is Fetch of the client. All requests of this node to upstream, for itself or for another node,
+// pass here. If the mirror lists of the archive are not known yet, it waits until they are fetched; if
+// that fails, the archive is unavailable.
 func (s Source) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer, error) {
 	if in, ok := s.Table.now.Load().inner[req.Loc.Archive].at(req.Loc.Path); ok {
 		return nil, &proto.Refused{Status: http.StatusForbidden, Reason: fmt.Sprintf("%s lies inside the archive %s, which only some clients may read, and is read through that archive alone", req.Loc, in.Archive)}

@@ -55,7 +55,7 @@ func (t *Table) put(cfg *config.Config, unlisted map[string][]mirrorlist.Key) {
 	for _, a := range cfg.Archives {
 		next.restricted[a.Name] = a.Restricted()
 		switch {
-		case cfg.Offline || a.Offline: // what is held is served, however old
+		case cfg.Offline || a.Offline: // stored files are served, however old
 			next.stale[a.Name] = math.MaxInt64
 		case a.ServeExpired != nil:
 			next.stale[a.Name] = *a.ServeExpired
@@ -97,8 +97,7 @@ func (t *Table) Offline(archive string) bool {
 type insides map[string]string
 
 // innerOf finds the restricted archives that can be reached through a path of another archive, by that
-// archive. Only URLs of the configuration count: who writes a list of mirrors decides nothing about
-// other archives.
+// archive. Only URLs of the configuration count: a mirror list decides nothing about other archives.
 func innerOf(cfg *config.Config) map[string]insides {
 	found := make(map[string]insides)
 	for _, b := range cfg.Archives {

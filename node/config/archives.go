@@ -90,9 +90,9 @@ func (c *checker) name(key, name string) {
 	}
 }
 
-// namesAndHosts refuses a name that is also the host of an archive, for
-// http://node/HOST/path is a way to ask for that archive. An archive that is the
-// whole of its host may be called after it: both readings are the same.
+// namesAndHosts refuses a name that is also the host of an archive, because
+// http://node/HOST/path means that archive. An archive at the root of its host may have the
+// host's name: both readings are the same.
 func (c *checker) namesAndHosts() {
 	for _, a := range c.cfg.Archives {
 		first, _, _ := strings.Cut(a.Name, "/")
@@ -205,8 +205,8 @@ func validSuite(suite string) bool {
 	return !slices.Contains(strings.Split(suite, "/"), "..") && path.Clean(suite) != ".."
 }
 
-// mirrors checks what an archive is fetched from, and brings the URLs into their
-// one spelling. claim is told of every URL that now means this archive.
+// mirrors checks the upstreams of an archive, and normalizes their URLs. claim is called with
+// every URL that now means this archive.
 func (c *checker) mirrors(key string, a *Archive, claim func(key string, u *url.URL)) {
 	switch {
 	case a.Upstream != "" && len(a.Upstreams) > 0:
@@ -272,9 +272,9 @@ func (c *checker) mirror(key, urlKey, credentialsKey string, at *Mirror, claim f
 	return true
 }
 
-// distsInside warns of an upstream that is the directory of a suite, as a browser shows it, in place of
-// the archive's root. It is no error: apt takes such a directory for a flat repository, reads its
-// root and goes on, even where that lists no packages for it.
+// distsInside warns of an upstream that is the directory of a suite, as a browser shows it, instead of
+// the archive's root. It is no error: apt takes this directory for a flat repository, reads its root and
+// continues, even if the root lists no packages for it.
 func (c *checker) distsInside(key string, u *url.URL) {
 	root, _, inside := strings.Cut(u.String()+"/", "/dists/")
 	if !inside {

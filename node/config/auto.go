@@ -13,11 +13,10 @@ import (
 	"github.com/aptmesh/aptmesh/node/aptconf"
 )
 
-// Auto is the configuration of a node that was given none: every default,
-// and the archives that the apt configuration below root ("/") names with their
-// keyrings; Ubuntu's where it names none. The notes tell the operator what was
-// chosen and what was passed over. Archives that need credentials are passed
-// over: opening them to everybody who reaches this node takes a decision.
+// Auto is the configuration of a node without a file: every default, and the archives that the
+// apt configuration below root ("/") names with their keyrings, or Ubuntu's if it names none.
+// The notes tell the operator what was chosen and what was skipped. Archives that need
+// credentials are skipped: only an operator may open them to every host that reaches the node.
 func Auto(root string) (*Config, []string, error) {
 	cfg := Default()
 	cfg.Data = dataDir(root)
@@ -84,8 +83,8 @@ func (c *Config) addMachineArchives(root string) (notes []string, err error) {
 	return append(notes, "this machine's apt names no archive that can be served; serving Ubuntu's"), c.addUbuntu(root)
 }
 
-// leadsHere is isSelf for apt's sources: there, port 3142 of this machine means
-// this node even when it is told to listen on another port for once.
+// leadsHere is isSelf for apt's sources: there, port 3142 of this machine means this node, even
+// if it listens on another port this time.
 func (c *Config) leadsHere(u *url.URL) bool {
 	withDefault := Config{Listen: append([]string{":3142", ":3143"}, c.Listen...), TLS: c.TLS}
 	return withDefault.IsSelf(u)

@@ -293,7 +293,7 @@ func (c *checker) address(key, addr string, f field) {
 	c.used = append(c.used, at)
 }
 
-// publicURL checks the URL that hosts are told, and brings it into its one spelling.
+// publicURL checks the URL for hosts, and normalizes it.
 func (c *checker) publicURL() {
 	if c.cfg.PublicURL == "" {
 		return

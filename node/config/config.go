@@ -10,8 +10,8 @@ import (
 	"github.com/aptmesh/aptmesh/node/aptconf"
 )
 
-// DefaultDataDir and DefaultStateDir are where a node keeps its cache and its state
-// unless it is told otherwise and may write there.
+// DefaultDataDir and DefaultStateDir are the defaults for the cache and the state of a node, if
+// it may write there.
 const (
 	DefaultDataDir  = "/var/cache/aptmesh"
 	DefaultStateDir = "/var/lib/aptmesh"
@@ -48,7 +48,7 @@ func (c *Config) StateDir() string {
 // InnerStateDir is where the state lies inside the cache.
 func InnerStateDir(data string) string { return filepath.Join(data, "state") }
 
-// Secured reports whether gossip is encrypted and the nodes prove who they are.
+// Secured reports whether gossip is encrypted and the nodes prove their identity.
 // A checked configuration has all four files or none.
 func (c Cluster) Secured() bool { return c.GossipKey != "" && c.CA != "" }
 

@@ -12,7 +12,7 @@ import (
 
 // HostURL is where hosts reach a node with this configuration that listens at addrs: public_url, or else
 // the machine's name and the port of the first address. Addresses are those of Listen, then those of
-// TLS. In a container, whose name nobody outside knows, there is no telling without public_url.
+// TLS. In a container, whose name hosts cannot resolve, public_url is needed.
 func (c *Config) HostURL(addrs []string) (string, error) { return c.hostURL(addrs, machineName()) }
 
 // machineName is the name of this machine; "" in a container.

@@ -121,8 +121,8 @@ func plainKeyringName(name string) bool {
 		})
 }
 
-// readKeyring reads one entry of signed_by. Of a directory or pattern, files that are no keyrings are left
-// out and told of, and there may be no keyring at all yet.
+// readKeyring reads one entry of signed_by. In a directory or pattern, files that are no keyrings are
+// left out with a warning, and there may be no keyring yet.
 func readKeyring(entry string) (ring *pgp.Keyring, leftOut []string, err error) {
 	if IsInlineKey(entry) {
 		ring, err = pgp.ReadKeyring("in the configuration", []byte(entry))

@@ -133,7 +133,8 @@ type Archive struct {
 	//
 	// In http://ppa.launchpadcontent.net/*/*/ubuntu each * stands for one element of the path or one
 	// label of the host. Each set of values is an archive of its own with the settings of the class,
-	// such as NAME/deadsnakes/ppa. It is made when a host first asks for it, by its URL or its name. The URL may be a list of mirrors as well, in the format of apt-transport-mirror(1): mirror+http:,
+	// such as NAME/deadsnakes/ppa. It is made when a host first asks for it, by its URL or its
+	// name. The URL may also be a mirror list, in the format of apt-transport-mirror(1): mirror+http:,
 	// mirror+https: or mirror+file:/path. A list is read again every hour; the last good one is
 	// kept. Lines for only some architectures, suites or types are left out, and of a long list
 	// the first 32 by priority are used.

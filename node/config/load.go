@@ -53,7 +53,7 @@ func (l loader) load(path string) (*Config, []Warning, error) {
 	switch {
 	case d.isSet("archives"):
 	case len(d.problems) > 0:
-		d.failed["archives"] = true // perhaps a misspelt one: that there are none is no news
+		d.failed["archives"] = true // perhaps it is misspelt: do not also report that it is missing
 	default:
 		notes, err := cfg.addMachineArchives(l.root)
 		if err != nil {
@@ -85,9 +85,8 @@ func (l loader) load(path string) (*Config, []Warning, error) {
 	return cfg, warnings, nil
 }
 
-// placeDirs works out where the files of the node lie. Without both keys each directory
-// has its default; with `data` alone the state lies inside it, so that one volume holds
-// everything.
+// placeDirs sets the directories of the node. Without both keys each directory has its default.
+// With `data` alone the state is inside it, so that one volume is enough.
 func (d *document) placeDirs(root string) {
 	c := d.cfg
 	dataGiven := d.isSet("data")
@@ -105,8 +104,8 @@ func (d *document) placeDirs(root string) {
 	}
 }
 
-// SetData moves the cache, and with it the state unless the configuration file says
-// where that lies.
+// SetData moves the cache, and also the state unless the configuration file names its
+// directory.
 func (c *Config) SetData(dir string) {
 	c.Data = dir
 	if !c.StateGiven {

@@ -123,8 +123,8 @@ func parseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// parseNetwork reads a prefix or a single address. IPv4 within IPv6 is IPv4, as
-// the addresses it is held against are.
+// parseNetwork reads a prefix or a single address. IPv4 within IPv6 is IPv4, as in the
+// addresses that are compared with it.
 func parseNetwork(text string) (netip.Prefix, error) {
 	if ip, err := netip.ParseAddr(text); err == nil && ip.Zone() == "" {
 		ip = ip.Unmap()
@@ -168,8 +168,8 @@ func formatDuration(d time.Duration) string {
 // Archives are the archives of a configuration, in the order of the file.
 type Archives []Archive
 
-// Secret is a password or token, and Credentials are what proves to a mirror who this node is;
-// they print as Redacted.
+// Secret is a password or token, and Credentials authenticate this node to a mirror; they print
+// as Redacted.
 type (
 	Secret      = upstream.Secret
 	Credentials = upstream.Credentials
