@@ -91,6 +91,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 			rings[from] = ring
 		}
 		names := keyless(a.Format)
+		_, member := cfg.Classes.Of(a.Name)
 		suites := func(named []string) []proto.Suite {
 			all := make([]proto.Suite, len(named))
 			for i, s := range named {
@@ -106,7 +107,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 		archives = append(archives, catalog.Archive{
 			Name: a.Name, Format: newFormat(a.Format, trust{ring, keyPlace, a.Unsigned, unsigned}),
 			Unsigned: a.Unsigned, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture,
-			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline,
+			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline, Transient: member,
 		})
 	}
 	return archives, nil

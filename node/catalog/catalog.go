@@ -71,6 +71,9 @@ type Archive struct {
 	ServeExpired *time.Duration
 	// Offline asks upstream for nothing: the current generation is served, however old.
 	Offline bool
+	// Transient says that what is written down of it goes with it when it is no longer among the archives:
+	// clients make any number of such archives, one after another.
+	Transient bool
 
 	// searching bounds the searches for what lists an unlisted file. Each archive has its own,
 	// because one that does not answer must not hold up those in others.
@@ -235,6 +238,7 @@ func (c *Catalog) Reconfigure(archives []Archive) error {
 	for _, d := range gone {
 		d.leave()
 	}
+	c.forgetTransient(gone)
 	for _, d := range kept {
 		conf := d.suiteConfig(next[d.id.Archive])
 		d.mail.post(func() { d.step(suite.Configured{Config: conf}) })
@@ -251,6 +255,28 @@ func (c *Catalog) Reconfigure(archives []Archive) error {
 		}
 	}
 	return nil
+}
+
+// forgetTransient removes what is written down of archives that are gone and leave nothing.
+func (c *Catalog) forgetTransient(gone []*driver) {
+	remove := func(state State, name string) {
+		if err := state.RemoveFile(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			c.cfg.Logger.Warn("the state of an archive that is gone cannot be removed", "file", name, "error", err)
+		}
+	}
+	for _, d := range gone {
+		if !d.archive.Load().Transient {
+			continue
+		}
+		remove(c.cfg.State, d.fileName())
+		names, err := c.cfg.Tables.ListFiles(tablePrefix(d.id.Archive))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			c.cfg.Logger.Warn("the tables of an archive that is gone cannot be listed", "archive", d.id.Archive, "error", err)
+		}
+		for _, name := range names {
+			remove(c.cfg.Tables, name)
+		}
+	}
 }
 
 // replaceArchives puts the new set in force. It returns the names that are new in it, the suites

@@ -374,6 +374,40 @@ func TestReconfigure(t *testing.T) {
 	})
 }
 
+// Of an archive that is one of many which clients make, nothing stays on the disk.
+func TestTransientArchiveLeavesNothing(t *testing.T) {
+	for _, transient := range []bool{false, true} {
+		inBubble(t, func(t *testing.T) {
+			w := usedWorld(t)
+			all := w.fill([]Archive{w.cfg.Archives[0]})
+			all[0].Transient = transient
+			w.Reconfigure(all)
+			w.must(hello1)
+			left := func() (n int) {
+				for _, prefix := range []string{suiteDir, tablePrefix("a")} {
+					names, err := w.state.ListFiles(prefix)
+					if err != nil {
+						t.Fatal(err)
+					}
+					n += len(names)
+				}
+				return n
+			}
+			if left() == 0 {
+				t.Fatal("nothing was written down")
+			}
+			w.Reconfigure(nil)
+			time.Sleep(time.Minute)
+			if n := left(); (n == 0) != transient {
+				t.Errorf("transient %v: %d files are left", transient, n)
+			}
+			w.Reconfigure(all)
+			w.must(nobleIn) // it is read anew, or back
+			w.must(hello1)
+		})
+	}
+}
+
 // An archive that is removed while a generation of it is staged leaves nothing.
 func TestRemovedWhileStaging(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

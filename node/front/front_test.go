@@ -320,6 +320,7 @@ func TestPageForBrowsers(t *testing.T) {
 	gathered := 0
 	d := startFront(t, func(c *Config) {
 		c.PublicURL = "http://cache.example.org:3142/"
+		c.Classes = fakeClasses{}
 		c.Archives[1].Deny = prefixes("127.0.0.0/8")
 		c.Overview = func() Overview {
 			gathered++
@@ -341,7 +342,7 @@ func TestPageForBrowsers(t *testing.T) {
 	}
 	for _, want := range []string{
 		template.HTMLEscapeString(HostCommand("http://cache.example.org:3142")), "<td>http://archive.ubuntu.com/ubuntu</td><td>http://cache.example.org:3142/ubuntu</td>",
-		"ubuntu/dists/noble", "fra1", "unreachable", "5.0 GiB sent to hosts in 7 requests", "4.0 GiB saved", "2.0 MiB from other nodes", "&lt;script&gt;",
+		"<td>any archive of the class ppa</td><td>http://cache.example.org:3142/ppa/*</td>", "ubuntu/dists/noble", "fra1", "unreachable", "5.0 GiB sent to hosts in 7 requests", "4.0 GiB saved", "2.0 MiB from other nodes", "&lt;script&gt;",
 		"<td>http://refused.example.org/other</td><td>unknown-host</td>",
 	} {
 		if !strings.Contains(body, want) {

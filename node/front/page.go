@@ -101,6 +101,12 @@ func (x *exchange) page() {
 	for _, archive := range x.usable() {
 		data.Archives = append(data.Archives, pageArchive{bareURL(archive), base + "/" + archive.Name})
 	}
+	if classes := x.rules.routes.classes; classes != nil {
+		for _, form := range classes.Forms() {
+			class, _, _ := strings.Cut(form, "/*")
+			data.Archives = append(data.Archives, pageArchive{"any archive of the class " + class, base + "/" + form})
+		}
+	}
 	if !strings.Contains(first(x.r.Header["Accept"]), "text/html") {
 		a.text = pageText(&data)
 	} else {
