@@ -17,7 +17,7 @@ func (n *Node) PeerAddr() string { return n.cluster.PeerAddr() }
 // Kill ends the node as if its process had been killed, as far as one can from
 // inside: nobody is told, connections break off.
 func (n *Node) Kill() {
-	n.ready.Store(false)
+	n.life.ready.Store(false)
 	if n.server != nil {
 		n.server.Close()
 	}
@@ -56,7 +56,7 @@ func (n *Node) Metric(name string) (sum float64) {
 }
 
 // Pseudonym is what this node calls itself in the Via field of its requests.
-func (n *Node) Pseudonym() string { return n.loops.pseudonym }
+func (n *Node) Pseudonym() string { return n.loops.Pseudonym }
 
 // Gauge is one series of a gauge, by one of its labels and its value, if any are given. there is
 // right for any kind of metric.
@@ -74,6 +74,3 @@ func (n *Node) Gauge(name string, label ...string) (v float64, there bool) {
 	}
 	return 0, false
 }
-
-// ExplainFailures is what `why` says of failures.
-var ExplainFailures = explainFailures

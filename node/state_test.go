@@ -32,103 +32,6 @@ func filesBelow(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-// asFirstEdition turns the directories of a stopped node into the one that a node had
-// before state had a format: everything that is no blob lies in state.
-func (w *world) asFirstEdition() {
-	w.t.Helper()
-	first := filepath.Join(w.cfg.Data, "state")
-	if err := os.MkdirAll(first, 0o750); err != nil {
-		w.t.Fatal(err)
-	}
-	move := func(from, name, to string) {
-		if err := os.Rename(filepath.Join(from, name), filepath.Join(first, to)); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-	for _, dir := range []string{w.cfg.StateDir(), filepath.Join(w.cfg.Data, "tables")} {
-		for name := range filesBelow(w.t, dir) {
-			switch {
-			case name == "format" || name == "lock":
-				if err := os.Remove(filepath.Join(dir, name)); err != nil {
-					w.t.Fatal(err)
-				}
-			case dir != first:
-				move(dir, name, name)
-			}
-		}
-	}
-	move(w.cfg.Data, "usage", ".usage")
-	if err := os.Remove(filepath.Join(w.cfg.Data, "tables")); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-// TestFirstEditionData: a node takes over the data directory of the first edition, in
-// place and into a state directory elsewhere. It serves from it at once and parses no
-// index again; a second start changes nothing more.
-func TestFirstEditionData(t *testing.T) {
-	for _, place := range []string{"inside data", "elsewhere"} {
-		t.Run(place, func(t *testing.T) {
-			w := newWorld(t, newArchive(), func(cfg *config.Config) {
-				if place == "elsewhere" {
-					cfg.State = filepath.Join(t.TempDir(), "lib", "aptmesh")
-				}
-			})
-			w.update()
-			w.mustGet(smallDeb)
-			w.stop()
-			w.asFirstEdition()
-			first := filepath.Join(w.cfg.Data, "state")
-			before := filesBelow(t, first)
-			tables, suites := 0, 0
-			for name := range before {
-				tables += strings.Count(name, "lists%2F")
-				suites += strings.Count(name, "suites%2F")
-			}
-			if tables == 0 || suites != 1 {
-				t.Fatalf("the fixture is not what the first edition left: %v", before)
-			}
-
-			w.up.Close() // whatever is served from here on was taken over
-			w.start()
-			w.mustGet(inRelease)
-			w.mustGet(w.byHash(packages))
-			w.mustGet(smallDeb)
-			if s := w.node.Status().Archives[0].Suites; len(s) != 1 || s[0].Generation.Unix() != epoch.Unix() {
-				t.Errorf("after the start: %+v", s)
-			}
-			w.stop()
-			state := filesBelow(t, w.cfg.StateDir())
-			if !strings.HasPrefix(state["format"], "1\n") {
-				t.Errorf("format: %q", state["format"])
-			}
-			moved := filesBelow(t, filepath.Join(w.cfg.Data, "tables"))
-			for name, text := range before {
-				switch {
-				case strings.HasPrefix(name, "lists%2F"):
-					if moved[name] != text {
-						t.Errorf("table %s was not taken over as it was", name)
-					}
-				case name == ".usage":
-				case state[name] == "":
-					t.Errorf("%s was not taken over", name)
-				}
-			}
-			for name := range state {
-				if strings.HasPrefix(name, "lists") || strings.HasPrefix(name, ".") {
-					t.Errorf("%s is no durable state", name)
-				}
-			}
-			if _, err := os.Stat(first); (err == nil) != (place == "inside data") {
-				t.Errorf("the directory of the first edition is still there: %v", err == nil)
-			}
-			w.start()
-			w.mustGet(smallDeb)
-			w.checkStore()
-		})
-	}
-}
-
 // TestStateOutlivesTheCache: with the whole cache lost, the record of the suites is
 // still there, and it is not in the cache that it lies.
 func TestStateOutlivesTheCache(t *testing.T) {
@@ -155,7 +58,6 @@ func TestStateOutlivesTheCache(t *testing.T) {
 func TestFormatFromTheFuture(t *testing.T) {
 	for _, c := range []struct{ name, file string }{
 		{"the state", "lib/format"},
-		{"the state inside data, on its way out", "data/state/format"},
 		{"the tables", "data/tables/format"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -18,7 +18,6 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node"
-	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/front"
 )
@@ -422,16 +421,5 @@ func TestWhyOfAClass(t *testing.T) {
 	w = newWorld(t, newArchive(), class, func(c *config.Config) { c.Offline = true })
 	if why := w.node.Why(url); why.Would == nil || why.Would.Reason != "unavailable" {
 		t.Errorf("offline: %+v", why.Would)
-	}
-}
-
-// How often in a row a host got an error is said where it was more than once.
-func TestWhyCounts(t *testing.T) {
-	for count, want := range map[int64]bool{1: false, 4: true} {
-		w := &admin.Why{Latest: &admin.Failure{Status: 503, Reason: "unavailable", Text: "no answer", Client: "10.0.0.7", Count: count}}
-		node.ExplainFailures(w)
-		if said := strings.Join(w.Sentences, " "); strings.Contains(said, "to 10.0.0.7; it was answered so 4 times in a row: 503") != want || strings.Contains(said, "in a row") != want {
-			t.Errorf("%d: %s", count, said)
-		}
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/aptmesh/aptmesh/node"
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/front"
 )
 
 func (a *app) clientConfigCommand() *cobra.Command {
@@ -18,7 +18,7 @@ func (a *app) clientConfigCommand() *cobra.Command {
 		Use:   "client-config [URL]",
 		Short: "Print the apt settings for a host",
 		Long: `Print the settings that send a host's http archives through this node, as the text of
-` + node.HostFile + `. The host's sources stay as they are.
+` + front.HostFile + `. The host's sources stay as they are.
 
 URL is where hosts reach the node. The default is public_url of the configuration, or else
 this machine's name with the port of the first listen address. Hosts cannot resolve the
@@ -27,7 +27,7 @@ name of a container, so give URL or public_url there.
 With these settings, https sources bypass the node. To cache one, configure its archive and
 replace the archive's URL in the host's source by the node's URL for it. A browser shows
 these URLs on the node's own page.`,
-		Example: `  aptmesh client-config | ssh HOST sudo tee ` + node.HostFile + `
+		Example: `  aptmesh client-config | ssh HOST sudo tee ` + front.HostFile + `
   aptmesh client-config http://cache.example.org:3142`,
 		Args: takes(0, 1, "a URL"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -46,7 +46,7 @@ these URLs on the node's own page.`,
 			if err != nil {
 				return err
 			}
-			_, err = io.WriteString(a.out, node.HostSettings(url))
+			_, err = io.WriteString(a.out, front.HostSettings(url))
 			return err
 		},
 	}
@@ -59,7 +59,7 @@ func printHints(w io.Writer, cfg *config.Config, addrs []string) {
 		return
 	}
 	fmt.Fprintf(w, "aptmesh serves %s at %s\n\n", archiveCount(cfg), url)
-	fmt.Fprintf(w, "On each host, whose sources stay as they are:\n\n%s\n", node.HostCommand(url))
+	fmt.Fprintf(w, "On each host, whose sources stay as they are:\n\n%s\n", front.HostCommand(url))
 	fmt.Fprintf(w, "%s/ in a browser shows the archives, and what to write for https sources.\n\n", url)
 }
 

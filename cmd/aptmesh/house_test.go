@@ -55,13 +55,17 @@ var plan = []rule{
 	{"node/admin", []string{"proto"}, "commands import it without a node; what it shows is given to it"},
 	{"node/config", []string{"node/admin", "node/aptconf", "node/blobstore", "node/catalog", "node/format/pgp", "node/front", "node/pki", "node/prefetch", "node/upstream"}, "it is the sections of the rooms put together, and checks that they make sense; it starts nothing, so that any tool may read a configuration"},
 	{"node/mirrorlist", []string{"node/aptconf", "node/config", "node/upstream"}, "it says which mirrors there are; how each does, and what they are asked for, is not known there"},
+	{"node/listen", nil, "it binds addresses; who connects, and what for, is not known there"},
+	{"node/loops", []string{"proto", "peerfetch", "peerfetch/peers"}, "it looks at who asked and passes the request on; what is asked for is not known there"},
 	{"node/archives", []string{"proto", "node/format/pgp", "node/aptconf", "node/config", "node/mirrorlist", "node/format/deb", "node/format/rpm", "node/format/pacman", "node/blobstore", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
 		"it says in the words of each room what an archive is, so it knows their words; who owns the rooms, and when they start and stop, is not known there"},
 	{"node/cluster", []string{"proto", "ring", "peerfetch/peers", "peerfetch/holdings", "node/admin", "node/config", "node/pki"}, "it is what being one of many adds; what other nodes ask for is answered by rooms that are given to it"},
-	{"node", []string{"proto", "node/admin", "node/archives", "node/cluster", "node/config", "node/mirrorlist", "ring", "peerfetch", "peerfetch/peers", "node/format/deb", "node/blobstore", "node/statedir", "node/durable", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
+	{"node/operator", []string{"proto", "node/admin", "node/archives", "node/blobstore", "node/catalog", "node/cluster", "node/config", "node/front", "node/prefetch", "node/statedir", "node/upstream", "peerfetch"},
+		"it puts what all rooms say of themselves into one answer, so it knows them; it serves none of it, and starts and stops nothing"},
+	{"node", []string{"proto", "node/admin", "node/archives", "node/cluster", "node/config", "node/listen", "node/loops", "node/operator", "node/mirrorlist", "ring", "peerfetch", "peerfetch/peers", "node/format/deb", "node/blobstore", "node/statedir", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
 		"it is the only room that knows all rooms, and nothing above it"},
-	{"cmd/aptmesh", []string{"node", "node/admin", "node/config", "node/pki"}, "it parses flags and prints; whoever embeds a node must not need it"},
-	{"e2e", []string{"proto", "aptmeta", "aptmeta/testarchive", "node/format/pacman/testrepo", "node", "node/admin", "node/config", "e2e/lab"}, "it drives the built binary, as a user would"},
+	{"cmd/aptmesh", []string{"node", "node/admin", "node/config", "node/pki", "node/blobstore", "node/front"}, "it parses flags and prints; whoever embeds a node must not need it; what works without a node (verify, client-config) it asks of the room that knows"},
+	{"e2e", []string{"proto", "aptmeta", "aptmeta/testarchive", "node/format/pacman/testrepo", "node", "node/admin", "node/config", "node/front", "e2e/lab"}, "it drives the built binary, as a user would"},
 }
 
 // pure rooms must not even import what would let them do I/O.

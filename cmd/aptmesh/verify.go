@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/config"
 )
 
@@ -66,7 +66,11 @@ func (a *app) dataDir() (string, error) {
 func (a *app) verify(ctx context.Context, dir string, remove bool) error {
 	started := time.Now()
 	progress, finish := showProgress(a.err)
-	report, err := node.VerifyStore(ctx, dir, remove, progress)
+	check := blobstore.Verify
+	if remove {
+		check = blobstore.Repair
+	}
+	report, err := check(ctx, dir, progress)
 	finish()
 	if err != nil {
 		return err

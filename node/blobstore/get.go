@@ -55,7 +55,9 @@ func (s *Store) Get(d proto.Digest) (*proto.Blob, error) {
 			Bytes:    r.bytes,
 		}, nil
 	}
+	op := s.watch.begin()
 	b, err := s.getDisk(d)
+	op.end()
 	switch {
 	case err == nil:
 		s.metrics.hitDisk.Inc()

@@ -75,7 +75,7 @@ func (s *Store) Collectors() []prometheus.Collector {
 	m := s.metrics
 	return []prometheus.Collector{
 		m, m.hitMemory, m.hitDisk, m.misses,
-		m.evictions, m.evictedBytes, m.damaged, m.scrubbed, m.commitSeconds,
+		m.evictions, m.evictedBytes, m.damaged, m.scrubbed, m.commitSeconds, s.watch.collector(),
 	}
 }
 

@@ -235,6 +235,7 @@ func (s *Store) Resume(ref proto.Ref, from string) (*Writer, error) {
 		return nil, err
 	}
 	defer s.end()
+	defer s.watch.begin().end()
 	if s.fits(ref.Size) != nil {
 		return s.createUnder(ref.Size)
 	}

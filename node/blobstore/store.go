@@ -126,6 +126,7 @@ type Store struct {
 
 	partials partials
 	overflow overflow
+	watch    *stuckWatch
 
 	evicting sync.Mutex    // held during an eviction
 	tempSeq  atomic.Uint64 // names temporary files; the lock makes them ours alone
@@ -179,6 +180,7 @@ func Open(cfg Config) (*Store, error) {
 		dirs:    dirsOf(cfg.Dir),
 		touched: make(chan proto.Digest, 1024),
 		scan:    newScan(),
+		watch:   newStuckWatch(cfg.Logger),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.noAtime.Store(true)
@@ -272,6 +274,7 @@ func emptyDir(dir string) error {
 // startWork starts what runs until Close.
 func (s *Store) startWork() {
 	s.work.Go(func() { s.keepLastUse(s.ctx) })
+	s.work.Go(func() { s.watch.run(s.ctx) })
 	s.work.Go(func() {
 		s.runScan(s.ctx)
 		s.runScrub(s.ctx)

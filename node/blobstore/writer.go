@@ -62,6 +62,7 @@ func (s *Store) Create(size int64) (*Writer, error) {
 		return nil, err
 	}
 	defer s.end()
+	defer s.watch.begin().end()
 	return s.createUnder(size)
 }
 
@@ -113,6 +114,7 @@ func (s *Store) tempName() string {
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	defer w.s.watch.begin().end()
 	if w.ended {
 		return 0, fmt.Errorf("write to a blob that has ended: %w", fs.ErrClosed)
 	}

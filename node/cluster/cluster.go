@@ -48,6 +48,8 @@ type (
 		// which alone a blob may be given.
 		LastCopies(replicated func(proto.Digest) bool) iter.Seq[proto.Ref]
 		Only(d proto.Digest) []string
+		// Stuck is for how long its oldest operation has been running.
+		Stuck() time.Duration
 	}
 	// Upstream is the client of the archives.
 	Upstream interface {
@@ -78,8 +80,6 @@ type Config struct {
 	Name    string // of this node
 	Version string
 	Logger  *slog.Logger
-	// Stuck is for how long the store has been at its oldest operation.
-	Stuck func() time.Duration
 	// TuneGossip and TunePeers, if set, change how the node takes part: for tests.
 	TuneGossip func(*ring.Config)
 	TunePeers  func(*peers.Config)
@@ -136,7 +136,7 @@ func New(cfg Config) (*Cluster, error) {
 	config := peers.Config{
 		Name: c.name, Listen: cfg.Cluster.PeerListen, TLS: trust, Logger: c.log,
 		Handler: handler{c}, Control: handler{c}, Local: c.local, RingFor: c.ringFor,
-		Version: cfg.Version, Stuck: cfg.Stuck,
+		Version: cfg.Version, Stuck: func() time.Duration { return c.rooms.Store.Stuck() },
 	}
 	if cfg.TunePeers != nil {
 		cfg.TunePeers(&config)

@@ -162,7 +162,7 @@ func BenchmarkLoopback(b *testing.B) {
 		})
 		for name, handler := range map[string]http.Handler{"front": f, "bare": bare} {
 			b.Run(name+"/"+strconv.Itoa(size), func(b *testing.B) {
-				s := f.Server()
+				s := f.Server(nil)
 				s.Handler = handler
 				benchmarkServer(b, s)
 			})
@@ -232,7 +232,7 @@ func BenchmarkIdleConnection(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := f.Server()
+	s := f.Server(nil)
 	go s.Serve(f.Listener(l))
 	defer s.Close()
 	used := func() uint64 {

@@ -293,7 +293,7 @@ func TestClientNetworksIPv6(t *testing.T) {
 	if err != nil {
 		t.Skip("no IPv6 here:", err)
 	}
-	s := d.Server()
+	s := d.Server(nil)
 	go s.Serve(l)
 	defer s.Close()
 	d.addr = l.Addr().String()

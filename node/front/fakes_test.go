@@ -168,7 +168,7 @@ func startFront(t testing.TB, change ...func(*Config)) *testFront {
 		t.Fatal(err)
 	}
 	d.addr = l.Addr().String()
-	s := f.Server()
+	s := f.Server(nil)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

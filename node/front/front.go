@@ -82,8 +82,6 @@ type Config struct {
 	Waits func(loc proto.Location, via []string) (done func())
 	// PublicURL is where clients reach this node; "": at the URL that they come by.
 	PublicURL string
-	// Overview returns the figures for the page of the node. It may take a second.
-	Overview func() Overview
 	// ArchiveRoot is the part of a path that looks like the root of an archive; for messages. By default the
 	// first level of the path.
 	ArchiveRoot func(path string) string
@@ -147,6 +145,7 @@ type Front struct {
 	archiveErrors *expiring.Map[archiveReason, ArchiveErrors]
 	refused       refusedURLs
 	overview      overviews
+	gather        func() Overview // as Server was given it
 }
 
 // New returns a Front. Close ends it. Errors name the configuration key at fault.

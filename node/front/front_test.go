@@ -317,23 +317,24 @@ func TestPageForTools(t *testing.T) {
 // neither archives that it may not have, nor other clients.
 func TestPageForBrowsers(t *testing.T) {
 	evil := `<script>alert("x")</script>`
-	gathered := 0
+	gathered, closed := 0, ""
 	d := startFront(t, func(c *Config) {
 		c.PublicURL = "http://cache.example.org:3142/"
 		c.Classes = fakeClasses{}
 		c.Archives[1].Deny = prefixes("127.0.0.0/8")
-		c.Overview = func() Overview {
-			gathered++
-			return Overview{
-				Since: testTime, Requests: 7, ToHosts: 5 << 30, FromUpstream: 1 << 30, FromPeers: 2 << 20,
-				Suites: []OverviewSuite{
-					{Archive: "ubuntu", Name: "ubuntu/dists/noble", State: "fresh", Generation: testTime, Note: evil},
-					{Archive: c.Archives[1].Name, Name: "closed-suite", State: "fresh"},
-				},
-				Nodes: []OverviewNode{{Name: "fra1", Datacenter: evil, State: "unreachable", Bad: true}},
-			}
-		}
+		closed = c.Archives[1].Name
 	})
+	d.gather = func() Overview {
+		gathered++
+		return Overview{
+			Since: testTime, Requests: 7, ToHosts: 5 << 30, FromUpstream: 1 << 30, FromPeers: 2 << 20,
+			Suites: []OverviewSuite{
+				{Archive: "ubuntu", Name: "ubuntu/dists/noble", State: "fresh", Generation: testTime, Note: evil},
+				{Archive: closed, Name: "closed-suite", State: "fresh"},
+			},
+			Nodes: []OverviewNode{{Name: "fra1", Datacenter: evil, State: "unreachable", Bad: true}},
+		}
+	}
 	d.raw("GET http://refused.example.org/other/dists/sid/" + "<b> HTTP/1.1\nHost: x\nConnection: close\n\n")
 	d.raw("GET http://refused.example.org/other/dists/sid/%3Cb%3E HTTP/1.1\nHost: x\nConnection: close\n\n")
 	r, body := d.ask("GET", "/", "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
@@ -405,7 +406,7 @@ func TestHTTP10AndIPv6(t *testing.T) {
 	if err != nil {
 		t.Skip("no IPv6 here:", err)
 	}
-	s := d.Server()
+	s := d.Server(nil)
 	go s.Serve(l)
 	defer s.Close()
 	d.addr = l.Addr().String()

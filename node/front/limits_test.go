@@ -170,7 +170,7 @@ func TestSilentConnectionOverTheBound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := d.Server()
+	s := d.Server(nil)
 	s.ReadHeaderTimeout, s.IdleTimeout = 0, 0
 	go s.Serve(l)
 	defer s.Close()
@@ -220,7 +220,7 @@ func TestConnectionsOverTLS(t *testing.T) {
 	d.setPatience(time.Hour)
 	d.has(helloPath, helloBytes[:99], "bytes")
 	s := httptest.NewUnstartedServer(d.Front)
-	s.Config = d.Server()
+	s.Config = d.Server(nil)
 	s.StartTLS()
 	defer s.Close()
 	first, second := s.Client().Transport.(*http.Transport).Clone(), s.Client().Transport.(*http.Transport).Clone()

@@ -122,8 +122,8 @@ func (x *exchange) page() {
 // pageHTML fills in what takes time. What a client may not have, it does not see: no suites of archives
 // that are closed to it, and no addresses of other clients.
 func (x *exchange) pageHTML(data *pageData) string {
-	if gather := x.f.cfg.Overview; gather != nil {
-		o := x.f.overview.get(gather)
+	if x.f.gather != nil {
+		o := x.f.overview.get(x.f.gather)
 		o.Suites = slices.DeleteFunc(slices.Clone(o.Suites), func(s OverviewSuite) bool {
 			g := x.rules.guard(s.Archive)
 			return g != nil && g.closedBy(x.peer()) != ""

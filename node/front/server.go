@@ -22,7 +22,10 @@ const (
 // and HTTP/2 has no sendfile), without a timeout for whole answers, so that a slow
 // client may take its time as long as it takes something. The caller sets Addr and
 // runs it on as many listeners as it likes, each wrapped by Listener.
-func (f *Front) Server() *http.Server {
+//
+// overview, where not nil, tells the page for browsers about the node. It may take a second.
+func (f *Front) Server(overview func() Overview) *http.Server {
+	f.gather = overview
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Server{

@@ -218,7 +218,7 @@ func (d *testFront) serveTLS() string {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	s := d.Server()
+	s := d.Server(nil)
 	go s.Serve(d.Listener(tls.NewListener(l, config)))
 	d.t.Cleanup(func() { s.Close() })
 	return l.Addr().String()

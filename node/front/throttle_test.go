@@ -377,7 +377,7 @@ func TestSendfile(t *testing.T) {
 				t.Fatal(err)
 			}
 			files := new(fileCount)
-			s := d.Server()
+			s := d.Server(nil)
 			go s.Serve(tcpListener{l, files})
 			defer s.Close()
 			conn, err := net.Dial("tcp", l.Addr().String())

@@ -1,4 +1,6 @@
-package node
+// Package loops recognises requests of this node that come back to it, and names them to whoever made
+// them. It moves no bytes.
+package loops
 
 import (
 	"context"
@@ -13,36 +15,36 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// loops recognises requests of this node that come back to it: a proxy setting that names this
+// Loops recognises requests of this node that come back to it: a proxy setting that names this
 // node, a name in DNS that means it, a redirect to it, another cache that has this one as its
 // upstream. Each request to upstream carries a Via field (RFC 9110, section 7.6.3) with a
-// pseudonym that only this process has. A request that arrives with it is refused at once.
+// Pseudonym that only this process has. A request that arrives with it is refused at once.
 //
 // One fetch serves many requests, and a check of a suite is nobody's own. So a request to upstream
 // names all proxies that wait for its location at this moment: two nodes that are each other's
 // upstream see their own name in the second request already. What is not seen is that both sent
 // their first one in the same instant; then the time limit of the header ends the first request,
 // and the next one shows the loop.
-type loops struct {
-	pseudonym string
+type Loops struct {
+	Pseudonym string
 
 	mu      sync.Mutex
 	waiting map[proto.Location]map[string]int // guarded by mu; by proxy: how many requests wait
 }
 
-func newLoops() *loops {
+func New() *Loops {
 	var random [8]byte
 	rand.Read(random[:]) // it never fails
-	return &loops{pseudonym: "aptmesh-" + hex.EncodeToString(random[:]), waiting: make(map[proto.Location]map[string]int)}
+	return &Loops{Pseudonym: "aptmesh-" + hex.EncodeToString(random[:]), waiting: make(map[proto.Location]map[string]int)}
 }
 
-// wait notes that proxies wait for a location until done is called.
-func (l *loops) wait(loc proto.Location, via []string) (done func()) {
+// Wait notes that proxies wait for a location until done is called.
+func (l *Loops) Wait(loc proto.Location, via []string) (done func()) {
 	l.count(loc, via, 1)
 	return func() { l.count(loc, via, -1) }
 }
 
-func (l *loops) count(loc proto.Location, via []string, by int) {
+func (l *Loops) count(loc proto.Location, via []string, by int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	proxies := l.waiting[loc]
@@ -60,8 +62,8 @@ func (l *loops) count(loc proto.Location, via []string, by int) {
 	}
 }
 
-// via returns the proxies that wait for a location, at most proto.MaxVia, sorted.
-func (l *loops) via(loc proto.Location) []string {
+// Via returns the proxies that wait for a location, at most proto.MaxVia, sorted.
+func (l *Loops) Via(loc proto.Location) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var via []string
@@ -72,37 +74,37 @@ func (l *loops) via(loc proto.Location) []string {
 	return via[:min(len(via), proto.MaxVia)]
 }
 
-// loopFree is the fetcher for other nodes: it answers none that this node itself waits
+// Objects is the fetcher for other nodes: it answers none that this node itself waits
 // for.
-type loopFree struct {
+type Objects struct {
 	*peerfetch.Fetcher
-	loops *loops
+	Loops *Loops
 }
 
 // ServePeer implements peers.Handler.
-func (f loopFree) ServePeer(ctx context.Context, from string, ask proto.PeerRequest) (*proto.Blob, error) {
+func (f Objects) ServePeer(ctx context.Context, from string, ask proto.PeerRequest) (*proto.Blob, error) {
 	via := proto.Via(ctx)
 	if len(via) == 0 {
 		return f.Fetcher.ServePeer(ctx, from, ask)
 	}
-	if slices.Contains(via, f.loops.pseudonym) {
+	if slices.Contains(via, f.Loops.Pseudonym) {
 		return nil, &proto.Rejected{Kind: proto.RejectLoop, Reason: fmt.Sprintf(
 			"a request of this node for %s came back to it as a loop, through %d other proxies and a node of its cluster", ask.Object.Where.First, len(via)-1)}
 	}
 	// It waits until the blob is there to be read. By then upstream has answered.
-	defer f.loops.wait(ask.Object.Where.First, via)()
+	defer f.Loops.Wait(ask.Object.Where.First, via)()
 	return f.Fetcher.ServePeer(ctx, from, ask)
 }
 
-// viaCluster is the other nodes as sources, which are told whose requests they work for.
-type viaCluster struct {
+// Cluster is the other nodes as sources, which are told whose requests they work for.
+type Cluster struct {
 	*peers.Mesh
-	loops *loops
+	Loops *Loops
 }
 
-var _ peerfetch.Cluster = viaCluster{}
+var _ peerfetch.Cluster = Cluster{}
 
 // Fetch implements peerfetch.Cluster.
-func (c viaCluster) Fetch(ctx context.Context, peer string, ask proto.PeerRequest) (*proto.Transfer, error) {
-	return c.Mesh.Fetch(proto.WithVia(ctx, c.loops.via(ask.Object.Where.First)), peer, ask)
+func (c Cluster) Fetch(ctx context.Context, peer string, ask proto.PeerRequest) (*proto.Transfer, error) {
+	return c.Mesh.Fetch(proto.WithVia(ctx, c.Loops.Via(ask.Object.Where.First)), peer, ask)
 }

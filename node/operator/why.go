@@ -1,4 +1,4 @@
-package node
+package operator
 
 import (
 	"cmp"
@@ -15,9 +15,9 @@ import (
 
 // Why explains what the node would answer to a request for a URL, without doing
 // anything about it.
-func (n *Node) Why(target string) *admin.Why {
+func (o *Operator) Why(target string) *admin.Why {
 	w := &admin.Why{URL: target, Size: proto.UnknownSize}
-	e := n.front.Explain(target)
+	e := o.cfg.Front.Explain(target)
 	w.Would, w.Latest = (*admin.Failure)(e.Would), (*admin.Failure)(e.Latest)
 	loc := e.Location
 	if loc == (proto.Location{}) {
@@ -28,33 +28,33 @@ func (n *Node) Why(target string) *admin.Why {
 		if e.Relayed {
 			say(w, "It is of no archive, and connect_allow lets hosts reach it: a proxy request is passed on, and nothing of the answer is checked or stored here.")
 		}
-		n.explainTunnel(w, target)
+		o.explainTunnel(w, target)
 		return w
 	}
-	info := n.table.FormatOf(loc.Archive).PathInfo(loc.Path)
+	info := o.cfg.Archives.FormatOf(loc.Archive).PathInfo(loc.Path)
 	w.Location, w.Archive, w.Kind = loc.String(), loc.Archive, info.Kind
-	if !n.table.Has(loc.Archive) {
+	if !o.cfg.Archives.Has(loc.Archive) {
 		say(w, "The archive %s is one of a class. It is not there yet: the first request makes it.", loc.Archive)
-		w.Would = (*admin.Failure)(n.wouldFail(w, loc))
+		w.Would = (*admin.Failure)(o.wouldFail(w, loc))
 		explainFailures(w)
 		return w
 	}
-	suite, _ := n.catalog.SuiteOf(loc)
+	suite, _ := o.cfg.Catalog.SuiteOf(loc)
 	w.Suite = suite.Path()
-	w.UpstreamURLs = n.upstreamURLs(proto.At(loc))
-	entry, known := n.catalog.Explain(loc)
+	w.UpstreamURLs = o.upstreamURLs(proto.At(loc))
+	entry, known := o.cfg.Catalog.Explain(loc)
 	want := entry.Object
 	if known {
 		w.Listed, w.Generation = entry.Listed, entry.Generation
 		w.Digest, w.Size = want.Ref.Digest, want.Ref.Size
-		w.UpstreamURLs = n.upstreamURLs(want.Where)
-		tier, inFlight := n.fetcher.Stored(want)
+		w.UpstreamURLs = o.upstreamURLs(want.Where)
+		tier, inFlight := o.cfg.Fetcher.Stored(want)
 		w.Stored, w.InFlight = string(tier), inFlight
-		n.explainPlan(w, want)
+		o.explainPlan(w, want)
 	} else {
-		w.Plan = n.fetcher.Plan(proto.ObjectRequest{Where: proto.At(loc), Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage})
+		w.Plan = o.cfg.Fetcher.Plan(proto.ObjectRequest{Where: proto.At(loc), Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage})
 	}
-	w.Would = (*admin.Failure)(n.wouldFail(w, loc))
+	w.Would = (*admin.Failure)(o.wouldFail(w, loc))
 	explainFailures(w)
 	switch {
 	case known:
@@ -65,20 +65,20 @@ func (n *Node) Why(target string) *admin.Why {
 	default:
 		n.explainUnknown(w, loc)
 	}
-	if err := n.failureOf(suite); err != nil && w.Would == nil {
+	if err := o.failureOf(suite); err != nil && w.Would == nil {
 		say(w, "The latest check of its suite brought nothing new: %s", sentence(err.Error()))
 	}
-	n.explainMirrors(w, loc.Archive)
-	if keys := n.front.KeptOut(loc.Archive); keys != "" {
+	o.explainMirrors(w, loc.Archive)
+	if keys := o.cfg.Front.KeptOut(loc.Archive); keys != "" {
 		say(w, "Not every host may have it: see %s in the configuration.", keys)
 	}
-	if degraded := n.store.Stats().Degraded; degraded != "" {
+	if degraded := o.cfg.Store.Stats().Degraded; degraded != "" {
 		say(w, "The disk of this node: %s.", degraded)
 	}
-	if said := n.prefetch.Why(loc); said != "" {
+	if said := o.cfg.Prefetch.Why(loc); said != "" {
 		say(w, "%s", said)
 	}
-	n.explainTunnel(w, target)
+	o.explainTunnel(w, target)
 	return w
 }
 
@@ -88,18 +88,18 @@ func say(w *admin.Why, format string, args ...any) {
 
 // wouldFail is the error that a request for a location meets as things stand, as far as the node knows that
 // without asking anybody; nil if it knows of none.
-func (n *Node) wouldFail(w *admin.Why, loc proto.Location) *front.Failure {
-	if err := n.catalog.Objection(loc); err != nil {
-		return n.front.Answer(loc, err)
+func (o *Operator) wouldFail(w *admin.Why, loc proto.Location) *front.Failure {
+	if err := o.cfg.Catalog.Objection(loc); err != nil {
+		return o.cfg.Front.Answer(loc, err)
 	}
 	if w.Stored != "" || w.InFlight || len(w.Holders) > 0 {
 		return nil
 	}
-	if n.table.Offline(loc.Archive) {
-		return n.front.Answer(loc, &proto.Unavailable{Reason: "it is not held, and the archive is offline here (offline: true)"})
+	if o.cfg.Archives.Offline(loc.Archive) {
+		return o.cfg.Front.Answer(loc, &proto.Unavailable{Reason: "it is not held, and the archive is offline here (offline: true)"})
 	}
 	reason := ""
-	for _, m := range mirrorStatus(n.upstream.Stats().Mirrors)[loc.Archive] {
+	for _, m := range mirrorStatus(o.cfg.Upstream.Stats().Mirrors)[loc.Archive] {
 		if m.State != admin.MirrorOpen {
 			return nil
 		}
@@ -108,7 +108,7 @@ func (n *Node) wouldFail(w *admin.Why, loc proto.Location) *front.Failure {
 	if reason == "" {
 		return nil
 	}
-	return n.front.Answer(loc, &proto.Unavailable{Reason: "none of its mirrors can be asked now: " + reason})
+	return o.cfg.Front.Answer(loc, &proto.Unavailable{Reason: "none of its mirrors can be asked now: " + reason})
 }
 
 // explainFailures says what went or would go wrong, what that means, and what to do.
@@ -156,12 +156,12 @@ func sentence(text string) string {
 }
 
 // explainTunnel says what becomes of an https URL when apt uses this node as its proxy for https as well.
-func (n *Node) explainTunnel(w *admin.Why, target string) {
+func (o *Operator) explainTunnel(w *admin.Why, target string) {
 	tunnel := front.Tunnel(target)
 	if tunnel == "" {
 		return
 	}
-	e := n.front.Explain(tunnel)
+	e := o.cfg.Front.Explain(tunnel)
 	if e.Would == nil {
 		say(w, "A host whose apt uses this node as its proxy for https opens a tunnel (%s), which is allowed: nothing of it is checked or stored here.", tunnel)
 		return
@@ -222,11 +222,69 @@ func (n *Node) explainUnknown(w *admin.Why, loc proto.Location) {
 }
 
 // failureOf is why the latest check of a suite failed; nil if it did not.
-func (n *Node) failureOf(id proto.Suite) error {
-	for _, st := range n.catalog.Status() {
+func (o *Operator) failureOf(id proto.Suite) error {
+	for _, st := range o.cfg.Catalog.Status() {
 		if st.Suite == id {
 			return st.Err
 		}
 	}
 	return nil
+}
+
+// upstreamURLs are where locations lie upstream, at each mirror, in the order in which
+// a request would ask now.
+func (o *Operator) upstreamURLs(where proto.Where) []string {
+	var urls []string
+	for loc := range where.All() {
+		for _, mirror := range o.cfg.Upstream.Mirrors(loc.Archive) {
+			urls = append(urls, strings.TrimSuffix(mirror, "/")+"/"+proto.EscapePath(loc.Path))
+		}
+	}
+	return urls
+}
+
+// maxNamed is how many URLs a sentence names: an archive may have dozens of mirrors.
+const maxNamed = 3
+
+func orElse(urls []string) string {
+	if len(urls) == 0 {
+		return "upstream, once a mirror is known"
+	}
+	more := ""
+	if rest := len(urls) - maxNamed; rest > 0 {
+		more = fmt.Sprintf(", or %d more", rest)
+		urls = urls[:maxNamed]
+	}
+	return strings.Join(urls, ", or else ") + more
+}
+
+// explainMirrors says which mirrors of an archive are left alone, and why.
+func (o *Operator) explainMirrors(w *admin.Why, archive string) {
+	if o.cfg.Archives.Offline(archive) {
+		say(w, "Nobody is asked for what is not held, for the configuration says `offline: true`.")
+	}
+	for _, m := range mirrorStatus(o.cfg.Upstream.Stats().Mirrors)[archive] {
+		if m.State == admin.MirrorOpen {
+			say(w, "The mirror %s is left alone until %s%s: %s.", m.URL, m.Until.UTC().Format(time.TimeOnly+" UTC"), foundBy(m), m.Reason)
+		}
+	}
+}
+
+func foundBy(m admin.MirrorStatus) string {
+	if m.FoundBy == "" {
+		return ""
+	}
+	return " on the word of node " + m.FoundBy
+}
+
+// explainPlan adds where it would be had from, and what the other nodes have to do
+// with that.
+func (o *Operator) explainPlan(w *admin.Why, want proto.ObjectRequest) {
+	if o.cfg.Cluster != nil {
+		route := o.cfg.Cluster.Mesh().Route(want)
+		w.Owners, w.Holders = route.Owners, route.Holders
+	}
+	if w.Stored == "" {
+		w.Plan = o.cfg.Fetcher.Plan(want)
+	}
 }

@@ -1,4 +1,4 @@
-package node
+package blobstore
 
 import (
 	"log/slog"
@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/proto"
 	"github.com/aptmesh/aptmesh/proto/bubble"
 )
@@ -21,13 +20,12 @@ func TestStuckWatch(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		var log lockedBuffer
 		w := newStuckWatch(slog.New(slog.NewTextHandler(&log, nil)))
-		w.start()
-		defer w.stop()
+		go w.run(t.Context())
 		busy := func(d time.Duration) {
 			for until := time.Now().Add(d); time.Now().Before(until); {
-				running := w.begin()
+				op := w.begin()
 				time.Sleep(10 * time.Millisecond)
-				running.Add(-1)
+				op.end()
 			}
 		}
 		busy(time.Minute)
@@ -39,9 +37,9 @@ func TestStuckWatch(t *testing.T) {
 			for i := range 2 * watchSlots {
 				hanging.Go(func() {
 					time.Sleep(time.Duration(i) * 100 * time.Millisecond)
-					running := w.begin()
+					op := w.begin()
 					time.Sleep(10*time.Second - time.Duration(i)*100*time.Millisecond)
-					running.Add(-1)
+					op.end()
 				})
 			}
 			busy(8 * time.Second)
@@ -62,17 +60,13 @@ func TestStuckWatch(t *testing.T) {
 
 // What hangs in the kernel, in the store that flights use, is seen.
 func TestStuckStoreIsSeen(t *testing.T) {
-	store, err := blobstore.Open(blobstore.Config{Dir: t.TempDir(), MaxBytes: 1 << 30})
+	store, err := Open(Config{Dir: t.TempDir(), MaxBytes: 1 << 30})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	w := newStuckWatch(slog.New(slog.DiscardHandler))
-	w.start()
-	defer w.stop()
-	watched := watchedStore{storeAdapter{store}, w}
 	body := strings.Repeat("x", 1<<20)
-	writer, err := watched.Create(int64(len(body)))
+	writer, err := store.Create(int64(len(body)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,12 +87,12 @@ func TestStuckStoreIsSeen(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if b, err := watched.Get(ref.Digest); err == nil {
+		if b, err := store.Get(ref.Digest); err == nil {
 			b.Close()
 		}
 	}()
 	deadline := time.After(time.Minute)
-	for w.oldest() < time.Second {
+	for store.Stuck() < time.Second {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-done:
@@ -113,13 +107,13 @@ func TestStuckStoreIsSeen(t *testing.T) {
 	}
 	defer end.Close()
 	<-done
-	if got := w.oldest(); got != 0 {
+	if got := store.Stuck(); got != 0 {
 		t.Errorf("it has ended, and the oldest is of %v", got)
 	}
 }
 
 // findBlob is where a store keeps a blob.
-func findBlob(t *testing.T, store *blobstore.Store, d proto.Digest) string {
+func findBlob(t *testing.T, store *Store, d proto.Digest) string {
 	t.Helper()
 	b, err := store.Get(d)
 	if err != nil {

@@ -1,4 +1,4 @@
-package node
+package listen
 
 import (
 	"bufio"
@@ -11,9 +11,9 @@ import (
 	"syscall"
 )
 
-// explainBind says of an address that another process has, which process that is, as far as /proc tells
+// Explain says of an address that another process has, which process that is, as far as /proc tells
 // this one: a service manager may hide other users' processes. Any other error stays as it is.
-func explainBind(err error) error {
+func Explain(err error) error {
 	var op *net.OpError
 	if !errors.As(err, &op) || !errors.Is(err, syscall.EADDRINUSE) {
 		return err

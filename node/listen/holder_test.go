@@ -1,4 +1,4 @@
-package node
+package listen
 
 import (
 	"errors"
@@ -11,22 +11,22 @@ import (
 )
 
 // An address that is taken names who has it.
-func TestExplainBind(t *testing.T) {
+func TestExplain(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	_, err = listen(t.Context(), l.Addr().String())
+	_, err = All(t.Context(), []string{"127.0.0.1:0", l.Addr().String()}, nil, nil)
 	if err == nil {
 		t.Fatal("two listen at one address")
 	}
-	got := explainBind(fmt.Errorf("listen: %w", err))
+	got := Explain(err)
 	want := fmt.Sprintf("(process %d)", os.Getpid())
 	if !errors.Is(got, err) || !strings.Contains(got.Error(), want) || !strings.Contains(got.Error(), "another port") {
 		t.Errorf("%v; want %s", got, want)
 	}
-	if other := errors.New("other"); explainBind(other) != other {
+	if other := errors.New("other"); Explain(other) != other {
 		t.Error("an error of another kind is changed")
 	}
 	if got := listenerOn(t.TempDir(), 3142); got != "" {
@@ -34,8 +34,8 @@ func TestExplainBind(t *testing.T) {
 	}
 	hidden := &net.OpError{Op: "listen", Net: "tcp", Addr: &net.TCPAddr{Port: 3142}, Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}
 	if l, err := net.Listen("tcp", "127.0.0.1:3142"); err != nil {
-		t.Log("port 3142 is in use here: ", explainBind(hidden))
-	} else if l.Close(); !strings.Contains(explainBind(hidden).Error(), "apt-cacher-ng") {
-		t.Errorf("%v", explainBind(hidden))
+		t.Log("port 3142 is in use here: ", Explain(hidden))
+	} else if l.Close(); !strings.Contains(Explain(hidden).Error(), "apt-cacher-ng") {
+		t.Errorf("%v", Explain(hidden))
 	}
 }

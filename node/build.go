@@ -1,0 +1,260 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/aptmesh/aptmesh/node/archives"
+	"github.com/aptmesh/aptmesh/node/blobstore"
+	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/cluster"
+	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/format/deb"
+	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/loops"
+	"github.com/aptmesh/aptmesh/node/mirrorlist"
+	"github.com/aptmesh/aptmesh/node/operator"
+	"github.com/aptmesh/aptmesh/node/prefetch"
+	"github.com/aptmesh/aptmesh/node/statedir"
+	"github.com/aptmesh/aptmesh/node/upstream"
+	"github.com/aptmesh/aptmesh/peerfetch"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// The fit of the rooms is stated where they are joined.
+var (
+	_ front.Fetcher      = (*peerfetch.Fetcher)(nil)
+	_ front.Catalog      = (*catalog.Catalog)(nil)
+	_ catalog.Blobs      = (*peerfetch.Fetcher)(nil)
+	_ catalog.Upstream   = archives.Source{}
+	_ catalog.Store      = archives.Store{}
+	_ catalog.Cluster    = (*cluster.Cluster)(nil)
+	_ catalog.State      = (*statedir.Dir)(nil)
+	_ blobstore.Observer = (*cluster.Cluster)(nil)
+	_ peerfetch.Source   = archives.Source{}
+	_ peerfetch.Store    = fetcherStore{}
+	_ archives.Upstream  = (*upstream.Client)(nil)
+	_ archives.Catalog   = (*catalog.Catalog)(nil)
+	_ archives.Front     = (*front.Front)(nil)
+	_ archives.Cluster   = (*cluster.Cluster)(nil)
+)
+
+// build makes the rooms, each with those that it needs. The line after "it is there" is "this stops
+// it". All know no archive until the last of them is there; then all are told of them together.
+func (n *Node) build(cfg *config.Config) (err error) {
+	if cfg.Cluster.Name != "" {
+		if n.cluster, err = cluster.New(cluster.Config{
+			Config: cfg, Name: n.opts.Name, Version: n.opts.Version, Logger: n.log,
+			TuneGossip: n.opts.TuneGossip, TunePeers: n.opts.TunePeers,
+		}); err != nil {
+			return err
+		}
+		n.onStop("peer connections", func(context.Context) error { return n.cluster.Close() })
+	}
+	if err := n.openDirectories(cfg); err != nil {
+		return err
+	}
+	n.table = archives.NewTable(cfg, n.state, n.log)
+
+	client := n.clientConfig(cfg)
+	if n.upstream, err = upstream.New(client); err != nil {
+		return err
+	}
+	n.onStop("upstream", closed(n.upstream.Close))
+	reader := &mirrorlist.Reader{
+		Config: n.table.Config, Listens: client.Listens,
+		Header: http.Header{"User-Agent": {client.UserAgent}, "Via": {"1.1 " + client.Pseudonym}},
+	}
+	lists := mirrorlist.New(mirrorlist.Config{Read: reader.Read, State: n.state, Logger: n.log})
+	source := archives.Source{Client: n.upstream, Table: n.table, Lists: lists}
+
+	n.fetcher = peerfetch.New(n.fetcherConfig(source))
+	n.onStop("flights", closed(n.fetcher.Close))
+
+	if n.prefetch, err = prefetch.New(n.prefetchConfig(cfg)); err != nil {
+		return err
+	}
+	n.onStop("prefetch", func(context.Context) error { return n.prefetch.Close() })
+
+	if n.catalog, err = catalog.New(n.catalogConfig(cfg, source)); err != nil {
+		return err
+	}
+	n.onStop("catalog", closed(n.catalog.Close))
+
+	if n.front, err = front.New(n.frontConfig(cfg), n.catalog, n.fetcher); err != nil {
+		return err
+	}
+	n.onStop("front", func(context.Context) error { return n.front.Close() })
+
+	client.Snapshots = n.catalog.Snapshots
+	told := archives.Config{
+		Configured: cfg, Table: n.table, Lists: lists, Client: client,
+		Upstream: n.upstream, Catalog: n.catalog, Front: n.front, State: n.state, Logger: n.log,
+	}
+	if n.cluster != nil {
+		told.Cluster = n.cluster
+	}
+	if n.archives, err = archives.New(told); err != nil {
+		return err
+	}
+	n.Operator = operator.New(operator.Config{
+		Name: n.opts.Name, Version: n.opts.Version, Node: n.life, Logger: n.log,
+		Archives: n.table, Catalog: n.catalog, Cluster: n.cluster, Fetcher: n.fetcher, Front: n.front,
+		Prefetch: n.prefetch, State: n.state, Store: n.store, Upstream: n.upstream,
+	})
+	return n.registerRooms()
+}
+
+// stateFormat is the format of the state directory, and tablesFormat that of the package tables. One is
+// raised whenever an older program that rewrites such a file would lose or misread something.
+const stateFormat, tablesFormat = 1, 1
+
+// openDirectories opens the store, the state and the package tables. Those of a newer program are
+// refused before anything is written.
+func (n *Node) openDirectories(cfg *config.Config) (err error) {
+	program := "aptmesh " + n.opts.Version
+	tables := statedir.Config{Dir: filepath.Join(cfg.Data, "tables"), Format: tablesFormat, Program: program}
+	state := statedir.Config{Dir: cfg.StateDir(), Format: stateFormat, Program: program}
+	if _, err := statedir.Check(tables.Dir, tables.Format); err != nil {
+		return fmt.Errorf("%w (`data:` or --data names the directory above it)", err)
+	}
+	if _, err := statedir.Check(state.Dir, state.Format); err != nil {
+		return fmt.Errorf("%w (`state:` or --state names the directory)", err)
+	}
+	storing, err := cfg.Cache.Config(cfg.Data)
+	if err != nil {
+		return fmt.Errorf("data: %w (choose another directory with `data:` or --data)", err)
+	}
+	storing.Logger = n.log
+	if n.cluster != nil {
+		storing.Observer, storing.Replicated = n.cluster, n.cluster.Replicated
+	}
+	if n.store, err = blobstore.Open(storing); err != nil {
+		return err
+	}
+	n.onStop("store", func(context.Context) error { return n.store.Close() })
+	if n.tables, err = statedir.Open(tables); err != nil {
+		return err
+	}
+	n.onStop("package tables", func(context.Context) error { return n.tables.Close() })
+	if n.state, err = statedir.Open(state); err != nil {
+		return fmt.Errorf("%w (`state:` or --state names the directory)", err)
+	}
+	n.onStop("state", func(context.Context) error { return n.state.Close() })
+	return nil
+}
+
+// clientConfig is for the HTTP client of the archives, without the archives.
+func (n *Node) clientConfig(cfg *config.Config) upstream.Config {
+	c := upstream.Config{
+		Settings: cfg.UpstreamClient, Logger: n.log, UserAgent: upstream.DefaultUserAgent, Listens: n.life.listens.Parsed,
+		Pseudonym: n.loops.Pseudonym, Via: n.loops.Via,
+	}
+	if n.opts.Version != "" {
+		c.UserAgent = "aptmesh/" + n.opts.Version + " (+https://github.com/aptmesh/aptmesh)"
+	}
+	if n.cluster != nil {
+		c.OnAlert = n.cluster.SendAlert
+	}
+	return c
+}
+
+func (n *Node) fetcherConfig(source archives.Source) peerfetch.Config {
+	c := peerfetch.Config{
+		Store: fetcherStore{n.store}, Upstream: source, Logger: n.log, Notes: n.tables,
+		Restricted: n.table.Restricted, ServeStale: n.table.ServeStale,
+	}
+	if n.cluster != nil {
+		c.Cluster, c.Started = loops.Cluster{Mesh: n.cluster.Mesh(), Loops: n.loops}, n.cluster.Started
+	}
+	return c
+}
+
+// prefetchConfig: in a cluster each node fetches what its own clients use, through flights like any
+// other, so that the owners get it from upstream once for all.
+func (n *Node) prefetchConfig(cfg *config.Config) prefetch.Config {
+	return prefetch.Config{
+		Formats: func(archive string) prefetch.Format { return n.table.FormatOf(archive) },
+		Open:    n.fetcher.Open,
+		Stored: func(want proto.ObjectRequest) bool {
+			tier, _ := n.fetcher.Stored(want)
+			return tier != ""
+		},
+		State: n.state, Logger: n.log, Settings: cfg.Prefetch,
+	}
+}
+
+func (n *Node) catalogConfig(cfg *config.Config, source archives.Source) catalog.Config {
+	c := catalog.Config{
+		Blobs: n.fetcher, Upstream: source, Store: archives.Store{Store: n.store, Table: n.table},
+		State: n.state, Tables: n.tables, Logger: n.log, Switched: n.switched,
+		Retain: cfg.Retain, Stale: cfg.Stale,
+	}
+	if n.cluster != nil {
+		c.Cluster = n.cluster
+	}
+	return c
+}
+
+// switched tells of every generation that this node begins to serve.
+func (n *Node) switched(s proto.Switch) {
+	// What upstream did not have may be there now, and what nothing signs may have changed.
+	n.fetcher.ArchiveChanged(s.Suite.Archive)
+	n.table.Proven(s.Suite.Archive)
+	if len(s.Indexes) > 0 {
+		n.prefetch.Switched(s)
+	}
+}
+
+func (n *Node) frontConfig(cfg *config.Config) front.Config {
+	c := front.Config{
+		Names: []string{"localhost", n.opts.Name}, Node: n.opts.Name, ArchiveRoot: deb.ArchiveRoot,
+		Served: n.prefetch.Used, Pseudonym: n.loops.Pseudonym, Waits: n.loops.Wait, Dial: n.upstream.Tunnel,
+		Logger: n.log, AccessFormat: cfg.Log.Format,
+	}
+	if cfg.Log.Access {
+		c.AccessLog = n.opts.AccessLog
+	}
+	return c
+}
+
+// registerRooms collects the metrics of all rooms.
+func (n *Node) registerRooms() error {
+	info := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "aptmesh_build_info", Help: "Constant 1, with the version.", ConstLabels: prometheus.Labels{"version": n.opts.Version},
+	}, func() float64 { return 1 })
+	all := []prometheus.Collector{
+		info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	}
+	rooms := []interface{ Collectors() []prometheus.Collector }{n.store, n.state, n.upstream, n.fetcher, n.prefetch, n.catalog, n.front}
+	if n.cluster != nil {
+		rooms = append(rooms, n.cluster)
+	}
+	for _, room := range rooms {
+		all = append(all, room.Collectors()...)
+	}
+	return n.register(all)
+}
+
+func (n *Node) register(all []prometheus.Collector) error {
+	for _, c := range all {
+		if err := n.metrics.Register(c); err != nil {
+			return fmt.Errorf("metrics: %w", err)
+		}
+	}
+	return nil
+}
+
+// fetcherStore is the store as the fetcher uses it, whose Writer is an interface.
+type fetcherStore struct{ *blobstore.Store }
+
+func (s fetcherStore) Create(size int64) (peerfetch.Writer, error) { return s.Store.Create(size) }
+
+func (s fetcherStore) Resume(ref proto.Ref, from string) (peerfetch.Writer, error) {
+	return s.Store.Resume(ref, from)
+}

@@ -1,0 +1,56 @@
+package node
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/aptmesh/aptmesh/node/listen"
+	"github.com/aptmesh/aptmesh/node/operator"
+)
+
+// life is how far a node has come, for whoever watches it. Safe for concurrent use.
+type life struct {
+	log    *slog.Logger
+	ready  atomic.Bool
+	doing  atomic.Pointer[string] // what a node that stops does just now
+	failed chan error             // of a listener that ended by itself
+
+	hosts   listen.Addresses // that hosts connect to
+	listens listen.Addresses // all that no redirect may lead to
+
+	leaving   chan struct{} // closed when an operator asked the node to leave
+	leaveOnce sync.Once
+}
+
+var _ operator.Node = (*life)(nil)
+
+func newLife(log *slog.Logger) *life {
+	return &life{log: log, failed: make(chan error, 1), leaving: make(chan struct{})}
+}
+
+func (l *life) Ready() bool     { return l.ready.Load() }
+func (l *life) Addrs() []string { return l.hosts.All() }
+func (l *life) LeaveSoon()      { l.leaveOnce.Do(func() { close(l.leaving) }) }
+
+func (l *life) Stopping() string {
+	if doing := l.doing.Load(); doing != nil {
+		return *doing
+	}
+	return ""
+}
+
+// stopping notes what the node does just now, for whoever watches it stop.
+func (l *life) stopping(format string, args ...any) {
+	said := fmt.Sprintf(format, args...)
+	l.doing.Store(&said)
+	l.log.Info("stopping: the node " + said)
+}
+
+func (l *life) fail(err error) {
+	select {
+	case l.failed <- err:
+	default: // the first one is enough
+	}
+}
