@@ -109,6 +109,7 @@ install: $(if $(wildcard $(BIN)),,build) ## bin/aptmesh as a service, with its u
 	install -D -m 0644 /dev/null '$(DESTDIR)$(PREFIX)/lib/systemd/system/aptmesh.service'
 	sed 's|^ExecStart=/usr/bin/|ExecStart=$(PREFIX)/bin/|' deploy/aptmesh.service >'$(DESTDIR)$(PREFIX)/lib/systemd/system/aptmesh.service'
 	install -D -m 0644 deploy/aptmesh.sysusers '$(DESTDIR)$(PREFIX)/lib/sysusers.d/aptmesh.conf'
+	install -D -m 0644 deploy/aptmesh.tmpfiles '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/aptmesh.conf'
 	install -D -m 0644 deploy/aptmesh.yaml '$(DESTDIR)$(PREFIX)/share/doc/aptmesh/aptmesh.yaml'
 	install -d -m 0755 '$(DESTDIR)/etc/aptmesh'
 	@for shell in bash:bash-completion/completions/aptmesh zsh:zsh/site-functions/_aptmesh fish:fish/vendor_completions.d/aptmesh.fish; do \
@@ -117,6 +118,7 @@ install: $(if $(wildcard $(BIN)),,build) ## bin/aptmesh as a service, with its u
 	done
 	@if [ -z '$(DESTDIR)' ]; then \
 	  systemd-sysusers '$(PREFIX)/lib/sysusers.d/aptmesh.conf'; \
+	  systemd-tmpfiles --create '$(PREFIX)/lib/tmpfiles.d/aptmesh.conf'; \
 	  if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi; \
 	  echo 'installed; next: systemctl enable --now aptmesh'; \
 	fi
@@ -124,6 +126,7 @@ install: $(if $(wildcard $(BIN)),,build) ## bin/aptmesh as a service, with its u
 .PHONY: uninstall
 uninstall: ## what install made, except /etc/aptmesh and what a node wrote
 	rm -f '$(DESTDIR)$(PREFIX)/bin/aptmesh' '$(DESTDIR)$(PREFIX)/lib/systemd/system/aptmesh.service' '$(DESTDIR)$(PREFIX)/lib/sysusers.d/aptmesh.conf' \
+	  '$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/aptmesh.conf' \
 	  '$(DESTDIR)$(PREFIX)/share/doc/aptmesh/aptmesh.yaml' '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/aptmesh' \
 	  '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_aptmesh' '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/aptmesh.fish'
 

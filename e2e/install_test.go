@@ -19,7 +19,7 @@ func TestMakeInstall(t *testing.T) {
 		t.Fatalf("make install: %v\n%s", err, out)
 	}
 	for _, name := range []string{
-		"bin/aptmesh", "lib/systemd/system/aptmesh.service", "lib/sysusers.d/aptmesh.conf", "share/doc/aptmesh/aptmesh.yaml",
+		"bin/aptmesh", "lib/systemd/system/aptmesh.service", "lib/sysusers.d/aptmesh.conf", "lib/tmpfiles.d/aptmesh.conf", "share/doc/aptmesh/aptmesh.yaml",
 		"share/bash-completion/completions/aptmesh", "share/zsh/site-functions/_aptmesh", "share/fish/vendor_completions.d/aptmesh.fish",
 	} {
 		if info, err := os.Stat(filepath.Join(root, "opt/mesh", name)); err != nil || info.Size() == 0 {

@@ -107,14 +107,15 @@ func printNewCluster(w io.Writer, c pki.NewCluster) {
 
 // printNodeSteps says how a node gets its directory, for one of them.
 func printNodeSteps(w io.Writer, dir, name string) {
-	fmt.Fprintf(w, `  1. Copy its directory, here that of %[1]s, to its machine:
-       scp -r %[2]s/. root@%[1]s:/etc/aptmesh/
-  2. There, let the service read it, and nobody else:
-       chown -R aptmesh: /etc/aptmesh
+	fmt.Fprintf(w, `  1. Copy its files, here those of %[1]s, to its machine:
+       scp %[2]s/aptmesh.yaml root@%[1]s:/etc/aptmesh/
+       scp %[2]s/*.pem %[2]s/gossip.key root@%[1]s:%[3]s/
+  2. There, let the service read its keys, and nobody else:
+       chown -R aptmesh: %[3]s
   3. Open TCP and UDP 7946 and TCP 3143 to the other nodes.
   4. Check it, and start it:
        aptmesh config check && systemctl enable aptmesh && systemctl restart aptmesh
-`, name, filepath.Join(dir, name))
+`, name, filepath.Join(dir, name), pki.KeysDir)
 }
 
 func (a *app) clusterAddCommand() *cobra.Command {
@@ -156,7 +157,7 @@ and "aptmesh config check" say when it expires.`,
 			renewed, err := pki.RenewNodes(dir, args)
 			if len(renewed) > 0 {
 				fmt.Fprintf(a.out, "New certificates for %s in %s.\n\n"+
-					"Copy cert.pem and key.pem of each to its node; a running node takes them up by itself.\n", strings.Join(renewed, ", "), dir)
+					"Copy cert.pem and key.pem of each to %s of its node; a running node takes them up by itself.\n", strings.Join(renewed, ", "), dir, pki.KeysDir)
 			}
 			return err
 		},
@@ -192,7 +193,7 @@ aptmesh). Begin the next step only then, so that all nodes can always read each 
 				return err
 			}
 			fmt.Fprintf(a.out, "Changed gossip.key in %s and in the directories of its nodes.\n\n"+
-				"Copy it to every node, and reload all of them: systemctl reload aptmesh\n", dir)
+				"Copy it to %s of every node, and reload all of them: systemctl reload aptmesh\n", dir, pki.KeysDir)
 			switch args[0] {
 			case pki.RotateAdd:
 				fmt.Fprintf(a.out, "Then: aptmesh cluster rotate-key use --dir %s\n", dir)

@@ -329,10 +329,11 @@ func TestClusterCommands(t *testing.T) {
 
 Next, for each node:
 
-  1. Copy its directory, here that of fra1, to its machine:
-       scp -r DIR/fra1/. root@fra1:/etc/aptmesh/
-  2. There, let the service read it, and nobody else:
-       chown -R aptmesh: /etc/aptmesh
+  1. Copy its files, here those of fra1, to its machine:
+       scp DIR/fra1/aptmesh.yaml root@fra1:/etc/aptmesh/
+       scp DIR/fra1/*.pem DIR/fra1/gossip.key root@fra1:/var/lib/aptmesh/keys/
+  2. There, let the service read its keys, and nobody else:
+       chown -R aptmesh: /var/lib/aptmesh/keys
   3. Open TCP and UDP 7946 and TCP 3143 to the other nodes.
   4. Check it, and start it:
        aptmesh config check && systemctl enable aptmesh && systemctl restart aptmesh

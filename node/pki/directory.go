@@ -1,24 +1,13 @@
 package pki
 
 import (
-	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/google/renameio/v2"
 )
 
@@ -34,14 +23,6 @@ const (
 	certFile         = "cert.pem"
 	keyFile          = "key.pem"
 	nodeConfigFile   = "aptmesh.yaml"
-)
-
-const (
-	authorityLife = 10 * 365 * 24 * time.Hour
-	nodeCertLife  = 2 * 365 * 24 * time.Hour
-	// backdated is how far the clocks of the nodes may be behind that of the machine
-	// that issues certificates.
-	backdated = time.Hour
 )
 
 // NewCluster is what InitCluster makes.
@@ -203,89 +184,6 @@ func addNode(dir, name string, seeds []string) error {
 	return os.Rename(tmp, home)
 }
 
-// RenewNodes issues new certificates, with new private keys, for nodes in the
-// directory of a cluster; no names mean all. It returns the nodes that it renewed.
-func RenewNodes(dir string, nodes []string) ([]string, error) {
-	known, err := clusterNodes(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range nodes {
-		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("%s has no node %s; there are %s", dir, name, strings.Join(known, ", "))
-		}
-	}
-	if len(nodes) == 0 {
-		nodes = known
-	}
-	authority, err := readAuthority(dir)
-	if err != nil {
-		return nil, err
-	}
-	for i, name := range nodes {
-		certPEM, keyPEM, err := authority.issue(name)
-		if err != nil {
-			return nodes[:i], err
-		}
-		home := filepath.Join(dir, name)
-		if err := replace(filepath.Join(home, keyFile), keyPEM, 0o600); err != nil {
-			return nodes[:i], err
-		}
-		if err := replace(filepath.Join(home, certFile), certPEM, 0o644); err != nil {
-			return nodes[:i], err
-		}
-	}
-	return nodes, nil
-}
-
-// The steps of putting a new gossip key in the place of the old one. After each the
-// file goes to every node, and every node reloads, before the next step: so at any
-// moment all nodes understand what any node sends.
-const (
-	RotateAdd  = "add"  // all learn to decrypt with a new key
-	RotateUse  = "use"  // all encrypt with it
-	RotateDrop = "drop" // all forget the old one
-)
-
-// RotateGossipKey takes one step in the directory of a cluster and in those of its
-// nodes there.
-func RotateGossipKey(dir, step string) error {
-	master := filepath.Join(dir, gossipKeyFile)
-	keys, err := ReadGossipKeys(master)
-	if err != nil {
-		return err
-	}
-	switch {
-	case step == RotateAdd && len(keys) == 1:
-		k, err := newGossipKey()
-		if err != nil {
-			return err
-		}
-		keys = append(keys, k)
-	case step == RotateUse && len(keys) == 2:
-		slices.Reverse(keys)
-	case step == RotateDrop && len(keys) == 2:
-		keys = keys[:1]
-	case !slices.Contains([]string{RotateAdd, RotateUse, RotateDrop}, step):
-		return fmt.Errorf("%q is none of the steps: %s, %s, %s", step, RotateAdd, RotateUse, RotateDrop)
-	case len(keys) == 1:
-		return fmt.Errorf("%s holds one key, so the next step is %s", master, RotateAdd)
-	default:
-		return fmt.Errorf("%s holds %d keys, so a rotation is under way: %s puts the second first, %s ends it with the first alone", master, len(keys), RotateUse, RotateDrop)
-	}
-	nodes, err := clusterNodes(dir)
-	if err != nil {
-		return err
-	}
-	text := gossipKeyText(keys...)
-	for _, home := range append(nodes, ".") {
-		if err := replace(filepath.Join(dir, home, gossipKeyFile), text, 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // clusterNodes are the nodes that have a directory in that of a cluster, by name.
 func clusterNodes(dir string) ([]string, error) {
 	if _, err := os.Stat(filepath.Join(dir, authorityFile)); err != nil {
@@ -303,185 +201,6 @@ func clusterNodes(dir string) ([]string, error) {
 		}
 	}
 	return nodes, nil
-}
-
-// authority signs the certificates of a cluster's nodes.
-type authority struct {
-	cert    *x509.Certificate
-	certPEM []byte
-	key     *ecdsa.PrivateKey
-}
-
-// cluster is the name of the cluster.
-func (a *authority) cluster() string { return a.cert.Subject.CommonName }
-
-// writeAuthority makes a new one.
-func writeAuthority(dir, cluster string) error {
-	key, keyPEM, err := newKey()
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	template := &x509.Certificate{
-		Subject:               pkix.Name{Organization: []string{"aptmesh cluster"}, CommonName: cluster},
-		NotBefore:             now.Add(-backdated),
-		NotAfter:              now.Add(authorityLife),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		MaxPathLenZero:        true, // it signs nodes, and no other authority
-		KeyUsage:              x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	if err := writeNew(filepath.Join(dir, authorityKeyFile), keyPEM, 0o600); err != nil {
-		return err
-	}
-	return writeNew(filepath.Join(dir, authorityFile), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
-}
-
-// readAuthority reads the one of a cluster's directory.
-func readAuthority(dir string) (*authority, error) {
-	certPEM, err := os.ReadFile(filepath.Join(dir, authorityFile))
-	if err != nil {
-		return nil, fmt.Errorf("%s is no directory that `aptmesh cluster init` made: %w", dir, err)
-	}
-	keyPEM, err := os.ReadFile(filepath.Join(dir, authorityKeyFile))
-	if err != nil {
-		return nil, err
-	}
-	certBlock, _ := pem.Decode(certPEM)
-	keyBlock, _ := pem.Decode(keyPEM)
-	if certBlock == nil || keyBlock == nil {
-		return nil, fmt.Errorf("%s and %s of %s are no PEM files", authorityFile, authorityKeyFile, dir)
-	}
-	cert, err := x509.ParseCertificate(certBlock.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%s of %s: %w", authorityFile, dir, err)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(keyBlock.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%s of %s: %w", authorityKeyFile, dir, err)
-	}
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok || !key.PublicKey.Equal(cert.PublicKey) {
-		return nil, fmt.Errorf("%s of %s is not the key of %s", authorityKeyFile, dir, authorityFile)
-	}
-	return &authority{cert: cert, certPEM: certPEM, key: key}, nil
-}
-
-// issue makes a private key and a certificate for the node of that name.
-func (a *authority) issue(name string) (certPEM, keyPEM []byte, err error) {
-	key, keyPEM, err := newKey()
-	if err != nil {
-		return nil, nil, err
-	}
-	now := time.Now()
-	until := now.Add(nodeCertLife)
-	if until.After(a.cert.NotAfter) {
-		until = a.cert.NotAfter
-	}
-	template := &x509.Certificate{
-		Subject:   pkix.Name{Organization: []string{"aptmesh node"}, CommonName: name},
-		DNSNames:  []string{name},
-		NotBefore: now.Add(-backdated),
-		NotAfter:  until,
-		KeyUsage:  x509.KeyUsageDigitalSignature,
-		// A node is both ends of its connections.
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
-	if err != nil {
-		return nil, nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), keyPEM, nil
-}
-
-func newKey() (*ecdsa.PrivateKey, []byte, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, nil, err
-	}
-	return key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
-}
-
-func newGossipKey() ([]byte, error) {
-	k := make([]byte, gossipKeyBytes)
-	_, err := rand.Read(k)
-	return k, err
-}
-
-// gossipKeyText is the file that ReadGossipKeys reads.
-func gossipKeyText(keys ...[]byte) []byte {
-	var b bytes.Buffer
-	b.WriteString("# Gossip keys: the first encrypts, all decrypt.\n")
-	for _, k := range keys {
-		b.WriteString(base64.StdEncoding.EncodeToString(k) + "\n")
-	}
-	return b.Bytes()
-}
-
-// nodeConfigText is the configuration of a node of a new cluster.
-func nodeConfigText(cluster, name string, seeds []string) []byte {
-	return fmt.Appendf(nil, `# aptmesh: node %[2]s of the cluster %[1]s, made by "aptmesh cluster".
-# "aptmesh config show" prints every key there is, with its meaning.
-
-name: %[3]s
-
-cluster:
-  name: %[4]s
-  # datacenter: a label for "aptmesh status"; left out, it is the node's name
-  # Nodes to join through, "host" or "host:port"; names must resolve on this machine.
-  seeds: %[5]s
-  gossip_key: %[6]s
-  ca: %[7]s
-  cert: %[8]s
-  key: %[9]s
-
-# The archives must be the same on all nodes. Without this section they are those of
-# the machine's own apt.
-# archives:
-#   ubuntu:
-#     upstream: http://archive.ubuntu.com/ubuntu
-#     signed_by: [/usr/share/keyrings/ubuntu-archive-keyring.gpg]
-`, cluster, name, yamlText(name), yamlText(cluster), yamlText(seeds), gossipKeyFile, authorityFile, certFile, keyFile)
-}
-
-// yamlText writes a value on one line, in quotes where YAML would take it for something else.
-func yamlText(v any) string {
-	text, err := yaml.MarshalWithOptions(v, yaml.Flow(true))
-	if err != nil {
-		panic(err) // strings always have a form in YAML
-	}
-	return strings.TrimSpace(string(text))
-}
-
-// nodeConfig is what pki reads of the file that nodeConfigText wrote: a node may have got more
-// keys since, which are none of its business.
-type nodeConfig struct {
-	Name    string
-	Cluster struct {
-		Name  string
-		Seeds []string
-	}
-}
-
-func readNodeConfig(file string) (nodeConfig, error) {
-	var cfg nodeConfig
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return cfg, err
-	}
-	if err := yaml.Unmarshal(text, &cfg); err != nil {
-		return cfg, fmt.Errorf("%s: %w", file, err)
-	}
-	return cfg, nil
 }
 
 // writeNew writes a file that must not be there yet.
