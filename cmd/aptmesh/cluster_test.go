@@ -16,6 +16,7 @@ import (
 	"github.com/aptmesh/aptmesh/node"
 	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/pki"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -389,8 +390,16 @@ Then ` + "`aptmesh status`" + ` on any node shows all of them.
 	if err != nil || !strings.Contains(string(text), `seeds: [10.0.0.1, 10.0.0.2]`) {
 		t.Errorf("%v:\n%s", err, text)
 	}
+	// On its machine a node has its keys with its state.
+	if want := filepath.Join(config.DefaultStateDir, "keys"); pki.KeysDir != want || strings.Count(string(text), " "+want+"/") != 4 {
+		t.Errorf("the keys are not all in %s:\n%s", want, text)
+	}
+	here, err := filepath.Abs("lab/b")
+	if err != nil {
+		t.Fatal(err)
+	}
 	a, o, e := testApp(t)
-	write(t, "lab/b/whole.yaml", string(text)+"archives: {x: {upstream: \"http://example.org/x\", unsigned: true}}\n")
+	write(t, "lab/b/whole.yaml", strings.ReplaceAll(string(text), pki.KeysDir, here)+"archives: {x: {upstream: \"http://example.org/x\", unsigned: true}}\n")
 	if code := run(t, a, "config", "check", "lab/b/whole.yaml"); code != 0 || !strings.Contains(o.String(), "good: 1 archive") {
 		t.Errorf("exit %d: %s%s", code, o, e)
 	}
