@@ -158,13 +158,14 @@ func (t classTable) Make(archive string) error { return t.archives.Ensure(archiv
 
 // Ensure has an archive of a class served, if it is one. Other nodes ask by its name before any client here does.
 func (a *Archives) Ensure(name string) error {
-	if m := a.table.made()[name]; m != nil && m.served.Load() {
+	switch m := a.table.made()[name]; {
+	case m == nil && a.table.Has(name):
+		return nil // it is no member of a class
+	case m != nil && m.served.Load():
 		m.touch()
 		return nil
 	}
-	if a.table.Has(name) {
-		return nil
-	}
+	// While another request makes it, the table has it before all rooms do: that request holds the lock.
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	all := maps.Clone(a.table.made())
