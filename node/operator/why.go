@@ -63,7 +63,7 @@ func (o *Operator) Why(target string) *admin.Why {
 	case info.Root:
 		say(w, "This node does not hold it. A request would have the suite's Release read from upstream and checked; it is never passed on unchecked.")
 	default:
-		n.explainUnknown(w, loc)
+		o.explainUnknown(w, loc)
 	}
 	if err := o.failureOf(suite); err != nil && w.Would == nil {
 		say(w, "The latest check of its suite brought nothing new: %s", sentence(err.Error()))
@@ -202,13 +202,13 @@ func explain(w *admin.Why, e proto.Resolution) {
 }
 
 // explainUnknown says what becomes of a file that nothing this node has read lists.
-func (n *Node) explainUnknown(w *admin.Why, loc proto.Location) {
+func (o *Operator) explainUnknown(w *admin.Why, loc proto.Location) {
 	const otherwise = "What no signed metadata lists is passed on from upstream as it is, and apt decides."
 	var unread []string
-	for _, id := range n.catalog.Unread(loc) {
+	for _, id := range o.cfg.Catalog.Unread(loc) {
 		unread = append(unread, cmp.Or(strings.TrimPrefix(id.Dir, "dists/"), loc.Archive))
 	}
-	switch held := slices.ContainsFunc(n.catalog.Status(), func(st catalog.SuiteStatus) bool {
+	switch held := slices.ContainsFunc(o.cfg.Catalog.Status(), func(st catalog.SuiteStatus) bool {
 		return st.Suite.Archive == loc.Archive && !st.Date.IsZero()
 	}); {
 	case len(unread) > 0:
