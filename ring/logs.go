@@ -12,9 +12,9 @@ import (
 	"github.com/aptmesh/aptmesh/proto/expiring"
 )
 
-// memberlistLog takes memberlist's log lines, "[WARN] memberlist: …". Its errors
-// are warnings of ours: a node that cannot be reached is no error of this one. A bad
-// network brings dozens of them; only a few are warnings, the rest is for debugging.
+// memberlistLog takes memberlist's log lines, "[WARN] memberlist: …". They are for debugging: what an
+// operator has to know of them is said in our own words, here or where the callbacks tell of it. What others
+// can bring about as often as they like is a warning now and then only, and for debugging the other times.
 type memberlistLog struct {
 	logger    *slog.Logger
 	limit     *rate.Limiter
@@ -30,15 +30,10 @@ func newLogs(logger *slog.Logger) (*log.Logger, *memberlistLog) {
 // Write implements io.Writer.
 func (l *memberlistLog) Write(line []byte) (int, error) {
 	text := strings.TrimSpace(string(line))
-	level := slog.LevelDebug
-	if prefix, rest, ok := strings.Cut(text, "] "); ok && strings.HasPrefix(prefix, "[") {
-		text = rest
-		if prefix != "[DEBUG" && prefix != "[INFO" {
-			level = slog.LevelWarn
-		}
+	if host, reason, ok := l.noticeStranger(text); ok {
+		l.log(slog.LevelWarn, "a machine is kept out of the cluster", "address", host, "reason", reason)
 	}
-	l.noticeStranger(text)
-	l.log(level, "gossip: "+strings.TrimPrefix(text, "memberlist: "))
+	l.log(slog.LevelDebug, "memberlist says: "+text)
 	return len(line), nil
 }
 

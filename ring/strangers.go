@@ -22,16 +22,19 @@ const (
 
 // noticeStranger takes a line of memberlist's log. The library says nowhere else that it
 // refused a packet or a stream.
-func (l *memberlistLog) noticeStranger(line string) {
-	reason := rejectedReason(line)
-	_, from, ok := strings.Cut(line, "from=")
-	if reason == "" || !ok {
-		return
+func (l *memberlistLog) noticeStranger(line string) (host, reason string, ok bool) {
+	reason = rejectedReason(line)
+	_, from, said := strings.Cut(line, "from=")
+	if reason == "" || !said {
+		return "", "", false
 	}
-	if host, _, err := net.SplitHostPort(strings.TrimSpace(from)); err == nil {
-		now := time.Now()
-		l.strangers.Set(host, Stranger{host, reason, now}, now, now.Add(strangerFor))
+	host, _, err := net.SplitHostPort(strings.TrimSpace(from))
+	if err != nil {
+		return "", "", false
 	}
+	now := time.Now()
+	l.strangers.Set(host, Stranger{host, reason, now}, now, now.Add(strangerFor))
+	return host, reason, true
 }
 
 // admit forgets the stranger at an address: a node there is a member now.

@@ -30,6 +30,9 @@ trip to each, the share of all objects that each owns, how much each stores and 
 from upstream, and how much the node asked got FROM each and sent TO it. Nodes that cannot
 be reached, and suites whose generation differs, come first.
 
+Pinned is what is never evicted: the metadata that hosts are served. KEPT counts the older
+generations of a suite that hosts can still read to the end.
+
 The exit code is 0 if all is well, 1 if something needs attention, and 2 if the node does
 not answer, is not ready, or something is failing: hosts get errors or old content, or soon
 will. With --ready the exit code is 0 as long as hosts may use the node; the health check of
