@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
-	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/format/deb"
 )
 
 // A node that is stopped while a host updates breaks the host's requests, which apt then
@@ -23,12 +23,12 @@ func TestStopDuringUpdateHangsNoHost(t *testing.T) {
 	if err == nil {
 		rounds = more
 	}
-	hung := stopDuringUpdates(t, rounds, front.RetrySetting)
+	hung := stopDuringUpdates(t, rounds, deb.RetrySetting)
 	if hung > 0 {
 		t.Errorf("%d of %d hosts with the setting hang", hung, rounds)
 	}
 	if err == nil {
-		t.Logf("with %s %d of %d hosts hang", front.RetrySetting, hung, rounds)
+		t.Logf("with %s %d of %d hosts hang", deb.RetrySetting, hung, rounds)
 		t.Logf("without it %d of %d hosts hang", stopDuringUpdates(t, rounds), rounds)
 	}
 }

@@ -325,7 +325,7 @@ func TestServePrintsTheSettings(t *testing.T) {
 		<-s.exit
 		want := `aptmesh serves 1 archive at http://127.0.0.1:3142
 
-On each host, whose sources stay as they are:
+On each host with apt:
 
 sudo tee /etc/apt/apt.conf.d/30aptmesh <<'END'
 Acquire::http::Proxy "http://127.0.0.1:3142";
@@ -720,6 +720,26 @@ func TestClientConfig(t *testing.T) {
 		}
 		if out.String() != want || (code == 0) != (tt.err == "") || !strings.Contains(errs.String(), tt.err) {
 			t.Errorf("%+v: exit %d\n%s%s", tt, code, out, errs)
+		}
+	}
+}
+
+// Of other formats it prints the archives that the configuration has.
+func TestClientConfigOfAFormat(t *testing.T) {
+	const archives = "archives:\n  debian: {upstream: \"http://a.example.org/debian\"}\n  fedora: {upstream: \"http://b.example.org/fedora\", format: rpm, suites: [40/os]}\n"
+	for format, want := range map[string]string{
+		"rpm": "# Copy gpgkey= and gpgcheck= from each repository's own file, and disable the repository there.\n[aptmesh-fedora-40-os]\nname=fedora/40/os from aptmesh\nbaseurl=http://cache:3142/fedora/40/os\nenabled=1\n",
+		"zip": "",
+	} {
+		a, out, errs := testApp(t)
+		write(t, a.defaultConfig, archives)
+		code := run(t, a, "client-config", "--format", format, "http://cache:3142")
+		told := "# /etc/yum.repos.d/aptmesh.repo\n"
+		if want == "" {
+			told = "no archive of the configuration has the format \"zip\""
+		}
+		if out.String() != want || (code == 0) != (want != "") || !strings.Contains(errs.String(), told) {
+			t.Errorf("%s: exit %d\n%s%s", format, code, out, errs)
 		}
 	}
 }

@@ -117,6 +117,9 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 func (a *Archives) frontRules(cfg *config.Config, mirrors map[string][]config.Mirror) (front.Rules, error) {
 	rules := front.Rules{
 		Classes: a.classesOf(cfg), Connect: cfg.ConnectAllow, Lists: a.frontLists(cfg), PublicURL: cfg.PublicURL, Clients: cfg.Clients,
+		HostFiles: func(node string, closed func(string) bool) []proto.HostFile {
+			return HostFiles(node, slices.DeleteFunc(slices.Clone(cfg.Archives), func(a config.Archive) bool { return closed(a.Name) }))
+		},
 	}
 	claimed := mirrorlist.NewClaims(cfg)
 	inner := innerOf(cfg)

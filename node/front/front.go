@@ -82,6 +82,9 @@ type Config struct {
 	Waits func(loc proto.Location, via []string) (done func())
 	// PublicURL is where clients reach this node; "": at the URL that they come by.
 	PublicURL string
+	// HostFiles are the files that a host needs to use the archives that are not closed to it, through the
+	// node at a URL; for the page. nil: there are none.
+	HostFiles func(node string, closed func(archive string) bool) []proto.HostFile
 	// ArchiveRoot is the part of a path that looks like the root of an archive; for messages. By default the
 	// first level of the path.
 	ArchiveRoot func(path string) string
@@ -153,7 +156,7 @@ func New(cfg Config, catalog Catalog, fetcher Fetcher) (*Front, error) {
 	cfg = cfg.withDefaults()
 	f := &Front{cfg: cfg, catalog: catalog, fetcher: fetcher, log: cfg.Logger, metrics: newMetrics(), failures: expiring.New[string, Failure](maxFailures),
 		archiveErrors: expiring.New[archiveReason, ArchiveErrors](maxArchiveErrors)}
-	if err := f.Apply(Rules{Archives: cfg.Archives, Classes: cfg.Classes, Connect: cfg.Connect, Clients: cfg.Clients, Lists: cfg.Lists, PublicURL: cfg.PublicURL}); err != nil {
+	if err := f.Apply(Rules{Archives: cfg.Archives, Classes: cfg.Classes, Connect: cfg.Connect, Clients: cfg.Clients, Lists: cfg.Lists, PublicURL: cfg.PublicURL, HostFiles: cfg.HostFiles}); err != nil {
 		return nil, err
 	}
 	f.tunnels.open = make(map[*tunnel]struct{})

@@ -291,14 +291,14 @@ func TestWrongLengthIsNeverServed(t *testing.T) {
 
 // Tools that look for a cache get a status that they know, and a text.
 func TestPageForTools(t *testing.T) {
-	d := startFront(t)
+	d := startFront(t, func(c *Config) { c.HostFiles = testHostFiles })
 	for target, base := range map[string]string{"/": "http://node:3142", "/?x=y": "http://node:3142", "http://" + d.addr + "/": "http://" + d.addr} {
 		for _, accept := range []string{"X: y", "Accept: */*", "Accept: text/*"} {
 			r, body := d.ask("GET", target, accept)
 			if r.Status != "406 Usage Information" || r.Header.Get("Content-Type") != typeText || r.Header.Get("Cache-Control") != "no-store" {
 				t.Errorf("%s: %d %v", target, r.StatusCode, r.Header)
 			}
-			for _, want := range []string{HostCommand(base), "http://archive.ubuntu.com/ubuntu   by   " + base + "/ubuntu\n", "/vendor/tools"} {
+			for _, want := range []string{"with apt:\n\n" + testHostFiles(base, never)[0].Command(), "http://archive.ubuntu.com/ubuntu   by   " + base + "/ubuntu\n", "/vendor/tools"} {
 				if !strings.Contains(body, want) {
 					t.Errorf("%s: lacks %q: %s", target, want, body)
 				}
@@ -313,13 +313,26 @@ func TestPageForTools(t *testing.T) {
 	}
 }
 
+// testHostFiles is one file for each archive that is not closed, after that of apt.
+func testHostFiles(node string, closed func(string) bool) []proto.HostFile {
+	files := []proto.HostFile{{Client: "apt", Path: "/etc/a", Text: "proxy " + node + "\n"}}
+	for _, a := range []string{"ubuntu", "debian"} {
+		if !closed(a) {
+			files = append(files, proto.HostFile{Client: "dnf", Path: "/etc/" + a, Head: "# <head>\n", Text: "baseurl=" + node + "/" + a + "\n"})
+		}
+	}
+	return files
+}
+
+func never(string) bool { return false }
+
 // A browser gets a page: nothing of it comes from elsewhere, whatever is on it is text, and a client sees
 // neither archives that it may not have, nor other clients.
 func TestPageForBrowsers(t *testing.T) {
 	evil := `<script>alert("x")</script>`
 	gathered, closed := 0, ""
 	d := startFront(t, func(c *Config) {
-		c.PublicURL = "http://cache.example.org:3142/"
+		c.PublicURL, c.HostFiles = "http://cache.example.org:3142/", testHostFiles
 		c.Classes = fakeClasses{}
 		c.Archives[1].Deny = prefixes("127.0.0.0/8")
 		closed = c.Archives[1].Name
@@ -342,15 +355,15 @@ func TestPageForBrowsers(t *testing.T) {
 		t.Errorf("%s %v", r.Status, r.Header)
 	}
 	for _, want := range []string{
-		template.HTMLEscapeString(HostCommand("http://cache.example.org:3142")), "<td>http://archive.ubuntu.com/ubuntu</td><td>http://cache.example.org:3142/ubuntu</td>",
+		template.HTMLEscapeString(testHostFiles("http://cache.example.org:3142", never)[0].Command()), "<td>http://archive.ubuntu.com/ubuntu</td><td>http://cache.example.org:3142/ubuntu</td>",
 		"<td>any archive of the class ppa</td><td>http://cache.example.org:3142/ppa/*</td>", "ubuntu/dists/noble", "fra1", "unreachable", "5.0 GiB sent to hosts in 7 requests", "4.0 GiB saved", "2.0 MiB from other nodes", "&lt;script&gt;",
-		"<td>http://refused.example.org/other</td><td>unknown-host</td>",
+		"<td>http://refused.example.org/other</td><td>unknown-host</td>", "sudo tee /etc/ubuntu &lt;&lt;&#39;END&#39;\n# &lt;head&gt;\nbaseurl=http://cache.example.org:3142/ubuntu\nEND\n",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("lacks %q:\n%s", want, body)
 		}
 	}
-	for _, leak := range []string{"<script", "src=", "href=", "@import", "url(", "closed-suite", "/" + d.cfg.Archives[1].Name + "<", "127.0.0.1", "secret"} {
+	for _, leak := range []string{"<script", "src=", "href=", "@import", "url(", "closed-suite", "/etc/debian", "/" + d.cfg.Archives[1].Name + "<", "127.0.0.1", "secret"} {
 		if strings.Contains(body, leak) {
 			t.Errorf("has %q:\n%s", leak, body)
 		}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/aptmesh/aptmesh/proto"
 )
 
 // usagePhrase is what auto-apt-proxy looks for, with a status of 406, to recognise a cache
@@ -78,10 +80,11 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 
 // pageData is what the template shows.
 type pageData struct {
-	Node, Command string
-	Archives      []pageArchive
-	Overview      *Overview
-	Refused       []RefusedURL
+	Node      string
+	HostFiles []proto.HostFile
+	Archives  []pageArchive
+	Overview  *Overview
+	Refused   []RefusedURL
 }
 
 type pageArchive struct{ Upstream, Here string }
@@ -97,7 +100,10 @@ func (x *exchange) page() {
 		verdict: verdict{status: http.StatusNotAcceptable}, cache: cacheNever, age: -1, phrase: usagePhrase,
 		note: note{result: resultPage, age: -1, reason: reasonRoot}, contentType: typeText,
 	}
-	data := pageData{Node: x.f.cfg.Node, Command: HostCommand(base)}
+	data := pageData{Node: x.f.cfg.Node}
+	if x.rules.hostFiles != nil {
+		data.HostFiles = x.rules.hostFiles(base, x.closed)
+	}
 	for _, archive := range x.usable() {
 		data.Archives = append(data.Archives, pageArchive{bareURL(archive), base + "/" + archive.Name})
 	}
@@ -124,10 +130,7 @@ func (x *exchange) page() {
 func (x *exchange) pageHTML(data *pageData) string {
 	if x.f.gather != nil {
 		o := x.f.overview.get(x.f.gather)
-		o.Suites = slices.DeleteFunc(slices.Clone(o.Suites), func(s OverviewSuite) bool {
-			g := x.rules.guard(s.Archive)
-			return g != nil && g.closedBy(x.peer()) != ""
-		})
+		o.Suites = slices.DeleteFunc(slices.Clone(o.Suites), func(s OverviewSuite) bool { return x.closed(s.Archive) })
 		data.Overview = &o
 	}
 	data.Refused = x.f.Refused()
@@ -156,13 +159,13 @@ func (x *exchange) base() string {
 
 // usable are the archives that this client may have.
 func (x *exchange) usable() []Archive {
-	var open []Archive
-	for _, a := range x.rules.routes.archives {
-		if g := x.rules.guard(a.Name); g == nil || g.closedBy(x.peer()) == "" {
-			open = append(open, a)
-		}
-	}
-	return open
+	return slices.DeleteFunc(slices.Clone(x.rules.routes.archives), func(a Archive) bool { return x.closed(a.Name) })
+}
+
+// closed reports whether this client may not have an archive.
+func (x *exchange) closed(archive string) bool {
+	g := x.rules.guard(archive)
+	return g != nil && g.closedBy(x.peer()) != ""
 }
 
 // plainHost keeps what is no host out of what a reader may paste into a shell.
@@ -178,9 +181,11 @@ func plainHost(host string) bool {
 
 func pageText(data *pageData) string {
 	var b strings.Builder
-	b.WriteString("aptmesh: a cache for APT archives.\n\nOn each host, whose sources stay as they are:\n\n")
-	b.WriteString(data.Command)
-	b.WriteString("\nhttps sources go past this node then. To have one cached, replace its URL in the host's sources:\n\n")
+	b.WriteString("aptmesh: a cache for package repositories.\n")
+	for _, f := range data.HostFiles {
+		b.WriteString("\nOn each host with " + f.Client + ":\n\n" + f.Command())
+	}
+	b.WriteString("\nWith apt, the host's sources stay as they are, and https sources go past this node. To have one\ncached, replace its URL in the host's sources:\n\n")
 	for _, a := range data.Archives {
 		b.WriteString(a.Upstream + "   by   " + a.Here + "\n")
 	}

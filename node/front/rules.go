@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/aptmesh/aptmesh/proto"
 )
 
 // Rules are what can change while a Front serves.
@@ -16,6 +18,8 @@ type Rules struct {
 	Lists   []List
 	// PublicURL is as Config.PublicURL.
 	PublicURL string
+	// HostFiles is as Config.HostFiles.
+	HostFiles func(node string, closed func(archive string) bool) []proto.HostFile
 }
 
 // Classes finds archives that do not exist yet and may be made: each belongs to a class, whose URL
@@ -45,6 +49,7 @@ type rules struct {
 	lists    map[string]List   // by host and path
 
 	publicURL string // without a slash at its end
+	hostFiles func(node string, closed func(archive string) bool) []proto.HostFile
 }
 
 // newRules makes rules ready. Errors name the configuration key at fault.
@@ -54,7 +59,7 @@ func newRules(r Rules, own []string) (*rules, error) {
 		return nil, err
 	}
 	routes.classes = r.Classes
-	ready := &rules{routes: routes, limits: r.Clients, guards: make(map[string]*guard), used: make(map[string]func()), formats: make(map[string]Format), lists: make(map[string]List), publicURL: strings.TrimSuffix(r.PublicURL, "/")}
+	ready := &rules{routes: routes, limits: r.Clients, guards: make(map[string]*guard), used: make(map[string]func()), formats: make(map[string]Format), lists: make(map[string]List), publicURL: strings.TrimSuffix(r.PublicURL, "/"), hostFiles: r.HostFiles}
 	for _, l := range r.Lists {
 		ready.lists[bareHost(l.URL.Host)+l.URL.Path] = l
 	}

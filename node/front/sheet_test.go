@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -306,16 +305,5 @@ func TestRangeBehindTheEnd(t *testing.T) {
 	d.streams(4, io.NopCloser(strings.NewReader("body")))
 	if r, _ := d.ask("GET", helloURL, "Range: bytes=4-"); r.StatusCode != 200 || r.Header.Get("Last-Modified")+r.Header.Get("Etag") != "" {
 		t.Errorf("%s %v", r.Status, r.Header)
-	}
-}
-
-// One text for hosts: the README's first steps are what the commands and the page print.
-func TestHostSettingsInREADME(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(readme), "\n"+HostCommand("http://NODE:3142")) {
-		t.Errorf("README.md lacks\n%s", HostCommand("http://NODE:3142"))
 	}
 }
