@@ -5,6 +5,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/deb"
+	"github.com/aptmesh/aptmesh/node/format/pacman"
 	"github.com/aptmesh/aptmesh/node/format/rpm"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -26,13 +27,15 @@ func HostFiles(node string, archives []config.Archive) (files []proto.HostFile) 
 }
 
 func hostFile(node string, a config.Archive) proto.HostFile {
+	suites := make([]proto.Suite, len(a.Suites))
+	for i, s := range a.Suites {
+		suites[i] = keyless(a.Format).SuiteNamed(s)
+	}
 	switch a.Format {
 	case "rpm":
-		suites := make([]proto.Suite, len(a.Suites))
-		for i, s := range a.Suites {
-			suites[i] = keyless(a.Format).SuiteNamed(s)
-		}
 		return rpm.HostFile(node, a.Name, suites)
+	case "pacman":
+		return pacman.HostFile(node, a.Name, suites)
 	}
 	return deb.HostFile(node)
 }

@@ -26,6 +26,8 @@ func TestHostFiles(t *testing.T) {
 		{Name: "debian", Format: "apt"},
 		{Name: "fedora", Format: "rpm", Suites: []string{"40/x86_64/os", "40/x86_64/os~updates/repodata"}},
 		{Name: "vendor/tools", Format: "rpm"},
+		{Name: "arch", Format: "pacman"},
+		{Name: "arm/linux", Format: "pacman", Suites: []string{"aarch64/core/core", "aarch64/extra/extra.db", "aarch64/extra/extra.files"}},
 	})
 	want := `sudo tee /etc/yum.repos.d/aptmesh.repo <<'END'
 # Copy gpgkey= and gpgcheck= from each repository's own file, and disable the repository there.
@@ -44,7 +46,15 @@ baseurl=http://n:3142/vendor/tools
 enabled=1
 END
 `
-	if len(files) != 2 || files[0].Client != "apt" || files[1].Command() != want {
-		t.Errorf("%+v", files)
+	if len(files) != 4 || files[0].Client != "apt" || files[1].Command() != want {
+		t.Fatalf("%+v", files)
+	}
+	for i, want := range []string{
+		"# Write \"Include = /etc/pacman.d/aptmesh-arch\" before the other servers of a repository in /etc/pacman.conf.\nServer = http://n:3142/arch/$repo/os/$arch\n",
+		"# Write \"Include = /etc/pacman.d/aptmesh-arm-linux\" before the other servers of a repository in /etc/pacman.conf.\nServer = http://n:3142/arm/linux/$arch/$repo\n",
+	} {
+		if got := files[2+i].Content(); got != want {
+			t.Errorf("%s", got)
+		}
 	}
 }

@@ -211,7 +211,7 @@ func TestNames(t *testing.T) {
 		"a/b-1-1-any.pkg.tar": "package", "lastupdate": "other", "iso/latest/x.iso": "other", "core.db.tar.gz.old": "other",
 	} {
 		info := f.PathInfo(path)
-		if info.Kind != kind || info.Package != (kind == "package") || info.Page != (path == "lastupdate") || info.FirstByte == 0 {
+		if info.Kind != kind || info.Package != (kind == "package") || info.Page != (path == "lastupdate") || info.FirstByte == 0 || info.Hold == 0 || info.Hold >= info.FirstByte {
 			t.Errorf("%s: %+v", path, info)
 		}
 		if n := testing.AllocsPerRun(100, func() { f.PathInfo(path) }); n != 0 {

@@ -12,6 +12,10 @@ import (
 // (curl_set_handle_opts in dload.c).
 const patience = 7 * time.Second
 
+// hold is how long a request is held back in place of an error that may pass: pacman asks no server twice, and
+// after three errors it asks the host for nothing more (dload.c).
+const hold = 6 * time.Second
+
 // isPackage reports whether a file's name is that of a package: NAME-VERSION-RELEASE-ARCH.pkg.tar, of
 // any compression.
 func isPackage(name string) bool {
@@ -23,7 +27,7 @@ func isPackage(name string) bool {
 // that was built again under its old name replaces the old one.
 func (f *Format) PathInfo(path string) proto.PathInfo {
 	_, name := splitDir(path)
-	info := proto.PathInfo{Kind: "other", Class: proto.ClassUnlisted, ContentType: binary, FirstByte: patience}
+	info := proto.PathInfo{Kind: "other", Class: proto.ClassUnlisted, ContentType: binary, FirstByte: patience, Hold: hold}
 	signed, isSignature := strings.CutSuffix(name, sig)
 	switch {
 	case isDatabase(signed):
