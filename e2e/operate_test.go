@@ -323,7 +323,7 @@ func TestCommands(t *testing.T) {
 	}{
 		{[]string{"version"}, []string{"aptmesh"}, 0},
 		{[]string{"status", "--config", config}, []string{"ready", "debian/dists/noble", "fresh"}, 0},
-		{[]string{"why", "--config", config, w.node.URL + "/debian/" + path}, []string{"not held", w.server.URL + "/" + path, "signed index"}, 0},
+		{[]string{"why", "--config", config, w.node.URL + "/debian/" + path}, []string{"not stored", w.server.URL + "/" + path, "signed index"}, 0},
 		{[]string{"why", "--config", config, "http://archive.example.org/debian/dists/noble/InRelease"}, []string{"stored", "generation"}, 0},
 		{[]string{"why", "--config", config, "http://elsewhere.example.com/x"}, []string{"403 (unknown-host)"}, 1},
 		{[]string{"refresh", "--config", config, "debian/noble"}, []string{"nothing newer"}, 0},

@@ -44,8 +44,8 @@ var (
 	_ archives.Cluster   = (*cluster.Cluster)(nil)
 )
 
-// build makes the rooms, each with those that it needs. The line after "it is there" is "this stops
-// it". All know no archive until the last of them is there; then all are told of them together.
+// build makes the rooms, each with those that it needs. The line after the one that starts a room
+// registers what stops it. The rooms get their archives together, when the last room is there.
 func (n *Node) build(cfg *config.Config) (err error) {
 	if cfg.Cluster.Name != "" {
 		if n.cluster, err = cluster.New(cluster.Config{
@@ -201,7 +201,7 @@ func (n *Node) catalogConfig(cfg *config.Config, source archives.Source) catalog
 	return c
 }
 
-// switched tells of every generation that this node begins to serve.
+// switched is called for every generation that this node begins to serve.
 func (n *Node) switched(s proto.Switch) {
 	// What upstream did not have may be there now, and what nothing signs may have changed.
 	n.fetcher.ArchiveChanged(s.Suite.Archive)

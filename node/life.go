@@ -10,7 +10,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/operator"
 )
 
-// life is how far a node has come, for whoever watches it. Safe for concurrent use.
+// life is the phase of a node between start and end. Safe for concurrent use.
 type life struct {
 	log    *slog.Logger
 	ready  atomic.Bool
@@ -41,7 +41,7 @@ func (l *life) Stopping() string {
 	return ""
 }
 
-// stopping notes what the node does just now, for whoever watches it stop.
+// stopping notes what the node does now, for status while it stops.
 func (l *life) stopping(format string, args ...any) {
 	said := fmt.Sprintf(format, args...)
 	l.doing.Store(&said)

@@ -35,7 +35,7 @@ import (
 // Options is what a node needs besides its configuration. The zero value will do
 // for a test.
 type Options struct {
-	// Logger is told what the node does; nil is silent.
+	// Logger is the node's log; nil is silent.
 	Logger *slog.Logger
 	// Level, if set, follows log.level on a reload.
 	Level *slog.LevelVar
@@ -187,7 +187,7 @@ func (n *Node) startCluster(ctx context.Context, cfg *config.Config) error {
 	return c.Start(ctx, rooms, n.table.Config, n.register)
 }
 
-// serve answers who connects to l until the frontend is closed.
+// serve answers requests on l until the frontend is closed.
 func (n *Node) serve(l net.Listener) {
 	n.life.hosts.Add(l.Addr().String())
 	n.life.listens.Add(l.Addr().String())
@@ -246,9 +246,10 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 }
 
 // Stop drains and stops the node: it stops being ready, goes on serving for the
-// configured delay, tells its cluster and hands on what only it holds, answers new
-// requests with 503, lets the running ones finish within the configured time and ctx,
-// and then stops the rooms in the reverse of the order they started in. What fails on the way is returned, but stops nothing.
+// configured delay, leaves its cluster and hands off its last copies, answers new
+// requests with 503, lets the running ones finish within the configured time and ctx, and
+// then stops the rooms in the reverse of the order in which they started. It returns the
+// errors, but none of them ends it.
 func (n *Node) Stop(ctx context.Context) error {
 	var errs []error
 	if n.life.ready.Swap(false) {
@@ -263,7 +264,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// leave waits until hosts are sent elsewhere, and takes leave of the cluster.
+// leave waits until load balancers send hosts to other nodes, and leaves the cluster.
 func (n *Node) leave(ctx context.Context) error {
 	drain := n.table.Config().Drain
 	if drain.Delay > 0 {
@@ -280,8 +281,8 @@ func (n *Node) leave(ctx context.Context) error {
 	return n.cluster.Leave(ctx, drain.Handoff)
 }
 
-// closeFrontend lets running requests finish and refuses new ones, in words as long as
-// it waits: a connection that is refused tells a client less than a 503 does.
+// closeFrontend lets running requests finish. Until then new requests get 503, which tells
+// a client more than a refused connection.
 func (n *Node) closeFrontend(ctx context.Context) error {
 	timeout := n.table.Config().Drain.Timeout
 	n.life.stopping("lets running requests finish, for %s at most", timeout)

@@ -186,9 +186,9 @@ func TestWhyInACluster(t *testing.T) {
 		Owners: []string{"ams1", "fra1", "nyc1"}, Holders: []string{"nyc1"},
 		Plan:         []string{"Ask nyc1, which is believed to store it.", "Ask ams1, which fetches it from upstream.", "Fetch it from upstream."},
 		UpstreamURLs: []string{"http://archive.ubuntu.com/ubuntu/pool/a.deb"},
-		Sentences:    []string{"It is not held here."},
+		Sentences:    []string{"It is not stored here."},
 	})
-	want := `It is not held here.
+	want := `It is not stored here.
 
 location  ubuntu/pool/a.deb
 kind      package

@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// Explain says of an address that another process has, which process that is, as far as /proc tells
-// this one: a service manager may hide other users' processes. Any other error stays as it is.
+// Explain names the process that already uses an address, as far as /proc shows it: a service
+// manager may hide other users' processes. Any other error stays as it is.
 func Explain(err error) error {
 	var op *net.OpError
 	if !errors.As(err, &op) || !errors.Is(err, syscall.EADDRINUSE) {
@@ -32,7 +32,7 @@ func Explain(err error) error {
 }
 
 // listenerOn names the process that listens on a TCP port, by the tables of proc(5); "" if they do not
-// tell.
+// show it.
 func listenerOn(proc string, port int) string {
 	sockets := make(map[string]bool)
 	for _, table := range []string{"net/tcp", "net/tcp6"} {

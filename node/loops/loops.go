@@ -1,5 +1,5 @@
-// Package loops recognises requests of this node that come back to it, and names them to whoever made
-// them. It moves no bytes.
+// Package loops recognises requests of this node that come back to it, and reports them to the request
+// that caused them. It moves no bytes.
 package loops
 
 import (
@@ -96,7 +96,7 @@ func (f Objects) ServePeer(ctx context.Context, from string, ask proto.PeerReque
 	return f.Fetcher.ServePeer(ctx, from, ask)
 }
 
-// Cluster is the other nodes as sources, which are told whose requests they work for.
+// Cluster is the other nodes as sources. It sends them the proxies of the requests that wait.
 type Cluster struct {
 	*peers.Mesh
 	Loops *Loops

@@ -25,7 +25,7 @@ type Node interface {
 	Addrs() []string
 	// Stopping says what a node that stops does just now; "" while it runs.
 	Stopping() string
-	// LeaveSoon has whoever runs the node stop it.
+	// LeaveSoon makes the program that runs the node stop it.
 	LeaveSoon()
 }
 
@@ -81,7 +81,7 @@ func (o *Operator) Remove(name string) (*admin.RemoveResult, error) {
 	return &admin.RemoveResult{Node: name, Message: "removed; all nodes are told, and none looks for it any more. If cluster.seeds of a node names it, take it out there"}, nil
 }
 
-// Leave has whoever runs the node stop it, as `aptmesh leave` does.
+// Leave makes the program that runs the node stop it, for `aptmesh leave`.
 func (o *Operator) Leave() (*admin.LeaveResult, error) {
 	if o.cfg.Cluster == nil {
 		return nil, errors.New("this node stands alone: there is no cluster to leave (to stop it, end the process with SIGTERM)")

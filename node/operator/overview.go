@@ -7,7 +7,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/front"
 )
 
-// Overview is what the page for browsers tells, from Status.
+// Overview is what the page for browsers shows, from Status.
 func (o *Operator) Overview() front.Overview {
 	s := o.Status()
 	page := front.Overview{Since: o.began, Requests: s.Traffic.Requests}

@@ -107,7 +107,7 @@ func mirrorStatus(stats []upstream.MirrorStats) map[string][]admin.MirrorStatus 
 	return all
 }
 
-// behind lists the mirrors whose Release is older than another's.
+// behind lists the mirrors whose Release is older than that of another mirror.
 func behind(mirrors []catalog.MirrorStatus) []admin.MirrorBehind {
 	var late []admin.MirrorBehind
 	for _, m := range mirrors {
@@ -130,7 +130,7 @@ func (o *Operator) prefetchStatus() admin.PrefetchStatus {
 	return s
 }
 
-// Report is what this node tells the others of its cluster.
+// Report is this node's own part of the cluster's status.
 func (o *Operator) Report() cluster.Report {
 	st := o.cfg.Store.Stats()
 	r := cluster.Report{Stored: int64(st.Blobs), StoredBytes: st.Used, Suites: []admin.MemberSuite{}}

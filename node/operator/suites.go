@@ -13,7 +13,7 @@ import (
 )
 
 // Refresh asks upstream about a suite at once: "ubuntu/noble" or
-// "ubuntu/dists/noble". With older an older Release than the one held is taken.
+// "ubuntu/dists/noble". older also accepts a Release that is older than the current one.
 func (o *Operator) Refresh(ctx context.Context, name string, older bool) (*admin.RefreshResult, error) {
 	id, err := o.suiteNamed(name)
 	if err != nil {

@@ -96,7 +96,7 @@ func (o *Operator) wouldFail(w *admin.Why, loc proto.Location) *front.Failure {
 		return nil
 	}
 	if o.cfg.Archives.Offline(loc.Archive) {
-		return o.cfg.Front.Answer(loc, &proto.Unavailable{Reason: "it is not held, and the archive is offline here (offline: true)"})
+		return o.cfg.Front.Answer(loc, &proto.Unavailable{Reason: "it is not stored, and the archive is offline here (offline: true)"})
 	}
 	reason := ""
 	for _, m := range mirrorStatus(o.cfg.Upstream.Stats().Mirrors)[loc.Archive] {
@@ -177,13 +177,13 @@ func (o *Operator) explainTunnel(w *admin.Why, target string) {
 func explain(w *admin.Why, e proto.Resolution) {
 	switch {
 	case w.Would != nil && w.Stored != "":
-		say(w, "It is held here, and not given out.")
+		say(w, "It is stored here, and not served.")
 	case w.Stored != "":
-		say(w, "It is held here: a request is answered from %s.", w.Stored)
+		say(w, "It is stored here: a request is answered from %s.", w.Stored)
 	case w.InFlight:
 		say(w, "It is being fetched at this moment: a request joins that fetch.")
 	case w.Would == nil:
-		say(w, "It is not held: a request fetches it from %s.", orElse(w.UpstreamURLs))
+		say(w, "It is not stored: a request fetches it from %s.", orElse(w.UpstreamURLs))
 	}
 	switch {
 	case !e.Listed:
@@ -261,7 +261,7 @@ func orElse(urls []string) string {
 // explainMirrors says which mirrors of an archive are left alone, and why.
 func (o *Operator) explainMirrors(w *admin.Why, archive string) {
 	if o.cfg.Archives.Offline(archive) {
-		say(w, "Nobody is asked for what is not held, for the configuration says `offline: true`.")
+		say(w, "Nothing is fetched, because the configuration says `offline: true`.")
 	}
 	for _, m := range mirrorStatus(o.cfg.Upstream.Stats().Mirrors)[archive] {
 		if m.State == admin.MirrorOpen {
@@ -277,8 +277,7 @@ func foundBy(m admin.MirrorStatus) string {
 	return " on the word of node " + m.FoundBy
 }
 
-// explainPlan adds where it would be had from, and what the other nodes have to do
-// with that.
+// explainPlan adds where it would be fetched, and the part of the other nodes in that.
 func (o *Operator) explainPlan(w *admin.Why, want proto.ObjectRequest) {
 	if o.cfg.Cluster != nil {
 		route := o.cfg.Cluster.Mesh().Route(want)
