@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/aptmesh/aptmesh/proto"
@@ -116,9 +117,9 @@ func TestPartsOfABrokenFile(t *testing.T) {
 				}
 				return b, err
 			}
-			reopened := 0
+			var reopened atomic.Int32
 			d.fetcher.reopen = func(failed *proto.Blob, err error) (*proto.Blob, error) {
-				reopened++
+				reopened.Add(1)
 				b := &proto.Blob{Ref: failed.Ref, Tier: proto.TierPeer}
 				switch elsewhere {
 				case "bytes":
@@ -140,15 +141,15 @@ func TestPartsOfABrokenFile(t *testing.T) {
 			raw, _ := d.rawErr("GET " + helloURL + " HTTP/1.1\nHost: n\nConnection: close\n" + threeParts + "\n\n")
 			head, body, _ := strings.Cut(raw, "\r\n\r\n")
 			if elsewhere == "nowhere" {
-				if reopened != 1 || strings.Contains(raw, "0-9/") || strings.Contains(raw, "--\r\n") {
+				if reopened.Load() != 1 || strings.Contains(raw, "0-9/") || strings.Contains(raw, "--\r\n") {
 					t.Errorf("it was not cut off where the file ends: %q", raw)
 				}
 				return
 			}
 			_, boundary, _ := strings.Cut(head, "boundary=")
 			boundary, _, _ = strings.Cut(boundary, "\r")
-			if got := partsOf(t, typeParts+boundary, strings.NewReader(body)); fmt.Sprint(got) != fmt.Sprint(partsWanted()) || reopened != 2 {
-				t.Errorf("%q, reopened %d times", got, reopened)
+			if got := partsOf(t, typeParts+boundary, strings.NewReader(body)); fmt.Sprint(got) != fmt.Sprint(partsWanted()) || reopened.Load() != 2 {
+				t.Errorf("%q, reopened %d times", got, reopened.Load())
 			}
 		})
 	}
