@@ -331,6 +331,41 @@ func TestUnsignedNeedsUpstream(t *testing.T) {
 	})
 }
 
+// Where nodes prove to each other who they are, the leader's word does for an archive without
+// signatures: upstream is asked once for all, and nobody else can bring a root.
+func TestLeadersWordForUnsigned(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 4, testarchive.Suite{Name: "noble", Unsigned: true})
+		for _, n := range f.nodes {
+			n.cfg.Archives[0].Unsigned, n.cfg.LeaderVouches = true, true
+		}
+		f.publish()
+		f.start()
+		n := f.nodes[1]
+		for _, n := range f.nodes {
+			n.must(nobleRelease)
+		}
+		f.settled(5 * time.Minute)
+		f.forget()
+		f.upgrade("2")
+		f.settled(5 * time.Minute)
+		if n := f.up.bodies(nobleRelease); n != 1 {
+			t.Errorf("upstream gave the new root %d times", n)
+		}
+		current := f.nodes[0].file(nobleRelease)
+		for _, n := range f.nodes {
+			n.listedAs(nobleRelease, current)
+		}
+		evil := []byte("Origin: Testarchive\nLabel: Testarchive\nSuite: noble\nCodename: noble\nDate: " +
+			time.Now().UTC().Format("Mon, 02 Jan 2006 15:04:05 UTC") + "\nSHA256:\n")
+		told := offerOf(evil, time.Now())
+		f.set(func() { f.foreign[told.Generation.Root.Digest] = evil })
+		n.Receive("n9", told)
+		f.settled(5 * time.Minute)
+		n.listedAs(nobleRelease, current)
+	})
+}
+
 // A generation of a Release without Date that the node has gone on from is not played
 // back to it.
 func TestUndatedIsNotPlayedBack(t *testing.T) {

@@ -108,6 +108,9 @@ type Config struct {
 	TablesInMemory int64
 	// Cluster is the other nodes; nil where this one is alone.
 	Cluster Cluster
+	// LeaderVouches says that the leader's own word counts for roots that no key vouches for: nodes
+	// prove to each other who they are.
+	LeaderVouches bool
 	Logger  *slog.Logger
 	// Now is the wall clock, for dates alone. Intervals are measured by time.Since.
 	Now func() time.Time

@@ -303,6 +303,7 @@ func (e LeaderAnswered) apply(m *Machine) {
 		m.renewal = nil
 		if e.Err == nil {
 			m.lastAsk = m.at.Mono
+			m.takeWord(e.Ann.Generation)
 			m.receive(e.From, e.Ann, e.Checked)
 		}
 	case k != nil && k.ask == e.Ask:
@@ -333,6 +334,7 @@ func (m *Machine) leaderAnswered(k *check, e LeaderAnswered) {
 		m.note(slog.LevelDebug, "this node asks upstream itself", "node", e.From, "error", e.Err)
 		m.look(k)
 	default:
+		m.takeWord(e.Ann.Generation)
 		m.receive(e.From, e.Ann, e.Checked)
 		k.told, k.from, k.asOf, m.followErr = &e.Ann, e.From, min(e.Checked, m.at.Mono), nil
 	}

@@ -18,8 +18,12 @@ type Config struct {
 	// Clustered says that there are other nodes.
 	Clustered bool
 	// Unsigned says that no signature vouches for roots of the archive: another node's word is not
-	// enough then.
+	// enough then, except the leader's where LeaderVouches.
 	Unsigned bool
+	// LeaderVouches says that what the leader itself answers counts as much as a signature would:
+	// the connection proves that it is the leader. Otherwise each node asks upstream about a root that
+	// no key vouches for.
+	LeaderVouches bool
 	// CheckWait is how long a host waits for a check while there is something to give it.
 	CheckWait time.Duration
 	// Patience is how long a new generation waits for an optional file that cannot be fetched.

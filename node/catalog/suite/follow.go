@@ -233,6 +233,8 @@ type offer struct {
 	checked Mono
 	from    []string // sorted
 	faults  int      // of the first of them
+	// asked says that the leader was asked about it.
+	asked bool
 }
 
 // same reports whether another node announces the same bytes.
@@ -314,8 +316,11 @@ func (m *Machine) startFollow() {
 			return
 		}
 		if m.cfg.Unsigned {
-			m.prove(o)
-			return
+			if !m.leaderSays(o.gen) {
+				m.prove(o)
+				return
+			}
+			o.gen = m.word // its dates are the leader's as well
 		}
 		m.open(o)
 	}
@@ -356,11 +361,28 @@ func (m *Machine) mayBring(c *Candidate, o *offer) bool {
 		if now := m.at.Wall.UTC().Truncate(time.Second); c.Gen.Date.After(now) {
 			c.Gen.Date = now
 		}
-		if m.replayed(c) {
+		if m.replayed(c) && !m.leaderSays(c.Gen) {
 			return false
 		}
 	}
-	return c.Manifest.Proven && !m.isTakenBack(c.Gen.Date) && m.belonging(c) == proto.BelongsYes
+	return (c.Manifest.Proven || m.leaderSays(c.Gen)) && !m.isTakenBack(c.Gen.Date) && m.belonging(c) == proto.BelongsYes
+}
+
+// takeWord notes what the leader itself says that it serves. An offer that waits for proof has it
+// then.
+func (m *Machine) takeWord(gen proto.Generation) {
+	if !m.cfg.LeaderVouches || gen.Suite != m.cfg.ID {
+		return
+	}
+	m.word = gen
+	if m.proving != nil && m.check != nil && !m.check.direct && m.leaderSays(m.proving.gen) {
+		m.proving = nil
+	}
+}
+
+// leaderSays reports whether the leader vouches for a root and for what is beside it.
+func (m *Machine) leaderSays(gen proto.Generation) bool {
+	return m.cfg.LeaderVouches && !gen.Root.IsZero() && m.word.Root == gen.Root && slices.Equal(m.word.Proving(), gen.Proving())
 }
 
 // replayed reports whether an undated root was current before: it may be played back.
@@ -371,7 +393,8 @@ func (m *Machine) replayed(c *Candidate) bool {
 // prove has upstream asked about a generation that a node's word will not do for.
 func (m *Machine) prove(o *offer) { m.proving = o }
 
-// startProof starts the check that an unproven offer waits for.
+// startProof starts the check that an unproven offer waits for. Where the leader vouches, it is asked
+// first, and what it serves will do.
 func (m *Machine) startProof() {
 	o := m.proving
 	if o == nil || m.check != nil {
@@ -381,10 +404,14 @@ func (m *Machine) startProof() {
 		m.proving = nil // somebody else has asked
 		return
 	}
-	if m.fresh.since(m.at.Mono, true) < CheckPause {
+	k := directCheck(false)
+	switch {
+	case m.cfg.LeaderVouches && !m.at.isLeader() && !o.asked:
+		o.asked = true
+		k = &check{good: Never}
+	case m.fresh.since(m.at.Mono, true) < CheckPause:
 		return
 	}
-	k := directCheck(false)
 	k.proof = true
 	m.start(k)
 }

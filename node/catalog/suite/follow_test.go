@@ -155,6 +155,59 @@ func TestOfferThatUpstreamHasToProve(t *testing.T) {
 	})
 }
 
+// TestLeaderVouches: of a root that no key vouches for, the leader's own answer is enough, and nobody
+// else's word is.
+func TestLeaderVouches(t *testing.T) {
+	unsigned := func(c *Config) { c.Unsigned, c.LeaderVouches = true, true }
+	next := root("next", 1, func(r *Root) { r.Manifest.Proven, r.Gen.Signed = false, time.Time{} })
+	says := func(r *rig, ask *AskLeader, root *Root) []Action {
+		return r.step(LeaderAnswered{Ask: ask, From: "leader", Ann: proto.Announcement{Generation: root.Gen}, Checked: r.at.Mono})
+	}
+	t.Run("it serves what was announced", func(t *testing.T) {
+		r := follower(t, unsigned)
+		out := r.step(announced("liar", next, r.at.Mono))
+		no[*OpenOffer](r, out)
+		no[*AskMirror](r, out)
+		out = says(r, only[*AskLeader](r, out), next)
+		no[*AskMirror](r, out)
+		open := only[*OpenOffer](r, out)
+		stage := only[*Stage](r, r.step(Opened{Open: open, Candidate: byNode(next)}))
+		commit := only[*Commit](r, r.step(Staged{Stage: stage}))
+		no[*AskMirror](r, r.step(Committed{Commit: commit}))
+		if r.m.Current().Gen.Root != next.Gen.Root {
+			t.Fatal("it was not adopted")
+		}
+	})
+	t.Run("it serves something else", func(t *testing.T) {
+		r := follower(t, unsigned)
+		ask := only[*AskLeader](r, r.step(announced("liar", next, r.at.Mono)))
+		out := says(r, ask, r.m.Current())
+		no[*OpenOffer](r, out)
+		r.pass(CheckPause)
+		only[*AskMirror](r, append(out, r.step(Tick{})...)) // this node asks upstream itself
+	})
+	t.Run("with another signature beside it", func(t *testing.T) {
+		r := follower(t, unsigned)
+		other := *next
+		other.Gen.Companions = []proto.Companion{{Name: "sig", Ref: refOf("other"), Proof: true}}
+		ask := only[*AskLeader](r, r.step(announced("liar", &other, r.at.Mono)))
+		out := says(r, ask, next)
+		for _, open := range actions[*OpenOffer](out) {
+			if len(open.Gen.Companions) > 0 {
+				t.Error("what the leader did not say is opened")
+			}
+		}
+	})
+	t.Run("the leader asks upstream itself", func(t *testing.T) {
+		r := follower(t, unsigned)
+		r.at.Rank = 0
+		out := r.step(announced("node-2", next, r.at.Mono))
+		no[*AskLeader](r, out)
+		no[*OpenOffer](r, out)
+		only[*AskMirror](r, out)
+	})
+}
+
 // A node that lies is asked less and less often; another that says the same is asked at once.
 func TestFaultsCostOnlyTheCorruptSource(t *testing.T) {
 	r := follower(t)

@@ -37,10 +37,11 @@ type Machine struct {
 	announcers map[string]*announcer
 	attempts   attempts
 	opening    *OpenOffer
-	offered    *offer // that opening is about
-	followed   *offer // being adopted
-	proving    *offer // that upstream has to prove
-	followErr  error  // what came of following since the leader answered
+	offered    *offer           // that opening is about
+	followed   *offer           // being adopted
+	proving    *offer           // that upstream has to prove
+	followErr  error            // what came of following since the leader answered
+	word       proto.Generation // what the leader last answered that it serves, where it vouches for that
 
 	adopting *adoption
 	waiting  []*adoption
