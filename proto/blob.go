@@ -173,6 +173,9 @@ type Request struct {
 	// Page says that an HTML page can be the true content. Otherwise one is the page of a
 	// captive portal, or an error page with the wrong status.
 	Page bool
+	// FirstByte is PathInfo.FirstByte: a mirror that keeps its clients waiting for half as long is left
+	// while another one can be asked.
+	FirstByte time.Duration
 	// Mirror, where not "", is the only mirror to ask, as Transfer.From names it.
 	Mirror string
 	// Base, where not "", is a root of the archive at another site (Transfer.Base). It is

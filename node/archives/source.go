@@ -27,7 +27,7 @@ func (s Source) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer, 
 		return nil, &proto.Refused{Status: http.StatusForbidden, Reason: fmt.Sprintf("%s lies inside the archive %s, which only some clients may read, and is read through that archive alone", req.Loc, in.Archive)}
 	}
 	info := s.Table.FormatOf(req.Loc.Archive).PathInfo(req.Loc.Path)
-	req.Immutable, req.Page = info.Immutable, info.Page
+	req.Immutable, req.Page, req.FirstByte = info.Immutable, info.Page, info.FirstByte
 	t, err := s.Client.Fetch(ctx, req)
 	if !errors.Is(err, upstream.ErrUnknownArchive) {
 		return t, err

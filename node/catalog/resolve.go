@@ -161,7 +161,11 @@ func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) 
 		}
 		return c.unlisted(loc, &info), nil
 	}
-	wait, cancel := context.WithTimeout(ctx, c.cfg.FindWait)
+	longest := c.cfg.FindWait
+	if info.FirstByte > 0 {
+		longest = min(longest, info.FirstByte/2) // the rest is for the mirror that has the file
+	}
+	wait, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	e, ok, local := c.find(wait, conf, loc, &info)
 	if ok {

@@ -170,6 +170,14 @@ func (x *exchange) enter(ph phase) {
 // mirror is believed to do better we have less patience: what was begun here costs a
 // request there, and bytes that came are not lost.
 func (x *exchange) limitOf(ph phase) time.Duration {
+	limit := x.patienceFor(ph)
+	if first := x.attempt.req.FirstByte; limit > 0 && first > 0 && len(x.attempt.others) > 0 {
+		return min(limit, first/2) // the client gives up soon, and the next mirror wants time, too
+	}
+	return limit
+}
+
+func (x *exchange) patienceFor(ph phase) time.Duration {
 	hurried := x.attempt.hurried.Load()
 	switch ph {
 	case connecting, asking:
