@@ -105,8 +105,8 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 			keyPlace = "a file in " + dir
 		}
 		archives = append(archives, catalog.Archive{
-			Name: a.Name, Format: newFormat(a.Format, trust{ring, keyPlace, a.Unsigned, unsigned}),
-			Unsigned: a.Unsigned, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture,
+			Name: a.Name, Format: newFormat(a.Format, trust{ring, keyPlace, a.Unsigned || a.TrustHTTPS, unsigned}),
+			Unsigned: a.Unsigned || a.TrustHTTPS, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture,
 			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline, Transient: member,
 		})
 	}

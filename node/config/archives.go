@@ -150,6 +150,10 @@ func archiveURL(s string, wild bool) (*url.URL, error) {
 
 // signatures checks that a keyring signs the archive, or that the configuration says that none does.
 func (c *checker) signatures(key string, a *Archive) {
+	if a.TrustHTTPS {
+		c.trustsHTTPS(key, a)
+		return
+	}
 	if a.Unsigned {
 		if len(a.SignedBy) > 0 || len(a.UnsignedSuites) > 0 {
 			c.problem(key, "signed_by or unsigned_suites and `unsigned: true` contradict each other; drop one")
@@ -179,6 +183,18 @@ func (c *checker) signatures(key string, a *Archive) {
 		}
 		for _, trouble := range troubles {
 			c.warning(entryKey, "%s", trouble)
+		}
+	}
+}
+
+// trustsHTTPS checks an archive for which the certificates of its upstreams vouch.
+func (c *checker) trustsHTTPS(key string, a *Archive) {
+	if a.Unsigned || len(a.SignedBy) > 0 || len(a.UnsignedSuites) > 0 {
+		c.problem(key+".trust_https", "stands in place of signed_by, unsigned and unsigned_suites; keep one of them")
+	}
+	for _, m := range a.Mirrors() {
+		if !strings.HasPrefix(m.URL, "https://") {
+			c.problem(key+".trust_https", "wants https upstreams, because a certificate has to vouch for what comes, and %s is none", m.URL)
 		}
 	}
 }

@@ -161,6 +161,12 @@ type Archive struct {
 	SignedBy []string `yaml:"signed_by,omitempty" path:"keyring"`
 	// true, in place of signed_by, accepts the archive without any signature.
 	Unsigned bool `yaml:"unsigned,omitempty"`
+	// true, in place of signed_by, trusts the certificates of its upstreams, which must all be https.
+	//
+	// For repositories that sign their packages and not their index, as most of RPM and pacman do: hosts
+	// check the packages. In a cluster with certificates one node reads the index, and the others take
+	// its word.
+	TrustHTTPS bool `yaml:"trust_https,omitempty"`
 	// Suites accepted without any signature, while the others need one.
 	UnsignedSuites []string `yaml:"unsigned_suites,flow,omitempty" check:"suite"`
 	// false refuses signatures by DSA keys and by RSA keys of less than 2048 bits.
@@ -169,7 +175,8 @@ type Archive struct {
 	WeakKeys bool `yaml:"weak_keys" default:"true"`
 	// Suites that are checked from the start, named as in sources.list.
 	//
-	// Others are checked from their first request on. "./" is a flat repository.
+	// Others are checked from their first request on. "./" is a flat repository. A suite of pacman is the
+	// path of its database: core/os/x86_64/core.db.
 	Suites []string `yaml:"suites,flow,omitempty" check:"suite"`
 	// How often upstream is asked for a new Release.
 	CheckEvery time.Duration `yaml:"check_every" default:"1m" check:"second"`
