@@ -111,7 +111,7 @@ type Config struct {
 	// LeaderVouches says that the leader's own word counts for roots that no key vouches for: nodes
 	// prove to each other who they are.
 	LeaderVouches bool
-	Logger  *slog.Logger
+	Logger        *slog.Logger
 	// Now is the wall clock, for dates alone. Intervals are measured by time.Since.
 	Now func() time.Time
 
