@@ -196,7 +196,7 @@ func (n *Node) catalogConfig(cfg *config.Config, source archives.Source) catalog
 		Retain: cfg.Retain, Stale: cfg.Stale,
 	}
 	if n.cluster != nil {
-		c.Cluster = n.cluster
+		c.Cluster, c.LeaderVouches = n.cluster, cfg.Cluster.Secured()
 	}
 	return c
 }
