@@ -223,6 +223,32 @@ func TestDnf(t *testing.T) {
 	}
 }
 
+// dnf repeats a request at once and a few times at most, and it sends no-cache with each repomd.xml: the node
+// waits out what passes in seconds, and asks upstream no more often for that.
+func TestDnfIsNotApt(t *testing.T) {
+	t.Parallel()
+	w := newRPMWorld(t, false)
+	host := w.dnf()
+	for range 3 {
+		host("makecache", "--refresh")
+		time.Sleep(1100 * time.Millisecond) // no-cache asks upstream once a second at most
+	}
+	if n := w.server.Requests("repo/repodata/repomd.xml"); n != 1 {
+		t.Errorf("upstream was asked %d times for the root that is fresh", n)
+	}
+	trouble := w.server.Inject("repo/Packages/noarch/hello-1.0-1.noarch.rpm", 1000, testarchive.Status(http.StatusServiceUnavailable, 0))
+	time.AfterFunc(8*time.Second, trouble.Remove)
+	host("install", "hello")
+	if got := host("installed"); got != "1.0" || trouble.Hits() == 0 {
+		t.Errorf("version %q is installed, after %d errors of upstream", got, trouble.Hits())
+	}
+	for _, a := range w.node.accessLog() {
+		if a.Status >= 500 {
+			t.Errorf("dnf was told of the trouble: %+v", a)
+		}
+	}
+}
+
 var hrefs = regexp.MustCompile(`href="([^"]*)"`)
 
 // readable demands that a host that has read a repomd.xml can go on with it, though upstream has
