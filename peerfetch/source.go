@@ -124,7 +124,7 @@ func (fl *flight) ask(s step) (won *reply, lost []reply) {
 		return fl.askTwo(first, s.spare)
 	}
 	ctx, stop := context.WithCancel(fl.ctx)
-	a := fl.askOne(ctx, stop, first)
+	a := fl.askOne(ctx, stop, first, fl.body.written)
 	if a.err != nil {
 		return nil, []reply{a}
 	}
@@ -136,10 +136,12 @@ func (fl *flight) ask(s step) (won *reply, lost []reply) {
 func (fl *flight) askTwo(first nodeSource, second string) (won *reply, lost []reply) {
 	answers := make(chan reply, 2)
 	running := make(map[string]context.CancelFunc)
+	// Read here, because the slower question may still be on its way when the body grows.
+	offset := fl.body.written
 	begin := func(src nodeSource) {
 		ctx, stop := context.WithCancel(fl.ctx)
 		running[src.peer] = stop
-		fl.f.wg.Go(func() { answers <- fl.askOne(ctx, stop, src) })
+		fl.f.wg.Go(func() { answers <- fl.askOne(ctx, stop, src, offset) })
 	}
 	begin(first)
 	late := time.NewTimer(fl.f.cfg.HedgeAfter)
@@ -175,13 +177,13 @@ func (fl *flight) worthHedging() bool {
 	return size != proto.UnknownSize && size <= fl.f.cfg.HedgeUpTo && fl.object.Provable()
 }
 
-// askOne asks one node. The transfer ends with ctx, which stop ends.
-func (fl *flight) askOne(ctx context.Context, stop context.CancelFunc, src nodeSource) reply {
+// askOne asks one node for the bytes from offset on. The transfer ends with ctx, which stop ends.
+func (fl *flight) askOne(ctx context.Context, stop context.CancelFunc, src nodeSource, offset int64) reply {
 	if raised := fl.raises(); raised != nil {
 		fl.f.wg.Go(func() { fl.passOn(ctx, src, raised) })
 	}
 	a := reply{src: src, stop: stop}
-	a.t, a.err = src.open(ctx, fl.body.written)
+	a.t, a.err = src.open(ctx, offset)
 	if a.err != nil {
 		stop()
 	}
