@@ -88,11 +88,12 @@ func (g Generation) Compare(offered Generation) Order {
 	}
 }
 
-// sameProof reports whether what proves the two has no name in different bytes. Other forms of the
+// sameProof reports whether what proves the two has no name in different bytes, and offered brings
+// nothing that g lacks: a signature may be published later than what it signs. Other forms of the
 // statement count for nothing here: they are no part of the root, and come and go beside it.
-func (g Generation) sameProof(other Generation) bool {
-	for _, c := range g.Companions {
-		if o, ok := other.Companion(c.Name); ok && c.Proof && o.Ref != c.Ref {
+func (g Generation) sameProof(offered Generation) bool {
+	for _, o := range offered.Companions {
+		if c, ok := g.Companion(o.Name); o.Proof && (!ok || c.Ref != o.Ref) {
 			return false
 		}
 	}
@@ -119,5 +120,5 @@ func (g Generation) NewerRevision(offered Generation) bool {
 			return bytes.Compare(o.Ref.Digest[:], c.Ref.Digest[:]) > 0
 		}
 	}
-	return false
+	return len(offered.Proving()) > len(g.Proving())
 }

@@ -76,7 +76,8 @@ func TestGenerationOrder(t *testing.T) {
 		{"the same bytes with another date", held, gen("a", "a", time.Hour), Same},
 		{"the same statement in other bytes", held, gen("a", "b", 0), Revised},
 		{"the same root with another signature beside it", signed("x"), signed("y"), Revised},
-		{"the same root with one more companion", held, signed("y"), Same},
+		{"the same root with one more signature", held, signed("y"), Revised},
+		{"the same root without its signature", signed("y"), held, Same},
 		{"the same root beside which another form has changed", beside("x"), beside("y"), Same},
 		{"newer", held, gen("b", "b", time.Second), Future},
 		{"older", held, gen("b", "b", -time.Second), Past},
@@ -93,7 +94,7 @@ func TestGenerationOrder(t *testing.T) {
 	}
 	later := gen("a", "b", 0)
 	later.Signed = at.Add(time.Second)
-	for _, pair := range [][2]Generation{{held, later}, {held, gen("a", "b", 0)}, {signed("x"), signed("y")}} {
+	for _, pair := range [][2]Generation{{held, later}, {held, gen("a", "b", 0)}, {signed("x"), signed("y")}, {held, signed("y")}} {
 		if pair[0].NewerRevision(pair[1]) == pair[1].NewerRevision(pair[0]) {
 			t.Errorf("both or none of two revisions are newer: %+v", pair)
 		}

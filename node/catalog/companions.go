@@ -122,7 +122,7 @@ func (d *driver) pair(p *pairing, g *view.Generation, at suite.At, fromPeer bool
 // publishing: then there is a new root, which may bring its own forms along. It returns the
 // generation that they belong to.
 func (d *driver) companionsOf(g *view.Generation, at suite.At, fromPeer bool) (*view.Generation, []proto.Companion, error) {
-	if !d.preferred(g.Generation) {
+	if !d.preferred(g.Generation) || len(d.otherForms(g.Generation)) == 0 {
 		return g, nil, proto.ErrNotFound
 	}
 	ctx := d.ctx

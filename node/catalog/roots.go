@@ -64,8 +64,10 @@ func (d *driver) readForm(ctx context.Context, i int, form proto.Form, q *suite.
 	for _, beside := range form.Files[1:] {
 		f, err := d.readBeside(ctx, beside, q, !changed)
 		switch {
-		case errors.Is(err, proto.ErrNotFound):
+		case isMissing(err, beside):
 			continue // whether the rest can be trusted is for the format to decide
+		case err != nil && i == 0:
+			return nil, err
 		case err != nil:
 			return nil, fmt.Errorf("upstream has no %s: %w", d.forms()[0].Files[0].Name, err)
 		}
@@ -94,14 +96,24 @@ func (d *driver) readForm(ctx context.Context, i int, form proto.Form, q *suite.
 	return cand, nil
 }
 
+// isMissing reports whether an error says that a mirror does not have a file beside the root. Object
+// stores refuse what they do not have.
+func isMissing(err error, file proto.RootFile) bool {
+	var refused *proto.Refused
+	return errors.Is(err, proto.ErrNotFound) || file.Optional && errors.As(err, &refused)
+}
+
 // readBeside reads a file that vouches for the root; nil where the root has not changed and neither
-// has this.
+// has this. One that the current root does without is asked for again if clients want it.
 func (d *driver) readBeside(ctx context.Context, file proto.RootFile, q *suite.AskMirror, may bool) (*rootFile, error) {
 	current := d.public.Load().current
 	if !may || current == nil {
 		return d.fetchSmall(ctx, file, q, "", time.Time{})
 	}
 	c, ok := current.Companion(file.Name)
+	if !ok && file.Optional && !d.demand.wants(file.Name) {
+		return nil, proto.ErrNotFound
+	}
 	if !ok {
 		return d.fetchSmall(ctx, file, q, "", time.Time{})
 	}

@@ -110,7 +110,7 @@ func (w *world) open() *world {
 	w.fill(w.cfg.Archives)
 	for i := range w.cfg.Archives {
 		switch a := &w.cfg.Archives[i]; {
-		case a.Unsigned:
+		case a.Unsigned && a.Format == nil:
 			a.Format = deb.New(deb.Config{Unsigned: true})
 		case a.Format == nil:
 			k, err := pgp.ReadKeyring("test", w.a.Keyring())

@@ -36,9 +36,6 @@ type Config struct {
 	// UnsignedSuites does so for these alone.
 	Unsigned       bool
 	UnsignedSuites []proto.Suite
-	// Vouched says that another node's word for a root without a signature counts, because nodes
-	// prove who they are.
-	Vouched bool
 }
 
 // Format is the RPM repository format for one archive. It never changes; safe for concurrent use.

@@ -27,7 +27,7 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 	m := &proto.Manifest{
 		Statement: proto.DigestOf(text),
 		Date:      doc.date(now),
-		Proven:    signer.KeyID != "" || f.cfg.Vouched,
+		Proven:    signer.KeyID != "",
 		Signer:    signer.Identity,
 		Names:     proto.Names{Origin: doc.distro, Label: doc.content, Suite: doc.repoID},
 	}

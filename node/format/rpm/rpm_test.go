@@ -256,16 +256,15 @@ func TestTrust(t *testing.T) {
 		sig             []byte
 		trusted, proven bool
 	}{
-		"signed":                          {rpm.Config{Keyring: ring}, good[signature], true, true},
-		"signed by somebody else":         {rpm.Config{Keyring: ring}, other, false, false},
-		"not signed":                      {rpm.Config{Keyring: ring}, nil, false, false},
-		"a page for a signature":          {rpm.Config{Keyring: ring}, []byte("<html>"), false, false},
-		"no key":                          {rpm.Config{}, good[signature], false, false},
-		"unsigned":                        {rpm.Config{Unsigned: true}, nil, true, false},
-		"unsigned, with a signature":      {rpm.Config{Unsigned: true}, other, true, false},
-		"unsigned, with a key":            {rpm.Config{Unsigned: true, Keyring: ring}, good[signature], true, true},
-		"unsigned, with another key":      {rpm.Config{Unsigned: true, Keyring: ring}, other, true, false},
-		"unsigned, and nodes are trusted": {rpm.Config{Unsigned: true, Vouched: true}, nil, true, true},
+		"signed":                     {rpm.Config{Keyring: ring}, good[signature], true, true},
+		"signed by somebody else":    {rpm.Config{Keyring: ring}, other, false, false},
+		"not signed":                 {rpm.Config{Keyring: ring}, nil, false, false},
+		"a page for a signature":     {rpm.Config{Keyring: ring}, []byte("<html>"), false, false},
+		"no key":                     {rpm.Config{}, good[signature], false, false},
+		"unsigned":                   {rpm.Config{Unsigned: true}, nil, true, false},
+		"unsigned, with a signature": {rpm.Config{Unsigned: true}, other, true, false},
+		"unsigned, with a key":       {rpm.Config{Unsigned: true, Keyring: ring}, good[signature], true, true},
+		"unsigned, with another key": {rpm.Config{Unsigned: true, Keyring: ring}, other, true, false},
 	} {
 		files := map[string][]byte{root: good[root]}
 		if test.sig != nil {
