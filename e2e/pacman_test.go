@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/e2e/lab"
 	"github.com/aptmesh/aptmesh/node/format/pacman/testrepo"
 )
 
@@ -181,6 +182,20 @@ func TestPacman(t *testing.T) {
 		}
 	}
 
+	// Another host goes on with a download that was cut.
+	cut, app := newPacHost(t, n.URL+"/arch"), pacPackages[0].File()
+	cut.must("-Sy")
+	writeFile(t, filepath.Join(cut.dir, "cache", app+".part"), r.files[app][:1<<20])
+	cut.must("-Sw", "app")
+	cut.has(r, "cache", app)
+	resumed := false
+	for _, a := range n.accessLog() {
+		resumed = resumed || a.Status == http.StatusPartialContent && a.Bytes == int64(len(r.files[app])-1<<20)
+	}
+	if !resumed {
+		t.Error("the rest of the package was not all that was sent")
+	}
+
 	next := testrepo.Package{Name: "libapp", Version: "1:1.3-1", Size: 300_000, Provides: []string{"libapp.so=1-64"}}
 	r.publish(next)
 	eventually(t, 20*time.Second, "the new database is served", func() bool {
@@ -198,4 +213,101 @@ func TestPacman(t *testing.T) {
 		t.Errorf("a superseded package: %s", resp.Status)
 	}
 	n.checkStored()
+}
+
+// Three nodes read a repository that nobody signs once: the leader asks upstream, and the others take its
+// word. A host of each gets the same, through a publication and the death of a node.
+func TestPacmanCluster(t *testing.T) {
+	r := newPacRepo(t, false)
+	r.publish(pacPackages...)
+	dir := must(os.MkdirTemp("", "aptmesh-pacman-"))(t) // not t.TempDir, whose names may be too long for a socket
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	c := must(lab.NewCluster(lab.Plan{Name: "e2e", Nodes: []string{"n1", "n2", "n3"}, Dir: dir, Binary: binary}))(t)
+	var nodes []*node
+	for _, l := range c.Nodes {
+		l.Settings = common + "prefetch: {enabled: false}\ndrain: {handoff: 5s, timeout: 5s}\n" +
+			r.config("unsigned: true\nsuites: [core/os/x86_64/core.db]") + c.SectionWithKeys(l, "dc-"+l.Name, filepath.Join(c.Keys, l.Name))
+		n := tend(t, l)
+		n.URL = l.URL()
+		nodes = append(nodes, n)
+		n.spawn()
+	}
+	var hosts []*pacHost
+	for _, n := range nodes {
+		n.awaitReady()
+		hosts = append(hosts, newPacHost(t, n.URL+"/arch"))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := lab.Agree(ctx, c.Nodes...); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range hosts {
+		h.must("-Sy")
+		h.has(r, "db/sync", "core.db")
+		h.must("-Sw", "app", "data", "c++")
+		h.has(r, "cache", pacFiles(pacPackages...)...)
+	}
+	for _, p := range pacPackages {
+		if n := r.server.Requests(pacDir + "/" + p.File()); n != 1 {
+			t.Errorf("upstream was asked %d times for %s", n, p.File())
+		}
+	}
+
+	old := r.files["core.db"]
+	before := r.server.Bytes(pacDir + "/core.db")
+	next := testrepo.Package{Name: "data", Version: "3-1", Arch: "any", Size: 2 << 20}
+	r.publish(next)
+	for _, n := range nodes {
+		eventually(t, 20*time.Second, n.Name+" serves the new database", func() bool {
+			_, body := n.get("/arch/" + pacDir + "/core.db")
+			if !bytes.Equal(body, old) && !bytes.Equal(body, r.files["core.db"]) {
+				t.Errorf("%s serves a database that nobody published", n.Name)
+			}
+			return bytes.Equal(body, r.files["core.db"])
+		})
+	}
+	if got := r.server.Bytes(pacDir+"/core.db") - before; got != int64(len(r.files["core.db"])) {
+		t.Errorf("upstream sent %d bytes for a database of %d", got, len(r.files["core.db"]))
+	}
+
+	nodes[0].Kill()
+	for _, h := range hosts[1:] {
+		h.must("-Sy")
+		h.must("-Sw", "data")
+		h.has(r, "cache", next.File())
+	}
+	// A host of the dead node goes on with the next server of its list.
+	both := newPacHost(t, nodes[0].URL+"/arch", nodes[1].URL+"/arch")
+	if out, err := both.pacman("-Sy"); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	both.has(r, "db/sync", "core.db")
+}
+
+// Hosts that use CacheServer never ask for a database. Where the configuration names it, the new versions
+// of the packages that they take are fetched ahead all the same.
+func TestPacmanWithoutDatabaseRequests(t *testing.T) {
+	r := newPacRepo(t, false)
+	r.publish(pacPackages...)
+	n := newNode(t, "")
+	n.Settings = common + r.config("unsigned: true\nsuites: [core/os/x86_64/core.db]")
+	n.start()
+	app := "/arch/" + pacDir + "/"
+	if resp, body := n.get(app + pacPackages[2].File()); resp.StatusCode != http.StatusOK || !bytes.Equal(body, r.files[pacPackages[2].File()]) {
+		t.Fatalf("a package: %s", resp.Status)
+	}
+	if log := n.accessLog(); !log[len(log)-1].Listed {
+		t.Error("it was not verified against the database")
+	}
+	next := testrepo.Package{Name: "data", Version: "3-1", Arch: "any", Size: 2 << 20}
+	other := testrepo.Package{Name: "c++", Version: "15-1", Size: 1000}
+	r.publish(next, other)
+	eventually(t, 30*time.Second, "the new version is fetched ahead", func() bool { return r.server.Requests(pacDir+"/"+next.File()) == 1 })
+	if _, body := n.get(app + next.File()); !bytes.Equal(body, r.files[next.File()]) {
+		t.Error("other bytes")
+	}
+	if r.server.Requests(pacDir+"/"+next.File()) != 1 || r.server.Requests(pacDir+"/"+other.File()) != 0 {
+		t.Error("upstream was asked again, or for what nobody uses")
+	}
 }
