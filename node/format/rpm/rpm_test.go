@@ -208,7 +208,7 @@ func TestOddRoots(t *testing.T) {
 		"no end":          {func(s string) string { return strings.TrimSuffix(s, "</repomd>\n") }, "", 0, "-"},
 		"a base": {func(s string) string {
 			return strings.Replace(s, `<location href`, `<location xml:base="https://example.net/" href`, 1)
-		}, "", 2, "elsewhere"},
+		}, "", 2, "base of its own"},
 		"above the root": {func(s string) string { return strings.Replace(s, `href="repodata/`, `href="../repodata/`, 1) }, "", 2, "location"},
 		"no location":    {func(s string) string { return strings.Replace(s, `<location href`, `<place href`, 1) }, "", 2, "location"},
 		"one type twice": {func(s string) string { return strings.Replace(s, `type="other"`, `type="primary"`, 1) }, "", 3, ""},
