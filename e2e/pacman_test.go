@@ -300,10 +300,13 @@ func TestPacmanWithoutDatabaseRequests(t *testing.T) {
 	if log := n.accessLog(); !log[len(log)-1].Listed {
 		t.Error("it was not verified against the database")
 	}
-	next := testrepo.Package{Name: "data", Version: "3-1", Arch: "any", Size: 2 << 20}
+	next := testrepo.Package{Name: "data", Version: "3-1", Arch: "any", Size: 2 << 20, Depends: []string{"libnew.so=1-64"}}
 	other := testrepo.Package{Name: "c++", Version: "15-1", Size: 1000}
-	r.publish(next, other)
-	eventually(t, 30*time.Second, "the new version is fetched ahead", func() bool { return r.server.Requests(pacDir+"/"+next.File()) == 1 })
+	needed := testrepo.Package{Name: "new-libs", Version: "1-1", Size: 1000, Provides: []string{"libnew.so=1-64"}}
+	r.publish(next, other, needed)
+	eventually(t, 30*time.Second, "the new version and what it newly needs are fetched ahead", func() bool {
+		return r.server.Requests(pacDir+"/"+next.File()) == 1 && r.server.Requests(pacDir+"/"+needed.File()) == 1
+	})
 	if _, body := n.get(app + next.File()); !bytes.Equal(body, r.files[next.File()]) {
 		t.Error("other bytes")
 	}

@@ -128,10 +128,9 @@ func (l *listing) hostsOf(n *pkg) []string {
 	return []string{n.arch}
 }
 
-// choose picks what apt would install for a dependency of a package on a host of an
+// choose picks what the client would install for a dependency of a package on a host of an
 // architecture, if that is new: the first alternative that there is, in the newest
-// version that will do. Virtual packages are not looked for: what provides them is
-// found where clients use it, or where it stands first, as policy wants it.
+// version that will do, or what provides it where the index tells.
 func (d *drawing) choose(alternatives []proto.Need, group, arch string) (*pkg, string) {
 	for _, alternative := range alternatives {
 		on := arch
@@ -157,6 +156,11 @@ func (d *drawing) newest(need proto.Need, group, arch string) *pkg {
 		}
 		if best == nil || d.j.format.Newer(n.version, best.version) {
 			best = n
+		}
+	}
+	for _, p := range d.l.provided[need.Name] {
+		if best == nil && p.group == group && (p.arch == arch || p.universal) && d.j.format.Meets(need, p.version) {
+			best = p.pkg
 		}
 	}
 	return best

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -22,7 +23,9 @@ const (
 type listing struct {
 	byPath map[string]*pkg
 	byName map[string][]*pkg
-	bytes  int
+	// provided are the new packages by the further names that they have for those that need them.
+	provided map[string][]provided
+	bytes    int
 	// names holds a hash of each name listed, new or not. One past maxNames is taken
 	// for absent: then a later alternative of a dependency may be fetched for nothing.
 	names map[uint64]struct{}
@@ -41,11 +44,17 @@ type pkg struct {
 	sha512              proto.SHA512
 }
 
+// provided is a package under another name, with the version that this has; "" for none.
+type provided struct {
+	*pkg
+	version string
+}
+
 // read reads the indices of a job's generation. An index that cannot be read to its
 // end counts as far as it was. Once the job has ended, what comes is of no use.
 func (p *Prefetcher) read(j *job) *listing {
 	l := &listing{
-		byPath: make(map[string]*pkg), byName: make(map[string][]*pkg),
+		byPath: make(map[string]*pkg), byName: make(map[string][]*pkg), provided: make(map[string][]provided),
 		names: make(map[uint64]struct{}), arches: make(map[string]bool),
 	}
 	for _, index := range j.next.Indexes {
@@ -89,7 +98,7 @@ func (p *Prefetcher) readIndex(j *job, index proto.PackageIndex, l *listing) err
 			l.names[xxhash.Sum64(s.Name)] = struct{}{}
 		}
 		if path := string(s.Path); j.isNew(path) {
-			return l.add(path, s)
+			return l.add(path, s, j.format)
 		}
 		return nil
 	})
@@ -114,18 +123,22 @@ func (p *Prefetcher) openProven(ctx context.Context, object proto.ObjectRequest)
 
 // add keeps what is needed of a new package. One that nothing can prove is no use:
 // what came would not be what clients are served later.
-func (l *listing) add(path string, s *proto.Package) error {
+func (l *listing) add(path string, s *proto.Package, format Format) error {
 	object := proto.ObjectRequest{Ref: proto.Ref{Digest: s.SHA256, Size: s.Size}, SHA512: s.SHA512}
 	if _, known := l.byPath[path]; known || !object.Provable() || s.Size < 0 {
 		return nil
 	}
 	n := &pkg{path: path, group: s.Group, name: string(s.Name), version: string(s.Version), arch: string(s.Arch), universal: s.Universal,
 		needs: string(s.Needs), ref: object.Ref, sha512: s.SHA512}
-	l.bytes += 256 + len(n.path) + len(n.name) + len(n.version) + len(n.needs)
+	further := format.Needs(string(s.Provides))
+	l.bytes += 256 + len(n.path) + len(n.name) + len(n.version) + len(n.needs) + len(s.Provides) + 64*len(further)
 	if l.bytes > maxNewBytes {
 		return fmt.Errorf("more than %d MiB of it are new", maxNewBytes>>20)
 	}
 	l.byPath[path] = n
 	l.byName[n.name] = append(l.byName[n.name], n)
+	for _, name := range slices.Concat(further...) {
+		l.provided[name.Name] = append(l.provided[name.Name], provided{n, name.Version})
+	}
 	return nil
 }
