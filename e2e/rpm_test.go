@@ -46,8 +46,17 @@ func needTools(t *testing.T, names ...string) {
 
 func newRPMWorld(t *testing.T, signed bool) *rpmWorld {
 	t.Helper()
+	w, archives := newRPMRepository(t, signed)
+	w.node = newNode(t, archives)
+	w.node.start()
+	return w
+}
+
+// newRPMRepository is a world without its node, and what a node has in its configuration for it.
+func newRPMRepository(t *testing.T, signed bool) (w *rpmWorld, archives string) {
+	t.Helper()
 	needTools(t, "rpmbuild", "createrepo_c")
-	w := &rpmWorld{t: t, dir: t.TempDir(), archive: testarchive.New(7)}
+	w = &rpmWorld{t: t, dir: t.TempDir(), archive: testarchive.New(7)}
 	trust := "unsigned: true"
 	if signed {
 		w.key = testarchive.DefaultKey()
@@ -57,9 +66,7 @@ func newRPMWorld(t *testing.T, signed bool) *rpmWorld {
 	t.Cleanup(w.server.Close)
 	w.build("hello", "1.0")
 	w.publish("repodata/repomd.xml.asc")
-	w.node = newNode(t, fmt.Sprintf("archives:\n  r:\n    format: rpm\n    upstream: %s/repo\n    %s\n", w.server.URL, trust))
-	w.node.start()
-	return w
+	return w, fmt.Sprintf("archives:\n  r:\n    format: rpm\n    upstream: %s/repo\n    %s\n", w.server.URL, trust)
 }
 
 // run runs a program that must succeed.
@@ -269,6 +276,63 @@ func (w *rpmWorld) readable(repomd []byte) {
 	if found == 0 {
 		w.t.Error("no host has read a primary.xml")
 	}
+}
+
+// TestRPMCluster: of a repository that nobody signs, upstream is asked once for three nodes, and all of
+// them follow a publication.
+func TestRPMCluster(t *testing.T) {
+	t.Parallel()
+	w, archives := newRPMRepository(t, false)
+	dir := must(os.MkdirTemp("", "aptmesh-cluster-"))(t)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	cluster := must(lab.NewCluster(lab.Plan{Name: "e2e", Nodes: []string{"n1", "n2", "n3"}, Dir: dir, Binary: binary}))(t)
+	var nodes []*node
+	for _, l := range cluster.Nodes {
+		n := tend(t, l)
+		n.URL = l.URL()
+		l.Settings = common + "drain: {timeout: 10s}\nprefetch: {enabled: false}\n" + archives + "    check_every: 1s\n" +
+			cluster.SectionWithKeys(l, "dc-"+l.Name, filepath.Join(cluster.Keys, l.Name))
+		nodes = append(nodes, n)
+	}
+	for _, n := range nodes {
+		n.spawn()
+	}
+	for _, n := range nodes {
+		n.awaitReady()
+	}
+	if err := lab.Agree(t.Context(), cluster.Nodes...); err != nil {
+		t.Fatal(err)
+	}
+	var hosts []func(...string) string
+	everywhere := func(version, command string) {
+		t.Helper()
+		for i, n := range nodes {
+			if w.node = n; len(hosts) <= i {
+				hosts = append(hosts, w.dnf())
+			}
+			hosts[i](command, "--refresh", "hello")
+			if got := hosts[i]("installed"); got != version {
+				t.Errorf("node %d: version %q is installed, want %s", i+1, got, version)
+			}
+		}
+		for _, path := range w.shown {
+			if n := w.server.Requests(path); n > 1 && (strings.HasSuffix(path, ".rpm") || strings.Contains(path, "-primary.xml")) {
+				t.Errorf("upstream was asked %d times for %s", n, path)
+			}
+		}
+	}
+	everywhere("1.0", "install")
+	w.build("hello", "1.1")
+	w.publish()
+	root := must(os.ReadFile(filepath.Join(w.dir, "repodata/repomd.xml")))(t)
+	for _, n := range nodes {
+		w.node = n
+		eventually(t, 30*time.Second, "every node serves the new publication", func() bool {
+			_, got := w.get("repodata/repomd.xml")
+			return bytes.Equal(got, root)
+		})
+	}
+	everywhere("1.1", "upgrade")
 }
 
 // TestRPMSignedPair: a publisher writes repomd.xml first and its signature later. Hosts that check

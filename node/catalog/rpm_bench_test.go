@@ -20,7 +20,7 @@ import (
 // benchRPMs is about what Fedora's Everything for one architecture has.
 const benchRPMs = 60000
 
-// benchRepository is a repository of that size, whose primary.xml has 160 MB.
+// benchRepository is a repository of that size, whose primary.xml has 200 MB.
 func benchRepository(ext string) *testarchive.Archive {
 	repo := rpmarchive.Repo{Date: time.Now().Add(-time.Hour), Records: []rpmarchive.Record{{Type: "primary", Ext: ext}}}
 	for i := range benchRPMs {
