@@ -122,20 +122,18 @@ func cutMetadata(path string) (dir, name string, ok bool) {
 }
 
 // Belongs judges whether a trusted root is one of the suite. repomd.xml need not say what it is a
-// root of, and most do not; no client compares what it says. So only a change of what it does say
-// leaves a doubt: then one source is not enough.
+// root of, and most do not; no client compares what it says. So only a change of the repository's
+// identifier, which the build service of openSUSE writes, leaves a doubt: then one source is not
+// enough. The distribution's identifier may hold its version and change with every publication.
 func (f *Format) Belongs(_ proto.Suite, current *proto.Names, offered *proto.Manifest) proto.Belonging {
 	if current == nil {
 		return proto.BelongsYes
 	}
-	n := offered.Names
-	if changed(current.Suite, n.Suite) || changed(current.Origin, n.Origin) {
+	if from, to := current.Suite, offered.Names.Suite; from != to && from != "" && to != "" {
 		return proto.BelongsUnsure
 	}
 	return proto.BelongsYes
 }
-
-func changed(from, to string) bool { return from != to && from != "" && to != "" }
 
 // splitDir splits a path into its directory, "" for none, and the last name.
 func splitDir(path string) (dir, name string) {

@@ -195,6 +195,30 @@ func TestDate(t *testing.T) {
 	}
 }
 
+// A root is of its suite, whatever it calls the distribution; only another repository's identifier
+// leaves a doubt.
+func TestBelongs(t *testing.T) {
+	f := formatFor(t, false)
+	names := proto.Names{Origin: "cpe:/o:example:rolling:20240101", Suite: "obs://one"}
+	for _, test := range []struct {
+		name    string
+		current *proto.Names
+		offered proto.Names
+		want    proto.Belonging
+	}{
+		{"first contact", nil, names, proto.BelongsYes},
+		{"as before", &names, names, proto.BelongsYes},
+		{"a new version of the distribution", &names, proto.Names{Origin: "cpe:/o:example:rolling:20240102", Suite: "obs://one"}, proto.BelongsYes},
+		{"names that are gone", &names, proto.Names{}, proto.BelongsYes},
+		{"names that are new", &proto.Names{}, names, proto.BelongsYes},
+		{"another repository", &names, proto.Names{Suite: "obs://two"}, proto.BelongsUnsure},
+	} {
+		if got := f.Belongs(proto.Suite{}, test.current, &proto.Manifest{Names: test.offered}); got != test.want {
+			t.Errorf("%s: %v", test.name, got)
+		}
+	}
+}
+
 // What is odd in a root costs what it would list, and no more.
 func TestOddRoots(t *testing.T) {
 	for name, test := range map[string]struct {
