@@ -213,6 +213,16 @@ func TestPacman(t *testing.T) {
 		t.Errorf("a superseded package: %s", resp.Status)
 	}
 	n.checkStored()
+
+	// After a restart without upstream, a host still gets what the node has.
+	n.stop()
+	r.server.Refuse()
+	n.start()
+	last := newPacHost(t, n.URL+"/arch")
+	last.must("-Sy")
+	last.has(r, "db/sync", "core.db")
+	last.must("-Sw", "app")
+	last.has(r, "cache", pacFiles(pacPackages[0], next)...)
 }
 
 // Three nodes read a repository that nobody signs once: the leader asks upstream, and the others take its
