@@ -152,13 +152,13 @@ func TestPDiffs(t *testing.T) {
 			}
 			patches, whole := 0, 0
 			for _, a := range w.node.accessLog() {
-				if strings.Contains(a.Path, "/Packages.diff/T-") || strings.Contains(a.Path, "/Packages.diff/20") {
+				if strings.Contains(a.URL, "/Packages.diff/T-") || strings.Contains(a.URL, "/Packages.diff/20") {
 					patches++
 					if !a.Listed || a.Status != 200 {
-						t.Errorf("patch %s: status %d, listed %v", a.Path, a.Status, a.Listed)
+						t.Errorf("patch %s: status %d, listed %v", a.URL, a.Status, a.Listed)
 					}
 				}
-				if strings.Contains(a.Path, "/binary-amd64/by-hash/") {
+				if strings.Contains(a.URL, "/binary-amd64/by-hash/") {
 					whole++
 				}
 			}

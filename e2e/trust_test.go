@@ -75,7 +75,7 @@ func TestFirstRequestIsChecked(t *testing.T) {
 	}
 	for _, a := range w.node.accessLog() {
 		if a.Kind == "package" && a.Status == 200 && !a.Listed {
-			t.Errorf("%s was not vouched for", a.Path)
+			t.Errorf("%s was not vouched for", a.URL)
 		}
 	}
 	w.node.checkStored()

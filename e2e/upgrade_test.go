@@ -137,7 +137,7 @@ func TestFirstSightOfAHalfPublishedArchive(t *testing.T) {
 	c.eventuallyHello(w)
 	for _, a := range w.node.accessLog() {
 		if a.Kind == "package" && a.Status == 200 && !a.Listed {
-			t.Errorf("%s was not vouched for", a.Path)
+			t.Errorf("%s was not vouched for", a.URL)
 		}
 	}
 }

@@ -99,7 +99,7 @@ func (m *Members) keepJoined() {
 			was := reached
 			reached = m.contact(wanted, contacted)
 			if !reached && was && len(present) == 1 {
-				m.cfg.Logger.Warn("no other node can be reached; this one goes on alone, and tries again", "tried", wanted)
+				m.cfg.Logger.Warn("no other node can be reached; this one goes on alone, and tries again", "reasons", m.whyAlone())
 			}
 		}
 		contacted()

@@ -57,6 +57,13 @@ func (m *Members) Stats() Stats {
 	return s
 }
 
+// whyAlone says of each address that was tried why no node answers there.
+func (m *Members) whyAlone() []string {
+	var s Stats
+	m.noteAlone(&s)
+	return slices.Concat(s.Alone, s.Vacated)
+}
+
 // noteAlone fills in why no other node is there.
 func (m *Members) noteAlone(s *Stats) {
 	if lookups := m.lookups.Load(); lookups != nil {
