@@ -131,7 +131,7 @@ func (m *mesh) add(change ...func(*config.Config)) *site {
 	i := len(m.sites)
 	s := &site{m: m, name: "site" + strconv.Itoa(i), newest: make(map[string]time.Time)}
 	cfg := config.Default()
-	cfg.Listen, cfg.Admin, cfg.Data = []string{"127.0.0.1:0"}, "", m.t.TempDir()
+	cfg.Listen, cfg.Admin.Address, cfg.Data = []string{"127.0.0.1:0"}, "", m.t.TempDir()
 	cfg.Cache.MaxSize = blobstore.Limit{Bytes: 1 << 30}
 	cfg.Cache.Memory, cfg.Cache.Scrub = 8<<20, 0
 	cfg.UpstreamClient.AuthConf, cfg.UpstreamClient.Proxy = nil, upstream.Direct

@@ -158,7 +158,7 @@ func (n *Node) start(ctx context.Context, cfg *config.Config) error {
 
 func (n *Node) startAdmin(ctx context.Context, cfg *config.Config) error {
 	server, err := admin.Listen(ctx, admin.Config{
-		Address: cfg.Admin, Socket: admin.SocketIn(cfg.StateDir()), ReadyAddress: cfg.ReadyListen, TokenFile: cfg.AdminTokenFile,
+		Settings: cfg.Admin, Socket: admin.SocketIn(cfg.StateDir()),
 		Node: n.Operator, Metrics: n.metrics, Failed: n.life.fail,
 	})
 	if err != nil {

@@ -70,7 +70,7 @@ func TestFormatFromTheFuture(t *testing.T) {
 				t.Fatal(err)
 			}
 			cfg := config.Default()
-			cfg.Listen, cfg.Admin = []string{"127.0.0.1:0"}, ""
+			cfg.Listen, cfg.Admin.Address = []string{"127.0.0.1:0"}, ""
 			cfg.Data, cfg.State = filepath.Join(root, "data"), filepath.Join(root, "lib")
 			before := filesBelow(t, root)
 			dirs := countDirs(t, root)

@@ -60,7 +60,7 @@ func newWorld(t *testing.T, a *testarchive.Archive, change ...func(*config.Confi
 	w := &world{t: t, archive: a, up: testarchive.NewServer(a), client: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
 	t.Cleanup(w.up.Close)
 	cfg := config.Default()
-	cfg.Listen, cfg.Admin, cfg.Data = []string{"127.0.0.1:0"}, "", t.TempDir()
+	cfg.Listen, cfg.Admin.Address, cfg.Data = []string{"127.0.0.1:0"}, "", t.TempDir()
 	cfg.Cache.MaxSize = blobstore.Limit{Bytes: 1 << 30}
 	cfg.Cache.Memory, cfg.Cache.Scrub = 8<<20, 0
 	cfg.UpstreamClient.AuthConf = nil

@@ -253,7 +253,7 @@ func startServe(t *testing.T, n *fakeNode, args ...string) *serving {
 func TestServe(t *testing.T) {
 	s := startServe(t, newFakeNode(), "--data", "/d", "--admin", "", "-l", "127.0.0.1:1,[::1]:1", "--log-level", "debug", "--log-format", "json")
 	<-s.started
-	if s.cfg.Data != "/d" || s.cfg.StateDir() != "/d/state" || s.cfg.Admin != "" || len(s.cfg.Listen) != 2 || s.options.Version == "" || s.options.Level.Level() != slog.LevelDebug {
+	if s.cfg.Data != "/d" || s.cfg.StateDir() != "/d/state" || s.cfg.Admin.Address != "" || len(s.cfg.Listen) != 2 || s.options.Version == "" || s.options.Level.Level() != slog.LevelDebug {
 		t.Errorf("the node gets %+v and %+v", s.cfg, s.options)
 	}
 

@@ -43,7 +43,7 @@ func (a *app) client(f clientFlags) (*admin.Client, error) {
 	}
 	addr, tokenFile := f.addr, f.tokenFile
 	if addr == "" {
-		if addr = cfg.Admin; addr == "" {
+		if addr = cfg.Admin.Address; addr == "" {
 			return nil, fmt.Errorf("%s switches the admin interface off (admin: \"\"), so there is nobody to ask", path)
 		}
 	}
@@ -53,9 +53,9 @@ func (a *app) client(f clientFlags) (*admin.Client, error) {
 		if token, err = admin.ReadToken(tokenFile); err != nil {
 			return nil, fmt.Errorf("--token-file: %w", err)
 		}
-	case f.addr == "" && cfg.AdminTokenFile != "":
+	case f.addr == "" && cfg.Admin.TokenFile != "":
 		// A user without access to the file can still ask a node on this machine.
-		token, _ = admin.ReadToken(cfg.AdminTokenFile)
+		token, _ = admin.ReadToken(cfg.Admin.TokenFile)
 	}
 	return admin.NewClient(addr, token)
 }

@@ -64,7 +64,7 @@ func (o *overrides) apply(cfg *config.Config) error {
 		cfg.State = o.state
 	}
 	if o.changed("admin") {
-		cfg.Admin = o.admin
+		cfg.Admin.Address = o.admin
 	}
 	if o.changed("log-level") {
 		cfg.Log.Level = o.logLevel

@@ -15,16 +15,6 @@ import (
 	"strings"
 )
 
-// CheckAddress says in a sentence why the interface must not listen at an address
-// with that token file, "" for none; nil where it may.
-func CheckAddress(addr, tokenFile string) error {
-	if _, ok := socketPath(addr); ok || addr == "" || isLoopback(addr) || tokenFile != "" {
-		return nil
-	}
-	return fmt.Errorf("%q can be reached from other machines, and every one of them could read and end this node: "+
-		"use a loopback address, or set admin_token_file (load balancers only need ready_listen)", addr)
-}
-
 // isLoopback reports whether only this machine reaches a TCP address.
 func isLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)

@@ -31,20 +31,12 @@ type Node interface {
 	Leave() (*LeaveResult, error)
 }
 
-// Config says where a Server listens.
+// Config is what a Server needs. Without an address Socket means nothing.
 type Config struct {
-	// Address is "host:port" or "unix:/path"; "" is none, and then Socket means nothing.
-	Address string
-	// Socket is the unix socket for changes of a node whose Address is TCP. Its directory
+	Settings
+	// Socket is the unix socket for changes of a node whose address is TCP. Its directory
 	// is made for the node's own user only.
-	Socket string
-	// ReadyAddress is "host:port" of a listener for load balancers, which answers
-	// /ready and /health and nothing else; "" is none.
-	ReadyAddress string
-	// TokenFile holds the token that allows changes over TCP; "" is none. It is read
-	// for each request that shows a token, so a new one counts at once.
-	TokenFile string
-
+	Socket  string
 	Node    Node
 	Metrics *prometheus.Registry
 	// Failed is called when a listener ends by itself.
@@ -83,13 +75,11 @@ func (s *Server) listen(ctx context.Context) error {
 	}
 	path, isSocket := socketPath(s.cfg.Address)
 	if !isSocket {
-		if err := CheckAddress(s.cfg.Address, s.cfg.TokenFile); err != nil {
+		if err := s.cfg.CheckAddress(); err != nil {
 			return fmt.Errorf("admin: %w", err)
 		}
-		if s.cfg.TokenFile != "" {
-			if _, err := ReadToken(s.cfg.TokenFile); err != nil {
-				return fmt.Errorf("admin_token_file: %w", err)
-			}
+		if err := s.cfg.CheckToken(); err != nil {
+			return fmt.Errorf("admin_token_file: %w", err)
 		}
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Address)
 		if err != nil {

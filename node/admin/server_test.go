@@ -50,7 +50,7 @@ func listen(t *testing.T, change func(*Config)) (*Server, *fake) {
 	t.Helper()
 	f := &fake{}
 	cfg := Config{
-		Address: "127.0.0.1:0", Socket: SocketIn(t.TempDir()), Node: f, Metrics: prometheus.NewRegistry(),
+		Settings: Settings{Address: "127.0.0.1:0"}, Socket: SocketIn(t.TempDir()), Node: f, Metrics: prometheus.NewRegistry(),
 		Failed: func(err error) { t.Error(err) },
 	}
 	change(&cfg)
@@ -267,14 +267,19 @@ func TestClientFindsTheSocket(t *testing.T) {
 // Beyond this machine nothing but the health is told without the token.
 func TestOtherMachines(t *testing.T) {
 	for _, addr := range []string{":0", "0.0.0.0:0", "[::]:0", "10.0.0.1:3144", "node.example:3144"} {
-		_, err := Listen(t.Context(), Config{Address: addr, Socket: SocketIn(t.TempDir()), Node: &fake{}, Metrics: prometheus.NewRegistry()})
+		_, err := Listen(t.Context(), Config{Settings: Settings{Address: addr}, Socket: SocketIn(t.TempDir()), Node: &fake{}, Metrics: prometheus.NewRegistry()})
 		if err == nil || !strings.Contains(err.Error(), "can be reached from other machines") {
 			t.Errorf("%s without a token: %v", addr, err)
 		}
 	}
 	for _, addr := range []string{"", "127.0.0.1:3144", "127.9.9.9:3144", "[::1]:3144", "[::ffff:127.0.0.1]:1", "localhost:3144", "unix:/run/a", "/run/a"} {
-		if err := CheckAddress(addr, ""); err != nil {
+		if err := (Settings{Address: addr}).CheckAddress(); err != nil {
 			t.Errorf("%s: %v", addr, err)
+		}
+	}
+	for _, addr := range []string{"unix:", "unix:/"} {
+		if (Settings{Address: addr}).CheckAddress() == nil {
+			t.Errorf("%s names a socket", addr)
 		}
 	}
 	s, _ := listen(t, func(c *Config) { withToken(t)(c); c.Address = "0.0.0.0:0" })

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/pki"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
@@ -273,7 +272,7 @@ func (c *checker) listeners() {
 // address checks an address to listen on, and that no other key has it. Those of a cluster count
 // where there is one.
 func (c *checker) address(key, addr string, f field) {
-	if strings.HasPrefix(key, "cluster.") && c.cfg.Cluster.Name == "" || addr == "" && !strings.HasPrefix(key, "cluster.") && !strings.HasSuffix(key, "]") || strings.HasPrefix(addr, "unix:") && f.name == "admin" {
+	if strings.HasPrefix(key, "cluster.") && c.cfg.Cluster.Name == "" || addr == "" && !strings.HasPrefix(key, "cluster.") && !strings.HasSuffix(key, "]") || strings.HasPrefix(addr, "unix:") && f.tag.Get("path") == "socket" {
 		return
 	}
 	host, port, err := splitHostPort(addr)
@@ -307,22 +306,17 @@ func (c *checker) publicURL() {
 }
 
 func (c *checker) admin() {
-	addr := c.cfg.Admin
-	if socket, ok := strings.CutPrefix(addr, "unix:"); ok {
-		if socket == "" || socket == "/" {
-			c.problem("admin", `%q names no socket: write "unix:/run/aptmesh/admin.sock"`, addr)
-		}
-	} else if _, _, err := splitHostPort(addr); err == nil {
-		if err := admin.CheckAddress(addr, c.cfg.AdminTokenFile); err != nil {
-			c.problem("admin", "%s", err)
-		}
+	a := c.cfg.Admin
+	if err := a.CheckAddress(); err != nil {
+		c.problem("admin", "%s", err)
 	}
-	if file := c.cfg.AdminTokenFile; file != "" && !c.blind {
-		if _, err := admin.ReadToken(file); err != nil {
-			c.problem("admin_token_file", "%s", err)
-		} else if pki.OthersMayRead(file) {
-			c.warning("admin_token_file", "every user of this machine may read %s", file)
-		}
+	if c.blind {
+		return
+	}
+	if err := a.CheckToken(); err != nil {
+		c.problem("admin_token_file", "%s", err)
+	} else if pki.OthersMayRead(a.TokenFile) {
+		c.warning("admin_token_file", "every user of this machine may read %s", a.TokenFile)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/front"
@@ -34,18 +35,8 @@ type Config struct {
 	// "" is the machine's name and port. Set it in a container, or where hosts use another name:
 	// http://cache.example.org:3142.
 	PublicURL string `yaml:"public_url"`
-	// Address of the admin interface: status, metrics, profiles, and what `aptmesh status` asks.
-	//
-	// "host:port" or "unix:/run/aptmesh/admin.sock"; "" switches it off. Over TCP every user of the
-	// machine can read; changes are taken at a socket in `state`, for root and the service's user.
-	Admin string `yaml:"admin" default:"127.0.0.1:3144" path:"socket" check:"listen" reload:"no"`
-	// File with a token that allows changes over TCP, and an `admin` address off loopback.
-	//
-	// `openssl rand -hex 32` prints one. At an address that other machines reach, reads need it as
-	// well.
-	AdminTokenFile string `yaml:"admin_token_file" path:"token" reload:"no"`
-	// An address for load balancers, which serves /ready and /health and nothing else.
-	ReadyListen string `yaml:"ready_listen" check:"listen" reload:"no"`
+	// The admin interface and its address for load balancers.
+	Admin admin.Settings `yaml:",inline"`
 	// Directory of the cache, which can be fetched again.
 	//
 	// Left out, it is /var/cache/aptmesh where the node may write there, else the user's cache

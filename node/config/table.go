@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/front"
@@ -100,7 +101,7 @@ func walkStruct(v reflect.Value, path, row string, reload bool, do func(field) b
 func fieldsOf(v reflect.Value) (all []field) {
 	for i := range v.NumField() {
 		sf := v.Type().Field(i)
-		if sf.Anonymous && sf.Tag.Get("yaml") == ",inline" {
+		if sf.Tag.Get("yaml") == ",inline" {
 			all = append(all, fieldsOf(v.Field(i))...)
 		} else if name := keyName(sf); name != "" {
 			all = append(all, field{name: name, value: v.Field(i), tag: sf.Tag, source: v.Type().String() + "." + sf.Name})
@@ -145,7 +146,7 @@ var keysSource string
 // read when the first of them is needed, so that a running node never pays for it.
 var docs = sync.OnceValue(func() map[string]string {
 	texts := make(map[string]string)
-	for _, source := range []string{keysSource, blobstore.SettingsSource, front.SettingsSource, catalog.SettingsSource, prefetch.SettingsSource, upstream.SettingsSource} {
+	for _, source := range []string{keysSource, admin.SettingsSource, blobstore.SettingsSource, front.SettingsSource, catalog.SettingsSource, prefetch.SettingsSource, upstream.SettingsSource} {
 		file, err := parser.ParseFile(token.NewFileSet(), "", source, parser.ParseComments)
 		if err != nil {
 			panic(err) // it was compiled
