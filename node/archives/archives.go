@@ -8,6 +8,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/keyrings"
 	"github.com/aptmesh/aptmesh/node/mirrorlist"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
@@ -64,7 +65,7 @@ type Archives struct {
 
 	mu         sync.Mutex     // of a change
 	configured *config.Config // what the operator wrote; guarded by mu
-	keyrings   string         // config.KeyringsStamp of what is in force; guarded by mu
+	keyrings   string         // keyringsStamp of what is in force; guarded by mu
 
 	end   chan struct{} // closed by Stop
 	ended chan struct{} // closed when the watch is over
@@ -100,7 +101,7 @@ func (a *Archives) plan(cfg *config.Config) (plan, error) {
 	if err != nil {
 		return p, err
 	}
-	p.keyrings = cfg.KeyringsStamp() // before the files are read: a later change shows the next time
+	p.keyrings = keyringsStamp(cfg) // before the files are read: a later change shows the next time
 	p.catalog, err = catalogArchives(cfg)
 	return p, err
 }
@@ -231,12 +232,20 @@ func (a *Archives) listsChanged() {
 	}
 }
 
+func keyringsStamp(cfg *config.Config) string {
+	var entries []string
+	for _, a := range cfg.Archives {
+		entries = append(entries, a.SignedBy...)
+	}
+	return keyrings.Stamp(entries)
+}
+
 // rereadKeyrings puts the keyrings in force as they are now. If they cannot be read, those of before stay.
 func (a *Archives) rereadKeyrings() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	cfg := a.table.Config()
-	stamp := cfg.KeyringsStamp()
+	stamp := keyringsStamp(cfg)
 	if stamp == a.keyrings {
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/pgp"
 	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/keyrings"
 	"github.com/aptmesh/aptmesh/node/mirrorlist"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/proto"
@@ -101,7 +102,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 		}
 		unsigned := suites(a.UnsignedSuites)
 		keyPlace := ""
-		if dir := a.KeyringsDir(); dir != "" {
+		if dir := keyrings.Dir(a.SignedBy); dir != "" {
 			keyPlace = "a file in " + dir
 		}
 		archives = append(archives, catalog.Archive{

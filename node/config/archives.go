@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/files"
+	"github.com/aptmesh/aptmesh/node/keyrings"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
@@ -170,16 +172,16 @@ func (c *checker) signatures(key string, a *Archive) {
 	}
 	for i, entry := range a.SignedBy {
 		entryKey := fmt.Sprintf("%s.signed_by[%d]", key, i)
-		if strings.Contains(entry, "\n") && !IsInlineKey(entry) {
-			c.problem(entryKey, "is neither the path of a keyring nor an armoured key block, which begins with %s", keyBlock)
+		if strings.Contains(entry, "\n") && !keyrings.IsInline(entry) {
+			c.problem(entryKey, "is neither the path of a keyring nor an armoured key block, which begins with %s", keyrings.KeyBlock)
 			continue
 		}
 		if c.blind {
 			continue
 		}
-		troubles, err := keyringTroubles(entry)
+		troubles, err := keyrings.Troubles(entry)
 		if err != nil {
-			c.problem(entryKey, "%s", fileTrouble(entry, err, keyringHint(a.MainURL(), entry)))
+			c.problem(entryKey, "%s", files.Trouble(entry, err, keyringHint(a.MainURL(), entry)))
 		}
 		for _, trouble := range troubles {
 			c.warning(entryKey, "%s", trouble)
@@ -328,7 +330,7 @@ func (c *checker) mirrorList(urlKey, credentialsKey string, at *Mirror) bool {
 
 // ReadListFile reads a list of mirrors on disk.
 func ReadListFile(name string) ([]aptconf.ListedMirror, error) {
-	text, err := ReadBounded(name, aptconf.MaxMirrorList)
+	text, err := files.ReadBounded(name, aptconf.MaxMirrorList)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/files"
+	"github.com/aptmesh/aptmesh/node/keyrings"
 )
 
 // Auto is the configuration of a node without a file: every default, and the archives that the
@@ -110,9 +112,9 @@ func fromSource(s aptconf.Archive, notes *[]string) (a Archive, why string) {
 	}
 	var troubles []string
 	for _, entry := range s.SignedBy {
-		ring, leftOut, err := readKeyring(entry)
+		ring, leftOut, err := keyrings.ReadEntry(entry)
 		if err != nil {
-			troubles = append(troubles, fileTrouble(entry, err, ""))
+			troubles = append(troubles, files.Trouble(entry, err, ""))
 			continue
 		}
 		troubles = append(troubles, leftOut...)
@@ -138,9 +140,9 @@ func fromSource(s aptconf.Archive, notes *[]string) (a Archive, why string) {
 // addUbuntu fills Archives with those of Ubuntu.
 func (c *Config) addUbuntu(root string) error {
 	keyring := filepath.Join(root, aptconf.UbuntuKeyring)
-	if _, err := readKeyringFile(keyring); err != nil {
+	if _, err := keyrings.ReadFile(keyring); err != nil {
 		return fmt.Errorf("this machine's apt names no archive, and for Ubuntu's a keyring is missing: %s; %s",
-			fileTrouble(keyring, err, " (install the package ubuntu-keyring, or copy the file from an Ubuntu host)"), "or "+adviseFile)
+			files.Trouble(keyring, err, " (install the package ubuntu-keyring, or copy the file from an Ubuntu host)"), "or "+adviseFile)
 	}
 	for _, k := range aptconf.UbuntuArchives() {
 		a := NewArchive(k.Name)

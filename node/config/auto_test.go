@@ -2,14 +2,19 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/ProtonMail/go-crypto/openpgp"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
+
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/keyrings"
 )
 
 // testKey is a public key, armoured.
@@ -183,7 +188,7 @@ func TestAutoConfig(t *testing.T) {
 			for _, a := range cfg.Archives {
 				words := []string{a.Name, strings.Replace(a.Upstream, root, "", 1)}
 				for _, k := range a.SignedBy {
-					if IsInlineKey(k) {
+					if keyrings.IsInline(k) {
 						k = "BLOCK"
 					}
 					words = append(words, strings.TrimPrefix(k, root))
@@ -258,10 +263,28 @@ func TestKeyringHint(t *testing.T) {
 	}
 }
 
-func TestKeyringErrors(t *testing.T) {
-	a := NewArchive("x")
-	a.SignedBy = []string{"/does/not/exist"}
-	if _, err := a.Keyring(); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("Keyring: %v", err)
+func TestWeakKeysAreWarnedOf(t *testing.T) {
+	old := &packet.Config{Algorithm: packet.PubKeyAlgoRSA, RSABits: 1024, MinRSABits: 1024}
+	key, err := openpgp.NewEntity("an old PPA", "", "", old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "ppa.gpg")
+	f, err := os.Create(file)
+	if err == nil {
+		err = errors.Join(key.Serialize(f), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Default()
+	a := NewArchive("ppa")
+	a.Upstream, a.SignedBy = "http://example.org/ppa", []string{file}
+	cfg.Archives = Archives{a}
+	c := newChecker(cfg)
+	c.check()
+	want := fmt.Sprintf("archives.ppa.signed_by[0]: holds weak keys, whose signatures apt 2.7.13 and later refuses, and this node with `weak_keys: false`: an RSA key of 1024 bits (%X)", key.PrimaryKey.Fingerprint)
+	if !slices.ContainsFunc(c.warnings, func(f finding) bool { return strings.HasPrefix(f.message, want) }) {
+		t.Errorf("%v, want %s", c.warnings, want)
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/files"
+	"github.com/aptmesh/aptmesh/node/keyrings"
 	"github.com/aptmesh/aptmesh/node/pki"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
@@ -114,7 +116,7 @@ func (c *checker) check() {
 func (c *checker) byTag(f field) {
 	switch f.tag.Get("path") {
 	case "file":
-		c.file(f.path, f.value.String(), func(name string) error { _, err := ReadBounded(name, maxKeyring); return err })
+		c.file(f.path, f.value.String(), func(name string) error { _, err := files.ReadBounded(name, keyrings.MaxFile); return err })
 	case "auth":
 		for i, name := range f.value.Interface().([]string) {
 			if why := authConfProblem(name); why != "" && !c.blind {
@@ -200,7 +202,7 @@ func (c *checker) file(key, name string, use func(name string) error) bool {
 	}
 	if err := use(name); err != nil {
 		c.bad[key] = true
-		c.problem(key, "%s", fileTrouble(name, err, ""))
+		c.problem(key, "%s", files.Trouble(name, err, ""))
 		return false
 	}
 	return true
@@ -333,21 +335,11 @@ func authConfProblem(name string) string {
 	var unreadable *fs.PathError
 	switch {
 	case errors.As(err, &unreadable):
-		return fileTrouble(unreadable.Path, unreadable, "")
+		return files.Trouble(unreadable.Path, unreadable, "")
 	case err != nil:
 		return err.Error()
 	}
 	return ""
-}
-
-func fileTrouble(name string, err error, hint string) string {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return name + " does not exist" + hint
-	case errors.Is(err, fs.ErrPermission):
-		return name + " may not be read by this user" + hint
-	}
-	return err.Error() + hint
 }
 
 // splitHostPort is net.SplitHostPort for a port that is a number.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/files"
 	"github.com/aptmesh/aptmesh/node/pki"
 )
 
@@ -121,7 +122,7 @@ func (c *checker) clusterFiles(named bool) {
 	switch {
 	case errors.As(err, &wrong):
 		file := map[string]string{"ca": cl.CA, "cert": cl.Cert, "key": cl.Key}[wrong.Key]
-		c.problem("cluster."+wrong.Key, "%s", fileTrouble(file, wrong.Err, ""))
+		c.problem("cluster."+wrong.Key, "%s", files.Trouble(file, wrong.Err, ""))
 	case err != nil:
 		c.problem("cluster", "%v", err)
 	default:

@@ -2,12 +2,15 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/format/pgp"
+	"github.com/aptmesh/aptmesh/node/keyrings"
 )
 
 // DefaultDataDir and DefaultStateDir are the defaults for the cache and the state of a node, if
@@ -89,6 +92,19 @@ func (a Archive) MirrorURLs() []string {
 		}
 	}
 	return urls
+}
+
+// Keyring reads every entry of signed_by and returns all their keys together; nil
+// where it has none.
+func (a Archive) Keyring() (*pgp.Keyring, error) {
+	ring, err := keyrings.Read(a.SignedBy)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("archive %s: signed_by: %w", a.Name, err)
+	case ring == nil:
+		return nil, nil
+	}
+	return ring.WithWeakKeys(a.WeakKeys), nil
 }
 
 // Restricted reports whether only some clients may read the archive.

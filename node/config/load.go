@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/files"
 )
 
 // maxConfigFile bounds the configuration file in bytes.
@@ -28,7 +29,7 @@ type loader struct {
 }
 
 func (l loader) load(path string) (*Config, []Warning, error) {
-	text, err := ReadBounded(path, maxConfigFile)
+	text, err := files.ReadBounded(path, maxConfigFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the configuration: %w", err)
 	}
@@ -173,7 +174,7 @@ func worldReadableSecrets(path string, cfg *Config) (string, bool) {
 // client finds its node's address and data whatever else is wrong there. What is
 // wrong has its default. Archives are those of the file alone.
 func Peek(path string) (*Config, error) {
-	text, err := ReadBounded(path, maxConfigFile)
+	text, err := files.ReadBounded(path, maxConfigFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}

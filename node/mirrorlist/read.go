@@ -15,6 +15,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/files"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
@@ -43,7 +44,7 @@ func (r *Reader) Read(ctx context.Context, key Key) ([]byte, error) {
 		return nil, err
 	}
 	if list.File != "" {
-		return config.ReadBounded(list.File, aptconf.MaxMirrorList)
+		return files.ReadBounded(list.File, aptconf.MaxMirrorList)
 	}
 	cfg := r.Config()
 	if listOffline(cfg, key) {

@@ -1,4 +1,7 @@
-package config
+// Package keyrings reads the keys that `signed_by` of an archive names: files, directories, patterns of
+// files, and key blocks in place of a path. It says when a directory or a pattern means other files than
+// before. What the keys sign is not known here.
+package keyrings
 
 import (
 	"fmt"
@@ -7,74 +10,69 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/aptmesh/aptmesh/node/files"
 	"github.com/aptmesh/aptmesh/node/format/pgp"
 )
 
-// maxKeyring bounds a keyring file in bytes; that of Debian's developers has 30 MB.
-const maxKeyring = 64 << 20
+// MaxFile bounds a keyring file in bytes; that of Debian's developers has 30 MB.
+const MaxFile = 64 << 20
 
-// keyBlock begins a public key written in place of a keyring's path.
-const keyBlock = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
+// KeyBlock begins a public key written in place of a keyring's path.
+const KeyBlock = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 
-// IsInlineKey reports whether an entry of signed_by is an armoured key block
-// rather than the path of a keyring.
-func IsInlineKey(entry string) bool { return strings.HasPrefix(strings.TrimSpace(entry), keyBlock) }
+// IsInline reports whether an entry is an armoured key block rather than the path of a keyring.
+func IsInline(entry string) bool { return strings.HasPrefix(strings.TrimSpace(entry), KeyBlock) }
 
-// Keyring reads every entry of signed_by and returns all their keys together; nil
-// where it has none.
-func (a Archive) Keyring() (*pgp.Keyring, error) {
-	if len(a.SignedBy) == 0 {
+// Read returns the keys of all entries together; nil where there is no entry.
+func Read(entries []string) (*pgp.Keyring, error) {
+	if len(entries) == 0 {
 		return nil, nil
 	}
-	rings := make([]*pgp.Keyring, 0, len(a.SignedBy))
-	for _, entry := range a.SignedBy {
-		ring, _, err := readKeyring(entry)
+	rings := make([]*pgp.Keyring, 0, len(entries))
+	for _, entry := range entries {
+		ring, _, err := ReadEntry(entry)
 		if err != nil {
-			return nil, fmt.Errorf("archive %s: signed_by: %w", a.Name, err)
+			return nil, err
 		}
 		rings = append(rings, ring)
 	}
-	return pgp.MergeKeyrings(rings...).WithWeakKeys(a.WeakKeys), nil
+	return pgp.MergeKeyrings(rings...), nil
 }
 
-// KeyringsDir is where a further keyring of the archive is put so that it counts: the first
-// directory, or pattern of files, in signed_by; "" where it has none.
-func (a Archive) KeyringsDir() string {
-	for _, entry := range a.SignedBy {
-		if isKeyringSet(entry) {
-			return entry
-		}
+// Dir is where a further keyring is put so that it counts: the first directory, or pattern of files,
+// among the entries; "" where there is none.
+func Dir(entries []string) string {
+	if i := slices.IndexFunc(entries, isSet); i >= 0 {
+		return entries[i]
 	}
 	return ""
 }
 
-// KeyringsStamp changes when a file of a directory or pattern in signed_by appears, changes or goes.
-// A single keyring is read again by a reload alone.
-func (c *Config) KeyringsStamp() string {
+// Stamp changes when a file of a directory or pattern among the entries appears, changes or goes. A
+// single keyring is read again by a reload alone.
+func Stamp(entries []string) string {
 	var stamp strings.Builder
 	done := make(map[string]bool)
-	for _, a := range c.Archives {
-		for _, entry := range a.SignedBy {
-			if done[entry] || !isKeyringSet(entry) {
-				continue
-			}
-			done[entry] = true
-			files, err := keyringFiles(entry)
-			fmt.Fprintln(&stamp, entry, err)
-			for _, name := range files {
-				if info, err := os.Stat(name); err == nil {
-					fmt.Fprintln(&stamp, name, info.ModTime().UnixNano(), info.Size())
-				}
+	for _, entry := range entries {
+		if done[entry] || !isSet(entry) {
+			continue
+		}
+		done[entry] = true
+		names, err := filesOf(entry)
+		fmt.Fprintln(&stamp, entry, err)
+		for _, name := range names {
+			if info, err := os.Stat(name); err == nil {
+				fmt.Fprintln(&stamp, name, info.ModTime().UnixNano(), info.Size())
 			}
 		}
 	}
 	return stamp.String()
 }
 
-// isKeyringSet reports whether an entry of signed_by stands for all keyrings of a directory, or for
+// isSet reports whether an entry stands for all keyrings of a directory, or for
 // those that a pattern matches.
-func isKeyringSet(entry string) bool {
-	if IsInlineKey(entry) {
+func isSet(entry string) bool {
+	if IsInline(entry) {
 		return false
 	}
 	if strings.HasSuffix(entry, "/") || strings.ContainsAny(entry, "*?[") {
@@ -84,10 +82,10 @@ func isKeyringSet(entry string) bool {
 	return err == nil && info.IsDir()
 }
 
-// keyringFiles lists the files of a set. Of a directory they are those that apt takes from
+// filesOf lists the files of a set. Of a directory they are those that apt takes from
 // trusted.gpg.d: plain names that end in .gpg or .asc (GetListOfFilesInDir in apt-pkg/contrib/fileutl.cc).
 // Empty and hidden files count as absent.
-func keyringFiles(entry string) ([]string, error) {
+func filesOf(entry string) ([]string, error) {
 	var names []string
 	if strings.Contains(entry, "**") {
 		return nil, fmt.Errorf("%s: ** does not go down into directories; write a pattern for each, such as /etc/apt/keyrings/*.gpg", entry)
@@ -103,7 +101,7 @@ func keyringFiles(entry string) ([]string, error) {
 			return nil, err
 		}
 		for _, e := range list {
-			if plainKeyringName(e.Name()) {
+			if plainName(e.Name()) {
 				names = append(names, filepath.Join(entry, e.Name()))
 			}
 		}
@@ -114,33 +112,33 @@ func keyringFiles(entry string) ([]string, error) {
 	}), nil
 }
 
-func plainKeyringName(name string) bool {
+func plainName(name string) bool {
 	return (strings.HasSuffix(name, ".gpg") || strings.HasSuffix(name, ".asc")) &&
 		!strings.ContainsFunc(name, func(c rune) bool {
 			return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("._-", c))
 		})
 }
 
-// readKeyring reads one entry of signed_by. In a directory or pattern, files that are no keyrings are
+// ReadEntry reads one entry. In a directory or pattern, files that are no keyrings are
 // left out with a warning, and there may be no keyring yet.
-func readKeyring(entry string) (ring *pgp.Keyring, leftOut []string, err error) {
-	if IsInlineKey(entry) {
+func ReadEntry(entry string) (ring *pgp.Keyring, leftOut []string, err error) {
+	if IsInline(entry) {
 		ring, err = pgp.ReadKeyring("in the configuration", []byte(entry))
 		return ring, nil, err
 	}
-	if !isKeyringSet(entry) {
-		ring, err = readKeyringFile(entry)
+	if !isSet(entry) {
+		ring, err = ReadFile(entry)
 		return ring, nil, err
 	}
-	files, err := keyringFiles(entry)
+	names, err := filesOf(entry)
 	if err != nil {
 		return nil, nil, err
 	}
 	var rings []*pgp.Keyring
-	for _, name := range files {
-		r, err := readKeyringFile(name)
+	for _, name := range names {
+		r, err := ReadFile(name)
 		if err != nil {
-			leftOut = append(leftOut, fileTrouble(name, err, ""))
+			leftOut = append(leftOut, files.Trouble(name, err, ""))
 			continue
 		}
 		rings = append(rings, r)
@@ -148,8 +146,9 @@ func readKeyring(entry string) (ring *pgp.Keyring, leftOut []string, err error) 
 	return pgp.MergeKeyrings(rings...).Named(entry), leftOut, nil
 }
 
-func readKeyringFile(name string) (*pgp.Keyring, error) {
-	data, err := ReadBounded(name, maxKeyring)
+// ReadFile reads one keyring.
+func ReadFile(name string) (*pgp.Keyring, error) {
+	data, err := files.ReadBounded(name, MaxFile)
 	if err != nil {
 		return nil, err
 	}
@@ -166,9 +165,9 @@ func fewOf(all []string) string {
 	return strings.Join(all, "; ")
 }
 
-// keyringTroubles says what is wrong with an entry of signed_by though the archive can be served, for warnings.
-func keyringTroubles(entry string) (troubles []string, err error) {
-	ring, leftOut, err := readKeyring(entry)
+// Troubles says what is wrong with an entry though the archive can be served, for warnings.
+func Troubles(entry string) (troubles []string, err error) {
+	ring, leftOut, err := ReadEntry(entry)
 	if err != nil {
 		return nil, err
 	}
