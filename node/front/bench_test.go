@@ -281,7 +281,7 @@ func cpuTime(b *testing.B) time.Duration {
 
 // BenchmarkLocate is the routing alone.
 func BenchmarkLocate(b *testing.B) {
-	routes, err := newRoutes(testArchives(b), nil, nil)
+	routes, err := newRoutes(testArchives(b), nil, nil, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

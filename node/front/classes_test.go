@@ -38,7 +38,7 @@ func TestLocateClass(t *testing.T) {
 		{Name: "own", Upstream: mustURL(t, "https://ppa.example.org/own/ubuntu")},
 		{Name: "deep", Upstream: mustURL(t, "http://ppa.example.org/x/ubuntu/deep")},
 		{Name: "ppa/made", Upstream: mustURL(t, "http://ppa.example.org/made/ubuntu")},
-	}, nil, nil)
+	}, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

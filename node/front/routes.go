@@ -62,23 +62,28 @@ func (w wildcard) covers(host string) bool {
 
 // routes is the routing table. It is built once and never changed.
 type routes struct {
-	names    map[string]struct{}                                 // of archives
-	depth    int                                                 // the most segments that a name has
-	hosts    map[string][]route                                  // by bare host, longest base first
-	wild     []wildcard                                          // the one that says most of the host first
-	own      map[string]struct{}                                 // names of this node
-	archives []Archive                                           // sorted by name, for the page and for messages
-	inner    map[string]func(path string) (proto.Location, bool) // by archive
-	connect  connectList
-	classes  Classes
+	names map[string]struct{} // of archives
+	depth int                 // the most segments that a name has
+	hosts map[string][]route  // by bare host, longest base first
+	wild  []wildcard          // the one that says most of the host first
+	own   map[string]struct{} // names of this node
+	ports map[string]struct{} // that this node listens at, see portOf
+	// publicHost is the host of the public URL as bareHost has it; "" for none.
+	publicHost string
+	archives   []Archive                                           // sorted by name, for the page and for messages
+	inner      map[string]func(path string) (proto.Location, bool) // by archive
+	connect    connectList
+	classes    Classes
 }
 
-// newRoutes builds the table. Errors name the configuration key at fault.
-func newRoutes(archives []Archive, connect, own []string) (*routes, error) {
+// newRoutes builds the table. own are the names of this node, listen the addresses that it
+// listens at. Errors name the configuration key at fault.
+func newRoutes(archives []Archive, connect, own, listen []string) (*routes, error) {
 	t := &routes{
 		names:    make(map[string]struct{}),
 		hosts:    make(map[string][]route),
 		own:      make(map[string]struct{}),
+		ports:    make(map[string]struct{}),
 		inner:    make(map[string]func(string) (proto.Location, bool)),
 		archives: slices.Clone(archives),
 	}
@@ -101,6 +106,9 @@ func newRoutes(archives []Archive, connect, own []string) (*routes, error) {
 	}
 	for _, name := range own {
 		t.own[strings.ToLower(strings.TrimSuffix(name, "."))] = struct{}{}
+	}
+	for _, address := range listen {
+		t.ports[portOf(address)] = struct{}{}
 	}
 	return t, nil
 }
@@ -423,28 +431,34 @@ func aDirectory(archive string) error {
 }
 
 // isOwn reports whether a proxy request for this host means the node itself. apt sends one
-// if a machine has the node both as its proxy and in its sources. A port other than 80 and
-// 443 is enough to know: even if another host listens there, only configured archives are
-// ever served.
+// if a machine has the node both as its proxy and in its sources. Only a port that the node
+// listens at can mean the node. Names that the node does not know of may lead to it, so on a
+// port of its own any name counts; but 80 and 443 are the ports of all other web servers, too.
 func (t *routes) isOwn(host string, local net.Addr) bool {
+	host = bareHost(host)
+	if host == t.publicHost {
+		return true
+	}
 	name, port := host, ""
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
 		name, port = host[:i], host[i+1:]
 	}
-	name = strings.ToLower(strings.Trim(strings.TrimSuffix(name, "."), "[]"))
-	if _, ok := t.own[name]; ok {
+	at, _ := local.(*net.TCPAddr)
+	if _, listens := t.ports[port]; !listens && (at == nil || portOf(at.String()) != port) {
+		return false
+	}
+	name = strings.Trim(strings.TrimSuffix(name, "."), "[]")
+	if _, ok := t.own[name]; ok || port != "" {
 		return true
 	}
-	web := port == "" || port == "80" || port == "443"
-	at, ok := local.(*net.TCPAddr)
-	if !ok {
-		return !web
-	}
-	if !web {
-		return port == fmt.Sprint(at.Port)
-	}
 	ip := net.ParseIP(name)
-	return ip != nil && ip.Equal(at.IP) || name == "localhost" && at.IP.IsLoopback()
+	return at != nil && (ip != nil && ip.Equal(at.IP) || name == "localhost" && at.IP.IsLoopback())
+}
+
+// portOf is the port of an address as it stands in bareHost: "" for 80 and 443.
+func portOf(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return strings.TrimPrefix(bareHost("x:" + port)[1:], ":")
 }
 
 // known lists the names of the archives for a message.

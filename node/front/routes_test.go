@@ -12,7 +12,7 @@ import (
 )
 
 func TestLocate(t *testing.T) {
-	routes, err := newRoutes(testArchives(t), nil, []string{"apt-cache.example.org"})
+	routes, err := newRoutes(testArchives(t), nil, []string{"apt-cache.example.org"}, []string{"192.0.2.7:80", "[::]:3142"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,6 +71,11 @@ func TestLocate(t *testing.T) {
 		{"http://anything:3142/", cache, "406 page"},
 		{"http://mirror.example.net/ubuntu/x", web, "403 no open proxy"},
 		{"http://anything:3143/ubuntu/x", cache, "403 no open proxy"},
+		// another server on this machine
+		{"http://apt-cache.example.org:8910/ubuntu/x", cache, "403 no open proxy"},
+		{"http://apt-cache.example.org:8910/ubuntu/x", nil, "403 no open proxy"},
+		{"http://192.0.2.7:8910/ubuntu/x", cache, "403 no open proxy"},
+		{"http://apt-cache.example.org:3142/ubuntu/x", web, "ubuntu/x"},
 		{"http://mirror.example.net/ubuntu/x", nil, "403 archives:"},
 		// refused
 		{"/", cache, "406 page"},
@@ -145,7 +150,7 @@ func TestLocateArchiveNamedAsHost(t *testing.T) {
 		{Name: "one", Upstream: mustURL(t, "http://example.org/a")},
 		{Name: "two", Upstream: mustURL(t, "https://example.org/a")},
 		{Name: "three", Upstream: mustURL(t, "http://example.org/a/b")},
-	}, nil, nil)
+	}, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +205,7 @@ func TestAliasPatterns(t *testing.T) {
 	routes, err := newRoutes([]Archive{
 		{Name: "debian", Upstream: mustURL(t, "http://mirror.example.org/d"), Aliases: []string{"http://ftp.*.debian.org/debian", "http://*.cdn.debian.org/debian"}},
 		{Name: "broad", Upstream: mustURL(t, "http://mirror.example.org/b"), Aliases: []string{"http://*.debian.org/debian"}},
-	}, nil, nil)
+	}, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +255,7 @@ func FuzzLocate(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	routes, err := newRoutes(testArchives(f), nil, []string{"apt-cache.example.org"})
+	routes, err := newRoutes(testArchives(f), nil, []string{"apt-cache.example.org"}, []string{"192.0.2.7:80", "[::]:3142"})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -295,7 +300,7 @@ func TestMirrors(t *testing.T) {
 		},
 		{Name: "debian", Upstream: mustURL(t, "http://mirror.example.org/Debian"), Mirrors: []*url.URL{mustURL(t, "http://mirror.example.org/Debian")}},
 	}
-	routes, err := newRoutes(archives, nil, nil)
+	routes, err := newRoutes(archives, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -320,8 +325,22 @@ func TestMirrors(t *testing.T) {
 		}
 	}
 	archives[1].Mirrors = append(archives[1].Mirrors, archives[0].Mirrors[1])
-	_, err = newRoutes(archives, nil, nil)
+	_, err = newRoutes(archives, nil, nil, nil)
 	if err == nil || !strings.HasPrefix(err.Error(), "archives: ubuntu: upstreams: ") || !strings.Contains(err.Error(), "the archive debian has this URL too") || strings.Contains(err.Error(), "hunter2") {
 		t.Error(err)
+	}
+}
+
+// The URL that hosts are given means the node, whatever port is mapped to the one that it listens at.
+func TestPublicURLIsOwn(t *testing.T) {
+	ready, err := newRules(Rules{Archives: testArchives(t), PublicURL: "http://cache.example.org:8080"}, nil, []string{":3142"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if loc, err := ready.routes.locate("http://cache.example.org:8080/ubuntu/x", nil); err != nil || loc.String() != "ubuntu/x" {
+		t.Errorf("the public URL: %v, %v", loc, err)
+	}
+	if loc, err := ready.routes.locate("http://cache.example.org:8081/ubuntu/x", nil); err == nil {
+		t.Errorf("another port of that machine: %v", loc)
 	}
 }

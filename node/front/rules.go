@@ -53,12 +53,15 @@ type rules struct {
 }
 
 // newRules makes rules ready. Errors name the configuration key at fault.
-func newRules(r Rules, own []string) (*rules, error) {
-	routes, err := newRoutes(r.Archives, r.Connect, own)
+func newRules(r Rules, own, listen []string) (*rules, error) {
+	routes, err := newRoutes(r.Archives, r.Connect, own, listen)
 	if err != nil {
 		return nil, err
 	}
 	routes.classes = r.Classes
+	if _, host, _, ok := splitURL(r.PublicURL); ok {
+		routes.publicHost = bareHost(host)
+	}
 	ready := &rules{routes: routes, limits: r.Clients, guards: make(map[string]*guard), used: make(map[string]func()), formats: make(map[string]Format), lists: make(map[string]List), publicURL: strings.TrimSuffix(r.PublicURL, "/"), hostFiles: r.HostFiles}
 	for _, l := range r.Lists {
 		ready.lists[bareHost(l.URL.Host)+l.URL.Path] = l
