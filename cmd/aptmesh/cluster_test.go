@@ -363,6 +363,7 @@ Then ` + "`aptmesh status`" + ` on any node shows all of them.
 		{[]string{"renew", "lon1", "--dir", dir}, 1, "", "no node lon1"},
 		{[]string{"rotate-key", "use", "--dir", dir}, 1, "", "the next step is add"},
 		{[]string{"rotate-key", "add", "--dir", dir}, 0, "Then: aptmesh cluster rotate-key use --dir DIR", ""},
+		{[]string{"rotate-key", "drop", "--dir", dir}, 1, "", "the next step is use"},
 		{[]string{"rotate-key", "use", "--dir", dir}, 0, "Then: aptmesh cluster rotate-key drop --dir DIR", ""},
 		{[]string{"rotate-key", "drop", "--dir", dir}, 0, "Changed gossip.key", ""},
 		{[]string{}, 0, "rotate-key", ""},

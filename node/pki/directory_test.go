@@ -337,6 +337,27 @@ func TestRotateGossipKey(t *testing.T) {
 	if err := RotateGossipKey(dir, RotateAdd); err == nil || !strings.Contains(err.Error(), "is under way") {
 		t.Errorf("a second rotation begins before the first has ended: %v", err)
 	}
+	// No step out of its turn throws the new key away.
+	added := read(".")
+	if err := RotateGossipKey(dir, RotateDrop); err == nil || !strings.Contains(err.Error(), "the next step is use") {
+		t.Errorf("drop right after add: %v", err)
+	}
+	if err := RotateGossipKey(dir, RotateUse); err != nil {
+		t.Fatal(err)
+	}
+	if err := RotateGossipKey(dir, RotateUse); err == nil || !strings.Contains(err.Error(), "the next step is drop") {
+		t.Errorf("use twice: %v", err)
+	}
+	if keys := read("ams1"); len(keys) != 2 || !bytes.Equal(keys[0], added[1]) {
+		t.Error("refused steps have changed the keys")
+	}
+	byHand := gossipKeyText(added...)
+	if err := os.WriteFile(filepath.Join(dir, gossipKeyFile), byHand, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := RotateGossipKey(dir, RotateDrop); err == nil || !strings.Contains(err.Error(), "by hand") {
+		t.Errorf("two keys that were put there by hand: %v", err)
+	}
 	for name, content := range tree(t, dir) {
 		if filepath.Base(name) == gossipKeyFile && !strings.HasPrefix(content, "-rw-------") {
 			t.Errorf("others may read %s", name)

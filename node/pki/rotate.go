@@ -57,43 +57,73 @@ const (
 	RotateDrop = "drop" // all forget the old one
 )
 
+// rotationNote begins the comment of a gossip key file that says which step the rotation is at. The keys alone do not
+// say which of them is new.
+const rotationNote = "# A rotation is under way; its last step was: "
+
 // RotateGossipKey takes one step in the directory of a cluster and in those of its
-// nodes there.
+// nodes there. The steps can only be taken in their order: every other order would bring the old key back.
 func RotateGossipKey(dir, step string) error {
 	master := filepath.Join(dir, gossipKeyFile)
 	keys, err := ReadGossipKeys(master)
 	if err != nil {
 		return err
 	}
+	next, err := nextStep(master, len(keys))
 	switch {
-	case step == RotateAdd && len(keys) == 1:
+	case !slices.Contains([]string{RotateAdd, RotateUse, RotateDrop}, step):
+		return fmt.Errorf("%q is none of the steps: %s, %s, %s", step, RotateAdd, RotateUse, RotateDrop)
+	case err != nil:
+		return err
+	case step != next && len(keys) == 1:
+		return fmt.Errorf("%s holds one key, so the next step is %s", master, next)
+	case step != next:
+		return fmt.Errorf("%s holds %d keys, so a rotation is under way; the next step is %s", master, len(keys), next)
+	}
+	note := rotationNote + step + "\n"
+	switch step {
+	case RotateAdd:
 		k, err := newGossipKey()
 		if err != nil {
 			return err
 		}
 		keys = append(keys, k)
-	case step == RotateUse && len(keys) == 2:
+	case RotateUse:
 		slices.Reverse(keys)
-	case step == RotateDrop && len(keys) == 2:
-		keys = keys[:1]
-	case !slices.Contains([]string{RotateAdd, RotateUse, RotateDrop}, step):
-		return fmt.Errorf("%q is none of the steps: %s, %s, %s", step, RotateAdd, RotateUse, RotateDrop)
-	case len(keys) == 1:
-		return fmt.Errorf("%s holds one key, so the next step is %s", master, RotateAdd)
-	default:
-		return fmt.Errorf("%s holds %d keys, so a rotation is under way: %s puts the second first, %s ends it with the first alone", master, len(keys), RotateUse, RotateDrop)
+	case RotateDrop:
+		keys, note = keys[:1], ""
 	}
 	nodes, err := clusterNodes(dir)
 	if err != nil {
 		return err
 	}
-	text := gossipKeyText(keys...)
+	text := append([]byte(note), gossipKeyText(keys...)...)
 	for _, home := range append(nodes, ".") {
 		if err := replace(filepath.Join(dir, home, gossipKeyFile), text, 0o600); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// nextStep is the step that a file with so many keys needs next.
+func nextStep(file string, keys int) (string, error) {
+	if keys == 1 {
+		return RotateAdd, nil
+	}
+	text, err := readFile(file)
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		switch strings.TrimSpace(strings.TrimPrefix(line, rotationNote)) {
+		case RotateAdd:
+			return RotateUse, nil
+		case RotateUse:
+			return RotateDrop, nil
+		}
+	}
+	return "", fmt.Errorf("%s holds %d keys and does not say which is new: put the one to keep first and remove the others by hand", file, keys)
 }
 
 func newGossipKey() ([]byte, error) {
