@@ -33,3 +33,30 @@ func TestKeyringAppears(t *testing.T) {
 	put("archive.asc", a.ArmoredKeyring())
 	w.eventually("the keyring counts", func() bool { return w.get("dists/noble/InRelease").status == 200 })
 }
+
+// A key in a directory that nodes share counts on all of them, also on one that has started since: their configuration
+// is the same.
+func TestKeyringAppearsInACluster(t *testing.T) {
+	dir := t.TempDir()
+	a := newArchive()
+	put := func(name string, data []byte) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("archive.gpg", a.Keyring())
+	m := newMesh(t, a, 2, func(cfg *config.Config) { cfg.Archives[0].SignedBy = []string{dir} })
+	reported := func() (all []string) {
+		for _, member := range m.sites[0].node.Status().Cluster.Members {
+			all = append(all, member.Configuration["archives.ubuntu.signed_by"])
+		}
+		return all
+	}
+	before := reported()
+	put("other.gpg", testarchive.NewKey("other", testarchive.KeyOptions{}).Public())
+	m.eventually("both nodes report the new key", func() bool {
+		now := reported()
+		return len(now) == 2 && now[0] == now[1] && now[0] != before[0]
+	})
+}

@@ -30,6 +30,8 @@ type (
 	// Cluster divides the caps on their hosts.
 	Cluster interface {
 		Relimit(cfg *config.Config)
+		// Reshare reports to the other nodes what is in force now, with the keyrings as they are.
+		Reshare(cfg *config.Config) error
 	}
 	// State keeps small files durably.
 	State interface {
@@ -253,6 +255,9 @@ func (a *Archives) rereadKeyrings() {
 	archives, err := catalogArchives(cfg)
 	if err == nil {
 		err = a.cfg.Catalog.Reconfigure(archives)
+	}
+	if err == nil && a.cfg.Cluster != nil {
+		err = a.cfg.Cluster.Reshare(a.configured)
 	}
 	if err != nil {
 		a.log.Error("the keyrings in signed_by have changed and cannot be read; those of before stay in force", "error", err)

@@ -450,6 +450,16 @@ func (c *Cluster) Reload(cfg *config.Config) error {
 	return nil
 }
 
+// Reshare takes up the shared settings alone, or changes nothing and says why.
+func (c *Cluster) Reshare(cfg *config.Config) error {
+	shared, err := sharedConfiguration(cfg)
+	if err != nil {
+		return err
+	}
+	c.shared.Store(&shared)
+	return nil
+}
+
 // rekey takes up other keys and certificates, or changes nothing and says why.
 func (c *Cluster) rekey(cfg *config.Config) error {
 	if c.creds == nil || !cfg.Cluster.Secured() {
