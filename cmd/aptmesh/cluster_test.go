@@ -116,7 +116,7 @@ traffic    0 requests, 0 errors, 0 B
 cluster    prod: 5 nodes in 4 datacenters, ring 3f2a9c0de1b24455; insecure, without keys and certificates
 fetched    8.0 GiB from upstream by all nodes; 24 GiB from each other instead (75% saved)
 versions   v0.2.0 on fra1, nyc1, sin1, syd1; v0.3.0 on ams1
-agreement  2 suites, 2 with different generations on nodes
+agreement  2 suites, 2 with different generations on nodes; nothing is known of sin1, syd1
 
 NODE    DATACENTER  STATE    HEALTH       RTT     SHARE  OBJECTS  HELD     UPSTREAM  FROM     TO
 ams1    ams         active   ok, silent   7.2 ms  33.4%  12,345   3.0 GiB  1.5 GiB   5.0 GiB  700 MiB
@@ -136,6 +136,24 @@ syd1    syd         active   ok           290 ms  0.0%   ?        ?        ?    
 	c.CertificateExpires = noon.Add(-time.Minute)
 	if got := printed(t, c); !strings.Contains(got, "\nfailing: the certificate of fra1 has expired, so no other node talks to this one; ") {
 		t.Errorf("status:\n%s", got)
+	}
+}
+
+// Nodes agree only as far as they report.
+func TestStatusOfAClusterThatDoesNotReport(t *testing.T) {
+	for name, silence := range map[string]func(m *admin.MemberStatus){
+		"unreachable": func(m *admin.MemberStatus) {
+			m.Reported, m.Health, m.Suites = false, admin.HealthUnreachable, nil
+		},
+		"missing": func(m *admin.MemberStatus) {
+			*m = admin.MemberStatus{Name: m.Name, Datacenter: m.Datacenter, State: admin.MemberMissing, Health: admin.HealthUnreachable, RingAgrees: true, MissingSince: noon}
+		},
+	} {
+		c := healthy()
+		silence(&c.Members[2])
+		if got, want := printed(t, c), "\nagreement  2 suites, the same generations on the nodes that report; nothing is known of nyc1\n"; !strings.Contains(got, want) {
+			t.Errorf("%s: no %q in:\n%s", name, want, got)
+		}
 	}
 }
 

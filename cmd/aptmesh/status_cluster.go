@@ -16,7 +16,11 @@ func clusterLines(c *admin.ClusterStatus) [][]string {
 	sites := make(map[string]bool)
 	versions := make(map[string][]string)
 	missing := 0
+	var silent []string // nodes that did not report
 	for _, m := range c.Members {
+		if !m.Reported {
+			silent = append(silent, m.Name)
+		}
 		if m.State == admin.MemberMissing {
 			missing++
 			continue
@@ -60,8 +64,14 @@ func clusterLines(c *admin.ClusterStatus) [][]string {
 			}
 		}
 		line := counted(len(suites), "suite") + ", the same generations on all nodes"
-		if differ > 0 {
+		switch {
+		case differ > 0:
 			line = fmt.Sprintf("%s, %d with different generations on nodes", counted(len(suites), "suite"), differ)
+		case len(silent) > 0:
+			line = counted(len(suites), "suite") + ", the same generations on the nodes that report"
+		}
+		if len(silent) > 0 {
+			line += "; nothing is known of " + strings.Join(silent, ", ")
 		}
 		lines = append(lines, []string{"agreement", line})
 	}
