@@ -13,7 +13,9 @@ import (
 
 // Explain names the process that already uses an address, as far as /proc shows it: a service
 // manager may hide other users' processes. Any other error stays as it is.
-func Explain(err error) error {
+func Explain(err error) error { return explain(err, "/proc") }
+
+func explain(err error, proc string) error {
 	var op *net.OpError
 	if !errors.As(err, &op) || !errors.Is(err, syscall.EADDRINUSE) {
 		return err
@@ -22,7 +24,7 @@ func Explain(err error) error {
 	if !ok {
 		return err
 	}
-	switch holder := listenerOn("/proc", at.Port); {
+	switch holder := listenerOn(proc, at.Port); {
 	case holder != "":
 		return fmt.Errorf("%w: port %d is in use by %s; stop it, or give this node another port", err, at.Port, holder)
 	case at.Port == 3142:
