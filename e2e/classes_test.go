@@ -14,6 +14,7 @@ import (
 // Two archives of one pattern, each with a key of its own, as hosts of apt-cacher-ng name PPAs: by the proxy setting and by a
 // mapped URL. The second key is put beside the first while the node runs.
 func TestPPAs(t *testing.T) {
+	t.Parallel()
 	bob := testarchive.NewKey("bob", testarchive.KeyOptions{})
 	ppa := func(seed uint64, name string, keys ...*testarchive.Key) *testarchive.Archive {
 		a := testarchive.New(seed)
@@ -70,6 +71,7 @@ func TestPPAs(t *testing.T) {
 
 // A host whose sources name one of Ubuntu's lists of mirrors is led to the archive of the node.
 func TestUbuntuMirrorList(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, testarchive.Suite{Name: "noble", Architectures: []string{"amd64"}, ByHash: true},
 		options{archiveConfig: "suites: [noble]"}, testarchive.Package{Name: "hello", Version: "1", Size: 20_000})
 	w.node.Settings = strings.Replace(w.node.Settings, "http://archive.example.org/debian", "http://archive.ubuntu.com/ubuntu", 1)

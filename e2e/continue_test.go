@@ -14,6 +14,7 @@ import (
 
 // A node that is killed at 60 % of a large package asks upstream for the other 40 %, in one request.
 func TestKill9ContinuesADownload(t *testing.T) {
+	t.Parallel()
 	const size = 48 << 20
 	for name, c := range map[string]struct {
 		harm func(t *testing.T, data string)

@@ -18,6 +18,7 @@ import (
 // line that aptmesh prints for hosts. APTMESH_DRAIN_ROUNDS=20 also counts the hosts that
 // hang without it, which is apt's fault and fails no test.
 func TestStopDuringUpdateHangsNoHost(t *testing.T) {
+	t.Parallel()
 	rounds := 4
 	more, err := strconv.Atoi(os.Getenv("APTMESH_DRAIN_ROUNDS"))
 	if err == nil {

@@ -42,6 +42,7 @@ func effects(e ...testarchive.Effect) func() []testarchive.Effect {
 // Whatever upstream does, a host gets right bytes or an error; nothing wrong is
 // kept; and when upstream has healed, so have we.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	for _, place := range []struct{ name, pattern string }{
 		{"package", "pool/*/hello_*.deb"},
 		{"index", "dists/noble/main/binary-amd64/*"},

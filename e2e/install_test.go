@@ -12,6 +12,7 @@ import (
 
 // `make install` lays out what a package or an operator wants, and the service finds its binary.
 func TestMakeInstall(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	cmd := exec.Command("make", "-C", "..", "install", "DESTDIR="+root, "PREFIX=/opt/mesh", "BIN="+filepath.Join(root, "built"))
 	cmd.Env = lab.Environ()

@@ -25,6 +25,7 @@ import (
 // A node that is killed while it downloads and adopts comes back with a generation
 // that is whole, and with nothing wrong.
 func TestKill9(t *testing.T) {
+	t.Parallel()
 	const packages = 40
 	rounds := 20
 	if testing.Short() {

@@ -36,6 +36,7 @@ func everything(name string) testarchive.Suite {
 // Every layout of an archive goes through the node to two hosts that name it in
 // different ways; the second one's bytes come from here.
 func TestLayouts(t *testing.T) {
+	t.Parallel()
 	slash := everything("jessie/updates")
 	slash.Codename, slash.ComponentPrefix = "jessie", "updates/"
 	fourHashes := everything("four")
@@ -127,6 +128,7 @@ func (w *world) checkSecondHost(mode string) {
 // A host that holds an old index gets the patches, not the new index, and the
 // node fetches each patch once.
 func TestPDiffs(t *testing.T) {
+	t.Parallel()
 	for _, merged := range []bool{false, true} {
 		t.Run(map[bool]string{false: "one by one", true: "merged"}[merged], func(t *testing.T) {
 			t.Parallel()

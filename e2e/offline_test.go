@@ -11,6 +11,7 @@ import (
 // What is held outlives upstream: a host that was never seen before installs from
 // a node whose upstream is dead, also after a restart of the node.
 func TestOffline(t *testing.T) {
+	t.Parallel()
 	for _, dead := range []struct {
 		name string
 		kill func(*world)

@@ -30,6 +30,7 @@ func small(t *testing.T, o options) *world {
 // SIGTERM lets a running download finish; health checks and new requests are told
 // to go elsewhere meanwhile.
 func TestSIGTERMDrains(t *testing.T) {
+	t.Parallel()
 	w := small(t, options{})
 	w.readIndices()
 	stall := w.server.Inject("*/hello_*", 0, testarchive.Stall(200_000))
@@ -71,6 +72,7 @@ func TestSIGTERMDrains(t *testing.T) {
 // SIGHUP adds an archive, says what waits for a restart, and keeps everything as
 // it is if the new configuration is wrong.
 func TestSIGHUPReloads(t *testing.T) {
+	t.Parallel()
 	w := small(t, options{})
 	w.readIndices()
 	second := testarchive.New(8)
@@ -113,6 +115,7 @@ func TestSIGHUPReloads(t *testing.T) {
 }
 
 func TestWrongConfigurations(t *testing.T) {
+	t.Parallel()
 	const archive = "archives:\n  a: {upstream: \"http://archive.example.org/a\", unsigned: true}\n"
 	for _, test := range []struct {
 		name, config string
@@ -146,6 +149,7 @@ func TestWrongConfigurations(t *testing.T) {
 }
 
 func TestListeners(t *testing.T) {
+	t.Parallel()
 	w := small(t, options{})
 	for _, test := range []struct {
 		method, path string
@@ -222,6 +226,7 @@ func TestListeners(t *testing.T) {
 
 // CONNECT goes to the hosts that are listed, and to no other.
 func TestConnect(t *testing.T) {
+	t.Parallel()
 	echo := must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	defer echo.Close()
 	go func() {
@@ -267,6 +272,7 @@ func TestConnect(t *testing.T) {
 
 // Hosts reach the node over IPv6, and over TLS.
 func TestOtherListeners(t *testing.T) {
+	t.Parallel()
 	ca := testarchive.NewTLSServer(testarchive.New(1)) // for its certificate
 	defer ca.Close()
 	t.Run("IPv6", func(t *testing.T) {
@@ -312,6 +318,7 @@ func (c *apt) runDownload(w *world) {
 
 // The commands that ask a running node.
 func TestCommands(t *testing.T) {
+	t.Parallel()
 	w := small(t, options{})
 	w.readIndices()
 	config := w.node.ConfigFile()
@@ -406,6 +413,7 @@ func damage(t *testing.T, name string) {
 var sample = regexp.MustCompile(`^(aptmesh_\w+)(\{[^}]*\})? ([0-9.e+-]+|NaN|\+Inf)$`)
 
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	w := small(t, options{})
 	w.readIndices()
 	names := make(map[string]bool)

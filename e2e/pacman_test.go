@@ -157,6 +157,7 @@ func pacFiles(packages ...testrepo.Package) (names []string) {
 // A host reads the databases and its packages through a node, which asks upstream for each once; after a
 // publication it gets the next ones; and what it gets has upstream's dates.
 func TestPacman(t *testing.T) {
+	t.Parallel()
 	r := newPacRepo(t, false)
 	r.publish(pacPackages...)
 	n := newNode(t, r.config("unsigned: true"))
@@ -228,6 +229,7 @@ func TestPacman(t *testing.T) {
 // Three nodes read a repository that nobody signs once: the leader asks upstream, and the others take its
 // word. A host of each gets the same, through a publication and the death of a node.
 func TestPacmanCluster(t *testing.T) {
+	t.Parallel()
 	r := newPacRepo(t, false)
 	r.publish(pacPackages...)
 	dir := must(os.MkdirTemp("", "aptmesh-pacman-"))(t) // not t.TempDir, whose names may be too long for a socket
@@ -298,6 +300,7 @@ func TestPacmanCluster(t *testing.T) {
 // Hosts that use CacheServer never ask for a database. Where the configuration names it, the new versions
 // of the packages that they take are fetched ahead all the same.
 func TestPacmanWithoutDatabaseRequests(t *testing.T) {
+	t.Parallel()
 	r := newPacRepo(t, false)
 	r.publish(pacPackages...)
 	n := newNode(t, "")

@@ -19,6 +19,7 @@ import (
 // zckdl fetches the chunks that have changed between two versions of a file, hundreds of them in one
 // request: of a file that is stored, and of one that is only half here.
 func TestZchunk(t *testing.T) {
+	t.Parallel()
 	for _, tool := range []string{"zck", "zckdl"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("%s is not installed (Debian's package zchunk)", tool)

@@ -24,6 +24,7 @@ func readAll(resp *http.Response) ([]byte, error) {
 // anycast address does, or systemd's socket: apt (2.6.1) does not try an address
 // again that has once refused a connection, however often it says it retries.
 func TestAptOutlivesAKilledNode(t *testing.T) {
+	t.Parallel()
 	w := small(t, options{})
 	address := relay(t, w.node)
 	c := newApt(t, w.archive.Keyring(), "deb [signed-by=KEYRING] http://"+address+"/debian noble main")

@@ -44,6 +44,7 @@ func (w *world) onSmallDisk(size string) {
 
 // A disk that is full makes no listed package an unlisted one: what a mirror gets wrong reaches no host.
 func TestFullDiskAndLyingMirror(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true}, options{},
 		testarchive.Package{Name: "hello", Version: "1", Size: 50_000}, testarchive.Package{Name: "world", Version: "1", Size: 50_000})
 	w.onSmallDisk("12m")
@@ -89,23 +90,24 @@ func TestFullDiskAndLyingMirror(t *testing.T) {
 	}
 }
 
-// Hosts get everything from a node whose disk has 8 MiB, new publications among it, and upstream is asked
+// Hosts get everything from a node whose disk has 4 MiB, new publications among it, and upstream is asked
 // for each object about once.
 func TestSmallDisk(t *testing.T) {
+	t.Parallel()
 	const packages = 120
 	var all []testarchive.Package
 	for i := range packages {
-		all = append(all, testarchive.Package{Name: fmt.Sprintf("pkg%03d", i), Version: "1", Size: int64(400_000 + 10_000*i)})
+		all = append(all, testarchive.Package{Name: fmt.Sprintf("pkg%03d", i), Version: "1", Size: int64(200_000 + 5_000*i)})
 	}
 	// An index that is larger than the disk.
 	words := rand.NewChaCha8([32]byte{1})
-	for i := range 200 {
+	for i := range 100 {
 		text := make([]byte, 50_000)
 		words.Read(text)
 		all = append(all, testarchive.Package{Name: fmt.Sprintf("long%03d", i), Version: "1", Missing: true, Description: hex.EncodeToString(text)})
 	}
 	w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true}, options{archiveConfig: "check_every: 1s"}, all...)
-	w.onSmallDisk("8m")
+	w.onSmallDisk("4m")
 	w.server.ResetCounters()
 
 	began := time.Now()

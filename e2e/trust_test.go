@@ -15,6 +15,7 @@ import (
 // A root that the configured keys do not vouch for is not passed on, and the
 // answer says why; a host that tries keeps what it had.
 func TestRootsThatAreNotTrusted(t *testing.T) {
+	t.Parallel()
 	stranger := testarchive.NewKey("stranger", testarchive.KeyOptions{})
 	for _, test := range []struct {
 		name  string
@@ -59,6 +60,7 @@ func TestRootsThatAreNotTrusted(t *testing.T) {
 // The very first request of a fresh node, for a package, is checked like any other
 // where the suite is configured.
 func TestFirstRequestIsChecked(t *testing.T) {
+	t.Parallel()
 	w := small(t, options{archiveConfig: "suites: [noble]"})
 	path, want := w.find("/hello_")
 	w.server.Inject("*/hello_*", 1, testarchive.WrongBytes(-100))
@@ -84,6 +86,7 @@ func TestFirstRequestIsChecked(t *testing.T) {
 // Hosts that hold the InRelease of before get its indices after the flip, though
 // upstream has them no more.
 func TestOldIndicesStay(t *testing.T) {
+	t.Parallel()
 	suite := testarchive.Suite{Name: "noble", ByHash: true, Retain: 1}
 	w := newWorld(t, suite, options{}, hello()...)
 	_, root := w.find("dists/noble/InRelease")
@@ -110,6 +113,7 @@ func TestOldIndicesStay(t *testing.T) {
 
 // What is secret stays secret.
 func TestCredentials(t *testing.T) {
+	t.Parallel()
 	const password = "correct-horse"
 	dir := t.TempDir()
 	file := writeFile(t, filepath.Join(dir, "password"), []byte(password+"\n"))
@@ -133,6 +137,7 @@ func TestCredentials(t *testing.T) {
 
 // A cache that is far too small serves everything all the same, and stays small.
 func TestSmallCache(t *testing.T) {
+	t.Parallel()
 	const limit = 4 << 20
 	var packages []testarchive.Package
 	for i := range 20 {

@@ -20,6 +20,7 @@ var skewed = regexp.MustCompile(`Hash Sum mismatch|unexpected size|Mirror sync i
 // real publishers do it, hosts upgrade in a loop and never see two generations
 // mixed.
 func TestUpgradeWhileTheArchivePublishes(t *testing.T) {
+	t.Parallel()
 	const generations, packages = 10, 12
 	suite := everything("noble")
 	suite.Retain = 2 // by-hash names go away upstream while hosts may still want them
@@ -110,6 +111,7 @@ func TestUpgradeWhileTheArchivePublishes(t *testing.T) {
 // nothing better to offer. Nobody gets anything wrong all the same; hosts are well
 // when the archive is; and the next generation is not adopted half published.
 func TestFirstSightOfAHalfPublishedArchive(t *testing.T) {
+	t.Parallel()
 	suite := testarchive.Suite{Name: "noble", ByHash: true}
 	w := newWorld(t, suite, options{archiveConfig: "check_every: 1s"}, hello()...)
 	half := func(g int) {
