@@ -29,6 +29,10 @@ type load struct {
 // patience is how long a host tries before it gives up on a package.
 const patience = 30 * time.Second
 
+// pause is how long a host does nothing between two packages: hosts that never pause
+// leave nodes in the same process no processor to find each other.
+const pause = 10 * time.Millisecond
+
 func (m *mesh) startLoad(hosts int, debs []string) *load {
 	l := &load{m: m, debs: debs, stop: make(chan struct{}), sites: m.alive()}
 	for i := range hosts {
@@ -57,7 +61,7 @@ func (l *load) host(i int) {
 		select {
 		case <-l.stop:
 			return
-		default:
+		case <-time.After(pause):
 		}
 		path := l.debs[rnd.IntN(len(l.debs))]
 		var last string

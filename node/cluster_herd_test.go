@@ -31,7 +31,7 @@ func TestClusterHerd(t *testing.T) {
 	}
 	m.up.ResetCounters()
 	m.up.SetBandwidth(4<<20, 0)
-	results := m.crowd(200, 1, func(_ int, s *site, c *client) result {
+	results := m.crowd(100, 1, func(_ int, s *site, c *client) result {
 		return s.get(t.Context(), c, heavyDeb)
 	})
 	for i, r := range results {
@@ -84,7 +84,7 @@ func TestClusterOwnerDies(t *testing.T) {
 	m.sites = rest // the clients are hosts of other sites
 	done := make(chan []result)
 	go func() {
-		done <- m.crowd(100, 2, func(_ int, s *site, c *client) result { return s.get(t.Context(), c, heavyDeb) })
+		done <- m.crowd(60, 2, func(_ int, s *site, c *client) result { return s.get(t.Context(), c, heavyDeb) })
 	}()
 	m.eventually("a third has arrived", func() bool { return m.up.Bytes(heavyDeb) > heavy/3 })
 	owner.kill()
