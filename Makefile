@@ -66,9 +66,7 @@ proto: ## generate proto/peerpb from its .proto file again (needs protoc)
 
 .PHONY: fuzz
 fuzz: ## every fuzz test for FUZZTIME (5000x) each
-	@grep -rn --include='*_test.go' '^func Fuzz' . | sed -E 's|^(.*)/[^/]*:[0-9]+:func (Fuzz[A-Za-z0-9_]*).*|\1 \2|' | while read -r pkg f; do \
-	  echo "fuzz $$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$pkg </dev/null || exit 1; \
-	done
+	@grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u | xargs -P "$$(nproc)" -I % .ci/fuzz % $(FUZZTIME)
 
 .PHONY: bench
 bench: build ## aptmesh beside nginx, Varnish and apt-cacher-ng in one run, as a table of ratios (BENCH=--quick for the short form)
