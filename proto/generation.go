@@ -30,7 +30,45 @@ type Generation struct {
 	// Base is the URL of the directory in which the root was read because of upstream's redirect.
 	// The members are below it, too. "" if there was no redirect.
 	Base string `json:"base,omitempty"`
+	// Back says that the publisher has gone back to it.
+	Back Back `json:"back,omitzero"`
 }
+
+// Back is why a root counts as newer than others with later dates: the publisher has taken those
+// back. Zero where that is not so.
+type Back struct {
+	// From is the latest of those dates.
+	From time.Time `json:"from"`
+	// At is when nodes found that out. It orders what the publisher went back to several times, and
+	// says nothing about roots that are dated after From.
+	At time.Time `json:"at"`
+}
+
+// IsZero reports whether nothing was taken back.
+func (b Back) IsZero() bool { return b.At.IsZero() }
+
+// Equal reports whether both say the same.
+func (b Back) Equal(other Back) bool { return b.From.Equal(other.From) && b.At.Equal(other.At) }
+
+// Age is the date that the generation is ordered by: its own, or that of a newer root which was
+// taken back.
+func (g Generation) Age() time.Time {
+	if g.Back.From.After(g.Date) {
+		return g.Back.From
+	}
+	return g.Date
+}
+
+// compareAge orders two generations: positive where offered is the newer one.
+func (g Generation) compareAge(offered Generation) int {
+	if order := offered.Age().Compare(g.Age()); order != 0 {
+		return order
+	}
+	return offered.Back.At.Compare(g.Back.At)
+}
+
+// Precedes reports whether g is ordered before the other.
+func (g Generation) Precedes(other Generation) bool { return g.compareAge(other) > 0 }
 
 // Companion returns the companion of this name; false where there is none.
 func (g Generation) Companion(name string) (Companion, bool) {
@@ -75,17 +113,23 @@ func (g Generation) Compare(offered Generation) Order {
 	case g.Root.IsZero():
 		return Future
 	case g.Statement == offered.Statement:
-		if g.Root == offered.Root && g.sameProof(offered) {
+		if g.Root == offered.Root && g.sameProof(offered) && !offered.BackLater(g) {
 			return Same
 		}
 		return Revised
-	case offered.Date.After(g.Date):
-		return Future
-	case offered.Date.Before(g.Date):
-		return Past
-	default:
-		return Fork
 	}
+	switch order := g.compareAge(offered); {
+	case order > 0:
+		return Future
+	case order < 0:
+		return Past
+	}
+	return Fork
+}
+
+// BackLater reports whether g tells of a going back that other, the same statement, does not know of.
+func (g Generation) BackLater(other Generation) bool {
+	return !g.Back.IsZero() && other.Precedes(g)
 }
 
 // sameProof reports whether what proves the two has no name in different bytes, and offered brings

@@ -107,7 +107,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 		}
 		archives = append(archives, catalog.Archive{
 			Name: a.Name, Format: newFormat(a.Format, trust{ring, keyPlace, a.Unsigned || a.TrustHTTPS, unsigned}),
-			Unsigned: a.Unsigned || a.TrustHTTPS, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture,
+			Unsigned: a.Unsigned || a.TrustHTTPS, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture, AcceptOlder: a.AcceptsOlderAfter(),
 			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline, Transient: member,
 		})
 	}

@@ -66,6 +66,8 @@ type Archive struct {
 	CheckEvery time.Duration
 	// MaxFuture is how far the date of a root may lie ahead of our clock.
 	MaxFuture time.Duration
+	// AcceptOlder is how long all mirrors must show an older root until it is taken; 0 is never.
+	AcceptOlder time.Duration
 	// ServeExpired, where not nil, stands in for Stale.ServeExpired and
 	// Stale.ServeExpiredSecurity in this archive; 0 serves nothing past Valid-Until.
 	ServeExpired *time.Duration

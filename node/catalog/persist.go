@@ -320,7 +320,7 @@ func (d *driver) readBack(r genRecord) (*view.Generation, *suite.Candidate, erro
 			return nil, nil, err
 		}
 		g := cand.Gen
-		g.Companions, g.Base, g.Date = r.Companions, r.Base, r.Date
+		g.Companions, g.Base, g.Date, g.Back = r.Companions, r.Base, r.Date, r.Back
 		if !cand.Undated {
 			g.Date = cand.Gen.Date
 		}

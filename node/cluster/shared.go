@@ -27,6 +27,7 @@ func sharedConfiguration(cfg *config.Config) (map[string]string, error) {
 			urls = append(urls, m.URL)
 		}
 		slices.Sort(urls)
+		shared[key+".accept_older"] = a.AcceptsOlderAfter().String()
 		shared[key+".upstream"] = digest(urls...)
 		ring, err := a.Keyring()
 		if err != nil {

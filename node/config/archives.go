@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/files"
@@ -148,6 +149,23 @@ func archiveURL(s string, wild bool) (*url.URL, error) {
 		return nil, fmt.Errorf(`%s: ".." has no place in the URL of an archive`, s)
 	}
 	return aptconf.Canonical(u), nil
+}
+
+// acceptOlder is Archive.AcceptOlder where it is left out and clients take an older index: longer
+// than the mirrors of an archive differ while they are synchronised, in most cases.
+const acceptOlder = 15 * time.Minute
+
+// AcceptsOlderAfter is how long all mirrors must show an older index until it is taken; 0 is never.
+// apt goes on with the newer one that it has (pkgAcqMetaBase::VerifyVendor in acquire-item.cc);
+// librepo, libzypp and libalpm compare no dates.
+func (a *Archive) AcceptsOlderAfter() time.Duration {
+	switch {
+	case a.AcceptOlder != nil:
+		return *a.AcceptOlder
+	case a.Format == "apt" || a.Format == "":
+		return 0
+	}
+	return acceptOlder
 }
 
 // signatures checks that a keyring signs the archive, or that the configuration says that none does.

@@ -176,6 +176,11 @@ type Archive struct {
 	// Set it to what hosts accept (Acquire::Max-FutureTime, or check-date=no). Once a Release from
 	// the future is accepted, Releases with earlier dates are refused.
 	MaxFuture time.Duration `yaml:"max_future" default:"10s" check:"second"`
+	// How long all mirrors must show an older index until hosts get it; 0 is never.
+	//
+	// Left out, it is 15m for rpm and pacman, whose clients accept an older index, and 0 for apt, which
+	// keeps the newer one. `aptmesh refresh --allow-older` goes back at once.
+	AcceptOlder *time.Duration `yaml:"accept_older,omitempty"`
 	// The most archives of a class that the node has at one time; 100 if left out.
 	//
 	// Beyond that, the archive that was unused for longest is removed.

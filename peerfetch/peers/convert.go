@@ -136,6 +136,7 @@ func announcementOut(a proto.Announcement, now time.Time) (*peerpb.Announcement,
 	to := out.Generation
 	to.Root, to.RootName, to.Statement = refOut(g.Root), g.RootName, g.Statement[:]
 	to.Date, to.Signed, to.Modified, to.Base = timeOut(g.Date), timeOut(g.Signed), timeOut(g.Modified), g.Base
+	to.BackFrom, to.BackAt = timeOut(g.Back.From), timeOut(g.Back.At)
 	for _, c := range g.Companions {
 		if !c.Stray && len(to.Companions) < maxCompanions {
 			to.Companions = append(to.Companions, &peerpb.Companion{Name: c.Name, Ref: refOut(c.Ref), Modified: timeOut(c.Modified), Proof: c.Proof})
@@ -194,6 +195,7 @@ type announcementReader struct{ err error }
 // generation reads what belongs to a root.
 func (r *announcementReader) generation(g *proto.Generation, in *peerpb.Generation) {
 	g.Date, g.Signed, g.Modified = r.time(in.GetDate()), r.time(in.GetSigned()), r.time(in.GetModified())
+	g.Back = proto.Back{From: r.time(in.GetBackFrom()), At: r.time(in.GetBackAt())}
 	var err error
 	if g.Statement, err = digestIn(in.GetStatement()); err != nil || g.Statement.IsZero() {
 		r.fail(fmt.Errorf("the statement of a root is not told"))

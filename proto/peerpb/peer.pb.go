@@ -712,18 +712,21 @@ func (x *Companion) GetProof() bool {
 
 // Generation is one published state of a suite.
 type Generation struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Archive       string                 `protobuf:"bytes,1,opt,name=archive,proto3" json:"archive,omitempty"`
-	Dir           string                 `protobuf:"bytes,2,opt,name=dir,proto3" json:"dir,omitempty"`
-	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`           // of the root, in a directory with several
-	Date          int64                  `protobuf:"zigzag64,4,opt,name=date,proto3" json:"date,omitempty"`        // Unix seconds
-	Signed        int64                  `protobuf:"zigzag64,5,opt,name=signed,proto3" json:"signed,omitempty"`    // Unix seconds of the newest good signature; 0 for none
-	Statement     []byte                 `protobuf:"bytes,6,opt,name=statement,proto3" json:"statement,omitempty"` // 32 bytes: what the root says, however it is signed
-	RootName      string                 `protobuf:"bytes,7,opt,name=root_name,json=rootName,proto3" json:"root_name,omitempty"`
-	Root          *Ref                   `protobuf:"bytes,8,opt,name=root,proto3" json:"root,omitempty"`
-	Modified      int64                  `protobuf:"zigzag64,9,opt,name=modified,proto3" json:"modified,omitempty"` // Unix seconds; 0 for none
-	Companions    []*Companion           `protobuf:"bytes,10,rep,name=companions,proto3" json:"companions,omitempty"`
-	Base          string                 `protobuf:"bytes,11,opt,name=base,proto3" json:"base,omitempty"` // the root was read there, because of a redirect
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Archive    string                 `protobuf:"bytes,1,opt,name=archive,proto3" json:"archive,omitempty"`
+	Dir        string                 `protobuf:"bytes,2,opt,name=dir,proto3" json:"dir,omitempty"`
+	Name       string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`           // of the root, in a directory with several
+	Date       int64                  `protobuf:"zigzag64,4,opt,name=date,proto3" json:"date,omitempty"`        // Unix seconds
+	Signed     int64                  `protobuf:"zigzag64,5,opt,name=signed,proto3" json:"signed,omitempty"`    // Unix seconds of the newest good signature; 0 for none
+	Statement  []byte                 `protobuf:"bytes,6,opt,name=statement,proto3" json:"statement,omitempty"` // 32 bytes: what the root says, however it is signed
+	RootName   string                 `protobuf:"bytes,7,opt,name=root_name,json=rootName,proto3" json:"root_name,omitempty"`
+	Root       *Ref                   `protobuf:"bytes,8,opt,name=root,proto3" json:"root,omitempty"`
+	Modified   int64                  `protobuf:"zigzag64,9,opt,name=modified,proto3" json:"modified,omitempty"` // Unix seconds; 0 for none
+	Companions []*Companion           `protobuf:"bytes,10,rep,name=companions,proto3" json:"companions,omitempty"`
+	Base       string                 `protobuf:"bytes,11,opt,name=base,proto3" json:"base,omitempty"` // the root was read there, because of a redirect
+	// The publisher went back to it from roots up to this date, and when nodes found that out; 0 for not.
+	BackFrom      int64 `protobuf:"zigzag64,12,opt,name=back_from,json=backFrom,proto3" json:"back_from,omitempty"` // Unix seconds
+	BackAt        int64 `protobuf:"zigzag64,13,opt,name=back_at,json=backAt,proto3" json:"back_at,omitempty"`       // Unix seconds
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -833,6 +836,20 @@ func (x *Generation) GetBase() string {
 		return x.Base
 	}
 	return ""
+}
+
+func (x *Generation) GetBackFrom() int64 {
+	if x != nil {
+		return x.BackFrom
+	}
+	return 0
+}
+
+func (x *Generation) GetBackAt() int64 {
+	if x != nil {
+		return x.BackAt
+	}
+	return 0
 }
 
 // Announcement is what one node says to others about a suite. It is a hint: whoever receives it opens the
@@ -1853,7 +1870,7 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12&\n" +
 	"\x03ref\x18\x02 \x01(\v2\x14.aptmesh.peer.v1.RefR\x03ref\x12\x1a\n" +
 	"\bmodified\x18\x03 \x01(\x12R\bmodified\x12\x14\n" +
-	"\x05proof\x18\x04 \x01(\bR\x05proof\"\xc9\x02\n" +
+	"\x05proof\x18\x04 \x01(\bR\x05proof\"\xff\x02\n" +
 	"\n" +
 	"Generation\x12\x18\n" +
 	"\aarchive\x18\x01 \x01(\tR\aarchive\x12\x10\n" +
@@ -1869,7 +1886,9 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"companions\x18\n" +
 	" \x03(\v2\x1a.aptmesh.peer.v1.CompanionR\n" +
 	"companions\x12\x12\n" +
-	"\x04base\x18\v \x01(\tR\x04base\"\xb3\x01\n" +
+	"\x04base\x18\v \x01(\tR\x04base\x12\x1b\n" +
+	"\tback_from\x18\f \x01(\x12R\bbackFrom\x12\x17\n" +
+	"\aback_at\x18\r \x01(\x12R\x06backAt\"\xb3\x01\n" +
 	"\fAnnouncement\x12;\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\v2\x1b.aptmesh.peer.v1.GenerationR\n" +

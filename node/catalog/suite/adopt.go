@@ -86,7 +86,7 @@ func (m *Machine) judge(c *Candidate, older bool) (verdict, error) {
 // judgeFirst decides about the first generation. What was newest before the bytes were lost still
 // counts.
 func (m *Machine) judgeFirst(c *Candidate, older bool) (verdict, error) {
-	if !older && !c.Undated && c.Gen.Date.Before(m.floor) {
+	if !older && !c.Undated && c.Gen.Age().Before(m.floor) {
 		return ignore, m.olderThan(c.source(), c.Gen.Date, m.floor)
 	}
 	return m.notAhead(c)
@@ -104,6 +104,8 @@ func (m *Machine) notAhead(c *Candidate) (verdict, error) {
 // Hosts get what upstream serves now; if two sources differ, the newest signature counts.
 func (m *Machine) takesRevision(c *Candidate) bool {
 	switch {
+	case c.Gen.BackLater(m.current.Gen):
+		return true
 	case c.Form != m.current.Form:
 		// The statement now also comes in a form that clients prefer; or upstream has lost the
 		// preferred form, or is about to write it.
@@ -256,8 +258,8 @@ func (m *Machine) adoptionEnded(a *adoption, err error) {
 	}
 }
 
-// recordWith is what must become durable with a candidate. Of an operator's going back it is
-// remembered from which date: other nodes still hold that root, or one in between, and their word
+// recordWith is what must become durable with a candidate. Of going back it is remembered
+// from which date: other nodes still hold that root, or one in between, and their word
 // must not bring it back. Upstream's may.
 func (m *Machine) recordWith(a *adoption) Record {
 	r := m.Record()
@@ -270,7 +272,7 @@ func (m *Machine) recordWith(a *adoption) Record {
 	case !g.Date.Before(r.TakenBack):
 		r.TakenBack = time.Time{}
 	}
-	if !a.cand.Undated && (g.Date.After(r.Floor) || a.older || m.heals(a.cand)) {
+	if !a.cand.Undated && (g.Date.After(r.Floor) || a.older || !g.Back.IsZero() || m.heals(a.cand)) {
 		r.Floor = g.Date
 	}
 	return r

@@ -19,6 +19,9 @@ type check struct {
 	// found is a root that a probe has read a moment ago; nil where the check has to ask.
 	found *Candidate
 	began Mono
+	// target is the statement that may be gone back to, and back the reason; zero for none.
+	target proto.Digest
+	back   proto.Back
 
 	// asking says that it waits for another node, or is about to: a node that asks this one must
 	// not wait for it.
@@ -79,6 +82,7 @@ func (m *Machine) look(k *check) {
 		m.end(k, errOffline(m.cfg.ID))
 		return
 	}
+	k.target, k.back = m.mayGoBack()
 	k.mirrors = m.toAsk()
 	m.askNext(k)
 }
@@ -118,7 +122,7 @@ func (m *Machine) answered(k *check, cand *Candidate, err error) {
 	case err != nil:
 		m.inVain(k, err)
 		return
-	case cand != nil && m.overruled(cand) && !k.older:
+	case cand != nil && m.overruled(cand) && !k.letsBack(cand):
 		m.inVain(k, refuse(KindOlder, "%s offers the root of %s again, which was taken back", cand.Mirror, stamp(cand.Gen.Date)))
 		return
 	}
@@ -237,8 +241,11 @@ func (m *Machine) persists(cand *Candidate) bool {
 
 // takeFrom has a root of the check's mirror adopted.
 func (m *Machine) takeFrom(k *check, cand *Candidate) {
-	if m.mayBePrimary(cand, k.query.current, k.older) {
+	if m.mayBePrimary(cand, k.query.current, k.letsBack(cand)) {
 		m.setPrimary(cand.Mirror) // before it is adopted, so that it becomes durable with it
+	}
+	if k.letsBack(cand) {
+		m.goBack(k, cand)
 	}
 	m.queue(&adoption{cand: cand, older: k.older, check: k})
 }
@@ -378,6 +385,7 @@ func (m *Machine) end(k *check, err error) {
 		m.goodAt(k.good)
 	}
 	m.noteRemoved(k)
+	m.noteOlder(k)
 	if err == nil || m.cfg.Offline { // not to ask is what was asked for
 		m.fail(nil)
 		m.failures = 0

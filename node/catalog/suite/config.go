@@ -28,6 +28,9 @@ type Config struct {
 	CheckWait time.Duration
 	// Patience is how long a new generation waits for an optional file that cannot be fetched.
 	Patience time.Duration
+	// AcceptOlder is how long all mirrors must show a root that is older than the current one until it
+	// is taken: the publisher has gone back to it then. 0 is never.
+	AcceptOlder time.Duration
 	// MaxFuture is how far the date of a root may lie ahead of our clock.
 	MaxFuture time.Duration
 	// IdleAfter is how long the suite is watched after anybody asked for it.

@@ -77,8 +77,12 @@ var errNoBetter = errors.New("it has nothing newer")
 
 // olderThan is the refusal of a root that is older than the current root.
 func (m *Machine) olderThan(source string, offered, current time.Time) error {
-	return refuse(KindOlder, "%s offers the root of %s, older than ours of %s (a mirror that lags? if it was taken back on purpose: aptmesh refresh --allow-older %s)",
-		source, stamp(offered), stamp(current), m.cfg.ID)
+	lasting := ""
+	if m.cfg.AcceptOlder > 0 {
+		lasting = fmt.Sprintf("; it is adopted once all mirrors have shown older ones for %s, or", m.cfg.AcceptOlder)
+	}
+	return refuse(KindOlder, "%s offers the root of %s, older than ours of %s (a mirror that lags? if it was taken back on purpose%s: aptmesh refresh --allow-older %s)",
+		source, stamp(offered), stamp(current), lasting, m.cfg.ID)
 }
 
 // Reason is the word for an outcome in metrics.

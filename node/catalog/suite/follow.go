@@ -77,6 +77,7 @@ func nodesOf(announcers []string) []string {
 // digest and verified like any other.
 func (m *Machine) receive(from string, ann proto.Announcement, checked Mono) {
 	checked = min(checked, m.at.Mono)
+	m.checkBack(&ann.Generation)
 	result := m.weigh(&ann, checked)
 	m.emit(Count{What: CountAnnouncement, Result: result})
 	switch result {
@@ -101,7 +102,7 @@ func (m *Machine) remember(from string, ann proto.Announcement, checked Mono) {
 		m.announcers[from] = t
 	}
 	// Messages overtake each other: the newest counts, except where it was announced in vain.
-	if t.faults > 0 || !ann.Generation.Date.Before(t.ann.Generation.Date) {
+	if t.faults > 0 || !ann.Generation.Precedes(t.ann.Generation) {
 		t.ann, t.checked = ann, checked
 		t.ann.Slots = nil
 	}
@@ -146,7 +147,7 @@ func (m *Machine) weigh(ann *proto.Announcement, checked Mono) string {
 	case told.Root.IsZero():
 		return "nothing"
 	case m.current == nil:
-		if !m.floor.IsZero() && told.Date.Before(m.floor) {
+		if !m.floor.IsZero() && told.Age().Before(m.floor) {
 			return "older"
 		}
 		return "newer"
@@ -157,7 +158,7 @@ func (m *Machine) weigh(ann *proto.Announcement, checked Mono) string {
 		return "same"
 	case order == proto.Revised:
 		return m.weighRevision(ann, checked)
-	case m.isTakenBack(told.Date) && checked <= m.fresh.Own:
+	case m.isTakenBack(told) && checked <= m.fresh.Own:
 		return "taken_back"
 	case order == proto.Past, order == proto.Fork && !m.followsFork(ann, checked):
 		return "older"
@@ -202,6 +203,9 @@ func (m *Machine) seenLater(checked Mono) int {
 // the same time would both stay.
 func (m *Machine) weighRevision(ann *proto.Announcement, checked Mono) string {
 	later, told := m.seenLater(checked), ann.Generation
+	if told.BackLater(m.current.Gen) {
+		return "revised"
+	}
 	newer := m.current.Gen.NewerRevision(told)
 	if told.RootName != m.current.Gen.RootName {
 		newer = m.current.Form > 0 // the form that clients prefer counts: see takesRevision
@@ -250,8 +254,8 @@ func (o *offer) before(other *offer) bool {
 		return true
 	case o.faults != other.faults:
 		return o.faults < other.faults
-	case !o.gen.Date.Equal(other.gen.Date):
-		return o.gen.Date.After(other.gen.Date)
+	case o.gen.Precedes(other.gen) || other.gen.Precedes(o.gen):
+		return other.gen.Precedes(o.gen)
 	case o.gen.Statement == other.gen.Statement:
 		return other.gen.NewerRevision(o.gen)
 	}
@@ -315,7 +319,7 @@ func (m *Machine) startFollow() {
 		if o == nil {
 			return
 		}
-		if m.cfg.Unsigned {
+		if m.cfg.Unsigned || !o.gen.Back.IsZero() {
 			if !m.leaderSays(o.gen) {
 				m.prove(o)
 				return
@@ -355,6 +359,7 @@ func (e Opened) apply(m *Machine) {
 // mayBring decides whether another node's word will do for what the signature does not prove: that
 // a root is one of this suite, and where it has no date, which it has.
 func (m *Machine) mayBring(c *Candidate, o *offer) bool {
+	c.Gen.Back = o.gen.Back
 	if c.Undated {
 		// The date that the node ordered it by that saw it first.
 		c.Gen.Date = o.gen.Date
@@ -365,7 +370,7 @@ func (m *Machine) mayBring(c *Candidate, o *offer) bool {
 			return false
 		}
 	}
-	return (c.Manifest.Proven || m.leaderSays(c.Gen)) && !m.isTakenBack(c.Gen.Date) && m.belonging(c) == proto.BelongsYes
+	return (c.Manifest.Proven || m.leaderSays(c.Gen)) && !m.isTakenBack(c.Gen) && m.belonging(c) == proto.BelongsYes
 }
 
 // takeWord notes what the leader itself says that it serves. An offer that waits for proof has it
@@ -374,15 +379,17 @@ func (m *Machine) takeWord(gen proto.Generation) {
 	if !m.cfg.LeaderVouches || gen.Suite != m.cfg.ID {
 		return
 	}
+	m.checkBack(&gen)
 	m.word = gen
 	if m.proving != nil && m.check != nil && !m.check.direct && m.leaderSays(m.proving.gen) {
 		m.proving = nil
 	}
 }
 
-// leaderSays reports whether the leader vouches for a root and for what is beside it.
+// leaderSays reports whether the leader vouches for a root and for what is beside it. Where keys
+// vouch for roots, its word is not enough to go back to an older one.
 func (m *Machine) leaderSays(gen proto.Generation) bool {
-	return m.cfg.LeaderVouches && !gen.Root.IsZero() && m.word.Root == gen.Root && slices.Equal(m.word.Proving(), gen.Proving())
+	return m.cfg.LeaderVouches && (m.cfg.Unsigned || gen.Back.IsZero()) && m.word.Back.Equal(gen.Back) && !gen.Root.IsZero() && m.word.Root == gen.Root && slices.Equal(m.word.Proving(), gen.Proving())
 }
 
 // replayed reports whether an undated root was current before: it may be played back.
@@ -406,7 +413,7 @@ func (m *Machine) startProof() {
 	}
 	k := directCheck(false)
 	switch {
-	case m.cfg.LeaderVouches && !m.at.isLeader() && !o.asked:
+	case m.cfg.LeaderVouches && !m.at.isLeader() && !o.asked && (m.cfg.Unsigned || o.gen.Back.IsZero()):
 		o.asked = true
 		k = &check{good: Never}
 	case m.fresh.since(m.at.Mono, true) < CheckPause:

@@ -25,6 +25,8 @@ type Machine struct {
 	failing  time.Time // since when there has been a failure after each check; zero while there is none
 	removed  Mono      // since when upstream does not have the suite any more; Never while it has
 
+	olderSince Mono // since when all mirrors show older roots than the current one; Never while one does not
+
 	book     book
 	probe    *AskMirror
 	probeDue bool
@@ -61,7 +63,7 @@ type Machine struct {
 // New makes the machine of a suite that nothing is known of.
 func New(cfg Config) *Machine {
 	return &Machine{
-		cfg: cfg, fresh: never(), removed: Never, asked: Never, askedByPeer: Never, lastAsk: Never, announcedAt: Never,
+		cfg: cfg, fresh: never(), removed: Never, olderSince: Never, asked: Never, askedByPeer: Never, lastAsk: Never, announcedAt: Never,
 		book: book{known: make(map[string]*standing), probed: Never}, announcers: make(map[string]*announcer), missing: make(map[string]Mono),
 	}
 }

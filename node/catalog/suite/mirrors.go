@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -75,8 +76,8 @@ func (m *Machine) Mirrors() []MirrorStatus {
 	return all
 }
 
-// toAsk lists the mirrors for one check: the primary first, those that are behind last, the others
-// as upstream would ask them. It forgets mirrors that are no longer configured.
+// toAsk lists the mirrors for one check: the primary first, those that are behind last, the furthest
+// behind at the very end, the others as upstream would ask them. It forgets mirrors that are no longer configured.
 func (m *Machine) toAsk() []string {
 	names := m.at.Mirrors
 	if len(names) == 0 {
@@ -97,7 +98,9 @@ func (m *Machine) toAsk() []string {
 		return 0
 	}
 	order := slices.Clone(names)
-	slices.SortStableFunc(order, func(x, y string) int { return place(x) - place(y) })
+	slices.SortStableFunc(order, func(x, y string) int {
+		return cmp.Or(place(x)-place(y), cmp.Compare(m.behindBy(x, newest), m.behindBy(y, newest)))
+	})
 	return order[:min(len(order), MaxMirrors)]
 }
 
@@ -129,7 +132,7 @@ func (m *Machine) newestKnown() (newest time.Time) {
 		newest = m.current.Gen.Date
 	}
 	for _, st := range m.book.known {
-		if st.date.After(newest) && !m.isTakenBack(st.date) {
+		if st.date.After(newest) && !m.isTakenBack(proto.Generation{Date: st.date}) {
 			newest = st.date
 		}
 	}
@@ -151,7 +154,7 @@ func (m *Machine) behindBy(mirror string, newest time.Time) time.Duration {
 // for none.
 func (m *Machine) conditionFor(mirror string, k *check) Validators {
 	st, ok := m.book.known[mirror]
-	if !ok || m.current == nil || k != nil && k.unconditional {
+	if !ok || m.current == nil || k != nil && (k.unconditional || !k.target.IsZero()) {
 		return Validators{}
 	}
 	// A date alone is a weak condition: another server behind the same name may have a newer root
@@ -213,7 +216,7 @@ func (m *Machine) mayBePrimary(cand *Candidate, current *Root, older bool) bool 
 // overruled reports whether a mirror offers again what an operator has gone back from: only the
 // mirror that the operator has gone back with may bring that.
 func (m *Machine) overruled(cand *Candidate) bool {
-	return m.current != nil && cand.Gen.Statement != m.current.Gen.Statement && m.isTakenBack(cand.Gen.Date) &&
+	return m.current != nil && cand.Gen.Statement != m.current.Gen.Statement && m.isTakenBack(cand.Gen) &&
 		m.book.primary != "" && m.book.primary != cand.Mirror
 }
 
@@ -223,10 +226,10 @@ func (m *Machine) betterThan(cand *Candidate, mirror string) bool {
 	return ok && cand.Gen.Statement != st.Statement && !cand.Gen.Date.Before(st.date)
 }
 
-// isTakenBack reports whether an operator has gone back from the root of this date, or from a newer
+// isTakenBack reports whether this node has gone back from the root of this date, or from a newer
 // one.
-func (m *Machine) isTakenBack(date time.Time) bool {
-	return !m.takenBack.IsZero() && !date.After(m.takenBack)
+func (m *Machine) isTakenBack(g proto.Generation) bool {
+	return g.Back.IsZero() && !m.takenBack.IsZero() && !g.Date.After(m.takenBack)
 }
 
 // ahead reports whether a date lies further ahead of this node's clock than allowed.
