@@ -581,6 +581,7 @@ func TestStatusTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `aptmesh v0.1.0 on cache1, up 1d2h, ready
+failing: ubuntu/dists/noble-security has never been there: upstream answers 503
 attention: degraded: no room on disk
 
 listens  [::]:3142, [::]:3143

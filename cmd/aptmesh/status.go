@@ -30,6 +30,9 @@ trip to each, the share of all objects that each owns, how much each stores and 
 from upstream, and how much the node asked got FROM each and sent TO it. Nodes that cannot
 be reached, and suites whose generation differs, come first.
 
+A suite that hosts asked for in vain is failing until it works, or until no host has asked for
+it for a day.
+
 Pinned is what is never evicted: the metadata that hosts are served. KEPT counts the older
 generations of a suite that hosts can still read to the end.
 

@@ -134,7 +134,7 @@ func (j *judge) suite(a ArchiveStatus, s SuiteStatus) {
 	switch {
 	case s.State == SuiteFailing && has && !s.Withheld:
 		j.failing("%s is not renewed, hosts get the generation of %s: %s", name, s.Generation.UTC().Format("2006-01-02 15:04 UTC"), s.Error)
-	case s.State == SuiteFailing && s.Watched && !has && a.neverWorked() == "":
+	case s.State == SuiteFailing && !has && a.neverWorked() == "":
 		j.failing("%s has never been there: %s", name, s.Error)
 	case s.State == SuiteStale && s.Watched && has && !a.Offline:
 		j.attention("%s was not checked for longer than it should be%s", name, prefixed(": ", s.Error))
@@ -165,15 +165,15 @@ func (a ArchiveStatus) usable() int {
 	return n
 }
 
-// neverWorked says what is wrong with an archive whose watched suites never had a
-// generation; "" if one had, or if none is watched.
+// neverWorked says what is wrong with an archive none of whose suites ever had a
+// generation; "" if one had, or if none was asked for.
 func (a ArchiveStatus) neverWorked() string {
 	why := ""
 	for _, s := range a.Suites {
 		if !s.Generation.IsZero() {
 			return ""
 		}
-		if s.Watched && s.State == SuiteFailing {
+		if s.State == SuiteFailing {
 			why = cmp.Or(why, s.Error)
 		}
 	}

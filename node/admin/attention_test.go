@@ -40,9 +40,9 @@ func TestJudge(t *testing.T) {
 			[]string{"failing: ubuntu/dists/noble is not renewed, hosts get the generation of 2026-11-20 11:00 UTC: upstream answers 503"}},
 		{"an archive that never worked", suite(func(s *SuiteStatus) { s.State, s.Error, s.Generation = SuiteFailing, "no such host", time.Time{} }),
 			[]string{"failing: ubuntu has never worked: no such host"}},
-		{"a name that a host made up", suite(func(s *SuiteStatus) {
+		{"a suite that a host asked for in vain", suite(func(s *SuiteStatus) {
 			s.State, s.Error, s.Generation, s.Watched = SuiteFailing, "not found", time.Time{}, false
-		}), nil},
+		}), []string{"failing: ubuntu has never worked: not found"}},
 		{"a suite that sleeps", suite(func(s *SuiteStatus) { s.State, s.Watched = SuiteStale, false }), nil},
 		{"a suite that is not checked", suite(func(s *SuiteStatus) { s.State = SuiteStale }), []string{"attention: ubuntu/dists/noble was not checked"}},
 		{"withheld", suite(func(s *SuiteStatus) { s.State, s.Withheld = SuiteFailing, true }), []string{"failing: ubuntu/dists/noble is withheld"}},

@@ -180,6 +180,7 @@ type Catalog struct {
 	fetching chan struct{} // bounds members taken in at one time for the clients of other nodes
 	searched *expiring.Map[proto.Location, *archiveView]
 	absent   *expiring.Map[proto.Suite, struct{}] // guesses at suites that upstream does not have
+	failing  *expiring.Map[proto.Suite, failingSuite]
 
 	composing sync.Mutex
 	inMemory  atomic.Int64 // bytes of tables that the disk has not taken
@@ -206,6 +207,7 @@ func New(cfg Config) (*Catalog, error) {
 		cfg: cfg.withDefaults(), metrics: newMetrics(), began: time.Now(), ctx: ctx, cancel: cancel,
 		parsing: make(chan struct{}, parseSlots), fetching: make(chan struct{}, stageParallel),
 		searched: expiring.New[proto.Location, *archiveView](4096), absent: expiring.New[proto.Suite, struct{}](4096),
+		failing:  expiring.New[proto.Suite, failingSuite](maxFailing),
 		tables:   make(map[string]*tables),
 		archives: make(map[string]*Archive), drivers: make(map[proto.Suite]*driver),
 		claims: make(map[string]int), guessing: make(map[proto.Suite]bool),

@@ -34,6 +34,7 @@ func (d *driver) commit(a *suite.Commit) error {
 	clear(d.untaken) // it will be said of the new one, if it is so
 	d.loadAgain()
 	d.source, d.changed = "", d.c.cfg.Now()
+	d.c.failing.Delete(d.id)
 	if len(a.Candidate.From) > 0 {
 		d.source = a.Candidate.From[0]
 	}

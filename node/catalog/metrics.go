@@ -99,7 +99,7 @@ var (
 	descAlarm   = suiteDesc("expiry_alarm", "1 while Valid-Until is near or past and upstream has not renewed the root.")
 	descServed  = suiteDesc("served_until_timestamp_seconds", "Until when the generation is served while upstream does not answer; absent if without limit.")
 	descBehind  = prometheus.NewDesc("aptmesh_suite_mirror_behind_seconds", "Age of a mirror's last root, relative to the newest root known.", []string{"archive", "suite", "mirror"}, nil)
-	descArchive = prometheus.NewDesc("aptmesh_archive_served", "1 if a suite of the archive is served; 0 while none is served although one is watched.", []string{"archive"}, nil)
+	descArchive = prometheus.NewDesc("aptmesh_archive_served", "1 if a suite of the archive is served; 0 while none is served although a client asked for one, or one is configured.", []string{"archive"}, nil)
 	descMemory  = prometheus.NewDesc("aptmesh_catalog_tables_in_memory_bytes", "Package tables that are in memory only because the disk does not take them.", nil, nil)
 	descFiles   = prometheus.NewDesc("aptmesh_archive_listed_files", "Files that the stored indexes list.", []string{"archive"}, nil)
 )
@@ -119,7 +119,7 @@ func (s suiteCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descMemory, float64(s.c.inMemory.Load()))
 	served := make(map[string]bool)
 	for _, st := range s.c.Status() {
-		if st.Watched || !st.Date.IsZero() {
+		if st.Watched || !st.Date.IsZero() || st.Err != nil {
 			served[st.Suite.Archive] = served[st.Suite.Archive] || !st.Date.IsZero()
 		}
 		if st.Date.IsZero() && !st.Watched {

@@ -150,7 +150,11 @@ func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) 
 	}
 	if root {
 		id.Archive = loc.Archive
-		return c.discoverRoot(ctx, id, loc, name, fresh)
+		e, err := c.discoverRoot(ctx, id, loc, name, fresh)
+		if err != nil && ctx.Err() == nil && !conf.Offline {
+			c.rememberFailure(id, err)
+		}
+		return e, err
 	}
 	info := conf.Format.PathInfo(loc.Path)
 	if info.Proof == proto.ProofSure { // its name proves it: little to wait for
@@ -197,19 +201,22 @@ func (c *Catalog) Objection(loc proto.Location) error {
 	id, _, root := conf.Format.RootOf(loc.Path)
 	if !root {
 		info := conf.Format.PathInfo(loc.Path)
-		return c.verdictOn(conf, loc, &info)
+		if err := c.verdictOn(conf, loc, &info); err != nil || !info.Index {
+			return err
+		}
+		return c.rejectedBefore(conf, loc.Path)
 	}
 	id.Archive = loc.Archive
 	d, ok := c.known(id)
 	if !ok {
-		return nil
+		return c.failureBefore(id)
 	}
 	p := d.public.Load()
 	switch {
 	case p.current != nil:
 		return p.belief.Withheld(c.mono(), c.cfg.Now())
 	case p.belief.Failure == nil && !conf.Offline:
-		return nil // it has not been read yet
+		return c.failureBefore(id) // it has not been read yet
 	}
 	return p.belief.Why()
 }
@@ -378,8 +385,13 @@ func (c *Catalog) Refresh(ctx context.Context, id proto.Suite, older bool) (chan
 // and how new the root was. A suite that the configuration names is read anew at once. Safe for
 // concurrent use.
 func (c *Catalog) Drop(id proto.Suite) error {
+	remembered := c.failureBefore(id) != nil
+	c.failing.Delete(id)
 	d, ok := c.known(id)
-	if !ok {
+	switch {
+	case !ok && remembered:
+		return nil
+	case !ok:
 		return errUnknownSuite
 	}
 	lost := make(chan error, 1)

@@ -57,8 +57,11 @@ func (c *Catalog) Status() []SuiteStatus {
 	drivers := c.all("")
 	all := make([]SuiteStatus, 0, len(drivers))
 	for _, d := range drivers {
-		all = append(all, d.status())
+		st := d.status()
+		c.failedBefore(&st)
+		all = append(all, st)
 	}
+	all = append(all, c.onlyFailing()...)
 	slices.SortFunc(all, func(a, b SuiteStatus) int { return strings.Compare(a.Suite.String(), b.Suite.String()) })
 	return all
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -272,8 +273,9 @@ func (w *world) parsed() int { return int(w.metric("aptmesh_catalog_parse_second
 // suiteNames are those the catalog keeps a record of.
 func (w *world) suiteNames() []string {
 	var names []string
-	for _, st := range w.Status() {
-		names = append(names, st.Suite.Dir)
+	for _, d := range w.all("") {
+		names = append(names, d.id.Dir)
 	}
+	slices.Sort(names)
 	return names
 }
