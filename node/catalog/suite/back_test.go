@@ -181,3 +181,20 @@ func TestFollowsBack(t *testing.T) {
 		no[*AskLeader](r, out)
 	})
 }
+
+// Where older roots are taken, an operator's word holds on the other nodes, too.
+func TestOperatorGoesBackForAll(t *testing.T) {
+	r := newRig(t, acceptsOlder, clustered)
+	held, older := root("held", 0), root("older", -1)
+	r.hold(held, Record{Primary: "one"})
+	out := r.adopt(r.step(MirrorAnswered{Ask: only[*AskMirror](r, r.step(Request{ID: 1, Since: true, Older: true})), Candidate: from("one", older)}))
+	if got := r.m.Current().Gen; !got.Back.From.Equal(held.Gen.Date) || !only[Announce](r, out).FirstHand {
+		t.Fatalf("%+v", got)
+	}
+	other := follower(t, acceptsOlder)
+	ask := only[*AskMirror](other, other.step(announced("node-1", r.m.Current(), other.at.Mono)))
+	other.adopt(other.step(MirrorAnswered{Ask: ask, Candidate: from("one", older)}))
+	if got := other.m.Current().Gen; got.Statement != older.Gen.Statement {
+		t.Fatalf("%+v", got)
+	}
+}

@@ -53,6 +53,9 @@ func newWorld(t *testing.T, script *[]byte) *world {
 		c.Clustered, c.Configured, c.Unsigned = flags&1 != 0, flags&2 != 0, flags&4 != 0
 	})
 	w.at.Mirrors = []string{"one", "two"}
+	if flags&64 != 0 {
+		w.m.cfg.AcceptOlder = 2 * interval
+	}
 	if flags&8 != 0 {
 		w.at.Rank = int(flags >> 4 & 3)
 	}
@@ -208,7 +211,7 @@ func (w *world) happens(e Event) {
 			if a.Candidate != w.staged {
 				w.Fatal("a candidate that was not staged is committed")
 			}
-			if healed := before != nil && before.Manifest.Names != stableNames; a.Record.Floor.Before(w.m.floor) && !w.older && !healed {
+			if healed := before != nil && before.Manifest.Names != stableNames; a.Record.Floor.Before(w.m.floor) && a.Candidate.Gen.Back.IsZero() && !w.older && !healed {
 				w.Fatal("the newest date that was ever adopted is forgotten")
 			}
 			w.open = append(w.open, a)
@@ -235,7 +238,7 @@ func (w *world) judge(before *Root) {
 	if before == nil || before == current {
 		return
 	}
-	if current.Gen.Date.Before(before.Gen.Date) && before.Manifest.Names == stableNames {
+	if !before.Gen.Precedes(current.Gen) && before.Gen.Statement != current.Gen.Statement && current.Gen.Compare(before.Gen) != proto.Fork && before.Manifest.Names == stableNames {
 		w.Fatalf("gone back from %v to %v", before.Gen.Date, current.Gen.Date)
 	}
 	if before.Manifest.Names == stableNames && current.Manifest.Names != stableNames && len(w.at.Mirrors) > 1 && w.m.renaming.times == 0 && w.m.book.primary == "" {
