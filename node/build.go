@@ -82,7 +82,9 @@ func (n *Node) build(cfg *config.Config) (err error) {
 	}
 	n.onStop("prefetch", func(context.Context) error { return n.prefetch.Close() })
 
-	if n.catalog, err = catalog.New(n.catalogConfig(cfg, source)); err != nil {
+	believing := n.catalogConfig(cfg, source)
+	believing.Witness = reader.Metalink
+	if n.catalog, err = catalog.New(believing); err != nil {
 		return err
 	}
 	n.onStop("catalog", closed(n.catalog.Close))

@@ -9,7 +9,15 @@ type Form struct {
 	// Files are the names below the suite's directory. The first one says what the suite holds;
 	// the others vouch for it.
 	Files []RootFile
+	// Witness is the URL of a document that names the root from outside the archive, such as a
+	// metalink; "" for none. A node reads it whenever it reads the root from a mirror, and gives it
+	// to the format as WitnessFile. It is no file of the archive: no client gets it.
+	Witness string
 }
+
+// WitnessFile is the name by which a format finds the document of Form.Witness among the files of
+// a root. No file of an archive has it.
+const WitnessFile = ":witness"
 
 // RootFile is one file of a Form.
 type RootFile struct {
@@ -48,8 +56,8 @@ type Manifest struct {
 	// Signed is when the newest good signature was made, by the signer's clock: it orders two
 	// roots with one Statement. Zero where nothing is signed.
 	Signed time.Time
-	// Proven says that a key of the archive's keyring vouches for the root. What is not proven is
-	// not taken on another node's word.
+	// Proven says that a key of the archive's keyring vouches for the root, or a Witness that was
+	// read together with it. What is not proven is not taken on another node's word.
 	Proven bool
 	// Signer names the signer, for people; "" for none.
 	Signer string

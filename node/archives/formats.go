@@ -27,13 +27,18 @@ type trust struct {
 	keyPlace       string // where people put a missing key
 	unsigned       bool
 	unsignedSuites []proto.Suite
+	metalinks      func(dir string) string // by the directory of a repository; nil for none
 }
 
 // newFormat makes the format that the configuration calls by a name.
 func newFormat(name string, t trust) Format {
 	switch name {
 	case "rpm":
-		return rpm.New(rpm.Config{Keyring: t.keyring, KeyPlace: t.keyPlace, Unsigned: t.unsigned, UnsignedSuites: t.unsignedSuites})
+		cfg := rpm.Config{Keyring: t.keyring, KeyPlace: t.keyPlace, Unsigned: t.unsigned, UnsignedSuites: t.unsignedSuites}
+		if t.metalinks != nil {
+			cfg.Metalink = func(s proto.Suite) string { return t.metalinks(s.Dir) }
+		}
+		return rpm.New(cfg)
 	case "pacman":
 		return pacman.New(pacman.Config{Keyring: t.keyring, KeyPlace: t.keyPlace, Unsigned: t.unsigned, UnsignedSuites: t.unsignedSuites})
 	}

@@ -105,9 +105,13 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 		if dir := keyrings.Dir(a.SignedBy); dir != "" {
 			keyPlace = "a file in " + dir
 		}
+		metalinks, err := a.Metalinks()
+		if err != nil {
+			return nil, err
+		}
 		archives = append(archives, catalog.Archive{
-			Name: a.Name, Format: newFormat(a.Format, trust{ring, keyPlace, a.Unsigned || a.TrustHTTPS, unsigned}),
-			Unsigned: a.Unsigned || a.TrustHTTPS, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture, AcceptOlder: a.AcceptsOlderAfter(),
+			Name: a.Name, Format: newFormat(a.Format, trust{ring, keyPlace, a.Unsigned || a.TrustHTTPS, unsigned, metalinks}),
+			Unsigned: a.Unsigned || a.TrustHTTPS || metalinks != nil, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture, AcceptOlder: a.AcceptsOlderAfter(),
 			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline, Transient: member,
 		})
 	}

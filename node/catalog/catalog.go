@@ -101,7 +101,10 @@ type Config struct {
 	Archives []Archive
 	Blobs    Blobs
 	Upstream Upstream
-	Store    Store
+	// Witness reads the document at the URL of a proto.Form's Witness. It may be nil where no format
+	// has any.
+	Witness func(ctx context.Context, archive, url string) ([]byte, error)
+	Store   Store
 	// State keeps what must survive. Tables keeps what is derived from blobs and may
 	// be lost with them; nil means State.
 	State, Tables State

@@ -17,7 +17,8 @@ type Format interface {
 	// RootOf splits the path of a root file into its suite (without Archive) and the file's name.
 	RootOf(path string) (suite proto.Suite, name string, ok bool)
 	// Open verifies the files of one form and reads what they say. Files that the form calls
-	// optional may be missing. It fails with *proto.Rejected where a client would refuse them.
+	// optional may be missing, and so may its witness: a root from another node or from the disk is
+	// not proven then. It fails with *proto.Rejected where a client would refuse them.
 	// What it can not make sense of inside a trusted root is an oddity, never an error.
 	Open(suite proto.Suite, files map[string][]byte, now time.Time) (*proto.Manifest, error)
 	// Belongs judges whether a trusted root is of this suite. current are the names in the suite's

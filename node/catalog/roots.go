@@ -74,26 +74,45 @@ func (d *driver) readForm(ctx context.Context, i int, form proto.Form, q *suite.
 		files[beside.Name] = f
 		changed = changed || f != nil
 	}
-	if !changed {
+	if !changed && form.Witness == "" {
 		return nil, nil
 	}
-	if root == nil { // only what vouches for it has changed
+	if root == nil { // what vouches for it has changed, or has to be asked again
 		if files[first.Name], err = d.currentRoot(ctx, first, q); err != nil {
+			return nil, err
+		}
+	}
+	if form.Witness != "" {
+		if files[proto.WitnessFile], err = d.readWitness(ctx, form.Witness); err != nil {
 			return nil, err
 		}
 	}
 	cand, err := d.candidate(i, form, files)
 	if err != nil {
-		if len(form.Files) == 1 {
+		if len(form.Files) == 1 && form.Witness == "" {
 			err = wrongContent(err) // where there are several, one may be on its way
 		}
 		return nil, err
+	}
+	if !changed {
+		return nil, nil
 	}
 	f := files[first.Name]
 	cand.Mirror = q.Mirror
 	cand.Gen.Base = f.base
 	cand.Validators = suite.Validators{Name: first.Name, Root: cand.Gen.Root, Statement: cand.Gen.Statement, ETag: f.etag, Modified: f.modified}
 	return cand, nil
+}
+
+// readWitness reads the document that names a root from outside the archive. It is read with every
+// check, even where the mirror's root has not changed: a mirror that has stopped at a root which is
+// no longer named has nothing good to say.
+func (d *driver) readWitness(ctx context.Context, url string) (*rootFile, error) {
+	data, err := d.c.cfg.Witness(ctx, d.id.Archive, url)
+	if err != nil {
+		return nil, &proto.Unavailable{Reason: fmt.Sprintf("what vouches for the root of %s cannot be read: %s", d.id, url), Err: orCause(ctx, err)}
+	}
+	return &rootFile{data: data}, nil
 }
 
 // isMissing reports whether an error says that a mirror does not have a file beside the root. Object
@@ -265,8 +284,14 @@ func (d *driver) offered(ctx context.Context, o *suite.OpenOffer) (*suite.Candid
 				return nil, err
 			}
 		}
+		if form.Witness != "" {
+			files[proto.WitnessFile] = d.witnessOfOffer(ctx, form.Witness)
+		}
 		cand, err := d.candidate(i, form, files)
-		if err != nil {
+		switch {
+		case err != nil && files[proto.WitnessFile] != nil:
+			return nil, err // nobody has lied: what this node reads may be behind what the other has read
+		case err != nil:
 			return nil, &suite.Fault{Kind: "refused", Err: err}
 		}
 		cand.From, cand.Gen.Base, cand.Offered = o.From, o.Gen.Base, o.Gen.Companions
@@ -274,6 +299,25 @@ func (d *driver) offered(ctx context.Context, o *suite.OpenOffer) (*suite.Candid
 	}
 	return nil, &suite.Fault{Kind: "refused", Err: fmt.Errorf("%q is no root file of this archive", o.Gen.RootName)}
 }
+
+// witnessOfOffer reads the witness of a root that other nodes have brought; nil where this node cannot
+// read it, so that another node's word has to do.
+func (d *driver) witnessOfOffer(ctx context.Context, url string) *rootFile {
+	if d.archive.Load().Offline {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, witnessTimeout)
+	defer cancel()
+	f, err := d.readWitness(ctx, url)
+	if err != nil {
+		d.log.Info("this node takes the leader's word for a root, because it cannot read what vouches for it", "error", err)
+		return nil
+	}
+	return f
+}
+
+// witnessTimeout bounds the reading of a witness while other nodes have the root already.
+const witnessTimeout = 5 * time.Second
 
 // openAnnounced reads a root file from the nodes that announced it. Its errors are *suite.Fault.
 func (d *driver) openAnnounced(ctx context.Context, file proto.RootFile, ref proto.Ref, modified time.Time, from []string) (*rootFile, error) {

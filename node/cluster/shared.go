@@ -33,7 +33,7 @@ func sharedConfiguration(cfg *config.Config) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		signed := []string{fmt.Sprint(a.Unsigned), fmt.Sprint(a.TrustHTTPS), fmt.Sprint(a.WeakKeys)}
+		signed := []string{fmt.Sprint(a.Unsigned), fmt.Sprint(a.TrustHTTPS), fmt.Sprint(a.WeakKeys), fmt.Sprint(a.Metalink)}
 		if ring != nil {
 			prints := slices.Clone(ring.Fingerprints())
 			slices.Sort(prints)

@@ -170,6 +170,13 @@ func (a *Archive) AcceptsOlderAfter() time.Duration {
 
 // signatures checks that a keyring signs the archive, or that the configuration says that none does.
 func (c *checker) signatures(key string, a *Archive) {
+	if len(a.Metalink) > 0 {
+		c.metalinks(key, a)
+		return
+	}
+	if a.MetalinkCA != "" {
+		c.problem(key+".metalink_ca", "is for the servers of `metalink`, of which there is none")
+	}
 	if a.TrustHTTPS {
 		c.trustsHTTPS(key, a)
 		return

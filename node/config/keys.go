@@ -158,6 +158,15 @@ type Archive struct {
 	// check the packages. In a cluster with certificates one node reads the index, and the others take
 	// its word.
 	TrustHTTPS bool `yaml:"trust_https,omitempty"`
+	// Metalinks, in place of signed_by, that name the repomd.xml of each repository: "REPOSITORY URL".
+	//
+	// For repositories of RPM such as those of Fedora and EPEL. The URL must be https. In REPOSITORY, the
+	// path below the archive, each * stands for one element, which the URL has as {1}, {2} and so on. The
+	// first entry that fits counts. A URL alone is for every repository of the archive:
+	// ["*/Everything/* https://mirrors.fedoraproject.org/metalink?repo=epel-{1}&arch={2}"].
+	Metalink []string `yaml:"metalink,omitempty"`
+	// PEM file of the authorities that may certify the servers of metalinks; "" for those of the system.
+	MetalinkCA string `yaml:"metalink_ca,omitempty" path:"file"`
 	// Suites accepted without any signature, while the others need one.
 	UnsignedSuites []string `yaml:"unsigned_suites,flow,omitempty" check:"suite"`
 	// false refuses signatures by DSA keys and by RSA keys of less than 2048 bits.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
@@ -26,7 +27,7 @@ const (
 	maxListRedirects = 5
 )
 
-// Reader reads lists, from the disk or from a server, which is asked as the archives
+// Reader reads lists and metalinks, from the disk or from a server, which is asked as the archives
 // are: through the same proxy, under the same name.
 type Reader struct {
 	// Config is the configuration in force.
@@ -50,12 +51,30 @@ func (r *Reader) Read(ctx context.Context, key Key) ([]byte, error) {
 	if listOffline(cfg, key) {
 		return nil, errors.New("nobody is asked, because the configuration says `offline: true`")
 	}
-	client, err := r.client(cfg, list.URL, key.TLS)
+	return r.fetch(ctx, cfg, list.URL, key.TLS)
+}
+
+// Metalink returns the text of the metalink at a URL that the configuration names for an archive.
+func (r *Reader) Metalink(ctx context.Context, archive, at string) ([]byte, error) {
+	cfg := r.Config()
+	i := slices.IndexFunc(cfg.Archives, func(a config.Archive) bool { return a.Name == archive })
+	if i < 0 {
+		return nil, fmt.Errorf("the archive %s is not configured any more", archive)
+	}
+	u, err := url.Parse(at)
+	if err != nil {
+		return nil, err
+	}
+	return r.fetch(ctx, cfg, u, upstream.TLSFiles{CA: cfg.Archives[i].MetalinkCA})
+}
+
+func (r *Reader) fetch(ctx context.Context, cfg *config.Config, at *url.URL, files upstream.TLSFiles) ([]byte, error) {
+	client, err := r.client(cfg, at, files)
 	if err != nil {
 		return nil, err
 	}
 	defer client.CloseIdleConnections()
-	return fetchList(ctx, client, list.URL, r.Header.Clone())
+	return fetchList(ctx, client, at, r.Header.Clone())
 }
 
 // listOffline reports whether every archive that a list is for is offline.
@@ -133,14 +152,14 @@ func fetchList(ctx context.Context, client *http.Client, at *url.URL, header htt
 	}
 	// A page of a captive portal, or a page for "not found" with status 200.
 	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); kind == "text/html" {
-		return nil, errors.New("the server answers with an HTML page in place of a list")
+		return nil, errors.New("the server answers with an HTML page")
 	}
 	text, err := io.ReadAll(io.LimitReader(res.Body, aptconf.MaxMirrorList+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(text) > aptconf.MaxMirrorList {
-		return nil, fmt.Errorf("the list is longer than %d MiB", aptconf.MaxMirrorList>>20)
+		return nil, fmt.Errorf("it is longer than %d MiB", aptconf.MaxMirrorList>>20)
 	}
 	return text, nil
 }

@@ -36,6 +36,9 @@ type Config struct {
 	// UnsignedSuites does so for these alone.
 	Unsigned       bool
 	UnsignedSuites []proto.Suite
+	// Metalink is the URL of the metalink that names the repomd.xml of a suite, "" for none. nil:
+	// there are none.
+	Metalink func(proto.Suite) string
 }
 
 // Format is the RPM repository format for one archive. It never changes; safe for concurrent use.
@@ -44,9 +47,17 @@ type Format struct{ cfg Config }
 // New returns the format of an archive.
 func New(cfg Config) *Format { return &Format{cfg} }
 
+// metalink is the URL of the metalink of a suite; "" for none.
+func (f *Format) metalink(suite proto.Suite) string {
+	if f.cfg.Metalink == nil {
+		return ""
+	}
+	return f.cfg.Metalink(suite)
+}
+
 // unsigned reports whether roots of the suite need no signature.
 func (f *Format) unsigned(suite proto.Suite) bool {
-	return f.cfg.Unsigned || slices.ContainsFunc(f.cfg.UnsignedSuites, func(s proto.Suite) bool { return s.Dir == suite.Dir })
+	return f.cfg.Unsigned || f.metalink(suite) != "" || slices.ContainsFunc(f.cfg.UnsignedSuites, func(s proto.Suite) bool { return s.Dir == suite.Dir })
 }
 
 // Forms is one: repomd.xml with what lies beside it. librepo and libzypp take the signature from the
@@ -54,7 +65,7 @@ func (f *Format) unsigned(suite proto.Suite) bool {
 // zypp/ng/repo/workflows/repodownloaderwf.cc). zypper asks for the key as well, where it does not
 // have the one that signed.
 func (f *Format) Forms(suite proto.Suite) []proto.Form {
-	return []proto.Form{{Files: []proto.RootFile{
+	return []proto.Form{{Witness: f.metalink(suite), Files: []proto.RootFile{
 		{Name: repomd, MaxBytes: maxRepomd},
 		{Name: signature, MaxBytes: maxSignature, Optional: f.unsigned(suite)},
 		{Name: publicKey, MaxBytes: maxPublicKey, Optional: true},

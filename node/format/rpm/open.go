@@ -9,8 +9,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Open verifies repomd.xml by the signature beside it, over the exact bytes, and reads it. See
-// catalog.Format. A *proto.Rejected says why a client would refuse the root.
+// Open verifies repomd.xml by the signature beside it or by its metalink, over the exact bytes, and
+// reads it. See catalog.Format. A *proto.Rejected says why a client would refuse the root.
 func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time) (*proto.Manifest, error) {
 	text, ok := files[repomd]
 	if !ok {
@@ -20,6 +20,13 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 	if err != nil {
 		return nil, err
 	}
+	witness, witnessed := files[proto.WitnessFile]
+	var named time.Time
+	if witnessed {
+		if named, err = findInMetalink(witness, text, now); err != nil {
+			return nil, reject(proto.RejectUntrusted, fmt.Sprintf("the %s of %s is not vouched for by its metalink", repomd, suite), err)
+		}
+	}
 	doc, err := parseRepomd(text)
 	if err != nil {
 		return nil, reject(proto.RejectMalformed, fmt.Sprintf("the %s of %s cannot be read", repomd, suite), err)
@@ -27,7 +34,7 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 	m := &proto.Manifest{
 		Statement: proto.DigestOf(text),
 		Date:      doc.date(now),
-		Proven:    signer.KeyID != "",
+		Proven:    signer.KeyID != "" || witnessed,
 		Signer:    signer.Identity,
 		Names:     proto.Names{Origin: doc.distro, Label: doc.content, Suite: doc.repoID},
 	}
@@ -37,6 +44,9 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 			m.Signer = signer.KeyID
 		}
 	}
+	if m.Date.IsZero() {
+		m.Date = named
+	}
 	m.Members, m.Oddities = doc.members(suite)
 	if signer.Weak != "" {
 		m.Oddities = append(m.Oddities, fmt.Sprintf("it is signed by %s alone, which newer clients refuse", signer.Weak))
@@ -44,8 +54,8 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 	return m, nil
 }
 
-// verify tells who signed the root. In an unsigned archive the zero Signer comes with a root that
-// nobody vouches for.
+// verify tells who signed the root. In an unsigned archive, and in one with metalinks, the zero
+// Signer comes with a root that no key vouches for.
 func (f *Format) verify(suite proto.Suite, text []byte, files map[string][]byte, now time.Time) (pgp.Signer, error) {
 	sig, signed := files[signature]
 	var err error
@@ -59,6 +69,8 @@ func (f *Format) verify(suite proto.Suite, text []byte, files map[string][]byte,
 	switch {
 	case f.unsigned(suite):
 		return pgp.Signer{}, nil
+	case f.cfg.Metalink != nil:
+		return pgp.Signer{}, reject(proto.RejectUntrusted, fmt.Sprintf("no entry of `metalink:` names %s, so that nothing can vouch for its %s", suite, repomd), nil)
 	case !signed:
 		return pgp.Signer{}, reject(proto.RejectUntrusted, fmt.Sprintf("the %s of %s has no %s, and the archive is not configured as unsigned (to accept it all the same, as dnf does by default: `unsigned: true`)", repomd, suite, signature), nil)
 	case f.cfg.Keyring == nil:
