@@ -42,8 +42,8 @@ func (n *named) is(text []byte) bool {
 var errNotNamed = errors.New("none of the files that it names has these bytes; one of the two is behind, which lasts until both have caught up")
 
 // findInMetalink looks for the bytes of a repomd.xml among those that a metalink names, and returns
-// their timestamp: MirrorManager takes it from the records of the file, or from its date. It is zero
-// where the metalink has none, or one in the future.
+// their timestamp, which MirrorManager takes from the newest record (set_repomd_timestamp in
+// mirrormanager2). It is zero where the metalink has none, or one in the future.
 func findInMetalink(metalink, text []byte, now time.Time) (time.Time, error) {
 	found, err := false, error(nil)
 	var date time.Time
