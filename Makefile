@@ -35,6 +35,10 @@ unit: ## all tests but the end-to-end ones
 e2e: ## the built binary with real apt
 	go test -v -count=1 -timeout 20m ./e2e
 
+.PHONY: clients
+clients: ## the tests with dnf5, zypper, pacman and apt of another Debian release: CLIENTS=sid (as root, with a Debian mirror; minutes)
+	APTMESH_CLIENTS=$(or $(CLIENTS),sid) go test -v -count=1 -timeout 20m -run 'Client|Dnf|RPM|Zypper|Zchunk|Pacman|Layouts|AptOutlives' ./e2e
+
 .PHONY: differential
 differential: ## odd archives that apt accepts, directly and through nodes, in every mode (DIFFERENTIAL="-rows 'HTTP/1.0'")
 	go test -v -count=1 -timeout 60m ./e2e/differential -full $(DIFFERENTIAL)

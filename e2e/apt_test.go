@@ -27,10 +27,9 @@ type apt struct {
 // settings are further lines of its apt.conf.
 func newApt(t *testing.T, keyring []byte, sources string, settings ...string) *apt {
 	t.Helper()
-	if !lab.HaveApt() {
-		t.Skip("apt-get is not installed: nothing to drive the node with")
-	}
+	programs := needClient(t, "apt-get")
 	host := must(lab.NewApt(keyring, sources, settings...))(t)
+	host.Programs = programs
 	t.Cleanup(func() {
 		if err := host.Remove(); err != nil {
 			t.Error(err)

@@ -14,6 +14,8 @@
 //
 //	APTMESH_BINARY=P   test the binary at that path instead of building one
 //	APTMESH_RACE=1     build the binary with the race detector
+//	APTMESH_CLIENTS=R  drive apt, dnf, zypper and pacman of Debian's release R, such as sid; they are
+//	                   unpacked below the user's cache directory, and kept there
 //	APTMESH_LIVE=0     skip the tests against the real mirror, as -short does
 //	APTMESH_SEED=N     the seed of the kill -9 loop
 package e2e

@@ -20,11 +20,8 @@ import (
 // request: of a file that is stored, and of one that is only half here.
 func TestZchunk(t *testing.T) {
 	t.Parallel()
-	for _, tool := range []string{"zck", "zckdl"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed (Debian's package zchunk)", tool)
-		}
-	}
+	needTools(t, "zck")
+	client := needClient(t, "zckdl")
 	dir := t.TempDir()
 	old := zck(t, dir, "old", 0)
 	content := must(os.ReadFile(zck(t, dir, "new", 1)))(t)
@@ -56,7 +53,7 @@ func TestZchunk(t *testing.T) {
 		}
 		to := t.TempDir()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		cmd := exec.CommandContext(ctx, "zckdl", "--fail-no-ranges", "-s", old, n.URL+"/rpms/new.zck")
+		cmd := client.Command(ctx, "zckdl", "--fail-no-ranges", "-s", old, n.URL+"/rpms/new.zck")
 		cmd.Dir = to
 		out, err := cmd.CombinedOutput()
 		cancel()

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,19 +30,7 @@ type rpmWorld struct {
 	node    *node
 	key     *testarchive.Key
 	shown   []string // paths on the server
-}
-
-// needTools skips the test where a program is not installed.
-func needTools(t *testing.T, names ...string) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("dnf and zypper install as root only")
-	}
-	for _, name := range names {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("%s is not installed: nothing to drive the node with", name)
-		}
-	}
+	size    int      // of what the packages hold, in bytes
 }
 
 func newRPMWorld(t *testing.T, signed bool) *rpmWorld {
@@ -55,6 +44,9 @@ func newRPMWorld(t *testing.T, signed bool) *rpmWorld {
 // newRPMRepository is a world without its node, and what a node has in its configuration for it.
 func newRPMRepository(t *testing.T, signed bool) (w *rpmWorld, archives string) {
 	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("dnf and zypper install as root only")
+	}
 	needTools(t, "rpmbuild", "createrepo_c")
 	w = &rpmWorld{t: t, dir: t.TempDir(), archive: testarchive.New(7)}
 	trust := "unsigned: true"
@@ -64,7 +56,7 @@ func newRPMRepository(t *testing.T, signed bool) (w *rpmWorld, archives string) 
 	}
 	w.server = testarchive.NewServer(w.archive)
 	t.Cleanup(w.server.Close)
-	w.build("hello", "1.0")
+	w.build("1.0", "hello")
 	w.publish("repodata/repomd.xml.asc")
 	return w, fmt.Sprintf("archives:\n  r:\n    format: rpm\n    upstream: %s/repo\n    %s\n", w.server.URL, trust)
 }
@@ -74,20 +66,18 @@ func (w *rpmWorld) run(name string, args ...string) string {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = lab.Environ("LC_ALL=C.UTF-8")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		w.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
+	return mustRun(w.t, (*lab.Root)(nil).Command(ctx, name, args...))
 }
 
-// build makes a package.
-func (w *rpmWorld) build(name, version string) {
+// build makes packages of one version.
+func (w *rpmWorld) build(version string, names ...string) {
 	w.t.Helper()
 	top := w.t.TempDir()
-	spec := writeFile(w.t, filepath.Join(top, name+".spec"), fmt.Appendf(nil, `Name: %[1]s
+	args := []string{"-bb", "--quiet", "--define", "_topdir " + top, "--define", "_rpmdir " + filepath.Join(w.dir, "Packages"),
+		"--define", "_binary_payload w0.gzdio", // not compressed, so that a size is a size
+		"--define", "__os_install_post %{nil}"}
+	for _, name := range names {
+		args = append(args, writeFile(w.t, filepath.Join(top, name+".spec"), fmt.Appendf(nil, `Name: %[1]s
 Version: %[2]s
 Release: 1
 Summary: greets
@@ -98,10 +88,12 @@ It greets the <world> & others.
 %%install
 mkdir -p %%{buildroot}/usr/share/%[1]s
 echo %[2]s > %%{buildroot}/usr/share/%[1]s/version
+head -c %[3]d /dev/zero > %%{buildroot}/usr/share/%[1]s/data
 %%files
-/usr/share/%[1]s/version
-`, name, version))
-	w.run("rpmbuild", "-bb", "--quiet", "--define", "_topdir "+top, "--define", "_rpmdir "+filepath.Join(w.dir, "Packages"), spec)
+/usr/share/%[1]s
+`, name, version, w.size)))
+	}
+	w.run("rpmbuild", args...)
 }
 
 // publish runs createrepo_c and shows the repository as it is then, nothing else: the metadata of
@@ -168,33 +160,50 @@ func (w *rpmWorld) get(path string) (int, []byte) {
 	return resp.StatusCode, must(io.ReadAll(resp.Body))(w.t)
 }
 
-// dnf is a host with a root of its own.
-func (w *rpmWorld) dnf(settings ...string) func(args ...string) string {
+// dnfHost is a host with a root of its own.
+type dnfHost struct {
+	w       *rpmWorld
+	dir     string
+	program string
+	client  *lab.Root
+	fixed   []string // arguments of every run
+}
+
+func (w *rpmWorld) dnf(settings ...string) *dnfHost {
 	w.t.Helper()
-	needTools(w.t, "dnf")
-	dir := w.t.TempDir()
+	h := &dnfHost{w: w, dir: w.t.TempDir()}
+	h.client, h.program = needDnf(w.t)
 	for _, d := range []string{"root", "cache", "log", "gpg"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(h.dir, d), 0o755); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	fixed := []string{"--quiet", "--assumeyes", "--repofrompath=r," + w.node.URL + "/r", "--repo=r", "--releasever=1", "--installroot=" + filepath.Join(dir, "root"),
-		"--setopt=cachedir=" + filepath.Join(dir, "cache"), "--setopt=logdir=" + filepath.Join(dir, "log"), "--setopt=reposdir=/dev/null", "--setopt=varsdir=/dev/null",
+	h.fixed = []string{"--quiet", "--assumeyes", "--repofrompath=r," + w.node.URL + "/r", "--repo=r", "--releasever=1", "--installroot=" + filepath.Join(h.dir, "root"),
+		"--setopt=cachedir=" + filepath.Join(h.dir, "cache"), "--setopt=logdir=" + filepath.Join(h.dir, "log"), "--setopt=reposdir=/dev/null", "--setopt=varsdir=/dev/null",
 		"--setopt=r.gpgcheck=0", "--setopt=skip_if_unavailable=0", "--setopt=install_weak_deps=0"}
 	for _, s := range settings {
-		fixed = append(fixed, "--setopt="+s)
+		h.fixed = append(h.fixed, "--setopt="+s)
 	}
-	return func(args ...string) string {
-		w.t.Helper()
-		if len(args) == 1 && args[0] == "installed" {
-			data, err := os.ReadFile(filepath.Join(dir, "root/usr/share/hello/version"))
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			return strings.TrimSpace(string(data))
-		}
-		return w.run("dnf", append(append([]string{}, fixed...), args...)...)
-	}
+	return h
+}
+
+// command is a run of dnf.
+func (h *dnfHost) command(ctx context.Context, args ...string) *exec.Cmd {
+	return h.client.Command(ctx, h.program, append(slices.Clone(h.fixed), args...)...)
+}
+
+// run runs dnf, which must succeed.
+func (h *dnfHost) run(args ...string) string {
+	h.w.t.Helper()
+	ctx, cancel := context.WithTimeout(h.w.t.Context(), 2*time.Minute)
+	defer cancel()
+	return mustRun(h.w.t, h.command(ctx, args...))
+}
+
+// installed is the version of hello that is installed.
+func (h *dnfHost) installed() string {
+	h.w.t.Helper()
+	return strings.TrimSpace(string(must(os.ReadFile(filepath.Join(h.dir, "root/usr/share/hello/version")))(h.w.t)))
 }
 
 // TestDnf is a host's whole way, on a node that knows nothing yet, and over a publication.
@@ -204,26 +213,26 @@ func TestDnf(t *testing.T) {
 		t.Run(zchunk, func(t *testing.T) {
 			w := newRPMWorld(t, false)
 			host := w.dnf(zchunk)
-			host("makecache")
-			host("install", "hello")
-			if got := host("installed"); got != "1.0" {
+			host.run("makecache")
+			host.run("install", "hello")
+			if got := host.installed(); got != "1.0" {
 				t.Errorf("version %q is installed", got)
 			}
 			another := w.dnf(zchunk)
-			another("install", "hello")
+			another.run("install", "hello")
 			if n := w.server.Requests("repo/Packages/noarch/hello-1.0-1.noarch.rpm"); n != 1 {
 				t.Errorf("upstream was asked %d times for the package that two hosts have", n)
 			}
 
 			_, before := w.get("repodata/repomd.xml")
-			w.build("hello", "1.1")
+			w.build("1.1", "hello")
 			w.publish()
 			if adopted, said := w.refresh(); !adopted {
 				t.Fatalf("the new publication is not adopted: %s", said)
 			}
 			w.readable(before)
-			host("upgrade", "--refresh", "hello")
-			if got := host("installed"); got != "1.1" {
+			host.run("upgrade", "--refresh", "hello")
+			if got := host.installed(); got != "1.1" {
 				t.Errorf("version %q is installed after the publication", got)
 			}
 		})
@@ -237,7 +246,7 @@ func TestDnfIsNotApt(t *testing.T) {
 	w := newRPMWorld(t, false)
 	host := w.dnf()
 	for range 3 {
-		host("makecache", "--refresh")
+		host.run("makecache", "--refresh")
 		time.Sleep(1100 * time.Millisecond) // no-cache asks upstream once a second at most
 	}
 	if n := w.server.Requests("repo/repodata/repomd.xml"); n != 1 {
@@ -245,8 +254,8 @@ func TestDnfIsNotApt(t *testing.T) {
 	}
 	trouble := w.server.Inject("repo/Packages/noarch/hello-1.0-1.noarch.rpm", 1000, testarchive.Status(http.StatusServiceUnavailable, 0))
 	time.AfterFunc(8*time.Second, trouble.Remove)
-	host("install", "hello")
-	if got := host("installed"); got != "1.0" || trouble.Hits() == 0 {
+	host.run("install", "hello")
+	if got := host.installed(); got != "1.0" || trouble.Hits() == 0 {
 		t.Errorf("version %q is installed, after %d errors of upstream", got, trouble.Hits())
 	}
 	for _, a := range w.node.accessLog() {
@@ -278,11 +287,9 @@ func (w *rpmWorld) readable(repomd []byte) {
 	}
 }
 
-// TestRPMCluster: of a repository that nobody signs, upstream is asked once for three nodes, and all of
-// them follow a publication.
-func TestRPMCluster(t *testing.T) {
-	t.Parallel()
-	w, archives := newRPMRepository(t, false)
+// newTrio starts three nodes that act as one cache.
+func newTrio(t *testing.T, archives string) []*node {
+	t.Helper()
 	dir := must(os.MkdirTemp("", "aptmesh-cluster-"))(t)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	cluster := must(lab.NewCluster(lab.Plan{Name: "e2e", Nodes: []string{"n1", "n2", "n3"}, Dir: dir, Binary: binary}))(t)
@@ -290,7 +297,7 @@ func TestRPMCluster(t *testing.T) {
 	for _, l := range cluster.Nodes {
 		n := tend(t, l)
 		n.URL = l.URL()
-		l.Settings = common + "drain: {timeout: 10s}\nprefetch: {enabled: false}\n" + archives + "    check_every: 1s\n" +
+		l.Settings = common + "drain: {handoff: 5s, timeout: 10s}\nprefetch: {enabled: false}\n" + archives +
 			cluster.SectionWithKeys(l, "dc-"+l.Name, filepath.Join(cluster.Keys, l.Name))
 		nodes = append(nodes, n)
 	}
@@ -303,15 +310,24 @@ func TestRPMCluster(t *testing.T) {
 	if err := lab.Agree(t.Context(), cluster.Nodes...); err != nil {
 		t.Fatal(err)
 	}
-	var hosts []func(...string) string
+	return nodes
+}
+
+// TestRPMCluster: of a repository that nobody signs, upstream is asked once for three nodes, and all of
+// them follow a publication.
+func TestRPMCluster(t *testing.T) {
+	t.Parallel()
+	w, archives := newRPMRepository(t, false)
+	nodes := newTrio(t, archives+"    check_every: 1s\n")
+	var hosts []*dnfHost
 	everywhere := func(version, command string) {
 		t.Helper()
 		for i, n := range nodes {
 			if w.node = n; len(hosts) <= i {
 				hosts = append(hosts, w.dnf())
 			}
-			hosts[i](command, "--refresh", "hello")
-			if got := hosts[i]("installed"); got != version {
+			hosts[i].run(command, "--refresh", "hello")
+			if got := hosts[i].installed(); got != version {
 				t.Errorf("node %d: version %q is installed, want %s", i+1, got, version)
 			}
 		}
@@ -322,7 +338,7 @@ func TestRPMCluster(t *testing.T) {
 		}
 	}
 	everywhere("1.0", "install")
-	w.build("hello", "1.1")
+	w.build("1.1", "hello")
 	w.publish()
 	root := must(os.ReadFile(filepath.Join(w.dir, "repodata/repomd.xml")))(t)
 	for _, n := range nodes {
@@ -342,7 +358,7 @@ func TestRPMSignedPair(t *testing.T) {
 	w := newRPMWorld(t, true)
 	key := "gpgkey=file://" + writeFile(t, filepath.Join(t.TempDir(), "key.asc"), w.key.Armored())
 	host := w.dnf("r.repo_gpgcheck=1", "r."+key)
-	host("makecache")
+	host.run("makecache")
 
 	pair := func() (root, signature []byte) {
 		t.Helper()
@@ -354,13 +370,13 @@ func TestRPMSignedPair(t *testing.T) {
 		return root, signature
 	}
 	root1, signature1 := pair()
-	w.build("hello", "1.1")
+	w.build("1.1", "hello")
 	w.publish("repodata/repomd.xml.asc")
 	adopted, said := w.refresh()
 	if root, signature := pair(); adopted || !bytes.Equal(root, root1) || !bytes.Equal(signature, signature1) {
 		t.Errorf("half a publication is adopted: %s", said)
 	}
-	host("makecache", "--refresh")
+	host.run("makecache", "--refresh")
 	w.archive.Delete("repo/repodata/repomd.xml.asc") // and none at all is half of one, too
 	if adopted, said = w.refresh(); adopted {
 		t.Errorf("a publication without its signature is adopted: %s", said)
@@ -374,8 +390,8 @@ func TestRPMSignedPair(t *testing.T) {
 	if root, signature := pair(); bytes.Equal(root, root1) || bytes.Equal(signature, signature1) {
 		t.Error("the pair is still that of the publication before")
 	}
-	host("install", "--refresh", "hello")
-	if got := host("installed"); got != "1.1" {
+	host.run("install", "--refresh", "hello")
+	if got := host.installed(); got != "1.1" {
 		t.Errorf("version %q is installed", got)
 	}
 }
@@ -383,19 +399,21 @@ func TestRPMSignedPair(t *testing.T) {
 // TestZypper refreshes and installs with the signature checked, before and after a publication.
 func TestZypper(t *testing.T) {
 	t.Parallel()
-	needTools(t, "zypper")
+	client := needClient(t, "zypper")
 	w := newRPMWorld(t, true)
 	root := t.TempDir()
 	zypper := func(args ...string) string {
 		t.Helper()
-		return w.run("zypper", append([]string{"--root", root, "--non-interactive", "--gpg-auto-import-keys"}, args...)...)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		return mustRun(t, client.Command(ctx, "zypper", append([]string{"--root", root, "--non-interactive", "--gpg-auto-import-keys"}, args...)...))
 	}
 	zypper("addrepo", "--gpgcheck-strict", w.node.URL+"/r", "r")
 	zypper("refresh", "r")
 	if said := zypper("search", "--details", "hello"); !strings.Contains(said, "1.0-1") {
 		t.Errorf("zypper finds:\n%s", said)
 	}
-	w.build("hello", "1.1")
+	w.build("1.1", "hello")
 	w.publish("repodata/repomd.xml.asc")
 	w.refresh()
 	zypper("refresh", "--force", "r")
@@ -407,8 +425,10 @@ func TestZypper(t *testing.T) {
 	if said := zypper("search", "--details", "hello"); !strings.Contains(said, "1.1-1") {
 		t.Errorf("zypper finds after the publication:\n%s", said)
 	}
+	trouble := w.server.Inject("repo/Packages/noarch/hello-1.1-1.noarch.rpm", 1000, testarchive.Status(http.StatusServiceUnavailable, 0))
+	time.AfterFunc(4*time.Second, trouble.Remove)
 	zypper("--no-gpg-checks", "install", "--download-only", "hello")
-	if n := w.server.Requests("repo/Packages/noarch/hello-1.1-1.noarch.rpm"); n != 1 {
-		t.Errorf("upstream was asked %d times for the package", n)
+	if n := w.server.Requests("repo/Packages/noarch/hello-1.1-1.noarch.rpm") - trouble.Hits(); n != 1 || trouble.Hits() == 0 {
+		t.Errorf("upstream was asked %d times for the package, after %d errors", n, trouble.Hits())
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -49,15 +48,8 @@ func versionIn(out string) string {
 // machine's apt is configured with. The error is a sentence for the page.
 func fetchApt(ctx context.Context, dir, release string) (apt, error) {
 	a := apt{from: release, root: filepath.Join(dir, release, "root")}
-	if os.Geteuid() != 0 {
-		return a, fmt.Errorf("the apt of %s is not tried: chroot needs root", release)
-	}
-	mirror, err := debianMirror(ctx)
-	if err != nil {
+	if _, err := lab.Unpack(ctx, a.root, release, parts...); err != nil {
 		return a, fmt.Errorf("the apt of %s is not tried: %w", release, err)
-	}
-	if out, err := a.unpack(ctx, filepath.Join(dir, release), mirror); err != nil {
-		return a, fmt.Errorf("the apt of %s is not tried: %w: %s", release, err, lastLine(out))
 	}
 	out, err := exec.CommandContext(ctx, "chroot", a.root, "/usr/bin/apt-get", "--version").Output()
 	if err != nil {
@@ -65,77 +57,6 @@ func fetchApt(ctx context.Context, dir, release string) (apt, error) {
 	}
 	a.version = versionIn(string(out))
 	return a, nil
-}
-
-// debianMirror is the URL of Debian's archive in this machine's own configuration.
-func debianMirror(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(ORIGIN)/$(LABEL) $(REPO_URI)", "Created-By: Packages").Output()
-	if err != nil {
-		return "", fmt.Errorf("ask this machine's apt for its mirror: %w", err)
-	}
-	for line := range strings.Lines(string(out)) {
-		if url, ok := strings.CutPrefix(strings.TrimSpace(line), "Debian/Debian "); ok {
-			return url, nil
-		}
-	}
-	return "", errors.New("this machine's apt has no mirror of Debian configured, or was never updated from it")
-}
-
-// unpack has this machine's apt work out and download what apt of a release needs, as if
-// nothing were installed, and unpacks it.
-func (a *apt) unpack(ctx context.Context, dir, mirror string) (string, error) {
-	acquire, err := exec.CommandContext(ctx, "apt-config", "dump", "Acquire").Output() // its proxy, above all
-	if err != nil {
-		return "", err
-	}
-	key := "/usr/share/keyrings/debian-archive-keyring.gpg"
-	host, err := lab.NewApt(nil, fmt.Sprintf("deb [signed-by=%s] %s %s main", key, mirror, a.from), string(acquire),
-		`Acquire::Languages "none"; Acquire::Check-Valid-Until "false"; APT::Install-Recommends "false";`)
-	if err != nil {
-		return "", err
-	}
-	defer host.Remove()
-	for _, args := range [][]string{{"-qq", "update"}, append([]string{"-qq", "-y", "install", "--download-only"}, parts...)} {
-		if out, err := host.Command(ctx, "apt-get", args...).CombinedOutput(); err != nil {
-			return string(out), err
-		}
-	}
-	for _, d := range []string{"bin", "sbin", "lib", "lib64"} { // or older packages make directories of them
-		if err := os.MkdirAll(filepath.Join(a.root, "usr", d), 0o755); err != nil {
-			return "", err
-		}
-		if err := os.Symlink("usr/"+d, filepath.Join(a.root, d)); err != nil && !errors.Is(err, os.ErrExist) {
-			return "", err
-		}
-	}
-	debs, err := filepath.Glob(filepath.Join(host.Dir, "cache/archives/*.deb"))
-	if err != nil {
-		return "", err
-	}
-	for _, deb := range debs {
-		if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", deb, a.root).CombinedOutput(); err != nil {
-			return string(out), err
-		}
-	}
-	for name, minor := range map[string]int{"null": 3, "urandom": 9} {
-		path := filepath.Join(a.root, "dev", name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), mknod(path, 1, minor)); err != nil {
-			return "", err
-		}
-	}
-	return "", os.MkdirAll(filepath.Join(a.root, "tmp"), 0o777)
-}
-
-func mknod(path string, major, minor int) error {
-	if err := syscall.Mknod(path, syscall.S_IFCHR|0o666, major<<8|minor); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	return os.Chmod(path, 0o666)
-}
-
-func lastLine(s string) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return lines[len(lines)-1]
 }
 
 // host is one apt with lists and a cache of its own.

@@ -15,6 +15,8 @@ import (
 type Apt struct {
 	// Dir is the root; Remove deletes it.
 	Dir string
+	// Programs has the apt that runs; nil: it is this machine's.
+	Programs *Root
 }
 
 // HaveApt reports whether this machine has an apt to run.
@@ -79,10 +81,13 @@ func (a *Apt) Work() string { return filepath.Join(a.Dir, "work") }
 
 // Command is a command of apt's on this host, ready to run.
 func (a *Apt) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, name, args...)
+	programs := a.Programs
+	if !programs.Has(name) {
+		programs = nil // what reads downloads, as dpkg-source does
+	}
+	cmd := programs.Command(ctx, name, args...)
 	cmd.Dir = a.Work()
-	cmd.Env = Environ("APT_CONFIG="+filepath.Join(a.Dir, "apt.conf"), "LC_ALL=C.UTF-8")
-	DieWithUs(cmd)
+	cmd.Env = append(cmd.Env, "APT_CONFIG="+filepath.Join(a.Dir, "apt.conf"))
 	return cmd
 }
 
