@@ -20,6 +20,8 @@ type life struct {
 	hosts   listen.Addresses // that hosts connect to
 	listens listen.Addresses // all that no redirect may lead to
 
+	reload atomic.Pointer[reload] // the latest one
+
 	leaving   chan struct{} // closed when an operator asked the node to leave
 	leaveOnce sync.Once
 }
@@ -33,6 +35,30 @@ func newLife(log *slog.Logger) *life {
 func (l *life) Ready() bool     { return l.ready.Load() }
 func (l *life) Addrs() []string { return l.hosts.All() }
 func (l *life) LeaveSoon()      { l.leaveOnce.Do(func() { close(l.leaving) }) }
+
+// reload is how a reload of the configuration ended.
+type reload struct {
+	failed  error
+	restart []string // keys whose changes wait for a restart
+}
+
+// Reload says why the latest reload failed, and which changes wait for a restart.
+func (l *life) Reload() (failed string, restart []string) {
+	switch r := l.reload.Load(); {
+	case r == nil:
+		return "", nil
+	case r.failed != nil:
+		return r.failed.Error(), r.restart
+	default:
+		return "", r.restart
+	}
+}
+
+// reloadFailed notes a reload that changed nothing: what waited for a restart before still does.
+func (l *life) reloadFailed(err error) {
+	_, restart := l.Reload()
+	l.reload.Store(&reload{err, restart})
+}
 
 func (l *life) Stopping() string {
 	if doing := l.doing.Load(); doing != nil {

@@ -236,14 +236,19 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 		return nil
 	})
 	if err != nil {
+		n.life.reloadFailed(err)
 		return nil, nil, err
 	}
+	n.life.reload.Store(&reload{restart: needRestart})
 	n.prefetch.Reconfigure(next.Prefetch)
 	if n.opts.Level != nil {
 		n.opts.Level.Set(next.Log.SlogLevel())
 	}
 	return applied, needRestart, nil
 }
+
+// ReloadFailed notes that the configuration could not even be read for a reload, so that status shows it.
+func (n *Node) ReloadFailed(err error) { n.life.reloadFailed(err) }
 
 // Stop drains and stops the node: it stops being ready, goes on serving for the
 // configured delay, leaves its cluster and hands off its last copies, answers new

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -187,11 +188,13 @@ type fakeNode struct {
 	options  node.Options
 	started  chan struct{}
 	reloaded chan *config.Config
-	stopped  chan context.Context
-	fatal    chan error
-	leaving  chan struct{}
-	stop     func(context.Context) error
-	startErr error
+
+	reloadFailure atomic.Pointer[error] // as serve told it
+	stopped       chan context.Context
+	fatal         chan error
+	leaving       chan struct{}
+	stop          func(context.Context) error
+	startErr      error
 }
 
 func newFakeNode() *fakeNode {
@@ -214,6 +217,8 @@ func (n *fakeNode) Stop(ctx context.Context) error {
 	n.stopped <- ctx
 	return n.stop(ctx)
 }
+
+func (n *fakeNode) ReloadFailed(err error) { n.reloadFailure.Store(&err) }
 
 func (n *fakeNode) Reload(cfg *config.Config) (applied, restart []string, err error) {
 	n.reloaded <- cfg
@@ -261,6 +266,9 @@ func TestServe(t *testing.T) {
 	write(t, s.config, "lisen: x\n")
 	s.reload <- syscall.SIGHUP
 	s.errs.waitFor(t, "reload failed")
+	if s.reloadFailure.Load() == nil {
+		t.Error("the node is not told of the reload that failed, so its status cannot say so")
+	}
 	if log := s.errs.String(); !strings.Contains(log, "did you mean `listen`?") {
 		t.Errorf("log after a bad reload:\n%s", log)
 	}

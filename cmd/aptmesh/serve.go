@@ -18,6 +18,7 @@ type server interface {
 	Start(context.Context) error
 	Addrs() []string
 	Reload(*config.Config) (applied, needRestart []string, err error)
+	ReloadFailed(error)
 	Stop(context.Context) error
 	Wait() <-chan error
 	// Leaving is closed when an operator asked the node to leave its cluster, and
@@ -158,6 +159,7 @@ func (a *app) serve(ctx context.Context, o *overrides) error {
 		case <-a.reload:
 			notify(log, reloading())
 			if cfg, err := a.reloadNode(n, current, o, log); err != nil {
+				n.ReloadFailed(err)
 				log.Error("reload failed; everything stays as it was", "error", err)
 			} else {
 				current = cfg

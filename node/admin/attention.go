@@ -62,6 +62,12 @@ func (s *Status) Judge(now time.Time) []Note {
 	case !s.Ready:
 		j.failing("not ready: it is starting, or draining")
 	}
+	if s.ReloadFailed != "" {
+		j.attention("the latest reload failed, so the configuration from before it is in force: %s", s.ReloadFailed)
+	}
+	if len(s.NeedsRestart) > 0 {
+		j.attention("changes of %s wait for a restart", strings.Join(s.NeedsRestart, ", "))
+	}
 	for _, degraded := range slices.Compact([]string{s.Degraded, s.Store.Degraded}) {
 		if degraded != "" {
 			j.attention("degraded: %s", degraded)

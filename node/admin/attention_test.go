@@ -33,6 +33,9 @@ func TestJudge(t *testing.T) {
 		{"a node that is well", Status{Ready: true}, nil},
 		{"a suite that is well", suite(func(*SuiteStatus) {}), nil},
 		{"a cluster that is well", cluster(func(*ClusterStatus) {}), nil},
+		{"a reload that failed", Status{Ready: true, ReloadFailed: "line 3: no such key", NeedsRestart: []string{"data", "listen"}}, []string{
+			"attention: the latest reload failed, so the configuration from before it is in force: line 3: no such key",
+			"attention: changes of data, listen wait for a restart"}},
 		{"starting", Status{}, []string{"failing: not ready"}},
 		{"stopping", Status{Stopping: "hands on 2 objects"}, []string{"failing: stopping: it hands on 2 objects"}},
 		{"degraded, said once", Status{Ready: true, Degraded: "no room", Store: StoreStatus{Degraded: "no room"}}, []string{"attention: degraded: no room"}},

@@ -48,6 +48,10 @@ type Status struct {
 	// Stopping says in one sentence what a node that drains does just now; "" while
 	// it runs.
 	Stopping string `json:"stopping,omitempty"`
+	// ReloadFailed says why the latest reload of the configuration failed; "" if it did not.
+	ReloadFailed string `json:"reload_failed,omitempty"`
+	// NeedsRestart are the keys whose changes wait for a restart.
+	NeedsRestart []string `json:"needs_restart,omitempty"`
 	// Addresses are those of the listeners, with the real ports: the plain
 	// addresses in the order of the configuration, then those of TLS.
 	Addresses []string `json:"addresses"`

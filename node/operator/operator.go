@@ -25,6 +25,9 @@ type Node interface {
 	Addrs() []string
 	// Stopping says what a node that stops does just now; "" while it runs.
 	Stopping() string
+	// Reload says why the latest reload of the configuration failed, "" if it did not, and which keys'
+	// changes wait for a restart.
+	Reload() (failed string, restart []string)
 	// LeaveSoon makes the program that runs the node stop it.
 	LeaveSoon()
 }

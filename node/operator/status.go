@@ -25,6 +25,7 @@ func (o *Operator) Status() *admin.Status {
 		Prefetch:      o.prefetchStatus(),
 		Offline:       cfg.Offline,
 	}
+	s.ReloadFailed, s.NeedsRestart = o.cfg.Node.Reload()
 	s.Degraded = cmp.Or(s.Store.Degraded, o.cfg.State.Degraded())
 	if o.cfg.Cluster != nil {
 		s.Cluster = o.cfg.Cluster.Status()
