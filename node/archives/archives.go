@@ -158,7 +158,7 @@ func (a *Archives) apply(p plan) error {
 func (a *Archives) Reload(configured *config.Config, also func() error) (err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	next := configured.WithMembers(a.table.made().names())
+	next := withMembers(configured, a.table.made().names())
 	a.lists.Use(mirrorlist.KeysOf(next))
 	defer func() {
 		if err != nil {

@@ -1,6 +1,7 @@
 package archives
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,9 +10,11 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/classes"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/proto"
@@ -61,8 +64,8 @@ func (ms members) names() []string { return slices.Sorted(maps.Keys(ms)) }
 func (ms members) of(cfg *config.Config) members {
 	stay := make(members)
 	for name, m := range ms {
-		if class, ok := cfg.Classes.Of(name); ok && cfg.Has(name) {
-			m.class = class.Name
+		if a, ok := cfg.Archive(name); ok && a.Class != "" {
+			m.class = a.Class
 			stay[name] = m
 		}
 	}
@@ -121,10 +124,68 @@ func (a *Archives) saveMembers() {
 	}
 }
 
+// withMembers returns a copy of a configuration in which members of its classes, by their names, stand beside the other
+// archives, and the classes apart. Names of no class are left out. What the configuration itself has at a member's URL
+// goes before the member.
+func withMembers(configured *config.Config, names []string) *config.Config {
+	next := *configured
+	next.Archives, next.Classes = nil, nil
+	own := make(map[string]bool)
+	for _, a := range configured.Archives {
+		if a.IsClass() {
+			next.Classes = append(next.Classes, a)
+			continue
+		}
+		next.Archives = append(next.Archives, a)
+		for _, at := range slices.Concat(a.MirrorURLs(), a.Aliases) {
+			own[bareURL(at)] = true
+		}
+	}
+	set := classesIn(&next)
+	for _, name := range names {
+		m, rest, ok := set.Named(name)
+		if !ok || rest != "" || own[bareURL(m.URL)] {
+			continue
+		}
+		a, _ := classNamed(&next, m.Class)
+		a.Class, a.Name, a.Upstream, a.Led = m.Class, m.Name, m.URL, m.Led
+		a.Aliases = slices.DeleteFunc(m.Aliases, func(at string) bool { return own[bareURL(at)] })
+		next.Archives = append(next.Archives, a)
+	}
+	return &next
+}
+
+func bareURL(at string) string {
+	_, bare, _ := strings.Cut(at, "://")
+	return bare
+}
+
+// classesIn are the classes of a configuration that withMembers made.
+func classesIn(cfg *config.Config) (set classes.Set) {
+	for _, a := range cfg.Classes {
+		if c, err := classes.New(a.Name, a.Upstream, a.Aliases); err == nil { // a check refuses others
+			set = append(set, c)
+		}
+	}
+	return set
+}
+
+func classNamed(cfg *config.Config, name string) (config.Archive, bool) {
+	i := slices.IndexFunc(cfg.Classes, func(a config.Archive) bool { return a.Name == name })
+	if i < 0 {
+		return config.Archive{}, false
+	}
+	return cfg.Classes[i], true
+}
+
+// defaultMaxArchives bounds the members of a class where max_archives is left out.
+const defaultMaxArchives = 100
+
 // classTable is the classes as the frontend knows them.
 type classTable struct {
 	archives *Archives
-	classes  config.Classes
+	cfg      *config.Config
+	set      classes.Set
 }
 
 var _ front.Classes = classTable{}
@@ -134,24 +195,25 @@ func (a *Archives) classesOf(cfg *config.Config) front.Classes {
 	if len(cfg.Classes) == 0 {
 		return nil
 	}
-	return classTable{a, cfg.Classes}
+	return classTable{a, cfg, classesIn(cfg)}
 }
 
 func (t classTable) At(host, path string) (archive, rest string, ok bool) {
-	a, rest, ok := t.classes.At(host, path)
+	a, rest, ok := t.set.At(host, path)
 	return a.Name, rest, ok
 }
 
 func (t classTable) Named(path string) (archive, rest string, ok bool) {
-	a, rest, ok := t.classes.Named(path)
+	a, rest, ok := t.set.Named(path)
 	return a.Name, rest, ok
 }
 
-func (t classTable) Forms() []string { return t.classes.Forms() }
+func (t classTable) Forms() []string { return t.set.Forms() }
 
 func (t classTable) Guard(archive string) (allow, deny []netip.Prefix) {
-	class, _ := t.classes.Of(archive)
-	return class.Allow, class.Deny
+	class, _ := t.set.Of(archive)
+	a, _ := classNamed(t.cfg, class.Name)
+	return a.Allow, a.Deny
 }
 
 func (t classTable) Make(archive string) error { return t.archives.Ensure(archive) }
@@ -169,17 +231,17 @@ func (a *Archives) Ensure(name string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	all := maps.Clone(a.table.made())
-	class, ok := a.table.Config().Classes.Of(name)
+	class, ok := classesIn(a.table.Config()).Of(name)
 	if !ok || all[name] != nil {
 		return nil // a request for an archive that cannot exist gets its error from the front
 	}
-	gone, err := makeRoom(class, all, time.Now())
+	gone, err := makeRoom(a.table.Config(), class.Name, all, time.Now())
 	if err != nil {
 		return err
 	}
 	delete(all, gone)
 	all[name] = newMember(class.Name)
-	next := a.configured.WithMembers(all.names())
+	next := withMembers(a.configured, all.names())
 	if all = all.of(next); all[name] == nil {
 		return nil
 	}
@@ -200,18 +262,20 @@ func (a *Archives) Ensure(name string) error {
 }
 
 // makeRoom returns the member of a class that has to make room for a new one; "" for none.
-func makeRoom(class config.Class, all members, now time.Time) (gone string, err error) {
+func makeRoom(cfg *config.Config, class string, all members, now time.Time) (gone string, err error) {
+	settings, _ := classNamed(cfg, class)
+	most := cmp.Or(settings.MaxArchives, defaultMaxArchives)
 	var proven, unproven []string
 	for _, name := range all.names() {
 		switch m := all[name]; {
-		case m.class != class.Name:
+		case m.class != class:
 		case m.proven.Load():
 			proven = append(proven, name)
 		default:
 			unproven = append(unproven, name)
 		}
 	}
-	full := len(proven)+len(unproven) >= class.Most()
+	full := len(proven)+len(unproven) >= most
 	if !full && len(unproven) < maxUnproven {
 		return "", nil
 	}
@@ -231,7 +295,7 @@ func makeRoom(class config.Class, all members, now time.Time) (gone string, err 
 	}
 	if gone == "" {
 		return "", &proto.Unavailable{Cause: proto.CauseClassFull, Reason: fmt.Sprintf("the class %s has %d archives in use, %d of them without a Release so far, and max_archives is %d; ask again in a moment, or raise it",
-			class.Name, len(proven)+len(unproven), len(unproven), class.Most())}
+			class, len(proven)+len(unproven), len(unproven), most)}
 	}
 	return gone, nil
 }

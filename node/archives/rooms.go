@@ -92,7 +92,6 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 			rings[from] = ring
 		}
 		names := keyless(a.Format)
-		_, member := cfg.Classes.Of(a.Name)
 		suites := func(named []string) []proto.Suite {
 			all := make([]proto.Suite, len(named))
 			for i, s := range named {
@@ -112,7 +111,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 		archives = append(archives, catalog.Archive{
 			Name: a.Name, Format: newFormat(a.Format, trust{ring, keyPlace, a.Unsigned || a.TrustHTTPS, unsigned, metalinks}),
 			Unsigned: a.Unsigned || a.TrustHTTPS || metalinks != nil, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture, AcceptOlder: a.AcceptsOlderAfter(),
-			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline, Transient: member,
+			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline, Transient: a.Class != "",
 		})
 	}
 	return archives, nil

@@ -40,7 +40,7 @@ type table struct {
 func NewTable(configured *config.Config, state State, log *slog.Logger) *Table {
 	t := &Table{}
 	all := loadMembers(state, log)
-	cfg := configured.WithMembers(all.names())
+	cfg := withMembers(configured, all.names())
 	all = all.of(cfg)
 	t.members.Store(&all)
 	t.put(cfg, nil)

@@ -66,8 +66,9 @@ type Config struct {
 	Archives Archives `yaml:"archives"`
 	// FromMachine says that the archives are those of this machine's own apt.
 	FromMachine bool `yaml:"-"`
-	// Classes are set, and taken out of Archives, by WithMembers.
-	Classes Classes `yaml:"-"`
+	// Classes are the classes of archives in a configuration that has them apart from Archives, as
+	// node/archives makes it.
+	Classes Archives `yaml:"-"`
 	// The HTTP client that asks the archives.
 	UpstreamClient upstream.Settings `yaml:"upstream_client"`
 	// How long stored files are served while no upstream answers.
@@ -207,6 +208,8 @@ type Archive struct {
 	// It replaces both keys serve_expired… of `stale` for this archive.
 	ServeExpired *time.Duration `yaml:"serve_expired,omitempty"`
 
+	// Class is the class that the archive is a member of; "" for none.
+	Class string `yaml:"-"`
 	// Led says that a client chose a part of the host's name, so that the upstream is trusted as little as one that
 	// a list of mirrors names.
 	Led bool `yaml:"-"`
