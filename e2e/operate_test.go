@@ -320,6 +320,10 @@ func (c *apt) runDownload(w *world) {
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	w := small(t, options{})
+	// `why` tells a URL of the node by the port that the configuration names, and 0 names none.
+	w.node.stop()
+	w.node.Addr = w.node.Addrs[0]
+	w.node.start()
 	w.readIndices()
 	config := w.node.ConfigFile()
 	path, _ := w.find("/hello_")
