@@ -211,7 +211,7 @@ func (s *Store) evictOne(v victim) int64 {
 	}
 	size, err := s.unlink(sh, v.digest)
 	if err != nil {
-		s.health.fail(s.log, s.cfg.Now(), durable.Explain(s.dirs.root, err))
+		s.health.fail(s.log, s.cfg.Now(), durable.Explain(s.dirs.root, err), nil)
 		return 0
 	}
 	s.metrics.evictions.Inc()

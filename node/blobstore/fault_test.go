@@ -226,6 +226,43 @@ func TestReserveFree(t *testing.T) {
 	wantWhole(t, s)
 }
 
+// TestRoomAgain: the store is well as soon as there is room, although nobody writes.
+func TestRoomAgain(t *testing.T) {
+	degraded := func(t *testing.T, s *Store, want bool) {
+		t.Helper()
+		if st := s.Stats(); (st.Degraded != "") != want || st.DegradedSince.IsZero() == want {
+			t.Errorf("degraded since %v: %q; want %v", st.DegradedSince, st.Degraded, want)
+		}
+	}
+	refused := func(t *testing.T, s *Store, content []byte) {
+		t.Helper()
+		if _, err := s.Put(content, someDay); !errors.Is(err, proto.ErrNoSpace) {
+			t.Fatalf("Put = %v", err)
+		}
+	}
+	t.Run("on the file system", func(t *testing.T) {
+		disk := &faultFS{}
+		s := open(t, Config{fs: disk, ReserveFree: 1000})
+		waitScanned(s)
+		disk.free.Store(1100)
+		refused(t, s, randomBytes(1, 200))
+		degraded(t, s, true)
+		disk.free.Store(1199)
+		degraded(t, s, true)
+		disk.free.Store(1200)
+		degraded(t, s, false)
+	})
+	t.Run("below the limit", func(t *testing.T) {
+		s := open(t, Config{MaxBytes: 1000})
+		waitScanned(s)
+		s.Pin("test", []proto.Digest{mustPut(t, s, randomBytes(1, 900))})
+		refused(t, s, randomBytes(2, 200))
+		degraded(t, s, true)
+		s.Pin("test", nil)
+		degraded(t, s, false)
+	})
+}
+
 // TestRealDiskFull fills a small file system.
 func TestRealDiskFull(t *testing.T) {
 	dir := t.TempDir()

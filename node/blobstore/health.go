@@ -15,6 +15,7 @@ type health struct {
 	mu       sync.Mutex
 	since    time.Time // zero: healthy
 	reason   string
+	room     func() bool // whether what was lacking is there now; nil where only a write tells
 	logged   time.Time // when a beginning was last logged
 	reported bool      // the present failure was logged
 }
@@ -24,8 +25,10 @@ type health struct {
 const logEvery = time.Minute
 
 // fail notes a failure; only the first of several is logged.
-func (h *health) fail(log *slog.Logger, now time.Time, reason string) {
+// room reports whether what lacked is there again; nil where only a write can tell.
+func (h *health) fail(log *slog.Logger, now time.Time, reason string, room func() bool) {
 	h.mu.Lock()
+	h.room = room
 	if h.since.IsZero() {
 		h.since = now
 	}
@@ -40,18 +43,25 @@ func (h *health) fail(log *slog.Logger, now time.Time, reason string) {
 	}
 }
 
-// mend notes a write that reached the disk.
+// mend notes that blobs can be kept: a write has reached the disk, or there is room again.
 func (h *health) mend(log *slog.Logger) {
 	h.mu.Lock()
 	was, tell := h.since, h.reported
-	h.since, h.reason, h.reported = time.Time{}, "", false
+	h.since, h.reason, h.room, h.reported = time.Time{}, "", nil, false
 	h.mu.Unlock()
 	if tell {
 		log.Info("the store keeps new blobs again", "degraded_since", was)
 	}
 }
 
-func (h *health) state() (since time.Time, reason string) {
+// state ends the failure first where there is room again, although nothing was written since.
+func (h *health) state(log *slog.Logger) (since time.Time, reason string) {
+	h.mu.Lock()
+	room := h.room
+	h.mu.Unlock()
+	if room != nil && room() {
+		h.mend(log)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.since, h.reason
@@ -61,6 +71,6 @@ func (h *health) state() (since time.Time, reason string) {
 // degraded, and the error wraps proto.ErrNoSpace as well as its cause, so that a
 // client still gets its bytes.
 func (s *Store) cannotKeep(doing string, err error) error {
-	s.health.fail(s.log, s.cfg.Now(), durable.Explain(s.dirs.root, err))
+	s.health.fail(s.log, s.cfg.Now(), durable.Explain(s.dirs.root, err), nil)
 	return fmt.Errorf("%w: %s: %w", proto.ErrNoSpace, doing, err)
 }

@@ -138,7 +138,7 @@ func (s *Store) fits(size int64) error {
 		return nil
 	}
 	if pinned, _ := s.pinnedBytes(); pinned+size > s.space.max {
-		return s.full(fmt.Sprintf("%d bytes wanted; of %d allowed %d are pinned: raise the size limit", size, s.space.max, pinned))
+		return s.full(fmt.Sprintf("%d bytes wanted; of %d allowed %d are pinned: raise the size limit", size, s.space.max, pinned), func() bool { return s.mayFit(size) })
 	}
 	return nil
 }
@@ -166,8 +166,12 @@ func (s *Store) reserve(n, rest int64) error {
 			return nil
 		case !(s.mayFit(rest) && s.makeRoom(n)) && !s.waitForScan(progress, deadline):
 			used, reserved, _ := s.space.totals()
+			var room func() bool // where files cannot be removed, only a write tells
+			if !s.mayFit(rest) {
+				room = func() bool { return s.mayFit(rest) }
+			}
 			return s.full(fmt.Sprintf("%d bytes are still to come of a blob; of %d allowed %d are in use, too many of them pinned, and %d reserved by transfers in progress: raise the size limit",
-				rest, s.space.max, used, reserved))
+				rest, s.space.max, used, reserved), room)
 		}
 	}
 }
@@ -229,7 +233,10 @@ func (s *Store) checkFree(n, rest int64) error {
 		return nil
 	}
 	return s.full(fmt.Sprintf("%d bytes wanted, but the file system of %s has only %d left, of which %d stay free and %d are reserved by transfers in progress: free %d bytes on it, or lower the size limit",
-		n, s.dirs.root, free, s.cfg.ReserveFree, s.space.pending.Load(), lacking))
+		n, s.dirs.root, free, s.cfg.ReserveFree, s.space.pending.Load(), lacking), func() bool {
+		lacking, _ := s.lacking(n)
+		return lacking <= 0
+	})
 }
 
 // lacking returns how many bytes of the file system must become free before n
@@ -245,8 +252,8 @@ func (s *Store) lacking(n int64) (lacking, free int64) {
 	return n + s.space.pending.Load() + s.cfg.ReserveFree - free, free
 }
 
-func (s *Store) full(why string) error {
-	s.health.fail(s.log, s.cfg.Now(), why)
+func (s *Store) full(why string, room func() bool) error {
+	s.health.fail(s.log, s.cfg.Now(), why, room)
 	return fmt.Errorf("%w: %s", proto.ErrNoSpace, why)
 }
 

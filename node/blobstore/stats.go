@@ -59,7 +59,7 @@ func (s *Store) Stats() Stats {
 	s.overflow.mu.Lock()
 	st.Overflow = s.overflow.used
 	s.overflow.mu.Unlock()
-	st.DegradedSince, st.Degraded = s.health.state()
+	st.DegradedSince, st.Degraded = s.health.state(s.log)
 	if free, err := s.fs.Free(s.dirs.root); err == nil {
 		st.Free = free
 	}
