@@ -128,24 +128,33 @@ func (j *judge) errors(a ArchiveStatus, e ArchiveErrors) {
 		answers, a.Name, e.Reason, Age(j.now.Sub(e.First)), Age(j.now.Sub(e.Last)), e.URL, strings.TrimRight(e.Text, ". \n"))
 }
 
+// oldRelease is how long after its Valid-Until a suite counts as an old release: upstream keeps it
+// as it is, and hosts that use it do not check the date.
+const oldRelease = 30 * 24 * time.Hour
+
 func (j *judge) suite(a ArchiveStatus, s SuiteStatus) {
 	name := a.Name + "/" + s.Dir
 	has := !s.Generation.IsZero()
 	switch {
 	case s.Withheld:
 		j.failing("%s is withheld from hosts (stale.serve_expired): %s", name, cmp.Or(s.Alarm, "its Release has expired"))
+	case s.Expired && s.Watched && !a.Offline && j.now.Sub(s.ValidUntil) < oldRelease:
+		j.failing("%s has expired, so apt refuses it: %s", name, cmp.Or(s.Alarm, s.Error))
 	case s.Alarm != "":
 		j.attention("%s: %s", name, s.Alarm)
 	}
 	switch {
 	case s.State == SuiteFailing && has && !s.Withheld:
 		j.failing("%s is not renewed, hosts get the generation of %s: %s", name, s.Generation.UTC().Format("2006-01-02 15:04 UTC"), s.Error)
-	case s.State == SuiteFailing && !has && a.neverWorked() == "":
+	case s.State == SuiteFailing && !has && !s.Unverified && a.neverWorked() == "":
 		j.failing("%s has never been there: %s", name, s.Error)
-	case s.State == SuiteStale && s.Watched && has && !a.Offline:
-		j.attention("%s was not checked for longer than it should be%s", name, prefixed(": ", s.Error))
+	case s.State == SuiteStale && s.Watched && has && !a.Offline && !s.Expired:
+		j.attention("%s may be out of date: %s", name, cmp.Or(s.Error, "it was not checked for longer than it should be"))
 	}
-	if s.Notice != "" {
+	switch {
+	case s.Unverified:
+		j.failing("%s: %s", name, s.Notice)
+	case s.Notice != "":
 		j.attention("%s: %s", name, s.Notice)
 	}
 	for _, path := range slices.Sorted(maps.Keys(s.Unreadable)) {
@@ -176,7 +185,7 @@ func (a ArchiveStatus) usable() int {
 func (a ArchiveStatus) neverWorked() string {
 	why := ""
 	for _, s := range a.Suites {
-		if !s.Generation.IsZero() {
+		if !s.Generation.IsZero() || s.Unverified {
 			return ""
 		}
 		if s.State == SuiteFailing {

@@ -47,7 +47,21 @@ func TestJudge(t *testing.T) {
 			s.State, s.Error, s.Generation, s.Watched = SuiteFailing, "not found", time.Time{}, false
 		}), []string{"failing: ubuntu has never worked: not found"}},
 		{"a suite that sleeps", suite(func(s *SuiteStatus) { s.State, s.Watched = SuiteStale, false }), nil},
-		{"a suite that is not checked", suite(func(s *SuiteStatus) { s.State = SuiteStale }), []string{"attention: ubuntu/dists/noble was not checked"}},
+		{"a suite that is not checked", suite(func(s *SuiteStatus) { s.State = SuiteStale }), []string{"attention: ubuntu/dists/noble may be out of date: it was not checked"}},
+		{"a suite that upstream removed", suite(func(s *SuiteStatus) {
+			s.State, s.Error = SuiteStale, "upstream says that it has no such suite any more"
+		}),
+			[]string{"attention: ubuntu/dists/noble may be out of date: upstream says"}},
+		{"expired, and upstream does not renew it", suite(func(s *SuiteStatus) {
+			s.State, s.Expired, s.ValidUntil = SuiteStale, true, noon.Add(-time.Hour)
+			s.Error, s.Alarm = "Valid-Until passed, and upstream has nothing newer", "Valid-Until passed: upstream has nothing newer"
+		}), []string{"failing: ubuntu/dists/noble has expired, so apt refuses it: Valid-Until passed: upstream has nothing newer"}},
+		{"an old release", suite(func(s *SuiteStatus) {
+			s.State, s.Expired, s.ValidUntil, s.Error, s.Alarm = SuiteStale, true, noon.Add(-31*24*time.Hour), "Valid-Until passed", "Valid-Until passed"
+		}), []string{"attention: ubuntu/dists/noble: Valid-Until passed"}},
+		{"what was there before the restart is not trusted now", suite(func(s *SuiteStatus) {
+			s.State, s.Generation, s.Unverified, s.Notice, s.Error = SuiteFailing, time.Time{}, true, "not verified: no key", "not verified: no key"
+		}), []string{"failing: ubuntu/dists/noble: not verified: no key"}},
 		{"withheld", suite(func(s *SuiteStatus) { s.State, s.Withheld = SuiteFailing, true }), []string{"failing: ubuntu/dists/noble is withheld"}},
 		{"about to expire", suite(func(s *SuiteStatus) { s.Alarm = "it expires" }), []string{"attention: ubuntu/dists/noble: it expires"}},
 		{"hosts get errors", Status{Ready: true, Archives: []ArchiveStatus{

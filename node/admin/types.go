@@ -326,6 +326,9 @@ type SuiteStatus struct {
 	// Notice says in a sentence what of the Release was passed over or cannot be verified; "" for
 	// nothing.
 	Notice string `json:"notice,omitempty"`
+	// Unverified says that the generation from before a restart cannot be verified, so there is
+	// nothing to serve; Notice says why.
+	Unverified bool `json:"unverified,omitempty"`
 	// Unreadable are indices that are served and could not be read, with the reason: what they list
 	// is not verified. By path, relative to Dir.
 	Unreadable map[string]string `json:"unreadable,omitempty"`

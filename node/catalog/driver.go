@@ -49,6 +49,7 @@ type driver struct {
 	current    *view.Generation
 	retained   []*view.Generation // newest first
 	locked     *record            // what a restart could not verify yet; nil for nothing
+	lockedBy   error              // why it could not be verified the last time
 	unread     []genRecord        // superseded generations that are still to be read back
 	saved      suite.Mono
 	replies    map[uint64]chan<- error
@@ -74,18 +75,19 @@ type driver struct {
 
 // public is what others may know of a suite. It is never changed.
 type public struct {
-	belief    *suite.Belief
-	current   *view.Generation
-	retained  []*view.Generation
-	mirrors   []suite.MirrorStatus
-	watched   bool
-	following bool
-	idle      bool
-	loading   chan struct{}
-	lastTry   suite.Mono
-	source    string
-	changed   time.Time
-	notice    string // what is wrong with the current generation, for status; "" for nothing
+	belief     *suite.Belief
+	current    *view.Generation
+	retained   []*view.Generation
+	mirrors    []suite.MirrorStatus
+	watched    bool
+	following  bool
+	idle       bool
+	loading    chan struct{}
+	lastTry    suite.Mono
+	source     string
+	changed    time.Time
+	unverified bool   // SuiteStatus.Unverified
+	notice     string // what is wrong with the current generation, for status; "" for nothing
 	// unread says that superseded generations are still to be read back.
 	unread     bool
 	unreadable map[string]string
@@ -312,7 +314,7 @@ func (d *driver) publish() {
 	p := &public{
 		belief: d.machine.Belief(at), current: d.current, retained: d.retained, mirrors: d.machine.Mirrors(),
 		watched: d.machine.Watched(), following: d.machine.Following(), idle: d.machine.Idle() && len(d.ingests) == 0 && d.pairings[false] == nil && d.pairings[true] == nil,
-		source: d.source, changed: d.changed, notice: d.notice(), unreadable: d.unreadable.of(d.current),
+		source: d.source, changed: d.changed, notice: d.notice(), unverified: d.locked != nil && d.current == nil, unreadable: d.unreadable.of(d.current),
 	}
 	p.lastTry = p.belief.Fresh.Tried
 	if p.unread = d.unread != nil; p.unread {
@@ -325,7 +327,11 @@ func (d *driver) publish() {
 func (d *driver) notice() string {
 	switch {
 	case d.locked != nil && d.current == nil:
-		return "the generation from before the restart cannot be verified now (is this node's clock right?)"
+		notice := "the generation from before the restart cannot be verified now: " + firstLine(d.lockedBy.Error())
+		if now := d.c.cfg.Now(); now.Before(d.locked.Current.Date) {
+			notice += "; by this node's clock it is " + now.UTC().Format(time.DateTime) + " UTC: is that right?"
+		}
+		return notice
 	case len(d.untaken) > 0:
 		path := slices.Min(slices.Collect(maps.Keys(d.untaken)))
 		return path + " could not be taken in, and requests that need it get 503: " + firstLine(d.untaken[path].Error())

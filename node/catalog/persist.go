@@ -243,7 +243,7 @@ func (d *driver) restore(r *record) {
 		if g, _, err := d.readBack(*r.Current); err == nil {
 			d.current = g
 		} else {
-			d.locked = r
+			d.locked, d.lockedBy = r, err
 			d.log.Warn("the generation from before the restart cannot be verified now; it is kept, and verified again later", "date", r.Current.Date, "clock", d.c.cfg.Now().UTC(), "error", err)
 		}
 	}
@@ -267,6 +267,7 @@ func (d *driver) unlock() {
 	}
 	g, _, err := d.readBack(*d.locked.Current)
 	if err != nil {
+		d.lockedBy = err
 		return
 	}
 	d.log.Info("the generation from before the restart is verified now", "date", g.Date)

@@ -299,6 +299,9 @@ func TestKeysChangedOverRestart(t *testing.T) {
 		if _, ok := w.Resolve(w.loc(hello2)); ok {
 			t.Error("a package is listed by a Release that is not trusted any more")
 		}
+		if st := w.Status()[0]; !st.Unverified || !strings.Contains(st.Notice, "no good signature by a key of the keyring") || strings.Contains(st.Notice, "clock") {
+			t.Errorf("unverified %v, notice %q", st.Unverified, st.Notice)
+		}
 		if _, err := w.get(nobleIn); !errors.Is(err, proto.ErrCorrupt) {
 			t.Errorf("%v", err)
 		}

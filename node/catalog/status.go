@@ -40,7 +40,10 @@ type SuiteStatus struct {
 	Failing  time.Time      // when the first of the checks failed that did so in a row; zero while Err is nil
 	Stale    string
 	// Notice says what of the suite cannot be read or verified; "" for nothing.
-	Notice      string
+	Notice string
+	// Unverified says that there is a generation from before a restart, which is not served because
+	// it cannot be verified now. Notice says why.
+	Unverified  bool
 	Leader      bool     // this node asks upstream for all
 	Rank        int      // how many nodes come before it
 	AnnouncedBy string   // the node that brought the generation; "" for upstream, or a run before
@@ -70,7 +73,7 @@ func (d *driver) status() SuiteStatus {
 	p, now, wall := d.public.Load(), d.c.mono(), d.c.cfg.Now()
 	st := SuiteStatus{
 		Suite: d.id, Offline: d.archive.Load().Offline, Checked: p.belief.Checked(), Changed: p.changed, Removed: p.belief.Removed != suite.Never,
-		Watched: p.watched, Mirrors: p.mirrors, Err: p.belief.Failure, Failing: p.belief.FailingSince, AnnouncedBy: p.source, Notice: p.notice, Unreadable: p.unreadable,
+		Watched: p.watched, Mirrors: p.mirrors, Err: p.belief.Failure, Failing: p.belief.FailingSince, AnnouncedBy: p.source, Notice: p.notice, Unverified: p.unverified, Unreadable: p.unreadable,
 	}
 	if st.Notice == "" {
 		st.Notice = d.c.tablesOf(d.id.Archive).notice()

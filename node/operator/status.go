@@ -77,11 +77,13 @@ func suiteStatus(st catalog.SuiteStatus) admin.SuiteStatus {
 		Dir: st.Suite.Path(), Generation: st.Date, Root: st.Root.Digest, LastCheck: st.Checked, LastChange: st.Changed,
 		ValidUntil: st.ValidUntil, Expired: st.Expired, Used: st.Staged, Retained: st.Retained, Members: st.Members,
 		ServedUntil: st.ServedUntil, Withheld: st.Withheld, Alarm: st.Alarm, Behind: behind(st.Mirrors),
-		Notice: st.Notice, Unreadable: st.Unreadable, State: admin.SuiteFresh, Watched: st.Watched, FailingSince: st.Failing,
+		Notice: st.Notice, Unverified: st.Unverified, Unreadable: st.Unreadable, State: admin.SuiteFresh, Watched: st.Watched, FailingSince: st.Failing,
 	}
 	switch {
 	case st.Err != nil:
 		s.State, s.Error = admin.SuiteFailing, st.Err.Error()
+	case st.Unverified:
+		s.State, s.Error = admin.SuiteFailing, st.Notice
 	case st.Stale != "":
 		s.State, s.Error = admin.SuiteStale, st.Stale
 	case !st.Watched:
