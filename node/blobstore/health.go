@@ -16,8 +16,8 @@ type health struct {
 	since    time.Time // zero: healthy
 	reason   string
 	room     func() bool // whether what was lacking is there now; nil where only a write tells
-	logged   time.Time // when a beginning was last logged
-	reported bool      // the present failure was logged
+	logged   time.Time   // when a beginning was last logged
+	reported bool        // the present failure was logged
 }
 
 // logEvery keeps a disk at the brink, where every other write fails, from filling
