@@ -1,4 +1,4 @@
-// Command aptmesh is a cache for APT archives: a node, and the commands that ask
+// Command aptmesh is a cache for package archives: a node, and the commands that ask
 // one. Each subcommand has a file; what a node does is in package node.
 package main
 

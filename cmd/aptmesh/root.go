@@ -14,8 +14,8 @@ import (
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "aptmesh",
-		Short: "A cache for APT archives that never passes on a wrong byte",
-		Long: `aptmesh is a cache for APT archives. All hosts together fetch each file from the archive
+		Short: "A cache for package archives that never passes on a wrong byte",
+		Long: `aptmesh is a cache for package archives. All hosts together fetch each file from the archive
 once, and always see a repository that is complete, signed and consistent.
 
 Without a configuration it serves the archives that this machine's own apt uses:
