@@ -185,7 +185,7 @@ func TestDnfOutlivesANode(t *testing.T) {
 	nodes[1].checkStored()
 }
 
-// A host whose dnf is killed in the middle of a package gets it when dnf runs again; upstream sends no byte twice.
+// A host whose dnf is killed in the middle of a package gets it when dnf runs again; upstream sends little of it twice.
 func TestDnfIsKilled(t *testing.T) {
 	t.Parallel()
 	w := newRPMWorld(t, false)
