@@ -90,24 +90,24 @@ func TestFullDiskAndLyingMirror(t *testing.T) {
 	}
 }
 
-// Hosts get everything from a node whose disk has 4 MiB, new publications among it, and upstream is asked
+// Hosts get everything from a node whose disk has 2 MiB, new publications among it, and upstream is asked
 // for each object about once.
 func TestSmallDisk(t *testing.T) {
 	t.Parallel()
 	const packages = 120
 	var all []testarchive.Package
 	for i := range packages {
-		all = append(all, testarchive.Package{Name: fmt.Sprintf("pkg%03d", i), Version: "1", Size: int64(200_000 + 5_000*i)})
+		all = append(all, testarchive.Package{Name: fmt.Sprintf("pkg%03d", i), Version: "1", Size: int64(100_000 + 2_500*i)})
 	}
 	// An index that is larger than the disk.
 	words := rand.NewChaCha8([32]byte{1})
-	for i := range 100 {
+	for i := range 50 {
 		text := make([]byte, 50_000)
 		words.Read(text)
 		all = append(all, testarchive.Package{Name: fmt.Sprintf("long%03d", i), Version: "1", Missing: true, Description: hex.EncodeToString(text)})
 	}
-	w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true}, options{archiveConfig: "check_every: 1s"}, all...)
-	w.onSmallDisk("4m")
+	w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true, Compressions: []string{".xz"}}, options{archiveConfig: "check_every: 1s"}, all...)
+	w.onSmallDisk("2m")
 	w.server.ResetCounters()
 
 	began := time.Now()
