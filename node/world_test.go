@@ -61,6 +61,7 @@ func newWorld(t *testing.T, a *testarchive.Archive, change ...func(*config.Confi
 	t.Cleanup(w.up.Close)
 	cfg := config.Default()
 	cfg.Listen, cfg.Admin.Address, cfg.Data = []string{"127.0.0.1:0"}, "", t.TempDir()
+	cfg.PublicURL = "http://cache:3142" // in place of a port that is known only when it listens
 	cfg.Cache.MaxSize = blobstore.Limit{Bytes: 1 << 30}
 	cfg.Cache.Memory, cfg.Cache.Scrub = 8<<20, 0
 	cfg.UpstreamClient.AuthConf = nil

@@ -118,7 +118,7 @@ func TestPartsOfABrokenFile(t *testing.T) {
 				return b, err
 			}
 			var reopened atomic.Int32
-			d.fetcher.reopen = func(failed *proto.Blob, err error) (*proto.Blob, error) {
+			d.fetcher.reopen = func(failed *proto.Blob, _ error) (*proto.Blob, error) {
 				reopened.Add(1)
 				b := &proto.Blob{Ref: failed.Ref, Tier: proto.TierPeer}
 				switch elsewhere {
@@ -129,6 +129,7 @@ func TestPartsOfABrokenFile(t *testing.T) {
 					if err := os.WriteFile(name, helloBytes, 0o600); err != nil {
 						return nil, err
 					}
+					var err error
 					b.File, err = os.Open(name)
 					return b, err
 				case "flight":
