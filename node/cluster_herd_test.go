@@ -118,7 +118,7 @@ func (m *mesh) owner(path string) *site {
 
 // why is what a site would do about a path.
 func (s *site) why(path string) *admin.Why {
-	return s.node.Why("http://" + s.node.Addrs()[0] + "/ubuntu/" + path)
+	return s.node.Why("/ubuntu/" + path)
 }
 
 // others are all sites but one.
