@@ -54,6 +54,9 @@ func New(name, upstream string, aliases []string) (Class, error) {
 		}
 		c.patterns = append(c.patterns, p)
 	}
+	if c.patterns[0].Stars() == 0 {
+		return Class{}, fmt.Errorf("%s has no *, so it is one archive and no class", upstream)
+	}
 	return c, nil
 }
 

@@ -119,6 +119,13 @@ func FuzzClasses(f *testing.F) {
 	})
 }
 
+// What has no star is one archive: as a class it would have a member of no name.
+func TestNoStar(t *testing.T) {
+	if _, err := classed("http://e.example.org"); err == nil || !strings.Contains(err.Error(), "no *") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestForms(t *testing.T) {
 	classes, err := classed("http://ppa.example.org/*/*/ubuntu", "http://*.example.org/x")
 	if got := strings.Join(classes.Forms(), " "); err != nil || got != "a/*/* b/*" {
