@@ -71,27 +71,35 @@ func TestPublisherGoesBack(t *testing.T) {
 	})
 }
 
+// fleetThatMayGoBack is three nodes with an unsigned archive that has been published twice, and the root
+// of the first publication. leaderVouches is whether the leader's word counts.
+func fleetThatMayGoBack(t *testing.T, leaderVouches bool) (f *fleet, old []byte) {
+	t.Helper()
+	f = newFleet(t, 3, testarchive.Suite{Name: "noble", Unsigned: true})
+	for _, n := range f.nodes {
+		n.cfg.Archives[0].Unsigned, n.cfg.LeaderVouches = true, leaderVouches
+		n.cfg.Archives[0].AcceptOlder = 15 * time.Minute
+		n.mayGoBack = true
+	}
+	f.publish()
+	f.start()
+	for _, n := range f.nodes {
+		n.must(nobleRelease)
+	}
+	old = f.nodes[0].file(nobleRelease)
+	time.Sleep(5 * time.Minute)
+	f.upgrade("2")
+	f.settled(5 * time.Minute)
+	return f, old
+}
+
 // All nodes go back together, within two seconds, and stay there: with a node that was away and still
 // has what was taken back, with another leader, and with that node as the leader.
 func TestClusterGoesBack(t *testing.T) {
 	for name, secured := range map[string]bool{"nodes with certificates": true, "nodes without": false} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				f := newFleet(t, 3, testarchive.Suite{Name: "noble", Unsigned: true})
-				for _, n := range f.nodes {
-					n.cfg.Archives[0].Unsigned, n.cfg.LeaderVouches = true, secured
-					n.cfg.Archives[0].AcceptOlder = 15 * time.Minute
-					n.mayGoBack = true
-				}
-				f.publish()
-				f.start()
-				for _, n := range f.nodes {
-					n.must(nobleRelease)
-				}
-				old := f.nodes[0].file(nobleRelease)
-				time.Sleep(5 * time.Minute)
-				f.upgrade("2")
-				f.settled(5 * time.Minute)
+				f, old := fleetThatMayGoBack(t, secured)
 				taken := f.nodes[0].file(nobleRelease)
 				for _, n := range f.nodes {
 					n.listedAs(nobleRelease, taken)
@@ -153,21 +161,7 @@ func TestClusterGoesBack(t *testing.T) {
 // does not wait as long again.
 func TestLeaderThatWasAwayGoesBack(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 3, testarchive.Suite{Name: "noble", Unsigned: true})
-		for _, n := range f.nodes {
-			n.cfg.Archives[0].Unsigned, n.cfg.LeaderVouches = true, true
-			n.cfg.Archives[0].AcceptOlder = 15 * time.Minute
-			n.mayGoBack = true
-		}
-		f.publish()
-		f.start()
-		for _, n := range f.nodes {
-			n.must(nobleRelease)
-		}
-		old := f.nodes[0].file(nobleRelease)
-		time.Sleep(5 * time.Minute)
-		f.upgrade("2")
-		f.settled(5 * time.Minute)
+		f, old := fleetThatMayGoBack(t, true)
 		leader := f.nodes[0]
 		leader.stop()
 		f.set(func() { f.ill["n1"] = true })
