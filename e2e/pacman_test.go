@@ -30,6 +30,16 @@ type pacRepo struct {
 	built   time.Time
 }
 
+// askedOnce demands that upstream was asked for each of pacPackages exactly once.
+func (r *pacRepo) askedOnce() {
+	r.t.Helper()
+	for _, p := range pacPackages {
+		if n := r.server.Requests(pacDir + "/" + p.File()); n != 1 {
+			r.t.Errorf("upstream was asked %d times for %s", n, p.File())
+		}
+	}
+}
+
 func newPacRepo(t *testing.T, tls bool) *pacRepo {
 	t.Helper()
 	needTools(t, "repo-add")
@@ -183,11 +193,7 @@ func TestPacman(t *testing.T) {
 	h.has(r, "db/sync", "core.files")
 	h.must("-Sw", "app", "data", "c++")
 	h.has(r, "cache", pacFiles(pacPackages...)...)
-	for _, p := range pacPackages {
-		if n := r.server.Requests(pacDir + "/" + p.File()); n != 1 {
-			t.Errorf("upstream was asked %d times for %s", n, p.File())
-		}
-	}
+	r.askedOnce()
 
 	// Another host goes on with a download that was cut.
 	cut, app := newPacHost(t, n.URL+"/arch"), pacPackages[0].File()
@@ -249,11 +255,7 @@ func TestPacmanCluster(t *testing.T) {
 		h.must("-Sw", "app", "data", "c++")
 		h.has(r, "cache", pacFiles(pacPackages...)...)
 	}
-	for _, p := range pacPackages {
-		if n := r.server.Requests(pacDir + "/" + p.File()); n != 1 {
-			t.Errorf("upstream was asked %d times for %s", n, p.File())
-		}
-	}
+	r.askedOnce()
 
 	old := r.files["core.db"]
 	before := r.server.Bytes(pacDir + "/core.db")
