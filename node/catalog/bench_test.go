@@ -105,7 +105,7 @@ func BenchmarkParseAndCompose(b *testing.B) {
 	b.ReportAllocs()
 	t := c.tablesOf("a")
 	for b.Loop() {
-		l, err := s.parse(context.Background(), g.Generation, m)
+		l, err := s.reader().parse(context.Background(), g.Generation, m)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -112,7 +112,7 @@ func (d *driver) takeIn(m *proto.Member, ours bool) *ingest {
 	g := d.current
 	release := d.c.claim(d.id.Archive, tablesOf([]*proto.Member{m}))
 	started := d.c.spawn(func() {
-		st, err := d.stageMember(d.ctx, g.Generation, m, nil)
+		st, err := d.reader().read(d.ctx, g.Generation, m, nil)
 		if !d.mail.post(func() { d.tookIn(in, g, m, st, err); release() }) {
 			in.err = errClosed
 			release()

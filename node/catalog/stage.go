@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -63,11 +60,12 @@ func (d *driver) stageAll(ctx context.Context, cand *suite.Candidate, needed []*
 	}
 	results := make([]view.Staged, len(needed))
 	failures := make([]error, len(needed))
+	read := d.reader()
 	var group errgroup.Group
 	group.SetLimit(stageParallel)
 	for i, m := range needed {
 		group.Go(func() error {
-			if results[i], failures[i] = d.stageMember(ctx, cand.Gen, m, cand.From); failures[i] != nil {
+			if results[i], failures[i] = read.read(ctx, cand.Gen, m, cand.From); failures[i] != nil {
 				d.noteFailure(m, failures[i])
 				return nil
 			}
@@ -191,145 +189,4 @@ func (d *driver) inStore(ctx context.Context, ref proto.Ref) error {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// object is what it takes to obtain a member.
-func (d *driver) object(g proto.Generation, m *proto.Member, holders []string) proto.ObjectRequest {
-	w := proto.ObjectRequest{Ref: m.Ref, SHA512: m.SHA512, Class: proto.ClassMetadata, Holders: holders, Base: g.Base}
-	names := make([]proto.Location, 0, len(m.Upstream)+1)
-	for _, name := range m.Upstream {
-		names = append(names, d.id.At(name))
-	}
-	if len(names) == 0 {
-		names = append(names, d.id.At(m.Path))
-	}
-	w.Where = proto.WhereOf(names)
-	return w
-}
-
-// stageMember brings one member into the store and its table onto the disk. holders are nodes that
-// are known to hold it: their own summaries may not have announced it yet.
-func (d *driver) stageMember(ctx context.Context, g proto.Generation, m *proto.Member, holders []string) (view.Staged, error) {
-	ref, err := d.drain(ctx, d.object(g, m, holders), m)
-	if err != nil || !m.Lists() {
-		return view.Staged{Ref: ref}, err
-	}
-	if d.c.tablesOf(d.id.Archive).has(m.Table) {
-		return view.Staged{Ref: ref, Table: m.Table}, nil
-	}
-	return d.readIndex(ctx, g, m, ref)
-}
-
-// drain reads a member to its proven end, so that the store has it.
-func (d *driver) drain(ctx context.Context, object proto.ObjectRequest, m *proto.Member) (proto.Ref, error) {
-	b, err := d.c.cfg.Blobs.Open(ctx, object)
-	if err != nil {
-		return proto.Ref{}, err
-	}
-	defer b.Close()
-	if b.Stream == nil { // the store had it
-		return b.Ref, nil
-	}
-	if _, err := io.Copy(io.Discard, b.Reader()); err != nil {
-		return proto.Ref{}, err
-	}
-	if !m.Ref.IsZero() {
-		return proto.Ref{Digest: m.Ref.Digest, Size: b.Ref.Size}, nil
-	}
-	if !b.Ref.IsZero() {
-		return b.Ref, nil
-	}
-	// Listed by SHA-512 only: its SHA-256 is known after the fetch alone.
-	again, err := d.c.cfg.Blobs.Open(ctx, object)
-	if err != nil {
-		return proto.Ref{}, err
-	}
-	defer again.Close()
-	return again.Ref, nil
-}
-
-// readIndex reads what an index lists. It is parsed only after its digest has been proven: a
-// decompressor is no place for bytes of unknown origin. An index that cannot be read is proven all
-// the same: the generation goes on, and what the index lists stays unlisted.
-func (d *driver) readIndex(ctx context.Context, g proto.Generation, m *proto.Member, ref proto.Ref) (view.Staged, error) {
-	select {
-	case d.c.parsing <- struct{}{}:
-		defer func() { <-d.c.parsing }()
-	case <-ctx.Done():
-		return view.Staged{}, ctx.Err()
-	}
-	if d.c.tablesOf(d.id.Archive).has(m.Table) { // the same index in another suite was quicker
-		return view.Staged{Ref: ref, Table: m.Table}, nil
-	}
-	start := time.Now()
-	list, err := d.parse(ctx, g, m)
-	var broken *unreadable
-	if errors.As(err, &broken) {
-		d.c.metrics.unreadable.Inc()
-		d.log.Warn("an index cannot be read; it is served, and what it lists is not verified", "path", m.Path, "error", broken.error)
-		d.noteUnreadable(m, firstLine(broken.Error()))
-		return view.Staged{Ref: ref}, nil
-	}
-	if err != nil {
-		return view.Staged{}, fmt.Errorf("read %s: %w", m.Path, err)
-	}
-	if err := d.c.tablesOf(d.id.Archive).write(m.Table, list); err != nil {
-		return view.Staged{}, fmt.Errorf("write the package table of %s: %w", m.Path, err)
-	}
-	d.c.metrics.parsed.Observe(time.Since(start).Seconds())
-	d.log.Debug("read an index", "path", m.Path, "files", list.Len(), "took", time.Since(start))
-	return view.Staged{Ref: ref, Table: m.Table}, nil
-}
-
-func firstLine(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
-	return s[:min(len(s), 300)]
-}
-
-// unreadable is that the bytes of an index are the right ones, and make no sense to us.
-type unreadable struct{ error }
-
-func (u *unreadable) Unwrap() error { return u.error }
-
-// parse reads what a proven index lists.
-func (d *driver) parse(ctx context.Context, g proto.Generation, m *proto.Member) (*view.List, error) {
-	b, err := d.c.cfg.Blobs.Open(ctx, d.object(g, m, nil))
-	if err != nil {
-		return nil, err
-	}
-	defer b.Close()
-	r := &watched{r: b.Reader()}
-	builder := view.NewListBuilder(d.c.tablesOf(d.id.Archive).seed, 0)
-	err = d.archive.Load().Format.Parse(d.id, m, r, builder.Add)
-	switch {
-	case r.err != nil && r.err != io.EOF:
-		return nil, r.err // of the source
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case err != nil:
-		return nil, &unreadable{err}
-	}
-	// Where the store did not keep it, the proof comes with the last byte.
-	if _, err := io.Copy(io.Discard, b.Reader()); err != nil {
-		return nil, err
-	}
-	return builder.List()
-}
-
-// watched remembers the error of a reader, so that a failure of the source is not taken for an
-// unreadable index.
-type watched struct {
-	r   io.Reader
-	mu  sync.Mutex
-	err error
-}
-
-func (w *watched) Read(p []byte) (int, error) {
-	n, err := w.r.Read(p)
-	if err != nil {
-		w.mu.Lock()
-		w.err = err
-		w.mu.Unlock()
-	}
-	return n, err
 }
