@@ -3,6 +3,7 @@ package node_test
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -123,31 +124,109 @@ func TestClass(t *testing.T) {
 	}
 }
 
-// Names that mean nothing do not push out an archive that is there, and are bounded.
-func TestClassBound(t *testing.T) {
+// from asks a node for the path of a URL from another address of this machine.
+func from(t *testing.T, client, addr, path string) (status int, line, body string) {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}}
+	transport := &http.Transport{DialContext: dialer.DialContext}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Get("http://" + addr + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Status, string(text)
+}
+
+// A client whose names mean nothing keeps no other client from an archive, and pushes out none that is there.
+func TestClassJunk(t *testing.T) {
 	p := newPPAs(t)
-	w := newWorld(t, newArchive(), p.class())
+	if err := os.WriteFile(filepath.Join(p.keys, "bob.asc"), p.bobKey.Armored(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, newArchive(), p.class(func(a *config.Archive) { a.MaxArchives = 12 }))
+	addr := w.node.Addrs()[0]
+	if status, _, body := from(t, "127.0.0.1", addr, "/ppa/alice/tools/"+inRelease); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	for i := range 30 {
+		if status, _, body := from(t, "127.0.0.9", addr, fmt.Sprintf("/ppa/nobody/n%d/%s", i, inRelease)); status != 404 {
+			t.Errorf("name %d: %d %s", i, status, body)
+		}
+	}
+	if status, _, body := from(t, "127.0.0.1", addr, "/ppa/bob/apps/"+inRelease); status != 200 {
+		t.Errorf("another client: %d %s", status, body)
+	}
+	if n := len(w.node.Status().Archives); n > 12 {
+		t.Errorf("there are %d archives, max_archives is 12", n)
+	}
+	p.up.Close()
+	for _, name := range []string{"alice/tools", "bob/apps"} {
+		if status, _, body := from(t, "127.0.0.1", addr, "/ppa/"+name+"/"+inRelease); status != 200 {
+			t.Errorf("%s: %d %s", name, status, body)
+		}
+	}
+}
+
+// Hosts behind one address, which ask for more new archives at the same moment than one client may have without a
+// Release, all get theirs.
+func TestClassBehindOneAddress(t *testing.T) {
+	p := newPPAs(t)
+	const hosts = 25
+	for i := range hosts {
+		p.up.Mount(fmt.Sprintf("/alice/t%d/ubuntu", i), p.alice)
+	}
+	w := newWorld(t, newArchive(), p.class(), func(cfg *config.Config) {
+		cfg.UpstreamClient.HeaderTimeout, cfg.UpstreamClient.StallTimeout = 20*time.Second, 20*time.Second
+		cfg.UpstreamClient.ConnectionsPerHost = 2 * hosts
+	})
+	addr := w.node.Addrs()[0]
+	held := p.up.Inject("*InRelease", 0, testarchive.Stall(-1))
+	defer held.Release()
+	var all sync.WaitGroup
+	go func() { // none gets its Release before all have asked
+		for range hosts {
+			select {
+			case <-held.Stalled():
+			case <-t.Context().Done():
+			}
+		}
+		held.Release()
+	}()
+	for i := range hosts {
+		all.Go(func() {
+			if status, body := ask(t, addr, fmt.Sprintf("/ppa/alice/t%d/%s", i, inRelease)); status != 200 {
+				t.Errorf("host %d: %d %s", i, status, body)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// A class whose archives are all in use refuses one more. The first words of the answer say what to do.
+func TestClassFull(t *testing.T) {
+	p := newPPAs(t)
+	w := newWorld(t, newArchive(), p.class(func(a *config.Archive) { a.MaxArchives = 1 }))
 	addr := w.node.Addrs()[0]
 	if status, body := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 200 {
 		t.Fatalf("%d %s", status, body)
 	}
-	counts := make(map[int]int)
-	for i := range 30 {
-		status, body := ask(t, addr, fmt.Sprintf("/ppa/nobody/n%d/%s", i, inRelease))
-		counts[status]++
-		if latest := w.node.Why(fmt.Sprintf("/ppa/nobody/n%d/%s", i, inRelease)).Latest; status == 503 && (latest == nil || latest.Reason != "class-full") {
-			t.Errorf("its reason is not class-full: %+v", latest)
-		}
-		if status == 503 && !strings.Contains(body, "max_archives is 100") {
-			t.Errorf("the sentence does not name the key: %s", body)
-		}
+	status, line, body := from(t, "127.0.0.1", addr, "/ppa/bob/apps/"+inRelease)
+	if status != 503 || !strings.HasPrefix(line, "503 raise archives.ppa.max_archives, which is 1: ") {
+		t.Errorf("%q", line)
 	}
-	if counts[404] != 10 || counts[503] != 20 {
-		t.Errorf("answers: %v", counts)
+	if !strings.HasPrefix(body, "ppa/bob/apps/"+inRelease+": not available at the moment: raise archives.ppa.max_archives") {
+		t.Errorf("%q", body)
 	}
-	p.up.Close()
-	if status, body := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 200 {
-		t.Errorf("%d %s", status, body)
+	if n := w.node.Metric("aptmesh_class_full_total"); n != 1 {
+		t.Errorf("aptmesh_class_full_total is %v", n)
+	}
+	if latest := w.node.Why("/ppa/bob/apps/" + inRelease).Latest; latest == nil || latest.Reason != "class-full" {
+		t.Errorf("%+v", latest)
 	}
 }
 

@@ -154,6 +154,9 @@ func TestAlarmsHaveSeries(t *testing.T) {
 	m := newMesh(t, newArchive(), 2, func(c *config.Config) {
 		c.Archives[0].Suites = []string{"noble"}
 		c.Archives[0].Deny = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+		class := config.NewArchive("ppa")
+		class.Upstream, class.Unsigned = "http://ppa.example.org/*/ubuntu", true
+		c.Archives = append(c.Archives, class)
 	})
 	has := func(name, label, value string) bool {
 		var words []string

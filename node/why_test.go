@@ -111,13 +111,16 @@ var whyCases = map[string]struct {
 		}, says: "shutting down",
 	},
 	"class-full": {
-		change: func(c *config.Config) { c.Archives[0].Upstream += "/*/ubuntu" },
-		cause: func(w *world) (resp *http.Response, url string) {
-			for i := range 11 { // ten may be there without a Release
-				url = fmt.Sprintf("/ubuntu/nobody%d/dists/noble/InRelease", i)
-				resp, _ = w.raw("GET", url)
+		change: func(c *config.Config) {
+			c.Archives[0].Upstream += "/*/ubuntu"
+			c.Archives[0].MaxArchives = 1
+		},
+		cause: func(w *world) (*http.Response, string) {
+			w.up.Mount("/one/ubuntu", w.archive)
+			if resp, _ := w.raw("GET", "/ubuntu/one/dists/noble/InRelease"); resp.StatusCode != 200 {
+				w.t.Fatalf("the one archive of the class: %s", resp.Status)
 			}
-			return resp, url
+			return asks("GET", "/ubuntu/two/dists/noble/InRelease")(w)
 		}, says: "max_archives",
 	},
 	"not-found": {cause: asks("GET", "http://archive.ubuntu.com/ubuntu/pool/main/n/none_1_amd64.deb"), says: "pool/main/n/none_1_amd64.deb",

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/front"
@@ -65,6 +67,8 @@ type Archives struct {
 	lists *mirrorlist.Lists
 	log   *slog.Logger
 
+	classFull *prometheus.CounterVec
+
 	mu         sync.Mutex     // of a change
 	configured *config.Config // what the operator wrote; guarded by mu
 	keyrings   string         // keyringsStamp of what is in force; guarded by mu
@@ -78,6 +82,9 @@ func New(cfg Config) (*Archives, error) {
 	a := &Archives{
 		cfg: cfg, table: cfg.Table, lists: cfg.Lists, log: cfg.Logger, configured: cfg.Configured,
 		end: make(chan struct{}), ended: make(chan struct{}),
+		classFull: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "aptmesh_class_full_total", Help: "Requests for a further archive of a class whose max_archives were all in use, by class.",
+		}, []string{"class"}),
 	}
 	a.lists.Use(mirrorlist.KeysOf(a.table.Config()))
 	p, err := a.plan(a.table.Config())
@@ -86,6 +93,9 @@ func New(cfg Config) (*Archives, error) {
 	}
 	return a, a.apply(p)
 }
+
+// Collectors returns the metrics of the archives, for the caller to register.
+func (a *Archives) Collectors() []prometheus.Collector { return []prometheus.Collector{a.classFull} }
 
 // plan is what the rooms need for the archives of a configuration.
 type plan struct {
@@ -149,6 +159,9 @@ func (a *Archives) apply(p plan) error {
 	if a.cfg.Cluster != nil {
 		a.cfg.Cluster.Relimit(p.cfg)
 	}
+	for _, class := range p.cfg.Classes {
+		a.classFull.WithLabelValues(class.Name) // the series is there before anything is refused
+	}
 	return nil
 }
 
@@ -192,8 +205,8 @@ func (a *Archives) Configured() *config.Config {
 // keyringsEvery is how often the directories of signed_by are looked at.
 const keyringsEvery = 2 * time.Second
 
-// Start has the lists of mirrors read, and takes up keyrings that appear in a directory of signed_by,
-// change or go, until Stop.
+// Start has the lists of mirrors read, takes up keyrings that appear in a directory of signed_by, change
+// or go, and drops members of classes that lead nowhere, until Stop.
 func (a *Archives) Start() {
 	a.lists.Start(a.listsChanged)
 	go func() {
@@ -202,8 +215,9 @@ func (a *Archives) Start() {
 		defer tick.Stop()
 		for {
 			select {
-			case <-tick.C:
+			case now := <-tick.C:
 				a.rereadKeyrings()
+				a.dropUnproven(now)
 				a.saveMembers()
 			case <-a.end:
 				return

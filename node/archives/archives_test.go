@@ -58,9 +58,9 @@ func TestEnsureWaitsForAllRooms(t *testing.T) {
 	const name = "ppa/alice/tools"
 	r.held, r.began = make(chan struct{}), make(chan struct{})
 	done := make(chan error, 2)
-	go func() { done <- a.Ensure(name) }()
+	go func() { done <- a.Ensure(name, "10.0.0.1") }()
 	<-r.began
-	go func() { done <- a.Ensure(name) }()
+	go func() { done <- a.Ensure(name, "10.0.0.1") }()
 	select {
 	case err := <-done:
 		t.Fatalf("a host is let in before all rooms have the archive (%v)", err)

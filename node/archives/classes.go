@@ -1,10 +1,8 @@
 package archives
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -20,34 +18,28 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-const (
-	// maxUnproven bounds the archives of one class of which no Release has been accepted yet: requests for names that
-	// do not exist make such archives, and they must not push out others.
-	maxUnproven = 10
-	// triedFor is how long an archive without a Release is left alone, so that its first request can find one.
-	triedFor = 20 * time.Second
-	// restedFor is how long nobody may have asked for an archive before another takes its place.
-	restedFor = time.Hour
-	// classFile keeps the archives of classes over a restart, below the state directory.
-	classFile = "classes.json"
-)
+// classFile keeps the archives of classes over a restart, below the state directory.
+const classFile = "classes.json"
 
 // member is an archive of a class that this node has.
 type member struct {
 	class  string
+	by     string // who asked for it first, see Ensure
 	made   time.Time
 	used   atomic.Int64 // when a client or another node last asked for it; Unix seconds
 	proven atomic.Bool  // a generation of one of its suites was adopted
 	served atomic.Bool  // all rooms have it
 }
 
-func newMember(class string) *member {
-	m := &member{class: class, made: time.Now()}
+func newMember(class, by string) *member {
+	m := &member{class: class, by: by, made: time.Now()}
 	m.touch()
 	return m
 }
 
-func (m *member) touch() { m.used.Store(time.Now().Unix()) }
+func (m *member) touch()              { m.used.Store(time.Now().Unix()) }
+func (m *member) madeAt() time.Time   { return m.made }
+func (m *member) lastUsed() time.Time { return time.Unix(m.used.Load(), 0) }
 
 // savedMember is a proven member as classFile has it.
 type savedMember struct {
@@ -94,7 +86,7 @@ func loadMembers(state State, log *slog.Logger) members {
 		log.Warn("which archives of classes there were cannot be read; they are made again when somebody asks for them", "error", err)
 	}
 	for _, s := range saved {
-		m := newMember("")
+		m := newMember("", "")
 		m.used.Store(s.Used)
 		m.proven.Store(true)
 		m.served.Store(true)
@@ -178,9 +170,6 @@ func classNamed(cfg *config.Config, name string) (config.Archive, bool) {
 	return cfg.Classes[i], true
 }
 
-// defaultMaxArchives bounds the members of a class where max_archives is left out.
-const defaultMaxArchives = 100
-
 // classTable is the classes as the frontend knows them.
 type classTable struct {
 	archives *Archives
@@ -216,10 +205,23 @@ func (t classTable) Guard(archive string) (allow, deny []netip.Prefix) {
 	return a.Allow, a.Deny
 }
 
-func (t classTable) Make(archive string) error { return t.archives.Ensure(archive) }
+func (t classTable) Make(archive string, client netip.Addr) error {
+	return t.archives.Ensure(archive, networkOf(client))
+}
 
-// Ensure has an archive of a class served, if it is one. Other nodes ask by its name before any client here does.
-func (a *Archives) Ensure(name string) error {
+// networkOf is the part of an address that stands for one client: a host of IPv6 has a whole /64 to itself.
+func networkOf(client netip.Addr) string {
+	if client.Is6() {
+		if network, err := client.Prefix(64); err == nil {
+			return network.String()
+		}
+	}
+	return client.String()
+}
+
+// Ensure has an archive of a class served, if it is one. by is the client that asks for it, or another node: that
+// asks by the archive's name before any client here does.
+func (a *Archives) Ensure(name, by string) error {
 	switch m := a.table.made()[name]; {
 	case m == nil && a.table.Has(name):
 		return nil // it is no member of a class
@@ -235,16 +237,33 @@ func (a *Archives) Ensure(name string) error {
 	if !ok || all[name] != nil {
 		return nil // a request for an archive that cannot exist gets its error from the front
 	}
-	gone, err := makeRoom(a.table.Config(), class.Name, all, time.Now())
+	gone, err := makeRoom(a.table.Config(), class.Name, by, all, time.Now())
 	if err != nil {
+		a.classFull.WithLabelValues(class.Name).Inc()
 		return err
 	}
 	delete(all, gone)
-	all[name] = newMember(class.Name)
-	next := withMembers(a.configured, all.names())
-	if all = all.of(next); all[name] == nil {
-		return nil
+	all[name] = newMember(class.Name, by)
+	if all, err = a.putMembers(all); err != nil {
+		a.log.Error("an archive of a class cannot be served", "archive", name, "error", err)
+		return &proto.Unavailable{Reason: "the archive " + name + " cannot be served", Err: err}
 	}
+	if all[name] == nil {
+		return nil // the configuration has its URL
+	}
+	all[name].served.Store(true)
+	log := a.log.With("archive", name, "client", by)
+	if gone != "" {
+		log = log.With("replaces", gone)
+	}
+	log.Info("an archive of a class was asked for and is served now")
+	return nil
+}
+
+// putMembers puts other members in force, and returns those of them that the configuration has. It needs mu.
+func (a *Archives) putMembers(all members) (members, error) {
+	next := withMembers(a.configured, all.names())
+	all = all.of(next)
 	was := a.table.members.Swap(&all)
 	p, err := a.plan(next)
 	if err == nil {
@@ -252,50 +271,27 @@ func (a *Archives) Ensure(name string) error {
 	}
 	if err != nil {
 		a.table.members.Store(was)
-		a.log.Error("an archive of a class cannot be served", "archive", name, "error", err)
-		return &proto.Unavailable{Reason: "the archive " + name + " cannot be served", Err: err}
+		return nil, err
 	}
-	all[name].served.Store(true)
-	a.log.Info("an archive of a class was asked for and is served now", "archive", name, "in_place_of", gone)
 	a.table.unsaved.Store(true)
-	return nil
+	return all, nil
 }
 
-// makeRoom returns the member of a class that has to make room for a new one; "" for none.
-func makeRoom(cfg *config.Config, class string, all members, now time.Time) (gone string, err error) {
-	settings, _ := classNamed(cfg, class)
-	most := cmp.Or(settings.MaxArchives, defaultMaxArchives)
-	var proven, unproven []string
-	for _, name := range all.names() {
-		switch m := all[name]; {
-		case m.class != class:
-		case m.proven.Load():
-			proven = append(proven, name)
-		default:
-			unproven = append(unproven, name)
-		}
+// dropUnproven ends the members without a Release that nobody has asked for lately.
+func (a *Archives) dropUnproven(now time.Time) {
+	if len(a.table.made().unproven(now)) == 0 {
+		return
 	}
-	full := len(proven)+len(unproven) >= most
-	if !full && len(unproven) < maxUnproven {
-		return "", nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := maps.Clone(a.table.made())
+	dropped := all.unproven(now)
+	for _, name := range dropped {
+		delete(all, name)
 	}
-	oldest := func(names []string, since func(*member) time.Time, least time.Duration) string {
-		if len(names) == 0 {
-			return ""
-		}
-		name := slices.MinFunc(names, func(a, b string) int { return since(all[a]).Compare(since(all[b])) })
-		if now.Sub(since(all[name])) < least {
-			return ""
-		}
-		return name
+	if _, err := a.putMembers(all); err != nil {
+		a.log.Error("archives of classes that have no Release cannot be dropped", "archives", dropped, "error", err)
+		return
 	}
-	gone = oldest(unproven, func(m *member) time.Time { return m.made }, triedFor)
-	if gone == "" && len(unproven) < maxUnproven {
-		gone = oldest(proven, func(m *member) time.Time { return time.Unix(m.used.Load(), 0) }, restedFor)
-	}
-	if gone == "" {
-		return "", &proto.Unavailable{Cause: proto.CauseClassFull, Reason: fmt.Sprintf("the class %s has %d archives in use, %d of them without a Release so far, and max_archives is %d; ask again in a moment, or raise it",
-			class, len(proven)+len(unproven), len(unproven), most)}
-	}
-	return gone, nil
+	a.log.Info("archives of classes were dropped: no Release of them was found, and nobody asks for them any more", "archives", dropped)
 }

@@ -69,7 +69,7 @@ type Rooms struct {
 	State    State
 	// Ensure has an archive of a class served that another node names. What cannot be
 	// made is refused later, as an archive that nobody knows.
-	Ensure func(archive string)
+	Ensure func(archive, node string)
 	// Report is this node's own part of the cluster's status.
 	Report func() Report
 }
@@ -401,7 +401,7 @@ var (
 
 func (h handler) ServePeer(ctx context.Context, from string, ask proto.PeerRequest) (*proto.Blob, error) {
 	for loc := range ask.Object.Where.All() {
-		h.c.rooms.Ensure(loc.Archive)
+		h.c.rooms.Ensure(loc.Archive, from)
 	}
 	return h.c.rooms.Objects.ServePeer(ctx, from, ask)
 }
@@ -414,15 +414,15 @@ func (h handler) ReceiveAlerts(_ string, alerts []proto.MirrorAlert) { h.c.recei
 
 func (h handler) Alerts() []proto.MirrorAlert { return h.c.rooms.Upstream.Alerts() }
 
-func (h handler) ServeCheck(ctx context.Context, _ string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
-	h.c.rooms.Ensure(id.Archive)
+func (h handler) ServeCheck(ctx context.Context, from string, id proto.Suite, uses []string, fresh bool) (proto.Announcement, error) {
+	h.c.rooms.Ensure(id.Archive, from)
 	return h.c.rooms.Catalog.ServeCheck(ctx, id, uses, fresh)
 }
 
 func (h handler) ReceiveOffer(ctx context.Context, from string, offers []proto.ObjectRequest) []proto.Digest {
 	for _, offer := range offers {
 		for loc := range offer.Where.All() {
-			h.c.rooms.Ensure(loc.Archive)
+			h.c.rooms.Ensure(loc.Archive, from)
 		}
 	}
 	return h.c.takeOver(ctx, from, offers)

@@ -193,7 +193,8 @@ type Archive struct {
 	AcceptOlder *time.Duration `yaml:"accept_older,omitempty"`
 	// The most archives of a class that the node has at one time; 100 if left out.
 	//
-	// Beyond that, the archive that was unused for longest is removed.
+	// Beyond that, one without a Release makes room, else the one that hosts have not asked for the longest,
+	// if that is an hour or more. If all are in use, hosts that ask for another one get a 503.
 	MaxArchives int `yaml:"max_archives,omitempty" check:"0-10000"`
 	// Credentials for the one `upstream`; they are sent to no other server.
 	//

@@ -8,7 +8,9 @@ import (
 )
 
 // fakeClasses is one class, http://ppa.example.org/*/ubuntu, called ppa.
-type fakeClasses struct{ made func(archive string) error }
+type fakeClasses struct {
+	made func(archive string, client netip.Addr) error
+}
 
 func (fakeClasses) At(host, path string) (archive, rest string, ok bool) {
 	value, after, _ := strings.Cut(path, "/")
@@ -28,7 +30,7 @@ func (fakeClasses) Guard(string) (allow, deny []netip.Prefix) {
 	return nil, []netip.Prefix{netip.MustParsePrefix("127.0.0.9/32")}
 }
 
-func (c fakeClasses) Make(archive string) error { return c.made(archive) }
+func (c fakeClasses) Make(archive string, client netip.Addr) error { return c.made(archive, client) }
 
 // Of what is there and what a class could make, the archive with the longer URL is meant; of two at one URL the one that is
 // there.
@@ -81,7 +83,7 @@ func TestMakeClass(t *testing.T) {
 	var d *testFront
 	made := 0
 	d = startFront(t, func(c *Config) {
-		c.Classes = fakeClasses{func(archive string) error {
+		c.Classes = fakeClasses{func(archive string, client netip.Addr) error {
 			made++
 			if archive == "ppa/no" {
 				return errors.New("too many")

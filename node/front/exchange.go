@@ -83,9 +83,8 @@ func (x *exchange) serve() {
 	}
 	local, _ := x.r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	loc, err := x.rules.routes.locate(x.r.RequestURI, local)
-	var unmade *notMade
-	if errors.As(err, &unmade) {
-		if !x.make(unmade.archive) {
+	if errors.As(err, new(*notMade)) {
+		if !x.make(loc) {
 			return
 		}
 		loc, err = x.rules.routes.locate(x.r.RequestURI, local)
@@ -180,19 +179,21 @@ func (x *exchange) heldBack(err error, wait time.Duration) bool {
 	}
 }
 
-// make has an archive of a class served, and takes up the rules that have it; false: the client has its answer.
-func (x *exchange) make(archive string) bool {
+// make has the archive of a location served, which is one of a class, and takes up the rules that have it; false: the
+// client has its answer.
+func (x *exchange) make(loc proto.Location) bool {
 	classes := x.rules.routes.classes
-	allow, deny := classes.Guard(archive)
-	guard, err := newGuard("archives."+archive, allow, deny)
+	allow, deny := classes.Guard(loc.Archive)
+	guard, err := newGuard("archives."+loc.Archive, allow, deny)
 	if err == nil && !x.admit(guard) {
 		return false
 	}
 	if err == nil {
-		err = classes.Make(archive)
+		err = classes.Make(loc.Archive, x.peer())
 	}
 	if err != nil {
-		x.fail(err)
+		x.failure = err
+		x.refuse(refuse(loc, about{}, err))
 		return false
 	}
 	x.rules = x.f.rules.Load()

@@ -409,7 +409,7 @@ func (t *routes) unmade(archive, rest string, dir bool) (proto.Location, error) 
 	return loc, &notMade{archive}
 }
 
-// notMade says that an archive of a class has to be made first.
+// notMade says that the archive of the location that comes with it is one of a class and has to be made first.
 type notMade struct{ archive string }
 
 func (e *notMade) Error() string { return "the archive " + e.archive + " is not there yet" }

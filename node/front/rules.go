@@ -34,8 +34,9 @@ type Classes interface {
 	Forms() []string
 	// Guard returns the networks whose clients may, and may not, read an archive, as Archive has them.
 	Guard(archive string) (allow, deny []netip.Prefix)
-	// Make has the archive served from now on, by rules that it Applies. The error is a *proto.Unavailable.
-	Make(archive string) error
+	// Make has the archive served from now on, by rules that it Applies. client is who asks for it. The error is
+	// a *proto.Unavailable.
+	Make(archive string, client netip.Addr) error
 }
 
 // rules are Rules made ready to be asked. They are built once and never changed.
