@@ -114,19 +114,20 @@ func (n *Node) build(cfg *config.Config) (err error) {
 }
 
 // stateFormat is the format of the state directory, and tablesFormat that of the package tables. One is
-// raised whenever an older program that rewrites such a file would lose or misread something.
+// raised whenever an older program that rewrites such a file would lose or misread something. The program
+// that raises it has to convert what the older one wrote.
 const stateFormat, tablesFormat = 1, 1
 
-// openDirectories opens the store, the state and the package tables. Those of a newer program are
+// openDirectories opens the store, the state and the package tables. Those of another format are
 // refused before anything is written.
 func (n *Node) openDirectories(cfg *config.Config) (err error) {
 	program := "aptmesh " + n.opts.Version
 	tables := statedir.Config{Dir: filepath.Join(cfg.Data, "tables"), Format: tablesFormat, Program: program}
 	state := statedir.Config{Dir: cfg.StateDir(), Format: stateFormat, Program: program}
-	if _, err := statedir.Check(tables.Dir, tables.Format); err != nil {
+	if err := statedir.Check(tables.Dir, tables.Format); err != nil {
 		return fmt.Errorf("%w (`data:` or --data names the directory above it)", err)
 	}
-	if _, err := statedir.Check(state.Dir, state.Format); err != nil {
+	if err := statedir.Check(state.Dir, state.Format); err != nil {
 		return fmt.Errorf("%w (`state:` or --state names the directory)", err)
 	}
 	storing, err := cfg.Cache.Config(cfg.Data)

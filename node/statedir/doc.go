@@ -12,6 +12,6 @@
 // nothing is derived from anything else (a second directory beside the cache is there
 // for that). It is not a database either: there is no transaction over two files.
 //
-// It does not know what the files mean. The caller says which format they have, and
-// converts an older format (Config.Format, Config.Migrate).
+// It does not know what the files mean. The caller says which format they have
+// (Config.Format); a directory of another format is refused.
 package statedir

@@ -21,35 +21,37 @@ func formatText(format int, program string) []byte {
 		format, format, program)
 }
 
-// Check returns the format of a directory; 0 if none is written down, or if the directory
-// does not exist. A newer format than known, which this program must leave alone, is
-// an error. Check changes nothing.
-func Check(dir string, known int) (format int, err error) {
-	if format, err = readFormat(dir, known); err != nil {
-		return 0, fmt.Errorf("state directory %s: %w", dir, err)
+// Check refuses a directory of another format than this program's, which it must leave alone. A directory
+// that is new, or does not exist, is fine. Check changes nothing.
+func Check(dir string, known int) error {
+	if _, err := isNew(dir, known); err != nil {
+		return fmt.Errorf("state directory %s: %w", dir, err)
 	}
-	return format, nil
+	return nil
 }
 
-// readFormat returns the format of a directory, and 0 where none is written down. A
-// newer format than known is an error.
-func readFormat(dir string, known int) (int, error) {
+// isNew reports whether a directory has no format yet. Another one than known is an error.
+func isNew(dir string, known int) (bool, error) {
 	text, err := os.ReadFile(filepath.Join(dir, formatName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return true, nil
 	}
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	number, rest, _ := bytes.Cut(text, []byte("\n"))
 	format, err := strconv.Atoi(strings.TrimSpace(string(number)))
 	if err != nil || format < 1 {
-		return 0, fmt.Errorf("its file %s does not begin with a format number: restore the directory from a backup, or use an empty one", formatName)
+		return false, fmt.Errorf("its file %s does not begin with a format number: restore the directory from a backup, or use an empty one", formatName)
 	}
-	if format > known {
-		sentence, _, _ := bytes.Cut(rest, []byte("\n"))
-		return 0, fmt.Errorf("it has format %d, and this program knows formats up to %d only (%s: %.200q): start the newer version again, "+
+	sentence, _, _ := bytes.Cut(rest, []byte("\n"))
+	switch {
+	case format > known:
+		return false, fmt.Errorf("it has format %d, and this program knows formats up to %d only (%s: %.200q): start the newer version again, "+
+			"or give this one another directory; nothing was changed", format, known, formatName, sentence)
+	case format < known:
+		return false, fmt.Errorf("it has format %d, and this program knows format %d only (%s: %.200q): use the older version, "+
 			"or give this one another directory; nothing was changed", format, known, formatName, sentence)
 	}
-	return format, nil
+	return false, nil
 }

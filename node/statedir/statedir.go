@@ -35,12 +35,6 @@ type Config struct {
 	// Program names this program and its version. An older program that refuses the
 	// directory shows it.
 	Program string
-	// Migrate, if set, makes a directory of Format out of one of an older format; a
-	// new directory, and one from before formats were numbered, come with 0. It may be
-	// interrupted at any moment and is then called again with the same number, on what
-	// it left: so each of its steps must be harmless when it is repeated. It runs
-	// under the lock.
-	Migrate func(d *Dir, from int) error
 	// FS is the file system; nil means the real one.
 	FS durable.FS
 }
@@ -60,12 +54,11 @@ type Dir struct {
 	degraded   string // why the last write failed; guarded by degradedMu
 }
 
-// Open takes the directory for this process, and migrates it if its format is an
-// older one. The order of the steps is: refuse a newer format, before anything is
-// changed; lock; refuse again, because another process may have been quicker;
-// migrate; and write the new format down when all else is durable.
+// Open takes the directory for this process. The order of the steps is: refuse another
+// format, before anything is changed; lock; refuse again, because another process may
+// have been quicker; and write the format of a new directory down.
 func Open(cfg Config) (*Dir, error) {
-	if _, err := Check(cfg.Dir, cfg.Format); err != nil {
+	if err := Check(cfg.Dir, cfg.Format); err != nil {
 		return nil, err
 	}
 	d := &Dir{dir: cfg.Dir, fs: cfg.FS}
@@ -91,25 +84,14 @@ func (d *Dir) open(cfg Config) (err error) {
 	if err := d.removeTemps(); err != nil {
 		return err
 	}
-	from, err := readFormat(d.dir, cfg.Format)
-	if err != nil {
+	fresh, err := isNew(d.dir, cfg.Format)
+	if err != nil || !fresh {
 		return err
 	}
-	if from == cfg.Format {
-		return nil
+	// The directory itself may be new.
+	if err := d.fs.SyncDir("open.syncdir", filepath.Dir(d.dir)); err != nil {
+		return err
 	}
-	if from == 0 {
-		// The directory itself may be new.
-		if err := d.fs.SyncDir("open.syncdir", filepath.Dir(d.dir)); err != nil {
-			return err
-		}
-	}
-	if cfg.Migrate != nil {
-		if err := cfg.Migrate(d, from); err != nil {
-			return fmt.Errorf("migrate format %d to %d: %w", from, cfg.Format, err)
-		}
-	}
-	// At this point everything is durable in its new form, and only the format is old.
 	text := formatText(cfg.Format, cfg.Program)
 	return durable.Replace(d.fs, "format", d.tempName(), filepath.Join(d.dir, formatName), text)
 }

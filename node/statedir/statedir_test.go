@@ -168,19 +168,18 @@ func TestOneProcess(t *testing.T) {
 func TestFormat(t *testing.T) {
 	for _, c := range []struct {
 		text    string // of the file; "-": there is none
-		migrate int    // what Migrate is called with; -1: not at all
 		refused []string
 	}{
-		{"-", 0, nil},
-		{"1\nwritten by aptmesh 0.9\n", 1, nil},
-		{"2\nwritten by aptmesh 1.0\n", -1, nil},
-		{"2", -1, nil},
-		{"3\nwritten by aptmesh 7.1\nmore", -1, []string{"format 3", "up to 2", "written by aptmesh 7.1", "start the newer version", "another directory"}},
-		{"99", -1, []string{"format 99"}},
-		{"", -1, []string{"format number"}},
-		{"0\n", -1, []string{"format number"}},
-		{"-1\n", -1, []string{"format number"}},
-		{"two\n", -1, []string{"format number"}},
+		{"-", nil},
+		{"1\nwritten by aptmesh 0.9\n", []string{"format 1", "knows format 2 only", "written by aptmesh 0.9", "use the older version"}},
+		{"2\nwritten by aptmesh 1.0\n", nil},
+		{"2", nil},
+		{"3\nwritten by aptmesh 7.1\nmore", []string{"format 3", "up to 2", "written by aptmesh 7.1", "start the newer version", "another directory"}},
+		{"99", []string{"format 99"}},
+		{"", []string{"format number"}},
+		{"0\n", []string{"format number"}},
+		{"-1\n", []string{"format number"}},
+		{"two\n", []string{"format number"}},
 	} {
 		t.Run(c.text, func(t *testing.T) {
 			dir := t.TempDir()
@@ -190,17 +189,13 @@ func TestFormat(t *testing.T) {
 				}
 			}
 			before := tree(t, dir)
-			migrated := -1
-			d, err := Open(Config{Dir: dir, Format: 2, Program: "aptmesh test", Migrate: func(_ *Dir, from int) error { migrated = from; return nil }})
-			if migrated != c.migrate {
-				t.Errorf("Migrate was called with %d, want %d", migrated, c.migrate)
-			}
+			d, err := Open(Config{Dir: dir, Format: 2, Program: "aptmesh test"})
 			if c.refused == nil {
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer d.Close()
-				if now := tree(t, dir)[formatName]; !strings.HasPrefix(now, "2") || c.migrate >= 0 && !strings.Contains(now, "aptmesh test") {
+				if now := tree(t, dir)[formatName]; !strings.HasPrefix(now, "2") || c.text == "-" && !strings.Contains(now, "aptmesh test") {
 					t.Errorf("the format is %q now", now)
 				}
 				return
@@ -217,34 +212,5 @@ func TestFormat(t *testing.T) {
 				t.Errorf("a refused directory was changed: %v, before %v", after, before)
 			}
 		})
-	}
-}
-
-// TestMigrateFails: a directory keeps its format until Migrate has succeeded.
-func TestMigrateFails(t *testing.T) {
-	dir := t.TempDir()
-	broken := errors.New("broken")
-	calls := 0
-	cfg := Config{Dir: dir, Format: 1, Migrate: func(_ *Dir, from int) error {
-		if calls++; calls == 1 {
-			return broken
-		}
-		return nil
-	}}
-	if _, err := Open(cfg); !errors.Is(err, broken) {
-		t.Fatalf("Open = %v", err)
-	}
-	if _, is := tree(t, dir)[formatName]; is {
-		t.Error("the format was written though Migrate failed")
-	}
-	for range 2 {
-		d, err := Open(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		d.Close()
-	}
-	if calls != 2 {
-		t.Errorf("Migrate was called %d times; once failed, once succeeded, and then never again", calls)
 	}
 }
