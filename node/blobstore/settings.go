@@ -4,7 +4,9 @@ import (
 	_ "embed"
 	"fmt"
 	"os"
+	"path/filepath"
 
+	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,6 +36,24 @@ func (l Limit) Of(total int64) int64 {
 	}
 	// Divided first: a file system may be large enough to overflow the product.
 	return total/100*int64(l.Percent) + total%100*int64(l.Percent)/100
+}
+
+// Excess says that MaxSize is more than the file system that holds a directory, which may not exist yet,
+// and "" if it is not, or if nobody can tell.
+func (s Settings) Excess(dir string) string {
+	var fs unix.Statfs_t
+	for unix.Statfs(dir, &fs) != nil {
+		if dir == filepath.Dir(dir) {
+			return ""
+		}
+		dir = filepath.Dir(dir)
+	}
+	total := int64(fs.Blocks) * int64(fs.Bsize)
+	if s.MaxSize.Bytes <= total {
+		return ""
+	}
+	return fmt.Sprintf("%s is more than the whole file system of %s has (%s), so that the disk is full before it is reached; give less, or a share of it such as 80%%",
+		humanize.IBytes(uint64(s.MaxSize.Bytes)), dir, humanize.IBytes(uint64(total)))
 }
 
 // maxReserve bounds what is left free on the file system for others; on a small one it is a fiftieth.

@@ -26,7 +26,7 @@ func archiveKey(name string) string {
 }
 
 func (c *checker) allArchives() {
-	if len(c.cfg.Archives) == 0 {
+	if len(c.cfg.Archives) == 0 && !c.cfg.FromMachine {
 		c.problem("archives", "names no archive; leave the key out to serve those of this machine's own apt")
 	}
 	claimed := make(map[string]string) // URL without scheme -> archive that has it
@@ -193,7 +193,7 @@ func (c *checker) signatures(key string, a *Archive) {
 		c.warning(fmt.Sprintf("%s.unsigned_suites[%d]", key, i), "accepts anything its upstream sends in %s", suite)
 	}
 	if len(a.SignedBy) == 0 && len(a.UnsignedSuites) == 0 {
-		c.problem(key+".signed_by", "is missing: the keyring that signs the archive%s, or a directory of keyrings; or `unsigned: true` to accept it without any signature", keyringHint(a.MainURL(), ""))
+		c.problem(key+".signed_by", "is missing: the keyring that signs the archive%s, or a directory of keyrings; %s `unsigned: true` to accept it without any signature", keyringHint(a.MainURL(), ""), otherTrust(a.Format))
 	}
 	for i, entry := range a.SignedBy {
 		entryKey := fmt.Sprintf("%s.signed_by[%d]", key, i)
@@ -212,6 +212,17 @@ func (c *checker) signatures(key string, a *Archive) {
 			c.warning(entryKey, "%s", trouble)
 		}
 	}
+}
+
+// otherTrust says what stands in place of signed_by for a format whose archives often sign no index.
+func otherTrust(format string) string {
+	switch format {
+	case "rpm":
+		return "where only packages are signed, `trust_https: true` trusts the certificate of an https upstream, and `metalink` that of a metalink's server; or"
+	case "pacman":
+		return "where only packages are signed, `trust_https: true` trusts the certificate of an https upstream; or"
+	}
+	return "or"
 }
 
 // trustsHTTPS checks an archive for which the certificates of its upstreams vouch.

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/files"
 	"github.com/aptmesh/aptmesh/node/keyrings"
 	"github.com/aptmesh/aptmesh/node/pki"
@@ -45,8 +46,10 @@ type checker struct {
 	cfg *Config
 	// blind takes the files that the configuration names as given: those of another machine.
 	blind bool
-	used  []usedAddress   // addresses to listen on
-	bad   map[string]bool // keys whose file cannot be read: one problem each is enough
+	// service is the user that must be able to read them; nil for this one alone.
+	service *files.User
+	used    []usedAddress   // addresses to listen on
+	bad     map[string]bool // keys whose file cannot be read: one problem each is enough
 
 	problems []finding
 	warnings []finding
@@ -99,11 +102,16 @@ func (c *checker) warning(key, format string, args ...any) {
 
 func (c *checker) check() {
 	c.cfg.walk(func(f field) bool { c.byTag(f); return true })
+	if c.service != nil && !c.blind {
+		c.cfg.walk(func(f field) bool { c.readableByService(f); return true })
+	}
 	c.listeners()
 	c.publicURL()
 	c.admin()
 	if c.cfg.Data == "" {
 		c.problem("data", "needs a directory")
+	} else if why := c.cfg.Cache.Excess(c.cfg.Data); why != "" && !c.blind {
+		c.warning("cache.max_size", "%s", why)
 	}
 	c.state()
 	c.allArchives()
@@ -190,6 +198,60 @@ var textChecks = map[string]func(text string) string{
 		}
 		return ""
 	},
+}
+
+// readableByService warns of files that the user of the service may not read, though this one may.
+func (c *checker) readableByService(f field) {
+	kind := f.tag.Get("path")
+	warn := func(key, name string) {
+		if why := c.unreadable(name, kind == "keyring" || kind == "list"); why != "" {
+			c.warning(key, "%s", why)
+		}
+	}
+	switch at := f.value.Interface().(type) {
+	case string:
+		switch list, err := aptconf.ParseListURL(at); {
+		case kind == "file" || kind == "token":
+			warn(f.path, at)
+		case kind == "list" && err == nil:
+			warn(f.path, list.File)
+		}
+	case []string:
+		for i, entry := range at {
+			key := fmt.Sprintf("%s[%d]", f.path, i)
+			switch kind {
+			case "keyring":
+				for _, name := range keyrings.Files(entry) {
+					warn(key, name)
+				}
+			case "auth":
+				warn(key, entry)
+				inside, _ := filepath.Glob(filepath.Join(entry, "*.conf")) // as upstream.ReadAuthConf
+				for _, name := range inside {
+					warn(key, name)
+				}
+			}
+		}
+	}
+}
+
+// unreadable says why the user of the service may not read a file, and what to do; "" if it may. What is
+// public may be made readable for everybody.
+func (c *checker) unreadable(name string, public bool) string {
+	if name == "" || c.service == nil {
+		return ""
+	}
+	at, isDir := c.service.Refuses(name)
+	user := c.service.Name
+	switch {
+	case at == "":
+		return ""
+	case isDir:
+		return fmt.Sprintf("the service's user %s may not enter %s, and so cannot read %s; move the file, or run: chmod a+x %s", user, at, name, at)
+	case public:
+		return fmt.Sprintf("the service's user %s may not read %s; run: chmod a+r %s", user, at, at)
+	}
+	return fmt.Sprintf("the service's user %s may not read %s; run: chgrp %s %s && chmod g+r %s", user, at, user, at, at)
 }
 
 // file checks a file that the configuration names, if it does: use reads it and says what is wrong.

@@ -62,6 +62,8 @@ func (c *checker) nodeName() bool {
 	switch {
 	case why == "":
 		return true
+	case c.cfg.Name == "" && c.blind:
+		return false // the name of another host
 	case c.cfg.Name == "":
 		c.problem("name", "is missing, and the host's name will not do: %s", why)
 	default:
@@ -95,8 +97,10 @@ func (c *checker) clusterTrust(named bool) {
 		c.problem("cluster", "gossip_key, ca, cert and key go together, and there is no %s: `aptmesh cluster init` makes all of them", strings.Join(missing, ", "))
 	case len(given) > 0 && cl.Insecure:
 		c.problem("cluster.insecure", "is true, yet there are keys and certificates; drop the one or the other")
-	case len(given) > 0 && !c.blind:
-		c.clusterFiles(named)
+	case len(given) > 0:
+		if !c.blind {
+			c.clusterFiles(named)
+		}
 	case cl.Insecure && len(open) > 0:
 		c.warning("cluster.insecure", "everybody who reaches %s is trusted as a node of the cluster", strings.Join(open, " or "))
 	case !cl.Insecure && len(open) > 0:

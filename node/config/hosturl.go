@@ -13,18 +13,19 @@ import (
 // HostURL is where hosts reach a node with this configuration that listens at addrs: public_url, or else
 // the machine's name and the port of the first address. Addresses are those of Listen, then those of
 // TLS. In a container, whose name hosts cannot resolve, public_url is needed.
-func (c *Config) HostURL(addrs []string) (string, error) { return c.hostURL(addrs, machineName()) }
+func (c *Config) HostURL(addrs []string) (string, error) { return c.HostURLOn(addrs, machineName()) }
 
 // machineName is the name of this machine; "" in a container.
 func machineName() string {
-	if InContainer() {
+	if inContainer() {
 		return ""
 	}
 	name, _ := os.Hostname()
 	return name
 }
 
-func (c *Config) hostURL(addrs []string, machine string) (string, error) {
+// HostURLOn is HostURL for a machine that hosts know by that name, "" for none.
+func (c *Config) HostURLOn(addrs []string, machine string) (string, error) {
 	if c.PublicURL != "" {
 		return nodeURL(c.PublicURL)
 	}
@@ -72,9 +73,9 @@ func nodeURL(text string) (string, error) {
 	return u.String(), nil
 }
 
-// InContainer reports whether this process runs in a container: as its first process, or where Docker or
+// inContainer reports whether this process runs in a container: as its first process, or where Docker or
 // Podman left their mark.
-func InContainer() bool {
+func inContainer() bool {
 	if os.Getpid() == 1 {
 		return true
 	}

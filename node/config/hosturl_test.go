@@ -25,7 +25,7 @@ func TestHostURL(t *testing.T) {
 		if tt.addr != "" {
 			addrs = []string{tt.addr}
 		}
-		if got, err := cfg.hostURL(addrs, "box"); got != tt.want || (err == nil) != (tt.want != "") {
+		if got, err := cfg.HostURLOn(addrs, "box"); got != tt.want || (err == nil) != (tt.want != "") {
 			t.Errorf("%+v: %q, %v", tt, got, err)
 		}
 	}
@@ -38,7 +38,7 @@ func TestHostURLInAContainer(t *testing.T) {
 		{"", "192.0.2.1:3142", "http://192.0.2.1:3142"},
 		{"http://cache:3142", "[::]:3142", "http://cache:3142"},
 	} {
-		got, err := (&Config{PublicURL: tt.public, Listen: []string{":3142"}}).hostURL([]string{tt.addr}, "")
+		got, err := (&Config{PublicURL: tt.public, Listen: []string{":3142"}}).HostURLOn([]string{tt.addr}, "")
 		if got != tt.want || tt.want == "" && (err == nil || !strings.Contains(err.Error(), "set public_url")) {
 			t.Errorf("%+v: %q, %v", tt, got, err)
 		}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,17 +19,21 @@ const maxConfigFile = 1 << 20
 // understand: the error is a *Error with every problem of the file, unless
 // the file could not be read. Relative paths in the file are relative to its
 // directory. A file without `archives` gets those of Auto.
-func Load(path string) (*Config, []Warning, error) {
-	return loader{root: "/"}.load(path)
+func Load(path string) (*Config, []Warning, error) { return Loader{}.Load(path) }
+
+// Loader is Load for somebody who checks a configuration on behalf of a node.
+type Loader struct {
+	// NoFiles looks at nothing that the file names or leaves to the machine: the node runs on another one.
+	NoFiles bool
+	// Service, if set, is the user that the node runs as; it must be able to read what the file names.
+	Service *files.User
+
+	root string // of the machine's apt configuration; "" is "/"
 }
 
-// loader is Load with what a test may want to replace.
-type loader struct {
-	root  string // where the machine's apt configuration is
-	blind bool   // as of the checker
-}
-
-func (l loader) load(path string) (*Config, []Warning, error) {
+// Load is as the function Load.
+func (l Loader) Load(path string) (*Config, []Warning, error) {
+	root := cmp.Or(l.root, "/")
 	text, err := files.ReadBounded(path, maxConfigFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the configuration: %w", err)
@@ -41,8 +46,8 @@ func (l loader) load(path string) (*Config, []Warning, error) {
 
 	var warnings []Warning
 	warn := func(message string) { warnings = append(warnings, Warning{File: path, Message: message}) }
-	d.placeDirs(l.root)
-	if !d.isSet("upstream_client.auth_conf") {
+	d.placeDirs(root)
+	if !d.isSet("upstream_client.auth_conf") && !l.NoFiles {
 		cfg.UpstreamClient.AuthConf = slices.DeleteFunc(cfg.UpstreamClient.AuthConf, func(name string) bool {
 			why := authConfProblem(name)
 			if why != "" {
@@ -55,19 +60,22 @@ func (l loader) load(path string) (*Config, []Warning, error) {
 	case d.isSet("archives"):
 	case len(d.problems) > 0:
 		d.failed["archives"] = true // perhaps it is misspelt: do not also report that it is missing
+	case l.NoFiles:
+		cfg.FromMachine = true
+		warn("names no archives, so the node serves those of its machine's own apt, which are not looked at here")
 	default:
-		notes, err := cfg.addMachineArchives(l.root)
+		notes, err := cfg.addMachineArchives(root)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s names no archives, and the machine's own do not serve: %w", path, err)
 		}
-		warn(fmt.Sprintf("names no archives, so the node serves those of this machine's own apt: %s", strings.Join(cfg.archiveNames(), ", ")))
+		warn(fmt.Sprintf("names no archives, so the node serves those of this machine's own apt: %s", strings.Join(cfg.ArchiveNames(), ", ")))
 		for _, n := range notes {
 			warn(n)
 		}
 	}
 
 	c := newChecker(cfg)
-	c.blind = l.blind
+	c.blind, c.service = l.NoFiles, l.Service
 	c.check()
 	for _, f := range c.problems {
 		d.problemAt(f.key, f.message)
@@ -76,6 +84,9 @@ func (l loader) load(path string) (*Config, []Warning, error) {
 		warnings = append(warnings, d.at(f.key, f.message))
 	}
 	if w, ok := worldReadableSecrets(path, cfg); ok {
+		warn(w)
+	}
+	if w := c.unreadable(path, false); w != "" {
 		warn(w)
 	}
 	slices.SortStableFunc(warnings, Problem.compare)
@@ -186,7 +197,8 @@ func Peek(path string) (*Config, error) {
 // DataDir returns the directory that a node without a configuration file uses.
 func DataDir() string { return dataDir("/") }
 
-func (c *Config) archiveNames() (names []string) {
+// ArchiveNames are the names of the archives, in the order of the file.
+func (c *Config) ArchiveNames() (names []string) {
 	for _, a := range c.Archives {
 		names = append(names, a.Name)
 	}

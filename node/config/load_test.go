@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aptmesh/aptmesh/node/files"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
@@ -145,7 +146,7 @@ func TestArchivesOfTheMachine(t *testing.T) {
 	if err := os.WriteFile(file, []byte("log: {level: warn}\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cfg, warnings, err := loader{root: root}.load(file)
+	cfg, warnings, err := Loader{root: root}.Load(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +210,7 @@ func TestSample(t *testing.T) {
 	if err := os.WriteFile(file, regexp.MustCompile(`(?m)^#( {2,}|[^ \n])`).ReplaceAll(text, []byte("$1")), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	cfg, warnings, err := loader{root: t.TempDir(), blind: true}.load(file)
+	cfg, warnings, err := Loader{root: t.TempDir(), NoFiles: true}.Load(file)
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(warnings, err)
 	}
@@ -340,7 +341,7 @@ func TestConfigurationsOfThePageAboutOtherCaches(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cfg, warnings, err := loader{root: t.TempDir(), blind: true}.load(file)
+		cfg, warnings, err := Loader{root: t.TempDir(), NoFiles: true}.Load(file)
 		if err != nil || len(warnings) > 0 || len(cfg.Archives) == 0 {
 			t.Errorf("block %d: %v %v\n%s", i, warnings, err, text)
 		}
@@ -407,5 +408,89 @@ func TestUpstreamInsideAnArchive(t *testing.T) {
 		if !strings.Contains(got, want) || (got == "") != (want == "") || strings.HasPrefix(got, "warning: ") != strings.HasPrefix(want, "warning: ") {
 			t.Errorf("%s: %q, want %q", upstream, got, want)
 		}
+	}
+}
+
+// A cap that the disk can never reach is not meant so.
+func TestCapBeyondTheDisk(t *testing.T) {
+	for size, want := range map[string]bool{"90000TiB": true, "1MiB": false, "80%": false} {
+		file := filepath.Join(t.TempDir(), "aptmesh.yaml")
+		text := "data: not/yet\ncache: {max_size: " + size + "}\narchives: {x: {upstream: \"http://example.org/x\", unsigned: true}}\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, warnings, err := Load(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := slices.ContainsFunc(warnings, func(w Warning) bool {
+			return strings.HasPrefix(w.Message, "cache.max_size: ") && strings.Contains(w.Message, "more than the whole file system of") && w.Line == 2
+		})
+		if got != want {
+			t.Errorf("%s: %v", size, warnings)
+		}
+	}
+}
+
+// What the user of the service cannot read is named with its key, for every kind of file.
+func TestUnreadableByTheService(t *testing.T) {
+	nobody, err := files.LookUpUser("nobody")
+	if err != nil || os.Getuid() != 0 {
+		t.Skip("wants root, and the user nobody")
+	}
+	dir := t.TempDir()
+	for _, open := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(open, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closed := map[string]string{
+		"key.gpg": testKey(), "keys/a.asc": testKey(), "list": "http://example.org/y\n", "token": strings.Repeat("a", 40) + "\n", "auth/x.conf": "machine example.org login a password b\n",
+	}
+	for name, text := range closed {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(dir, "aptmesh.yaml")
+	text := "admin_token_file: token\nupstream_client: {auth_conf: auth}\narchives:\n  x: {upstream: \"http://example.org/x\", signed_by: [key.gpg, keys]}\n  y: {upstream: \"mirror+file:" + dir + "/list\", unsigned: true}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, warnings, err := Loader{Service: nobody}.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range warnings {
+		if strings.Contains(w.Message, "the service's user") {
+			got = append(got, strings.ReplaceAll(w.Message, dir, "DIR"))
+		}
+	}
+	read := func(key, file string) string {
+		return key + "the service's user nobody may not read DIR/" + file + "; run: "
+	}
+	want := []string{
+		read("", "aptmesh.yaml") + "chgrp nobody DIR/aptmesh.yaml && chmod g+r DIR/aptmesh.yaml",
+		read("admin_token_file: ", "token") + "chgrp nobody DIR/token && chmod g+r DIR/token",
+		read("upstream_client.auth_conf[0]: ", "auth/x.conf") + "chgrp nobody DIR/auth/x.conf && chmod g+r DIR/auth/x.conf",
+		read("archives.x.signed_by[0]: ", "key.gpg") + "chmod a+r DIR/key.gpg",
+		read("archives.x.signed_by[1]: ", "keys/a.asc") + "chmod a+r DIR/keys/a.asc",
+		read("archives.y.upstream: ", "list") + "chmod a+r DIR/list",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, warnings, _ = Loader{Service: nobody}.Load(file)
+	if !slices.ContainsFunc(warnings, func(w Warning) bool {
+		return strings.Contains(w.Message, "may not enter "+dir+", and so cannot read "+dir+"/token; move the file, or run: chmod a+x "+dir)
+	}) {
+		t.Errorf("a closed directory: %v", warnings)
 	}
 }

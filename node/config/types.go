@@ -216,3 +216,9 @@ func Default() *Config {
 	setDefaults(reflect.ValueOf(&c).Elem())
 	return &c
 }
+
+// Formats are the formats that an archive may have.
+func Formats() []string {
+	sf, _ := reflect.TypeFor[Archive]().FieldByName("Format")
+	return strings.Split(sf.Tag.Get("check"), "|")
+}

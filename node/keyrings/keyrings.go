@@ -69,6 +69,21 @@ func Stamp(entries []string) string {
 	return stamp.String()
 }
 
+// Files are the files that an entry means now: none for a key block.
+func Files(entry string) []string {
+	switch {
+	case IsInline(entry):
+		return nil
+	case !isSet(entry):
+		return []string{entry}
+	}
+	names, err := filesOf(entry)
+	if err != nil {
+		return []string{entry}
+	}
+	return names
+}
+
 // isSet reports whether an entry stands for all keyrings of a directory, or for
 // those that a pattern matches.
 func isSet(entry string) bool {
