@@ -11,17 +11,25 @@ import (
 	"syscall"
 )
 
-// Explain names the process that already uses an address, as far as /proc shows it: a service
-// manager may hide other users' processes. Any other error stays as it is.
+// Explain says what to do about an address that cannot be bound. It names the process that already uses
+// the address, as far as /proc shows it: a service manager may hide other users' processes. Any other
+// error stays as it is.
 func Explain(err error) error { return explain(err, "/proc") }
 
 func explain(err error, proc string) error {
 	var op *net.OpError
-	if !errors.As(err, &op) || !errors.Is(err, syscall.EADDRINUSE) {
+	if !errors.As(err, &op) || op.Op != "listen" {
 		return err
 	}
 	at, ok := op.Addr.(*net.TCPAddr)
-	if !ok {
+	switch {
+	case !ok:
+		return err
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w: no interface of this machine has %s; `ip address` lists those it has, and \":%d\" is all of them", err, at.IP, at.Port)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w: this user may not use port %d; choose one from 1024 on, or give the service AmbientCapabilities=CAP_NET_BIND_SERVICE", err, at.Port)
+	case !errors.Is(err, syscall.EADDRINUSE):
 		return err
 	}
 	switch holder := listenerOn(proc, at.Port); {

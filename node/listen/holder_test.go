@@ -32,6 +32,12 @@ func TestExplain(t *testing.T) {
 	if got := listenerOn(t.TempDir(), 3142); got != "" {
 		t.Errorf("without /proc: %q", got)
 	}
+	for cause, want := range map[syscall.Errno]string{syscall.EADDRNOTAVAIL: "no interface of this machine has 192.0.2.1", syscall.EACCES: "may not use port 80"} {
+		err := &net.OpError{Op: "listen", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80}, Err: os.NewSyscallError("bind", cause)}
+		if got := Explain(err); !errors.Is(got, cause) || !strings.Contains(got.Error(), want) {
+			t.Errorf("%v; want %s", got, want)
+		}
+	}
 	hidden := &net.OpError{Op: "listen", Net: "tcp", Addr: &net.TCPAddr{Port: 3142}, Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}
 	if got := explain(hidden, t.TempDir()); !strings.Contains(got.Error(), "apt-cacher-ng") {
 		t.Errorf("%v", got)

@@ -43,14 +43,14 @@ func All(ctx context.Context, plain, secure []string, cert *Certificate) (all Li
 	for _, addr := range plain {
 		l, err := listen(addr)
 		if err != nil {
-			return all, fmt.Errorf("listen: %w", err)
+			return all, err
 		}
 		all = append(all, l)
 	}
 	for _, addr := range secure {
 		l, err := listen(addr)
 		if err != nil {
-			return all, fmt.Errorf("tls: listen: %w", err)
+			return all, fmt.Errorf("tls: %w", err)
 		}
 		all = append(all, tls.NewListener(l, &tls.Config{
 			MinVersion:     tls.VersionTLS12,
