@@ -5,6 +5,8 @@ type HostFile struct {
 	// Client names the programs that read it, for people.
 	Client string
 	Path   string
+	// Note says in a sentence what the file does to the host, for people.
+	Note string
 	// Head stands once before the Text of each archive.
 	Head, Text string
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/aptmesh/aptmesh/node"
 	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/files"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -182,6 +183,51 @@ func TestConfigCommands(t *testing.T) {
 	}
 }
 
+// The configuration of another machine is checked without its files.
+func TestConfigCheckWithoutFiles(t *testing.T) {
+	for text, want := range map[string]string{
+		"archives: {x: {upstream: \"http://example.org/x\", signed_by: /nowhere/x.gpg}}\n":                                                          ": good: 1 archive; the files that it names were not looked at\n",
+		"name: fra1\ncluster: {name: prod, gossip_key: /nowhere/gossip.key, ca: /nowhere/ca.pem, cert: /nowhere/cert.pem, key: /nowhere/key.pem}\n": ": good: the archives of its machine; the files that it names were not looked at\n",
+	} {
+		a, out, errs := testApp(t)
+		write(t, a.defaultConfig, text)
+		if code := run(t, a, "config", "check", "--no-files"); code != 0 || out.String() != a.defaultConfig+want {
+			t.Errorf("exit %d\n%s%s", code, out, errs)
+		}
+		a2, _, errs := testApp(t)
+		a2.defaultConfig = a.defaultConfig
+		if code := run(t, a2, "config", "check"); code == 0 || !strings.Contains(errs.String(), "/nowhere/") {
+			t.Errorf("with its files: exit %d\n%s", code, errs)
+		}
+	}
+}
+
+// Root is told of what the user of the service cannot read.
+func TestConfigCheckAsRoot(t *testing.T) {
+	nobody, err := files.LookUpUser("nobody")
+	if err != nil || os.Geteuid() != 0 {
+		t.Skip("wants root, and the user nobody")
+	}
+	a, out, errs := testApp(t)
+	a.serviceUser = func() *files.User { return nobody }
+	dir := filepath.Dir(a.defaultConfig)
+	for _, open := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(open, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	token := filepath.Join(dir, "token")
+	write(t, token, "secret\n")
+	if err := os.Chmod(token, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	write(t, a.defaultConfig, "archives: {x: {upstream: \"https://example.org/x\", unsigned: true, allow: 10.0.0.0/8, credentials: {bearer_file: token}}}\n")
+	want := ": archives.x.credentials.bearer_file: the service's user nobody may not read " + token + "; run: chgrp nobody " + token + " && chmod g+r " + token + "\n"
+	if code := run(t, a, "config", "check"); code != 0 || !strings.Contains(errs.String(), want) || !strings.Contains(out.String(), "good") {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+}
+
 // fakeNode stands in for a node in the tests of serve.
 type fakeNode struct {
 	cfg      *config.Config
@@ -331,7 +377,7 @@ func TestServePrintsTheSettings(t *testing.T) {
 		s.stop <- syscall.SIGTERM
 		<-s.stopped
 		<-s.exit
-		want := `aptmesh serves 1 archive at http://127.0.0.1:3142
+		want := `aptmesh serves 1 archive at http://127.0.0.1:3142, from /var/cache/aptmesh
 
 On each host with apt:
 
@@ -341,15 +387,36 @@ Acquire::https::Proxy "DIRECT";
 Acquire::Retries::Delay "false";
 END
 
-http://127.0.0.1:3142/ in a browser shows the archives, and what to write for https sources.
+http://127.0.0.1:3142/ in a browser shows the archives, their URLs here, and how the node does.
 
 `
 		if format != "text" {
 			want = ""
 		}
+		if log := s.errs.String(); !strings.Contains(log, "serving") || !strings.Contains(log, "client-config` prints their settings for http://127.0.0.1:3142") {
+			t.Errorf("the log does not say how to use the node:\n%s", log)
+		}
 		if got := s.out.String(); got != want {
 			t.Errorf("serve --log-format %s prints:\n%s\nwant:\n%s", format, got, want)
 		}
+	}
+}
+
+// A container does not know its address; it says so, and everything else.
+func TestHintsInAContainer(t *testing.T) {
+	var b strings.Builder
+	printHints(&b, testConfig(), "http://NODE:3142", false)
+	for _, want := range []string{"1 archive at http://NODE:3142", "NODE stands for the address at which hosts reach this container; public_url sets it.", `Proxy "http://NODE:3142";`} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in\n%s", want, b.String())
+		}
+	}
+	if got := hostAdvice("http://NODE:3142", false); !strings.Contains(got, "`aptmesh client-config http://NODE:3142`") {
+		t.Error(got)
+	}
+	cfg := testConfig()
+	if url, err := cfg.HostURLOn([]string{"[::]:3142"}, anyHost); err != nil || url != "http://NODE:3142" {
+		t.Error(url, err)
 	}
 }
 
@@ -733,22 +800,32 @@ func TestClientConfig(t *testing.T) {
 	}
 }
 
-// Of other formats it prints the archives that the configuration has.
+// It prints what a host needs for the archives that the configuration has, and names the formats.
 func TestClientConfigOfAFormat(t *testing.T) {
-	const archives = "archives:\n  debian: {upstream: \"http://a.example.org/debian\"}\n  fedora: {upstream: \"http://b.example.org/fedora\", format: rpm, suites: [40/os]}\n"
-	for format, want := range map[string]string{
-		"rpm": "# Copy gpgkey= and gpgcheck= from each repository's own file, and disable the repository there.\n[aptmesh-fedora-40-os]\nname=fedora/40/os from aptmesh\nbaseurl=http://cache:3142/fedora/40/os\nenabled=1\n",
-		"zip": "",
+	const (
+		apt    = "  debian: {upstream: \"http://a.example.org/debian\"}\n"
+		fedora = "  fedora: {upstream: \"http://b.example.org/fedora\", format: rpm, suites: [40/os]}\n"
+		arch   = "  arch: {upstream: \"http://c.example.org/arch\", format: pacman}\n"
+		repo   = "# Copy gpgkey= and gpgcheck= from each repository's own file, and disable the repository there.\n[aptmesh-fedora-40-os]\nname=fedora/40/os from aptmesh\nbaseurl=http://cache:3142/fedora/40/os\nenabled=1\n"
+	)
+	for _, tt := range []struct{ archives, format, out, errs string }{
+		{apt + fedora, "rpm", repo, "# /etc/yum.repos.d/aptmesh.repo\n"},
+		{fedora, "", repo, "# /etc/yum.repos.d/aptmesh.repo\n"},
+		{apt + fedora, "", "Acquire::http::Proxy \"http://cache:3142\";\n", "# /etc/apt/apt.conf.d/30aptmesh\n"},
+		{fedora + arch, "", "", "the archives of the configuration have the formats pacman and rpm, each with files of its own; choose one with --format"},
+		{fedora, "apt", "", "no archive of the configuration has the format \"apt\"; they have rpm"},
+		{fedora, "pacman", "", "no archive of the configuration has the format \"pacman\"; they have rpm"},
+		{fedora, "zypp", "", "--format: \"zypp\" is none of apt, rpm (dnf, zypper) or pacman"},
 	} {
 		a, out, errs := testApp(t)
-		write(t, a.defaultConfig, archives)
-		code := run(t, a, "client-config", "--format", format, "http://cache:3142")
-		told := "# /etc/yum.repos.d/aptmesh.repo\n"
-		if want == "" {
-			told = "no archive of the configuration has the format \"zip\""
+		write(t, a.defaultConfig, "archives:\n"+tt.archives)
+		args := []string{"client-config", "http://cache:3142"}
+		if tt.format != "" {
+			args = append(args, "--format", tt.format)
 		}
-		if out.String() != want || (code == 0) != (want != "") || !strings.Contains(errs.String(), told) {
-			t.Errorf("%s: exit %d\n%s%s", format, code, out, errs)
+		code := run(t, a, args...)
+		if !strings.HasPrefix(out.String(), tt.out) || (code == 0) != (tt.out != "") || out.String() != "" && code != 0 || !strings.Contains(errs.String(), tt.errs) {
+			t.Errorf("%+v: exit %d\n%s%s", tt, code, out, errs)
 		}
 	}
 }

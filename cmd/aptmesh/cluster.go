@@ -105,16 +105,20 @@ func printNewCluster(w io.Writer, c pki.NewCluster) {
 	fmt.Fprint(w, "\nThen `aptmesh status` on any node shows all of them.\n")
 }
 
-// printNodeSteps says how a node gets its directory, for one of them.
+// printNodeSteps says how a machine becomes a node, for one of them.
 func printNodeSteps(w io.Writer, dir, name string) {
-	fmt.Fprintf(w, `  1. Copy its files, here those of %[1]s, to its machine:
+	fmt.Fprintf(w, `  1. Install aptmesh on its machine, here %[1]s. That makes the user aptmesh and the directories
+     below. Copy the directory in which aptmesh was built, and run there, as root:
+       make install
+  2. Copy its files to the machine:
        scp %[2]s/aptmesh.yaml root@%[1]s:/etc/aptmesh/
        scp %[2]s/*.pem %[2]s/gossip.key root@%[1]s:%[3]s/
-  2. There, let the service read its keys, and nobody else:
+  3. On %[1]s, let the service read its keys, and nobody else:
        chown -R aptmesh: %[3]s
-  3. Open TCP and UDP 7946 and TCP 3143 to the other nodes.
-  4. Check it, and start it:
-       aptmesh config check && systemctl enable aptmesh && systemctl restart aptmesh
+  4. Open TCP and UDP 7946 and TCP 3143 to the other nodes, and TCP 3142 to the hosts.
+  5. On %[1]s, check it, and start it, now and with the machine:
+       aptmesh config check && systemctl enable --now aptmesh
+     A node that ran before needs: systemctl restart aptmesh
 `, name, filepath.Join(dir, name), pki.KeysDir)
 }
 

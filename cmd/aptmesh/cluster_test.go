@@ -348,14 +348,18 @@ func TestClusterCommands(t *testing.T) {
 
 Next, for each node:
 
-  1. Copy its files, here those of fra1, to its machine:
+  1. Install aptmesh on its machine, here fra1. That makes the user aptmesh and the directories
+     below. Copy the directory in which aptmesh was built, and run there, as root:
+       make install
+  2. Copy its files to the machine:
        scp DIR/fra1/aptmesh.yaml root@fra1:/etc/aptmesh/
        scp DIR/fra1/*.pem DIR/fra1/gossip.key root@fra1:/var/lib/aptmesh/keys/
-  2. There, let the service read its keys, and nobody else:
+  3. On fra1, let the service read its keys, and nobody else:
        chown -R aptmesh: /var/lib/aptmesh/keys
-  3. Open TCP and UDP 7946 and TCP 3143 to the other nodes.
-  4. Check it, and start it:
-       aptmesh config check && systemctl enable aptmesh && systemctl restart aptmesh
+  4. Open TCP and UDP 7946 and TCP 3143 to the other nodes, and TCP 3142 to the hosts.
+  5. On fra1, check it, and start it, now and with the machine:
+       aptmesh config check && systemctl enable --now aptmesh
+     A node that ran before needs: systemctl restart aptmesh
 
 The nodes look for each other by name (fra1, ams1). Where these names do not
 resolve, write addresses into ` + "`seeds`" + ` of each aptmesh.yaml.

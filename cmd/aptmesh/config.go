@@ -3,10 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/files"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -23,15 +25,23 @@ func (a *app) configCommand() *cobra.Command {
 }
 
 func (a *app) configCheckCommand() *cobra.Command {
-	return &cobra.Command{
+	var noFiles bool
+	cmd := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "List everything that is wrong with a configuration",
 		Long: `List everything that is wrong with a configuration, one line per problem with file, line
-and column. The exit code is 1 if there is any problem; warnings alone do not count.`,
+and column. The exit code is 1 if there is any problem; warnings alone do not count.
+
+Root may read everything. So if root asks, and this machine has the user "aptmesh" of the service, the
+command also warns of files that this user cannot read. For the configuration of another machine,
+--no-files looks at none of the keyrings, keys and other files that it names.`,
 		Example: `  aptmesh config check /etc/aptmesh/aptmesh.yaml
+  aptmesh config check --no-files prod/fra1/aptmesh.yaml
   aptmesh config check && systemctl reload aptmesh`,
 		Args: takes(0, 1, "a file"),
 		RunE: func(_ *cobra.Command, args []string) error {
+			a.loader.NoFiles = noFiles
+			a.loader.Service = a.serviceUser()
 			l, err := a.loadFile(args)
 			if err != nil {
 				return err
@@ -39,10 +49,31 @@ and column. The exit code is 1 if there is any problem; warnings alone do not co
 			for _, line := range append(l.warnings, l.notes...) {
 				fmt.Fprintln(a.err, "warning: "+line)
 			}
-			fmt.Fprintf(a.out, "%s: good: %s\n", l.from, archiveCount(l.cfg))
+			what := archiveCount(l.cfg)
+			switch {
+			case noFiles && l.cfg.FromMachine:
+				what = "the archives of its machine; the files that it names were not looked at"
+			case noFiles:
+				what += "; the files that it names were not looked at"
+			}
+			fmt.Fprintf(a.out, "%s: good: %s\n", l.from, what)
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&noFiles, "no-files", false, "look at none of the files that the configuration names: it is for another machine")
+	return cmd
+}
+
+// serviceUser is the user of deploy/aptmesh.service, for root on a machine that has it.
+func serviceUser() *files.User {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	u, err := files.LookUpUser("aptmesh")
+	if err != nil {
+		return nil
+	}
+	return u
 }
 
 func (a *app) configShowCommand() *cobra.Command {

@@ -67,7 +67,7 @@ var plan = []rule{
 		"it puts what all rooms say of themselves into one answer, so it knows them; it serves none of it, and starts and stops nothing"},
 	{"node", []string{"proto", "node/admin", "node/archives", "node/cluster", "node/config", "node/listen", "node/loops", "node/operator", "node/mirrorlist", "ring", "peerfetch", "peerfetch/peers", "node/format/deb", "node/blobstore", "node/statedir", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
 		"it is the only room that knows all rooms, and nothing above it"},
-	{"cmd/aptmesh", []string{"node", "node/admin", "node/config", "node/pki", "node/archives", "node/blobstore"}, "it parses flags and prints; whoever embeds a node must not need it; what works without a node (verify, client-config) it asks of the room that knows"},
+	{"cmd/aptmesh", []string{"node", "node/admin", "node/config", "node/pki", "node/archives", "node/blobstore", "node/files"}, "it parses flags and prints; whoever embeds a node must not need it; what works without a node (verify, client-config) it asks of the room that knows"},
 	{"e2e", []string{"proto", "aptmeta", "aptmeta/testarchive", "node/format/pacman/testrepo", "node", "node/admin", "node/config", "node/format/deb", "e2e/lab"}, "it drives the built binary, as a user would"},
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/node"
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/files"
 )
 
 // Exit codes.
@@ -52,6 +53,10 @@ type app struct {
 	newNode       func(*config.Config, node.Options) (server, error)
 	autoConfig    func() (*config.Config, []string, error)
 
+	// loader reads the configuration file.
+	loader config.Loader
+	// serviceUser is the user of the service, if this process may read more than it; nil otherwise.
+	serviceUser func() *files.User
 	// watched reports whether a person reads along.
 	watched func(io.Writer) bool
 
@@ -72,8 +77,9 @@ func newApp(out, err io.Writer) *app {
 			}
 			return n, nil
 		},
-		watched:    watched,
-		autoConfig: func() (*config.Config, []string, error) { return config.Auto("/") },
+		watched:     watched,
+		serviceUser: serviceUser,
+		autoConfig:  func() (*config.Config, []string, error) { return config.Auto("/") },
 	}
 }
 

@@ -89,7 +89,7 @@ func (a *app) loadConfig() (*loaded, error) {
 		}
 		return &loaded{cfg: cfg, auto: true, from: "this machine's apt configuration", notes: notes}, nil
 	}
-	cfg, warnings, err := config.Load(path)
+	cfg, warnings, err := a.loader.Load(path)
 	if err != nil {
 		return nil, err
 	}

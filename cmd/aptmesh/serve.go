@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -87,8 +88,8 @@ the configuration again, applies what a running node can change, and logs what n
 restart.
 
 Without a configuration file the node serves the archives of this machine's own apt sources,
-or Ubuntu's if there are none. On a terminal it prints the settings for a host, as "aptmesh
-client-config" does. The log goes to stderr, the lines of log.access to stdout.`,
+or Ubuntu's if there are none. On a terminal, also on that of a container, it prints the
+settings for a host, as "aptmesh client-config" does. The log goes to stderr, the lines of log.access to stdout.`,
 		Example: `  aptmesh serve                                     # no configuration needed
   aptmesh serve --config /etc/aptmesh/aptmesh.yaml
   aptmesh serve --listen 127.0.0.1:3142 --data /tmp/aptmesh --log-level debug`,
@@ -134,9 +135,11 @@ func (a *app) serve(ctx context.Context, o *overrides) error {
 	if err := n.Start(ctx); err != nil {
 		return err
 	}
+	url, known := hostURL(l.cfg, n.Addrs())
 	if a.watched(a.out) && l.cfg.Log.Format == "text" {
-		printHints(a.out, l.cfg, n.Addrs())
+		printHints(a.out, l.cfg, url, known)
 	}
+	log.Info("serving", "archives", strings.Join(l.cfg.ArchiveNames(), ", "), "listen", strings.Join(n.Addrs(), ", "), "hosts", hostAdvice(url, known))
 	notify(log, "READY=1")
 
 	current, failed := l.cfg, n.Wait()

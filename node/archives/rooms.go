@@ -122,7 +122,7 @@ func (a *Archives) frontRules(cfg *config.Config, mirrors map[string][]config.Mi
 	rules := front.Rules{
 		Classes: a.classesOf(cfg), Connect: cfg.ConnectAllow, Lists: a.frontLists(cfg), PublicURL: cfg.PublicURL, Clients: cfg.Clients,
 		HostFiles: func(node string, closed func(string) bool) []proto.HostFile {
-			return HostFiles(node, slices.DeleteFunc(slices.Clone(cfg.Archives), func(a config.Archive) bool { return closed(a.Name) }))
+			return HostFiles(node, slices.DeleteFunc(slices.Concat(cfg.Archives, cfg.Classes), func(a config.Archive) bool { return closed(a.Name) }))
 		},
 	}
 	claimed := mirrorlist.NewClaims(cfg)

@@ -298,7 +298,7 @@ func TestPageForTools(t *testing.T) {
 			if r.Status != "406 Usage Information" || r.Header.Get("Content-Type") != typeText || r.Header.Get("Cache-Control") != "no-store" {
 				t.Errorf("%s: %d %v", target, r.StatusCode, r.Header)
 			}
-			for _, want := range []string{"with apt:\n\n" + testHostFiles(base, never)[0].Command(), "http://archive.ubuntu.com/ubuntu   by   " + base + "/ubuntu\n", "/vendor/tools"} {
+			for _, want := range []string{"with apt:\n\n" + testHostFiles(base, never)[0].Command() + "\nSources stay.\n", "http://archive.ubuntu.com/ubuntu   " + base + "/ubuntu\n", "/vendor/tools"} {
 				if !strings.Contains(body, want) {
 					t.Errorf("%s: lacks %q: %s", target, want, body)
 				}
@@ -315,7 +315,7 @@ func TestPageForTools(t *testing.T) {
 
 // testHostFiles is one file for each archive that is not closed, after that of apt.
 func testHostFiles(node string, closed func(string) bool) []proto.HostFile {
-	files := []proto.HostFile{{Client: "apt", Path: "/etc/a", Text: "proxy " + node + "\n"}}
+	files := []proto.HostFile{{Client: "apt", Path: "/etc/a", Note: "Sources stay.", Text: "proxy " + node + "\n"}}
 	for _, a := range []string{"ubuntu", "debian"} {
 		if !closed(a) {
 			files = append(files, proto.HostFile{Client: "dnf", Path: "/etc/" + a, Head: "# <head>\n", Text: "baseurl=" + node + "/" + a + "\n"})
@@ -325,6 +325,21 @@ func testHostFiles(node string, closed func(string) bool) []proto.HostFile {
 }
 
 func never(string) bool { return false }
+
+// A node without an archive of apt says nothing about apt.
+func TestPageOfOtherFormats(t *testing.T) {
+	d := startFront(t, func(c *Config) {
+		c.HostFiles = func(node string, _ func(string) bool) []proto.HostFile {
+			return []proto.HostFile{{Client: "dnf", Path: "/etc/yum.repos.d/aptmesh.repo", Text: "baseurl=" + node + "/fedora\n"}}
+		}
+	})
+	for _, accept := range []string{"Accept: */*", "Accept: text/html"} {
+		_, body := d.ask("GET", "/", accept)
+		if !strings.Contains(body, "baseurl=http://node:3142/fedora") || strings.Contains(body, "apt,") || strings.Contains(body, "https sources") || strings.Contains(body, "sources with https") {
+			t.Errorf("%s: %s", accept, body)
+		}
+	}
+}
 
 // A browser gets a page: nothing of it comes from elsewhere, whatever is on it is text, and a client sees
 // neither archives that it may not have, nor other clients.

@@ -184,10 +184,13 @@ func pageText(data *pageData) string {
 	b.WriteString("aptmesh: a cache for package repositories.\n")
 	for _, f := range data.HostFiles {
 		b.WriteString("\nOn each host with " + f.Client + ":\n\n" + f.Command())
+		if f.Note != "" {
+			b.WriteString("\n" + f.Note + "\n")
+		}
 	}
-	b.WriteString("\nWith apt, the host's sources stay as they are, and https sources go past this node. To have one\ncached, replace its URL in the host's sources:\n\n")
+	b.WriteString("\nThe archives, and their URLs here:\n\n")
 	for _, a := range data.Archives {
-		b.WriteString(a.Upstream + "   by   " + a.Here + "\n")
+		b.WriteString(a.Upstream + "   " + a.Here + "\n")
 	}
 	if len(data.Archives) == 0 {
 		b.WriteString("(no archive is configured, or none for your address)\n")

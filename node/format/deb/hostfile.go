@@ -19,5 +19,7 @@ func HostFile(node string) proto.HostFile {
 	return proto.HostFile{
 		Client: "apt", Path: "/etc/apt/apt.conf.d/30aptmesh",
 		Text: fmt.Sprintf("Acquire::http::Proxy %q;\n", node) + `Acquire::https::Proxy "DIRECT";` + "\n" + RetrySetting + "\n",
+		Note: "The host's sources stay as they are, and https sources go past the node. To have one cached, too,\n" +
+			"replace its URL in the host's sources by the URL of the archive at the node.",
 	}
 }
