@@ -133,7 +133,7 @@ func withMembers(configured *config.Config, names []string) *config.Config {
 			own[bareURL(at)] = true
 		}
 	}
-	set := classesIn(&next)
+	set := Classes(&next)
 	for _, name := range names {
 		m, rest, ok := set.Named(name)
 		if !ok || rest != "" || own[bareURL(m.URL)] {
@@ -152,8 +152,8 @@ func bareURL(at string) string {
 	return bare
 }
 
-// classesIn are the classes of a configuration that withMembers made.
-func classesIn(cfg *config.Config) (set classes.Set) {
+// Classes are the classes of a configuration that is in force.
+func Classes(cfg *config.Config) (set classes.Set) {
 	for _, a := range cfg.Classes {
 		if c, err := classes.New(a.Name, a.Upstream, a.Aliases); err == nil { // a check refuses others
 			set = append(set, c)
@@ -184,7 +184,7 @@ func (a *Archives) classesOf(cfg *config.Config) front.Classes {
 	if len(cfg.Classes) == 0 {
 		return nil
 	}
-	return classTable{a, cfg, classesIn(cfg)}
+	return classTable{a, cfg, Classes(cfg)}
 }
 
 func (t classTable) At(host, path string) (archive, rest string, ok bool) {
@@ -233,7 +233,7 @@ func (a *Archives) Ensure(name, by string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	all := maps.Clone(a.table.made())
-	class, ok := classesIn(a.table.Config()).Of(name)
+	class, ok := Classes(a.table.Config()).Of(name)
 	if !ok || all[name] != nil {
 		return nil // a request for an archive that cannot exist gets its error from the front
 	}

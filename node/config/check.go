@@ -313,7 +313,7 @@ func (c *checker) oneOf(key, value string, valid ...string) {
 	if slices.Contains(valid, value) {
 		return
 	}
-	if best, ok := nearest(value, valid); ok {
+	if best, ok := Nearest(value, valid); ok {
 		c.problem(key, "%q is none of %s; did you mean %s?", value, strings.Join(valid, ", "), best)
 		return
 	}

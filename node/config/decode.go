@@ -359,7 +359,7 @@ func unknownKey(name, section string, fields []field) string {
 	for i, f := range fields {
 		valid[i] = f.name
 	}
-	if best, ok := nearest(name, valid); ok {
+	if best, ok := Nearest(name, valid); ok {
 		return message + "; did you mean `" + best + "`?"
 	}
 	var places []string
@@ -377,9 +377,9 @@ func unknownKey(name, section string, fields []field) string {
 	return message + "; the keys here are " + strings.Join(valid, ", ")
 }
 
-// nearest finds the word that was probably meant: a third of its letters wrong at
+// Nearest finds the word that was probably meant: a third of its letters wrong at
 // most, or one that begins like it.
-func nearest(word string, valid []string) (string, bool) {
+func Nearest(word string, valid []string) (string, bool) {
 	word = strings.ToLower(word)
 	best, bestDistance := "", (len(word)+2)/3+1
 	for _, v := range valid {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/archives"
 	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -57,37 +60,73 @@ func (o *Operator) dateOf(id proto.Suite) time.Time {
 	return time.Time{}
 }
 
-// suiteNamed reads ARCHIVE/SUITE. The archive's name may have slashes; the
-// longest that fits counts.
+// suiteNamed reads ARCHIVE/SUITE.
 func (o *Operator) suiteNamed(name string) (proto.Suite, error) {
-	cfg := o.cfg.Archives.Config()
-	var best string
-	found := false
-	for _, a := range cfg.Archives {
-		if (name == a.Name || strings.HasPrefix(name, a.Name+"/")) && len(a.Name) >= len(best) {
-			best, found = a.Name, true
-		}
-	}
-	rest := strings.TrimPrefix(strings.TrimPrefix(name, best), "/")
-	if !found || rest == "" && !strings.HasSuffix(name, "/") {
-		names := make([]string, len(cfg.Archives))
-		for i, a := range cfg.Archives {
-			names[i] = a.Name
-		}
-		return proto.Suite{}, fmt.Errorf("%q does not name a suite: write ARCHIVE/SUITE, such as ubuntu/noble; the archives here are %s", name, strings.Join(names, ", "))
-	}
-	if rest == "" {
-		rest = "./"
+	archive, rest, err := splitSuite(name, o.cfg.Archives.Config())
+	if err != nil {
+		return proto.Suite{}, err
 	}
 	dir, err := url.PathUnescape(rest)
 	if err != nil {
 		return proto.Suite{}, err
 	}
-	id := proto.Suite{Archive: best, Dir: strings.TrimSuffix(dir, "/")}
+	id := proto.Suite{Archive: archive, Dir: strings.TrimSuffix(dir, "/")}
 	if o.cfg.Catalog.Knows(id) {
 		return id, nil
 	}
-	id = o.cfg.Archives.FormatOf(best).SuiteNamed(dir)
-	id.Archive = best
+	id = o.cfg.Archives.FormatOf(archive).SuiteNamed(dir)
+	id.Archive = archive
 	return id, nil
+}
+
+// splitSuite splits ARCHIVE/SUITE. The archive's name may have slashes; the longest that fits counts. "ARCHIVE/" is the
+// suite of a flat repository.
+func splitSuite(name string, cfg *config.Config) (archive, suite string, err error) {
+	var all []string // names of archives, and forms of the names that archives of classes have
+	for _, a := range cfg.Archives {
+		all = append(all, a.Name)
+		if _, in := below(name, a.Name); in && len(a.Name) > len(archive) {
+			archive = a.Name
+		}
+	}
+	forms := archives.Classes(cfg).Forms()
+	here := "; the archives here are " + strings.Join(slices.Concat(all, forms), ", ")
+	if len(all)+len(forms) == 0 {
+		here = "; the configuration has none"
+	}
+	if archive != "" {
+		rest, _ := below(name, archive)
+		switch {
+		case rest != "":
+			return archive, rest, nil
+		case strings.HasSuffix(name, "/"):
+			return archive, "./", nil
+		}
+		return "", "", fmt.Errorf("%s is an archive, and no suite: write ARCHIVE/SUITE, such as %s/noble, or %s/ if it is a flat repository", archive, archive, archive)
+	}
+	if m, _, ok := archives.Classes(cfg).Named(name); ok {
+		return "", "", fmt.Errorf("no host has asked for the archive %s of the class %s yet; the first request of a host reads it from upstream", m.Name, m.Class)
+	}
+	if meant, ok := nearestSuite(name, all); ok {
+		return "", "", fmt.Errorf("no archive here has a suite %s; did you mean %s?%s", name, meant, strings.Replace(here, "; the", " The", 1))
+	}
+	return "", "", fmt.Errorf("no archive here has a suite %s: write ARCHIVE/SUITE, such as ubuntu/noble%s", name, here)
+}
+
+// below is the rest of a name that begins with the name of an archive.
+func below(name, archive string) (rest string, ok bool) {
+	rest, ok = strings.CutPrefix(name+"/", archive+"/")
+	return strings.TrimSuffix(rest, "/"), ok
+}
+
+// nearestSuite is the name with the archive that was probably meant in place of the one that it begins with.
+func nearestSuite(name string, known []string) (string, bool) {
+	parts := strings.Split(name, "/")
+	for depth := len(parts); depth > 0; depth-- {
+		same := slices.DeleteFunc(slices.Clone(known), func(a string) bool { return strings.Count(a, "/")+1 != depth })
+		if meant, ok := config.Nearest(strings.Join(parts[:depth], "/"), same); ok {
+			return strings.Join(append([]string{meant}, parts[depth:]...), "/"), true
+		}
+	}
+	return "", false
 }
