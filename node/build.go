@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
-	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -217,7 +216,7 @@ func (n *Node) switched(s proto.Switch) {
 
 func (n *Node) frontConfig(cfg *config.Config) front.Config {
 	c := front.Config{
-		Names: []string{"localhost", n.opts.Name}, Listen: slices.Concat(cfg.Listen, cfg.TLS.Listen), Node: n.opts.Name, ArchiveRoot: deb.ArchiveRoot,
+		Names: []string{"localhost", n.opts.Name}, Listens: n.life.hosts.All, Node: n.opts.Name, ArchiveRoot: deb.ArchiveRoot,
 		Served: n.prefetch.Used, Pseudonym: n.loops.Pseudonym, Waits: n.loops.Wait, Dial: n.upstream.Tunnel,
 		Logger: n.log, AccessFormat: cfg.Log.Format,
 	}

@@ -426,3 +426,27 @@ func TestWhyOfAClass(t *testing.T) {
 		t.Errorf("offline: %+v", why.Would)
 	}
 }
+
+// A node whose configuration leaves the port open knows its own addresses: a URL of it is explained, and listed among
+// what was refused, as a path of the node.
+func TestOwnPortLeftOpen(t *testing.T) {
+	w := newWorld(t, newArchive(), func(c *config.Config) { c.PublicURL = "" })
+	own := "http://" + w.node.Addrs()[0]
+	if why := w.node.Why(own + "/ubuntu/" + inRelease); why.Archive != "ubuntu" || why.Would != nil {
+		t.Errorf("its own URL: %+v", why)
+	}
+	if resp, _ := w.raw("GET", own+"/debian/dists/bookworm/InRelease"); resp.StatusCode != 404 {
+		t.Fatal(resp.Status)
+	}
+	list := w.node.Refused()
+	if len(list) != 1 || list[0].URL != "/debian" || list[0].Reason != "unknown-prefix" {
+		t.Errorf("refused: %+v", list)
+	}
+	if why := w.node.Why(own + "/debian/dists/bookworm/InRelease"); why.Latest == nil || why.Latest.Reason != "unknown-prefix" {
+		t.Errorf("what a host got is not found again: %+v", why)
+	}
+	_, port, _ := net.SplitHostPort(w.node.Addrs()[0])
+	if other := w.node.Why("http://127.0.0.1:1" + port + "/ubuntu/x"); other.Archive != "" {
+		t.Errorf("another port of this machine: %+v", other)
+	}
+}

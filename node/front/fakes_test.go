@@ -152,7 +152,7 @@ func startFront(t testing.TB, change ...func(*Config)) *testFront {
 	t.Helper()
 	d := &testFront{t: t, catalog: &fakeCatalog{entries: make(map[proto.Location]proto.Resolution)}, fetcher: &fakeFetcher{}, logged: &lockedBuffer{}}
 	cfg := Config{
-		Archives: testArchives(t), Node: "node-a", Names: []string{"apt-cache.example.org"}, Listen: []string{":80", ":3142"},
+		Archives: testArchives(t), Node: "node-a", Names: []string{"apt-cache.example.org"}, Listens: func() []string { return []string{":80", ":3142"} },
 		AccessLog: d.logged, Logger: slog.New(slog.DiscardHandler),
 	}
 	for _, c := range change {

@@ -51,11 +51,12 @@ type Config struct {
 	// Clients says which clients may connect, and how much one may take.
 	Clients ClientLimits
 	// Names are the host names of this node, without a port. A proxy request for
-	// one of them at a port of Listen means the node itself. Addresses, and names with
+	// one of them at a port of Listens means the node itself. Addresses, and names with
 	// the node's own port, are known without being listed.
 	Names []string
-	// Listen are the addresses that the node listens at.
-	Listen []string
+	// Listens are the addresses that the node listens at now, with their real ports; the caller may change the
+	// slice. nil: only those are known that requests come in at.
+	Listens func() []string
 	// Node is the name shown in X-Aptmesh.
 	Node   string
 	Logger *slog.Logger
@@ -176,7 +177,7 @@ func New(cfg Config, catalog Catalog, fetcher Fetcher) (*Front, error) {
 // for the rate, which reaches answers under way. Connections that are open stay, were
 // they more than the new bound allows. After an error the old rules stay.
 func (f *Front) Apply(r Rules) error {
-	ready, err := newRules(r, f.cfg.Names, f.cfg.Listen)
+	ready, err := newRules(r, f.cfg.Names, f.cfg.Listens)
 	if err != nil {
 		return err
 	}

@@ -67,7 +67,8 @@ type routes struct {
 	hosts map[string][]route  // by bare host, longest base first
 	wild  []wildcard          // the one that says most of the host first
 	own   map[string]struct{} // names of this node
-	ports map[string]struct{} // that this node listens at, see portOf
+	// listens are the addresses that this node listens at now.
+	listens func() []string
 	// publicHost is the host of the public URL as bareHost has it; "" for none.
 	publicHost string
 	archives   []Archive                                           // sorted by name, for the page and for messages
@@ -76,14 +77,14 @@ type routes struct {
 	classes    Classes
 }
 
-// newRoutes builds the table. own are the names of this node, listen the addresses that it
+// newRoutes builds the table. own are the names of this node, listens the addresses that it
 // listens at. Errors name the configuration key at fault.
-func newRoutes(archives []Archive, connect, own, listen []string) (*routes, error) {
+func newRoutes(archives []Archive, connect, own []string, listens func() []string) (*routes, error) {
 	t := &routes{
 		names:    make(map[string]struct{}),
 		hosts:    make(map[string][]route),
 		own:      make(map[string]struct{}),
-		ports:    make(map[string]struct{}),
+		listens:  listens,
 		inner:    make(map[string]func(string) (proto.Location, bool)),
 		archives: slices.Clone(archives),
 	}
@@ -106,9 +107,6 @@ func newRoutes(archives []Archive, connect, own, listen []string) (*routes, erro
 	}
 	for _, name := range own {
 		t.own[strings.ToLower(strings.TrimSuffix(name, "."))] = struct{}{}
-	}
-	for _, address := range listen {
-		t.ports[portOf(address)] = struct{}{}
 	}
 	return t, nil
 }
@@ -443,16 +441,33 @@ func (t *routes) isOwn(host string, local net.Addr) bool {
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
 		name, port = host[:i], host[i+1:]
 	}
-	at, _ := local.(*net.TCPAddr)
-	if _, listens := t.ports[port]; !listens && (at == nil || portOf(at.String()) != port) {
+	at := t.listensAt(port, local)
+	if len(at) == 0 {
 		return false
 	}
 	name = strings.Trim(strings.TrimSuffix(name, "."), "[]")
 	if _, ok := t.own[name]; ok || port != "" {
 		return true
 	}
-	ip := net.ParseIP(name)
-	return at != nil && (ip != nil && ip.Equal(at.IP) || name == "localhost" && at.IP.IsLoopback())
+	asked := net.ParseIP(name)
+	return slices.ContainsFunc(at, func(address string) bool {
+		ip, _, _ := net.SplitHostPort(address)
+		bound := net.ParseIP(ip)
+		return bound != nil && (bound.Equal(asked) || name == "localhost" && bound.IsLoopback())
+	})
+}
+
+// listensAt are the addresses of this node with a port, as portOf has it. local is one that a request came in at; nil
+// for none.
+func (t *routes) listensAt(port string, local net.Addr) []string {
+	var at []string
+	if t.listens != nil {
+		at = t.listens()
+	}
+	if tcp, ok := local.(*net.TCPAddr); ok {
+		at = append(at, tcp.String())
+	}
+	return slices.DeleteFunc(at, func(address string) bool { return portOf(address) != port })
 }
 
 // portOf is the port of an address as it stands in bareHost: "" for 80 and 443.

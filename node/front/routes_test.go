@@ -12,7 +12,7 @@ import (
 )
 
 func TestLocate(t *testing.T) {
-	routes, err := newRoutes(testArchives(t), nil, []string{"apt-cache.example.org"}, []string{"192.0.2.7:80", "[::]:3142"})
+	routes, err := newRoutes(testArchives(t), nil, []string{"apt-cache.example.org"}, func() []string { return []string{"192.0.2.7:80", "[::]:3142"} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func FuzzLocate(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	routes, err := newRoutes(testArchives(f), nil, []string{"apt-cache.example.org"}, []string{"192.0.2.7:80", "[::]:3142"})
+	routes, err := newRoutes(testArchives(f), nil, []string{"apt-cache.example.org"}, func() []string { return []string{"192.0.2.7:80", "[::]:3142"} })
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -333,7 +333,7 @@ func TestMirrors(t *testing.T) {
 
 // The URL that hosts are given means the node, whatever port is mapped to the one that it listens at.
 func TestPublicURLIsOwn(t *testing.T) {
-	ready, err := newRules(Rules{Archives: testArchives(t), PublicURL: "http://cache.example.org:8080"}, nil, []string{":3142"})
+	ready, err := newRules(Rules{Archives: testArchives(t), PublicURL: "http://cache.example.org:8080"}, nil, func() []string { return []string{":3142"} })
 	if err != nil {
 		t.Fatal(err)
 	}

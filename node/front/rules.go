@@ -54,8 +54,8 @@ type rules struct {
 }
 
 // newRules makes rules ready. Errors name the configuration key at fault.
-func newRules(r Rules, own, listen []string) (*rules, error) {
-	routes, err := newRoutes(r.Archives, r.Connect, own, listen)
+func newRules(r Rules, own []string, listens func() []string) (*rules, error) {
+	routes, err := newRoutes(r.Archives, r.Connect, own, listens)
 	if err != nil {
 		return nil, err
 	}
