@@ -215,6 +215,9 @@ type File struct {
 	// SHA256 and SHA512 are zero where the index does not list them.
 	SHA256 Digest
 	SHA512 SHA512
+	// Outside is the URL of a file that the index lists outside of its archive; then Path is empty.
+	// It is valid as long as Path is.
+	Outside []byte
 }
 
 // Belonging is how far a trusted root is one of a given suite.

@@ -28,13 +28,14 @@ type trust struct {
 	unsigned       bool
 	unsignedSuites []proto.Suite
 	metalinks      func(dir string) string // by the directory of a repository; nil for none
+	urls           []string                // those that mean the archive
 }
 
 // newFormat makes the format that the configuration calls by a name.
 func newFormat(name string, t trust) Format {
 	switch name {
 	case "rpm":
-		cfg := rpm.Config{Keyring: t.keyring, KeyPlace: t.keyPlace, Unsigned: t.unsigned, UnsignedSuites: t.unsignedSuites}
+		cfg := rpm.Config{Keyring: t.keyring, KeyPlace: t.keyPlace, Unsigned: t.unsigned, UnsignedSuites: t.unsignedSuites, URLs: t.urls}
 		if t.metalinks != nil {
 			cfg.Metalink = func(s proto.Suite) string { return t.metalinks(s.Dir) }
 		}

@@ -109,7 +109,10 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 			return nil, err
 		}
 		archives = append(archives, catalog.Archive{
-			Name: a.Name, Format: newFormat(a.Format, trust{ring, keyPlace, a.Unsigned || a.TrustHTTPS, unsigned, metalinks}),
+			Name: a.Name, Format: newFormat(a.Format, trust{
+				keyring: ring, keyPlace: keyPlace, unsigned: a.Unsigned || a.TrustHTTPS, unsignedSuites: unsigned, metalinks: metalinks,
+				urls: slices.Concat(a.MirrorURLs(), a.Aliases),
+			}),
 			Unsigned: a.Unsigned || a.TrustHTTPS || metalinks != nil, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture, AcceptOlder: a.AcceptsOlderAfter(),
 			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline, Transient: a.Class != "",
 		})

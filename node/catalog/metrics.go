@@ -7,7 +7,7 @@ import (
 )
 
 type metrics struct {
-	checks, announcements, leader, mirrors             *prometheus.CounterVec
+	checks, announcements, leader, mirrors, outside  *prometheus.CounterVec
 	switches, revisions, forks, incomplete, unreadable prometheus.Counter
 	untaken                                            prometheus.Counter
 	unlisted, listedByPeers                            prometheus.Counter
@@ -40,6 +40,9 @@ func newMetrics() *metrics {
 		untaken:       counter("untaken_indexes_total", "Indexes that this node could not take in because of its own trouble, such as a full disk: requests that need them get 503."),
 		unlisted:      counter("unlisted_total", "Requests for files that no signed metadata lists."),
 		listedByPeers: counter("listed_by_peers_total", "Requests for packages that no index on this node lists, but an index on another node does."),
+		outside: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "aptmesh_catalog_listed_outside_total", Help: "Files that indexes, as they were read, list at URLs outside of their archive: hosts fetch them there.",
+		}, []string{"archive"}),
 		parsed: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "aptmesh_catalog_parse_seconds", Help: "Time to decompress and parse one index.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
@@ -80,7 +83,7 @@ func (m *metrics) leaderAnswered(err error) {
 // Collectors returns the catalog's metrics, for the caller to register.
 func (c *Catalog) Collectors() []prometheus.Collector {
 	m := c.metrics
-	return []prometheus.Collector{m.checks, m.announcements, m.leader, m.mirrors, m.switches, m.revisions, m.forks, m.incomplete, m.unreadable, m.untaken, m.unlisted, m.listedByPeers, m.parsed, suiteCollector{c}}
+	return []prometheus.Collector{m.checks, m.announcements, m.leader, m.mirrors, m.switches, m.revisions, m.forks, m.incomplete, m.unreadable, m.untaken, m.unlisted, m.listedByPeers, m.outside, m.parsed, suiteCollector{c}}
 }
 
 // suiteCollector reads the state of each suite when it is scraped.

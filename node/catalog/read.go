@@ -136,7 +136,15 @@ func (r *reader) parse(ctx context.Context, g proto.Generation, m *proto.Member)
 	defer b.Close()
 	source := &watched{r: b.Reader()}
 	builder := view.NewListBuilder(r.c.tablesOf(r.suite.Archive).seed, 0)
-	err = r.format.Parse(r.suite, m, source, builder.Add)
+	away := &outside{}
+	err = r.format.Parse(r.suite, m, source, func(f proto.File) error {
+		if len(f.Path) == 0 {
+			away.add(f.Outside)
+			return nil
+		}
+		return builder.Add(f)
+	})
+	r.report(m, away)
 	switch {
 	case source.err != nil && source.err != io.EOF:
 		return nil, source.err
@@ -150,6 +158,27 @@ func (r *reader) parse(ctx context.Context, g proto.Generation, m *proto.Member)
 		return nil, err
 	}
 	return builder.List()
+}
+
+// outside are the files of an index that are in no archive of ours, as far as the index says.
+type outside struct {
+	files   int
+	example string
+}
+
+func (e *outside) add(url []byte) {
+	if e.files++; e.files == 1 {
+		e.example = string(url)
+	}
+}
+
+// report counts what hosts fetch past this archive.
+func (r *reader) report(m *proto.Member, away *outside) {
+	if away.files == 0 {
+		return
+	}
+	r.c.metrics.outside.WithLabelValues(r.suite.Archive).Add(float64(away.files))
+	r.log.Info("an index lists files outside of its archive; hosts fetch them there, and nothing here verifies them", "path", m.Path, "files", away.files, "example", away.example)
 }
 
 // watched remembers the error of a reader, so that a failure of the source is not taken for an

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node/format/rpm"
 	"github.com/aptmesh/aptmesh/node/format/rpm/rpmarchive"
@@ -37,6 +39,24 @@ func (w *world) show(repo *rpmarchive.Repo) {
 	for path, data := range repo.Render("os/") {
 		w.a.Put(path, data, repo.Date)
 	}
+}
+
+// What an index lists at another server is counted, and keeps nothing else from being listed.
+func TestListedOutside(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w, repo := rpmWorld(t)
+		for _, name := range []string{"one", "two"} {
+			repo.Packages = append(repo.Packages, rpmarchive.Package{Name: name, Base: "https://github.example.com/releases"})
+		}
+		w.show(repo)
+		w.open()
+		if e, err := w.discover(rpmHello); err != nil || !e.Listed {
+			t.Errorf("%+v, %v", e, err)
+		}
+		if n := testutil.ToFloat64(w.metrics.outside.WithLabelValues("a")); n != 2 {
+			t.Errorf("%v files are counted", n)
+		}
+	})
 }
 
 func (w *world) discover(path string) (proto.Resolution, error) {

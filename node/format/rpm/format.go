@@ -36,16 +36,21 @@ type Config struct {
 	// UnsignedSuites does so for these alone.
 	Unsigned       bool
 	UnsignedSuites []proto.Suite
+	// URLs are those that mean the archive: a package may be listed with one of them (xml:base).
+	URLs []string
 	// Metalink is the URL of the metalink that names the repomd.xml of a suite, "" for none. nil:
 	// there are none.
 	Metalink func(proto.Suite) string
 }
 
 // Format is the RPM repository format for one archive. It never changes; safe for concurrent use.
-type Format struct{ cfg Config }
+type Format struct {
+	cfg   Config
+	roots roots
+}
 
 // New returns the format of an archive.
-func New(cfg Config) *Format { return &Format{cfg} }
+func New(cfg Config) *Format { return &Format{cfg, newRoots(cfg.URLs)} }
 
 // metalink is the URL of the metalink of a suite; "" for none.
 func (f *Format) metalink(suite proto.Suite) string {

@@ -47,7 +47,7 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 	if m.Date.IsZero() {
 		m.Date = named
 	}
-	m.Members, m.Oddities = doc.members(suite)
+	m.Members, m.Oddities = f.members(doc, suite)
 	if signer.Weak != "" {
 		m.Oddities = append(m.Oddities, fmt.Sprintf("it is signed by %s alone, which newer clients refuse", signer.Weak))
 	}

@@ -16,10 +16,10 @@ func (f *Format) Packages(suite proto.Suite, m *proto.Member, stored io.Reader, 
 		return err
 	}
 	defer text.Close()
-	places := newPlaces(suite)
+	places := f.newPlaces(suite)
 	var p proto.Package
 	return readPrimary(text, true, func(e *entry) error {
-		if e.hasBase {
+		if !places.within(e) {
 			return nil
 		}
 		p.Name, p.Version, p.Arch, p.Universal, p.Needs = e.name, e.version, e.arch, string(e.arch) == "noarch", e.needs

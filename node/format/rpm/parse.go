@@ -21,10 +21,11 @@ const (
 )
 
 // tableOf identifies what an index lists: its bytes, and the directory that its paths begin at,
-// because one content may serve two repositories. Each compression has a table of its own: that two
+// because one content may serve two repositories; and the URLs of the archive, because a location may
+// begin with one. Each compression has a table of its own: that two
 // of them hold the same is said by the open-checksum, which nobody has checked. packages says that
 // it lists what clients install.
-func tableOf(suite proto.Suite, m *proto.Member) (table string, packages bool) {
+func (f *Format) tableOf(suite proto.Suite, m *proto.Member) (table string, packages bool) {
 	kind := plainKind(m.Slot)
 	if kind != "primary" && kind != "prestodelta" {
 		return "", false
@@ -33,7 +34,7 @@ func tableOf(suite proto.Suite, m *proto.Member) (table string, packages bool) {
 	if m.Ref.IsZero() {
 		sum = m.SHA512[:32]
 	}
-	where := sha256.Sum256([]byte(suite.Dir + "\x00" + kind))
+	where := sha256.Sum256([]byte(strings.Join(append([]string{suite.Dir, kind}, f.roots.names()...), "\x00")))
 	return hex.EncodeToString(sum) + "-" + hex.EncodeToString(where[:8]), kind == "primary"
 }
 
@@ -69,7 +70,7 @@ func (f *Format) Parse(suite proto.Suite, m *proto.Member, stored io.Reader, emi
 		return err
 	}
 	defer text.Close()
-	places := newPlaces(suite)
+	places := f.newPlaces(suite)
 	if plainKind(m.Slot) == "prestodelta" {
 		return readDeltas(text, func(d *delta) error {
 			return places.each(d.path, func(path []byte) error {
@@ -78,8 +79,8 @@ func (f *Format) Parse(suite proto.Suite, m *proto.Member, stored io.Reader, emi
 		})
 	}
 	return readPrimary(text, false, func(e *entry) error {
-		if e.hasBase {
-			return nil
+		if !places.within(e) {
+			return emit(proto.File{Outside: joinURL(places.last, e.path), Size: e.size, SHA256: e.sum.sha256, SHA512: e.sum.sha512})
 		}
 		return places.each(e.path, func(path []byte) error {
 			return emit(proto.File{Path: path, Size: e.size, SHA256: e.sum.sha256, SHA512: e.sum.sha512})
@@ -101,10 +102,10 @@ func open(m *proto.Member, stored io.Reader) (io.ReadCloser, error) {
 
 // entry is a package as primary.xml lists it. Slices are valid until the next one.
 type entry struct {
-	path    []byte
-	hasBase bool // its location has a base of its own
-	size    int64
-	sum     sums
+	path []byte
+	base []byte // the URL that path is relative to; empty: that of the repository
+	size int64
+	sum  sums
 
 	// Where they are asked for:
 	name, arch, version []byte // the version with its epoch: E:V-R
@@ -113,7 +114,7 @@ type entry struct {
 }
 
 func (e *entry) reset() {
-	*e = entry{path: e.path[:0], size: proto.UnknownSize, name: e.name[:0], arch: e.arch[:0], version: e.version[:0], needs: e.needs[:0]}
+	*e = entry{path: e.path[:0], base: e.base[:0], size: proto.UnknownSize, name: e.name[:0], arch: e.arch[:0], version: e.version[:0], needs: e.needs[:0]}
 }
 
 var errTooMany = errors.New("it lists more than is allowed")
@@ -173,7 +174,7 @@ func (e *entry) read(s *scanner, name []byte, all bool) error {
 			case "href":
 				e.path = unescape(e.path[:0], value)
 			case "xml:base":
-				e.hasBase = len(value) > 0
+				e.base = unescape(e.base[:0], value)
 			}
 		})
 	case "checksum":
@@ -258,16 +259,45 @@ func readDeltas(r io.Reader, emit func(*delta) error) error {
 
 // places turns a location as an index gives it into the paths that clients ask for.
 type places struct {
-	base []byte // the directory of the repository, with a slash
-	path []byte
+	roots roots
+	suite []byte // the directory of the repository, with a slash
+	base  []byte // the directory that the current location begins at, with a slash
+	path  []byte
+
+	// The xml:base that was last looked up: a repository has one, or few.
+	last      []byte
+	lastDir   []byte
+	lastKnown bool
 }
 
-func newPlaces(suite proto.Suite) *places {
-	p := &places{}
-	if suite.Dir != "" {
-		p.base = []byte(suite.Dir + "/")
-	}
+func (f *Format) newPlaces(suite proto.Suite) *places {
+	p := &places{roots: f.roots, suite: withSlash(suite.Dir)}
+	p.base = p.suite
 	return p
+}
+
+func withSlash(dir string) []byte {
+	if dir == "" {
+		return nil
+	}
+	return []byte(dir + "/")
+}
+
+// within takes the location of the next package, and reports whether it lies within the archive. A
+// location that is a URL has its base in itself (createrepo_c --location-prefix).
+func (p *places) within(e *entry) bool {
+	base, path := splitURL(e.base, e.path)
+	e.path = path
+	if len(base) == 0 {
+		p.base = p.suite
+		return true
+	}
+	if p.last == nil || !bytes.Equal(base, p.last) {
+		dir, ok := p.roots.dir(string(base))
+		p.last, p.lastDir, p.lastKnown = bytes.Clone(base), withSlash(dir), ok
+	}
+	p.base = p.lastDir
+	return p.lastKnown
 }
 
 // each calls do for each path that a client may ask for; it is valid until do returns. A location
@@ -276,6 +306,9 @@ func newPlaces(suite proto.Suite) *places {
 // dnf 4 sends a location as it stands, and so a server decodes what it is escaped with. dnf 5
 // escapes it (libdnf5/repo/package_downloader.cpp), and so the server sees it as it stands.
 func (p *places) each(location []byte, do func(path []byte) error) error {
+	if len(location) == 0 {
+		return nil
+	}
 	if err := p.one(location, do); err != nil {
 		return err
 	}

@@ -179,8 +179,9 @@ func (d *document) date(now time.Time) time.Time {
 const firstDate = 946684800
 
 // members are the records as the catalog sees them, and what was passed over. librepo takes the
-// record of a type that comes last where there are several, so all are listed.
-func (d *document) members(suite proto.Suite) (list []proto.Member, oddities []string) {
+// record of a type that comes last where there are several, so all are listed. A record may have a
+// base of its own; then librepo fetches it from there.
+func (f *Format) members(d *document, suite proto.Suite) (list []proto.Member, oddities []string) {
 	odd := func(format string, args ...any) {
 		if len(oddities) < maxOddities {
 			oddities = append(oddities, fmt.Sprintf(format, args...))
@@ -189,10 +190,15 @@ func (d *document) members(suite proto.Suite) (list []proto.Member, oddities []s
 	paths, slots := make(map[string]bool), make(map[string]bool)
 	for i := range d.records {
 		r := &d.records[i]
-		path, err := proto.CleanPath(r.href)
+		base, href := splitURL(r.base, r.href)
+		path, err := proto.CleanPath(href)
+		known := true
+		if base != "" && err == nil {
+			path, known = f.roots.within(suite, base, path)
+		}
 		switch {
-		case r.base != "":
-			odd("the record %q has a base of its own, %.200q: hosts fetch it there", r.kind, r.base)
+		case !known:
+			odd("the record %q has a base of its own, %.200q, outside of the repository: hosts fetch it there", r.kind, base)
 			continue
 		case r.href == "" || err != nil || path == "" || len(r.kind) > maxKind:
 			odd("the record %.40q has no location that can be asked for: %.200q", r.kind, r.href)
@@ -202,7 +208,7 @@ func (d *document) members(suite proto.Suite) (list []proto.Member, oddities []s
 			continue
 		}
 		paths[path] = true
-		m := newMember(suite, r, path)
+		m := f.newMember(suite, r, path)
 		for n := 2; slots[m.Slot]; n++ {
 			m.Slot = fmt.Sprintf("%s:%d", r.kind, n)
 		}
@@ -221,7 +227,7 @@ const maxKind = 100
 
 // newMember makes a member of a record. Its Slot is the type, because file names carry the sum of
 // the file and change with every publication.
-func newMember(suite proto.Suite, r *record, path string) proto.Member {
+func (f *Format) newMember(suite proto.Suite, r *record, path string) proto.Member {
 	m := proto.Member{
 		Path: path, Slot: r.kind, Upstream: []string{path},
 		Ref: proto.Ref{Digest: r.sum.sha256, Size: r.size}, SHA512: r.sum.sha512,
@@ -240,7 +246,7 @@ func newMember(suite proto.Suite, r *record, path string) proto.Member {
 		}
 	}
 	if m.Provable() {
-		m.Table, m.Packages = tableOf(suite, &m)
+		m.Table, m.Packages = f.tableOf(suite, &m)
 	}
 	return m
 }

@@ -71,7 +71,7 @@ func addClean(t *testing.T, all, files map[string][]byte) {
 func formatFor(t testing.TB, signed bool) *rpm.Format {
 	t.Helper()
 	if !signed {
-		return rpm.New(rpm.Config{Unsigned: true})
+		return rpm.New(rpm.Config{Unsigned: true, URLs: []string{"https://mirror.example.org/vendor", "http://MIRROR.example.net:80/a%20b/"}})
 	}
 	ring, err := pgp.ReadKeyring("test", testarchive.DefaultKey().Public())
 	if err != nil {
@@ -117,14 +117,19 @@ func repositories() map[string]map[string]rpmarchive.Repo {
 			}
 			return strings.NewReplacer(`<?xml version="1.0" encoding="UTF-8"?>`+"\n", "", `type="rpm"`, "type='rpm'\n\t", "<summary>", "<summary><![CDATA[ <package> <location href='no'/> ]]>").Replace(text)
 		}}
+	merged := rpmarchive.Repo{Packages: []rpmarchive.Package{
+		{Name: "here", Base: "https://mirror.example.org/vendor/pool/", Href: "here-1-1.x86_64.rpm", At: "../pool/here-1-1.x86_64.rpm"},
+		{Name: "prefixed", Href: "http://mirror.example.org/vendor/el9/x/prefixed-1-1.x86_64.rpm", At: "x/prefixed-1-1.x86_64.rpm"},
+		{Name: "there", Base: "https://github.example.com/releases/", Href: "there-1-1.x86_64.rpm"}}}
 	return map[string]map[string]rpmarchive.Repo{
-		"Fedora":        {"releases/40/Everything/x86_64/os": fedora, "updates/40/Everything/x86_64": fedora},
-		"EPEL":          {"9/Everything/x86_64": epel},
-		"like RHEL":     {"rhel9/9/x86_64/baseos/os": rhel, "rhel9/9/x86_64/appstream/os": rhel},
-		"openSUSE":      {"repositories/tools/15.6": suse},
-		"Amazon Linux":  {"core/mirrors/2023.1/x86_64": amazon},
-		"packagecloud":  {"el/9/x86_64": cloud},
-		"the old style": {"": first},
+		"several servers": {"el9": merged},
+		"Fedora":          {"releases/40/Everything/x86_64/os": fedora, "updates/40/Everything/x86_64": fedora},
+		"EPEL":            {"9/Everything/x86_64": epel},
+		"like RHEL":       {"rhel9/9/x86_64/baseos/os": rhel, "rhel9/9/x86_64/appstream/os": rhel},
+		"openSUSE":        {"repositories/tools/15.6": suse},
+		"Amazon Linux":    {"core/mirrors/2023.1/x86_64": amazon},
+		"packagecloud":    {"el/9/x86_64": cloud},
+		"the old style":   {"": first},
 	}
 }
 
@@ -233,6 +238,12 @@ func TestOddRoots(t *testing.T) {
 		"a base": {func(s string) string {
 			return strings.Replace(s, `<location href`, `<location xml:base="https://example.net/" href`, 1)
 		}, "", 2, "base of its own"},
+		"a base of the archive": {func(s string) string {
+			return strings.Replace(s, `<location href`, `<location xml:base="https://mirror.example.org/vendor/" href`, 1)
+		}, "", 3, ""},
+		"a URL of the archive": {func(s string) string {
+			return strings.Replace(s, `<location href="`, `<location href="https://mirror.example.org/vendor/`, 1)
+		}, "", 3, ""},
 		"above the root": {func(s string) string { return strings.Replace(s, `href="repodata/`, `href="../repodata/`, 1) }, "", 2, "location"},
 		"no location":    {func(s string) string { return strings.Replace(s, `<location href`, `<place href`, 1) }, "", 2, "location"},
 		"one type twice": {func(s string) string { return strings.Replace(s, `type="other"`, `type="primary"`, 1) }, "", 3, ""},
@@ -306,7 +317,12 @@ func listed(t testing.TB, f *rpm.Format, suite proto.Suite, slot, path, text str
 	t.Helper()
 	m := &proto.Member{Path: path, Slot: slot, PlainSize: proto.UnknownSize, Table: "x"}
 	err = f.Parse(suite, m, strings.NewReader(text), func(f proto.File) error {
-		paths = append(paths, string(f.Path))
+		if (len(f.Path) == 0) == (len(f.Outside) == 0) {
+			t.Errorf("%q, outside %q", f.Path, f.Outside)
+		}
+		if len(f.Path) > 0 {
+			paths = append(paths, string(f.Path))
+		}
 		return nil
 	})
 	return paths, err
@@ -315,15 +331,29 @@ func listed(t testing.TB, f *rpm.Format, suite proto.Suite, slot, path, text str
 // TestLocations is by which paths clients ask for what primary.xml lists.
 func TestLocations(t *testing.T) {
 	for href, want := range map[string][]string{
-		`href="a-1-1.x86_64.rpm"`:                        {"x/y/a-1-1.x86_64.rpm"},
-		`href="Packages/a/a+b~c^d-1-1.noarch.rpm"`:       {"x/y/Packages/a/a+b~c^d-1-1.noarch.rpm"},
-		`href="a%2bb.rpm"`:                               {"x/y/a%2bb.rpm", "x/y/a+b.rpm"},
-		`href="./a.rpm"`:                                 {"x/y/a.rpm"},
-		`href="../../z/a.rpm"`:                           {"z/a.rpm"},
-		`href="../../../a.rpm"`:                          nil,
-		`href="a b &amp; &#x63;.rpm"`:                    {"x/y/a b & c.rpm"},
-		`href='a.rpm'`:                                   {"x/y/a.rpm"},
-		`xml:base="https://example.net/r" href="a.rpm"`:  nil,
+		`href="a-1-1.x86_64.rpm"`:                       {"x/y/a-1-1.x86_64.rpm"},
+		`href="Packages/a/a+b~c^d-1-1.noarch.rpm"`:      {"x/y/Packages/a/a+b~c^d-1-1.noarch.rpm"},
+		`href="a%2bb.rpm"`:                              {"x/y/a%2bb.rpm", "x/y/a+b.rpm"},
+		`href="./a.rpm"`:                                {"x/y/a.rpm"},
+		`href="../../z/a.rpm"`:                          {"z/a.rpm"},
+		`href="../../../a.rpm"`:                         nil,
+		`href="a b &amp; &#x63;.rpm"`:                   {"x/y/a b & c.rpm"},
+		`href='a.rpm'`:                                  {"x/y/a.rpm"},
+		`xml:base="https://example.net/r" href="a.rpm"`: nil,
+		`xml:base="https://mirror.example.org/vendor/z" href="a.rpm"`:         {"z/a.rpm"},
+		`xml:base="http://Mirror.example.org:443/vendor/z/" href="b/a.rpm"`:   {"z/b/a.rpm"},
+		`xml:base="https://mirror.example.org/vendor" href="a.rpm"`:           {"a.rpm"},
+		`xml:base="https://mirror.example.org/vendor/x/y" href="../a%2b.rpm"`: {"x/a%2b.rpm", "x/a+.rpm"},
+		`xml:base="http://mirror.example.net/a%20b/z" href="a.rpm"`:           {"z/a.rpm"},
+		`xml:base="https://mirror.example.org/vendors" href="a.rpm"`:          nil,
+		`xml:base="https://mirror.example.org:8443/vendor" href="a.rpm"`:      nil,
+		`xml:base="https://mirror.example.org/vendor?token=1" href="a.rpm"`:   nil,
+		`xml:base="https://mirror.example.org/vendor/../other" href="a.rpm"`:  nil,
+		`xml:base="ftp://mirror.example.org/vendor" href="a.rpm"`:             nil,
+		`xml:base="." href="a.rpm"`:                                           nil,
+		`href="https://mirror.example.org/vendor/z/a.rpm"`:                    {"z/a.rpm"},
+		`href="https://github.example.com/releases/a.rpm"`:                    nil,
+		`href="https://"`:                                nil,
 		`xml:base="" href="a.rpm"`:                       {"x/y/a.rpm"},
 		`href="a.rpm?token=1"`:                           {"x/y/a.rpm?token=1"},
 		"\n\thref = \"a.rpm\"\n":                         {"x/y/a.rpm"},

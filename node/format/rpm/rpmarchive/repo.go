@@ -62,7 +62,7 @@ type Package struct {
 	Href string
 	// At is the path of its file below the repository, where the Href is written in another way.
 	At string
-	// Base is its xml:base; then it has no file here.
+	// Base is its xml:base; then it has a file here only if At says where.
 	Base string
 	Size int // of its file; 0: 2,000 bytes
 	// Requires are lines of rpm:entry attributes, such as `name="libx" flags="GE" ver="2"`.
@@ -82,7 +82,9 @@ func (p Package) withDefaults() Package {
 	set(&p.Arch, "x86_64")
 	set(&p.Epoch, "0")
 	set(&p.Href, fmt.Sprintf("Packages/%c/%s-%s-%s.%s.rpm", p.Name[0], p.Name, p.Version, p.Release, p.Arch))
-	set(&p.At, p.Href)
+	if p.Base == "" {
+		set(&p.At, p.Href)
+	}
 	if p.Size == 0 {
 		p.Size = 2000
 	}
@@ -116,7 +118,7 @@ func (r Repo) Render(prefix string) map[string][]byte {
 	files := make(map[string][]byte)
 	for _, p := range r.Packages {
 		p = p.withDefaults()
-		if p.Base == "" {
+		if p.At != "" {
 			files[prefix+p.At] = p.content()
 		}
 		if p.Delta != "" {
