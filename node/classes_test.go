@@ -92,6 +92,9 @@ func TestClass(t *testing.T) {
 	if status != 403 || !strings.Contains(body, p.bobKey.KeyID()) || !strings.Contains(body, "put it into a file in "+p.keys) {
 		t.Fatalf("%d %s", status, body)
 	}
+	if _, line, _ := from(t, "127.0.0.1", addr(), "/ppa/bob/apps/"+inRelease); !strings.Contains(line, "put it into a file in "+p.keys) || strings.HasSuffix(line, " ...") {
+		t.Errorf("the status line does not say where the key belongs: %s", line)
+	}
 	if err := os.WriteFile(filepath.Join(p.keys, "bob.asc"), p.bobKey.Armored(), 0o644); err != nil {
 		t.Fatal(err)
 	}

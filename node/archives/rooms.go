@@ -1,6 +1,7 @@
 package archives
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/url"
@@ -100,7 +101,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 			return all
 		}
 		unsigned := suites(a.UnsignedSuites)
-		keyPlace := ""
+		keyPlace := "archives." + cmp.Or(a.Class, a.Name) + ".signed_by"
 		if dir := keyrings.Dir(a.SignedBy); dir != "" {
 			keyPlace = "a file in " + dir
 		}

@@ -196,9 +196,10 @@ const (
 	maxQuote = 500
 )
 
-// maxPhrase bounds a reason phrase, in bytes. apt takes 359 and shows them on one line
-// beside the URL.
-const maxPhrase = 200
+// maxPhrase bounds a reason phrase, in bytes. apt takes 358 and shows them after the URL (ServerState::HeaderLine in
+// methods/basehttp.cc: "%3u%359[^\n]", with the space). dnf shows the status alone (librepo, downloader.c: "Status code:
+// %ld for %s"), and so do zypper and pacman. What to do stands first: where a sentence is cut, that must not be lost.
+const maxPhrase = 350
 
 // phrase makes a sentence fit for a status line: clean, and cut between two words.
 func phrase(text string) string {

@@ -320,7 +320,7 @@ func (t *routes) below(path string, dir bool) (proto.Location, error) {
 		}
 		return proto.Location{}, &refusal{
 			status: http.StatusNotFound, reason: reasonPrefix,
-			phrase: `this node has no archive "` + quote(host) + `"`,
+			phrase: `add it under archives: of the node, or correct the URL: the node has no archive "` + quote(host) + `"; known are ` + t.known(),
 			text:   `no archive "` + quote(host) + `" is configured: a path begins with a name under the config key archives: or with the host of its upstream; known are ` + t.known(),
 		}
 	}
@@ -367,13 +367,13 @@ func (t *routes) on(scheme, host, path string, dir bool) (proto.Location, error)
 	if known {
 		return proto.Location{}, &refusal{
 			status: http.StatusForbidden, reason: reasonHost,
-			phrase: "no archive of this node has this path of " + quote(host),
+			phrase: "add it under archives: of the node, or correct the URL: no archive has this path of " + quote(host),
 			text:   "archives: has an archive on " + quote(host) + ", but none that this path belongs to; known are " + t.known(),
 		}
 	}
 	return proto.Location{}, &refusal{
 		status: http.StatusForbidden, reason: reasonHost,
-		phrase: quote(host) + " is not configured on this node, which is no open proxy",
+		phrase: "add it under archives: of the node (as upstream or alias): this is no open proxy, and no archive is at " + quote(host),
 		text:   `this is no open proxy and "` + quote(host) + `" is not the host of an archive: add it under the config key archives: as upstream or alias; known are ` + t.known(),
 	}
 }

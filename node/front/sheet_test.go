@@ -84,12 +84,34 @@ func TestPhrase(t *testing.T) {
 		" a\r\nSet-X: b\n":           "a??Set-X: b?",
 		"d\u00e9j\u00e0 \u2026 \x00": "d?j? . ?",
 		"http://u:p@h/x":             "http://***@h/x",
-		long:                         strings.TrimSpace(long[:194]) + " ...",
-		strings.Repeat("x", 300):     strings.Repeat("x", 196) + " ...",
-		strings.Repeat("x", 200):     strings.Repeat("x", 200),
+		long:                         strings.TrimSpace(long[:345]) + " ...",
+		strings.Repeat("x", 400):     strings.Repeat("x", 346) + " ...",
+		strings.Repeat("x", 350):     strings.Repeat("x", 350),
 	} {
 		if got := phrase(text); got != want || len(got) > maxPhrase {
 			t.Errorf("%q became %q (%d bytes), want %q", text, got, len(got), want)
+		}
+	}
+}
+
+// What to do stands at the beginning of a status line, however long the names are that the client asks for.
+func TestPhraseBeginsWithWhatToDo(t *testing.T) {
+	d := startFront(t)
+	long := strings.Repeat("a23456789.", 25) + "org"
+	for target, want := range map[string]string{
+		"http://" + long + "/ubuntu/x":                            "add it under archives: of the node (as upstream or alias): ",
+		"http://archive.ubuntu.com/" + strings.Repeat("x", 300):   "add it under archives: of the node, or correct the URL: ",
+		"/" + strings.Repeat("x", 300) + "/dists/noble/InRelease": "add it under archives: of the node, or correct the URL: ",
+		"CONNECT " + long + ":443":                                `set Acquire::https::Proxy "DIRECT" on this host: `,
+	} {
+		request := "GET " + target
+		if hostPort, connect := strings.CutPrefix(target, "CONNECT "); connect {
+			request = "CONNECT " + hostPort
+		}
+		line, _, _ := strings.Cut(d.raw(request+" HTTP/1.1\nHost: x\nConnection: close\n\n"), "\r\n")
+		said := line[len("HTTP/1.1 403 "):]
+		if !strings.HasPrefix(said, want) || len(said) > maxPhrase {
+			t.Errorf("%.60s: %d bytes, %q; want it to begin with %q", target, len(said), line, want)
 		}
 	}
 }

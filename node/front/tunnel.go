@@ -141,7 +141,7 @@ func (t *routes) tunnel(target string) (named bool, no *refusal) {
 	}
 	return false, &refusal{
 		status: http.StatusForbidden, reason: reasonConnect,
-		phrase: `no tunnel to ` + quote(target) + ` here: set Acquire::https::Proxy "DIRECT" on this host`,
+		phrase: `set Acquire::https::Proxy "DIRECT" on this host: the node opens no tunnel to ` + quote(target),
 		text: `CONNECT to "` + quote(target) + `" is not allowed: set Acquire::https::Proxy "DIRECT" on the host, or add it under the config key connect_allow:, or configure the ` +
 			`https archive under archives: and ask for it as http, so that it is cached`,
 	}

@@ -119,10 +119,7 @@ func (f *Format) untrusted(suite proto.Suite, name string, err error) error {
 	case errors.Is(err, pgp.ErrNotSigned):
 		return reject(proto.RejectMalformed, fmt.Sprintf("the %s of %s is not in the form that apt accepts", name, suite), err)
 	}
-	if f.cfg.KeyPlace != "" && errors.Is(err, pgp.ErrUnknownKey) {
-		err = fmt.Errorf("%w (if you trust the key, put it into %s)", err, f.cfg.KeyPlace)
-	}
-	return reject(proto.RejectUntrusted, fmt.Sprintf("the %s of %s is not trusted", name, suite), err)
+	return reject(proto.RejectUntrusted, fmt.Sprintf("the %s of %s is not trusted%s", name, suite, pgp.Advice(err, f.cfg.KeyPlace)), err)
 }
 
 // statement names what a Release says, whichever way it is signed: clearsigning does not keep white

@@ -69,10 +69,8 @@ func (f *Format) verify(suite proto.Suite, data, signature []byte, signed bool, 
 		return signer, reject(proto.RejectMalformed, fmt.Sprintf("the signature of %s is none", suite), errors.Join(proto.ErrForged, err))
 	case errors.Is(err, pgp.ErrBadSignature):
 		err = errors.Join(proto.ErrForged, err)
-	case errors.Is(err, pgp.ErrUnknownKey) && f.cfg.KeyPlace != "":
-		err = fmt.Errorf("%w (if you trust the key, put it into %s)", err, f.cfg.KeyPlace)
 	}
-	return signer, reject(proto.RejectUntrusted, suite.String()+" is not trusted", err)
+	return signer, reject(proto.RejectUntrusted, fmt.Sprintf("%s is not trusted%s", suite, pgp.Advice(err, f.cfg.KeyPlace)), err)
 }
 
 // reject is the refusal of a root. The reason begins with the fault; the cause is told behind it.

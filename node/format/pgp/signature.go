@@ -32,6 +32,16 @@ var (
 	ErrUnsupportedSignature = errors.New("the signature is of a kind that is not supported")
 )
 
+// Advice is what an operator can do about a signature that does not count, for the sentence that says so; "" for nothing.
+// It stands before the error, which can be long, because clients cut the sentence. place is where the missing key
+// belongs.
+func Advice(err error, place string) string {
+	if place == "" || !errors.Is(err, ErrUnknownKey) {
+		return ""
+	}
+	return " (if you trust its key, put it into " + place + ")"
+}
+
 // maxSkew is how far in the future a signature may have been made.
 const maxSkew = 24 * time.Hour
 

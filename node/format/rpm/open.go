@@ -78,10 +78,7 @@ func (f *Format) verify(suite proto.Suite, text []byte, files map[string][]byte,
 	case errors.Is(err, pgp.ErrNotSigned):
 		return pgp.Signer{}, reject(proto.RejectMalformed, fmt.Sprintf("the %s of %s is no signature", signature, suite), err)
 	}
-	if f.cfg.KeyPlace != "" && errors.Is(err, pgp.ErrUnknownKey) {
-		err = fmt.Errorf("%w (if you trust the key, put it into %s)", err, f.cfg.KeyPlace)
-	}
-	return pgp.Signer{}, reject(proto.RejectUntrusted, fmt.Sprintf("the %s of %s is not trusted", repomd, suite), err)
+	return pgp.Signer{}, reject(proto.RejectUntrusted, fmt.Sprintf("the %s of %s is not trusted%s", repomd, suite, pgp.Advice(err, f.cfg.KeyPlace)), err)
 }
 
 // reject is the refusal of a root. The reason begins with the fault; the cause is told behind it.
