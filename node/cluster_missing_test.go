@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -105,4 +106,16 @@ func TestAloneByMistakeIsFailing(t *testing.T) {
 		notes := s.notes("this node is alone, although it has other nodes to look for: 127.0.0.1:1: nothing listens there")
 		return len(notes) == 1 && s.node.Status().Level == admin.LevelFailing
 	})
+}
+
+// Where two nodes have one name, all nodes say the same of them: which one is a member, and which is kept out.
+func TestNameUsedTwice(t *testing.T) {
+	m := newMesh(t, newArchive(), 3)
+	member := m.sites[1].node.GossipAddr()
+	m.tune = append(m.tune, func(s *site) { s.name = "site1" })
+	twin := m.add()
+	want := fmt.Sprintf("two nodes call themselves site1: the one at %s is in the cluster, the one at %s is kept out and fetches alone", member, twin.node.GossipAddr())
+	for i, s := range m.sites {
+		m.eventually(fmt.Sprintf("node %d says which one is a member", i), func() bool { return len(s.notes(want)) == 1 })
+	}
 }

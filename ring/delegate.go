@@ -115,12 +115,12 @@ func (d delegate) NotifyConflict(known, claims *memberlist.Node) {
 	d.m.conflicts.Add(1)
 	d.m.notes.put(encodeClaim(Claim{Name: known.Name, Known: known.Address(), Other: claims.Address()}))
 	if known.Name == d.m.cfg.Name {
-		d.m.warn("this node's name is taken, by another node or still by this one at a former address; it is let in when that has been gone for a while",
-			"name", known.Name, "other", claims.Address())
+		d.m.warn("another node has this node's name, or this one had it at a former address; the cluster takes one of the two in until that one is gone, and `aptmesh status` says which",
+			"name", known.Name, "here", known.Address(), "other", claims.Address())
 		return
 	}
-	d.m.warn("a node's name is claimed from another address; it is let in when the first one has been gone for a while",
-		"node", known.Name, "known", known.Address(), "claims", claims.Address())
+	d.m.warn("two nodes have one name: one is in the cluster, and the other is kept out until the first is gone; give each a name of its own",
+		"node", known.Name, "member", known.Address(), "kept_out", claims.Address())
 }
 
 // inbox is a bounded queue of what arrived, in order. Where nobody takes things

@@ -213,7 +213,7 @@ func (j *judge) cluster(c *ClusterStatus) {
 		j.failing("this node is alone, although it has other nodes to look for: %s", strings.Join(c.Alone, "; "))
 	}
 	for _, claim := range c.Claims {
-		j.failing("two nodes call themselves %s: the one at %s is in the cluster, the one at %s is kept out (each needs a name of its own); it last tried to join %s ago", claim.Name, claim.Known, claim.Other, Age(j.now.Sub(claim.At)))
+		j.claim(claim)
 	}
 	for _, s := range c.Strangers {
 		j.attention("the machine at %s is kept out: %s; it last tried to join %s ago", s.Address, s.Reason, Age(j.now.Sub(s.At)))
@@ -229,6 +229,19 @@ func (j *judge) cluster(c *ClusterStatus) {
 			j.attention("%s differs: %s", s.Name, s.Differs)
 		}
 	}
+}
+
+// claim says which of two nodes with one name takes part in the cluster. The sentence is the same on all nodes. Hosts are
+// served by both.
+func (j *judge) claim(c Claim) {
+	const todo = "give one of them another `name` and restart it"
+	since := Age(j.now.Sub(c.At))
+	if c.Undecided {
+		first, second := min(c.Known, c.Other), max(c.Known, c.Other)
+		j.failing("two nodes call themselves %s, at %s and at %s: they do not work together, and each fetches alone; %s (last noticed %s ago)", c.Name, first, second, todo, since)
+		return
+	}
+	j.failing("two nodes call themselves %s: the one at %s is in the cluster, the one at %s is kept out and fetches alone; %s (last noticed %s ago)", c.Name, c.Known, c.Other, todo, since)
 }
 
 func (j *judge) member(m MemberStatus) {

@@ -87,7 +87,11 @@ func TestJudge(t *testing.T) {
 		{"a name used twice", cluster(func(c *ClusterStatus) {
 			c.Claims = []Claim{{Name: "b", Known: "10.0.0.2:7946", Other: "10.0.0.9:7946", At: noon.Add(-70 * time.Second)}}
 		}),
-			[]string{"failing: two nodes call themselves b: the one at 10.0.0.2:7946 is in the cluster, the one at 10.0.0.9:7946 is kept out (each needs a name of its own); it last tried to join 1m10s ago"}},
+			[]string{"failing: two nodes call themselves b: the one at 10.0.0.2:7946 is in the cluster, the one at 10.0.0.9:7946 is kept out and fetches alone; give one of them another `name` and restart it (last noticed 1m10s ago)"}},
+		{"a name used twice, and nobody else", cluster(func(c *ClusterStatus) {
+			c.Claims = []Claim{{Name: "b", Known: "10.0.0.9:7946", Other: "10.0.0.2:7946", At: noon.Add(-70 * time.Second), Undecided: true}}
+		}),
+			[]string{"failing: two nodes call themselves b, at 10.0.0.2:7946 and at 10.0.0.9:7946: they do not work together, and each fetches alone; give one of them another `name` and restart it (last noticed 1m10s ago)"}},
 		{"a stranger", cluster(func(c *ClusterStatus) {
 			c.Strangers = []Stranger{{Address: "10.0.0.9", Reason: "it has another gossip key", At: noon.Add(-40 * time.Second)}}
 		}),

@@ -130,12 +130,14 @@ type Stranger struct {
 	At      time.Time `json:"at"`
 }
 
-// Claim is a name that two nodes use: the node at Other is kept out.
+// Claim is a name that two nodes use: the node at Known is a member of the cluster, and the node at Other is kept out.
 type Claim struct {
 	Name  string    `json:"name"`
 	Known string    `json:"known"`
 	Other string    `json:"other"`
 	At    time.Time `json:"at"`
+	// Undecided says that each of the two nodes keeps the other out, and no third node says which is a member.
+	Undecided bool `json:"undecided,omitempty"`
 }
 
 // MemberStatus is one node of a cluster. What only that node can know is there

@@ -23,6 +23,8 @@ type Report struct {
 	// What the cluster knows itself.
 	PeerBytes     int64             `json:"peer_bytes"`
 	Configuration map[string]string `json:"configuration"`
+	// Addresses are where this node takes each member to be, by the member's name.
+	Addresses map[string]string `json:"addresses"`
 }
 
 // report is this node's own.
@@ -32,6 +34,12 @@ func (c *Cluster) report() Report {
 		r.PeerBytes += p.BytesIn
 	}
 	r.Configuration = *c.shared.Load()
+	r.Addresses = make(map[string]string)
+	if members := c.members(); members != nil {
+		for _, node := range members.View().Nodes {
+			r.Addresses[node.Name] = node.GossipAddr
+		}
+	}
 	return r
 }
 
@@ -68,6 +76,7 @@ func (c *Cluster) Status() *admin.ClusterStatus {
 	for _, p := range c.mesh.Peers() {
 		seen[p.Name] = p
 	}
+	var others []Report
 	for _, node := range view.Nodes {
 		m := admin.MemberStatus{
 			Name: node.Name, Datacenter: node.Datacenter, Address: node.PeerAddr, Version: node.Version, State: node.State.String(),
@@ -82,6 +91,7 @@ func (c *Cluster) Status() *admin.ClusterStatus {
 			r, m.Reported = c.report(), true
 		} else if b, ok := reports[node.Name]; ok {
 			m.Reported = json.Unmarshal(b, &r) == nil
+			others = append(others, r)
 		}
 		if m.Reported {
 			m.Stored, m.StoredBytes, m.UpstreamBytes, m.PeerBytes, m.Suites = r.Stored, r.StoredBytes, r.UpstreamBytes, r.PeerBytes, r.Suites
@@ -106,9 +116,28 @@ func (c *Cluster) Status() *admin.ClusterStatus {
 		s.Strangers = append(s.Strangers, admin.Stranger(stranger))
 	}
 	for _, claim := range stats.Claims {
-		s.Claims = append(s.Claims, admin.Claim{Name: claim.Name, Known: claim.Known, Other: claim.Other, At: claim.At})
+		s.Claims = append(s.Claims, decideClaim(claim, c.name, others))
 	}
 	return s
+}
+
+// decideClaim says which of two nodes with one name is a member. This node knows that of other names. If the name is its
+// own, only the other members can tell: to itself, it is the member.
+func decideClaim(claim ring.Claim, self string, others []Report) admin.Claim {
+	decided := admin.Claim{Name: claim.Name, Known: claim.Known, Other: claim.Other, At: claim.At}
+	if claim.Name != self {
+		return decided
+	}
+	votes := make(map[string]int)
+	for _, r := range others {
+		votes[r.Addresses[claim.Name]]++
+	}
+	known, other := votes[claim.Known], votes[claim.Other]
+	if other > known {
+		decided.Known, decided.Other = claim.Other, claim.Known
+	}
+	decided.Undecided = known == other
+	return decided
 }
 
 // seenAs fills in what this node's own dealings with a member show.
