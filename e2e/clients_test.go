@@ -156,11 +156,11 @@ func TestDnfOutlivesANode(t *testing.T) {
 	if _, program := needDnf(t); program != "dnf5" {
 		t.Skip("dnf 4 asks no second address after a broken transfer: it needs dnf5 (APTMESH_CLIENTS=sid)")
 	}
-	w, archives := newRPMRepository(t, false)
+	w := newRPMRepository(t, false)
 	w.size = 8 << 20
 	w.build("1.1", "hello")
 	w.publish()
-	nodes := newTrio(t, archives)
+	nodes := newTrio(t, w.config())
 	w.node = nodes[0]
 	host := w.dnf(fmt.Sprintf("r.baseurl=%s/r,%s/r", nodes[0].URL, nodes[1].URL))
 	host.run("makecache")

@@ -27,6 +27,7 @@ type rpmWorld struct {
 	dir     string // the repository, as its publisher has it
 	archive *testarchive.Archive
 	server  *testarchive.Server
+	liar    *testarchive.Server // asked before the server; nil: there is none
 	node    *node
 	key     *testarchive.Key
 	shown   []string // paths on the server
@@ -35,30 +36,43 @@ type rpmWorld struct {
 
 func newRPMWorld(t *testing.T, signed bool) *rpmWorld {
 	t.Helper()
-	w, archives := newRPMRepository(t, signed)
-	w.node = newNode(t, archives)
+	w := newRPMRepository(t, signed)
+	w.node = newNode(t, w.config())
 	w.node.start()
 	return w
 }
 
-// newRPMRepository is a world without its node, and what a node has in its configuration for it.
-func newRPMRepository(t *testing.T, signed bool) (w *rpmWorld, archives string) {
+// newRPMRepository is a world without its node.
+func newRPMRepository(t *testing.T, signed bool) *rpmWorld {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("dnf and zypper install as root only")
 	}
 	needTools(t, "rpmbuild", "createrepo_c")
-	w = &rpmWorld{t: t, dir: t.TempDir(), archive: testarchive.New(7)}
-	trust := "unsigned: true"
+	w := &rpmWorld{t: t, dir: t.TempDir(), archive: testarchive.New(7)}
 	if signed {
 		w.key = testarchive.DefaultKey()
-		trust = fmt.Sprintf("signed_by: [%q]", writeFile(t, filepath.Join(t.TempDir(), "key.asc"), w.key.Armored()))
 	}
 	w.server = testarchive.NewServer(w.archive)
 	t.Cleanup(w.server.Close)
 	w.build("1.0", "hello")
 	w.publish("repodata/repomd.xml.asc")
-	return w, fmt.Sprintf("archives:\n  r:\n    format: rpm\n    upstream: %s/repo\n    %s\n", w.server.URL, trust)
+	return w
+}
+
+// config is a node's section for the repository, with these keys for it besides.
+func (w *rpmWorld) config(keys ...string) string {
+	trust := "unsigned: true"
+	if w.key != nil {
+		trust = fmt.Sprintf("signed_by: [%q]", w.keyFile())
+	}
+	return "archives:\n  r:\n    format: rpm\n" + indent(strings.Join(append(keys, upstreamKeys(w.server, w.liar, "/repo"), trust), "\n")) + "\n"
+}
+
+// keyFile is a file with the key that signs the repository.
+func (w *rpmWorld) keyFile() string {
+	w.t.Helper()
+	return writeFile(w.t, filepath.Join(w.t.TempDir(), "key.asc"), w.key.Armored())
 }
 
 // run runs a program that must succeed.
@@ -317,8 +331,8 @@ func newTrio(t *testing.T, archives string) []*node {
 // them follow a publication.
 func TestRPMCluster(t *testing.T) {
 	t.Parallel()
-	w, archives := newRPMRepository(t, false)
-	nodes := newTrio(t, archives+"    check_every: 1s\n")
+	w := newRPMRepository(t, false)
+	nodes := newTrio(t, w.config("check_every: 1s"))
 	var hosts []*dnfHost
 	everywhere := func(version, command string) {
 		t.Helper()
@@ -356,8 +370,7 @@ func TestRPMCluster(t *testing.T) {
 func TestRPMSignedPair(t *testing.T) {
 	t.Parallel()
 	w := newRPMWorld(t, true)
-	key := "gpgkey=file://" + writeFile(t, filepath.Join(t.TempDir(), "key.asc"), w.key.Armored())
-	host := w.dnf("r.repo_gpgcheck=1", "r."+key)
+	host := w.dnf("r.repo_gpgcheck=1", "r.gpgkey=file://"+w.keyFile())
 	host.run("makecache")
 
 	pair := func() (root, signature []byte) {
@@ -399,16 +412,8 @@ func TestRPMSignedPair(t *testing.T) {
 // TestZypper refreshes and installs with the signature checked, before and after a publication.
 func TestZypper(t *testing.T) {
 	t.Parallel()
-	client := needClient(t, "zypper")
 	w := newRPMWorld(t, true)
-	root := t.TempDir()
-	zypper := func(args ...string) string {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-		defer cancel()
-		return mustRun(t, client.Command(ctx, "zypper", append([]string{"--root", root, "--non-interactive", "--gpg-auto-import-keys"}, args...)...))
-	}
-	zypper("addrepo", "--gpgcheck-strict", w.node.URL+"/r", "r")
+	zypper := w.zypper(w.node.URL + "/r").run
 	zypper("refresh", "r")
 	if said := zypper("search", "--details", "hello"); !strings.Contains(said, "1.0-1") {
 		t.Errorf("zypper finds:\n%s", said)

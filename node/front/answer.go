@@ -90,6 +90,8 @@ type subject struct {
 	proven bool
 	// whole says that the bytes come from their first to their last only, or must.
 	whole bool
+	// doubted is Blob.Doubted.
+	doubted bool
 	// claimed is Blob.Claimed.
 	claimed time.Time
 	// private says that the archive is not for everyone.
@@ -99,13 +101,21 @@ type subject struct {
 
 // object returns what the conditions are compared with.
 func (s *subject) object() object {
-	o := object{size: s.ref.Size, ranged: !s.whole && s.ref.Size >= 0}
+	o := object{size: s.ref.Size, ranged: !s.whole && s.ref.Size >= 0, doubted: s.doubted}
 	if s.proven {
 		o.digest, o.modified = s.ref.Digest, s.lastModified()
 	} else {
 		o.promised, o.claimed = s.ref.Digest, s.claimed
 	}
 	return o
+}
+
+// whyNoRange says why a client cannot have the part that it asked for.
+func (s *subject) whyNoRange() string {
+	if s.doubted {
+		return "a mirror sent wrong bytes of this file a while ago; delete what you have of it, and ask for all of it"
+	}
+	return "the range asked for lies outside of this file of " + strconv.FormatInt(s.ref.Size, 10) + " bytes"
 }
 
 // lastModified prefers what the catalog says, for it is the same on every node.
@@ -160,7 +170,7 @@ func answerObject(a *answer, c *conditions, s *subject) {
 		// one it is. apt takes the date of a file that it knows no hashes of from this
 		// Last-Modified (methods/basehttp.cc, DealWithHeaders).
 		digest, modified := a.digest, a.modified
-		a.fail(reasonRange, s.loc.String()+": the range asked for lies outside of this file of "+strconv.FormatInt(a.size, 10)+" bytes")
+		a.fail(reasonRange, s.loc.String()+": "+s.whyNoRange())
 		a.digest, a.modified = digest, modified
 	}
 }

@@ -49,6 +49,8 @@ type object struct {
 	modified time.Time    // Last-Modified; zero while the bytes are not proven
 	size     int64        // of the whole; proto.UnknownSize
 	ranged   bool         // any part can be sent, not only the whole from byte 0
+	// doubted says that clients may have wrong bytes of it, from a while ago.
+	doubted bool
 	// promised and claimed stand in for digest and modified in If-Range while the bytes are not
 	// proven: what they must turn out to be, and what upstream calls them where nobody vouches.
 	promised proto.Digest
@@ -83,6 +85,9 @@ func decide(c *conditions, o object) verdict {
 		return verdict{status: http.StatusNotModified}
 	}
 	whole := verdict{status: http.StatusOK, part: part{length: o.size}}
+	if o.doubted && c.goesOn(o.size) {
+		return verdict{status: http.StatusRequestedRangeNotSatisfiable}
+	}
 	if c.ranges == "" || c.head || !o.ranged || !c.rangeHolds(o) {
 		return whole
 	}
@@ -130,6 +135,18 @@ func (c *conditions) rangeHolds(o object) bool {
 	}
 	t, ok := date(c.ifRange, modified)
 	return ok && modified.Unix() == t.Unix()
+}
+
+// goesOn reports whether a client asks for the rest of a file without saying of which one it has the beginning, as
+// pacman and librepo do. Wrong bytes that it may have would be made the beginning of the file. The whole in place of
+// the rest is no help: pacman takes that for a failure and keeps what it has for its next run. On 416 it deletes it
+// (lib/libalpm/dload.c, curl_check_finished_download), and librepo begins anew (downloader.c).
+func (c *conditions) goesOn(size int64) bool {
+	if c.ranges == "" || c.ifRange != "" || c.head || size < 0 {
+		return false
+	}
+	one, several, kind := parseRange(c.ranges, size)
+	return kind == rangePart && len(several) == 0 && one.from > 0
 }
 
 // date parses an HTTP date that is to be compared with modified; false when either

@@ -262,7 +262,7 @@ func (s *subject) hold(b *proto.Blob, head bool) error {
 		s.proven = b.Tier == proto.TierMemory || b.Tier == proto.TierDisk || !b.Modified.IsZero()
 	default:
 		_, parted := b.Stream.(proto.Parted)
-		s.whole = !parted || b.Doubted
+		s.whole, s.doubted = !parted || b.Doubted, b.Doubted
 		s.proven, s.claimed = !b.Modified.IsZero(), b.Claimed
 	}
 	want := s.entry.Object
