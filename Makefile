@@ -78,7 +78,7 @@ bench: build ## aptmesh beside nginx, Varnish and apt-cacher-ng in one run, as a
 
 .PHONY: matrix
 matrix: ## every fault of every mirror, as hosts see it, into docs/faults.md (MATRIX='--filter "404,package"' for some)
-	go run ./e2e/matrix $(if $(MATRIX),$(MATRIX),--out docs/faults.md)
+	go run ./e2e/matrix $(if $(MATRIX),$(MATRIX),--format all --out docs/faults.md)
 
 .PHONY: answers
 answers: ## what real apt of several releases does with every HTTP status, into docs/answers.md (as root, with a Debian mirror)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
-	"path"
 	"slices"
 	"time"
 
@@ -14,15 +13,10 @@ import (
 	"github.com/aptmesh/aptmesh/e2e/lab"
 )
 
-// The suite of every cell's archive.
-const (
-	inRelease = "dists/noble/InRelease"
-	packages  = "dists/noble/main/binary-amd64/Packages.xz"
-)
-
 // cell is one case, and what came of it.
 type cell struct {
 	fault
+	format      format
 	object      object
 	mirrorCount int
 	bad         int
@@ -30,13 +24,14 @@ type cell struct {
 	nodes       int
 	id          string // name of its archive
 	archive     *testarchive.Archive
+	seed        uint32
 	mirrors     []*testarchive.Server // the bad ones first
 	old         map[string]testarchive.File
 	date        time.Time
 	asked       int // which node the client asks
 	path        string
 	want        testarchive.File
-	before      testarchive.File // what a client may get of nextRelease as well
+	before      testarchive.File // what a client may get of nextRoot as well
 	pattern     []string
 	outcome     outcome
 	broken      []string // promises to hosts
@@ -56,28 +51,28 @@ func (c *cell) String() string {
 	if c.resuming {
 		client = "resuming"
 	}
-	return fmt.Sprintf("%s, %s / %s / %d of %d bad / %s / %d nodes", c.name, c.moment, c.object, c.bad, c.mirrorCount, client, c.nodes)
+	return fmt.Sprintf("%s, %s / %s / %d of %d bad / %s / %d nodes", c.name, c.moment, c.format.objects[c.object].name, c.bad, c.mirrorCount, client, c.nodes)
 }
 
 // good is how many mirrors are left.
 func (c *cell) good() int { return c.mirrorCount - c.bad }
 
-// cells are all cases for so many nodes.
-func cells(nodes int) []*cell {
+// cells are all cases of a format for so many nodes.
+func cells(form format, nodes int) []*cell {
 	var all []*cell
 	for o := range objects {
-		for _, f := range faults() {
-			if !f.hits(o) {
+		for _, f := range faults(form) {
+			if !form.has(o) || !f.hits(o) {
 				continue
 			}
 			for _, m := range [][2]int{{1, 1}, {2, 1}, {3, 1}, {3, 2}, {3, 3}} {
 				for _, resuming := range []bool{false, true} {
-					// A host never goes on with half a Release: there is none of one
+					// A host never goes on with half a root: there is none of one
 					// length and date that could be had from elsewhere.
-					if resuming && (o == firstRelease || o == nextRelease) {
+					if resuming && o.isRoot() {
 						continue
 					}
-					c := &cell{fault: f, object: o, mirrorCount: m[0], bad: m[1], resuming: resuming, nodes: nodes}
+					c := &cell{fault: f, format: form, object: o, mirrorCount: m[0], bad: m[1], resuming: resuming, nodes: nodes}
 					h := fnv.New64a()
 					h.Write([]byte(c.String()))
 					c.id = fmt.Sprintf("cell-%016x", h.Sum64())
@@ -92,18 +87,14 @@ func cells(nodes int) []*cell {
 // furnish publishes the archive and starts its mirrors.
 func (c *cell) furnish(addr string, rnd *rand.Rand) error {
 	c.archive = testarchive.New(rnd.Uint64())
-	c.archive.AddSuite(testarchive.Suite{Name: "noble", ByHash: true, Compressions: []string{".xz"}})
-	for i := range 20 { // so that the index has a middle
-		c.archive.AddPackage("noble", testarchive.Package{Name: fmt.Sprintf("filler%02d", i), Version: "1", Size: 100})
-	}
-	c.archive.AddPackage("noble", testarchive.Package{Name: "hello", Version: "1", Size: 1000})
 	c.date = time.Now().Add(-time.Hour).Truncate(time.Second)
-	c.archive.Publish(c.date)
+	c.seed = rnd.Uint32()
+	c.format.publish(c.archive, c.seed, c.date, 1)
 	c.old = make(map[string]testarchive.File)
 	for name := range c.archive.Files() {
 		c.old[name], _ = c.archive.Lookup(name)
 	}
-	if c.object != nextRelease {
+	if c.object != nextRoot {
 		c.publish()
 	}
 	c.asked = rnd.IntN(c.nodes)
@@ -119,25 +110,19 @@ func (c *cell) furnish(addr string, rnd *rand.Rand) error {
 
 // publish brings the generation that the cell is about.
 func (c *cell) publish() {
-	c.path = c.archive.AddPackage("noble", testarchive.Package{Name: "hello", Version: "2", Size: 200_000})
-	c.archive.Publish(c.date.Add(time.Minute))
+	c.path = c.format.publish(c.archive, c.seed, c.date.Add(time.Minute), 2)
 	switch c.object {
-	case firstRelease, nextRelease:
-		c.path = inRelease
-		c.pattern = []string{inRelease, "dists/noble/Release", "dists/noble/Release.gpg"}
-		c.before = c.old[inRelease]
+	case firstRoot, nextRoot:
+		c.path, c.pattern = c.format.root, c.format.roots
+		c.before = c.old[c.path]
 	case index:
-		c.path = c.byHash()
-		c.pattern = []string{c.path, packages}
+		var others []string
+		c.path, others = c.format.index(c.archive)
+		c.pattern = append([]string{c.path}, others...)
 	default:
 		c.pattern = []string{c.path}
 	}
 	c.want, _ = c.archive.Lookup(c.path)
-}
-
-func (c *cell) byHash() string {
-	f, _ := c.archive.Lookup(packages)
-	return path.Dir(packages) + "/by-hash/SHA256/" + testarchive.Sum(testarchive.SHA256, f.Data)
 }
 
 // play does everything with the cell, and notes what came of it.
@@ -148,12 +133,12 @@ func (c *cell) play(ctx context.Context, o options, w *world) {
 	}
 	for _, m := range c.mirrors[:c.bad] {
 		m.ResetCounters()
-		c.strike(sick{Server: m, object: c.object, pattern: c.pattern, size: int64(len(c.want.Data)), portal: w.portal.URL, old: c.old})
+		c.strike(sick{Server: m, format: c.format, object: c.object, pattern: c.pattern, size: int64(len(c.want.Data)), portal: w.portal.URL, old: c.old})
 	}
 	for _, m := range c.mirrors[c.bad:] {
 		m.ResetCounters()
 	}
-	if c.object == nextRelease {
+	if c.object == nextRoot {
 		c.refresh(ctx, w)
 	}
 	d := c.ask(ctx, w.nodes[c.asked], c.waits(o))
@@ -188,23 +173,22 @@ func (c *cell) url(s *site, path string) string { return s.url + "/" + c.id + "/
 
 // prepare has the client get what a host has before it asks for the object.
 func (c *cell) prepare(ctx context.Context, w *world) error {
-	var first []string
-	switch c.object {
-	case nextRelease:
-		first = []string{inRelease, c.byHash()}
-	case index:
-		first = []string{inRelease}
-	case deb:
-		first = []string{inRelease, c.byHash()}
+	first := []string{c.format.root}
+	if c.format.index != nil && c.object != index {
+		path, _ := c.format.index(c.archive)
+		first = append(first, path)
+	}
+	if c.object == firstRoot || c.object == index && c.format.indexFirst {
+		first = nil
 	}
 	for _, p := range first {
 		want, _ := c.archive.Lookup(p)
-		d := (&lab.Client{}).Get(ctx, lab.Order{URL: c.url(w.nodes[c.asked], p), Good: is(want.Data)})
+		d := (&lab.Client{As: c.format.client}).Get(ctx, lab.Order{URL: c.url(w.nodes[c.asked], p), Good: is(want.Data)})
 		if !d.Done() {
 			return fmt.Errorf("%s: %s, %v: %s", p, d.Why(), d.Last().Err, d.Last().Text)
 		}
 	}
-	if c.object == nextRelease {
+	if c.object == nextRoot {
 		c.publish()
 	}
 	return nil
@@ -221,16 +205,16 @@ func (c *cell) refresh(ctx context.Context, w *world) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	// That it fails is the fault's good right; what hosts get then is what counts.
-	_, _ = w.nodes[c.asked].node.Refresh(ctx, c.id+"/noble", false)
+	_, _ = w.nodes[c.asked].node.Refresh(ctx, c.id+"/"+c.format.suite, false)
 }
 
-// ask is the client's whole attempt, with apt's retries.
+// ask is the client's whole attempt, with its retries.
 func (c *cell) ask(ctx context.Context, s *site, client *lab.Client) lab.Download {
 	order := lab.Order{URL: c.url(s, c.path), Good: is(c.want.Data)}
 	switch c.object {
-	case nextRelease:
+	case nextRoot:
 		order.Good = is(c.want.Data, c.before.Data)
-	case index, deb:
+	case index, pkg:
 		order.Size = int64(len(c.want.Data))
 	}
 	if c.resuming {
@@ -240,13 +224,13 @@ func (c *cell) ask(ctx context.Context, s *site, client *lab.Client) lab.Downloa
 	return client.Get(ctx, order)
 }
 
-// waits is a client that is as patient as apt. Where nobody can help it, it does not
+// waits is a client that is as patient as the real one. Where nobody can help it, it does not
 // wait for nothing.
 func (c *cell) waits(o options) *lab.Client {
 	if c.good() > 0 {
-		return &lab.Client{}
+		return &lab.Client{As: c.format.client}
 	}
-	return &lab.Client{Wait: func(ctx context.Context, _ int, _ time.Duration) {
+	return &lab.Client{As: c.format.client, Wait: func(ctx context.Context, _ int, _ time.Duration) {
 		select {
 		case <-time.After(o.hopeless):
 		case <-ctx.Done():
@@ -293,10 +277,10 @@ func (c *cell) heal(ctx context.Context, w *world) error {
 	for i := range w.nodes {
 		s := w.nodes[(c.asked+i)%len(w.nodes)]
 		err := eventually(ctx, 2*time.Minute, "the object can be had from "+s.name, func() bool {
-			if c.object == nextRelease {
+			if c.object == nextRoot {
 				c.refresh(ctx, w)
 			}
-			d := (&lab.Client{Wait: func(context.Context, int, time.Duration) {}}).Get(ctx, lab.Order{URL: c.url(s, c.path), Good: is(c.want.Data, c.before.Data)})
+			d := (&lab.Client{As: c.format.client, Wait: func(context.Context, int, time.Duration) {}}).Get(ctx, lab.Order{URL: c.url(s, c.path), Good: is(c.want.Data, c.before.Data)})
 			if d.Wrong {
 				c.fail("%s gave a complete wrong body after healing", s.name)
 			}
@@ -322,12 +306,12 @@ func (c *cell) afterwards(ctx context.Context, w *world) {
 		m.ResetCounters()
 	}
 	for _, s := range w.nodes {
-		d := (&lab.Client{}).Get(ctx, lab.Order{URL: c.url(s, c.path), Good: is(c.want.Data)})
+		d := (&lab.Client{As: c.format.client}).Get(ctx, lab.Order{URL: c.url(s, c.path), Good: is(c.want.Data)})
 		if !d.Done() {
 			c.fail("%s does not give the object a second time: %s", s.name, d.Why())
 		}
 	}
-	if c.object == firstRelease || c.object == nextRelease {
+	if c.object.isRoot() {
 		return // these are looked at again and again, at one mirror or another
 	}
 	for _, m := range c.mirrors {

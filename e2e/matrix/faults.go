@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path"
 	"strings"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
@@ -10,31 +11,19 @@ import (
 type object int
 
 const (
-	firstRelease object = iota // the InRelease of a suite that nobody asked for before
-	nextRelease                // that of a generation newer than the one held
-	index                      // Packages.xz by hash
-	deb
+	firstRoot object = iota // that of a suite that nobody asked for before
+	nextRoot                // that of a generation newer than the one held
+	index                   // as the root names it
+	pkg
 	objects // how many there are
 )
 
-func (o object) String() string {
-	return [...]string{"first InRelease", "next InRelease", "index", "package"}[o]
-}
-
-// about says what the table of the object shows.
-func (o object) about() string {
-	return [...]string{
-		"The InRelease of a suite that nobody has asked for before: the cluster holds nothing of it.",
-		"The cluster holds a generation; the archive has just published the next one, a node looks for it once, and the client asks for InRelease. " +
-			"That the mirror which leads is behind shows when another one is glanced at, about every fifth look.",
-		"`Packages.xz` by hash, right after its InRelease.",
-		"A package of 200 KB that the index lists.",
-	}[o]
-}
+func (o object) isRoot() bool { return o == firstRoot || o == nextRoot }
 
 // sick is what a fault is given to work on.
 type sick struct {
 	*testarchive.Server
+	format  format
 	object  object
 	pattern []string // the paths of the object, under all their names
 	size    int64    // of the object
@@ -98,7 +87,7 @@ func at(moment string, effect func(offset int64) testarchive.Effect) func(sick) 
 // no signature covers: there the last byte is one of the signature.
 func wrongByte(moment string) func(sick) {
 	return func(s sick) {
-		if moment == last && (s.object == firstRelease || s.object == nextRelease) {
+		if moment == last && s.object.isRoot() && s.format.signedWithin {
 			inflict(testarchive.WrongBytes(-50))(s)
 			return
 		}
@@ -107,7 +96,7 @@ func wrongByte(moment string) func(sick) {
 }
 
 // faults are all of them, in the order of the table.
-func faults() []fault {
+func faults(form format) []fault {
 	all := []fault{
 		{name: "connection refused", moment: before, strike: func(s sick) { s.Refuse() }, silent: true},
 		{name: "never answers", moment: before, strike: everywhere(testarchive.Stall(-1))},
@@ -135,14 +124,20 @@ func faults() []fault {
 	for _, moment := range []string{start, middle, last} {
 		all = append(all, fault{name: "connection reset", moment: moment, strike: at(moment, testarchive.Reset)})
 	}
-	return append(all,
+	all = append(all,
 		fault{name: "slow, an eighth of it in a second", moment: always, benign: true,
 			strike: func(s sick) { inflict(testarchive.Drip(max(1, s.size/8)))(s) }},
-		fault{name: "behind: still the generation before", moment: always, only: []object{nextRelease, index, deb}, strike: behind},
-		fault{name: "index ahead of pool", moment: always, only: []object{deb}, strike: inflict(testarchive.Status(404, 0))},
-		fault{name: "InRelease ahead of its indices", moment: always, only: []object{nextRelease, index}, strike: ahead},
+		fault{name: "behind: still the generation before", moment: always, only: []object{nextRoot, index, pkg}, strike: behind},
+		fault{name: "index ahead of pool", moment: always, only: []object{pkg}, strike: inflict(testarchive.Status(404, 0))},
 	)
+	if form.has(index) {
+		all = append(all, fault{name: path.Base(form.root) + aheadOfIndices, moment: always, only: []object{nextRoot, index}, strike: ahead})
+	}
+	return all
 }
+
+// aheadOfIndices ends the name of the fault of a root that is there before its indices.
+const aheadOfIndices = " ahead of its indices"
 
 // behind makes a mirror that has not heard of the newest generation: its files are
 // those of the one before, and what is new does not exist.
@@ -153,11 +148,11 @@ func behind(s sick) {
 	}
 }
 
-// ahead makes a mirror whose InRelease is there before the indices it lists.
+// ahead makes a mirror whose root is there before the indices it lists.
 func ahead(s sick) {
-	s.Inject("*/by-hash/*", 0, testarchive.Status(404, 0))
+	s.Inject(s.format.indexes, 0, testarchive.Status(404, 0))
 	for path, f := range s.old {
-		if strings.Contains(path, "/Packages") {
+		if strings.Contains(path, s.format.indexFile) {
 			s.Inject(path, 0, testarchive.As(f))
 		}
 	}

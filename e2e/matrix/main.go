@@ -20,6 +20,7 @@ import (
 // options are the command line.
 type options struct {
 	out, filter string
+	formats     []format
 	nodes       int // 0: one and three
 	seed        uint64
 	parallel    int           // cells at a time
@@ -32,7 +33,7 @@ type options struct {
 
 func defaults() options {
 	return options{
-		seed: 1, parallel: 32, batch: 120, timeout: time.Second, hopeless: 200 * time.Millisecond,
+		formats: formats[:1], seed: 1, parallel: 32, batch: 120, timeout: time.Second, hopeless: 200 * time.Millisecond,
 		log: slog.New(slog.DiscardHandler), progress: io.Discard,
 	}
 }
@@ -40,6 +41,7 @@ func defaults() options {
 func main() {
 	o := defaults()
 	var verbose bool
+	names := flag.String("format", "apt", "formats of the archives, separated by commas: apt, rpm, pacman; or all")
 	flag.StringVar(&o.out, "out", "", "file to write the table to; default: standard output")
 	flag.StringVar(&o.filter, "filter", "", "only cells whose name has all of these words in it, separated by commas")
 	flag.IntVar(&o.nodes, "nodes", 0, "only clusters of that size, 1 or 3")
@@ -49,6 +51,10 @@ func main() {
 	flag.BoolVar(&verbose, "v", false, "the nodes' logs")
 	flag.Parse()
 	o.progress = os.Stderr
+	if err := o.choose(*names); err != nil {
+		fmt.Fprintln(os.Stderr, "matrix:", err)
+		os.Exit(2)
+	}
 	if verbose {
 		o.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
@@ -60,21 +66,40 @@ func main() {
 	}
 }
 
+// choose takes the formats of those names.
+func (o *options) choose(names string) error {
+	if names == "all" {
+		o.formats = formats
+		return nil
+	}
+	o.formats = nil
+	for name := range strings.SplitSeq(names, ",") {
+		f, err := formatNamed(strings.TrimSpace(name))
+		if err != nil {
+			return err
+		}
+		o.formats = append(o.formats, f)
+	}
+	return nil
+}
+
 var errBroken = errors.New("promises were broken")
 
 // report runs what was chosen and writes the table.
 func report(ctx context.Context, o options) error {
 	began := time.Now()
 	var all []*cell
-	for _, nodes := range []int{1, 3} {
-		if o.nodes != 0 && o.nodes != nodes {
-			continue
+	for _, form := range o.formats {
+		for _, nodes := range []int{1, 3} {
+			if o.nodes != 0 && o.nodes != nodes {
+				continue
+			}
+			chosen := choose(cells(form, nodes), o.filter)
+			if err := run(ctx, o, nodes, chosen); err != nil {
+				return err
+			}
+			all = append(all, chosen...)
 		}
-		chosen := choose(cells(nodes), o.filter)
-		if err := run(ctx, o, nodes, chosen); err != nil {
-			return err
-		}
-		all = append(all, chosen...)
 	}
 	bad := 0
 	for _, c := range all {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/e2e/lab"
@@ -12,7 +14,7 @@ type outcome string
 
 const (
 	unnoticed  outcome = "unnoticed"            // right at the first try
-	afterRetry outcome = "after a retry"        // right within apt's own retries
+	afterRetry outcome = "after a retry"        // right within the client's own retries
 	oldStays   outcome = "old generation stays" // whole and consistent, but not the newest
 	refused    outcome = "503 with a reason"    // apt asks again, and tells its user why
 	final      outcome = "403 with a reason"    // apt ends at once, and tells its user why
@@ -30,7 +32,7 @@ func (c *cell) judge(d lab.Download) {
 	case d.Wrong:
 		c.outcome = failed
 		c.fail("the client got a complete wrong body")
-	case d.Done() && c.object == nextRelease && is(c.before.Data)(d.Body):
+	case d.Done() && c.object == nextRoot && is(c.before.Data)(d.Body):
 		c.outcome = oldStays
 	case d.Done() && c.tries == 1:
 		c.outcome = unnoticed
@@ -62,9 +64,9 @@ func (c *cell) unacceptable() string {
 	switch {
 	case fine:
 		return ""
-	case c.good() > 0 && c.object != nextRelease:
+	case c.good() > 0 && c.object != nextRoot:
 		return "there is a good mirror, and the client did not get the object"
-	case c.object == nextRelease:
+	case c.object == nextRoot:
 		// With a good mirror left, the news may still wait for the next look.
 		if c.outcome != oldStays {
 			return "a generation is held, and the client did not get it"
@@ -81,10 +83,10 @@ func (c *cell) unacceptable() string {
 
 // isCorrupt reports whether the mirrors give what cannot be right, as whole answers.
 func (c *cell) isCorrupt() bool {
-	switch c.name {
+	switch strings.TrimPrefix(c.name, path.Base(c.format.root)) {
 	case "200 with a page of HTML", "redirect to a captive portal", "longer than it should be", "shorter than it should be", "wrong byte, equal length":
 		return true
-	case "behind: still the generation before", "InRelease ahead of its indices":
+	case "behind: still the generation before", aheadOfIndices:
 		return c.object == index // another version, under the same name; apt itself takes that as final
 	}
 	return false
@@ -92,8 +94,8 @@ func (c *cell) isCorrupt() bool {
 
 // says404 reports whether all mirrors say that there is no such file.
 func (c *cell) says404() bool {
-	switch c.name {
-	case "404", "index ahead of pool", "behind: still the generation before", "InRelease ahead of its indices":
+	switch strings.TrimPrefix(c.name, path.Base(c.format.root)) {
+	case "404", "index ahead of pool", "behind: still the generation before", aheadOfIndices:
 		return true
 	}
 	return false
@@ -102,16 +104,16 @@ func (c *cell) says404() bool {
 // bounds are how many requests for the object the mirrors may get while they are
 // bad, and how many bytes they may send. With a good mirror left: each bad one once
 // and again where it broke off, the good one once. With nobody left: what every
-// node tries by itself, for each try of the client.
+// node tries by itself, for each try of the client, and while it holds a client back that does not come again.
 func (c *cell) bounds() (requests int, bytes int64) {
 	size := int64(len(c.want.Data))
-	if c.object == firstRelease || c.object == nextRelease {
-		size *= 3 // InRelease, Release and Release.gpg are one object in three files
+	if c.object == firstRoot || c.object == nextRoot {
+		size *= int64(len(c.pattern)) // they are one object in several files
 	}
 	names, copies := len(c.pattern), int64(c.bad+1)
 	requests = names * 3 * (c.bad + 1)
 	if c.good() == 0 {
-		tries := max(c.tries, 1)
+		tries := max(c.tries, 1) * c.format.asks
 		copies = int64(2 * c.bad * tries * c.nodes)
 		requests = names * 6 * c.bad * tries * c.nodes
 	}

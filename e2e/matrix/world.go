@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/e2e/lab"
 	"github.com/aptmesh/aptmesh/node"
 	"github.com/aptmesh/aptmesh/node/admin"
@@ -107,10 +108,13 @@ func (w *world) archives(cells []*cell) (string, error) {
 	b.WriteString("archives:\n")
 	for _, c := range cells {
 		keyring := filepath.Join(w.dir, "keyring.gpg") // all archives are signed alike
-		if err := os.WriteFile(keyring, c.archive.Keyring(), 0o644); err != nil {
+		if err := os.WriteFile(keyring, testarchive.Keyring(testarchive.DefaultKey()), 0o644); err != nil {
 			return "", err
 		}
 		fmt.Fprintf(&b, "  %s:\n    signed_by: [%s]\n    check_every: 1h\n", c.id, keyring)
+		if c.format.name != "apt" {
+			fmt.Fprintf(&b, "    format: %s\n", c.format.name)
+		}
 		if len(c.mirrors) == 1 {
 			fmt.Fprintf(&b, "    upstream: %s\n", c.mirrors[0].URL)
 			continue
