@@ -203,7 +203,7 @@ func TestDnfIsKilled(t *testing.T) {
 		<-stall.Stalled()
 		kill()
 	}()
-	if out, err := host.command(ctx, "install", "hello").CombinedOutput(); err == nil {
+	if out, err := host.Command(ctx, "install", "hello").CombinedOutput(); err == nil {
 		t.Errorf("dnf was not killed: %s", out)
 	}
 	stall.Remove()
@@ -294,13 +294,13 @@ func TestPacmanXferCommand(t *testing.T) {
 	n := newNode(t, r.config("unsigned: true"))
 	n.start()
 	h := newPacHost(t, n.URL+"/arch")
-	conf := filepath.Join(h.dir, "pacman.conf")
+	conf := h.Config()
 	text := string(must(os.ReadFile(conf))(t))
 	writeFile(t, conf, []byte(strings.Replace(text, "[options]\n", "[options]\nXferCommand = /usr/bin/curl -sSL -C - -f -o %o %u\n", 1)))
 	h.must("-Sy")
 	h.has(r, "db/sync", "core.db")
 	app := pacPackages[0].File()
-	writeFile(t, filepath.Join(h.dir, "cache", app+".part"), r.files[app][:1<<20])
+	writeFile(t, filepath.Join(h.Dir, "cache", app+".part"), r.files[app][:1<<20])
 	h.must("-Sw", "app")
 	h.has(r, "cache", app)
 	parts := 0
@@ -329,7 +329,7 @@ func TestPacmanInstallsWhatMakepkgMade(t *testing.T) {
 	h := newPacHost(t, n.URL+"/arch")
 	h.must("-Sy")
 	h.must("-S", "greeter")
-	version := filepath.Join(h.dir, "root/usr/share/greeter/version")
+	version := filepath.Join(h.Dir, "root/usr/share/greeter/version")
 	if got := must(os.ReadFile(version))(t); string(got) != "1.0\n" {
 		t.Errorf("version %q is installed", got)
 	}

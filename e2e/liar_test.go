@@ -168,15 +168,15 @@ func TestRPMLyingMirror(t *testing.T) {
 				dnf.run("makecache", "--refresh")
 				return
 			}
-			if out, err := dnf.command(t.Context(), "install", "extra").CombinedOutput(); err == nil {
+			if out, err := dnf.Command(t.Context(), "install", "extra").CombinedOutput(); err == nil {
 				t.Errorf("a package that no mirror has right is installed: %s", out)
 			}
-			if _, err := os.Stat(filepath.Join(dnf.dir, "root/usr/share/extra")); err == nil {
+			if _, err := os.Stat(filepath.Join(dnf.Dir, "root/usr/share/extra")); err == nil {
 				t.Error("files of a package that no mirror has right are there")
 			}
 			l.ClearFaults()
 			eventually(t, 90*time.Second, "dnf is well when the mirror is", func() bool {
-				return dnf.command(t.Context(), "install", "extra").Run() == nil
+				return dnf.Command(t.Context(), "install", "extra").Run() == nil
 			})
 			for _, n := range nodes {
 				n.checkStored()
@@ -241,7 +241,7 @@ func TestPacmanLyingMirror(t *testing.T) {
 			if out, err := hosts[0].pacman("-Sw", "app"); err == nil {
 				t.Errorf("pacman took a package that no mirror has right: %s", out)
 			}
-			if _, err := os.Stat(filepath.Join(hosts[0].dir, "cache", app)); err == nil {
+			if _, err := os.Stat(filepath.Join(hosts[0].Dir, "cache", app)); err == nil {
 				t.Error("pacman keeps a package that no mirror has right")
 			}
 			l.ClearFaults()

@@ -119,29 +119,14 @@ func (r *pacRepo) config(keys ...string) string {
 
 // pacHost is a host with its own root directory.
 type pacHost struct {
-	t      *testing.T
-	dir    string
-	client *lab.Root
+	*lab.Pacman
+	t *testing.T
 }
 
 // newPacHost makes a host whose servers are these, in order. A server may be a line of its own: "CacheServer = URL".
 func newPacHost(t *testing.T, servers ...string) *pacHost {
 	t.Helper()
-	h := &pacHost{t, t.TempDir(), needClient(t, "pacman")}
-	for _, dir := range []string{"root", "db", "cache", "hooks", "gpg"} {
-		if err := os.Mkdir(filepath.Join(h.dir, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	text := "[options]\nArchitecture = x86_64\nSigLevel = Never\nParallelDownloads = 4\n[core]\n"
-	for _, s := range servers {
-		if !strings.Contains(s, "Server = ") {
-			s = "Server = " + s
-		}
-		text += s + "/" + pacDir + "\n"
-	}
-	writeFile(t, filepath.Join(h.dir, "pacman.conf"), []byte(text))
-	return h
+	return &pacHost{must(lab.NewPacman(needClient(t, "pacman"), t.TempDir(), "core", pacDir, servers...))(t), t}
 }
 
 // trust has the host demand the signatures of databases and packages, by that key.
@@ -149,11 +134,11 @@ func (h *pacHost) trust(key *testarchive.Key) {
 	h.t.Helper()
 	gpg := func(args ...string) {
 		h.t.Helper()
-		mustRun(h.t, h.client.Command(h.t.Context(), "gpg", append([]string{"--homedir", filepath.Join(h.dir, "gpg"), "--batch", "--no-autostart"}, args...)...))
+		mustRun(h.t, h.Programs.Command(h.t.Context(), "gpg", append([]string{"--homedir", filepath.Join(h.Dir, "gpg"), "--batch", "--no-autostart"}, args...)...))
 	}
-	gpg("--import", writeFile(h.t, filepath.Join(h.dir, "key.asc"), key.Armored()))
-	gpg("--import-ownertrust", writeFile(h.t, filepath.Join(h.dir, "trust"), []byte(key.Fingerprint()+":6:\n")))
-	conf := filepath.Join(h.dir, "pacman.conf")
+	gpg("--import", writeFile(h.t, filepath.Join(h.Dir, "key.asc"), key.Armored()))
+	gpg("--import-ownertrust", writeFile(h.t, filepath.Join(h.Dir, "trust"), []byte(key.Fingerprint()+":6:\n")))
+	conf := h.Config()
 	text := must(os.ReadFile(conf))(h.t)
 	writeFile(h.t, conf, bytes.Replace(text, []byte("SigLevel = Never"), []byte("SigLevel = Required DatabaseRequired"), 1))
 }
@@ -163,14 +148,7 @@ func (h *pacHost) pacman(args ...string) (out string, err error) {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(h.t.Context(), 90*time.Second)
 	defer cancel()
-	at := func(name string) string { return filepath.Join(h.dir, name) }
-	all := append([]string{"--config", at("pacman.conf"), "-r", at("root"), "-b", at("db"), "--cachedir", at("cache"),
-		"--logfile", at("log"), "--hookdir", at("hooks"), "--gpgdir", at("gpg"), "--noconfirm", "--noprogressbar"}, args...)
-	if os.Getuid() != 0 { // it wants to be root, and writes nowhere else
-		b, err := h.client.Command(ctx, "fakeroot", append([]string{"pacman"}, all...)...).CombinedOutput()
-		return string(b), err
-	}
-	b, err := h.client.Command(ctx, "pacman", all...).CombinedOutput()
+	b, err := h.Command(ctx, args...).CombinedOutput()
 	return string(b), err
 }
 
@@ -188,7 +166,7 @@ func (h *pacHost) must(args ...string) string {
 func (h *pacHost) has(r *pacRepo, dir string, names ...string) {
 	h.t.Helper()
 	for _, name := range names {
-		got, err := os.ReadFile(filepath.Join(h.dir, dir, name))
+		got, err := os.ReadFile(filepath.Join(h.Dir, dir, name))
 		if err != nil || !bytes.Equal(got, r.files[name]) {
 			h.t.Errorf("%s: %v, %d bytes of %d", name, err, len(got), len(r.files[name]))
 		}
@@ -221,7 +199,7 @@ func TestPacman(t *testing.T) {
 	h.must("-Sy")
 	h.has(r, "db/sync", "core.db")
 	first := r.built
-	if at := must(os.Stat(filepath.Join(h.dir, "db/sync/core.db")))(t).ModTime(); !at.Equal(first) {
+	if at := must(os.Stat(filepath.Join(h.Dir, "db/sync/core.db")))(t).ModTime(); !at.Equal(first) {
 		t.Errorf("the database is of %v on the host and of %v upstream", at, first)
 	}
 	h.must("-Sy")
@@ -237,7 +215,7 @@ func TestPacman(t *testing.T) {
 	// Another host goes on with a download that was cut.
 	cut, app := newPacHost(t, n.URL+"/arch"), pacPackages[0].File()
 	cut.must("-Sy")
-	writeFile(t, filepath.Join(cut.dir, "cache", app+".part"), r.files[app][:1<<20])
+	writeFile(t, filepath.Join(cut.Dir, "cache", app+".part"), r.files[app][:1<<20])
 	cut.must("-Sw", "app")
 	cut.has(r, "cache", app)
 	resumed := false

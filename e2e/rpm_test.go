@@ -8,10 +8,8 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -176,34 +174,14 @@ func (w *rpmWorld) get(path string) (int, []byte) {
 
 // dnfHost is a host with a root of its own.
 type dnfHost struct {
-	w       *rpmWorld
-	dir     string
-	program string
-	client  *lab.Root
-	fixed   []string // arguments of every run
+	*lab.Dnf
+	w *rpmWorld
 }
 
 func (w *rpmWorld) dnf(settings ...string) *dnfHost {
 	w.t.Helper()
-	h := &dnfHost{w: w, dir: w.t.TempDir()}
-	h.client, h.program = needDnf(w.t)
-	for _, d := range []string{"root", "cache", "log", "gpg"} {
-		if err := os.MkdirAll(filepath.Join(h.dir, d), 0o755); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-	h.fixed = []string{"--quiet", "--assumeyes", "--repofrompath=r," + w.node.URL + "/r", "--repo=r", "--releasever=1", "--installroot=" + filepath.Join(h.dir, "root"),
-		"--setopt=cachedir=" + filepath.Join(h.dir, "cache"), "--setopt=logdir=" + filepath.Join(h.dir, "log"), "--setopt=reposdir=/dev/null", "--setopt=varsdir=/dev/null",
-		"--setopt=r.gpgcheck=0", "--setopt=skip_if_unavailable=0", "--setopt=install_weak_deps=0"}
-	for _, s := range settings {
-		h.fixed = append(h.fixed, "--setopt="+s)
-	}
-	return h
-}
-
-// command is a run of dnf.
-func (h *dnfHost) command(ctx context.Context, args ...string) *exec.Cmd {
-	return h.client.Command(ctx, h.program, append(slices.Clone(h.fixed), args...)...)
+	client, program := needDnf(w.t)
+	return &dnfHost{must(lab.NewDnf(client, program, w.t.TempDir(), w.node.URL+"/r", settings...))(w.t), w}
 }
 
 // run runs dnf, which must succeed.
@@ -211,13 +189,13 @@ func (h *dnfHost) run(args ...string) string {
 	h.w.t.Helper()
 	ctx, cancel := context.WithTimeout(h.w.t.Context(), 2*time.Minute)
 	defer cancel()
-	return mustRun(h.w.t, h.command(ctx, args...))
+	return mustRun(h.w.t, h.Command(ctx, args...))
 }
 
 // installed is the version of hello that is installed.
 func (h *dnfHost) installed() string {
 	h.w.t.Helper()
-	return strings.TrimSpace(string(must(os.ReadFile(filepath.Join(h.dir, "root/usr/share/hello/version")))(h.w.t)))
+	return strings.TrimSpace(string(must(os.ReadFile(filepath.Join(h.Dir, "root/usr/share/hello/version")))(h.w.t)))
 }
 
 // TestDnf is a host's whole way, on a node that knows nothing yet, and over a publication.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -11,7 +10,6 @@ import (
 
 // What the archive is like.
 const (
-	suite     = "noble"
 	latency   = 30 * time.Millisecond
 	bandwidth = 20_000_000 // bytes per second, for all who ask together
 	appSize   = 100_000
@@ -20,27 +18,27 @@ const (
 // archive is what the nodes stand in front of: it is far away, and its line is thin.
 type archive struct {
 	*testarchive.Archive
+	format
 	server    *testarchive.Server
 	apps      []string // names of small packages
 	big, huge string   // paths of large ones
 
-	mu   sync.Mutex
-	date time.Time // of the last generation
+	mu       sync.Mutex
+	date     time.Time // of the last generation
+	products []product // of it
 }
 
 // newArchive makes an archive with small packages and two large ones, and publishes
 // its first generation.
-func newArchive(apps int, bigSize int64) *archive {
-	a := &archive{Archive: testarchive.New(7), date: time.Now().Add(-time.Hour).Truncate(time.Second)}
-	a.AddSuite(testarchive.Suite{Name: suite, ByHash: true, Translations: true})
+func newArchive(f format, apps int, bigSize int64) *archive {
+	a := &archive{Archive: testarchive.New(7), format: f, date: time.Now().Add(-time.Hour).Truncate(time.Second)}
 	for i := range apps {
-		name := fmt.Sprintf("app%02d", i)
-		a.apps = append(a.apps, name)
-		a.AddPackage(suite, testarchive.Package{Name: name, Version: "1", Size: appSize})
+		a.apps = append(a.apps, fmt.Sprintf("app%02d", i))
+		a.products = append(a.products, product{a.apps[i], 1, appSize})
 	}
-	a.big = a.AddPackage(suite, testarchive.Package{Name: "big", Version: "1", Size: bigSize})
-	a.huge = a.AddPackage(suite, testarchive.Package{Name: "huge", Version: "1", Size: 2 * bigSize})
-	a.Publish(a.date)
+	a.products = append(a.products, product{"big", 1, bigSize}, product{"huge", 1, 2 * bigSize})
+	paths := a.publish(a.Archive, a.date, a.products)
+	a.big, a.huge = paths["big"], paths["huge"]
 	a.server = testarchive.NewServer(a.Archive)
 	a.server.SetLatency(latency)
 	a.server.SetBandwidth(0, bandwidth)
@@ -54,30 +52,30 @@ func (a *archive) file(path string) []byte {
 }
 
 // next publishes a generation in which the first application is newer, and returns
-// its InRelease.
+// its root.
 func (a *archive) next() []byte {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.date = a.date.Add(time.Minute)
-	a.AddPackage(suite, testarchive.Package{Name: a.apps[0], Version: "2", Size: appSize})
-	a.Publish(a.date)
-	return a.file("dists/" + suite + "/InRelease")
+	a.products[0].version++
+	a.publish(a.Archive, a.date, a.products)
+	return a.file(a.root)
 }
 
 // tally is what the archive's server saw.
 type tally struct {
 	objects, bodies, most int   // most bodies of one object
 	bytes, unique         int64 // sent, and of all objects once
-	looks                 int   // at the InRelease
+	looks                 int   // at the root
 }
 
-// tally counts the bodies sent since the counters were reset. An InRelease that had
+// tally counts the bodies sent since the counters were reset. A root that had
 // not changed has no body.
 func (a *archive) tally() tally {
 	var t tally
 	bodies := make(map[string]int)
 	for _, r := range a.server.Log() {
-		if strings.HasSuffix(r.Path, "/InRelease") {
+		if r.Path == a.root {
 			t.looks++
 		}
 		if r.Bytes == 0 {

@@ -1,6 +1,6 @@
 // Command demo shows a cluster on one machine: three aptmesh nodes in three
 // "datacenters" (loopback addresses), an archive in front of which they stand, and
-// real apt on hosts that use them. It tells what happens line by line, and cleans up
+// real package managers on hosts that use them. It tells what happens line by line, and cleans up
 // behind itself. `make demo` runs it.
 package main
 
@@ -25,6 +25,7 @@ type options struct {
 	binary string // "" builds one
 	keep   bool
 	quick  bool
+	format format
 }
 
 func main() {
@@ -32,10 +33,16 @@ func main() {
 	flag.StringVar(&o.binary, "binary", "", "the aptmesh to show, in place of one built from these sources")
 	flag.BoolVar(&o.keep, "keep", false, "leave everything running at the end, until Ctrl-C")
 	flag.BoolVar(&o.quick, "quick", false, "fewer hosts and smaller packages")
+	name := flag.String("format", "apt", "format of the archive: apt, rpm or pacman")
 	flag.Parse()
+	var err error
+	if o.format, err = formatNamed(*name); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, o)
+	err = run(ctx, o)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
@@ -54,8 +61,8 @@ type demo struct {
 	dir     string // holds everything
 	archive *archive
 	nodes   []*lab.Node
-	hosts   []*lab.Apt
-	served  int // clients that are not apt
+	hosts   []host
+	served  int // clients that are no package manager
 }
 
 // act is one step of the story.
@@ -66,7 +73,7 @@ type act struct {
 
 var acts = []act{
 	{"An archive, and three nodes in front of it", (*demo).startAll},
-	{"Two hosts run apt at the same time", (*demo).twoHosts},
+	{"Two hosts do the same at the same time", (*demo).twoHosts},
 	{"A herd asks for one large package", (*demo).herd},
 	{"What that cost upstream", (*demo).accounts},
 	{"The archive publishes", (*demo).publication},
@@ -131,7 +138,7 @@ func (d *demo) invite() {
 	say("%s why --admin %s demo/%s", d.binary, n.Admin(), d.archive.big)
 	say("curl -sI %s/demo/%s", n.URL(), d.archive.big)
 	if len(d.hosts) > 0 {
-		say("APT_CONFIG=%s/apt.conf apt-get update", d.hosts[0].Dir)
+		say("%s", strings.Join(d.hosts[0].update(d.ctx).Args, " "))
 	}
 }
 
@@ -139,7 +146,7 @@ func (d *demo) invite() {
 func (d *demo) cleanUp() error {
 	var errs []error
 	for _, h := range d.hosts {
-		errs = append(errs, h.Remove())
+		errs = append(errs, h.remove())
 	}
 	var ending sync.WaitGroup
 	for _, n := range d.nodes {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"time"
 
 	"github.com/aptmesh/aptmesh/e2e/lab"
@@ -20,10 +19,11 @@ drain: {handoff: 1s, timeout: 1s}
 upstream_client: {connections_per_host: %d}
 archives:
   demo:
+    format: %s
     upstream: %s
     signed_by: [%s]
     check_every: 1s
-`, connections, d.archive.server.URL, filepath.Join(d.dir, "archive.gpg")) + c.Section(n, datacenter)
+`, connections, d.archive.format.name, d.archive.server.URL, d.keyFile()) + c.Section(n, datacenter)
 }
 
 // awaitReady waits until hosts may use a node.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -23,10 +22,10 @@ func (d *demo) startAll() error {
 	if d.quick {
 		apps, bigSize = 10, 4_000_000
 	}
-	d.archive = newArchive(apps, bigSize)
-	say("The archive is at %s: one suite, %d packages, %s.", d.archive.server.URL, apps+2, megabytes(int64(apps)*appSize+3*bigSize))
+	d.archive = newArchive(d.format, apps, bigSize)
+	say("The archive is at %s: one repository of the format %s, %d packages, %s.", d.archive.server.URL, d.format.name, apps+2, megabytes(int64(apps)*appSize+3*bigSize))
 	say("It answers after %d ms, and sends %s per second to all who ask together.", latency.Milliseconds(), megabytes(bandwidth))
-	if err := os.WriteFile(filepath.Join(d.dir, "archive.gpg"), d.archive.Keyring(), 0o644); err != nil {
+	if err := d.writeKeys(); err != nil {
 		return err
 	}
 	sites := map[string]string{"fra1": "Frankfurt", "ams1": "Amsterdam", "nyc1": "New-York"}
@@ -116,27 +115,32 @@ func (d *demo) aptmesh(args ...string) (string, error) {
 
 // twoHosts has two hosts at two nodes do the same at one time.
 func (d *demo) twoHosts() error {
-	if !lab.HaveApt() {
-		say("This machine has no apt-get: plain clients read the index in their place.")
+	if !d.format.present() {
+		say("This machine has no %s: plain clients read the index in its place.", d.format.program)
 		return d.readIndex()
 	}
-	install := append([]string{"-y", "--download-only", "install"}, d.archive.apps...)
 	for i, name := range []string{"web", "db"} {
 		h, err := d.host(d.nodes[i])
 		if err != nil {
 			return err
 		}
-		say("Host %s has %s/demo in its sources, at %s.", name, d.nodes[i].URL(), d.nodes[i].Name)
+		say("Host %s uses %s/demo, at %s.", name, d.nodes[i].URL(), d.nodes[i].Name)
 		d.hosts = append(d.hosts, h)
 	}
-	for _, args := range [][]string{{"update"}, install} {
+	for _, act := range []struct {
+		title   string
+		command func(host) *exec.Cmd
+	}{
+		{d.format.update, func(h host) *exec.Cmd { return h.update(d.ctx) }},
+		{fmt.Sprintf("%s (%d packages)", d.format.fetch, len(d.archive.apps)), func(h host) *exec.Cmd { return h.fetch(d.ctx, d.archive.apps...) }},
+	} {
 		took := make([]string, len(d.hosts))
 		errs := make([]error, len(d.hosts))
 		var all sync.WaitGroup
 		for i, h := range d.hosts {
 			all.Go(func() {
 				began := time.Now()
-				errs[i] = d.apt(h, args...)
+				errs[i] = succeed(act.command(h))
 				took[i] = seconds(time.Since(began))
 			})
 		}
@@ -144,15 +148,15 @@ func (d *demo) twoHosts() error {
 		if err := errors.Join(errs...); err != nil {
 			return err
 		}
-		say("apt-get %s: web %s, db %s.", title(args), took[0], took[1])
+		say("%s: web %s, db %s.", act.title, took[0], took[1])
 	}
 	return nil
 }
 
-// readIndex reads at each node what apt-get update reads.
+// readIndex reads at each node what a package manager reads first.
 func (d *demo) readIndex() error {
 	for _, n := range d.nodes {
-		for _, path := range []string{"dists/" + suite + "/InRelease", "dists/" + suite + "/main/binary-amd64/Packages.xz"} {
+		for _, path := range d.format.reads {
 			if _, err := compare(d.ctx, direct, n.URL()+"/demo/"+path, d.archive.file(path)); err != nil {
 				return err
 			}
@@ -163,24 +167,17 @@ func (d *demo) readIndex() error {
 }
 
 // host makes a host that uses a node.
-func (d *demo) host(n *lab.Node) (*lab.Apt, error) {
-	return lab.NewApt(d.archive.Keyring(), fmt.Sprintf("deb [signed-by=KEYRING] %s/demo %s main", n.URL(), suite))
+func (d *demo) host(n *lab.Node) (host, error) {
+	return d.format.host(d, n, filepath.Join(d.dir, fmt.Sprintf("host%d", len(d.hosts)+1)))
 }
 
-func (d *demo) apt(h *lab.Apt, args ...string) error {
-	out, err := h.Command(d.ctx, "apt-get", args...).CombinedOutput()
+// succeed runs a command of a package manager, which must not complain.
+func succeed(cmd *exec.Cmd) error {
+	out, err := cmd.CombinedOutput()
 	if err != nil || bytes.Contains(out, []byte("W:")) || bytes.Contains(out, []byte("E:")) {
-		return fmt.Errorf("apt-get %s: %w\n%s", strings.Join(args, " "), err, out)
+		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
 	}
 	return nil
-}
-
-// title shortens a command for a line.
-func title(args []string) string {
-	if len(args) > 5 {
-		return fmt.Sprintf("%s (%d packages)", strings.Join(args[:3], " "), len(args)-3)
-	}
-	return strings.Join(args, " ")
 }
 
 // herd has many plain clients ask all nodes for one package that nobody has.
@@ -202,7 +199,7 @@ func (d *demo) accounts() error {
 	t := d.archive.tally()
 	say("Clients served: %d. Objects: %d. Most requests for one object: %d. Bytes sent: %s, of %s that there are: %.2f.",
 		d.served+len(d.hosts), t.objects, t.most, megabytes(t.bytes), megabytes(t.unique), float64(t.bytes)/float64(t.unique))
-	say("Looks at the InRelease: %d, by one node for all, once per second.", t.looks)
+	say("Looks at the root: %d, by one node for all, once per second.", t.looks)
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	tiers := []string{"memory", "disk", "peer", "upstream"}
@@ -238,7 +235,7 @@ func (d *demo) publication() error {
 	for i, n := range d.nodes {
 		all.Go(func() {
 			errs[i] = d.until(n.Name+" serves the new generation", func() (bool, error) {
-				_, err := compare(d.ctx, direct, n.URL()+"/demo/dists/"+suite+"/InRelease", root)
+				_, err := compare(d.ctx, direct, n.URL()+"/demo/"+d.format.root, root)
 				return err == nil, nil
 			})
 			flipped[i] = time.Since(began)
@@ -252,7 +249,7 @@ func (d *demo) publication() error {
 		say("%s serves the new generation %s after its publication.", n.Name, seconds(flipped[i]))
 	}
 	say("One node looks once per second, and tells the others: from the first to the last one it took %d ms.", (slices.Max(flipped) - slices.Min(flipped)).Milliseconds())
-	if !lab.HaveApt() {
+	if !d.format.present() {
 		return nil
 	}
 	third := d.nodes[2]
@@ -264,10 +261,10 @@ func (d *demo) publication() error {
 	before := d.archive.tally()
 	app := d.archive.apps[0]
 	began = time.Now()
-	if err := errors.Join(d.apt(h, "update"), d.apt(h, "-y", "--download-only", "install", app, d.archive.apps[1])); err != nil {
+	if err := errors.Join(succeed(h.update(d.ctx)), succeed(h.fetch(d.ctx, app, d.archive.apps[1]))); err != nil {
 		return err
 	}
-	say("A third host, at %s: apt-get update and install %s (new) and %s: %s. Upstream sent %s: what is new.",
+	say("A third host, at %s, reads the index and downloads %s (new) and %s: %s. Upstream sent %s: what is new.",
 		third.Name, app, d.archive.apps[1], seconds(time.Since(began)), counted(d.archive.tally().bodies-before.bodies, "object"))
 	return nil
 }
