@@ -24,8 +24,10 @@ const suiteDir = "dists/stable"
 type archive struct {
 	files   map[string]origin.File
 	keyring []byte
+	format  string
+	suite   string // as a configuration names it
 
-	inRelease, index string
+	inRelease, index string   // the root, whatever its name, and the index as the root names it
 	aPackage         string   // any
 	small            []string // 51 packages of 5 to 20 KB: what apt asks for most
 	middle           []string // 40 of 200 KB
@@ -37,8 +39,7 @@ type archive struct {
 
 // newArchive makes packages of random bytes and signs for them.
 func newArchive(o options) *archive {
-	src := testarchive.New(1)
-	src.AddSuite(testarchive.Suite{
+	b := newBuilder(o.format, 1, testarchive.Suite{
 		Name: "stable", ByHash: true,
 		// As many indices as a real Release lists, so that the InRelease is as long
 		// as a real one, some 150 KB. Like a partial mirror, this archive carries
@@ -47,9 +48,9 @@ func newArchive(o options) *archive {
 		ListedArchitectures: names("arch", 11),
 	})
 	add := func(name string, size int) string {
-		return path.Join(mount, src.AddPackage("stable", testarchive.Package{Name: name, Version: "1.0", Size: int64(size)}))
+		return b.add(name, int64(size))
 	}
-	a := &archive{}
+	a := &archive{format: o.format}
 	for i := range 51 {
 		a.small = append(a.small, add(fmt.Sprintf("small%02d", i), i*16_000/50))
 	}
@@ -62,7 +63,7 @@ func newArchive(o options) *archive {
 	}
 	a.big, a.herd, a.slow = add("big", 60_000_000), add("herd", o.herdSize), add("slow", o.slowSize)
 	a.bad = add("bad", 100_000)
-	a.publish(src, time.Now().Add(-time.Hour))
+	b.publish(a, time.Now().Add(-time.Hour).UTC().Truncate(time.Second))
 	return a
 }
 
@@ -78,17 +79,20 @@ func sized(n int64) func(int) int64 { return func(int) int64 { return n } }
 
 // newArchiveOf makes an archive of sets of packages, and returns the paths of each.
 func newArchiveOf(seed uint64, sets ...packageSet) (*archive, map[string][]string) {
-	src := testarchive.New(seed)
-	src.AddSuite(testarchive.Suite{Name: "stable", ByHash: true})
+	return options{format: "apt"}.newArchiveOf(seed, sets...)
+}
+
+// newArchiveOf is the same in the format that was asked for.
+func (o options) newArchiveOf(seed uint64, sets ...packageSet) (*archive, map[string][]string) {
+	b := newBuilder(o.format, seed, testarchive.Suite{Name: "stable", ByHash: true})
 	paths := map[string][]string{}
 	for _, set := range sets {
 		for i := range set.count {
-			paths[set.name] = append(paths[set.name], path.Join(mount, src.AddPackage("stable",
-				testarchive.Package{Name: fmt.Sprintf("%s%04d", set.name, i), Version: "1.0", Size: set.size(i)})))
+			paths[set.name] = append(paths[set.name], b.add(fmt.Sprintf("%s%04d", set.name, i), set.size(i)))
 		}
 	}
-	a := &archive{}
-	a.publish(src, time.Now().Add(-time.Hour))
+	a := &archive{format: o.format}
+	b.publish(a, time.Now().Add(-time.Hour).UTC().Truncate(time.Second))
 	return a, paths
 }
 
@@ -104,7 +108,7 @@ func (a *archive) publish(src *testarchive.Archive, date time.Time) {
 			a.aPackage = full
 		}
 	}
-	a.keyring = src.Keyring()
+	a.keyring, a.format, a.suite = src.Keyring(), "apt", "stable"
 	a.inRelease = path.Join(mount, suiteDir, "InRelease")
 	canonical := path.Join(mount, suiteDir, "main/binary-amd64/Packages.xz")
 	a.index = path.Join(path.Dir(canonical), "by-hash/SHA256", testarchive.Sum(testarchive.SHA256, a.files[canonical].Body))

@@ -56,14 +56,8 @@ func (b *bench) newCluster(plan clusterPlan) (*cluster, error) {
 		}
 		s.node, n.Dir = n, s.dir
 		n.Settings = fmt.Sprintf(`cache: {max_size: 20GiB, memory: %s, scrub: 0}
-archives:
-  %s:
-    upstream: %q
-    signed_by: [%q]
-    suites: [stable]
-    check_every: 1h
 log: {level: warn, format: text, access: false}
-`, plan.memory, mount, "http://"+pl.upstream+"/"+mount, pl.keyring) + made.Section(n, "")
+%s`, plan.memory, pl.section(fmt.Sprintf("    suites: [%q]\n    check_every: 1h\n", plan.archive.suite))) + made.Section(n, "")
 	}
 	return c, nil
 }

@@ -146,7 +146,7 @@ func coldMixed(b *bench) error {
 	every.title = fmt.Sprintf("50 clients, each asks in its own order for %s (%s); link of 100 MB/s, 5 ms",
 		a.describe(a.mixed), bytesText(float64(a.bytes(a.mixed...))))
 	// Log-uniform from 8 KB to 8 MB: half of the packages have 3 % of the bytes.
-	pool, sets := newArchiveOf(9, packageSet{"pool", 200, func(i int) int64 { return int64(8000 * math.Pow(1000, float64(i)/199)) }})
+	pool, sets := b.newArchiveOf(9, packageSet{"pool", 200, func(i int) int64 { return int64(8000 * math.Pow(1000, float64(i)/199)) }})
 	once := coldCase{
 		name: "D2", archive: pool, files: sets["pool"],
 		plan:  load.Plan{Connections: 20, Shared: true, Timeout: 20 * time.Second},

@@ -46,7 +46,7 @@ connections from all nodes together, nginx over as many as it has clients: that 
 
 // fleetOfOne has all clients want one package at one instant.
 func (b *bench) fleetOfOne() error {
-	a, sets := newArchiveOf(6, packageSet{"one", 2, sized(int64(b.herdSize))}, packageSet{"other", 50, sized(10_000)})
+	a, sets := b.newArchiveOf(6, packageSet{"one", 2, sized(int64(b.herdSize))}, packageSet{"other", 50, sized(10_000)})
 	c := fleetCase{
 		title: fmt.Sprintf("Q: %d clients, 5 sites, one package of %s, link of 50 MB/s, 20 ms", b.fleet, bytesText(float64(a.bytes(sets["one"][0])))),
 		files: sets["one"][:1], clients: b.fleet, shape: origin.Shape{BytesPerSecond: 50e6, Latency: 20 * time.Millisecond}, limit: time.Minute,
@@ -60,7 +60,7 @@ func (b *bench) fleetOfOne() error {
 func (b *bench) fleetOfMany() error {
 	// Log-uniform from 8 KB to 2 MB, as in D.
 	size := func(i int) int64 { return int64(8000 * math.Pow(250, float64(i)/299)) }
-	a, sets := newArchiveOf(7, packageSet{"whole", 300, size}, packageSet{"killed", 300, size})
+	a, sets := b.newArchiveOf(7, packageSet{"whole", 300, size}, packageSet{"killed", 300, size})
 	c := fleetCase{
 		title: fmt.Sprintf("Q: 50 clients, 3 sites, %s, link of 100 MB/s, 5 ms", a.describe(sets["whole"])),
 		files: sets["whole"], clients: 50, shape: origin.Shape{BytesPerSecond: 100e6, Latency: 5 * time.Millisecond}, limit: time.Minute,

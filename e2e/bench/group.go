@@ -26,7 +26,7 @@ type group struct {
 
 // newGroup makes the directory of a group and starts what its servers fetch from.
 func (b *bench) newGroup(name string, a *archive) (*group, place, error) {
-	g, pl := &group{name: name}, place{dir: filepath.Join(b.temp, name)}
+	g, pl := &group{name: name}, place{dir: filepath.Join(b.temp, name), format: a.format}
 	if err := os.MkdirAll(pl.dir, 0o755); err != nil {
 		return nil, pl, err
 	}

@@ -12,6 +12,7 @@ import (
 type options struct {
 	quick, install bool
 	only, peers    []string
+	format         string // of the archive
 	aptmesh        string // binary; "" = build it
 	profile        string // directory for aptmesh's CPU profiles; "" = none
 	temp           string // where everything of this run lives; removed at its end
@@ -46,6 +47,7 @@ func parseOptions(args []string) (options, error) {
 	fs.BoolVar(&o.install, "install", false, "install missing peers with apt-get (needs root)")
 	fs.StringVar(&only, "only", "", "scenarios to run, such as A,C; default all: "+scenarioList())
 	fs.StringVar(&peers, "peers", "", "servers to measure, such as nginx,aptmesh; default all: "+peerList())
+	fs.StringVar(&o.format, "format", "apt", "format of the archive: apt, or rpm or pacman in the scenarios that are not about apt alone (the herd C, the fleet Q, ...)")
 	fs.StringVar(&o.aptmesh, "aptmesh", "", "aptmesh binary to measure; default: built from ./cmd/aptmesh")
 	fs.StringVar(&o.profile, "profile", "", "directory to write CPU profiles of aptmesh to, one per warm measurement")
 	if err := fs.Parse(args); err != nil {
@@ -53,6 +55,9 @@ func parseOptions(args []string) (options, error) {
 	}
 	if fs.NArg() > 0 {
 		return o, fmt.Errorf("%q is not an option; see --help", fs.Arg(0))
+	}
+	if !slices.Contains(formatNames, o.format) {
+		return o, fmt.Errorf("--format %s: there are %s", o.format, strings.Join(formatNames, ", "))
 	}
 	if o.quick {
 		o.repeats, o.span = 1, 1500*time.Millisecond
@@ -64,6 +69,9 @@ func parseOptions(args []string) (options, error) {
 	for _, letter := range o.only {
 		if !slices.ContainsFunc(scenarios, func(s scenario) bool { return s.letter == letter }) {
 			return o, fmt.Errorf("--only %s: there is no such scenario; there are %s", letter, scenarioList())
+		}
+		if o.format != "apt" && slices.ContainsFunc(scenarios, func(s scenario) bool { return s.letter == letter && s.apt }) {
+			return o, fmt.Errorf("--only %s --format %s: that scenario has archives of apt only", letter, o.format)
 		}
 	}
 	for _, name := range o.peers {

@@ -36,6 +36,7 @@ type place struct {
 	upstream string // host and port of the archive
 	files    string // directory with the archive's files
 	keyring  string // file with the archive's public keys
+	format   string // of the archive
 }
 
 // allPeers stands in the order of the tables.
@@ -164,12 +165,8 @@ func (p place) node() *lab.Node { return &lab.Node{Addr: p.addr, Dir: p.dir} }
 func aptmeshCommand(p place) (*exec.Cmd, error) {
 	n := p.node()
 	n.Settings = fmt.Sprintf(`cache: {max_size: 20GiB, memory: 256MiB, scrub: 0}
-archives:
-  %s:
-    upstream: %q
-    signed_by: [%q]
 log: {level: warn, format: text, access: false}
-`, mount, "http://"+p.upstream+"/"+mount, p.keyring)
+%s`, p.section(""))
 	return n.Command(p.program), n.WriteConfig()
 }
 

@@ -47,6 +47,7 @@ func main() {
 	flag.IntVar(&o.nodes, "nodes", 0, "only clusters of that size, 1 or 3")
 	flag.Uint64Var(&o.seed, "seed", o.seed, "decides the archives' bytes and which node is asked")
 	flag.IntVar(&o.parallel, "parallel", o.parallel, "cells at a time; most of them wait")
+	flag.IntVar(&o.batch, "batch", o.batch, "cells that share their nodes")
 	flag.DurationVar(&o.timeout, "timeout", o.timeout, "how long nodes wait for a mirror that says nothing")
 	flag.BoolVar(&verbose, "v", false, "the nodes' logs")
 	flag.Parse()
