@@ -25,7 +25,10 @@ func (d *driver) commit(a *suite.Commit) error {
 	} else {
 		retained = d.supersede(next, now)
 	}
+	changed := d.changed
+	d.changed = d.c.cfg.Now()
 	if err := d.write(next, retained, a.Record); err != nil {
+		d.changed = changed
 		return fmt.Errorf("write the new generation of %s: %w", d.id, err)
 	}
 	// At this point a restart believes the new generation; from the next line on, so does this
@@ -33,7 +36,7 @@ func (d *driver) commit(a *suite.Commit) error {
 	d.current, d.retained, d.locked = next, retained, nil
 	clear(d.untaken) // it will be said of the new one, if it is so
 	d.loadAgain()
-	d.source, d.changed = "", d.c.cfg.Now()
+	d.source = ""
 	d.c.failing.Delete(d.id)
 	if len(a.Candidate.From) > 0 {
 		d.source = a.Candidate.From[0]
@@ -48,6 +51,7 @@ func (d *driver) commit(a *suite.Commit) error {
 	}
 	d.mail.post(d.catchUp)
 	if before == nil {
+		d.wanted = now // by whoever had it read, or announced it
 		d.mail.post(d.takeInRemote)
 	}
 	if !a.Revision {
@@ -145,6 +149,7 @@ const (
 // tidy drops expired generations, saves the demand, and forgets a suite without demand.
 func (d *driver) tidy() {
 	now := d.c.mono()
+	d.tidied = now
 	d.c.tablesOf(d.id.Archive).drain()
 	if d.current == nil {
 		d.unlock()
@@ -169,7 +174,7 @@ func (d *driver) tidy() {
 
 // lastWanted is when anybody last wanted the suite.
 func (d *driver) lastWanted() suite.Mono {
-	return max(suite.Mono(d.demand.asked.Load()), d.machine.LastWanted())
+	return max(suite.Mono(d.demand.asked.Load()), d.machine.LastWanted(), d.wanted)
 }
 
 func (d *driver) configured() bool { return d.archive.Load().watches(d.id) }

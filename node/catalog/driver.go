@@ -52,6 +52,9 @@ type driver struct {
 	lockedBy   error              // why it could not be verified the last time
 	unread     []genRecord        // superseded generations that are still to be read back
 	saved      suite.Mono
+	tidied     suite.Mono
+	checkSaved bool       // the state file has the date of a check
+	wanted     suite.Mono // when the suite was wanted the last time that no other field knows of
 	replies    map[uint64]chan<- error
 	requests   uint64                            // the last ID
 	staged     *view.Generation                  // the candidate that has just been staged, while the machine decides
@@ -65,7 +68,7 @@ type driver struct {
 	switches   chan struct{}                     // closed when Config.Switched has returned from the last switch
 	loading    chan struct{}                     // closed when unread has been read back; nil where there was nothing
 	source     string                            // the node that brought the current generation; "" for upstream
-	changed    time.Time                         // when it was adopted in this process
+	changed    time.Time                         // when it was adopted
 	restored   bool                              // from what an earlier run wrote down
 	made       suite.Mono                        // the driver was
 	vain       vain
@@ -97,7 +100,7 @@ func (c *Catalog) newDriver(id proto.Suite, a *Archive) *driver {
 	d := &driver{
 		c: c, id: id, log: c.cfg.Logger.With("suite", id.String()), demand: newDemand(), mail: newMailbox(), ended: make(chan struct{}),
 		replies: make(map[uint64]chan<- error), ingests: make(map[string]*ingest), untaken: make(map[string]error),
-		failed: expiring.New[failedKey, trouble](1024), apart: suite.Never, pairings: make(map[bool]*pairing), saved: c.mono(), made: c.mono(),
+		failed: expiring.New[failedKey, trouble](1024), apart: suite.Never, pairings: make(map[bool]*pairing), saved: c.mono(), made: c.mono(), wanted: suite.Never,
 	}
 	d.ctx, d.cancel = context.WithCancel(c.ctx)
 	d.archive.Store(a)
@@ -213,7 +216,7 @@ func (d *driver) remember() {
 
 // pause is the time until the machine wants to be asked, or there is something to tidy.
 func (d *driver) pause() time.Duration {
-	pause := tidyEvery
+	pause := max(d.tidied.Add(tidyEvery).Sub(d.c.mono()), 0) // mail must not put it off
 	if next, ok := d.machine.Next(); ok {
 		pause = min(pause, max(next.Sub(d.c.mono()), 0))
 	}
@@ -259,6 +262,10 @@ func (d *driver) step(e suite.Event) {
 				events = append(events, outcome)
 			}
 		}
+	}
+	if d.current != nil && !d.checkSaved && !d.machine.Record().Checked.IsZero() {
+		d.checkSaved = true // or a disk that takes nothing would be tried with every step
+		d.saveOrWarn()      // the commit was written before the check was over
 	}
 	d.publish()
 }

@@ -122,14 +122,15 @@ func (c *Catalog) renewEvery() time.Duration { return min(c.cfg.IdleAfter, c.cfg
 // nodes announce it more often than that.
 func (c *Catalog) remoteFor() suite.Mono { return suite.Mono(max(c.cfg.UseFor/7, 4*c.renewEvery())) }
 
-// Announcements is what this node knows of all suites, for an exchange in full. Safe for concurrent
-// use.
+// Announcements is what this node knows of all suites that it watches, for an exchange in full. What
+// hosts of no node want any more is not announced, or nodes would keep it alive between them. Safe for
+// concurrent use.
 func (c *Catalog) Announcements() []proto.Announcement {
 	drivers := c.all("")
 	slices.SortFunc(drivers, func(x, y *driver) int { return strings.Compare(x.id.String(), y.id.String()) })
 	var all []proto.Announcement
 	for _, d := range drivers {
-		if ann := d.announcement(); !ann.Generation.Root.IsZero() {
+		if ann := d.announcement(); d.public.Load().watched && !ann.Generation.Root.IsZero() {
 			all = append(all, ann)
 		}
 	}

@@ -31,6 +31,10 @@ type record struct {
 	Retained []genRecord      `json:"retained,omitempty"`
 	Demand   map[string]int64 `json:"demand,omitempty"` // since the last request, by slot
 	Asked    int64            `json:"asked"`            // since the last request for the root; -1 for never
+	// Wanted is like Asked, for the hosts of any node; nil where nobody is known to have wanted the suite.
+	Wanted *int64 `json:"wanted,omitempty"`
+	// Changed is when the current generation was adopted. It is for people, so it is a date.
+	Changed time.Time `json:"changed,omitzero"`
 }
 
 // genRecord is one generation on disk.
@@ -69,6 +73,10 @@ func (d *driver) saveOrWarn() {
 func (d *driver) write(current *view.Generation, retained []*view.Generation, machine suite.Record) error {
 	now := d.c.mono()
 	r := record{Suite: d.id, Machine: machine, Demand: d.demand.record(now), Asked: -1}
+	if wanted := d.lastWanted(); wanted != suite.Never {
+		ago := int64(now.Sub(wanted) / time.Second)
+		r.Wanted = &ago
+	}
 	if asked := suite.Mono(d.demand.asked.Load()); asked != suite.Never {
 		r.Asked = int64(now.Sub(asked) / time.Second)
 	}
@@ -81,6 +89,9 @@ func (d *driver) write(current *view.Generation, retained []*view.Generation, ma
 	case machine.Floor.IsZero():
 		return nil
 	}
+	if r.Current != nil {
+		r.Changed = d.changed
+	}
 	for _, g := range retained {
 		r.Retained = append(r.Retained, d.recordOf(g, now))
 	}
@@ -92,7 +103,7 @@ func (d *driver) write(current *view.Generation, retained []*view.Generation, ma
 	if err := d.c.cfg.State.WriteFile(d.fileName(), data); err != nil {
 		return err
 	}
-	d.saved = now
+	d.saved, d.checkSaved = now, !machine.Checked.IsZero()
 	return nil
 }
 
@@ -239,6 +250,14 @@ func (d *driver) restore(r *record) {
 		asked = now.Add(-time.Duration(r.Asked) * time.Second)
 		d.demand.asked.Store(int64(asked))
 	}
+	d.wanted = now // what is not known must not make the suite be forgotten
+	if r.Wanted != nil {
+		d.wanted = now.Add(-time.Duration(*r.Wanted) * time.Second)
+	}
+	if !r.Changed.After(d.c.cfg.Now()) { // or a clock was wrong, then or now
+		d.changed = r.Changed.UTC()
+	}
+	d.checkSaved = !r.Machine.Checked.IsZero()
 	if r.Current != nil {
 		if g, _, err := d.readBack(*r.Current); err == nil {
 			d.current = g

@@ -449,3 +449,62 @@ func TestClosed(t *testing.T) {
 		w.get(nobleRelease)
 	})
 }
+
+// A restart knows when upstream was last checked and when the generation was adopted, also after a crash right
+// after the first request, while upstream does not answer.
+func TestRestartKnowsWhen(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		synctest.Wait()
+		before := w.Status()[0]
+		if before.Checked.IsZero() || before.Changed.IsZero() {
+			t.Fatalf("checked %v, changed %v", before.Checked, before.Changed)
+		}
+		time.Sleep(5 * time.Second)
+		w.up.stalling("")
+		w = w.crash()
+		synctest.Wait()
+		if after := w.Status()[0]; !after.Checked.Equal(before.Checked.Truncate(time.Second)) || !after.Changed.Equal(before.Changed) {
+			t.Errorf("checked %v, changed %v; before the restart %v, %v", after.Checked, after.Changed, before.Checked, before.Changed)
+		}
+		// The date of a clock that was ahead is worth nothing.
+		w.cfg.Now = func() time.Time { return time.Now().Add(-time.Hour) }
+		w = w.crash()
+		if after := w.Status()[0]; !after.Changed.IsZero() {
+			t.Errorf("changed %v", after.Changed)
+		}
+	})
+}
+
+// A suite that only hosts of another node use outlives a restart. When nobody has used it for UseFor, both nodes
+// forget it, although they go on to exchange their state, and neither gets it back from the other.
+func TestSuiteOfOtherNodesOutlivesRestart(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFleet(t, 2).slowly()
+		f.every = time.Minute
+		f.publish()
+		f.start()
+		user, other := f.nodes[0], f.nodes[1]
+		user.must(nobleIn)
+		user.use(noblePkgs)
+		time.Sleep(other.cfg.withDefaults().IdleAfter + 12*time.Hour)
+		other.kill()
+		other.resume()
+		for range 10 {
+			time.Sleep(time.Hour)
+			if !other.Knows(noble()) {
+				t.Fatal("forgotten because of the restart")
+			}
+		}
+		time.Sleep(2 * other.cfg.withDefaults().UseFor)
+		for range 20 {
+			time.Sleep(time.Hour)
+			if user.Knows(noble()) || other.Knows(noble()) {
+				t.Fatal("never forgotten")
+			}
+		}
+	})
+}

@@ -23,7 +23,7 @@ type SuiteStatus struct {
 	ValidUntil time.Time // zero where the root does not say
 	Expired    bool      // Valid-Until has passed: clients refuse the root
 	Checked    time.Time // when upstream last had nothing newer; zero for never
-	Changed    time.Time // when this process last adopted a generation
+	Changed    time.Time // when this node last adopted a generation; zero where that is not known
 	// ServedUntil is until when the root is served with upstream silent; zero for ever.
 	ServedUntil time.Time
 	Withheld    bool // that time is over: clients get an error
