@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/aptmesh/aptmesh/node/listen"
 	"github.com/aptmesh/aptmesh/node/operator"
 )
@@ -52,6 +54,19 @@ func (l *life) Reload() (failed string, restart []string) {
 	default:
 		return "", r.restart
 	}
+}
+
+// Collectors returns the metrics of the node's phases, for the caller to register.
+func (l *life) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "aptmesh_config_reload_failed",
+		Help: "1 while the latest reload of the configuration failed: the configuration from before it is in force.",
+	}, func() float64 {
+		if failed, _ := l.Reload(); failed != "" {
+			return 1
+		}
+		return 0
+	})}
 }
 
 // reloadFailed notes a reload that changed nothing: what waited for a restart before still does.

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"os"
 	"regexp"
@@ -176,5 +177,31 @@ func TestAlarmsHaveSeries(t *testing.T) {
 		if !has("aptmesh_front_refused_clients_total", "key", key) {
 			t.Errorf("no series for the clients that %s keeps out", key)
 		}
+	}
+}
+
+// A reload that failed is seen in status and in the metrics until one succeeds.
+func TestFailedReloadIsSeen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, newArchive())
+	metric := func() float64 {
+		v, there := w.node.Gauge("aptmesh_config_reload_failed")
+		if !there {
+			t.Fatal("no metric")
+		}
+		return v
+	}
+	if metric() != 0 {
+		t.Error("it failed before the first one")
+	}
+	w.node.ReloadFailed(errors.New("line 3: no such key"))
+	if s := w.node.Status(); metric() != 1 || s.Level != admin.LevelAttention || !strings.Contains(s.Notes[0].Text, "line 3: no such key") {
+		t.Errorf("metric %v, %+v", metric(), s.Notes)
+	}
+	if _, _, err := w.node.Reload(w.cfg); err != nil {
+		t.Fatal(err)
+	}
+	if s := w.node.Status(); metric() != 0 || s.Level != admin.LevelGood {
+		t.Errorf("metric %v, %+v", metric(), s.Notes)
 	}
 }

@@ -44,9 +44,10 @@ type Members struct {
 	roster  *roster
 
 	view      atomic.Pointer[View]
-	dirty     chan struct{} // holds one when the roster has changed
-	following chan struct{} // holds one when there is a new follower
-	followers []*follower   // guarded by mu
+	dirty     chan struct{}      // holds one when the roster has changed
+	urgent    chan chan struct{} // each is closed when a view is published
+	following chan struct{}      // holds one when there is a new follower
+	followers []*follower        // guarded by mu
 
 	messages   *inbox
 	states     *inbox
@@ -91,7 +92,7 @@ func Start(cfg Config) (*Members, error) {
 	}
 	m := &Members{
 		cfg: cfg, roster: newRoster(cfg.self()),
-		dirty: make(chan struct{}, 1), following: make(chan struct{}, 1),
+		dirty: make(chan struct{}, 1), urgent: make(chan chan struct{}), following: make(chan struct{}, 1),
 		messages: newInbox(maxMessages), states: newInbox(maxStates), notes: newInbox(maxStates),
 		contacted: make(chan struct{}), settled: make(chan struct{}),
 		updating: make(chan struct{}, 1), claims: expiring.New[string, Claim](maxClaims),

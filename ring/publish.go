@@ -32,6 +32,20 @@ func (m *Members) OnChange(f func(*View)) {
 // changed says that the roster has. It does not block.
 func (m *Members) changed() { poke(m.dirty) }
 
+// changedNow is changed, and waits until the followers know the view. It must not be called by a follower.
+func (m *Members) changedNow() {
+	published := make(chan struct{})
+	select {
+	case m.urgent <- published:
+	case <-m.ctx.Done():
+		return
+	}
+	select {
+	case <-published:
+	case <-m.ctx.Done():
+	}
+}
+
 func poke(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -53,6 +67,11 @@ func (m *Members) publish() {
 			}
 			m.build()
 			last = time.Now()
+		case published := <-m.urgent:
+			m.build()
+			last = time.Now()
+			m.notifyFollowers()
+			close(published)
 		case <-m.ctx.Done():
 			return
 		}

@@ -15,13 +15,13 @@ var (
 )
 
 // Remove makes all nodes forget a missing node: at once by gossip, and by the next full
-// exchange where a node misses the gossip.
+// exchange where a node misses the gossip. When it returns, this node's view is without it.
 func (m *Members) Remove(name string) error {
 	if err := m.roster.forget(name); err != nil {
 		return err
 	}
 	m.spreadLeft()
-	m.changed()
+	m.changedNow()
 	m.cfg.Logger.Warn("a missing node was removed from the cluster", "node", name)
 	return nil
 }

@@ -38,6 +38,9 @@ func TestRemove(t *testing.T) {
 		if err := ms[0].Remove("node4"); err != nil {
 			t.Fatal(err)
 		}
+		if names := missingNames(ms[0]); names != "" {
+			t.Errorf("missing at the node that removed it: %q", names)
+		}
 		c.await("nobody misses it", func() bool {
 			return all(rest, func(m *Members) bool { return missingNames(m) == "" })
 		})

@@ -663,11 +663,11 @@ listens  [::]:3142, [::]:3143
 store    3.0 GiB of 50 GiB in /var/cache/aptmesh, 12,345 objects; 200 MiB pinned
 traffic  1,234,567 requests, 3 errors, 100 MiB (25% from memory, 75% from upstream)
 
-SUITE                        STATE    GENERATION (UTC)  CHECKED   CHANGED   KEPT  NOTE
+SUITE                        STATE    GENERATION (UTC)  CHECKED   CHANGED   RETAINED  NOTE
 ubuntu/dists/noble           fresh    2026-11-19 10:00  12s ago   1d1h ago  2
-ubuntu/dists/noble-security  failing  -                 2m0s ago  never     0     upstream answers 503; expired 2026-11-20 11:00
-ubuntu/dists/soon            fresh    -                 0s ago    never     0     expires in 1h30m
-tools/                       unused   -                 -         -         -     http://example.org/tools
+ubuntu/dists/noble-security  failing  -                 2m0s ago  never     0         upstream answers 503; expired 2026-11-20 11:00
+ubuntu/dists/soon            fresh    -                 0s ago    never     0         expires in 1h30m
+tools/                       unused   -                 -         -         -         http://example.org/tools
 
 UPSTREAM            BUSY  WAITING  RECEIVED  LAST ERROR
 archive.ubuntu.com  2/8   1        5.0 MiB   timeout

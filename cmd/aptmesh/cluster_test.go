@@ -69,7 +69,7 @@ cluster    prod: 3 nodes in 3 datacenters, ring 3f2a9c0de1b24455
 fetched    8.0 GiB from upstream by all nodes; 24 GiB from each other instead (75% saved)
 agreement  2 suites, the same generations on all nodes
 
-NODE    DATACENTER  STATE   HEALTH  RTT     SHARE  OBJECTS  HELD     UPSTREAM  FROM     TO
+NODE    DATACENTER  STATE   HEALTH  RTT     SHARE  OBJECTS  STORED   UPSTREAM  FROM     TO
 ams1    ams         active  ok      7.2 ms  33.4%  12,345   3.0 GiB  1.5 GiB   5.0 GiB  700 MiB
 fra1 *  fra         active  ok      -       33.1%  49,380   12 GiB   6.0 GiB   -        -
 nyc1    nyc         active  ok      92 ms   33.5%  4,115    1.0 GiB  512 MiB   0 B      0 B
@@ -89,6 +89,8 @@ func TestStatusOfAFailingCluster(t *testing.T) {
 	}
 	ams, fra, nyc := &c.Members[0], &c.Members[1], &c.Members[2]
 	ams.GossipSilent = true
+	ams.Level, ams.Note = admin.LevelFailing, "docker: none of its mirrors can be asked now; only stored files are served"
+	fra.Level, fra.Note = admin.LevelAttention, "said above in full"
 	ams.Version = "v0.3.0"
 	nyc.RingAgrees = false
 	nyc.Health, nyc.Why = admin.HealthQuarantined, "ubuntu/pool/main/h/hello.deb came with a wrong digest; nothing is taken from it until 12:10"
@@ -101,6 +103,7 @@ func TestStatusOfAFailingCluster(t *testing.T) {
 		admin.MemberStatus{Name: "syd1", Datacenter: "syd", Version: "v0.2.0", State: admin.MemberActive, Health: admin.HealthOK, RTTMillis: 290, RingAgrees: true},
 	)
 	want := `aptmesh v0.2.0 on fra1, up 0s, ready
+failing: ams1 is failing: docker: none of its mirrors can be asked now; only stored files are served
 attention: the certificate of fra1 expires in 29d1h; issue a new one with ` + "`aptmesh cluster renew`" + `
 attention: no gossip of ams1 arrives; is UDP between the nodes blocked? News of it comes by calls alone
 attention: nyc1 is quarantined: ubuntu/pool/main/h/hello.deb came with a wrong digest; nothing is taken from it until 12:10
@@ -118,12 +121,12 @@ fetched    8.0 GiB from upstream by all nodes; 24 GiB from each other instead (7
 versions   v0.2.0 on fra1, nyc1, sin1, syd1; v0.3.0 on ams1
 agreement  2 suites, 2 with different generations on nodes; nothing is known of sin1, syd1
 
-NODE    DATACENTER  STATE    HEALTH       RTT     SHARE  OBJECTS  HELD     UPSTREAM  FROM     TO
-ams1    ams         active   ok, silent   7.2 ms  33.4%  12,345   3.0 GiB  1.5 GiB   5.0 GiB  700 MiB
-fra1 *  fra         leaving  ok           -       33.1%  49,380   12 GiB   6.0 GiB   -        -
-nyc1    nyc         active   quarantined  92 ms   33.5%  4,115    1.0 GiB  512 MiB   0 B      0 B
-sin1    fra         joining  unreachable  -       0.0%   ?        ?        ?         0 B      0 B
-syd1    syd         active   ok           290 ms  0.0%   ?        ?        ?         0 B      0 B
+NODE    DATACENTER  STATE    HEALTH           RTT     SHARE  OBJECTS  STORED   UPSTREAM  FROM     TO
+ams1    ams         active   failing, silent  7.2 ms  33.4%  12,345   3.0 GiB  1.5 GiB   5.0 GiB  700 MiB
+fra1 *  fra         leaving  attention        -       33.1%  49,380   12 GiB   6.0 GiB   -        -
+nyc1    nyc         active   quarantined      92 ms   33.5%  4,115    1.0 GiB  512 MiB   0 B      0 B
+sin1    fra         joining  unreachable      -       0.0%   ?        ?        ?         0 B      0 B
+syd1    syd         active   ok               290 ms  0.0%   ?        ?        ?         0 B      0 B
 `
 	var out bytes.Buffer
 	if err := printStatus(&out, &admin.Status{Version: "v0.2.0", Node: "fra1", Ready: true, Addresses: []string{"[::]:3142"}, Cluster: c}, noon); err != nil {

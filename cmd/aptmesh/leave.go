@@ -30,7 +30,7 @@ SIGTERM does the same, but then a service manager may start the node again. Afte
 the node ends with exit code ` + strconv.Itoa(exitLeft) + `, and the systemd unit does not start it again. The next
 boot of the machine does, unless the service is disabled: systemctl disable aptmesh.`,
 		Example: `  aptmesh leave
-  aptmesh leave --admin /run/aptmesh/admin.sock`,
+  aptmesh leave --admin /var/lib/aptmesh/admin/socket`,
 		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := a.client(ask)

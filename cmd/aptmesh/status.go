@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -25,16 +26,25 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Show the state of a running node: what it stores, which generation of each suite hosts get
 and how old that is, what it is fetching, and what is wrong.
 
-In a cluster it shows all nodes as the node asked sees them (that node has a *): the round
-trip to each, the share of all objects that each owns, how much each stores and has fetched
-from upstream, and how much the node asked got FROM each and sent TO it. Nodes that cannot
-be reached, and suites whose generation differs, come first.
+What is wrong comes first: problems of the node asked, problems that other nodes of the
+cluster report of themselves, nodes that cannot be reached, suites whose generation differs.
 
-A suite that hosts asked for in vain is failing until it works, or until no host has asked for
-it for a day.
+The columns of the nodes (* is the node asked):
+  HEALTH    ok; what the node reports of itself (attention, failing); or what the node asked
+            finds (unreachable, stalled, quarantined)
+  RTT       round trip from the node asked
+  SHARE     part of all files that the node owns: it fetches them from upstream for all
+  OBJECTS, STORED   files in its store, and their size
+  UPSTREAM  fetched from upstream since it started
+  FROM, TO  what the node asked received from it, and sent to it, since it started
 
-Pinned is what is never evicted: the metadata that hosts are served. KEPT counts the older
-generations of a suite that hosts can still read to the end.
+The columns of the suites:
+  CHECKED   when upstream last had nothing newer
+  CHANGED   when the node adopted this generation
+  RETAINED  older generations that hosts can still read to the end
+
+Pinned is what is never evicted: the metadata that hosts are served. A suite that hosts asked
+for in vain is failing until it works, or until no host has asked for it for a day.
 
 The exit code is 0 if all is well, 1 if something needs attention, and 2 if the node does
 not answer, is not ready, or something is failing: hosts get errors or old content, or soon
@@ -43,7 +53,7 @@ a container uses that. Colours appear on terminals only, and not if NO_COLOR is 
 		Example: `  aptmesh status
   aptmesh status --json | jq '.archives[].suites[] | select(.state != "fresh")'
   aptmesh status --json | jq '.cluster.members[] | {name, health, rtt_ms}'
-  aptmesh status --admin /run/aptmesh/admin.sock`,
+  aptmesh status --admin /var/lib/aptmesh/admin/socket`,
 		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := a.client(ask)
@@ -110,11 +120,11 @@ func printStatus(w io.Writer, s *admin.Status, now time.Time) error {
 	table(&b, nil, about)
 	if s.Cluster != nil {
 		fmt.Fprintln(&b)
-		table(&b, []string{"NODE", "DATACENTER", "STATE", "HEALTH", "RTT", "SHARE", "OBJECTS", "HELD", "UPSTREAM", "FROM", "TO"}, memberRows(s.Cluster))
+		table(&b, []string{"NODE", "DATACENTER", "STATE", "HEALTH", "RTT", "SHARE", "OBJECTS", "STORED", "UPSTREAM", "FROM", "TO"}, memberRows(s.Cluster))
 	}
 	if rows := suiteRows(s.Archives, now); len(rows) > 0 {
 		fmt.Fprintln(&b)
-		table(&b, []string{"SUITE", "STATE", "GENERATION (UTC)", "CHECKED", "CHANGED", "KEPT", "NOTE"}, rows)
+		table(&b, []string{"SUITE", "STATE", "GENERATION (UTC)", "CHECKED", "CHANGED", "RETAINED", "NOTE"}, rows)
 	}
 	if rows := mirrorRows(s.Archives, now); len(rows) > 0 {
 		fmt.Fprintln(&b)
@@ -165,16 +175,30 @@ func storeLine(s admin.StoreStatus) string {
 
 func trafficLine(t admin.TrafficStatus) string {
 	line := fmt.Sprintf("%s, %s, %s", counted(t.Requests, "request"), counted(t.Errors, "error"), size(t.Bytes))
-	var shares []string
-	for _, tier := range slices.Sorted(maps.Keys(t.Tiers)) {
-		if t.Bytes > 0 && t.Tiers[tier].Bytes > 0 {
-			shares = append(shares, fmt.Sprintf("%.0f%% from %s", 100*float64(t.Tiers[tier].Bytes)/float64(t.Bytes), tier))
-		}
-	}
-	if len(shares) > 0 {
+	if shares := tierShares(t.Tiers); len(shares) > 0 {
 		line += " (" + strings.Join(shares, ", ") + ")"
 	}
 	return line
+}
+
+// tierShares says which part of the files came from each tier. Each part is the difference between two
+// rounded running totals, so that all add up to 100.
+func tierShares(tiers map[string]admin.TierTraffic) []string {
+	var all, soFar, percent int64
+	for _, t := range tiers {
+		all += t.Bytes
+	}
+	var shares []string
+	for _, tier := range slices.Sorted(maps.Keys(tiers)) {
+		if tiers[tier].Bytes == 0 {
+			continue
+		}
+		soFar += tiers[tier].Bytes
+		before := percent
+		percent = int64(math.Round(100 * float64(soFar) / float64(all)))
+		shares = append(shares, fmt.Sprintf("%d%% from %s", percent-before, tier))
+	}
+	return shares
 }
 
 func suiteRows(archives []admin.ArchiveStatus, now time.Time) [][]string {
@@ -186,7 +210,7 @@ func suiteRows(archives []admin.ArchiveStatus, now time.Time) [][]string {
 		for _, s := range a.Suites {
 			checked := ago(s.LastCheck, now)
 			if s.LastCheck.IsZero() && s.State == admin.SuiteFailing {
-				checked = "not for " + admin.Age(now.Sub(s.FailingSince))
+				checked = "failing for " + admin.Age(now.Sub(s.FailingSince))
 			}
 			rows = append(rows, []string{
 				a.Name + "/" + s.Dir, s.State, date(s.Generation), checked, ago(s.LastChange, now),
@@ -201,6 +225,9 @@ func suiteNote(s admin.SuiteStatus, now time.Time) string {
 	var notes []string
 	if s.Error != "" {
 		notes = append(notes, s.Error)
+	}
+	if s.State == admin.SuiteStale && !s.Watched && s.Error == "" {
+		notes = append(notes, "not watched, because no host asks for it")
 	}
 	switch {
 	case s.Withheld:

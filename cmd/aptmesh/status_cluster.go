@@ -94,8 +94,11 @@ func memberRows(c *admin.ClusterStatus) [][]string {
 			name += " *"
 		}
 		health := m.Health
-		if m.GossipSilent && health == admin.HealthOK {
-			health = "ok, silent"
+		if health == admin.HealthOK && (m.Level == admin.LevelFailing || m.Level == admin.LevelAttention) {
+			health = string(m.Level)
+		}
+		if m.GossipSilent && m.Health == admin.HealthOK {
+			health += ", silent"
 		}
 		objects, held, upstream := "?", "?", "?"
 		if m.Reported {

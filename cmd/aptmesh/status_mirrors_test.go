@@ -50,9 +50,9 @@ store     0 B of 0 B in , 0 objects; 0 B pinned
 traffic   0 requests, 0 errors, 0 B
 prefetch  1,234 packages in use; 40 new versions (3.0 MiB) fetched ahead, 31 of them asked for since; 2 left out by prefetch.max_bytes
 
-SUITE               STATE    GENERATION (UTC)  CHECKED       CHANGED  KEPT  NOTE
-ubuntu/dists/noble  failing  2026-11-12 12:00  not for 5m0s  never    0     no mirror answers; expired 2026-11-19 12:00, withheld since 2026-11-20 11:00 (stale.serve_expired)
-docker/             unused   -                 -             -        -     https://download.docker.com/linux/ubuntu
+SUITE               STATE    GENERATION (UTC)  CHECKED           CHANGED  RETAINED  NOTE
+ubuntu/dists/noble  failing  2026-11-12 12:00  failing for 5m0s  never    0         no mirror answers; expired 2026-11-19 12:00, withheld since 2026-11-20 11:00 (stale.serve_expired)
+docker/             unused   -                 -                 -        -         https://download.docker.com/linux/ubuntu
 
 ARCHIVE  MIRROR                                          PRIO  STATE               SPEED      ANSWERS IN  NOTE
 ubuntu   http://archive.ubuntu.com/ubuntu                1     left alone for 25s  -          -           it answered 429 and asked for 30s (found by nyc1); left: 1 asked to wait
@@ -87,9 +87,11 @@ func TestStatusOffline(t *testing.T) {
 func TestStatusWords(t *testing.T) {
 	for got, want := range map[string]string{
 		prefetchLine(admin.PrefetchStatus{Packages: 1, Objects: map[string]int64{"fetched": 1}, Used: 1}): "1 package in use; 1 new version (0 B) fetched ahead, 1 of them asked for since",
-		storeLine(admin.StoreStatus{Blobs: 1}):                              "0 B of 0 B in , 1 object; 0 B pinned",
-		trafficLine(admin.TrafficStatus{Requests: 1, Errors: 1}):            "1 request, 1 error, 0 B",
-		trafficLine(admin.TrafficStatus{Requests: 2000, Errors: 3}):         "2,000 requests, 3 errors, 0 B",
+		storeLine(admin.StoreStatus{Blobs: 1}):                      "0 B of 0 B in , 1 object; 0 B pinned",
+		trafficLine(admin.TrafficStatus{Requests: 1, Errors: 1}):    "1 request, 1 error, 0 B",
+		trafficLine(admin.TrafficStatus{Requests: 2000, Errors: 3}): "2,000 requests, 3 errors, 0 B",
+		// The bytes of pages and errors are of no tier.
+		trafficLine(admin.TrafficStatus{Requests: 2, Bytes: 2000, Tiers: map[string]admin.TierTraffic{"disk": {Bytes: 500}, "memory": {Bytes: 500}, "peer": {}, "upstream": {Bytes: 500}}}): "2 requests, 0 errors, 2.0 KiB (33% from disk, 34% from memory, 33% from upstream)",
 		mirrorNote(admin.ArchiveStatus{}, admin.MirrorStatus{Penalties: 1}): "penalties for 1 object",
 	} {
 		if got != want {
@@ -98,7 +100,7 @@ func TestStatusWords(t *testing.T) {
 	}
 	now := time.Now()
 	rows := suiteRows([]admin.ArchiveStatus{{Name: "a", Suites: []admin.SuiteStatus{{Dir: "x", State: admin.SuiteFailing, FailingSince: now.Add(-312 * time.Second)}, {Dir: "y", State: admin.SuiteStale}}}}, now)
-	if rows[0][3] != "not for 5m12s" || rows[1][3] != "never" {
-		t.Errorf("CHECKED: %q, %q", rows[0][3], rows[1][3])
+	if rows[0][3] != "failing for 5m12s" || rows[1][3] != "never" || rows[1][6] != "not watched, because no host asks for it" {
+		t.Errorf("%q", rows)
 	}
 }

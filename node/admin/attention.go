@@ -220,6 +220,9 @@ func (j *judge) cluster(c *ClusterStatus) {
 	}
 	for _, m := range c.Members {
 		j.member(m)
+		if m.Name != c.Self { // its own notes are there in full
+			j.verdict(m)
+		}
 	}
 	for _, d := range CompareConfigurations(c.Members) {
 		j.attention("%s", d)
@@ -259,6 +262,17 @@ func (j *judge) member(m MemberStatus) {
 	}
 	if !m.RingAgrees {
 		j.attention("%s places objects by another ring: it sees other members, or runs another version", m.Name)
+	}
+}
+
+// verdict is what another member says of itself.
+func (j *judge) verdict(m MemberStatus) {
+	switch {
+	case !m.Reported || m.Level == LevelGood:
+	case m.Level == LevelFailing:
+		j.failing("%s is failing%s", m.Name, prefixed(": ", m.Note))
+	case m.Level == LevelAttention:
+		j.attention("%s needs attention%s", m.Name, prefixed(": ", m.Note))
 	}
 }
 

@@ -78,6 +78,12 @@ func TestJudge(t *testing.T) {
 		{"a dead node", cluster(func(c *ClusterStatus) {
 			c.Members[2] = MemberStatus{Name: "c", State: MemberMissing, Health: HealthUnreachable, RingAgrees: true, MissingSince: noon.Add(-240 * time.Hour)}
 		}), []string{"attention: c is missing since 2026-11-10 12:00 UTC; if it does not come back, run `aptmesh cluster remove c`"}},
+		{"what members say of themselves", cluster(func(c *ClusterStatus) {
+			c.Members[0].Level, c.Members[0].Note = LevelFailing, "said in full by others"
+			c.Members[1].Level, c.Members[1].Note = LevelAttention, "degraded: no room"
+			c.Members[2].Level, c.Members[2].Note = LevelFailing, "ubuntu: none of its mirrors can be asked now"
+			c.Members = append(c.Members, MemberStatus{Name: "d", State: MemberActive, Health: HealthUnreachable, RingAgrees: true, Level: LevelFailing, Note: "of yesterday"})
+		}), []string{"failing: c is failing: ubuntu: none of its mirrors can be asked now", "attention: b needs attention: degraded: no room", "attention: d is unreachable"}},
 		{"alone by mistake", cluster(func(c *ClusterStatus) {
 			c.Members, c.Alone = c.Members[:1], []string{"b: nothing listens there"}
 		}), []string{"failing: this node is alone, although it has other nodes to look for: b: nothing listens there"}},

@@ -43,7 +43,7 @@ func NewClient(addr, token string) (*Client, error) {
 	} else {
 		host, port, err := net.SplitHostPort(addr)
 		if err != nil {
-			return nil, fmt.Errorf(`%q is not the address of an admin interface: write "127.0.0.1:3144", or "/run/aptmesh/admin.sock"`, addr)
+			return nil, fmt.Errorf(`%q is not the address of an admin interface: write "127.0.0.1:3144", or "/var/lib/aptmesh/admin/socket"`, addr)
 		}
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 			host = "localhost" // what "every address" means to a client on the same machine

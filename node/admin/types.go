@@ -172,6 +172,10 @@ type MemberStatus struct {
 	// Reported says that the member itself reported just now. The fields below are from
 	// this report, and zero without one.
 	Reported bool `json:"reported"`
+	// Level is how the member judges itself, and Note the first of its notes, cut short.
+	// What it sees of other members does not count.
+	Level Level  `json:"level,omitempty"`
+	Note  string `json:"note,omitempty"`
 	// Stored and StoredBytes count the objects in its store.
 	Stored      int64 `json:"stored"`
 	StoredBytes int64 `json:"stored_bytes"`

@@ -210,7 +210,7 @@ func TestReserveFree(t *testing.T) {
 	if _, err := s.Put(randomBytes(3, 200), someDay); !errors.Is(err, proto.ErrNoSpace) {
 		t.Fatalf("the bytes reserved by another were forgotten: %v", err)
 	}
-	if st := s.Stats(); !strings.Contains(st.Degraded, "free 99 bytes") {
+	if st := s.Stats(); !strings.Contains(st.Degraded, "free 99 B on it, or lower cache.max_size") {
 		t.Errorf("Degraded = %q", st.Degraded)
 	}
 	_, _ = w.Write(content[1:])

@@ -1,6 +1,8 @@
 package blobstore
 
 import (
+	"github.com/dustin/go-humanize"
+
 	"errors"
 	"fmt"
 	"io/fs"
@@ -132,13 +134,13 @@ const scanPatience = 2 * time.Second
 // which that shows when it is written.
 func (s *Store) fits(size int64) error {
 	if size > s.space.max {
-		return fmt.Errorf("%w: a blob of %d bytes is larger than the whole store (%d bytes): raise its size limit", proto.ErrNoSpace, size, s.space.max)
+		return fmt.Errorf("%w: a file of %s is larger than the whole store (%s): raise cache.max_size", proto.ErrNoSpace, bytesOf(size), bytesOf(s.space.max))
 	}
 	if size <= s.space.max/evictBatch || !s.scan.done() {
 		return nil
 	}
 	if pinned, _ := s.pinnedBytes(); pinned+size > s.space.max {
-		return s.full(fmt.Sprintf("%d bytes wanted; of %d allowed %d are pinned: raise the size limit", size, s.space.max, pinned), func() bool { return s.mayFit(size) })
+		return s.full(fmt.Sprintf("a file of %s does not fit: the store may have %s, and %s are in use for good (pinned); raise cache.max_size", bytesOf(size), bytesOf(s.space.max), bytesOf(pinned)), func() bool { return s.mayFit(size) })
 	}
 	return nil
 }
@@ -232,12 +234,15 @@ func (s *Store) checkFree(n, rest int64) error {
 	if lacking <= 0 || freed >= n && free >= n+s.space.pending.Load() {
 		return nil
 	}
-	return s.full(fmt.Sprintf("%d bytes wanted, but the file system of %s has only %d left, of which %d stay free and %d are reserved by transfers in progress: free %d bytes on it, or lower the size limit",
-		n, s.dirs.root, free, s.cfg.ReserveFree, s.space.pending.Load(), lacking), func() bool {
+	return s.full(fmt.Sprintf("%s do not fit on the file system of %s, which has %s left: %s stay free, and transfers in progress need %s; free %s on it, or lower cache.max_size",
+		bytesOf(n), s.dirs.root, bytesOf(free), bytesOf(s.cfg.ReserveFree), bytesOf(s.space.pending.Load()), bytesOf(lacking)), func() bool {
 		lacking, _ := s.lacking(n)
 		return lacking <= 0
 	})
 }
+
+// bytesOf writes a number of bytes for people.
+func bytesOf(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
 // lacking returns how many bytes of the file system must become free before n
 // more may be reserved, and how many are.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/peerfetch/peers"
@@ -19,6 +21,9 @@ type Report struct {
 	StoredBytes   int64               `json:"stored_bytes"`
 	UpstreamBytes int64               `json:"upstream_bytes"`
 	Suites        []admin.MemberSuite `json:"suites"`
+	// Level is how the node judges itself, without its view of other nodes; Note is the first note.
+	Level admin.Level `json:"level"`
+	Note  string      `json:"note"`
 
 	// What the cluster knows itself.
 	PeerBytes     int64             `json:"peer_bytes"`
@@ -34,6 +39,7 @@ func (c *Cluster) report() Report {
 		r.PeerBytes += p.BytesIn
 	}
 	r.Configuration = *c.shared.Load()
+	r.Note = brief(r.Note)
 	r.Addresses = make(map[string]string)
 	if members := c.members(); members != nil {
 		for _, node := range members.View().Nodes {
@@ -41,6 +47,44 @@ func (c *Cluster) report() Report {
 		}
 	}
 	return r
+}
+
+// maxNote bounds the note of a report, in bytes.
+const maxNote = 240
+
+// brief is a text of another node that may be printed: it is short, and on one line.
+func brief(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(text, "?"))
+	if len(text) <= maxNote {
+		return text
+	}
+	end := maxNote
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "…"
+}
+
+// verdict is what a member reports of itself; nothing where it says what no member can.
+func verdict(r Report) (admin.Level, string) {
+	switch r.Level {
+	case admin.LevelGood, admin.LevelAttention, admin.LevelFailing:
+		return r.Level, brief(r.Note)
+	}
+	return "", "" // an older program does not say it
+}
+
+// CertificateExpires is the end of this node's certificate; zero where it has none.
+func (c *Cluster) CertificateExpires() time.Time {
+	if c.creds == nil {
+		return time.Time{}
+	}
+	return c.creds.Expires()
 }
 
 func (c *Cluster) localReport() []byte {
@@ -67,10 +111,7 @@ func (c *Cluster) Status() *admin.ClusterStatus {
 	s := &admin.ClusterStatus{
 		Name: c.cfg.Name, Datacenter: c.datacenter, Self: c.name,
 		RingHash: fmt.Sprintf("%016x", view.Ring.Hash()), RingVersion: ring.Version,
-		Secured: c.cfg.Secured(), Members: make([]admin.MemberStatus, 0, len(view.Nodes)),
-	}
-	if c.creds != nil {
-		s.CertificateExpires = c.creds.Expires()
+		Secured: c.cfg.Secured(), CertificateExpires: c.CertificateExpires(), Members: make([]admin.MemberStatus, 0, len(view.Nodes)),
 	}
 	seen := make(map[string]peers.PeerStatus)
 	for _, p := range c.mesh.Peers() {
@@ -96,6 +137,7 @@ func (c *Cluster) Status() *admin.ClusterStatus {
 		if m.Reported {
 			m.Stored, m.StoredBytes, m.UpstreamBytes, m.PeerBytes, m.Suites = r.Stored, r.StoredBytes, r.UpstreamBytes, r.PeerBytes, r.Suites
 			m.Configuration = r.Configuration
+			m.Level, m.Note = verdict(r)
 			s.UpstreamBytes += r.UpstreamBytes
 			s.UpstreamBytesSaved += r.PeerBytes
 		}

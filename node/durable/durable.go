@@ -123,9 +123,9 @@ func Mkdirs(names ...string) (made bool, err error) {
 func Explain(dir string, err error) string {
 	switch {
 	case errors.Is(err, unix.ENOSPC):
-		return fmt.Sprintf("the file system of %s is full: free space (or inodes) on it, or lower the size limit (%v)", dir, err)
+		return fmt.Sprintf("the file system of %s is full: free space (or inodes) on it, or lower cache.max_size (%v)", dir, err)
 	case errors.Is(err, unix.EDQUOT):
-		return fmt.Sprintf("the disk quota for %s is used up: raise it, or lower the size limit (%v)", dir, err)
+		return fmt.Sprintf("the disk quota for %s is used up: raise it, or lower cache.max_size (%v)", dir, err)
 	case errors.Is(err, unix.EIO):
 		return fmt.Sprintf("the disk under %s fails: look at the kernel log, then run aptmesh verify (%v)", dir, err)
 	case errors.Is(err, unix.EROFS):

@@ -31,8 +31,11 @@ func (o *Operator) Overview() front.Overview {
 	for _, m := range s.Cluster.Members {
 		page.FromPeers += m.BytesFrom
 		node := front.OverviewNode{Name: m.Name, Datacenter: m.Datacenter, State: m.State, Note: m.Why}
-		if m.Health != admin.HealthOK {
+		switch {
+		case m.Health != admin.HealthOK:
 			node.State, node.Bad = m.Health, true
+		case m.Level == admin.LevelFailing, m.Level == admin.LevelAttention:
+			node.State, node.Note, node.Bad = string(m.Level), m.Note, true
 		}
 		page.Nodes = append(page.Nodes, node)
 	}

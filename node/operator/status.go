@@ -11,8 +11,19 @@ import (
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
-// Status gathers the state of the node.
+// Status gathers the state of the node, and of its cluster.
 func (o *Operator) Status() *admin.Status {
+	s := o.own()
+	if o.cfg.Cluster != nil {
+		s.Cluster = o.cfg.Cluster.Status()
+	}
+	s.Notes = append([]admin.Note{}, s.Judge(time.Now())...)
+	s.Level = admin.Worst(s.Notes)
+	return s
+}
+
+// own is the state of the node without its cluster.
+func (o *Operator) own() *admin.Status {
 	cfg := o.cfg.Archives.Config()
 	s := &admin.Status{
 		Version: o.cfg.Version, Node: o.cfg.Name, Ready: o.cfg.Node.Ready(), Addresses: o.cfg.Node.Addrs(), Stopping: o.cfg.Node.Stopping(),
@@ -27,9 +38,6 @@ func (o *Operator) Status() *admin.Status {
 	}
 	s.ReloadFailed, s.NeedsRestart = o.cfg.Node.Reload()
 	s.Degraded = cmp.Or(s.Store.Degraded, o.cfg.State.Degraded())
-	if o.cfg.Cluster != nil {
-		s.Cluster = o.cfg.Cluster.Status()
-	}
 	suites := make(map[string][]admin.SuiteStatus)
 	for _, st := range o.cfg.Catalog.Status() {
 		suites[st.Suite.Archive] = append(suites[st.Suite.Archive], suiteStatus(st))
@@ -58,8 +66,6 @@ func (o *Operator) Status() *admin.Status {
 			Readers: f.Readers, Source: string(f.Tier), From: cmp.Or(f.Mirror, f.Source), StartedAt: f.Started.UTC(),
 		})
 	}
-	s.Notes = append([]admin.Note{}, s.Judge(time.Now())...)
-	s.Level = admin.Worst(s.Notes)
 	return s
 }
 
@@ -143,5 +149,20 @@ func (o *Operator) Report() cluster.Report {
 	for _, s := range o.cfg.Catalog.Status() {
 		r.Suites = append(r.Suites, admin.MemberSuite{Suite: s.Suite.String(), Generation: s.Date, Root: s.Root.Digest, State: suiteStatus(s).State})
 	}
+	r.Level, r.Note = o.verdict()
 	return r
+}
+
+// verdict is how the node judges itself. What it sees of other nodes is theirs to say, so it does not ask them.
+func (o *Operator) verdict() (admin.Level, string) {
+	s := o.own()
+	s.Cluster = &admin.ClusterStatus{Self: o.cfg.Name, CertificateExpires: o.cfg.Cluster.CertificateExpires()}
+	notes := s.Judge(time.Now())
+	switch {
+	case len(notes) == 0:
+		return admin.LevelGood, ""
+	case !s.Ready: // it starts or stops, mostly on purpose, and hosts are with the others
+		return admin.LevelAttention, notes[0].Text
+	}
+	return admin.Worst(notes), notes[0].Text
 }
