@@ -162,7 +162,7 @@ func (a about) missing() string {
 	case a.info != nil && a.info.Index:
 		return "the archive has no such index; see the components and architectures in the host's sources"
 	}
-	return "the archive has no such file; if a package list names it, run apt update"
+	return "the archive has no such file; if a package list names it, refresh the list (apt update, dnf makecache, pacman -Sy)"
 }
 
 // ofDisk is the answer if this node's own disk fails, which may be temporary, too. The paths in

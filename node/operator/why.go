@@ -155,7 +155,7 @@ func sentence(text string) string {
 	return strings.TrimRight(text, ". \n") + "."
 }
 
-// explainTunnel says what becomes of an https URL when apt uses this node as its proxy for https as well.
+// explainTunnel says what becomes of an https URL when a host uses this node as its proxy for https as well.
 func (o *Operator) explainTunnel(w *admin.Why, target string) {
 	tunnel := front.Tunnel(target)
 	if tunnel == "" {
@@ -163,10 +163,10 @@ func (o *Operator) explainTunnel(w *admin.Why, target string) {
 	}
 	e := o.cfg.Front.Explain(tunnel)
 	if e.Would == nil {
-		say(w, "A host whose apt uses this node as its proxy for https opens a tunnel (%s), which is allowed: nothing of it is checked or stored here.", tunnel)
+		say(w, "A host that uses this node as its proxy for https opens a tunnel (%s), which is allowed: nothing of it is checked or stored here.", tunnel)
 		return
 	}
-	say(w, "A host whose apt uses this node as its proxy for https asks for %s instead and gets %s: %s", tunnel, statusAndReason((*admin.Failure)(e.Would)), sentence(e.Would.Text))
+	say(w, "A host that uses this node as its proxy for https asks for %s instead and gets %s: %s", tunnel, statusAndReason((*admin.Failure)(e.Would)), sentence(e.Would.Text))
 	if e.Latest != nil && w.Latest == nil {
 		w.Latest = (*admin.Failure)(e.Latest)
 		say(w, "The latest such request came at %s from %s.", e.Latest.Time.UTC().Format(time.DateTime+" UTC"), e.Latest.Client)
@@ -189,7 +189,7 @@ func explain(w *admin.Why, e proto.Resolution) {
 	case !e.Listed:
 		say(w, "No signed metadata lists it: it is passed on, but not vouched for.")
 	case !e.Generation.IsZero():
-		say(w, "It belongs to the generation of %s of %s.", e.Generation.UTC().Format(time.RFC3339), w.Suite)
+		say(w, "It belongs to the generation of %s that is dated %s.", suiteName(w), e.Generation.UTC().Format(time.RFC3339))
 	default:
 		say(w, "A signed index lists it, so its bytes are checked before the last one is given out.")
 	}
@@ -201,12 +201,20 @@ func explain(w *admin.Why, e proto.Resolution) {
 	}
 }
 
+// suiteName is the suite of the file for people; a repository without suites is the whole archive.
+func suiteName(w *admin.Why) string {
+	if w.Suite == "" {
+		return w.Archive
+	}
+	return w.Archive + "/" + w.Suite
+}
+
 // explainUnknown says what becomes of a file that nothing this node has read lists.
 func (o *Operator) explainUnknown(w *admin.Why, loc proto.Location) {
-	const otherwise = "What no signed metadata lists is passed on from upstream as it is, and apt decides."
+	const otherwise = "What no signed metadata lists is passed on from upstream as it is, and the client decides."
 	var unread []string
 	for _, id := range o.cfg.Catalog.Unread(loc) {
-		unread = append(unread, cmp.Or(strings.TrimPrefix(id.Dir, "dists/"), loc.Archive))
+		unread = append(unread, cmp.Or(strings.TrimPrefix(id.Path(), "dists/"), loc.Archive))
 	}
 	switch held := slices.ContainsFunc(o.cfg.Catalog.Status(), func(st catalog.SuiteStatus) bool {
 		return st.Suite.Archive == loc.Archive && !st.Date.IsZero()
