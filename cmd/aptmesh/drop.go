@@ -18,8 +18,9 @@ again. Use it if the node adopted a wrong Release that no newer one replaces.
 
 Stored files stay as long as an index lists them. In a cluster, a node that has forgotten a
 suite gets it again from the other nodes, so run the command on every node.`,
-		Example: `  aptmesh drop ubuntu/noble-proposed`,
-		Args:    takes(1, -1, "the suite (ARCHIVE/SUITE)"),
+		Example:           `  aptmesh drop ubuntu/noble-proposed`,
+		Args:              takes(1, -1, "the suite (ARCHIVE/SUITE)"),
+		ValidArgsFunction: a.completions(&ask, suiteNames),
 		RunE: func(cmd *cobra.Command, suites []string) error {
 			client, err := a.client(ask)
 			if err != nil {

@@ -26,7 +26,8 @@ back. In a cluster, run that on every node: no node goes back because another on
 		Example: `  aptmesh refresh ubuntu/noble
   aptmesh refresh debian/bookworm debian/bookworm-updates
   aptmesh refresh tools/dists/stable --timeout 5m`,
-		Args: takes(1, -1, "the suite (ARCHIVE/SUITE)"),
+		Args:              takes(1, -1, "the suite (ARCHIVE/SUITE)"),
+		ValidArgsFunction: a.completions(&ask, suiteNames),
 		RunE: func(cmd *cobra.Command, suites []string) error {
 			client, err := a.client(ask)
 			if err != nil {

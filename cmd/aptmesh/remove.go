@@ -17,8 +17,9 @@ or is removed. Run the command at one node; it informs the others.
 
 To take out a running node, use "aptmesh leave" on its own machine. The certificate of a
 removed node stays valid: if somebody else has its machine now, make a new cluster.`,
-		Example: `  aptmesh cluster remove nyc1`,
-		Args:    cobra.ExactArgs(1),
+		Example:           `  aptmesh cluster remove nyc1`,
+		Args:              takes(1, 1, "the name of the node"),
+		ValidArgsFunction: a.completions(&ask, missingNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.client(ask)
 			if err != nil {
