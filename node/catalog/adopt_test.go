@@ -157,7 +157,7 @@ func TestOptionalIndexIsWaitedForOnlySoLong(t *testing.T) {
 		w.up.setFault(nil)
 		time.Sleep(absentFor)
 		w.use(nobleTrans)
-		if st := w.Status()[0]; len(st.Staged) != 2 {
+		if st := w.Stats()[0]; len(st.Staged) != 2 {
 			t.Errorf("staged: %v", st.Staged)
 		}
 	})
@@ -268,7 +268,7 @@ func TestFirstUseDuringStaging(t *testing.T) {
 		}
 		w.upgradeAgain()
 		w.switches()
-		if st := w.Status()[0]; len(st.Staged) != 2 {
+		if st := w.Stats()[0]; len(st.Staged) != 2 {
 			t.Errorf("staged: %v", st.Staged)
 		}
 	})
@@ -337,8 +337,8 @@ func TestFailedUseIsWaitedFor(t *testing.T) {
 		w.a.Show("noble", testarchive.At(2))
 		time.Sleep(2 * time.Second)
 		w.switches()
-		if got := w.date(); !got.After(first) || len(w.Status()[0].Staged) != 1 {
-			t.Errorf("%v, staged %v", got, w.Status()[0].Staged)
+		if got := w.date(); !got.After(first) || len(w.Stats()[0].Staged) != 1 {
+			t.Errorf("%v, staged %v", got, w.Stats()[0].Staged)
 		}
 		// Now that it could be had once, no patience ends the waiting.
 		current := w.file(nobleIn)
@@ -410,7 +410,7 @@ func TestUnusedMembersAreNotStaged(t *testing.T) {
 		}
 		w.upgrade()
 		w.switches()
-		if st := w.Status()[0]; len(st.Staged) != 1 {
+		if st := w.Stats()[0]; len(st.Staged) != 1 {
 			t.Errorf("staged: %v", st.Staged)
 		}
 	})
@@ -433,7 +433,7 @@ func TestRequestWhileTheFirstGenerationIsCommitted(t *testing.T) {
 					t.Errorf("%+v", e)
 				}
 			}
-			w.Status()
+			w.Stats()
 		}
 		w.must(nobleIn)
 		if asked == 0 {

@@ -117,7 +117,7 @@ func agreement(t *testing.T, seed uint64) {
 	f.settled(6 * time.Minute)
 	f.agree(nobleIn)
 	for _, n := range f.nodes {
-		if st := n.Status()[0]; st.Err != nil || st.Stale != "" {
+		if st := n.Stats()[0]; st.Err != nil || st.Stale != "" {
 			t.Errorf("%s: %v, stale %q", n.name, st.Err, st.Stale)
 		}
 	}

@@ -106,7 +106,7 @@ func TestAnnouncementOfNothing(t *testing.T) {
 		// verified like anything.
 		w.publish()
 		w.must(nobleIn)
-		if st := w.Status()[0]; !st.Leader || st.Rank != 0 || st.AnnouncedBy != "" {
+		if st := w.Stats()[0]; !st.Leader || st.Rank != 0 || st.AnnouncedBy != "" {
 			t.Errorf("%+v", st)
 		}
 		w.Receive("n9", offerOf([]byte("x"), time.Now().Add(time.Hour)))

@@ -41,7 +41,7 @@ func TestClockSteps(t *testing.T) {
 			w, clock := clockedWorld(t)
 			w.upgrade()
 			w.switches()
-			if st := w.Status()[0]; st.Retained != 1 {
+			if st := w.Stats()[0]; st.Retained != 1 {
 				t.Fatalf("%d retained", st.Retained)
 			}
 			time.Sleep(10 * time.Minute)
@@ -49,7 +49,7 @@ func TestClockSteps(t *testing.T) {
 			clock.step(step)
 			time.Sleep(10 * time.Minute)
 			w.must(nobleIn)
-			if st := w.Status()[0]; st.Retained != 1 || st.Stale != "" || st.Err != nil || !st.Watched || len(st.Staged) != 2 {
+			if st := w.Stats()[0]; st.Retained != 1 || st.Stale != "" || st.Err != nil || !st.Watched || len(st.Staged) != 2 {
 				t.Errorf("after the step: %d retained, stale %q, error %v, watched %v, staged %v", st.Retained, st.Stale, st.Err, st.Watched, st.Staged)
 			}
 			w.must(hello1) // of the superseded generation
@@ -68,7 +68,7 @@ func TestClockSteps(t *testing.T) {
 			clock.step(-step) // it is set right again
 			time.Sleep(2 * time.Minute)
 			w.listedAs(nobleIn, w.file(nobleIn))
-			if st := w.Status()[0]; st.Stale != "" || st.Err != nil {
+			if st := w.Stats()[0]; st.Stale != "" || st.Err != nil {
 				t.Errorf("stale %q, error %v", st.Stale, st.Err)
 			}
 		})
@@ -87,7 +87,7 @@ func TestClockBehindWhilePublishing(t *testing.T) {
 			time.Sleep(time.Minute)
 			w.listedAs(nobleIn, current)
 		}
-		st := w.Status()[0]
+		st := w.Stats()[0]
 		if st.Err == nil || !strings.Contains(st.Err.Error(), "ahead of this node's clock") || !strings.Contains(st.Err.Error(), clock.now().UTC().Format("2006-01-02T15")) {
 			t.Errorf("the status does not say what is wrong with which clock: %v", st.Err)
 		}
@@ -148,7 +148,7 @@ func TestStartWithAWrongClock(t *testing.T) {
 				if e, ok := w.Resolve(w.loc(noblePkgs)); !ok || e.Object.Ref != refOfBytes(w.file(noblePkgs)) && !down {
 					t.Errorf("the index: %+v, %v", e, ok)
 				}
-				if st := w.Status()[0]; st.Retained != 1 || len(st.Staged) != 2 || st.Notice != "" {
+				if st := w.Stats()[0]; st.Retained != 1 || len(st.Staged) != 2 || st.Notice != "" {
 					t.Errorf("%d retained, staged %v, notice %q", st.Retained, st.Staged, st.Notice)
 				}
 			})
@@ -165,11 +165,11 @@ func TestWrongClockIsNamed(t *testing.T) {
 		w = w.crash()
 		w.rest()
 		found := false
-		for _, st := range w.Status() {
+		for _, st := range w.Stats() {
 			found = found || strings.Contains(st.Notice, "clock")
 		}
 		if !found {
-			t.Errorf("%+v", w.Status())
+			t.Errorf("%+v", w.Stats())
 		}
 	})
 }

@@ -88,13 +88,13 @@ func TestStagingIsTriedAgain(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		time.Sleep(8 * time.Second)
-		if st := n.Status()[0]; !errors.Is(st.Err, proto.ErrCorrupt) || st.Root == refOfBytes(n.file(nobleIn)) {
+		if st := n.Stats()[0]; !errors.Is(st.Err, proto.ErrCorrupt) || st.Root == refOfBytes(n.file(nobleIn)) {
 			t.Errorf("%+v", st)
 		}
 		f.set(func() { n.cut = false })
 		f.settled(12 * time.Second)
 		f.agree(noblePkgs)
-		if err := n.Status()[0].Err; err != nil {
+		if err := n.Stats()[0].Err; err != nil {
 			t.Error(err)
 		}
 	})

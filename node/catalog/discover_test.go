@@ -118,7 +118,7 @@ func TestUpstreamDown(t *testing.T) {
 		if e := w.must(nobleIn); !strings.Contains(e.Stale, "could not be checked") {
 			t.Errorf("stale: %q", e.Stale)
 		}
-		st := w.Status()[0]
+		st := w.Stats()[0]
 		if st.Err == nil || st.Checked.IsZero() || !st.Watched {
 			t.Errorf("status %+v", st)
 		}
@@ -328,7 +328,7 @@ func TestWatching(t *testing.T) {
 		if n := w.up.requests("dists/jammy/InRelease"); n < 50 {
 			t.Errorf("a configured suite fell asleep: %d checks", n)
 		}
-		for _, st := range w.Status() {
+		for _, st := range w.Stats() {
 			if want := st.Suite.Dir == "dists/jammy"; st.Watched != want {
 				t.Errorf("%s: watched %v", st.Suite, st.Watched)
 			}

@@ -81,7 +81,7 @@ type public struct {
 	belief     *suite.Belief
 	current    *view.Generation
 	retained   []*view.Generation
-	mirrors    []suite.MirrorStatus
+	mirrors    []suite.MirrorStats
 	watched    bool
 	following  bool
 	idle       bool
@@ -89,7 +89,7 @@ type public struct {
 	lastTry    suite.Mono
 	source     string
 	changed    time.Time
-	unverified bool   // SuiteStatus.Unverified
+	unverified bool   // SuiteStats.Unverified
 	notice     string // what is wrong with the current generation, for status; "" for nothing
 	// unread says that superseded generations are still to be read back.
 	unread     bool

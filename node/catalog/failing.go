@@ -35,7 +35,7 @@ func (c *Catalog) rememberFailure(id proto.Suite, err error) {
 }
 
 // failedBefore adds to the status of a suite without a generation what is remembered of it.
-func (c *Catalog) failedBefore(st *SuiteStatus) {
+func (c *Catalog) failedBefore(st *SuiteStats) {
 	f, ok := c.failing.Get(st.Suite, c.cfg.Now())
 	if !ok || !st.Date.IsZero() {
 		return
@@ -49,13 +49,13 @@ func (c *Catalog) failedBefore(st *SuiteStatus) {
 }
 
 // onlyFailing are the suites that only their failure is remembered of.
-func (c *Catalog) onlyFailing() []SuiteStatus {
-	var all []SuiteStatus
+func (c *Catalog) onlyFailing() []SuiteStats {
+	var all []SuiteStats
 	c.failing.Each(c.cfg.Now(), func(id proto.Suite, f failingSuite) {
 		if c.archive(id.Archive) == nil || c.Knows(id) {
 			return
 		}
-		all = append(all, SuiteStatus{Suite: id, Err: f.err, Failing: f.since})
+		all = append(all, SuiteStats{Suite: id, Err: f.err, Failing: f.since})
 	})
 	return all
 }

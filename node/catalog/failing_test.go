@@ -22,7 +22,7 @@ func TestAskedForInVain(t *testing.T) {
 		w.up.setFault(func(context.Context, string) error { return down })
 		w.open()
 		failing := func() error {
-			for _, st := range w.Status() {
+			for _, st := range w.Stats() {
 				if st.Suite == noble() {
 					return st.Err
 				}
@@ -77,7 +77,7 @@ func TestGuessesDoNotFail(t *testing.T) {
 			t.Fatalf("%+v, %v", e, err)
 		}
 		time.Sleep(5 * time.Second)
-		if all := w.Status(); len(all) != 0 {
+		if all := w.Stats(); len(all) != 0 {
 			t.Errorf("%+v", all)
 		}
 	})
@@ -94,14 +94,14 @@ func TestFailuresAreForgotten(t *testing.T) {
 			_, _ = w.get(name(i) + "/InRelease")
 			time.Sleep(2 * time.Second)
 		}
-		if n := len(w.Status()); n > maxFailing {
+		if n := len(w.Stats()); n > maxFailing {
 			t.Errorf("%d suites", n)
 		}
 		last := proto.Suite{Archive: "a", Dir: name(2*maxFailing - 1)}
 		if err := w.Drop(last); err != nil {
 			t.Error(err)
 		}
-		for _, st := range w.Status() {
+		for _, st := range w.Stats() {
 			if st.Suite == last {
 				t.Errorf("it was dropped: %v", st.Err)
 			}

@@ -92,7 +92,7 @@ func TestFreshNodeJoins(t *testing.T) {
 		}
 		f.settled(time.Minute)
 		f.agree(noblePkgs)
-		if st := late.Status()[0]; len(st.Staged) != 2 {
+		if st := late.Stats()[0]; len(st.Staged) != 2 {
 			t.Errorf("it does not hold what clients of the others use: %v", st.Staged)
 		}
 		// One that nobody asks hears of it all the same.

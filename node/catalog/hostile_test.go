@@ -259,7 +259,7 @@ func TestWrongReportsAboutUpstream(t *testing.T) {
 		f.upgrade("2")
 		lying(2 * time.Minute)
 		f.agree(noblePkgs)
-		if st := f.nodes[1].Status()[0]; st.Checked.After(time.Now()) {
+		if st := f.nodes[1].Stats()[0]; st.Checked.After(time.Now()) {
 			t.Errorf("checked at %v", st.Checked)
 		}
 

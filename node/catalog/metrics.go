@@ -121,7 +121,7 @@ func (s suiteCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descMemory, float64(s.c.inMemory.Load()))
 	served := make(map[string]bool)
-	for _, st := range s.c.Status() {
+	for _, st := range s.c.Stats() {
 		if st.Watched || !st.Date.IsZero() || st.Err != nil {
 			served[st.Suite.Archive] = served[st.Suite.Archive] || !st.Date.IsZero()
 		}

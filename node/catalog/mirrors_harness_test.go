@@ -189,14 +189,14 @@ func (w *world) primary() string {
 }
 
 // mirrorState is the status of noble on one mirror.
-func (w *world) mirrorState(name string) MirrorStatus {
+func (w *world) mirrorState(name string) MirrorStats {
 	w.Helper()
-	for _, m := range w.Status()[0].Mirrors {
+	for _, m := range w.Stats()[0].Mirrors {
 		if m.Mirror == name {
 			return m
 		}
 	}
-	return MirrorStatus{}
+	return MirrorStats{}
 }
 
 // mirroredWorld is a world of two mirrors that are up to date, whose clients have used

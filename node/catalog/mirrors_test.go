@@ -28,8 +28,8 @@ func TestMirrorLagsBehindPublication(t *testing.T) {
 		if st.Behind < 10*time.Minute || st.Err != nil || w.metric("aptmesh_suite_mirror_behind_seconds") != st.Behind.Seconds() {
 			t.Errorf("%+v; metric %v", st, w.metric("aptmesh_suite_mirror_behind_seconds"))
 		}
-		if w.Status()[0].Err != nil || w.metric("aptmesh_catalog_incomplete_total") != 0 {
-			t.Errorf("%+v", w.Status()[0])
+		if w.Stats()[0].Err != nil || w.metric("aptmesh_catalog_incomplete_total") != 0 {
+			t.Errorf("%+v", w.Stats()[0])
 		}
 		// It is not asked but in its turn, and a body that is known to be old does not move.
 		w.recount()
@@ -52,7 +52,7 @@ func TestMirrorLagsBehindPublication(t *testing.T) {
 		w.sync(mirrorB)
 		time.Sleep(2 * time.Minute)
 		w.serves(current)
-		if st := w.Status()[0]; st.Err != nil || st.Stale != "" || w.primary() != mirrorB || w.mirrorState(mirrorB).Behind != 0 {
+		if st := w.Stats()[0]; st.Err != nil || st.Stale != "" || w.primary() != mirrorB || w.mirrorState(mirrorB).Behind != 0 {
 			t.Errorf("%s leads; %+v", w.primary(), st)
 		}
 	})
@@ -163,7 +163,7 @@ func TestAllMirrorsGoBack(t *testing.T) {
 		w.a.Show("noble", testarchive.At(0))
 		w.sync(mirrorA, mirrorB)
 		time.Sleep(20 * time.Minute) // one has not gone back: then nobody has
-		if st := w.Status()[0]; st.Err != nil || w.primary() != mirrorC {
+		if st := w.Stats()[0]; st.Err != nil || w.primary() != mirrorC {
 			t.Errorf("%s leads: %+v", w.primary(), st)
 		}
 		w.serves(current)
@@ -244,9 +244,9 @@ func TestIncompleteOnOneMirror(t *testing.T) {
 		if n := w.asked(mirrorB) + w.asked(mirrorC); n > looks {
 			t.Errorf("%d other mirrors were asked in %d looks", n, looks)
 		}
-		checked := w.Status()[0].Checked
+		checked := w.Stats()[0].Checked
 		time.Sleep(10 * time.Second)
-		if st := w.Status()[0]; st.Checked.After(checked) || st.Err == nil {
+		if st := w.Stats()[0]; st.Checked.After(checked) || st.Err == nil {
 			t.Errorf("a mirror that is behind has vouched for what is held: %+v", st)
 		}
 		w.up.mu.Lock()
@@ -343,7 +343,7 @@ func TestMirrorsOverRestartAndReconfiguration(t *testing.T) {
 		w.up.mu.Unlock()
 		w.fails(mirrorA, nil)
 		if err := w.looks(); err != nil || w.primary() != mirrorA || w.mirrorState(mirrorB).Mirror != "" {
-			t.Errorf("%v; %s leads; %+v", err, w.primary(), w.Status()[0].Mirrors)
+			t.Errorf("%v; %s leads; %+v", err, w.primary(), w.Stats()[0].Mirrors)
 		}
 		w.up.mu.Lock()
 		w.up.mirrors = nil // as while the configuration changes
@@ -367,7 +367,7 @@ func TestFutureOnOneMirror(t *testing.T) {
 		}
 		time.Sleep(30 * time.Minute)
 		w.serves(now[nobleIn].Data)
-		if st := w.Status()[0]; st.Err != nil || w.mirrorState(mirrorB).Behind != 0 {
+		if st := w.Stats()[0]; st.Err != nil || w.mirrorState(mirrorB).Behind != 0 {
 			t.Errorf("%+v", st)
 		}
 		time.Sleep(40 * time.Minute)
@@ -406,7 +406,7 @@ func TestMirrorsOfACluster(t *testing.T) {
 		if got := f.nodes[1].primary(); got != mirrorC {
 			t.Errorf("%s leads on the node that took over", got)
 		}
-		if st := f.nodes[1].Status()[0]; st.Err != nil || st.Stale != "" {
+		if st := f.nodes[1].Stats()[0]; st.Err != nil || st.Stale != "" {
 			t.Errorf("%+v", st)
 		}
 	})
@@ -425,7 +425,7 @@ func TestMirrorsRace(t *testing.T) {
 						return
 					case <-time.After(300 * time.Millisecond):
 						w.Discover(context.Background(), w.loc(nobleIn), true)
-						w.Status()
+						w.Stats()
 						w.Collectors()
 					}
 				}

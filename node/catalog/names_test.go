@@ -72,7 +72,7 @@ func TestRenamedByOneMirror(t *testing.T) {
 			time.Sleep(5 * time.Minute)
 			w.serves(w.file(nobleIn))
 			w.must(hello2)
-			if st := w.Status()[0]; st.Err != nil {
+			if st := w.Stats()[0]; st.Err != nil {
 				t.Error(st.Err)
 			}
 		})
@@ -85,7 +85,7 @@ func TestRenamedByOneMirror(t *testing.T) {
 			w.sync(mirrorA)
 			time.Sleep(30 * time.Minute)
 			w.serves(before)
-			if st := w.Status()[0]; st.Err != nil {
+			if st := w.Stats()[0]; st.Err != nil {
 				t.Error(st.Err)
 			}
 		})
@@ -221,7 +221,7 @@ func TestForeignRootOfAMirror(t *testing.T) {
 			w.sync(mirrorA)
 			time.Sleep(5 * time.Minute)
 			w.serves(w.file(nobleIn))
-			if st := w.Status()[0]; st.Err != nil || st.Stale != "" {
+			if st := w.Stats()[0]; st.Err != nil || st.Stale != "" {
 				t.Errorf("%v, stale %q", st.Err, st.Stale)
 			}
 		})
@@ -276,7 +276,7 @@ func TestWronglyAdoptedRootHeals(t *testing.T) {
 				time.Sleep(5 * time.Minute)
 				w.serves(truth)
 				w.must(hello1)
-				if st := w.Status()[0]; st.Err != nil || st.Stale != "" {
+				if st := w.Stats()[0]; st.Err != nil || st.Stale != "" {
 					t.Errorf("%v, stale %q", st.Err, st.Stale)
 				}
 				w = w.crash() // for good
@@ -349,7 +349,7 @@ func TestForeignRootOnThreeNodes(t *testing.T) {
 			f.settled(70 * time.Second)
 			f.agree(noblePkgs, hello2)
 			for _, n := range f.nodes {
-				if st := n.Status()[0]; st.Err != nil || st.Stale != "" {
+				if st := n.Stats()[0]; st.Err != nil || st.Stale != "" {
 					t.Errorf("%s: %v, stale %q", n.name, st.Err, st.Stale)
 				}
 			}

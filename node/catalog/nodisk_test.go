@@ -57,7 +57,7 @@ func TestFullDiskKeepsTables(t *testing.T) {
 		if n := w.metric("aptmesh_catalog_tables_in_memory_bytes"); n == 0 {
 			t.Error("no table is in memory")
 		}
-		if n := w.Status()[0].Notice; !strings.Contains(n, "in memory only") {
+		if n := w.Stats()[0].Notice; !strings.Contains(n, "in memory only") {
 			t.Errorf("status says %q", n)
 		}
 		saidOnce(t, w.warnings(), "the disk takes no package table")
@@ -73,7 +73,7 @@ func TestFullDiskKeepsTables(t *testing.T) {
 		if n := w.metric("aptmesh_catalog_tables_in_memory_bytes"); n != 0 {
 			t.Errorf("%v bytes of tables are in memory although the disk has room", n)
 		}
-		if n := w.Status()[0].Notice; n != "" {
+		if n := w.Stats()[0].Notice; n != "" {
 			t.Errorf("status says %q", n)
 		}
 		names, _ := w.state.ListFiles(tableDir)
@@ -105,7 +105,7 @@ func TestNoRoomAtAllIsNotUnlisted(t *testing.T) {
 			}
 			time.Sleep(3 * time.Second)
 		}
-		if st := w.Status()[0]; !strings.Contains(st.Notice, "could not be taken in") || len(st.Unreadable) != 0 {
+		if st := w.Stats()[0]; !strings.Contains(st.Notice, "could not be taken in") || len(st.Unreadable) != 0 {
 			t.Errorf("status says %q, and that these cannot be read: %v", st.Notice, st.Unreadable)
 		}
 		if n := w.metric("aptmesh_catalog_untaken_indexes_total"); n == 0 || n > 7 {
@@ -127,7 +127,7 @@ func TestNoRoomAtAllIsNotUnlisted(t *testing.T) {
 		w.state.setFull(nil)
 		time.Sleep(troubledFor)
 		w.must(hello1)
-		if n := w.Status()[0].Notice; n != "" {
+		if n := w.Stats()[0].Notice; n != "" {
 			t.Errorf("status says %q", n)
 		}
 	})

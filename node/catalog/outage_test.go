@@ -61,9 +61,9 @@ func TestServedPastValidUntil(t *testing.T) {
 				w := expiringWorld(t, c.suite, c.change)
 				dir := "dists/" + c.suite.Name
 				root, packages := dir+"/InRelease", dir+"/main/binary-amd64/Packages.xz"
-				validUntil := w.Status()[0].ValidUntil
+				validUntil := w.Stats()[0].ValidUntil
 				until := validUntil.Add(c.period)
-				if st := w.Status()[0]; !st.ServedUntil.Equal(until) || st.Security != strings.Contains(c.key, "security") && !strings.Contains(name, "archive") {
+				if st := w.Stats()[0]; !st.ServedUntil.Equal(until) || st.Security != strings.Contains(c.key, "security") && !strings.Contains(name, "archive") {
 					t.Errorf("served until %v, want %v; security %v", st.ServedUntil, until, st.Security)
 				}
 				time.Sleep(time.Until(validUntil))
@@ -89,7 +89,7 @@ func TestServedPastValidUntil(t *testing.T) {
 					if !errors.As(err, &final) || final.Kind != proto.RejectExpired || errors.Is(err, proto.ErrNotFound) || !strings.Contains(final.Reason, c.key) || !strings.Contains(err.Error(), "no route to host") {
 						t.Errorf("%v", err)
 					}
-					if st := w.Status()[0]; !st.Withheld || !st.Expired || st.Date.IsZero() {
+					if st := w.Stats()[0]; !st.Withheld || !st.Expired || st.Date.IsZero() {
 						t.Errorf("%+v", st)
 					}
 					// What names its content goes on being served.
@@ -156,7 +156,7 @@ func TestWithoutValidUntil(t *testing.T) {
 		if e := w.must(nobleIn); !strings.Contains(e.Stale, "could not be checked") {
 			t.Errorf("stale: %q", e.Stale)
 		}
-		if st := w.Status()[0]; st.Alarm != "" || st.Expired || st.Withheld || !st.ServedUntil.IsZero() || w.metric("aptmesh_suite_expiry_alarm") != 0 {
+		if st := w.Stats()[0]; st.Alarm != "" || st.Expired || st.Withheld || !st.ServedUntil.IsZero() || w.metric("aptmesh_suite_expiry_alarm") != 0 {
 			t.Errorf("%+v", st)
 		}
 	})
@@ -183,7 +183,7 @@ func TestAlarmBeforeValidUntil(t *testing.T) {
 		}
 		for i := range 2 {
 			time.Sleep(46*time.Hour + 30*time.Minute)
-			if st := n.Status()[0]; st.Alarm != "" || warned() != i || n.metric("aptmesh_suite_expiry_alarm") != 0 {
+			if st := n.Stats()[0]; st.Alarm != "" || warned() != i || n.metric("aptmesh_suite_expiry_alarm") != 0 {
 				t.Errorf("too early: %q, %d warnings", st.Alarm, warned())
 			}
 			if i == 1 {
@@ -191,17 +191,17 @@ func TestAlarmBeforeValidUntil(t *testing.T) {
 			}
 			time.Sleep(2 * time.Hour)
 			why := []string{"upstream has nothing newer", "upstream cannot be reached since"}[i]
-			if st := n.Status()[0]; !strings.Contains(st.Alarm, "passes on") || !strings.Contains(st.Alarm, why) || n.metric("aptmesh_suite_expiry_alarm") != 1 {
+			if st := n.Stats()[0]; !strings.Contains(st.Alarm, "passes on") || !strings.Contains(st.Alarm, why) || n.metric("aptmesh_suite_expiry_alarm") != 1 {
 				t.Errorf("alarm: %q", st.Alarm)
 			}
 			time.Sleep(40 * time.Hour)
-			if st := n.Status()[0]; !strings.Contains(st.Alarm, "passed on") || warned() != i+1 {
+			if st := n.Stats()[0]; !strings.Contains(st.Alarm, "passed on") || warned() != i+1 {
 				t.Errorf("alarm: %q, %d warnings", st.Alarm, warned())
 			}
 			n.up.failAll(nil)
 			f.publish()
 			time.Sleep(time.Hour)
-			if st := n.Status()[0]; st.Alarm != "" || st.Stale != "" || n.metric("aptmesh_suite_expiry_alarm") != 0 {
+			if st := n.Stats()[0]; st.Alarm != "" || st.Stale != "" || n.metric("aptmesh_suite_expiry_alarm") != 0 {
 				t.Errorf("alarm: %q, stale %q", st.Alarm, st.Stale)
 			}
 		}
@@ -213,11 +213,11 @@ func TestAlarmBeforeValidUntil(t *testing.T) {
 		w.open()
 		w.must(nobleIn)
 		time.Sleep(9 * time.Hour)
-		if st := w.Status()[0]; st.Alarm != "" {
+		if st := w.Stats()[0]; st.Alarm != "" {
 			t.Errorf("alarm: %q", st.Alarm)
 		}
 		time.Sleep(2 * time.Hour)
-		if st := w.Status()[0]; st.Alarm == "" {
+		if st := w.Stats()[0]; st.Alarm == "" {
 			t.Error("no alarm")
 		}
 	})
@@ -269,7 +269,7 @@ func TestOfflineArchive(t *testing.T) {
 		if e := w.must(nobleIn); !strings.Contains(e.Stale, "Valid-Until passed") {
 			t.Errorf("stale: %q", e.Stale)
 		}
-		st := w.Status()[0]
+		st := w.Stats()[0]
 		if looks := w.metric("aptmesh_catalog_checks_total"); looks != before+60 { // the refreshes, and those for what is not held
 			t.Errorf("%v looks while offline", looks-before)
 		}
@@ -287,7 +287,7 @@ func TestOfflineArchive(t *testing.T) {
 		w.Reconfigure(w.onlineAgain())
 		time.Sleep(30 * time.Minute)
 		w.listedAs(nobleIn, w.file(nobleIn))
-		if st := w.Status()[0]; st.Offline || st.Stale != "" || st.Err != nil {
+		if st := w.Stats()[0]; st.Offline || st.Stale != "" || st.Err != nil {
 			t.Errorf("%+v", st)
 		}
 	})

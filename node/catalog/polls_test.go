@@ -49,7 +49,7 @@ func TestOnePollPerInterval(t *testing.T) {
 			t.Errorf("%d messages in an hour", f.messages())
 		}
 		for i, n := range f.nodes {
-			if st := n.Status()[0]; st.Rank != i || st.Leader != (i == 0) || st.Checked.Before(time.Now().Add(-2*time.Minute)) || (i > 0) != (st.AnnouncedBy != "") {
+			if st := n.Stats()[0]; st.Rank != i || st.Leader != (i == 0) || st.Checked.Before(time.Now().Add(-2*time.Minute)) || (i > 0) != (st.AnnouncedBy != "") {
 				t.Errorf("%s: %+v", n.name, st)
 			}
 		}
@@ -113,12 +113,12 @@ func TestFailureIsForgiven(t *testing.T) {
 		for range 10 { // whether it asks first, or is told
 			f.set(func() { f.dead["n1"] = true })
 			time.Sleep(5 * time.Minute)
-			if st := n.Status()[0]; st.Err == nil || st.Stale == "" {
+			if st := n.Stats()[0]; st.Err == nil || st.Stale == "" {
 				t.Errorf("%+v", st)
 			}
 			f.set(func() { clear(f.dead) })
 			f.settled(70 * time.Second)
-			if st := n.Status()[0]; st.Err != nil || st.Stale != "" {
+			if st := n.Stats()[0]; st.Err != nil || st.Stale != "" {
 				t.Errorf("%+v", st)
 			}
 		}
@@ -179,7 +179,7 @@ func TestLeaderWithoutUpstream(t *testing.T) {
 		f.settled(3 * time.Minute)
 		f.agree(noblePkgs)
 		for _, n := range f.nodes {
-			if st := n.Status()[0]; st.Err != nil {
+			if st := n.Stats()[0]; st.Err != nil {
 				t.Errorf("%s: %v", n.name, st.Err)
 			}
 		}
@@ -223,7 +223,7 @@ func TestIdleFleet(t *testing.T) {
 		}
 		f.upgrade("2")
 		for _, n := range f.nodes {
-			if st := n.Status()[0]; st.Watched {
+			if st := n.Stats()[0]; st.Watched {
 				t.Errorf("%s watches it", n.name)
 			}
 		}
@@ -313,13 +313,13 @@ func TestCheckOvertaken(t *testing.T) {
 		told := offerOf(root, time.Now().Add(-time.Second))
 		told.Checked = time.Time{}
 		f.up.setFault(func(context.Context, string) error { time.Sleep(5 * time.Second); return nil })
-		before := n.Status()[0].Checked
+		before := n.Stats()[0].Checked
 		go n.refresh()
 		time.Sleep(time.Second)
 		n.Receive("n9", told)
 		time.Sleep(5 * time.Second)
 		f.settled(0)
-		if st := n.Status()[0]; st.Root != refOfBytes(root) || !st.Checked.Equal(before) || st.AnnouncedBy != "n9" {
+		if st := n.Stats()[0]; st.Root != refOfBytes(root) || !st.Checked.Equal(before) || st.AnnouncedBy != "n9" {
 			t.Errorf("checked at %v, it was %v: %+v", st.Checked, before, st)
 		}
 	})

@@ -84,7 +84,7 @@ func TestReadersNeverSeeAMix(t *testing.T) {
 				}
 				last[i] = e.Generation
 				if n%10 == 0 {
-					w.Status()
+					w.Stats()
 					w.Explain(w.loc(hello1))
 					w.get(fmt.Sprintf("dists/none%d/InRelease", n%30))
 					w.get("dists/noble/Release")
@@ -131,7 +131,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		for n := range 8 {
 			w.a.AddPackage("noble", testarchive.Package{Name: "more", Version: fmt.Sprint(n)})
 			w.a.Publish(time.Now().Add(time.Duration(n-100) * time.Second))
-			for _, st := range w.Status() {
+			for _, st := range w.Stats() {
 				if s, ok := w.known(st.Suite); ok {
 					checkAtOnce(s)
 					s.mail.post(s.tidy)

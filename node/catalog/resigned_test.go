@@ -70,7 +70,7 @@ func TestSignedAnew(t *testing.T) {
 			}
 			w.use(noblePkgs)
 			w.must(hello1)
-			before, date, parsed := w.Status()[0], w.date(), w.parsed()
+			before, date, parsed := w.Stats()[0], w.date(), w.parsed()
 			w.use(noblePkgs)
 			text, first := w.file(nobleRelease), make(map[string]proto.Resolution)
 			for _, path := range []string{nobleIn, nobleRelease, nobleGPG} {
@@ -120,9 +120,9 @@ func TestSignedAnew(t *testing.T) {
 }
 
 // sameGeneration holds that nothing but the bytes of the root has changed.
-func (w *world) sameGeneration(before SuiteStatus, date time.Time, parsed int) {
+func (w *world) sameGeneration(before SuiteStats, date time.Time, parsed int) {
 	w.Helper()
-	st := w.Status()[0]
+	st := w.Stats()[0]
 	if !w.date().Equal(date) || st.Retained != before.Retained || w.parsed() != parsed || st.Stale != "" || st.Err != nil {
 		w.Errorf("of %v, %d retained, %d read; before: %v, %d, %d; stale %q, error %v", w.date(), st.Retained, w.parsed(), date, before.Retained, parsed, st.Stale, st.Err)
 	}

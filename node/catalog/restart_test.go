@@ -21,7 +21,7 @@ func TestRestart(t *testing.T) {
 		oldIndex := w.file(noblePkgs)
 		w.upgrade()
 		w.switches()
-		before := w.Status()[0]
+		before := w.Stats()[0]
 		w.up.stalling("")
 		w.up.reset()
 		opens := w.cfg.Blobs.(*fakeBlobs).opens
@@ -46,7 +46,7 @@ func TestRestart(t *testing.T) {
 		if n := w.cfg.Blobs.(*fakeBlobs).opens; n != opens || w.up.bodies(nobleIn) != 0 || w.parsed() != 0 {
 			t.Errorf("%d indices read, %d blobs opened", w.parsed(), n-opens)
 		}
-		after := w.Status()[0]
+		after := w.Stats()[0]
 		if after.Root != before.Root || after.Retained != before.Retained || len(after.Staged) != len(before.Staged) || after.Checked.IsZero() {
 			t.Errorf("before %+v, after %+v", before, after)
 		}
@@ -108,7 +108,7 @@ func TestUsesOutliveRestart(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			w.upgrade()
 			w.switches()
-			if st := w.Status()[0]; len(st.Staged) != 1 {
+			if st := w.Stats()[0]; len(st.Staged) != 1 {
 				t.Errorf("staged %v", st.Staged)
 			}
 		})
@@ -158,7 +158,7 @@ func TestPointerOnDiskNeverGoesBack(t *testing.T) {
 		w.switches()
 		current := w.file(nobleIn)
 		time.Sleep(5 * time.Minute)
-		if st := w.Status()[0]; len(st.Staged) != 1 {
+		if st := w.Stats()[0]; len(st.Staged) != 1 {
 			t.Errorf("the ingest that outlived its generation is forgotten: %v", st.Staged)
 		}
 		w = w.crash()
@@ -198,13 +198,13 @@ func TestSwitchWhileRetainedAreLoaded(t *testing.T) {
 		afterCrash := w.state.copyState()
 		close(goOn)
 		w.rest()
-		if st := w.Status()[0]; st.Retained != 2 {
+		if st := w.Stats()[0]; st.Retained != 2 {
 			t.Errorf("%d retained, want 2", st.Retained)
 		}
 		w.state = afterCrash
 		w = w.crash()
 		w.rest()
-		if st := w.Status()[0]; st.Retained != 2 {
+		if st := w.Stats()[0]; st.Retained != 2 {
 			t.Errorf("%d retained after another crash, want 2", st.Retained)
 		}
 		if _, err := w.keeper.Get(proto.DigestOf(index)); err != nil {
@@ -299,7 +299,7 @@ func TestKeysChangedOverRestart(t *testing.T) {
 		if _, ok := w.Resolve(w.loc(hello2)); ok {
 			t.Error("a package is listed by a Release that is not trusted any more")
 		}
-		if st := w.Status()[0]; !st.Unverified || !strings.Contains(st.Notice, "no good signature by a key of the keyring") || strings.Contains(st.Notice, "clock") {
+		if st := w.Stats()[0]; !st.Unverified || !strings.Contains(st.Notice, "no good signature by a key of the keyring") || strings.Contains(st.Notice, "clock") {
 			t.Errorf("unverified %v, notice %q", st.Unverified, st.Notice)
 		}
 		if _, err := w.get(nobleIn); !errors.Is(err, proto.ErrCorrupt) {
@@ -329,7 +329,7 @@ func TestKeysChangedOverRestart(t *testing.T) {
 		}
 		w.must(hello2)
 		synctest.Wait()
-		if st := w.Status()[0]; st.Retained != 0 {
+		if st := w.Stats()[0]; st.Retained != 0 {
 			t.Errorf("%d retained", st.Retained)
 		}
 	})
@@ -459,7 +459,7 @@ func TestRestartKnowsWhen(t *testing.T) {
 		w.open()
 		w.must(nobleIn)
 		synctest.Wait()
-		before := w.Status()[0]
+		before := w.Stats()[0]
 		if before.Checked.IsZero() || before.Changed.IsZero() {
 			t.Fatalf("checked %v, changed %v", before.Checked, before.Changed)
 		}
@@ -467,13 +467,13 @@ func TestRestartKnowsWhen(t *testing.T) {
 		w.up.stalling("")
 		w = w.crash()
 		synctest.Wait()
-		if after := w.Status()[0]; !after.Checked.Equal(before.Checked.Truncate(time.Second)) || !after.Changed.Equal(before.Changed) {
+		if after := w.Stats()[0]; !after.Checked.Equal(before.Checked.Truncate(time.Second)) || !after.Changed.Equal(before.Changed) {
 			t.Errorf("checked %v, changed %v; before the restart %v, %v", after.Checked, after.Changed, before.Checked, before.Changed)
 		}
 		// The date of a clock that was ahead is worth nothing.
 		w.cfg.Now = func() time.Time { return time.Now().Add(-time.Hour) }
 		w = w.crash()
-		if after := w.Status()[0]; !after.Changed.IsZero() {
+		if after := w.Stats()[0]; !after.Changed.IsZero() {
 			t.Errorf("changed %v", after.Changed)
 		}
 	})

@@ -89,7 +89,7 @@ func TestRetentionByCountAndAge(t *testing.T) {
 			w.switches()
 		}
 		w.rest()
-		if st := w.Status()[0]; st.Retained != 3 {
+		if st := w.Stats()[0]; st.Retained != 3 {
 			t.Errorf("%d retained, want 3", st.Retained)
 		}
 		tables, _ := w.state.ListFiles(tableDir)
@@ -108,7 +108,7 @@ func TestRetentionByCountAndAge(t *testing.T) {
 		// Age counts without a switch, but for the newest.
 		time.Sleep(11 * time.Hour)
 		w.rest()
-		if st := w.Status()[0]; st.Retained != 1 {
+		if st := w.Stats()[0]; st.Retained != 1 {
 			t.Errorf("%d retained after 11 h, want 1", st.Retained)
 		}
 		if tables, _ = w.state.ListFiles(tableDir); len(tables) != 2+1 {
@@ -116,7 +116,7 @@ func TestRetentionByCountAndAge(t *testing.T) {
 		}
 		w = w.crash()
 		w.rest()
-		if st := w.Status()[0]; st.Retained != 1 {
+		if st := w.Stats()[0]; st.Retained != 1 {
 			t.Errorf("%d retained after a restart, want 1", st.Retained)
 		}
 	})

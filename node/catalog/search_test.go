@@ -70,12 +70,12 @@ func TestSearchByComponentAndArchitecture(t *testing.T) {
 			{dsc, "main/source/Sources.xz"},
 			{image, "main/installer-amd64/20230607/images/SHA256SUMS"},
 		} {
-			before := len(w.Status()[0].Staged)
+			before := len(w.Stats()[0].Staged)
 			// SHA256SUMS lists no sizes.
 			if e := w.must(c.path); e.Object.Ref.Digest != proto.DigestOf(w.file(c.path)) || e.Object.Ref.Size < 0 && c.path != image {
 				t.Errorf("%s: %+v", c.path, e.Object)
 			}
-			staged := w.Status()[0].Staged
+			staged := w.Stats()[0].Staged
 			if len(staged) != before+1 || !strings.Contains(strings.Join(staged, " "), c.index) {
 				t.Errorf("%s: staged %v, want %s beside the %d before", c.path, staged, c.index, before)
 			}
@@ -182,7 +182,7 @@ func TestPatches(t *testing.T) {
 		if patches == 0 {
 			t.Fatal("the archive has no patches")
 		}
-		staged := w.Status()[0].Staged
+		staged := w.Stats()[0].Staged
 		if e := w.must(hello2); e.Object.Base != "" {
 			t.Errorf("a package is asked for at %q", e.Object.Base)
 		}

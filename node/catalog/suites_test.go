@@ -157,7 +157,7 @@ func TestSearchIsNoDemand(t *testing.T) {
 		f.settled(5 * time.Minute)
 		before := 0
 		for _, n := range f.nodes {
-			if staged := n.Status()[0].Staged; n != f.nodes[1] && len(staged) != 1 {
+			if staged := n.Stats()[0].Staged; n != f.nodes[1] && len(staged) != 1 {
 				t.Errorf("%s has read %v", n.name, staged)
 			}
 			if slots := n.Announcements()[0].Slots; len(slots) != 1 {
@@ -254,7 +254,7 @@ func TestRemovedSuite(t *testing.T) {
 				if e, ok := n.Resolve(n.loc(hello1)); !ok || !e.Listed {
 					t.Errorf("%s: a package: %+v", n.name, e)
 				}
-				if st := n.Status()[0]; !st.Removed || !errors.Is(st.Err, proto.ErrNotFound) {
+				if st := n.Stats()[0]; !st.Removed || !errors.Is(st.Err, proto.ErrNotFound) {
 					t.Errorf("%s: removed %v, error %v", n.name, st.Removed, st.Err)
 				}
 			}
@@ -265,7 +265,7 @@ func TestRemovedSuite(t *testing.T) {
 			unmarked := func(when string) {
 				t.Helper()
 				for _, n := range f.nodes {
-					if st := n.Status()[0]; st.Removed || st.Err != nil || st.Stale != "" {
+					if st := n.Stats()[0]; st.Removed || st.Err != nil || st.Stale != "" {
 						t.Errorf("%s, %s: removed %v, error %v, stale %q", when, n.name, st.Removed, st.Err, st.Stale)
 					}
 				}

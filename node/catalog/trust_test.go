@@ -44,7 +44,7 @@ func TestNoRollback(t *testing.T) {
 		w.a.Show("noble", testarchive.At(1))
 		time.Sleep(2 * time.Second)
 		w.switches()
-		if st := w.Status()[0]; st.Retained != 1 {
+		if st := w.Stats()[0]; st.Retained != 1 {
 			t.Errorf("%d retained: the generation came twice", st.Retained)
 		}
 	})
@@ -86,7 +86,7 @@ func TestSameIsNoOp(t *testing.T) {
 		if e := w.must(nobleIn); !e.Modified.Equal(f.Modified) {
 			t.Errorf("Last-Modified has changed to %v under the same bytes", e.Modified)
 		}
-		if st := w.Status()[0]; st.Retained != 0 || w.metric("aptmesh_catalog_generation_switches_total") != 1 {
+		if st := w.Stats()[0]; st.Retained != 0 || w.metric("aptmesh_catalog_generation_switches_total") != 1 {
 			t.Errorf("it switched: %+v", st)
 		}
 	})
@@ -181,7 +181,7 @@ func TestUntrusted(t *testing.T) {
 				w.upgrade()
 				w.stays(c.why)
 				w.listedAs(nobleIn, old)
-				if st := w.Status()[0]; !errors.Is(st.Err, proto.ErrCorrupt) || st.Date.IsZero() {
+				if st := w.Stats()[0]; !errors.Is(st.Err, proto.ErrCorrupt) || st.Date.IsZero() {
 					t.Errorf("status: %+v", st)
 				}
 				w = w.crash() // nothing of it has come to disk
@@ -356,7 +356,7 @@ func TestValidUntil(t *testing.T) {
 		if e := w.must(nobleIn); !strings.Contains(e.Stale, "Valid-Until passed") {
 			t.Errorf("stale: %q", e.Stale)
 		}
-		if st := w.Status()[0]; !st.Expired || st.ValidUntil.IsZero() {
+		if st := w.Stats()[0]; !st.Expired || st.ValidUntil.IsZero() {
 			t.Errorf("status: %+v", st)
 		}
 		if w.metric("aptmesh_suite_valid_until_timestamp_seconds") == 0 {

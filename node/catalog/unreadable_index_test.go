@@ -41,7 +41,7 @@ func TestUnreadableIndex(t *testing.T) {
 			if e, err := w.get(hello2); err != nil || e.Listed {
 				t.Errorf("%s: what it lists: %+v, %v", when, e, err)
 			}
-			if st := w.Status()[0]; st.Unreadable["main/binary-amd64/Packages.xz"] == "" || len(st.Unreadable) != 1 {
+			if st := w.Stats()[0]; st.Unreadable["main/binary-amd64/Packages.xz"] == "" || len(st.Unreadable) != 1 {
 				t.Errorf("%s: status says that these cannot be read: %v", when, st.Unreadable)
 			}
 		}
@@ -76,7 +76,7 @@ func TestUnreadableIndex(t *testing.T) {
 		w.switches()
 		f.settled(time.Second)
 		w.must("pool/main/h/hello/hello_3_amd64.deb")
-		if st := w.Status()[0]; len(st.Unreadable) != 0 {
+		if st := w.Stats()[0]; len(st.Unreadable) != 0 {
 			t.Errorf("status still says that these cannot be read: %v", st.Unreadable)
 		}
 	})
@@ -108,7 +108,7 @@ func TestUnreadableIsReadAfterAnUpgrade(t *testing.T) {
 		w.up.failing("", &proto.Unavailable{Reason: "down"})
 		w.rest()
 		w.must(hello1)
-		if st := w.Status()[0]; len(st.Unreadable) != 0 {
+		if st := w.Stats()[0]; len(st.Unreadable) != 0 {
 			t.Errorf("status says that these cannot be read: %v", st.Unreadable)
 		}
 	})
@@ -154,7 +154,7 @@ func TestCompressionsAreApart(t *testing.T) {
 							t.Errorf("%v, plain form omitted: %v: what the stale form lists: %+v, %v", order, omitPlain, e, err)
 						}
 					}
-					for path := range w.Status()[0].Unreadable {
+					for path := range w.Stats()[0].Unreadable {
 						if !strings.HasSuffix(path, ".gz") {
 							t.Errorf("%v: %s cannot be read", order, path)
 						}

@@ -21,7 +21,7 @@ func TestUnionIsStagedBeforeTheSwitch(t *testing.T) {
 		f.agree(noblePkgs)
 		f.up.failing("", &proto.Unavailable{Reason: "down"})
 		for _, n := range f.nodes {
-			if st := n.Status()[0]; len(st.Staged) != 3 {
+			if st := n.Stats()[0]; len(st.Staged) != 3 {
 				t.Errorf("%s staged %v", n.name, st.Staged)
 			}
 			for _, path := range []string{noblePkgs, nobleTrans, universePkgs} {
@@ -86,7 +86,7 @@ func TestUsesDieOut(t *testing.T) {
 		f.upgrade("2")
 		f.settled(20 * time.Minute)
 		for _, n := range f.nodes {
-			if st := n.Status()[0]; len(st.Staged) != 3 {
+			if st := n.Stats()[0]; len(st.Staged) != 3 {
 				t.Errorf("%s: %v is staged after 6 days", n.name, st.Staged)
 			}
 		}
@@ -94,7 +94,7 @@ func TestUsesDieOut(t *testing.T) {
 		f.upgrade("3")
 		f.settled(20 * time.Minute)
 		for _, n := range f.nodes {
-			if st := n.Status()[0]; len(st.Staged) != 1 || n.othersUses() > 1 {
+			if st := n.Stats()[0]; len(st.Staged) != 1 || n.othersUses() > 1 {
 				t.Errorf("%s: %v is staged after 10 days, others use %v", n.name, st.Staged, n.othersUses())
 			}
 		}
@@ -124,7 +124,7 @@ func TestUsesOfADeadNode(t *testing.T) {
 		f.upgrade("2")
 		time.Sleep(20 * time.Minute)
 		for _, n := range f.nodes[:2] {
-			if st := n.Status()[0]; len(st.Staged) != 1 {
+			if st := n.Stats()[0]; len(st.Staged) != 1 {
 				t.Errorf("%s: %v", n.name, strings.Join(st.Staged, " "))
 			}
 		}

@@ -15,7 +15,7 @@ import (
 func (o *Operator) Status() *admin.Status {
 	s := o.own()
 	if o.cfg.Cluster != nil {
-		s.Cluster = o.cfg.Cluster.Status()
+		s.Cluster = o.cfg.Cluster.Stats()
 	}
 	s.Notes = append([]admin.Note{}, s.Judge(time.Now())...)
 	s.Level = admin.Worst(s.Notes)
@@ -39,7 +39,7 @@ func (o *Operator) own() *admin.Status {
 	s.ReloadFailed, s.NeedsRestart = o.cfg.Node.Reload()
 	s.Degraded = cmp.Or(s.Store.Degraded, o.cfg.State.Degraded())
 	suites := make(map[string][]admin.SuiteStatus)
-	for _, st := range o.cfg.Catalog.Status() {
+	for _, st := range o.cfg.Catalog.Stats() {
 		suites[st.Suite.Archive] = append(suites[st.Suite.Archive], suiteStatus(st))
 	}
 	stats := o.cfg.Upstream.Stats()
@@ -78,7 +78,7 @@ func (o *Operator) storeStatus(cfg *config.Config) admin.StoreStatus {
 	}
 }
 
-func suiteStatus(st catalog.SuiteStatus) admin.SuiteStatus {
+func suiteStatus(st catalog.SuiteStats) admin.SuiteStatus {
 	s := admin.SuiteStatus{
 		Dir: st.Suite.Path(), Generation: st.Date, Root: st.Root.Digest, LastCheck: st.Checked, LastChange: st.Changed,
 		ValidUntil: st.ValidUntil, Expired: st.Expired, Used: st.Staged, Retained: st.Retained, Members: st.Members,
@@ -117,7 +117,7 @@ func mirrorStatus(stats []upstream.MirrorStats) map[string][]admin.MirrorStatus 
 }
 
 // behind lists the mirrors whose Release is older than that of another mirror.
-func behind(mirrors []catalog.MirrorStatus) []admin.MirrorBehind {
+func behind(mirrors []catalog.MirrorStats) []admin.MirrorBehind {
 	var late []admin.MirrorBehind
 	for _, m := range mirrors {
 		if m.Behind > 0 {
@@ -128,7 +128,7 @@ func behind(mirrors []catalog.MirrorStatus) []admin.MirrorBehind {
 }
 
 func (o *Operator) prefetchStatus() admin.PrefetchStatus {
-	p := o.cfg.Prefetch.Status()
+	p := o.cfg.Prefetch.Stats()
 	s := admin.PrefetchStatus{
 		Enabled: p.Enabled, Packages: p.Known, Bytes: p.Bytes, Used: p.Used, UsedBytes: p.UsedBytes,
 		Objects: make(map[string]int64, len(p.Objects)),
@@ -146,7 +146,7 @@ func (o *Operator) Report() cluster.Report {
 	for _, h := range o.cfg.Upstream.Stats().Hosts {
 		r.UpstreamBytes += h.Bytes
 	}
-	for _, s := range o.cfg.Catalog.Status() {
+	for _, s := range o.cfg.Catalog.Stats() {
 		r.Suites = append(r.Suites, admin.MemberSuite{Suite: s.Suite.String(), Generation: s.Date, Root: s.Root.Digest, State: suiteStatus(s).State})
 	}
 	r.Level, r.Note = o.verdict()

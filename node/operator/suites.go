@@ -52,7 +52,7 @@ func (o *Operator) Drop(name string) (*admin.DropResult, error) {
 }
 
 func (o *Operator) dateOf(id proto.Suite) time.Time {
-	for _, st := range o.cfg.Catalog.Status() {
+	for _, st := range o.cfg.Catalog.Stats() {
 		if st.Suite == id {
 			return st.Date
 		}

@@ -216,7 +216,7 @@ func (o *Operator) explainUnknown(w *admin.Why, loc proto.Location) {
 	for _, id := range o.cfg.Catalog.Unread(loc) {
 		unread = append(unread, cmp.Or(strings.TrimPrefix(id.Path(), "dists/"), loc.Archive))
 	}
-	switch held := slices.ContainsFunc(o.cfg.Catalog.Status(), func(st catalog.SuiteStatus) bool {
+	switch held := slices.ContainsFunc(o.cfg.Catalog.Stats(), func(st catalog.SuiteStats) bool {
 		return st.Suite.Archive == loc.Archive && !st.Date.IsZero()
 	}); {
 	case len(unread) > 0:
@@ -231,7 +231,7 @@ func (o *Operator) explainUnknown(w *admin.Why, loc proto.Location) {
 
 // failureOf is why the latest check of a suite failed; nil if it did not.
 func (o *Operator) failureOf(id proto.Suite) error {
-	for _, st := range o.cfg.Catalog.Status() {
+	for _, st := range o.cfg.Catalog.Stats() {
 		if st.Suite == id {
 			return st.Err
 		}

@@ -80,13 +80,13 @@ func BenchmarkSwitched(b *testing.B) {
 			}
 			f := w.switched(suite60k(), func(path string) bool { return isNew[path] })
 			b.ReportAllocs()
-			var last Status
+			var last Stats
 			for b.Loop() {
 				w.mu.Lock()
 				w.held = map[proto.Digest]bool{f.Indexes[0].Object.Ref.Digest: true}
 				w.mu.Unlock()
 				p.Switched(f)
-				for last = p.Status(); last.Switches[len(last.Switches)-1].Ended.IsZero(); last = p.Status() {
+				for last = p.Stats(); last.Switches[len(last.Switches)-1].Ended.IsZero(); last = p.Stats() {
 					time.Sleep(100 * time.Microsecond)
 				}
 			}

@@ -63,7 +63,7 @@ func TestInParallel(t *testing.T) {
 		if got := w.order(); len(got) != 3 {
 			t.Errorf("asked for %q at one time", got)
 		}
-		if s := p.Status(); len(s.Switches) != 2 || s.Switches[0].Objects[Waiting] != 20 || !s.Switches[1].Ended.IsZero() {
+		if s := p.Stats(); len(s.Switches) != 2 || s.Switches[0].Objects[Waiting] != 20 || !s.Switches[1].Ended.IsZero() {
 			t.Errorf("%+v", s.Switches)
 		}
 		close(pass)
@@ -394,7 +394,7 @@ func TestBenefit(t *testing.T) {
 	})
 }
 
-// TestReasonsAreBounded, and so is what Status tells.
+// TestReasonsAreBounded, and so is what Stats tells.
 func TestReasonsAreBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		p := w.prefetcher(func(c *Config) { c.MaxBytes = 1 })
@@ -403,7 +403,7 @@ func TestReasonsAreBounded(t *testing.T) {
 			p.Switched(w.switched(many(600, fmt.Sprint(i+2)), all))
 			settled(t, p)
 		}
-		s := p.Status()
+		s := p.Stats()
 		if len(s.Switches) != maxSwitches || p.reasons.Len() != maxReasons || s.Objects[Over] != 600*(maxSwitches+5) {
 			t.Errorf("%d switches, %d reasons, %v", len(s.Switches), p.reasons.Len(), s.Objects)
 		}
@@ -477,7 +477,7 @@ func TestAtOnce(t *testing.T) {
 				case g:
 					p.Switched(published[rand.IntN(len(published))])
 				case 5 + g:
-					p.Status()
+					p.Stats()
 					registry()
 				case 10 + g:
 					p.Reconfigure(Settings{i%3 != 0, int64(rand.IntN(1000)), time.Hour})
@@ -493,7 +493,7 @@ func TestAtOnce(t *testing.T) {
 	if err := p.Close(); err != nil {
 		t.Error(err)
 	}
-	s := p.Status()
+	s := p.Stats()
 	for _, f := range s.Switches {
 		if f.Ended.IsZero() || f.Objects[Waiting] != 0 {
 			t.Errorf("left behind: %+v", f)

@@ -44,7 +44,7 @@ func (c Config) withDefaults() Config {
 const (
 	maxReasons  = 10_000 // objects of which it is known why they were fetched or not
 	maxReady    = 20_000 // objects fetched ahead and not asked for yet
-	maxSwitches = 20     // that Status shows
+	maxSwitches = 20     // that Stats shows
 )
 
 // Prefetcher fetches ahead. Safe for concurrent use.
@@ -159,7 +159,7 @@ func (p *Prefetcher) Reconfigure(s Settings) {
 }
 
 // Close ends what is under way, waits for it, and writes down what clients have used.
-// Only Used, Why and Status are of use afterwards, and calling Close again is none.
+// Only Used, Why and Stats are of use afterwards, and calling Close again is none.
 func (p *Prefetcher) Close() error {
 	p.mu.Lock()
 	p.closed = true

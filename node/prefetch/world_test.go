@@ -238,10 +238,10 @@ func inBubble(t *testing.T, test func(t *testing.T, w *world)) {
 }
 
 // settled waits until everything in the bubble waits, and holds that no job runs.
-func settled(t testing.TB, p *Prefetcher) Status {
+func settled(t testing.TB, p *Prefetcher) Stats {
 	t.Helper()
 	synctest.Wait()
-	s := p.Status()
+	s := p.Stats()
 	for _, f := range s.Switches {
 		if f.Ended.IsZero() || f.Objects[Waiting] != 0 {
 			t.Fatalf("a job does not end: %+v", f)
@@ -260,7 +260,7 @@ func (w *world) order() []string {
 }
 
 // counts are the outcomes that there were.
-func counts(s Status) map[Outcome]int64 {
+func counts(s Stats) map[Outcome]int64 {
 	m := maps.Clone(s.Objects)
 	maps.DeleteFunc(m, func(_ Outcome, n int64) bool { return n == 0 })
 	return m

@@ -54,8 +54,8 @@ type book struct {
 	turn    string // the mirror that was
 }
 
-// MirrorStatus is what this node knows of the root on one mirror.
-type MirrorStatus struct {
+// MirrorStats is what this node knows of the root on one mirror.
+type MirrorStats struct {
 	Mirror  string // URL of the mirror's root, without credentials
 	Primary bool   // it is asked first
 	Date    time.Time
@@ -65,12 +65,12 @@ type MirrorStatus struct {
 }
 
 // Mirrors lists the mirrors that have been asked, by name.
-func (m *Machine) Mirrors() []MirrorStatus {
+func (m *Machine) Mirrors() []MirrorStats {
 	newest := m.newestKnown()
-	all := make([]MirrorStatus, 0, len(m.book.known))
+	all := make([]MirrorStats, 0, len(m.book.known))
 	for _, name := range slices.Sorted(maps.Keys(m.book.known)) {
 		st := m.book.known[name]
-		all = append(all, MirrorStatus{Mirror: name, Primary: name == m.book.primary, Date: st.date,
+		all = append(all, MirrorStats{Mirror: name, Primary: name == m.book.primary, Date: st.date,
 			Behind: m.behindBy(name, newest), Seen: st.seen, Err: st.err})
 	}
 	return all

@@ -10,11 +10,11 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// MirrorStatus is what this node knows of a suite on one mirror of its archive.
-type MirrorStatus = suite.MirrorStatus
+// MirrorStats is what this node knows of a suite on one mirror of its archive.
+type MirrorStats = suite.MirrorStats
 
-// SuiteStatus is what an operator wants to know of a suite.
-type SuiteStatus struct {
+// SuiteStats is what an operator wants to know of a suite.
+type SuiteStats struct {
 	Suite      proto.Suite
 	Date       time.Time // of the root being served; zero for none
 	Root       proto.Ref
@@ -35,7 +35,7 @@ type SuiteStatus struct {
 	Security bool // the suite carries security updates: less of an outage is borne
 	Offline  bool // upstream is not asked
 	Watched  bool
-	Mirrors  []MirrorStatus // what is known of those asked so far
+	Mirrors  []MirrorStats // what is known of those asked so far
 	Err      error          // of the last check; nil when it was good
 	Failing  time.Time      // when the first of the checks failed that did so in a row; zero while Err is nil
 	Stale    string
@@ -55,23 +55,23 @@ type SuiteStatus struct {
 	Retained   int // superseded generations still readable
 }
 
-// Status lists all suites by name. Safe for concurrent use.
-func (c *Catalog) Status() []SuiteStatus {
+// Stats lists all suites by name. Safe for concurrent use.
+func (c *Catalog) Stats() []SuiteStats {
 	drivers := c.all("")
-	all := make([]SuiteStatus, 0, len(drivers))
+	all := make([]SuiteStats, 0, len(drivers))
 	for _, d := range drivers {
-		st := d.status()
+		st := d.stats()
 		c.failedBefore(&st)
 		all = append(all, st)
 	}
 	all = append(all, c.onlyFailing()...)
-	slices.SortFunc(all, func(a, b SuiteStatus) int { return strings.Compare(a.Suite.String(), b.Suite.String()) })
+	slices.SortFunc(all, func(a, b SuiteStats) int { return strings.Compare(a.Suite.String(), b.Suite.String()) })
 	return all
 }
 
-func (d *driver) status() SuiteStatus {
+func (d *driver) stats() SuiteStats {
 	p, now, wall := d.public.Load(), d.c.mono(), d.c.cfg.Now()
-	st := SuiteStatus{
+	st := SuiteStats{
 		Suite: d.id, Offline: d.archive.Load().Offline, Checked: p.belief.Checked(), Changed: p.changed, Removed: p.belief.Removed != suite.Never,
 		Watched: p.watched, Mirrors: p.mirrors, Err: p.belief.Failure, Failing: p.belief.FailingSince, AnnouncedBy: p.source, Notice: p.notice, Unverified: p.unverified, Unreadable: p.unreadable,
 	}

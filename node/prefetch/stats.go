@@ -11,8 +11,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Status is what a Prefetcher has done since it was made, and does.
-type Status struct {
+// Stats is what a Prefetcher has done since it was made, and does.
+type Stats struct {
 	Enabled    bool
 	MaxBytes   int64 // for one switch
 	UsedWithin time.Duration
@@ -25,11 +25,11 @@ type Status struct {
 	// ahead, once each; UsedBytes are theirs.
 	Used, UsedBytes int64
 	// Switches are the last ones, oldest first.
-	Switches []SwitchStatus
+	Switches []SwitchStats
 }
 
-// SwitchStatus is what one switch led to.
-type SwitchStatus struct {
+// SwitchStats is what one switch led to.
+type SwitchStats struct {
 	Suite      proto.Suite
 	Generation time.Time
 	Began      time.Time
@@ -39,18 +39,18 @@ type SwitchStatus struct {
 	Bytes, Planned int64
 }
 
-// Status returns the present figures.
-func (p *Prefetcher) Status() Status {
+// Stats returns the present figures.
+func (p *Prefetcher) Stats() Stats {
 	known := p.usage.len()
 	used, usedBytes := p.ready.totals()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := Status{
+	s := Stats{
 		Enabled: p.settings.Enabled, MaxBytes: p.settings.MaxBytes, UsedWithin: p.settings.UsedWithin, Known: known,
 		Objects: maps.Clone(p.totals), Bytes: p.bytes, Used: used, UsedBytes: usedBytes,
 	}
 	for _, j := range p.recent {
-		s.Switches = append(s.Switches, SwitchStatus{
+		s.Switches = append(s.Switches, SwitchStats{
 			Suite: j.next.Suite, Generation: j.next.Date, Began: j.began, Ended: j.ended,
 			Objects: maps.Clone(j.counts), Bytes: j.bytes, Planned: j.budgeted,
 		})
@@ -142,7 +142,7 @@ func (p *Prefetcher) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{collector{p}}
 }
 
-// collector shows Status as metrics.
+// collector shows Stats as metrics.
 type collector struct{ p *Prefetcher }
 
 // Describe implements prometheus.Collector.
@@ -154,7 +154,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	s := c.p.Status()
+	s := c.p.Stats()
 	counter := func(d *prometheus.Desc, v int64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}

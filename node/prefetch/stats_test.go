@@ -63,7 +63,7 @@ func TestConfig(t *testing.T) {
 	if _, err := New(Config{Open: w.Open, Stored: w.Stored, State: w}); err == nil {
 		t.Error("no logger is accepted")
 	}
-	s := w.prefetcher().Status()
+	s := w.prefetcher().Stats()
 	if !s.Enabled || s.MaxBytes != 2<<30 || s.UsedWithin.Hours() != 14*24 {
 		t.Errorf("%+v", s)
 	}

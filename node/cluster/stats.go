@@ -98,8 +98,8 @@ func (c *Cluster) localReport() []byte {
 // statusWait bounds the wait for the other nodes' reports.
 const statusWait = time.Second
 
-// Status asks all members; nil before Start.
-func (c *Cluster) Status() *admin.ClusterStatus {
+// Stats asks all members; nil before Start.
+func (c *Cluster) Stats() *admin.ClusterStatus {
 	members := c.members()
 	if members == nil {
 		return nil
