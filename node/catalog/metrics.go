@@ -7,7 +7,7 @@ import (
 )
 
 type metrics struct {
-	checks, announcements, leader, mirrors, outside  *prometheus.CounterVec
+	checks, announcements, leader, mirrors, outside    *prometheus.CounterVec
 	switches, revisions, forks, incomplete, unreadable prometheus.Counter
 	untaken                                            prometheus.Counter
 	unlisted, listedByPeers                            prometheus.Counter

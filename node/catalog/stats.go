@@ -36,8 +36,8 @@ type SuiteStats struct {
 	Offline  bool // upstream is not asked
 	Watched  bool
 	Mirrors  []MirrorStats // what is known of those asked so far
-	Err      error          // of the last check; nil when it was good
-	Failing  time.Time      // when the first of the checks failed that did so in a row; zero while Err is nil
+	Err      error         // of the last check; nil when it was good
+	Failing  time.Time     // when the first of the checks failed that did so in a row; zero while Err is nil
 	Stale    string
 	// Notice says what of the suite cannot be read or verified; "" for nothing.
 	Notice string
