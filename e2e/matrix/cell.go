@@ -141,7 +141,10 @@ func (c *cell) play(ctx context.Context, o options, w *world) {
 	if c.object == nextRoot {
 		c.refresh(ctx, w)
 	}
-	d := c.ask(ctx, w.nodes[c.asked], c.waits(o))
+	d := c.readRoot(ctx, w.nodes[c.asked], c.waits(o))
+	if d.Done() {
+		d = c.ask(ctx, w.nodes[c.asked], c.waits(o))
+	}
 	c.judge(d)
 	c.account()
 	if err := c.heal(ctx, w); err != nil {
@@ -206,6 +209,16 @@ func (c *cell) refresh(ctx context.Context, w *world) {
 	defer cancel()
 	// That it fails is the fault's good right; what hosts get then is what counts.
 	_, _ = w.nodes[c.asked].node.Refresh(ctx, c.id+"/"+c.format.suite, false)
+}
+
+// readRoot has the client ask for the root, where the node reads the index with it: a client that is refused the root
+// does not get to the index.
+func (c *cell) readRoot(ctx context.Context, s *site, client *lab.Client) lab.Download {
+	if c.object != index || !c.format.indexFirst {
+		return lab.Download{Same: true}
+	}
+	root, _ := c.archive.Lookup(c.format.root)
+	return client.Get(ctx, lab.Order{URL: c.url(s, c.format.root), Good: is(root.Data)})
 }
 
 // ask is the client's whole attempt, with its retries.
@@ -280,7 +293,11 @@ func (c *cell) heal(ctx context.Context, w *world) error {
 			if c.object == nextRoot {
 				c.refresh(ctx, w)
 			}
-			d := (&lab.Client{As: c.format.client, Wait: func(context.Context, int, time.Duration) {}}).Get(ctx, lab.Order{URL: c.url(s, c.path), Good: is(c.want.Data, c.before.Data)})
+			client := &lab.Client{As: c.format.client, Wait: func(context.Context, int, time.Duration) {}}
+			if !c.readRoot(ctx, s, client).Done() {
+				return false
+			}
+			d := client.Get(ctx, lab.Order{URL: c.url(s, c.path), Good: is(c.want.Data, c.before.Data)})
 			if d.Wrong {
 				c.fail("%s gave a complete wrong body after healing", s.name)
 			}

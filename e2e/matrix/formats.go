@@ -92,7 +92,7 @@ func rpmFormat() format {
 			firstRoot: {"first repomd.xml", "The repomd.xml, signed, of a repository that nobody has asked for before."},
 			nextRoot: {"next repomd.xml", "The cluster holds a generation; the publisher has just replaced its metadata, a node looks for it once, and the client asks for repomd.xml. " +
 				"A mirror that is behind shows when another one is glanced at, about every fifth look."},
-			index: {"index", "The primary.xml.gz, in place of the repomd.xml before it, with which a node has read it."},
+			index: {"index", "The primary.xml.gz, and the repomd.xml before it: a node reads both before it gives out either."},
 			pkg:   {"package", "A package of 200 KB that primary.xml lists."},
 		},
 		publish: func(a *testarchive.Archive, seed uint32, date time.Time, version int) string {
