@@ -99,7 +99,7 @@ cases: build ## small reproductions of reported faults, in Python with its own a
 	done; exit $$bad
 
 .PHONY: demo
-demo: build ## three nodes as one cache on this machine, with an archive and real apt (DEMO=--keep leaves them running)
+demo: build ## three nodes as one cache on this machine, with an archive and real apt (DEMO="--format rpm" with dnf, DEMO=--keep leaves them running)
 	go run ./e2e/demo --binary $(BIN) $(DEMO)
 
 PREFIX  ?= /usr/local

@@ -216,6 +216,39 @@ func TestDnfIsKilled(t *testing.T) {
 	}
 }
 
+// A host that has two nodes in its baseurl goes on when the first one dies in the middle of a package.
+func TestZypperOutlivesANode(t *testing.T) {
+	t.Parallel()
+	w := newRPMRepository(t, true)
+	w.size = 8 << 20
+	w.build("1.1", "hello")
+	w.publish()
+	nodes := newTrio(t, w.config())
+	w.node = nodes[0]
+	host := w.zypper(nodes[0].URL+"/r", nodes[1].URL+"/r")
+	host.run("refresh", "r")
+	path := "repo/Packages/noarch/hello-1.1-1.noarch.rpm"
+	stall := w.server.Inject(path, 1, testarchive.Stall(4<<20))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		host.run("--no-gpg-checks", "install", "--download-only", "hello")
+	}()
+	<-stall.Stalled()
+	nodes[0].Kill()
+	stall.Remove()
+	<-done
+	got := must(filepath.Glob(filepath.Join(host.dir, "var/cache/zypp/packages/r/Packages/noarch/hello-1.1-1.noarch.rpm")))(t)
+	want := must(os.ReadFile(filepath.Join(w.dir, strings.TrimPrefix(path, "repo/"))))(t)
+	if len(got) != 1 || string(must(os.ReadFile(got[0]))(t)) != string(want) {
+		t.Errorf("zypper has %q, which is not the package", got)
+	}
+	if n := w.server.Bytes(path); n > int64(2*len(want)) {
+		t.Errorf("upstream sent %d bytes of a package of %d", n, len(want))
+	}
+	nodes[1].checkStored()
+}
+
 // CacheServer comes before Server for packages, and is never asked for a database. What such a server does not
 // have is no failure of it.
 func TestPacmanCacheServer(t *testing.T) {

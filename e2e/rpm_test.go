@@ -306,7 +306,7 @@ func newTrio(t *testing.T, archives string) []*node {
 }
 
 // TestRPMCluster: of a repository that nobody signs, upstream is asked once for three nodes, and all of
-// them follow a publication.
+// them follow a publication. When one of them dies, the others go on.
 func TestRPMCluster(t *testing.T) {
 	t.Parallel()
 	w := newRPMRepository(t, false)
@@ -341,6 +341,20 @@ func TestRPMCluster(t *testing.T) {
 		})
 	}
 	everywhere("1.1", "upgrade")
+
+	nodes[0].Kill()
+	w.build("1.0", "after")
+	w.publish()
+	for i, n := range nodes[1:] {
+		w.node = n
+		eventually(t, 60*time.Second, n.Name+" serves a publication after the death", func() bool {
+			return hosts[i+1].Command(t.Context(), "install", "--refresh", "after").Run() == nil
+		})
+		n.checkStored()
+	}
+	if n := w.server.Requests("repo/Packages/noarch/after-1.0-1.noarch.rpm"); n != 1 {
+		t.Errorf("upstream was asked %d times for a package that two hosts have", n)
+	}
 }
 
 // TestRPMSignedPair: a publisher writes repomd.xml first and its signature later. Hosts that check
