@@ -13,6 +13,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/files"
 	"github.com/aptmesh/aptmesh/node/keyrings"
+	"github.com/aptmesh/aptmesh/node/listen"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
@@ -125,7 +126,7 @@ func archiveURL(s string, wild bool) (*url.URL, error) {
 		return nil, errors.New("is not an http or https URL with a host, such as http://archive.ubuntu.com/ubuntu")
 	}
 	host := u.Hostname()
-	if err := checkPort(u.Port()); u.Port() != "" && err != nil {
+	if err := listen.CheckPort(u.Port()); u.Port() != "" && err != nil {
 		return nil, fmt.Errorf("%s: %w", s, err)
 	}
 	if before, after, ok := strings.Cut(host, "*"); wild && ok && (before == "" || strings.HasSuffix(before, ".")) && strings.HasPrefix(after, ".") {

@@ -5,19 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/netip"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/files"
 	"github.com/aptmesh/aptmesh/node/keyrings"
+	"github.com/aptmesh/aptmesh/node/listen"
 	"github.com/aptmesh/aptmesh/node/pki"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
@@ -60,37 +57,7 @@ func newChecker(cfg *Config) *checker {
 }
 
 // usedAddress is an address to listen on, with the key that has it.
-type usedAddress struct {
-	key, text string
-	ip        netip.Addr // of every address of the machine the unspecified one; invalid of a name
-	port      int
-}
-
-func readAddress(key, text, host, port string) usedAddress {
-	at := usedAddress{key: key, text: text}
-	at.port, _ = strconv.Atoi(port)
-	switch host {
-	case "":
-		host = "::"
-	case "localhost":
-		host = "127.0.0.1"
-	}
-	at.ip, _ = netip.ParseAddr(host)
-	at.ip = at.ip.Unmap()
-	return at
-}
-
-// clashes reports whether only one of two addresses can be listened on. Go's unspecified address is
-// every address of the machine, IPv4 and IPv6, however it is written.
-func (a usedAddress) clashes(b usedAddress) bool {
-	switch {
-	case a.port != b.port || a.port == 0:
-		return false
-	case a.text == b.text || a.ip.IsValid() && a.ip == b.ip:
-		return true
-	}
-	return a.ip.IsUnspecified() || b.ip.IsUnspecified()
-}
+type usedAddress struct{ key, addr string }
 
 func (c *checker) problem(key, format string, args ...any) {
 	c.problems = append(c.problems, finding{key, key + ": " + fmt.Sprintf(format, args...)})
@@ -286,7 +253,7 @@ func (c *checker) keyPair(key, cert, private string) {
 func (c *checker) connect() {
 	for i, hostPort := range c.cfg.ConnectAllow {
 		key := fmt.Sprintf("connect_allow[%d]", i)
-		switch host, port, err := splitHostPort(hostPort); {
+		switch host, port, err := listen.SplitHostPort(hostPort); {
 		case err != nil || port == "0" || host != "*" && pki.HostProblem(strings.TrimSuffix(strings.TrimPrefix(host, "*."), ".")) != "":
 			c.problem(key, "%q is not a host and a port: write changelogs.ubuntu.com:443, *.docker.com:443 or *:443", hostPort)
 		case host == "*":
@@ -339,21 +306,19 @@ func (c *checker) address(key, addr string, f field) {
 	if strings.HasPrefix(key, "cluster.") && c.cfg.Cluster.Name == "" || addr == "" && !strings.HasPrefix(key, "cluster.") && !strings.HasSuffix(key, "]") || strings.HasPrefix(addr, "unix:") && f.tag.Get("path") == "socket" {
 		return
 	}
-	host, port, err := splitHostPort(addr)
-	if err != nil {
+	if _, _, err := listen.SplitHostPort(addr); err != nil {
 		c.problem(key, `%q is not an address to listen on: write "host:port", or ":port" for every address of the machine`, addr)
 		return
 	}
-	at := readAddress(key, addr, host, port)
-	if i := slices.IndexFunc(c.used, at.clashes); i >= 0 {
-		if other := c.used[i]; other.text == addr {
+	if i := slices.IndexFunc(c.used, func(used usedAddress) bool { return listen.Clash(used.addr, addr) }); i >= 0 {
+		if other := c.used[i]; other.addr == addr {
 			c.problem(key, "%q is used by %s already", addr, other.key)
 		} else {
-			c.problem(key, "%q and %q of %s cannot both be listened on; give one of them another port", addr, other.text, other.key)
+			c.problem(key, "%q and %q of %s cannot both be listened on; give one of them another port", addr, other.addr, other.key)
 		}
 		return
 	}
-	c.used = append(c.used, at)
+	c.used = append(c.used, usedAddress{key, addr})
 }
 
 // publicURL checks the URL for hosts, and normalizes it.
@@ -361,7 +326,7 @@ func (c *checker) publicURL() {
 	if c.cfg.PublicURL == "" {
 		return
 	}
-	at, err := nodeURL(c.cfg.PublicURL)
+	at, err := listen.NodeURL(c.cfg.PublicURL)
 	if err != nil {
 		c.problem("public_url", "%s", err)
 		return
@@ -404,71 +369,7 @@ func authConfProblem(name string) string {
 	return ""
 }
 
-// splitHostPort is net.SplitHostPort for a port that is a number.
-func splitHostPort(addr string) (host, port string, err error) {
-	host, port, err = net.SplitHostPort(addr)
-	if err != nil {
-		return "", "", err
-	}
-	if err := checkPort(port); err != nil {
-		return "", "", err
-	}
-	return host, port, nil
-}
-
-func checkPort(port string) error {
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return fmt.Errorf("port %q is not a number from 0 to 65535", port)
-	}
-	return nil
-}
-
 // IsSelf reports whether a URL leads to one of this node's own listeners.
 func (c *Config) IsSelf(u *url.URL) bool {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	for _, addr := range slices.Concat(c.Listen, c.TLS.Listen) {
-		host, ownPort, err := splitHostPort(addr)
-		if err == nil && ownPort == port && port != "0" && sameMachine(u.Hostname(), host) {
-			return true
-		}
-	}
-	return false
-}
-
-// sameMachine reports whether a host is the address of a listener: "" and the
-// unspecified addresses listen on every address of the machine. It asks no name
-// server.
-func sameMachine(host, listen string) bool {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if strings.EqualFold(host, listen) {
-		return true
-	}
-	listenIP := net.ParseIP(listen)
-	all := listen == "" || listenIP != nil && listenIP.IsUnspecified()
-	onLoopback := strings.EqualFold(listen, "localhost") || listenIP != nil && listenIP.IsLoopback()
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return all || onLoopback
-	}
-	if !all {
-		return false
-	}
-	if ip := net.ParseIP(host); ip != nil {
-		return ip.IsLoopback() || ip.IsUnspecified() || isLocalAddress(ip)
-	}
-	name, err := os.Hostname()
-	return err == nil && strings.EqualFold(host, name)
-}
-
-func isLocalAddress(ip net.IP) bool {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return false
-	}
-	return slices.ContainsFunc(addrs, func(a net.Addr) bool {
-		n, ok := a.(*net.IPNet)
-		return ok && n.IP.Equal(ip)
-	})
+	return listen.LeadsTo(u, slices.Concat(c.Listen, c.TLS.Listen))
 }

@@ -8,19 +8,9 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/files"
+	"github.com/aptmesh/aptmesh/node/listen"
 	"github.com/aptmesh/aptmesh/node/pki"
 )
-
-// isLoopback reports whether an address to listen on can be reached from this
-// machine alone.
-func isLoopback(addr string) bool {
-	host, _, err := splitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
 
 // cluster checks the name of the node and the section `cluster`.
 func (c *checker) cluster() {
@@ -31,7 +21,7 @@ func (c *checker) cluster() {
 	}
 	named := c.nodeName()
 	// The library that gossips would listen everywhere for a name.
-	if host, _, err := splitHostPort(cl.GossipListen); err == nil && host != "" && net.ParseIP(host) == nil {
+	if host, _, err := listen.SplitHostPort(cl.GossipListen); err == nil && host != "" && net.ParseIP(host) == nil {
 		c.problem("cluster.gossip_listen", "%q has a name for its host; write an IP address, or none for every address of the machine", cl.GossipListen)
 	}
 	c.clusterTrust(named)
@@ -88,7 +78,7 @@ func (c *checker) clusterTrust(named bool) {
 	}
 	var open []string // addresses that other machines may reach
 	for _, addr := range []string{cl.GossipListen, cl.PeerListen} {
-		if _, _, err := splitHostPort(addr); err == nil && !isLoopback(addr) {
+		if _, _, err := listen.SplitHostPort(addr); err == nil && !listen.IsLoopback(addr) {
 			open = append(open, strconv.Quote(addr))
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/format/pgp"
 	"github.com/aptmesh/aptmesh/node/keyrings"
+	"github.com/aptmesh/aptmesh/node/listen"
 )
 
 // DefaultDataDir and DefaultStateDir are the defaults for the cache and the state of a node, if
@@ -32,6 +33,24 @@ func (c *Config) NodeName() string {
 
 // Datacenter is where this node says it stands.
 func (c *Config) Datacenter() string { return cmp.Or(c.Cluster.Datacenter, c.NodeName()) }
+
+// HostURL is where hosts reach a node with this configuration that listens at addrs: public_url, or else
+// the machine's name and the port of the first address. Addresses are those of Listen, then those of
+// TLS. In a container, whose name hosts cannot resolve, public_url is needed.
+func (c *Config) HostURL(addrs []string) (string, error) {
+	return c.HostURLOn(addrs, listen.MachineName())
+}
+
+// HostURLOn is HostURL for a machine that hosts know by that name, "" for none.
+func (c *Config) HostURLOn(addrs []string, machine string) (string, error) {
+	switch {
+	case c.PublicURL != "":
+		return listen.NodeURL(c.PublicURL)
+	case len(c.Listen) == 0:
+		return listen.HostURL("https", addrs, machine)
+	}
+	return listen.HostURL("http", addrs, machine)
+}
 
 // SlogLevel is Level as slog knows it; info where the word is none of ours.
 func (l Log) SlogLevel() slog.Level {

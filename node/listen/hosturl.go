@@ -1,4 +1,4 @@
-package config
+package listen
 
 import (
 	"errors"
@@ -10,13 +10,8 @@ import (
 	"strings"
 )
 
-// HostURL is where hosts reach a node with this configuration that listens at addrs: public_url, or else
-// the machine's name and the port of the first address. Addresses are those of Listen, then those of
-// TLS. In a container, whose name hosts cannot resolve, public_url is needed.
-func (c *Config) HostURL(addrs []string) (string, error) { return c.HostURLOn(addrs, machineName()) }
-
-// machineName is the name of this machine; "" in a container.
-func machineName() string {
+// MachineName is the name by which hosts know this machine; "" in a container.
+func MachineName() string {
 	if inContainer() {
 		return ""
 	}
@@ -24,17 +19,11 @@ func machineName() string {
 	return name
 }
 
-// HostURLOn is HostURL for a machine that hosts know by that name, "" for none.
-func (c *Config) HostURLOn(addrs []string, machine string) (string, error) {
-	if c.PublicURL != "" {
-		return nodeURL(c.PublicURL)
-	}
+// HostURL is where hosts reach a machine of that name, "" for none, that listens at addrs: the first one
+// counts.
+func HostURL(scheme string, addrs []string, machine string) (string, error) {
 	if len(addrs) == 0 {
 		return "", errors.New("the node listens nowhere; give the URL that hosts reach it at, or set public_url")
-	}
-	scheme := "http"
-	if len(c.Listen) == 0 {
-		scheme = "https"
 	}
 	host, port, err := net.SplitHostPort(addrs[0])
 	if err != nil {
@@ -51,9 +40,9 @@ func (c *Config) HostURLOn(addrs []string, machine string) (string, error) {
 // plainHost matches a name that needs no quoting where it is printed for a shell and for apt.
 var plainHost = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?$`)
 
-// nodeURL reads the URL of a node, as public_url has it, and returns its one spelling. It goes into
+// NodeURL reads the URL of a node, as public_url has it, and returns its one spelling. It goes into
 // apt.conf between quotes, and into a shell.
-func nodeURL(text string) (string, error) {
+func NodeURL(text string) (string, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Opaque != "" || strings.Trim(u.Path, "/") != "" ||
 		u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(u.Host, ":") {
@@ -66,7 +55,7 @@ func nodeURL(text string) (string, error) {
 		return "", fmt.Errorf("%q is not the URL of a node: %q is neither the name nor the address of a host", text, host)
 	case ip != nil && ip.IsUnspecified():
 		return "", fmt.Errorf("%q is not the URL of a node: a node listens on %s, and hosts need a name or address to reach it at", text, ip)
-	case u.Port() == "0" || u.Port() != "" && checkPort(u.Port()) != nil:
+	case u.Port() == "0" || u.Port() != "" && CheckPort(u.Port()) != nil:
 		return "", fmt.Errorf("%q is not the URL of a node: its port is not a number from 1 to 65535", text)
 	}
 	u = &url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host)}
