@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 )
 
@@ -41,14 +42,14 @@ func newPPAs(t *testing.T) *ppas {
 }
 
 // class is a configuration with the class and nothing else.
-func (p *ppas) class(change ...func(*config.Archive)) func(*config.Config) {
+func (p *ppas) class(change ...func(*archiveconf.Archive)) func(*config.Config) {
 	return func(cfg *config.Config) {
-		a := config.NewArchive("ppa")
+		a := archiveconf.New("ppa")
 		a.Upstream, a.SignedBy = p.up.URL+"/*/*/ubuntu", []string{p.keys}
 		for _, c := range change {
 			c(&a)
 		}
-		cfg.Archives = []config.Archive{a}
+		cfg.Archives = []archiveconf.Archive{a}
 	}
 }
 
@@ -151,7 +152,7 @@ func TestClassJunk(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(p.keys, "bob.asc"), p.bobKey.Armored(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, newArchive(), p.class(func(a *config.Archive) { a.MaxArchives = 12 }))
+	w := newWorld(t, newArchive(), p.class(func(a *archiveconf.Archive) { a.MaxArchives = 12 }))
 	addr := w.node.Addrs()[0]
 	if status, _, body := from(t, "127.0.0.1", addr, "/ppa/alice/tools/"+inRelease); status != 200 {
 		t.Fatalf("%d %s", status, body)
@@ -213,7 +214,7 @@ func TestClassBehindOneAddress(t *testing.T) {
 // A class whose archives are all in use refuses one more. The first words of the answer say what to do.
 func TestClassFull(t *testing.T) {
 	p := newPPAs(t)
-	w := newWorld(t, newArchive(), p.class(func(a *config.Archive) { a.MaxArchives = 1 }))
+	w := newWorld(t, newArchive(), p.class(func(a *archiveconf.Archive) { a.MaxArchives = 1 }))
 	addr := w.node.Addrs()[0]
 	if status, body := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 200 {
 		t.Fatalf("%d %s", status, body)
@@ -236,7 +237,7 @@ func TestClassFull(t *testing.T) {
 // A client that may not read the class makes no archive, and a reload keeps the archives of a class that stays.
 func TestClassReload(t *testing.T) {
 	p := newPPAs(t)
-	w := newWorld(t, newArchive(), p.class(func(a *config.Archive) { a.Deny = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }))
+	w := newWorld(t, newArchive(), p.class(func(a *archiveconf.Archive) { a.Deny = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }))
 	addr := w.node.Addrs()[0]
 	if status, body := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 403 {
 		t.Fatalf("%d %s", status, body)
@@ -260,7 +261,7 @@ func TestClassReload(t *testing.T) {
 	if asked == 0 {
 		t.Fatal("nothing was counted")
 	}
-	reload(p.class(func(a *config.Archive) { a.MaxArchives = 7 }))
+	reload(p.class(func(a *archiveconf.Archive) { a.MaxArchives = 7 }))
 	if status, body := ask(t, addr, "/ppa/alice/tools/"+inRelease); status != 200 || p.up.Requests("alice/tools/ubuntu/"+inRelease) != asked {
 		t.Fatalf("%d %s", status, body)
 	}
@@ -274,7 +275,7 @@ func TestClassReload(t *testing.T) {
 // which name, and a publication reaches the nodes that have the archive.
 func TestClassInCluster(t *testing.T) {
 	p := newPPAs(t)
-	m := newMesh(t, newArchive(), 3, p.class(func(a *config.Archive) { a.CheckEvery = time.Second }))
+	m := newMesh(t, newArchive(), 3, p.class(func(a *archiveconf.Archive) { a.CheckEvery = time.Second }))
 	urls := []string{"/ppa/alice/tools/", p.up.URL + "/alice/tools/ubuntu/", "/HTTPS///" + strings.TrimPrefix(p.up.URL, "http://") + "/alice/tools/ubuntu/"}
 	for _, path := range []string{inRelease, packages, largeDeb} {
 		var all sync.WaitGroup

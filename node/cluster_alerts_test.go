@@ -9,6 +9,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
 	"github.com/aptmesh/aptmesh/ring"
@@ -39,9 +40,9 @@ func newTwoMirrors(t *testing.T, n int, tune func(*mesh)) *twoMirrors {
 	t.Cleanup(m.near.Close)
 	m.change = func(cfg *config.Config) {
 		u := &cfg.Archives[0]
-		near, far := config.NewMirror(), config.NewMirror()
+		near, far := archiveconf.NewMirror(), archiveconf.NewMirror()
 		near.URL, far.URL, far.Priority = m.near.URL, u.Upstream, 2
-		u.Upstream, u.Upstreams = "", []config.Mirror{near, far}
+		u.Upstream, u.Upstreams = "", []archiveconf.Mirror{near, far}
 		// Nobody looks at upstream meanwhile but for what hosts ask for.
 		u.CheckEvery = time.Hour
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node"
 	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/upstream"
@@ -137,9 +138,9 @@ func (m *mesh) add(change ...func(*config.Config)) *site {
 	cfg.UpstreamClient.AuthConf, cfg.UpstreamClient.Proxy = nil, upstream.Direct
 	cfg.Drain.Timeout = 5 * time.Second
 	cfg.Prefetch.Enabled = false // what upstream is asked for is the test's own doing
-	u := config.NewArchive("ubuntu")
+	u := archiveconf.New("ubuntu")
 	u.Upstream, u.SignedBy = m.up.URL, []string{string(m.archive.ArmoredKeyring())}
-	cfg.Archives = []config.Archive{u}
+	cfg.Archives = []archiveconf.Archive{u}
 	cfg.Cluster.Name, cfg.Cluster.Insecure = "test", true
 	cfg.Cluster.GossipListen, cfg.Cluster.PeerListen = "127.0.0.1:0", "127.0.0.1:0"
 	for _, c := range change {

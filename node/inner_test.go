@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 )
 
@@ -19,7 +20,7 @@ func TestRestrictedArchiveInsideAnother(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, newArchive(), func(c *config.Config) {
-				pro := config.NewArchive("pro")
+				pro := archiveconf.New("pro")
 				pro.Upstream, pro.Allow = c.Archives[0].Upstream+"/pool", tt.allow
 				pro.Unsigned = true
 				c.Archives = append(c.Archives, pro)

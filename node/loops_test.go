@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
@@ -109,12 +110,12 @@ func TestCachesInARow(t *testing.T) {
 	r := newRelay(t)
 	a, b := newArchive(), newArchive()
 	x := newWorld(t, a, func(cfg *config.Config) {
-		other := config.NewArchive("other")
+		other := archiveconf.New("other")
 		other.Upstream, other.SignedBy = r.url()+"/ubuntu", []string{string(b.ArmoredKeyring())}
 		cfg.Archives = append(cfg.Archives, other)
 	})
 	y := newWorld(t, b, func(cfg *config.Config) {
-		other := config.NewArchive("other")
+		other := archiveconf.New("other")
 		other.Upstream, other.SignedBy = "http://"+x.node.Addrs()[0]+"/ubuntu", []string{string(a.ArmoredKeyring())}
 		cfg.Archives = append(cfg.Archives, other)
 	})

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/rpm/rpmarchive"
 )
@@ -59,10 +60,10 @@ func TestMetalinkVouches(t *testing.T) {
 	first := publish()
 	names([]byte("another root"))
 	w := newWorld(t, newArchive(), unhurried, func(cfg *config.Config) {
-		a := config.NewArchive("ubuntu")
+		a := archiveconf.New("ubuntu")
 		a.Format, a.Upstream, a.CheckEvery = "rpm", mirror.URL+"/linux", 200*time.Millisecond
 		a.Metalink, a.MetalinkCA = []string{"releases/*/Everything/*/os " + manager.URL + "/metalink?repo=fedora-{1}&arch={2}"}, ca
-		cfg.Archives = []config.Archive{a}
+		cfg.Archives = []archiveconf.Archive{a}
 	})
 	if r := w.get(root); r.status != 403 || !strings.Contains(string(r.body), "metalink") {
 		t.Fatalf("a root that the metalink does not name: %d %s", r.status, r.body)

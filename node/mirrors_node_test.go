@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
@@ -150,7 +151,7 @@ func TestListAmongMirrors(t *testing.T) {
 	}
 	w := newWorld(t, newArchive(), unhurried, func(cfg *config.Config) {
 		a := &cfg.Archives[0]
-		a.Upstreams = []config.Mirror{
+		a.Upstreams = []archiveconf.Mirror{
 			{URL: "http://last.example.org/u", Priority: 2, Weight: 1},
 			{URL: "mirror+file:" + list, Priority: 1, Weight: 1},
 			{URL: "http://named.example.org/u", Priority: 1, Weight: 1},
@@ -178,7 +179,7 @@ func TestOffline(t *testing.T) {
 	off := *w.cfg
 	off.Offline = true
 	off.Archives = slices.Clone(w.cfg.Archives)
-	off.Archives[0].Upstreams = []config.Mirror{{URL: w.up.URL, Priority: 1, Weight: 1}, {URL: lists.listURL(), Priority: 1, Weight: 1}}
+	off.Archives[0].Upstreams = []archiveconf.Mirror{{URL: w.up.URL, Priority: 1, Weight: 1}, {URL: lists.listURL(), Priority: 1, Weight: 1}}
 	off.Archives[0].Upstream = ""
 	applied, restart, err := w.node.Reload(&off)
 	if err != nil || !slices.Contains(applied, "offline") || !slices.Contains(applied, "archives.ubuntu.upstreams") || len(restart) > 0 {
@@ -256,7 +257,7 @@ func TestUpstreamsOfTheirOwn(t *testing.T) {
 	}
 	w := newWorld(t, a, unhurried, func(cfg *config.Config) {
 		u := &cfg.Archives[0]
-		u.Upstreams = []config.Mirror{
+		u.Upstreams = []archiveconf.Mirror{
 			{URL: u.Upstream, Priority: 1, Weight: 1},
 			{URL: private.URL, Priority: 2, Weight: 1, Credentials: upstream.Credentials{Bearer: upstream.NewSecret("hunter2")}, TLS: upstream.TLSFiles{CA: ca}},
 		}
@@ -292,7 +293,7 @@ func TestStopDoesNotWaitForAList(t *testing.T) {
 	t.Cleanup(silent.Close)
 	t.Cleanup(func() { close(hold) })
 	w := newWorld(t, newArchive(), unhurried, func(cfg *config.Config) {
-		cfg.Archives[0].Upstreams = []config.Mirror{{URL: cfg.Archives[0].Upstream, Priority: 1, Weight: 1}, {URL: "mirror+" + silent.URL + "/x", Priority: 1, Weight: 1}}
+		cfg.Archives[0].Upstreams = []archiveconf.Mirror{{URL: cfg.Archives[0].Upstream, Priority: 1, Weight: 1}, {URL: "mirror+" + silent.URL + "/x", Priority: 1, Weight: 1}}
 		cfg.Archives[0].Upstream = ""
 	})
 	w.update()

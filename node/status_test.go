@@ -14,6 +14,7 @@ import (
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node"
 	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
@@ -59,7 +60,7 @@ func TestArchiveThatNeverWorked(t *testing.T) {
 		t.Errorf("aptmesh_suite_checked_timestamp_seconds: %v, %v", v, there)
 	}
 	mended := *w.cfg
-	mended.Archives = append([]config.Archive(nil), w.cfg.Archives...)
+	mended.Archives = append([]archiveconf.Archive(nil), w.cfg.Archives...)
 	mended.Archives[0].Upstream = there
 	if _, _, err := w.node.Reload(&mended); err != nil {
 		t.Fatal(err)
@@ -155,7 +156,7 @@ func TestAlarmsHaveSeries(t *testing.T) {
 	m := newMesh(t, newArchive(), 2, func(c *config.Config) {
 		c.Archives[0].Suites = []string{"noble"}
 		c.Archives[0].Deny = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
-		class := config.NewArchive("ppa")
+		class := archiveconf.New("ppa")
 		class.Upstream, class.Unsigned = "http://ppa.example.org/*/ubuntu", true
 		c.Archives = append(c.Archives, class)
 	})

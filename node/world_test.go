@@ -15,6 +15,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/upstream"
@@ -69,9 +70,9 @@ func newWorld(t *testing.T, a *testarchive.Archive, change ...func(*config.Confi
 	cfg.UpstreamClient.StallTimeout, cfg.UpstreamClient.HeaderTimeout = 300*time.Millisecond, 300*time.Millisecond
 	cfg.Drain.Timeout = time.Second
 	cfg.Prefetch.Enabled = false // what upstream is asked for is the test's own doing
-	u := config.NewArchive("ubuntu")
+	u := archiveconf.New("ubuntu")
 	u.Upstream, u.SignedBy = w.up.URL, []string{string(a.ArmoredKeyring())}
-	cfg.Archives = []config.Archive{u}
+	cfg.Archives = []archiveconf.Archive{u}
 	for _, c := range change {
 		c(cfg)
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/node"
 	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/files"
 	"github.com/aptmesh/aptmesh/proto"
@@ -90,9 +91,9 @@ func testConfig() *config.Config {
 	cfg := config.Default()
 	cfg.Listen = []string{"127.0.0.1:0"}
 	cfg.UpstreamClient.AuthConf = nil // as of a node without a file
-	tools := config.NewArchive("tools")
+	tools := archiveconf.New("tools")
 	tools.Upstream, tools.Unsigned = "http://example.org/tools", true
-	cfg.Archives = []config.Archive{tools}
+	cfg.Archives = []archiveconf.Archive{tools}
 	return cfg
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/aptmesh/aptmesh/node/archives"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 )
 
@@ -33,7 +34,7 @@ or if the configuration names none.
 URL is where hosts reach the node. The default is public_url of the configuration, or else
 this machine's name with the port of the first listen address. Hosts cannot resolve the
 name of a container, so give URL or public_url there.`,
-		Example: `  aptmesh client-config | ssh HOST sudo tee ` + archives.HostFiles("", []config.Archive{{}})[0].Path + `
+		Example: `  aptmesh client-config | ssh HOST sudo tee ` + archives.HostFiles("", []archiveconf.Archive{{}})[0].Path + `
   aptmesh client-config http://cache.example.org:3142
   aptmesh client-config --format rpm`,
 		Args: takes(0, 1, "a URL"),
@@ -57,7 +58,7 @@ name of a container, so give URL or public_url there.`,
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "", "`FORMAT` of the archives: "+formatWords+" (default that of the configured archives)")
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(config.Formats(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(archiveconf.Formats(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -69,7 +70,7 @@ const formatWords = "apt, rpm (dnf, zypper) or pacman"
 func (a *app) printHostFile(url string, cfg *config.Config, format string) error {
 	formats := archiveFormats(cfg)
 	switch {
-	case format != "" && !slices.Contains(config.Formats(), format):
+	case format != "" && !slices.Contains(archiveconf.Formats(), format):
 		return fmt.Errorf("--format: %q is none of %s", format, formatWords)
 	case format == "" && slices.Contains(formats, "apt"):
 		format = "apt"
@@ -80,9 +81,9 @@ func (a *app) printHostFile(url string, cfg *config.Config, format string) error
 	case !slices.Contains(formats, format):
 		return fmt.Errorf("--format: no archive of the configuration has the format %q; they have %s", format, strings.Join(formats, " and "))
 	}
-	of := slices.DeleteFunc(slices.Clone(cfg.Archives), func(a config.Archive) bool { return a.Format != format })
+	of := slices.DeleteFunc(slices.Clone(cfg.Archives), func(a archiveconf.Archive) bool { return a.Format != format })
 	if format == "apt" {
-		of = []config.Archive{{Format: format}}
+		of = []archiveconf.Archive{{Format: format}}
 	}
 	for _, f := range archives.HostFiles(url, of) {
 		fmt.Fprintln(a.err, "# "+f.Path)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/node"
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/config/keys"
 	"github.com/aptmesh/aptmesh/node/files"
 )
 
@@ -121,7 +122,7 @@ func (a *app) main(ctx context.Context, args []string, stop <-chan os.Signal) in
 		}
 		return exit.code
 	}
-	var config *config.Error
+	var config *keys.Error
 	if errors.As(err, &config) {
 		// The one error of several lines: each names a place to mend.
 		for _, p := range config.Problems {

@@ -139,7 +139,7 @@ func (a *app) serve(ctx context.Context, o *overrides) error {
 	if a.watched(a.out) && l.cfg.Log.Format == "text" {
 		printHints(a.out, l.cfg, url, known)
 	}
-	log.Info("serving", "archives", strings.Join(l.cfg.ArchiveNames(), ", "), "listen", strings.Join(n.Addrs(), ", "), "hosts", hostAdvice(url, known))
+	log.Info("serving", "archives", strings.Join(l.cfg.Archives.Names(), ", "), "listen", strings.Join(n.Addrs(), ", "), "hosts", hostAdvice(url, known))
 	notify(log, "READY=1")
 
 	current, failed := l.cfg, n.Wait()

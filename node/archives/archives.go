@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/front"
@@ -121,7 +122,7 @@ func (a *Archives) plan(cfg *config.Config) (plan, error) {
 // planMirrors is a plan for the rooms that know mirrors. The lists of cfg are in use.
 func (a *Archives) planMirrors(cfg *config.Config) (plan, error) {
 	p := plan{cfg: cfg, unlisted: make(map[string][]mirrorlist.Key)}
-	mirrors := make(map[string][]config.Mirror, len(cfg.Archives))
+	mirrors := make(map[string][]archiveconf.Mirror, len(cfg.Archives))
 	for _, archive := range cfg.Archives {
 		mirrors[archive.Name] = a.lists.MirrorsOf(cfg, archive)
 		if len(mirrors[archive.Name]) > 0 {

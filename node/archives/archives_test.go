@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/front"
@@ -41,11 +42,11 @@ func (r *rooms) Apply(rules front.Rules) error {
 
 // Hosts that ask for an archive of a class while it is being made wait until all rooms have it.
 func TestEnsureWaitsForAllRooms(t *testing.T) {
-	class := config.NewArchive("ppa")
+	class := archiveconf.New("ppa")
 	class.Upstream, class.Unsigned = "http://ppa.example.org/*/*/ubuntu", true
 	cfg := config.Default()
 	cfg.UpstreamClient.AuthConf = nil
-	cfg.Archives = []config.Archive{class}
+	cfg.Archives = []archiveconf.Archive{class}
 	log := slog.New(slog.DiscardHandler)
 	r := &rooms{}
 	a, err := New(Config{

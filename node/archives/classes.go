@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/classes"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/front"
@@ -162,10 +163,10 @@ func Classes(cfg *config.Config) (set classes.Set) {
 	return set
 }
 
-func classNamed(cfg *config.Config, name string) (config.Archive, bool) {
-	i := slices.IndexFunc(cfg.Classes, func(a config.Archive) bool { return a.Name == name })
+func classNamed(cfg *config.Config, name string) (archiveconf.Archive, bool) {
+	i := slices.IndexFunc(cfg.Classes, func(a archiveconf.Archive) bool { return a.Name == name })
 	if i < 0 {
-		return config.Archive{}, false
+		return archiveconf.Archive{}, false
 	}
 	return cfg.Classes[i], true
 }

@@ -4,17 +4,18 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 )
 
 func TestWithMembers(t *testing.T) {
 	cfg := config.Default()
-	class, own := config.NewArchive("ppa"), config.NewArchive("own")
+	class, own := archiveconf.New("ppa"), archiveconf.New("own")
 	class.Upstream, class.Aliases = "http://p.example.org/*/*/ubuntu", []string{"http://q.example.org/*/*/ubuntu"}
 	class.SignedBy, class.CheckEvery = []string{"/k"}, 7
 	own.Upstream = "https://p.example.org/mine/own/ubuntu"
 	own.Aliases = []string{"http://q.example.org/half/own/ubuntu"}
-	cfg.Archives = []config.Archive{class, own}
+	cfg.Archives = []archiveconf.Archive{class, own}
 	got := withMembers(cfg, []string{"ppa/a/b", "ppa/mine/own", "ppa/half/own", "ppa/short", "gone/x", "ppa/a/b/more"})
 	var names []string
 	for _, a := range got.Archives {

@@ -3,7 +3,7 @@ package archives
 import (
 	"slices"
 
-	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/node/format/pacman"
 	"github.com/aptmesh/aptmesh/node/format/rpm"
@@ -12,7 +12,7 @@ import (
 
 // HostFiles are the files that a host needs to use archives through the node at a URL. README, `aptmesh
 // serve`, `aptmesh client-config` and the page of the node all have them from here.
-func HostFiles(node string, archives []config.Archive) (files []proto.HostFile) {
+func HostFiles(node string, archives []archiveconf.Archive) (files []proto.HostFile) {
 	for _, a := range archives {
 		f := hostFile(node, a)
 		i := slices.IndexFunc(files, func(other proto.HostFile) bool { return other.Path == f.Path })
@@ -26,7 +26,7 @@ func HostFiles(node string, archives []config.Archive) (files []proto.HostFile) 
 	return files
 }
 
-func hostFile(node string, a config.Archive) proto.HostFile {
+func hostFile(node string, a archiveconf.Archive) proto.HostFile {
 	suites := make([]proto.Suite, len(a.Suites))
 	for i, s := range a.Suites {
 		suites[i] = keyless(a.Format).SuiteNamed(s)

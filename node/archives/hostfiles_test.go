@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 )
 
 // One text for hosts: the README's first steps are what the commands and the page print.
@@ -14,7 +14,7 @@ func TestHostFileInREADME(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := HostFiles("http://NODE:3142", []config.Archive{{Name: "ubuntu", Format: "apt"}, {Name: "debian", Format: "apt"}})
+	files := HostFiles("http://NODE:3142", []archiveconf.Archive{{Name: "ubuntu", Format: "apt"}, {Name: "debian", Format: "apt"}})
 	if len(files) != 1 || !strings.Contains(string(readme), "\n"+files[0].Command()) {
 		t.Errorf("README.md lacks\n%v", files)
 	}
@@ -22,7 +22,7 @@ func TestHostFileInREADME(t *testing.T) {
 
 // Archives of one format share a file, with its head once.
 func TestHostFiles(t *testing.T) {
-	files := HostFiles("http://n:3142", []config.Archive{
+	files := HostFiles("http://n:3142", []archiveconf.Archive{
 		{Name: "debian", Format: "apt"},
 		{Name: "fedora", Format: "rpm", Suites: []string{"40/x86_64/os", "40/x86_64/os~updates/repodata"}},
 		{Name: "vendor/tools", Format: "rpm"},

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 )
 
@@ -45,7 +46,7 @@ func knownNames(cfg *config.Config) map[string][]string {
 
 // knownArchive finds the archive of Debian or Ubuntu that an archive is: by one of its URLs, or, where it is fetched
 // from a mirror of nobody's knowledge, by its name and the directory.
-func knownArchive(a config.Archive) (aptconf.Known, bool) {
+func knownArchive(a archiveconf.Archive) (aptconf.Known, bool) {
 	for _, m := range a.Mirrors() {
 		if k, ok := aptconf.Lookup(m.URL); ok {
 			return k, true

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/mirrorlist"
 )
@@ -57,7 +58,7 @@ func TestMakeRoom(t *testing.T) {
 		"more than there may be":            {"a", []func(members){good("b", 25, 59*time.Minute)}, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			class := config.NewArchive("ppa")
+			class := archiveconf.New("ppa")
 			class.MaxArchives = 20
 			all := make(members)
 			for i := range 30 { // of another class
@@ -66,7 +67,7 @@ func TestMakeRoom(t *testing.T) {
 			for _, add := range tt.there {
 				add(all)
 			}
-			gone, err := makeRoom(&config.Config{Classes: []config.Archive{class}}, "ppa", tt.client, all, now)
+			gone, err := makeRoom(&config.Config{Classes: []archiveconf.Archive{class}}, "ppa", tt.client, all, now)
 			if gone != tt.gone || (err != nil) != tt.full {
 				t.Errorf("%q goes, %v; want %q, full %v", gone, err, tt.gone, tt.full)
 			}
@@ -93,11 +94,11 @@ func TestNetworkOf(t *testing.T) {
 
 // What leads nowhere and nobody asks for any more ends; a member with a Release, or one that hosts ask for, stays.
 func TestDropUnproven(t *testing.T) {
-	class := config.NewArchive("ppa")
+	class := archiveconf.New("ppa")
 	class.Upstream, class.Unsigned = "http://ppa.example.org/*/*/ubuntu", true
 	cfg := config.Default()
 	cfg.UpstreamClient.AuthConf = nil
-	cfg.Archives = []config.Archive{class}
+	cfg.Archives = []archiveconf.Archive{class}
 	log := slog.New(slog.DiscardHandler)
 	r := &rooms{}
 	a, err := New(Config{

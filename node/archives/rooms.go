@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/pgp"
@@ -20,7 +21,7 @@ import (
 
 // upstreamConfig is what the HTTP client needs: client has what stands in no configuration. An archive
 // without mirrors, which waits for its list of them, is not in it.
-func upstreamConfig(client upstream.Config, cfg *config.Config, mirrors map[string][]config.Mirror) (upstream.Config, error) {
+func upstreamConfig(client upstream.Config, cfg *config.Config, mirrors map[string][]archiveconf.Mirror) (upstream.Config, error) {
 	u := client
 	u.Settings, u.Offline, u.Configured = cfg.UpstreamClient, cfg.Offline, mirrorlist.OperatorURLs(cfg)
 	for _, at := range slices.Concat(slices.Collect(maps.Values(mirrors))...) {
@@ -45,7 +46,7 @@ func upstreamConfig(client upstream.Config, cfg *config.Config, mirrors map[stri
 }
 
 // upstreamArchive is what the HTTP client needs to know of one archive.
-func upstreamArchive(a config.Archive, mirrors []config.Mirror) (upstream.Archive, error) {
+func upstreamArchive(a archiveconf.Archive, mirrors []archiveconf.Mirror) (upstream.Archive, error) {
 	archive := upstream.Archive{Name: a.Name, Offline: a.Offline}
 	for _, at := range mirrors {
 		m, err := upstreamMirror(at)
@@ -65,7 +66,7 @@ func upstreamArchive(a config.Archive, mirrors []config.Mirror) (upstream.Archiv
 }
 
 // upstreamMirror reads the secrets and certificates of one mirror.
-func upstreamMirror(at config.Mirror) (upstream.Mirror, error) {
+func upstreamMirror(at archiveconf.Mirror) (upstream.Mirror, error) {
 	m := upstream.Mirror{Priority: at.Priority, Weight: at.Weight, Listed: at.List != "" || at.Led}
 	var err error
 	if m.URL, err = url.Parse(at.URL); err != nil {
@@ -122,11 +123,11 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 }
 
 // frontRules are what the frontend needs to know of the archives and of its clients.
-func (a *Archives) frontRules(cfg *config.Config, mirrors map[string][]config.Mirror) (front.Rules, error) {
+func (a *Archives) frontRules(cfg *config.Config, mirrors map[string][]archiveconf.Mirror) (front.Rules, error) {
 	rules := front.Rules{
 		Classes: a.classesOf(cfg), Connect: cfg.ConnectAllow, Lists: a.frontLists(cfg), PublicURL: cfg.PublicURL, Clients: cfg.Clients,
 		HostFiles: func(node string, closed func(string) bool) []proto.HostFile {
-			return HostFiles(node, slices.DeleteFunc(slices.Concat(cfg.Archives, cfg.Classes), func(a config.Archive) bool { return closed(a.Name) }))
+			return HostFiles(node, slices.DeleteFunc(slices.Concat(cfg.Archives, cfg.Classes), func(a archiveconf.Archive) bool { return closed(a.Name) }))
 		},
 	}
 	claimed := mirrorlist.NewClaims(cfg)
@@ -162,7 +163,7 @@ func (a *Archives) frontRules(cfg *config.Config, mirrors map[string][]config.Mi
 // shownURL is the URL that the frontend names of an archive: the first mirror of the configuration, else
 // the first that a list brought. While there is none, hosts reach the archive by its name and aliases
 // alone.
-func shownURL(a config.Archive, mirrors []*url.URL) *url.URL {
+func shownURL(a archiveconf.Archive, mirrors []*url.URL) *url.URL {
 	if urls := a.MirrorURLs(); len(urls) > 0 {
 		if u, err := url.Parse(urls[0]); err == nil {
 			return u

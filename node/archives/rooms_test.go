@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/mirrorlist"
 )
@@ -34,8 +35,8 @@ func withLists(cfg *config.Config, texts map[string]string) *Archives {
 	return a
 }
 
-func at(url string, priority int) config.Mirror {
-	return config.Mirror{URL: url, Priority: priority, Weight: 1}
+func at(url string, priority int) archiveconf.Mirror {
+	return archiveconf.Mirror{URL: url, Priority: priority, Weight: 1}
 }
 
 // What a list names belongs to its archive in proxy requests, unless the
@@ -43,11 +44,11 @@ func at(url string, priority int) config.Mirror {
 func TestClaimsOfLists(t *testing.T) {
 	const list = "mirror+http://lists.example.org/one"
 	cfg := config.Default()
-	ubuntu, listed, again := config.NewArchive("ubuntu"), config.NewArchive("listed"), config.NewArchive("again")
+	ubuntu, listed, again := archiveconf.New("ubuntu"), archiveconf.New("listed"), archiveconf.New("again")
 	ubuntu.Upstream, ubuntu.Aliases = "http://archive.ubuntu.com/ubuntu", []string{"http://*.archive.ubuntu.com/ubuntu"}
 	listed.Upstream, listed.Aliases = list, []string{"http://*.example.org/ubuntu"}
 	again.Upstream = list
-	cfg.Archives = []config.Archive{listed, ubuntu, again}
+	cfg.Archives = []archiveconf.Archive{listed, ubuntu, again}
 	a := withLists(cfg, map[string]string{list: "https://archive.ubuntu.com/ubuntu\nhttp://de.archive.ubuntu.com/ubuntu\nhttp://a.example.org/ubuntu\nhttp://b.example.com/ubuntu\nhttp://de.archive.ubuntu.com/other\n"})
 	p, err := a.planMirrors(cfg)
 	if err != nil {
@@ -82,10 +83,10 @@ func TestClaimsOfLists(t *testing.T) {
 // An archive that waits for its list is no archive of the HTTP client's yet.
 func TestPlanWithoutMirrors(t *testing.T) {
 	cfg := config.Default()
-	a, b := config.NewArchive("a"), config.NewArchive("b")
-	a.Upstreams = []config.Mirror{at("mirror+http://lists.example.org/one", 1), at("mirror+http://lists.example.org/two", 1)}
+	a, b := archiveconf.New("a"), archiveconf.New("b")
+	a.Upstreams = []archiveconf.Mirror{at("mirror+http://lists.example.org/one", 1), at("mirror+http://lists.example.org/two", 1)}
 	b.Upstream = "http://b.example.org"
-	cfg.Archives = []config.Archive{a, b}
+	cfg.Archives = []archiveconf.Archive{a, b}
 	p, err := withLists(cfg, nil).planMirrors(cfg)
 	if err != nil || len(p.upstream.Archives) != 1 || p.upstream.Archives[0].Name != "b" || len(p.front.Archives) != 2 {
 		t.Errorf("the plan is %+v, %v", p, err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/proto"
@@ -18,10 +19,10 @@ func tableOf(cfg *config.Config) *Table {
 }
 
 func TestRestricted(t *testing.T) {
-	open, closed := config.NewArchive("open"), config.NewArchive("closed")
+	open, closed := archiveconf.New("open"), archiveconf.New("closed")
 	closed.Deny = append(closed.Deny, netip.MustParsePrefix("192.0.2.0/24"))
 	cfg := config.Default()
-	cfg.Archives = []config.Archive{open, closed}
+	cfg.Archives = []archiveconf.Archive{open, closed}
 	table := tableOf(cfg)
 	for archive, want := range map[string]bool{"open": false, "closed": true, "unknown": true, proto.HandedOffArchive: false} {
 		if got := table.Restricted(archive); got != want {
@@ -33,10 +34,10 @@ func TestRestricted(t *testing.T) {
 // The roots that the catalog keeps are marked as all else that a restricted archive brings, and what an
 // open archive brings too is open to all.
 func TestRootsOfRestrictedArchivesAreMarked(t *testing.T) {
-	closed := config.NewArchive("closed")
+	closed := archiveconf.New("closed")
 	closed.Allow = append(closed.Allow, netip.MustParsePrefix("192.0.2.0/24"))
 	cfg := config.Default()
-	cfg.Archives = []config.Archive{config.NewArchive("open"), closed}
+	cfg.Archives = []archiveconf.Archive{archiveconf.New("open"), closed}
 	store, err := blobstore.Open(blobstore.Config{Dir: t.TempDir(), MaxBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -70,14 +71,14 @@ func TestRootsOfRestrictedArchivesAreMarked(t *testing.T) {
 }
 
 func TestInnerArchives(t *testing.T) {
-	archive := func(name, url string, allow ...netip.Prefix) config.Archive {
-		a := config.NewArchive(name)
+	archive := func(name, url string, allow ...netip.Prefix) archiveconf.Archive {
+		a := archiveconf.New(name)
 		a.Upstream, a.Allow = url, allow
 		return a
 	}
 	some := netip.MustParsePrefix("192.0.2.0/24")
 	cfg := config.Default()
-	cfg.Archives = []config.Archive{
+	cfg.Archives = []archiveconf.Archive{
 		archive("v", "https://v.example.org/"), archive("open", "https://v.example.org/open"), archive("p~o", "http://V.example.org:80/p%7eo/", some),
 		archive("deep", "https://v.example.org/p~o/a/deep", some), archive("other", "https://other.example.org/p~o", some),
 	}

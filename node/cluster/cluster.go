@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/aptmesh/aptmesh/node/cluster/clusterconf"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/pki"
 	"github.com/aptmesh/aptmesh/peerfetch/holdings"
@@ -87,7 +88,7 @@ type Config struct {
 
 // Cluster is this node's part in a cluster. A node that stands alone has none.
 type Cluster struct {
-	cfg        config.Cluster
+	cfg        clusterconf.Settings
 	tune       func(*ring.Config)
 	name       string // of this node
 	datacenter string

@@ -13,7 +13,8 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
-	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
+	"github.com/aptmesh/aptmesh/node/config/keys"
 	"github.com/aptmesh/aptmesh/node/keyrings"
 )
 
@@ -249,20 +250,6 @@ func TestDataDir(t *testing.T) {
 	}
 }
 
-func TestKeyringHint(t *testing.T) {
-	const ubuntu, other = "http://archive.ubuntu.com/ubuntu", "http://example.org/ubuntu"
-	for _, tt := range []struct{ url, named, want string }{
-		{ubuntu, "", " (" + aptconf.UbuntuKeyring + "; install the package "},
-		{ubuntu, "/k.gpg", " (" + aptconf.UbuntuKeyring + "; install the package "},
-		{ubuntu, aptconf.UbuntuKeyring, " (install the package "},
-		{other, "/k.gpg", ""},
-	} {
-		if got := keyringHint(tt.url, tt.named); !strings.HasPrefix(got, tt.want) || (got == "") != (tt.want == "") {
-			t.Errorf("%s with %q: %q", tt.url, tt.named, got)
-		}
-	}
-}
-
 func TestWeakKeysAreWarnedOf(t *testing.T) {
 	old := &packet.Config{Algorithm: packet.PubKeyAlgoRSA, RSABits: 1024, MinRSABits: 1024}
 	key, err := openpgp.NewEntity("an old PPA", "", "", old)
@@ -278,13 +265,13 @@ func TestWeakKeysAreWarnedOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := Default()
-	a := NewArchive("ppa")
+	a := archiveconf.New("ppa")
 	a.Upstream, a.SignedBy = "http://example.org/ppa", []string{file}
-	cfg.Archives = Archives{a}
+	cfg.Archives = archiveconf.Archives{a}
 	c := newChecker(cfg)
 	c.check()
 	want := fmt.Sprintf("archives.ppa.signed_by[0]: holds weak keys, whose signatures apt 2.7.13 and later refuses, and this node with `weak_keys: false`: an RSA key of 1024 bits (%X)", key.PrimaryKey.Fingerprint)
-	if !slices.ContainsFunc(c.warnings, func(f finding) bool { return strings.HasPrefix(f.message, want) }) {
-		t.Errorf("%v, want %s", c.warnings, want)
+	if !slices.ContainsFunc(c.Warnings, func(f keys.Finding) bool { return strings.HasPrefix(f.Message, want) }) {
+		t.Errorf("%v, want %s", c.Warnings, want)
 	}
 }

@@ -2,15 +2,13 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/aptmesh/aptmesh/node/aptconf"
-	"github.com/aptmesh/aptmesh/node/format/pgp"
-	"github.com/aptmesh/aptmesh/node/keyrings"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
+	"github.com/aptmesh/aptmesh/node/config/keys"
 	"github.com/aptmesh/aptmesh/node/listen"
 )
 
@@ -70,85 +68,21 @@ func (c *Config) StateDir() string {
 // InnerStateDir is where the state lies inside the cache.
 func InnerStateDir(data string) string { return filepath.Join(data, "state") }
 
-// Secured reports whether gossip is encrypted and the nodes prove their identity.
-// A checked configuration has all four files or none.
-func (c Cluster) Secured() bool { return c.GossipKey != "" && c.CA != "" }
-
-// isSimple reports whether a URL says all there is to say.
-func (u Mirror) isSimple() bool {
-	plain := NewMirror()
-	plain.URL = u.URL
-	return u == plain
-}
-
-// Mirrors returns what the archive is fetched from, in the order of the file and
-// with lists of mirrors as they stand there; none only where the configuration was
-// not checked.
-func (a Archive) Mirrors() []Mirror {
-	if a.Upstream == "" {
-		return a.Upstreams
-	}
-	only := NewMirror()
-	only.URL, only.Credentials, only.Led = a.Upstream, a.Credentials, a.Led
-	return []Mirror{only}
-}
-
-// MainURL is the upstream to name where there is room for one: the first.
-func (a Archive) MainURL() string {
-	if mirrors := a.Mirrors(); len(mirrors) > 0 {
-		return mirrors[0].URL
-	}
-	return ""
-}
-
-// MirrorURLs are the roots of all mirrors that the configuration names itself, in
-// its order: without those that only a list knows.
-func (a Archive) MirrorURLs() []string {
-	var urls []string
-	for _, m := range a.Mirrors() {
-		if !aptconf.IsMirrorList(m.URL) {
-			urls = append(urls, m.URL)
-		}
-	}
-	return urls
-}
-
-// Keyring reads every entry of signed_by and returns all their keys together; nil
-// where it has none.
-func (a Archive) Keyring() (*pgp.Keyring, error) {
-	ring, err := keyrings.Read(a.SignedBy)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("archive %s: signed_by: %w", a.Name, err)
-	case ring == nil:
-		return nil, nil
-	}
-	return ring.WithWeakKeys(a.WeakKeys), nil
-}
-
-// Restricted reports whether only some clients may read the archive.
-func (a Archive) Restricted() bool { return len(a.Allow) > 0 || len(a.Deny) > 0 }
-
-// hasCredentials reports whether any upstream of the archive gets credentials of this node: its
-// files are not for everybody.
-func (a Archive) hasCredentials() bool {
-	for _, m := range a.Mirrors() {
-		if !m.Credentials.IsZero() || m.TLS.Cert != "" {
-			return true
-		}
-	}
-	return false
+// Default returns the configuration of an empty file: every default, and no archives.
+func Default() *Config {
+	c := keys.New[Config]()
+	return &c
 }
 
 // Has reports whether there is an archive of that name.
 func (c *Config) Has(name string) bool { _, ok := c.Archive(name); return ok }
 
 // Archive returns the archive of that name.
-func (c *Config) Archive(name string) (Archive, bool) {
+func (c *Config) Archive(name string) (archiveconf.Archive, bool) {
 	for _, a := range c.Archives {
 		if a.Name == name {
 			return a, true
 		}
 	}
-	return Archive{}, false
+	return archiveconf.Archive{}, false
 }

@@ -16,28 +16,28 @@ func TestValuesThatMeanNothing(t *testing.T) {
 		"archives: {a: {upstream: 'http://example.org/a', unsigned: true, max_archives: 5}}":                                        "archives.a.max_archives: is for a class",
 		"archives: {a: {upstream: 'http://ppa.example.org/*/a', unsigned: true, max_archives: 5}}":                                  "",
 	} {
-		d := decode("f", []byte(text))
-		c := lenientChecker(d.cfg)
+		cfg, d := decode("f", []byte(text))
+		c := lenientChecker(cfg)
 		c.check()
 		got := ""
-		for _, f := range c.problems {
-			if f.key != "archives" {
-				got += f.message + "\n"
+		for _, f := range c.Problems {
+			if f.Key != "archives" {
+				got += f.Message + "\n"
 			}
 		}
-		if len(d.problems) > 0 || !strings.Contains(got, want) || (got == "") != (want == "") {
-			t.Errorf("%s: %q, want %q; %v", text, got, want, d.problems)
+		if len(d.Problems) > 0 || !strings.Contains(got, want) || (got == "") != (want == "") {
+			t.Errorf("%s: %q, want %q; %v", text, got, want, d.Problems)
 		}
 	}
 }
 
 // Whoever brings a file of apt-cacher-ng is led to the page about it.
 func TestKeysOfAptCacherNG(t *testing.T) {
-	d := decode("f", []byte("CacheDir: /var/cache/apt-cacher-ng\nPort: 3142\nRemap-debrep: file:deb_mirrors.gz\n"))
-	if len(d.problems) != 3 {
-		t.Fatal(d.problems)
+	_, d := decode("f", []byte("CacheDir: /var/cache/apt-cacher-ng\nPort: 3142\nRemap-debrep: file:deb_mirrors.gz\n"))
+	if len(d.Problems) != 3 {
+		t.Fatal(d.Problems)
 	}
-	for _, p := range d.problems {
+	for _, p := range d.Problems {
 		if !strings.Contains(p.Message, "docs/coming-from.md") {
 			t.Error(p)
 		}

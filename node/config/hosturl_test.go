@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 	"testing"
+
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 )
 
 // Hosts are told an address that they can reach.
@@ -55,9 +57,9 @@ func TestPublicURL(t *testing.T) {
 	} {
 		cfg := Default()
 		cfg.PublicURL = url
-		a := NewArchive("a")
+		a := archiveconf.New("a")
 		a.Upstream, a.Unsigned = "http://example.org/a", true
-		cfg.Archives = []Archive{a}
+		cfg.Archives = archiveconf.Archives{a}
 		err := cfg.Validate()
 		if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "public_url: ") {
 			t.Errorf("%s: %v", url, err)

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
+	"github.com/aptmesh/aptmesh/node/config/keys"
 	"github.com/aptmesh/aptmesh/node/files"
 )
 
@@ -16,10 +18,10 @@ import (
 const maxConfigFile = 1 << 20
 
 // Load reads and checks a configuration file. It accepts nothing it does not
-// understand: the error is a *Error with every problem of the file, unless
+// understand: the error is a *keys.Error with every problem of the file, unless
 // the file could not be read. Relative paths in the file are relative to its
 // directory. A file without `archives` gets those of Auto.
-func Load(path string) (*Config, []Warning, error) { return Loader{}.Load(path) }
+func Load(path string) (*Config, []keys.Problem, error) { return Loader{}.Load(path) }
 
 // Loader is Load for somebody who checks a configuration on behalf of a node.
 type Loader struct {
@@ -32,22 +34,21 @@ type Loader struct {
 }
 
 // Load is as the function Load.
-func (l Loader) Load(path string) (*Config, []Warning, error) {
+func (l Loader) Load(path string) (*Config, []keys.Problem, error) {
 	root := cmp.Or(l.root, "/")
 	text, err := files.ReadBounded(path, maxConfigFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the configuration: %w", err)
 	}
-	d := decode(path, text)
-	if d.broken {
-		return nil, nil, &Error{d.problems}
+	cfg, d := decode(path, text)
+	if d.Broken {
+		return nil, nil, &keys.Error{Problems: d.Problems}
 	}
-	cfg := d.cfg
 
-	var warnings []Warning
-	warn := func(message string) { warnings = append(warnings, Warning{File: path, Message: message}) }
-	d.placeDirs(root)
-	if !d.isSet("upstream_client.auth_conf") && !l.NoFiles {
+	var warnings []keys.Problem
+	warn := func(message string) { warnings = append(warnings, keys.Problem{File: path, Message: message}) }
+	cfg.placeDirs(d, root)
+	if !d.IsSet("upstream_client.auth_conf") && !l.NoFiles {
 		cfg.UpstreamClient.AuthConf = slices.DeleteFunc(cfg.UpstreamClient.AuthConf, func(name string) bool {
 			why := authConfProblem(name)
 			if why != "" {
@@ -57,9 +58,9 @@ func (l Loader) Load(path string) (*Config, []Warning, error) {
 		})
 	}
 	switch {
-	case d.isSet("archives"):
-	case len(d.problems) > 0:
-		d.failed["archives"] = true // perhaps it is misspelt: do not also report that it is missing
+	case d.IsSet("archives"):
+	case len(d.Problems) > 0:
+		d.Fail("archives") // perhaps it is misspelt: do not also report that it is missing
 	case l.NoFiles:
 		cfg.FromMachine = true
 		warn("names no archives, so the node serves those of its machine's own apt, which are not looked at here")
@@ -68,45 +69,58 @@ func (l Loader) Load(path string) (*Config, []Warning, error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s names no archives, and the machine's own do not serve: %w", path, err)
 		}
-		warn(fmt.Sprintf("names no archives, so the node serves those of this machine's own apt: %s", strings.Join(cfg.ArchiveNames(), ", ")))
+		warn(fmt.Sprintf("names no archives, so the node serves those of this machine's own apt: %s", strings.Join(cfg.Archives.Names(), ", ")))
 		for _, n := range notes {
 			warn(n)
 		}
 	}
 
 	c := newChecker(cfg)
-	c.blind, c.service = l.NoFiles, l.Service
+	c.NoFiles, c.Service = l.NoFiles, l.Service
 	c.check()
-	for _, f := range c.problems {
-		d.problemAt(f.key, f.message)
+	for _, f := range c.Problems {
+		d.ProblemAt(f.Key, f.Message)
 	}
-	for _, f := range c.warnings {
-		warnings = append(warnings, d.at(f.key, f.message))
+	for _, f := range c.Warnings {
+		warnings = append(warnings, d.At(f.Key, f.Message))
 	}
 	if w, ok := worldReadableSecrets(path, cfg); ok {
 		warn(w)
 	}
-	if w := c.unreadable(path, false); w != "" {
+	if w := c.Unreadable(path, false); w != "" {
 		warn(w)
 	}
-	slices.SortStableFunc(warnings, Problem.compare)
-	if len(d.problems) > 0 {
-		slices.SortStableFunc(d.problems, Problem.compare)
-		return nil, warnings, &Error{d.problems}
+	slices.SortStableFunc(warnings, keys.Problem.Compare)
+	if len(d.Problems) > 0 {
+		slices.SortStableFunc(d.Problems, keys.Problem.Compare)
+		return nil, warnings, &keys.Error{Problems: d.Problems}
 	}
 	return cfg, warnings, nil
 }
 
+// foreignKeys are those that stand in most files of apt-cacher-ng.
+var foreignKeys = []string{"CacheDir", "LogDir", "Port", "BindAddress", "ReportPage", "ExThreshold", "PassThroughPattern", "Proxy"}
+
+// decode reads a file, with the defaults in place of what it leaves out.
+func decode(file string, text []byte) (*Config, *keys.Document) {
+	cfg := Default()
+	return cfg, keys.Decode(file, text, cfg, func(key string) string {
+		if slices.Contains(foreignKeys, key) || strings.HasPrefix(key, "Remap-") {
+			return ", which is one of apt-cacher-ng; docs/coming-from.md has what to write instead"
+		}
+		return ""
+	})
+}
+
 // placeDirs sets the directories of the node. Without both keys each directory has its default.
 // With `data` alone the state is inside it, so that one volume is enough.
-func (d *document) placeDirs(root string) {
-	c := d.cfg
-	dataGiven := d.isSet("data")
-	c.StateGiven = d.isSet("state") && c.State != ""
+func (c *Config) placeDirs(d *keys.Document, root string) {
+	dataGiven := d.IsSet("data")
+	c.StateGiven = d.IsSet("state") && c.State != ""
 	if !dataGiven {
 		c.Data = dataDir(root)
 	}
-	c.resolvePaths(filepath.Dir(d.file))
+	c.resolvePaths(filepath.Dir(d.File))
 	switch {
 	case c.StateGiven:
 	case dataGiven:
@@ -151,16 +165,9 @@ func (c *Config) resolvePaths(dir string) {
 		}
 		return filepath.Join(dir, name)
 	}
-	c.walk(func(f field) bool {
-		if kind := f.tag.Get("path"); kind != "" {
-			switch at := f.value.Addr().Interface().(type) {
-			case *string:
-				*at = abs(kind, *at)
-			case *[]string:
-				for i := range *at {
-					(*at)[i] = abs(kind, (*at)[i])
-				}
-			}
+	keys.Walk(c, func(f keys.Field) bool {
+		if kind := f.Tag.Get("path"); kind != "" {
+			f.Texts(func(_ string, name *string) { *name = abs(kind, *name) })
 		}
 		return true
 	})
@@ -173,7 +180,9 @@ func worldReadableSecrets(path string, cfg *Config) (string, bool) {
 		return "", false
 	}
 	for _, a := range cfg.Archives {
-		written := func(at Mirror) bool { return !at.Credentials.Password.IsZero() || !at.Credentials.Bearer.IsZero() }
+		written := func(at archiveconf.Mirror) bool {
+			return !at.Credentials.Password.IsZero() || !at.Credentials.Bearer.IsZero()
+		}
 		if slices.ContainsFunc(a.Mirrors(), written) {
 			return "holds secrets and every user of this machine may read it; chmod 640 it, or use password_file and bearer_file", true
 		}
@@ -189,18 +198,10 @@ func Peek(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
-	d := decode(path, text)
-	d.placeDirs("/")
-	return d.cfg, nil
+	cfg, d := decode(path, text)
+	cfg.placeDirs(d, "/")
+	return cfg, nil
 }
 
 // DataDir returns the directory that a node without a configuration file uses.
 func DataDir() string { return dataDir("/") }
-
-// ArchiveNames are the names of the archives, in the order of the file.
-func (c *Config) ArchiveNames() (names []string) {
-	for _, a := range c.Archives {
-		names = append(names, a.Name)
-	}
-	return names
-}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
+	"github.com/aptmesh/aptmesh/node/config/keys"
 	"github.com/aptmesh/aptmesh/node/files"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
@@ -47,9 +49,9 @@ func TestBadConfigurations(t *testing.T) {
 	for _, file := range pairs(t, "bad/*.yaml") {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			cfg, _, err := Load(file)
-			var problems *Error
+			var problems *keys.Error
 			if !errors.As(err, &problems) {
-				t.Fatalf("Load gives %v and %v, want a *Error", cfg, err)
+				t.Fatalf("Load gives %v and %v, want a *keys.Error", cfg, err)
 			}
 			if cfg != nil {
 				t.Error("a configuration comes with the error")
@@ -93,12 +95,12 @@ func TestGoodConfigurations(t *testing.T) {
 			}
 			golden(t, strings.TrimSuffix(file, ".yaml")+".want", got.String())
 
-			again := decode("shown", shown)
-			if len(again.problems) > 0 {
-				t.Fatalf("what Show wrote does not load: %v", again.problems)
+			againCfg, again := decode("shown", shown)
+			if len(again.Problems) > 0 {
+				t.Fatalf("what Show wrote does not load: %v", again.Problems)
 			}
 			redactSecrets(cfg)
-			if diff := differences(cfg, again.cfg); len(diff) > 0 {
+			if diff := differences(cfg, againCfg); len(diff) > 0 {
 				t.Errorf("what Show wrote loads differently: %v", diff)
 			}
 		})
@@ -107,10 +109,10 @@ func TestGoodConfigurations(t *testing.T) {
 
 // redactSecrets does to a configuration what Show does to a file.
 func redactSecrets(cfg *Config) {
-	redact := func(c *Credentials) {
-		for _, secret := range []*Secret{&c.Password, &c.Bearer} {
+	redact := func(c *upstream.Credentials) {
+		for _, secret := range []*upstream.Secret{&c.Password, &c.Bearer} {
 			if !secret.IsZero() {
-				*secret = upstream.NewSecret(Redacted)
+				*secret = upstream.NewSecret(upstream.Redacted)
 			}
 		}
 	}
@@ -164,20 +166,20 @@ func TestArchivesOfTheMachine(t *testing.T) {
 // lenientChecker takes the files of a configuration as given.
 func lenientChecker(cfg *Config) *checker {
 	c := newChecker(cfg)
-	c.blind = true
+	c.NoFiles = true
 	return c
 }
 
 // Every key says what it means, in a first paragraph that is short enough for `config show`.
 func TestEveryKeyIsDocumented(t *testing.T) {
 	seen := 0
-	sample().walk(func(f field) bool {
-		if f.row == archiveRow {
+	keys.Walk(sample(), func(f keys.Field) bool {
+		if f.IsEntry() {
 			return true
 		}
 		seen++
-		if !strings.HasSuffix(f.summary(), ".") || len(f.summary()) > 100 || !strings.HasSuffix(f.doc(), ".") {
-			t.Errorf("%s is documented with %q", f.row, f.doc())
+		if summary, _ := docs().Of(f); !strings.HasSuffix(summary, ".") || len(summary) > 100 || !strings.HasSuffix(docs().Text(f), ".") {
+			t.Errorf("%s is documented with %q", f.Row, docs().Text(f))
 		}
 		return true
 	})
@@ -203,8 +205,9 @@ func TestSample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := decode("sample", text); len(d.problems) > 0 || len(d.places) > 0 {
-		t.Errorf("the sample says %v, with problems %v", d.places, d.problems)
+	said, d := decode("sample", text)
+	if len(d.Problems) > 0 || len(differences(said, Default())) > 0 {
+		t.Errorf("the sample says %v, with problems %v", differences(said, Default()), d.Problems)
 	}
 	file := filepath.Join(t.TempDir(), "aptmesh.yaml")
 	if err := os.WriteFile(file, regexp.MustCompile(`(?m)^#( {2,}|[^ \n])`).ReplaceAll(text, []byte("$1")), 0o640); err != nil {
@@ -222,9 +225,9 @@ func TestSample(t *testing.T) {
 func TestValidateNamesEveryProblem(t *testing.T) {
 	cfg := Default()
 	cfg.Listen = []string{"nonsense"}
-	a := NewArchive("x")
+	a := archiveconf.New("x")
 	a.Upstream = "http://example.org/x"
-	cfg.Archives = []Archive{a}
+	cfg.Archives = archiveconf.Archives{a}
 	err := cfg.Validate()
 	if err == nil || !strings.Contains(err.Error(), `listen[0]: "nonsense"`) || !strings.Contains(err.Error(), "archives.x.signed_by: is missing") {
 		t.Errorf("Validate: %v", err)
@@ -243,28 +246,28 @@ func FuzzConfig(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		d := decode("f", text)
-		if d.broken {
+		cfg, d := decode("f", text)
+		if d.Broken {
 			return
 		}
-		c := lenientChecker(d.cfg)
+		c := lenientChecker(cfg)
 		c.check()
-		for _, p := range c.problems {
-			d.problemAt(p.key, p.message)
+		for _, p := range c.Problems {
+			d.ProblemAt(p.Key, p.Message)
 		}
-		if len(d.problems) > 0 {
+		if len(d.Problems) > 0 {
 			return
 		}
-		shown, err := d.cfg.Show()
+		shown, err := cfg.Show()
 		if err != nil {
 			t.Fatal(err)
 		}
-		again := decode("shown", shown)
-		if len(again.problems) > 0 {
-			t.Fatalf("what Show wrote does not load: %v\n%s", again.problems, shown)
+		againCfg, again := decode("shown", shown)
+		if len(again.Problems) > 0 {
+			t.Fatalf("what Show wrote does not load: %v\n%s", again.Problems, shown)
 		}
-		redactSecrets(d.cfg)
-		if diff := differences(d.cfg, again.cfg); len(diff) > 0 {
+		redactSecrets(cfg)
+		if diff := differences(cfg, againCfg); len(diff) > 0 {
 			t.Fatalf("what Show wrote loads differently: %v\n%s", diff, shown)
 		}
 	})
@@ -297,14 +300,14 @@ func TestStateDirectory(t *testing.T) {
 			if c.home != "" {
 				t.Setenv("HOME", c.home)
 			}
-			d := decode("/etc/aptmesh/aptmesh.yaml", []byte(c.text))
-			d.placeDirs(c.root)
-			if d.cfg.State != c.state || d.cfg.StateDir() != c.state {
-				t.Errorf("state in %s, want %s", d.cfg.State, c.state)
+			cfg, d := decode("/etc/aptmesh/aptmesh.yaml", []byte(c.text))
+			cfg.placeDirs(d, c.root)
+			if cfg.State != c.state || cfg.StateDir() != c.state {
+				t.Errorf("state in %s, want %s", cfg.State, c.state)
 			}
-			d.cfg.SetData("/flag")
-			if d.cfg.StateDir() != c.withData {
-				t.Errorf("with --data: state in %s, want %s", d.cfg.StateDir(), c.withData)
+			cfg.SetData("/flag")
+			if cfg.StateDir() != c.withData {
+				t.Errorf("with --data: state in %s, want %s", cfg.StateDir(), c.withData)
 			}
 		})
 	}
@@ -321,9 +324,9 @@ func TestStateDirectoryIsNoneOfTheCache(t *testing.T) {
 		cfg := Default()
 		cfg.Data, cfg.State = "/d", state
 		c := lenientChecker(cfg)
-		c.state()
-		if got := len(c.problems) > 0; got != bad {
-			t.Errorf("state: %q: refused %v, want %v (%v)", state, got, bad, c.problems)
+		c.directories()
+		if got := len(c.Problems) > 0; got != bad {
+			t.Errorf("state: %q: refused %v, want %v (%v)", state, got, bad, c.Problems)
 		}
 	}
 }
@@ -369,14 +372,14 @@ func TestAddressesThatClash(t *testing.T) {
 		"listen: 127.0.0.1:7946\ncluster: {name: x, insecure: true}":             true,
 		"listen: 127.0.0.1:7946\ncluster: {insecure: true}\nready_listen: :3143": false,
 	} {
-		d := decode("f", []byte(text))
-		c := lenientChecker(d.cfg)
+		cfg, d := decode("f", []byte(text))
+		c := lenientChecker(cfg)
 		c.check()
-		got := slices.ContainsFunc(c.problems, func(f finding) bool {
-			return strings.Contains(f.message, "cannot both be listened on") || strings.Contains(f.message, "already")
+		got := slices.ContainsFunc(c.Problems, func(f keys.Finding) bool {
+			return strings.Contains(f.Message, "cannot both be listened on") || strings.Contains(f.Message, "already")
 		})
-		if len(d.problems) > 0 || got != clash {
-			t.Errorf("%q: clash %v, want %v: %v %v", text, got, clash, d.problems, c.problems)
+		if len(d.Problems) > 0 || got != clash {
+			t.Errorf("%q: clash %v, want %v: %v %v", text, got, clash, d.Problems, c.Problems)
 		}
 	}
 }
@@ -391,18 +394,18 @@ func TestUpstreamInsideAnArchive(t *testing.T) {
 		"https://tools.example.org/mydists/x":             "",
 	} {
 		cfg := Default()
-		a := NewArchive("a")
+		a := archiveconf.New("a")
 		a.Upstream, a.Unsigned = upstream, true
-		cfg.Archives = Archives{a}
+		cfg.Archives = archiveconf.Archives{a}
 		c := lenientChecker(cfg)
 		c.check()
 		got := ""
-		for _, f := range c.problems {
-			got += f.message
+		for _, f := range c.Problems {
+			got += f.Message
 		}
-		for _, f := range c.warnings {
-			if strings.Contains(f.message, "/dists") {
-				got += "warning: " + f.message
+		for _, f := range c.Warnings {
+			if strings.Contains(f.Message, "/dists") {
+				got += "warning: " + f.Message
 			}
 		}
 		if !strings.Contains(got, want) || (got == "") != (want == "") || strings.HasPrefix(got, "warning: ") != strings.HasPrefix(want, "warning: ") {
@@ -423,7 +426,7 @@ func TestCapBeyondTheDisk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := slices.ContainsFunc(warnings, func(w Warning) bool {
+		got := slices.ContainsFunc(warnings, func(w keys.Problem) bool {
 			return strings.HasPrefix(w.Message, "cache.max_size: ") && strings.Contains(w.Message, "more than the whole file system of") && w.Line == 2
 		})
 		if got != want {
@@ -488,7 +491,7 @@ func TestUnreadableByTheService(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, warnings, _ = Loader{Service: nobody}.Load(file)
-	if !slices.ContainsFunc(warnings, func(w Warning) bool {
+	if !slices.ContainsFunc(warnings, func(w keys.Problem) bool {
 		return strings.Contains(w.Message, "may not enter "+dir+", and so cannot read "+dir+"/token; move the file, or run: chmod a+x "+dir)
 	}) {
 		t.Errorf("a closed directory: %v", warnings)

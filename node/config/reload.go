@@ -3,6 +3,9 @@ package config
 import (
 	"reflect"
 	"strings"
+
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
+	"github.com/aptmesh/aptmesh/node/config/keys"
 )
 
 // Change compares the configuration a node runs with a new one. It returns the keys whose change a
@@ -13,35 +16,35 @@ import (
 func Change(running, next *Config) (apply, restart []string, inForce *Config) {
 	kept := *next
 	old := make(map[string]reflect.Value)
-	running.walk(func(f field) bool { old[f.path] = f.value; return true })
+	keys.Walk(running, func(f keys.Field) bool { old[f.Path] = f.Value; return true })
 	// Files take the place of files while the cluster runs; whether there are any is decided at the
 	// start.
 	secured := running.Cluster.Secured() && next.Cluster.Secured()
-	kept.walk(func(f field) bool {
-		was, known := old[f.path]
-		delete(old, f.path)
+	keys.Walk(&kept, func(f keys.Field) bool {
+		was, known := old[f.Path]
+		delete(old, f.Path)
 		switch {
-		case !known && f.row == archiveRow:
-			apply = append(apply, f.path+" (new)")
+		case !known && f.IsEntry():
+			apply = append(apply, f.Path+" (new)")
 			return false
-		case !known || !f.leaf() && !isMirrors(f) || same(was, f.value):
-		case f.reload && (secured || !strings.HasPrefix(f.path, "cluster.")):
-			apply = append(apply, f.path)
+		case !known || !f.Leaf() && !isMirrors(f) || same(was, f.Value):
+		case f.Reload && (secured || !strings.HasPrefix(f.Path, "cluster.")):
+			apply = append(apply, f.Path)
 		default:
-			restart = append(restart, f.path)
-			f.value.Set(was)
+			restart = append(restart, f.Path)
+			f.Value.Set(was)
 		}
 		return !isMirrors(f)
 	})
 	for _, a := range running.Archives {
-		if _, gone := old[archiveKey(a.Name)]; gone {
-			apply = append(apply, archiveKey(a.Name)+" (removed)")
+		if _, gone := old[keys.Entry("archives", a.Name)]; gone {
+			apply = append(apply, keys.Entry("archives", a.Name)+" (removed)")
 		}
 	}
 	return apply, restart, &kept
 }
 
-func isMirrors(f field) bool { return f.value.Type() == reflect.TypeFor[[]Mirror]() }
+func isMirrors(f keys.Field) bool { return f.Value.Type() == reflect.TypeFor[[]archiveconf.Mirror]() }
 
 // same compares values of keys. No list is the same as an empty one.
 func same(a, b reflect.Value) bool {

@@ -1,126 +1,73 @@
 package config
 
 import (
-	"cmp"
+	_ "embed"
 	"fmt"
 	"net/netip"
-	"reflect"
-	"strconv"
 	"strings"
-	"time"
+	"sync"
 
-	"github.com/goccy/go-yaml"
-
+	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/blobstore"
+	"github.com/aptmesh/aptmesh/node/catalog"
+	"github.com/aptmesh/aptmesh/node/cluster/clusterconf"
+	"github.com/aptmesh/aptmesh/node/config/keys"
+	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
+
+// docs are the comments of all keys. They are read when the first of them is needed, so that a running
+// node never pays for it.
+var docs = sync.OnceValue(func() keys.Docs {
+	return keys.ReadDocs(source, admin.SettingsSource, archiveconf.SettingsSource, blobstore.SettingsSource, catalog.SettingsSource,
+		clusterconf.SettingsSource, front.SettingsSource, prefetch.SettingsSource, upstream.SettingsSource)
+})
+
+//go:embed keys.go
+var source string
 
 // Show writes the configuration as a file that Load would accept: every key in reading order with
 // its meaning, the defaults filled in, and *** in the place of every secret. Keys of archives that
 // are not in use are left out.
-func (c *Config) Show() ([]byte, error) { return c.render(false) }
-
-// render writes the configuration with the summary of each key, or with all its documentation.
-func (c *Config) render(details bool) ([]byte, error) {
-	comments := make(yaml.CommentMap)
-	explained := make(map[string]bool) // once is enough for archives
-	plain := make(map[string]bool)     // keys of mirrors that are written as their URLs alone
-	c.walk(func(f field) bool {
-		if strings.Contains(f.tag.Get("yaml"), ",omitempty") && isEmpty(f.value) {
-			return false
-		}
-		if m, ok := f.value.Interface().([]Mirror); ok {
-			for i := range m {
-				plain[fmt.Sprintf("%s[%d]", f.path, i)] = m[i].isSimple()
-			}
-		}
-		if section, _ := splitKey(f.path); f.doc() == "" || explained[f.row] || plain[section] {
-			return true
-		}
-		explained[f.row] = true
-		text := f.summary()
-		if details && f.details() != "" {
-			text += " " + f.details()
-		}
-		lines := wrap(text, 96-2*strings.Count(f.path, "."))
-		for i := range lines {
-			lines[i] = " " + lines[i]
-		}
-		comments["$."+f.path] = []*yaml.Comment{yaml.HeadComment(lines...)}
-		return true
-	})
-	return yaml.MarshalWithOptions(c,
-		yaml.CustomMarshaler(func(n int64) ([]byte, error) { return []byte(formatSize(n)), nil }),
-		yaml.CustomMarshaler(func(d time.Duration) ([]byte, error) { return []byte(formatDuration(d)), nil }),
-		yaml.CustomMarshaler(func(p netip.Prefix) ([]byte, error) {
-			if p.Addr().Is6() {
-				return []byte(strconv.Quote(formatNetwork(p))), nil
-			}
-			return []byte(formatNetwork(p)), nil
-		}),
-		yaml.CustomMarshaler(func(p upstream.Proxy) ([]byte, error) { return []byte(cmp.Or(p.Setting(), `""`)), nil }),
-		yaml.CustomMarshaler(func(l blobstore.Limit) ([]byte, error) { return []byte(formatLimit(l)), nil }),
-		yaml.WithComment(comments), yaml.IndentSequence(true), yaml.UseLiteralStyleIfMultiline(true))
-}
-
-func isEmpty(v reflect.Value) bool {
-	if z, ok := v.Interface().(interface{ IsZero() bool }); ok {
-		return z.IsZero()
-	}
-	return v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0
-}
-
-// wrap breaks a text into lines.
-func wrap(text string, width int) (lines []string) {
-	line := ""
-	for word := range strings.FieldsSeq(text) {
-		switch {
-		case line == "":
-			line = word
-		case len(line)+1+len(word) > width:
-			lines, line = append(lines, line), word
-		default:
-			line += " " + word
-		}
-	}
-	return append(lines, line)
-}
+func (c *Config) Show() ([]byte, error) { return keys.Render(c, docs(), false) }
 
 // sample is a configuration that uses every section, for the documentation.
 func sample() *Config {
 	c := Default()
 	c.State = DefaultStateDir
 	const ubuntuKeys = "/usr/share/keyrings/ubuntu-archive-keyring.gpg"
-	named := func(name string, change func(*Archive)) Archive {
-		a := NewArchive(name)
+	named := func(name string, change func(*archiveconf.Archive)) archiveconf.Archive {
+		a := archiveconf.New(name)
 		change(&a)
 		return a
 	}
-	second := NewMirror()
+	second := archiveconf.NewMirror()
 	second.URL, second.Priority, second.Weight = "https://packages.example.com/ubuntu", 2, 3
-	second.Credentials = Credentials{User: "site1", PasswordFile: "/etc/aptmesh/packages.password"}
+	second.Credentials = upstream.Credentials{User: "site1", PasswordFile: "/etc/aptmesh/packages.password"}
 	second.TLS.CA = "/etc/aptmesh/mirror-ca.pem"
-	first, listed := NewMirror(), NewMirror()
+	first, listed := archiveconf.NewMirror(), archiveconf.NewMirror()
 	first.URL, listed.URL = "https://mirror.example.org/pub/mirrors/ubuntu", "mirror+https://mirrors.example.org/ubuntu.txt"
-	c.Archives = Archives{
-		named("ubuntu", func(a *Archive) {
+	c.Archives = archiveconf.Archives{
+		named("ubuntu", func(a *archiveconf.Archive) {
 			a.Upstream, a.Aliases = "http://archive.ubuntu.com/ubuntu", []string{"http://*.archive.ubuntu.com/ubuntu"}
 			a.Snapshot = "https://snapshot.ubuntu.com/ubuntu/{timestamp}"
 			a.SignedBy, a.Suites = []string{ubuntuKeys}, []string{"noble", "noble-updates"}
 		}),
-		named("ubuntu-security", func(a *Archive) {
+		named("ubuntu-security", func(a *archiveconf.Archive) {
 			a.Upstream, a.SignedBy = "http://security.ubuntu.com/ubuntu", []string{ubuntuKeys}
 		}),
-		named("ppa", func(a *Archive) {
+		named("ppa", func(a *archiveconf.Archive) {
 			a.Upstream, a.SignedBy = "http://ppa.launchpadcontent.net/*/*/ubuntu", []string{"/etc/apt/keyrings"}
 			a.Aliases, a.MaxArchives = []string{"http://ppa.launchpad.net/*/*/ubuntu"}, 200
 		}),
-		named("ubuntu-mirrored", func(a *Archive) {
-			a.Upstreams, a.SignedBy, a.Allow = []Mirror{first, second, listed}, []string{ubuntuKeys}, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+		named("ubuntu-mirrored", func(a *archiveconf.Archive) {
+			a.Upstreams, a.SignedBy, a.Allow = []archiveconf.Mirror{first, second, listed}, []string{ubuntuKeys}, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 		}),
-		named("private", func(a *Archive) {
+		named("private", func(a *archiveconf.Archive) {
 			a.Upstream, a.SignedBy = "https://packages.example.net/apt", []string{"/etc/apt/keyrings/private.asc"}
-			a.Credentials, a.Allow = Credentials{BearerFile: "/etc/aptmesh/token"}, []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")}
+			a.Credentials, a.Allow = upstream.Credentials{BearerFile: "/etc/aptmesh/token"}, []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")}
 		}),
 	}
 	return c
@@ -138,7 +85,7 @@ const sampleHead = `# aptmesh: a configuration to start from. Every line is comm
 
 // sampleFile is deploy/aptmesh.yaml.
 func sampleFile() ([]byte, error) {
-	text, err := sample().render(true)
+	text, err := keys.Render(sample(), docs(), true)
 	if err != nil {
 		return nil, err
 	}
@@ -180,30 +127,24 @@ file to start from.
 func reference() []byte {
 	type section struct {
 		doc  string
-		keys []field
+		keys []keys.Field
 	}
 	order := []string{""} // rows of the sections; "" is the top of the file
 	sections := map[string]*section{"": {}}
 	seen := make(map[string]bool)
-	sample().walk(func(f field) bool {
-		if f.row == archiveRow || seen[f.row] {
+	keys.Walk(sample(), func(f keys.Field) bool {
+		if f.IsEntry() || seen[f.Row] {
 			return true
 		}
-		seen[f.row] = true
-		row := f.row
-		switch f.value.Interface().(type) {
-		case Archives:
-			row = archiveRow
-		case []Mirror:
-			row += "[]"
-		}
-		if f.leaf() {
-			in := sections[strings.TrimSuffix(strings.TrimSuffix(row, f.name), ".")]
+		seen[f.Row] = true
+		if f.Leaf() {
+			in := sections[strings.TrimSuffix(strings.TrimSuffix(f.Row, f.Name), ".")]
 			in.keys = append(in.keys, f)
-		} else {
-			order = append(order, row)
-			sections[row] = &section{doc: f.doc()}
+			return true
 		}
+		row := f.EntryRow()
+		order = append(order, row)
+		sections[row] = &section{doc: docs().Text(f)}
 		return true
 	})
 	var b strings.Builder
@@ -216,40 +157,22 @@ func reference() []byte {
 		fmt.Fprintf(&b, "\n## %s\n", title)
 		for paragraph := range strings.SplitSeq(sections[row].doc, "\n\n") {
 			if paragraph != "" {
-				b.WriteString("\n" + strings.Join(wrap(paragraph, 100), "\n") + "\n")
+				b.WriteString("\n" + strings.Join(keys.Wrap(paragraph, 100), "\n") + "\n")
 			}
 		}
 		b.WriteString("\n| key | value | default | change | meaning |\n|---|---|---|---|---|\n")
 		for _, f := range sections[row].keys {
 			def, change := "", "restart"
-			if d, ok := f.tag.Lookup("default"); ok {
+			if d, ok := f.Tag.Lookup("default"); ok {
 				def = "`" + d + "`"
 			}
-			if f.reload {
+			if f.Reload {
 				change = "reload"
 			}
-			meaning := strings.ReplaceAll(strings.TrimSpace(f.summary()+" "+f.details()), "|", `\|`)
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", f.name, valueName(f.value), def, change, meaning)
+			summary, details := docs().Of(f)
+			meaning := strings.ReplaceAll(strings.TrimSpace(summary+" "+details), "|", `\|`)
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", f.Name, f.What(), def, change, meaning)
 		}
 	}
 	return []byte(b.String())
-}
-
-// valueName is what a value is called in the reference.
-func valueName(v reflect.Value) string {
-	switch v.Interface().(type) {
-	case []string, []netip.Prefix:
-		return "list"
-	case int64:
-		return "size"
-	case blobstore.Limit:
-		return "size, or share"
-	case time.Duration, *time.Duration:
-		return "duration"
-	case int:
-		return "number"
-	case bool:
-		return "true, false"
-	}
-	return "text"
 }

@@ -14,85 +14,19 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
-func TestSizes(t *testing.T) {
-	for text, want := range map[string]int64{
-		"0": 0, "1": 1, "1024": 1024, "5MiB": 5 << 20, "5 MiB": 5 << 20, "50GiB": 50 << 30, "200GB": 200e9,
-		"1.5KiB": 1536, "2TiB": 2 << 40, "64mb": 64e6, "7B": 7,
-	} {
-		got, err := parseSize(text)
-		if err != nil || got != want {
-			t.Errorf("parseSize(%q) = %d, %v; want %d", text, got, err, want)
-		}
-		again, err := parseSize(formatSize(got))
-		if err != nil || again != got {
-			t.Errorf("%q as %d, which is %d, %v", text, got, again, err)
-		}
-	}
-	for _, text := range []string{"", "lots", "-1", "5 parsecs", "99999999TiB", "1e9", "GiB", "5MiB/s"} {
-		if got, err := parseSize(text); err == nil {
-			t.Errorf("parseSize(%q) = %d", text, got)
-		}
-	}
-}
-
-func TestSizeLimits(t *testing.T) {
-	for _, tt := range []struct {
-		text  string
-		total int64
-		want  int64
-	}{
-		{"80%", 1000, 800},
-		{"80 %", 1001, 800},
-		{"100%", 1 << 62, 1 << 62},
-		{"1%", 99, 0},
-		{"50GiB", 1000, 50 << 30},
-	} {
-		limit, err := parseLimit(tt.text)
-		if err != nil || limit.Of(tt.total) != tt.want {
-			t.Errorf("%q of %d is %d, %v; want %d", tt.text, tt.total, limit.Of(tt.total), err, tt.want)
-		}
-		if again, err := parseLimit(formatLimit(limit)); err != nil || again != limit {
-			t.Errorf("%q is written %q", tt.text, formatLimit(limit))
-		}
-	}
-	for _, text := range []string{"0", "0%", "101%", "-5%", "%", "1.5%", "all"} {
-		if got, err := parseLimit(text); err == nil {
-			t.Errorf("parseLimit(%q) = %v", text, got)
-		}
-	}
-}
-
-func TestDurations(t *testing.T) {
-	for text, want := range map[string]time.Duration{
-		"0": 0, "0s": 0, "60s": (time.Minute), "24h": (24 * time.Hour), "7d": (7 * 24 * time.Hour), "1h30m": (90 * time.Minute), "250ms": (250 * time.Millisecond),
-	} {
-		got, err := parseDuration(text)
-		if err != nil || got != want {
-			t.Errorf("parseDuration(%q) = %v, %v; want %v", text, got, err, want)
-		}
-		if again, err := parseDuration(formatDuration(got)); err != nil || again != got {
-			t.Errorf("%q is written %q", text, formatDuration(got))
-		}
-	}
-	for _, text := range []string{"", "60", "-1s", "1w", "d", "-1d", "1.5d", "99999d", "5 s"} {
-		if got, err := parseDuration(text); err == nil {
-			t.Errorf("parseDuration(%q) = %v", text, got)
-		}
-	}
-}
-
 // A secret shows in nothing that is printed, however it is printed.
 func TestSecretsDoNotPrint(t *testing.T) {
 	cfg := Default()
-	a := NewArchive("x")
-	a.Credentials = Credentials{User: "me", Password: upstream.NewSecret("hunter2"), Bearer: upstream.NewSecret("hunter2")}
-	b := NewArchive("y")
-	b.Upstreams = []Mirror{{URL: "https://example.org/y", Credentials: Credentials{User: "me", Password: upstream.NewSecret("hunter2"), Bearer: upstream.NewSecret("hunter2")}}}
-	cfg.Archives = []Archive{a, b}
+	a := archiveconf.New("x")
+	a.Credentials = upstream.Credentials{User: "me", Password: upstream.NewSecret("hunter2"), Bearer: upstream.NewSecret("hunter2")}
+	b := archiveconf.New("y")
+	b.Upstreams = []archiveconf.Mirror{{URL: "https://example.org/y", Credentials: upstream.Credentials{User: "me", Password: upstream.NewSecret("hunter2"), Bearer: upstream.NewSecret("hunter2")}}}
+	cfg.Archives = archiveconf.Archives{a, b}
 	var err error
 	if cfg.UpstreamClient.Proxy, err = upstream.ParseProxy("http://me:hunter2@proxy.example.org:3128"); err != nil {
 		t.Fatal(err)
@@ -132,15 +66,15 @@ func TestCredentialsFromFiles(t *testing.T) {
 	if err := os.WriteFile(file, []byte("  s3cret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Credentials{User: "me", PasswordFile: file, BearerFile: file}.Resolve()
-	if s3cret := upstream.NewSecret("s3cret"); err != nil || c != (Credentials{User: "me", Password: s3cret, Bearer: s3cret}) {
+	c, err := upstream.Credentials{User: "me", PasswordFile: file, BearerFile: file}.Resolve()
+	if s3cret := upstream.NewSecret("s3cret"); err != nil || c != (upstream.Credentials{User: "me", Password: s3cret, Bearer: s3cret}) {
 		t.Errorf("Resolve: %q %q %q %v", c.User, c.Password.Reveal(), c.Bearer.Reveal(), err)
 	}
-	given := Credentials{User: "me", Password: upstream.NewSecret("in place")}
+	given := upstream.Credentials{User: "me", Password: upstream.NewSecret("in place")}
 	if c, err = given.Resolve(); err != nil || c != given {
 		t.Errorf("Resolve: %q %v", c.Password.Reveal(), err)
 	}
-	for _, c := range []Credentials{{PasswordFile: file + "x"}, {BearerFile: file + "x"}} {
+	for _, c := range []upstream.Credentials{{PasswordFile: file + "x"}, {BearerFile: file + "x"}} {
 		if _, err := c.Resolve(); err == nil || !strings.Contains(err.Error(), "_file") {
 			t.Errorf("Resolve: %v", err)
 		}
@@ -148,8 +82,8 @@ func TestCredentialsFromFiles(t *testing.T) {
 }
 
 func TestReloadPlan(t *testing.T) {
-	archive := func(name string, change func(*Archive)) Archive {
-		a := NewArchive(name)
+	archive := func(name string, change func(*archiveconf.Archive)) archiveconf.Archive {
+		a := archiveconf.New(name)
 		a.Upstream = "http://example.org/" + name
 		if change != nil {
 			change(&a)
@@ -158,7 +92,7 @@ func TestReloadPlan(t *testing.T) {
 	}
 	base := func() *Config {
 		c := Default()
-		c.Archives = []Archive{archive("a", nil), archive("b.c", nil)}
+		c.Archives = archiveconf.Archives{archive("a", nil), archive("b.c", nil)}
 		return c
 	}
 	secured := Default().Cluster
@@ -173,7 +107,7 @@ func TestReloadPlan(t *testing.T) {
 		{
 			"archives",
 			func(c *Config) {
-				c.Archives = []Archive{archive("new", nil), archive("b.c", func(a *Archive) {
+				c.Archives = archiveconf.Archives{archive("new", nil), archive("b.c", func(a *archiveconf.Archive) {
 					a.CheckEvery, a.SignedBy, a.Credentials.Password = (time.Hour), []string{"/k"}, upstream.NewSecret("x")
 				})}
 			},
@@ -192,7 +126,7 @@ func TestReloadPlan(t *testing.T) {
 			"mirrors, networks and outages",
 			func(c *Config) {
 				a := &c.Archives[0]
-				a.Upstreams, a.Upstream = []Mirror{{URL: a.Upstream, Priority: 1, Weight: 2}}, ""
+				a.Upstreams, a.Upstream = []archiveconf.Mirror{{URL: a.Upstream, Priority: 1, Weight: 2}}, ""
 				a.Snapshot, a.Allow, a.ServeExpired = "http://example.org/{timestamp}", []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, new(time.Duration)
 				c.Offline, c.UpstreamClient.RateFloor, c.Prefetch.Enabled, c.Clients.Deny = true, 0, false, []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}
 				c.Stale.WarnBefore = (time.Hour)
@@ -203,7 +137,7 @@ func TestReloadPlan(t *testing.T) {
 		{
 			"equal behind other pointers",
 			func(c *Config) {
-				c.Archives[0].Allow, c.Archives[0].Upstreams = []netip.Prefix{}, []Mirror{}
+				c.Archives[0].Allow, c.Archives[0].Upstreams = []netip.Prefix{}, []archiveconf.Mirror{}
 			},
 			nil, nil,
 		},
@@ -226,15 +160,15 @@ func TestReloadPlan(t *testing.T) {
 
 // Text is what stands in the file, whatever YAML makes of it, and a count is a whole number.
 func TestTextThatLooksLikeNumbers(t *testing.T) {
-	d := decode("f", []byte("name: 0123\ncluster: {name: 1e3, datacenter: 1.10}\narchives: {7: {upstream: x, suites: [12.10, 0x1F], "+
+	cfg, d := decode("f", []byte("name: 0123\ncluster: {name: 1e3, datacenter: 1.10}\narchives: {7: {upstream: x, suites: [12.10, 0x1F], "+
 		"credentials: {user: 0o17, password: 0123}}}\nretain: {generations: 1.5}\n"))
-	a, c := d.cfg.Archives[0], d.cfg.Archives[0].Credentials
-	got := fmt.Sprint(d.cfg.Name, d.cfg.Cluster.Name, d.cfg.Cluster.Datacenter, a.Name, a.Suites, c.User, c.Password.Reveal())
+	a, c := cfg.Archives[0], cfg.Archives[0].Credentials
+	got := fmt.Sprint(cfg.Name, cfg.Cluster.Name, cfg.Cluster.Datacenter, a.Name, a.Suites, c.User, c.Password.Reveal())
 	if want := fmt.Sprint("0123", "1e3", "1.10", "7", []string{"12.10", "0x1F"}, "0o17", "0123"); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if len(d.problems) != 1 || !strings.Contains(d.problems[0].Message, "retain.generations: expected a whole number, not `1.5`") {
-		t.Errorf("problems: %v", d.problems)
+	if len(d.Problems) != 1 || !strings.Contains(d.Problems[0].Message, "retain.generations: expected a whole number, not `1.5`") {
+		t.Errorf("problems: %v", d.Problems)
 	}
 }
 
@@ -244,8 +178,8 @@ func TestManyProblems(t *testing.T) {
 	for i := range 5000 {
 		fmt.Fprintf(&text, "key%d: 1\n", i)
 	}
-	if d := decode("f", []byte(text.String())); !d.broken || len(d.problems) != maxProblems {
-		t.Errorf("broken %v, with %d problems", d.broken, len(d.problems))
+	if _, d := decode("f", []byte(text.String())); !d.Broken || len(d.Problems) != 100 {
+		t.Errorf("broken %v, with %d problems", d.Broken, len(d.Problems))
 	}
 }
 
@@ -266,26 +200,6 @@ func TestChangeInForce(t *testing.T) {
 	}
 	if next.Listen[0] != ":1" {
 		t.Error("the new configuration was changed")
-	}
-}
-
-func TestNetworks(t *testing.T) {
-	for text, want := range map[string]string{
-		"10.0.0.0/8": "10.0.0.0/8", "10.1.2.3/8": "10.0.0.0/8", "192.0.2.7": "192.0.2.7/32", "2001:db8::1": "2001:db8::1/128",
-		"::ffff:192.0.2.7": "192.0.2.7/32", "::ffff:10.1.0.0/112": "10.1.0.0/16", "::/0": "::/0", "0.0.0.0/0": "0.0.0.0/0",
-	} {
-		got, err := parseNetwork(text)
-		if err != nil || got.String() != want {
-			t.Errorf("%s is %v, want %s: %v", text, got, want, err)
-		}
-		if again, err := parseNetwork(formatNetwork(got)); err != nil || again != got {
-			t.Errorf("%s is written %q", text, formatNetwork(got))
-		}
-	}
-	for _, text := range []string{"", "10.0.0.0/33", "10.0.0", "everybody", "fe80::1%eth0", "fe80::%eth0/64", "10.0.0.0/-1"} {
-		if p, err := parseNetwork(text); err == nil {
-			t.Errorf("%q is %v", text, p)
-		}
 	}
 }
 
@@ -372,13 +286,13 @@ func TestIsSelf(t *testing.T) {
 		{elsewhere, "http://192.0.2.1/x", true},
 		{elsewhere, "http://localhost/x", false},
 	} {
-		a := NewArchive("x")
+		a := archiveconf.New("x")
 		a.Upstream, a.Unsigned = tt.url, true
-		tt.cfg.Archives = []Archive{a}
+		tt.cfg.Archives = archiveconf.Archives{a}
 		c := lenientChecker(tt.cfg)
-		c.allArchives()
-		if got := len(c.problems) > 0; got != tt.want {
-			t.Errorf("listening at %v, %s is this node: %v (%v)", tt.cfg.Listen, tt.url, got, c.problems)
+		c.archives()
+		if got := len(c.Problems) > 0; got != tt.want {
+			t.Errorf("listening at %v, %s is this node: %v (%v)", tt.cfg.Listen, tt.url, got, c.Problems)
 		}
 	}
 }

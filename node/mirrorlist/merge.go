@@ -8,11 +8,12 @@ import (
 	"strings"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 )
 
 // KeyOf is the list an upstream stands for; the zero key where it is a mirror.
-func KeyOf(u config.Mirror) Key {
+func KeyOf(u archiveconf.Mirror) Key {
 	if !aptconf.IsMirrorList(u.URL) {
 		return Key{}
 	}
@@ -34,7 +35,7 @@ func KeysOf(c *config.Config) []Key {
 
 // MirrorsOf returns the mirrors of an archive, with those that its lists name in the
 // place of the lists; none where nothing but unknown lists is configured.
-func (l *Lists) MirrorsOf(cfg *config.Config, a config.Archive) []config.Mirror {
+func (l *Lists) MirrorsOf(cfg *config.Config, a archiveconf.Archive) []archiveconf.Mirror {
 	var found []rankedMirror
 	have := make(map[string]bool)
 	// What the configuration names itself comes first: it may have credentials.
@@ -52,7 +53,7 @@ func (l *Lists) MirrorsOf(cfg *config.Config, a config.Archive) []config.Mirror 
 					l.log.Warn("a mirror of a list is left out: it lies inside another archive", "list", at.URL, "mirror", root, "archive", a.Name, "other", other)
 					continue
 				}
-				listed := config.Mirror{URL: root, Priority: at.Priority, Weight: at.Weight, TLS: at.TLS, List: at.URL}
+				listed := archiveconf.Mirror{URL: root, Priority: at.Priority, Weight: at.Weight, TLS: at.TLS, List: at.URL}
 				found = append(found, rankedMirror{listed, m.rank})
 			}
 		}
@@ -85,7 +86,7 @@ func archiveAround(c *config.Config, archive string, u *url.URL) string {
 // rankedMirror is a mirror with its rank among those of the same configured priority:
 // 0 where no list says otherwise.
 type rankedMirror struct {
-	config.Mirror
+	archiveconf.Mirror
 	rank int
 }
 
@@ -110,12 +111,12 @@ func rankListed(list []aptconf.ListedMirror) []rankedListed {
 // settleRanks makes one order of the priorities of the configuration and those within
 // lists: the configured ones decide. If a list gives its mirrors different priorities, all
 // are numbered anew, from 1.
-func settleRanks(found []rankedMirror) []config.Mirror {
+func settleRanks(found []rankedMirror) []archiveconf.Mirror {
 	slices.SortStableFunc(found, func(a, b rankedMirror) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.rank, b.rank))
 	})
 	told := slices.ContainsFunc(found, func(m rankedMirror) bool { return m.rank > 0 })
-	settled := make([]config.Mirror, len(found))
+	settled := make([]archiveconf.Mirror, len(found))
 	number := 1
 	for i, m := range found {
 		if i > 0 && (m.Priority != found[i-1].Priority || m.rank != found[i-1].rank) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/files"
 	"github.com/aptmesh/aptmesh/node/upstream"
@@ -57,7 +58,7 @@ func (r *Reader) Read(ctx context.Context, key Key) ([]byte, error) {
 // Metalink returns the text of the metalink at a URL that the configuration names for an archive.
 func (r *Reader) Metalink(ctx context.Context, archive, at string) ([]byte, error) {
 	cfg := r.Config()
-	i := slices.IndexFunc(cfg.Archives, func(a config.Archive) bool { return a.Name == archive })
+	i := slices.IndexFunc(cfg.Archives, func(a archiveconf.Archive) bool { return a.Name == archive })
 	if i < 0 {
 		return nil, fmt.Errorf("the archive %s is not configured any more", archive)
 	}

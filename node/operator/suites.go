@@ -12,6 +12,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/archives"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/config/keys"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -124,7 +125,7 @@ func nearestSuite(name string, known []string) (string, bool) {
 	parts := strings.Split(name, "/")
 	for depth := len(parts); depth > 0; depth-- {
 		same := slices.DeleteFunc(slices.Clone(known), func(a string) bool { return strings.Count(a, "/")+1 != depth })
-		if meant, ok := config.Nearest(strings.Join(parts[:depth], "/"), same); ok {
+		if meant, ok := keys.Nearest(strings.Join(parts[:depth], "/"), same); ok {
 			return strings.Join(append([]string{meant}, parts[depth:]...), "/"), true
 		}
 	}

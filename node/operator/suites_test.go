@@ -4,19 +4,20 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 )
 
 func TestSplitSuite(t *testing.T) {
-	class := config.NewArchive("ppa")
+	class := archiveconf.New("ppa")
 	class.Upstream = "http://ppa.example.org/*/*/ubuntu"
-	named := func(names ...string) (all []config.Archive) {
+	named := func(names ...string) (all []archiveconf.Archive) {
 		for _, name := range names {
-			all = append(all, config.NewArchive(name))
+			all = append(all, archiveconf.New(name))
 		}
 		return all
 	}
-	cfg := &config.Config{Archives: named("ubuntu", "vendor", "vendor/tools", "ppa/a/b"), Classes: []config.Archive{class}}
+	cfg := &config.Config{Archives: named("ubuntu", "vendor", "vendor/tools", "ppa/a/b"), Classes: []archiveconf.Archive{class}}
 	const here = "he archives here are ubuntu, vendor, vendor/tools, ppa/a/b, ppa/*/*"
 	for name, want := range map[string]string{
 		"ubuntu/noble":              "ubuntu noble",

@@ -67,7 +67,7 @@ func ReadGossipKeys(file string) ([][]byte, error) {
 	return keys, nil
 }
 
-// Files are the PEM files of a node, as in config.Cluster.
+// Files are the PEM files of a node, as in clusterconf.Settings.
 type Files struct{ CA, Cert, Key string }
 
 // names lists them.

@@ -1,4 +1,4 @@
-package config
+package keys
 
 import (
 	"bytes"
@@ -33,13 +33,10 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Col, p.Message)
 }
 
-// compare orders problems as they stand in the file.
-func (p Problem) compare(other Problem) int {
+// Compare orders problems as they stand in the file.
+func (p Problem) Compare(other Problem) int {
 	return cmp.Or(cmp.Compare(p.Line, other.Line), cmp.Compare(p.Col, other.Col))
 }
-
-// Warning is something a configuration says that works but may not be meant.
-type Warning = Problem
 
 // Error is everything wrong with a configuration, in the order of the file.
 type Error struct{ Problems []Problem }
@@ -53,68 +50,75 @@ func (e *Error) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// document is a configuration file that was read, and where each of its keys stands.
-type document struct {
-	file     string
-	cfg      *Config
-	problems []Problem
-	// broken says that the file as a whole is not what it should be, so that there is no sense in
+// Document is a configuration file that was read, and where each of its keys stands.
+type Document struct {
+	File     string
+	Problems []Problem
+	// Broken says that the file as a whole is not what it should be, so that there is no sense in
 	// looking further.
-	broken bool
+	Broken bool
+
+	top    reflect.Type
+	known  func(key string) string
 	places map[string]*token.Position // by key, "archives.ubuntu.signed_by[0]" among them
 	failed map[string]bool            // keys with an unusable value: one problem each is enough
 }
 
-func newDocument(file string) *document {
-	return &document{file: file, places: make(map[string]*token.Position), failed: make(map[string]bool)}
+func newDocument(file string) *Document {
+	return &Document{File: file, places: make(map[string]*token.Position), failed: make(map[string]bool)}
 }
 
-// decode reads a file. goccy reads the YAML; what its keys mean is read here and not by goccy's decoder,
-// which stops at the first problem and has no place for one in a value of a plain type.
-func decode(file string, text []byte) *document {
+// Decode reads a file into a struct that has its defaults. known says of a key at the top that the struct
+// does not have what to do about it; "" if it does not know the key either.
+//
+// goccy reads the YAML; what its keys mean is read here and not by goccy's decoder, which stops at the
+// first problem and has no place for one in a value of a plain type.
+func Decode(file string, text []byte, into any, known func(key string) string) *Document {
 	d := newDocument(file)
-	d.cfg = Default()
+	d.known = known
+	v := reflect.ValueOf(into).Elem()
+	d.top = v.Type()
 	body, err := parse(bytes.TrimPrefix(text, []byte("\ufeff")))
 	switch {
 	case err != nil:
-		d.broken = true
+		d.Broken = true
 		d.syntax(err)
 	case body == nil:
 	default:
 		if _, ok := body.(ast.MapNode); !ok {
-			d.broken = true
+			d.Broken = true
 			d.problem(body.GetToken(), "a configuration is keys with values, not "+describe(body))
 			break
 		}
-		d.section(body, reflect.ValueOf(d.cfg).Elem(), "")
+		d.section(body, v, "")
 	}
 	return d
 }
 
 // section reads keys with values into a struct.
-func (d *document) section(n ast.Node, into reflect.Value, path string) {
+func (d *Document) section(n ast.Node, into reflect.Value, path string) {
 	fields := fieldsOf(into)
 	d.entries(n, path, func(name string, key *token.Token, value ast.Node) {
-		i := slices.IndexFunc(fields, func(f field) bool { return f.name == name })
+		i := slices.IndexFunc(fields, func(f Field) bool { return f.Name == name })
 		if i < 0 {
-			d.problem(key, unknownKey(name, path, fields))
+			d.problem(key, d.unknownKey(name, path, fields))
 			return
 		}
 		at := strings.TrimPrefix(path+"."+name, ".")
 		d.places[at] = key.Position
-		d.value(value, fields[i].value, at)
+		d.value(value, fields[i].Value, at)
 	})
 }
 
 // entries calls read for each key of a mapping.
-func (d *document) entries(n ast.Node, path string, read func(name string, key *token.Token, value ast.Node)) {
+func (d *Document) entries(n ast.Node, path string, read func(name string, key *token.Token, value ast.Node)) {
 	m, ok := n.(ast.MapNode)
 	if !ok {
 		d.refuse(n, path, "expected keys with values, not "+describe(n))
 		return
 	}
 	lines := make(map[string]int)
-	for i := m.MapRange(); i.Next() && !d.broken; {
+	for i := m.MapRange(); i.Next() && !d.Broken; {
 		key := i.Key().GetToken()
 		line, again := lines[key.Value]
 		switch _, scalar := i.Key().(ast.ScalarNode); {
@@ -130,38 +134,18 @@ func (d *document) entries(n ast.Node, path string, read func(name string, key *
 }
 
 // value reads what stands behind a key.
-func (d *document) value(n ast.Node, into reflect.Value, path string) {
+func (d *Document) value(n ast.Node, into reflect.Value, path string) {
+	if isList(into.Type()) {
+		into.Set(reflect.MakeSlice(into.Type(), 0, 1)) // it is given, whatever it is
+	}
 	switch n.Type() {
 	case ast.AnchorType, ast.AliasType, ast.TagType:
 		d.refuse(n, path, "anchors, aliases and tags of YAML are not used here; write the value itself")
 		return
 	}
-	switch held := into.Addr().Interface().(type) {
-	case *Archives:
-		*held = Archives{}
-		d.entries(n, path, func(name string, key *token.Token, value ast.Node) {
-			a := NewArchive(name)
-			d.places[archiveKey(name)] = key.Position
-			d.section(value, reflect.ValueOf(&a).Elem(), archiveKey(name))
-			*held = append(*held, a)
-		})
-		return
-	case *[]Mirror:
-		*held = []Mirror{}
-		d.list(n, path, func(i int, item ast.Node) {
-			m, at := NewMirror(), fmt.Sprintf("%s[%d]", path, i)
-			if text, ok := scalarText(item); ok {
-				m.URL = text
-			} else if _, ok := item.(ast.MapNode); ok {
-				d.section(item, reflect.ValueOf(&m).Elem(), at)
-			} else {
-				d.refuse(item, at, "expected a URL, or keys with values, not "+describe(item))
-			}
-			*held = append(*held, m)
-		})
-		return
-	}
 	switch {
+	case isList(into.Type()):
+		d.sections(n, into, path)
 	case into.Kind() == reflect.Slice:
 		into.Set(reflect.MakeSlice(into.Type(), 0, 1))
 		d.list(n, path, func(i int, item ast.Node) {
@@ -181,8 +165,41 @@ func (d *document) value(n ast.Node, into reflect.Value, path string) {
 	}
 }
 
+// sections reads a list of sections: keys that are the names of its entries, or the items of a list.
+func (d *Document) sections(n ast.Node, into reflect.Value, path string) {
+	entry := reflect.New(into.Type().Elem()).Elem()
+	setDefaults(entry)
+	fresh := func() reflect.Value {
+		v := reflect.New(entry.Type()).Elem()
+		v.Set(entry)
+		return v
+	}
+	if nameOf(entry).IsValid() {
+		d.entries(n, path, func(name string, key *token.Token, value ast.Node) {
+			v, at := fresh(), Entry(path, name)
+			nameOf(v).SetString(name)
+			d.places[at] = key.Position
+			d.section(value, v, at)
+			into.Set(reflect.Append(into, v))
+		})
+		return
+	}
+	d.list(n, path, func(i int, item ast.Node) {
+		v, at := fresh(), fmt.Sprintf("%s[%d]", path, i)
+		short, what := shortOf(v)
+		if text, ok := scalarText(item); ok {
+			short.SetString(text)
+		} else if _, ok := item.(ast.MapNode); ok {
+			d.section(item, v, at)
+		} else {
+			d.refuse(item, at, "expected "+what+", or keys with values, not "+describe(item))
+		}
+		into.Set(reflect.Append(into, v))
+	})
+}
+
 // list reads the items of a list. Anything else but nothing is a list of one item.
-func (d *document) list(n ast.Node, path string, read func(i int, item ast.Node)) {
+func (d *Document) list(n ast.Node, path string, read func(i int, item ast.Node)) {
 	items := []ast.Node{n}
 	if seq, ok := n.(*ast.SequenceNode); ok {
 		items = seq.Values
@@ -197,7 +214,7 @@ func (d *document) list(n ast.Node, path string, read func(i int, item ast.Node)
 }
 
 // scalar reads a value that has no parts.
-func (d *document) scalar(n ast.Node, into reflect.Value, path string) {
+func (d *Document) scalar(n ast.Node, into reflect.Value, path string) {
 	text, ok := scalarText(n)
 	if !ok {
 		d.refuse(n, path, "expected a single value, not "+describe(n))
@@ -209,11 +226,8 @@ func (d *document) scalar(n ast.Node, into reflect.Value, path string) {
 }
 
 // refuse reports a value that is not what its key has, which keeps its default.
-func (d *document) refuse(n ast.Node, path, message string) {
+func (d *Document) refuse(n ast.Node, path, message string) {
 	d.failed[path] = true
-	if archive, ok := strings.CutSuffix(path, ".upstreams"); ok {
-		d.failed[archive+".upstream"] = true // whose place they take
-	}
 	d.problem(n.GetToken(), path+": "+message)
 }
 
@@ -245,8 +259,8 @@ func parse(text []byte) (body ast.Node, err error) {
 }
 
 // syntax reports what the parser could not read.
-func (d *document) syntax(err error) {
-	p := Problem{File: d.file, Message: err.Error()}
+func (d *Document) syntax(err error) {
+	p := Problem{File: d.File, Message: err.Error()}
 	var y yaml.Error
 	if errors.As(err, &y) {
 		p.Message = y.GetMessage()
@@ -257,35 +271,39 @@ func (d *document) syntax(err error) {
 			p.Line, p.Col = t.Position.Line, t.Position.Column
 		}
 	}
-	d.problems = append(d.problems, p)
+	d.Problems = append(d.Problems, p)
 }
 
-func (d *document) problem(at *token.Token, message string) {
-	d.problems = append(d.problems, Problem{d.file, at.Position.Line, at.Position.Column, message})
-	d.broken = d.broken || len(d.problems) == maxProblems
+func (d *Document) problem(at *token.Token, message string) {
+	d.Problems = append(d.Problems, Problem{d.File, at.Position.Line, at.Position.Column, message})
+	d.Broken = d.Broken || len(d.Problems) == maxProblems
 }
 
-func (d *document) isSet(key string) bool { return d.places[key] != nil }
+// IsSet reports whether the file has a key.
+func (d *Document) IsSet(key string) bool { return d.places[key] != nil }
 
-// at is a Problem at the place of a key, or of the nearest section above it that the file has.
-func (d *document) at(key, message string) Problem {
+// At is a Problem at the place of a key, or of the nearest section above it that the file has.
+func (d *Document) At(key, message string) Problem {
 	for k := key; k != ""; k = parentKey(k) {
 		if p := d.places[k]; p != nil {
-			return Problem{d.file, p.Line, p.Column, message}
+			return Problem{d.File, p.Line, p.Column, message}
 		}
 	}
-	return Problem{File: d.file, Message: message}
+	return Problem{File: d.File, Message: message}
 }
 
-// problemAt records a problem of a key, unless the value of that key was already refused: then
+// Fail takes the value of a key for refused.
+func (d *Document) Fail(key string) { d.failed[key] = true }
+
+// ProblemAt records a problem of a key, unless the value of that key was already refused: then
 // what the checks see is only the default in its place.
-func (d *document) problemAt(key, message string) {
+func (d *Document) ProblemAt(key, message string) {
 	for k := key; k != ""; k = parentKey(k) {
 		if d.failed[k] {
 			return
 		}
 	}
-	d.problems = append(d.problems, d.at(key, message))
+	d.Problems = append(d.Problems, d.At(key, message))
 }
 
 // parentKey is the section a key stands in, or the list an item stands in; "" at the top.
@@ -343,38 +361,48 @@ func describe(n ast.Node) string {
 	return "a " + n.Type().YAMLName()
 }
 
-// foreignKeys are those that stand in most files of apt-cacher-ng.
-var foreignKeys = []string{"CacheDir", "LogDir", "Port", "BindAddress", "ReportPage", "ExThreshold", "PassThroughPattern", "Proxy"}
-
 // unknownKey says what to write instead of a key that its section does not have.
-func unknownKey(name, section string, fields []field) string {
+func (d *Document) unknownKey(name, section string, fields []Field) string {
 	message := "unknown key `" + name + "`"
 	if section != "" {
 		message += " in `" + section + "`"
-	}
-	if section == "" && (slices.Contains(foreignKeys, name) || strings.HasPrefix(name, "Remap-")) {
-		return message + ", which is one of apt-cacher-ng; docs/coming-from.md has what to write instead"
+	} else if said := d.known(name); said != "" {
+		return message + said
 	}
 	valid := make([]string, len(fields))
 	for i, f := range fields {
-		valid[i] = f.name
+		valid[i] = f.Name
 	}
 	if best, ok := Nearest(name, valid); ok {
 		return message + "; did you mean `" + best + "`?"
 	}
-	var places []string
-	sample().walk(func(f field) bool {
-		if f.name == name && f.row == name {
-			places = append(places, "at the top of the file")
-		} else if in, ok := strings.CutSuffix(f.row, "."+name); ok && f.name == name {
-			places = append(places, "in `"+in+"`")
-		}
-		return true
-	})
-	if slices.Sort(places); len(places) > 0 {
+	if places := placesOf(name, reflect.New(d.top).Elem(), ""); len(places) > 0 {
+		slices.Sort(places)
 		return message + "; it belongs " + strings.Join(slices.Compact(places), " or ")
 	}
 	return message + "; the keys here are " + strings.Join(valid, ", ")
+}
+
+// placesOf names the sections at and below row that have a key.
+func placesOf(name string, section reflect.Value, row string) (places []string) {
+	for _, f := range fieldsOf(section) {
+		at := strings.TrimPrefix(row+"."+f.Name, ".")
+		switch {
+		case f.IsSection():
+			places = append(places, placesOf(name, f.Value, at)...)
+		case f.IsList():
+			f.Row = at
+			places = append(places, placesOf(name, reflect.New(f.Value.Type().Elem()).Elem(), f.EntryRow())...)
+		}
+		switch {
+		case f.Name != name:
+		case row == "":
+			places = append(places, "at the top of the file")
+		default:
+			places = append(places, "in `"+row+"`")
+		}
+	}
+	return places
 }
 
 // Nearest finds the word that was probably meant: a third of its letters wrong at

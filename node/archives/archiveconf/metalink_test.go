@@ -1,11 +1,11 @@
-package config
+package archiveconf
 
 import "testing"
 
 // Each repository below an archive has its own metalink. What a client asks for can change nothing in
 // the URL but the place of a star.
 func TestMetalinks(t *testing.T) {
-	a := NewArchive("fedora")
+	a := New("fedora")
 	a.Metalink = []string{
 		"releases/*/Everything/*/os https://m.example.org/metalink?repo=fedora-{1}&arch={2}",
 		"./ https://m.example.org/metalink?repo=top",

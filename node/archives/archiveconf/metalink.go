@@ -1,4 +1,4 @@
-package config
+package archiveconf
 
 import (
 	"errors"
@@ -107,15 +107,15 @@ func (a Archive) Metalinks() (func(dir string) string, error) {
 // metalinks checks an archive for which metalinks vouch.
 func (c *checker) metalinks(key string, a *Archive) {
 	if a.Unsigned || a.TrustHTTPS || len(a.SignedBy) > 0 || len(a.UnsignedSuites) > 0 {
-		c.problem(key+".metalink", "stands in place of signed_by, trust_https, unsigned and unsigned_suites; keep one of them")
+		c.Problem(key+".metalink", "stands in place of signed_by, trust_https, unsigned and unsigned_suites; keep one of them")
 	}
 	if a.Format != "rpm" {
-		c.problem(key+".metalink", "is for `format: rpm`; no other format has metalinks")
+		c.Problem(key+".metalink", "is for `format: rpm`; no other format has metalinks")
 	}
 	for i, entry := range a.Metalink {
 		if _, err := parseMetalink(entry); err != nil {
-			c.problem(fmt.Sprintf("%s.metalink[%d]", key, i), "%v", err)
+			c.Problem(fmt.Sprintf("%s.metalink[%d]", key, i), "%v", err)
 		}
 	}
-	c.file(key+".metalink_ca", a.MetalinkCA, func(name string) error { _, err := upstream.ReadRoots(name); return err })
+	c.File(key+".metalink_ca", a.MetalinkCA, func(name string) error { _, err := upstream.ReadRoots(name); return err })
 }

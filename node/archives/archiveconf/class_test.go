@@ -1,26 +1,34 @@
-package config
+package archiveconf
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/aptmesh/aptmesh/node/config/keys"
 )
 
-// classProblems is what a check says of archives with these upstreams, each with its aliases behind spaces.
-func classProblems(upstreams ...string) (problems []string) {
-	cfg := Default()
-	for i, u := range upstreams {
-		a := NewArchive(string(rune('a' + i)))
-		first, aliases, _ := strings.Cut(u, " ")
-		a.Upstream, a.Aliases, a.SignedBy = first, strings.Fields(aliases), []string{"/k"}
-		cfg.Archives = append(cfg.Archives, a)
-	}
-	c := lenientChecker(cfg)
-	c.check()
-	for _, p := range c.problems {
-		problems = append(problems, p.message)
+// problemsOf is what a check says of archives, without their files.
+func problemsOf(archives Archives) (problems []string) {
+	c := &keys.Checker{NoFiles: true}
+	Check(c, archives, Node{IsSelf: func(*url.URL) bool { return false }})
+	for _, p := range c.Problems {
+		problems = append(problems, p.Message)
 	}
 	return problems
+}
+
+// classProblems is what a check says of archives with these upstreams, each with its aliases behind spaces.
+func classProblems(upstreams ...string) []string {
+	var archives Archives
+	for i, u := range upstreams {
+		a := New(string(rune('a' + i)))
+		first, aliases, _ := strings.Cut(u, " ")
+		a.Upstream, a.Aliases, a.SignedBy = first, strings.Fields(aliases), []string{"/k"}
+		archives = append(archives, a)
+	}
+	return problemsOf(archives)
 }
 
 func TestClassChecks(t *testing.T) {
@@ -54,17 +62,14 @@ func TestClassChecks(t *testing.T) {
 			t.Errorf("%s: %q, want %q", upstreams, problems, want)
 		}
 	}
-	cfg := Default()
-	class, below := NewArchive("ppa"), NewArchive("ppa/x/y")
+	class, below := New("ppa"), New("ppa/x/y")
 	class.Upstream, class.SignedBy = "http://*.e.example.org/*", []string{"/k"}
 	class.Credentials.User, class.Snapshot = "u", "http://s.example.org/{timestamp}"
 	below.Upstream, below.SignedBy = "http://f.example.org/x", []string{"/k"}
-	cfg.Archives = []Archive{class, below}
-	c := lenientChecker(cfg)
-	c.check()
+	problems := problemsOf(Archives{class, below})
 	for _, want := range []string{"the name is one that an archive of the class ppa may have", "whatever host a client names", "snapshot: is not for a class"} {
-		if !slices.ContainsFunc(c.problems, func(p finding) bool { return strings.Contains(p.message, want) }) {
-			t.Errorf("no problem says %q: %v", want, c.problems)
+		if !slices.ContainsFunc(problems, func(p string) bool { return strings.Contains(p, want) }) {
+			t.Errorf("no problem says %q: %v", want, problems)
 		}
 	}
 }

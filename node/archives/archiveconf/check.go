@@ -1,38 +1,46 @@
-package config
+package archiveconf
 
 import (
 	"errors"
 	"fmt"
 	"net/url"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/config/keys"
 	"github.com/aptmesh/aptmesh/node/files"
 	"github.com/aptmesh/aptmesh/node/keyrings"
 	"github.com/aptmesh/aptmesh/node/listen"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
-// archiveKey is the key of an archive's section. A name that the syntax of keys would take apart
-// is quoted, as goccy does it.
-func archiveKey(name string) string {
-	if strings.ContainsAny(name, `.*$[]`) {
-		name = "'" + name + "'"
-	}
-	return "archives." + name
+// section is the key of the archives.
+const section = "archives"
+
+// Node is what the archives of a configuration must fit to.
+type Node struct {
+	// IsSelf reports whether a URL leads to the node itself.
+	IsSelf func(*url.URL) bool
+	// Open says that every host may connect.
+	Open bool
 }
 
-func (c *checker) allArchives() {
-	if len(c.cfg.Archives) == 0 && !c.cfg.FromMachine {
-		c.problem("archives", "names no archive; leave the key out to serve those of this machine's own apt")
-	}
+type checker struct {
+	*keys.Checker
+	node     Node
+	archives Archives
+}
+
+// Check checks archives, except for what the tags of the keys say, and brings their URLs into their one
+// spelling.
+func Check(with *keys.Checker, archives Archives, node Node) {
+	c := &checker{with, node, archives}
 	claimed := make(map[string]string) // URL without scheme -> archive that has it
-	for i := range c.cfg.Archives {
-		c.archive(&c.cfg.Archives[i], claimed)
+	for i := range archives {
+		c.archive(&archives[i], claimed)
 	}
 	c.namesAndHosts()
 	c.classes()
@@ -40,13 +48,13 @@ func (c *checker) allArchives() {
 
 // archive checks one archive and brings its URLs into their one spelling.
 func (c *checker) archive(a *Archive, claimed map[string]string) {
-	key := archiveKey(a.Name)
+	key := keys.Entry(section, a.Name)
 	c.name(key, a.Name)
 
 	claim := func(key string, u *url.URL) {
 		bare := u.Host + u.Path
 		if other, twice := claimed[bare]; twice && other != a.Name {
-			c.problem(key, "%s belongs to archive %s already; a request for it could mean either", u, other)
+			c.Problem(key, "%s belongs to archive %s already; a request for it could mean either", u, other)
 		}
 		claimed[bare] = a.Name
 	}
@@ -56,14 +64,14 @@ func (c *checker) archive(a *Archive, claimed map[string]string) {
 		c.mirrors(key, a, claim)
 		c.snapshot(key+".snapshot", a)
 		if a.MaxArchives != 0 {
-			c.problem(key+".max_archives", "is for a class of archives, whose upstream has a * in it")
+			c.Problem(key+".max_archives", "is for a class of archives, whose upstream has a * in it")
 		}
 		c.aliases(key, a, claim)
 	}
 
 	c.signatures(key, a)
-	if a.hasCredentials() && len(a.Allow) == 0 && len(c.cfg.Clients.Allow) == 0 {
-		c.warning(key, "has credentials and no `allow`: everybody who reaches this node can read it")
+	if a.hasCredentials() && len(a.Allow) == 0 && c.node.Open {
+		c.Warning(key, "has credentials and no `allow`: everybody who reaches this node can read it")
 	}
 }
 
@@ -73,7 +81,7 @@ func (c *checker) aliases(key string, a *Archive, claim func(key string, u *url.
 		aliasKey := fmt.Sprintf("%s.aliases[%d]", key, i)
 		u, err := archiveURL(alias, true)
 		if err != nil {
-			c.problem(aliasKey, "%v", err)
+			c.Problem(aliasKey, "%v", err)
 			continue
 		}
 		a.Aliases[i] = u.String()
@@ -88,9 +96,9 @@ func (c *checker) name(key, name string) {
 	first, _, _ := strings.Cut(name, "/")
 	switch {
 	case len(name) > 200 || !validName.MatchString(name):
-		c.problem(key, "%q cannot be the name of an archive: it becomes part of URLs, so use letters, digits and - . _ , as in debian-security", name)
+		c.Problem(key, "%q cannot be the name of an archive: it becomes part of URLs, so use letters, digits and - . _ , as in debian-security", name)
 	case strings.EqualFold(first, "http") || strings.EqualFold(first, "https"):
-		c.problem(key, "%q cannot be the name of an archive: hosts ask for http://HTTPS///host/path when they want https", name)
+		c.Problem(key, "%q cannot be the name of an archive: hosts ask for http://HTTPS///host/path when they want https", name)
 	}
 }
 
@@ -98,11 +106,11 @@ func (c *checker) name(key, name string) {
 // http://node/HOST/path means that archive. An archive at the root of its host may have the
 // host's name: both readings are the same.
 func (c *checker) namesAndHosts() {
-	for _, a := range c.cfg.Archives {
+	for _, a := range c.archives {
 		first, _, _ := strings.Cut(a.Name, "/")
-		for _, other := range c.cfg.Archives {
+		for _, other := range c.archives {
 			if host, ok := other.mirrorOn(first); ok && (other.Name != a.Name || host.Path != "" || a.Name != first) {
-				c.problem(archiveKey(a.Name), "the name is also the host of %s; http://node:3142/%s/ could mean either, so choose another", host.Redacted(), first)
+				c.Problem(keys.Entry(section, a.Name), "the name is also the host of %s; http://node:3142/%s/ could mean either, so choose another", host.Redacted(), first)
 				break
 			}
 		}
@@ -176,7 +184,7 @@ func (c *checker) signatures(key string, a *Archive) {
 		return
 	}
 	if a.MetalinkCA != "" {
-		c.problem(key+".metalink_ca", "is for the servers of `metalink`, of which there is none")
+		c.Problem(key+".metalink_ca", "is for the servers of `metalink`, of which there is none")
 	}
 	if a.TrustHTTPS {
 		c.trustsHTTPS(key, a)
@@ -184,33 +192,33 @@ func (c *checker) signatures(key string, a *Archive) {
 	}
 	if a.Unsigned {
 		if len(a.SignedBy) > 0 || len(a.UnsignedSuites) > 0 {
-			c.problem(key, "signed_by or unsigned_suites and `unsigned: true` contradict each other; drop one")
+			c.Problem(key, "signed_by or unsigned_suites and `unsigned: true` contradict each other; drop one")
 			return
 		}
-		c.warning(key, "accepts anything its upstream sends, because of `unsigned: true`")
+		c.Warning(key, "accepts anything its upstream sends, because of `unsigned: true`")
 		return
 	}
 	for i, suite := range a.UnsignedSuites {
-		c.warning(fmt.Sprintf("%s.unsigned_suites[%d]", key, i), "accepts anything its upstream sends in %s", suite)
+		c.Warning(fmt.Sprintf("%s.unsigned_suites[%d]", key, i), "accepts anything its upstream sends in %s", suite)
 	}
 	if len(a.SignedBy) == 0 && len(a.UnsignedSuites) == 0 {
-		c.problem(key+".signed_by", "is missing: the keyring that signs the archive%s, or a directory of keyrings; %s `unsigned: true` to accept it without any signature", keyringHint(a.MainURL(), ""), otherTrust(a.Format))
+		c.Problem(key+".signed_by", "is missing: the keyring that signs the archive%s, or a directory of keyrings; %s `unsigned: true` to accept it without any signature", keyringHint(a.MainURL(), ""), otherTrust(a.Format))
 	}
 	for i, entry := range a.SignedBy {
 		entryKey := fmt.Sprintf("%s.signed_by[%d]", key, i)
 		if strings.Contains(entry, "\n") && !keyrings.IsInline(entry) {
-			c.problem(entryKey, "is neither the path of a keyring nor an armoured key block, which begins with %s", keyrings.KeyBlock)
+			c.Problem(entryKey, "is neither the path of a keyring nor an armoured key block, which begins with %s", keyrings.KeyBlock)
 			continue
 		}
-		if c.blind {
+		if c.NoFiles {
 			continue
 		}
 		troubles, err := keyrings.Troubles(entry)
 		if err != nil {
-			c.problem(entryKey, "%s", files.Trouble(entry, err, keyringHint(a.MainURL(), entry)))
+			c.Problem(entryKey, "%s", files.Trouble(entry, err, keyringHint(a.MainURL(), entry)))
 		}
 		for _, trouble := range troubles {
-			c.warning(entryKey, "%s", trouble)
+			c.Warning(entryKey, "%s", trouble)
 		}
 	}
 }
@@ -229,19 +237,19 @@ func otherTrust(format string) string {
 // trustsHTTPS checks an archive for which the certificates of its upstreams vouch.
 func (c *checker) trustsHTTPS(key string, a *Archive) {
 	if a.Unsigned || len(a.SignedBy) > 0 || len(a.UnsignedSuites) > 0 {
-		c.problem(key+".trust_https", "stands in place of signed_by, unsigned and unsigned_suites; keep one of them")
+		c.Problem(key+".trust_https", "stands in place of signed_by, unsigned and unsigned_suites; keep one of them")
 	}
 	for _, m := range a.Mirrors() {
 		if !strings.HasPrefix(m.URL, "https://") {
-			c.problem(key+".trust_https", "wants https upstreams, because a certificate has to vouch for what comes, and %s is none", m.URL)
+			c.Problem(key+".trust_https", "wants https upstreams, because a certificate has to vouch for what comes, and %s is none", m.URL)
 		}
 	}
 }
 
 // keyringHint says which keyring signs a well-known archive, and what has it. named is the keyring
 // that the configuration names, "" for none: no path is said twice.
-func keyringHint(upstream, named string) string {
-	k, ok := aptconf.Lookup(upstream)
+func keyringHint(url, named string) string {
+	k, ok := aptconf.Lookup(url)
 	if !ok {
 		return ""
 	}
@@ -252,12 +260,13 @@ func keyringHint(upstream, named string) string {
 	return fmt.Sprintf(" (%sinstall the package %s, or copy the file from a host that has it)", file, k.Package)
 }
 
-// validSuite accepts the names apt does in sources.list.
-func validSuite(suite string) bool {
-	if suite == "" || strings.HasPrefix(suite, "/") && suite != "/" || strings.ContainsAny(suite, " \t\\") {
-		return false
+// SuiteProblem says why a text is not the name of a suite as apt accepts it in sources.list; "" if it is.
+func SuiteProblem(suite string) string {
+	if suite == "" || strings.HasPrefix(suite, "/") && suite != "/" || strings.ContainsAny(suite, " \t\\") ||
+		slices.Contains(strings.Split(suite, "/"), "..") {
+		return fmt.Sprintf(`%q is not a suite: write it as in sources.list, such as noble-updates, or "./" for a flat repository`, suite)
 	}
-	return !slices.Contains(strings.Split(suite, "/"), "..") && path.Clean(suite) != ".."
+	return ""
 }
 
 // mirrors checks the upstreams of an archive, and normalizes their URLs. claim is called with
@@ -265,7 +274,7 @@ func validSuite(suite string) bool {
 func (c *checker) mirrors(key string, a *Archive, claim func(key string, u *url.URL)) {
 	switch {
 	case a.Upstream != "" && len(a.Upstreams) > 0:
-		c.problem(key+".upstreams", "stands beside `upstream`, which is its short form; keep one of the two")
+		c.Problem(key+".upstreams", "stands beside `upstream`, which is its short form; keep one of the two")
 		return
 	case a.Upstream != "":
 		only := a.Mirrors()[0]
@@ -273,25 +282,25 @@ func (c *checker) mirrors(key string, a *Archive, claim func(key string, u *url.
 		a.Upstream = only.URL
 		return
 	case a.Upstreams == nil:
-		c.problem(key+".upstream", "is missing: the URL of the archive, such as http://archive.ubuntu.com/ubuntu")
+		c.Problem(key+".upstream", "is missing: the URL of the archive, such as http://archive.ubuntu.com/ubuntu")
 		return
 	case len(a.Upstreams) == 0:
-		c.problem(key+".upstreams", "names no mirror: write at least one URL of the archive, such as http://archive.ubuntu.com/ubuntu")
+		c.Problem(key+".upstreams", "names no mirror: write at least one URL of the archive, such as http://archive.ubuntu.com/ubuntu")
 		return
 	case !a.Credentials.IsZero():
-		c.problem(key+".credentials", "are those of the one `upstream`; beside `upstreams` write them to the upstream they are for")
+		c.Problem(key+".credentials", "are those of the one `upstream`; beside `upstreams` write them to the upstream they are for")
 	}
 	first := make(map[string]string) // URL -> key of the upstream that has it
 	for i := range a.Upstreams {
 		at := &a.Upstreams[i]
 		atKey := fmt.Sprintf("%s.upstreams[%d]", key, i)
 		urlKey := atKey
-		if !at.isSimple() {
+		if !keys.IsShort(*at) {
 			urlKey += ".url"
 		}
 		if c.mirror(atKey, urlKey, atKey+".credentials", at, claim) {
 			if other, twice := first[at.URL]; twice {
-				c.problem(urlKey, "%s is in %s already", at.URL, other)
+				c.Problem(urlKey, "%s is in %s already", at.URL, other)
 			}
 			first[at.URL] = fmt.Sprintf("upstreams[%d]", i)
 		}
@@ -305,16 +314,16 @@ func (c *checker) mirror(key, urlKey, credentialsKey string, at *Mirror, claim f
 		return c.mirrorList(urlKey, credentialsKey, at)
 	}
 	if at.URL == "" {
-		c.problem(urlKey, "is missing: the URL of the archive on this upstream")
+		c.Problem(urlKey, "is missing: the URL of the archive on this upstream")
 		return false
 	}
 	u, err := archiveURL(at.URL, false)
 	if err != nil {
-		c.problem(urlKey, "%v", err)
+		c.Problem(urlKey, "%v", err)
 		return false
 	}
-	if c.cfg.IsSelf(u) {
-		c.problem(urlKey, "%s is this node itself; it would ask itself for ever", u)
+	if c.node.IsSelf(u) {
+		c.Problem(urlKey, "%s is this node itself; it would ask itself for ever", u)
 		return false
 	}
 	at.URL = u.String()
@@ -322,7 +331,7 @@ func (c *checker) mirror(key, urlKey, credentialsKey string, at *Mirror, claim f
 	c.distsInside(urlKey, u)
 	c.credentials(credentialsKey, at.Credentials, u)
 	if c.tls(key+".tls", at.TLS); !at.TLS.IsZero() && u.Scheme == "http" {
-		c.problem(key+".tls", "means nothing for %s, which is asked without encryption; write https", u)
+		c.Problem(key+".tls", "means nothing for %s, which is asked without encryption; write https", u)
 	}
 	return true
 }
@@ -336,28 +345,28 @@ func (c *checker) distsInside(key string, u *url.URL) {
 		return
 	}
 	if _, known := aptconf.Lookup(root); known {
-		c.warning(key, "%s lies inside the archive: leave out /dists and what follows, as in %s", u, root)
+		c.Warning(key, "%s lies inside the archive: leave out /dists and what follows, as in %s", u, root)
 		return
 	}
-	c.warning(key, "%s looks like a directory inside an archive; if hosts name a suite behind the URL, leave out /dists and what follows, as in %s", u, root)
+	c.Warning(key, "%s looks like a directory inside an archive; if hosts name a suite behind the URL, leave out /dists and what follows, as in %s", u, root)
 }
 
 // mirrorList checks an upstream that is a list of mirrors.
 func (c *checker) mirrorList(urlKey, credentialsKey string, at *Mirror) bool {
 	list, err := aptconf.ParseListURL(at.URL)
 	if err != nil {
-		c.problem(urlKey, "%v", err)
+		c.Problem(urlKey, "%v", err)
 		return false
 	}
 	if !at.Credentials.IsZero() {
-		c.problem(credentialsKey, "would be sent to every mirror that the list names; write the mirror they are for as an upstream of its own")
+		c.Problem(credentialsKey, "would be sent to every mirror that the list names; write the mirror they are for as an upstream of its own")
 	}
 	switch {
-	case list.URL != nil && c.cfg.IsSelf(list.URL):
-		c.problem(urlKey, "%s is this node itself; it would ask itself for ever", list.URL)
+	case list.URL != nil && c.node.IsSelf(list.URL):
+		c.Problem(urlKey, "%s is this node itself; it would ask itself for ever", list.URL)
 		return false
 	case list.File != "":
-		if !c.file(urlKey, list.File, func(name string) error { _, err := ReadListFile(name); return err }) {
+		if !c.File(urlKey, list.File, func(name string) error { _, err := ReadListFile(name); return err }) {
 			return false
 		}
 	}
@@ -380,8 +389,8 @@ func ReadListFile(name string) ([]aptconf.ListedMirror, error) {
 
 // tls checks the files of one upstream's connections.
 func (c *checker) tls(key string, t upstream.TLSFiles) {
-	c.file(key+".ca", t.CA, func(name string) error { _, err := upstream.ReadRoots(name); return err })
-	c.keyPair(key, t.Cert, t.Key)
+	c.File(key+".ca", t.CA, func(name string) error { _, err := upstream.ReadRoots(name); return err })
+	c.KeyPair(key, t.Cert, t.Key)
 }
 
 // snapshotTime is what stands in the URL of a snapshot service for the moment.
@@ -396,32 +405,32 @@ func (c *checker) snapshot(key string, a *Archive) {
 	u, err := archiveURL(a.Snapshot, false)
 	switch {
 	case err != nil:
-		c.problem(key, "%v", err)
+		c.Problem(key, "%v", err)
 	case strings.Count(u.Path, snapshotTime) != 1:
-		c.problem(key, "%s needs %s once in its path, in the place of the date: write it as https://snapshot.ubuntu.com/ubuntu/%s", a.Snapshot, snapshotTime, snapshotTime)
-	case c.cfg.IsSelf(u):
-		c.problem(key, "%s is this node itself; it would ask itself for ever", u)
+		c.Problem(key, "%s needs %s once in its path, in the place of the date: write it as https://snapshot.ubuntu.com/ubuntu/%s", a.Snapshot, snapshotTime, snapshotTime)
+	case c.node.IsSelf(u):
+		c.Problem(key, "%s is this node itself; it would ask itself for ever", u)
 	default:
 		a.Snapshot = strings.ReplaceAll(u.String(), url.PathEscape(snapshotTime), snapshotTime)
 	}
 }
 
-func (c *checker) credentials(key string, cred Credentials, upstream *url.URL) {
+func (c *checker) credentials(key string, cred upstream.Credentials, at *url.URL) {
 	password, bearer := !cred.Password.IsZero(), !cred.Bearer.IsZero()
 	if cred.IsZero() {
 		return
 	}
 	switch {
 	case password && cred.PasswordFile != "":
-		c.problem(key, "password and password_file are two places for one secret; keep one")
+		c.Problem(key, "password and password_file are two places for one secret; keep one")
 	case bearer && cred.BearerFile != "":
-		c.problem(key, "bearer and bearer_file are two places for one secret; keep one")
+		c.Problem(key, "bearer and bearer_file are two places for one secret; keep one")
 	case (bearer || cred.BearerFile != "") && (cred.User != "" || password || cred.PasswordFile != ""):
-		c.problem(key, "a bearer token takes the place of user and password; keep one of the two ways")
+		c.Problem(key, "a bearer token takes the place of user and password; keep one of the two ways")
 	case (password || cred.PasswordFile != "") && cred.User == "":
-		c.problem(key, "a password needs its user")
+		c.Problem(key, "a password needs its user")
 	}
-	if upstream.Scheme == "http" {
-		c.warning(key, "are sent to %s without encryption", upstream.Host)
+	if at.Scheme == "http" {
+		c.Warning(key, "are sent to %s without encryption", at.Host)
 	}
 }

@@ -1,6 +1,7 @@
-package config
+package keys
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -17,39 +18,76 @@ import (
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
-// The type of a key says how its value is written, so that the rooms need no types of this one: an
-// int64 is a size or a rate in bytes, an int a plain number, a time.Duration may be in days.
+// notation is how values of a type are written. The type of a key says how its value is written, so that
+// the rooms need no types of this one: an int64 is a size or a rate in bytes, an int a plain number, a
+// time.Duration may be in days.
+type notation struct {
+	what  string // the value is, in the reference
+	parse func(text string, into any) error
+	write yaml.EncodeOption // nil where the YAML library writes it well
+}
+
+// notations are those of all types of keys.
+var notations = map[reflect.Type]notation{
+	reflect.TypeFor[string](): of("text", func(text string) (string, error) { return text, nil }, nil),
+	reflect.TypeFor[bool](): of("true, false", func(text string) (bool, error) {
+		if text != "true" && text != "false" {
+			return false, fmt.Errorf("expected true or false, not `%s`", text)
+		}
+		return text == "true", nil
+	}, nil),
+	reflect.TypeFor[int](): of("number", func(text string) (int, error) {
+		// Not as the YAML library reads numbers, which takes 1.5 for 1.
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return 0, fmt.Errorf("expected a whole number, not `%s`", text)
+		}
+		return n, nil
+	}, nil),
+	reflect.TypeFor[int64]():           of("size", parseSize, formatSize),
+	reflect.TypeFor[time.Duration]():   of("duration", parseDuration, formatDuration),
+	reflect.TypeFor[blobstore.Limit](): of("size, or share", parseLimit, formatLimit),
+	reflect.TypeFor[upstream.Secret](): of("text", func(text string) (upstream.Secret, error) { return upstream.NewSecret(text), nil }, nil),
+	reflect.TypeFor[upstream.Proxy]():  of("text", upstream.ParseProxy, func(p upstream.Proxy) string { return cmp.Or(p.Setting(), `""`) }),
+	reflect.TypeFor[netip.Prefix](): of("network", parseNetwork, func(p netip.Prefix) string {
+		if p.Addr().Is6() {
+			return strconv.Quote(formatNetwork(p))
+		}
+		return formatNetwork(p)
+	}),
+}
+
+func of[T any](what string, parse func(string) (T, error), format func(T) string) notation {
+	n := notation{what: what, parse: func(text string, into any) error {
+		v, err := parse(text)
+		*into.(*T) = v
+		return err
+	}}
+	if format != nil {
+		n.write = yaml.CustomMarshaler(func(v T) ([]byte, error) { return []byte(format(v)), nil })
+	}
+	return n
+}
+
+// What is what the value of a key is called in the reference.
+func (f Field) What() string {
+	t := f.Value.Type()
+	switch t.Kind() {
+	case reflect.Slice:
+		return "list"
+	case reflect.Pointer:
+		t = t.Elem()
+	}
+	return notations[t].what
+}
 
 // parseText reads a value in the notation of its type.
-func parseText(text string, into any) (err error) {
-	switch at := into.(type) {
-	case *string:
-		*at = text
-	case *upstream.Secret:
-		*at = upstream.NewSecret(text)
-	case *upstream.Proxy:
-		*at, err = upstream.ParseProxy(text)
-	case *bool:
-		if *at = text == "true"; !*at && text != "false" {
-			return fmt.Errorf("expected true or false, not `%s`", text)
-		}
-	case *int:
-		// Not as the YAML library reads numbers, which takes 1.5 for 1.
-		if *at, err = strconv.Atoi(text); err != nil {
-			return fmt.Errorf("expected a whole number, not `%s`", text)
-		}
-	case *int64:
-		*at, err = parseSize(text)
-	case *blobstore.Limit:
-		*at, err = parseLimit(text)
-	case *time.Duration:
-		*at, err = parseDuration(text)
-	case *netip.Prefix:
-		*at, err = parseNetwork(text)
-	default:
+func parseText(text string, into any) error {
+	n, ok := notations[reflect.TypeOf(into).Elem()]
+	if !ok {
 		panic(fmt.Sprintf("no notation for a %T", into)) // every test would see it
 	}
-	return err
+	return n.parse(text, into)
 }
 
 // parseSize reads a size. Binary units are KiB, MiB, GiB, TiB; KB, MB, GB, TB are
@@ -163,62 +201,4 @@ func formatDuration(d time.Duration) string {
 		s = strings.TrimSuffix(s, "0m")
 	}
 	return s
-}
-
-// Archives are the archives of a configuration, in the order of the file.
-type Archives []Archive
-
-// Secret is a password or token, and Credentials authenticate this node to a mirror; they print
-// as Redacted.
-type (
-	Secret      = upstream.Secret
-	Credentials = upstream.Credentials
-)
-
-// Redacted stands in the place of a secret in everything aptmesh prints.
-const Redacted = upstream.Redacted
-
-// MarshalYAML is of the archives in the order of the file.
-func (a Archives) MarshalYAML() (any, error) {
-	var all yaml.MapSlice
-	for _, archive := range a {
-		all = append(all, yaml.MapItem{Key: archive.Name, Value: archive})
-	}
-	return all, nil
-}
-
-// MarshalYAML writes the URL alone where that says it all.
-func (m Mirror) MarshalYAML() (any, error) {
-	if m.isSimple() {
-		return m.URL, nil
-	}
-	type plain Mirror
-	return plain(m), nil
-}
-
-// NewArchive returns the archive of that name with every default set.
-func NewArchive(name string) Archive {
-	a := Archive{Name: name}
-	setDefaults(reflect.ValueOf(&a).Elem())
-	return a
-}
-
-// NewMirror returns an upstream with every default set and no URL.
-func NewMirror() Mirror {
-	var m Mirror
-	setDefaults(reflect.ValueOf(&m).Elem())
-	return m
-}
-
-// Default returns the configuration of an empty file: every default, and no archives.
-func Default() *Config {
-	var c Config
-	setDefaults(reflect.ValueOf(&c).Elem())
-	return &c
-}
-
-// Formats are the formats that an archive may have.
-func Formats() []string {
-	sf, _ := reflect.TypeFor[Archive]().FieldByName("Format")
-	return strings.Split(sf.Tag.Get("check"), "|")
 }
