@@ -52,7 +52,7 @@ var plan = []rule{
 	{"node/front", []string{"proto", "proto/expiring"}, "it answers hosts; what a path means and where bytes come from is given to it"},
 	{"node/prefetch", []string{"proto", "proto/expiring"}, "it guesses what hosts will ask for; where bytes come from and what is current is given to it, so that it can only ever read ahead"},
 	{"node/pki", nil, "it reads and makes the cluster's certificates and keys; who connects with them is not known there"},
-	{"node/admin", []string{"proto"}, "commands import it without a node; what it shows is given to it"},
+	{"node/admin", []string{"proto", "node/listen"}, "commands import it without a node; what it shows is given to it"},
 	{"node/config", []string{"node/admin", "node/archives/archiveconf", "node/blobstore", "node/catalog", "node/cluster/clusterconf", "node/aptconf", "node/files", "node/front", "node/keyrings", "node/listen", "node/pki", "node/prefetch", "node/upstream"}, "it is the sections of the rooms put together, and checks that they make sense together; it starts nothing, so that any tool may read a configuration"},
 	{"node/config/keys", []string{"node/blobstore", "node/files", "node/upstream"}, "it reads, checks and prints any section; which keys there are is not known there"},
 	{"node/archives/archiveconf", []string{"node/aptconf", "node/classes", "node/config/keys", "node/files", "node/format/pgp", "node/keyrings", "node/listen", "node/upstream"}, "it is what the configuration says of an archive; what a node does with it is not known there"},

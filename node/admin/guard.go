@@ -15,16 +15,6 @@ import (
 	"strings"
 )
 
-// isLoopback reports whether only this machine reaches a TCP address.
-func isLoopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
-}
-
 // tcpGuard lets requests pass that came over TCP.
 type tcpGuard struct {
 	server   *Server

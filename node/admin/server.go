@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/aptmesh/aptmesh/node/listen"
 )
 
 // Node is what the interface shows and changes. An error is a sentence for the
@@ -86,7 +88,7 @@ func (s *Server) listen(ctx context.Context) error {
 			return fmt.Errorf("admin: %w", err)
 		}
 		s.tcp = l.Addr().String()
-		guard := tcpGuard{server: s, loopback: isLoopback(s.cfg.Address)}
+		guard := tcpGuard{server: s, loopback: listen.IsLoopback(s.cfg.Address)}
 		s.serve(l, guard.protect(s.everything()))
 		path = s.cfg.Socket
 	}

@@ -46,7 +46,7 @@ func (f *fake) Leave() (*LeaveResult, error) {
 const token = "0123456789abcdef0123456789abcdef"
 
 // listen starts a server; change sets what the test is about.
-func listen(t *testing.T, change func(*Config)) (*Server, *fake) {
+func listenAt(t *testing.T, change func(*Config)) (*Server, *fake) {
 	t.Helper()
 	f := &fake{}
 	cfg := Config{
@@ -105,7 +105,7 @@ func ask(t *testing.T, addr, method, path string, header ...string) (status int,
 // What a web page can send is refused at every path, whatever else it carries;
 // what a person or a program on the machine sends is not.
 func TestWebPagesReachNothing(t *testing.T) {
-	s, f := listen(t, withToken(t))
+	s, f := listenAt(t, withToken(t))
 	pages := [][]string{
 		{"Host", "evil.example:3144"},
 		{"Host", "evil.example"},
@@ -145,7 +145,7 @@ func TestWebPagesReachNothing(t *testing.T) {
 
 // On loopback everybody reads, and only the token changes anything.
 func TestChangesOverTCP(t *testing.T) {
-	s, f := listen(t, withToken(t))
+	s, f := listenAt(t, withToken(t))
 	for _, path := range []string{"/v1/leave", "/v1/refresh", "/v1/drop", "/v1/remove"} {
 		for _, header := range [][]string{nil, {"Authorization", "Bearer " + token[1:]}, {"Authorization", "Bearer "}, {"Authorization", "Basic " + token}} {
 			if status, body := ask(t, s.tcp, "POST", path, header...); status != http.StatusForbidden {
@@ -166,7 +166,7 @@ func TestChangesOverTCP(t *testing.T) {
 	if status, _ := ask(t, s.tcp, "POST", "/v1/refresh", "Authorization", "Bearer "+token); status != http.StatusForbidden {
 		t.Errorf("with the old token: %d", status)
 	}
-	without, _ := listen(t, func(*Config) {})
+	without, _ := listenAt(t, func(*Config) {})
 	if status, _ := ask(t, without.tcp, "POST", "/v1/refresh", "Authorization", "Bearer "); status != http.StatusForbidden {
 		t.Errorf("an empty token where there is none: %d", status)
 	}
@@ -174,7 +174,7 @@ func TestChangesOverTCP(t *testing.T) {
 
 // Any local user may look at what a node does, and not slow it down for long.
 func TestProfilesWithoutToken(t *testing.T) {
-	s, _ := listen(t, withToken(t))
+	s, _ := listenAt(t, withToken(t))
 	for query, want := range map[string]int{
 		"profile?seconds=31": 403, "trace?seconds=30.5": 403, "heap?seconds=999": 403, "profile?seconds=1e400": 403, "trace?seconds=Inf": 403,
 		"trace?seconds=0.01": 200, "goroutine?debug=1": 200, "heap": 200, "heap?seconds=x": 400,
@@ -197,7 +197,7 @@ func TestProfilesWithoutToken(t *testing.T) {
 
 // The socket takes everything, and only its user and root reach it.
 func TestSocket(t *testing.T) {
-	s, f := listen(t, func(c *Config) {
+	s, f := listenAt(t, func(c *Config) {
 		c.Socket = SocketIn(filepath.Join(t.TempDir(), strings.Repeat("long", 40))) // longer than the kernel's limit
 		if err := os.Mkdir(filepath.Dir(filepath.Dir(c.Socket)), 0o755); err != nil {
 			t.Fatal(err)
@@ -237,7 +237,7 @@ func TestSocket(t *testing.T) {
 
 // A command that was given the TCP address finds the socket by itself.
 func TestClientFindsTheSocket(t *testing.T) {
-	s, f := listen(t, func(*Config) {})
+	s, f := listenAt(t, func(*Config) {})
 	c, err := NewClient(s.Addr(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +255,7 @@ func TestClientFindsTheSocket(t *testing.T) {
 	if _, err := c.Leave(t.Context()); err == nil || !strings.Contains(err.Error(), "run the command as root") || f.changes != 2 {
 		t.Errorf("without the socket: %v", err)
 	}
-	withIt, g := listen(t, withToken(t))
+	withIt, g := listenAt(t, withToken(t))
 	if c, err = NewClient(withIt.Addr(), token); err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func TestOtherMachines(t *testing.T) {
 			t.Errorf("%s names a socket", addr)
 		}
 	}
-	s, _ := listen(t, func(c *Config) { withToken(t)(c); c.Address = "0.0.0.0:0" })
+	s, _ := listenAt(t, func(c *Config) { withToken(t)(c); c.Address = "0.0.0.0:0" })
 	_, port, _ := net.SplitHostPort(s.tcp)
 	at := "127.0.0.1:" + port
 	for path, want := range map[string]int{"/health": 200, "/ready": 200, "/v1/status": 403, "/metrics": 403, "/debug/pprof/": 403, "/ready/": 403} {
@@ -297,7 +297,7 @@ func TestOtherMachines(t *testing.T) {
 
 // Load balancers have an address of their own, with nothing else at it.
 func TestReadyAddress(t *testing.T) {
-	s, f := listen(t, func(c *Config) { c.ReadyAddress = "0.0.0.0:0" })
+	s, f := listenAt(t, func(c *Config) { c.ReadyAddress = "0.0.0.0:0" })
 	_, port, _ := net.SplitHostPort(s.ready)
 	for path, want := range map[string]int{"/health": 200, "/ready": 200, "/v1/status": 404, "/metrics": 404, "/debug/pprof/": 404} {
 		if status, _ := ask(t, "127.0.0.1:"+port, "GET", path, "Host", "cache.example"); status != want {

@@ -4,6 +4,8 @@ import (
 	_ "embed"
 	"fmt"
 	"net"
+
+	"github.com/aptmesh/aptmesh/node/listen"
 )
 
 //go:embed settings.go
@@ -33,7 +35,7 @@ func (s Settings) CheckAddress() error {
 	switch {
 	case isSocket && (path == "." || path == "/"):
 		return fmt.Errorf(`%q names no socket: write "unix:/run/aptmesh/admin.sock"`, s.Address)
-	case isSocket, notTCP != nil, isLoopback(s.Address), s.TokenFile != "":
+	case isSocket, notTCP != nil, listen.IsLoopback(s.Address), s.TokenFile != "":
 		return nil
 	}
 	return fmt.Errorf("%q can be reached from other machines, and every one of them could read and end this node: "+

@@ -62,10 +62,9 @@ func (c *Config) leadsHere(u *url.URL) bool {
 	return withDefault.IsSelf(u)
 }
 
-// dataDir is DefaultDataDir where this user may write there, else a directory of
-// the user's own.
+// dataDir is the default where this user may write there, else a directory of the user's own.
 func dataDir(root string) string {
-	system := filepath.Join(root, DefaultDataDir)
+	system := filepath.Join(root, Default().Data)
 	if usable(system) {
 		return system
 	}

@@ -241,8 +241,8 @@ func TestAutoConfigKnowsCountryMirrors(t *testing.T) {
 
 func TestDataDir(t *testing.T) {
 	root := fakeRoot(t, map[string]string{"/var/cache/x": ""})
-	if got := dataDir(root); got != filepath.Join(root, DefaultDataDir) {
-		t.Errorf("data in %s though %s may be made", got, DefaultDataDir)
+	if got := dataDir(root); got != filepath.Join(root, Default().Data) {
+		t.Errorf("data in %s though %s may be made", got, Default().Data)
 	}
 	t.Setenv("XDG_CACHE_HOME", "/home/someone/.cache")
 	if got := dataDir(filepath.Join(root, "nowhere")); got != "/home/someone/.cache/aptmesh" {

@@ -15,6 +15,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/cluster/clusterconf"
 	"github.com/aptmesh/aptmesh/node/config/keys"
 	"github.com/aptmesh/aptmesh/node/files"
+	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/keyrings"
 	"github.com/aptmesh/aptmesh/node/listen"
 	"github.com/aptmesh/aptmesh/node/pki"
@@ -45,7 +46,7 @@ type checker struct {
 
 func newChecker(cfg *Config) *checker {
 	return &checker{cfg: cfg, Checker: keys.Checker{Texts: map[string]func(string) string{
-		"suite": archiveconf.SuiteProblem, "label": pki.LabelProblem, "host": pki.HostProblem, "seed": clusterconf.SeedProblem,
+		"suite": archiveconf.SuiteProblem, "label": pki.LabelProblem, "host": pki.HostProblem, "seed": clusterconf.SeedProblem, "connect": front.ConnectProblem,
 	}}}
 }
 
@@ -112,13 +113,9 @@ func (c *checker) files(f keys.Field) {
 }
 
 func (c *checker) connect() {
-	for i, hostPort := range c.cfg.ConnectAllow {
-		key := fmt.Sprintf("connect_allow[%d]", i)
-		switch host, port, err := listen.SplitHostPort(hostPort); {
-		case err != nil || port == "0" || host != "*" && pki.HostProblem(strings.TrimSuffix(strings.TrimPrefix(host, "*."), ".")) != "":
-			c.Problem(key, "%q is not a host and a port: write changelogs.ubuntu.com:443, *.docker.com:443 or *:443", hostPort)
-		case host == "*":
-			c.Warning(key, "%q lets every client reach port %s of every public host through this node; name the hosts or domains that they need", hostPort, port)
+	for i, pattern := range c.cfg.ConnectAllow {
+		if why := front.ConnectWarning(pattern); why != "" {
+			c.Warning(fmt.Sprintf("connect_allow[%d]", i), "%s", why)
 		}
 	}
 }
@@ -199,7 +196,7 @@ func (c *checker) admin() {
 	}
 	if err := a.CheckToken(); err != nil {
 		c.Problem("admin_token_file", "%s", err)
-	} else if pki.OthersMayRead(a.TokenFile) {
+	} else if files.OthersMayRead(a.TokenFile) {
 		c.Warning("admin_token_file", "every user of this machine may read %s", a.TokenFile)
 	}
 }

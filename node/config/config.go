@@ -12,12 +12,8 @@ import (
 	"github.com/aptmesh/aptmesh/node/listen"
 )
 
-// DefaultDataDir and DefaultStateDir are the defaults for the cache and the state of a node, if
-// it may write there.
-const (
-	DefaultDataDir  = "/var/cache/aptmesh"
-	DefaultStateDir = "/var/lib/aptmesh"
-)
+// DefaultStateDir is the default for the state of a node, if it may write there.
+const DefaultStateDir = "/var/lib/aptmesh"
 
 // NodeName is the name of this node: Name, or else the host's, in lower case as in
 // the DNS.

@@ -86,7 +86,7 @@ type Config struct {
 	//
 	// Such traffic passes through unchecked and is not cached. The default is what `apt changelog` and
 	// do-release-upgrade use. A target that only a pattern allows must have a public address.
-	ConnectAllow []string `yaml:"connect_allow,flow" default:"[changelogs.ubuntu.com:443, changelogs.ubuntu.com:80, metadata.ftp-master.debian.org:443, metadata.ftp-master.debian.org:80]"`
+	ConnectAllow []string `yaml:"connect_allow,flow" default:"[changelogs.ubuntu.com:443, changelogs.ubuntu.com:80, metadata.ftp-master.debian.org:443, metadata.ftp-master.debian.org:80]" check:"connect"`
 	// Several nodes that act as one cache.
 	//
 	// All nodes together fetch each file from upstream once. `aptmesh cluster init` writes this

@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -175,8 +174,7 @@ func (c *Config) resolvePaths(dir string) {
 
 // worldReadableSecrets warns of secrets in a file that every user may read.
 func worldReadableSecrets(path string, cfg *Config) (string, bool) {
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm()&0o004 == 0 {
+	if !files.OthersMayRead(path) {
 		return "", false
 	}
 	for _, a := range cfg.Archives {

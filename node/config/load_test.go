@@ -158,7 +158,7 @@ func TestArchivesOfTheMachine(t *testing.T) {
 	if len(warnings) != 2 || !strings.Contains(warnings[0].String(), "serves those of this machine's own apt: tools") || !strings.Contains(warnings[1].String(), "file:/srv") {
 		t.Errorf("warnings: %v", warnings)
 	}
-	if cfg.Data != filepath.Join(root, DefaultDataDir) && !strings.HasSuffix(cfg.Data, "/aptmesh") {
+	if cfg.Data != filepath.Join(root, Default().Data) && !strings.HasSuffix(cfg.Data, "/aptmesh") {
 		t.Errorf("data: %s", cfg.Data)
 	}
 }
@@ -311,7 +311,7 @@ func TestStateDirectory(t *testing.T) {
 			}
 		})
 	}
-	if got := Default(); got.StateDir() != DefaultDataDir+"/state" {
+	if got := Default(); got.StateDir() != Default().Data+"/state" {
 		t.Errorf("a program that embeds a node has its state in %s by default; want it inside the data", got.StateDir())
 	}
 }

@@ -37,3 +37,9 @@ func Trouble(name string, err error, hint string) string {
 	}
 	return err.Error() + hint
 }
+
+// OthersMayRead reports whether every user of the machine may read a file, as far as its mode says.
+func OthersMayRead(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Mode().Perm()&0o004 != 0
+}

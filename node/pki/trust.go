@@ -332,9 +332,3 @@ func readFile(name string) ([]byte, error) {
 	}
 	return text, err
 }
-
-// OthersMayRead reports whether every user of the machine may read a file.
-func OthersMayRead(file string) bool {
-	info, err := os.Stat(file)
-	return err == nil && info.Mode().Perm()&0o004 != 0
-}

@@ -111,7 +111,7 @@ func (c *checker) trust(named bool) {
 func (c *checker) files(named bool) {
 	c.File("cluster.gossip_key", c.GossipKey, func(name string) error { _, err := pki.ReadGossipKeys(name); return err })
 	for _, f := range []struct{ key, file string }{{"cluster.gossip_key", c.GossipKey}, {"cluster.key", c.Key}} {
-		if pki.OthersMayRead(f.file) {
+		if files.OthersMayRead(f.file) {
 			c.Warning(f.key, "every user of this machine may read %s; chmod 600 it", f.file)
 		}
 	}

@@ -167,14 +167,12 @@ func (d *Document) value(n ast.Node, into reflect.Value, path string) {
 
 // sections reads a list of sections: keys that are the names of its entries, or the items of a list.
 func (d *Document) sections(n ast.Node, into reflect.Value, path string) {
-	entry := reflect.New(into.Type().Elem()).Elem()
-	setDefaults(entry)
 	fresh := func() reflect.Value {
-		v := reflect.New(entry.Type()).Elem()
-		v.Set(entry)
+		v := reflect.New(into.Type().Elem()).Elem()
+		setDefaults(v)
 		return v
 	}
-	if nameOf(entry).IsValid() {
+	if nameOf(fresh()).IsValid() {
 		d.entries(n, path, func(name string, key *token.Token, value ast.Node) {
 			v, at := fresh(), Entry(path, name)
 			nameOf(v).SetString(name)
