@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -68,6 +70,30 @@ func unwrap(u *url.URL) *url.URL {
 		return nil
 	}
 	return inner
+}
+
+// ParseRoot reads the URL of an archive's root. It says what is wrong with it, except for stars.
+func ParseRoot(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, errors.New("is not an http or https URL with a host, such as http://archive.ubuntu.com/ubuntu")
+	}
+	if port := u.Port(); port != "" {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return nil, fmt.Errorf("%s: port %q is not a number from 0 to 65535", s, port)
+		}
+	}
+	switch {
+	case u.User != nil:
+		return nil, fmt.Errorf("%s holds a user or password; write them under credentials", u.Redacted())
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, fmt.Errorf("%s has a query or fragment, which the URL of an archive cannot have", s)
+	case strings.ContainsAny(s, " \t\n"):
+		return nil, fmt.Errorf("%q has a space, which no URL has; suites and components have keys and places of their own", s)
+	case slices.Contains(strings.Split(u.Path, "/"), ".."):
+		return nil, fmt.Errorf(`%s: ".." has no place in the URL of an archive`, s)
+	}
+	return Canonical(u), nil
 }
 
 // Canonical returns the one spelling of an archive's base URL: lower-case host,

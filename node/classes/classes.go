@@ -7,9 +7,7 @@
 package classes
 
 import (
-	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -62,16 +60,10 @@ func New(name, upstream string, aliases []string) (Class, error) {
 
 // Parse reads the URL of a class. The error completes a sentence that begins with the key.
 func Parse(s string) (Pattern, error) {
-	u, err := url.Parse(s)
-	switch {
-	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
-		return Pattern{}, errors.New("is not an http or https URL with a host, such as http://ppa.launchpadcontent.net/*/*/ubuntu")
-	case u.User != nil:
-		return Pattern{}, fmt.Errorf("%s holds a user or password; write them under credentials", u.Redacted())
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return Pattern{}, fmt.Errorf("%s has a query or fragment, which the URL of an archive cannot have", s)
+	u, err := aptconf.ParseRoot(s)
+	if err != nil {
+		return Pattern{}, err
 	}
-	u = aptconf.Canonical(u)
 	p := Pattern{scheme: u.Scheme, port: u.Port(), labels: strings.Split(u.Hostname(), "."), elements: strings.Split(strings.Trim(u.Path, "/"), "/")}
 	if u.Path == "" {
 		p.elements = nil
@@ -79,9 +71,6 @@ func Parse(s string) (Pattern, error) {
 	for _, part := range slices.Concat(p.labels, p.elements) {
 		if part != "*" && strings.Contains(part, "*") {
 			return Pattern{}, fmt.Errorf("%s: a * stands for one whole element of the path, or one whole label of the host; %q is neither", s, part)
-		}
-		if part == ".." {
-			return Pattern{}, fmt.Errorf(`%s: ".." has no place in the URL of an archive`, s)
 		}
 	}
 	if n := len(p.labels); slices.Contains(p.labels[max(n-2, 0):], "*") {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -112,4 +113,21 @@ func (a Archive) hasCredentials() bool {
 		}
 	}
 	return false
+}
+
+// acceptOlder is Archive.AcceptOlder where it is left out and clients take an older index: longer
+// than the mirrors of an archive differ while they are synchronised, in most cases.
+const acceptOlder = 15 * time.Minute
+
+// AcceptsOlderAfter is how long all mirrors must show an older index until it is taken; 0 is never.
+// apt goes on with the newer one that it has (pkgAcqMetaBase::VerifyVendor in acquire-item.cc);
+// librepo, libzypp and libalpm compare no dates.
+func (a *Archive) AcceptsOlderAfter() time.Duration {
+	switch {
+	case a.AcceptOlder != nil:
+		return *a.AcceptOlder
+	case a.Format == "apt" || a.Format == "":
+		return 0
+	}
+	return acceptOlder
 }

@@ -1,19 +1,15 @@
 package archiveconf
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/config/keys"
 	"github.com/aptmesh/aptmesh/node/files"
-	"github.com/aptmesh/aptmesh/node/keyrings"
-	"github.com/aptmesh/aptmesh/node/listen"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
@@ -127,137 +123,25 @@ func (a Archive) mirrorOn(host string) (*url.URL, bool) {
 	return nil, false
 }
 
-// archiveURL reads the URL of an archive; wild allows a host that begins with "*.".
+// archiveURL reads the URL of an archive that is no class; wild allows a host that begins with "*.".
 func archiveURL(s string, wild bool) (*url.URL, error) {
-	u, err := url.Parse(s)
-	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return nil, errors.New("is not an http or https URL with a host, such as http://archive.ubuntu.com/ubuntu")
+	u, err := aptconf.ParseRoot(s)
+	if err != nil {
+		return nil, err
 	}
 	host := u.Hostname()
-	if err := listen.CheckPort(u.Port()); u.Port() != "" && err != nil {
-		return nil, fmt.Errorf("%s: %w", s, err)
-	}
 	if before, after, ok := strings.Cut(host, "*"); wild && ok && (before == "" || strings.HasSuffix(before, ".")) && strings.HasPrefix(after, ".") {
 		host = after
 	}
 	switch {
-	case u.User != nil:
-		return nil, fmt.Errorf("%s holds a user or password; write them under credentials", u.Redacted())
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, fmt.Errorf("%s has a query or fragment, which the URL of an archive cannot have", s)
-	case strings.Contains(host, "*") || host == "":
-		if wild {
-			return nil, fmt.Errorf(`%s: a * may only be one label of the host, and not the last, as in http://*.archive.ubuntu.com/ubuntu`, s)
-		}
+	case (strings.Contains(host, "*") || host == "") && wild:
+		return nil, fmt.Errorf(`%s: a * may only be one label of the host, and not the last, as in http://*.archive.ubuntu.com/ubuntu`, s)
+	case strings.Contains(host, "*"):
 		return nil, fmt.Errorf("%s: a * is for aliases; upstream is the one URL that is asked", s)
-	case strings.ContainsAny(s, " \t\n"):
-		return nil, fmt.Errorf("%q has a space, which no URL has; suites and components have keys and places of their own", s)
 	case strings.Contains(u.Path, "*"):
 		return nil, fmt.Errorf("%s: a * in the path makes a class of archives, and that has one `upstream`, and aliases with as many stars", s)
-	case slices.Contains(strings.Split(u.Path, "/"), ".."):
-		return nil, fmt.Errorf(`%s: ".." has no place in the URL of an archive`, s)
 	}
-	return aptconf.Canonical(u), nil
-}
-
-// acceptOlder is Archive.AcceptOlder where it is left out and clients take an older index: longer
-// than the mirrors of an archive differ while they are synchronised, in most cases.
-const acceptOlder = 15 * time.Minute
-
-// AcceptsOlderAfter is how long all mirrors must show an older index until it is taken; 0 is never.
-// apt goes on with the newer one that it has (pkgAcqMetaBase::VerifyVendor in acquire-item.cc);
-// librepo, libzypp and libalpm compare no dates.
-func (a *Archive) AcceptsOlderAfter() time.Duration {
-	switch {
-	case a.AcceptOlder != nil:
-		return *a.AcceptOlder
-	case a.Format == "apt" || a.Format == "":
-		return 0
-	}
-	return acceptOlder
-}
-
-// signatures checks that a keyring signs the archive, or that the configuration says that none does.
-func (c *checker) signatures(key string, a *Archive) {
-	if len(a.Metalink) > 0 {
-		c.metalinks(key, a)
-		return
-	}
-	if a.MetalinkCA != "" {
-		c.Problem(key+".metalink_ca", "is for the servers of `metalink`, of which there is none")
-	}
-	if a.TrustHTTPS {
-		c.trustsHTTPS(key, a)
-		return
-	}
-	if a.Unsigned {
-		if len(a.SignedBy) > 0 || len(a.UnsignedSuites) > 0 {
-			c.Problem(key, "signed_by or unsigned_suites and `unsigned: true` contradict each other; drop one")
-			return
-		}
-		c.Warning(key, "accepts anything its upstream sends, because of `unsigned: true`")
-		return
-	}
-	for i, suite := range a.UnsignedSuites {
-		c.Warning(fmt.Sprintf("%s.unsigned_suites[%d]", key, i), "accepts anything its upstream sends in %s", suite)
-	}
-	if len(a.SignedBy) == 0 && len(a.UnsignedSuites) == 0 {
-		c.Problem(key+".signed_by", "is missing: the keyring that signs the archive%s, or a directory of keyrings; %s `unsigned: true` to accept it without any signature", keyringHint(a.MainURL(), ""), otherTrust(a.Format))
-	}
-	for i, entry := range a.SignedBy {
-		entryKey := fmt.Sprintf("%s.signed_by[%d]", key, i)
-		if strings.Contains(entry, "\n") && !keyrings.IsInline(entry) {
-			c.Problem(entryKey, "is neither the path of a keyring nor an armoured key block, which begins with %s", keyrings.KeyBlock)
-			continue
-		}
-		if c.NoFiles {
-			continue
-		}
-		troubles, err := keyrings.Troubles(entry)
-		if err != nil {
-			c.Problem(entryKey, "%s", files.Trouble(entry, err, keyringHint(a.MainURL(), entry)))
-		}
-		for _, trouble := range troubles {
-			c.Warning(entryKey, "%s", trouble)
-		}
-	}
-}
-
-// otherTrust says what stands in place of signed_by for a format whose archives often sign no index.
-func otherTrust(format string) string {
-	switch format {
-	case "rpm":
-		return "where only packages are signed, `trust_https: true` trusts the certificate of an https upstream, and `metalink` that of a metalink's server; or"
-	case "pacman":
-		return "where only packages are signed, `trust_https: true` trusts the certificate of an https upstream; or"
-	}
-	return "or"
-}
-
-// trustsHTTPS checks an archive for which the certificates of its upstreams vouch.
-func (c *checker) trustsHTTPS(key string, a *Archive) {
-	if a.Unsigned || len(a.SignedBy) > 0 || len(a.UnsignedSuites) > 0 {
-		c.Problem(key+".trust_https", "stands in place of signed_by, unsigned and unsigned_suites; keep one of them")
-	}
-	for _, m := range a.Mirrors() {
-		if !strings.HasPrefix(m.URL, "https://") {
-			c.Problem(key+".trust_https", "wants https upstreams, because a certificate has to vouch for what comes, and %s is none", m.URL)
-		}
-	}
-}
-
-// keyringHint says which keyring signs a well-known archive, and what has it. named is the keyring
-// that the configuration names, "" for none: no path is said twice.
-func keyringHint(url, named string) string {
-	k, ok := aptconf.Lookup(url)
-	if !ok {
-		return ""
-	}
-	file := k.Keyring + "; "
-	if k.Keyring == named {
-		file = ""
-	}
-	return fmt.Sprintf(" (%sinstall the package %s, or copy the file from a host that has it)", file, k.Package)
+	return u, nil
 }
 
 // SuiteProblem says why a text is not the name of a suite as apt accepts it in sources.list; "" if it is.

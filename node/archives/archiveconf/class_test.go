@@ -43,6 +43,7 @@ func TestClassChecks(t *testing.T) {
 		"http://u:p@e.example.org/*":                                "write them under credentials",
 		"http://e.example.org/*?x":                                  "has a query",
 		"http://e.example.org/*/../x":                               "has no place",
+		"http://e.example.org:99999/*":                              "is not a number",
 		"http://e.example.org/*/*/*/*/*":                            "4 are the most",
 		"http://e.example.org/* http://f.example.org/*/*":           "the values of the first",
 		"http://e.example.org/* http://f.example.org/x":             "the values of the first",
