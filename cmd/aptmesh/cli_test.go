@@ -195,6 +195,9 @@ func TestConfigCheckWithoutFiles(t *testing.T) {
 		if code := run(t, a, "config", "check", "--no-files"); code != 0 || out.String() != a.defaultConfig+want {
 			t.Errorf("exit %d\n%s%s", code, out, errs)
 		}
+		if !strings.Contains(text, "archives") && !strings.Contains(errs.String(), "its machine's own apt, which are not looked at here") {
+			t.Errorf("of the archives: %s", errs)
+		}
 		a2, _, errs := testApp(t)
 		a2.defaultConfig = a.defaultConfig
 		if code := run(t, a2, "config", "check"); code == 0 || !strings.Contains(errs.String(), "/nowhere/") {

@@ -47,6 +47,7 @@ func TestRefuses(t *testing.T) {
 		{0o644, 0o744, stranger, name, dir, true},
 		{0o644, 0o711, stranger, name, "", false},
 		{0o644, 0o711, stranger, dir, dir, false}, // to list it takes more
+		{0o644, 0o744, stranger, dir, dir, false}, // nor is that enough
 		{0o644, 0o755, stranger, dir, "", false},
 		{0o644, 0o755, stranger, name + "x", "", false},
 	} {
