@@ -198,10 +198,13 @@ func TestConfigCheckWithoutFiles(t *testing.T) {
 		if !strings.Contains(text, "archives") && !strings.Contains(errs.String(), "its machine's own apt, which are not looked at here") {
 			t.Errorf("of the archives: %s", errs)
 		}
-		a2, _, errs := testApp(t)
-		a2.defaultConfig = a.defaultConfig
-		if code := run(t, a2, "config", "check"); code == 0 || !strings.Contains(errs.String(), "/nowhere/") {
-			t.Errorf("with its files: exit %d\n%s", code, errs)
+		for _, place := range []string{a.defaultConfig, a.defaultConfig + "x"} {
+			a2, _, errs := testApp(t)
+			a2.defaultConfig = place
+			if code := run(t, a2, "config", "check", a.defaultConfig); code == 0 || !strings.Contains(errs.String(), "/nowhere/") ||
+				strings.Contains(errs.String(), "--no-files") != (place != a.defaultConfig) {
+				t.Errorf("with its files: exit %d\n%s", code, errs)
+			}
 		}
 	}
 }

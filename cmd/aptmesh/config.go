@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/config/keys"
 	"github.com/aptmesh/aptmesh/node/files"
 )
 
@@ -44,7 +46,7 @@ command also warns of files that this user cannot read. For the configuration of
 			a.loader.Service = a.serviceUser()
 			l, err := a.loadFile(args)
 			if err != nil {
-				return err
+				return a.otherMachine(err)
 			}
 			for _, line := range append(l.warnings, l.notes...) {
 				fmt.Fprintln(a.err, "warning: "+line)
@@ -62,6 +64,19 @@ command also warns of files that this user cannot read. For the configuration of
 	}
 	cmd.Flags().BoolVar(&noFiles, "no-files", false, "look at none of the files that the configuration names: it is for another machine")
 	return cmd
+}
+
+// otherMachine adds to the problems of a configuration what may be the cause, if files are missing
+// that a file outside of its place names.
+func (a *app) otherMachine(err error) error {
+	var found *keys.Error
+	if a.configFile == "" || a.configFile == a.defaultConfig || a.loader.NoFiles || !errors.As(err, &found) {
+		return err
+	}
+	if strings.Contains(found.Error(), " does not exist") {
+		found.Problems = append(found.Problems, keys.Problem{Message: "note: --no-files checks the configuration of another machine without the files that it names"})
+	}
+	return err
 }
 
 // serviceUser is the user of deploy/aptmesh.service, for root on a machine that has it.
