@@ -12,6 +12,9 @@
 //	entry    the field holds the name of the entry, which stands in the place of a key in the file
 //	short    the field may stand for all of its section in a list; the tag says what it is
 //
+// A list of sections whose entries have names, and a section that may be short, say in MarshalYAML how they
+// are written, because the YAML library knows nothing of these two tags.
+//
 // The comment of a field is its documentation for operators: the first paragraph where a line must do, all
 // of it in the reference.
 package keys
