@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/aptmesh/aptmesh/node/admin"
-	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 )
 
 // A node that is failing is so in the status of every node. What a node said of itself before it died is not said
@@ -26,9 +26,9 @@ func TestNodeThatFailsIsFailingEverywhere(t *testing.T) {
 		t.Errorf("of a node that is well: %+v; %+v", said, other.node.Status().Notes)
 	}
 	broken := *bad.cfg
-	archive := config.NewArchive("broken")
+	archive := archiveconf.New("broken")
 	archive.Upstream, archive.Suites, archive.Unsigned = "http://127.0.0.1:1/broken", []string{"noble"}, true
-	broken.Archives = append([]config.Archive{archive}, bad.cfg.Archives...)
+	broken.Archives = append([]archiveconf.Archive{archive}, bad.cfg.Archives...)
 	if _, _, err := bad.node.Reload(&broken); err != nil {
 		t.Fatal(err)
 	}
