@@ -124,10 +124,14 @@ func faults(form format) []fault {
 	for _, moment := range []string{start, middle, last} {
 		all = append(all, fault{name: "connection reset", moment: moment, strike: at(moment, testarchive.Reset)})
 	}
+	replaced := []object{nextRoot, index, pkg}
+	if form.indexFirst { // an index of the generation before comes with its root
+		replaced = []object{nextRoot, pkg}
+	}
 	all = append(all,
 		fault{name: "slow, an eighth of it in a second", moment: always, benign: true,
 			strike: func(s sick) { inflict(testarchive.Drip(max(1, s.size/8)))(s) }},
-		fault{name: "behind: still the generation before", moment: always, only: []object{nextRoot, index, pkg}, strike: behind},
+		fault{name: "behind: still the generation before", moment: always, only: replaced, strike: behind},
 		fault{name: "index ahead of pool", moment: always, only: []object{pkg}, strike: inflict(testarchive.Status(404, 0))},
 	)
 	if form.has(index) {
