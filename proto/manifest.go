@@ -203,6 +203,9 @@ type PathInfo struct {
 	// Hold is how long a request is held back and tried again, in place of an error that may pass:
 	// clients of the format do not come back after a Retry-After. 0 where they do.
 	Hold time.Duration
+	// DropsAt416 says that clients that go on with a file drop what they have of it at a 416, and keep
+	// it at a 200.
+	DropsAt416 bool
 }
 
 // File is a file that an index lists.

@@ -145,7 +145,7 @@ librepo (downloader.c), zchunk (multipart.c); tried with aria2 1.36, curl 7.88, 
 | just arriving, listed | ` + "`Range`" + ` alone (curl -C, wget -c, aria2, apt-fast, pacman, dnf) | 206 without validators, from the first byte of the part that is here; the last byte of the file when the file is proven | goes on. A 200 would be error 33 for curl, which pacman and dnf are built on, and aria2 -c gives the file up |
 | just arriving, listed | with ` + "`If-Range: <date>`" + ` (apt) | 200, the whole | apt drops its part and takes the whole. No client was given a date of bytes that were not proven, so the date is not ours |
 | just arriving, listed | with ` + "`If-Range: \"<our ETag>\"`" + ` | 206 | the part that the client has was proven |
-| just arriving, bytes of it were wrong within the last hour | any | 200, the whole | starts anew: what it has may be wrong. curl -C fails, as it should |
+| just arriving, bytes of it were wrong within the last hour | any | 200, the whole; for pacman 416 | starts anew: what it has may be wrong. curl -C fails, as it should; pacman deletes what it has |
 | just arriving, not listed, length known | ` + "`Range`" + ` alone, or ` + "`If-Range`" + ` with upstream's own date | 206 | goes on, as it would at upstream. With another date: 200 |
 | just arriving, length not known | any | 200, chunked | starts anew |
 | any | a part behind the end | 416 with the length | wget and apt take the file for complete |

@@ -101,7 +101,7 @@ type subject struct {
 
 // object returns what the conditions are compared with.
 func (s *subject) object() object {
-	o := object{size: s.ref.Size, ranged: !s.whole && s.ref.Size >= 0, doubted: s.doubted}
+	o := object{size: s.ref.Size, ranged: !s.whole && s.ref.Size >= 0, doubted: s.doubted && s.info.DropsAt416}
 	if s.proven {
 		o.digest, o.modified = s.ref.Digest, s.lastModified()
 	} else {

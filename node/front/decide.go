@@ -49,7 +49,7 @@ type object struct {
 	modified time.Time    // Last-Modified; zero while the bytes are not proven
 	size     int64        // of the whole; proto.UnknownSize
 	ranged   bool         // any part can be sent, not only the whole from byte 0
-	// doubted says that clients may have wrong bytes of it, from a while ago.
+	// doubted says that clients may have wrong bytes of it, from a while ago, and drop them at a 416.
 	doubted bool
 	// promised and claimed stand in for digest and modified in If-Range while the bytes are not
 	// proven: what they must turn out to be, and what upstream calls them where nobody vouches.
@@ -138,9 +138,9 @@ func (c *conditions) rangeHolds(o object) bool {
 }
 
 // goesOn reports whether a client asks for the rest of a file without saying of which one it has the beginning, as
-// pacman and librepo do. Wrong bytes that it may have would be made the beginning of the file. The whole in place of
-// the rest is no help: pacman takes that for a failure and keeps what it has for its next run. On 416 it deletes it
-// (lib/libalpm/dload.c, curl_check_finished_download), and librepo begins anew (downloader.c).
+// pacman does. Wrong bytes that it may have would be made the beginning of the file. The whole in place of the rest is
+// no help: pacman takes that for a failure and keeps what it has for its next run. On 416 it deletes it
+// (lib/libalpm/dload.c, curl_check_finished_download). Others get the whole: curl and wget take a 416 for the end.
 func (c *conditions) goesOn(size int64) bool {
 	if c.ranges == "" || c.ifRange != "" || c.head || size < 0 {
 		return false

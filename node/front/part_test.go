@@ -41,9 +41,7 @@ func TestRangeOfARunningStream(t *testing.T) {
 		"beyond":                      {header: []string{"Range: bytes=65536-"}, status: 416},
 		"none":                        {status: 200, to: 65536},
 		"several, doubted":            {header: []string{"Range: bytes=0-1,5-6"}, doubted: true, status: 200, to: 65536},
-		"doubted":                     {header: []string{"Range: bytes=1000-"}, doubted: true, status: 416},
-		"doubted, from the beginning": {header: []string{"Range: bytes=0-"}, doubted: true, status: 200, to: 65536},
-		"doubted, the object's tag":   {header: []string{"Range: bytes=1000-", `If-Range: "` + digest.String() + `"`}, doubted: true, status: 200, to: 65536},
+		"doubted":                     {header: []string{"Range: bytes=1000-"}, doubted: true, status: 200, to: 65536},
 		"the object's own tag":        {header: []string{"Range: bytes=1000-", `If-Range: "` + digest.String() + `"`}, status: 206, from: 1000, to: 65536},
 		"another tag":                 {header: []string{"Range: bytes=1000-", `If-Range: "` + proto.DigestOf(nil).String() + `"`}, status: 200, to: 65536},
 		"a date, as apt has it":       {header: []string{"Range: bytes=1000-", "If-Range: " + claimed}, status: 200, to: 65536},
@@ -82,6 +80,30 @@ func TestRangeOfARunningStream(t *testing.T) {
 				t.Errorf("Content-Range: %q", r.Header.Get("Content-Range"))
 			}
 		})
+	}
+}
+
+// Where clients drop what they have at a 416, the rest of doubtful bytes is refused; nothing else is.
+func TestRestOfDoubtfulBytes(t *testing.T) {
+	tag := `"` + proto.DigestOf(helloBytes).String() + `"`
+	for _, c := range []struct {
+		ranges, ifRange string
+		doubted, drops  bool
+		want            int
+	}{
+		{"bytes=1000-", "", true, true, 416},
+		{"bytes=1000-", "", true, false, 200},
+		{"bytes=1000-", "", false, true, 206},
+		{"bytes=1000-", tag, true, true, 200},
+		{"bytes=0-", "", true, true, 200},
+		{"bytes=0-1,5-6", "", true, true, 200},
+		{"", "", true, true, 200},
+	} {
+		s := &subject{info: &proto.PathInfo{DropsAt416: c.drops}, doubted: c.doubted, whole: c.doubted,
+			ref: proto.Ref{Digest: proto.DigestOf(helloBytes), Size: int64(len(helloBytes))}}
+		if got := decide(&conditions{ranges: c.ranges, ifRange: c.ifRange}, s.object()).status; got != c.want {
+			t.Errorf("%+v: %d", c, got)
+		}
 	}
 }
 

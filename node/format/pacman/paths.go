@@ -27,7 +27,7 @@ func isPackage(name string) bool {
 // that was built again under its old name replaces the old one.
 func (f *Format) PathInfo(path string) proto.PathInfo {
 	_, name := splitDir(path)
-	info := proto.PathInfo{Kind: "other", Class: proto.ClassUnlisted, ContentType: binary, FirstByte: patience, Hold: hold}
+	info := proto.PathInfo{Kind: "other", Class: proto.ClassUnlisted, ContentType: binary, FirstByte: patience, Hold: hold, DropsAt416: true}
 	signed, isSignature := strings.CutSuffix(name, sig)
 	switch {
 	case isDatabase(signed):
