@@ -133,15 +133,40 @@ func (g Generation) BackLater(other Generation) bool {
 }
 
 // sameProof reports whether what proves the two has no name in different bytes, and offered brings
-// nothing that g lacks: a signature may be published later than what it signs. Other forms of the
-// statement count for nothing here: they are no part of the root, and come and go beside it.
+// nothing that g lacks: a signature may be published later than what it signs. Where g does not know
+// what upstream has, anything that is known is more, also that upstream has nothing. Other forms of
+// the statement count for nothing here: they are no part of the root, and come and go beside it.
 func (g Generation) sameProof(offered Generation) bool {
 	for _, o := range offered.Companions {
-		if c, ok := g.Companion(o.Name); o.Proof && (!ok || c.Ref != o.Ref) {
+		if c, ok := g.Companion(o.Name); o.Proof && o.Known() && (!ok || c.Ref != o.Ref) {
+			return false
+		}
+	}
+	for _, c := range g.Companions {
+		if _, ok := offered.Companion(c.Name); !c.Known() && !ok {
 			return false
 		}
 	}
 	return true
+}
+
+// Unknown counts the companions of which nobody knows the content yet.
+func (g Generation) Unknown() (n int) {
+	for _, c := range g.Companions {
+		if !c.Known() {
+			n++
+		}
+	}
+	return n
+}
+
+// Settles reports whether g knows the content of a companion of which other, the same statement, does
+// not.
+func (g Generation) Settles(other Generation) bool {
+	return slices.ContainsFunc(other.Companions, func(o Companion) bool {
+		c, ok := g.Companion(o.Name)
+		return ok && c.Known() && !o.Known()
+	})
 }
 
 // ForkWinner settles a fork the same way on every node, with nothing but the two statements to go
@@ -160,9 +185,12 @@ func (g Generation) NewerRevision(offered Generation) bool {
 		return order > 0
 	}
 	for _, c := range g.Companions {
-		if o, ok := offered.Companion(c.Name); ok && c.Proof && o.Ref != c.Ref {
+		if o, ok := offered.Companion(c.Name); ok && c.Proof && c.Known() && o.Known() && o.Ref != c.Ref {
 			return bytes.Compare(o.Ref.Digest[:], c.Ref.Digest[:]) > 0
 		}
+	}
+	if known, offers := g.Unknown(), offered.Unknown(); known != offers {
+		return offers < known
 	}
 	return len(offered.Proving()) > len(g.Proving())
 }

@@ -33,7 +33,9 @@ type RootFile struct {
 // the same statement in another form (signed apart).
 type Companion struct {
 	Name string `json:"name"` // below the suite's directory
-	Ref  Ref    `json:"ref"`
+	// Ref is zero while nobody knows whether upstream has the file, and with which content: upstream
+	// could not be asked for it in time. It is a file that the root can do without.
+	Ref Ref `json:"ref"`
 	// Modified is upstream's Last-Modified; zero where it gave none. Whole seconds, UTC.
 	Modified time.Time `json:"modified,omitzero"`
 	// Proof says that the root cannot be verified without the file: a signature beside it.
@@ -43,6 +45,9 @@ type Companion struct {
 	// never announced to other nodes.
 	Stray bool `json:"stray,omitempty"`
 }
+
+// Known reports whether the content is known.
+func (c Companion) Known() bool { return !c.Ref.IsZero() }
 
 // Manifest is what a root says, once its format has verified and read it. It is never changed
 // after that, and safe to share.
@@ -59,6 +64,10 @@ type Manifest struct {
 	// Proven says that a key of the archive's keyring vouches for the root, or a Witness that was
 	// read together with it. What is not proven is not taken on another node's word.
 	Proven bool
+	// Torn is the name of a signature beside a root that no key vouches for, where it was made for
+	// other bytes than those of the root: the two are of different publications. "" where they may
+	// belong together.
+	Torn string
 	// Signer names the signer, for people; "" for none.
 	Signer string
 	// ValidUntil is when clients begin to refuse the root for its age; zero for never.

@@ -66,6 +66,8 @@ func TestGenerationOrder(t *testing.T) {
 		g.Companions = []Companion{{Name: "other form", Ref: Ref{DigestOf([]byte(other)), 1}}}
 		return g
 	}
+	unknown := gen("a", "a", 0)
+	unknown.Companions = []Companion{{Name: "sig", Proof: true}}
 	held := gen("a", "a", 0)
 	for _, tt := range []struct {
 		name          string
@@ -79,6 +81,11 @@ func TestGenerationOrder(t *testing.T) {
 		{"the same root with one more signature", held, signed("y"), Revised},
 		{"the same root without its signature", signed("y"), held, Same},
 		{"the same root beside which another form has changed", beside("x"), beside("y"), Same},
+		{"a signature that was not known", unknown, signed("y"), Revised},
+		{"known not to be there, which was not known", unknown, held, Revised},
+		{"a signature that is not known any more", signed("y"), unknown, Same},
+		{"it is not known whether there is a signature now", held, unknown, Same},
+		{"it is still not known", unknown, unknown, Same},
 		{"newer", held, gen("b", "b", time.Second), Future},
 		{"older", held, gen("b", "b", -time.Second), Past},
 		{"another statement of the same date", held, gen("b", "b", 0), Fork},
@@ -94,13 +101,19 @@ func TestGenerationOrder(t *testing.T) {
 	}
 	later := gen("a", "b", 0)
 	later.Signed = at.Add(time.Second)
-	for _, pair := range [][2]Generation{{held, later}, {held, gen("a", "b", 0)}, {signed("x"), signed("y")}, {held, signed("y")}} {
+	for _, pair := range [][2]Generation{{held, later}, {held, gen("a", "b", 0)}, {signed("x"), signed("y")}, {held, signed("y")}, {unknown, signed("y")}, {unknown, held}} {
 		if pair[0].NewerRevision(pair[1]) == pair[1].NewerRevision(pair[0]) {
 			t.Errorf("both or none of two revisions are newer: %+v", pair)
 		}
 	}
 	if beside("x").NewerRevision(beside("y")) || beside("y").NewerRevision(beside("x")) {
 		t.Error("another form beside a root makes it a newer one")
+	}
+	if !unknown.NewerRevision(held) || !unknown.NewerRevision(signed("y")) {
+		t.Error("what is known is not newer than what is not")
+	}
+	if !signed("y").Settles(unknown) || held.Settles(unknown) || unknown.Settles(signed("y")) || unknown.Settles(unknown) {
+		t.Error("only content settles what is not known")
 	}
 	if !held.NewerRevision(later) {
 		t.Error("the newer signature does not count")

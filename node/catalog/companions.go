@@ -303,7 +303,7 @@ func (d *driver) proveCompanions(g proto.Generation, i int, form proto.Form, fil
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", errApart, err)
 	}
-	apart := cand.Gen.Statement != g.Statement
+	apart := cand.Gen.Statement != g.Statement || cand.Manifest.Torn != ""
 	for _, file := range form.Files {
 		f := files[file.Name]
 		if f == nil {
@@ -334,7 +334,7 @@ func (d *driver) announcedCompanions(ctx context.Context, g proto.Generation, to
 		}
 		files := make(map[string]*rootFile)
 		for _, file := range form.Files {
-			at := slices.IndexFunc(told, func(c proto.Companion) bool { return c.Name == file.Name && !c.Stray })
+			at := slices.IndexFunc(told, func(c proto.Companion) bool { return c.Name == file.Name && c.Known() && !c.Stray })
 			if at < 0 {
 				continue
 			}
@@ -393,5 +393,11 @@ func (d *driver) stageCompanions(ctx context.Context, cand *suite.Candidate, at 
 
 // filesOf are the files of the root that this node can serve.
 func filesOf(g proto.Generation) []proto.Companion {
-	return append([]proto.Companion{{Name: g.RootName, Ref: g.Root, Modified: g.Modified}}, g.Companions...)
+	files := []proto.Companion{{Name: g.RootName, Ref: g.Root, Modified: g.Modified}}
+	for _, c := range g.Companions {
+		if c.Known() {
+			files = append(files, c)
+		}
+	}
+	return files
 }

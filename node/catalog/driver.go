@@ -61,6 +61,7 @@ type driver struct {
 	pinned     bool                              // there are pins for staging
 	ingests    map[string]*ingest                // members on their way in, by slot
 	failed     *expiring.Map[failedKey, trouble] // members that could not be taken in lately
+	awaited    *expiring.Map[string, error]      // why files beside the root could not be read, by name; safe for concurrent use
 	pairings   map[bool]*pairing                 // companions on their way in; true: for another node
 	apart      suite.Mono                        // since when the forms of the root say different things; Never while they do not
 	unreadable unreadables                       // members of which the bytes make no sense to us
@@ -100,7 +101,8 @@ func (c *Catalog) newDriver(id proto.Suite, a *Archive) *driver {
 	d := &driver{
 		c: c, id: id, log: c.cfg.Logger.With("suite", id.String()), demand: newDemand(), mail: newMailbox(), ended: make(chan struct{}),
 		replies: make(map[uint64]chan<- error), ingests: make(map[string]*ingest), untaken: make(map[string]error),
-		failed: expiring.New[failedKey, trouble](1024), apart: suite.Never, pairings: make(map[bool]*pairing), saved: c.mono(), made: c.mono(), wanted: suite.Never,
+		failed: expiring.New[failedKey, trouble](1024), awaited: expiring.New[string, error](16), apart: suite.Never, pairings: make(map[bool]*pairing), saved: c.mono(), made: c.mono(),
+		wanted: suite.Never,
 	}
 	d.ctx, d.cancel = context.WithCancel(c.ctx)
 	d.archive.Store(a)
@@ -342,6 +344,11 @@ func (d *driver) notice() string {
 	case len(d.untaken) > 0:
 		path := slices.Min(slices.Collect(maps.Keys(d.untaken)))
 		return path + " could not be taken in, and requests that need it get 503: " + firstLine(d.untaken[path].Error())
+	case d.current != nil && d.current.Unknown() > 0:
+		i := slices.IndexFunc(d.current.Companions, func(c proto.Companion) bool { return !c.Known() })
+		return "requests for a file beside the root get 503: " + firstLine(d.notKnown(d.current.Companions[i].Name).Error())
+	case d.current != nil && d.current.Manifest.Torn != "":
+		return d.current.Manifest.Torn + " is that of another publication, and so it is upstream: hosts that check it refuse the root"
 	case d.current != nil && len(d.current.Manifest.Oddities) > 0:
 		return "the root is odd: " + d.current.Manifest.Oddities[0]
 	}

@@ -327,7 +327,7 @@ func (d *driver) readBack(r genRecord) (*view.Generation, *suite.Candidate, erro
 		files[r.RootName] = &rootFile{data: data, modified: r.Modified}
 		for _, beside := range form.Files[1:] {
 			c, ok := r.Companion(beside.Name)
-			if !ok {
+			if !ok || !c.Known() {
 				continue
 			}
 			if data, err = d.c.readBlob(c.Ref, beside.MaxBytes); err != nil {

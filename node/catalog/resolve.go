@@ -309,6 +309,9 @@ func (d *driver) discoverRoot(ctx context.Context, loc proto.Location, name stri
 	if e, ok := d.rootEntry(loc, name); ok {
 		return e, nil
 	}
+	if d.awaits(name) {
+		return proto.Resolution{}, d.notKnown(name)
+	}
 	if d.inPreferredForm(name) && !d.preferred(p.current.Generation) {
 		return proto.Resolution{}, proto.ErrNotFound // the archive signs in the other form only
 	}
@@ -338,7 +341,8 @@ func (d *driver) checkFor(ctx context.Context, current, fresh bool) error {
 
 // hopes reports whether a root file that the current generation does not have may have come since.
 func (d *driver) hopes(p *public, name string) bool {
-	return d.inPreferredForm(name) && !d.preferred(p.current.Generation) && d.c.mono().Sub(p.lastTry) >= suite.HopeForForm
+	mayCome := d.awaits(name) || d.inPreferredForm(name) && !d.preferred(p.current.Generation)
+	return mayCome && d.c.mono().Sub(p.lastTry) >= suite.HopeForForm
 }
 
 func (d *driver) inPreferredForm(name string) bool {

@@ -19,7 +19,12 @@ type rootFile struct {
 	modified time.Time
 	etag     string
 	base     string // where a redirect led to; "" where none did
+	unread   bool   // it could not be read in time, and the root can do without it
 }
+
+// optionalWait bounds the reading of files beside a root that the root can do without. pacman gives up
+// after ten seconds without a byte, and waits for the root meanwhile.
+const optionalWait = 5 * time.Second
 
 // askMirror asks one mirror for the root, form by form.
 func (d *driver) askMirror(ctx context.Context, q *suite.AskMirror) suite.Event {
@@ -61,25 +66,42 @@ func (d *driver) readForm(ctx context.Context, i int, form proto.Form, q *suite.
 	}
 	files := map[string]*rootFile{first.Name: root}
 	changed := root != nil
+	optional, cancel := context.WithTimeoutCause(d.ctx, optionalWait, &proto.Unavailable{Reason: fmt.Sprintf("it did not come within %s", optionalWait)})
+	defer cancel()
 	for _, beside := range form.Files[1:] {
-		f, err := d.readBeside(ctx, beside, q, !changed)
+		besideCtx := ctx
+		if beside.Optional {
+			besideCtx = optional
+		}
+		f, err := d.readBeside(besideCtx, beside, q, !changed)
 		switch {
+		case err == nil:
+			files[beside.Name], changed = f, changed || f != nil
 		case isMissing(err, beside):
-			continue // whether the rest can be trusted is for the format to decide
-		case err != nil && i == 0:
+			// Whether the rest can be trusted is for the format to decide. If nobody knew so far that
+			// upstream does not have it, that is news.
+			changed = changed || d.awaits(beside.Name)
+		case beside.Optional && d.ctx.Err() == nil:
+			d.awaited.Set(beside.Name, err, time.Now(), time.Now().Add(awaitedFor))
+			if changed {
+				files[beside.Name] = &rootFile{unread: true}
+			} else {
+				files[beside.Name] = nil // as it was
+			}
+		case i == 0:
 			return nil, err
-		case err != nil:
+		default:
 			return nil, fmt.Errorf("upstream has no %s: %w", d.forms()[0].Files[0].Name, err)
 		}
-		files[beside.Name] = f
-		changed = changed || f != nil
 	}
 	if !changed && form.Witness == "" {
 		return nil, nil
 	}
-	if root == nil { // what vouches for it has changed, or has to be asked again
-		if files[first.Name], err = d.currentRoot(ctx, first, q); err != nil {
-			return nil, err
+	for _, file := range form.Files { // what vouches for the root has changed, or has to be asked again
+		if f, asked := files[file.Name]; asked && f == nil {
+			if files[file.Name], err = d.currentFile(ctx, file, q); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if form.Witness != "" {
@@ -136,6 +158,9 @@ func (d *driver) readBeside(ctx context.Context, file proto.RootFile, q *suite.A
 	if !ok {
 		return d.fetchSmall(ctx, file, q, "", time.Time{})
 	}
+	if !c.Known() {
+		return d.fetchSmall(ctx, file, q, "", time.Time{})
+	}
 	f, err := d.fetchSmall(ctx, file, q, "", c.Modified)
 	if f != nil && proto.DigestOf(f.data) == c.Ref.Digest {
 		return nil, nil
@@ -143,15 +168,53 @@ func (d *driver) readBeside(ctx context.Context, file proto.RootFile, q *suite.A
 	return f, err
 }
 
-// currentRoot is the root file that a mirror says it still has, from the store if it is the current
-// root.
-func (d *driver) currentRoot(ctx context.Context, file proto.RootFile, q *suite.AskMirror) (*rootFile, error) {
-	if current := d.public.Load().current; current != nil && current.RootName == file.Name && current.Root == q.Condition.Root {
-		if data, err := d.c.readBlob(current.Root, file.MaxBytes); err == nil {
-			return &rootFile{data: data, modified: q.Condition.Modified, etag: q.Condition.ETag, base: current.Base}, nil
-		}
+// awaits reports whether the content of a file beside the current root is not known yet.
+func (d *driver) awaits(name string) bool {
+	current := d.public.Load().current
+	if current == nil {
+		return false
 	}
-	return d.fetchSmall(ctx, file, q, "", time.Time{})
+	c, ok := current.Companion(name)
+	return ok && !c.Known()
+}
+
+// awaitedFor is how long the error is told of a file that could not be read.
+const awaitedFor = time.Hour
+
+// notKnown is the error for a client that asks for a file beside the root of which the content is not
+// known yet. Whether it is missing is not known either: clients take "not found" for final, and some of
+// them for a repository that nobody signs.
+func (d *driver) notKnown(name string) error {
+	err, _ := d.awaited.Get(name, time.Now())
+	return &proto.Unavailable{Reason: fmt.Sprintf("%s could not be read from upstream yet", d.id.At(name)), RetryAfter: 5 * time.Second, Err: err}
+}
+
+// currentFile is a file of the root that a mirror says it still has: from the store, if the mirror has
+// the current root. nil if the current root does without it.
+func (d *driver) currentFile(ctx context.Context, file proto.RootFile, q *suite.AskMirror) (*rootFile, error) {
+	current := d.public.Load().current
+	if current == nil || current.RootName != q.Condition.Name || current.Root != q.Condition.Root {
+		f, err := d.fetchSmall(ctx, file, q, "", time.Time{})
+		if isMissing(err, file) && file.Optional {
+			return nil, nil
+		}
+		return f, err
+	}
+	c, known := current.Companion(file.Name)
+	f := &rootFile{modified: c.Modified}
+	switch {
+	case file.Name == current.RootName:
+		c.Ref, f = current.Root, &rootFile{modified: q.Condition.Modified, etag: q.Condition.ETag, base: current.Base}
+	case !known:
+		return nil, nil
+	case !c.Known():
+		return &rootFile{unread: true}, nil
+	}
+	var err error
+	if f.data, err = d.c.readBlob(c.Ref, file.MaxBytes); err != nil {
+		return d.fetchSmall(ctx, file, q, "", time.Time{})
+	}
+	return f, nil
 }
 
 // wrongContent marks an error that says that nobody can have signed the bytes so: a page, or a root
@@ -226,7 +289,7 @@ func readSmall(t *proto.Transfer, most int64) ([]byte, error) {
 func (d *driver) candidate(i int, form proto.Form, files map[string]*rootFile) (*suite.Candidate, error) {
 	bytesOf := make(map[string][]byte, len(files))
 	for name, f := range files {
-		if f != nil {
+		if f != nil && !f.unread {
 			bytesOf[name] = f.data
 		}
 	}
@@ -249,7 +312,11 @@ func (d *driver) candidate(i int, form proto.Form, files map[string]*rootFile) (
 		}
 	}
 	for _, beside := range form.Files[1:] {
-		if f := files[beside.Name]; f != nil {
+		switch f := files[beside.Name]; {
+		case f == nil:
+		case f.unread:
+			g.Companions = append(g.Companions, proto.Companion{Name: beside.Name, Proof: true})
+		default:
 			g.Companions = append(g.Companions, proto.Companion{Name: beside.Name, Ref: refOfBytes(f.data), Modified: f.modified, Proof: true})
 		}
 	}
@@ -278,6 +345,10 @@ func (d *driver) offered(ctx context.Context, o *suite.OpenOffer) (*suite.Candid
 		for _, beside := range form.Files[1:] {
 			c, ok := o.Gen.Companion(beside.Name)
 			if !ok {
+				continue
+			}
+			if !c.Known() {
+				files[beside.Name] = &rootFile{unread: true}
 				continue
 			}
 			if files[beside.Name], err = d.openAnnounced(ctx, beside, c.Ref, c.Modified, o.From); err != nil {

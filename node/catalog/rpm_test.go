@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/format/pgp"
 	"github.com/aptmesh/aptmesh/node/format/rpm"
 	"github.com/aptmesh/aptmesh/node/format/rpm/rpmarchive"
 	"github.com/aptmesh/aptmesh/proto"
@@ -95,6 +96,30 @@ func TestOptionalFilesOfARoot(t *testing.T) {
 		if e, err := w.discover(rpmSignature); err != nil || !e.Listed {
 			t.Errorf("the signature that has come later: %+v, %v", e, err)
 		}
+	})
+}
+
+// A publisher that gives out its key anew, with a later end, changes nothing else.
+func TestKeyFileAlone(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		key := testarchive.DefaultKey()
+		ring, err := pgp.ReadKeyring("test", key.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, repo := rpmWorld(t)
+		w.cfg.Archives[0].Format, w.cfg.Archives[0].Unsigned = rpm.New(rpm.Config{Keyring: ring}), false
+		repo.Key = key
+		w.show(repo)
+		w.open()
+		w.must(rpmRoot + ".key")
+		w.a.Put(rpmRoot+".key", []byte("the same key, for longer"), time.Now())
+		time.Sleep(2 * time.Minute)
+		if err := w.mustDriver(t).public.Load().belief.Failure; err != nil {
+			t.Fatal(err)
+		}
+		w.listedAs(rpmRoot+".key", []byte("the same key, for longer"))
+		w.listedAs(rpmSignature, w.file(rpmSignature))
 	})
 }
 

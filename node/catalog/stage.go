@@ -145,7 +145,9 @@ func (d *driver) stagingOwner() string { return d.id.String() + " staging" }
 func (d *driver) pinStaging(cand *suite.Candidate, needed []*proto.Member) {
 	pins := []proto.Digest{cand.Gen.Root.Digest}
 	for _, c := range cand.Gen.Companions {
-		pins = append(pins, c.Ref.Digest)
+		if c.Known() {
+			pins = append(pins, c.Ref.Digest)
+		}
 	}
 	for _, m := range needed {
 		if !m.Ref.IsZero() {

@@ -28,8 +28,11 @@ func announcementOf(id proto.Suite) proto.Announcement {
 	return proto.Announcement{
 		Generation: proto.Generation{
 			Suite: id, Statement: proto.DigestOf([]byte("text")), Date: day, Signed: day.Add(time.Second), RootName: "InRelease", Root: ref("root"), Modified: day.Add(time.Minute),
-			Companions: []proto.Companion{{Name: "Release", Ref: ref("release"), Modified: day.Add(2 * time.Minute)}, {Name: "Release.gpg", Ref: ref("gpg"), Modified: day.Add(3 * time.Minute), Proof: true}},
-			Base:       "https://mirror.example.org/ubuntu",
+			Companions: []proto.Companion{
+				{Name: "Release", Ref: ref("release"), Modified: day.Add(2 * time.Minute)}, {Name: "Release.gpg", Ref: ref("gpg"), Modified: day.Add(3 * time.Minute), Proof: true},
+				{Name: "Release.sig", Proof: true}, // not known
+			},
+			Base: "https://mirror.example.org/ubuntu",
 		},
 		Checked:   time.Now().Add(-90 * time.Second),
 		Slots:     []string{"main/binary-amd64/Packages.xz", "universe/i18n/Translation-en.xz"},

@@ -210,7 +210,7 @@ func (r *announcementReader) generation(g *proto.Generation, in *peerpb.Generati
 	}
 	for _, c := range in.GetCompanions() {
 		companion := proto.Companion{Name: r.fileName(g.Suite, c.GetName()), Ref: r.ref(c.GetRef()), Modified: r.time(c.GetModified()), Proof: c.GetProof()}
-		if companion.Ref.IsZero() {
+		if !companion.Known() && !companion.Proof {
 			r.fail(fmt.Errorf("a companion without content"))
 		}
 		g.Companions = append(g.Companions, companion)

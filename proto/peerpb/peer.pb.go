@@ -644,8 +644,8 @@ func (x *Failure) GetWrong() bool {
 // Companion is a root file beside the root.
 type Companion struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // below the suite's directory
-	Ref           *Ref                   `protobuf:"bytes,2,opt,name=ref,proto3" json:"ref,omitempty"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`            // below the suite's directory
+	Ref           *Ref                   `protobuf:"bytes,2,opt,name=ref,proto3" json:"ref,omitempty"`              // empty: nobody knows yet whether upstream has it; only with proof
 	Modified      int64                  `protobuf:"zigzag64,3,opt,name=modified,proto3" json:"modified,omitempty"` // Unix seconds; 0 for none
 	Proof         bool                   `protobuf:"varint,4,opt,name=proof,proto3" json:"proof,omitempty"`         // the root cannot be verified without it
 	unknownFields protoimpl.UnknownFields

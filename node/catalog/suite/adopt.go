@@ -36,6 +36,10 @@ func (m *Machine) startAdoption() {
 			m.adoptionEnded(a, err)
 			continue
 		}
+		if err := m.waitForPair(a.cand); err != nil {
+			m.adoptionEnded(a, err)
+			continue
+		}
 		a.revision = verdict == revise
 		a.stage = &Stage{a.cand}
 		m.adopting = a
@@ -62,7 +66,7 @@ func (m *Machine) judge(c *Candidate, older bool) (verdict, error) {
 	case proto.Same:
 		return ignore, nil
 	case proto.Revised:
-		if m.takesRevision(c) {
+		if !m.tearsPair(c) && m.takesRevision(c) {
 			return revise, nil
 		}
 		return ignore, nil

@@ -127,9 +127,8 @@ func (m *Machine) answered(k *check, cand *Candidate, err error) {
 		return
 	}
 	for _, a := range k.answers {
-		// A root that cannot be staged is no reason to settle for an older one. Another mirror
-		// with the same root does not help: staging has tried all mirrors.
-		if incomplete(a.err) && (cand == nil || !m.betterThan(cand, a.mirror)) {
+		// A root that cannot be adopted yet is no reason to settle for an older one.
+		if m.betterNone(cand, a) {
 			m.inVain(k, errNoBetter)
 			return
 		}

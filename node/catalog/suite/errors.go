@@ -10,7 +10,7 @@ import (
 
 // Refusal is why a root is not taken although its signature is good.
 type Refusal struct {
-	Kind string // for metrics: older, incomplete, future, other_suite, renamed
+	Kind string // for metrics: older, incomplete, torn, future, other_suite, renamed
 	Err  error
 }
 
@@ -24,6 +24,7 @@ func (r *Refusal) Is(target error) bool { return target == proto.ErrCorrupt }
 const (
 	KindOlder      = "older"
 	KindIncomplete = "incomplete"
+	KindTorn       = "torn"
 	KindFuture     = "future"
 	KindOtherSuite = "other_suite"
 	KindRenamed    = "renamed"

@@ -201,7 +201,7 @@ func (m *Machine) seenLater(checked Mono) int {
 // the same time would both stay.
 func (m *Machine) weighRevision(ann *proto.Announcement, checked Mono) string {
 	later, told := m.seenLater(checked), ann.Generation
-	if told.BackLater(m.current.Gen) {
+	if told.BackLater(m.current.Gen) || told.Settles(m.current.Gen) {
 		return "revised"
 	}
 	newer := m.current.Gen.NewerRevision(told)

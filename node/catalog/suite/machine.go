@@ -25,6 +25,7 @@ type Machine struct {
 	failing  time.Time // since when there has been a failure after each check; zero while there is none
 	removed  Mono      // since when upstream does not have the suite any more; Never while it has
 
+	tornSince  Mono // since when mirrors give a root with the signature of another publication; Never while they do not
 	olderSince Mono // since when all mirrors show older roots than the current one; Never while one does not
 
 	book     book
@@ -63,7 +64,7 @@ type Machine struct {
 // New makes the machine of a suite that nothing is known of.
 func New(cfg Config) *Machine {
 	return &Machine{
-		cfg: cfg, fresh: never(), removed: Never, olderSince: Never, asked: Never, askedByPeer: Never, lastAsk: Never, announcedAt: Never,
+		cfg: cfg, fresh: never(), removed: Never, tornSince: Never, olderSince: Never, asked: Never, askedByPeer: Never, lastAsk: Never, announcedAt: Never,
 		book: book{known: make(map[string]*standing), probed: Never}, announcers: make(map[string]*announcer), missing: make(map[string]Mono),
 	}
 }

@@ -262,7 +262,7 @@ func outcome(answers []answer) error {
 	hope := func(err error) int {
 		var final *proto.Refused
 		switch {
-		case incomplete(err):
+		case incomplete(err), isKind(err, KindTorn):
 			return 0
 		case errors.Is(err, proto.ErrNotFound):
 			return 5
@@ -312,7 +312,7 @@ func (m *Machine) startProbe() {
 		return
 	}
 	m.probeDue = false
-	if len(m.at.Mirrors) < 2 || !m.at.isLeader() || m.current == nil || m.at.Mono.Sub(m.book.probed) < m.cfg.Interval*(2*probeEvery-1)/2 {
+	if len(m.at.Mirrors) < 2 || !m.at.isLeader() || m.current == nil || m.at.Mono.Sub(m.book.probed) < m.probePause() {
 		return
 	}
 	names := slices.DeleteFunc(slices.Sorted(slices.Values(m.at.Mirrors)), func(name string) bool { return name == m.book.primary })
@@ -328,6 +328,15 @@ func (m *Machine) startProbe() {
 	m.emit(m.probe)
 }
 
+// probePause is the least time between two probes. While the primary does not give a file beside the
+// root, another mirror may.
+func (m *Machine) probePause() time.Duration {
+	if m.current.Gen.Unknown() > 0 {
+		return 0
+	}
+	return m.cfg.Interval * (2*probeEvery - 1) / 2
+}
+
 // probed handles the answer to a probe.
 func (m *Machine) probed(cand *Candidate, err error) {
 	q := m.probe
@@ -339,7 +348,7 @@ func (m *Machine) probed(cand *Candidate, err error) {
 	switch {
 	case err != nil:
 		m.note(slog.LevelDebug, "a mirror that was probed has no root to give", "mirror", q.Mirror, "error", err)
-	case cand == nil || m.current != nil && cand.Gen.Compare(m.current.Gen) == proto.Same:
+	case cand == nil || m.current != nil && m.current.Gen.Compare(cand.Gen) == proto.Same:
 		if len(m.at.Mirrors) > 0 && m.at.Mirrors[0] == q.Mirror {
 			m.setPrimary(q.Mirror) // it is preferred, and not behind
 		}

@@ -134,13 +134,14 @@ func (m *Machine) requestsDue() (Mono, bool) {
 
 // knowsEnough reports whether another node can be answered without asking upstream: the last good
 // check is recent enough for this node itself, or asking is known to fail just now. If the root is
-// not in the preferred form, upstream is asked, because that form may have appeared.
+// not in the preferred form, upstream is asked, because that form may have appeared; and if a file
+// beside it is not known, because upstream may give that now.
 func (m *Machine) knowsEnough() bool {
 	patience := m.cfg.Interval * 11 / 10
 	if !m.at.isLeader() {
 		patience = m.patience()
 	}
-	if m.current.Form > 0 {
+	if m.current.Form > 0 || m.current.Gen.Unknown() > 0 {
 		patience = min(patience, HopeForForm)
 	}
 	return m.at.Mono.Sub(m.fresh.Good) <= patience ||

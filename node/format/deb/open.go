@@ -45,6 +45,9 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 	if m.Proven && m.Signer == "" {
 		m.Signer = signer.KeyID
 	}
+	if sig, ok := files[signature]; ok && name == release && !m.Proven && !pgp.MayFit(text, sig) {
+		m.Torn = signature
+	}
 	if r.Weak {
 		// apt refuses it as well, unless the host says allow-weak (apt-pkg/deb/debmetaindex.cc,
 		// debReleaseIndex::Load; apt-pkg/acquire-item.cc, AllowInsecureRepositories).

@@ -31,6 +31,9 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 			m.Signer = signer.KeyID
 		}
 	}
+	if signed && !m.Proven && !pgp.MayFit(data, signature) {
+		m.Torn = suite.Name + sig
+	}
 	if listsPackages(suite) {
 		m.Members = []proto.Member{itself(suite, data, m.Statement)}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -161,6 +162,30 @@ func (k *Keyring) Verify(signed, signature []byte, now time.Time) (Signer, error
 		newest.Weak = ""
 	}
 	return newest, nil
+}
+
+// MayFit reports whether a signature may be one of these bytes, without any key. A signature carries
+// the first two bytes of the hash that was signed (RFC 9580, section 5.2.3): where they differ for each
+// signature, it was made for other bytes. Bytes of other publications pass by chance once in 65,536
+// times. True also for what cannot be told: for what is no signature, and for one of an unknown kind.
+func MayFit(signed, signature []byte) bool {
+	packets, err := signaturePackets(signature)
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(packets, func(p *packet.OpaquePacket) bool {
+		parsed, err := p.Parse()
+		sig, ok := parsed.(*packet.Signature)
+		if err != nil || !ok {
+			return true
+		}
+		in, h, err := documentHash(sig)
+		if err != nil {
+			return true
+		}
+		in.Write(signed)
+		return packet.VerifyHashTag(h, sig) == nil
+	})
 }
 
 // signaturePackets returns the signatures, not yet parsed, so that one signature which cannot be
@@ -359,18 +384,9 @@ func weakness(key *packet.PublicKey) string {
 
 // checkBytes checks the signature proper.
 func checkBytes(key *packet.PublicKey, sig *packet.Signature, signed []byte) error {
-	h, err := sig.PrepareVerify()
+	in, h, err := documentHash(sig)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnsupportedSignature, err)
-	}
-	var in hash.Hash
-	switch sig.SigType {
-	case packet.SigTypeBinary:
-		in = h
-	case packet.SigTypeText:
-		in = openpgp.NewCanonicalTextHash(h)
-	default:
-		return fmt.Errorf("%w: it is not a signature of a document", ErrUnsupportedSignature)
+		return err
 	}
 	in.Write(signed)
 	var mismatch pgperrors.SignatureError
@@ -382,6 +398,21 @@ func checkBytes(key *packet.PublicKey, sig *packet.Signature, signed []byte) err
 	default: // the key is of another algorithm than the signature, or cannot sign
 		return fmt.Errorf("%w: %w", ErrUnsupportedSignature, err)
 	}
+}
+
+// documentHash returns the hash h of a signature of a document, and where the document is to be
+// written: h itself, or what puts a text into its canonical form.
+func documentHash(sig *packet.Signature) (in, h hash.Hash, err error) {
+	if h, err = sig.PrepareVerify(); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnsupportedSignature, err)
+	}
+	switch sig.SigType {
+	case packet.SigTypeBinary:
+		return h, h, nil
+	case packet.SigTypeText:
+		return openpgp.NewCanonicalTextHash(h), h, nil
+	}
+	return nil, nil, fmt.Errorf("%w: it is not a signature of a document", ErrUnsupportedSignature)
 }
 
 // checkKey checks that a key is good for signing at a time. The bindings between

@@ -47,6 +47,9 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 	if m.Date.IsZero() {
 		m.Date = named
 	}
+	if sig, ok := files[signature]; ok && signer.KeyID == "" && !pgp.MayFit(text, sig) {
+		m.Torn = signature
+	}
 	m.Members, m.Oddities = f.members(doc, suite)
 	if signer.Weak != "" {
 		m.Oddities = append(m.Oddities, fmt.Sprintf("it is signed by %s alone, which newer clients refuse", signer.Weak))
