@@ -64,6 +64,9 @@ type Manifest struct {
 	// Proven says that a key of the archive's keyring vouches for the root, or a Witness that was
 	// read together with it. What is not proven is not taken on another node's word.
 	Proven bool
+	// Superseded says that the Witness names another root as the current one, and this only as one that
+	// mirrors may still have.
+	Superseded bool
 	// Torn is the name of a signature beside a root that no key vouches for, where it was made for
 	// other bytes than those of the root: the two are of different publications. "" where they may
 	// belong together.

@@ -123,6 +123,32 @@ func TestWitness(t *testing.T) {
 	})
 }
 
+// Mirrors that all show an earlier root lag while the metalink names the one that is served as the current
+// one. What the metalink names as current after that, the publisher has gone back to.
+func TestWitnessOfGoingBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w, s := newWorld(t), &witness{}
+		w.useWitness(s)
+		w.cfg.Archives[0].AcceptOlder = 15 * time.Minute
+		first, second, root1, root2 := rpmPublications(w)
+		s.names(root2, root1)
+		w.show(second)
+		w.open()
+		w.must(rpmRoot)
+		w.show(first)
+		time.Sleep(2 * time.Hour)
+		w.listedAs(rpmRoot, root2)
+		s.names([]byte("a third one"), root1, root2)
+		time.Sleep(2 * time.Hour)
+		w.listedAs(rpmRoot, root2)
+		s.names(root1)
+		time.Sleep(14 * time.Minute)
+		w.listedAs(rpmRoot, root2)
+		time.Sleep(5 * time.Minute)
+		w.listedAs(rpmRoot, root1)
+	})
+}
+
 // In a cluster the root is read from upstream once. Each node reads the metalink, and takes the
 // leader's word only where it cannot.
 func TestWitnessInACluster(t *testing.T) {

@@ -13,6 +13,9 @@ import (
 // what was taken back (proto.Back), on all nodes and over restarts; so a mirror or a node that still
 // has that brings it back only in the same way, when all mirrors have shown it for as long.
 //
+// Where a witness vouches for roots, it has to name the root as the current one: mirrors alone prove
+// nothing there, and a mirror with an earlier root that the witness still lets pass only lags.
+//
 // A node that hears of it from another one does not wait as long again: it takes the root when the
 // leader's word is enough, or when its own check of upstream brings the same root.
 
@@ -54,7 +57,8 @@ func (m *Machine) backNow() proto.Back {
 	return b
 }
 
-// newestOlder is the newest root that a mirror shows, if all show older ones than the current root.
+// newestOlder is the newest root that a mirror shows, if all show older ones than the current root,
+// and if no witness names another one as current.
 // A mirror that is down counts with what it showed last, and one that has never shown a root, or
 // says that it has none, does not count.
 func (m *Machine) newestOlder() (newest *standing) {
@@ -66,7 +70,7 @@ func (m *Machine) newestOlder() (newest *standing) {
 		case st.date.IsZero() || errors.Is(st.err, proto.ErrNotFound):
 		case !m.isOlder(proto.Generation{Statement: st.Statement, Root: st.Root, Date: st.date}):
 			return nil
-		case newest == nil || st.date.After(newest.date):
+		case !st.superseded && (newest == nil || st.date.After(newest.date)):
 			newest = st
 		}
 	}
@@ -83,7 +87,7 @@ func (m *Machine) isOlder(g proto.Generation) bool {
 
 // letsBack reports whether a check lets a root in although it is older.
 func (k *check) letsBack(c *Candidate) bool {
-	return k.older || !k.target.IsZero() && k.target == c.Gen.Statement
+	return k.older || !k.target.IsZero() && k.target == c.Gen.Statement && !c.Manifest.Superseded
 }
 
 // goBack makes a root that a check lets in count as newer than what is taken back by it.

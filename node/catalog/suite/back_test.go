@@ -7,6 +7,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
+func superseded(r *Root) { r.Manifest.Superseded = true }
+
 func acceptsOlder(c *Config) { c.AcceptOlder, c.Unsigned = 15*time.Minute, true }
 
 // checks has one check after another for a while, each with the answers of the mirrors, and stops when a root
@@ -39,6 +41,7 @@ func (r *rig) checks(d time.Duration, shows map[string]*Root) (adopted bool) {
 
 func TestGoesBackWithThePublisher(t *testing.T) {
 	held, older, oldest := root("held", 0), root("older", -1), root("oldest", -2)
+	lags := root("older", -1, superseded)
 	for _, c := range []struct {
 		name   string
 		change func(*Config)
@@ -51,6 +54,9 @@ func TestGoesBackWithThePublisher(t *testing.T) {
 		{"the newest of what all show", acceptsOlder, nil, map[string]*Root{"one": oldest, "two": older}, older},
 		{"a mirror that showed the newer one and is down", acceptsOlder, map[string]*Root{"one": older, "two": held}, map[string]*Root{"one": older}, held},
 		{"a mirror that never showed any", acceptsOlder, map[string]*Root{"one": held}, map[string]*Root{"one": older}, older},
+		{"a witness names a newer one", acceptsOlder, nil, map[string]*Root{"one": lags, "two": lags}, held},
+		{"a witness has come to name it", acceptsOlder, map[string]*Root{"one": lags, "two": lags}, map[string]*Root{"one": older, "two": older}, older},
+		{"the newest is the one that a witness names", acceptsOlder, nil, map[string]*Root{"one": root("oldest", -2), "two": lags}, oldest},
 		{"where it is refused", func(c *Config) { c.Unsigned = true }, nil, map[string]*Root{"one": older, "two": older}, held},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -196,5 +202,17 @@ func TestOperatorGoesBackForAll(t *testing.T) {
 	other.adopt(other.step(MirrorAnswered{Ask: ask, Candidate: from("one", older)}))
 	if got := other.m.Current().Gen; got.Statement != older.Gen.Statement {
 		t.Fatalf("%+v", got)
+	}
+}
+
+// The witness that is read with the root has the last word.
+func TestWitnessStopsGoingBack(t *testing.T) {
+	r := newRig(t, acceptsOlder)
+	r.hold(root("held", 0), Record{Primary: "one"})
+	if r.checks(15*time.Minute, map[string]*Root{"one": root("older", -1)}) {
+		t.Fatal("gone back too early")
+	}
+	if r.checks(time.Hour, map[string]*Root{"one": root("older", -1, superseded)}) {
+		t.Error("gone back to what the witness calls superseded")
 	}
 }

@@ -39,6 +39,7 @@ type standing struct {
 	date       time.Time // of that root
 	seen       time.Time // when it last gave one, or said that it still has it
 	err        error     // of the last question; nil when it was answered well
+	superseded bool      // the witness that was read with it named another root as the current one
 	asked      int       // how often with a date alone as the condition
 }
 
@@ -194,7 +195,7 @@ func (m *Machine) noteAnswer(q *AskMirror, cand *Candidate, err error) {
 			st.date = q.current.Gen.Date
 		}
 	case !m.ahead(cand.Gen.Date): // or all others would seem to be behind
-		st.seen, st.date, st.Validators = m.at.Wall, cand.Gen.Date, cand.Validators
+		st.seen, st.date, st.Validators, st.superseded = m.at.Wall, cand.Gen.Date, cand.Validators, cand.Manifest.Superseded
 	}
 }
 

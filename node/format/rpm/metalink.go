@@ -28,6 +28,7 @@ const (
 type named struct {
 	sum       sums
 	timestamp int64
+	alternate bool // an earlier one, that mirrors may still have
 }
 
 // is reports whether the file has these bytes. The strongest sum counts, as for librepo. A weak one
@@ -43,12 +44,19 @@ var errNotNamed = errors.New("none of the files that it names has these bytes; o
 
 // findInMetalink looks for the bytes of a repomd.xml among those that a metalink names, and returns
 // their timestamp, which MirrorManager takes from the newest record (set_repomd_timestamp in
-// mirrormanager2). It is zero where the metalink has none, or one in the future.
-func findInMetalink(metalink, text []byte, now time.Time) (time.Time, error) {
-	found, err := false, error(nil)
-	var date time.Time
+// mirrormanager2). It is zero where the metalink has none, or one in the future. superseded says that
+// they are an alternate only.
+func findInMetalink(metalink, text []byte, now time.Time) (date time.Time, superseded bool, err error) {
+	found := false
+	superseded = true
 	whole, err := readMetalink(metalink, func(n *named) {
-		if found || !n.is(text) {
+		if !n.is(text) {
+			return
+		}
+		if !n.alternate {
+			superseded = false
+		}
+		if found {
 			return
 		}
 		found = true
@@ -58,13 +66,13 @@ func findInMetalink(metalink, text []byte, now time.Time) (time.Time, error) {
 	})
 	switch {
 	case err != nil:
-		return time.Time{}, fmt.Errorf("it cannot be read: %w", err)
+		return time.Time{}, false, fmt.Errorf("it cannot be read: %w", err)
 	case !whole:
-		return time.Time{}, errors.New("it has no end (is it a metalink? is it cut short?)")
+		return time.Time{}, false, errors.New("it has no end (is it a metalink? is it cut short?)")
 	case !found:
-		return time.Time{}, errNotNamed
+		return time.Time{}, false, errNotNamed
 	}
-	return date, nil
+	return date, superseded, nil
 }
 
 // readMetalink calls do for each repomd.xml that a metalink names, and reports whether the document
@@ -92,6 +100,8 @@ func readMetalink(metalink []byte, do func(*named)) (whole bool, err error) {
 				}
 			})
 		case "mm0:alternate":
+			n = named{alternate: true}
+		case "/mm0:alternate":
 			n = named{}
 		case "mm0:timestamp":
 			var text []byte

@@ -45,6 +45,7 @@ func TestMetalink(t *testing.T) {
 		{"the current one", whole, current, day2, ""},
 		{"an alternate", whole, old, day1, ""},
 		{"an alternate with other sums", string(rpmarchive.Metalink(named(current, day2, "sha512"), named(old, day1, "sha256"))), old, day1, ""},
+		{"the current one again as another", string(rpmarchive.Metalink(named(current, day2), named(current, day1))), current, day2, ""},
 		{"none of them", whole, undated, time.Time{}, "none of the files"},
 		{"one byte more", whole, append(bytes.Clone(current), '\n'), time.Time{}, "none of the files"},
 		{"SHA-256 alone", string(rpmarchive.Metalink(named(current, day2, "sha256"))), current, day2, ""},
@@ -69,8 +70,8 @@ func TestMetalink(t *testing.T) {
 			}
 		case err != nil:
 			t.Errorf("%s: %v", test.name, err)
-		case !m.Proven || !m.Date.Equal(test.date):
-			t.Errorf("%s: proven %v, date %v", test.name, m.Proven, m.Date)
+		case !m.Proven || !m.Date.Equal(test.date) || m.Superseded != strings.Contains(test.name, "alternate"):
+			t.Errorf("%s: proven %v, date %v, superseded %v", test.name, m.Proven, m.Date, m.Superseded)
 		}
 	}
 }

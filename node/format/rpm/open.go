@@ -22,8 +22,9 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 	}
 	witness, witnessed := files[proto.WitnessFile]
 	var named time.Time
+	var superseded bool
 	if witnessed {
-		if named, err = findInMetalink(witness, text, now); err != nil {
+		if named, superseded, err = findInMetalink(witness, text, now); err != nil {
 			return nil, reject(proto.RejectUntrusted, fmt.Sprintf("the %s of %s is not vouched for by its metalink", repomd, suite), err)
 		}
 	}
@@ -32,11 +33,12 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 		return nil, reject(proto.RejectMalformed, fmt.Sprintf("the %s of %s cannot be read", repomd, suite), err)
 	}
 	m := &proto.Manifest{
-		Statement: proto.DigestOf(text),
-		Date:      doc.date(now),
-		Proven:    signer.KeyID != "" || witnessed,
-		Signer:    signer.Identity,
-		Names:     proto.Names{Origin: doc.distro, Label: doc.content, Suite: doc.repoID},
+		Statement:  proto.DigestOf(text),
+		Date:       doc.date(now),
+		Proven:     signer.KeyID != "" || witnessed,
+		Signer:     signer.Identity,
+		Superseded: superseded,
+		Names:      proto.Names{Origin: doc.distro, Label: doc.content, Suite: doc.repoID},
 	}
 	if signer.KeyID != "" {
 		m.Signed = signer.Created.UTC().Truncate(time.Second)
