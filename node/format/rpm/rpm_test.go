@@ -2,7 +2,10 @@ package rpm_test
 
 import (
 	"bytes"
+	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -139,7 +142,29 @@ func TestConformance(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(repos)) {
 		all = append(all, golden(t, name, repos[name]))
 	}
-	formattest.Run(t, all...)
+	formattest.Run(t, append(all, stored(t, "bzip2"))...)
+}
+
+// stored is a repository in testdata.
+func stored(t *testing.T, name string) formattest.Archive {
+	t.Helper()
+	dir := filepath.Join("testdata", name)
+	a := formattest.Archive{Name: name, Format: formatFor(t, false), Now: now, Suites: []proto.Suite{{}}, Files: make(map[string][]byte), Asked: make(map[string]string)}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		rel := filepath.ToSlash(strings.TrimPrefix(path, dir+string(filepath.Separator)))
+		if a.Files[rel] = data; strings.HasSuffix(rel, ".rpm") {
+			a.Asked[rel] = rel
+		}
+		return err
+	})
+	if err != nil || len(a.Asked) == 0 {
+		t.Fatalf("%s has %d packages: %v", dir, len(a.Asked), err)
+	}
+	return a
 }
 
 func open(t testing.TB, f *rpm.Format, files map[string][]byte) *proto.Manifest {
