@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -120,6 +121,34 @@ func TestKeyFileAlone(t *testing.T) {
 		}
 		w.listedAs(rpmRoot+".key", []byte("the same key, for longer"))
 		w.listedAs(rpmSignature, w.file(rpmSignature))
+	})
+}
+
+// A package is looked for in the repository around it first. The indexes of the other ones are not read,
+// as long as it stands there.
+func TestSearchesTheNearestRepository(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.cfg.Archives[0].Format, w.cfg.Archives[0].Unsigned = rpm.New(rpm.Config{Unsigned: true}), true
+		repo := rpmarchive.Repo{Date: time.Now().Add(-time.Hour), Packages: []rpmarchive.Package{{Name: "hello"}}}
+		for i := range 12 {
+			dir := fmt.Sprintf("releases/%d/os", i)
+			w.cfg.Archives[0].Suites = append(w.cfg.Archives[0].Suites, proto.Suite{Dir: dir})
+			repo.Packages = append(repo.Packages, rpmarchive.Package{Name: fmt.Sprintf("p%d", i)})
+			for path, data := range repo.Render(dir + "/") {
+				w.a.Put(path, data, repo.Date)
+			}
+		}
+		w.open()
+		time.Sleep(time.Minute)
+		w.must("releases/7/os/Packages/h/hello-1-1.x86_64.rpm")
+		if n := w.parsed(); n != 1 {
+			t.Errorf("%d indexes were read for one package", n)
+		}
+		w.must("releases/8/os/Packages/h/hello-1-1.x86_64.rpm")
+		if n := w.parsed(); n != 2 {
+			t.Errorf("%d indexes were read for two packages", n)
+		}
 	})
 }
 

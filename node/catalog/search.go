@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -117,8 +119,8 @@ func (c *Catalog) search(ctx context.Context, loc proto.Location) (e proto.Resol
 		return e, false, nil
 	}
 	troubled := false
-	for s := range a.drivers {
-		read, trouble, why := a.drivers[s].readListers(ctx, loc.Path)
+	for _, d := range nearest(a.drivers, loc.Path) {
+		read, trouble, why := d.readListers(ctx, loc.Path)
 		if read {
 			if e, ok = c.Resolve(loc); ok {
 				return e, true, nil
@@ -132,6 +134,24 @@ func (c *Catalog) search(ctx context.Context, loc proto.Location) (e proto.Resol
 	}
 	e, ok = c.Resolve(loc)
 	return e, ok, local
+}
+
+// nearest orders suites by how much of their directory a path shares. In formats where an index may list
+// files anywhere, what lies beside a root is mostly listed by it, and the search ends there: the indexes
+// of other repositories, which may be many and large, need not be read.
+func nearest(drivers map[*view.Suite]*driver, path string) []*driver {
+	shared := func(d *driver) int {
+		n, dir := 0, d.id.Dir+"/"
+		for i := 0; i < len(dir) && i < len(path) && dir[i] == path[i]; i++ {
+			if dir[i] == '/' {
+				n++
+			}
+		}
+		return n
+	}
+	return slices.SortedFunc(maps.Values(drivers), func(x, y *driver) int {
+		return cmp.Or(cmp.Compare(shared(y), shared(x)), strings.Compare(x.id.Dir, y.id.Dir), strings.Compare(x.id.Name, y.id.Name))
+	})
 }
 
 // maxGroups and maxSearched bound what one search reads of a suite, searchParallel how much of it
