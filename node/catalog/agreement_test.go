@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -295,36 +296,43 @@ func TestKindsOfRootsInACluster(t *testing.T) {
 	}
 }
 
+// madeUp is what a hostile node tells of a root that it has made up.
+func (f *fleet) madeUp(k kind) proto.Announcement {
+	evil := k.published(66, nil).files[k.root]
+	told := proto.Announcement{Checked: time.Now(), FirstHand: true, Generation: proto.Generation{
+		Suite: k.suite, Statement: proto.DigestOf(evil), Date: time.Now(), RootName: strings.TrimPrefix(k.root, k.suite.Dir+"/"), Root: refOfBytes(evil), Modified: time.Now(),
+	}}
+	f.set(func() { f.foreign[told.Generation.Root.Digest] = evil })
+	return told
+}
+
 // Of an archive without signatures a peer's word is not taken.
 func TestUnsignedNeedsUpstream(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 4, testarchive.Suite{Name: "noble", Unsigned: true})
+	overKinds(t, func(t *testing.T, k kind) {
+		f := newFleet(t, 4)
 		for _, n := range f.nodes {
-			n.cfg.Archives[0].Unsigned = true
+			n.serve(k, nil)
 		}
-		f.publish()
-		f.start()
+		first := k.published(1, nil)
 		n := f.nodes[1]
-		n.must(nobleRelease)
-		n.use(noblePkgs)
+		n.lay(first)
+		f.start()
+		n.used(first)
 		f.settled(5 * time.Minute)
 		// They all look for themselves, but tell of it once.
-		f.upgrade("2")
+		second := k.published(2, nil)
+		n.lay(second)
 		f.forget()
-		for f.up.requests(nobleRelease) < 4 {
+		for f.up.requests(k.root) < 4 {
 			time.Sleep(time.Second)
 		}
-		if k := f.messages(); k > 3 {
-			t.Errorf("%d messages", k)
+		if messages := f.messages(); messages > 3 {
+			t.Errorf("%d messages", messages)
 		}
-		current := n.file(nobleRelease)
-		evil := []byte("Origin: Testarchive\nLabel: Testarchive\nSuite: noble\nCodename: noble\nDate: " +
-			time.Now().UTC().Format("Mon, 02 Jan 2006 15:04:05 UTC") + "\nSHA256:\n")
-		told := offerOf(evil, time.Now())
-		f.set(func() { f.foreign[told.Generation.Root.Digest] = evil })
-		n.Receive("n9", told)
+		time.Sleep(time.Minute)
+		n.Receive("n9", f.madeUp(k))
 		f.settled(5 * time.Minute)
-		n.listedAs(nobleRelease, current)
+		f.serve(second)
 		if len(n.warnings()) != 1 {
 			t.Errorf("%q", n.warnings())
 		}
@@ -334,35 +342,31 @@ func TestUnsignedNeedsUpstream(t *testing.T) {
 // Where nodes prove to each other who they are, the leader's word does for an archive without
 // signatures: upstream is asked once for all, and nobody else can bring a root.
 func TestLeadersWordForUnsigned(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 4, testarchive.Suite{Name: "noble", Unsigned: true})
+	overKinds(t, func(t *testing.T, k kind) {
+		f := newFleet(t, 4)
 		for _, n := range f.nodes {
-			n.cfg.Archives[0].Unsigned, n.cfg.LeaderVouches = true, true
+			n.serve(k, nil)
+			n.cfg.LeaderVouches = true
 		}
-		f.publish()
-		f.start()
+		first := k.published(1, nil)
 		n := f.nodes[1]
+		n.lay(first)
+		f.start()
 		for _, n := range f.nodes {
-			n.must(nobleRelease)
+			n.used(first)
 		}
 		f.settled(5 * time.Minute)
 		f.forget()
-		f.upgrade("2")
+		second := k.published(2, nil)
+		n.lay(second)
 		f.settled(5 * time.Minute)
-		if n := f.up.bodies(nobleRelease); n != 1 {
+		if n := f.up.bodies(k.root); n != 1 {
 			t.Errorf("upstream gave the new root %d times", n)
 		}
-		current := f.nodes[0].file(nobleRelease)
-		for _, n := range f.nodes {
-			n.listedAs(nobleRelease, current)
-		}
-		evil := []byte("Origin: Testarchive\nLabel: Testarchive\nSuite: noble\nCodename: noble\nDate: " +
-			time.Now().UTC().Format("Mon, 02 Jan 2006 15:04:05 UTC") + "\nSHA256:\n")
-		told := offerOf(evil, time.Now())
-		f.set(func() { f.foreign[told.Generation.Root.Digest] = evil })
-		n.Receive("n9", told)
+		f.serve(second)
+		n.Receive("n9", f.madeUp(k))
 		f.settled(5 * time.Minute)
-		n.listedAs(nobleRelease, current)
+		f.serve(second)
 	})
 }
 

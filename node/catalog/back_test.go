@@ -4,93 +4,88 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
-	"github.com/aptmesh/aptmesh/node/format/rpm/rpmarchive"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
 // Where mirrors differ, hosts keep the newer publication; what all mirrors go back to, hosts get, and
 // hosts with the newer metadata still find what that names.
 func TestPublisherGoesBack(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		w, repo := rpmWorld(t)
+	overKinds(t, func(t *testing.T, k kind) {
+		w, first := worldOf(t, k, nil), k.published(1, nil)
 		w.cfg.Archives[0].AcceptOlder = 15 * time.Minute
+		w.lay(first)
 		w.mirrored("one", "two")
 		w.open()
-		if _, err := w.discover(rpmRoot); err != nil {
-			t.Fatal(err)
-		}
-		first := w.mustDriver(t).heldNow()
-		bad := *repo
-		bad.Date = time.Now().Add(-time.Minute)
-		bad.Packages = append(bad.Packages, rpmarchive.Package{Name: "bad"})
-		w.show(&bad)
+		w.used(first)
+		time.Sleep(time.Hour)
+		bad := k.published(2, nil)
+		w.lay(bad)
 		w.sync("one", "two")
 		time.Sleep(3 * time.Minute)
-		const badPackage = "os/Packages/b/bad-1-1.x86_64.rpm"
-		if e, err := w.discover(badPackage); err != nil || !e.Listed {
-			t.Fatalf("%+v, %v", e, err)
-		}
-		second := w.mustDriver(t).heldNow()
+		w.used(bad)
+		taken := *w.now(k.suite)
 
-		w.show(repo)
+		w.lay(first)
 		w.sync("two")
 		time.Sleep(time.Hour)
-		if got := w.mustDriver(t).heldNow(); got.Root != second.Root {
-			t.Fatalf("a mirror that lags takes the suite back to %v", got.Date)
-		}
+		w.listedAs(k.root, bad.files[k.root]) // a mirror that lags takes nobody back
 		w.sync("one")
 		time.Sleep(14 * time.Minute)
-		if got := w.mustDriver(t).heldNow(); got.Root != second.Root {
-			t.Fatalf("after 14 minutes the suite is back at %v", got.Date)
-		}
+		w.listedAs(k.root, bad.files[k.root])
 		time.Sleep(5 * time.Minute)
-		if got := w.mustDriver(t).heldNow(); got.Root != first.Root || !got.Back.From.Equal(second.Date) {
-			t.Fatalf("the publisher has gone back, and the suite has not: %v, %+v", got.Date, got.Back)
+		w.whole(first)
+		if got := w.now(k.suite); !got.Back.From.Equal(taken.Date) {
+			t.Errorf("%+v was taken back, the root is of %v", got.Back, taken.Date)
 		}
-		if e, ok := w.Resolve(w.loc(badPackage)); !ok || !e.Listed {
-			t.Errorf("a package of what was taken back: %+v, %v", e, ok)
-		}
+		w.listedAs(bad.own(), bad.files[bad.own()])
+
 		w.Catalog.Close()
-		w.show(&bad)
+		w.lay(bad)
 		w.sync("two") // which shows the newer one again
 		w = w.crash()
 		time.Sleep(time.Hour)
-		if got := w.mustDriver(t).heldNow(); got.Root != first.Root {
-			t.Errorf("a mirror and a restart bring back what was taken back, of %v", got.Date)
-		}
-		w.show(&bad)
-		bad.Date = time.Now().Add(-time.Minute)
-		bad.Packages = bad.Packages[:1]
-		w.show(&bad)
+		w.whole(first)
+		next := k.published(3, nil)
+		w.lay(next)
 		w.sync("one", "two")
 		time.Sleep(3 * time.Minute)
-		if got := w.mustDriver(t).heldNow(); !got.Date.After(second.Date) || !got.Back.IsZero() {
-			t.Errorf("what is published next: %v, %+v", got.Date, got.Back)
+		w.whole(next)
+		if got := w.now(k.suite); !got.Back.IsZero() {
+			t.Errorf("what is published next has %+v", got.Back)
 		}
 	})
 }
 
-// fleetThatMayGoBack is three nodes with an unsigned archive that has been published twice, and the root
-// of the first publication. leaderVouches is whether the leader's word counts.
-func fleetThatMayGoBack(t *testing.T, leaderVouches bool) (f *fleet, old []byte) {
+// fleetThatMayGoBack is three nodes with an unsigned archive that has been published twice, which all use.
+// leaderVouches is whether the leader's word counts.
+func fleetThatMayGoBack(t *testing.T, k kind, leaderVouches bool) (f *fleet, first, second publication) {
 	t.Helper()
-	f = newFleet(t, 3, testarchive.Suite{Name: "noble", Unsigned: true})
+	f = newFleet(t, 3)
 	for _, n := range f.nodes {
-		n.cfg.Archives[0].Unsigned, n.cfg.LeaderVouches = true, leaderVouches
+		n.serve(k, nil)
+		n.cfg.LeaderVouches, n.mayGoBack = leaderVouches, true
 		n.cfg.Archives[0].AcceptOlder = 15 * time.Minute
-		n.mayGoBack = true
 	}
-	f.publish()
+	first = k.published(1, nil)
+	f.nodes[0].lay(first)
 	f.start()
 	for _, n := range f.nodes {
-		n.must(nobleRelease)
+		n.used(first)
 	}
-	old = f.nodes[0].file(nobleRelease)
 	time.Sleep(5 * time.Minute)
-	f.upgrade("2")
+	second = k.published(2, nil)
+	f.nodes[0].lay(second)
 	f.settled(5 * time.Minute)
-	return f, old
+	f.serve(second)
+	return f, first, second
+}
+
+// serve demands that all nodes serve a publication.
+func (f *fleet) serve(p publication) {
+	f.Helper()
+	for _, n := range f.nodes {
+		n.listedAs(p.root, p.files[p.root])
+	}
 }
 
 // All nodes go back together, within two seconds, and stay there: with a node that was away and still
@@ -98,41 +93,38 @@ func fleetThatMayGoBack(t *testing.T, leaderVouches bool) (f *fleet, old []byte)
 func TestClusterGoesBack(t *testing.T) {
 	for name, secured := range map[string]bool{"nodes with certificates": true, "nodes without": false} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T) {
-				f, old := fleetThatMayGoBack(t, secured)
-				taken := f.nodes[0].file(nobleRelease)
-				for _, n := range f.nodes {
-					n.listedAs(nobleRelease, taken)
-				}
+			overKinds(t, func(t *testing.T, k kind) {
+				f, first, _ := fleetThatMayGoBack(t, k, secured)
+				isBack := func(n *clusterNode) bool { return n.now(k.suite).Root == refOfBytes(first.files[k.root]) }
 				away := f.nodes[2]
 				away.stop()
-				f.a.Show("noble", testarchive.At(0))
+				f.nodes[0].lay(first)
 
 				began := time.Now()
-				first, last := time.Duration(0), time.Duration(0)
-				for last == 0 && time.Since(began) < 30*time.Minute {
+				one, both := time.Duration(0), time.Duration(0)
+				for both == 0 && time.Since(began) < 30*time.Minute {
 					time.Sleep(100 * time.Millisecond)
 					back := 0
 					for _, n := range f.nodes[:2] {
-						if n.nobleNow().Root == refOfBytes(old) {
+						if isBack(n) {
 							back++
 						}
 					}
-					if back > 0 && first == 0 {
-						first = time.Since(began)
+					if back > 0 && one == 0 {
+						one = time.Since(began)
 					}
 					if back == 2 {
-						last = time.Since(began)
+						both = time.Since(began)
 					}
 				}
-				if first < 15*time.Minute || last == 0 || last-first > 2*time.Second {
-					t.Fatalf("one node went back after %v, both after %v", first, last)
+				if one < 15*time.Minute || both == 0 || both-one > 2*time.Second {
+					t.Fatalf("one node went back after %v, both after %v", one, both)
 				}
 
 				everybody := func(why string) {
 					t.Helper()
 					for _, n := range f.nodes {
-						if got := n.nobleNow(); got.Root != refOfBytes(old) {
+						if !isBack(n) {
 							t.Errorf("%s: %s serves what was taken back", why, n.name)
 						}
 					}
@@ -146,12 +138,10 @@ func TestClusterGoesBack(t *testing.T) {
 				away.resume()
 				f.settled(time.Hour)
 				everybody("that node leads")
-				f.upgrade("3")
+				third := k.published(3, nil)
+				f.nodes[0].lay(third)
 				f.settled(5 * time.Minute)
-				newest := f.nodes[0].file(nobleRelease)
-				for _, n := range f.nodes {
-					n.listedAs(nobleRelease, newest)
-				}
+				f.serve(third)
 			})
 		})
 	}
@@ -160,21 +150,19 @@ func TestClusterGoesBack(t *testing.T) {
 // A node that was away while the others went back, and leads when it returns, goes back with them: it
 // does not wait as long again.
 func TestLeaderThatWasAwayGoesBack(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f, old := fleetThatMayGoBack(t, true)
+	overKinds(t, func(t *testing.T, k kind) {
+		f, first, _ := fleetThatMayGoBack(t, k, true)
 		leader := f.nodes[0]
 		leader.stop()
 		f.set(func() { f.ill["n1"] = true })
-		f.a.Show("noble", testarchive.At(0))
+		f.nodes[0].lay(first)
 		f.settled(30 * time.Minute)
 		f.set(func() { clear(f.ill) })
 		leader.resume()
 		f.settled(time.Minute)
-		for _, n := range f.nodes {
-			n.listedAs(nobleRelease, old)
-		}
-		if order := f.nodes[1].nobleNow().Compare(leader.nobleNow().Generation); order != proto.Same {
-			t.Errorf("%v: %+v", order, leader.nobleNow().Back)
+		f.serve(first)
+		if order := f.nodes[1].now(k.suite).Compare(*leader.now(k.suite)); order != proto.Same {
+			t.Errorf("%v: %+v", order, leader.now(k.suite).Back)
 		}
 	})
 }

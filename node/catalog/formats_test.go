@@ -251,6 +251,68 @@ func (w *world) whole(all ...publication) publication {
 	return publication{}
 }
 
+// Over a publication the index that clients use switches with the root, whatever it is called, and is
+// fetched once. What the publication before lists stays readable by the names that it has there.
+func TestIndexesSwitchWithTheRoot(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		key := testarchive.DefaultKey()
+		w, first := worldOf(t, k, key), k.published(1, key)
+		w.lay(first)
+		w.open()
+		w.used(first)
+		time.Sleep(time.Hour)
+		second := k.published(2, key)
+		w.lay(second)
+		w.up.reset()
+		time.Sleep(3 * time.Minute)
+		w.whole(second)
+		index := second.index()
+		if index == "" {
+			index = k.root
+		}
+		if n := w.up.bodies(index); n != 1 {
+			t.Errorf("upstream gave the index %d times", n)
+		}
+		before := []string{first.own()}
+		if path := first.index(); path != "" && second.files[path] == nil { // its name is in the root alone
+			before = append(before, path)
+		}
+		for _, path := range before {
+			if e, ok := w.Resolve(w.loc(path)); !ok || e.Object.Ref != refOfBytes(first.files[path]) {
+				t.Errorf("%s of the publication before: %+v, %v", path, e, ok)
+			}
+		}
+	})
+}
+
+// A signature that nobody needs and nobody wants is not asked for with every check. A refusal of it, which
+// is how object stores say that they have no such thing, refuses no root.
+func TestOptionalFilesOfARoot(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		w, first := worldOf(t, k, nil), k.published(1, nil)
+		w.lay(first)
+		w.up.failing(k.signature, &proto.Refused{Status: 403, Reason: "Forbidden"})
+		w.open()
+		w.listedAs(k.root, first.files[k.root])
+		time.Sleep(time.Hour)
+		if n := w.up.requests(k.signature); n != 1 {
+			t.Errorf("upstream was asked %d times for a signature that nobody wants", n)
+		}
+		w.missing(k.signature)
+		w.up.setFault(nil)
+		time.Sleep(2 * time.Minute) // it was asked for, so that the next check asks upstream
+		if n := w.up.requests(k.signature); n < 2 {
+			t.Errorf("upstream was asked %d times for a signature that clients want", n)
+		}
+		second := k.published(2, testarchive.DefaultKey())
+		second.files = maps.Clone(first.files)
+		second.files[k.signature] = k.render(1, first.at, testarchive.DefaultKey())[k.signature]
+		w.lay(second)
+		time.Sleep(2 * time.Minute)
+		w.listedAs(k.signature, second.files[k.signature])
+	})
+}
+
 // A publisher replaces one file after the other. Whenever a node looks, hosts get one publication whole:
 // the new one once it is there.
 func TestPublicationAtEachStep(t *testing.T) {

@@ -2,9 +2,7 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -65,37 +63,15 @@ func (w *world) discover(path string) (proto.Resolution, error) {
 	return w.Discover(context.Background(), proto.Location{Archive: "a", Path: path}, false)
 }
 
-// What a client may do without is not asked for with every check, and a refusal of it refuses no root.
-func TestOptionalFilesOfARoot(t *testing.T) {
+// A key file that nobody wants is not asked for with every check.
+func TestKeyFileThatNobodyWants(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		w, repo := rpmWorld(t)
-		w.up.setFault(func(_ context.Context, path string) error {
-			if strings.HasPrefix(path, rpmRoot+".") { // as S3 says that there is no such object
-				return &proto.Refused{Status: 403, Reason: "Forbidden"}
-			}
-			return nil
-		})
+		w, _ := rpmWorld(t)
 		w.open()
-		if e, err := w.discover(rpmRoot); err != nil || !e.Listed {
-			t.Fatalf("%+v, %v", e, err)
-		}
-		if _, err := w.discover(rpmSignature); !errors.Is(err, proto.ErrNotFound) {
-			t.Errorf("the signature that upstream does not have: %v", err)
-		}
-		w.up.setFault(nil)
-		time.Sleep(2 * time.Minute) // it was asked for, so that the next check asks upstream
-		asked := w.up.requests(rpmSignature)
-		if asked < 2 {
-			t.Errorf("upstream was asked %d times for a signature that clients want", asked)
-		}
+		w.must(rpmRoot)
+		time.Sleep(time.Hour)
 		if n := w.up.requests(rpmRoot + ".key"); n != 1 {
-			t.Errorf("upstream was asked %d times for a key that nobody wants", n)
-		}
-		repo.Key = testarchive.DefaultKey()
-		w.show(repo)
-		time.Sleep(2 * time.Minute)
-		if e, err := w.discover(rpmSignature); err != nil || !e.Listed {
-			t.Errorf("the signature that has come later: %+v, %v", e, err)
+			t.Errorf("upstream was asked %d times", n)
 		}
 	})
 }
@@ -148,50 +124,6 @@ func TestSearchesTheNearestRepository(t *testing.T) {
 		w.must("releases/8/os/Packages/h/hello-1-1.x86_64.rpm")
 		if n := w.parsed(); n != 2 {
 			t.Errorf("%d indexes were read for two packages", n)
-		}
-	})
-}
-
-// Over a publication the members that clients use switch with the root, though their names are
-// others; those of the publication before stay readable by the names that it lists.
-func TestRPMPublication(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		w, repo := rpmWorld(t)
-		w.open()
-		primary := func() string {
-			t.Helper()
-			g := w.mustDriver(t).heldNow()
-			members := g.BySlot("primary")
-			if len(members) != 1 {
-				t.Fatalf("%d members", len(members))
-			}
-			return "os/" + members[0].Path
-		}
-		if _, err := w.discover(rpmRoot); err != nil {
-			t.Fatal(err)
-		}
-		before := primary()
-		for _, path := range []string{before, rpmHello} {
-			if e, err := w.discover(path); err != nil || !e.Listed {
-				t.Fatalf("%s: %+v, %v", path, e, err)
-			}
-		}
-		repo.Date = time.Now().Add(-time.Minute)
-		repo.Packages = append(repo.Packages, rpmarchive.Package{Name: "later"})
-		w.show(repo)
-		time.Sleep(3 * time.Minute)
-		after := primary()
-		if after == before {
-			t.Fatal("the new publication is not adopted")
-		}
-		if n := w.up.requests(after); n != 1 {
-			t.Errorf("upstream was asked %d times for the primary.xml that clients use", n)
-		}
-		for _, path := range []string{before, after, rpmHello, "os/Packages/l/later-1-1.x86_64.rpm"} {
-			e, ok := w.Resolve(proto.Location{Archive: "a", Path: path})
-			if !ok || !e.Listed || strings.Contains(path, "repodata") && e.Mutable {
-				t.Errorf("%s: %+v, %v", path, e, ok)
-			}
 		}
 	})
 }
