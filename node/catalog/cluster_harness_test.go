@@ -21,6 +21,9 @@ type fleet struct {
 	*testing.T
 	a  *testarchive.Archive
 	up *fakeUpstream
+	// suite and root are what the nodes have to agree on.
+	suite proto.Suite
+	root  string
 
 	mu      sync.Mutex
 	rng     *rand.Rand
@@ -70,7 +73,7 @@ func newFleet(t *testing.T, n int, suites ...testarchive.Suite) *fleet {
 	w := newWorld(t, suites...)
 	w.a.AddPackage(suites[0].Name, testarchive.Package{Name: "hello", Version: "1"})
 	f := &fleet{
-		T: t, a: w.a, up: w.up, way: 40 * time.Millisecond, gossip: true, every: 30 * time.Second, rng: rand.New(rand.NewPCG(1, 2)),
+		T: t, a: w.a, up: w.up, suite: noble(), root: nobleIn, way: 40 * time.Millisecond, gossip: true, every: 30 * time.Second, rng: rand.New(rand.NewPCG(1, 2)),
 		ill: make(map[string]bool), dead: make(map[string]bool), side: make(map[string]int), foreign: make(map[proto.Digest][]byte),
 	}
 	t.Cleanup(f.post.Wait)
@@ -111,6 +114,17 @@ func (f *fleet) upgrade(version string) {
 	f.a.RemovePackage("noble", "hello")
 	f.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: version})
 	f.publish()
+}
+
+// fleetOf is n nodes with a repository that a key vouches for, or nobody.
+func fleetOf(t *testing.T, n int, k kind, trusted *testarchive.Key) *fleet {
+	t.Helper()
+	f := newFleet(t, n)
+	f.suite, f.root = k.suite, k.root
+	for _, n := range f.nodes {
+		n.serve(k, trusted)
+	}
+	return f
 }
 
 // slowly makes the nodes check every ten minutes, where days have to pass.
@@ -243,24 +257,24 @@ func (f *fleet) settled(d time.Duration) {
 // agree demands that all nodes serve what upstream has, with every path of theirs.
 func (f *fleet) agree(paths ...string) {
 	f.Helper()
-	want := refOfBytes(f.nodes[0].file(nobleIn))
+	want := refOfBytes(f.nodes[0].file(f.root))
 	var first *clusterNode
 	for _, n := range f.nodes {
 		if !n.isRunning() || f.isDead(n) {
 			continue
 		}
-		v := n.nobleNow()
+		v := n.now(f.suite)
 		if v == nil {
 			f.Errorf("%s holds nothing", n.name)
 			continue
 		}
 		if v.Root != want {
-			f.Errorf("%s serves the Release of %v, %v; upstream has %v", n.name, v.Date, v.Root, want)
+			f.Errorf("%s serves the root of %v, %v; upstream has %v", n.name, v.Date, v.Root, want)
 		}
 		if first == nil {
 			first = n
 		}
-		if other := first.nobleNow(); !other.Modified.Equal(v.Modified) || !other.Date.Equal(v.Date) {
+		if other := first.now(f.suite); !other.Modified.Equal(v.Modified) || !other.Date.Equal(v.Date) {
 			f.Errorf("%s says that it is of %v, modified %v; %s says %v, %v", n.name, v.Date, v.Modified, first.name, other.Date, other.Modified)
 		}
 		for _, path := range paths {
@@ -328,13 +342,13 @@ func (n *clusterNode) othersUses() int {
 }
 
 // polls is how often upstream was asked for the root, by all nodes together.
-func (f *fleet) polls() int { return f.up.requests(nobleIn) }
+func (f *fleet) polls() int { return f.up.requests(f.root) }
 
 // polled names the nodes that asked upstream for the root, and how often.
 func (f *fleet) polled() string {
 	var parts []string
 	for _, n := range f.nodes {
-		if k := n.up.requests(nobleIn); k > 0 {
+		if k := n.up.requests(f.root); k > 0 {
 			parts = append(parts, fmt.Sprintf("%s:%d", n.name, k))
 		}
 	}
