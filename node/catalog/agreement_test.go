@@ -343,8 +343,10 @@ func TestUnsignedNeedsUpstream(t *testing.T) {
 		second := k.published(2, nil)
 		n.lay(second)
 		f.forget()
-		for f.up.requests(k.root) < 4 {
-			time.Sleep(time.Second)
+		for began := time.Now(); f.up.requests(k.root) < 4; time.Sleep(time.Second) {
+			if time.Since(began) > 10*time.Minute {
+				t.Fatalf("upstream was asked %d times by four nodes", f.up.requests(k.root))
+			}
 		}
 		if messages := f.messages(); messages > 3 {
 			t.Errorf("%d messages", messages)
