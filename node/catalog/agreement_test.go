@@ -13,6 +13,8 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta"
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/format/pacman/testrepo"
+	"github.com/aptmesh/aptmesh/node/format/rpm/rpmarchive"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -256,62 +258,129 @@ func TestNoPairInACluster(t *testing.T) {
 	})
 }
 
-// Releases of other kinds are followed as well, and ordered alike.
-func TestKindsOfRootsInACluster(t *testing.T) {
+// rootForm is an odd form of a root that clients accept, as a repository that goes on publishing.
+type rootForm struct {
+	kind
+	unsigned bool
+}
+
+// rootForms are the odd forms of all formats, by name.
+func rootForms() map[string]rootForm {
+	forms := make(map[string]rootForm)
 	for name, s := range map[string]testarchive.Suite{
-		"detached":           {Name: "noble", NoInRelease: true, ByHash: true},
-		"undated":            {Name: "noble", NoDate: true},
-		"undated, detached":  {Name: "noble", NoDate: true, NoInRelease: true},
-		"only SHA-512":       {Name: "noble", Hashes: []string{testarchive.SHA512}, ByHash: true},
-		"without by-hash":    {Name: "noble"},
-		"unsigned":           {Name: "noble", Unsigned: true},
-		"unsigned InRelease": {Name: "noble", Keys: []*testarchive.Key{testarchive.NewKey("whoever", testarchive.KeyOptions{})}},
+		"detached":           {NoInRelease: true, ByHash: true},
+		"undated":            {NoDate: true},
+		"undated, detached":  {NoDate: true, NoInRelease: true},
+		"only SHA-512":       {Hashes: []string{testarchive.SHA512}, ByHash: true},
+		"without by-hash":    {},
+		"unsigned":           {Unsigned: true},
+		"unsigned InRelease": {Keys: []*testarchive.Key{testarchive.NewKey("whoever", testarchive.KeyOptions{})}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T) {
-				f := newFleet(t, 3, s)
-				unsigned := s.Unsigned || s.Keys != nil
-				root := nobleIn
-				if s.NoInRelease || s.Unsigned {
-					root = nobleRelease
+		k := kinds[0]
+		s.Name = "noble"
+		if !s.NoInRelease && !s.Unsigned {
+			k.root = nobleIn
+		}
+		k.render = func(n int, at time.Time, _ *testarchive.Key) map[string][]byte {
+			a := testarchive.New(7)
+			a.AddSuite(s)
+			a.AddPackage("noble", testarchive.Package{Name: "hello", Version: fmt.Sprint(n)})
+			a.Publish(at)
+			return a.Files()
+		}
+		forms["deb, "+name] = rootForm{k, s.Unsigned || s.Keys != nil}
+	}
+	for name, r := range map[string]rpmarchive.Repo{
+		"a constant revision":     {Revision: "1"},
+		"a revision in words":     {Revision: "spring"},
+		"names without sums":      {PlainNames: true},
+		"SHA-512":                 {Sum: "sha512"},
+		"records without dates":   {Revision: "x", Records: []rpmarchive.Record{{Type: "primary", Ext: ".gz", Bare: true}}},
+		"uncompressed":            {Records: []rpmarchive.Record{{Type: "primary"}}},
+		"zchunk beside gzip":      {Records: []rpmarchive.Record{{Type: "primary", Ext: ".gz"}, {Type: "primary_zck", Ext: ".zck"}}},
+		"a listed file is absent": {Records: []rpmarchive.Record{{Type: "primary", Ext: ".zst"}, {Type: "other_db", Text: "x", Absent: true}}},
+	} {
+		k := kinds[1]
+		k.isIndex = func(path string) bool {
+			return strings.Contains(path, "primary.xml") && !strings.HasSuffix(path, ".zck")
+		}
+		k.render = func(n int, at time.Time, _ *testarchive.Key) map[string][]byte {
+			r.Date, r.Packages = at, []rpmarchive.Package{{Name: "hello", Version: fmt.Sprint(n)}}
+			return r.Render("os/")
+		}
+		forms["rpm, "+name] = rootForm{k, true}
+	}
+	for name, r := range map[string]testrepo.Repo{
+		"xz":               {Compression: "xz"},
+		"zst":              {Compression: "zst"},
+		"uncompressed":     {Compression: "none"},
+		"flat":             {Flat: true},
+		"depends apart":    {Depends: true},
+		"with signatures":  {IncludeSigs: true, PackageKey: testarchive.DefaultKey()},
+		"names with .tar.": {LongNames: true, Files: true},
+	} {
+		k := kinds[2]
+		k.render = func(n int, at time.Time, _ *testarchive.Key) map[string][]byte {
+			files := make(map[string][]byte)
+			r.Dir, r.Name, r.Built = k.suite.Dir, "core", at
+			r.Packages = []testrepo.Package{{Name: "hello", Version: fmt.Sprintf("%d-1", n)}}
+			r.Render(files)
+			return files
+		}
+		forms["pacman, "+name] = rootForm{k, true}
+	}
+	return forms
+}
+
+// Roots in odd forms are followed as well, and ordered alike on all nodes: also where upstream gives no
+// Last-Modified, and over a restart.
+func TestKindsOfRootsInACluster(t *testing.T) {
+	for name, form := range rootForms() {
+		inNamedBubble(t, name, func(t *testing.T) {
+			key := testarchive.DefaultKey()
+			if form.unsigned {
+				key = nil
+			}
+			f := fleetOf(t, 3, form.kind, key)
+			f.way = 6 * time.Second
+			var shown publication
+			publish := func(n int, dated bool) {
+				shown = form.published(n, key)
+				f.nodes[0].lay(shown)
+				if !dated {
+					f.a.Put(form.root, shown.files[form.root], time.Time{})
 				}
+			}
+			publish(1, true)
+			f.start()
+			index := func() string { return cmp.Or(shown.index(), form.root) }
+			for _, n := range f.nodes {
+				n.must(form.root)
+				n.use(index())
+			}
+			alike := func() {
+				t.Helper()
+				f.serve(shown)
 				for _, n := range f.nodes {
-					n.cfg.Archives[0].Unsigned = unsigned
-				}
-				f.way = 6 * time.Second
-				f.publish()
-				f.start()
-				for _, n := range f.nodes {
-					n.must(root)
-					n.use(noblePkgs)
-				}
-				alike := func() {
-					t.Helper()
-					for _, n := range f.nodes {
-						e := n.listedAs(root, n.file(root))
-						if first := f.nodes[0].must(root); !e.Generation.Equal(first.Generation) || !e.Modified.Equal(first.Modified) {
-							t.Errorf("%s: of %v, modified %v; n1: %v, %v", n.name, e.Generation, e.Modified, first.Generation, first.Modified)
-						}
-						n.must(noblePkgs)
+					e := n.must(form.root)
+					if first := f.nodes[0].must(form.root); !e.Generation.Equal(first.Generation) || !e.Modified.Equal(first.Modified) {
+						t.Errorf("%s: of %v, modified %v; n1: %v, %v", n.name, e.Generation, e.Modified, first.Generation, first.Modified)
 					}
+					n.must(index())
 				}
-				for i := range 4 {
-					f.settled(5 * time.Minute)
-					alike()
-					f.upgrade(fmt.Sprint(i + 2))
-					if i > 1 { // upstream gives no Last-Modified
-						data := f.nodes[0].file(root)
-						f.a.Put(root, data, time.Time{})
-					}
-				}
-				if n := f.up.bodies(root); n > 4 && !unsigned || n > 4*3 {
-					t.Errorf("%d generations were read %d times", 4, n)
-				}
-				f.nodes[2].stop()
-				f.nodes[2].resume()
+			}
+			for i := range 4 {
 				f.settled(5 * time.Minute)
 				alike()
-			})
+				publish(i+2, i <= 1)
+			}
+			if n := f.up.bodies(form.root); n > 4 && !form.unsigned || n > 4*3 {
+				t.Errorf("%d generations were read %d times", 4, n)
+			}
+			f.nodes[2].stop()
+			f.nodes[2].resume()
+			f.settled(5 * time.Minute)
+			alike()
 		})
 	}
 }

@@ -246,6 +246,7 @@ func (m *Machine) takeFrom(k *check, cand *Candidate) {
 	if k.letsBack(cand) {
 		m.goBack(k, cand)
 	}
+	m.dateLikeOthers(cand)
 	m.queue(&adoption{cand: cand, older: k.older, check: k})
 }
 

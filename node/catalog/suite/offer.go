@@ -202,6 +202,19 @@ func (m *Machine) startProof() {
 	m.start(k)
 }
 
+// dateLikeOthers dates a root that says nothing of when it is from, and of which upstream says nothing
+// either. What this node proves because another one has announced it has that node's date: it has seen
+// the root first, and hosts get the same Last-Modified from all.
+func (m *Machine) dateLikeOthers(c *Candidate) {
+	o := m.proving
+	if o == nil || !c.Undated || !c.Gen.Modified.IsZero() || c.Gen.Statement != o.gen.Statement {
+		return
+	}
+	if !o.gen.Date.After(c.Gen.Date) { // which is now
+		c.Gen.Date = o.gen.Date
+	}
+}
+
 // proven settles an unproven offer when this node has asked upstream itself.
 func (m *Machine) proven(k *check) {
 	o := m.proving
