@@ -428,6 +428,9 @@ func TestTroubleBesideAnUnsignedRoot(t *testing.T) {
 					if notice := w.mustDriverOf(k).public.Load().notice; !strings.Contains(notice, "503") {
 						t.Errorf("status says %q", notice)
 					}
+					if err := w.Objection(w.loc(k.signature)); !unavailable(err) || !strings.Contains(err.Error(), k.signature) {
+						t.Errorf("an operator who asks why is told %v", err)
+					}
 					w.up.failing("", down)
 					w = w.crash()
 					w.notYet(k.signature)

@@ -198,7 +198,7 @@ func (c *Catalog) Objection(loc proto.Location) error {
 	if conf == nil {
 		return nil // an archive of a class that nobody has asked for yet
 	}
-	id, _, root := conf.Format.RootOf(loc.Path)
+	id, name, root := conf.Format.RootOf(loc.Path)
 	if !root {
 		info := conf.Format.PathInfo(loc.Path)
 		if err := c.verdictOn(conf, loc, &info); err != nil || !info.Index {
@@ -214,7 +214,11 @@ func (c *Catalog) Objection(loc proto.Location) error {
 	p := d.public.Load()
 	switch {
 	case p.current != nil:
-		return p.belief.Withheld(c.mono(), c.cfg.Now())
+		err := p.belief.Withheld(c.mono(), c.cfg.Now())
+		if err == nil && d.awaits(name) {
+			err = d.notKnown(name)
+		}
+		return err
 	case p.belief.Failure == nil && !conf.Offline:
 		return c.failureBefore(id) // it has not been read yet
 	}
