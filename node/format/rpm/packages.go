@@ -3,6 +3,7 @@ package rpm
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/aptmesh/aptmesh/proto"
@@ -22,7 +23,7 @@ func (f *Format) Packages(suite proto.Suite, m *proto.Member, stored io.Reader, 
 		if !places.within(e) {
 			return nil
 		}
-		p.Name, p.Version, p.Arch, p.Universal, p.Needs = e.name, e.version, e.arch, string(e.arch) == "noarch", e.needs
+		p.Name, p.Version, p.Arch, p.Universal, p.Needs, p.Provides = e.name, e.version, e.arch, string(e.arch) == "noarch", e.needs, e.provides
 		return places.each(e.path, func(path []byte) error {
 			p.File = proto.File{Path: path, Size: e.size, SHA256: e.sum.sha256, SHA512: e.sum.sha512}
 			return emit(&p)
@@ -58,8 +59,21 @@ func (f *Format) Identity(path string) (proto.PackageID, bool) {
 	return proto.PackageID{Name: rest[:file+version], Arch: rest[dot+1:]}, true
 }
 
-// readMore takes in what a package is and needs. Needs are written one a line: the name, the
-// relation and the version with tabs between.
+// list is one of the lists of a package that are read.
+type list uint8
+
+const (
+	listNone list = iota
+	listNeeds
+	listProvides
+)
+
+// maxProvides bounds what one package is known to provide. Few have more than a thousand names.
+const maxProvides = 2000
+
+// readMore takes in what a package is, needs and provides. Needs and what is provided are written one a
+// line: the name, the relation and the version with tabs between. A file is provided by its path: of
+// the files, primary.xml has those that other packages commonly need.
 func (e *entry) readMore(s *scanner, name []byte) error {
 	switch string(name) {
 	case "name":
@@ -76,39 +90,74 @@ func (e *entry) readMore(s *scanner, name []byte) error {
 		e.version = v.append(e.version[:0])
 		return err
 	case "rpm:requires":
-		e.inNeeds = true
-	case "/rpm:requires":
-		e.inNeeds = false
+		e.within = listNeeds
+	case "rpm:provides":
+		e.within = listProvides
+	case "/rpm:requires", "/rpm:provides":
+		e.within = listNone
 	case "rpm:entry":
-		if e.inNeeds {
-			return e.readNeed(s)
+		return e.readCapability(s)
+	case "file":
+		path, err := s.text()
+		if path = unescape(nil, path); len(path) > 0 && err == nil {
+			e.provide(capability{name: path})
 		}
+		return err
 	}
 	return nil
 }
 
-// readNeed takes in one requirement. A capability that is no name of a package is left out: which
-// package provides it, primary.xml tells only to those who read all of it. So are requirements of
-// rpm itself, and alternatives in the notation of rich dependencies.
-func (e *entry) readNeed(s *scanner) error {
-	var v evrText
-	var need, relation []byte
+// capability is what one package needs and another one provides.
+type capability struct {
+	name, relation []byte
+	version        evrText
+}
+
+// readCapability takes in one line of the current list.
+func (e *entry) readCapability(s *scanner) error {
+	if e.within == listNone {
+		return nil
+	}
+	var c capability
 	err := s.attributes(func(name, value []byte) {
 		switch string(name) {
 		case "name":
-			need = value
+			c.name = value
 		case "flags":
-			relation = value
+			c.relation = value
 		default:
-			v.read(name, value)
+			c.version.read(name, value)
 		}
 	})
-	if err != nil || len(need) == 0 || bytes.ContainsAny(need, "()/&\t\n") {
+	if err != nil || len(c.name) == 0 || bytes.ContainsAny(c.name, "\t\n") {
 		return err
 	}
-	e.needs = append(append(append(e.needs, need...), '\t'), relation...)
-	e.needs = append(v.append(append(e.needs, '\t')), '\n')
+	c.name = unescape(nil, c.name)
+	switch {
+	case e.within == listProvides:
+		e.provide(c)
+	case !bytes.HasPrefix(c.name, []byte("rpmlib(")): // of rpm itself
+		e.needs = c.append(e.needs)
+	}
 	return nil
+}
+
+// unneeded begin the names of what a package may provide thousands of, and no package outside of its own
+// build needs: symbols of a kernel, and libraries that are part of a program.
+var unneeded = [][]byte{[]byte("kernel("), []byte("ksym("), []byte("bundled(")}
+
+func (e *entry) provide(c capability) {
+	if bytes.Equal(c.name, e.name) || slices.ContainsFunc(unneeded, func(begin []byte) bool { return bytes.HasPrefix(c.name, begin) }) {
+		return
+	}
+	if e.provided++; e.provided <= maxProvides {
+		e.provides = c.append(e.provides)
+	}
+}
+
+func (c *capability) append(dst []byte) []byte {
+	dst = append(append(append(dst, c.name...), '\t'), c.relation...)
+	return append(c.version.append(append(dst, '\t')), '\n')
 }
 
 // evrText collects the parts of a version from attributes.
@@ -137,24 +186,84 @@ func (v *evrText) append(dst []byte) []byte {
 	return dst
 }
 
-// Needs reads Package.Needs. Each need has one alternative.
+// Needs reads Package.Needs and Package.Provides.
 func (f *Format) Needs(needs string) [][]proto.Need {
 	var all [][]proto.Need
 	for line := range strings.Lines(needs) {
 		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		if len(fields) != 3 {
-			continue
+		switch {
+		case len(fields) != 3:
+		case strings.HasPrefix(fields[0], "("):
+			all = append(all, richNeeds(fields[0])...)
+		default:
+			all = append(all, []proto.Need{{Name: fields[0], Relation: fields[1], Version: fields[2]}})
 		}
-		all = append(all, []proto.Need{{Name: fields[0], Relation: fields[1], Version: fields[2]}})
 	}
 	return all
 }
 
+// richNeeds reads a rich dependency: "(a or b)" is one need with alternatives, "(a and b)" and
+// "(a with b)" are two. What depends on the other packages of a host ("if", "unless", "without") tells
+// nothing here, nor do rich dependencies within others.
+func richNeeds(text string) (all [][]proto.Need) {
+	inner := strings.TrimSuffix(strings.TrimPrefix(text, "("), ")")
+	words := strings.Fields(inner)
+	joined := ""
+	var operands [][]string
+	var operand []string
+	for _, word := range words {
+		switch word {
+		case "or", "and", "with":
+			if joined != "" && joined != word {
+				return nil
+			}
+			joined, operands, operand = word, append(operands, operand), nil
+		case "if", "unless", "else", "without":
+			return nil
+		default:
+			if strings.HasPrefix(word, "(") {
+				return nil
+			}
+			operand = append(operand, word)
+		}
+	}
+	for _, operand := range append(operands, operand) {
+		need, ok := richOperand(operand)
+		switch {
+		case !ok:
+			return nil
+		case joined == "or" && len(all) > 0:
+			all[0] = append(all[0], need)
+		default:
+			all = append(all, []proto.Need{need})
+		}
+	}
+	return all
+}
+
+// richRelations are the relations of rich dependencies as primary.xml writes others.
+var richRelations = map[string]string{"=": "EQ", "<": "LT", "<=": "LE", ">": "GT", ">=": "GE"}
+
+func richOperand(words []string) (n proto.Need, ok bool) {
+	switch len(words) {
+	case 1:
+		return proto.Need{Name: words[0]}, true
+	case 3:
+		relation, ok := richRelations[words[1]]
+		return proto.Need{Name: words[0], Relation: relation, Version: strings.TrimPrefix(words[2], "0:")}, ok
+	}
+	return n, false
+}
+
 // Meets reports whether a version will do. A need without a release is met by every release of its
-// version (rpmdsCompareEVR in lib/rpmds.c).
+// version (rpmdsCompareEVR in lib/rpmds.c). What is provided without a version meets no need for one:
+// rpm would take it, but libsolv chooses for dnf and zypper (pool_intersect_evrs in pool.c).
 func (f *Format) Meets(n proto.Need, version string) bool {
-	if n.Relation == "" || n.Version == "" {
+	switch {
+	case n.Relation == "" || n.Version == "":
 		return true
+	case version == "":
+		return false
 	}
 	want, have := splitEVR(n.Version), splitEVR(version)
 	if want.release == "" {

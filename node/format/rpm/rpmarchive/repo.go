@@ -67,6 +67,9 @@ type Package struct {
 	Size int // of its file; 0: 2,000 bytes
 	// Requires are lines of rpm:entry attributes, such as `name="libx" flags="GE" ver="2"`.
 	Requires []string
+	// Provides are such lines, beside the package's own; Files are paths that primary.xml has of it, beside
+	// its program.
+	Provides, Files []string
 	// Delta is the path of a file that makes it of an older one; "" for none.
 	Delta string
 }
@@ -249,14 +252,20 @@ func (r Repo) primary() string {
     <rpm:header-range start="100" end="200"/>
     <rpm:provides>
       <rpm:entry name="%s" flags="EQ" epoch="%s" ver="%s" rel="%s"/>
-    </rpm:provides>
-    <rpm:requires>
 `, p.Name, p.Arch, p.Epoch, p.Version, p.Release, r.Sum, r.sum(data), p.Name, r.Date.Unix(), r.Date.Unix(),
 			len(data), 3*len(data), 3*len(data), base, html.EscapeString(p.Href), p.Name, p.Version, p.Release, p.Name, p.Epoch, p.Version, p.Release)
+		for _, entry := range p.Provides {
+			fmt.Fprintf(&b, "      <rpm:entry %s/>\n", entry)
+		}
+		b.WriteString("    </rpm:provides>\n    <rpm:requires>\n")
 		for _, entry := range append([]string{`name="rpmlib(CompressedFileNames)" flags="LE" epoch="0" ver="3.0.4" rel="1" pre="1"`, `name="libc.so.6()(64bit)"`}, p.Requires...) {
 			fmt.Fprintf(&b, "      <rpm:entry %s/>\n", entry)
 		}
-		fmt.Fprintf(&b, "    </rpm:requires>\n    <file>/usr/bin/%s</file>\n  </format>\n</package>\n", p.Name)
+		b.WriteString("    </rpm:requires>\n")
+		for _, path := range append([]string{"/usr/bin/" + p.Name}, p.Files...) {
+			fmt.Fprintf(&b, "    <file>%s</file>\n", html.EscapeString(path))
+		}
+		b.WriteString("  </format>\n</package>\n")
 	}
 	b.WriteString("</metadata>\n")
 	return b.String()
