@@ -120,6 +120,14 @@ func repositories() map[string]map[string]rpmarchive.Repo {
 			}
 			return strings.NewReplacer(`<?xml version="1.0" encoding="UTF-8"?>`+"\n", "", `type="rpm"`, "type='rpm'\n\t", "<summary>", "<summary><![CDATA[ <package> <location href='no'/> ]]>").Replace(text)
 		}}
+	tumbleweed := rpmarchive.Repo{Sum: "sha512", Key: testarchive.DefaultKey(), Packages: []rpmarchive.Package{{Name: "hello", Href: "x86_64/hello-1-1.x86_64.rpm"}, {Name: "libc++1", Href: "x86_64/libc++1-1-1.x86_64.rpm"}},
+		Tags:    "  <tags>\n    <content>pool</content>\n    <repo>obsproduct://build.opensuse.org/openSUSE:Factory/openSUSE/20260401/x86_64</repo>\n  </tags>\n",
+		Records: slices.Concat(variants(".zst", "primary", "filelists", "other", "susedata", "susedata.cs", "suseinfo", "updateinfo"), variants(".gz", "appdata", "appdata-icons", "license"), variants("", "deltainfo"))}
+	// COPR: a directory for each build, and a second repository beside the first, for its own builders.
+	copr := rpmarchive.Repo{Packages: []rpmarchive.Package{{Name: "tool", Href: "07312345-tool/tool-1-1.x86_64.rpm"}}, Records: slices.Concat(variants(".gz", "primary", "filelists", "other"), variants(".xz", "updateinfo"))}
+	devel := rpmarchive.Repo{Packages: []rpmarchive.Package{{Name: "tool", Href: "../07312346-tool/tool-1-1.x86_64.rpm"}}, Records: copr.Records}
+	// CentOS 7 and Amazon Linux 2: databases of yum beside the lists.
+	yum := rpmarchive.Repo{Packages: few, Records: slices.Concat(variants(".gz", "primary", "filelists", "other"), variants(".xz", "primary_db", "filelists_db", "other_db"), variants("", "group"), variants(".gz", "group_gz"))}
 	merged := rpmarchive.Repo{Packages: []rpmarchive.Package{
 		{Name: "here", Base: "https://mirror.example.org/vendor/pool/", Href: "here-1-1.x86_64.rpm", At: "../pool/here-1-1.x86_64.rpm"},
 		{Name: "prefixed", Href: "http://mirror.example.org/vendor/el9/x/prefixed-1-1.x86_64.rpm", At: "x/prefixed-1-1.x86_64.rpm"},
@@ -129,7 +137,10 @@ func repositories() map[string]map[string]rpmarchive.Repo {
 		"Fedora":          {"releases/40/Everything/x86_64/os": fedora, "updates/40/Everything/x86_64": fedora},
 		"EPEL":            {"9/Everything/x86_64": epel},
 		"like RHEL":       {"rhel9/9/x86_64/baseos/os": rhel, "rhel9/9/x86_64/appstream/os": rhel},
-		"openSUSE":        {"repositories/tools/15.6": suse},
+		"OBS":             {"repositories/tools/15.6": suse},
+		"openSUSE":        {"tumbleweed/repo/oss": tumbleweed},
+		"COPR":            {"results/user/project/fedora-40-x86_64": copr, "results/user/project/fedora-40-x86_64/devel": devel},
+		"CentOS 7":        {"7/os/x86_64": yum},
 		"Amazon Linux":    {"core/mirrors/2023.1/x86_64": amazon},
 		"packagecloud":    {"el/9/x86_64": cloud},
 		"the old style":   {"": first},
