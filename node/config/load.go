@@ -179,10 +179,10 @@ func worldReadableSecrets(path string, cfg *Config) (string, bool) {
 	}
 	for _, a := range cfg.Archives {
 		written := func(at archiveconf.Mirror) bool {
-			return !at.Credentials.Password.IsZero() || !at.Credentials.Bearer.IsZero()
+			return !at.Credentials.Password.IsZero() || !at.Credentials.Bearer.IsZero() || !at.Credentials.Query.IsZero()
 		}
 		if slices.ContainsFunc(a.Mirrors(), written) {
-			return "holds secrets and every user of this machine may read it; chmod 640 it, or use password_file and bearer_file", true
+			return "holds secrets and every user of this machine may read it; chmod 640 it, or use password_file, bearer_file or query_file", true
 		}
 	}
 	return "", false

@@ -119,7 +119,7 @@ func (l *accessLog) line(b []byte, x *exchange, took time.Duration) []byte {
 	e.open(x.began)
 	e.text("client", x.r.RemoteAddr)
 	e.text("method", x.r.Method)
-	e.text("url", hideUserinfo(x.r.RequestURI))
+	e.text("url", hideSecrets(x.r.RequestURI))
 	e.number("status", int64(x.status))
 	e.number("bytes", x.sent)
 	e.millis("ms", took)
@@ -147,13 +147,13 @@ func (l *accessLog) line(b []byte, x *exchange, took time.Duration) []byte {
 		e.time("generation", x.note.generation)
 	}
 	if x.note.why != "" {
-		e.text("stale", hideUserinfo(x.note.why))
+		e.text("stale", hideSecrets(x.note.why))
 	}
 	if x.note.reason != "" {
 		e.text("reason", x.note.reason)
 	}
 	if x.failure != nil {
-		e.text("error", hideUserinfo(x.failure.Error()))
+		e.text("error", hideSecrets(x.failure.Error()))
 	}
 	if x.aborted {
 		e.flag("aborted", true)

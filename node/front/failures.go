@@ -87,7 +87,7 @@ func (x *exchange) noteErrors(failed Failure, now time.Time) {
 			e = ArchiveErrors{Reason: failed.Reason, First: now}
 		}
 		e.Count++
-		e.Last, e.URL, e.Text = now, quote(hideUserinfo(x.r.RequestURI)), failed.Text
+		e.Last, e.URL, e.Text = now, shown(x.r.RequestURI), failed.Text
 		return e, now.Add(archiveErrorAge)
 	})
 }
@@ -145,6 +145,7 @@ func connectKey(hostPort string) string {
 
 // targetKey files what no location is known of: the same key for all ways to write one URL.
 func (t *routes) targetKey(target string) string {
+	target, _, _ = strings.Cut(target, "?")
 	_, host, path, ok := splitURL(target)
 	if !ok || t.isOwn(host, nil) {
 		if ok {

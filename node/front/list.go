@@ -3,6 +3,7 @@ package front
 import (
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 // List is the mirror list of an archive, for hosts whose sources name the same list (mirror+http)
@@ -20,6 +21,7 @@ func (r *rules) listOf(target string) (List, bool) {
 	if len(r.lists) == 0 {
 		return List{}, false
 	}
+	target, _, _ = strings.Cut(target, "?") // dnf counts itself there (countme=1)
 	_, host, path, ok := splitURL(target)
 	if !ok {
 		return List{}, false

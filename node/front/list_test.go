@@ -24,7 +24,7 @@ func TestLists(t *testing.T) {
 		"http://lists.example.org:8080/mirrors.txt": "403 this is no open proxy",
 		"http://all.example.org/DE.txt":             "200 http://b.example.org/u\n",
 		"http://lists.example.org/other.txt":        "403 this is no open proxy",
-		"http://lists.example.org/mirrors.txt?x":    "400 files of an archive have no query",
+		"http://lists.example.org/mirrors.txt?x":    "200 http://a.example.org/u\tpriority:1\n",
 	} {
 		got := d.raw("GET " + target + " HTTP/1.1\nHost: x\nConnection: close\n\n")
 		status, text, _ := strings.Cut(want, " ")

@@ -222,13 +222,12 @@ func quote(s string) string {
 	return s
 }
 
-// clean makes text fit for one line of plain ASCII that gives away no password: a
-// user part of any URL in it is replaced.
+// clean makes text fit for one line of plain ASCII that gives away no secret.
 func clean(text string) string {
 	if len(text) > maxText {
 		text = text[:maxText] + "..."
 	}
-	text = hideUserinfo(text)
+	text = hideSecrets(text)
 	for i := range len(text) {
 		if !plainByte(text[i]) {
 			return strings.Map(func(r rune) rune {
@@ -247,9 +246,18 @@ func clean(text string) string {
 
 func plainByte(c byte) bool { return c >= ' ' && c <= '~' }
 
-// hideUserinfo replaces what stands between "://" and "@" in the authority of every
-// URL in text.
-func hideUserinfo(text string) string {
+// shown is the target of a request for people: without its secrets.
+func shown(target string) string { return quote(hideSecrets(target)) }
+
+// hidden stands in the place of a secret.
+const hidden = "***"
+
+// hideSecrets replaces what can be one in the URLs of a text: what stands between "://" and "@" in the authority, and
+// what follows a "?". A text that begins with a slash begins with a URL.
+func hideSecrets(text string) string {
+	if strings.HasPrefix(text, "/") {
+		text = hideQuery(text, 0)
+	}
 	for from := 0; ; {
 		i := strings.Index(text[from:], "://")
 		if i < 0 {
@@ -261,7 +269,21 @@ func hideUserinfo(text string) string {
 			end = len(text) - from
 		}
 		if at := strings.LastIndexByte(text[from:from+end], '@'); at >= 0 {
-			text = text[:from] + "***" + text[from+at:]
+			text = text[:from] + hidden + text[from+at:]
 		}
+		text = hideQuery(text, from)
 	}
+}
+
+// hideQuery replaces the query of a URL in a text, of which a part begins at from.
+func hideQuery(text string, from int) string {
+	end := strings.IndexAny(text[from:], " \t\"'\n;,")
+	if end < 0 {
+		end = len(text) - from
+	}
+	q := strings.IndexByte(text[from:from+end], '?')
+	if q < 0 || q+1 == end {
+		return text
+	}
+	return text[:from+q+1] + hidden + text[from+end:]
 }

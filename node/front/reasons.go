@@ -19,7 +19,7 @@ type Reason struct {
 
 // reasons are in the order of their statuses.
 var reasons = []Reason{
-	{reasonRequest, http.StatusBadRequest, "the URL cannot name a file: it is no http or https URL, or its path leads above the root or has a query",
+	{reasonRequest, http.StatusBadRequest, "the URL cannot name a file: it is no http or https URL, or its path leads above the root",
 		"correct the URL in the host's sources"},
 	{reasonHost, http.StatusForbidden, "the host uses this node as its proxy, and no configured archive has this URL",
 		"add the archive under `archives`, or its URL to the `aliases` of one; `aptmesh refused` lists what hosts ask for in vain"},
@@ -40,7 +40,7 @@ var reasons = []Reason{
 	{reasonCorrupt, http.StatusForbidden, "the bytes of every mirror differ from what the signed metadata lists, or are a web page, such as a login, in place of the file",
 		"fetch the file from upstream by hand and look at it; wait until the mirrors have synced, or add another mirror under `upstreams`"},
 	{reasonRefused, http.StatusForbidden, "upstream refuses for good: a login is missing, access is denied, or it redirects to an address that the node must not ask",
-		"see `upstream`, `credentials` and `upstream_client.internal_allow`"},
+		"see `upstream`, `credentials` and `upstream_client.internal_allow`; where hosts send a token in the query of the URL, the node needs one of its own: `credentials.query_file`"},
 	{reasonPrefix, http.StatusNotFound, "the first part of the path is neither the name of a configured archive nor the host of one",
 		"correct the host's sources, or add the archive under `archives`; `aptmesh refused` lists what hosts ask for in vain"},
 	{reasonDirectory, http.StatusNotFound, "the URL is a directory; the node shows none, and package managers need none",

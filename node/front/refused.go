@@ -45,12 +45,12 @@ func (x *exchange) noteRefused(now time.Time) {
 	default:
 		return
 	}
-	x.f.refused.add(x.refusedURL(), x.note.reason, quote(hideUserinfo(x.r.RequestURI)), x.clientAddr(), now)
+	x.f.refused.add(x.refusedURL(), x.note.reason, shown(x.r.RequestURI), x.clientAddr(), now)
 }
 
 // refusedURL is the root of the archive that was asked for, as far as the URL shows it.
 func (x *exchange) refusedURL() string {
-	target := x.r.RequestURI
+	target, _, _ := strings.Cut(x.r.RequestURI, "?")
 	if x.r.Method == http.MethodConnect {
 		return connectKey(target)
 	}

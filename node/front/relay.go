@@ -18,15 +18,8 @@ import (
 // nothing of it is checked or stored.
 
 // relayed reports whether a request target that is refused for this is passed on so: it is in no archive.
-// Other than the files of archives, it may have a query.
+// It is passed on with its query.
 func (t *routes) relayed(target string, refused *refusal) bool {
-	if refused.reason == reasonRequest {
-		bare, _, _ := strings.Cut(target, "?")
-		_, err := t.locate(bare, nil)
-		if !errors.As(err, &refused) {
-			return false
-		}
-	}
 	scheme, host, _, ok := splitURL(target)
 	if refused.reason != reasonHost || !ok || !strings.EqualFold(scheme, "http") {
 		return false

@@ -248,12 +248,9 @@ func (t *routes) named(target string, local net.Addr) (proto.Location, error) {
 			return proto.Location{}, badRequest(`"` + quote(target) + `" is neither a path nor an http or https URL; ask for one that begins with / or http://`)
 		}
 	}
-	if strings.IndexByte(path, '?') >= 0 {
-		if p, _, _ := strings.Cut(path, "?"); strings.Trim(p, "/") != "" {
-			return proto.Location{}, badRequest("files of an archive have no query: leave out the ? and what follows it")
-		}
-		path = ""
-	}
+	// dnf and zypper add the query of a repository's URL to the URL of each of its files: a token of the host, as a rule.
+	// It says who asks, and not for what. What this node needs to prove to upstream is configured here.
+	path, _, _ = strings.Cut(path, "?")
 	dir := strings.HasSuffix(path, "/")
 	path, err := canonical(path)
 	if err != nil {

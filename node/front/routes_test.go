@@ -115,7 +115,12 @@ func TestLocate(t *testing.T) {
 		{"/ubuntu/%00", cache, "400 path"},
 		{"/ubuntu/a%0ab", cache, "400 path"},
 		{"/ubuntu/a%zz", cache, "400 path"},
-		{"/ubuntu/a?b=c", cache, "400 query"},
+		{"/ubuntu/a?b=c", cache, "ubuntu/a"}, // a query says who asks, not for what
+		{"/ubuntu/a?/b/../c", cache, "ubuntu/a"},
+		{"http://archive.ubuntu.com/ubuntu/a?token", cache, "ubuntu/a"},
+		{"/ubuntu/a%3Fb", cache, "ubuntu/a?b"}, // a part of the name
+		{"/ubuntu/?b", cache, "404 directory"},
+		{"/?b", cache, "406 its own page"},
 		{"ftp://archive.ubuntu.com/ubuntu/x", cache, "400 neither"},
 		{"http:///ubuntu/x", cache, "400 neither"},
 		{"*", cache, "400 neither"},

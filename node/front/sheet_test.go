@@ -94,6 +94,27 @@ func TestPhrase(t *testing.T) {
 	}
 }
 
+// Whatever text an answer or a log is made of, it has no password and no query of a URL.
+func TestHideSecrets(t *testing.T) {
+	for text, want := range map[string]string{
+		"nothing":                             "nothing",
+		"/suse/x?tok/en":                      "/suse/x?***",
+		"/suse/x?":                            "/suse/x?",
+		"http://h/x?token":                    "http://h/x?***",
+		"HTTP://u:p@h/x?token#f":              "HTTP://***@h/x?***",
+		"a http://h/x?a=b, c":                 "a http://h/x?***, c",
+		`"http://h/x?a" and "https://h/y?b"`:  `"http://h/x?***" and "https://h/y?***"`,
+		"http://h/x is no file? https://h/?a": "http://h/x is no file? https://h/?***",
+		"did you mean http://h/x?":            "did you mean http://h/x?",
+		"http://h/x?u=http://i/y?b c":         "http://h/x?*** c",
+		"ubuntu/a?b: no such file":            "ubuntu/a?b: no such file", // a location, whose path can have a ?
+	} {
+		if got := hideSecrets(text); got != want {
+			t.Errorf("%q became %q, want %q", text, got, want)
+		}
+	}
+}
+
 // What to do stands at the beginning of a status line, however long the names are that the client asks for.
 func TestPhraseBeginsWithWhatToDo(t *testing.T) {
 	d := startFront(t)

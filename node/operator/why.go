@@ -17,6 +17,9 @@ import (
 // anything about it.
 func (o *Operator) Why(target string) *admin.Why {
 	w := &admin.Why{URL: target, Size: proto.UnknownSize}
+	if bare, _, has := strings.Cut(target, "?"); has {
+		w.URL = bare + "?***" // mostly a token, and of no account here
+	}
 	e := o.cfg.Front.Explain(target)
 	w.Would, w.Latest = (*admin.Failure)(e.Would), (*admin.Failure)(e.Latest)
 	loc := e.Location

@@ -216,12 +216,21 @@ func (s *settings) credentials(m *mirror, u *url.URL) Credentials {
 	switch {
 	case hostName(u) != hostName(m.URL):
 		return Credentials{}
-	case !m.Credentials.IsZero():
+	case m.Credentials.header() != "":
 		return m.Credentials
 	case m.Listed || !below(m.URL, u) || len(s.cfg.Auth) == 0 || s.inOther(m, u):
 		return Credentials{}
 	}
 	return credentialsFor(s.cfg.Auth, u)
+}
+
+// queryFor returns the query that a URL gets: the mirror's own, for the files of the mirror. The target of a redirect has
+// the query that the mirror chose.
+func (s *settings) queryFor(m *mirror, u *url.URL) string {
+	if u.RawQuery != "" || u.ForceQuery || !below(m.URL, u) {
+		return ""
+	}
+	return m.Credentials.query()
 }
 
 // below reports whether a URL is the root, or lies below the root.

@@ -212,9 +212,9 @@ func (m Mirror) checked(archive string) (Mirror, error) {
 	}
 	m.Weight = max(m.Weight, 1)
 	if u.User != nil {
-		if m.Credentials.IsZero() {
+		if m.Credentials.header() == "" {
 			password, _ := u.User.Password()
-			m.Credentials = Credentials{User: u.User.Username(), Password: NewSecret(password)}
+			m.Credentials.User, m.Credentials.Password = u.User.Username(), NewSecret(password)
 		}
 		u.User = nil
 	}
@@ -224,6 +224,9 @@ func (m Mirror) checked(archive string) (Mirror, error) {
 	}
 	if strings.ContainsFunc(m.Credentials.Bearer.Reveal(), unicode.IsControl) {
 		return Mirror{}, fmt.Errorf("upstream: archive %q: %s: its bearer token holds a control character; a line end left over from a file?", archive, m)
+	}
+	if !validQuery(m.Credentials.query()) {
+		return Mirror{}, fmt.Errorf("upstream: archive %q: %s: its query (credentials.query, or query_file) holds something that no query can; write what follows the ? in the URL, on one line, with %%20 for a space", archive, m)
 	}
 	return m, nil
 }

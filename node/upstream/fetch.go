@@ -210,6 +210,11 @@ func (s *settings) request(m *mirror, u *url.URL, req proto.Request, byGet bool)
 	if auth := s.credentials(m, u).header(); auth != "" {
 		h.Set("Authorization", auth)
 	}
+	sent := u
+	if query := s.queryFor(m, u); query != "" {
+		with := *u
+		with.RawQuery, sent = query, &with // only here: u is what logs and errors name
+	}
 	if via := s.via(req.Loc); via != "" {
 		h.Set("Via", via)
 	}
@@ -241,7 +246,7 @@ func (s *settings) request(m *mirror, u *url.URL, req proto.Request, byGet bool)
 	case req.Head:
 		method = http.MethodHead
 	}
-	return &http.Request{Method: method, URL: u, Host: u.Host, Header: h, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	return &http.Request{Method: method, URL: sent, Host: u.Host, Header: h, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 }
 
 func isRedirect(status int) bool {

@@ -1,9 +1,11 @@
 package upstream
 
 import (
+	"bytes"
 	"crypto/x509"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -167,6 +169,66 @@ func TestCredentialsDoNotLeakThroughRedirects(t *testing.T) {
 		mustFetch(t, c, get("x.deb"))
 		if got := strings.Join(seen, ", "); got != tc.want {
 			t.Errorf("sent %q, want %q", got, tc.want)
+		}
+	}
+}
+
+// The query of credentials stands in the URL of each file of the mirror, beside a user or alone. No other server gets it,
+// and the target of a redirect keeps the query that it has.
+func TestQueryOfCredentials(t *testing.T) {
+	var seen []string
+	var other *httptest.Server
+	record := func(name string, r *http.Request) {
+		user, _, _ := r.BasicAuth()
+		seen = append(seen, name+r.URL.RequestURI()+" "+user)
+	}
+	home := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		record("home", r)
+		switch r.URL.Path {
+		case "/suse/away.rpm":
+			http.Redirect(w, r, other.URL+"/suse/away.rpm", http.StatusFound)
+		case "/suse/signed.rpm":
+			http.Redirect(w, r, "/suse/final.rpm?own", http.StatusFound)
+		case "/suse/outside.rpm":
+			http.Redirect(w, r, "/public/outside.rpm", http.StatusFound)
+		case "/suse/denied.rpm":
+			w.WriteHeader(http.StatusForbidden)
+		}
+	})
+	other = serve(t, func(w http.ResponseWriter, r *http.Request) { record("other", r) })
+	u, _ := url.Parse(home.URL)
+	u.Path = "/suse"
+	var log bytes.Buffer
+	with := func(c Credentials) *Client {
+		return client(t, "http://replaced.example.org", func(cfg *Config) {
+			cfg.Archives = []Archive{{Name: "a", Mirrors: []Mirror{{URL: u, Credentials: c}}}}
+			cfg.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		})
+	}
+	query := NewSecret("?t0ken=a%2Fb")
+	for _, tt := range []struct {
+		c          Credentials
+		path, want string
+	}{
+		{Credentials{Query: query}, "x.rpm", "home/suse/x.rpm?t0ken=a%2Fb "},
+		{Credentials{Query: query, User: "me", Password: NewSecret("p")}, "x.rpm", "home/suse/x.rpm?t0ken=a%2Fb me"},
+		{Credentials{Query: query}, "away.rpm", "home/suse/away.rpm?t0ken=a%2Fb , other/suse/away.rpm "},
+		{Credentials{Query: query}, "signed.rpm", "home/suse/signed.rpm?t0ken=a%2Fb , home/suse/final.rpm?own "},
+		{Credentials{Query: query}, "outside.rpm", "home/suse/outside.rpm?t0ken=a%2Fb , home/public/outside.rpm "},
+	} {
+		seen = nil
+		mustFetch(t, with(tt.c), get(tt.path))
+		if got := strings.Join(seen, ", "); got != tt.want {
+			t.Errorf("%s: sent %q, want %q", tt.path, got, tt.want)
+		}
+	}
+	_, err := with(Credentials{Query: query}).Fetch(t.Context(), get("denied.rpm"))
+	if refused(t, err); strings.Contains(fmt.Sprintf("%v %+v %s", err, err, log.String()), "t0ken") {
+		t.Errorf("the query is in an error or a log: %v\n%s", err, log.String())
+	}
+	for _, bad := range []string{"a b", "a#b", "a\nb", "\u00e9", `x"y`} {
+		if _, err := (Mirror{URL: u, Credentials: Credentials{Query: NewSecret(bad)}}).checked("a"); err == nil || strings.Contains(err.Error(), bad) {
+			t.Errorf("%q: %v", bad, err)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"unique"
 )
 
@@ -58,8 +59,8 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Credentials prove to an upstream who we are: either a user with a password, or a
-// bearer token. If both are given the token is used. In a configuration each secret is
-// written in slot or in a file of its own; Resolve reads the files. Credentials print
+// bearer token. If both are given the token is used. A query can stand beside them or alone.
+// In a configuration each secret is written in slot or in a file of its own; Resolve reads the files. Credentials print
 // as "***" altogether, because in many schemes the user name is the token. The tags are for
 // node/config, which reads and documents them.
 type Credentials struct {
@@ -68,6 +69,8 @@ type Credentials struct {
 	PasswordFile string `yaml:"password_file,omitempty" path:"file" doc:"File that holds the password."`
 	Bearer       Secret `yaml:"bearer,omitempty" doc:"Bearer token, instead of user and password."`
 	BearerFile   string `yaml:"bearer_file,omitempty" path:"file" doc:"File that holds the token."`
+	Query        Secret `yaml:"query,omitempty" doc:"Query for the URL of every file, such as the token of SUSE's update server."`
+	QueryFile    string `yaml:"query_file,omitempty" path:"file" doc:"File that holds the query."`
 }
 
 // IsZero reports whether there are none.
@@ -82,6 +85,9 @@ func (c Credentials) Resolve() (resolved Credentials, err error) {
 	}
 	if resolved.Bearer, err = secretOrFile(c.Bearer, c.BearerFile); err != nil {
 		return Credentials{}, fmt.Errorf("reading bearer_file: %w", err)
+	}
+	if resolved.Query, err = secretOrFile(c.Query, c.QueryFile); err != nil {
+		return Credentials{}, fmt.Errorf("reading query_file: %w", err)
 	}
 	return resolved, nil
 }
@@ -129,8 +135,16 @@ func (c Credentials) header() string {
 	switch {
 	case !c.Bearer.IsZero():
 		return "Bearer " + c.Bearer.Reveal()
-	case c.IsZero():
+	case c.User == "" && c.Password.IsZero():
 		return ""
 	}
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(c.User+":"+c.Password.Reveal()))
+}
+
+// query is what follows the ? in a URL, "" for nothing. People copy it with its ?.
+func (c Credentials) query() string { return strings.TrimPrefix(c.Query.Reveal(), "?") }
+
+// validQuery reports whether a text can be the query of a URL (RFC 3986, section 3.4).
+func validQuery(text string) bool {
+	return !strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune("\"#<>", c) })
 }

@@ -21,7 +21,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	creds := Credentials{User: "user-s3cret", Password: NewSecret("pass-s3cret"), Bearer: NewSecret("token-s3cret")}
+	creds := Credentials{User: "user-s3cret", Password: NewSecret("pass-s3cret"), Bearer: NewSecret("token-s3cret"), Query: NewSecret("sig=s3cret")}
 	entry := AuthEntry{Host: "example.org", Credentials: creds}
 	cfg := filled(Config{Archives: []Archive{{Name: "a", Mirrors: []Mirror{{URL: u, Credentials: creds}}}}, Auth: []AuthEntry{entry}, Settings: Settings{Proxy: proxy}})
 	defaults, err := newSettings(cfg)

@@ -309,6 +309,8 @@ func (c *checker) credentials(key string, cred upstream.Credentials, at *url.URL
 		c.Problem(key, "password and password_file are two places for one secret; keep one")
 	case bearer && cred.BearerFile != "":
 		c.Problem(key, "bearer and bearer_file are two places for one secret; keep one")
+	case !cred.Query.IsZero() && cred.QueryFile != "":
+		c.Problem(key, "query and query_file are two places for one secret; keep one")
 	case (bearer || cred.BearerFile != "") && (cred.User != "" || password || cred.PasswordFile != ""):
 		c.Problem(key, "a bearer token takes the place of user and password; keep one of the two ways")
 	case (password || cred.PasswordFile != "") && cred.User == "":
