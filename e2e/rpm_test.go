@@ -210,7 +210,7 @@ func TestDnf(t *testing.T) {
 			if got := host.installed(); got != "1.0" {
 				t.Errorf("version %q is installed", got)
 			}
-			another := w.dnf(zchunk)
+			another := w.dnf(zchunk, "r.baseurl="+w.node.URL+"/r?token=of-this-host") // dnf adds it to every URL
 			another.run("install", "hello")
 			if n := w.server.Requests("repo/Packages/noarch/hello-1.0-1.noarch.rpm"); n != 1 {
 				t.Errorf("upstream was asked %d times for the package that two hosts have", n)
@@ -405,7 +405,7 @@ func TestRPMSignedPair(t *testing.T) {
 func TestZypper(t *testing.T) {
 	t.Parallel()
 	w := newRPMWorld(t, true)
-	zypper := w.zypper(w.node.URL + "/r").run
+	zypper := w.zypper(w.node.URL + "/r?token-of-this-host").run // zypper adds the query to every URL
 	zypper("refresh", "r")
 	if said := zypper("search", "--details", "hello"); !strings.Contains(said, "1.0-1") {
 		t.Errorf("zypper finds:\n%s", said)
