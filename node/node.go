@@ -109,7 +109,7 @@ func New(cfg *config.Config, opts Options) (*Node, error) {
 	}
 	n := &Node{opts: opts, log: opts.Logger, life: newLife(opts.Logger), loops: loops.New(), metrics: prometheus.NewRegistry()}
 	if err := n.build(cfg); err != nil {
-		return nil, errors.Join(err, n.Stop(context.Background()))
+		return nil, errors.Join(listen.Explain(err), n.Stop(context.Background()))
 	}
 	return n, nil
 }

@@ -298,7 +298,7 @@ func TestWhyForesees(t *testing.T) {
 	w.up.Refuse()
 	w.get(smallDeb)
 	w.eventually("the breaker is open", func() bool { return w.node.Why("/ubuntu/"+largeDeb).Would != nil })
-	if would := w.node.Why("/ubuntu/" + largeDeb).Would; would.Reason != "unavailable" || !strings.Contains(would.Text, "cannot be connected to") {
+	if would := w.node.Why("/ubuntu/" + largeDeb).Would; would.Reason != "unavailable" || !strings.Contains(would.Text, "accepts no connection") {
 		t.Errorf("%+v", would)
 	}
 	if why := w.node.Why("/ubuntu/" + w.byHash(packages)); why.Would != nil || why.Stored == "" {

@@ -1,6 +1,7 @@
 package ring
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log"
@@ -87,10 +88,29 @@ func listen(at netip.AddrPort, logger *log.Logger) (*memberlist.NetTransport, er
 	config := &memberlist.NetTransportConfig{BindAddrs: []string{at.Addr().String()}, BindPort: int(at.Port()), Logger: logger}
 	for try := 1; ; try++ {
 		t, err := memberlist.NewNetTransport(config)
-		if err == nil || at.Port() != 0 || try == 10 || !strings.Contains(err.Error(), "address already in use") {
-			return t, err
+		switch {
+		case err == nil:
+			return t, nil
+		case at.Port() != 0:
+			return nil, cmp.Or(cannotListen(at), err)
+		case try == 10 || !strings.Contains(err.Error(), "address already in use"):
+			return nil, err
 		}
 	}
+}
+
+// cannotListen is why an address cannot be listened on, as net tells it: memberlist keeps the text alone. nil if it can.
+func cannotListen(at netip.AddrPort) error {
+	tcp, err := net.Listen("tcp", at.String())
+	if err != nil {
+		return err
+	}
+	defer tcp.Close()
+	udp, err := net.ListenPacket("udp", at.String())
+	if err != nil {
+		return err
+	}
+	return udp.Close()
 }
 
 func (w *wire) pumpPackets() {

@@ -634,7 +634,7 @@ func TestRefusedCommand(t *testing.T) {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 	a, out, _ = testApp(t)
-	if code := run(t, a, "refused", "--admin", adminStub(t, map[string]any{"GET /v1/refused": []admin.RefusedURL{}})); code != 0 || !strings.HasPrefix(out.String(), "nothing was asked for in vain") {
+	if code := run(t, a, "refused", "--admin", adminStub(t, map[string]any{"GET /v1/refused": []admin.RefusedURL{}})); code != 0 || !strings.HasPrefix(out.String(), "the node has refused no request") {
 		t.Errorf("exit %d:\n%s", code, out)
 	}
 }

@@ -50,7 +50,7 @@ const maxHostsShown = 4
 
 func printRefused(w io.Writer, list []admin.RefusedURL, now time.Time) error {
 	if len(list) == 0 {
-		_, err := fmt.Fprintln(w, "nothing was asked for in vain since the node began")
+		_, err := fmt.Fprintln(w, "the node has refused no request since it began")
 		return err
 	}
 	rows := make([][]string, len(list))

@@ -44,7 +44,7 @@ The columns of the suites:
   RETAINED  older generations that hosts can still read to the end
 
 Pinned is what is never evicted: the metadata that hosts are served. A suite that hosts asked
-for in vain is failing until it works, or until no host has asked for it for a day.
+for and did not get is failing until it works, or until no host has asked for it for a day.
 
 The exit code is 0 if all is well, 1 if something needs attention, and 2 if the node does
 not answer, is not ready, or something is failing: hosts get errors or old content, or soon

@@ -79,7 +79,7 @@ func printWhy(w io.Writer, why *admin.Why) {
 		}
 	}
 	row("location", why.Location)
-	row("kind", why.Kind)
+	row("kind", kindOf(why.Kind))
 	row("suite", why.Suite)
 	if !why.Generation.IsZero() {
 		row("generation", why.Generation.UTC().Format(time.DateTime)+" UTC")
@@ -124,4 +124,15 @@ func numbered(steps []string) string {
 		lines[i] = fmt.Sprintf("%d. %s", i+1, step)
 	}
 	return strings.Join(lines, "\n\t")
+}
+
+// kindOf is what a file is, in words for people.
+func kindOf(kind string) string {
+	switch kind {
+	case "root":
+		return "root of the suite: it lists the indexes, and all else is checked against it"
+	case "by-hash":
+		return "index, by its hash"
+	}
+	return kind
 }

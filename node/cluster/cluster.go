@@ -143,7 +143,7 @@ func New(cfg Config) (*Cluster, error) {
 		cfg.TunePeers(&config)
 	}
 	if c.mesh, err = peers.New(config); err != nil {
-		return nil, fmt.Errorf("cluster: peer: %w", err)
+		return nil, fmt.Errorf("cluster.peer_listen: %w", err)
 	}
 	return c, nil
 }
@@ -197,14 +197,14 @@ func (c *Cluster) Start(ctx context.Context, rooms Rooms, cfg func() *config.Con
 	if file := c.cfg.GossipKey; file != "" {
 		var err error
 		if keys, err = pki.ReadGossipKeys(file); err != nil {
-			return fmt.Errorf("cluster: gossip_key: %w", err)
+			return fmt.Errorf("cluster.gossip_key: %w", err)
 		}
 	}
 	c.rooms, c.known = rooms, knownNodes{state: rooms.State, log: c.log}
 	c.limit(cfg())
 	at, err := c.peerAddr()
 	if err != nil {
-		return fmt.Errorf("cluster: peer: %w", err)
+		return fmt.Errorf("cluster.peer_listen: %w", err)
 	}
 	c.mesh.Serve()
 	config := ring.Config{
@@ -218,7 +218,7 @@ func (c *Cluster) Start(ctx context.Context, rooms Rooms, cfg func() *config.Con
 	}
 	members, err := ring.Start(config)
 	if err != nil {
-		return fmt.Errorf("cluster: gossip: %w", err)
+		return fmt.Errorf("cluster: %w", err)
 	}
 	c.joined.Store(members)
 	c.limit(cfg()) // an archive of a class may have been made meanwhile
@@ -468,7 +468,7 @@ func (c *Cluster) rekey(cfg *config.Config) error {
 	}
 	keys, err := pki.ReadGossipKeys(cfg.Cluster.GossipKey)
 	if err != nil {
-		return fmt.Errorf("cluster: gossip_key: %w", err)
+		return fmt.Errorf("cluster.gossip_key: %w", err)
 	}
 	if err := c.creds.Use(pki.Files{CA: cfg.Cluster.CA, Cert: cfg.Cluster.Cert, Key: cfg.Cluster.Key}); err != nil {
 		return fmt.Errorf("cluster: %w", err)
@@ -477,7 +477,7 @@ func (c *Cluster) rekey(cfg *config.Config) error {
 		return nil
 	}
 	if err := c.members().SetKeys(keys); err != nil {
-		return fmt.Errorf("cluster: gossip_key: %w", err)
+		return fmt.Errorf("cluster.gossip_key: %w", err)
 	}
 	return nil
 }

@@ -26,10 +26,18 @@ func TestExplain(t *testing.T) {
 	if !errors.Is(got, err) || !strings.Contains(got.Error(), want) || !strings.Contains(got.Error(), "another port") {
 		t.Errorf("%v; want %s", got, want)
 	}
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packets.Close()
+	if _, err = net.ListenPacket("udp", packets.LocalAddr().String()); err == nil || !strings.Contains(Explain(err).Error(), want) {
+		t.Errorf("a port of UDP: %v; want %s", err, want)
+	}
 	if other := errors.New("other"); Explain(other) != other {
 		t.Error("an error of another kind is changed")
 	}
-	if got := listenerOn(t.TempDir(), 3142); got != "" {
+	if got := listenerOn(t.TempDir(), tcpTables, 3142); got != "" {
 		t.Errorf("without /proc: %q", got)
 	}
 	for cause, want := range map[syscall.Errno]string{syscall.EADDRNOTAVAIL: "no interface of this machine has 192.0.2.1", syscall.EACCES: "may not use port 80"} {

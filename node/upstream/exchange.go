@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -298,7 +301,7 @@ func (x *exchange) failure(what string, err error) error {
 		return refused
 	}
 	return &proto.Unavailable{
-		Reason: fmt.Sprintf("%s %s%s, after %s", x.host.name, netReason(what, err), x.via(), shortly(time.Since(x.started))),
+		Reason: x.host.name + " " + netReason(what, err) + x.via() + waited(time.Since(x.started)),
 		Err:    spoken{err},
 	}
 }
@@ -325,6 +328,14 @@ func (x *exchange) via() string {
 	return ""
 }
 
+// waited says how long a failure took, "" where it took no time.
+func waited(d time.Duration) string {
+	if d < 100*time.Millisecond {
+		return ""
+	}
+	return ", after " + shortly(d).String()
+}
+
 func shortly(d time.Duration) time.Duration {
 	if d < time.Second {
 		return d.Round(time.Millisecond)
@@ -333,7 +344,7 @@ func shortly(d time.Duration) time.Duration {
 }
 
 // spoken is a network error that says its cause, without Go's path to it: "connection refused", and
-// not "dial tcp 192.0.2.1:80: connect: connection refused".
+// not "dial tcp 192.0.2.1:80: connect: connection refused". Of a certificate it says what to do.
 type spoken struct{ error }
 
 func (s spoken) Unwrap() error { return s.error }
@@ -341,13 +352,37 @@ func (s spoken) Unwrap() error { return s.error }
 func (s spoken) Error() string {
 	var call *os.SyscallError
 	var op *net.OpError
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
 	switch {
+	case errors.As(s.error, &authority):
+		return "none of the authorities signed it that this node trusts; name the authority's file in tls.ca of the upstream if it is right"
+	case errors.As(s.error, &name):
+		return fmt.Sprintf("it is not for %s, but for %s", name.Host, namesOf(name.Certificate))
+	case errors.As(s.error, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
+		return fmt.Sprintf("it is valid from %s to %s; is the clock of this node right?", invalid.Cert.NotBefore.UTC().Format(time.DateOnly), invalid.Cert.NotAfter.UTC().Format(time.DateOnly))
 	case errors.As(s.error, &call):
 		return call.Err.Error()
 	case errors.As(s.error, &op):
 		return op.Err.Error()
 	}
 	return s.error.Error()
+}
+
+// namesOf are the hosts that a certificate is for, a few of them.
+func namesOf(cert *x509.Certificate) string {
+	names := slices.Clone(cert.DNSNames)
+	for _, ip := range cert.IPAddresses {
+		names = append(names, ip.String())
+	}
+	switch n := len(names); {
+	case n == 0:
+		return "no host"
+	case n > 3:
+		return strings.Join(names[:3], ", ") + fmt.Sprintf(" and %d more", n-3)
+	}
+	return strings.Join(names, ", ")
 }
 
 // netReason finds words for the commonest alerts of a network.
@@ -361,7 +396,7 @@ func netReason(what string, err error) string {
 	case errors.As(err, &cert):
 		return "showed a certificate that is not trusted"
 	case errors.As(err, &op) && op.Op == "dial":
-		return "cannot be connected to"
+		return "accepts no connection"
 	case errors.As(err, &op) && op.Op == "proxyconnect":
 		return "cannot be reached"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

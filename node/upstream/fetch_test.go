@@ -3,6 +3,8 @@ package upstream
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -251,19 +253,40 @@ func TestNetworkErrors(t *testing.T) {
 	l.Close()
 	abort := serve(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	for name, tc := range map[string]struct{ base, want string }{
-		"nobody there": {closedPort, closedPort + " cannot be connected to, after "},
-		"cut off":      {abort.URL, abort.URL + " closed the connection without an answer, after "},
+		"nobody there": {closedPort, closedPort + " accepts no connection: connection refused"},
+		"cut off":      {abort.URL, abort.URL + " closed the connection without an answer"},
 	} {
 		c := client(t, tc.base)
 		_, err := c.Fetch(t.Context(), get("x"))
-		if busy := unavailable(t, err); !strings.HasPrefix(busy.Reason, tc.want) {
-			t.Errorf("%s: %q", name, busy.Reason)
+		if busy := unavailable(t, err); !strings.HasPrefix(busy.Error(), tc.want) || strings.Contains(busy.Error(), "after 0s") {
+			t.Errorf("%s: %q", name, busy.Error())
 		}
 		if strings.Contains(err.Error(), "dial tcp") || name == "nobody there" && !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("%s: %q", name, err)
 		}
 		if h := c.Stats().Hosts[0]; h.LastError == "" || h.LastFail.IsZero() || h.Requests[outcomeUnavailable] != 1 {
 			t.Errorf("%s: stats are %+v", name, h)
+		}
+	}
+}
+
+// What is wrong with a certificate is said in words, without the quotes of Go's.
+func TestCertificateErrors(t *testing.T) {
+	cert := &x509.Certificate{
+		DNSNames: []string{"a.example.org", "b.example.org"}, IPAddresses: []net.IP{net.IPv4(192, 0, 2, 1)},
+		NotBefore: time.Date(2025, 1, 2, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC),
+	}
+	many := &x509.Certificate{DNSNames: []string{"a", "b", "c", "d", "e"}}
+	for want, err := range map[string]error{
+		"none of the authorities signed it that this node trusts; name the authority's file in tls.ca of the upstream if it is right": x509.UnknownAuthorityError{Cert: cert},
+		"it is not for c.example.org, but for a.example.org, b.example.org, 192.0.2.1":                                                x509.HostnameError{Certificate: cert, Host: "c.example.org"},
+		"it is not for x, but for a, b, c and 2 more":                                                                                 x509.HostnameError{Certificate: many, Host: "x"},
+		"it is not for x, but for no host":                                                                                            x509.HostnameError{Certificate: &x509.Certificate{}, Host: "x"},
+		"it is valid from 2025-01-02 to 2026-01-02; is the clock of this node right?":                                                 x509.CertificateInvalidError{Cert: cert, Reason: x509.Expired},
+	} {
+		got := spoken{&tls.CertificateVerificationError{UnverifiedCertificates: []*x509.Certificate{cert}, Err: err}}
+		if got.Error() != want || errors.Unwrap(got) == nil {
+			t.Errorf("%v\nbecame %s\nwant   %s", err, got, want)
 		}
 	}
 }

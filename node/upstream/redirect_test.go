@@ -97,6 +97,9 @@ func TestHTTPS(t *testing.T) {
 	if busy := unavailable(t, err); !strings.Contains(busy.Reason, "a certificate that is not trusted") {
 		t.Errorf("the reason is %q", busy.Reason)
 	}
+	if strings.Contains(err.Error(), "x509") || !strings.Contains(err.Error(), "tls.ca of the upstream") {
+		t.Errorf("the cause is not in words: %v", err)
+	}
 }
 
 func TestRedirectBetweenSchemes(t *testing.T) {

@@ -206,7 +206,7 @@ func New(cfg Config) (*Mesh, error) {
 	}
 	listener, err := cfg.listen(cfg.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("peers: %w", err)
+		return nil, err
 	}
 	m := &Mesh{
 		cfg: cfg, log: cfg.Logger, listener: listener, metrics: newMetrics(), uploads: make(chan struct{}, maxUploads),
