@@ -51,7 +51,7 @@ var whyCases = map[string]struct {
 	// says is what the sentences must name beside the reason.
 	says string
 }{
-	"bad-request":    {cause: asks("GET", "/ubuntu/dists/noble/InRelease?x=y"), says: "query"},
+	"bad-request":    {cause: asks("GET", "/ubuntu/../../InRelease"), says: "path"},
 	"method":         {cause: asks("POST", "/ubuntu/dists/noble/InRelease"), says: "POST"},
 	"root-page":      {cause: asks("GET", "/"), says: "406"},
 	"unknown-host":   {cause: asks("GET", "http://stranger.example.org/debian/dists/sid/InRelease"), says: "stranger.example.org"},
