@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -111,6 +112,9 @@ type Config struct {
 	// TablesInMemory bounds the tables that are kept in memory because the disk does not take them,
 	// in bytes. Default 64 MiB.
 	TablesInMemory int64
+	// Scratch makes a file without a name, for what is derived and gone with the process; nil means
+	// one in the directory for temporary files.
+	Scratch func() (*os.File, error)
 	// Cluster is the other nodes; nil where this one is alone.
 	Cluster Cluster
 	// LeaderVouches says that the leader's own word counts for roots that no key vouches for: nodes
@@ -145,6 +149,9 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.Tables == nil {
 		c.Tables = c.State
+	}
+	if c.Scratch == nil {
+		c.Scratch = scratch
 	}
 	setDefault(&c.TablesInMemory, 64<<20)
 	setDefault(&c.IdleAfter, 24*time.Hour)

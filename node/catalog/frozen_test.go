@@ -1,0 +1,217 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// freeze freezes what the catalog believes now. Everything that was captured must be there.
+func (w *world) freeze() *Frozen {
+	w.Helper()
+	f, missing, err := w.Freeze(context.Background(), "a", time.Now(), w.Capture("a"))
+	if err != nil || len(missing) > 0 {
+		w.Fatalf("freeze: %v, missing %v", err, missing)
+	}
+	w.Cleanup(f.Close)
+	w.keeper.Pin("test", f.Blobs())
+	return f
+}
+
+// frozenAs demands that a path means exactly these bytes in a snapshot.
+func (w *world) frozenAs(f *Frozen, path string, data []byte) {
+	w.Helper()
+	e, err := f.Discover(context.Background(), w.loc(path))
+	switch {
+	case err != nil:
+		w.Fatalf("%s: %v", path, err)
+	case !e.Listed || e.Mutable || e.Stale != "":
+		w.Fatalf("%s: listed %v, mutable %v, stale %q", path, e.Listed, e.Mutable, e.Stale)
+	case e.Object.Ref != refOfBytes(data):
+		w.Fatalf("%s is %v, want %v", path, e.Object.Ref, refOfBytes(data))
+	}
+}
+
+// What was frozen stays, whatever upstream and the live view do, and after a restart.
+func TestFrozenStays(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		w.use(noblePkgs)
+		root, pkgs, trans, deb := w.file(nobleIn), w.file(noblePkgs), w.file(nobleTrans), w.file(hello1)
+		captured, at := w.Capture("a"), time.Now()
+		f := w.freeze()
+
+		time.Sleep(time.Hour)
+		w.upgrade()
+		w.switches()
+		if e := w.must(nobleIn); e.Object.Ref == refOfBytes(root) {
+			t.Fatal("the live view has not moved on")
+		}
+		// Years later, past every Valid-Until.
+		time.Sleep(3 * 365 * 24 * time.Hour)
+		same := func(w *world, f *Frozen) {
+			w.frozenAs(f, nobleIn, root)
+			w.frozenAs(f, noblePkgs, pkgs)
+			w.frozenAs(f, nobleTrans, trans) // that nobody had asked for
+			w.frozenAs(f, hello1, deb)
+			if e, err := f.Discover(context.Background(), w.loc(hello2)); err != nil || e.Listed {
+				t.Errorf("a package that came later is listed: %v, %v", e.Listed, err)
+			}
+		}
+		same(w, f)
+		f.Close()
+		w = w.crash()
+		f, missing, err := w.Freeze(context.Background(), "a", at, captured)
+		if err != nil || len(missing) > 0 {
+			t.Fatalf("after a restart: %v, missing %v", err, missing)
+		}
+		defer f.Close()
+		same(w, f)
+	})
+}
+
+// An index that nobody had used at the moment is read when a client needs it.
+func TestFrozenReadsIndexesLate(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		w.rest()
+		f := w.freeze()
+		before := w.parsed()
+		w.frozenAs(f, hello1, w.file(hello1))
+		if n := w.parsed() - before; n != 1 {
+			t.Errorf("%d indexes were read for one package", n)
+		}
+		w.frozenAs(f, noblePkgs, w.file(noblePkgs))
+		w.rest()
+		if n := w.parsed() - before; n != 1 {
+			t.Errorf("%d indexes were read, one of them twice", n)
+		}
+	})
+}
+
+// A client that takes an index from a snapshot will ask for its packages: it is read behind the answer.
+func TestFrozenReadsWhatClientsTake(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		w.rest()
+		f := w.freeze()
+		if _, ok := f.Resolve(w.loc(hello1)); ok {
+			t.Fatal("a package is known before its index was read")
+		}
+		if _, ok := f.Resolve(w.loc(noblePkgs)); !ok {
+			t.Fatal("a member of the root is not known")
+		}
+		w.rest()
+		if _, ok := f.Resolve(w.loc(hello1)); !ok {
+			t.Error("the index that a client took was not read")
+		}
+	})
+}
+
+func TestFrozenRefuses(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		w.use(noblePkgs)
+		captured := w.Capture("a")
+		f := w.freeze()
+		if _, err := f.Discover(context.Background(), w.loc("dists/other/InRelease")); !errors.Is(err, proto.ErrNotFound) {
+			t.Errorf("a suite that was not captured: %v", err)
+		}
+		other := captured[0]
+		other.Statement = proto.DigestOf([]byte("another text"))
+		if _, _, err := w.Freeze(context.Background(), "a", time.Now(), []Captured{other}); err == nil {
+			t.Error("a root that says something else was taken")
+		}
+		// A key that the archive no longer has vouches for nothing, in old roots neither.
+		archives := []Archive{{Name: "a", Format: formatOf(keyring(t, secondKey.Public()))}}
+		if err := w.Reconfigure(w.fill(archives)); err != nil {
+			t.Fatal(err)
+		}
+		if f.Current() {
+			t.Error("it counts as verified with keys that are gone")
+		}
+		_, _, err := w.Freeze(context.Background(), "a", time.Now(), captured)
+		if !errors.As(err, new(*proto.Rejected)) {
+			t.Errorf("with the key removed: %v", err)
+		}
+	})
+}
+
+// What a snapshot was made of stays on the disk while it is open, and not for longer.
+func TestFrozenKeepsItsTables(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.cfg.Retain.For, w.cfg.Retain.Generations = time.Second, 1
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		w.use(noblePkgs)
+		f := w.freeze()
+		first, _ := w.state.ListFiles(tableDir)
+		for i := range 3 {
+			time.Sleep(time.Hour)
+			w.a.AddPackage("noble", testarchive.Package{Name: "more", Version: strconv.Itoa(i)})
+			w.publish()
+			w.switches()
+			w.rest()
+		}
+		for _, name := range first {
+			if _, err := w.state.ReadFile(name); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		f.Close()
+		w.cleanTables("a")
+		left, _ := w.state.ListFiles(tableDir)
+		for _, name := range first {
+			if strings.Contains(name, "seed") != slices.Contains(left, name) {
+				t.Errorf("after the end: %s is among %v", name, left)
+			}
+		}
+	})
+}
+
+// A key that has ended since was good when it signed. apt, too, may be told to accept that.
+func TestFrozenOutlivesItsKey(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		short := testarchive.NewKey("short", testarchive.KeyOptions{Expires: day.AddDate(0, 1, 0)})
+		w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true, Keys: []*testarchive.Key{short}})
+		w.cfg.Archives[0].Format = formatOf(keyring(t, short.Public()))
+		w.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: "1"})
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		w.use(noblePkgs)
+		captured, at := w.Capture("a"), time.Now()
+		w.freeze()
+		time.Sleep(60 * 24 * time.Hour)
+		if _, _, err := w.Freeze(context.Background(), "a", time.Now(), captured); err == nil {
+			t.Fatal("the key has not ended")
+		}
+		f, _, err := w.Freeze(context.Background(), "a", at, captured)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		w.frozenAs(f, hello1, w.file(hello1))
+	})
+}
