@@ -19,28 +19,25 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Captured is a suite at one moment: all that it takes to answer for it again.
-type Captured struct {
-	proto.Generation
-	// Indexes are the members that are kept with the root, by path below the suite's directory, in
-	// ascending order: those that clients used at that moment.
-	Indexes []string `json:"indexes,omitempty"`
-	// Unsigned says that no signature vouched for the root.
-	Unsigned bool `json:"unsigned,omitempty"`
-}
-
 // Capture returns the current generations of an archive's suites, all of one moment. Safe for
 // concurrent use.
-func (c *Catalog) Capture(archive string) []Captured {
+func (c *Catalog) Capture(archive string) []proto.Captured {
 	conf, a := c.archive(archive), c.viewOf(archive)
 	if conf == nil || a == nil {
 		return nil
 	}
-	var all []Captured
+	var all []proto.Captured
 	for _, s := range a.Suites() {
 		g := s.Current.Generation
 		g.Companions = slices.DeleteFunc(slices.Clone(g.Companions), func(c proto.Companion) bool { return c.Ref.IsZero() })
-		all = append(all, Captured{Generation: g, Indexes: slices.Sorted(maps.Keys(s.Current.AllStaged())), Unsigned: conf.unsigned(s.ID)})
+		captured := proto.Captured{Generation: g, Unsigned: conf.unsigned(s.ID)}
+		staged := s.Current.AllStaged()
+		for _, path := range slices.Sorted(maps.Keys(staged)) {
+			if s.Current.Member(path) != nil {
+				captured.Indexes = append(captured.Indexes, proto.Captive{Path: path, Ref: staged[path].Ref})
+			}
+		}
+		all = append(all, captured)
 	}
 	return all
 }
@@ -63,17 +60,11 @@ type Frozen struct {
 	failed  sync.Map // members that could not be read, by location: when it may be tried again
 }
 
-// Missing is a file that belongs to a snapshot and could not be had.
-type Missing struct {
-	Location proto.Location
-	Err      error
-}
-
 // Freeze opens suites of an archive as Capture returned them at a moment. Roots are read from the
 // store or from another node, and verified; the indexes that were captured are read, so that what
 // they list can be proven. Indexes that cannot be had are returned as missing: they are tried again
 // when a client needs them. It fails if a root cannot be had, or would be refused. Close ends it.
-func (c *Catalog) Freeze(ctx context.Context, archive string, at time.Time, suites []Captured) (*Frozen, []Missing, error) {
+func (c *Catalog) Freeze(ctx context.Context, archive string, at time.Time, suites []proto.Captured) (*Frozen, []proto.Missing, error) {
 	conf := c.archive(archive)
 	if conf == nil {
 		return nil, nil, errUnknownArchive
@@ -90,7 +81,7 @@ func (c *Catalog) Freeze(ctx context.Context, archive string, at time.Time, suit
 		}
 		opened = append(opened, &view.Suite{ID: s.Suite, Roots: rootNames(conf.Format, s.Suite), Current: g})
 	}
-	var missing []Missing
+	var missing []proto.Missing
 	for i, s := range opened {
 		staged, failed := f.readAll(ctx, s, suites[i].Indexes)
 		s.Current = s.Current.WithAllStaged(staged)
@@ -104,7 +95,7 @@ func (c *Catalog) Freeze(ctx context.Context, archive string, at time.Time, suit
 }
 
 // openRoot reads the files of a captured root and verifies them as of the moment of the capture.
-func (f *Frozen) openRoot(ctx context.Context, s Captured) (*view.Generation, error) {
+func (f *Frozen) openRoot(ctx context.Context, s proto.Captured) (*view.Generation, error) {
 	id := s.Suite
 	for _, form := range f.conf.Format.Forms(id) {
 		if form.Files[0].Name != s.RootName {
@@ -163,16 +154,17 @@ func (f *Frozen) reader(id proto.Suite) *reader {
 }
 
 // readAll reads members of a suite's generation.
-func (f *Frozen) readAll(ctx context.Context, s *view.Suite, paths []string) (staged map[string]view.Staged, missing []Missing) {
-	staged = make(map[string]view.Staged, len(paths))
+func (f *Frozen) readAll(ctx context.Context, s *view.Suite, indexes []proto.Captive) (staged map[string]view.Staged, missing []proto.Missing) {
+	staged = make(map[string]view.Staged, len(indexes))
 	read := f.reader(s.ID)
 	var mu sync.Mutex
 	var group errgroup.Group
 	group.SetLimit(stageParallel)
-	for _, path := range paths {
+	for _, index := range indexes {
+		path := index.Path
 		m := s.Current.Member(path)
 		if m == nil || !m.Provable() {
-			continue // what was staged beside the members is the live view's business
+			continue // nothing proves it
 		}
 		group.Go(func() error {
 			release := f.c.claim(f.conf.Name, tablesOf([]*proto.Member{m}))
@@ -181,7 +173,7 @@ func (f *Frozen) readAll(ctx context.Context, s *view.Suite, paths []string) (st
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				missing = append(missing, Missing{s.ID.At(path), err})
+				missing = append(missing, proto.Missing{Location: s.ID.At(path), Err: err})
 				return nil
 			}
 			staged[path] = st

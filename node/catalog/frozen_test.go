@@ -138,7 +138,7 @@ func TestFrozenRefuses(t *testing.T) {
 		}
 		other := captured[0]
 		other.Statement = proto.DigestOf([]byte("another text"))
-		if _, _, err := w.Freeze(context.Background(), "a", time.Now(), []Captured{other}); err == nil {
+		if _, _, err := w.Freeze(context.Background(), "a", time.Now(), []proto.Captured{other}); err == nil {
 			t.Error("a root that says something else was taken")
 		}
 		// A key that the archive no longer has vouches for nothing, in old roots neither.

@@ -1,0 +1,123 @@
+package snapshot
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/snapshot/names"
+)
+
+// ChannelInfo is a channel as operators see it.
+type ChannelInfo struct {
+	Name string
+	// Target is a snapshot, another channel, or names.Live.
+	Target string
+	// By, Node and At say who moved it there, where and when.
+	By, Node string
+	At       time.Time
+}
+
+// Move is one act on a channel: who moved it where, and when.
+type Move = names.Act
+
+// Channels returns the channels by name.
+func (k *Keeper) Channels() []ChannelInfo {
+	var all []ChannelInfo
+	for _, n := range k.table.Load().names.List(names.Channel) {
+		all = append(all, ChannelInfo{n.Name, n.Target, n.By, n.Node, n.At()})
+	}
+	return all
+}
+
+// SetChannel moves a channel, or makes one. Requests that begin from then on see the new target. It fails with
+// ErrUnknown if there is no such target, and with ErrExists if a snapshot has the name.
+func (k *Keeper) SetChannel(name, target, by string) (from string, err error) {
+	k.acting.Lock()
+	defer k.acting.Unlock()
+	t := k.table.Load()
+	if _, taken := t.names.Get(names.Key{Kind: names.Snapshot, Name: name}); taken {
+		return "", fmt.Errorf("a snapshot %q %w: give the channel another name", name, ErrExists)
+	}
+	if act, ok := t.names.Get(names.Key{Kind: names.Channel, Name: name}); ok {
+		from = act.Target
+	}
+	next := t.names.Clone()
+	if _, err := next.Set(names.Key{Kind: names.Channel, Name: name}, target, k.cfg.Node, by, k.cfg.Now()); err != nil {
+		return "", err
+	}
+	if _, ok := follow(next, name); !ok {
+		return "", fmt.Errorf("channel %s: %q is no snapshot, no channel that leads to one, and not %q: %w", name, target, names.Live, ErrUnknown)
+	}
+	if err := k.commit(next, "", nil); err != nil {
+		return "", fmt.Errorf("move the channel %s: %w", name, err)
+	}
+	k.cfg.Logger.Info("an operator has moved a channel", "channel", name, "from", from, "to", target, "by", by)
+	return from, nil
+}
+
+// Rollback moves a channel to where it was before its last move.
+func (k *Keeper) Rollback(name, by string) (from, to string, err error) {
+	t := k.table.Load()
+	act, ok := t.names.Get(names.Key{Kind: names.Channel, Name: name})
+	if !ok {
+		return "", "", fmt.Errorf("channel %q: %w", name, ErrUnknown)
+	}
+	for _, past := range t.names.Past(name) {
+		if past.Version < act.Version && past.Target != act.Target {
+			from, err = k.SetChannel(name, past.Target, by)
+			return from, past.Target, err
+		}
+	}
+	return "", "", fmt.Errorf("the channel %s has not been anywhere else: there is nothing to go back to", name)
+}
+
+// History returns the moves of a channel, the newest first.
+func (k *Keeper) History(name string) ([]Move, error) {
+	t := k.table.Load()
+	if _, ok := t.names.Get(names.Key{Kind: names.Channel, Name: name}); !ok {
+		return nil, fmt.Errorf("channel %q: %w", name, ErrUnknown)
+	}
+	return t.names.Past(name), nil
+}
+
+// RemoveChannel takes a channel away. It fails with ErrUnknown, and with ErrInUse while another channel stands for it.
+func (k *Keeper) RemoveChannel(name, by string) error {
+	k.acting.Lock()
+	defer k.acting.Unlock()
+	t := k.table.Load()
+	for _, c := range t.names.List(names.Channel) {
+		if c.Target == name {
+			return fmt.Errorf("the channel %s %w: the channel %s stands for it", name, ErrInUse, c.Name)
+		}
+	}
+	next := t.names.Clone()
+	if !next.Remove(names.Key{Kind: names.Channel, Name: name}, k.cfg.Node, k.cfg.Now()) {
+		return fmt.Errorf("channel %q: %w", name, ErrUnknown)
+	}
+	if err := k.commit(next, "", nil); err != nil {
+		return fmt.Errorf("remove the channel %s: %w", name, err)
+	}
+	k.cfg.Logger.Info("an operator has removed a channel", "channel", name, "by", by)
+	return nil
+}
+
+// maxHops bounds how many channels may lead to a snapshot.
+const maxHops = 8
+
+// follow returns the record that a name leads to, or names.Live; false where it leads nowhere.
+func follow(m *names.Map, name string) (digest string, ok bool) {
+	for range maxHops {
+		if name == names.Live {
+			return names.Live, true
+		}
+		if act, ok := m.Get(names.Key{Kind: names.Snapshot, Name: name}); ok {
+			return act.Target, true
+		}
+		act, ok := m.Get(names.Key{Kind: names.Channel, Name: name})
+		if !ok {
+			return "", false
+		}
+		name = act.Target
+	}
+	return "", false
+}

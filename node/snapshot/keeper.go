@@ -1,0 +1,408 @@
+package snapshot
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/snapshot/names"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Frozen answers for one archive as it was: see catalog.Frozen.
+type Frozen interface {
+	Resolve(proto.Location) (proto.Resolution, bool)
+	Discover(context.Context, proto.Location) (proto.Resolution, error)
+	// Current reports whether it was verified with the configuration that is in force.
+	Current() bool
+	Close()
+}
+
+// Catalog is what the node believes now.
+type Catalog interface {
+	// Capture returns the suites of an archive at one moment; none where the archive is not configured
+	// or nothing of it is known.
+	Capture(archive string) []proto.Captured
+	Freeze(ctx context.Context, archive string, at time.Time, suites []proto.Captured) (Frozen, []proto.Missing, error)
+	Resolve(proto.Location) (proto.Resolution, bool)
+	Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Resolution, error)
+}
+
+// Store keeps blobs from being evicted.
+type Store interface {
+	Pin(owner string, digests []proto.Digest)
+}
+
+// State keeps small files under names, durably.
+type State interface {
+	WriteFile(name string, data []byte) error
+	ReadFile(name string) ([]byte, error)
+	RemoveFile(name string) error
+	ListFiles(prefix string) ([]string, error)
+}
+
+// Config is what a Keeper needs; all of it must be set.
+type Config struct {
+	// Node is this node's name.
+	Node    string
+	Catalog Catalog
+	Store   Store
+	State   State
+	Logger  *slog.Logger
+	Now     func() time.Time
+}
+
+// Where names and records lie among the state files.
+const (
+	namesFile = "snapshots/names"
+	recordDir = "snapshots/records/"
+)
+
+// Keeper is the snapshots and channels of this node. Safe for concurrent use.
+type Keeper struct {
+	cfg   Config
+	table atomic.Pointer[table]
+
+	acting  sync.Mutex // one act of an operator at a time
+	opening sync.Mutex // guards opened
+	opened  map[openKey]*opened
+	uses    atomic.Int64 // counts up with each use
+
+	ctx    context.Context // ends what is being opened
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// table is all names at one moment. It is never changed.
+type table struct {
+	names   *names.Map
+	records map[string]*Record // by digest
+}
+
+// openKey is an archive of a record.
+type openKey struct{ digest, archive string }
+
+// opened is an archive of a snapshot that is being served.
+type opened struct {
+	ready  chan struct{}
+	frozen Frozen // valid after ready, if err is nil
+	err    error
+	used   atomic.Int64
+}
+
+// maxOpen is how many archives of snapshots are open at one time: each takes the memory of its parsed roots.
+const maxOpen = 16
+
+// New reads the names and records back, and pins what they need.
+func New(cfg Config) (*Keeper, error) {
+	k := &Keeper{cfg: cfg, opened: make(map[openKey]*opened)}
+	k.ctx, k.cancel = context.WithCancel(context.Background())
+	t := &table{names: &names.Map{}, records: make(map[string]*Record)}
+	data, err := cfg.State.ReadFile(namesFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("read the names of snapshots: %w", err)
+	default:
+		if err := json.Unmarshal(data, t.names); err != nil {
+			return nil, fmt.Errorf("read the names of snapshots: %w", err)
+		}
+	}
+	for _, n := range t.names.List(names.Snapshot) {
+		r, err := k.readRecord(n.Target)
+		if err != nil {
+			cfg.Logger.Error("a snapshot cannot be served: its record is lost", "snapshot", n.Name, "error", err)
+			continue
+		}
+		t.records[n.Target] = r
+		k.pin(n.Target, r)
+	}
+	k.table.Store(t)
+	k.removeRecords(t)
+	return k, nil
+}
+
+func (k *Keeper) readRecord(digest string) (*Record, error) {
+	data, err := k.cfg.State.ReadFile(recordDir + digest)
+	if err != nil {
+		return nil, err
+	}
+	if proto.DigestOf(data).String() != digest {
+		return nil, errors.New("its text has been changed")
+	}
+	return decode(data)
+}
+
+// removeRecords removes records that no name stands for: an act was not carried to its end.
+func (k *Keeper) removeRecords(t *table) {
+	files, err := k.cfg.State.ListFiles(recordDir)
+	if err != nil {
+		return
+	}
+	for _, file := range files {
+		digest := strings.TrimPrefix(file, recordDir)
+		named := slices.ContainsFunc(t.names.List(names.Snapshot), func(n names.Named) bool { return n.Target == digest })
+		if !named {
+			if err := k.cfg.State.RemoveFile(file); err != nil {
+				k.cfg.Logger.Warn("the record of a snapshot that is no more cannot be removed", "file", file, "error", err)
+			}
+		}
+	}
+}
+
+func pinOwner(digest string) string { return "snapshot " + digest }
+
+func (k *Keeper) pin(digest string, r *Record) {
+	var digests []proto.Digest
+	for _, ref := range r.Blobs() {
+		digests = append(digests, ref.Digest)
+	}
+	k.cfg.Store.Pin(pinOwner(digest), digests)
+}
+
+// Close ends the serving of snapshots.
+func (k *Keeper) Close() error {
+	k.opening.Lock()
+	k.cancel() // from here on, nobody begins to open one
+	k.opening.Unlock()
+	k.wg.Wait()
+	k.opening.Lock()
+	defer k.opening.Unlock()
+	for key := range k.opened {
+		k.drop(key)
+	}
+	return nil
+}
+
+// What is to be captured.
+type Plan struct {
+	// Archives to capture, by name.
+	Archives []string
+	// Suites are patterns (path.Match) of the directories to capture, or of the last part of them; none means all.
+	Suites []string
+	Note   string
+	// By is the operator.
+	By string
+}
+
+// Snapshot is a snapshot as operators see it.
+type Snapshot struct {
+	Name string
+	// Digest is that of its record.
+	Digest string
+	// By, Node and At say who gave the name, where and when.
+	By, Node string
+	At       time.Time
+	// Record is nil where it is lost.
+	Record *Record
+	// Bytes is what it keeps stored.
+	Bytes int64
+}
+
+// ErrExists is that a name is taken, ErrUnknown that it is not, ErrInUse that a channel stands for it.
+var (
+	ErrExists  = errors.New("is there already")
+	ErrUnknown = errors.New("there is no such name here")
+	ErrInUse   = errors.New("is in use")
+)
+
+// Create captures archives as they are at this moment under a name. What belongs to the snapshot and
+// is not stored yet is fetched; what cannot be had is returned as missing, and the snapshot is there
+// nevertheless. It fails with ErrExists, or where there is nothing to capture, or a disk fails.
+func (k *Keeper) Create(ctx context.Context, name string, plan Plan) (*Snapshot, []proto.Missing, error) {
+	k.acting.Lock()
+	defer k.acting.Unlock()
+	if err := names.CheckName(name); err != nil {
+		return nil, nil, err
+	}
+	t := k.table.Load()
+	for _, kind := range []names.Kind{names.Snapshot, names.Channel} {
+		if _, taken := t.names.Get(names.Key{Kind: kind, Name: name}); taken {
+			return nil, nil, fmt.Errorf("a %s %q %w", kind, name, ErrExists)
+		}
+	}
+	r, err := k.capture(plan)
+	if err != nil {
+		return nil, nil, err
+	}
+	data, sum, err := r.encode()
+	if err != nil {
+		return nil, nil, err
+	}
+	digest := sum.String()
+	// First what the name will need, then the name: a crash leaves what nobody refers to.
+	k.pin(digest, r)
+	missing, err := k.fetch(ctx, digest, r)
+	if err == nil {
+		err = k.cfg.State.WriteFile(recordDir+digest, data)
+	}
+	var act names.Act
+	next := t.names.Clone()
+	if err == nil {
+		act, err = next.Set(names.Key{Kind: names.Snapshot, Name: name}, digest, k.cfg.Node, plan.By, k.cfg.Now())
+	}
+	if err == nil {
+		err = k.commit(next, digest, r)
+	}
+	if err != nil {
+		if t.records[digest] == nil {
+			k.cfg.Store.Pin(pinOwner(digest), nil)
+		}
+		return nil, nil, fmt.Errorf("create the snapshot %s: %w", name, err)
+	}
+	k.cfg.Logger.Info("an operator has taken a snapshot", "snapshot", name, "by", plan.By, "record", digest[:12], "missing", len(missing))
+	s := snapshotOf(names.Named{Key: names.Key{Kind: names.Snapshot, Name: name}, Act: act}, r)
+	return &s, missing, nil
+}
+
+// capture makes a record of archives as they are now.
+func (k *Keeper) capture(plan Plan) (*Record, error) {
+	r := &Record{Taken: k.cfg.Now().UTC().Truncate(time.Second), Note: plan.Note}
+	archives := slices.Clone(plan.Archives)
+	slices.Sort(archives)
+	for _, archive := range slices.Compact(archives) {
+		a := Archive{Name: archive}
+		for _, s := range k.cfg.Catalog.Capture(archive) {
+			if wanted(plan.Suites, s.Suite) {
+				a.Suites = append(a.Suites, s)
+			}
+		}
+		if len(a.Suites) == 0 {
+			return nil, fmt.Errorf("the archive %s has no suite here to capture: hosts have asked for none, or the patterns fit none (aptmesh status lists the suites)", archive)
+		}
+		r.Archives = append(r.Archives, a)
+	}
+	if len(r.Archives) == 0 {
+		return nil, errors.New("no archive is named")
+	}
+	return r, nil
+}
+
+// wanted reports whether a suite is meant by the patterns.
+func wanted(patterns []string, id proto.Suite) bool {
+	for _, p := range patterns {
+		for _, name := range []string{id.Path(), path.Base(id.Path())} {
+			if ok, _ := path.Match(p, name); ok {
+				return true
+			}
+		}
+	}
+	return len(patterns) == 0
+}
+
+// CheckPattern says why a pattern of suites cannot be used.
+func CheckPattern(pattern string) error {
+	_, err := path.Match(pattern, "")
+	return err
+}
+
+// fetch brings what a record names into the store, by opening it.
+func (k *Keeper) fetch(ctx context.Context, digest string, r *Record) (missing []proto.Missing, err error) {
+	for _, a := range r.Archives {
+		f, lacking, err := k.cfg.Catalog.Freeze(ctx, a.Name, r.Taken, a.Suites)
+		if err != nil {
+			return nil, err
+		}
+		missing = append(missing, lacking...)
+		k.keepOpen(openKey{digest, a.Name}, f)
+	}
+	return missing, nil
+}
+
+// commit makes names those in force: on disk first. digest and r are a record that is new; "" for none.
+func (k *Keeper) commit(next *names.Map, digest string, r *Record) error {
+	data, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	if err := k.cfg.State.WriteFile(namesFile, data); err != nil {
+		return err
+	}
+	old := k.table.Load()
+	t := &table{names: next, records: make(map[string]*Record)}
+	for _, n := range next.List(names.Snapshot) {
+		switch {
+		case n.Target == digest:
+			t.records[n.Target] = r
+		case old.records[n.Target] != nil:
+			t.records[n.Target] = old.records[n.Target]
+		}
+	}
+	k.table.Store(t)
+	return nil
+}
+
+// Remove takes a snapshot away. What only it kept may be evicted from then on. It fails with ErrUnknown, and with
+// ErrInUse while a channel stands for it, or while other snapshots share its name.
+func (k *Keeper) Remove(name, by string) error {
+	k.acting.Lock()
+	defer k.acting.Unlock()
+	t := k.table.Load()
+	key := names.Key{Kind: names.Snapshot, Name: name}
+	act, ok := t.names.Get(key)
+	if !ok {
+		return fmt.Errorf("snapshot %q: %w", name, ErrUnknown)
+	}
+	for _, c := range t.names.List(names.Channel) {
+		if c.Target == name {
+			return fmt.Errorf("the snapshot %s %w: the channel %s stands for it; set that to another one first", name, ErrInUse, c.Name)
+		}
+	}
+	for _, n := range t.names.List(names.Snapshot) {
+		if strings.HasPrefix(n.Name, name+"~") {
+			return fmt.Errorf("the name %s %w by two snapshots, and without this one it would stand for %s: remove that first", name, ErrInUse, n.Name)
+		}
+	}
+	next := t.names.Clone()
+	next.Remove(key, k.cfg.Node, k.cfg.Now())
+	if err := k.commit(next, "", nil); err != nil {
+		return fmt.Errorf("remove the snapshot %s: %w", name, err)
+	}
+	k.cfg.Logger.Info("an operator has removed a snapshot", "snapshot", name, "by", by, "record", fmt.Sprintf("%.12s", act.Target))
+	if now := k.table.Load(); now.records[act.Target] == nil {
+		k.cfg.Store.Pin(pinOwner(act.Target), nil)
+		k.closeRecord(act.Target)
+		k.removeRecords(now)
+	}
+	return nil
+}
+
+// closeRecord closes what is open of a record.
+func (k *Keeper) closeRecord(digest string) {
+	k.opening.Lock()
+	defer k.opening.Unlock()
+	for key := range k.opened {
+		if key.digest == digest {
+			k.drop(key)
+		}
+	}
+}
+
+// List returns the snapshots by name.
+func (k *Keeper) List() []Snapshot {
+	t := k.table.Load()
+	var all []Snapshot
+	for _, n := range t.names.List(names.Snapshot) {
+		all = append(all, snapshotOf(n, t.records[n.Target]))
+	}
+	return all
+}
+
+func snapshotOf(n names.Named, r *Record) Snapshot {
+	s := Snapshot{Name: n.Name, Digest: n.Target, By: n.By, Node: n.Node, At: n.At(), Record: r}
+	if r != nil {
+		for _, ref := range r.Blobs() {
+			s.Bytes += max(ref.Size, 0)
+		}
+	}
+	return s
+}

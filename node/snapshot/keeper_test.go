@@ -1,0 +1,505 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// world is a Keeper with all that it needs. Its archives have a counter for a generation.
+type world struct {
+	*testing.T
+	*Keeper
+	cfg Config
+
+	mu       sync.Mutex
+	now      time.Time
+	files    map[string][]byte
+	failAt   int // the write that fails, counted down; 0 for none
+	pins     map[string][]proto.Digest
+	archives map[string]int // the generation of each
+	config   int            // raised by a reload
+	opens    int
+	open     int
+	refuse   error
+	waits    chan struct{} // Freeze waits for it; nil: it does not
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{T: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), files: make(map[string][]byte), pins: make(map[string][]proto.Digest), archives: map[string]int{"ubuntu": 1, "debian": 1}}
+	w.cfg = Config{Node: "n1", Catalog: live{w}, Store: w, State: w, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now }}
+	return w.start()
+}
+
+func (w *world) start() *world {
+	w.Helper()
+	w.pins = make(map[string][]proto.Digest)
+	k, err := New(w.cfg)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Keeper = k
+	w.Cleanup(func() { k.Close() })
+	return w
+}
+
+// restart is a crash and a start.
+func (w *world) restart() *world {
+	w.Helper()
+	w.Keeper.Close()
+	return w.start()
+}
+
+func (w *world) WriteFile(name string, data []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failAt > 0 {
+		if w.failAt--; w.failAt == 0 {
+			return errors.New("the disk is full")
+		}
+	}
+	w.files[name] = slices.Clone(data)
+	return nil
+}
+
+func (w *world) ReadFile(name string) ([]byte, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if data, ok := w.files[name]; ok {
+		return data, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func (w *world) RemoveFile(name string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.files, name)
+	return nil
+}
+
+func (w *world) ListFiles(prefix string) (all []string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name := range w.files {
+		if strings.HasPrefix(name, prefix) {
+			all = append(all, name)
+		}
+	}
+	return all, nil
+}
+
+func (w *world) Pin(owner string, digests []proto.Digest) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(digests) == 0 {
+		delete(w.pins, owner)
+		return
+	}
+	w.pins[owner] = digests
+}
+
+func rootOf(archive string, generation int) proto.Ref {
+	d := proto.DigestOf(fmt.Append(nil, archive, generation))
+	return proto.Ref{Digest: d, Size: 100}
+}
+
+func (w *world) Capture(archive string) []proto.Captured {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, ok := w.archives[archive]
+	if !ok {
+		return nil
+	}
+	var all []proto.Captured
+	for _, dir := range []string{"dists/noble", "dists/noble-security"} {
+		all = append(all, proto.Captured{Generation: proto.Generation{
+			Suite: proto.Suite{Archive: archive, Dir: dir}, RootName: "InRelease", Root: rootOf(archive, n), Date: w.now,
+		}})
+	}
+	return all
+}
+
+// fakeFrozen answers with the root that it was opened with.
+type fakeFrozen struct {
+	w      *world
+	root   proto.Ref
+	config int
+}
+
+func (w *world) Freeze(ctx context.Context, archive string, at time.Time, suites []proto.Captured) (Frozen, []proto.Missing, error) {
+	w.mu.Lock()
+	waits := w.waits
+	w.mu.Unlock()
+	if waits != nil {
+		select {
+		case <-waits:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.refuse != nil {
+		return nil, nil, w.refuse
+	}
+	w.opens++
+	w.open++
+	return &fakeFrozen{w, suites[0].Root, w.config}, nil, nil
+}
+
+func (f *fakeFrozen) Resolve(loc proto.Location) (e proto.Resolution, ok bool) {
+	e.Object.Ref = f.root
+	return e, true
+}
+
+func (f *fakeFrozen) Discover(_ context.Context, loc proto.Location) (proto.Resolution, error) {
+	e, _ := f.Resolve(loc)
+	return e, nil
+}
+
+func (f *fakeFrozen) Current() bool {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	return f.config == f.w.config
+}
+
+func (f *fakeFrozen) Close() {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.w.open--
+}
+
+// liveCatalog is what Resolve and Discover of the catalog are.
+func (w *world) liveRef(loc proto.Location) (e proto.Resolution) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e.Object.Ref = rootOf(loc.Archive, w.archives[loc.Archive])
+	return e
+}
+
+type live struct{ *world }
+
+func (l live) Resolve(loc proto.Location) (proto.Resolution, bool) { return l.liveRef(loc), true }
+func (l live) Discover(_ context.Context, loc proto.Location, _ bool) (proto.Resolution, error) {
+	return l.liveRef(loc), nil
+}
+
+func (w *world) publish(archive string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.archives[archive]++
+	w.now = w.now.Add(time.Hour)
+}
+
+func (w *world) create(name string, archives ...string) {
+	w.Helper()
+	if _, _, err := w.Create(context.Background(), name, Plan{Archives: archives, By: "root"}); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// gives demands that a name answers with a generation.
+func (w *world) gives(id, archive string, generation int) {
+	w.Helper()
+	loc := proto.Location{Archive: archive, Path: "dists/noble/InRelease"}
+	e, ok := w.Keeper.Resolve(id, loc)
+	if !ok {
+		var err error
+		if e, err = w.Keeper.Discover(context.Background(), id, loc, false); err != nil {
+			w.Fatalf("%s of %s: %v", archive, id, err)
+		}
+	}
+	if e.Object.Ref != rootOf(archive, generation) {
+		w.Errorf("%s of %s is not the generation %d", archive, id, generation)
+	}
+}
+
+func (w *world) knowsNot(id, archive string) {
+	w.Helper()
+	if w.Known(id, archive) {
+		w.Errorf("%s of %s is known", archive, id)
+	}
+	_, err := w.Keeper.Discover(context.Background(), id, proto.Location{Archive: archive, Path: "dists/noble/InRelease"}, false)
+	if !errors.Is(err, proto.ErrNotFound) {
+		w.Errorf("%s of %s: %v", archive, id, err)
+	}
+}
+
+// A snapshot stays what it is, over restarts, until it is removed.
+func TestSnapshotStays(t *testing.T) {
+	w := newWorld(t)
+	w.create("w48", "ubuntu")
+	w.publish("ubuntu")
+	w.gives("w48", "ubuntu", 1)
+	w.gives("live", "ubuntu", 2)
+	w.knowsNot("w48", "debian")
+	w.knowsNot("w49", "ubuntu")
+	w.restart()
+	if !w.Known("w48", "ubuntu") {
+		t.Error("it is not known after a restart")
+	}
+	w.gives("w48", "ubuntu", 1)
+	if len(w.pins) != 1 || len(slices.Collect(maps.Values(w.pins))[0]) != 1 {
+		t.Errorf("pinned: %v", w.pins)
+	}
+	if err := w.Remove("w48", "root"); err != nil {
+		t.Fatal(err)
+	}
+	w.knowsNot("w48", "ubuntu")
+	if files, _ := w.ListFiles(recordDir); len(w.pins) != 0 || len(files) != 0 || w.open != 0 {
+		t.Errorf("after the removal: pinned %v, records %v, %d open", w.pins, files, w.open)
+	}
+	w.restart()
+	w.knowsNot("w48", "ubuntu")
+	if err := w.Remove("w48", "root"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("removed twice: %v", err)
+	}
+}
+
+func TestCreateRefuses(t *testing.T) {
+	w := newWorld(t)
+	w.create("w48", "ubuntu")
+	if _, err := w.SetChannel("stable", "w48", "root"); err != nil {
+		t.Fatal(err)
+	}
+	for name, plan := range map[string]Plan{
+		"w48":    {Archives: []string{"ubuntu"}},
+		"stable": {Archives: []string{"ubuntu"}},
+		"live":   {Archives: []string{"ubuntu"}},
+		"A":      {Archives: []string{"ubuntu"}},
+		"a":      {Archives: []string{"fedora"}},
+		"b":      {Archives: []string{"ubuntu"}, Suites: []string{"jammy*"}},
+		"c":      {},
+	} {
+		if _, _, err := w.Create(context.Background(), name, plan); err == nil {
+			t.Errorf("%s is made of %+v", name, plan)
+		}
+	}
+	w.refuse = &proto.Rejected{Reason: "the key is gone"}
+	if _, _, err := w.Create(context.Background(), "d", Plan{Archives: []string{"ubuntu", "debian"}}); !errors.As(err, new(*proto.Rejected)) {
+		t.Errorf("a root that is refused: %v", err)
+	}
+	if len(w.List()) != 1 || len(w.pins) != 1 {
+		t.Errorf("there are %v, pinned is %v", w.List(), w.pins)
+	}
+}
+
+func TestCreateTakesSuites(t *testing.T) {
+	w := newWorld(t)
+	for pattern, want := range map[string]int{"noble*": 2, "noble": 1, "dists/noble-*": 1, "*": 2} {
+		s, _, err := w.Create(context.Background(), "of-"+fmt.Sprint(len(pattern)), Plan{Archives: []string{"ubuntu"}, Suites: []string{pattern}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(s.Record.Archives[0].Suites); n != want {
+			t.Errorf("%s: %d suites, want %d", pattern, n, want)
+		}
+	}
+}
+
+// A disk that fails at any write leaves the snapshot there as a whole, or not at all.
+func TestCreateIsWholeOrNothing(t *testing.T) {
+	for at := 1; ; at++ {
+		w := newWorld(t)
+		w.create("old", "ubuntu")
+		w.publish("ubuntu")
+		w.failAt = at
+		_, _, err := w.Create(context.Background(), "new", Plan{Archives: []string{"ubuntu"}})
+		failed := w.failAt == 0
+		w.failAt = 0
+		for range 2 {
+			if there := w.Known("new", "ubuntu"); there != (err == nil) {
+				t.Errorf("write %d: error %v, and it is there: %v", at, err, there)
+			}
+			w.gives("old", "ubuntu", 1)
+			if files, _ := w.ListFiles(recordDir); len(files) != len(w.List()) || len(w.pins) != len(w.List()) {
+				// A record may be left over until the next start.
+				if len(files) != len(w.List())+1 {
+					t.Errorf("write %d: %d snapshots, records %v, pins %d", at, len(w.List()), files, len(w.pins))
+				}
+			}
+			w.restart()
+		}
+		if !failed {
+			if at < 3 {
+				t.Errorf("only %d writes", at)
+			}
+			return
+		}
+	}
+}
+
+func TestChannelMoves(t *testing.T) {
+	w := newWorld(t)
+	w.create("w48", "ubuntu")
+	w.publish("ubuntu")
+	w.create("w49", "ubuntu")
+	w.publish("ubuntu")
+	set := func(name, to string) {
+		t.Helper()
+		if _, err := w.SetChannel(name, to, "root"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("canary", "live")
+	w.gives("canary", "ubuntu", 3)
+	set("canary", "w49")
+	set("stable", "w48")
+	set("edge", "canary")
+	w.gives("canary", "ubuntu", 2)
+	w.gives("edge", "ubuntu", 2)
+	w.gives("stable", "ubuntu", 1)
+	w.restart()
+	w.gives("canary", "ubuntu", 2)
+	w.gives("stable", "ubuntu", 1)
+	if err := w.Remove("w48", "root"); !errors.Is(err, ErrInUse) {
+		t.Errorf("a snapshot that a channel stands for: %v", err)
+	}
+	if err := w.RemoveChannel("canary", "root"); !errors.Is(err, ErrInUse) {
+		t.Errorf("a channel that a channel stands for: %v", err)
+	}
+	for _, target := range []string{"w50", "canary", "edge", ""} {
+		if _, err := w.SetChannel("canary", target, "root"); !errors.Is(err, ErrUnknown) {
+			t.Errorf("canary to %q: %v", target, err)
+		}
+	}
+	if _, err := w.SetChannel("w48", "w49", "root"); !errors.Is(err, ErrExists) {
+		t.Errorf("a channel with the name of a snapshot: %v", err)
+	}
+	if from, to, err := w.Rollback("canary", "root"); err != nil || from != "w49" || to != "live" {
+		t.Errorf("back from %s to %s: %v", from, to, err)
+	}
+	w.gives("edge", "ubuntu", 3)
+	if _, _, err := w.Rollback("stable", "root"); err == nil {
+		t.Error("a channel that never moved goes back")
+	}
+	moves, err := w.History("canary")
+	if err != nil || len(moves) != 3 || moves[0].Target != "live" || moves[1].Target != "w49" {
+		t.Errorf("%v, %v", moves, err)
+	}
+	if err := w.RemoveChannel("edge", "root"); err != nil {
+		t.Fatal(err)
+	}
+	w.knowsNot("edge", "ubuntu")
+}
+
+// With other keys in force, a snapshot is verified again before anything of it is served.
+func TestReloadVerifiesAgain(t *testing.T) {
+	w := newWorld(t)
+	w.create("w48", "ubuntu")
+	w.gives("w48", "ubuntu", 1)
+	if w.opens != 1 {
+		t.Fatalf("it was opened %d times", w.opens)
+	}
+	w.mu.Lock()
+	w.config++
+	w.refuse = &proto.Rejected{Reason: "the key is gone"}
+	w.mu.Unlock()
+	loc := proto.Location{Archive: "ubuntu", Path: "x"}
+	if _, ok := w.Keeper.Resolve("w48", loc); ok {
+		t.Error("it is served as verified with keys that are gone")
+	}
+	if _, err := w.Keeper.Discover(context.Background(), "w48", loc, false); !errors.As(err, new(*proto.Rejected)) {
+		t.Errorf("%v", err)
+	}
+	w.mu.Lock()
+	w.refuse = nil
+	w.mu.Unlock()
+	w.gives("w48", "ubuntu", 1)
+}
+
+// Requests that come together open a snapshot once, and it does not end with the first of them.
+func TestOpenedOnce(t *testing.T) {
+	w := newWorld(t)
+	w.create("w48", "ubuntu")
+	w.restart()
+	w.opens, w.waits = 0, make(chan struct{})
+	gone, cancel := context.WithCancel(context.Background())
+	loc := proto.Location{Archive: "ubuntu", Path: "x"}
+	first := make(chan error)
+	go func() {
+		_, err := w.Keeper.Discover(gone, "w48", loc, false)
+		first <- err
+	}()
+	var wg sync.WaitGroup
+	for range 5 {
+		wg.Go(func() {
+			if _, err := w.Keeper.Discover(context.Background(), "w48", loc, false); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	cancel()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	close(w.waits)
+	wg.Wait()
+	if w.opens != 1 {
+		t.Errorf("it was opened %d times", w.opens)
+	}
+}
+
+func TestFewAreOpen(t *testing.T) {
+	w := newWorld(t)
+	for i := range maxOpen + 5 {
+		w.create(fmt.Sprint("s", i), "ubuntu")
+		w.publish("ubuntu")
+	}
+	if w.open != maxOpen {
+		t.Errorf("%d are open", w.open)
+	}
+	w.gives("s0", "ubuntu", 1)
+	w.gives(fmt.Sprint("s", maxOpen+4), "ubuntu", maxOpen+5)
+	w.Keeper.Close()
+	if w.open != 0 {
+		t.Errorf("%d are open at the end", w.open)
+	}
+}
+
+func TestRecordIsChecked(t *testing.T) {
+	w := newWorld(t)
+	w.create("w48", "ubuntu")
+	r := w.List()[0].Record
+	data, sum, err := r.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, same, _ := again.encode(); same != sum {
+		t.Error("a record that was read is another one")
+	}
+	for _, bad := range []string{"", "{}", `{"taken":"2026-03-01T12:00:00Z"}`,
+		`{"taken":"2026-03-01T12:00:00Z","archives":[{"name":"a","suites":[]}]}`,
+		`{"taken":"2026-03-01T12:00:00Z","archives":[{"name":"a","suites":[{"suite":{"archive":"b","dir":"x"}}]}]}`,
+		`{"taken":"2026-03-01T12:00:00Z","more":1,"archives":[]}`,
+	} {
+		if _, err := decode([]byte(bad)); err == nil {
+			t.Errorf("%s is taken for a record", bad)
+		}
+	}
+	// A record that was changed on the disk is lost, and says so; the others stay.
+	w.publish("ubuntu")
+	w.create("w49", "ubuntu")
+	w.files[recordDir+w.List()[0].Digest] = []byte("x")
+	w.restart()
+	w.knowsNot("w48", "ubuntu")
+	w.gives("w49", "ubuntu", 2)
+	if l := w.List(); len(l) != 2 || l[0].Record != nil {
+		t.Errorf("%v", l)
+	}
+}

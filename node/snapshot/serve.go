@@ -1,0 +1,163 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/snapshot/names"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Known reports whether a name leads to a snapshot that has an archive, or to the archive as it is now.
+func (k *Keeper) Known(id, archive string) bool {
+	t := k.table.Load()
+	digest, ok := follow(t.names, id)
+	if !ok || digest == names.Live {
+		return ok
+	}
+	r := t.records[digest]
+	return r != nil && r.archive(archive) != nil
+}
+
+// Resolve is the catalog's Resolve for an archive as a name has it. false: ask Discover.
+func (k *Keeper) Resolve(id string, loc proto.Location) (proto.Resolution, bool) {
+	digest, ok := follow(k.table.Load().names, id)
+	switch {
+	case !ok:
+		return proto.Resolution{}, false
+	case digest == names.Live:
+		return k.cfg.Catalog.Resolve(loc)
+	}
+	k.opening.Lock()
+	o := k.opened[openKey{digest, loc.Archive}]
+	k.opening.Unlock()
+	if o == nil || !isReady(o) || o.err != nil || !o.frozen.Current() {
+		return proto.Resolution{}, false
+	}
+	o.used.Store(k.uses.Add(1))
+	return o.frozen.Resolve(loc)
+}
+
+// Discover is the catalog's Discover for an archive as a name has it. It may open the snapshot first.
+// Errors are those of the catalog; a name that leads nowhere is proto.ErrNotFound.
+func (k *Keeper) Discover(ctx context.Context, id string, loc proto.Location, fresh bool) (proto.Resolution, error) {
+	t := k.table.Load()
+	digest, ok := follow(t.names, id)
+	switch {
+	case !ok:
+		return proto.Resolution{}, proto.ErrNotFound
+	case digest == names.Live:
+		return k.cfg.Catalog.Discover(ctx, loc, fresh)
+	}
+	r := t.records[digest]
+	if r == nil || r.archive(loc.Archive) == nil {
+		return proto.Resolution{}, proto.ErrNotFound
+	}
+	f, err := k.open(ctx, openKey{digest, loc.Archive}, r)
+	if err != nil {
+		return proto.Resolution{}, err
+	}
+	return f.Discover(ctx, loc)
+}
+
+// open opens an archive of a snapshot, or waits for who is opening it.
+func (k *Keeper) open(ctx context.Context, key openKey, r *Record) (Frozen, error) {
+	k.opening.Lock()
+	o := k.opened[key]
+	if o != nil && isReady(o) && (o.err != nil || !o.frozen.Current()) {
+		k.drop(key)
+		o = nil
+	}
+	if o == nil && k.ctx.Err() == nil {
+		o = &opened{ready: make(chan struct{})}
+		k.opened[key] = o
+		// Whoever comes first has it opened for all: so it must not end with his request.
+		k.wg.Go(func() { k.openFor(key, r, o) })
+	}
+	k.opening.Unlock()
+	if o == nil {
+		return nil, context.Cause(k.ctx)
+	}
+	o.used.Store(k.uses.Add(1))
+	select {
+	case <-o.ready:
+		return o.frozen, o.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func isReady(o *opened) bool {
+	select {
+	case <-o.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// openTimeout bounds the opening of one archive: its roots and indexes may have to come from another node.
+const openTimeout = time.Minute
+
+func (k *Keeper) openFor(key openKey, r *Record, o *opened) {
+	ctx, cancel := context.WithTimeout(k.ctx, openTimeout)
+	defer cancel()
+	frozen, missing, err := k.cfg.Catalog.Freeze(ctx, key.archive, r.Taken, r.archive(key.archive).Suites)
+	if err != nil {
+		err = fmt.Errorf("the snapshot cannot be opened: %w", err)
+		k.cfg.Logger.Warn("a snapshot cannot be opened", "record", key.digest[:12], "archive", key.archive, "error", err)
+	}
+	if len(missing) > 0 {
+		k.cfg.Logger.Warn("files of a snapshot are missing; they are tried again when a host asks for them",
+			"record", key.digest[:12], "archive", key.archive, "missing", len(missing), "first", missing[0].Location.String(), "error", missing[0].Err)
+	}
+	o.frozen, o.err = frozen, err
+	close(o.ready)
+	k.opening.Lock()
+	if k.opened[key] != o && err == nil { // taken away meanwhile
+		frozen.Close()
+	}
+	k.opening.Unlock()
+	k.trim()
+}
+
+// keepOpen takes over what was opened while a snapshot was made.
+func (k *Keeper) keepOpen(key openKey, f Frozen) {
+	o := &opened{ready: make(chan struct{}), frozen: f}
+	close(o.ready)
+	o.used.Store(k.uses.Add(1))
+	k.opening.Lock()
+	k.drop(key)
+	k.opened[key] = o
+	k.opening.Unlock()
+	k.trim()
+}
+
+// trim closes what was used least recently, if too much is open.
+func (k *Keeper) trim() {
+	k.opening.Lock()
+	defer k.opening.Unlock()
+	for len(k.opened) > maxOpen {
+		var oldest openKey
+		var least int64 = -1
+		for key, o := range k.opened {
+			if used := o.used.Load(); isReady(o) && (least < 0 || used < least) {
+				oldest, least = key, used
+			}
+		}
+		if least < 0 {
+			return // all are being opened
+		}
+		k.drop(oldest)
+	}
+}
+
+// drop forgets one that is open. The caller holds opening.
+func (k *Keeper) drop(key openKey) {
+	o := k.opened[key]
+	delete(k.opened, key)
+	if o != nil && isReady(o) && o.err == nil {
+		o.frozen.Close()
+	}
+}

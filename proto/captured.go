@@ -1,0 +1,38 @@
+package proto
+
+// Captured is a suite at one moment: all that it takes to answer for it again.
+type Captured struct {
+	Generation
+	// Indexes are the members that clients used at that moment, by Path in ascending order.
+	Indexes []Captive `json:"indexes,omitempty"`
+	// Unsigned says that no signature vouched for the root.
+	Unsigned bool `json:"unsigned,omitempty"`
+}
+
+// Captive is a member that is kept with the root which lists it.
+type Captive struct {
+	Path string `json:"path"` // below the suite's directory
+	Ref  Ref    `json:"ref"`
+}
+
+// Blobs are the contents that must stay stored, in no order.
+func (c Captured) Blobs() []Ref {
+	refs := []Ref{c.Root}
+	for _, companion := range c.Companions {
+		if !companion.Ref.IsZero() {
+			refs = append(refs, companion.Ref)
+		}
+	}
+	for _, index := range c.Indexes {
+		if !index.Ref.IsZero() {
+			refs = append(refs, index.Ref)
+		}
+	}
+	return refs
+}
+
+// Missing is a file that belongs to a snapshot and could not be had.
+type Missing struct {
+	Location Location
+	Err      error
+}
