@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -20,6 +21,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/mirrorlist"
 	"github.com/aptmesh/aptmesh/node/operator"
 	"github.com/aptmesh/aptmesh/node/prefetch"
+	"github.com/aptmesh/aptmesh/node/snapshot"
 	"github.com/aptmesh/aptmesh/node/statedir"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/peerfetch"
@@ -30,6 +32,9 @@ import (
 var (
 	_ front.Fetcher      = (*peerfetch.Fetcher)(nil)
 	_ front.Catalog      = (*catalog.Catalog)(nil)
+	_ front.Snapshots    = (*snapshot.Keeper)(nil)
+	_ snapshot.Catalog   = snapshotCatalog{}
+	_ snapshot.Store     = (*blobstore.Store)(nil)
 	_ catalog.Blobs      = (*peerfetch.Fetcher)(nil)
 	_ catalog.Upstream   = archives.Source{}
 	_ catalog.Store      = archives.Store{}
@@ -88,6 +93,13 @@ func (n *Node) build(cfg *config.Config) (err error) {
 	}
 	n.onStop("catalog", closed(n.catalog.Close))
 
+	if n.snapshots, err = snapshot.New(snapshot.Config{
+		Node: n.opts.Name, Catalog: snapshotCatalog{n.catalog}, Store: n.store, State: n.state, Logger: n.log, Now: time.Now,
+	}); err != nil {
+		return err
+	}
+	n.onStop("snapshots", func(context.Context) error { return n.snapshots.Close() })
+
 	if n.front, err = front.New(n.frontConfig(cfg), n.catalog, n.fetcher); err != nil {
 		return err
 	}
@@ -107,7 +119,7 @@ func (n *Node) build(cfg *config.Config) (err error) {
 	n.Operator = operator.New(operator.Config{
 		Name: n.opts.Name, Version: n.opts.Version, Node: n.life, Logger: n.log,
 		Archives: n.table, Catalog: n.catalog, Cluster: n.cluster, Fetcher: n.fetcher, Front: n.front,
-		Prefetch: n.prefetch, State: n.state, Store: n.store, Upstream: n.upstream,
+		Prefetch: n.prefetch, Snapshots: n.snapshots, State: n.state, Store: n.store, Upstream: n.upstream,
 	})
 	return n.registerRooms()
 }
@@ -195,7 +207,7 @@ func (n *Node) prefetchConfig(cfg *config.Config) prefetch.Config {
 func (n *Node) catalogConfig(cfg *config.Config, source archives.Source) catalog.Config {
 	c := catalog.Config{
 		Blobs: n.fetcher, Upstream: source, Store: archives.Store{Store: n.store, Table: n.table},
-		State: n.state, Tables: n.tables, Logger: n.log, Switched: n.switched,
+		State: n.state, Tables: n.tables, Scratch: n.tables.Scratch, Logger: n.log, Switched: n.switched,
 		Retain: cfg.Retain, Stale: cfg.Stale,
 	}
 	if n.cluster != nil {
@@ -217,7 +229,7 @@ func (n *Node) switched(s proto.Switch) {
 func (n *Node) frontConfig(cfg *config.Config) front.Config {
 	c := front.Config{
 		Names: []string{"localhost", n.opts.Name}, Listens: n.life.hosts.All, Node: n.opts.Name, ArchiveRoot: deb.ArchiveRoot,
-		Served: n.prefetch.Used, Pseudonym: n.loops.Pseudonym, Waits: n.loops.Wait, Dial: n.upstream.Tunnel,
+		Snapshots: n.snapshots, Served: n.prefetch.Used, Pseudonym: n.loops.Pseudonym, Waits: n.loops.Wait, Dial: n.upstream.Tunnel,
 		Logger: n.log, AccessFormat: cfg.Log.Format,
 	}
 	if cfg.Log.Access {
@@ -260,4 +272,15 @@ func (s fetcherStore) Create(size int64) (peerfetch.Writer, error) { return s.St
 
 func (s fetcherStore) Resume(ref proto.Ref, from string) (peerfetch.Writer, error) {
 	return s.Store.Resume(ref, from)
+}
+
+// snapshotCatalog is the catalog as snapshots use it, whose Frozen is an interface.
+type snapshotCatalog struct{ *catalog.Catalog }
+
+func (c snapshotCatalog) Freeze(ctx context.Context, archive string, at time.Time, suites []proto.Captured) (snapshot.Frozen, []proto.Missing, error) {
+	f, missing, err := c.Catalog.Freeze(ctx, archive, at, suites)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, missing, nil
 }

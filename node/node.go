@@ -25,6 +25,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/loops"
 	"github.com/aptmesh/aptmesh/node/operator"
 	"github.com/aptmesh/aptmesh/node/prefetch"
+	"github.com/aptmesh/aptmesh/node/snapshot"
 	"github.com/aptmesh/aptmesh/node/statedir"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/peerfetch"
@@ -64,17 +65,18 @@ type Node struct {
 	metrics     *prometheus.Registry
 	certificate listen.Certificate
 
-	store    *blobstore.Store
-	state    *statedir.Dir // what must survive
-	tables   *statedir.Dir // what is derived from blobs
-	table    *archives.Table
-	upstream *upstream.Client
-	fetcher  *peerfetch.Fetcher
-	prefetch *prefetch.Prefetcher
-	catalog  *catalog.Catalog
-	front    *front.Front
-	cluster  *cluster.Cluster // nil: the node stands alone
-	archives *archives.Archives
+	store     *blobstore.Store
+	state     *statedir.Dir // what must survive
+	tables    *statedir.Dir // what is derived from blobs
+	table     *archives.Table
+	upstream  *upstream.Client
+	fetcher   *peerfetch.Fetcher
+	prefetch  *prefetch.Prefetcher
+	catalog   *catalog.Catalog
+	snapshots *snapshot.Keeper
+	front     *front.Front
+	cluster   *cluster.Cluster // nil: the node stands alone
+	archives  *archives.Archives
 
 	admin     atomic.Pointer[admin.Server] // nil before Start
 	server    *http.Server                 // nil before Start

@@ -31,6 +31,7 @@ type Node interface {
 	Remove(name string) (*RemoveResult, error)
 	// Leave begins to drain and returns at once.
 	Leave() (*LeaveResult, error)
+	Snapshots
 }
 
 // Config is what a Server needs. Without an address Socket means nothing.
@@ -188,6 +189,7 @@ func (s *Server) everything() http.Handler {
 		result, err := node.Remove(r.FormValue("node"))
 		answerOr(w, http.StatusConflict, result, err)
 	})
+	serveSnapshots(mux, node)
 	mux.HandleFunc("POST "+leavePath, func(w http.ResponseWriter, _ *http.Request) {
 		result, err := node.Leave()
 		answerOr(w, http.StatusConflict, result, err)

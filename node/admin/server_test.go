@@ -38,6 +38,38 @@ func (f *fake) Remove(name string) (*RemoveResult, error) {
 	return &RemoveResult{Node: name}, nil
 }
 
+func (*fake) Snapshots(name string) ([]Snapshot, error) {
+	if name != "" {
+		return nil, errors.New("there is no such snapshot")
+	}
+	return []Snapshot{{Name: "w48"}}, nil
+}
+
+func (f *fake) CreateSnapshot(_ context.Context, plan SnapshotPlan) (*SnapshotResult, error) {
+	f.changes++
+	return &SnapshotResult{Snapshot: Snapshot{Name: plan.Name, Note: plan.Note + " by " + plan.By, Suites: []SnapshotSuite{{Suite: strings.Join(plan.Archives, ",") + "/" + strings.Join(plan.Suites, ",")}}}}, nil
+}
+
+func (f *fake) RemoveSnapshot(name, by string) (*Done, error) {
+	f.changes++
+	return &Done{Message: name + " by " + by}, nil
+}
+
+func (*fake) Channels() []Channel { return []Channel{{Name: "stable"}} }
+
+func (f *fake) SetChannel(name, target, by string, back bool) (*ChannelMove, error) {
+	f.changes++
+	if back {
+		target = "back"
+	}
+	return &ChannelMove{From: name, To: target, By: by}, nil
+}
+
+func (f *fake) RemoveChannel(name, by string) (*Done, error) {
+	f.changes++
+	return &Done{Message: name + " by " + by}, nil
+}
+
 func (f *fake) Leave() (*LeaveResult, error) {
 	f.changes++
 	return &LeaveResult{Node: "fra1"}, nil

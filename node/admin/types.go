@@ -14,6 +14,13 @@ import (
 //	POST /v1/refresh?suite=ARCHIVE/DIR   RefreshResult; &older=1 takes an older Release, too
 //	POST /v1/drop?suite=ARCHIVE/DIR  DropResult: the node forgets the suite
 //	POST /v1/remove?node=NAME        RemoveResult: a missing node is forgotten by all nodes
+//	GET  /v1/snapshots               []Snapshot; ?name=NAME for one
+//	POST /v1/snapshots?name=NAME     SnapshotResult: archives are captured as they are now;
+//	                                 &archive=NAME&suite=PATTERN, each as often as needed; &note=TEXT&by=OPERATOR
+//	POST /v1/snapshots/remove?name=NAME&by=OPERATOR   Done
+//	GET  /v1/channels                []Channel
+//	POST /v1/channels?name=NAME&target=ID&by=OPERATOR   ChannelMove; back=1 in place of target goes back
+//	POST /v1/channels/remove?name=NAME&by=OPERATOR      Done
 //	POST /v1/leave                   LeaveResult, at once: the node drains, leaves its cluster and ends
 //
 // Any answer of these but 200 carries an Error.
@@ -25,7 +32,13 @@ const (
 	dropPath    = "/v1/drop"
 	removePath  = "/v1/remove"
 	leavePath   = "/v1/leave"
+
+	snapshotsPath = "/v1/snapshots"
+	channelsPath  = "/v1/channels"
 )
+
+// The end of the paths that take something away.
+const removeSuffix = "/remove"
 
 // Error is the body of an answer that is not 200.
 type Error struct {

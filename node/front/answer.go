@@ -39,7 +39,8 @@ type note struct {
 	tier       proto.Tier
 	generation time.Time
 	age        int64 // seconds since the generation's date
-	location   bool  // the answer is about a location, so that listed means something
+	snapshot   string
+	location   bool // the answer is about a location, so that listed means something
 	listed     bool
 	reason     string // a word
 	why        string // a sentence
@@ -79,6 +80,7 @@ type caching struct{ forever, day, check []string }
 // subject is all that the answer for an object depends on, besides the conditions.
 type subject struct {
 	loc      proto.Location
+	snapshot string          // the ID of a snapshot or channel; "" for none
 	info     *proto.PathInfo // what the name of loc says
 	entry    *proto.Resolution
 	ref      proto.Ref
@@ -192,7 +194,7 @@ func (a *answer) setText(text string) {
 }
 
 func (s *subject) note() note {
-	n := note{result: resultHit, tier: s.tier, generation: s.entry.Generation, age: -1, location: true, listed: s.entry.Listed}
+	n := note{result: resultHit, snapshot: s.snapshot, tier: s.tier, generation: s.entry.Generation, age: -1, location: true, listed: s.entry.Listed}
 	switch {
 	case s.entry.Stale != "":
 		n.result, n.why = resultStale, s.entry.Stale
@@ -375,6 +377,10 @@ func (n *note) append(b []byte, node string) []byte {
 	if node != "" {
 		b = append(b, "; node="...)
 		b = append(b, node...)
+	}
+	if n.snapshot != "" {
+		b = append(b, "; snapshot="...)
+		b = append(b, n.snapshot...)
 	}
 	if n.location {
 		if n.listed {

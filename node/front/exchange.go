@@ -22,6 +22,7 @@ type exchange struct {
 	conn  *connState // nil where the server is not one of ours
 
 	loc       proto.Location // zero until known
+	snapshot  string         // the ID of a snapshot or channel; "" for the archive as it is
 	info      proto.PathInfo // what the name of loc says
 	entry     proto.Resolution
 	status    int // as logged: 499 where the client went away before any answer
@@ -82,12 +83,18 @@ func (x *exchange) serve() {
 		return
 	}
 	local, _ := x.r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	loc, err := x.rules.routes.locate(x.r.RequestURI, local)
+	target := x.r.RequestURI
+	if x.f.cfg.Snapshots != nil {
+		if id, rest := x.rules.routes.inSnapshot(target, local); id != "" {
+			x.snapshot, target = id, rest
+		}
+	}
+	loc, err := x.rules.routes.locate(target, local)
 	if errors.As(err, new(*notMade)) {
 		if !x.make(loc) {
 			return
 		}
-		loc, err = x.rules.routes.locate(x.r.RequestURI, local)
+		loc, err = x.rules.routes.locate(target, local)
 	}
 	if used := x.rules.used[loc.Archive]; used != nil {
 		used()
@@ -106,10 +113,15 @@ func (x *exchange) serve() {
 	if !x.admit(guard) {
 		return
 	}
+	if x.snapshot != "" && !x.f.cfg.Snapshots.Known(x.snapshot, loc.Archive) {
+		x.refuse(noSnapshot(x.snapshot, loc.Archive))
+		return
+	}
 	if len(x.via) > 0 && x.f.cfg.Waits != nil {
 		defer x.f.cfg.Waits(loc, x.via)()
 	}
 	x.conditions = conditionsOf(x.r)
+	x.subject.snapshot = x.snapshot
 	x.subject.loc, x.subject.info, x.subject.now, x.subject.private = loc, &x.info, x.began, guard != nil
 	blob, err := x.open()
 	for wait := firstRetry; err != nil && x.heldBack(err, wait); wait = min(2*wait, lastRetry) {
@@ -207,15 +219,19 @@ func (x *exchange) resolve() (err error) {
 	fresh := x.info.Root && !x.info.NoCacheByHabit && (asks(x.r.Header["Cache-Control"], "no-cache") || asks(x.r.Header["Pragma"], "no-cache"))
 	if !fresh {
 		var known bool
-		if x.entry, known = x.f.catalog.Resolve(x.loc); known {
+		if x.entry, known = x.known(); known {
 			return nil
 		}
 	}
-	x.entry, err = x.f.catalog.Discover(x.r.Context(), x.loc, fresh)
+	if x.snapshot != "" {
+		x.entry, err = x.f.cfg.Snapshots.Discover(x.r.Context(), x.snapshot, x.loc, fresh)
+	} else {
+		x.entry, err = x.f.catalog.Discover(x.r.Context(), x.loc, fresh)
+	}
 	var unavailable *proto.Unavailable
 	if fresh && errors.As(err, &unavailable) {
 		// Upstream being down must not take from a client what it can have.
-		if held, ok := x.f.catalog.Resolve(x.loc); ok {
+		if held, ok := x.known(); ok {
 			if held.Stale == "" {
 				held.Stale = "no-cache was asked for, but upstream could not be checked: " + err.Error()
 			}
@@ -224,6 +240,14 @@ func (x *exchange) resolve() (err error) {
 		}
 	}
 	return err
+}
+
+// known is what the location means, as far as that is known without waiting.
+func (x *exchange) known() (proto.Resolution, bool) {
+	if x.snapshot != "" {
+		return x.f.cfg.Snapshots.Resolve(x.snapshot, x.loc)
+	}
+	return x.f.catalog.Resolve(x.loc)
 }
 
 // asks reports whether a list field holds the directive.

@@ -124,7 +124,10 @@ func (x *exchange) clientAddr() string {
 
 // asked is what an exchange asked for, in the form in which failures are filed.
 func (x *exchange) asked() string {
-	if x.loc != (proto.Location{}) {
+	switch {
+	case x.snapshot != "" && x.loc.Archive != "":
+		return snapshotKey(x.snapshot, x.loc)
+	case x.loc != (proto.Location{}):
 		return x.loc.String()
 	}
 	if x.r.Method == http.MethodConnect {
@@ -159,6 +162,7 @@ func (t *routes) targetKey(target string) string {
 // Explanation is what is known of a URL without asking anybody.
 type Explanation struct {
 	Location proto.Location // zero where it means no file of an archive
+	Snapshot string         // the ID of a snapshot or channel that it is asked of; "" for none
 	List     string         // the archive, where the URL is that of a list of mirrors
 	Relayed  bool           // connect_allow lets it pass, and it is of no archive
 	// Would is the failure that a request meets by the rules alone; Latest the last one that a client
@@ -170,6 +174,9 @@ type Explanation struct {
 // networks, because the operator asks and not a client.
 func (f *Front) Explain(target string) (e Explanation) {
 	rules := f.rules.Load()
+	if id, rest := rules.routes.inSnapshot(target, nil); id != "" && f.cfg.Snapshots != nil {
+		e.Snapshot, target = id, rest
+	}
 	key := rules.routes.targetKey(target)
 	if hostPort, connect := strings.CutPrefix(target, connectMethod); connect {
 		key = connectKey(hostPort)
@@ -191,6 +198,12 @@ func (f *Front) Explain(target string) (e Explanation) {
 		}
 	} else {
 		e.Location, key = loc, loc.String()
+		if e.Snapshot != "" {
+			key = snapshotKey(e.Snapshot, loc)
+			if !f.cfg.Snapshots.Known(e.Snapshot, loc.Archive) {
+				e.Would = noSnapshot(e.Snapshot, loc.Archive).failure()
+			}
+		}
 	}
 	if latest, ok := f.failures.Get(key, time.Now()); ok {
 		e.Latest = &latest

@@ -43,6 +43,8 @@ type Fetcher interface {
 type Config struct {
 	Archives []Archive
 	Classes  Classes // as Rules.Classes
+	// Snapshots are archives as they were; nil: there are none.
+	Snapshots Snapshots
 	// Connect lists the "host:port" that CONNECT may reach, none by default; the host may be "*", or begin
 	// with "*."
 	Connect []string

@@ -24,6 +24,7 @@ const (
 	reasonHost        = "unknown-host"
 	reasonPrefix      = "unknown-prefix"
 	reasonDirectory   = "directory"
+	reasonSnapshot    = "unknown-snapshot"
 	reasonConnect     = "connect-refused"
 	reasonTunnels     = "too-many-tunnels"
 	reasonDrain       = "draining"

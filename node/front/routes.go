@@ -114,7 +114,7 @@ func newRoutes(archives []Archive, connect, own []string, listens func() []strin
 func (t *routes) add(a Archive) error {
 	name, err := proto.CanonicalPath(a.Name)
 	first, _, _ := strings.Cut(a.Name, "/")
-	if err != nil || name == "" || name != a.Name || strings.EqualFold(first, "https") {
+	if err != nil || name == "" || name != a.Name || strings.EqualFold(first, "https") || first == snapshotPrefix {
 		return fmt.Errorf("archives: %q cannot be an archive's name: it is the first part of URLs, so use plain path segments such as ubuntu or vendor/tools", a.Name)
 	}
 	if _, twice := t.names[name]; twice {

@@ -12,6 +12,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/cluster"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/prefetch"
+	"github.com/aptmesh/aptmesh/node/snapshot"
 	"github.com/aptmesh/aptmesh/node/statedir"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/peerfetch"
@@ -38,16 +39,17 @@ type Config struct {
 	Version string
 	Node    Node
 
-	Archives *archives.Table
-	Catalog  *catalog.Catalog
-	Cluster  *cluster.Cluster // nil: the node stands alone
-	Fetcher  *peerfetch.Fetcher
-	Front    *front.Front
-	Prefetch *prefetch.Prefetcher
-	State    *statedir.Dir
-	Store    *blobstore.Store
-	Upstream *upstream.Client
-	Logger   *slog.Logger
+	Archives  *archives.Table
+	Catalog   *catalog.Catalog
+	Cluster   *cluster.Cluster // nil: the node stands alone
+	Fetcher   *peerfetch.Fetcher
+	Front     *front.Front
+	Prefetch  *prefetch.Prefetcher
+	Snapshots *snapshot.Keeper
+	State     *statedir.Dir
+	Store     *blobstore.Store
+	Upstream  *upstream.Client
+	Logger    *slog.Logger
 }
 
 // Operator answers an operator. Safe for concurrent use.

@@ -355,6 +355,13 @@ func TestChannelMoves(t *testing.T) {
 	set("canary", "live")
 	w.gives("canary", "ubuntu", 3)
 	set("canary", "w49")
+	loc := proto.Location{Archive: "ubuntu", Path: "dists/noble/InRelease"}
+	for id, moves := range map[string]bool{"w49": false, "canary": true} {
+		w.gives(id, "ubuntu", 2)
+		if e, ok := w.Keeper.Resolve(id, loc); !ok || e.Mutable != moves {
+			t.Errorf("%s: what a client gets may change tomorrow: %v, %v", id, e.Mutable, ok)
+		}
+	}
 	set("stable", "w48")
 	set("edge", "canary")
 	w.gives("canary", "ubuntu", 2)

@@ -22,7 +22,8 @@ func (k *Keeper) Known(id, archive string) bool {
 
 // Resolve is the catalog's Resolve for an archive as a name has it. false: ask Discover.
 func (k *Keeper) Resolve(id string, loc proto.Location) (proto.Resolution, bool) {
-	digest, ok := follow(k.table.Load().names, id)
+	t := k.table.Load()
+	digest, ok := follow(t.names, id)
 	switch {
 	case !ok:
 		return proto.Resolution{}, false
@@ -36,7 +37,9 @@ func (k *Keeper) Resolve(id string, loc proto.Location) (proto.Resolution, bool)
 		return proto.Resolution{}, false
 	}
 	o.used.Store(k.uses.Add(1))
-	return o.frozen.Resolve(loc)
+	e, ok := o.frozen.Resolve(loc)
+	e.Mutable = e.Mutable || t.moves(id)
+	return e, ok
 }
 
 // Discover is the catalog's Discover for an archive as a name has it. It may open the snapshot first.
@@ -58,7 +61,15 @@ func (k *Keeper) Discover(ctx context.Context, id string, loc proto.Location, fr
 	if err != nil {
 		return proto.Resolution{}, err
 	}
-	return f.Discover(ctx, loc)
+	e, err := f.Discover(ctx, loc)
+	e.Mutable = e.Mutable || t.moves(id)
+	return e, err
+}
+
+// moves reports whether a name may stand for something else tomorrow: clients and caches must ask again.
+func (t *table) moves(id string) bool {
+	_, ok := t.names.Get(names.Key{Kind: names.Channel, Name: id})
+	return ok
 }
 
 // open opens an archive of a snapshot, or waits for who is opening it.

@@ -221,6 +221,26 @@ func (d *Dir) RemoveFile(name string) error {
 	return nil
 }
 
+// Scratch makes a file without a name on the same file system: what is written to it is gone when it
+// is closed, or when the process ends.
+func (d *Dir) Scratch() (*os.File, error) {
+	end, err := d.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	name := d.tempName()
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(name); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 // ListFiles returns the names of the files that begin with prefix, sorted.
 func (d *Dir) ListFiles(prefix string) ([]string, error) {
 	files, err := stateFiles(d.dir, prefix)

@@ -1,0 +1,169 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Snapshots is what the interface shows of archives as they were, and changes. An error is a sentence for the
+// operator; a *Error has a status.
+type Snapshots interface {
+	// Snapshots lists the snapshots by name; name, if not "", is that of the only one.
+	Snapshots(name string) ([]Snapshot, error)
+	CreateSnapshot(ctx context.Context, plan SnapshotPlan) (*SnapshotResult, error)
+	RemoveSnapshot(name, by string) (*Done, error)
+	Channels() []Channel
+	// SetChannel moves a channel to a target, or, with back, to where it was before.
+	SetChannel(name, target, by string, back bool) (*ChannelMove, error)
+	RemoveChannel(name, by string) (*Done, error)
+}
+
+// SnapshotPlan is what to capture.
+type SnapshotPlan struct {
+	Name string
+	// Archives by name; none means all that the configuration names.
+	Archives []string
+	// Suites are patterns such as noble*; none means all.
+	Suites []string
+	Note   string
+	// By is who asks for it, as the client says.
+	By string
+}
+
+// Snapshot is archives as they were at one moment.
+type Snapshot struct {
+	Name   string    `json:"name"`
+	Record string    `json:"record"` // the SHA-256 of what it is
+	Taken  time.Time `json:"taken"`  // zero where the record is lost
+	By     string    `json:"by,omitempty"`
+	Node   string    `json:"node"`
+	Note   string    `json:"note,omitempty"`
+	// Bytes is what it keeps stored: roots and indexes.
+	Bytes  int64           `json:"bytes"`
+	Suites []SnapshotSuite `json:"suites"`
+	// Lost says that nothing of it can be served.
+	Lost bool `json:"lost,omitempty"`
+}
+
+// SnapshotSuite is a suite of a snapshot.
+type SnapshotSuite struct {
+	Suite      string    `json:"suite"`
+	Generation time.Time `json:"generation"`
+	Indexes    int       `json:"indexes"`
+}
+
+// SnapshotResult is a snapshot that was just taken.
+type SnapshotResult struct {
+	Snapshot
+	// Missing are files that belong to it and could not be had.
+	Missing []MissingFile `json:"missing,omitempty"`
+}
+
+// MissingFile is a file that could not be had.
+type MissingFile struct {
+	Location string `json:"location"`
+	Error    string `json:"error"`
+}
+
+// Channel is a name that hosts use and operators move.
+type Channel struct {
+	Name   string    `json:"name"`
+	Target string    `json:"target"` // a snapshot, another channel, or live
+	By     string    `json:"by,omitempty"`
+	Node   string    `json:"node"`
+	At     time.Time `json:"at"`
+	// Moves are its latest moves, the newest first.
+	Moves []ChannelMove `json:"moves"`
+}
+
+// ChannelMove is one move of a channel.
+type ChannelMove struct {
+	From string    `json:"from,omitempty"`
+	To   string    `json:"to"`
+	By   string    `json:"by,omitempty"`
+	Node string    `json:"node,omitempty"`
+	At   time.Time `json:"at,omitzero"`
+}
+
+// Done is an act without a result.
+type Done struct {
+	Message string `json:"message"`
+}
+
+// serveSnapshots adds the paths of snapshots and channels.
+func serveSnapshots(mux *http.ServeMux, s Snapshots) {
+	mux.HandleFunc("GET "+snapshotsPath, func(w http.ResponseWriter, r *http.Request) {
+		list, err := s.Snapshots(r.FormValue("name"))
+		answerOr(w, http.StatusNotFound, list, err)
+	})
+	mux.HandleFunc("POST "+snapshotsPath, func(w http.ResponseWriter, r *http.Request) {
+		_ = r.ParseForm() // what cannot be read is not there
+		result, err := s.CreateSnapshot(r.Context(), SnapshotPlan{
+			Name: r.FormValue("name"), Archives: r.Form["archive"], Suites: r.Form["suite"], Note: r.FormValue("note"), By: r.FormValue("by"),
+		})
+		answerOr(w, http.StatusConflict, result, err)
+	})
+	mux.HandleFunc("POST "+snapshotsPath+removeSuffix, func(w http.ResponseWriter, r *http.Request) {
+		result, err := s.RemoveSnapshot(r.FormValue("name"), r.FormValue("by"))
+		answerOr(w, http.StatusConflict, result, err)
+	})
+	mux.HandleFunc("GET "+channelsPath, func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, s.Channels())
+	})
+	mux.HandleFunc("POST "+channelsPath, func(w http.ResponseWriter, r *http.Request) {
+		result, err := s.SetChannel(r.FormValue("name"), r.FormValue("target"), r.FormValue("by"), r.FormValue("back") == "1")
+		answerOr(w, http.StatusConflict, result, err)
+	})
+	mux.HandleFunc("POST "+channelsPath+removeSuffix, func(w http.ResponseWriter, r *http.Request) {
+		result, err := s.RemoveChannel(r.FormValue("name"), r.FormValue("by"))
+		answerOr(w, http.StatusConflict, result, err)
+	})
+}
+
+// Snapshots asks for all snapshots, or for the one of a name.
+func (c *Client) Snapshots(ctx context.Context, name string) ([]Snapshot, error) {
+	query := url.Values{}
+	if name != "" {
+		query.Set("name", name)
+	}
+	var list []Snapshot
+	return list, c.call(ctx, http.MethodGet, snapshotsPath, query, &list)
+}
+
+// CreateSnapshot has archives captured as they are.
+func (c *Client) CreateSnapshot(ctx context.Context, plan SnapshotPlan) (*SnapshotResult, error) {
+	var r SnapshotResult
+	return &r, c.call(ctx, http.MethodPost, snapshotsPath, url.Values{
+		"name": {plan.Name}, "archive": plan.Archives, "suite": plan.Suites, "note": {plan.Note}, "by": {plan.By},
+	}, &r)
+}
+
+// RemoveSnapshot takes a snapshot away.
+func (c *Client) RemoveSnapshot(ctx context.Context, name, by string) (*Done, error) {
+	var d Done
+	return &d, c.call(ctx, http.MethodPost, snapshotsPath+removeSuffix, url.Values{"name": {name}, "by": {by}}, &d)
+}
+
+// Channels asks for the channels.
+func (c *Client) Channels(ctx context.Context) ([]Channel, error) {
+	var list []Channel
+	return list, c.call(ctx, http.MethodGet, channelsPath, nil, &list)
+}
+
+// SetChannel moves a channel to a target; with back, to where it was before.
+func (c *Client) SetChannel(ctx context.Context, name, target, by string, back bool) (*ChannelMove, error) {
+	query := url.Values{"name": {name}, "target": {target}, "by": {by}}
+	if back {
+		query.Set("back", "1")
+	}
+	var m ChannelMove
+	return &m, c.call(ctx, http.MethodPost, channelsPath, query, &m)
+}
+
+// RemoveChannel takes a channel away.
+func (c *Client) RemoveChannel(ctx context.Context, name, by string) (*Done, error) {
+	var d Done
+	return &d, c.call(ctx, http.MethodPost, channelsPath+removeSuffix, url.Values{"name": {name}, "by": {by}}, &d)
+}

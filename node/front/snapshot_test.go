@@ -1,0 +1,107 @@
+package front
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+func TestInSnapshot(t *testing.T) {
+	routes, err := newRoutes(testArchives(t), nil, []string{"cache"}, func() []string { return []string{":3142"} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes.classes = fakeClasses{}
+	for target, want := range map[string]string{
+		"/snapshot/ubuntu/w48/dists/noble/InRelease":             "w48 /ubuntu/dists/noble/InRelease",
+		"//snapshot/ubuntu/w48/pool/a%2bb.deb":                   "w48 /ubuntu/pool/a%2bb.deb",
+		"http://cache:3142/snapshot/ubuntu/w48/x":                "w48 /ubuntu/x",
+		"/snapshot/vendor/tools/w48/x":                           "w48 /vendor/tools/x",
+		"/snapshot/vendor/w48/x":                                 "w48 /vendor/x",
+		"/snapshot/ppa/ann/stable/dists/x":                       "stable /ppa/ann/dists/x",
+		"/snapshot/ubuntu/w48%7e12ab/x":                          "w48~12ab /ubuntu/x",
+		"/snapshot/ubuntu/w48/":                                  "w48 /ubuntu/",
+		"/snapshot/ubuntu/w48":                                   "w48 /ubuntu/",
+		"/snapshot/ubuntu/":                                      "",
+		"/snapshot/other/w48/x":                                  "",
+		"/snapshots/ubuntu/w48/x":                                "",
+		"/ubuntu/snapshot/ubuntu/w48/x":                          "",
+		"http://archive.ubuntu.com/snapshot/ubuntu/w48/x":        "",
+		"http://snapshot.example.org/snapshot/ubuntu/20260101/x": "",
+	} {
+		got, rest := routes.inSnapshot(target, nil)
+		if got != "" {
+			got += " " + rest
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", target, got, want)
+		}
+	}
+	if _, err := newRoutes([]Archive{{Name: "snapshot", Upstream: mustURL(t, "http://example.org/")}}, nil, nil, nil); err == nil {
+		t.Error("an archive may be called snapshot")
+	}
+}
+
+// fakeSnapshots has w48 of ubuntu, with one file.
+type fakeSnapshots struct{ digest proto.Digest }
+
+func (fakeSnapshots) Known(id, archive string) bool { return id == "w48" && archive == "ubuntu" }
+
+func (s fakeSnapshots) Resolve(id string, loc proto.Location) (e proto.Resolution, ok bool) {
+	e.Object.Ref, e.Listed = proto.Ref{Digest: s.digest, Size: 3}, true
+	return e, strings.HasPrefix(loc.Path, "dists/noble/")
+}
+
+func (fakeSnapshots) Discover(_ context.Context, _ string, loc proto.Location, _ bool) (proto.Resolution, error) {
+	return proto.Resolution{}, proto.ErrNotFound
+}
+
+// An archive as it was is answered from the snapshot alone, with the archive's rules, and says so.
+func TestServesSnapshots(t *testing.T) {
+	old := proto.DigestOf([]byte("old"))
+	f := startFront(t, func(c *Config) {
+		c.Snapshots = fakeSnapshots{old}
+		for i := range c.Archives {
+			if c.Archives[i].Name == "debian" {
+				c.Archives[i].Deny = prefixes("0.0.0.0/0", "::/0")
+			}
+		}
+	})
+	f.fetcher.open = func(_ context.Context, want proto.ObjectRequest) (*proto.Blob, error) {
+		if want.Ref.Digest != old {
+			return nil, proto.ErrNotFound
+		}
+		return &proto.Blob{Ref: want.Ref, Bytes: []byte("old"), Tier: proto.TierMemory}, nil
+	}
+	for path, want := range map[string]int{
+		"/snapshot/ubuntu/w48/dists/noble/InRelease": http.StatusOK,
+		"/snapshot/ubuntu/w48/dists/jammy/InRelease": http.StatusNotFound,
+		"/snapshot/ubuntu/w49/dists/noble/InRelease": http.StatusNotFound,
+		"/snapshot/debian/w48/dists/noble/InRelease": http.StatusForbidden,
+		"/ubuntu/dists/noble/InRelease":              http.StatusNotFound,
+	} {
+		resp, body := f.ask(http.MethodGet, path)
+		if resp.StatusCode != want {
+			t.Errorf("%s: %s", path, resp.Status)
+		}
+		switch said := resp.Header.Get("X-Aptmesh"); {
+		case want == http.StatusOK:
+			if body != "old" || !strings.Contains(said, "; snapshot=w48;") || !strings.Contains(resp.Header.Get("Cache-Control"), "max-age=86400") {
+				t.Errorf("%s: %q, %s, %s", path, body, said, resp.Header.Get("Cache-Control"))
+			}
+		case strings.Contains(path, "w49"):
+			if !strings.Contains(said, "reason=unknown-snapshot") || !strings.Contains(resp.Status, `no snapshot or channel "w49" of ubuntu here`) {
+				t.Errorf("%s: %s, %s", path, resp.Status, said)
+			}
+		}
+	}
+	if e := f.Explain("/snapshot/ubuntu/w49/dists/noble/InRelease"); e.Snapshot != "w49" || e.Would == nil || e.Latest == nil {
+		t.Errorf("%+v", e)
+	}
+	if e := f.Explain("/snapshot/ubuntu/w48/dists/noble/InRelease"); e.Snapshot != "w48" || e.Would != nil || e.Latest != nil || e.Location.Path != "dists/noble/InRelease" {
+		t.Errorf("%+v", e)
+	}
+}

@@ -1,0 +1,120 @@
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/snapshot"
+)
+
+// Snapshots lists the snapshots, or the one of a name.
+func (o *Operator) Snapshots(name string) ([]admin.Snapshot, error) {
+	list := []admin.Snapshot{}
+	for _, s := range o.cfg.Snapshots.List() {
+		if name == "" || s.Name == name {
+			list = append(list, snapshotOf(&s))
+		}
+	}
+	if name != "" && len(list) == 0 {
+		return nil, fmt.Errorf("there is no snapshot %q here (aptmesh snapshot list)", name)
+	}
+	return list, nil
+}
+
+func snapshotOf(s *snapshot.Snapshot) admin.Snapshot {
+	a := admin.Snapshot{Name: s.Name, Record: s.Digest, By: s.By, Node: s.Node, Bytes: s.Bytes, Suites: []admin.SnapshotSuite{}, Lost: s.Record == nil}
+	if s.Record == nil {
+		return a
+	}
+	a.Taken, a.Note = s.Record.Taken, s.Record.Note
+	for _, archive := range s.Record.Archives {
+		for _, captured := range archive.Suites {
+			a.Suites = append(a.Suites, admin.SnapshotSuite{Suite: captured.Suite.String(), Generation: captured.Date, Indexes: len(captured.Indexes)})
+		}
+	}
+	return a
+}
+
+// CreateSnapshot captures archives as they are at this moment.
+func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) (*admin.SnapshotResult, error) {
+	if len(plan.Archives) == 0 {
+		for _, a := range o.cfg.Archives.Config().Archives {
+			if len(o.cfg.Catalog.Capture(a.Name)) > 0 {
+				plan.Archives = append(plan.Archives, a.Name)
+			}
+		}
+	}
+	if len(plan.Archives) == 0 {
+		return nil, errors.New("no host has asked for a suite of any archive here yet: there is nothing to capture")
+	}
+	for _, name := range plan.Archives {
+		if !o.cfg.Archives.Has(name) {
+			return nil, fmt.Errorf("there is no archive %q here", name)
+		}
+	}
+	for _, pattern := range plan.Suites {
+		if err := snapshot.CheckPattern(pattern); err != nil {
+			return nil, fmt.Errorf("%q is no pattern of suites: %w; write for example noble*", pattern, err)
+		}
+	}
+	s, missing, err := o.cfg.Snapshots.Create(ctx, plan.Name, snapshot.Plan{Archives: plan.Archives, Suites: plan.Suites, Note: plan.Note, By: plan.By})
+	if err != nil {
+		return nil, err
+	}
+	r := &admin.SnapshotResult{Snapshot: snapshotOf(s)}
+	for _, m := range missing {
+		r.Missing = append(r.Missing, admin.MissingFile{Location: m.Location.String(), Error: m.Err.Error()})
+	}
+	return r, nil
+}
+
+// RemoveSnapshot takes a snapshot away.
+func (o *Operator) RemoveSnapshot(name, by string) (*admin.Done, error) {
+	if err := o.cfg.Snapshots.Remove(name, by); err != nil {
+		return nil, err
+	}
+	return &admin.Done{Message: "removed; what only it kept may be evicted now"}, nil
+}
+
+// Channels lists the channels.
+func (o *Operator) Channels() []admin.Channel {
+	list := []admin.Channel{}
+	for _, c := range o.cfg.Snapshots.Channels() {
+		a := admin.Channel{Name: c.Name, Target: c.Target, By: c.By, Node: c.Node, At: c.At, Moves: []admin.ChannelMove{}}
+		moves, _ := o.cfg.Snapshots.History(c.Name) // none, if it was removed at this moment
+		for i, m := range moves {
+			move := admin.ChannelMove{To: m.Target, By: m.By, Node: m.Node, At: m.At()}
+			if i+1 < len(moves) {
+				move.From = moves[i+1].Target
+			}
+			a.Moves = append(a.Moves, move)
+		}
+		list = append(list, a)
+	}
+	return list
+}
+
+// SetChannel moves a channel to a target, or back to where it was.
+func (o *Operator) SetChannel(name, target, by string, back bool) (*admin.ChannelMove, error) {
+	m := &admin.ChannelMove{To: target, By: by}
+	var err error
+	if back {
+		m.From, m.To, err = o.cfg.Snapshots.Rollback(name, by)
+	} else {
+		m.From, err = o.cfg.Snapshots.SetChannel(name, target, by)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// RemoveChannel takes a channel away.
+func (o *Operator) RemoveChannel(name, by string) (*admin.Done, error) {
+	if err := o.cfg.Snapshots.RemoveChannel(name, by); err != nil {
+		return nil, err
+	}
+	return &admin.Done{Message: "removed; hosts that use it get 404 from now on"}, nil
+}
