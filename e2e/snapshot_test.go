@@ -1,0 +1,112 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+)
+
+// do runs a command of the node that must succeed.
+func (n *node) do(args ...string) string {
+	n.t.Helper()
+	out, errs, code := n.run(append(args, "--config", n.ConfigFile())...)
+	if code != 0 {
+		n.t.Fatalf("aptmesh %s: exit code %d: %s%s", strings.Join(args, " "), code, out, errs)
+	}
+	return out
+}
+
+// snapshotHost is a host that uses an archive as a snapshot or a channel has it.
+func (w *world) snapshotHost(id string) *apt {
+	line := "[signed-by=KEYRING] " + w.node.URL + "/snapshot/debian/" + id + " noble main"
+	return newApt(w.t, w.archive.Keyring(), "deb "+line+"\ndeb-src "+line)
+}
+
+// version is the version of a package that a host would install now.
+func (c *apt) version(name string) string {
+	c.t.Helper()
+	for line := range strings.Lines(c.run("apt-cache", "policy", name)) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "Candidate: "); ok {
+			return v
+		}
+	}
+	c.t.Fatalf("apt knows no %s", name)
+	return ""
+}
+
+// Hosts on a snapshot and on a channel keep what they have while the archive goes on and forgets the
+// past, over a restart of the node; a channel takes its hosts along when it is moved, and not before.
+func TestSnapshots(t *testing.T) {
+	t.Parallel()
+	suite := everything("noble")
+	suite.Retain = 1 // upstream forgets by-hash names at once
+	w := newWorld(t, suite, options{}, testarchive.Package{Name: "tool", Version: "1", Size: 20_000},
+		testarchive.Package{Name: "made", Version: "1", Size: 300, Source: true})
+	live := w.host("mapped", "URL noble main")
+	live.run("apt-get", "update")
+	w.node.do("snapshot", "create", "w48", "--note", "before")
+	w.node.do("channel", "set", "stable", "w48")
+	w.node.do("channel", "set", "canary", "live")
+
+	publish := func(version string, after time.Duration) {
+		t.Helper()
+		w.archive.RemovePackage("noble", "tool")
+		w.archive.AddPackage("noble", testarchive.Package{Name: "tool", Version: version, Size: 20_000})
+		w.archive.Publish(w.began.Add(after))
+		w.refresh("noble")
+	}
+	hosts := func(want map[string]string) {
+		t.Helper()
+		for id, version := range want {
+			host := w.snapshotHost(id)
+			host.run("apt-get", "update")
+			if v := host.version("tool"); v != version {
+				t.Errorf("a host on %s has %s, want %s", id, v, version)
+			}
+			host.run("apt-get", "download", "tool")
+		}
+	}
+	// A package that no host has taken is held by nobody: one takes it while upstream has it.
+	hosts(map[string]string{"w48": "1"})
+	stable := w.snapshotHost("stable")
+	stable.run("apt-get", "update")
+	publish("2", time.Minute)
+	publish("3", 2*time.Minute)
+	w.server.ResetCounters()
+	stable.run("apt-get", "update")
+	stable.run("apt-get", "download", "tool")
+	if v := stable.version("tool"); v != "1" {
+		t.Errorf("a host on a channel that has not moved has %s", v)
+	}
+	live.run("apt-get", "update")
+	if v := live.version("tool"); v != "3" {
+		t.Errorf("a host of the archive itself has %s", v)
+	}
+	now := map[string]string{"w48": "1", "stable": "1", "canary": "3"}
+	hosts(now)
+	w.node.do("snapshot", "create", "w49")
+	w.node.do("promote", "canary", "stable")
+	stable.run("apt-get", "update")
+	if v := stable.version("tool"); v != "3" {
+		t.Errorf("after the channel was moved, its host has %s", v)
+	}
+	if out := w.node.do("channel", "rollback", "stable"); !strings.Contains(out, "from live to w48") {
+		t.Errorf("%s", out)
+	}
+	w.node.stop()
+	w.node.start()
+	now["w49"] = "3"
+	hosts(now)
+	for _, p := range w.server.Paths() {
+		if strings.Contains(p, "tool_1_") {
+			t.Errorf("upstream was asked for %s, which the node holds", p)
+		}
+	}
+
+	out, errs, code := w.node.run("snapshot", "rm", "w48", "--config", w.node.ConfigFile())
+	if code == 0 || !strings.Contains(errs, "the channel stable stands for it") {
+		t.Errorf("a snapshot in use is removed: %s%s", out, errs)
+	}
+}
