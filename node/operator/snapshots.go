@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/snapshot"
+	"github.com/aptmesh/aptmesh/proto"
 )
 
 // Snapshots lists the snapshots, or the one of a name.
@@ -117,4 +119,31 @@ func (o *Operator) RemoveChannel(name, by string) (*admin.Done, error) {
 		return nil, err
 	}
 	return &admin.Done{Message: "removed; hosts that use it get 404 from now on"}, nil
+}
+
+// whyInSnapshot explains a file of an archive as it was.
+func (o *Operator) whyInSnapshot(w *admin.Why, id string, loc proto.Location) {
+	w.Location = "snapshot/" + loc.Archive + "/" + id + "/" + loc.Path
+	entry, known := o.cfg.Snapshots.Resolve(id, loc)
+	if known {
+		w.Listed, w.Generation = entry.Listed, entry.Generation
+		w.Digest, w.Size = entry.Object.Ref.Digest, entry.Object.Ref.Size
+		w.UpstreamURLs = o.upstreamURLs(entry.Object.Where)
+		tier, inFlight := o.cfg.Fetcher.Stored(entry.Object)
+		w.Stored, w.InFlight = string(tier), inFlight
+		o.explainPlan(w, entry.Object)
+	}
+	explainFailures(w)
+	switch {
+	case w.Would != nil: // it says why
+	case known:
+		explain(w, entry)
+	default:
+		say(w, "Nothing of %s in %s has been asked for since the node began. A request opens the snapshot, and reads the index that lists the file if it has not been read.", loc.Archive, id)
+	}
+	for _, c := range o.cfg.Snapshots.Channels() {
+		if c.Name == id {
+			say(w, "%s is a channel. It stands for %s since %s.", id, c.Target, c.At.Format(time.DateTime))
+		}
+	}
 }

@@ -45,6 +45,10 @@ func (o *Operator) Why(target string) *admin.Why {
 	suite, _ := o.cfg.Catalog.SuiteOf(loc)
 	w.Suite = suite.Path()
 	w.UpstreamURLs = o.upstreamURLs(proto.At(loc))
+	if e.Snapshot != "" {
+		o.whyInSnapshot(w, e.Snapshot, loc)
+		return w
+	}
 	entry, known := o.cfg.Catalog.Explain(loc)
 	want := entry.Object
 	if known {
