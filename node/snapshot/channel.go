@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -29,9 +30,29 @@ func (k *Keeper) Channels() []ChannelInfo {
 	return all
 }
 
+// Moved is what came of moving a channel.
+type Moved struct {
+	// From is where it was; "" if it is new.
+	From, To string
+	// Unreached are nodes that could not be told; they hear of it when they answer.
+	Unreached []string
+}
+
 // SetChannel moves a channel, or makes one. Requests that begin from then on see the new target. It fails with
 // ErrUnknown if there is no such target, and with ErrExists if a snapshot has the name.
-func (k *Keeper) SetChannel(name, target, by string) (from string, err error) {
+func (k *Keeper) SetChannel(ctx context.Context, name, target, by string) (*Moved, error) {
+	k.MeetAll(ctx)
+	m := &Moved{To: target}
+	var err error
+	if m.From, err = k.move(name, target, by); err != nil {
+		return nil, err
+	}
+	k.cfg.Logger.Info("an operator has moved a channel", "channel", name, "from", m.From, "to", target, "by", by)
+	m.Unreached = k.MeetAll(ctx)
+	return m, nil
+}
+
+func (k *Keeper) move(name, target, by string) (from string, err error) {
 	k.acting.Lock()
 	defer k.acting.Unlock()
 	t := k.table.Load()
@@ -48,27 +69,26 @@ func (k *Keeper) SetChannel(name, target, by string) (from string, err error) {
 	if _, ok := follow(next, name); !ok {
 		return "", fmt.Errorf("channel %s: %q is no snapshot, no channel that leads to one, and not %q: %w", name, target, names.Live, ErrUnknown)
 	}
-	if err := k.commit(next, "", nil); err != nil {
+	if err := k.commit(next, nil); err != nil {
 		return "", fmt.Errorf("move the channel %s: %w", name, err)
 	}
-	k.cfg.Logger.Info("an operator has moved a channel", "channel", name, "from", from, "to", target, "by", by)
 	return from, nil
 }
 
 // Rollback moves a channel to where it was before its last move.
-func (k *Keeper) Rollback(name, by string) (from, to string, err error) {
+func (k *Keeper) Rollback(ctx context.Context, name, by string) (*Moved, error) {
+	k.MeetAll(ctx)
 	t := k.table.Load()
 	act, ok := t.names.Get(names.Key{Kind: names.Channel, Name: name})
 	if !ok {
-		return "", "", fmt.Errorf("channel %q: %w", name, ErrUnknown)
+		return nil, fmt.Errorf("channel %q: %w", name, ErrUnknown)
 	}
 	for _, past := range t.names.Past(name) {
 		if past.Version < act.Version && past.Target != act.Target {
-			from, err = k.SetChannel(name, past.Target, by)
-			return from, past.Target, err
+			return k.SetChannel(ctx, name, past.Target, by)
 		}
 	}
-	return "", "", fmt.Errorf("the channel %s has not been anywhere else: there is nothing to go back to", name)
+	return nil, fmt.Errorf("the channel %s has not been anywhere else: there is nothing to go back to", name)
 }
 
 // History returns the moves of a channel, the newest first.
@@ -81,7 +101,16 @@ func (k *Keeper) History(name string) ([]Move, error) {
 }
 
 // RemoveChannel takes a channel away. It fails with ErrUnknown, and with ErrInUse while another channel stands for it.
-func (k *Keeper) RemoveChannel(name, by string) error {
+func (k *Keeper) RemoveChannel(ctx context.Context, name, by string) (unreached []string, err error) {
+	k.MeetAll(ctx)
+	if err := k.removeChannel(name); err != nil {
+		return nil, err
+	}
+	k.cfg.Logger.Info("an operator has removed a channel", "channel", name, "by", by)
+	return k.MeetAll(ctx), nil
+}
+
+func (k *Keeper) removeChannel(name string) error {
 	k.acting.Lock()
 	defer k.acting.Unlock()
 	t := k.table.Load()
@@ -94,10 +123,9 @@ func (k *Keeper) RemoveChannel(name, by string) error {
 	if !next.Remove(names.Key{Kind: names.Channel, Name: name}, k.cfg.Node, k.cfg.Now()) {
 		return fmt.Errorf("channel %q: %w", name, ErrUnknown)
 	}
-	if err := k.commit(next, "", nil); err != nil {
+	if err := k.commit(next, nil); err != nil {
 		return fmt.Errorf("remove the channel %s: %w", name, err)
 	}
-	k.cfg.Logger.Info("an operator has removed a channel", "channel", name, "by", by)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,13 +51,15 @@ type State interface {
 	ListFiles(prefix string) ([]string, error)
 }
 
-// Config is what a Keeper needs; all of it must be set.
+// Config is what a Keeper needs.
 type Config struct {
 	// Node is this node's name.
 	Node    string
 	Catalog Catalog
 	Store   Store
 	State   State
+	// Cluster is nil where the node stands alone.
+	Cluster Cluster
 	Logger  *slog.Logger
 	Now     func() time.Time
 }
@@ -72,10 +75,15 @@ type Keeper struct {
 	cfg   Config
 	table atomic.Pointer[table]
 
-	acting  sync.Mutex // one act of an operator at a time
-	opening sync.Mutex // guards opened
+	acting sync.Mutex // one change of the names at a time
+	away   bool       // nothing was heard of the others for long; guarded by acting
+	met    time.Time  // when something was, as written down; guarded by acting
+
+	opening sync.Mutex // guards what follows
 	opened  map[openKey]*opened
-	uses    atomic.Int64 // counts up with each use
+	meeting map[string]bool // nodes that names are being exchanged with
+	later   *time.Timer     // records are asked for again then; nil: they are not
+	uses    atomic.Int64    // counts up with each use
 
 	ctx    context.Context // ends what is being opened
 	cancel context.CancelFunc
@@ -85,7 +93,16 @@ type Keeper struct {
 // table is all names at one moment. It is never changed.
 type table struct {
 	names   *names.Map
+	data    []byte             // of names
+	sum     uint64             // of data
 	records map[string]*Record // by digest
+}
+
+// written is the file of the names.
+type written struct {
+	Names *names.Map `json:"names"`
+	// Met is when other nodes were last heard of.
+	Met time.Time `json:"met,omitzero"`
 }
 
 // openKey is an archive of a record.
@@ -104,23 +121,28 @@ const maxOpen = 16
 
 // New reads the names and records back, and pins what they need.
 func New(cfg Config) (*Keeper, error) {
-	k := &Keeper{cfg: cfg, opened: make(map[openKey]*opened)}
+	k := &Keeper{cfg: cfg, opened: make(map[openKey]*opened), meeting: make(map[string]bool)}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
-	t := &table{names: &names.Map{}, records: make(map[string]*Record)}
+	w := written{Names: &names.Map{}}
 	data, err := cfg.State.ReadFile(namesFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return nil, fmt.Errorf("read the names of snapshots: %w", err)
-	default:
-		if err := json.Unmarshal(data, t.names); err != nil {
-			return nil, fmt.Errorf("read the names of snapshots: %w", err)
-		}
+	if err == nil {
+		err = json.Unmarshal(data, &w)
 	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the names of snapshots: %w", err)
+	}
+	if w.Names == nil {
+		w.Names = &names.Map{}
+	}
+	t := &table{names: w.Names, records: make(map[string]*Record)}
+	if t.data, t.sum, err = sumOf(t.names); err != nil {
+		return nil, err
+	}
+	k.met, k.away = w.Met, cfg.Cluster != nil && !w.Met.IsZero() && cfg.Now().Sub(w.Met) > awayFor
 	for _, n := range t.names.List(names.Snapshot) {
 		r, err := k.readRecord(n.Target)
 		if err != nil {
-			cfg.Logger.Error("a snapshot cannot be served: its record is lost", "snapshot", n.Name, "error", err)
+			cfg.Logger.Error("a snapshot cannot be served: its record cannot be read", "snapshot", n.Name, "error", err)
 			continue
 		}
 		t.records[n.Target] = r
@@ -173,6 +195,9 @@ func (k *Keeper) pin(digest string, r *Record) {
 func (k *Keeper) Close() error {
 	k.opening.Lock()
 	k.cancel() // from here on, nobody begins to open one
+	if k.later != nil {
+		k.later.Stop()
+	}
 	k.opening.Unlock()
 	k.wg.Wait()
 	k.opening.Lock()
@@ -206,6 +231,8 @@ type Snapshot struct {
 	Record *Record
 	// Bytes is what it keeps stored.
 	Bytes int64
+	// Unreached are nodes that could not be told of a new snapshot; they hear of it when they answer.
+	Unreached []string
 }
 
 // ErrExists is that a name is taken, ErrUnknown that it is not, ErrInUse that a channel stands for it.
@@ -219,16 +246,9 @@ var (
 // is not stored yet is fetched; what cannot be had is returned as missing, and the snapshot is there
 // nevertheless. It fails with ErrExists, or where there is nothing to capture, or a disk fails.
 func (k *Keeper) Create(ctx context.Context, name string, plan Plan) (*Snapshot, []proto.Missing, error) {
-	k.acting.Lock()
-	defer k.acting.Unlock()
-	if err := names.CheckName(name); err != nil {
+	k.MeetAll(ctx) // another node may have given the name
+	if err := k.free(name); err != nil {
 		return nil, nil, err
-	}
-	t := k.table.Load()
-	for _, kind := range []names.Kind{names.Snapshot, names.Channel} {
-		if _, taken := t.names.Get(names.Key{Kind: kind, Name: name}); taken {
-			return nil, nil, fmt.Errorf("a %s %q %w", kind, name, ErrExists)
-		}
 	}
 	r, err := k.capture(plan)
 	if err != nil {
@@ -242,26 +262,57 @@ func (k *Keeper) Create(ctx context.Context, name string, plan Plan) (*Snapshot,
 	// First what the name will need, then the name: a crash leaves what nobody refers to.
 	k.pin(digest, r)
 	missing, err := k.fetch(ctx, digest, r)
-	if err == nil {
-		err = k.cfg.State.WriteFile(recordDir+digest, data)
-	}
 	var act names.Act
-	next := t.names.Clone()
 	if err == nil {
-		act, err = next.Set(names.Key{Kind: names.Snapshot, Name: name}, digest, k.cfg.Node, plan.By, k.cfg.Now())
-	}
-	if err == nil {
-		err = k.commit(next, digest, r)
+		act, err = k.name(name, digest, plan.By, data, r)
 	}
 	if err != nil {
-		if t.records[digest] == nil {
-			k.cfg.Store.Pin(pinOwner(digest), nil)
-		}
+		k.letGo(digest)
 		return nil, nil, fmt.Errorf("create the snapshot %s: %w", name, err)
 	}
 	k.cfg.Logger.Info("an operator has taken a snapshot", "snapshot", name, "by", plan.By, "record", digest[:12], "missing", len(missing))
 	s := snapshotOf(names.Named{Key: names.Key{Kind: names.Snapshot, Name: name}, Act: act}, r)
+	s.Unreached = k.MeetAll(ctx)
 	return &s, missing, nil
+}
+
+// free reports whether a name can be given.
+func (k *Keeper) free(name string) error {
+	if err := names.CheckName(name); err != nil {
+		return err
+	}
+	for _, kind := range []names.Kind{names.Snapshot, names.Channel} {
+		if _, taken := k.table.Load().names.Get(names.Key{Kind: kind, Name: name}); taken {
+			return fmt.Errorf("a %s %q %w", kind, name, ErrExists)
+		}
+	}
+	return nil
+}
+
+// name gives a name to a record.
+func (k *Keeper) name(name, digest, by string, data []byte, r *Record) (names.Act, error) {
+	k.acting.Lock()
+	defer k.acting.Unlock()
+	if err := k.free(name); err != nil {
+		return names.Act{}, err
+	}
+	if err := k.cfg.State.WriteFile(recordDir+digest, data); err != nil {
+		return names.Act{}, err
+	}
+	next := k.table.Load().names.Clone()
+	act, err := next.Set(names.Key{Kind: names.Snapshot, Name: name}, digest, k.cfg.Node, by, k.cfg.Now())
+	if err != nil {
+		return names.Act{}, err
+	}
+	return act, k.commit(next, map[string]*Record{digest: r})
+}
+
+// letGo ends the pins of a record that no name stands for.
+func (k *Keeper) letGo(digest string) {
+	if k.table.Load().records[digest] == nil {
+		k.cfg.Store.Pin(pinOwner(digest), nil)
+		k.closeRecord(digest)
+	}
 }
 
 // capture makes a record of archives as they are now.
@@ -318,9 +369,14 @@ func (k *Keeper) fetch(ctx context.Context, digest string, r *Record) (missing [
 	return missing, nil
 }
 
-// commit makes names those in force: on disk first. digest and r are a record that is new; "" for none.
-func (k *Keeper) commit(next *names.Map, digest string, r *Record) error {
-	data, err := json.Marshal(next)
+// commit makes names those in force: on disk first. added are records that are new. The caller holds acting.
+func (k *Keeper) commit(next *names.Map, added map[string]*Record) error {
+	t := &table{names: next, records: make(map[string]*Record)}
+	var err error
+	if t.data, t.sum, err = sumOf(next); err != nil {
+		return err
+	}
+	data, err := json.Marshal(written{next, k.met})
 	if err != nil {
 		return err
 	}
@@ -328,28 +384,41 @@ func (k *Keeper) commit(next *names.Map, digest string, r *Record) error {
 		return err
 	}
 	old := k.table.Load()
-	t := &table{names: next, records: make(map[string]*Record)}
 	for _, n := range next.List(names.Snapshot) {
-		switch {
-		case n.Target == digest:
+		if r := cmp.Or(added[n.Target], old.records[n.Target]); r != nil {
 			t.records[n.Target] = r
-		case old.records[n.Target] != nil:
-			t.records[n.Target] = old.records[n.Target]
 		}
 	}
 	k.table.Store(t)
+	for digest, r := range added {
+		k.pin(digest, r)
+	}
+	for digest := range old.records {
+		if t.records[digest] == nil {
+			k.letGo(digest)
+		}
+	}
+	k.removeRecords(t)
 	return nil
 }
 
 // Remove takes a snapshot away. What only it kept may be evicted from then on. It fails with ErrUnknown, and with
 // ErrInUse while a channel stands for it, or while other snapshots share its name.
-func (k *Keeper) Remove(name, by string) error {
+func (k *Keeper) Remove(ctx context.Context, name, by string) (unreached []string, err error) {
+	k.MeetAll(ctx)
+	if err := k.remove(name); err != nil {
+		return nil, err
+	}
+	k.cfg.Logger.Info("an operator has removed a snapshot", "snapshot", name, "by", by)
+	return k.MeetAll(ctx), nil
+}
+
+func (k *Keeper) remove(name string) error {
 	k.acting.Lock()
 	defer k.acting.Unlock()
 	t := k.table.Load()
 	key := names.Key{Kind: names.Snapshot, Name: name}
-	act, ok := t.names.Get(key)
-	if !ok {
+	if _, ok := t.names.Get(key); !ok {
 		return fmt.Errorf("snapshot %q: %w", name, ErrUnknown)
 	}
 	for _, c := range t.names.List(names.Channel) {
@@ -364,14 +433,8 @@ func (k *Keeper) Remove(name, by string) error {
 	}
 	next := t.names.Clone()
 	next.Remove(key, k.cfg.Node, k.cfg.Now())
-	if err := k.commit(next, "", nil); err != nil {
+	if err := k.commit(next, nil); err != nil {
 		return fmt.Errorf("remove the snapshot %s: %w", name, err)
-	}
-	k.cfg.Logger.Info("an operator has removed a snapshot", "snapshot", name, "by", by, "record", fmt.Sprintf("%.12s", act.Target))
-	if now := k.table.Load(); now.records[act.Target] == nil {
-		k.cfg.Store.Pin(pinOwner(act.Target), nil)
-		k.closeRecord(act.Target)
-		k.removeRecords(now)
 	}
 	return nil
 }

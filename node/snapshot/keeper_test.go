@@ -253,7 +253,7 @@ func TestSnapshotStays(t *testing.T) {
 	if len(w.pins) != 1 || len(slices.Collect(maps.Values(w.pins))[0]) != 1 {
 		t.Errorf("pinned: %v", w.pins)
 	}
-	if err := w.Remove("w48", "root"); err != nil {
+	if _, err := w.Remove(t.Context(), "w48", "root"); err != nil {
 		t.Fatal(err)
 	}
 	w.knowsNot("w48", "ubuntu")
@@ -262,7 +262,7 @@ func TestSnapshotStays(t *testing.T) {
 	}
 	w.restart()
 	w.knowsNot("w48", "ubuntu")
-	if err := w.Remove("w48", "root"); !errors.Is(err, ErrUnknown) {
+	if _, err := w.Remove(t.Context(), "w48", "root"); !errors.Is(err, ErrUnknown) {
 		t.Errorf("removed twice: %v", err)
 	}
 }
@@ -270,7 +270,7 @@ func TestSnapshotStays(t *testing.T) {
 func TestCreateRefuses(t *testing.T) {
 	w := newWorld(t)
 	w.create("w48", "ubuntu")
-	if _, err := w.SetChannel("stable", "w48", "root"); err != nil {
+	if _, err := w.SetChannel(t.Context(), "stable", "w48", "root"); err != nil {
 		t.Fatal(err)
 	}
 	for name, plan := range map[string]Plan{
@@ -348,7 +348,7 @@ func TestChannelMoves(t *testing.T) {
 	w.publish("ubuntu")
 	set := func(name, to string) {
 		t.Helper()
-		if _, err := w.SetChannel(name, to, "root"); err != nil {
+		if _, err := w.SetChannel(t.Context(), name, to, "root"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -370,32 +370,32 @@ func TestChannelMoves(t *testing.T) {
 	w.restart()
 	w.gives("canary", "ubuntu", 2)
 	w.gives("stable", "ubuntu", 1)
-	if err := w.Remove("w48", "root"); !errors.Is(err, ErrInUse) {
+	if _, err := w.Remove(t.Context(), "w48", "root"); !errors.Is(err, ErrInUse) {
 		t.Errorf("a snapshot that a channel stands for: %v", err)
 	}
-	if err := w.RemoveChannel("canary", "root"); !errors.Is(err, ErrInUse) {
+	if _, err := w.RemoveChannel(t.Context(), "canary", "root"); !errors.Is(err, ErrInUse) {
 		t.Errorf("a channel that a channel stands for: %v", err)
 	}
 	for _, target := range []string{"w50", "canary", "edge", ""} {
-		if _, err := w.SetChannel("canary", target, "root"); !errors.Is(err, ErrUnknown) {
+		if _, err := w.SetChannel(t.Context(), "canary", target, "root"); !errors.Is(err, ErrUnknown) {
 			t.Errorf("canary to %q: %v", target, err)
 		}
 	}
-	if _, err := w.SetChannel("w48", "w49", "root"); !errors.Is(err, ErrExists) {
+	if _, err := w.SetChannel(t.Context(), "w48", "w49", "root"); !errors.Is(err, ErrExists) {
 		t.Errorf("a channel with the name of a snapshot: %v", err)
 	}
-	if from, to, err := w.Rollback("canary", "root"); err != nil || from != "w49" || to != "live" {
-		t.Errorf("back from %s to %s: %v", from, to, err)
+	if m, err := w.Rollback(t.Context(), "canary", "root"); err != nil || m.From != "w49" || m.To != "live" {
+		t.Errorf("back: %+v, %v", m, err)
 	}
 	w.gives("edge", "ubuntu", 3)
-	if _, _, err := w.Rollback("stable", "root"); err == nil {
+	if _, err := w.Rollback(t.Context(), "stable", "root"); err == nil {
 		t.Error("a channel that never moved goes back")
 	}
 	moves, err := w.History("canary")
 	if err != nil || len(moves) != 3 || moves[0].Target != "live" || moves[1].Target != "w49" {
 		t.Errorf("%v, %v", moves, err)
 	}
-	if err := w.RemoveChannel("edge", "root"); err != nil {
+	if _, err := w.RemoveChannel(t.Context(), "edge", "root"); err != nil {
 		t.Fatal(err)
 	}
 	w.knowsNot("edge", "ubuntu")

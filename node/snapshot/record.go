@@ -54,7 +54,7 @@ func (r *Record) Blobs() []proto.Ref {
 }
 
 // maxRecord is the length of the longest record that is read, in bytes.
-const maxRecord = 16 << 20
+const maxRecord = 2 << 20 // so that it fits into a message between nodes
 
 // encode returns the text of a record and its digest.
 func (r *Record) encode() ([]byte, proto.Digest, error) {
