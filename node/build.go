@@ -25,6 +25,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/statedir"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/peerfetch"
+	"github.com/aptmesh/aptmesh/peerfetch/peers"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -34,6 +35,8 @@ var (
 	_ front.Catalog      = (*catalog.Catalog)(nil)
 	_ front.Snapshots    = (*snapshot.Keeper)(nil)
 	_ snapshot.Catalog   = snapshotCatalog{}
+	_ snapshot.Cluster   = (*peers.Mesh)(nil)
+	_ cluster.Snapshots  = (*snapshot.Keeper)(nil)
 	_ snapshot.Store     = (*blobstore.Store)(nil)
 	_ catalog.Blobs      = (*peerfetch.Fetcher)(nil)
 	_ catalog.Upstream   = archives.Source{}
@@ -93,9 +96,13 @@ func (n *Node) build(cfg *config.Config) (err error) {
 	}
 	n.onStop("catalog", closed(n.catalog.Close))
 
-	if n.snapshots, err = snapshot.New(snapshot.Config{
+	keeping := snapshot.Config{
 		Node: n.opts.Name, Catalog: snapshotCatalog{n.catalog}, Store: n.store, State: n.state, Logger: n.log, Now: time.Now,
-	}); err != nil {
+	}
+	if n.cluster != nil {
+		keeping.Cluster = n.cluster.Mesh()
+	}
+	if n.snapshots, err = snapshot.New(keeping); err != nil {
 		return err
 	}
 	n.onStop("snapshots", func(context.Context) error { return n.snapshots.Close() })

@@ -183,7 +183,7 @@ func (n *Node) startCluster(ctx context.Context, cfg *config.Config) error {
 	n.onStop("gossip", c.Disconnect)
 	n.life.listens.Add(cfg.Cluster.GossipListen, cfg.Cluster.PeerListen)
 	rooms := cluster.Rooms{
-		Catalog: n.catalog, Objects: loops.Objects{Fetcher: n.fetcher, Loops: n.loops}, Store: n.store, Upstream: n.upstream, State: n.state,
+		Catalog: n.catalog, Objects: loops.Objects{Fetcher: n.fetcher, Loops: n.loops}, Store: n.store, Snapshots: n.snapshots, Upstream: n.upstream, State: n.state,
 		Report: n.Report, Ensure: func(archive, node string) { _ = n.archives.Ensure(archive, "node "+node) },
 	}
 	return c.Start(ctx, rooms, n.table.Config, n.register)

@@ -36,3 +36,13 @@ type Missing struct {
 	Location Location
 	Err      error
 }
+
+// SnapshotNews is what two nodes tell each other of snapshots and channels. Nothing of it is believed:
+// records are proven by the sums that names have for them, and roots by the archive's signature.
+type SnapshotNews struct {
+	// Names are all names, as node/snapshot/names writes them.
+	Names []byte
+	// Wanted are records that the sender lacks, by their SHA-256 in hex; Records those that it was asked for.
+	Wanted  []string
+	Records [][]byte
+}

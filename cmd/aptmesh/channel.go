@@ -99,9 +99,9 @@ func (a *app) printMove(name string, m *admin.ChannelMove, err error, asJSON boo
 	case asJSON:
 		return a.printJSON(m)
 	case m.From == "":
-		_, err = fmt.Fprintf(a.out, "%s: made; it stands for %s\n", name, m.To)
+		_, err = fmt.Fprintf(a.out, "%s: made; it stands for %s\n%s", name, m.To, unreachedLine(m.Unreached))
 	default:
-		_, err = fmt.Fprintf(a.out, "%s: moved from %s to %s\n", name, m.From, m.To)
+		_, err = fmt.Fprintf(a.out, "%s: moved from %s to %s\n%s", name, m.From, m.To, unreachedLine(m.Unreached))
 	}
 	return err
 }

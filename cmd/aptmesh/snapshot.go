@@ -94,8 +94,17 @@ func printSnapshotResult(w io.Writer, s *admin.SnapshotResult) error {
 	for _, m := range s.Missing {
 		fmt.Fprintf(&b, "missing: %s: %s\n", m.Location, m.Error)
 	}
+	b.WriteString(unreachedLine(s.Unreached))
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// unreachedLine names the nodes that an act has not reached.
+func unreachedLine(nodes []string) string {
+	if len(nodes) == 0 {
+		return ""
+	}
+	return "not reached: " + strings.Join(nodes, ", ") + " (they hear of it when they answer)\n"
 }
 
 func suitesOf(n int) string {
@@ -223,6 +232,6 @@ func (a *app) printDone(name string, done *admin.Done, err error, asJSON bool) e
 	case asJSON:
 		return a.printJSON(done)
 	}
-	_, err = fmt.Fprintf(a.out, "%s: %s\n", name, done.Message)
+	_, err = fmt.Fprintf(a.out, "%s: %s\n%s", name, done.Message, unreachedLine(done.Unreached))
 	return err
 }

@@ -50,14 +50,14 @@ func (f *fake) CreateSnapshot(_ context.Context, plan SnapshotPlan) (*SnapshotRe
 	return &SnapshotResult{Snapshot: Snapshot{Name: plan.Name, Note: plan.Note + " by " + plan.By, Suites: []SnapshotSuite{{Suite: strings.Join(plan.Archives, ",") + "/" + strings.Join(plan.Suites, ",")}}}}, nil
 }
 
-func (f *fake) RemoveSnapshot(name, by string) (*Done, error) {
+func (f *fake) RemoveSnapshot(_ context.Context, name, by string) (*Done, error) {
 	f.changes++
 	return &Done{Message: name + " by " + by}, nil
 }
 
 func (*fake) Channels() []Channel { return []Channel{{Name: "stable"}} }
 
-func (f *fake) SetChannel(name, target, by string, back bool) (*ChannelMove, error) {
+func (f *fake) SetChannel(_ context.Context, name, target, by string, back bool) (*ChannelMove, error) {
 	f.changes++
 	if back {
 		target = "back"
@@ -65,7 +65,7 @@ func (f *fake) SetChannel(name, target, by string, back bool) (*ChannelMove, err
 	return &ChannelMove{From: name, To: target, By: by}, nil
 }
 
-func (f *fake) RemoveChannel(name, by string) (*Done, error) {
+func (f *fake) RemoveChannel(_ context.Context, name, by string) (*Done, error) {
 	f.changes++
 	return &Done{Message: name + " by " + by}, nil
 }

@@ -13,11 +13,11 @@ type Snapshots interface {
 	// Snapshots lists the snapshots by name; name, if not "", is that of the only one.
 	Snapshots(name string) ([]Snapshot, error)
 	CreateSnapshot(ctx context.Context, plan SnapshotPlan) (*SnapshotResult, error)
-	RemoveSnapshot(name, by string) (*Done, error)
+	RemoveSnapshot(ctx context.Context, name, by string) (*Done, error)
 	Channels() []Channel
 	// SetChannel moves a channel to a target, or, with back, to where it was before.
-	SetChannel(name, target, by string, back bool) (*ChannelMove, error)
-	RemoveChannel(name, by string) (*Done, error)
+	SetChannel(ctx context.Context, name, target, by string, back bool) (*ChannelMove, error)
+	RemoveChannel(ctx context.Context, name, by string) (*Done, error)
 }
 
 // SnapshotPlan is what to capture.
@@ -59,6 +59,8 @@ type SnapshotResult struct {
 	Snapshot
 	// Missing are files that belong to it and could not be had.
 	Missing []MissingFile `json:"missing,omitempty"`
+	// Unreached are nodes that could not be told; they hear of it when they answer.
+	Unreached []string `json:"unreached,omitempty"`
 }
 
 // MissingFile is a file that could not be had.
@@ -85,11 +87,15 @@ type ChannelMove struct {
 	By   string    `json:"by,omitempty"`
 	Node string    `json:"node,omitempty"`
 	At   time.Time `json:"at,omitzero"`
+	// Unreached is as in SnapshotResult, of a move that was just made.
+	Unreached []string `json:"unreached,omitempty"`
 }
 
 // Done is an act without a result.
 type Done struct {
 	Message string `json:"message"`
+	// Unreached is as in SnapshotResult.
+	Unreached []string `json:"unreached,omitempty"`
 }
 
 // serveSnapshots adds the paths of snapshots and channels.
@@ -106,18 +112,18 @@ func serveSnapshots(mux *http.ServeMux, s Snapshots) {
 		answerOr(w, http.StatusConflict, result, err)
 	})
 	mux.HandleFunc("POST "+snapshotsPath+removeSuffix, func(w http.ResponseWriter, r *http.Request) {
-		result, err := s.RemoveSnapshot(r.FormValue("name"), r.FormValue("by"))
+		result, err := s.RemoveSnapshot(r.Context(), r.FormValue("name"), r.FormValue("by"))
 		answerOr(w, http.StatusConflict, result, err)
 	})
 	mux.HandleFunc("GET "+channelsPath, func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, s.Channels())
 	})
 	mux.HandleFunc("POST "+channelsPath, func(w http.ResponseWriter, r *http.Request) {
-		result, err := s.SetChannel(r.FormValue("name"), r.FormValue("target"), r.FormValue("by"), r.FormValue("back") == "1")
+		result, err := s.SetChannel(r.Context(), r.FormValue("name"), r.FormValue("target"), r.FormValue("by"), r.FormValue("back") == "1")
 		answerOr(w, http.StatusConflict, result, err)
 	})
 	mux.HandleFunc("POST "+channelsPath+removeSuffix, func(w http.ResponseWriter, r *http.Request) {
-		result, err := s.RemoveChannel(r.FormValue("name"), r.FormValue("by"))
+		result, err := s.RemoveChannel(r.Context(), r.FormValue("name"), r.FormValue("by"))
 		answerOr(w, http.StatusConflict, result, err)
 	})
 }

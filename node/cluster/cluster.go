@@ -52,6 +52,16 @@ type (
 		// Stuck is for how long its oldest operation has been running.
 		Stuck() time.Duration
 	}
+	// Snapshots has names for archives as they were.
+	Snapshots interface {
+		Sum() uint64
+		// Serve takes in what a node knows, and says what is known here.
+		Serve(from string, told proto.SnapshotNews) (proto.SnapshotNews, error)
+		// Meet exchanges names with a node soon. It does not wait.
+		Meet(node string)
+		// MeetAll exchanges names with all nodes that answer, and waits; it names those with which it failed.
+		MeetAll(ctx context.Context) (unreached []string)
+	}
 	// Upstream is the client of the archives.
 	Upstream interface {
 		HostsOf(archive string) []string
@@ -63,11 +73,12 @@ type (
 
 // Rooms are what a cluster works for, once it starts.
 type Rooms struct {
-	Catalog  Catalog
-	Objects  Objects
-	Store    Store
-	Upstream Upstream
-	State    State
+	Catalog   Catalog
+	Objects   Objects
+	Snapshots Snapshots
+	Store     Store
+	Upstream  Upstream
+	State     State
 	// Ensure has an archive of a class served that another node names. What cannot be
 	// made is refused later, as an archive that nobody knows.
 	Ensure func(archive, node string)
@@ -234,6 +245,7 @@ func (c *Cluster) Start(ctx context.Context, rooms Rooms, cfg func() *config.Con
 	select {
 	case <-c.members().Settled():
 		c.catchUp(ctx)
+		c.rooms.Snapshots.MeetAll(ctx)
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -434,6 +446,13 @@ func (h handler) Lookup(loc proto.Location) (proto.Ref, bool) {
 	e, ok := h.c.rooms.Catalog.Explain(loc)
 	return e.Object.Ref, ok && e.Listed && !e.Object.Ref.IsZero()
 }
+
+func (h handler) ServeSnapshots(_ context.Context, from string, told proto.SnapshotNews) (proto.SnapshotNews, error) {
+	return h.c.rooms.Snapshots.Serve(from, told)
+}
+
+func (h handler) SnapshotsSum() uint64        { return h.c.rooms.Snapshots.Sum() }
+func (h handler) SnapshotsDiffer(node string) { h.c.rooms.Snapshots.Meet(node) }
 
 func (h handler) LocalStatus(context.Context) []byte { return h.c.localReport() }
 

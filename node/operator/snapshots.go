@@ -65,7 +65,7 @@ func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) 
 	if err != nil {
 		return nil, err
 	}
-	r := &admin.SnapshotResult{Snapshot: snapshotOf(s)}
+	r := &admin.SnapshotResult{Snapshot: snapshotOf(s), Unreached: s.Unreached}
 	for _, m := range missing {
 		r.Missing = append(r.Missing, admin.MissingFile{Location: m.Location.String(), Error: m.Err.Error()})
 	}
@@ -73,11 +73,12 @@ func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) 
 }
 
 // RemoveSnapshot takes a snapshot away.
-func (o *Operator) RemoveSnapshot(name, by string) (*admin.Done, error) {
-	if err := o.cfg.Snapshots.Remove(name, by); err != nil {
+func (o *Operator) RemoveSnapshot(ctx context.Context, name, by string) (*admin.Done, error) {
+	unreached, err := o.cfg.Snapshots.Remove(ctx, name, by)
+	if err != nil {
 		return nil, err
 	}
-	return &admin.Done{Message: "removed; what only it kept may be evicted now"}, nil
+	return &admin.Done{Message: "removed; what only it kept may be evicted now", Unreached: unreached}, nil
 }
 
 // Channels lists the channels.
@@ -99,26 +100,27 @@ func (o *Operator) Channels() []admin.Channel {
 }
 
 // SetChannel moves a channel to a target, or back to where it was.
-func (o *Operator) SetChannel(name, target, by string, back bool) (*admin.ChannelMove, error) {
-	m := &admin.ChannelMove{To: target, By: by}
+func (o *Operator) SetChannel(ctx context.Context, name, target, by string, back bool) (*admin.ChannelMove, error) {
+	var m *snapshot.Moved
 	var err error
 	if back {
-		m.From, m.To, err = o.cfg.Snapshots.Rollback(name, by)
+		m, err = o.cfg.Snapshots.Rollback(ctx, name, by)
 	} else {
-		m.From, err = o.cfg.Snapshots.SetChannel(name, target, by)
+		m, err = o.cfg.Snapshots.SetChannel(ctx, name, target, by)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return m, nil
+	return &admin.ChannelMove{From: m.From, To: m.To, By: by, Unreached: m.Unreached}, nil
 }
 
 // RemoveChannel takes a channel away.
-func (o *Operator) RemoveChannel(name, by string) (*admin.Done, error) {
-	if err := o.cfg.Snapshots.RemoveChannel(name, by); err != nil {
+func (o *Operator) RemoveChannel(ctx context.Context, name, by string) (*admin.Done, error) {
+	unreached, err := o.cfg.Snapshots.RemoveChannel(ctx, name, by)
+	if err != nil {
 		return nil, err
 	}
-	return &admin.Done{Message: "removed; hosts that use it get 404 from now on"}, nil
+	return &admin.Done{Message: "removed; hosts that use it get 404 from now on", Unreached: unreached}, nil
 }
 
 // whyInSnapshot explains a file of an archive as it was.

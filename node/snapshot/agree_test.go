@@ -206,6 +206,7 @@ func TestAwayForLong(t *testing.T) {
 	n.all["n1"].create("later", "ubuntu") // n1 forgets the removal by now
 	n.all["n2"].restart()
 	n.partition()
+	n.all["n2"].MeetAll(t.Context()) // it speaks first
 	n.agree()
 	for name, w := range n.all {
 		var list []string

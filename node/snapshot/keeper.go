@@ -371,6 +371,7 @@ func (k *Keeper) fetch(ctx context.Context, digest string, r *Record) (missing [
 
 // commit makes names those in force: on disk first. added are records that are new. The caller holds acting.
 func (k *Keeper) commit(next *names.Map, added map[string]*Record) error {
+	next.Forget(k.cfg.Now().Add(-RemovedFor))
 	t := &table{names: next, records: make(map[string]*Record)}
 	var err error
 	if t.data, t.sum, err = sumOf(next); err != nil {

@@ -20,6 +20,8 @@ const (
 	sendTimeout   = 2 * time.Second  // of one attempt at one node
 	askTimeout    = 30 * time.Second // the node asked may have to go upstream first
 	statusTimeout = time.Second
+	// snapshotsTimeout bounds one exchange of names: the peer writes what is new to its disk.
+	snapshotsTimeout = 10 * time.Second
 	// messageBytes is the size at which a message is full. With one announcement more it
 	// is still below the limit of gRPC.
 	messageBytes = 1 << 20
@@ -152,6 +154,29 @@ func (m *Mesh) CheckSuite(ctx context.Context, peer string, id proto.Suite, slot
 		return proto.Announcement{}, err
 	}
 	return announcements, nil
+}
+
+// Snapshots tells a peer what this node knows of snapshots, and returns what the peer knows. It does not wait for a
+// peer that stops answering pings. Errors are as of CheckSuite.
+func (m *Mesh) Snapshots(ctx context.Context, peer string, told proto.SnapshotNews) (proto.SnapshotNews, error) {
+	req := &peerpb.SnapshotsRequest{Names: told.Names, Wanted: told.Wanted, Records: told.Records}
+	var answer proto.SnapshotNews
+	err := m.call(ctx, peer, snapshotsTimeout, func(ctx context.Context, client peerpb.ControlClient) error {
+		reply, err := client.Snapshots(ctx, req)
+		answer = proto.SnapshotNews{Names: reply.GetNames(), Wanted: reply.GetWanted(), Records: reply.GetRecords()}
+		return err
+	})
+	return answer, err
+}
+
+// Alive names the other nodes that answer pings.
+func (m *Mesh) Alive() (names []string) {
+	for _, p := range m.all() {
+		if p.reachable() {
+			names = append(names, p.name)
+		}
+	}
+	return names
 }
 
 // Offer hands objects to a peer that only this node holds, and returns those that

@@ -24,6 +24,24 @@ type answers struct {
 	receivedAlerts func(from string, alerts []proto.MirrorAlert)
 	alerts         func() []proto.MirrorAlert
 	lookup         func(loc proto.Location) (proto.Ref, bool)
+	snapshots      func(from string, told proto.SnapshotNews) (proto.SnapshotNews, error)
+	sum            uint64
+	differ         func(node string)
+}
+
+func (a *answers) ServeSnapshots(_ context.Context, from string, told proto.SnapshotNews) (proto.SnapshotNews, error) {
+	if a.snapshots == nil {
+		return proto.SnapshotNews{}, nil
+	}
+	return a.snapshots(from, told)
+}
+
+func (a *answers) SnapshotsSum() uint64 { return a.sum }
+
+func (a *answers) SnapshotsDiffer(node string) {
+	if a.differ != nil {
+		a.differ(node)
+	}
 }
 
 func (a *answers) Lookup(loc proto.Location) (proto.Ref, bool) {

@@ -17,6 +17,8 @@ import (
 const (
 	maxOffers = 10_000  // in one call
 	maxStatus = 8 << 20 // bytes of one node's status
+	// maxRecords is how many records of snapshots one message may name or have.
+	maxRecords = 4096
 )
 
 // controlServer answers the calls of the service Control. Its calls without end
@@ -32,7 +34,11 @@ func (s *controlServer) Ping(ctx context.Context, _ *peerpb.PingRequest) (*peerp
 	if _, err := s.m.caller(ctx); err != nil {
 		return nil, err
 	}
-	return &peerpb.PingReply{RingHash: s.m.View().Ring.Hash(), Version: s.m.cfg.Version, StuckMs: s.m.stuckFor().Milliseconds()}, nil
+	reply := &peerpb.PingReply{RingHash: s.m.View().Ring.Hash(), Version: s.m.cfg.Version, StuckMs: s.m.stuckFor().Milliseconds()}
+	if s.m.cfg.Control != nil {
+		reply.Snapshots = s.m.cfg.Control.SnapshotsSum()
+	}
+	return reply, nil
 }
 
 // Follow streams what this node stores until the caller ends the stream, or this node
@@ -157,6 +163,22 @@ func (s *controlServer) Status(ctx context.Context, _ *peerpb.StatusRequest) (*p
 		return nil, status.Errorf(codes.ResourceExhausted, "the status of this node has %d bytes, want at most %d", len(json), maxStatus)
 	}
 	return &peerpb.StatusReply{Json: json}, nil
+}
+
+// Snapshots exchanges names of snapshots and channels.
+func (s *controlServer) Snapshots(ctx context.Context, req *peerpb.SnapshotsRequest) (*peerpb.SnapshotsReply, error) {
+	from, control, err := s.control(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(req.GetWanted()) + len(req.GetRecords()); n > maxRecords {
+		return nil, s.senseless(from, fmt.Errorf("%d records of snapshots, want at most %d", n, maxRecords))
+	}
+	told, err := control.ServeSnapshots(ctx, from, proto.SnapshotNews{Names: req.GetNames(), Wanted: req.GetWanted(), Records: req.GetRecords()})
+	if err != nil {
+		return nil, s.senseless(from, err)
+	}
+	return &peerpb.SnapshotsReply{Names: told.Names, Wanted: told.Wanted, Records: told.Records}, nil
 }
 
 // control returns the calling node, and the object that answers its calls.

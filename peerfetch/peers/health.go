@@ -133,6 +133,11 @@ func (m *Mesh) ping(p *peer) (again bool) {
 		h.measured(now.Sub(began))
 	}
 	m.compareRings(p, reply.GetRingHash())
+	if theirs := reply.GetSnapshots(); m.cfg.Control != nil && theirs != 0 {
+		if ours := m.cfg.Control.SnapshotsSum(); ours != 0 && ours != theirs {
+			m.cfg.Control.SnapshotsDiffer(p.name)
+		}
+	}
 	stuck := time.Duration(max(reply.GetStuckMs(), 0)) * time.Millisecond
 	if stuck < m.cfg.Timing.Progress {
 		stuck = 0

@@ -56,6 +56,12 @@ type Control interface {
 	// where none lists it with a SHA-256. It must not wait.
 	Lookup(loc proto.Location) (proto.Ref, bool)
 	LocalStatus(ctx context.Context) []byte
+	// ServeSnapshots takes in what the speaker knows of snapshots, and answers with what this node knows.
+	ServeSnapshots(ctx context.Context, from string, told proto.SnapshotNews) (proto.SnapshotNews, error)
+	// SnapshotsSum is what two nodes that know the same names of snapshots have in common; 0 for not known.
+	SnapshotsSum() uint64
+	// SnapshotsDiffer tells that a node knows other names. It must not wait.
+	SnapshotsDiffer(node string)
 }
 
 // Config is all a Mesh needs to know.

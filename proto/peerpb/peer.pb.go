@@ -1315,6 +1315,7 @@ type PingReply struct {
 	RingHash      uint64                 `protobuf:"fixed64,1,opt,name=ring_hash,json=ringHash,proto3" json:"ring_hash,omitempty"`
 	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	StuckMs       int64                  `protobuf:"zigzag64,3,opt,name=stuck_ms,json=stuckMs,proto3" json:"stuck_ms,omitempty"` // for how long the peer's disk has not answered; 0: it does
+	Snapshots     uint64                 `protobuf:"fixed64,4,opt,name=snapshots,proto3" json:"snapshots,omitempty"`             // the beginning of the sum of its names of snapshots; 0: it knows of none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1366,6 +1367,13 @@ func (x *PingReply) GetVersion() string {
 func (x *PingReply) GetStuckMs() int64 {
 	if x != nil {
 		return x.StuckMs
+	}
+	return 0
+}
+
+func (x *PingReply) GetSnapshots() uint64 {
+	if x != nil {
+		return x.Snapshots
 	}
 	return 0
 }
@@ -1731,6 +1739,127 @@ func (x *LookupReply) GetRef() *Ref {
 	return nil
 }
 
+// SnapshotsRequest brings what the caller knows of the names of snapshots and channels.
+type SnapshotsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []byte                 `protobuf:"bytes,1,opt,name=names,proto3" json:"names,omitempty"`     // node/snapshot/names as JSON
+	Wanted        []string               `protobuf:"bytes,2,rep,name=wanted,proto3" json:"wanted,omitempty"`   // records that the caller lacks, by their SHA-256 in hex
+	Records       [][]byte               `protobuf:"bytes,3,rep,name=records,proto3" json:"records,omitempty"` // records that the peer lacks
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotsRequest) Reset() {
+	*x = SnapshotsRequest{}
+	mi := &file_proto_peerpb_peer_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotsRequest) ProtoMessage() {}
+
+func (x *SnapshotsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_peerpb_peer_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotsRequest.ProtoReflect.Descriptor instead.
+func (*SnapshotsRequest) Descriptor() ([]byte, []int) {
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SnapshotsRequest) GetNames() []byte {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *SnapshotsRequest) GetWanted() []string {
+	if x != nil {
+		return x.Wanted
+	}
+	return nil
+}
+
+func (x *SnapshotsRequest) GetRecords() [][]byte {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+type SnapshotsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []byte                 `protobuf:"bytes,1,opt,name=names,proto3" json:"names,omitempty"`
+	Wanted        []string               `protobuf:"bytes,2,rep,name=wanted,proto3" json:"wanted,omitempty"`
+	Records       [][]byte               `protobuf:"bytes,3,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotsReply) Reset() {
+	*x = SnapshotsReply{}
+	mi := &file_proto_peerpb_peer_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotsReply) ProtoMessage() {}
+
+func (x *SnapshotsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_peerpb_peer_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotsReply.ProtoReflect.Descriptor instead.
+func (*SnapshotsReply) Descriptor() ([]byte, []int) {
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SnapshotsReply) GetNames() []byte {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *SnapshotsReply) GetWanted() []string {
+	if x != nil {
+		return x.Wanted
+	}
+	return nil
+}
+
+func (x *SnapshotsReply) GetRecords() [][]byte {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1739,7 +1868,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[24]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +1880,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[24]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +1893,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{24}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{26}
 }
 
 type StatusReply struct {
@@ -1776,7 +1905,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[25]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +1917,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[25]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +1930,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{25}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StatusReply) GetJson() []byte {
@@ -1927,11 +2056,12 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\fannouncement\x18\x01 \x01(\v2\x1d.aptmesh.peer.v1.AnnouncementR\fannouncement\"<\n" +
 	"\vPingRequest\x12\x1b\n" +
 	"\tring_hash\x18\x01 \x01(\x06R\bringHash\x12\x10\n" +
-	"\x03pad\x18\x02 \x01(\fR\x03pad\"]\n" +
+	"\x03pad\x18\x02 \x01(\fR\x03pad\"{\n" +
 	"\tPingReply\x12\x1b\n" +
 	"\tring_hash\x18\x01 \x01(\x06R\bringHash\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
-	"\bstuck_ms\x18\x03 \x01(\x12R\astuckMs\"\x0f\n" +
+	"\bstuck_ms\x18\x03 \x01(\x12R\astuckMs\x12\x1c\n" +
+	"\tsnapshots\x18\x04 \x01(\x06R\tsnapshots\"\x0f\n" +
 	"\rFollowRequest\"\xc4\x01\n" +
 	"\bHoldings\x12\x14\n" +
 	"\x05begin\x18\x01 \x01(\bR\x05begin\x12\x1f\n" +
@@ -1953,10 +2083,18 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\rLookupRequest\x125\n" +
 	"\blocation\x18\x01 \x01(\v2\x19.aptmesh.peer.v1.LocationR\blocation\"5\n" +
 	"\vLookupReply\x12&\n" +
-	"\x03ref\x18\x01 \x01(\v2\x14.aptmesh.peer.v1.RefR\x03ref\"\x0f\n" +
+	"\x03ref\x18\x01 \x01(\v2\x14.aptmesh.peer.v1.RefR\x03ref\"Z\n" +
+	"\x10SnapshotsRequest\x12\x14\n" +
+	"\x05names\x18\x01 \x01(\fR\x05names\x12\x16\n" +
+	"\x06wanted\x18\x02 \x03(\tR\x06wanted\x12\x18\n" +
+	"\arecords\x18\x03 \x03(\fR\arecords\"X\n" +
+	"\x0eSnapshotsReply\x12\x14\n" +
+	"\x05names\x18\x01 \x01(\fR\x05names\x12\x16\n" +
+	"\x06wanted\x18\x02 \x03(\tR\x06wanted\x12\x18\n" +
+	"\arecords\x18\x03 \x03(\fR\arecords\"\x0f\n" +
 	"\rStatusRequest\"!\n" +
 	"\vStatusReply\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json2\x89\x04\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json2\xda\x04\n" +
 	"\aControl\x12@\n" +
 	"\x04Ping\x12\x1c.aptmesh.peer.v1.PingRequest\x1a\x1a.aptmesh.peer.v1.PingReply\x12E\n" +
 	"\x06Follow\x12\x1e.aptmesh.peer.v1.FollowRequest\x1a\x19.aptmesh.peer.v1.Holdings0\x01\x12L\n" +
@@ -1965,7 +2103,8 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"CheckSuite\x12\".aptmesh.peer.v1.CheckSuiteRequest\x1a .aptmesh.peer.v1.CheckSuiteReply\x12C\n" +
 	"\x05Offer\x12\x1d.aptmesh.peer.v1.OfferRequest\x1a\x1b.aptmesh.peer.v1.OfferReply\x12F\n" +
 	"\x06Lookup\x12\x1e.aptmesh.peer.v1.LookupRequest\x1a\x1c.aptmesh.peer.v1.LookupReply\x12F\n" +
-	"\x06Status\x12\x1e.aptmesh.peer.v1.StatusRequest\x1a\x1c.aptmesh.peer.v1.StatusReplyB)Z'github.com/aptmesh/aptmesh/proto/peerpbb\x06proto3"
+	"\x06Status\x12\x1e.aptmesh.peer.v1.StatusRequest\x1a\x1c.aptmesh.peer.v1.StatusReply\x12O\n" +
+	"\tSnapshots\x12!.aptmesh.peer.v1.SnapshotsRequest\x1a\x1f.aptmesh.peer.v1.SnapshotsReplyB)Z'github.com/aptmesh/aptmesh/proto/peerpbb\x06proto3"
 
 var (
 	file_proto_peerpb_peer_proto_rawDescOnce sync.Once
@@ -1980,7 +2119,7 @@ func file_proto_peerpb_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_peerpb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_proto_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_proto_peerpb_peer_proto_goTypes = []any{
 	(Failure_Kind)(0),         // 0: aptmesh.peer.v1.Failure.Kind
 	(MirrorAlert_Kind)(0),     // 1: aptmesh.peer.v1.MirrorAlert.Kind
@@ -2008,8 +2147,10 @@ var file_proto_peerpb_peer_proto_goTypes = []any{
 	(*OfferReply)(nil),        // 23: aptmesh.peer.v1.OfferReply
 	(*LookupRequest)(nil),     // 24: aptmesh.peer.v1.LookupRequest
 	(*LookupReply)(nil),       // 25: aptmesh.peer.v1.LookupReply
-	(*StatusRequest)(nil),     // 26: aptmesh.peer.v1.StatusRequest
-	(*StatusReply)(nil),       // 27: aptmesh.peer.v1.StatusReply
+	(*SnapshotsRequest)(nil),  // 26: aptmesh.peer.v1.SnapshotsRequest
+	(*SnapshotsReply)(nil),    // 27: aptmesh.peer.v1.SnapshotsReply
+	(*StatusRequest)(nil),     // 28: aptmesh.peer.v1.StatusRequest
+	(*StatusReply)(nil),       // 29: aptmesh.peer.v1.StatusReply
 }
 var file_proto_peerpb_peer_proto_depIdxs = []int32{
 	3,  // 0: aptmesh.peer.v1.FetchRequest.ref:type_name -> aptmesh.peer.v1.Ref
@@ -2037,16 +2178,18 @@ var file_proto_peerpb_peer_proto_depIdxs = []int32{
 	15, // 22: aptmesh.peer.v1.Control.CheckSuite:input_type -> aptmesh.peer.v1.CheckSuiteRequest
 	21, // 23: aptmesh.peer.v1.Control.Offer:input_type -> aptmesh.peer.v1.OfferRequest
 	24, // 24: aptmesh.peer.v1.Control.Lookup:input_type -> aptmesh.peer.v1.LookupRequest
-	26, // 25: aptmesh.peer.v1.Control.Status:input_type -> aptmesh.peer.v1.StatusRequest
-	18, // 26: aptmesh.peer.v1.Control.Ping:output_type -> aptmesh.peer.v1.PingReply
-	20, // 27: aptmesh.peer.v1.Control.Follow:output_type -> aptmesh.peer.v1.Holdings
-	14, // 28: aptmesh.peer.v1.Control.Announce:output_type -> aptmesh.peer.v1.AnnounceReply
-	16, // 29: aptmesh.peer.v1.Control.CheckSuite:output_type -> aptmesh.peer.v1.CheckSuiteReply
-	23, // 30: aptmesh.peer.v1.Control.Offer:output_type -> aptmesh.peer.v1.OfferReply
-	25, // 31: aptmesh.peer.v1.Control.Lookup:output_type -> aptmesh.peer.v1.LookupReply
-	27, // 32: aptmesh.peer.v1.Control.Status:output_type -> aptmesh.peer.v1.StatusReply
-	26, // [26:33] is the sub-list for method output_type
-	19, // [19:26] is the sub-list for method input_type
+	28, // 25: aptmesh.peer.v1.Control.Status:input_type -> aptmesh.peer.v1.StatusRequest
+	26, // 26: aptmesh.peer.v1.Control.Snapshots:input_type -> aptmesh.peer.v1.SnapshotsRequest
+	18, // 27: aptmesh.peer.v1.Control.Ping:output_type -> aptmesh.peer.v1.PingReply
+	20, // 28: aptmesh.peer.v1.Control.Follow:output_type -> aptmesh.peer.v1.Holdings
+	14, // 29: aptmesh.peer.v1.Control.Announce:output_type -> aptmesh.peer.v1.AnnounceReply
+	16, // 30: aptmesh.peer.v1.Control.CheckSuite:output_type -> aptmesh.peer.v1.CheckSuiteReply
+	23, // 31: aptmesh.peer.v1.Control.Offer:output_type -> aptmesh.peer.v1.OfferReply
+	25, // 32: aptmesh.peer.v1.Control.Lookup:output_type -> aptmesh.peer.v1.LookupReply
+	29, // 33: aptmesh.peer.v1.Control.Status:output_type -> aptmesh.peer.v1.StatusReply
+	27, // 34: aptmesh.peer.v1.Control.Snapshots:output_type -> aptmesh.peer.v1.SnapshotsReply
+	27, // [27:35] is the sub-list for method output_type
+	19, // [19:27] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -2063,7 +2206,7 @@ func file_proto_peerpb_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_peerpb_peer_proto_rawDesc), len(file_proto_peerpb_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,7 @@ const (
 	Control_Offer_FullMethodName      = "/aptmesh.peer.v1.Control/Offer"
 	Control_Lookup_FullMethodName     = "/aptmesh.peer.v1.Control/Lookup"
 	Control_Status_FullMethodName     = "/aptmesh.peer.v1.Control/Status"
+	Control_Snapshots_FullMethodName  = "/aptmesh.peer.v1.Control/Snapshots"
 )
 
 // ControlClient is the client API for Control service.
@@ -47,6 +48,7 @@ type ControlClient interface {
 	Offer(ctx context.Context, in *OfferRequest, opts ...grpc.CallOption) (*OfferReply, error)
 	Lookup(ctx context.Context, in *LookupRequest, opts ...grpc.CallOption) (*LookupReply, error)
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusReply, error)
+	Snapshots(ctx context.Context, in *SnapshotsRequest, opts ...grpc.CallOption) (*SnapshotsReply, error)
 }
 
 type controlClient struct {
@@ -136,6 +138,16 @@ func (c *controlClient) Status(ctx context.Context, in *StatusRequest, opts ...g
 	return out, nil
 }
 
+func (c *controlClient) Snapshots(ctx context.Context, in *SnapshotsRequest, opts ...grpc.CallOption) (*SnapshotsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SnapshotsReply)
+	err := c.cc.Invoke(ctx, Control_Snapshots_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -150,6 +162,7 @@ type ControlServer interface {
 	Offer(context.Context, *OfferRequest) (*OfferReply, error)
 	Lookup(context.Context, *LookupRequest) (*LookupReply, error)
 	Status(context.Context, *StatusRequest) (*StatusReply, error)
+	Snapshots(context.Context, *SnapshotsRequest) (*SnapshotsReply, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -180,6 +193,9 @@ func (UnimplementedControlServer) Lookup(context.Context, *LookupRequest) (*Look
 }
 func (UnimplementedControlServer) Status(context.Context, *StatusRequest) (*StatusReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
+}
+func (UnimplementedControlServer) Snapshots(context.Context, *SnapshotsRequest) (*SnapshotsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Snapshots not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -321,6 +337,24 @@ func _Control_Status_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_Snapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SnapshotsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Snapshots(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Snapshots_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Snapshots(ctx, req.(*SnapshotsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -351,6 +385,10 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Status",
 			Handler:    _Control_Status_Handler,
+		},
+		{
+			MethodName: "Snapshots",
+			Handler:    _Control_Snapshots_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
