@@ -110,3 +110,44 @@ func TestSnapshots(t *testing.T) {
 		t.Errorf("a snapshot in use is removed: %s%s", out, errs)
 	}
 }
+
+// A snapshot that is taken at one node is served by all, also by one that was down at that moment, and with the
+// node gone that took it; a channel moves on all of them with one command.
+func TestSnapshotsOfACluster(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, testarchive.Package{Name: "tool", Version: "1", Size: 20_000}, testarchive.Package{Name: "made", Version: "1", Size: 300, Source: true})
+	host := func(m *member, id string) *apt {
+		line := "[signed-by=KEYRING] " + m.URL + "/snapshot/debian/" + id + " noble main"
+		return newApt(t, c.archive.Keyring(), "deb "+line)
+	}
+	has := func(m *member, id, version string) {
+		t.Helper()
+		h := host(m, id)
+		h.run("apt-get", "update")
+		if v := h.version("tool"); v != version {
+			t.Errorf("a host on %s at %s has %s, want %s", id, m.Name, v, version)
+		}
+	}
+	n1, n2, n3 := c.nodes[0], c.nodes[1], c.nodes[2]
+	c.on(n1).run("apt-get", "update")
+	n3.stop()
+	n1.do("snapshot", "create", "w48")
+	n2.do("channel", "set", "stable", "w48")
+	c.archive.RemovePackage("noble", "tool")
+	c.archive.AddPackage("noble", testarchive.Package{Name: "tool", Version: "2", Size: 20_000})
+	c.publish()
+	n3.start()
+	for _, m := range []*member{n1, n2, n3} {
+		has(m, "w48", "1")
+		has(m, "stable", "1")
+		has(m, "live", "2")
+	}
+	n3.do("channel", "set", "stable", "live")
+	for _, m := range []*member{n1, n2, n3} {
+		has(m, "stable", "2")
+	}
+	n1.stop()
+	n3.do("channel", "rollback", "stable")
+	has(n2, "stable", "1")
+	has(n3, "w48", "1")
+}
