@@ -3,10 +3,14 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -228,6 +232,56 @@ func TestDnf(t *testing.T) {
 				t.Errorf("version %q is installed after the publication", got)
 			}
 		})
+	}
+}
+
+// A node with an entitlement serves hosts that have none, as for Red Hat's CDN: a server of a private authority lets
+// in only who shows a certificate, and its own certificate vouches for repositories that nobody signs. Without one of
+// the two certificates nothing is served.
+func TestDnfOverTLS(t *testing.T) {
+	t.Parallel()
+	w, _ := newRPMRepository(t, false)
+	serverCert, serverKey := newCertificate(t)
+	entitlement, entitlementKey := newCertificate(t)
+	entitled := x509.NewCertPool()
+	entitled.AppendCertsFromPEM(must(os.ReadFile(entitlement))(t))
+	cdn := httptest.NewUnstartedServer(w.server)
+	cdn.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that fail on purpose
+	cdn.TLS = &tls.Config{Certificates: []tls.Certificate{must(tls.LoadX509KeyPair(serverCert, serverKey))(t)}, ClientCAs: entitled, ClientAuth: tls.RequireAndVerifyClientCert}
+	cdn.StartTLS()
+	t.Cleanup(cdn.Close)
+	archive := func(name, tls string) string {
+		w.server.Mount(name+"/", w.archive)
+		return fmt.Sprintf("  %s:\n    format: rpm\n    trust_https: true\n    upstreams: [{url: %q, tls: {%s}}]\n", name, cdn.URL+"/"+name+"/repo", tls)
+	}
+	show := fmt.Sprintf("cert: %q, key: %q", entitlement, entitlementKey)
+	w.node = newNode(t, "archives:\n"+archive("r", fmt.Sprintf("ca: %q, %s", serverCert, show))+
+		archive("no-entitlement", fmt.Sprintf("ca: %q", serverCert))+archive("another-authority", fmt.Sprintf("ca: %q, %s", entitlement, show)))
+	w.node.start()
+
+	host := w.dnf()
+	host.run("makecache")
+	host.run("install", "hello")
+	if got := host.installed(); got != "1.0" {
+		t.Errorf("version %q is installed", got)
+	}
+	if log := w.node.accessLog(); !log[len(log)-1].Listed {
+		t.Error("the package was not verified")
+	}
+	w.build("1.1", "hello")
+	w.publish()
+	if adopted, said := w.refresh(); !adopted {
+		t.Fatalf("the new publication is not adopted: %s", said)
+	}
+	host.run("upgrade", "--refresh", "hello")
+	if got := host.installed(); got != "1.1" {
+		t.Errorf("version %q is installed after the publication", got)
+	}
+	for name, says := range map[string]string{"no-entitlement": "certificate", "another-authority": "certificate"} {
+		resp, body := w.node.get("/" + name + "/repodata/repomd.xml")
+		if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), says) {
+			t.Errorf("%s: %s, %s", name, resp.Status, body)
+		}
 	}
 }
 
