@@ -132,6 +132,25 @@ func BinarySign(text []byte, at time.Time, keys ...*Key) []byte {
 	return sigs.Bytes()
 }
 
+// SHA1Sign returns the binary signature of text by a key as GnuPG made it by default up to 2.0. The
+// library makes none with SHA-1 by itself.
+func SHA1Sign(text []byte, at time.Time, k *Key) []byte {
+	key := k.signingKey(at)
+	config, salted := keyConfig("signature", at), false
+	config.NonDeterministicSignaturesViaNotation = &salted // there is no salt for SHA-1
+	sig := &packet.Signature{
+		Version: 4, SigType: packet.SigTypeBinary, PubKeyAlgo: key.PublicKey.PubKeyAlgo, Hash: crypto.SHA1,
+		CreationTime: at, IssuerKeyId: &key.PublicKey.KeyId,
+	}
+	h, err := sig.PrepareSign(config)
+	must(err)
+	h.Write(text)
+	must(sig.Sign(h, key.PrivateKey, config))
+	var b bytes.Buffer
+	must(sig.Serialize(&b))
+	return b.Bytes()
+}
+
 // Keyring joins the binary public keys into one keyring file.
 func Keyring(keys ...*Key) []byte {
 	var buf bytes.Buffer

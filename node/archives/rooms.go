@@ -84,7 +84,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 	archives := make([]catalog.Archive, 0, len(cfg.Archives))
 	rings := make(map[string]*pgp.Keyring) // the members of a class have the same keyrings
 	for _, a := range cfg.Archives {
-		from := fmt.Sprint(a.WeakKeys, a.SignedBy)
+		from := fmt.Sprint(a.Format, a.WeakKeys, a.SignedBy)
 		ring, read := rings[from]
 		if !read {
 			var err error

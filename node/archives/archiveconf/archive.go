@@ -98,7 +98,7 @@ func (a Archive) Keyring() (*pgp.Keyring, error) {
 	case ring == nil:
 		return nil, nil
 	}
-	return ring.WithWeakKeys(a.WeakKeys), nil
+	return ring.WithWeakKeys(a.WeakKeys).WithSHA1(a.WeakKeys && a.Format != "apt" && a.Format != ""), nil
 }
 
 // Restricted reports whether only some clients may read the archive.

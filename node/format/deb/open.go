@@ -54,7 +54,7 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 		m.Oddities = append(slices.Clip(m.Oddities), "it lists no file with SHA-256 or SHA-512, so nothing that it lists can be verified")
 	}
 	if signer.Weak != "" {
-		m.Oddities = append(slices.Clip(m.Oddities), fmt.Sprintf("it is signed by %s alone, which apt 2.7.13 and later refuse", signer.Weak))
+		m.Oddities = append(slices.Clip(m.Oddities), fmt.Sprintf("it is signed with %s alone, which apt 2.7.13 and later refuse", signer.Weak))
 	}
 	m.Security = isSecurity(suite, m.Names)
 	m.Members = members(suite, r)

@@ -34,6 +34,9 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 	if signed && !m.Proven && !pgp.MayFit(data, signature) {
 		m.Torn = suite.Name + sig
 	}
+	if signer.Weak != "" {
+		m.Oddities = []string{fmt.Sprintf("it is signed with %s alone, which newer clients refuse", signer.Weak)}
+	}
 	if listsPackages(suite) {
 		m.Members = []proto.Member{itself(suite, data, m.Statement)}
 	}

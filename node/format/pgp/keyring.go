@@ -18,6 +18,7 @@ type Keyring struct {
 	name     string
 	keys     openpgp.EntityList
 	weakKeys bool // see WithWeakKeys
+	sha1     bool // see WithSHA1
 }
 
 // ReadKeyring reads the public keys of a keyring file, armoured or binary, one or
@@ -98,21 +99,33 @@ func readBinaryKeys(data []byte) (openpgp.EntityList, error) {
 // WithWeakKeys returns a keyring of the same keys that accepts, or refuses, signatures by DSA
 // keys and by RSA keys of less than 2048 bits. A keyring refuses them by default, as apt 3 does.
 // Launchpad signed with RSA-1024 keys up to 2024, and apt 2.4 and 2.6 accept them. Weak hashes
-// stay refused.
+// stay refused, except as WithSHA1 says.
 func (k *Keyring) WithWeakKeys(accept bool) *Keyring {
 	changed := *k
 	changed.weakKeys = accept
 	return &changed
 }
 
+// WithSHA1 returns a keyring of the same keys that accepts, or refuses, signatures made with SHA-1. A
+// keyring refuses them by default, as every apt does. The clients that leave the matter to GnuPG accept
+// them, because it calls only MD5 a weak digest by itself (additional_weak_digest in g10/gpg.c): librepo
+// and libzypp by way of gpgme, as on RHEL 7 and 8 and SUSE, and pacman. Where librepo uses rpm's own
+// OpenPGP (Fedora 38 and later), the policy of the system decides, and refuses them.
+func (k *Keyring) WithSHA1(accept bool) *Keyring {
+	changed := *k
+	changed.sha1 = accept
+	return &changed
+}
+
 // MergeKeyrings returns a keyring with the keys of all. Nil ones are left out. It accepts weak
-// keys (see WithWeakKeys) only if each of them does.
+// keys and SHA-1 (see WithWeakKeys, WithSHA1) only if each of them does.
 func MergeKeyrings(keyrings ...*Keyring) *Keyring {
 	merged := &Keyring{}
 	var names []string
 	for _, k := range keyrings {
 		if k != nil {
 			merged.weakKeys = k.weakKeys && (len(names) == 0 || merged.weakKeys)
+			merged.sha1 = k.sha1 && (len(names) == 0 || merged.sha1)
 			merged.keys = append(merged.keys, k.keys...)
 			names = append(names, k.name)
 		}

@@ -12,6 +12,8 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
+
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 )
 
 // now is when the tests take place.
@@ -246,6 +248,40 @@ func TestWithWeakKeys(t *testing.T) {
 		if err != nil && !strings.Contains(err.Error(), "`weak_keys: true`") {
 			t.Errorf("%s: %v names no way out", name, err)
 		}
+	}
+}
+
+// What old vendors sign with SHA-1 is taken where clients take it, and said.
+func TestWithSHA1(t *testing.T) {
+	key := testarchive.NewKey("Old", testarchive.KeyOptions{})
+	weak, strong := testarchive.SHA1Sign([]byte(text), now, key), detached(t, text, at(now), goodKey())
+	old, err := ReadKeyring("old.gpg", key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := MergeKeyrings(old, keyring(t, goodKey()))
+	for name, test := range map[string]struct {
+		ring  *Keyring
+		sig   []byte
+		weak  string
+		fails bool
+	}{
+		"default":              {ring, weak, "", true},
+		"weak keys are not it": {ring.WithWeakKeys(true), weak, "", true},
+		"allowed":              {ring.WithSHA1(true), weak, "SHA-1", false},
+		"the original is left": {ring, weak, "", true},
+		"one merged does not":  {MergeKeyrings(ring.WithSHA1(true), ring), weak, "", true},
+		"all merged do":        {MergeKeyrings(ring.WithSHA1(true), ring.WithSHA1(true)), weak, "SHA-1", false},
+		"beside a strong one":  {ring.WithSHA1(true), append(bytes.Clone(weak), strong...), "", false},
+		"strong":               {ring.WithSHA1(true), strong, "", false},
+	} {
+		s, err := test.ring.Verify([]byte(text), test.sig, now)
+		if (err != nil) != test.fails || s.Weak != test.weak {
+			t.Errorf("%s: weak %q, %v", name, s.Weak, err)
+		}
+	}
+	if _, err := ring.WithSHA1(true).Verify([]byte(text+"x"), weak, now); !errors.Is(err, ErrBadSignature) {
+		t.Errorf("a changed text: %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package pgp
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"errors"
 	"fmt"
@@ -65,8 +66,8 @@ type Signer struct {
 	Identity string
 	// Created is when the signature was made, by the signer's clock.
 	Created time.Time
-	// Weak says by what keys the good signatures were made, such as "an RSA key of 1024 bits", if
-	// newer clients refuse all of them; see WithWeakKeys.
+	// Weak says with what the good signatures were made, such as "an RSA key of 1024 bits" or "SHA-1",
+	// if newer clients refuse all of them; see WithWeakKeys and WithSHA1.
 	Weak string
 }
 
@@ -129,8 +130,9 @@ func (e *SignatureError) Unwrap() []error {
 //     whose client follows it.
 //   - If the signatures are not all of one class (of a text, of a file), only the first counts.
 //   - Other signatures are passed over: by keys that are not in the keyring; by a key that has
-//     expired or been revoked; expired ones; ones made with MD5, SHA-1 or RIPEMD-160; ones made
-//     more than a day ahead of now; ones of a kind that is not supported.
+//     expired or been revoked; expired ones; ones made with MD5 or RIPEMD-160, or with SHA-1 unless
+//     WithSHA1 allows it; ones made more than a day ahead of now; ones of a kind that is not
+//     supported.
 //   - A signature by a DSA key or by an RSA key of less than 2048 bits is passed over unless
 //     WithWeakKeys allows it.
 //
@@ -291,7 +293,7 @@ func signer(key *openpgp.Key, sig *packet.Signature) Signer {
 		Primary:     fmt.Sprintf("%X", key.Entity.PrimaryKey.Fingerprint),
 		Identity:    identity(key.Entity),
 		Created:     sig.CreationTime.UTC(),
-		Weak:        weakness(key.PublicKey),
+		Weak:        cmp.Or(weakness(key.PublicKey), weakHash(sig)),
 	}
 }
 
@@ -360,6 +362,10 @@ func (k *Keyring) checkSignature(key *openpgp.Key, sig *packet.Signature, signed
 func (k *Keyring) checkStrength(key *packet.PublicKey, sig *packet.Signature) error {
 	switch sig.Hash {
 	case crypto.SHA224, crypto.SHA256, crypto.SHA384, crypto.SHA512, crypto.SHA3_256, crypto.SHA3_512:
+	case crypto.SHA1:
+		if !k.sha1 {
+			return fmt.Errorf("%w: it is made with %s", ErrWeakSignature, sig.Hash)
+		}
 	default:
 		return fmt.Errorf("%w: it is made with %s", ErrWeakSignature, sig.Hash)
 	}
@@ -378,6 +384,14 @@ func weakness(key *packet.PublicKey) string {
 		}
 	case packet.PubKeyAlgoDSA:
 		return "a DSA key"
+	}
+	return ""
+}
+
+// weakHash says what is weak about the hash of a signature; "" for nothing.
+func weakHash(sig *packet.Signature) string {
+	if sig.Hash == crypto.SHA1 {
+		return "SHA-1"
 	}
 	return ""
 }

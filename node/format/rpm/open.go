@@ -54,7 +54,7 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 	}
 	m.Members, m.Oddities = f.members(doc, suite)
 	if signer.Weak != "" {
-		m.Oddities = append(m.Oddities, fmt.Sprintf("it is signed by %s alone, which newer clients refuse", signer.Weak))
+		m.Oddities = append(m.Oddities, fmt.Sprintf("it is signed with %s alone, which newer clients refuse", signer.Weak))
 	}
 	return m, nil
 }
