@@ -212,6 +212,8 @@ type PathInfo struct {
 	// NoCacheByHabit says that clients send no-cache with every request for the root. It means no
 	// more than a plain request then: a root that was checked within the interval of checks will do.
 	NoCacheByHabit bool
+	// Probed says that clients ask whether there is such a root: that upstream has none is no failure.
+	Probed bool
 	// Hold is how long a request is held back and tried again, in place of an error that may pass:
 	// clients of the format do not come back after a Retry-After. 0 where they do.
 	Hold time.Duration

@@ -115,7 +115,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 				keyring: ring, keyPlace: keyPlace, unsigned: a.Unsigned || a.TrustHTTPS, unsignedSuites: unsigned, metalinks: metalinks,
 				urls: slices.Concat(a.MirrorURLs(), a.Aliases),
 			}),
-			Unsigned: a.Unsigned || a.TrustHTTPS || metalinks != nil, UnsignedSuites: unsigned, Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture, AcceptOlder: a.AcceptsOlderAfter(),
+			Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture, AcceptOlder: a.AcceptsOlderAfter(),
 			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline, Transient: a.Class != "",
 		})
 	}

@@ -35,7 +35,7 @@ func benchCatalog(b *testing.B) (*Catalog, *testarchive.Archive) {
 	keeper := newKeeper()
 	up := &fakeUpstream{archives: map[string]*testarchive.Archive{"a": a}, asked: make(map[string]int), served: make(map[string]int)}
 	c, err := New(Config{
-		Archives: []Archive{{Name: "a", Format: deb.New(deb.Config{Unsigned: true}), Unsigned: true, CheckEvery: time.Hour, MaxFuture: time.Minute}},
+		Archives: []Archive{{Name: "a", Format: deb.New(deb.Config{Unsigned: true}), CheckEvery: time.Hour, MaxFuture: time.Minute}},
 		Blobs:    &fakeBlobs{up: up, keeper: keeper, strong: make(map[proto.SHA512]proto.Digest)},
 		Upstream: up, Store: keeper, State: &memState{files: make(map[string][]byte)}, Logger: slog.New(slog.DiscardHandler),
 	})

@@ -57,10 +57,6 @@ type Archive struct {
 	Name string
 	// Format reads its roots and indexes, with the archive's keys.
 	Format Format
-	// Unsigned says that no signature vouches for its roots; UnsignedSuites are the suites of
-	// which that is true. Their Archive is not read.
-	Unsigned       bool
-	UnsignedSuites []proto.Suite
 	// Suites are watched from the start. Their Archive is not read.
 	Suites []proto.Suite
 	// CheckEvery is how often upstream is asked for a new root.
@@ -88,7 +84,8 @@ func (a *Archive) watches(id proto.Suite) bool { return holdsSuite(a.Suites, id)
 
 // unsigned reports whether no signature vouches for the roots of a suite.
 func (a *Archive) unsigned(id proto.Suite) bool {
-	return a.Unsigned || holdsSuite(a.UnsignedSuites, id)
+	id.Archive = ""
+	return a.Format.Unsigned(id)
 }
 
 func holdsSuite(suites []proto.Suite, id proto.Suite) bool {

@@ -14,6 +14,8 @@ type Format interface {
 	// Forms are the ways in which the root of a suite is published, the preferred one first. A form
 	// whose first file is missing upstream is passed over. The files of a root are no other suite's.
 	Forms(suite proto.Suite) []proto.Form
+	// Unsigned reports whether no signature vouches for the roots of a suite (without Archive).
+	Unsigned(suite proto.Suite) bool
 	// RootOf splits the path of a root file into its suite (without Archive) and the file's name.
 	RootOf(path string) (suite proto.Suite, name string, ok bool)
 	// Open verifies the files of one form and reads what they say. Files that the form calls

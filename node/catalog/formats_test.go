@@ -173,7 +173,7 @@ func worldOf(t *testing.T, k kind, trusted *testarchive.Key) *world {
 func (w *world) serve(k kind, trusted *testarchive.Key) {
 	w.Helper()
 	a := &w.cfg.Archives[0]
-	if a.Unsigned = trusted == nil; a.Unsigned {
+	if trusted == nil {
 		a.Format = k.format(nil)
 		return
 	}

@@ -151,7 +151,8 @@ func (c *Catalog) Discover(ctx context.Context, loc proto.Location, fresh bool) 
 	if root {
 		id.Archive = loc.Archive
 		e, err := c.discoverRoot(ctx, id, loc, name, fresh)
-		if err != nil && ctx.Err() == nil && !conf.Offline {
+		info := conf.Format.PathInfo(loc.Path)
+		if err != nil && ctx.Err() == nil && !conf.Offline && !(info.Probed && errors.Is(err, proto.ErrNotFound)) {
 			c.rememberFailure(id, err)
 		}
 		return e, err

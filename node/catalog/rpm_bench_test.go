@@ -59,7 +59,7 @@ func BenchmarkAdoptRPM(b *testing.B) {
 				up := &fakeUpstream{archives: map[string]*testarchive.Archive{"a": a}, asked: make(map[string]int), served: make(map[string]int)}
 				state := &memState{files: make(map[string][]byte)}
 				c, err := New(Config{
-					Archives: []Archive{{Name: "a", Format: rpm.New(rpm.Config{Unsigned: true}), Unsigned: true, CheckEvery: time.Hour, MaxFuture: time.Minute}},
+					Archives: []Archive{{Name: "a", Format: rpm.New(rpm.Config{Unsigned: true}), CheckEvery: time.Hour, MaxFuture: time.Minute}},
 					Blobs:    &fakeBlobs{up: up, keeper: keeper, strong: make(map[proto.SHA512]proto.Digest)},
 					Upstream: up, Store: keeper, State: state, Logger: slog.New(slog.DiscardHandler),
 				})

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -25,7 +26,7 @@ const (
 func rpmWorld(t *testing.T) (*world, *rpmarchive.Repo) {
 	t.Helper()
 	w := newWorld(t)
-	w.cfg.Archives[0].Format, w.cfg.Archives[0].Unsigned = rpm.New(rpm.Config{Unsigned: true}), true
+	w.cfg.Archives[0].Format = rpm.New(rpm.Config{Unsigned: true})
 	repo := &rpmarchive.Repo{Date: time.Now().Add(-time.Hour), Packages: []rpmarchive.Package{{Name: "hello"}}}
 	w.show(repo)
 	return w, repo
@@ -85,7 +86,7 @@ func TestKeyFileAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		w, repo := rpmWorld(t)
-		w.cfg.Archives[0].Format, w.cfg.Archives[0].Unsigned = rpm.New(rpm.Config{Keyring: ring}), false
+		w.cfg.Archives[0].Format = rpm.New(rpm.Config{Keyring: ring})
 		repo.Key = key
 		w.show(repo)
 		w.open()
@@ -105,7 +106,7 @@ func TestKeyFileAlone(t *testing.T) {
 func TestSearchesTheNearestRepository(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.cfg.Archives[0].Format, w.cfg.Archives[0].Unsigned = rpm.New(rpm.Config{Unsigned: true}), true
+		w.cfg.Archives[0].Format = rpm.New(rpm.Config{Unsigned: true})
 		repo := rpmarchive.Repo{Date: time.Now().Add(-time.Hour), Packages: []rpmarchive.Package{{Name: "hello"}}}
 		for i := range 12 {
 			dir := fmt.Sprintf("releases/%d/os", i)
@@ -135,4 +136,51 @@ func (w *world) mustDriver(t *testing.T) *driver {
 		t.Fatal("the repository is not known")
 	}
 	return d
+}
+
+// What an installer boots is checked by the sums in .treeinfo, whether or not the repository beside it is known
+// and signed, and whether the installer asks for the .treeinfo or for a kernel first.
+func TestInstallationTree(t *testing.T) {
+	const kernel = "os/images/pxeboot/vmlinuz"
+	for name, before := range map[string][]string{"the tree first": {"os/.treeinfo"}, "the repository first": {rpmRoot}, "nothing before": nil} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				w, repo := rpmWorld(t)
+				w.cfg.Archives[0].Format = rpm.New(rpm.Config{Keyring: keyring(t, testarchive.DefaultKey().Public())})
+				repo.Key = testarchive.DefaultKey()
+				w.show(repo)
+				tree := rpmarchive.Tree{Date: repo.Date, Family: "Fedora"}
+				for path, data := range tree.Render("os/") {
+					w.a.Put(path, data, repo.Date)
+				}
+				w.open()
+				for _, path := range before {
+					if e, err := w.discover(path); err != nil || !e.Listed {
+						t.Fatalf("%s: %+v, %v", path, e, err)
+					}
+				}
+				f, _ := w.a.Lookup(kernel)
+				if e, err := w.discover(kernel); err != nil || !e.Listed || e.Object.Ref.Digest != proto.DigestOf(f.Data) {
+					t.Errorf("%+v, %v", e, err)
+				}
+			})
+		})
+	}
+}
+
+// That there is no .treeinfo is no failure of the archive.
+func TestNoInstallationTree(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w, _ := rpmWorld(t)
+		w.open()
+		if _, err := w.discover("os/.treeinfo"); !errors.Is(err, proto.ErrNotFound) {
+			t.Error(err)
+		}
+		time.Sleep(2 * time.Minute) // until the suite is forgotten
+		for _, st := range w.Stats() {
+			if st.Err != nil && !st.Failing.IsZero() {
+				t.Errorf("%s is failing: %v", st.Suite, st.Err)
+			}
+		}
+	})
 }

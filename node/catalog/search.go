@@ -303,11 +303,11 @@ func (d *driver) ingestAll(members []*proto.Member) []*ingest {
 // findSuite makes sure that the suite around a path has been read. Guesses that turned out wrong
 // are not repeated for a while.
 func (c *Catalog) findSuite(ctx context.Context, conf *Archive, loc proto.Location) {
-	if _, ok := c.SuiteOf(loc); ok {
-		return
-	}
 	for _, id := range conf.Format.Suites(loc.Path) {
 		id.Archive = conf.Name
+		if c.knowsAround(loc, id.Name) {
+			return
+		}
 		if _, absent := c.absent.Get(id, time.Now()); absent {
 			continue
 		}
@@ -323,21 +323,36 @@ func (c *Catalog) findSuite(ctx context.Context, conf *Archive, loc proto.Locati
 	}
 }
 
+// knowsAround reports whether a suite of a name is known whose directory a path lies in. Suites of other
+// names list other files.
+func (c *Catalog) knowsAround(loc proto.Location, name string) bool {
+	a := c.viewOf(loc.Archive)
+	if a == nil {
+		return false
+	}
+	for s := range a.Enclosing(loc.Path) {
+		if s.ID.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
 // maxGuessing bounds the searches for suites that go on in the background.
 const maxGuessing = 64
 
 // findSuiteBehind is findSuite for a name that needs no suite to be answered, so that nobody waits
 // for it; but what the index lists is wanted soon.
 func (c *Catalog) findSuiteBehind(conf *Archive, loc proto.Location) {
-	if _, ok := c.SuiteOf(loc); ok {
-		return
-	}
 	guesses := conf.Format.Suites(loc.Path)
 	if len(guesses) == 0 {
 		return
 	}
 	first := guesses[0]
 	first.Archive = conf.Name
+	if c.knowsAround(loc, first.Name) {
+		return
+	}
 	c.mu.Lock()
 	busy := c.guessing[first] || len(c.guessing) >= maxGuessing
 	if !busy {

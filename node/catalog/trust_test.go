@@ -227,7 +227,7 @@ func TestUnsignedArchive(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				w := newWorld(t, s)
 				w.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: "1"})
-				w.cfg.Archives[0].Unsigned = true
+				w.cfg.Archives[0].Format = unsignedFormat()
 				w.publish()
 				w.open()
 				for _, name := range []string{"InRelease", "Release", "Release.gpg"} {

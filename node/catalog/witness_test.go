@@ -60,7 +60,7 @@ func (s *witness) read(_ context.Context, archive, url string) ([]byte, error) {
 // useWitness makes the archive one of RPM repositories that metalinks vouch for.
 func (w *world) useWitness(s *witness) {
 	a := &w.cfg.Archives[0]
-	a.Format, a.Unsigned = rpm.New(rpm.Config{Metalink: func(proto.Suite) string { return witnessURL }}), true
+	a.Format = rpm.New(rpm.Config{Metalink: func(proto.Suite) string { return witnessURL }})
 	w.cfg.Witness = s.read
 }
 

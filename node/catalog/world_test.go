@@ -104,16 +104,16 @@ func (w *world) fill(archives []Archive) []Archive {
 	return archives
 }
 
+// unsignedFormat needs no signatures.
+func unsignedFormat() Format { return deb.New(deb.Config{Unsigned: true}) }
+
 // open starts the catalog; it is closed when the test ends.
 func (w *world) open() *world {
 	w.Helper()
 	w.cfg.State = w.state
 	w.fill(w.cfg.Archives)
 	for i := range w.cfg.Archives {
-		switch a := &w.cfg.Archives[i]; {
-		case a.Unsigned && a.Format == nil:
-			a.Format = deb.New(deb.Config{Unsigned: true})
-		case a.Format == nil:
+		if a := &w.cfg.Archives[i]; a.Format == nil {
 			k, err := pgp.ReadKeyring("test", w.a.Keyring())
 			if err != nil {
 				w.Fatal(err)

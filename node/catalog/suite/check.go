@@ -394,7 +394,11 @@ func (m *Machine) end(k *check, err error) {
 		m.failures++
 		// Once when it begins, then now and then: a mirror can be down for days.
 		if m.failures == 1 || m.failures%20 == 0 {
-			m.note(slog.LevelWarn, m.notAdopted("upstream's root"), "error", err, "checks_failed", m.failures)
+			level := slog.LevelWarn
+			if m.current == nil && !m.cfg.Configured && errors.Is(err, proto.ErrNotFound) {
+				level = slog.LevelInfo // a host asked for it, or the node guessed that there may be one
+			}
+			m.note(level, m.notAdopted("upstream's root"), "error", err, "checks_failed", m.failures)
 		}
 	}
 	if k.looked {

@@ -36,7 +36,7 @@ type Format struct{ cfg Config }
 func New(cfg Config) *Format { return &Format{cfg} }
 
 // unsigned reports whether roots of the suite need no signature.
-func (f *Format) unsigned(suite proto.Suite) bool {
+func (f *Format) Unsigned(suite proto.Suite) bool {
 	return f.cfg.Unsigned || slices.ContainsFunc(f.cfg.UnsignedSuites, func(s proto.Suite) bool { return s.Dir == suite.Dir })
 }
 

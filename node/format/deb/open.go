@@ -85,7 +85,7 @@ func (f *Format) verifyClear(suite proto.Suite, file []byte, now time.Time) (tex
 			return text, s, nil
 		}
 	}
-	if f.unsigned(suite) {
+	if f.Unsigned(suite) {
 		// apt takes a plain Release under this name where it trusts the archive without a signature.
 		if text, err = aptmeta.SplitInRelease(file); err != nil {
 			return nil, pgp.Signer{}, reject(proto.RejectMalformed, fmt.Sprintf("the InRelease of %s is not in the form that apt accepts", suite), err)
@@ -104,7 +104,7 @@ func (f *Format) verifyDetached(suite proto.Suite, text, sig []byte, signed bool
 		}
 		err = failed
 	}
-	if f.unsigned(suite) {
+	if f.Unsigned(suite) {
 		return pgp.Signer{}, nil
 	}
 	if !signed {

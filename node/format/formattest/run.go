@@ -15,6 +15,7 @@ import (
 // Format is what is tested: catalog.Format, which this package may not import.
 type Format interface {
 	Forms(suite proto.Suite) []proto.Form
+	Unsigned(suite proto.Suite) bool
 	RootOf(path string) (suite proto.Suite, name string, ok bool)
 	Open(suite proto.Suite, files map[string][]byte, now time.Time) (*proto.Manifest, error)
 	Belongs(suite proto.Suite, held *proto.Names, offered *proto.Manifest) proto.Belonging

@@ -36,8 +36,8 @@ type Format struct{ cfg Config }
 // New returns the format of an archive.
 func New(cfg Config) *Format { return &Format{cfg} }
 
-// unsigned reports whether the database of a suite needs no signature.
-func (f *Format) unsigned(suite proto.Suite) bool {
+// Unsigned reports whether the database of a suite needs no signature.
+func (f *Format) Unsigned(suite proto.Suite) bool {
 	suite.Archive = ""
 	return f.cfg.Unsigned || slices.Contains(f.cfg.UnsignedSuites, suite)
 }
@@ -48,7 +48,7 @@ func (f *Format) unsigned(suite proto.Suite) bool {
 func (f *Format) Forms(suite proto.Suite) []proto.Form {
 	return []proto.Form{{Files: []proto.RootFile{
 		{Name: suite.Name, MaxBytes: maxDatabase},
-		{Name: suite.Name + sig, MaxBytes: maxSignature, Optional: f.unsigned(suite)},
+		{Name: suite.Name + sig, MaxBytes: maxSignature, Optional: f.Unsigned(suite)},
 	}}}
 }
 

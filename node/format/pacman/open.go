@@ -60,7 +60,7 @@ func tableOf(suite proto.Suite, digest proto.Digest) string {
 // verify returns who signed a database; the zero Signer where nobody needs to.
 func (f *Format) verify(suite proto.Suite, data, signature []byte, signed bool, now time.Time) (pgp.Signer, error) {
 	switch {
-	case f.unsigned(suite):
+	case f.Unsigned(suite):
 		return pgp.Signer{}, nil
 	case f.cfg.Keyring == nil:
 		return pgp.Signer{}, reject(proto.RejectUntrusted, fmt.Sprintf("%s cannot be trusted because its archive has no key (see `signed_by:`)", suite), nil)

@@ -60,9 +60,9 @@ func (f *Format) metalink(suite proto.Suite) string {
 	return f.cfg.Metalink(suite)
 }
 
-// unsigned reports whether roots of the suite need no signature.
-func (f *Format) unsigned(suite proto.Suite) bool {
-	return f.cfg.Unsigned || f.metalink(suite) != "" || slices.ContainsFunc(f.cfg.UnsignedSuites, func(s proto.Suite) bool { return s.Dir == suite.Dir })
+// Unsigned reports whether roots of the suite need no signature.
+func (f *Format) Unsigned(suite proto.Suite) bool {
+	return isTree(suite) || f.cfg.Unsigned || f.metalink(suite) != "" || slices.ContainsFunc(f.cfg.UnsignedSuites, func(s proto.Suite) bool { return s.Dir == suite.Dir })
 }
 
 // Forms is one: repomd.xml with what lies beside it. librepo and libzypp take the signature from the
@@ -70,15 +70,21 @@ func (f *Format) unsigned(suite proto.Suite) bool {
 // zypp/ng/repo/workflows/repodownloaderwf.cc). zypper asks for the key as well, where it does not
 // have the one that signed.
 func (f *Format) Forms(suite proto.Suite) []proto.Form {
+	if isTree(suite) {
+		return []proto.Form{{Files: []proto.RootFile{{Name: suite.Name, MaxBytes: maxTreeinfo}}}}
+	}
 	return []proto.Form{{Witness: f.metalink(suite), Files: []proto.RootFile{
 		{Name: repomd, MaxBytes: maxRepomd},
-		{Name: signature, MaxBytes: maxSignature, Optional: f.unsigned(suite)},
+		{Name: signature, MaxBytes: maxSignature, Optional: f.Unsigned(suite)},
 		{Name: publicKey, MaxBytes: maxPublicKey, Optional: true},
 	}}}
 }
 
-// RootOf splits the path of a repomd.xml or of what lies beside it.
+// RootOf splits the path of a repomd.xml or of what lies beside it, and that of a .treeinfo.
 func (f *Format) RootOf(path string) (suite proto.Suite, name string, ok bool) {
+	if suite, ok := treeRoot(path); ok {
+		return suite, suite.Name, true
+	}
 	for _, name := range []string{repomd, signature, publicKey} {
 		if path == name {
 			return proto.Suite{}, name, true
@@ -91,8 +97,11 @@ func (f *Format) RootOf(path string) (suite proto.Suite, name string, ok bool) {
 }
 
 // SuiteNamed turns a repository as the configuration names it into its directory: that of the
-// archive's root is "./" or "".
+// archive's root is "./" or "". An installation tree has the name of its .treeinfo.
 func (f *Format) SuiteNamed(name string) proto.Suite {
+	if suite, ok := treeRoot(strings.TrimPrefix(strings.Trim(name, "/"), "./")); ok {
+		return suite
+	}
 	name = strings.TrimSuffix(strings.Trim(name, "/"), repomd)
 	name = strings.TrimSuffix(strings.Trim(name, "/"), metadataDir)
 	name = strings.Trim(name, "/")
@@ -112,7 +121,7 @@ func (f *Format) Suites(path string) []proto.Suite {
 		return []proto.Suite{{Dir: dir}}
 	}
 	if !isPackage(path) {
-		return nil
+		return treesOf(path)
 	}
 	var suites []proto.Suite
 	for dir, _ := splitDir(path); len(suites) < maxSuites; dir, _ = splitDir(dir) {

@@ -12,6 +12,9 @@ import (
 // Open verifies repomd.xml by the signature beside it or by its metalink, over the exact bytes, and
 // reads it. See catalog.Format. A *proto.Rejected says why a client would refuse the root.
 func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time) (*proto.Manifest, error) {
+	if isTree(suite) {
+		return f.openTree(suite, files[suite.Name], now)
+	}
 	text, ok := files[repomd]
 	if !ok {
 		return nil, reject(proto.RejectMalformed, fmt.Sprintf("the root of %s has no %s", suite, repomd), nil)
@@ -72,7 +75,7 @@ func (f *Format) verify(suite proto.Suite, text []byte, files map[string][]byte,
 		err = failed
 	}
 	switch {
-	case f.unsigned(suite):
+	case f.Unsigned(suite):
 		return pgp.Signer{}, nil
 	case f.cfg.Metalink != nil:
 		return pgp.Signer{}, reject(proto.RejectUntrusted, fmt.Sprintf("no entry of `metalink:` names %s, so that nothing can vouch for its %s", suite, repomd), nil)

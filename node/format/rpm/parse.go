@@ -40,9 +40,14 @@ func (f *Format) tableOf(suite proto.Suite, m *proto.Member) (table string, pack
 
 // Listers goes by what is asked for: a package stands in primary, the difference between two in
 // prestodelta. It may lie outside of the repository: Amazon Linux lists ../../../../blobstore/….
-func (f *Format) Listers(_ proto.Suite, m *proto.Manifest, path string) [][][]*proto.Member {
+func (f *Format) Listers(suite proto.Suite, m *proto.Manifest, path string) [][][]*proto.Member {
 	kind := "primary"
 	switch {
+	case isTree(suite):
+		if _, _, inMetadata := cutMetadata(path); inMetadata || isPackage(path) || suite.Dir != "" && !strings.HasPrefix(path, suite.Dir+"/") {
+			return nil
+		}
+		return [][][]*proto.Member{{{&m.Members[0]}}}
 	case strings.HasSuffix(path, ".drpm"):
 		kind = "prestodelta"
 	case !isPackage(path):
@@ -65,6 +70,9 @@ func (f *Format) Listers(_ proto.Suite, m *proto.Manifest, path string) [][][]*p
 // Parse reads a primary.xml or a prestodelta.xml as it is stored and emits what it lists. Memory is
 // bounded by the buffer of one scanner, and as plain.Decompress says.
 func (f *Format) Parse(suite proto.Suite, m *proto.Member, stored io.Reader, emit func(proto.File) error) error {
+	if isTree(suite) {
+		return parseTree(suite, stored, emit)
+	}
 	text, err := open(m, stored)
 	if err != nil {
 		return err

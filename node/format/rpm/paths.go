@@ -2,6 +2,7 @@ package rpm
 
 import (
 	"encoding/hex"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +38,8 @@ func (f *Format) PathInfo(path string) proto.PathInfo {
 		}
 	case isPackage(path):
 		info.Kind, info.Package = "package", true
+	case slices.Contains(treeNames, name):
+		info = proto.PathInfo{Kind: "root", Root: true, Class: proto.ClassMetadata, Probed: true}
 	default:
 		info.Page = mayBePage(name)
 	}
@@ -96,7 +99,7 @@ func mayBePage(name string) bool {
 		return false
 	}
 	switch name {
-	case "media", "products", "treeinfo", "content", "directory.yast", "mirrorlist", "metalink":
+	case "media", "products", "content", "directory.yast", "mirrorlist", "metalink":
 		return false
 	}
 	for _, suffix := range []string{".asc", ".key", ".tar", ".img", ".iso", ".xml", ".zck"} {

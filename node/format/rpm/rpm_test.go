@@ -447,7 +447,7 @@ func TestPathInfo(t *testing.T) {
 		"a/repodata/repomd.xml.asc":                     {Kind: "root", Root: true, Class: proto.ClassMetadata, NoCacheByHabit: true, Hold: 6 * time.Second, ContentType: "application/pgp-signature"},
 		"a/repodata/primary.xml.gz":                     {Kind: "index", Index: true, Class: proto.ClassUnlisted, Hold: 25 * time.Second, ContentType: "application/gzip"},
 		"a/Packages/h/hello-1-1.x86_64.rpm":             {Kind: "package", Package: true, Class: proto.ClassUnlisted, Hold: 25 * time.Second, ContentType: "application/x-rpm"},
-		"a/.treeinfo":                                   {Kind: "other", Class: proto.ClassUnlisted, Hold: 6 * time.Second, ContentType: "text/plain; charset=utf-8"},
+		"a/.treeinfo":                                   {Kind: "root", Root: true, Probed: true, Class: proto.ClassMetadata, Hold: 6 * time.Second, ContentType: "text/plain; charset=utf-8"},
 		"a/media.1/media":                               {Kind: "other", Class: proto.ClassUnlisted, Hold: 6 * time.Second, ContentType: "application/octet-stream"},
 		"a/README.html":                                 {Kind: "other", Class: proto.ClassUnlisted, Hold: 6 * time.Second, ContentType: "application/octet-stream", Page: true},
 		"a/repodata/not-primary.xml.gz":                 {Kind: "index", Index: true, Class: proto.ClassUnlisted, Hold: 25 * time.Second, ContentType: "application/gzip"},
