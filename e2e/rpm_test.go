@@ -240,7 +240,7 @@ func TestDnf(t *testing.T) {
 // the two certificates nothing is served.
 func TestDnfOverTLS(t *testing.T) {
 	t.Parallel()
-	w, _ := newRPMRepository(t, false)
+	w := newRPMRepository(t, false)
 	serverCert, serverKey := newCertificate(t)
 	entitlement, entitlementKey := newCertificate(t)
 	entitled := x509.NewCertPool()
