@@ -110,6 +110,7 @@ var whyCases = map[string]struct {
 			return resp, "/ubuntu/" + smallDeb
 		}, says: "shutting down",
 	},
+	"unknown-snapshot": {cause: asks("GET", "/snapshot/ubuntu/w49/dists/noble/InRelease"), says: "aptmesh snapshot list"},
 	"class-full": {
 		change: func(c *config.Config) {
 			c.Archives[0].Upstream += "/*/ubuntu"
