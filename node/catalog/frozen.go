@@ -81,6 +81,10 @@ func (c *Catalog) Freeze(ctx context.Context, archive string, at time.Time, suit
 		}
 		opened = append(opened, &view.Suite{ID: s.Suite, Roots: rootNames(conf.Format, s.Suite), Current: g})
 	}
+	// Until the view names them, nothing else keeps the tables that are read here.
+	for _, s := range opened {
+		defer c.claim(archive, tablesOfManifest(s.Current.Manifest))()
+	}
 	var missing []proto.Missing
 	for i, s := range opened {
 		staged, failed := f.readAll(ctx, s, suites[i].Indexes)
@@ -153,7 +157,16 @@ func (f *Frozen) reader(id proto.Suite) *reader {
 	return &reader{c: f.c, suite: id, format: f.conf.Format, log: f.c.cfg.Logger.With("suite", id.String()), unreadable: func(*proto.Member, string) {}}
 }
 
-// readAll reads members of a suite's generation.
+// tablesOfManifest names the tables that members of a root have.
+func tablesOfManifest(m *proto.Manifest) []string {
+	members := make([]*proto.Member, len(m.Members))
+	for i := range m.Members {
+		members[i] = &m.Members[i]
+	}
+	return tablesOf(members)
+}
+
+// readAll reads members of a suite's generation. The caller has claimed their tables.
 func (f *Frozen) readAll(ctx context.Context, s *view.Suite, indexes []proto.Captive) (staged map[string]view.Staged, missing []proto.Missing) {
 	staged = make(map[string]view.Staged, len(indexes))
 	read := f.reader(s.ID)
@@ -167,8 +180,6 @@ func (f *Frozen) readAll(ctx context.Context, s *view.Suite, indexes []proto.Cap
 			continue // nothing proves it
 		}
 		group.Go(func() error {
-			release := f.c.claim(f.conf.Name, tablesOf([]*proto.Member{m}))
-			defer release()
 			st, err := read.read(ctx, s.Current.Generation, m, nil)
 			mu.Lock()
 			defer mu.Unlock()

@@ -215,3 +215,95 @@ func TestFrozenOutlivesItsKey(t *testing.T) {
 		w.frozenAs(f, hello1, w.file(hello1))
 	})
 }
+
+// A snapshot is the same thing in all formats: the old root, its signature and the packages of then, while the archive goes
+// on and no longer has them.
+func TestFrozenOfEachFormat(t *testing.T) {
+	overKinds(t, func(t *testing.T, k kind) {
+		key := testarchive.DefaultKey()
+		w := worldOf(t, k, key)
+		first := k.published(1, key)
+		w.lay(first)
+		w.open()
+		w.must(k.root)
+		w.must(k.signature)
+		if index := first.index(); index != "" {
+			w.use(index)
+		}
+		w.rest()
+		f := w.freeze()
+		time.Sleep(time.Hour)
+		second := k.published(2, key)
+		w.lay(second)
+		if _, err := w.Refresh(context.Background(), k.suite, false); err != nil {
+			t.Fatal(err)
+		}
+		if e := w.must(k.root); e.Object.Ref != refOfBytes(second.files[k.root]) {
+			t.Fatal("the live view has not moved on")
+		}
+		w.frozenAs(f, k.root, first.files[k.root])
+		w.frozenAs(f, k.signature, first.files[k.signature])
+		w.frozenAs(f, k.pkg("p1"), first.files[k.pkg("p1")])
+		if e, err := f.Discover(context.Background(), w.loc(k.pkg("p2"))); err != nil || e.Listed {
+			t.Errorf("a package that came later is listed: %v, %v", e.Listed, err)
+		}
+	})
+}
+
+// cleaning has old tables cleaned up at every fetch: the worst moments for who is reading indexes.
+type cleaning struct {
+	Blobs
+	clean func()
+}
+
+func (c cleaning) Open(ctx context.Context, want proto.ObjectRequest) (*proto.Blob, error) {
+	c.clean()
+	return c.Blobs.Open(ctx, want)
+}
+
+// What was read of the first suite is not cleaned up while the second one is being read.
+func TestFreezeKeepsWhatItReads(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true}, testarchive.Suite{Name: "jammy", ByHash: true})
+		w.cfg.Retain.For, w.cfg.Retain.Generations = time.Second, 1
+		clean := func() {}
+		w.cfg.Blobs = cleaning{w.cfg.Blobs, func() { clean() }}
+		for _, suite := range []string{"noble", "jammy"} {
+			w.a.AddPackage(suite, testarchive.Package{Name: suite + "-tool", Version: "1"})
+		}
+		w.publish()
+		w.open()
+		for _, suite := range []string{"noble", "jammy"} {
+			w.must("dists/" + suite + "/InRelease")
+			w.use("dists/" + suite + "/main/binary-amd64/Packages.xz")
+		}
+		captured, at := w.Capture("a"), time.Now()
+		files := w.a.Files()
+		w.freeze().Close()
+		for i := range 3 {
+			time.Sleep(time.Hour)
+			for _, suite := range []string{"noble", "jammy"} {
+				w.a.RemovePackage(suite, suite+"-tool")
+				w.a.AddPackage(suite, testarchive.Package{Name: suite + "-tool", Version: strconv.Itoa(i + 2)})
+			}
+			w.publish()
+			for _, suite := range []string{"noble", "jammy"} {
+				if _, err := w.Refresh(context.Background(), proto.Suite{Archive: "a", Dir: "dists/" + suite}, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.rest()
+		}
+		clean = func() { w.cleanTables("a") }
+		f, missing, err := w.Freeze(context.Background(), "a", at, captured)
+		if err != nil || len(missing) > 0 {
+			t.Fatalf("%v, missing %v", err, missing)
+		}
+		defer f.Close()
+		for path, data := range files {
+			if strings.Contains(path, "-tool_1_") {
+				w.frozenAs(f, path, data)
+			}
+		}
+	})
+}
