@@ -40,8 +40,10 @@ type Missing struct {
 // SnapshotNews is what two nodes tell each other of snapshots and channels. Nothing of it is believed:
 // records are proven by the sums that names have for them, and roots by the archive's signature.
 type SnapshotNews struct {
-	// Names are all names, as node/snapshot/names writes them.
+	// Names are all names, as node/snapshot/names writes them. Away says that the sender has not heard of
+	// the others for so long that they may be out of date.
 	Names []byte
+	Away  bool
 	// Wanted are records that the sender lacks, by their SHA-256 in hex; Records those that it was asked for.
 	Wanted  []string
 	Records [][]byte

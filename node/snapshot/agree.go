@@ -28,9 +28,12 @@ const (
 	// RemovedFor is how long a name that was taken away is remembered, so that a node which has not heard
 	// of it does not bring it back.
 	RemovedFor = 30 * 24 * time.Hour
-	// awayFor is after how long without the others a node's own names count for nothing: some of them may
+	// awayFor is after how long without the others a node's own names are not passed on: some of them may
 	// have been taken away, and soon nobody will remember that.
 	awayFor = RemovedFor / 2
+	// meetEvery is how often a node exchanges names when nothing has changed, so that it knows that it is
+	// not away.
+	meetEvery = time.Hour
 	// meetTimeout bounds what an operator's command waits for one node.
 	meetTimeout = 5 * time.Second
 	// maxGiven is how many bytes of records one message has, give or take one record.
@@ -60,16 +63,12 @@ func (k *Keeper) Serve(from string, told proto.SnapshotNews) (proto.SnapshotNews
 	return k.news(told.Wanted), nil
 }
 
-// news is what this node tells, with records that are wanted. A node that was away says nothing before it has heard
-// the others.
+// news is what this node tells, with records that are wanted.
 func (k *Keeper) news(wanted []string) (told proto.SnapshotNews) {
 	k.acting.Lock()
 	defer k.acting.Unlock()
 	t := k.table.Load()
-	if !k.away {
-		told.Names = t.data
-	}
-	told.Wanted = t.lacking()
+	told.Names, told.Away, told.Wanted = t.data, k.away, t.lacking()
 	given := 0
 	for _, digest := range wanted {
 		if t.records[digest] == nil || given >= maxGiven {
@@ -106,15 +105,16 @@ func (k *Keeper) take(from string, told proto.SnapshotNews) error {
 	next := old.names.Clone()
 	var changed []names.Key
 	before := k.cfg.Now().Add(-RemovedFor)
-	if len(told.Names) > 0 {
-		var theirs names.Map
-		if err := json.Unmarshal(told.Names, &theirs); err != nil {
-			return err
-		}
+	var theirs names.Map
+	if err := json.Unmarshal(told.Names, &theirs); err != nil {
+		return err
+	}
+	// Of two nodes of which one was away, the other one knows better. Where both were, neither does.
+	if k.away && !told.Away {
+		k.setAside(next.Only(&theirs, before), from)
+	}
+	if k.away || !told.Away {
 		theirs.Forget(before)
-		if k.away {
-			k.setAside(next.Only(&theirs), from)
-		}
 		changed = next.Merge(&theirs)
 	}
 	next.Forget(before)
@@ -126,12 +126,8 @@ func (k *Keeper) take(from string, told proto.SnapshotNews) error {
 	if err != nil {
 		return err
 	}
-	stale := len(told.Names) > 0 && k.cfg.Now().Sub(k.met) > time.Hour // as written down
-	if len(told.Names) > 0 {
-		k.away = false
-		k.met = k.cfg.Now()
-	}
-	if sum != old.sum || len(records) > 0 || stale {
+	due := !told.Away && k.meets()
+	if sum != old.sum || len(records) > 0 || due {
 		if err := k.commit(next, records); err != nil {
 			return fmt.Errorf("write what node %s knows of snapshots: %w", from, err)
 		}
@@ -143,6 +139,16 @@ func (k *Keeper) take(from string, told proto.SnapshotNews) error {
 		k.readAhead(digest, records[digest])
 	}
 	return nil
+}
+
+// meets notes that this node knows what the others know, and reports whether that is to be written down. The caller
+// holds acting.
+func (k *Keeper) meets() (due bool) {
+	now := k.cfg.Now()
+	if due = k.away || now.Sub(k.met) >= meetEvery/2; due {
+		k.away, k.met = false, now
+	}
+	return due
 }
 
 // takeRecords writes records down that names stand for, and returns them by digest.
@@ -214,7 +220,7 @@ func (k *Keeper) Meet(node string) {
 	k.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(k.ctx, openTimeout)
 		defer cancel()
-		err := k.exchange(ctx, node)
+		_, err := k.exchange(ctx, node)
 		k.opening.Lock()
 		delete(k.meeting, node)
 		k.opening.Unlock()
@@ -230,50 +236,69 @@ func (k *Keeper) MeetAll(ctx context.Context) (unreached []string) {
 	if k.cfg.Cluster == nil {
 		return nil
 	}
+	alive := k.cfg.Cluster.Alive()
+	away := make([]bool, len(alive))
+	failed := make([]error, len(alive))
 	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for _, node := range k.cfg.Cluster.Alive() {
+	for i, node := range alive {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, meetTimeout)
 			defer cancel()
-			if err := k.exchange(ctx, node); err != nil {
-				k.cfg.Logger.Warn("names of snapshots could not be exchanged; the node gets them when it answers", "node", node, "error", err)
-				mu.Lock()
-				unreached = append(unreached, node)
-				mu.Unlock()
-			}
+			away[i], failed[i] = k.exchange(ctx, node)
 		})
 	}
 	wg.Wait()
+	for i, err := range failed {
+		if err != nil {
+			k.cfg.Logger.Warn("names of snapshots could not be exchanged; the node gets them when it answers", "node", alive[i], "error", err)
+			unreached = append(unreached, alive[i])
+		}
+	}
+	if len(alive) > 0 && len(unreached) == 0 && !slices.Contains(away, false) {
+		k.nobodyKnowsBetter()
+	}
 	slices.Sort(unreached)
 	return unreached
 }
 
+// nobodyKnowsBetter ends being away where all others are, too: in a new cluster, or when all nodes were off.
+func (k *Keeper) nobodyKnowsBetter() {
+	k.acting.Lock()
+	defer k.acting.Unlock()
+	if !k.away {
+		return
+	}
+	k.meets()
+	if err := k.commit(k.table.Load().names.Clone(), nil); err != nil {
+		k.cfg.Logger.Warn("that this node has met the others cannot be written down", "error", err)
+	}
+}
+
 // exchange tells a node all that is known here, takes in what it knows, and goes on until neither has a record that the
-// other lacks.
-func (k *Keeper) exchange(ctx context.Context, node string) error {
+// other lacks. away is what the node says of itself.
+func (k *Keeper) exchange(ctx context.Context, node string) (away bool, err error) {
 	var give []string
 	for range maxGives {
 		told := k.news(give)
 		answer, err := k.cfg.Cluster.Snapshots(ctx, node, told)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if err := k.take(node, answer); err != nil {
-			return err
+			return false, err
 		}
 		give = k.has(answer.Wanted)
 		lacking := k.table.Load().lacking()
 		switch {
 		case len(give) > 0:
 		case len(lacking) == 0:
-			return nil
+			return answer.Away, nil
 		case len(answer.Records) == 0 && slices.Equal(told.Wanted, lacking):
 			k.askLater()
-			return nil // it does not have them either
+			return answer.Away, nil // it does not have them either
 		}
 	}
-	return errors.New("it wants ever more records of snapshots")
+	return false, errors.New("it wants ever more records of snapshots")
 }
 
 // has keeps those of records that this node has.
@@ -302,4 +327,18 @@ func (k *Keeper) askLater() {
 			k.Meet(node)
 		}
 	})
+}
+
+// meetNowAndThen exchanges names though nothing has changed, until the keeper is closed.
+func (k *Keeper) meetNowAndThen() {
+	tick := time.NewTicker(meetEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			k.MeetAll(k.ctx)
+		case <-k.ctx.Done():
+			return
+		}
+	}
 }

@@ -219,6 +219,64 @@ func TestAwayForLong(t *testing.T) {
 	}
 }
 
+// Nodes that were all off for long know no better than each other: nothing is given up, and what is done from then on counts.
+func TestAllAwayForLong(t *testing.T) {
+	n := newNodes(t, "n1", "n2", "n3")
+	n.all["n1"].create("old", "ubuntu")
+	n.agree()
+	for _, w := range n.all {
+		w.now = w.now.Add(2 * RemovedFor)
+	}
+	for _, w := range n.all {
+		w.restart()
+	}
+	n.all["n2"].create("new", "debian")
+	n.agree()
+	for name, w := range n.all {
+		if !w.Known("old", "ubuntu") || !w.Known("new", "debian") || w.away {
+			t.Errorf("%s has %v, away %v", name, w.List(), w.away)
+		}
+	}
+}
+
+// A node that was away gives nothing up to one that is new and knows of nothing, and keeps what was done on it lately.
+func TestAwayMeetsANewNode(t *testing.T) {
+	n := newNodes(t, "n1", "n2", "n3")
+	n.partition("n2", "n3")
+	n.all["n1"].create("old", "ubuntu")
+	for _, w := range n.all {
+		w.now = w.now.Add(2 * RemovedFor)
+	}
+	n.all["n1"].create("new", "debian")
+	n.all["n1"].restart()
+	n.partition("n3")
+	n.all["n1"].MeetAll(t.Context())
+	n.all["n2"].MeetAll(t.Context())
+	for _, name := range []string{"n1", "n2"} {
+		if w := n.all[name]; !w.Known("old", "ubuntu") || !w.Known("new", "debian") {
+			t.Errorf("%s has %v", name, w.List())
+		}
+	}
+}
+
+// A node that hears of the others and of no change, for however long, is not away.
+func TestMeetsWithoutChange(t *testing.T) {
+	n := newNodes(t, "n1", "n2")
+	n.all["n1"].create("w48", "ubuntu")
+	n.agree()
+	for range 60 {
+		for _, w := range n.all {
+			w.now = w.now.Add(12 * time.Hour)
+		}
+		n.all["n1"].MeetAll(t.Context())
+	}
+	for name, w := range n.all {
+		if w.restart(); w.away {
+			t.Errorf("%s counts as away", name)
+		}
+	}
+}
+
 // What another node sends is refused as a whole where it makes no sense, and changes nothing.
 func TestServeRefuses(t *testing.T) {
 	w := newWorld(t)
@@ -228,7 +286,7 @@ func TestServeRefuses(t *testing.T) {
 	other := newWorld(t)
 	other.publish("ubuntu")
 	other.create("w49", "ubuntu")
-	told, err := other.Serve("x", proto.SnapshotNews{Wanted: []string{other.List()[0].Digest}})
+	told, err := other.Serve("x", proto.SnapshotNews{Names: []byte("[]"), Wanted: []string{other.List()[0].Digest}})
 	if err != nil || len(told.Records) != 1 {
 		t.Fatal(err, len(told.Records))
 	}
@@ -241,7 +299,7 @@ func TestServeRefuses(t *testing.T) {
 		}
 	}
 	// A record that no name stands for is nobody's.
-	if _, err := w.Serve("x", proto.SnapshotNews{Records: told.Records}); err != nil {
+	if _, err := w.Serve("x", proto.SnapshotNews{Names: []byte("[]"), Records: told.Records}); err != nil {
 		t.Error(err)
 	}
 	if files, _ := w.ListFiles(recordDir); len(files) != 1 || w.Sum() != before || w.List()[0].Digest != r.Digest {

@@ -83,8 +83,8 @@ type Keeper struct {
 	opened  map[openKey]*opened
 	meeting map[string]bool // nodes that names are being exchanged with
 	later   *time.Timer     // records are asked for again then; nil: they are not
-	uses    atomic.Int64    // counts up with each use
 
+	uses   atomic.Int64    // counts up with each use
 	ctx    context.Context // ends what is being opened
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -138,7 +138,7 @@ func New(cfg Config) (*Keeper, error) {
 	if t.data, t.sum, err = sumOf(t.names); err != nil {
 		return nil, err
 	}
-	k.met, k.away = w.Met, cfg.Cluster != nil && !w.Met.IsZero() && cfg.Now().Sub(w.Met) > awayFor
+	k.met, k.away = w.Met, cfg.Cluster != nil && cfg.Now().Sub(w.Met) > awayFor // a new node, too
 	for _, n := range t.names.List(names.Snapshot) {
 		r, err := k.readRecord(n.Target)
 		if err != nil {
@@ -150,6 +150,9 @@ func New(cfg Config) (*Keeper, error) {
 	}
 	k.table.Store(t)
 	k.removeRecords(t)
+	if cfg.Cluster != nil {
+		k.wg.Go(k.meetNowAndThen)
+	}
 	return k, nil
 }
 
@@ -208,7 +211,7 @@ func (k *Keeper) Close() error {
 	return nil
 }
 
-// What is to be captured.
+// Plan is what to capture.
 type Plan struct {
 	// Archives to capture, by name.
 	Archives []string

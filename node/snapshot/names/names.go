@@ -294,13 +294,15 @@ func (m *Map) Forget(before time.Time) {
 	})
 }
 
-// Only returns and drops the names in force that another node does not know at all. Those of a node
-// that was away for long may have been taken away meanwhile, and nobody remembers it.
-func (m *Map) Only(other *Map) (orphans []Named) {
+// Only returns and drops the names in force that another node does not know at all, and that are older
+// than a moment. If that is when removals began to be remembered, such a name may have been taken away, and
+// nobody remembers it. It is for a node that was away for longer.
+func (m *Map) Only(other *Map, before time.Time) (orphans []Named) {
 	for _, kind := range []Kind{Snapshot, Channel} {
 		for _, n := range m.List(kind) {
 			name, _, _ := strings.Cut(n.Name, "~")
-			if _, known := other.entries[Key{kind, name}]; !known {
+			k := Key{kind, name}
+			if _, known := other.entries[k]; !known && int64(m.entries[k].last()) < before.UnixMilli() {
 				orphans = append(orphans, n)
 			}
 		}

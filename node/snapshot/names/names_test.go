@@ -118,11 +118,14 @@ func TestOrphans(t *testing.T) {
 	sync(&a, &b)
 	a.Remove(Key{Snapshot, "gone"}, "a", day.Add(time.Second))
 	a.Forget(day.Add(500 * time.Millisecond))
-	if b.Clone().Only(&a) != nil {
+	if b.Clone().Only(&a, day.Add(time.Hour)) != nil {
 		t.Error("a removal was forgotten too early")
 	}
 	a.Forget(day.Add(time.Hour))
-	orphans := b.Only(&a)
+	if b.Clone().Only(&a, day) != nil {
+		t.Error("a name that is too young to be forgotten elsewhere is taken away")
+	}
+	orphans := b.Only(&a, day.Add(time.Hour))
 	if len(orphans) != 1 || orphans[0].Name != "gone" || orphans[0].Target != target(1) {
 		t.Errorf("%v", orphans)
 	}
