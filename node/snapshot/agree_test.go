@@ -250,8 +250,8 @@ func TestAwayMeetsANewNode(t *testing.T) {
 	n.all["n1"].create("new", "debian")
 	n.all["n1"].restart()
 	n.partition("n3")
+	n.all["n2"].MeetAll(t.Context()) // the new one speaks first
 	n.all["n1"].MeetAll(t.Context())
-	n.all["n2"].MeetAll(t.Context())
 	for _, name := range []string{"n1", "n2"} {
 		if w := n.all[name]; !w.Known("old", "ubuntu") || !w.Known("new", "debian") {
 			t.Errorf("%s has %v", name, w.List())
