@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,107 +29,57 @@ Its target is a snapshot, another channel, or "live": the archive as it is now.`
 }
 
 func (a *app) channelSetCommand() *cobra.Command {
-	var ask clientFlags
-	cmd := &cobra.Command{
+	return a.asking(&cobra.Command{
 		Use: "set CHANNEL TARGET", Short: "Move a channel, or make one", Args: takes(2, 2, "the channel, or its target"),
 		Example: `  aptmesh channel set canary 2026-w48
   aptmesh channel set edge live`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.client(ask)
-			if err != nil {
-				return err
-			}
-			m, err := client.SetChannel(cmd.Context(), args[0], args[1], operatorName(), false)
-			return a.printMove(args[0], m, err, ask.json)
-		},
-	}
-	ask.register(cmd)
-	return cmd
+	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
+		m, err := client.SetChannel(ctx, args[0], args[1], operatorName())
+		return m, moveOf(args[0], m), err
+	})
 }
 
 func (a *app) channelRollbackCommand() *cobra.Command {
-	var ask clientFlags
-	cmd := &cobra.Command{
+	return a.asking(&cobra.Command{
 		Use: "rollback CHANNEL", Short: "Move a channel back to where it was", Args: takes(1, 1, "the channel"),
 		Example: "  aptmesh channel rollback stable",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.client(ask)
-			if err != nil {
-				return err
-			}
-			m, err := client.SetChannel(cmd.Context(), args[0], "", operatorName(), true)
-			return a.printMove(args[0], m, err, ask.json)
-		},
-	}
-	ask.register(cmd)
-	return cmd
+	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
+		m, err := client.Rollback(ctx, args[0], operatorName())
+		return m, moveOf(args[0], m), err
+	})
 }
 
-// promoteCommand gives one channel the target of another.
 func (a *app) promoteCommand() *cobra.Command {
-	var ask clientFlags
-	cmd := &cobra.Command{
+	return a.asking(&cobra.Command{
 		Use: "promote FROM TO", Short: "Give a channel the snapshot of another one", Args: takes(2, 2, "the channel to take from, or the one to move"),
-		Long:    "Move the channel TO to the snapshot that the channel FROM stands for now.",
+		Long:    "Move the channel TO to the snapshot that the channel FROM stands for at this moment. It stays there when FROM is moved later.",
 		Example: "  aptmesh promote canary stable",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.client(ask)
-			if err != nil {
-				return err
-			}
-			channels, err := client.Channels(cmd.Context())
-			if err != nil {
-				return err
-			}
-			for _, c := range channels {
-				if c.Name == args[0] {
-					m, err := client.SetChannel(cmd.Context(), args[1], c.Target, operatorName(), false)
-					return a.printMove(args[1], m, err, ask.json)
-				}
-			}
-			return fmt.Errorf("there is no channel %q here (aptmesh channel list)", args[0])
-		},
-	}
-	ask.register(cmd)
-	return cmd
+	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
+		m, err := client.Promote(ctx, args[0], args[1], operatorName())
+		return m, moveOf(args[1], m), err
+	})
 }
 
-func (a *app) printMove(name string, m *admin.ChannelMove, err error, asJSON bool) error {
-	switch {
-	case err != nil:
+// moveOf prints a move of a channel.
+func moveOf(name string, m *admin.ChannelMove) func(io.Writer) error {
+	return func(w io.Writer) error {
+		what := "moved from " + m.From + " to " + m.To
+		if m.From == "" {
+			what = "made; it stands for " + m.To
+		}
+		_, err := fmt.Fprintf(w, "%s: %s\n%s", name, what, unreachedLine(m.Unreached))
 		return err
-	case asJSON:
-		return a.printJSON(m)
-	case m.From == "":
-		_, err = fmt.Fprintf(a.out, "%s: made; it stands for %s\n%s", name, m.To, unreachedLine(m.Unreached))
-	default:
-		_, err = fmt.Fprintf(a.out, "%s: moved from %s to %s\n%s", name, m.From, m.To, unreachedLine(m.Unreached))
 	}
-	return err
 }
 
 func (a *app) channelListCommand() *cobra.Command {
-	var ask clientFlags
-	cmd := &cobra.Command{
+	return a.asking(&cobra.Command{
 		Use: "list", Short: "List the channels", Args: takes(0, 0, ""),
 		Example: "  aptmesh channel list",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := a.client(ask)
-			if err != nil {
-				return err
-			}
-			list, err := client.Channels(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if ask.json {
-				return a.printJSON(list)
-			}
-			return printChannels(a.out, list, time.Now())
-		},
-	}
-	ask.register(cmd)
-	return cmd
+	}, func(ctx context.Context, client *admin.Client, _ []string) (any, func(io.Writer) error, error) {
+		list, err := client.Channels(ctx)
+		return list, func(w io.Writer) error { return printChannels(w, list, time.Now()) }, err
+	})
 }
 
 func printChannels(w io.Writer, list []admin.Channel, now time.Time) error {
@@ -139,64 +91,64 @@ func printChannels(w io.Writer, list []admin.Channel, now time.Time) error {
 	for i, c := range list {
 		rows[i] = []string{c.Name, c.Target, ago(c.At, now), c.By + "@" + c.Node}
 	}
-	var b strings.Builder
-	table(&b, []string{"CHANNEL", "TARGET", "MOVED", "BY"}, rows)
-	_, err := io.WriteString(w, b.String())
-	return err
+	return writeTable(w, []string{"CHANNEL", "TARGET", "MOVED", "BY"}, rows)
 }
 
 func (a *app) channelHistoryCommand() *cobra.Command {
-	var ask clientFlags
-	cmd := &cobra.Command{
+	return a.asking(&cobra.Command{
 		Use: "history CHANNEL", Short: "Show the latest moves of a channel", Args: takes(1, 1, "the channel"),
 		Example: "  aptmesh channel history stable",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.client(ask)
-			if err != nil {
-				return err
+	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
+		channels, err := client.Channels(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		i := slices.IndexFunc(channels, func(c admin.Channel) bool { return c.Name == args[0] })
+		if i < 0 {
+			return nil, nil, fmt.Errorf("there is no channel %q here (aptmesh channel list)", args[0])
+		}
+		moves := channels[i].Moves
+		return moves, func(w io.Writer) error {
+			rows := make([][]string, len(moves))
+			for i, m := range moves {
+				rows[i] = []string{m.At.Format(time.RFC3339), m.From, m.To, m.By + "@" + m.Node}
 			}
-			channels, err := client.Channels(cmd.Context())
-			if err != nil {
-				return err
-			}
-			for _, c := range channels {
-				switch {
-				case c.Name != args[0]:
-					continue
-				case ask.json:
-					return a.printJSON(c.Moves)
-				}
-				rows := make([][]string, len(c.Moves))
-				for i, m := range c.Moves {
-					rows[i] = []string{m.At.Format(time.RFC3339), m.From, m.To, m.By + "@" + m.Node}
-				}
-				var b strings.Builder
-				table(&b, []string{"AT", "FROM", "TO", "BY"}, rows)
-				_, err := io.WriteString(a.out, b.String())
-				return err
-			}
-			return fmt.Errorf("there is no channel %q here (aptmesh channel list)", args[0])
-		},
-	}
-	ask.register(cmd)
-	return cmd
+			return writeTable(w, []string{"AT", "FROM", "TO", "BY"}, rows)
+		}, nil
+	})
 }
 
 func (a *app) channelRemoveCommand() *cobra.Command {
-	var ask clientFlags
-	cmd := &cobra.Command{
+	return a.asking(&cobra.Command{
 		Use: "rm CHANNEL", Short: "Remove a channel", Args: takes(1, 1, "the channel"),
 		Long:    "Remove a channel. Hosts that use it get 404 from then on. The snapshot that it stands for stays.",
 		Example: "  aptmesh channel rm edge",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.client(ask)
-			if err != nil {
-				return err
-			}
-			done, err := client.RemoveChannel(cmd.Context(), args[0], operatorName())
-			return a.printDone(args[0], done, err, ask.json)
-		},
+	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
+		done, err := client.RemoveChannel(ctx, args[0], operatorName())
+		return done, doneOf(args[0], done), err
+	})
+}
+
+// doneOf prints what came of an act on a name.
+func doneOf(name string, done *admin.Done) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%s: %s\n%s", name, done.Message, unreachedLine(done.Unreached))
+		return err
 	}
-	ask.register(cmd)
-	return cmd
+}
+
+// unreachedLine names the nodes that an act has not reached.
+func unreachedLine(nodes []string) string {
+	if len(nodes) == 0 {
+		return ""
+	}
+	return "not reached: " + strings.Join(nodes, ", ") + " (they hear of it when they answer)\n"
+}
+
+// writeTable writes a table and nothing else.
+func writeTable(w io.Writer, head []string, rows [][]string) error {
+	var b strings.Builder
+	table(&b, head, rows)
+	_, err := io.WriteString(w, b.String())
+	return err
 }

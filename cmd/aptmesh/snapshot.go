@@ -45,10 +45,9 @@ as long as upstream still has them.`,
 }
 
 func (a *app) snapshotCreateCommand() *cobra.Command {
-	var ask clientFlags
 	plan := admin.SnapshotPlan{By: operatorName()}
 	var timeout time.Duration
-	cmd := &cobra.Command{
+	cmd := a.asking(&cobra.Command{
 		Use:   "create NAME",
 		Short: "Take a snapshot",
 		Long: `Take a snapshot of all suites that hosts use, all as they are at one moment.
@@ -57,30 +56,16 @@ The exit code is 4 if the snapshot is there and files of it could not be had.`,
 		Example: `  aptmesh snapshot create 2026-w48
   aptmesh snapshot create before-upgrade --archive ubuntu --suite 'noble*' --note "before the kernel"`,
 		Args: takes(1, 1, "the name"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.client(ask)
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-			defer cancel()
-			plan.Name = args[0]
-			s, err := client.CreateSnapshot(ctx, plan)
-			if err != nil {
-				return err
-			}
-			if ask.json {
-				err = a.printJSON(s)
-			} else {
-				err = printSnapshotResult(a.out, s)
-			}
-			if err == nil && len(s.Missing) > 0 {
-				err = &exitError{code: exitIncomplete}
-			}
-			return err
-		},
-	}
-	ask.register(cmd)
+	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		plan.Name = args[0]
+		s, err := client.CreateSnapshot(ctx, plan)
+		if err == nil && len(s.Missing) > 0 {
+			err = &exitError{code: exitIncomplete}
+		}
+		return s, func(w io.Writer) error { return printSnapshotResult(w, s) }, err
+	})
 	cmd.Flags().StringSliceVar(&plan.Archives, "archive", nil, "`ARCHIVE` to capture; may be given several times (default all)")
 	cmd.Flags().StringSliceVar(&plan.Suites, "suite", nil, "`PATTERN` of the suites to capture, such as 'noble*'; may be given several times (default all)")
 	cmd.Flags().StringVar(&plan.Note, "note", "", "`TEXT` to remember why")
@@ -90,7 +75,7 @@ The exit code is 4 if the snapshot is there and files of it could not be had.`,
 
 func printSnapshotResult(w io.Writer, s *admin.SnapshotResult) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s, %s kept\n", s.Name, suitesOf(len(s.Suites)), humanize.IBytes(uint64(max(s.Bytes, 0))))
+	fmt.Fprintf(&b, "%s: %s, %s kept\n", s.Name, suitesOf(len(s.Suites)), bytesOf(s.Bytes))
 	for _, m := range s.Missing {
 		fmt.Fprintf(&b, "missing: %s: %s\n", m.Location, m.Error)
 	}
@@ -99,13 +84,7 @@ func printSnapshotResult(w io.Writer, s *admin.SnapshotResult) error {
 	return err
 }
 
-// unreachedLine names the nodes that an act has not reached.
-func unreachedLine(nodes []string) string {
-	if len(nodes) == 0 {
-		return ""
-	}
-	return "not reached: " + strings.Join(nodes, ", ") + " (they hear of it when they answer)\n"
-}
+func bytesOf(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
 func suitesOf(n int) string {
 	if n == 1 {
@@ -115,27 +94,13 @@ func suitesOf(n int) string {
 }
 
 func (a *app) snapshotListCommand() *cobra.Command {
-	var ask clientFlags
-	cmd := &cobra.Command{
+	return a.asking(&cobra.Command{
 		Use: "list", Short: "List the snapshots", Args: takes(0, 0, ""),
 		Example: "  aptmesh snapshot list",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := a.client(ask)
-			if err != nil {
-				return err
-			}
-			list, err := client.Snapshots(cmd.Context(), "")
-			if err != nil {
-				return err
-			}
-			if ask.json {
-				return a.printJSON(list)
-			}
-			return printSnapshots(a.out, list, time.Now())
-		},
-	}
-	ask.register(cmd)
-	return cmd
+	}, func(ctx context.Context, client *admin.Client, _ []string) (any, func(io.Writer) error, error) {
+		list, err := client.Snapshots(ctx, "")
+		return list, func(w io.Writer) error { return printSnapshots(w, list, time.Now()) }, err
+	})
 }
 
 func printSnapshots(w io.Writer, list []admin.Snapshot, now time.Time) error {
@@ -149,36 +114,22 @@ func printSnapshots(w io.Writer, list []admin.Snapshot, now time.Time) error {
 		if s.Lost {
 			taken = "LOST"
 		}
-		rows[i] = []string{s.Name, taken, fmt.Sprint(len(s.Suites)), humanize.IBytes(uint64(max(s.Bytes, 0))), s.By + "@" + s.Node, s.Note}
+		rows[i] = []string{s.Name, taken, fmt.Sprint(len(s.Suites)), bytesOf(s.Bytes), s.By + "@" + s.Node, s.Note}
 	}
-	var b strings.Builder
-	table(&b, []string{"NAME", "TAKEN", "SUITES", "KEEPS", "BY", "NOTE"}, rows)
-	_, err := io.WriteString(w, b.String())
-	return err
+	return writeTable(w, []string{"NAME", "TAKEN", "SUITES", "KEEPS", "BY", "NOTE"}, rows)
 }
 
 func (a *app) snapshotShowCommand() *cobra.Command {
-	var ask clientFlags
-	cmd := &cobra.Command{
+	return a.asking(&cobra.Command{
 		Use: "show NAME", Short: "Show what is in a snapshot", Args: takes(1, 1, "the name"),
 		Example: "  aptmesh snapshot show 2026-w48",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.client(ask)
-			if err != nil {
-				return err
-			}
-			list, err := client.Snapshots(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if ask.json {
-				return a.printJSON(list[0])
-			}
-			return printSnapshot(a.out, &list[0])
-		},
-	}
-	ask.register(cmd)
-	return cmd
+	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
+		list, err := client.Snapshots(ctx, args[0])
+		if err != nil {
+			return nil, nil, err
+		}
+		return list[0], func(w io.Writer) error { return printSnapshot(w, &list[0]) }, nil
+	})
 }
 
 func printSnapshot(w io.Writer, s *admin.Snapshot) error {
@@ -192,7 +143,7 @@ func printSnapshot(w io.Writer, s *admin.Snapshot) error {
 	if s.Note != "" {
 		fmt.Fprintf(&b, "Note      %s\n", s.Note)
 	}
-	fmt.Fprintf(&b, "Keeps     %s of signed roots and indexes\n", humanize.IBytes(uint64(max(s.Bytes, 0))))
+	fmt.Fprintf(&b, "Keeps     %s of signed roots and indexes\n", bytesOf(s.Bytes))
 	if len(s.Suites) > 0 {
 		b.WriteByte('\n')
 		rows := make([][]string, len(s.Suites))
@@ -206,32 +157,12 @@ func printSnapshot(w io.Writer, s *admin.Snapshot) error {
 }
 
 func (a *app) snapshotRemoveCommand() *cobra.Command {
-	var ask clientFlags
-	cmd := &cobra.Command{
+	return a.asking(&cobra.Command{
 		Use: "rm NAME", Short: "Remove a snapshot", Args: takes(1, 1, "the name"),
 		Long:    "Remove a snapshot. It is refused while a channel stands for it.",
 		Example: "  aptmesh snapshot rm 2026-w40",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := a.client(ask)
-			if err != nil {
-				return err
-			}
-			done, err := client.RemoveSnapshot(cmd.Context(), args[0], operatorName())
-			return a.printDone(args[0], done, err, ask.json)
-		},
-	}
-	ask.register(cmd)
-	return cmd
-}
-
-// printDone prints what came of an act on a name.
-func (a *app) printDone(name string, done *admin.Done, err error, asJSON bool) error {
-	switch {
-	case err != nil:
-		return err
-	case asJSON:
-		return a.printJSON(done)
-	}
-	_, err = fmt.Fprintf(a.out, "%s: %s\n%s", name, done.Message, unreachedLine(done.Unreached))
-	return err
+	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
+		done, err := client.RemoveSnapshot(ctx, args[0], operatorName())
+		return done, doneOf(args[0], done), err
+	})
 }

@@ -15,8 +15,10 @@ type Snapshots interface {
 	CreateSnapshot(ctx context.Context, plan SnapshotPlan) (*SnapshotResult, error)
 	RemoveSnapshot(ctx context.Context, name, by string) (*Done, error)
 	Channels() []Channel
-	// SetChannel moves a channel to a target, or, with back, to where it was before.
-	SetChannel(ctx context.Context, name, target, by string, back bool) (*ChannelMove, error)
+	SetChannel(ctx context.Context, name, target, by string) (*ChannelMove, error)
+	// Promote moves a channel to what another one stands for now, and Rollback to where it was before.
+	Promote(ctx context.Context, from, name, by string) (*ChannelMove, error)
+	Rollback(ctx context.Context, name, by string) (*ChannelMove, error)
 	RemoveChannel(ctx context.Context, name, by string) (*Done, error)
 }
 
@@ -119,7 +121,15 @@ func serveSnapshots(mux *http.ServeMux, s Snapshots) {
 		answer(w, http.StatusOK, s.Channels())
 	})
 	mux.HandleFunc("POST "+channelsPath, func(w http.ResponseWriter, r *http.Request) {
-		result, err := s.SetChannel(r.Context(), r.FormValue("name"), r.FormValue("target"), r.FormValue("by"), r.FormValue("back") == "1")
+		result, err := s.SetChannel(r.Context(), r.FormValue("name"), r.FormValue("target"), r.FormValue("by"))
+		answerOr(w, http.StatusConflict, result, err)
+	})
+	mux.HandleFunc("POST "+channelsPath+promoteSuffix, func(w http.ResponseWriter, r *http.Request) {
+		result, err := s.Promote(r.Context(), r.FormValue("from"), r.FormValue("name"), r.FormValue("by"))
+		answerOr(w, http.StatusConflict, result, err)
+	})
+	mux.HandleFunc("POST "+channelsPath+rollbackSuffix, func(w http.ResponseWriter, r *http.Request) {
+		result, err := s.Rollback(r.Context(), r.FormValue("name"), r.FormValue("by"))
 		answerOr(w, http.StatusConflict, result, err)
 	})
 	mux.HandleFunc("POST "+channelsPath+removeSuffix, func(w http.ResponseWriter, r *http.Request) {
@@ -158,14 +168,24 @@ func (c *Client) Channels(ctx context.Context) ([]Channel, error) {
 	return list, c.call(ctx, http.MethodGet, channelsPath, nil, &list)
 }
 
-// SetChannel moves a channel to a target; with back, to where it was before.
-func (c *Client) SetChannel(ctx context.Context, name, target, by string, back bool) (*ChannelMove, error) {
-	query := url.Values{"name": {name}, "target": {target}, "by": {by}}
-	if back {
-		query.Set("back", "1")
-	}
+// SetChannel moves a channel to a target.
+func (c *Client) SetChannel(ctx context.Context, name, target, by string) (*ChannelMove, error) {
+	return c.moveChannel(ctx, channelsPath, url.Values{"name": {name}, "target": {target}, "by": {by}})
+}
+
+// Promote moves a channel to what another one stands for now.
+func (c *Client) Promote(ctx context.Context, from, name, by string) (*ChannelMove, error) {
+	return c.moveChannel(ctx, channelsPath+promoteSuffix, url.Values{"from": {from}, "name": {name}, "by": {by}})
+}
+
+// Rollback moves a channel to where it was before.
+func (c *Client) Rollback(ctx context.Context, name, by string) (*ChannelMove, error) {
+	return c.moveChannel(ctx, channelsPath+rollbackSuffix, url.Values{"name": {name}, "by": {by}})
+}
+
+func (c *Client) moveChannel(ctx context.Context, path string, query url.Values) (*ChannelMove, error) {
 	var m ChannelMove
-	return &m, c.call(ctx, http.MethodPost, channelsPath, query, &m)
+	return &m, c.call(ctx, http.MethodPost, path, query, &m)
 }
 
 // RemoveChannel takes a channel away.

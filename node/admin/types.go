@@ -19,7 +19,9 @@ import (
 //	                                 &archive=NAME&suite=PATTERN, each as often as needed; &note=TEXT&by=OPERATOR
 //	POST /v1/snapshots/remove?name=NAME&by=OPERATOR   Done
 //	GET  /v1/channels                []Channel
-//	POST /v1/channels?name=NAME&target=ID&by=OPERATOR   ChannelMove; back=1 in place of target goes back
+//	POST /v1/channels?name=NAME&target=ID&by=OPERATOR   ChannelMove
+//	POST /v1/channels/promote?from=NAME&name=NAME&by=OPERATOR   ChannelMove: to what the other stands for
+//	POST /v1/channels/rollback?name=NAME&by=OPERATOR    ChannelMove: to where it was
 //	POST /v1/channels/remove?name=NAME&by=OPERATOR      Done
 //	POST /v1/leave                   LeaveResult, at once: the node drains, leaves its cluster and ends
 //
@@ -37,8 +39,12 @@ const (
 	channelsPath  = "/v1/channels"
 )
 
-// The end of the paths that take something away.
-const removeSuffix = "/remove"
+// The ends of the paths that do something else than add or set.
+const (
+	removeSuffix   = "/remove"
+	promoteSuffix  = "/promote"
+	rollbackSuffix = "/rollback"
+)
 
 // Error is the body of an answer that is not 200.
 type Error struct {

@@ -99,15 +99,25 @@ func (o *Operator) Channels() []admin.Channel {
 	return list
 }
 
-// SetChannel moves a channel to a target, or back to where it was.
-func (o *Operator) SetChannel(ctx context.Context, name, target, by string, back bool) (*admin.ChannelMove, error) {
-	var m *snapshot.Moved
-	var err error
-	if back {
-		m, err = o.cfg.Snapshots.Rollback(ctx, name, by)
-	} else {
-		m, err = o.cfg.Snapshots.SetChannel(ctx, name, target, by)
-	}
+// SetChannel moves a channel to a target.
+func (o *Operator) SetChannel(ctx context.Context, name, target, by string) (*admin.ChannelMove, error) {
+	m, err := o.cfg.Snapshots.SetChannel(ctx, name, target, by)
+	return moveOf(m, by, err)
+}
+
+// Promote moves a channel to what another one stands for now.
+func (o *Operator) Promote(ctx context.Context, from, name, by string) (*admin.ChannelMove, error) {
+	m, err := o.cfg.Snapshots.Promote(ctx, from, name, by)
+	return moveOf(m, by, err)
+}
+
+// Rollback moves a channel to where it was before.
+func (o *Operator) Rollback(ctx context.Context, name, by string) (*admin.ChannelMove, error) {
+	m, err := o.cfg.Snapshots.Rollback(ctx, name, by)
+	return moveOf(m, by, err)
+}
+
+func moveOf(m *snapshot.Moved, by string, err error) (*admin.ChannelMove, error) {
 	if err != nil {
 		return nil, err
 	}

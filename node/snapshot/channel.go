@@ -75,6 +75,24 @@ func (k *Keeper) move(name, target, by string) (from string, err error) {
 	return from, nil
 }
 
+// Promote moves a channel to the snapshot that another channel stands for now, or to names.Live: what becomes of the other
+// channel afterwards does not matter. It fails with ErrUnknown if there is no such channel.
+func (k *Keeper) Promote(ctx context.Context, from, name, by string) (*Moved, error) {
+	k.MeetAll(ctx)
+	m, target := k.table.Load().names, from
+	for range maxHops {
+		act, ok := m.Get(names.Key{Kind: names.Channel, Name: target})
+		if !ok {
+			break
+		}
+		target = act.Target
+	}
+	if target == from {
+		return nil, fmt.Errorf("channel %q: %w", from, ErrUnknown)
+	}
+	return k.SetChannel(ctx, name, target, by)
+}
+
 // Rollback moves a channel to where it was before its last move.
 func (k *Keeper) Rollback(ctx context.Context, name, by string) (*Moved, error) {
 	k.MeetAll(ctx)

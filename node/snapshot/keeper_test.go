@@ -388,11 +388,26 @@ func TestChannelMoves(t *testing.T) {
 		t.Errorf("back: %+v, %v", m, err)
 	}
 	w.gives("edge", "ubuntu", 3)
+	// What is promoted is what a channel stands for, not the channel: it may move on.
+	if m, err := w.Promote(t.Context(), "edge", "frozen", "root"); err != nil || m.To != "live" {
+		t.Errorf("promoted: %+v, %v", m, err)
+	}
+	set("canary", "w49")
+	if m, err := w.Promote(t.Context(), "edge", "frozen", "root"); err != nil || m.To != "w49" {
+		t.Errorf("promoted: %+v, %v", m, err)
+	}
+	set("canary", "live")
+	w.gives("frozen", "ubuntu", 2)
+	for _, from := range []string{"w49", "nothing", "live"} {
+		if _, err := w.Promote(t.Context(), from, "frozen", "root"); !errors.Is(err, ErrUnknown) {
+			t.Errorf("promoted from %s: %v", from, err)
+		}
+	}
 	if _, err := w.Rollback(t.Context(), "stable", "root"); err == nil {
 		t.Error("a channel that never moved goes back")
 	}
 	moves, err := w.History("canary")
-	if err != nil || len(moves) != 3 || moves[0].Target != "live" || moves[1].Target != "w49" {
+	if err != nil || len(moves) != 5 || moves[2].Target != "live" || moves[3].Target != "w49" {
 		t.Errorf("%v, %v", moves, err)
 	}
 	if _, err := w.RemoveChannel(t.Context(), "edge", "root"); err != nil {

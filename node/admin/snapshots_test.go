@@ -1,0 +1,46 @@
+package admin
+
+import (
+	"reflect"
+	"testing"
+)
+
+// What a client asks of snapshots and channels reaches the node as it was said, and so does the answer.
+func TestSnapshotRequests(t *testing.T) {
+	s, f := listenAt(t, func(*Config) {})
+	c, err := NewClient("unix:"+s.Socket(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	created, err := c.CreateSnapshot(ctx, SnapshotPlan{Name: "w48", Archives: []string{"ubuntu", "debian"}, Suites: []string{"noble*", "b&=c"}, Note: "why?", By: "ann"})
+	want := &SnapshotResult{Snapshot: Snapshot{Name: "w48", Note: "why? by ann", Suites: []SnapshotSuite{{Suite: "ubuntu,debian/noble*,b&=c"}}}}
+	if err != nil || !reflect.DeepEqual(created, want) {
+		t.Errorf("created %+v, %v", created, err)
+	}
+	if list, err := c.Snapshots(ctx, ""); err != nil || len(list) != 1 || list[0].Name != "w48" {
+		t.Errorf("%v, %v", list, err)
+	}
+	if _, err := c.Snapshots(ctx, "other"); err == nil || err.Error() != "there is no such snapshot" {
+		t.Error(err)
+	}
+	if list, err := c.Channels(ctx); err != nil || len(list) != 1 || list[0].Name != "stable" {
+		t.Errorf("%v, %v", list, err)
+	}
+	for what, act := range map[string]func() (any, error){
+		"set":      func() (any, error) { return c.SetChannel(ctx, "stable", "w48", "ann") },
+		"promote":  func() (any, error) { return c.Promote(ctx, "canary", "stable", "ann") },
+		"rollback": func() (any, error) { return c.Rollback(ctx, "stable", "ann") },
+		"remove":   func() (any, error) { return c.RemoveChannel(ctx, "stable", "ann") },
+		"rm":       func() (any, error) { return c.RemoveSnapshot(ctx, "w48", "ann") },
+	} {
+		want := map[string]any{
+			"set": &ChannelMove{From: "stable", To: "w48", By: "ann"}, "promote": &ChannelMove{From: "stable", To: "of canary", By: "ann"},
+			"rollback": &ChannelMove{From: "stable", To: "back", By: "ann"}, "remove": &Done{Message: "stable by ann"}, "rm": &Done{Message: "w48 by ann"},
+		}[what]
+		before := f.changes
+		if got, err := act(); err != nil || !reflect.DeepEqual(got, want) || f.changes != before+1 {
+			t.Errorf("%s: %+v, %v", what, got, err)
+		}
+	}
+}
