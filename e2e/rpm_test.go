@@ -184,8 +184,14 @@ type dnfHost struct {
 
 func (w *rpmWorld) dnf(settings ...string) *dnfHost {
 	w.t.Helper()
+	return w.dnfAt(w.node.URL+"/r", settings...)
+}
+
+// dnfAt makes a host that has the repository at a URL.
+func (w *rpmWorld) dnfAt(url string, settings ...string) *dnfHost {
+	w.t.Helper()
 	client, program := needDnf(w.t)
-	return &dnfHost{must(lab.NewDnf(client, program, w.t.TempDir(), w.node.URL+"/r", settings...))(w.t), w}
+	return &dnfHost{must(lab.NewDnf(client, program, w.t.TempDir(), url, settings...))(w.t), w}
 }
 
 // run runs dnf, which must succeed.
@@ -214,8 +220,11 @@ func TestDnf(t *testing.T) {
 			if got := host.installed(); got != "1.0" {
 				t.Errorf("version %q is installed", got)
 			}
-			another := w.dnf(zchunk, "r.baseurl="+w.node.URL+"/r?token=of-this-host") // dnf adds it to every URL
+			another := w.dnfAt(w.node.URL+"/r?token=of-this-host", zchunk) // dnf adds it to every URL
 			another.run("install", "hello")
+			if log := w.node.accessLog(); !strings.HasSuffix(log[len(log)-1].URL, "?***") {
+				t.Errorf("dnf asked without the query: %s", log[len(log)-1].URL)
+			}
 			if n := w.server.Requests("repo/Packages/noarch/hello-1.0-1.noarch.rpm"); n != 1 {
 				t.Errorf("upstream was asked %d times for the package that two hosts have", n)
 			}

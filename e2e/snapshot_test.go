@@ -1,11 +1,15 @@
 package e2e
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/format/pacman/testrepo"
 )
 
 // do runs a command of the node that must succeed.
@@ -150,4 +154,78 @@ func TestSnapshotsOfACluster(t *testing.T) {
 	n3.do("channel", "rollback", "stable")
 	has(n2, "stable", "1")
 	has(n3, "w48", "1")
+}
+
+// dnf stays on a snapshot while the repository goes on, and follows a channel forward and back.
+func TestDnfSnapshot(t *testing.T) {
+	t.Parallel()
+	w := newRPMWorld(t, false)
+	w.dnf().run("makecache")
+	on := func(id string) *dnfHost {
+		return w.dnfAt(w.node.URL+"/snapshot/r/"+id, "zchunk=0")
+	}
+	w.node.do("snapshot", "create", "before")
+	w.node.do("channel", "set", "stable", "before")
+	first, stable := on("before"), on("stable")
+	first.run("install", "hello") // upstream still has the package
+	stable.run("makecache")
+	w.build("1.1", "hello")
+	w.publish()
+	if adopted, said := w.refresh(); !adopted {
+		t.Fatal(said)
+	}
+	for id, want := range map[string]string{"before": "1.0", "stable": "1.0", "live": "1.1"} {
+		host := on(id)
+		if host.run("install", "hello"); host.installed() != want {
+			t.Errorf("a host on %s installs %s, want %s", id, host.installed(), want)
+		}
+	}
+	w.node.do("snapshot", "create", "after")
+	w.node.do("channel", "set", "stable", "after")
+	stable.run("install", "--refresh", "hello")
+	if got := stable.installed(); got != "1.1" {
+		t.Errorf("after the channel was moved, its host installs %s", got)
+	}
+	w.node.do("channel", "rollback", "stable")
+	stable.run("downgrade", "--refresh", "hello")
+	if got := stable.installed(); got != "1.0" {
+		t.Errorf("after the channel went back, its host has %s", got)
+	}
+}
+
+// pacman does the same.
+func TestPacmanSnapshot(t *testing.T) {
+	t.Parallel()
+	r := newPacRepo(t, false)
+	r.publish(pacPackages...)
+	n := newNode(t, r.config("unsigned: true"))
+	n.start()
+	newPacHost(t, n.URL+"/arch").must("-Sy")
+	n.do("snapshot", "create", "before")
+	n.do("channel", "set", "stable", "before")
+	stable := newPacHost(t, n.URL+"/snapshot/arch/stable")
+	stable.must("-Sy")
+	_, before := n.get("/arch/" + pacDir + "/core.db")
+	r.publish(testrepo.Package{Name: "libapp", Version: "1:1.3-1", Size: 300_000, Provides: []string{"libapp.so=1-64"}})
+	eventually(t, 20*time.Second, "the new database is served", func() bool {
+		_, now := n.get("/arch/" + pacDir + "/core.db")
+		return !bytes.Equal(now, before)
+	})
+	database := func() []byte { return must(os.ReadFile(filepath.Join(stable.Dir, "db/sync/core.db")))(t) }
+	stable.must("-Sy")
+	if !bytes.Equal(database(), before) {
+		t.Error("a host on a channel that has not moved has another database")
+	}
+	n.do("snapshot", "create", "after")
+	n.do("channel", "set", "stable", "after")
+	stable.must("-Sy")
+	if bytes.Equal(database(), before) {
+		t.Error("a host on a channel that was moved has the old database")
+	}
+	n.do("channel", "rollback", "stable")
+	stable.must("-Sy")
+	if !bytes.Equal(database(), before) {
+		t.Error("a host on a channel that went back has the new database")
+	}
+	stable.must("-Sw", "app")
 }

@@ -66,7 +66,7 @@ func (k *Keeper) move(name, target, by string) (from string, err error) {
 	if _, err := next.Set(names.Key{Kind: names.Channel, Name: name}, target, k.cfg.Node, by, k.cfg.Now()); err != nil {
 		return "", err
 	}
-	if _, ok := follow(next, name); !ok {
+	if _, _, ok := follow(next, name); !ok {
 		return "", fmt.Errorf("channel %s: %q is no snapshot, no channel that leads to one, and not %q: %w", name, target, names.Live, ErrUnknown)
 	}
 	if err := k.commit(next, nil); err != nil {
@@ -150,20 +150,24 @@ func (k *Keeper) removeChannel(name string) error {
 // maxHops bounds how many channels may lead to a snapshot.
 const maxHops = 8
 
-// follow returns the record that a name leads to, or names.Live; false where it leads nowhere.
-func follow(m *names.Map, name string) (digest string, ok bool) {
+// follow returns the record that a name leads to, or names.Live; false where it leads nowhere. moved is when the last of
+// the channels on the way was moved; zero where there is none.
+func follow(m *names.Map, name string) (digest string, moved time.Time, ok bool) {
 	for range maxHops {
 		if name == names.Live {
-			return names.Live, true
+			return names.Live, moved, true
 		}
 		if act, ok := m.Get(names.Key{Kind: names.Snapshot, Name: name}); ok {
-			return act.Target, true
+			return act.Target, moved, true
 		}
 		act, ok := m.Get(names.Key{Kind: names.Channel, Name: name})
 		if !ok {
-			return "", false
+			return "", moved, false
+		}
+		if at := act.At(); at.After(moved) {
+			moved = at
 		}
 		name = act.Target
 	}
-	return "", false
+	return "", moved, false
 }

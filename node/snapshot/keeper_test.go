@@ -130,6 +130,9 @@ func (w *world) Capture(archive string) []proto.Captured {
 	return all
 }
 
+// rootDate is the Last-Modified of every root.
+var rootDate = time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)
+
 // fakeFrozen answers with the root that it was opened with.
 type fakeFrozen struct {
 	w      *world
@@ -159,7 +162,7 @@ func (w *world) Freeze(ctx context.Context, archive string, at time.Time, suites
 }
 
 func (f *fakeFrozen) Resolve(loc proto.Location) (e proto.Resolution, ok bool) {
-	e.Object.Ref = f.root
+	e.Object.Ref, e.Modified = f.root, rootDate
 	return e, true
 }
 
@@ -358,10 +361,27 @@ func TestChannelMoves(t *testing.T) {
 	loc := proto.Location{Archive: "ubuntu", Path: "dists/noble/InRelease"}
 	for id, moves := range map[string]bool{"w49": false, "canary": true} {
 		w.gives(id, "ubuntu", 2)
-		if e, ok := w.Keeper.Resolve(id, loc); !ok || e.Mutable != moves {
+		e, ok := w.Keeper.Resolve(id, loc)
+		if !ok || e.Mutable != moves {
 			t.Errorf("%s: what a client gets may change tomorrow: %v, %v", id, e.Mutable, ok)
 		}
+		if e.Modified.Equal(rootDate) == moves {
+			t.Errorf("%s: its root is of %v", id, e.Modified)
+		}
 	}
+	// Each move is a change of its own, however quickly they follow.
+	seen := make(map[time.Time]bool)
+	for _, to := range []string{"w48", "w49", "w48", "w49"} {
+		set("canary", to)
+		w.gives("canary", "ubuntu", map[string]int{"w48": 1, "w49": 2}[to])
+		e, _ := w.Keeper.Resolve("canary", loc)
+		if seen[e.Modified] || e.Modified.Nanosecond() != 0 {
+			t.Errorf("two moves count as one: %v", e.Modified)
+		}
+		seen[e.Modified] = true
+	}
+	set("canary", "live")
+	set("canary", "w49")
 	set("stable", "w48")
 	set("edge", "canary")
 	w.gives("canary", "ubuntu", 2)
@@ -407,7 +427,7 @@ func TestChannelMoves(t *testing.T) {
 		t.Error("a channel that never moved goes back")
 	}
 	moves, err := w.History("canary")
-	if err != nil || len(moves) != 5 || moves[2].Target != "live" || moves[3].Target != "w49" {
+	if err != nil || len(moves) != 11 || moves[2].Target != "live" || moves[3].Target != "w49" {
 		t.Errorf("%v, %v", moves, err)
 	}
 	if _, err := w.RemoveChannel(t.Context(), "edge", "root"); err != nil {

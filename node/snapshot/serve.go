@@ -12,7 +12,7 @@ import (
 // Known reports whether a name leads to a snapshot that has an archive, or to the archive as it is now.
 func (k *Keeper) Known(id, archive string) bool {
 	t := k.table.Load()
-	digest, ok := follow(t.names, id)
+	digest, _, ok := follow(t.names, id)
 	if !ok || digest == names.Live {
 		return ok
 	}
@@ -23,7 +23,7 @@ func (k *Keeper) Known(id, archive string) bool {
 // Resolve is the catalog's Resolve for an archive as a name has it. false: ask Discover.
 func (k *Keeper) Resolve(id string, loc proto.Location) (proto.Resolution, bool) {
 	t := k.table.Load()
-	digest, ok := follow(t.names, id)
+	digest, moved, ok := follow(t.names, id)
 	switch {
 	case !ok:
 		return proto.Resolution{}, false
@@ -38,7 +38,7 @@ func (k *Keeper) Resolve(id string, loc proto.Location) (proto.Resolution, bool)
 	}
 	o.used.Store(k.uses.Add(1))
 	e, ok := o.frozen.Resolve(loc)
-	e.Mutable = e.Mutable || t.moves(id)
+	onChannel(&e, moved)
 	return e, ok
 }
 
@@ -46,7 +46,7 @@ func (k *Keeper) Resolve(id string, loc proto.Location) (proto.Resolution, bool)
 // Errors are those of the catalog; a name that leads nowhere is proto.ErrNotFound.
 func (k *Keeper) Discover(ctx context.Context, id string, loc proto.Location, fresh bool) (proto.Resolution, error) {
 	t := k.table.Load()
-	digest, ok := follow(t.names, id)
+	digest, moved, ok := follow(t.names, id)
 	switch {
 	case !ok:
 		return proto.Resolution{}, proto.ErrNotFound
@@ -62,14 +62,21 @@ func (k *Keeper) Discover(ctx context.Context, id string, loc proto.Location, fr
 		return proto.Resolution{}, err
 	}
 	e, err := f.Discover(ctx, loc)
-	e.Mutable = e.Mutable || t.moves(id)
+	onChannel(&e, moved)
 	return e, err
 }
 
-// moves reports whether a name may stand for something else tomorrow: clients and caches must ask again.
-func (t *table) moves(id string) bool {
-	_, ok := t.names.Get(names.Key{Kind: names.Channel, Name: id})
-	return ok
+// onChannel makes an answer one of a channel that was moved at a time; zero where the name is a snapshot's. It may
+// be another answer tomorrow. A root counts as changed when the channel was moved: pacman takes no database that is
+// older than the one it has, and must go back with its channel.
+func onChannel(e *proto.Resolution, moved time.Time) {
+	if moved.IsZero() {
+		return
+	}
+	e.Mutable = true
+	if moved = moved.Truncate(time.Second); !e.Modified.IsZero() && moved.After(e.Modified) {
+		e.Modified = moved
+	}
 }
 
 // open opens an archive of a snapshot, or waits for who is opening it.

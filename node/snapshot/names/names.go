@@ -194,7 +194,7 @@ func (m *Map) Past(name string) []Act {
 func (m *Map) next(now time.Time) uint64 {
 	version := uint64(max(now.UnixMilli(), 1))
 	for _, e := range m.entries {
-		version = max(version, e.last()+1)
+		version = max(version, e.last()+1000)
 	}
 	return version
 }
@@ -213,6 +213,10 @@ func (m *Map) Set(k Key, target, node, by string, now time.Time) (Act, error) {
 		e = &Entry{}
 	}
 	act := Act{Version: m.next(now), Node: node, By: by, Target: target}
+	if k.Kind == Channel {
+		// Clients tell moves apart by the second.
+		act.Version = max(act.Version, e.last()+1000)
+	}
 	next := &Entry{Acts: []Act{act}, Past: e.Past, Seen: seen(e, act)}
 	if k.Kind == Channel {
 		next.Past = newest(append(slices.Clone(e.Past), act))
