@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -13,8 +14,7 @@ import (
 )
 
 func (a *app) refusedCommand() *cobra.Command {
-	var ask clientFlags
-	cmd := &cobra.Command{
+	return a.asking(&cobra.Command{
 		Use:   "refused",
 		Short: "List the requests of hosts that this node refused",
 		Long: `List the requests that this node refused since its start: for archives that are not
@@ -26,23 +26,10 @@ The node remembers 256 URLs, and 32 hosts for each. In a cluster, ask every node
 		Example: `  aptmesh refused
   aptmesh refused --json | jq -r '.[] | .url, (.clients[] | "  " + .)'`,
 		Args: takes(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := a.client(ask)
-			if err != nil {
-				return err
-			}
-			list, err := client.Refused(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if ask.json {
-				return a.printJSON(list)
-			}
-			return printRefused(a.out, list, time.Now())
-		},
-	}
-	ask.register(cmd)
-	return cmd
+	}, func(ctx context.Context, client *admin.Client, _ []string) (any, func(io.Writer) error, error) {
+		list, err := client.Refused(ctx)
+		return list, func(w io.Writer) error { return printRefused(w, list, time.Now()) }, err
+	})
 }
 
 // maxHostsShown is how many hosts of one URL a line names.

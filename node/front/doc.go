@@ -10,7 +10,7 @@
 //
 // A request goes through three independent steps:
 //
-//	where   routes.go              request target -> Location, or a refusal
+//	where   routes.go, locate.go   request target -> Location, or a refusal
 //	what    decide.go, answer.go   pure: request facts, entry, object -> answer
 //	how     write.go               answer -> bytes on the connection
 //
