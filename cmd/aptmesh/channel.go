@@ -42,6 +42,7 @@ func (a *app) channelSetCommand() *cobra.Command {
 func (a *app) channelRollbackCommand() *cobra.Command {
 	return a.asking(&cobra.Command{
 		Use: "rollback CHANNEL", Short: "Move a channel back to where it was", Args: takes(1, 1, "the channel"),
+		Long:    "Move a channel back to where it was before it came to its present target. Run it again to go back further.",
 		Example: "  aptmesh channel rollback stable",
 	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
 		m, err := client.Rollback(ctx, args[0], operatorName())
@@ -64,8 +65,11 @@ func (a *app) promoteCommand() *cobra.Command {
 func moveOf(name string, m *admin.ChannelMove) func(io.Writer) error {
 	return func(w io.Writer) error {
 		what := "moved from " + m.From + " to " + m.To
-		if m.From == "" {
+		switch m.From {
+		case "":
 			what = "made; it stands for " + m.To
+		case m.To:
+			what = "it stands for " + m.To + " already"
 		}
 		_, err := fmt.Fprintf(w, "%s: %s\n%s", name, what, unreachedLine(m.Unreached))
 		return err

@@ -400,7 +400,7 @@ http://127.0.0.1:3142/ in a browser shows the archives, their URLs here, and how
 		if format != "text" {
 			want = ""
 		}
-		if log := s.errs.String(); !strings.Contains(log, "serving") || !strings.Contains(log, "client-config` prints their settings for http://127.0.0.1:3142") {
+		if log := s.errs.String(); !strings.Contains(log, "serving") || !strings.Contains(log, "client-config http://127.0.0.1:3142` prints their settings") {
 			t.Errorf("the log does not say how to use the node:\n%s", log)
 		}
 		if got := s.out.String(); got != want {

@@ -136,7 +136,7 @@ func printHints(w io.Writer, cfg *config.Config, url string, known bool) {
 // hostAdvice says in a line of the log how to point a host at the node.
 func hostAdvice(url string, known bool) string {
 	if known {
-		return "`aptmesh client-config` prints their settings for " + url
+		return "`aptmesh client-config " + url + "` prints their settings"
 	}
 	return "`aptmesh client-config " + url + "` prints their settings, where " + anyHost + " is the address at which they reach this container"
 }

@@ -52,7 +52,8 @@ func (a *app) snapshotCreateCommand() *cobra.Command {
 		Short: "Take a snapshot",
 		Long: `Take a snapshot of all suites that hosts use, all as they are at one moment.
 
-The exit code is 4 if the snapshot is there and files of it could not be had.`,
+The exit code is 4 if the snapshot is there and not whole: files of it could not be had, or of a
+suite no index is kept, because no host that the node knows of has used one.`,
 		Example: `  aptmesh snapshot create 2026-w48
   aptmesh snapshot create before-upgrade --archive ubuntu --suite 'noble*' --note "before the kernel"`,
 		Args: takes(1, 1, "the name"),
@@ -61,12 +62,12 @@ The exit code is 4 if the snapshot is there and files of it could not be had.`,
 		defer cancel()
 		plan.Name = args[0]
 		s, err := client.CreateSnapshot(ctx, plan)
-		if err == nil && len(s.Missing) > 0 {
+		if err == nil && len(s.Missing)+len(unusedSuites(s)) > 0 {
 			err = &exitError{code: exitIncomplete}
 		}
 		return s, func(w io.Writer) error { return printSnapshotResult(w, s) }, err
 	})
-	cmd.Flags().StringSliceVar(&plan.Archives, "archive", nil, "`ARCHIVE` to capture; may be given several times (default all)")
+	cmd.Flags().StringSliceVar(&plan.Archives, "archive", nil, "`ARCHIVE` to capture, or class of archives; may be given several times (default all)")
 	cmd.Flags().StringSliceVar(&plan.Suites, "suite", nil, "`PATTERN` of the suites to capture, such as 'noble*'; may be given several times (default all)")
 	cmd.Flags().StringVar(&plan.Note, "note", "", "`TEXT` to remember why")
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "give up after this long")
@@ -79,9 +80,22 @@ func printSnapshotResult(w io.Writer, s *admin.SnapshotResult) error {
 	for _, m := range s.Missing {
 		fmt.Fprintf(&b, "missing: %s: %s\n", m.Location, m.Error)
 	}
+	if unused := unusedSuites(s); len(unused) > 0 {
+		fmt.Fprintf(&b, "no index: %s (the node knows of no host that uses one; take another snapshot when hosts have updated)\n", strings.Join(unused, ", "))
+	}
 	b.WriteString(unreachedLine(s.Unreached))
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// unusedSuites are those of which a snapshot keeps no index: what they list is lost when upstream forgets it.
+func unusedSuites(s *admin.SnapshotResult) (suites []string) {
+	for _, suite := range s.Suites {
+		if suite.Indexes == 0 {
+			suites = append(suites, suite.Suite)
+		}
+	}
+	return suites
 }
 
 func bytesOf(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

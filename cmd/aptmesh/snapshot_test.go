@@ -13,7 +13,7 @@ func TestSnapshotThatIsNotWhole(t *testing.T) {
 	answer := ""
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) }))
 	defer server.Close()
-	const whole = `{"name":"w48","bytes":2048,"suites":[{"suite":"ubuntu/dists/noble"}]`
+	const whole = `{"name":"w48","bytes":2048,"suites":[{"suite":"ubuntu/dists/noble","indexes":2}]`
 	for _, tt := range []struct {
 		answer string
 		args   []string
@@ -24,6 +24,7 @@ func TestSnapshotThatIsNotWhole(t *testing.T) {
 		{whole + `,"unreached":["n2"]}`, nil, 0, "not reached: n2 (they hear of it when they answer)"},
 		{whole + `,"missing":[{"location":"ubuntu/x","error":"gone"}]}`, nil, exitIncomplete, "missing: ubuntu/x: gone\n"},
 		{whole + `,"missing":[{"location":"ubuntu/x","error":"gone"}]}`, []string{"--json"}, exitIncomplete, `"error": "gone"`},
+		{strings.Replace(whole, `"indexes":2`, `"indexes":0`, 1) + "}", nil, exitIncomplete, "no index: ubuntu/dists/noble ("},
 		{`nonsense`, nil, exitFailed, ""},
 	} {
 		answer = tt.answer

@@ -31,15 +31,31 @@ func (c *Catalog) Capture(archive string) []proto.Captured {
 		g := s.Current.Generation
 		g.Companions = slices.DeleteFunc(slices.Clone(g.Companions), func(c proto.Companion) bool { return c.Ref.IsZero() })
 		captured := proto.Captured{Generation: g, Unsigned: conf.unsigned(s.ID)}
-		staged := s.Current.AllStaged()
-		for _, path := range slices.Sorted(maps.Keys(staged)) {
-			if s.Current.Member(path) != nil {
-				captured.Indexes = append(captured.Indexes, proto.Captive{Path: path, Ref: staged[path].Ref})
-			}
-		}
+		captured.Indexes = a.drivers[s].inUse(s.Current)
 		all = append(all, captured)
 	}
 	return all
+}
+
+// inUse are the members of a generation that clients use, as far as this node knows: here and on other nodes.
+func (d *driver) inUse(g *view.Generation) (indexes []proto.Captive) {
+	refs := make(map[string]proto.Ref)
+	for path, st := range g.AllStaged() {
+		if g.Member(path) != nil {
+			refs[path] = st.Ref
+		}
+	}
+	for _, slot := range slices.Concat(d.demand.locals(), d.demand.remotes()) {
+		for _, m := range g.BySlot(slot) {
+			if _, ok := refs[m.Path]; !ok {
+				refs[m.Path] = m.Ref
+			}
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(refs)) {
+		indexes = append(indexes, proto.Captive{Path: path, Ref: refs[path]})
+	}
+	return indexes
 }
 
 // Frozen answers for suites of one archive as they were at one moment. Nothing that upstream does

@@ -307,3 +307,32 @@ func TestFreezeKeepsWhatItReads(t *testing.T) {
 		}
 	})
 }
+
+// What hosts of other nodes use belongs to a snapshot, also if this node has not read it.
+func TestCaptureKnowsOtherNodesUse(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.open()
+		w.must(nobleIn)
+		w.rest()
+		paths := func() (paths []string) {
+			for _, index := range w.Capture("a")[0].Indexes {
+				paths = append(paths, index.Path)
+			}
+			return paths
+		}
+		if got := paths(); len(got) != 0 {
+			t.Fatalf("nobody uses an index, and there is %v", got)
+		}
+		w.Receive("other", proto.Announcement{Generation: w.nobleNow().Generation, Slots: []string{w.nobleNow().Member("main/binary-amd64/Packages.xz").Slot}})
+		w.rest()
+		if got := paths(); !slices.Contains(got, "main/binary-amd64/Packages.xz") {
+			t.Errorf("captured are %v", got)
+		}
+		f := w.freeze()
+		if _, ok := f.Resolve(w.loc(hello1)); !ok {
+			t.Error("what the index lists is not known")
+		}
+	})
+}

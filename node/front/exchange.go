@@ -85,7 +85,12 @@ func (x *exchange) serve() {
 	local, _ := x.r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	target := x.r.RequestURI
 	if x.f.cfg.Snapshots != nil {
-		if id, rest := x.rules.routes.inSnapshot(target, local); id != "" {
+		id, rest, err := x.rules.routes.inSnapshot(target, local)
+		switch {
+		case err != nil:
+			x.refuseLocation(err)
+			return
+		case id != "":
 			x.snapshot, target = id, rest
 		}
 	}
@@ -327,7 +332,7 @@ func (x *exchange) fail(err error) {
 
 // refusal is the answer to an error of the catalog or the fetcher.
 func (x *exchange) refusal(err error) *refusal {
-	return refuse(x.loc, about{&x.info, x.entry.Listed}, err)
+	return refuse(x.loc, about{&x.info, x.entry.Listed, x.snapshot}, err)
 }
 
 // refuse answers with an error.

@@ -174,8 +174,16 @@ type Explanation struct {
 // networks, because the operator asks and not a client.
 func (f *Front) Explain(target string) (e Explanation) {
 	rules := f.rules.Load()
-	if id, rest := rules.routes.inSnapshot(target, nil); id != "" && f.cfg.Snapshots != nil {
-		e.Snapshot, target = id, rest
+	if f.cfg.Snapshots != nil {
+		id, rest, err := rules.routes.inSnapshot(target, nil)
+		var r *refusal
+		switch {
+		case errors.As(err, &r):
+			e.Would = r.failure()
+			return e
+		case id != "":
+			e.Snapshot, target = id, rest
+		}
 	}
 	key := rules.routes.targetKey(target)
 	if hostPort, connect := strings.CutPrefix(target, connectMethod); connect {

@@ -151,11 +151,15 @@ func isMissing(err error) bool {
 type about struct {
 	info   *proto.PathInfo // nil: nothing
 	listed bool            // signed metadata names it
+	// snapshot is the snapshot or channel of which it is asked; "" for none.
+	snapshot string
 }
 
 // missing is what to do about a file that upstream does not have.
 func (a about) missing() string {
 	switch {
+	case a.info != nil && a.info.Root && a.snapshot != "":
+		return "the snapshot or channel " + quote(a.snapshot) + " has no such suite: \"aptmesh snapshot show\" lists those that it has"
 	case a.info != nil && a.info.Root:
 		return "the archive has no such suite; see the suites in the host's sources"
 	case a.listed && a.info != nil && a.info.Index:

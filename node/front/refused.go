@@ -38,10 +38,10 @@ type refusedURLs struct {
 	all map[string]*RefusedURL // by URL and reason; guarded by mu
 }
 
-// noteRefused adds an exchange to the list if a change of the configuration would let it in.
+// noteRefused adds an exchange to the list if an operator could let it in.
 func (x *exchange) noteRefused(now time.Time) {
 	switch x.note.reason {
-	case reasonHost, reasonPrefix, reasonConnect, reasonClientNet:
+	case reasonHost, reasonPrefix, reasonConnect, reasonClientNet, reasonSnapshot:
 	default:
 		return
 	}
@@ -51,8 +51,11 @@ func (x *exchange) noteRefused(now time.Time) {
 // refusedURL is the root of the archive that was asked for, as far as the URL shows it.
 func (x *exchange) refusedURL() string {
 	target, _, _ := strings.Cut(x.r.RequestURI, "?")
-	if x.r.Method == http.MethodConnect {
+	switch {
+	case x.r.Method == http.MethodConnect:
 		return connectKey(target)
+	case x.snapshot != "" && x.loc.Archive != "":
+		return snapshotURL(x.snapshot, x.loc.Archive)
 	}
 	scheme, host, path, ok := splitURL(target)
 	if !ok || x.rules.routes.isOwn(host, nil) {

@@ -2,6 +2,8 @@ package front
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -25,15 +27,20 @@ func TestInSnapshot(t *testing.T) {
 		"/snapshot/ubuntu/w48%7e12ab/x":                          "w48~12ab /ubuntu/x",
 		"/snapshot/ubuntu/w48/":                                  "w48 /ubuntu/",
 		"/snapshot/ubuntu/w48":                                   "w48 /ubuntu/",
-		"/snapshot/ubuntu/":                                      "",
-		"/snapshot/other/w48/x":                                  "",
+		"/snapshot/ubuntu/":                                      "404 the URL of a snapshot ends with its name",
+		"/snapshot/other/w48/x":                                  `404 no archive "other" has snapshots here`,
+		"/snapshot/archive.ubuntu.com/ubuntu/w48":                `404 no archive "archive.ubuntu.com" has snapshots here`,
 		"/snapshots/ubuntu/w48/x":                                "",
 		"/ubuntu/snapshot/ubuntu/w48/x":                          "",
 		"http://archive.ubuntu.com/snapshot/ubuntu/w48/x":        "",
 		"http://snapshot.example.org/snapshot/ubuntu/20260101/x": "",
 	} {
-		got, rest := routes.inSnapshot(target, nil)
-		if got != "" {
+		got, rest, err := routes.inSnapshot(target, nil)
+		var r *refusal
+		switch {
+		case errors.As(err, &r):
+			got = fmt.Sprint(r.status, " ", r.phrase)
+		case got != "":
 			got += " " + rest
 		}
 		if got != want {
@@ -97,6 +104,16 @@ func TestServesSnapshots(t *testing.T) {
 				t.Errorf("%s: %s, %s", path, resp.Status, said)
 			}
 		}
+	}
+	refused := make(map[string]string)
+	for _, r := range f.Refused() {
+		refused[r.URL] = r.Reason
+	}
+	if len(refused) != 2 || refused["/snapshot/ubuntu/w49"] != reasonSnapshot || refused["/snapshot/debian/w48"] != reasonClientNet {
+		t.Errorf("refused are %v", refused)
+	}
+	if _, body := f.ask(http.MethodGet, "/snapshot/ubuntu/w48/dists/jammy/InRelease"); !strings.Contains(body, "channel w48 has no such suite") {
+		t.Error(body)
 	}
 	if e := f.Explain("/snapshot/ubuntu/w49/dists/noble/InRelease"); e.Snapshot != "w49" || e.Would == nil || e.Latest == nil {
 		t.Errorf("%+v", e)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/snapshot"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -41,20 +43,9 @@ func snapshotOf(s *snapshot.Snapshot) admin.Snapshot {
 
 // CreateSnapshot captures archives as they are at this moment.
 func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) (*admin.SnapshotResult, error) {
-	if len(plan.Archives) == 0 {
-		for _, a := range o.cfg.Archives.Config().Archives {
-			if len(o.cfg.Catalog.Capture(a.Name)) > 0 {
-				plan.Archives = append(plan.Archives, a.Name)
-			}
-		}
-	}
-	if len(plan.Archives) == 0 {
-		return nil, errors.New("no host has asked for a suite of any archive here yet: there is nothing to capture")
-	}
-	for _, name := range plan.Archives {
-		if !o.cfg.Archives.Has(name) {
-			return nil, fmt.Errorf("there is no archive %q here", name)
-		}
+	var err error
+	if plan.Archives, err = o.archivesOf(plan.Archives); err != nil {
+		return nil, err
 	}
 	for _, pattern := range plan.Suites {
 		if err := snapshot.CheckPattern(pattern); err != nil {
@@ -70,6 +61,28 @@ func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) 
 		r.Missing = append(r.Missing, admin.MissingFile{Location: m.Location.String(), Error: m.Err.Error()})
 	}
 	return r, nil
+}
+
+// archivesOf are the archives that an operator names; a class stands for its archives, and nothing for all of which
+// a suite is known.
+func (o *Operator) archivesOf(named []string) (archives []string, err error) {
+	for _, a := range o.cfg.Archives.Config().Archives {
+		if (len(named) == 0 || slices.Contains(named, a.Class)) && len(o.cfg.Catalog.Capture(a.Name)) > 0 {
+			archives = append(archives, a.Name)
+		}
+	}
+	for _, name := range named {
+		switch {
+		case o.cfg.Archives.Has(name):
+			archives = append(archives, name)
+		case !slices.ContainsFunc(o.cfg.Archives.Config().Archives, func(a archiveconf.Archive) bool { return a.Class == name }):
+			return nil, fmt.Errorf("there is no archive %.70q here, and no archive of a class of that name", name)
+		}
+	}
+	if len(archives) == 0 {
+		return nil, errors.New("no host has asked for a suite of any archive here yet: there is nothing to capture")
+	}
+	return archives, nil
 }
 
 // RemoveSnapshot takes a snapshot away.
@@ -151,7 +164,7 @@ func (o *Operator) whyInSnapshot(w *admin.Why, id string, loc proto.Location) {
 	case known:
 		explain(w, entry)
 	default:
-		say(w, "Nothing of %s in %s has been asked for since the node began. A request opens the snapshot, and reads the index that lists the file if it has not been read.", loc.Archive, id)
+		say(w, "The node has %s in %s not in memory now. A request opens it, and says whether it has the file.", loc.Archive, id)
 	}
 	for _, c := range o.cfg.Snapshots.Channels() {
 		if c.Name == id {

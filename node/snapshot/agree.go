@@ -18,8 +18,8 @@ import (
 
 // Cluster is the other nodes. Its methods are safe for concurrent use.
 type Cluster interface {
-	// Alive names the nodes that answer.
-	Alive() []string
+	// Nodes names the members of the cluster that answer, and those that do not.
+	Nodes() (alive, silent []string)
 	// Snapshots tells a node what is known here, and returns what it knows.
 	Snapshots(ctx context.Context, node string, told proto.SnapshotNews) (proto.SnapshotNews, error)
 }
@@ -230,13 +230,13 @@ func (k *Keeper) Meet(node string) {
 	})
 }
 
-// MeetAll exchanges names with all nodes that answer, and returns those with which it failed. A node calls it before it
+// MeetAll exchanges names with all nodes that answer, and returns those that it has not reached. A node calls it before it
 // is ready, and around each act of an operator.
 func (k *Keeper) MeetAll(ctx context.Context) (unreached []string) {
 	if k.cfg.Cluster == nil {
 		return nil
 	}
-	alive := k.cfg.Cluster.Alive()
+	alive, unreached := k.cfg.Cluster.Nodes()
 	away := make([]bool, len(alive))
 	failed := make([]error, len(alive))
 	var wg sync.WaitGroup
@@ -323,7 +323,8 @@ func (k *Keeper) askLater() {
 		k.opening.Lock()
 		k.later = nil
 		k.opening.Unlock()
-		for _, node := range k.cfg.Cluster.Alive() {
+		alive, _ := k.cfg.Cluster.Nodes()
+		for _, node := range alive {
 			k.Meet(node)
 		}
 	})

@@ -40,20 +40,24 @@ func newNodes(t *testing.T, names ...string) *nodes {
 	return n
 }
 
-func (m member) Alive() (alive []string) {
+func (m member) Nodes() (alive, silent []string) {
 	m.n.mu.Lock()
 	defer m.n.mu.Unlock()
 	for name := range m.n.all {
-		if name != m.self && !m.n.cut[name] && !m.n.cut[m.self] {
+		switch {
+		case name == m.self:
+		case m.n.cut[name] || m.n.cut[m.self]:
+			silent = append(silent, name)
+		default:
 			alive = append(alive, name)
 		}
 	}
 	slices.Sort(alive)
-	return alive
+	return alive, silent
 }
 
 func (m member) Snapshots(_ context.Context, node string, told proto.SnapshotNews) (proto.SnapshotNews, error) {
-	if !slices.Contains(m.Alive(), node) {
+	if alive, _ := m.Nodes(); !slices.Contains(alive, node) {
 		return proto.SnapshotNews{}, &proto.PeerFailed{Peer: node, Err: errors.New("cut off")}
 	}
 	return m.n.all[node].Serve(m.self, told)
@@ -157,7 +161,10 @@ func TestPartition(t *testing.T) {
 		w.publish("ubuntu")
 	}
 	n.all["n3"].publish("ubuntu") // it sees another generation
-	n.all["n1"].create("w48", "ubuntu")
+	s, _, err := n.all["n1"].Create(t.Context(), "w48", Plan{Archives: []string{"ubuntu"}})
+	if err != nil || !slices.Equal(s.Unreached, []string{"n3"}) {
+		t.Errorf("not reached: %+v, %v", s, err)
+	}
 	n.all["n3"].create("w48", "ubuntu")
 	n.all["n3"].now = n.all["n3"].now.Add(-2 * time.Hour) // and has a wrong clock
 	if _, err := n.all["n3"].SetChannel(t.Context(), "stable", "w48", "root"); err != nil {
@@ -275,6 +282,20 @@ func TestMeetsWithoutChange(t *testing.T) {
 			t.Errorf("%s counts as away", name)
 		}
 	}
+}
+
+// A node of a cluster whose names are damaged gets them from the others.
+func TestNamesAreDamagedInACluster(t *testing.T) {
+	n := newNodes(t, "n1", "n2")
+	n.all["n1"].create("w48", "ubuntu")
+	n.agree()
+	n.all["n1"].files[namesFile] = []byte("garbage")
+	n.all["n1"].restart()
+	n.all["n1"].MeetAll(t.Context())
+	if l := n.all["n1"].List(); len(l) != 1 || l[0].Name != "w48" || !n.all["n1"].Known("w48", "ubuntu") {
+		t.Errorf("%v", l)
+	}
+	n.agree()
 }
 
 // What another node sends is refused as a whole where it makes no sense, and changes nothing.

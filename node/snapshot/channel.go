@@ -39,35 +39,42 @@ type Moved struct {
 }
 
 // SetChannel moves a channel, or makes one. Requests that begin from then on see the new target. It fails with
-// ErrUnknown if there is no such target, and with ErrExists if a snapshot has the name.
+// ErrUnknown if there is no such target, and with ErrExists if a snapshot has the name. A channel that stands for the
+// target already stays as it is.
 func (k *Keeper) SetChannel(ctx context.Context, name, target, by string) (*Moved, error) {
 	k.MeetAll(ctx)
-	m := &Moved{To: target}
+	return k.moveTo(ctx, name, names.Act{Target: target, Node: k.cfg.Node, By: by})
+}
+
+func (k *Keeper) moveTo(ctx context.Context, name string, act names.Act) (*Moved, error) {
+	m := &Moved{To: act.Target}
 	var err error
-	if m.From, err = k.move(name, target, by); err != nil {
-		return nil, err
+	if m.From, err = k.move(name, act); err != nil || m.From == m.To {
+		return m, err
 	}
-	k.cfg.Logger.Info("an operator has moved a channel", "channel", name, "from", m.From, "to", target, "by", by)
+	k.cfg.Logger.Info("an operator has moved a channel", "channel", name, "from", m.From, "to", m.To, "by", act.By)
 	m.Unreached = k.MeetAll(ctx)
 	return m, nil
 }
 
-func (k *Keeper) move(name, target, by string) (from string, err error) {
+func (k *Keeper) move(name string, act names.Act) (from string, err error) {
 	k.acting.Lock()
 	defer k.acting.Unlock()
 	t := k.table.Load()
 	if _, taken := t.names.Get(names.Key{Kind: names.Snapshot, Name: name}); taken {
 		return "", fmt.Errorf("a snapshot %q %w: give the channel another name", name, ErrExists)
 	}
-	if act, ok := t.names.Get(names.Key{Kind: names.Channel, Name: name}); ok {
-		from = act.Target
+	if now, ok := t.names.Get(names.Key{Kind: names.Channel, Name: name}); ok {
+		if from = now.Target; from == act.Target {
+			return from, nil
+		}
 	}
 	next := t.names.Clone()
-	if _, err := next.Set(names.Key{Kind: names.Channel, Name: name}, target, k.cfg.Node, by, k.cfg.Now()); err != nil {
+	if _, err := next.Set(names.Key{Kind: names.Channel, Name: name}, act, k.cfg.Now()); err != nil {
 		return "", err
 	}
 	if _, _, ok := follow(next, name); !ok {
-		return "", fmt.Errorf("channel %s: %q is no snapshot, no channel that leads to one, and not %q: %w", name, target, names.Live, ErrUnknown)
+		return "", fmt.Errorf("channel %s: %.70q leads to no snapshot and not to %q: it is not known here, or its channels lead in a circle: %w", name, act.Target, names.Live, ErrUnknown)
 	}
 	if err := k.commit(next, nil); err != nil {
 		return "", fmt.Errorf("move the channel %s: %w", name, err)
@@ -93,20 +100,18 @@ func (k *Keeper) Promote(ctx context.Context, from, name, by string) (*Moved, er
 	return k.SetChannel(ctx, name, target, by)
 }
 
-// Rollback moves a channel to where it was before its last move.
+// Rollback moves a channel to where it was before. Again, it goes on to where it was before that.
 func (k *Keeper) Rollback(ctx context.Context, name, by string) (*Moved, error) {
 	k.MeetAll(ctx)
-	t := k.table.Load()
-	act, ok := t.names.Get(names.Key{Kind: names.Channel, Name: name})
-	if !ok {
+	m := k.table.Load().names
+	if _, ok := m.Get(names.Key{Kind: names.Channel, Name: name}); !ok {
 		return nil, fmt.Errorf("channel %q: %w", name, ErrUnknown)
 	}
-	for _, past := range t.names.Past(name) {
-		if past.Version < act.Version && past.Target != act.Target {
-			return k.SetChannel(ctx, name, past.Target, by)
-		}
+	target, ok := m.Before(name)
+	if !ok {
+		return nil, fmt.Errorf("the channel %s has not been anywhere else: there is nothing to go back to", name)
 	}
-	return nil, fmt.Errorf("the channel %s has not been anywhere else: there is nothing to go back to", name)
+	return k.moveTo(ctx, name, names.Act{Target: target, Node: k.cfg.Node, By: by, Back: true})
 }
 
 // History returns the moves of a channel, the newest first.

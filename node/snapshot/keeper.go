@@ -66,8 +66,9 @@ type Config struct {
 
 // Where names and records lie among the state files.
 const (
-	namesFile = "snapshots/names"
-	recordDir = "snapshots/records/"
+	namesFile   = "snapshots/names"
+	damagedFile = "snapshots/names.damaged"
+	recordDir   = "snapshots/records/"
 )
 
 // Keeper is the snapshots and channels of this node. Safe for concurrent use.
@@ -123,16 +124,9 @@ const maxOpen = 16
 func New(cfg Config) (*Keeper, error) {
 	k := &Keeper{cfg: cfg, opened: make(map[openKey]*opened), meeting: make(map[string]bool)}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
-	w := written{Names: &names.Map{}}
-	data, err := cfg.State.ReadFile(namesFile)
-	if err == nil {
-		err = json.Unmarshal(data, &w)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read the names of snapshots: %w", err)
-	}
-	if w.Names == nil {
-		w.Names = &names.Map{}
+	w, damaged, err := k.readNames()
+	if err != nil {
+		return nil, err
 	}
 	t := &table{names: w.Names, records: make(map[string]*Record)}
 	if t.data, t.sum, err = sumOf(t.names); err != nil {
@@ -149,11 +143,61 @@ func New(cfg Config) (*Keeper, error) {
 		k.pin(n.Target, r)
 	}
 	k.table.Store(t)
-	k.removeRecords(t)
+	if damaged {
+		if err := k.recover(); err != nil {
+			return nil, err
+		}
+	}
+	k.removeRecords(k.table.Load())
 	if cfg.Cluster != nil {
 		k.wg.Go(k.meetNowAndThen)
 	}
 	return k, nil
+}
+
+// readNames reads the file of the names. A damaged one is set aside: what else the node serves does not depend on it.
+func (k *Keeper) readNames() (w written, damaged bool, err error) {
+	w.Names = &names.Map{}
+	data, err := k.cfg.State.ReadFile(namesFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return w, false, nil
+	}
+	if err != nil {
+		return w, false, fmt.Errorf("read the names of snapshots: %w", err)
+	}
+	var read written
+	if broken := json.Unmarshal(data, &read); broken != nil || read.Names == nil {
+		if err := k.cfg.State.WriteFile(damagedFile, data); err != nil {
+			return w, false, fmt.Errorf("set the damaged names of snapshots aside: %w", err)
+		}
+		k.cfg.Logger.Error("the names of snapshots and channels on the disk are damaged and set aside. Other nodes of the cluster know them; "+
+			"a node that stands alone calls its snapshots recovered-… and has no channel", "file", damagedFile, "error", broken)
+		return w, true, nil
+	}
+	return read, false, nil
+}
+
+// recover gives names to the records of a node that stands alone and has lost its names.
+func (k *Keeper) recover() error {
+	k.acting.Lock()
+	defer k.acting.Unlock()
+	next, found := k.table.Load().names.Clone(), make(map[string]*Record)
+	files, err := k.cfg.State.ListFiles(recordDir)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		digest := strings.TrimPrefix(file, recordDir)
+		r, err := k.readRecord(digest)
+		if err != nil || k.cfg.Cluster != nil {
+			continue
+		}
+		if _, err := next.Set(names.Key{Kind: names.Snapshot, Name: "recovered-" + digest[:8]}, names.Act{Target: digest, Node: k.cfg.Node}, k.cfg.Now()); err != nil {
+			return err
+		}
+		found[digest] = r
+	}
+	return k.commit(next, found)
 }
 
 func (k *Keeper) readRecord(digest string) (*Record, error) {
@@ -303,7 +347,7 @@ func (k *Keeper) name(name, digest, by string, data []byte, r *Record) (names.Ac
 		return names.Act{}, err
 	}
 	next := k.table.Load().names.Clone()
-	act, err := next.Set(names.Key{Kind: names.Snapshot, Name: name}, digest, k.cfg.Node, by, k.cfg.Now())
+	act, err := next.Set(names.Key{Kind: names.Snapshot, Name: name}, names.Act{Target: digest, Node: k.cfg.Node, By: by}, k.cfg.Now())
 	if err != nil {
 		return names.Act{}, err
 	}

@@ -545,3 +545,24 @@ func TestRecordIsChecked(t *testing.T) {
 		t.Errorf("%v", l)
 	}
 }
+
+// A damaged file of names stops nothing: it is set aside, and a node that stands alone finds its snapshots by their records.
+func TestNamesAreDamaged(t *testing.T) {
+	w := newWorld(t)
+	w.create("w48", "ubuntu")
+	digest := w.List()[0].Digest
+	for _, bad := range []string{"garbage", "", "null", `{"names":[{"kind":"x"}]}`} {
+		w.files[namesFile] = []byte(bad)
+		w.restart()
+		if string(w.files[damagedFile]) != bad {
+			t.Errorf("%q is not set aside", bad)
+		}
+		name := "recovered-" + digest[:8]
+		w.gives(name, "ubuntu", 1)
+		if l := w.List(); len(l) != 1 || l[0].Name != name || len(w.pins) != 1 {
+			t.Errorf("%q: %v, pinned %v", bad, l, w.pins)
+		}
+		w.restart()
+		w.gives(name, "ubuntu", 1)
+	}
+}

@@ -169,14 +169,16 @@ func (m *Mesh) Snapshots(ctx context.Context, peer string, told proto.SnapshotNe
 	return answer, err
 }
 
-// Alive names the other nodes that answer pings.
-func (m *Mesh) Alive() (names []string) {
+// Nodes names the other nodes of the view that answer pings, and those that do not.
+func (m *Mesh) Nodes() (alive, silent []string) {
 	for _, p := range m.all() {
 		if p.reachable() {
-			names = append(names, p.name)
+			alive = append(alive, p.name)
+		} else {
+			silent = append(silent, p.name)
 		}
 	}
-	return names
+	return alive, silent
 }
 
 // Offer hands objects to a peer that only this node holds, and returns those that

@@ -35,6 +35,8 @@ type Act struct {
 	By   string `json:"by,omitempty"`
 	// Target is what the name stands for.
 	Target string `json:"target"`
+	// Back says that a channel went back to where it was before.
+	Back bool `json:"back,omitempty"`
 }
 
 // At is when it was done, by the hybrid clock.
@@ -42,7 +44,14 @@ func (a Act) At() time.Time { return time.UnixMilli(int64(a.Version)).UTC() }
 
 // newerFirst orders acts in the same way on every node.
 func newerFirst(a, b Act) int {
-	return cmp.Or(cmp.Compare(b.Version, a.Version), cmp.Compare(b.Node, a.Node), cmp.Compare(b.Target, a.Target))
+	return cmp.Or(cmp.Compare(b.Version, a.Version), cmp.Compare(b.Node, a.Node), cmp.Compare(b.Target, a.Target), cmp.Compare(order(b.Back), order(a.Back)))
+}
+
+func order(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // Entry is what is known of one name.
@@ -120,7 +129,7 @@ var namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 func CheckName(name string) error {
 	switch {
 	case !namePattern.MatchString(name):
-		return fmt.Errorf("%q cannot be a name here: use up to 64 small letters, digits, and . _ - with a letter or digit first", name)
+		return fmt.Errorf("%.70q cannot be a name here: use up to 64 small letters, digits, and . _ - with a letter or digit first", name)
 	case name == Live:
 		return fmt.Errorf("%q is the archive as it is now, and cannot be a name", name)
 	}
@@ -199,9 +208,26 @@ func (m *Map) next(now time.Time) uint64 {
 	return version
 }
 
-// Set has a name stand for a target. It replaces all that this node knows of the name. It fails where
-// there are too many names.
-func (m *Map) Set(k Key, target, node, by string, now time.Time) (Act, error) {
+// Before is where a channel was before it came to where it is; false where it was nowhere else. What it went back
+// from does not count.
+func (m *Map) Before(name string) (string, bool) {
+	var way []string
+	for _, act := range slices.Backward(m.Past(name)) {
+		if act.Back && len(way) > 1 {
+			way = way[:len(way)-1]
+			continue
+		}
+		way = append(way, act.Target)
+	}
+	if len(way) < 2 {
+		return "", false
+	}
+	return way[len(way)-2], true
+}
+
+// Set has a name stand for the target of an act, which says all but its version. It replaces all that this node knows of
+// the name. It fails where there are too many names.
+func (m *Map) Set(k Key, act Act, now time.Time) (Act, error) {
 	if err := CheckName(k.Name); err != nil {
 		return Act{}, err
 	}
@@ -212,7 +238,7 @@ func (m *Map) Set(k Key, target, node, by string, now time.Time) (Act, error) {
 	if !known {
 		e = &Entry{}
 	}
-	act := Act{Version: m.next(now), Node: node, By: by, Target: target}
+	act.Version = m.next(now)
 	if k.Kind == Channel {
 		// Clients tell moves apart by the second.
 		act.Version = max(act.Version, e.last()+1000)

@@ -16,7 +16,7 @@ func target(i int) string { return fmt.Sprintf("%04x%060x", i%0x10000, i) }
 
 func set(t *testing.T, m *Map, kind Kind, name, to, node string, now time.Time) Act {
 	t.Helper()
-	a, err := m.Set(Key{kind, name}, to, node, "root", now)
+	a, err := m.Set(Key{kind, name}, Act{Target: to, Node: node, By: "root"}, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,4 +367,33 @@ func FuzzMerge(f *testing.F) {
 			t.Fatalf("merging again changes it:\n%s\n%s", p, again)
 		}
 	})
+}
+
+func TestBefore(t *testing.T) {
+	var m Map
+	to := func(target string, back bool) {
+		t.Helper()
+		if _, err := m.Set(Key{Channel, "stable"}, Act{Target: target, Node: "a", Back: back}, day); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(want string) {
+		t.Helper()
+		if got, _ := m.Before("stable"); got != want {
+			t.Errorf("before it was %q, want %q", got, want)
+		}
+	}
+	is("")
+	to("w1", false)
+	is("")
+	to("w2", false)
+	to("w3", false)
+	is("w2")
+	to("w2", true)
+	is("w1")
+	to("w4", false)
+	is("w2")
+	to("w2", true)
+	to("w1", true)
+	is("")
 }
