@@ -471,7 +471,7 @@ func (k *Keeper) remove(name string) error {
 	}
 	for _, c := range t.names.List(names.Channel) {
 		if c.Target == name {
-			return fmt.Errorf("the snapshot %s %w: the channel %s stands for it; set that to another one first", name, ErrInUse, c.Name)
+			return fmt.Errorf("the snapshot %s %w: the channel %s stands for it; move or remove that first", name, ErrInUse, c.Name)
 		}
 	}
 	for _, n := range t.names.List(names.Snapshot) {
