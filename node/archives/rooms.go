@@ -79,20 +79,43 @@ func upstreamMirror(at archiveconf.Mirror) (upstream.Mirror, error) {
 	return m, err
 }
 
+// keys are the keys of an archive.
+type keys struct {
+	ring *pgp.Keyring // nil for none
+	sum  string
+}
+
+func readKeys(a archiveconf.Archive) (k *keys, err error) {
+	k = &keys{}
+	if k.ring, err = a.Keyring(); err == nil && k.ring != nil {
+		k.sum, err = k.ring.Sum()
+	}
+	return k, err
+}
+
+// trustOf is the same for archives that accept the same roots.
+func trustOf(a archiveconf.Archive, keys string) string {
+	trust := []any{a.Format, keys, a.Unsigned || a.TrustHTTPS, a.UnsignedSuites, a.Metalink}
+	if a.Format == "rpm" { // whose roots name URLs
+		trust = append(trust, a.MirrorURLs(), a.Aliases)
+	}
+	return fmt.Sprintf("%q", trust)
+}
+
 // catalogArchives reads the keyrings.
 func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 	archives := make([]catalog.Archive, 0, len(cfg.Archives))
-	rings := make(map[string]*pgp.Keyring) // the members of a class have the same keyrings
+	rings := make(map[string]*keys) // the members of a class have the same keyrings
 	for _, a := range cfg.Archives {
 		from := fmt.Sprint(a.Format, a.WeakKeys, a.SignedBy)
-		ring, read := rings[from]
-		if !read {
-			var err error
-			if ring, err = a.Keyring(); err != nil {
+		if rings[from] == nil {
+			read, err := readKeys(a)
+			if err != nil {
 				return nil, err
 			}
-			rings[from] = ring
+			rings[from] = read
 		}
+		ring := rings[from].ring
 		names := keyless(a.Format)
 		suites := func(named []string) []proto.Suite {
 			all := make([]proto.Suite, len(named))
@@ -115,7 +138,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 				keyring: ring, keyPlace: keyPlace, unsigned: a.Unsigned || a.TrustHTTPS, unsignedSuites: unsigned, metalinks: metalinks,
 				urls: slices.Concat(a.MirrorURLs(), a.Aliases),
 			}),
-			Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture, AcceptOlder: a.AcceptsOlderAfter(),
+			Trust: trustOf(a, rings[from].sum), Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture, AcceptOlder: a.AcceptsOlderAfter(),
 			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline, Transient: a.Class != "",
 		})
 	}

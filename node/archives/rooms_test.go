@@ -98,3 +98,32 @@ func TestPlanWithoutMirrors(t *testing.T) {
 		t.Errorf("the door names %v", u)
 	}
 }
+
+// What does not change which roots an archive accepts leaves its trust the same.
+func TestTrust(t *testing.T) {
+	base := archiveconf.Archive{Name: "a", Format: "apt", Upstream: "http://a.example.org"}
+	rpm := base
+	rpm.Format = "rpm"
+	for what, tt := range map[string]struct {
+		of     archiveconf.Archive
+		change func(a *archiveconf.Archive)
+		keys   string
+		same   bool
+	}{
+		"check_every":         {base, func(a *archiveconf.Archive) { a.CheckEvery = 1 }, "k", true},
+		"upstream":            {base, func(a *archiveconf.Archive) { a.Upstream = "http://b.example.org" }, "k", true},
+		"the URL of a root":   {rpm, func(a *archiveconf.Archive) { a.Upstream = "http://b.example.org" }, "k", false},
+		"an alias of a root":  {rpm, func(a *archiveconf.Archive) { a.Aliases = []string{"http://b.example.org"} }, "k", false},
+		"keys":                {base, func(*archiveconf.Archive) {}, "other", false},
+		"unsigned":            {base, func(a *archiveconf.Archive) { a.Unsigned = true }, "k", false},
+		"an unsigned suite":   {base, func(a *archiveconf.Archive) { a.UnsignedSuites = []string{"x"} }, "k", false},
+		"a metalink":          {rpm, func(a *archiveconf.Archive) { a.Metalink = []string{"x y"} }, "k", false},
+		"trust in the server": {base, func(a *archiveconf.Archive) { a.TrustHTTPS = true }, "k", false},
+	} {
+		changed := tt.of
+		tt.change(&changed)
+		if same := trustOf(changed, tt.keys) == trustOf(tt.of, "k"); same != tt.same {
+			t.Errorf("after a change of %s, the trust is the same: %v", what, same)
+		}
+	}
+}

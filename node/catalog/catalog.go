@@ -57,6 +57,8 @@ type Archive struct {
 	Name string
 	// Format reads its roots and indexes, with the archive's keys.
 	Format Format
+	// Trust says by what roots are trusted: where it is the same, the same roots are. "" compares to nothing.
+	Trust string
 	// Suites are watched from the start. Their Archive is not read.
 	Suites []proto.Suite
 	// CheckEvery is how often upstream is asked for a new root.

@@ -259,8 +259,11 @@ func (f *Frozen) Blobs() (digests []proto.Digest) {
 	return digests
 }
 
-// Current reports whether the archive's configuration is still the one that it was verified with.
-func (f *Frozen) Current() bool { return f.c.archive(f.conf.Name) == f.conf }
+// Current reports whether the archive is there, and trusts the roots that it did when they were verified.
+func (f *Frozen) Current() bool {
+	now := f.c.archive(f.conf.Name)
+	return now == f.conf || now != nil && now.Trust != "" && now.Trust == f.conf.Trust
+}
 
 // Resolve is Catalog.Resolve for the suites as they were.
 func (f *Frozen) Resolve(loc proto.Location) (e proto.Resolution, ok bool) {

@@ -141,6 +141,23 @@ func TestFrozenRefuses(t *testing.T) {
 		if _, _, err := w.Freeze(context.Background(), "a", time.Now(), []proto.Captured{other}); err == nil {
 			t.Error("a root that says something else was taken")
 		}
+		// Most reloads change nothing of what is trusted.
+		reload := func(trust string) {
+			if err := w.Reconfigure(w.fill([]Archive{{Name: "a", Format: formatOf(keyring(t, testarchive.DefaultKey().Public())), Trust: trust}})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, s := range []struct {
+			trust string
+			same  bool
+		}{{"the first", false}, {"the first", true}, {"another", false}, {"", false}, {"", false}} {
+			before := w.freeze()
+			reload(s.trust)
+			if before.Current() != s.same {
+				t.Errorf("after a reload, trusting %q: it counts as verified: %v", s.trust, before.Current())
+			}
+			before.Close()
+		}
 		// A key that the archive no longer has vouches for nothing, in old roots neither.
 		archives := []Archive{{Name: "a", Format: formatOf(keyring(t, secondKey.Public()))}}
 		if err := w.Reconfigure(w.fill(archives)); err != nil {

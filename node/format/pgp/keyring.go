@@ -2,6 +2,8 @@ package pgp
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -151,6 +153,18 @@ func (k *Keyring) Fingerprints() []string {
 		prints[i] = fmt.Sprintf("%X", e.PrimaryKey.Fingerprint)
 	}
 	return prints
+}
+
+// Sum is the same for keyrings that accept the same signatures, whatever they are called.
+func (k *Keyring) Sum() (string, error) {
+	sum := sha256.New()
+	fmt.Fprintln(sum, k.weakKeys, k.sha1)
+	for _, e := range k.keys {
+		if err := e.Serialize(sum); err != nil {
+			return "", fmt.Errorf("keyring %s: %w", k.name, err)
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // WeakKeys names the keys whose signatures WithWeakKeys is about, such as "an RSA key of 1024 bits (FINGERPRINT)".

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -301,4 +302,24 @@ func FuzzReadKeyring(f *testing.F) {
 			_, _ = k.Verify([]byte(text), sig, now)
 		}
 	})
+}
+
+// Keyrings have the same sum if they accept the same signatures.
+func TestSum(t *testing.T) {
+	sum := func(k *Keyring) string {
+		s, err := k.Sum()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	one, other := keyring(t, goodKey()), keyring(t, otherKey())
+	if sum(one) != sum(one.Named("x")) {
+		t.Error("the name counts")
+	}
+	all := []string{sum(one), sum(other), sum(one.WithWeakKeys(true)), sum(one.WithSHA1(true)), sum(MergeKeyrings(one, other))}
+	slices.Sort(all)
+	if len(slices.Compact(all)) != 5 {
+		t.Errorf("%q", all)
+	}
 }
