@@ -187,8 +187,9 @@ func TestConfigCommands(t *testing.T) {
 // The configuration of another machine is checked without its files.
 func TestConfigCheckWithoutFiles(t *testing.T) {
 	for text, want := range map[string]string{
-		"archives: {x: {upstream: \"http://example.org/x\", signed_by: /nowhere/x.gpg}}\n":                                                          ": good: 1 archive; the files that it names were not looked at\n",
-		"name: fra1\ncluster: {name: prod, gossip_key: /nowhere/gossip.key, ca: /nowhere/ca.pem, cert: /nowhere/cert.pem, key: /nowhere/key.pem}\n": ": good: the archives of its machine; the files that it names were not looked at\n",
+		"archives: {x: {upstream: \"http://example.org/x\", signed_by: /nowhere/x.gpg}}\n":                                                                   ": good: 1 archive; the files that it names were not looked at\n",
+		"archives: {x: {upstream: \"http://example.org/x\", signed_by: /nowhere/x.gpg}, ppa: {upstream: \"http://example.org/*/ubuntu\", unsigned: true}}\n": ": good: 1 archive and 1 class of archives; the files that it names were not looked at\n",
+		"name: fra1\ncluster: {name: prod, gossip_key: /nowhere/gossip.key, ca: /nowhere/ca.pem, cert: /nowhere/cert.pem, key: /nowhere/key.pem}\n":          ": good: the archives of its machine; the files that it names were not looked at\n",
 	} {
 		a, out, errs := testApp(t)
 		write(t, a.defaultConfig, text)
@@ -652,6 +653,7 @@ func TestStatusTable(t *testing.T) {
 			}},
 			{Name: "tools", Upstream: "http://example.org/tools"},
 		},
+		Classes:   []admin.ClassStatus{{Name: "ppa", Upstream: "http://ppa.example.org/*/*/ubuntu"}, {Name: "copr", Upstream: "http://copr.example.org/*", Archives: 1}},
 		Upstreams: []admin.UpstreamStatus{{Host: "z.example.org", Limit: 8}, {Host: "archive.ubuntu.com", InUse: 2, Waiting: 1, Limit: 8, Bytes: 5 << 20, LastError: "timeout"}},
 		Flights:   []admin.FlightStatus{{Location: "ubuntu/pool/a.deb", Size: -1, Received: 1 << 20, Readers: 3, Source: "archive.ubuntu.com"}},
 		Traffic: admin.TrafficStatus{Requests: 1234567, Errors: 3, Bytes: 100 << 20, Tiers: map[string]admin.TierTraffic{
@@ -675,6 +677,7 @@ ubuntu/dists/noble           fresh    2026-11-19 10:00  12s ago   1d1h ago  2
 ubuntu/dists/noble-security  failing  -                 2m0s ago  never     0         upstream answers 503; expired 2026-11-20 11:00
 ubuntu/dists/soon            fresh    -                 0s ago    never     0         expires in 1h30m
 tools/                       unused   -                 -         -         -         http://example.org/tools
+ppa/                         unused   -                 -         -         -         class http://ppa.example.org/*/*/ubuntu
 
 UPSTREAM            BUSY  WAITING  RECEIVED  LAST ERROR
 archive.ubuntu.com  2/8   1        5.0 MiB   timeout

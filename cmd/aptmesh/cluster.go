@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -54,19 +55,29 @@ func dirFlag(cmd *cobra.Command, dir *string) {
 
 func (a *app) clusterInitCommand() *cobra.Command {
 	var c pki.NewCluster
+	var nodes []string
 	cmd := &cobra.Command{
 		Use:   "init --name CLUSTER --nodes NODE,NODE...",
 		Short: "Make a new cluster",
 		Long: `Make a certificate authority, a gossip key, and for every node a directory with its
 certificate, its keys and a configuration that names the other nodes. A node's name is in
-its certificate. It is also the host name at which the other nodes contact it, unless --seed
-names other hosts. Existing files are never overwritten.`,
+its certificate. It is also the host name at which the other nodes contact it, unless an address
+is given with it, as in fra1=10.0.0.5, or --seed names other hosts. Existing files are never
+overwritten.`,
 		Example: `  aptmesh cluster init --name prod --nodes fra1,ams1,nyc1
+  aptmesh cluster init --name prod --nodes fra1=10.0.0.5,ams1=10.8.0.5
   aptmesh cluster init --name prod --nodes fra1,ams1,nyc1 --seed cache.example.org --dir /root/prod`,
 		Args: needing(takes(0, 0, ""), "name", "nodes"),
 		RunE: func(_ *cobra.Command, _ []string) error {
 			if c.Dir == "" {
 				c.Dir = c.Name
+			}
+			for _, text := range nodes {
+				n, err := pki.ParseNode(text)
+				if err != nil {
+					return err
+				}
+				c.Nodes = append(c.Nodes, n)
 			}
 			if err := pki.InitCluster(c); err != nil {
 				return err
@@ -76,8 +87,9 @@ names other hosts. Existing files are never overwritten.`,
 		},
 	}
 	cmd.Flags().StringVar(&c.Name, "name", "", "name of the `CLUSTER`")
-	cmd.Flags().StringSliceVar(&c.Nodes, "nodes", nil, "names of the `NODE`s")
+	cmd.Flags().StringSliceVar(&nodes, "nodes", nil, "names of the `NODE`s, each NAME or NAME=ADDRESS")
 	cmd.Flags().StringVar(&c.Dir, "dir", "", "`DIR` to make (default the cluster's name)")
+	cmd.Flags().StringVar(&c.KeysDir, "keys-dir", pki.KeysDir, "`DIR` of the keys on the machine of a node")
 	_ = cmd.MarkFlagDirname("dir")
 	seedFlag(cmd, &c.Seeds, "the other nodes, by name")
 	return cmd
@@ -91,53 +103,63 @@ func printNewCluster(w io.Writer, c pki.NewCluster) {
 		{"  " + filepath.Join(c.Dir, "ca.pem"), "the certificate that goes with it"},
 		{"  " + filepath.Join(c.Dir, "gossip.key"), "what all nodes share"},
 	}
-	for _, name := range c.Nodes {
-		rows = append(rows, []string{"  " + filepath.Join(c.Dir, name) + "/", "all that node " + name + " needs"})
+	var byName []string // nodes without an address
+	for _, n := range c.Nodes {
+		rows = append(rows, []string{"  " + filepath.Join(c.Dir, n.Name) + "/", "all that node " + n.Name + " needs"})
+		if n.Address == "" {
+			byName = append(byName, n.Name)
+		}
 	}
 	var b strings.Builder
 	table(&b, nil, rows)
 	fmt.Fprintf(w, "%s\nNext, for each node:\n\n", b.String())
-	printNodeSteps(w, c.Dir, c.Nodes[0])
-	if len(c.Seeds) == 0 && len(c.Nodes) > 1 {
+	printNodeSteps(w, c.Dir, c.Nodes[0], c.KeysDir)
+	if len(c.Seeds) == 0 && len(c.Nodes) > 1 && len(byName) > 0 {
 		fmt.Fprintf(w, "\nThe nodes look for each other by name (%s). Where these names do not\n"+
-			"resolve, write addresses into `seeds` of each aptmesh.yaml.\n", strings.Join(c.Nodes, ", "))
+			"resolve, write addresses into `seeds` of each aptmesh.yaml, or name each node with its\n"+
+			"address: --nodes %s=ADDRESS,...\n", strings.Join(byName, ", "), c.Nodes[0].Name)
 	}
 	fmt.Fprint(w, "\nThen `aptmesh status` on any node shows all of them.\n")
 }
 
 // printNodeSteps says how a machine becomes a node, for one of them.
-func printNodeSteps(w io.Writer, dir, name string) {
+func printNodeSteps(w io.Writer, dir string, n pki.NewNode, keysDir string) {
 	fmt.Fprintf(w, `  1. Install aptmesh on its machine, here %[1]s. That makes the user aptmesh and the directories
      below. Copy the directory in which aptmesh was built, and run there, as root:
        make install
   2. Copy its files to the machine:
-       scp %[2]s/aptmesh.yaml root@%[1]s:/etc/aptmesh/
-       scp %[2]s/*.pem %[2]s/gossip.key root@%[1]s:%[3]s/
+       scp %[2]s/aptmesh.yaml root@%[4]s:/etc/aptmesh/
+       scp %[2]s/*.pem %[2]s/gossip.key root@%[4]s:%[3]s/
   3. On %[1]s, let the service read its keys, and nobody else:
        chown -R aptmesh: %[3]s
   4. Open TCP and UDP 7946 and TCP 3143 to the other nodes, and TCP 3142 to the hosts.
   5. On %[1]s, check it, and start it, now and with the machine:
        aptmesh config check && systemctl enable --now aptmesh
      A node that ran before needs: systemctl restart aptmesh
-`, name, filepath.Join(dir, name), pki.KeysDir)
+`, n.Name, filepath.Join(dir, n.Name), keysDir, cmp.Or(n.Address, n.Name))
 }
 
 func (a *app) clusterAddCommand() *cobra.Command {
 	var dir string
 	var seeds []string
 	cmd := &cobra.Command{
-		Use:   "add NODE --dir DIR",
+		Use:   "add NODE[=ADDRESS] --dir DIR",
 		Short: "Make the directory of one more node",
 		Long: `Issue a certificate for one more node, and make its directory as "aptmesh cluster init"
 does. Running nodes need no change: the new node joins through them.`,
 		Example: `  aptmesh cluster add lon1 --dir prod`,
 		Args:    needing(takes(1, 1, "the name of the node"), "dir"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := pki.AddNode(dir, args[0], seeds); err != nil {
+			n, err := pki.ParseNode(args[0])
+			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.out, "Made %s/. Next:\n\n", filepath.Join(dir, args[0]))
-			printNodeSteps(a.out, dir, args[0])
+			keysDir, err := pki.AddNode(dir, n, seeds)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(a.out, "Made %s/. Next:\n\n", filepath.Join(dir, n.Name))
+			printNodeSteps(a.out, dir, n, keysDir)
 			return nil
 		},
 	}

@@ -365,7 +365,8 @@ Next, for each node:
      A node that ran before needs: systemctl restart aptmesh
 
 The nodes look for each other by name (fra1, ams1). Where these names do not
-resolve, write addresses into ` + "`seeds`" + ` of each aptmesh.yaml.
+resolve, write addresses into ` + "`seeds`" + ` of each aptmesh.yaml, or name each node with its
+address: --nodes fra1=ADDRESS,...
 
 Then ` + "`aptmesh status`" + ` on any node shows all of them.
 `

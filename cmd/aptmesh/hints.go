@@ -141,11 +141,23 @@ func hostAdvice(url string, known bool) string {
 	return "`aptmesh client-config " + url + "` prints their settings, where " + anyHost + " is the address at which they reach this container"
 }
 
+// archiveCount says how much a configuration serves.
 func archiveCount(cfg *config.Config) string {
-	if n := len(cfg.Archives); n != 1 {
-		return fmt.Sprintf("%d archives", n)
+	classes := 0
+	for _, a := range cfg.Archives {
+		if a.IsClass() {
+			classes++
+		}
 	}
-	return "1 archive"
+	text := counted(len(cfg.Archives)-classes, "archive")
+	switch classes {
+	case 0:
+	case 1:
+		text += " and 1 class of archives"
+	default:
+		text += fmt.Sprintf(" and %d classes of archives", classes)
+	}
+	return text
 }
 
 // watched reports whether a person reads what the node prints.

@@ -96,6 +96,7 @@ settings for a host, as "aptmesh client-config" does. The log goes to stderr, th
 		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.changed = cmd.Flags().Changed
+			a.loader.Data = o.data // its file system is the one that counts
 			return a.serve(cmd.Context(), &o)
 		},
 	}

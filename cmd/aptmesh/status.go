@@ -122,7 +122,7 @@ func printStatus(w io.Writer, s *admin.Status, now time.Time) error {
 		fmt.Fprintln(&b)
 		table(&b, []string{"NODE", "DATACENTER", "STATE", "HEALTH", "RTT", "SHARE", "OBJECTS", "STORED", "UPSTREAM", "FROM", "TO"}, memberRows(s.Cluster))
 	}
-	if rows := suiteRows(s.Archives, now); len(rows) > 0 {
+	if rows := append(suiteRows(s.Archives, now), classRows(s.Classes)...); len(rows) > 0 {
 		fmt.Fprintln(&b)
 		table(&b, []string{"SUITE", "STATE", "GENERATION (UTC)", "CHECKED", "CHANGED", "RETAINED", "NOTE"}, rows)
 	}
@@ -216,6 +216,16 @@ func suiteRows(archives []admin.ArchiveStatus, now time.Time) [][]string {
 				a.Name + "/" + s.Dir, s.State, date(s.Generation), checked, ago(s.LastChange, now),
 				humanize.Comma(int64(s.Retained)), suiteNote(s, now),
 			})
+		}
+	}
+	return rows
+}
+
+// classRows are the classes of archives that no host has used yet.
+func classRows(classes []admin.ClassStatus) (rows [][]string) {
+	for _, c := range classes {
+		if c.Archives == 0 {
+			rows = append(rows, []string{c.Name + "/", "unused", "-", "-", "-", "-", "class " + c.Upstream})
 		}
 	}
 	return rows

@@ -84,6 +84,7 @@ type Status struct {
 	Offline   bool             `json:"offline,omitempty"`
 	Store     StoreStatus      `json:"store"`
 	Archives  []ArchiveStatus  `json:"archives"`
+	Classes   []ClassStatus    `json:"classes,omitempty"`
 	Upstreams []UpstreamStatus `json:"upstreams"`
 	Flights   []FlightStatus   `json:"flights"`
 	Traffic   TrafficStatus    `json:"traffic"`
@@ -243,6 +244,13 @@ type ArchiveStatus struct {
 	// Errors are what hosts got of it in the last minutes that was an error of upstream or of this
 	// node, by reason.
 	Errors []ArchiveErrors `json:"errors"`
+}
+
+// ClassStatus is a class of archives. Those that hosts have asked for are among the archives.
+type ClassStatus struct {
+	Name     string `json:"name"`
+	Upstream string `json:"upstream"` // the pattern
+	Archives int    `json:"archives"` // how many there are of it
 }
 
 // ArchiveErrors are answers of one archive that were errors of one reason. They are forgotten five

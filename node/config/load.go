@@ -28,6 +28,8 @@ type Loader struct {
 	NoFiles bool
 	// Service, if set, is the user that the node runs as; it must be able to read what the file names.
 	Service *files.User
+	// Data, if set, is the directory of the cache in place of `data` of the file.
+	Data string
 
 	root string // of the machine's apt configuration; "" is "/"
 }
@@ -47,6 +49,9 @@ func (l Loader) Load(path string) (*Config, []keys.Problem, error) {
 	var warnings []keys.Problem
 	warn := func(message string) { warnings = append(warnings, keys.Problem{File: path, Message: message}) }
 	cfg.placeDirs(d, root)
+	if l.Data != "" {
+		cfg.SetData(l.Data)
+	}
 	if !d.IsSet("upstream_client.auth_conf") && !l.NoFiles {
 		cfg.UpstreamClient.AuthConf = slices.DeleteFunc(cfg.UpstreamClient.AuthConf, func(name string) bool {
 			why := authConfProblem(name)

@@ -435,6 +435,27 @@ func TestCapBeyondTheDisk(t *testing.T) {
 	}
 }
 
+// The cache of the command line is the one whose disk counts.
+func TestCapOfTheDirectoryGiven(t *testing.T) {
+	file, data := filepath.Join(t.TempDir(), "aptmesh.yaml"), filepath.Join(t.TempDir(), "cache")
+	text := "data: /proc/nowhere\nstate: /srv/state\ncache: {max_size: 90000TiB}\narchives: {x: {upstream: \"http://example.org/x\", unsigned: true}}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, warnings, err := Loader{Data: data}.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Data != data || cfg.State != "/srv/state" {
+		t.Errorf("cache in %s, state in %s", cfg.Data, cfg.State)
+	}
+	if !slices.ContainsFunc(warnings, func(w keys.Problem) bool {
+		return strings.Contains(w.Message, "more than the whole file system of "+filepath.Dir(data))
+	}) {
+		t.Errorf("%v", warnings)
+	}
+}
+
 // What the user of the service cannot read is named with its key, for every kind of file.
 func TestUnreadableByTheService(t *testing.T) {
 	nobody, err := files.LookUpUser("nobody")

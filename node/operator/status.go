@@ -2,9 +2,11 @@ package operator
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/cluster"
 	"github.com/aptmesh/aptmesh/node/config"
@@ -56,6 +58,10 @@ func (o *Operator) own() *admin.Status {
 			archive.Errors = append(archive.Errors, admin.ArchiveErrors(e))
 		}
 		s.Archives = append(s.Archives, archive)
+	}
+	for _, class := range cfg.Classes {
+		made := len(cfg.Archives) - len(slices.DeleteFunc(slices.Clone(cfg.Archives), func(a archiveconf.Archive) bool { return a.Class == class.Name }))
+		s.Classes = append(s.Classes, admin.ClassStatus{Name: class.Name, Upstream: class.MainURL(), Archives: made})
 	}
 	for _, h := range stats.Hosts {
 		s.Upstreams = append(s.Upstreams, admin.UpstreamStatus{Host: h.Host, InUse: h.InUse, Waiting: h.Waiting, Limit: h.Limit, Bytes: h.Bytes, LastError: h.LastError})

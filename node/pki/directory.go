@@ -1,12 +1,14 @@
 package pki
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/google/renameio/v2"
 )
@@ -27,14 +29,38 @@ const (
 
 // NewCluster is what InitCluster makes.
 type NewCluster struct {
-	Name  string   // of the cluster
-	Nodes []string // by name, one at least
+	Name  string    // of the cluster
+	Nodes []NewNode // one at least
 	// Seeds is what every node joins through, "host" or "host:port"; none has each
 	// join through all others, by name.
 	Seeds []string
 	// Dir is the directory to make. One that has something in it is left alone.
 	Dir string
+	// KeysDir is where the keys of a node will lie on its machine; "" is the KeysDir of a service.
+	KeysDir string
 }
+
+// NewNode is a node that gets a directory.
+type NewNode struct {
+	Name string
+	// Address is the host or IP address at which the others reach it; "" is its name.
+	Address string
+}
+
+// ParseNode reads a node as operators write it: its name, or NAME=ADDRESS.
+func ParseNode(text string) (NewNode, error) {
+	name, address, given := strings.Cut(text, "=")
+	if why := NameProblem(name); why != "" {
+		return NewNode{}, errors.New(why)
+	}
+	if why := HostProblem(address); given && why != "" {
+		return NewNode{}, fmt.Errorf("the address of node %s: %s", name, why)
+	}
+	return NewNode{name, address}, nil
+}
+
+// at is where the others find the node.
+func (n NewNode) at() string { return cmp.Or(n.Address, n.Name) }
 
 // InitCluster makes the authority, the gossip key and the directory of each node.
 // All is there afterwards, or nothing.
@@ -45,12 +71,12 @@ func InitCluster(c NewCluster) error {
 	if len(c.Nodes) == 0 {
 		return errors.New("a cluster needs the name of one node at least")
 	}
-	for i, name := range c.Nodes {
-		if why := NameProblem(name); why != "" {
+	for i, n := range c.Nodes {
+		if why := NameProblem(n.Name); why != "" {
 			return errors.New(why)
 		}
-		if slices.Contains(c.Nodes[:i], name) {
-			return fmt.Errorf("node %s is named twice; each node needs a name of its own", name)
+		if slices.ContainsFunc(c.Nodes[:i], func(o NewNode) bool { return o.Name == n.Name }) {
+			return fmt.Errorf("node %s is named twice; each node needs a name of its own", n.Name)
 		}
 	}
 	dir, err := filepath.Abs(c.Dir)
@@ -80,12 +106,16 @@ func InitCluster(c NewCluster) error {
 	if err := writeNew(filepath.Join(tmp, gossipKeyFile), gossipKeyText(k), 0o600); err != nil {
 		return err
 	}
-	for _, name := range c.Nodes {
+	for _, n := range c.Nodes {
 		seeds := c.Seeds
 		if len(seeds) == 0 {
-			seeds = slices.DeleteFunc(slices.Clone(c.Nodes), func(other string) bool { return other == name })
+			for _, other := range c.Nodes {
+				if other.Name != n.Name {
+					seeds = append(seeds, other.at())
+				}
+			}
 		}
-		if err := addNode(tmp, name, seeds); err != nil {
+		if err := addNode(tmp, n, seeds, cmp.Or(c.KeysDir, KeysDir)); err != nil {
 			return err
 		}
 	}
@@ -97,46 +127,40 @@ func InitCluster(c NewCluster) error {
 }
 
 // AddNode makes the directory of one more node in the directory of a cluster. Without
-// seeds the node joins through those of the nodes there, or through these nodes.
-func AddNode(dir, name string, seeds []string) error {
-	if len(seeds) == 0 {
-		nodes, err := clusterNodes(dir)
-		if err != nil {
-			return err
-		}
-		if seeds, err = seedsOf(dir, nodes); err != nil {
-			return err
-		}
+// seeds the node joins through those of the nodes there, or through these nodes. It returns where
+// the keys will lie on the machine: where those of the other nodes do.
+func AddNode(dir string, n NewNode, seeds []string) (keysDir string, err error) {
+	there, err := clusterNodes(dir)
+	if err != nil {
+		return "", err
 	}
-	return addNode(dir, name, seeds)
-}
-
-// seedsOf is what the nodes of a cluster join through.
-func seedsOf(dir string, nodes []string) ([]string, error) {
-	var seeds []string
-	for _, name := range nodes {
+	keysDir = KeysDir
+	var known []string // what the nodes of the cluster join through
+	for _, name := range there {
 		cfg, err := readNodeConfig(filepath.Join(dir, name, nodeConfigFile))
 		if err != nil {
-			return nil, err
+			return "", err
 		}
-		for _, seed := range cfg.Cluster.Seeds {
-			if !slices.Contains(seeds, seed) {
-				seeds = append(seeds, seed)
-			}
+		if len(cfg.Cluster.Seeds) == 0 { // it was alone until now
+			known = append(known, NewNode{name, cfg.Cluster.Advertise}.at())
+		}
+		known = append(known, cfg.Cluster.Seeds...)
+		if filepath.IsAbs(cfg.Cluster.CA) {
+			keysDir = filepath.Dir(cfg.Cluster.CA)
 		}
 	}
-	switch {
-	case len(nodes) == 0:
-		return nil, fmt.Errorf("%s has none of the nodes any more: say with --seed through whom the new one joins", dir)
-	case len(seeds) == 0:
-		return nodes, nil // it was alone until now
+	if len(seeds) == 0 {
+		slices.Sort(known)
+		if seeds = slices.Compact(known); len(seeds) == 0 {
+			return "", fmt.Errorf("%s has none of the nodes any more: say with --seed through whom the new one joins", dir)
+		}
 	}
-	slices.Sort(seeds)
-	return seeds, nil
+	return keysDir, addNode(dir, n, seeds, keysDir)
 }
 
 // addNode makes the directory of a node, whole or not at all.
-func addNode(dir, name string, seeds []string) error {
+func addNode(dir string, n NewNode, seeds []string, keysDir string) error {
+	name := n.Name
 	if why := NameProblem(name); why != "" {
 		return errors.New(why)
 	}
@@ -175,7 +199,7 @@ func addNode(dir, name string, seeds []string) error {
 		{certFile, certPEM, 0o644},
 		{keyFile, keyPEM, 0o600},
 		{gossipKeyFile, gossipKeys, 0o600},
-		{nodeConfigFile, nodeConfigText(authority.cluster(), name, seeds), 0o644},
+		{nodeConfigFile, nodeConfigText(authority.cluster(), n, seeds, keysDir), 0o644},
 	} {
 		if err := writeNew(filepath.Join(tmp, f.name), f.text, f.mode); err != nil {
 			return err

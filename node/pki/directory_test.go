@@ -21,7 +21,7 @@ import (
 func newTestCluster(t *testing.T, nodes ...string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "prod")
-	if err := InitCluster(NewCluster{Name: "prod", Nodes: nodes, Dir: dir}); err != nil {
+	if err := InitCluster(NewCluster{Name: "prod", Nodes: named(nodes...), Dir: dir}); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -99,6 +99,14 @@ func nodeTrust(t *testing.T, dir, name string) *Identity {
 
 // What init makes is a configuration per node that needs nothing more, and the nodes
 // it is for know each other.
+// named are nodes without addresses.
+func named(names ...string) (nodes []NewNode) {
+	for _, name := range names {
+		nodes = append(nodes, NewNode{Name: name})
+	}
+	return nodes
+}
+
 func TestInitCluster(t *testing.T) {
 	dir := newTestCluster(t, "fra1", "ams1", "nyc1.example.org")
 	modes := make(map[string]string)
@@ -157,7 +165,7 @@ func TestInitCluster(t *testing.T) {
 
 func TestInitClusterWithSeeds(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "deep", "below")
-	err := InitCluster(NewCluster{Name: "123", Nodes: []string{"1e5", "null"}, Seeds: []string{"cache.example.org", "[2001:db8::1]:7947"}, Dir: dir})
+	err := InitCluster(NewCluster{Name: "123", Nodes: named("1e5", "null"), Seeds: []string{"cache.example.org", "[2001:db8::1]:7947"}, Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,6 +173,47 @@ func TestInitClusterWithSeeds(t *testing.T) {
 		cfg := loadNode(t, dir, name)
 		if cfg.Name != name || cfg.Cluster.Name != "123" || !slices.Equal(cfg.Cluster.Seeds, []string{"cache.example.org", "[2001:db8::1]:7947"}) {
 			t.Errorf("configuration of %s: %+v", name, cfg)
+		}
+	}
+}
+
+// Nodes that are named with their addresses find each other by these, and their keys are looked for
+// where the operator wants them; a node that is added later goes by the others.
+func TestInitClusterWithAddresses(t *testing.T) {
+	dir, keys := filepath.Join(t.TempDir(), "prod"), filepath.Join(t.TempDir(), "keys: here")
+	var nodes []NewNode
+	for _, text := range []string{"fra1=10.0.0.5", "ams1=2001:db8::1", "nyc1"} {
+		n, err := ParseNode(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes = append(nodes, n)
+	}
+	if err := InitCluster(NewCluster{Name: "prod", Nodes: nodes, Dir: dir, KeysDir: keys}); err != nil {
+		t.Fatal(err)
+	}
+	if where, err := AddNode(dir, NewNode{"lon1", "lon1.example.org"}, nil); err != nil || where != keys {
+		t.Errorf("the keys of a node that is added lie in %s, %v", where, err)
+	}
+	for name, want := range map[string]struct {
+		advertise string
+		seeds     []string
+	}{
+		"fra1": {"10.0.0.5", []string{"2001:db8::1", "nyc1"}},
+		"ams1": {"2001:db8::1", []string{"10.0.0.5", "nyc1"}},
+		"nyc1": {"", []string{"10.0.0.5", "2001:db8::1"}},
+		"lon1": {"lon1.example.org", []string{"10.0.0.5", "2001:db8::1", "nyc1"}},
+	} {
+		c := loadNode(t, dir, name).Cluster
+		if c.Advertise != want.advertise || !slices.Equal(c.Seeds, want.seeds) || c.CA != filepath.Join(keys, authorityFile) {
+			t.Errorf("cluster of %s: %+v", name, c)
+		}
+	}
+	for text, want := range map[string]string{
+		"": "name", "a b": `"a b" cannot name a node`, "fra1=": "the address of node fra1", "fra1=10.0.0.5:7946": "the address of node fra1", "fra1=http://x": "the address of node fra1",
+	} {
+		if _, err := ParseNode(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
 }
@@ -178,14 +227,14 @@ func TestInitClusterRefuses(t *testing.T) {
 		c    NewCluster
 		want string
 	}{
-		{NewCluster{Name: "prod", Nodes: []string{"fra1"}, Dir: dir}, "is there already"},
-		{NewCluster{Name: "prod", Nodes: []string{"fra1"}, Dir: filepath.Join(dir, "ca.pem", "x")}, "not a directory"},
-		{NewCluster{Name: "my cluster", Nodes: []string{"fra1"}, Dir: elsewhere}, `"my cluster" cannot be used`},
+		{NewCluster{Name: "prod", Nodes: named("fra1"), Dir: dir}, "is there already"},
+		{NewCluster{Name: "prod", Nodes: named("fra1"), Dir: filepath.Join(dir, "ca.pem", "x")}, "not a directory"},
+		{NewCluster{Name: "my cluster", Nodes: named("fra1"), Dir: elsewhere}, `"my cluster" cannot be used`},
 		{NewCluster{Name: "prod", Dir: elsewhere}, "one node at least"},
-		{NewCluster{Name: "prod", Nodes: []string{"a", "a"}, Dir: elsewhere}, "named twice"},
-		{NewCluster{Name: "prod", Nodes: []string{"a", "../b"}, Dir: elsewhere}, `"../b" cannot name a node`},
-		{NewCluster{Name: "prod", Nodes: []string{"a", "ca.pem"}, Dir: elsewhere}, "ca.pem is there already"},
-		{NewCluster{Name: "prod", Nodes: []string{"a"}, Seeds: []string{"b:"}, Dir: elsewhere}, `seed "b:"`},
+		{NewCluster{Name: "prod", Nodes: named("a", "a"), Dir: elsewhere}, "named twice"},
+		{NewCluster{Name: "prod", Nodes: named("a", "../b"), Dir: elsewhere}, `"../b" cannot name a node`},
+		{NewCluster{Name: "prod", Nodes: named("a", "ca.pem"), Dir: elsewhere}, "ca.pem is there already"},
+		{NewCluster{Name: "prod", Nodes: named("a"), Seeds: []string{"b:"}, Dir: elsewhere}, `seed "b:"`},
 	} {
 		if err := InitCluster(tt.c); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("InitCluster(%+v): %v, want %q", tt.c, err, tt.want)
@@ -197,7 +246,7 @@ func TestInitClusterRefuses(t *testing.T) {
 	if err := os.Mkdir(elsewhere, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := InitCluster(NewCluster{Name: "prod", Nodes: []string{"fra1"}, Dir: elsewhere}); err != nil {
+	if err := InitCluster(NewCluster{Name: "prod", Nodes: named("fra1"), Dir: elsewhere}); err != nil {
 		t.Error(err)
 	}
 }
@@ -219,7 +268,7 @@ func sameTree(t *testing.T, dir string, want map[string]string) {
 
 func TestAddNode(t *testing.T) {
 	dir := newTestCluster(t, "fra1", "ams1")
-	if err := AddNode(dir, "nyc1", nil); err != nil {
+	if _, err := AddNode(dir, NewNode{Name: "nyc1"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	cfg := loadNode(t, dir, "nyc1")
@@ -236,7 +285,7 @@ func TestAddNode(t *testing.T) {
 		{dir, "AMS", "cannot name a node"},
 		{t.TempDir(), "x", "made"},
 	} {
-		if err := AddNode(tt.dir, tt.name, nil); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := AddNode(tt.dir, NewNode{Name: tt.name}, nil); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("AddNode(%q, %q): %v, want %q", tt.dir, tt.name, err, tt.want)
 		}
 	}
@@ -245,7 +294,7 @@ func TestAddNode(t *testing.T) {
 	// Of a single node the next one joins through that; where its directory went to
 	// the node itself, somebody has to say through whom.
 	alone := newTestCluster(t, "fra1")
-	if err := AddNode(alone, "ams1", nil); err != nil {
+	if _, err := AddNode(alone, NewNode{Name: "ams1"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if cfg := loadNode(t, alone, "ams1"); !slices.Equal(cfg.Cluster.Seeds, []string{"fra1"}) {
@@ -256,10 +305,10 @@ func TestAddNode(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := AddNode(alone, "nyc1", nil); err == nil || !strings.Contains(err.Error(), "--seed") {
+	if _, err := AddNode(alone, NewNode{Name: "nyc1"}, nil); err == nil || !strings.Contains(err.Error(), "--seed") {
 		t.Errorf("AddNode without anybody: %v", err)
 	}
-	if err := AddNode(alone, "nyc1", []string{"fra1"}); err != nil {
+	if _, err := AddNode(alone, NewNode{Name: "nyc1"}, []string{"fra1"}); err != nil {
 		t.Error(err)
 	}
 }

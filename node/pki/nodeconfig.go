@@ -14,8 +14,12 @@ import (
 const KeysDir = "/var/lib/aptmesh/keys"
 
 // nodeConfigText is the configuration of a node of a new cluster.
-func nodeConfigText(cluster, name string, seeds []string) []byte {
-	at := func(file string) string { return filepath.Join(KeysDir, file) }
+func nodeConfigText(cluster string, n NewNode, seeds []string, keysDir string) []byte {
+	at := func(file string) string { return yamlText(filepath.Join(keysDir, file)) }
+	advertise := "# advertise: the address at which the others reach this node, if it is not plain"
+	if n.Address != "" {
+		advertise = "advertise: " + yamlText(n.Address)
+	}
 	return fmt.Appendf(nil, `# aptmesh: node %[2]s of the cluster %[1]s, made by "aptmesh cluster".
 # "aptmesh config show" prints every key there is, with its meaning.
 
@@ -24,6 +28,7 @@ name: %[3]s
 cluster:
   name: %[4]s
   # datacenter: a label for "aptmesh status"; left out, it is the node's name
+  %[10]s
   # Nodes to join through, "host" or "host:port"; names must resolve on this machine.
   seeds: %[5]s
   gossip_key: %[6]s
@@ -37,7 +42,7 @@ cluster:
 #   ubuntu:
 #     upstream: http://archive.ubuntu.com/ubuntu
 #     signed_by: [/usr/share/keyrings/ubuntu-archive-keyring.gpg]
-`, cluster, name, yamlText(name), yamlText(cluster), yamlText(seeds), at(gossipKeyFile), at(authorityFile), at(certFile), at(keyFile))
+`, cluster, n.Name, yamlText(n.Name), yamlText(cluster), yamlText(seeds), at(gossipKeyFile), at(authorityFile), at(certFile), at(keyFile), advertise)
 }
 
 // yamlText writes a value on one line, in quotes where YAML would take it for something else.
@@ -54,8 +59,8 @@ func yamlText(v any) string {
 type nodeConfig struct {
 	Name    string
 	Cluster struct {
-		Name  string
-		Seeds []string
+		Name, Advertise, CA string
+		Seeds               []string
 	}
 }
 
