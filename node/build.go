@@ -112,7 +112,7 @@ func (n *Node) build(cfg *config.Config) (err error) {
 	}
 	n.onStop("front", func(context.Context) error { return n.front.Close() })
 
-	client.Snapshots = n.catalog.Snapshots
+	client.Dates = n.catalog.Dates
 	told := archives.Config{
 		Configured: cfg, Table: n.table, Lists: lists, Client: client,
 		Upstream: n.upstream, Catalog: n.catalog, Front: n.front, State: n.state, Logger: n.log,

@@ -41,7 +41,7 @@ func mirrorState(m admin.MirrorStatus, now time.Time) string {
 // mirrorNote says why a mirror is not asked, or which penalties it has.
 func mirrorNote(a admin.ArchiveStatus, m admin.MirrorStatus) string {
 	var notes []string
-	if m.Snapshot {
+	if m.History {
 		notes = append(notes, "snapshot service")
 	}
 	if m.Reason != "" {

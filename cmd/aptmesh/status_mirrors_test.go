@@ -28,7 +28,7 @@ func TestStatusOfMirrors(t *testing.T) {
 				{URL: "http://archive.ubuntu.com/ubuntu", Priority: 1, State: admin.MirrorOpen, Alert: "asked_to_wait",
 					Reason: "it answered 429 and asked for 30s", FoundBy: "nyc1", Until: now.Add(25 * time.Second), Failovers: map[string]int64{"asked_to_wait": 1}},
 				{URL: "http://mirror.example.org/ubuntu", Priority: 1, State: admin.MirrorClosed, BytesPerSecond: 5 << 20, HeaderSeconds: 0.0042, Penalties: 3},
-				{URL: "https://snapshot.ubuntu.com/ubuntu/{timestamp}", Snapshot: true, State: admin.MirrorClosed},
+				{URL: "https://snapshot.ubuntu.com/ubuntu/{yyyy}/{mm}", History: true, State: admin.MirrorClosed},
 			},
 		}, {
 			Name: "docker", Upstream: "https://download.docker.com/linux/ubuntu",
@@ -57,7 +57,7 @@ docker/             unused   -                 -                 -        -     
 ARCHIVE  MIRROR                                          PRIO  STATE               SPEED      ANSWERS IN  NOTE
 ubuntu   http://archive.ubuntu.com/ubuntu                1     left alone for 25s  -          -           it answered 429 and asked for 30s (found by nyc1); left: 1 asked to wait
 ubuntu   http://mirror.example.org/ubuntu                1     ok                  5.0 MiB/s  4 ms        dists/noble is 1h30m behind; penalties for 3 objects
-ubuntu   https://snapshot.ubuntu.com/ubuntu/{timestamp}  0     ok                  -          -           snapshot service
+ubuntu   https://snapshot.ubuntu.com/ubuntu/{yyyy}/{mm}  0     ok                  -          -           snapshot service
 docker   https://download.docker.com/linux/ubuntu        0     left alone for 1s   -          -           no connection within 5s
 `
 	if got := b.String(); got != want {

@@ -173,7 +173,7 @@ func prefixed(prefix, text string) string {
 func (a ArchiveStatus) usable() int {
 	n := 0
 	for _, m := range a.Mirrors {
-		if m.State != MirrorOpen && !m.Snapshot {
+		if m.State != MirrorOpen && !m.History {
 			n++
 		}
 	}

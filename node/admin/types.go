@@ -238,7 +238,7 @@ type ArchiveStatus struct {
 	Upstream string        `json:"upstream"`
 	Offline  bool          `json:"offline,omitempty"` // nobody is asked for it, by `offline: true`
 	Suites   []SuiteStatus `json:"suites"`
-	// Mirrors are its mirrors, in the order of the configuration, its snapshot service
+	// Mirrors are its mirrors, in the order of the configuration, its history service
 	// last; empty while its only list of mirrors cannot be fetched.
 	Mirrors []MirrorStatus `json:"mirrors"`
 	// Errors are what hosts got of it in the last minutes that was an error of upstream or of this
@@ -277,10 +277,10 @@ type MirrorStatus struct {
 	Archive  string `json:"-"`
 	Priority int    `json:"priority"`
 	Weight   int    `json:"weight"`
-	// Snapshot says that it is the archive's snapshot service: it is asked only for
+	// History says that it is the archive's history service: it is asked only for
 	// what all mirrors have dropped.
-	Snapshot bool   `json:"snapshot,omitempty"`
-	State    string `json:"state"` // MirrorClosed, MirrorOpen or MirrorHalfOpen
+	History bool   `json:"history,omitempty"`
+	State   string `json:"state"` // MirrorClosed, MirrorOpen or MirrorHalfOpen
 	// Alert is why no requests go to it now: "asked_to_wait",
 	// "unreachable", "errors" or "wrong_content". Reason is a sentence about it. FoundBy
 	// names the node that found it, if that is another node. Until is when the breaker

@@ -55,12 +55,12 @@ func upstreamArchive(a archiveconf.Archive, mirrors []archiveconf.Mirror) (upstr
 		}
 		archive.Mirrors = append(archive.Mirrors, m)
 	}
-	if a.Snapshot != "" {
-		at, err := url.Parse(a.Snapshot)
+	if a.History != "" {
+		at, err := url.Parse(a.History)
 		if err != nil {
-			return archive, fmt.Errorf("snapshot: %w", err)
+			return archive, fmt.Errorf("history: %w", err)
 		}
-		archive.Snapshot = at
+		archive.History = at
 	}
 	return archive, nil
 }

@@ -43,10 +43,10 @@ func (d *driver) announceSwitch(before, next *view.Generation) {
 	}
 }
 
-// Snapshots returns the dates of the generations that list a file, newest first: if upstream has
-// lost the file, a snapshot service may still have it. It may read package tables from the disk, so
+// Dates returns the dates of the generations that list a file, newest first: if upstream has
+// lost the file, a history service may still have it. It may read package tables from the disk, so
 // it is not for the hot path. Safe for concurrent use.
-func (c *Catalog) Snapshots(loc proto.Location) []time.Time {
+func (c *Catalog) Dates(loc proto.Location) []time.Time {
 	a := c.viewOf(loc.Archive)
 	if a == nil {
 		return nil

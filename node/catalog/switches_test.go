@@ -176,7 +176,7 @@ func TestSwitchesInOrder(t *testing.T) {
 	})
 }
 
-func TestSnapshots(t *testing.T) {
+func TestDates(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true})
 		gens := w.threeGenerations()
@@ -195,23 +195,23 @@ func TestSnapshots(t *testing.T) {
 		check := func() {
 			t.Helper()
 			for n := range 3 {
-				if got := w.Snapshots(w.loc(deb(n))); !slices.EqualFunc(got, []time.Time{date(n)}, time.Time.Equal) {
+				if got := w.Dates(w.loc(deb(n))); !slices.EqualFunc(got, []time.Time{date(n)}, time.Time.Equal) {
 					t.Errorf("%s: %v", deb(n), got)
 				}
 				byHash := aptmeta.ByHashPath(noblePkgs, aptmeta.SHA256, testarchive.Sum(testarchive.SHA256, gens[n][noblePkgs].Data))
-				if got := w.Snapshots(w.loc(byHash)); !slices.EqualFunc(got, []time.Time{date(n)}, time.Time.Equal) {
+				if got := w.Dates(w.loc(byHash)); !slices.EqualFunc(got, []time.Time{date(n)}, time.Time.Equal) {
 					t.Errorf("%s: %v", byHash, got)
 				}
 			}
-			if got := w.Snapshots(w.loc(noblePkgs)); !slices.EqualFunc(got, []time.Time{date(2), date(1), date(0)}, time.Time.Equal) {
+			if got := w.Dates(w.loc(noblePkgs)); !slices.EqualFunc(got, []time.Time{date(2), date(1), date(0)}, time.Time.Equal) {
 				t.Errorf("the index: %v", got)
 			}
 			for _, path := range []string{"pool/nothing", nobleIn, nobleRelease, "dists/noble/none"} {
-				if got := w.Snapshots(w.loc(path)); got != nil {
+				if got := w.Dates(w.loc(path)); got != nil {
 					t.Errorf("%s: %v", path, got)
 				}
 			}
-			if got := w.Snapshots(proto.Location{Archive: "other", Path: deb(1)}); got != nil {
+			if got := w.Dates(proto.Location{Archive: "other", Path: deb(1)}); got != nil {
 				t.Errorf("of another archive: %v", got)
 			}
 		}

@@ -52,7 +52,7 @@ func sample() *Config {
 	c.Archives = archiveconf.Archives{
 		named("ubuntu", func(a *archiveconf.Archive) {
 			a.Upstream, a.Aliases = "http://archive.ubuntu.com/ubuntu", []string{"http://*.archive.ubuntu.com/ubuntu"}
-			a.Snapshot = "https://snapshot.ubuntu.com/ubuntu/{timestamp}"
+			a.History = "https://snapshot.ubuntu.com/ubuntu"
 			a.SignedBy, a.Suites = []string{ubuntuKeys}, []string{"noble", "noble-updates"}
 		}),
 		named("ubuntu-security", func(a *archiveconf.Archive) {

@@ -127,11 +127,11 @@ func TestReloadPlan(t *testing.T) {
 			func(c *Config) {
 				a := &c.Archives[0]
 				a.Upstreams, a.Upstream = []archiveconf.Mirror{{URL: a.Upstream, Priority: 1, Weight: 2}}, ""
-				a.Snapshot, a.Allow, a.ServeExpired = "http://example.org/{timestamp}", []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, new(time.Duration)
+				a.History, a.Allow, a.ServeExpired = "http://example.org/{yyyy}{mm}{dd}", []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, new(time.Duration)
 				c.Offline, c.UpstreamClient.RateFloor, c.Prefetch.Enabled, c.Clients.Deny = true, 0, false, []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}
 				c.Stale.WarnBefore = (time.Hour)
 			},
-			[]string{"offline", "archives.a.upstream", "archives.a.upstreams", "archives.a.snapshot", "archives.a.allow", "archives.a.serve_expired", "upstream_client.rate_floor", "prefetch.enabled", "clients.deny"},
+			[]string{"offline", "archives.a.upstream", "archives.a.upstreams", "archives.a.history", "archives.a.allow", "archives.a.serve_expired", "upstream_client.rate_floor", "prefetch.enabled", "clients.deny"},
 			[]string{"stale.warn_before"},
 		},
 		{

@@ -143,7 +143,7 @@ func (c *Client) Close() {
 //
 // Errors, here and from Body.Read:
 //   - ErrUnknownArchive;
-//   - proto.ErrNotFound for 404 and 410 from every mirror, and from the snapshot service
+//   - proto.ErrNotFound for 404 and 410 from every mirror, and from the history service
 //     if there is one and the object was listed;
 //   - *proto.Unavailable for temporary failures, even of a single mirror if no other could
 //     help; with an early end of the body as io.ErrUnexpectedEOF inside;
@@ -277,8 +277,8 @@ func (s *settings) namedHosts() map[string]bool {
 		for _, m := range a.mirrors {
 			named[hostName(m.URL)] = true
 		}
-		if a.snapshot != nil {
-			named[hostName(a.snapshot.URL)] = true
+		if a.history != nil {
+			named[hostName(a.history.URL)] = true
 		}
 	}
 	return named

@@ -27,10 +27,9 @@ type Archive struct {
 	Name string
 	// Mirrors have its files; at least one.
 	Mirrors []Mirror
-	// Snapshot is the root of a service that keeps all files that the archive ever had.
-	// Its path contains "{timestamp}", which a date in the form 20240301T030400Z replaces.
-	// It is asked for files that every mirror lacks. nil: none.
-	Snapshot *url.URL
+	// History is the root of a service that keeps all files that the archive ever had, as HistoryURL
+	// takes it. It is asked for files that every mirror lacks. nil: none.
+	History *url.URL
 	// Offline: nobody is asked for what this archive holds.
 	Offline bool
 }
@@ -71,9 +70,9 @@ type Config struct {
 	Listens func() []netip.AddrPort
 	// Offline: nobody is asked for anything.
 	Offline bool
-	// Snapshots returns the dates at which an archive listed a file, newest first. It
+	// Dates returns the dates at which an archive listed a file, newest first. It
 	// is called only if every mirror says "not found"; nil = none.
-	Snapshots func(proto.Location) []time.Time
+	Dates func(proto.Location) []time.Time
 	// OnAlert is called when this node has found out that a mirror fails, or has recovered.
 	// It must not block; nil = no call.
 	OnAlert func(proto.MirrorAlert)

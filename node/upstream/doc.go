@@ -7,7 +7,7 @@
 // If-Range), makes conditional requests, follows redirects itself, keeps credentials and trust
 // apart for each mirror, and uses a parent proxy. It caps the connections to each host and serves
 // urgent requests first. It limits the byte rate. It ends transfers that stall, and slow transfers
-// if another mirror may be faster. It looks for a file at the archive's snapshot service if every
+// if another mirror may be faster. It looks for a file at the archive's history service if every
 // mirror says that the file is gone.
 //
 // What it is not: it stores nothing. A Fetch asks each mirror once; if no mirror can resume, it

@@ -14,10 +14,10 @@ var errNoMirror = errors.New("the archive has no such mirror")
 
 // archive is an archive of one configuration. It is never changed.
 type archive struct {
-	name     string
-	mirrors  []*mirror // in the order of the configuration
-	snapshot *mirror   // its URL holds timestampMark; nil: none
-	offline  bool
+	name    string
+	mirrors []*mirror // in the order of the configuration
+	history *mirror   // its URL has placeholders for a date; nil: none
+	offline bool
 }
 
 // mirror is one mirror of an archive in one configuration. It is never changed.
@@ -39,9 +39,9 @@ func newArchive(cfg Archive) (*archive, error) {
 		return nil, err
 	}
 	a := &archive{name: cfg.Name, offline: cfg.Offline}
-	if cfg.Snapshot != nil {
+	if cfg.History != nil {
 		var err error
-		if a.snapshot, err = newSnapshot(cfg.Name, cfg.Snapshot); err != nil {
+		if a.history, err = newHistory(cfg.Name, cfg.History); err != nil {
 			return nil, err
 		}
 	}
@@ -61,12 +61,12 @@ func newArchive(cfg Archive) (*archive, error) {
 	return a, nil
 }
 
-// sources are all that may be asked: the mirrors, and the snapshot service last.
+// sources are all that may be asked: the mirrors, and the history service last.
 func (a *archive) sources() []*mirror {
-	if a.snapshot == nil {
+	if a.history == nil {
 		return a.mirrors
 	}
-	return append(slices.Clone(a.mirrors), a.snapshot)
+	return append(slices.Clone(a.mirrors), a.history)
 }
 
 // named returns the mirror that a name stands for, nil for none.

@@ -37,10 +37,10 @@ type MirrorStats struct {
 	Archive  string `json:"-"`
 	Priority int    `json:"priority"`
 	Weight   int    `json:"weight"`
-	// Snapshot says that it is the archive's snapshot service: it is asked only for
+	// History says that it is the archive's history service: it is asked only for
 	// what all mirrors have dropped.
-	Snapshot bool   `json:"snapshot,omitempty"`
-	State    string `json:"state"` // BreakerClosed, BreakerOpen or BreakerHalfOpen
+	History bool   `json:"history,omitempty"`
+	State   string `json:"state"` // BreakerClosed, BreakerOpen or BreakerHalfOpen
 	// Alert is why no requests go to it now, as proto.AlertKind has it: "asked_to_wait",
 	// "unreachable", "errors" or "wrong_content". Reason is a sentence about it. FoundBy
 	// names the node that found it, if that is another node. Until is when the breaker
@@ -83,7 +83,7 @@ func (c *Client) mirrorStats() []MirrorStats {
 		for _, m := range a.sources() {
 			one := m.health.stats(now)
 			one.Archive, one.Priority, one.Weight = name, m.Priority, m.Weight
-			one.Snapshot, one.Penalties = m == a.snapshot, penalties[m.name]
+			one.History, one.Penalties = m == a.history, penalties[m.name]
 			all = append(all, one)
 		}
 	}

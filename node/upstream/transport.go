@@ -58,8 +58,8 @@ func (s *settings) equip() {
 			}
 			s.mixed[host] = s.mixed[host] || first[host] != m.transport
 		}
-		if a.snapshot != nil {
-			a.snapshot.transport = s.transport
+		if a.history != nil {
+			a.history.transport = s.transport
 		}
 	}
 }

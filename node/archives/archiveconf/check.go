@@ -58,7 +58,7 @@ func (c *checker) archive(a *Archive, claimed map[string]string) {
 		c.class(key, a)
 	} else {
 		c.mirrors(key, a, claim)
-		c.snapshot(key+".snapshot", a)
+		c.history(key+".history", a)
 		if a.MaxArchives != 0 {
 			c.Problem(key+".max_archives", "is for a class of archives, whose upstream has a * in it")
 		}
@@ -277,25 +277,23 @@ func (c *checker) tls(key string, t upstream.TLSFiles) {
 	c.KeyPair(key, t.Cert, t.Key)
 }
 
-// snapshotTime is what stands in the URL of a snapshot service for the moment.
-const snapshotTime = "{timestamp}"
-
-// snapshot checks the URL of a snapshot service and brings it into its one
-// spelling.
-func (c *checker) snapshot(key string, a *Archive) {
-	if a.Snapshot == "" {
+// history checks the URL of a history service and brings it into its one spelling.
+func (c *checker) history(key string, a *Archive) {
+	if a.History == "" {
 		return
 	}
-	u, err := archiveURL(a.Snapshot, false)
-	switch {
-	case err != nil:
+	u, err := archiveURL(a.History, false)
+	if err != nil {
 		c.Problem(key, "%v", err)
-	case strings.Count(u.Path, snapshotTime) != 1:
-		c.Problem(key, "%s needs %s once in its path, in the place of the date: write it as https://snapshot.ubuntu.com/ubuntu/%s", a.Snapshot, snapshotTime, snapshotTime)
+		return
+	}
+	switch _, err := upstream.HistoryURL(u); {
+	case err != nil:
+		c.Problem(key, "%s: %v", a.History, err)
 	case c.node.IsSelf(u):
 		c.Problem(key, "%s is this node itself; it would ask itself for ever", u)
 	default:
-		a.Snapshot = strings.ReplaceAll(u.String(), url.PathEscape(snapshotTime), snapshotTime)
+		a.History = upstream.ShowDates(u.String())
 	}
 }
 

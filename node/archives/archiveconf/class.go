@@ -34,8 +34,8 @@ func (c *checker) class(key string, a *Archive) {
 			c.Problem(fmt.Sprintf("%s.aliases[%d]", key, i), "%s has %d stars and the upstream has %d; the values of the first are those of the other", alias, p.Stars(), first.Stars())
 		}
 	}
-	if a.Snapshot != "" {
-		c.Problem(key+".snapshot", "is not for a class of archives")
+	if a.History != "" {
+		c.Problem(key+".history", "is not for a class of archives")
 	}
 	if !a.Credentials.IsZero() && first.StarsInHost() > 0 {
 		c.Problem(key+".credentials", "would be sent to whatever host a client names; give the host in full")

@@ -65,10 +65,10 @@ func TestClassChecks(t *testing.T) {
 	}
 	class, below := New("ppa"), New("ppa/x/y")
 	class.Upstream, class.SignedBy = "http://*.e.example.org/*", []string{"/k"}
-	class.Credentials.User, class.Snapshot = "u", "http://s.example.org/{timestamp}"
+	class.Credentials.User, class.History = "u", "http://s.example.org"
 	below.Upstream, below.SignedBy = "http://f.example.org/x", []string{"/k"}
 	problems := problemsOf(Archives{class, below})
-	for _, want := range []string{"the name is one that an archive of the class ppa may have", "whatever host a client names", "snapshot: is not for a class"} {
+	for _, want := range []string{"the name is one that an archive of the class ppa may have", "whatever host a client names", "history: is not for a class"} {
 		if !slices.ContainsFunc(problems, func(p string) bool { return strings.Contains(p, want) }) {
 			t.Errorf("no problem says %q: %v", want, problems)
 		}

@@ -36,11 +36,13 @@ type Archive struct {
 	// Fast and healthy mirrors share the requests. If a mirror fails, stalls or sends wrong bytes,
 	// another one continues.
 	Upstreams []Mirror `yaml:"upstreams,omitempty"`
-	// A service that keeps what mirrors have dropped, with {timestamp} in its path.
+	// A service that keeps what mirrors have dropped: the archive as it was at every date.
 	//
-	// It is asked last of all for packages that a retained generation names:
-	// https://snapshot.ubuntu.com/ubuntu/{timestamp}.
-	Snapshot string `yaml:"snapshot,omitempty"`
+	// It is asked last of all, for packages that a retained generation names, at the dates of these generations.
+	// {yyyy}, {mm}, {dd}, {HH}, {MM} and {SS} in the path stand for a date in UTC:
+	// https://archive.archlinux.org/repos/{yyyy}/{mm}/{dd}. A URL without them, such as
+	// https://snapshot.ubuntu.com/ubuntu, gets the date as its last element: 20240301T030400Z.
+	History string `yaml:"history,omitempty"`
 	// Other URLs that mean this archive, for hosts that use apt's proxy setting.
 	//
 	// http or https makes no difference. "*" in the host stands for any labels, and may be one
