@@ -74,3 +74,8 @@ func (n *Node) Gauge(name string, label ...string) (v float64, there bool) {
 	}
 	return 0, false
 }
+
+// ResolveIn is what a path means in a snapshot that is open.
+func (n *Node) ResolveIn(id string, loc proto.Location) (proto.Resolution, bool) {
+	return n.snapshots.Resolve(id, loc)
+}

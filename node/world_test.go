@@ -25,7 +25,7 @@ import (
 // world is one archive, its upstream, and one node in front of it, all in this
 // process.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	archive *testarchive.Archive
 	up      *testarchive.Server
 	cfg     *config.Config
@@ -56,7 +56,7 @@ func newArchive(change ...func(*testarchive.Suite)) *testarchive.Archive {
 	return a
 }
 
-func newWorld(t *testing.T, a *testarchive.Archive, change ...func(*config.Config)) *world {
+func newWorld(t testing.TB, a *testarchive.Archive, change ...func(*config.Config)) *world {
 	t.Helper()
 	w := &world{t: t, archive: a, up: testarchive.NewServer(a), client: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
 	t.Cleanup(w.up.Close)

@@ -89,6 +89,7 @@ func (k *Keeper) open(ctx context.Context, key openKey, r *Record) (Frozen, erro
 	}
 	if o == nil && k.ctx.Err() == nil {
 		o = &opened{ready: make(chan struct{})}
+		o.used.Store(k.uses.Add(1)) // before it can be ready, and closed as the one that nobody used
 		k.opened[key] = o
 		// Whoever comes first has it opened for all: so it must not end with his request.
 		k.wg.Go(func() { k.openFor(key, r, o) })
