@@ -203,7 +203,7 @@ func TestPacmanLyingMirror(t *testing.T) {
 			var hosts []*pacHost
 			for _, n := range nodes {
 				h := newPacHost(t, n.URL+"/arch")
-				h.trust(r.key)
+				h.trust(r.key, "Required DatabaseRequired")
 				h.must("-Sy")
 				hosts = append(hosts, h)
 			}

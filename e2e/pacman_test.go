@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,8 @@ type pacRepo struct {
 	archive *testarchive.Archive
 	server  *testarchive.Server
 	liar    *testarchive.Server // asked before the server; nil: there is none
-	key     *testarchive.Key    // signs databases and packages; nil: nobody does
+	key     *testarchive.Key    // signs databases; nil: nobody does
+	signer  *testarchive.Key    // signs packages, into a file beside each; nil: who signs the databases
 	dir     string              // repo-add's
 	files   map[string][]byte
 	built   time.Time
@@ -96,10 +98,13 @@ func (r *pacRepo) add(files ...string) {
 		r.t.Fatalf("repo-add: %v\n%s", err, out)
 	}
 	for _, name := range append(files, "core.files", "core.db") {
-		data := must(os.ReadFile(filepath.Join(r.dir, name)))(r.t)
+		data, key := must(os.ReadFile(filepath.Join(r.dir, name)))(r.t), r.key
+		if slices.Contains(files, name) && r.signer != nil {
+			key = r.signer
+		}
 		r.put(name, data)
-		if r.key != nil {
-			r.put(name+".sig", testarchive.BinarySign(data, r.built, r.key))
+		if key != nil {
+			r.put(name+".sig", testarchive.BinarySign(data, r.built, key))
 		}
 	}
 }
@@ -129,8 +134,8 @@ func newPacHost(t *testing.T, servers ...string) *pacHost {
 	return &pacHost{must(lab.NewPacman(needClient(t, "pacman"), t.TempDir(), "core", pacDir, servers...))(t), t}
 }
 
-// trust has the host demand the signatures of databases and packages, by that key.
-func (h *pacHost) trust(key *testarchive.Key) {
+// trust has the host demand signatures by that key: SigLevel says of what.
+func (h *pacHost) trust(key *testarchive.Key, level string) {
 	h.t.Helper()
 	gpg := func(args ...string) {
 		h.t.Helper()
@@ -140,7 +145,7 @@ func (h *pacHost) trust(key *testarchive.Key) {
 	gpg("--import-ownertrust", writeFile(h.t, filepath.Join(h.Dir, "trust"), []byte(key.Fingerprint()+":6:\n")))
 	conf := h.Config()
 	text := must(os.ReadFile(conf))(h.t)
-	writeFile(h.t, conf, bytes.Replace(text, []byte("SigLevel = Never"), []byte("SigLevel = Required DatabaseRequired"), 1))
+	writeFile(h.t, conf, bytes.Replace(text, []byte("SigLevel = Never"), []byte("SigLevel = "+level), 1))
 }
 
 // pacman runs the client.
@@ -331,4 +336,66 @@ func TestPacmanWithoutDatabaseRequests(t *testing.T) {
 	if r.server.Requests(pacDir+"/"+next.File()) != 1 || r.server.Requests(pacDir+"/"+other.File()) != 0 {
 		t.Error("upstream was asked again, or for what nobody uses")
 	}
+}
+
+// Signatures of packages lie beside them, and the database does not have them, as repo-add leaves it since pacman 6.1:
+// a host that demands them gets each that upstream has. A package that was built again under its old name comes with
+// its new signature from the moment of the switch, and a package that was signed again with that soon after.
+func TestPacmanSignaturesBesidePackages(t *testing.T) {
+	t.Parallel()
+	r := newPacRepo(t, false)
+	r.signer = testarchive.DefaultKey()
+	r.publish(pacPackages...)
+	foreign := pacPackages[2].File()
+	r.put(foreign+".sig", testarchive.BinarySign(r.files[foreign], r.built, testarchive.NewKey("Somebody", testarchive.KeyOptions{})))
+	nodes := newTrio(t, r.config("unsigned: true\nsuites: [core/os/x86_64/core.db]"))
+	fresh := func(n *node) *pacHost {
+		h := newPacHost(t, n.URL+"/arch")
+		h.trust(r.signer, "Required DatabaseOptional")
+		h.must("-Sy")
+		return h
+	}
+	app := pacPackages[0]
+	for _, n := range nodes {
+		h := fresh(n)
+		h.must("-Sw", "app")
+		h.has(r, "cache", app.File(), app.File()+".sig")
+		for _, a := range n.accessLog() {
+			if strings.HasSuffix(a.URL, app.File()+".sig") && a.Listed {
+				t.Error("the database vouches for the signature: this test is about one that it does not have")
+			}
+		}
+	}
+	if out, err := fresh(nodes[0]).pacman("-Sw", "data"); err == nil {
+		t.Errorf("a host took a package that somebody else has signed: %s", out)
+	}
+	if n := r.server.Bytes(pacDir + "/" + app.File() + ".sig"); n != int64(len(r.files[app.File()+".sig"])) {
+		t.Errorf("upstream sent %d bytes of a signature of %d", n, len(r.files[app.File()+".sig"]))
+	}
+
+	app.Size += 1000
+	r.publish(app)
+	for _, n := range nodes {
+		eventually(t, 20*time.Second, n.Name+" serves the new database", func() bool {
+			_, body := n.get("/arch/" + pacDir + "/core.db")
+			return bytes.Equal(body, r.files["core.db"])
+		})
+	}
+	for _, n := range nodes {
+		h := fresh(n)
+		h.must("-Sw", "app")
+		h.has(r, "cache", app.File(), app.File()+".sig")
+	}
+
+	again := testarchive.BinarySign(r.files[app.File()], r.built.Add(time.Minute), r.signer)
+	r.put(app.File()+".sig", again)
+	for _, n := range nodes {
+		eventually(t, 80*time.Second, n.Name+" serves the signature that upstream has now", func() bool {
+			_, body := n.get("/arch/" + pacDir + "/" + app.File() + ".sig")
+			return bytes.Equal(body, again)
+		})
+	}
+	h := fresh(nodes[0])
+	h.must("-Sw", "app")
+	h.has(r, "cache", app.File(), app.File()+".sig")
 }
