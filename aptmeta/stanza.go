@@ -17,6 +17,10 @@ type Stanza struct {
 	// PreDepends and Depends are for Dependencies to read. A folded field has come
 	// back as one line.
 	PreDepends, Depends []byte
+	// Source names the source package, with its version behind it where that is another one (Debian
+	// Policy 5.6.1). Phased is the percentage of hosts that may install the package, where its
+	// publisher restricts that (Phased-Update-Percentage, of Ubuntu's updates).
+	Source, Phased []byte
 }
 
 // ParseStanzas reads a Packages index, already decompressed, and calls emit for each
@@ -83,7 +87,9 @@ func (s *stanzaReader) line(line []byte) {
 	switch line[0] | 0x20 {
 	case 'f', 's':
 		s.file.field(line)
+		s.take(line, "source", &s.stanza.Source)
 	case 'p':
+		s.take(line, "phased-update-percentage", &s.stanza.Phased)
 		s.take(line, "package", &s.stanza.Package)
 		s.fold(line, "pre-depends", &s.stanza.PreDepends)
 	case 'd':
@@ -114,7 +120,7 @@ func (s *stanzaReader) fold(line []byte, name string, field *[]byte) {
 
 func (s *stanzaReader) flush() error {
 	err := s.file.flush(s.emit)
-	for _, field := range []*[]byte{&s.stanza.Package, &s.stanza.Version, &s.stanza.Architecture, &s.stanza.PreDepends, &s.stanza.Depends} {
+	for _, field := range []*[]byte{&s.stanza.Package, &s.stanza.Version, &s.stanza.Architecture, &s.stanza.PreDepends, &s.stanza.Depends, &s.stanza.Source, &s.stanza.Phased} {
 		*field = (*field)[:0]
 	}
 	s.folded = nil

@@ -31,6 +31,15 @@ func (c Captured) Blobs() []Ref {
 	return refs
 }
 
+// Listing is a captured suite with the indexes of packages that its root lists.
+type Listing struct {
+	Captured
+	Manifest *Manifest
+	// Indexes are all of them, in all compressions, in the order of Manifest.Members. Of one that the
+	// captured suite has among its Indexes, clients used the packages.
+	Indexes []PackageIndex
+}
+
 // Missing is a file that belongs to a snapshot and could not be had.
 type Missing struct {
 	Location Location

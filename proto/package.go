@@ -9,6 +9,12 @@ type Package struct {
 	Name, Version, Arch []byte
 	// Universal says that it is installed on hosts of every architecture.
 	Universal bool
+	// Source is the name of what it was built from; empty where the index does not say it.
+	Source []byte
+	// Phased says that its publisher lets only a percentage of hosts install it for now, Phase: 0 is
+	// none of them, because the version was withdrawn.
+	Phased bool
+	Phase  int
 	// Needs are the packages that must be there with it, for the format's Needs to read.
 	Needs []byte
 	// Provides are further names by which other packages may need it, for the format's Needs to read.

@@ -52,6 +52,7 @@ var plan = []rule{
 	{"node/front", []string{"proto", "proto/expiring"}, "it answers hosts; what a path means and where bytes come from is given to it"},
 	{"node/prefetch", []string{"proto", "proto/expiring"}, "it guesses what hosts will ask for; where bytes come from and what is current is given to it, so that it can only ever read ahead"},
 	{"node/snapshot/names", []string{"proto"}, "it is a map that nodes merge; what a name stands for is not known there"},
+	{"node/snapshot/diff", []string{"proto"}, "it compares two lists of packages; which they are, and where bytes come from, is given to it"},
 	{"node/snapshot", []string{"proto", "node/snapshot/names"}, "it keeps names, records and pins; what a path means in a snapshot is the catalog's to say, and is given to it"},
 	{"node/pki", nil, "it reads and makes the cluster's certificates and keys; who connects with them is not known there"},
 	{"node/admin", []string{"proto", "node/listen"}, "commands import it without a node; what it shows is given to it"},
@@ -65,10 +66,10 @@ var plan = []rule{
 	{"node/mirrorlist", []string{"node/archives/archiveconf", "node/aptconf", "node/config", "node/files", "node/upstream"}, "it says which mirrors there are; how each does, and what they are asked for, is not known there"},
 	{"node/listen", nil, "it knows addresses to listen on, and binds them; who connects, and what for, is not known there"},
 	{"node/loops", []string{"proto", "peerfetch", "peerfetch/peers"}, "it looks at who asked and passes the request on; what is asked for is not known there"},
-	{"node/archives", []string{"proto", "node/format/pgp", "node/aptconf", "node/classes", "node/config", "node/keyrings", "node/mirrorlist", "node/format/deb", "node/format/rpm", "node/format/pacman", "node/blobstore", "node/upstream", "node/catalog", "node/front", "node/prefetch"},
+	{"node/archives", []string{"proto", "node/format/pgp", "node/aptconf", "node/classes", "node/config", "node/keyrings", "node/mirrorlist", "node/format/deb", "node/format/rpm", "node/format/pacman", "node/blobstore", "node/upstream", "node/catalog", "node/front", "node/prefetch", "node/snapshot/diff"},
 		"it says in the words of each room what an archive is, so it knows their words; who owns the rooms, and when they start and stop, is not known there"},
 	{"node/cluster", []string{"proto", "ring", "peerfetch/peers", "peerfetch/holdings", "node/admin", "node/config", "node/pki"}, "it is what being one of many adds; what other nodes ask for is answered by rooms that are given to it"},
-	{"node/operator", []string{"proto", "node/admin", "node/archives", "node/blobstore", "node/catalog", "node/cluster", "node/archives/archiveconf", "node/config", "node/config/keys", "node/front", "node/prefetch", "node/snapshot", "node/statedir", "node/upstream", "peerfetch"},
+	{"node/operator", []string{"proto", "node/admin", "node/archives", "node/blobstore", "node/catalog", "node/cluster", "node/archives/archiveconf", "node/config", "node/config/keys", "node/front", "node/prefetch", "node/snapshot", "node/snapshot/diff", "node/statedir", "node/upstream", "peerfetch"},
 		"it puts what all rooms say of themselves into one answer, so it knows them; it serves none of it, and starts and stops nothing"},
 	{"node", []string{"proto", "node/admin", "node/archives", "node/cluster", "node/config", "node/listen", "node/loops", "node/operator", "node/mirrorlist", "ring", "peerfetch", "peerfetch/peers", "node/format/deb", "node/blobstore", "node/statedir", "node/upstream", "node/catalog", "node/front", "node/prefetch", "node/snapshot"},
 		"it is the only room that knows all rooms, and nothing above it"},
@@ -120,7 +121,7 @@ func TestHouse(t *testing.T) {
 			allowed := imported == room || slices.Contains(helpers, imported) || slices.Contains(r.may, imported) ||
 				imported == "node/format/formattest" && strings.HasPrefix(room, "node/format/") ||
 				// A catalog and a plan of what to fetch ahead are tested with real formats.
-				strings.HasPrefix(imported, "node/format/") && (room == "node/catalog" || room == "node/prefetch") || imported == "aptmeta" && room == "node/catalog"
+				strings.HasPrefix(imported, "node/format/") && (room == "node/catalog" || room == "node/prefetch" || room == "node/snapshot/diff") || imported == "aptmeta" && room == "node/catalog"
 			if !allowed && !strings.HasPrefix(imported, r.room+"/") {
 				t.Errorf("the tests of %s must not import %s: %s", room, imported, r.why)
 			}

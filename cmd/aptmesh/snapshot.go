@@ -40,7 +40,7 @@ copied or signed again: the node keeps the signed Release files and the indexes 
 and verifies them with the keys of the archive. Packages are fetched when a host asks for them,
 as long as upstream still has them.`,
 	}
-	cmd.AddCommand(a.snapshotCreateCommand(), a.snapshotListCommand(), a.snapshotShowCommand(), a.snapshotRemoveCommand())
+	cmd.AddCommand(a.snapshotCreateCommand(), a.snapshotListCommand(), a.snapshotShowCommand(), a.snapshotDiffCommand(), a.snapshotRemoveCommand())
 	return cmd
 }
 

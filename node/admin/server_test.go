@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -48,6 +49,10 @@ func (*fake) Snapshots(name string) ([]Snapshot, error) {
 func (f *fake) CreateSnapshot(_ context.Context, plan SnapshotPlan) (*SnapshotResult, error) {
 	f.changes++
 	return &SnapshotResult{Snapshot: Snapshot{Name: plan.Name, Note: plan.Note + " by " + plan.By, Suites: []SnapshotSuite{{Suite: strings.Join(plan.Archives, ",") + "/" + strings.Join(plan.Suites, ",")}}}}, nil
+}
+
+func (*fake) DiffSnapshots(_ context.Context, plan DiffPlan) (*Diff, error) {
+	return &Diff{Before: plan.Before, After: plan.After, Suites: []SuiteDiff{{Suite: fmt.Sprint(plan.Archives, plan.Suites, plan.Used)}}}, nil
 }
 
 func (f *fake) RemoveSnapshot(_ context.Context, name, by string) (*Done, error) {

@@ -10,6 +10,7 @@ import (
 // Snapshots is what the interface shows of archives as they were, and changes. An error is a sentence for the
 // operator; a *Error has a status.
 type Snapshots interface {
+	Differ
 	// Snapshots lists the snapshots by name; name, if not "", is that of the only one.
 	Snapshots(name string) ([]Snapshot, error)
 	CreateSnapshot(ctx context.Context, plan SnapshotPlan) (*SnapshotResult, error)
@@ -102,6 +103,7 @@ type Done struct {
 
 // serveSnapshots adds the paths of snapshots and channels.
 func serveSnapshots(mux *http.ServeMux, s Snapshots) {
+	serveDiff(mux, s)
 	mux.HandleFunc("GET "+snapshotsPath, func(w http.ResponseWriter, r *http.Request) {
 		list, err := s.Snapshots(r.FormValue("name"))
 		answerOr(w, http.StatusNotFound, list, err)

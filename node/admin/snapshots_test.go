@@ -24,6 +24,10 @@ func TestSnapshotRequests(t *testing.T) {
 	if _, err := c.Snapshots(ctx, "other"); err == nil || err.Error() != "there is no such snapshot" {
 		t.Error(err)
 	}
+	d, err := c.DiffSnapshots(ctx, DiffPlan{Before: "w48", After: "live", Archives: []string{"a", "b"}, Suites: []string{"x&y"}, Used: true})
+	if wanted := (&Diff{Before: "w48", After: "live", Suites: []SuiteDiff{{Suite: "[a b] [x&y] true"}}}); err != nil || !reflect.DeepEqual(d, wanted) {
+		t.Errorf("differs %+v, %v", d, err)
+	}
 	if list, err := c.Channels(ctx); err != nil || len(list) != 1 || list[0].Name != "stable" {
 		t.Errorf("%v, %v", list, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/format/rpm"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/prefetch"
+	"github.com/aptmesh/aptmesh/node/snapshot/diff"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -17,6 +18,7 @@ type Format interface {
 	catalog.Format
 	front.Format
 	prefetch.Format
+	diff.Format
 	// SuiteNamed is the suite (without Archive) that an operator calls by a name.
 	SuiteNamed(name string) proto.Suite
 }

@@ -66,6 +66,7 @@ type Frozen struct {
 	c    *Catalog
 	conf *Archive
 	at   time.Time
+	of   []proto.Captured // what was frozen
 
 	view    atomic.Pointer[view.Archive]
 	adding  sync.Mutex // one change of the view at a time
@@ -85,7 +86,7 @@ func (c *Catalog) Freeze(ctx context.Context, archive string, at time.Time, suit
 	if conf == nil {
 		return nil, nil, errUnknownArchive
 	}
-	f := &Frozen{c: c, conf: conf, at: at}
+	f := &Frozen{c: c, conf: conf, at: at, of: suites}
 	f.ctx, f.cancel = context.WithCancel(c.ctx)
 	var opened []*view.Suite
 	for _, s := range suites {
@@ -257,6 +258,24 @@ func (f *Frozen) Blobs() (digests []proto.Digest) {
 		digests = append(digests, s.Current.Blobs()...)
 	}
 	return digests
+}
+
+// Listings are the suites as they were, with the indexes that their roots list.
+func (f *Frozen) Listings() (all []proto.Listing) {
+	v := f.view.Load()
+	for _, s := range f.of {
+		s.Suite.Archive = f.conf.Name
+		g := v.Suite(s.Suite).Current
+		l := proto.Listing{Captured: s, Manifest: g.Manifest}
+		read := f.reader(s.Suite)
+		for i := range g.Manifest.Members {
+			if m := &g.Manifest.Members[i]; m.Packages && m.Provable() {
+				l.Indexes = append(l.Indexes, proto.PackageIndex{Member: m, Object: read.object(g.Generation, m, nil)})
+			}
+		}
+		all = append(all, l)
+	}
+	return all
 }
 
 // Current reports whether the archive is there, and trusts the roots that it did when they were verified.

@@ -48,8 +48,8 @@ func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) 
 		return nil, err
 	}
 	for _, pattern := range plan.Suites {
-		if err := snapshot.CheckPattern(pattern); err != nil {
-			return nil, fmt.Errorf("%q is no pattern of suites: %w; write for example noble*", pattern, err)
+		if err := checkPattern(pattern); err != nil {
+			return nil, err
 		}
 	}
 	s, missing, err := o.cfg.Snapshots.Create(ctx, plan.Name, snapshot.Plan{Archives: plan.Archives, Suites: plan.Suites, Note: plan.Note, By: plan.By})

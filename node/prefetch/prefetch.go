@@ -105,6 +105,16 @@ func (p *Prefetcher) Used(loc proto.Location) {
 	p.ready.asked(loc)
 }
 
+// LastUsed is when a client was last served a version of the package that the file at loc is one of, to within ten minutes;
+// zero where that is not known. Of this node's clients the latest 50,000 packages are remembered.
+func (p *Prefetcher) LastUsed(loc proto.Location) time.Time {
+	id, ok := p.identity(loc)
+	if !ok {
+		return time.Time{}
+	}
+	return p.usage.last(keyOf(loc.Archive, id))
+}
+
 // identity names the package that a file is a version of.
 func (p *Prefetcher) identity(loc proto.Location) (proto.PackageID, bool) {
 	format := p.cfg.Formats(loc.Archive)

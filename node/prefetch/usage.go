@@ -127,6 +127,18 @@ func (u *usage) heat(key uint64, now, within uint32) float32 {
 	return known.heatAt(now)
 }
 
+// last is the beginning of the slot in which a package was last used; zero for none.
+func (u *usage) last(key uint64) time.Time {
+	s := u.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known, ok := s.uses[key]
+	if !ok {
+		return time.Time{}
+	}
+	return time.Unix(int64(known.slot)*int64(slotLength/time.Second), 0).UTC()
+}
+
 // len counts the packages known.
 func (u *usage) len() int {
 	n := 0

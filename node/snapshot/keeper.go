@@ -23,6 +23,8 @@ import (
 type Frozen interface {
 	Resolve(proto.Location) (proto.Resolution, bool)
 	Discover(context.Context, proto.Location) (proto.Resolution, error)
+	// Listings are the suites with the indexes that their roots list.
+	Listings() []proto.Listing
 	// Current reports whether it was verified with the configuration that is in force.
 	Current() bool
 	Close()
@@ -370,7 +372,7 @@ func (k *Keeper) capture(plan Plan) (*Record, error) {
 	for _, archive := range slices.Compact(archives) {
 		a := Archive{Name: archive}
 		for _, s := range k.cfg.Catalog.Capture(archive) {
-			if wanted(plan.Suites, s.Suite) {
+			if Wanted(plan.Suites, s.Suite) {
 				a.Suites = append(a.Suites, s)
 			}
 		}
@@ -385,8 +387,8 @@ func (k *Keeper) capture(plan Plan) (*Record, error) {
 	return r, nil
 }
 
-// wanted reports whether a suite is meant by the patterns.
-func wanted(patterns []string, id proto.Suite) bool {
+// Wanted reports whether a suite is meant by the patterns of a Plan.
+func Wanted(patterns []string, id proto.Suite) bool {
 	for _, p := range patterns {
 		for _, name := range []string{id.Path(), path.Base(id.Path())} {
 			if ok, _ := path.Match(p, name); ok {

@@ -171,6 +171,8 @@ func (f *fakeFrozen) Discover(_ context.Context, loc proto.Location) (proto.Reso
 	return e, nil
 }
 
+func (f *fakeFrozen) Listings() []proto.Listing { return nil }
+
 func (f *fakeFrozen) Current() bool {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()

@@ -1,7 +1,9 @@
 package deb
 
 import (
+	"bytes"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/aptmesh/aptmesh/aptmeta"
@@ -25,6 +27,8 @@ func (f *Format) Packages(suite proto.Suite, m *proto.Member, stored io.Reader, 
 	var p proto.Package
 	return aptmeta.ParseStanzasWithin(places.limits(), m.Path, plain, func(s *aptmeta.Stanza) error {
 		p.Name, p.Version, p.Arch, p.Universal = s.Package, s.Version, s.Architecture, string(s.Architecture) == forAll
+		p.Source, _, _ = bytes.Cut(s.Source, []byte{' '})
+		p.Phase, p.Phased = phase(s.Phased)
 		// What must be there before it is unpacked comes first.
 		p.Needs = append(append(append(p.Needs[:0], s.PreDepends...), ','), s.Depends...)
 		return places.each(s.Path, func(path []byte, base string) error {
@@ -33,6 +37,22 @@ func (f *Format) Packages(suite proto.Suite, m *proto.Member, stored io.Reader, 
 			return emit(&p)
 		})
 	})
+}
+
+// phase reads a Phased-Update-Percentage. 100 restricts nothing, nor does what is no percentage
+// (apt-pkg/deb/deblistparser.cc, debListParser::NewVersion).
+func phase(text []byte) (percent int, phased bool) {
+	percent, err := strconv.Atoi(string(text))
+	return percent, err == nil && 0 <= percent && percent < 100
+}
+
+// Component reads the component off <component>/binary-<arch>/; "" for an index beside the Release.
+func (f *Format) Component(m *proto.Member) string {
+	component, _, ok := strings.Cut(m.Path, "/binary-")
+	if !ok {
+		return ""
+	}
+	return strings.TrimSuffix(component, "/debian-installer")
 }
 
 // HostArch reads the architecture of the hosts that use an index off <component>/binary-<arch>/; ""

@@ -1,6 +1,8 @@
 package deb_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,6 +65,42 @@ func TestPackages(t *testing.T) {
 	for path, want := range map[string]string{"main/binary-amd64/Packages.xz": "amd64", "main/binary-all/Packages": "", "Packages": ""} {
 		if got := f.HostArch(&proto.Member{Path: path}); got != want {
 			t.Errorf("%s is for hosts of %q", path, got)
+		}
+	}
+}
+
+// Where a package comes from, and which hosts may install it.
+func TestSourceAndPhase(t *testing.T) {
+	f := deb.New(deb.Config{})
+	for fields, want := range map[string]string{
+		"":                     "source , phased false",
+		"Source: linux-meta\n": "source linux-meta, phased false",
+		"Source: linux-meta (6.8-1)\nPhased-Update-Percentage: 10\n": "source linux-meta, phased true 10",
+		"Phased-Update-Percentage: 0\n":                              "source , phased true 0",
+		"Phased-Update-Percentage: 100\n":                            "source , phased false",
+		"Phased-Update-Percentage: -1\n":                             "source , phased false",
+		"Phased-Update-Percentage: x\n":                              "source , phased false",
+	} {
+		// The package behind it has neither.
+		index := "Package: a\nVersion: 1\n" + fields + "Filename: a.deb\nSize: 7\n\nPackage: b\nFilename: b.deb\n"
+		var got []string
+		err := f.Packages(proto.Suite{}, &proto.Member{Path: "Packages", PlainSize: proto.UnknownSize}, strings.NewReader(index), func(p *proto.Package) error {
+			said := fmt.Sprintf("source %s, phased %v", p.Source, p.Phased)
+			if p.Phased {
+				said += fmt.Sprint(" ", p.Phase)
+			}
+			got = append(got, said)
+			return nil
+		})
+		if err != nil || !slices.Equal(got, []string{want, "source , phased false"}) {
+			t.Errorf("%q: %q, %v", fields, got, err)
+		}
+	}
+	for path, want := range map[string]string{
+		"main/binary-amd64/Packages.gz": "main", "main/debian-installer/binary-amd64/Packages": "main", "updates/main/binary-all/Packages.xz": "updates/main", "Packages": "",
+	} {
+		if got := f.Component(&proto.Member{Path: path}); got != want {
+			t.Errorf("%s is of %q", path, got)
 		}
 	}
 }

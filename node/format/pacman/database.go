@@ -83,6 +83,7 @@ func checkDatabase(suite proto.Suite, data []byte) error {
 type description struct {
 	entry                                         string // the directory, NAME-VERSION-RELEASE
 	filename, name, version, arch, sha256, pgpsig []byte
+	base                                          []byte // what it was built from
 	size                                          int64
 	depends, provides                             []byte // a line each
 }
@@ -90,7 +91,7 @@ type description struct {
 func (d *description) reset(entry string) {
 	*d = description{
 		entry: entry, size: proto.UnknownSize,
-		filename: d.filename[:0], name: d.name[:0], version: d.version[:0], arch: d.arch[:0], sha256: d.sha256[:0], pgpsig: d.pgpsig[:0],
+		filename: d.filename[:0], name: d.name[:0], version: d.version[:0], arch: d.arch[:0], sha256: d.sha256[:0], pgpsig: d.pgpsig[:0], base: d.base[:0],
 		depends: d.depends[:0], provides: d.provides[:0],
 	}
 }
@@ -183,6 +184,8 @@ func (d *description) read(r *bufio.Reader, scratch []byte) ([]byte, error) {
 				into = &d.version
 			case "%ARCH%":
 				into = &d.arch
+			case "%BASE%":
+				into = &d.base
 			case "%SHA256SUM%":
 				into = &d.sha256
 			case "%PGPSIG%":

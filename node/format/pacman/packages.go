@@ -18,10 +18,13 @@ func (f *Format) Packages(suite proto.Suite, _ *proto.Member, stored io.Reader, 
 		if !ok {
 			return nil
 		}
-		p = proto.Package{File: file, Name: d.name, Version: d.version, Arch: d.arch, Universal: string(d.arch) == forAll, Needs: d.depends, Provides: d.provides}
+		p = proto.Package{File: file, Name: d.name, Version: d.version, Arch: d.arch, Universal: string(d.arch) == forAll, Source: d.base, Needs: d.depends, Provides: d.provides}
 		return emit(&p)
 	})
 }
+
+// Component: a database is one.
+func (f *Format) Component(*proto.Member) string { return "" }
 
 // HostArch is unknown: a database may have packages for several, and its path need not tell.
 func (f *Format) HostArch(*proto.Member) string { return "" }

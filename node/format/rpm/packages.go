@@ -24,12 +24,16 @@ func (f *Format) Packages(suite proto.Suite, m *proto.Member, stored io.Reader, 
 			return nil
 		}
 		p.Name, p.Version, p.Arch, p.Universal, p.Needs, p.Provides = e.name, e.version, e.arch, string(e.arch) == "noarch", e.needs, e.provides
+		p.Source = sourceName(e.source)
 		return places.each(e.path, func(path []byte) error {
 			p.File = proto.File{Path: path, Size: e.size, SHA256: e.sum.sha256, SHA512: e.sum.sha512}
 			return emit(&p)
 		})
 	})
 }
+
+// Component: a repository is one.
+func (f *Format) Component(*proto.Member) string { return "" }
 
 // HostArch is not told by a primary.xml: it lists packages of every architecture that its hosts can
 // install.
@@ -57,6 +61,18 @@ func (f *Format) Identity(path string) (proto.PackageID, bool) {
 		return proto.PackageID{}, false
 	}
 	return proto.PackageID{Name: rest[:file+version], Arch: rest[dot+1:]}, true
+}
+
+// sourceName cuts NAME-VERSION-RELEASE.src.rpm behind the name.
+func sourceName(file []byte) []byte {
+	for range 2 {
+		i := bytes.LastIndexByte(file, '-')
+		if i < 0 {
+			return nil
+		}
+		file = file[:i]
+	}
+	return file
 }
 
 // list is one of the lists of a package that are read.
@@ -88,6 +104,10 @@ func (e *entry) readMore(s *scanner, name []byte) error {
 		var v evrText
 		err := s.attributes(v.read)
 		e.version = v.append(e.version[:0])
+		return err
+	case "rpm:sourcerpm":
+		text, err := s.text()
+		e.source = unescape(e.source[:0], text)
 		return err
 	case "rpm:requires":
 		e.within = listNeeds

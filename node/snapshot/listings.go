@@ -1,0 +1,63 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/aptmesh/aptmesh/node/snapshot/names"
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// Listings returns the suites that a name leads to, with the indexes that their roots list: a snapshot, a channel, or
+// names.Live. Of Live, archives names those that are meant. It fails with ErrUnknown, or where a root cannot be had or is
+// refused. It may open the snapshot first.
+func (k *Keeper) Listings(ctx context.Context, id string, archives []string) ([]proto.Listing, error) {
+	t := k.table.Load()
+	digest, _, ok := follow(t.names, id)
+	r := t.records[digest]
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%.70q: %w", id, ErrUnknown)
+	case digest == names.Live:
+		return k.liveListings(ctx, archives)
+	case r == nil:
+		return nil, fmt.Errorf("the record of %s is lost on this node: nothing of it can be read", id)
+	}
+	var all []proto.Listing
+	for _, a := range r.Archives {
+		f, err := k.open(ctx, openKey{digest, a.Name}, r)
+		if err != nil {
+			return nil, fmt.Errorf("%s of %s: %w", a.Name, id, err)
+		}
+		all = append(all, f.Listings()...)
+	}
+	return all, nil
+}
+
+// ArchivesOf names the archives of the snapshot that a name leads to; none where it leads to no snapshot.
+func (k *Keeper) ArchivesOf(id string) (archives []string) {
+	t := k.table.Load()
+	digest, _, _ := follow(t.names, id)
+	if r := t.records[digest]; r != nil {
+		for _, a := range r.Archives {
+			archives = append(archives, a.Name)
+		}
+	}
+	return archives
+}
+
+func (k *Keeper) liveListings(ctx context.Context, archives []string) (all []proto.Listing, err error) {
+	for _, archive := range archives {
+		captured := k.cfg.Catalog.Capture(archive)
+		if len(captured) == 0 {
+			continue
+		}
+		f, _, err := k.cfg.Catalog.Freeze(ctx, archive, k.cfg.Now(), captured)
+		if err != nil {
+			return nil, fmt.Errorf("%s as it is now: %w", archive, err)
+		}
+		all = append(all, f.Listings()...)
+		f.Close()
+	}
+	return all, nil
+}
