@@ -253,7 +253,7 @@ func (n *Node) registerRooms() error {
 	all := []prometheus.Collector{
 		info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	}
-	rooms := []interface{ Collectors() []prometheus.Collector }{n.life, n.store, n.state, n.upstream, n.fetcher, n.prefetch, n.catalog, n.front, n.archives}
+	rooms := []interface{ Collectors() []prometheus.Collector }{n.life, n.store, n.state, n.upstream, n.fetcher, n.prefetch, n.catalog, n.front, n.archives, n.snapshots}
 	if n.cluster != nil {
 		rooms = append(rooms, n.cluster)
 	}

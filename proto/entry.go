@@ -15,6 +15,8 @@ type Resolution struct {
 	// Generation is the signed date of the generation that the answer was taken
 	// from; zero for what belongs to none.
 	Generation time.Time
+	// Snapshot is the snapshot that answers for a channel, or "live"; "" where no channel was asked.
+	Snapshot string
 	// Modified, where not zero, is the Last-Modified every node gives for this
 	// object, whatever the store keeps.
 	Modified time.Time

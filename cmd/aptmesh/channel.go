@@ -29,51 +29,89 @@ Its target is a snapshot, another channel, or "live": the archive as it is now.`
 }
 
 func (a *app) channelSetCommand() *cobra.Command {
-	return a.asking(&cobra.Command{
+	var live []string
+	var now bool
+	cmd := a.asking(&cobra.Command{
 		Use: "set CHANNEL TARGET", Short: "Move a channel, or make one", Args: takes(2, 2, "the channel, or its target"),
+		Long: `Move a channel to a snapshot, to another channel, or to "live", or make a channel.
+
+Suites that fit a pattern of --live are served as they are now, whatever the target: hosts of a
+frozen release get security updates. A channel keeps its patterns until --live replaces them;
+--live "" removes them.`,
 		Example: `  aptmesh channel set canary 2026-w48
+  aptmesh channel set stable 2026-w48 --live '*-security'
   aptmesh channel set edge live`,
 	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
-		m, err := client.SetChannel(ctx, args[0], args[1], operatorName())
+		order := orderOf(now)
+		if live != nil {
+			order.Live = slices.DeleteFunc(live, func(p string) bool { return p == "" })
+		}
+		m, err := client.SetChannel(ctx, args[0], args[1], order)
 		return m, moveOf(args[0], m), err
 	})
+	cmd.Flags().StringSliceVar(&live, "live", nil, "`PATTERN` of suites that hosts get as they are now (repeatable); \"\" for none")
+	nowFlag(cmd, &now)
+	return cmd
 }
 
+// nowFlag adds the flag of commands that move a channel.
+func nowFlag(cmd *cobra.Command, now *bool) {
+	cmd.Flags().BoolVar(now, "now", false, "do not wait for the other nodes: they are told behind the command")
+}
+
+func orderOf(now bool) admin.ChannelOrder { return admin.ChannelOrder{By: operatorName(), Now: now} }
+
 func (a *app) channelRollbackCommand() *cobra.Command {
-	return a.asking(&cobra.Command{
+	var now bool
+	cmd := a.asking(&cobra.Command{
 		Use: "rollback CHANNEL", Short: "Move a channel back to where it was", Args: takes(1, 1, "the channel"),
-		Long:    "Move a channel back to where it was before it came to its present target. Run it again to go back further.",
+		Long:    "Move a channel back to where it was before it came to its present target, with the suites that were live then. Run it again to go back further.",
 		Example: "  aptmesh channel rollback stable",
 	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
-		m, err := client.Rollback(ctx, args[0], operatorName())
+		m, err := client.Rollback(ctx, args[0], orderOf(now))
 		return m, moveOf(args[0], m), err
 	})
+	nowFlag(cmd, &now)
+	return cmd
 }
 
 func (a *app) promoteCommand() *cobra.Command {
-	return a.asking(&cobra.Command{
+	var now bool
+	cmd := a.asking(&cobra.Command{
 		Use: "promote FROM TO", Short: "Give a channel the snapshot of another one", Args: takes(2, 2, "the channel to take from, or the one to move"),
-		Long:    "Move the channel TO to the snapshot that the channel FROM stands for at this moment. It stays there when FROM is moved later.",
+		Long: `Move the channel TO to the snapshot that the channel FROM stands for at this moment. It stays there when FROM is
+moved later. The suites that TO serves as they are now (channel set --live) stay what they are.`,
 		Example: "  aptmesh promote canary stable",
 	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
-		m, err := client.Promote(ctx, args[0], args[1], operatorName())
+		m, err := client.Promote(ctx, args[0], args[1], orderOf(now))
 		return m, moveOf(args[1], m), err
 	})
+	nowFlag(cmd, &now)
+	return cmd
 }
 
 // moveOf prints a move of a channel.
 func moveOf(name string, m *admin.ChannelMove) func(io.Writer) error {
 	return func(w io.Writer) error {
-		what := "moved from " + m.From + " to " + m.To
-		switch m.From {
-		case "":
-			what = "made; it stands for " + m.To
-		case m.To:
-			what = "it stands for " + m.To + " already"
+		from, to := place(m.From, m.FromLive), place(m.To, m.ToLive)
+		what := "moved from " + from + " to " + to
+		switch {
+		case m.From == "":
+			what = "made; it stands for " + to
+		case from == to:
+			what = "it stands for " + to + " already"
 		}
 		_, err := fmt.Fprintf(w, "%s: %s\n%s", name, what, unreachedLine(m.Unreached))
 		return err
 	}
+}
+
+// place is where a channel is, for people: "2026-w48 (live: *-security)".
+func place(target string, live []string) string {
+	if len(live) == 0 {
+		return target
+	}
+	return target + " (live: " + strings.Join(live, " ") + ")"
 }
 
 func (a *app) channelListCommand() *cobra.Command {
@@ -93,7 +131,7 @@ func printChannels(w io.Writer, list []admin.Channel, now time.Time) error {
 	}
 	rows := make([][]string, len(list))
 	for i, c := range list {
-		rows[i] = []string{c.Name, c.Target, ago(c.At, now), c.By + "@" + c.Node}
+		rows[i] = []string{c.Name, place(c.Target, c.Live), ago(c.At, now), c.By + "@" + c.Node}
 	}
 	return writeTable(w, []string{"CHANNEL", "TARGET", "MOVED", "BY"}, rows)
 }
@@ -115,7 +153,7 @@ func (a *app) channelHistoryCommand() *cobra.Command {
 		return moves, func(w io.Writer) error {
 			rows := make([][]string, len(moves))
 			for i, m := range moves {
-				rows[i] = []string{m.At.Format(time.RFC3339), m.From, m.To, m.By + "@" + m.Node}
+				rows[i] = []string{m.At.Format(time.RFC3339), place(m.From, m.FromLive), place(m.To, m.ToLive), m.By + "@" + m.Node}
 			}
 			return writeTable(w, []string{"AT", "FROM", "TO", "BY"}, rows)
 		}, nil

@@ -62,19 +62,19 @@ func (f *fake) RemoveSnapshot(_ context.Context, name, by string) (*Done, error)
 
 func (*fake) Channels() []Channel { return []Channel{{Name: "stable"}} }
 
-func (f *fake) SetChannel(_ context.Context, name, target, by string) (*ChannelMove, error) {
+func (f *fake) SetChannel(_ context.Context, name, target string, o ChannelOrder) (*ChannelMove, error) {
 	f.changes++
-	return &ChannelMove{From: name, To: target, By: by}, nil
+	return &ChannelMove{From: name, To: target, By: fmt.Sprintf("%#v", o)}, nil
 }
 
-func (f *fake) Promote(_ context.Context, from, name, by string) (*ChannelMove, error) {
+func (f *fake) Promote(_ context.Context, from, name string, o ChannelOrder) (*ChannelMove, error) {
 	f.changes++
-	return &ChannelMove{From: name, To: "of " + from, By: by}, nil
+	return &ChannelMove{From: name, To: "of " + from, By: fmt.Sprintf("%#v", o)}, nil
 }
 
-func (f *fake) Rollback(_ context.Context, name, by string) (*ChannelMove, error) {
+func (f *fake) Rollback(_ context.Context, name string, o ChannelOrder) (*ChannelMove, error) {
 	f.changes++
-	return &ChannelMove{From: name, To: "back", By: by}, nil
+	return &ChannelMove{From: name, To: "back", By: fmt.Sprintf("%#v", o)}, nil
 }
 
 func (f *fake) RemoveChannel(_ context.Context, name, by string) (*Done, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -16,10 +17,10 @@ type Snapshots interface {
 	CreateSnapshot(ctx context.Context, plan SnapshotPlan) (*SnapshotResult, error)
 	RemoveSnapshot(ctx context.Context, name, by string) (*Done, error)
 	Channels() []Channel
-	SetChannel(ctx context.Context, name, target, by string) (*ChannelMove, error)
+	SetChannel(ctx context.Context, name, target string, order ChannelOrder) (*ChannelMove, error)
 	// Promote moves a channel to what another one stands for now, and Rollback to where it was before.
-	Promote(ctx context.Context, from, name, by string) (*ChannelMove, error)
-	Rollback(ctx context.Context, name, by string) (*ChannelMove, error)
+	Promote(ctx context.Context, from, name string, order ChannelOrder) (*ChannelMove, error)
+	Rollback(ctx context.Context, name string, order ChannelOrder) (*ChannelMove, error)
 	RemoveChannel(ctx context.Context, name, by string) (*Done, error)
 }
 
@@ -75,7 +76,8 @@ type MissingFile struct {
 // Channel is a name that hosts use and operators move.
 type Channel struct {
 	Name   string    `json:"name"`
-	Target string    `json:"target"` // a snapshot, another channel, or live
+	Target string    `json:"target"`         // a snapshot, another channel, or live
+	Live   []string  `json:"live,omitempty"` // patterns of suites that hosts get as they are now
 	By     string    `json:"by,omitempty"`
 	Node   string    `json:"node"`
 	At     time.Time `json:"at"`
@@ -83,13 +85,26 @@ type Channel struct {
 	Moves []ChannelMove `json:"moves"`
 }
 
-// ChannelMove is one move of a channel.
+// ChannelOrder is how a channel is to be moved.
+type ChannelOrder struct {
+	// By is who asks for it, as the client says.
+	By string
+	// Live replaces the patterns of suites that hosts get as they are now; nil leaves them as they are. Rollback does not
+	// read it.
+	Live []string
+	// Now tells the other nodes without waiting for them.
+	Now bool
+}
+
+// ChannelMove is one move of a channel, with the patterns of live suites before and after.
 type ChannelMove struct {
-	From string    `json:"from,omitempty"`
-	To   string    `json:"to"`
-	By   string    `json:"by,omitempty"`
-	Node string    `json:"node,omitempty"`
-	At   time.Time `json:"at,omitzero"`
+	From     string    `json:"from,omitempty"`
+	FromLive []string  `json:"from_live,omitempty"`
+	To       string    `json:"to"`
+	ToLive   []string  `json:"to_live,omitempty"`
+	By       string    `json:"by,omitempty"`
+	Node     string    `json:"node,omitempty"`
+	At       time.Time `json:"at,omitzero"`
 	// Unreached is as in SnapshotResult, of a move that was just made.
 	Unreached []string `json:"unreached,omitempty"`
 }
@@ -123,21 +138,31 @@ func serveSnapshots(mux *http.ServeMux, s Snapshots) {
 		answer(w, http.StatusOK, s.Channels())
 	})
 	mux.HandleFunc("POST "+channelsPath, func(w http.ResponseWriter, r *http.Request) {
-		result, err := s.SetChannel(r.Context(), r.FormValue("name"), r.FormValue("target"), r.FormValue("by"))
+		result, err := s.SetChannel(r.Context(), r.FormValue("name"), r.FormValue("target"), orderOf(r))
 		answerOr(w, http.StatusConflict, result, err)
 	})
 	mux.HandleFunc("POST "+channelsPath+promoteSuffix, func(w http.ResponseWriter, r *http.Request) {
-		result, err := s.Promote(r.Context(), r.FormValue("from"), r.FormValue("name"), r.FormValue("by"))
+		result, err := s.Promote(r.Context(), r.FormValue("from"), r.FormValue("name"), orderOf(r))
 		answerOr(w, http.StatusConflict, result, err)
 	})
 	mux.HandleFunc("POST "+channelsPath+rollbackSuffix, func(w http.ResponseWriter, r *http.Request) {
-		result, err := s.Rollback(r.Context(), r.FormValue("name"), r.FormValue("by"))
+		result, err := s.Rollback(r.Context(), r.FormValue("name"), orderOf(r))
 		answerOr(w, http.StatusConflict, result, err)
 	})
 	mux.HandleFunc("POST "+channelsPath+removeSuffix, func(w http.ResponseWriter, r *http.Request) {
 		result, err := s.RemoveChannel(r.Context(), r.FormValue("name"), r.FormValue("by"))
 		answerOr(w, http.StatusConflict, result, err)
 	})
+}
+
+// orderOf reads how a channel is to be moved, as Client.moveChannel writes it.
+func orderOf(r *http.Request) ChannelOrder {
+	_ = r.ParseForm() // what cannot be read is not there
+	order := ChannelOrder{By: r.FormValue("by"), Now: r.FormValue("now") == "true"}
+	if live, said := r.Form["live"]; said {
+		order.Live = slices.DeleteFunc(slices.Clone(live), func(p string) bool { return p == "" })
+	}
+	return order
 }
 
 // Snapshots asks for all snapshots, or for the one of a name.
@@ -171,21 +196,28 @@ func (c *Client) Channels(ctx context.Context) ([]Channel, error) {
 }
 
 // SetChannel moves a channel to a target.
-func (c *Client) SetChannel(ctx context.Context, name, target, by string) (*ChannelMove, error) {
-	return c.moveChannel(ctx, channelsPath, url.Values{"name": {name}, "target": {target}, "by": {by}})
+func (c *Client) SetChannel(ctx context.Context, name, target string, order ChannelOrder) (*ChannelMove, error) {
+	return c.moveChannel(ctx, channelsPath, url.Values{"name": {name}, "target": {target}}, order)
 }
 
 // Promote moves a channel to what another one stands for now.
-func (c *Client) Promote(ctx context.Context, from, name, by string) (*ChannelMove, error) {
-	return c.moveChannel(ctx, channelsPath+promoteSuffix, url.Values{"from": {from}, "name": {name}, "by": {by}})
+func (c *Client) Promote(ctx context.Context, from, name string, order ChannelOrder) (*ChannelMove, error) {
+	return c.moveChannel(ctx, channelsPath+promoteSuffix, url.Values{"from": {from}, "name": {name}}, order)
 }
 
 // Rollback moves a channel to where it was before.
-func (c *Client) Rollback(ctx context.Context, name, by string) (*ChannelMove, error) {
-	return c.moveChannel(ctx, channelsPath+rollbackSuffix, url.Values{"name": {name}, "by": {by}})
+func (c *Client) Rollback(ctx context.Context, name string, order ChannelOrder) (*ChannelMove, error) {
+	return c.moveChannel(ctx, channelsPath+rollbackSuffix, url.Values{"name": {name}}, order)
 }
 
-func (c *Client) moveChannel(ctx context.Context, path string, query url.Values) (*ChannelMove, error) {
+func (c *Client) moveChannel(ctx context.Context, path string, query url.Values, order ChannelOrder) (*ChannelMove, error) {
+	query.Set("by", order.By)
+	if order.Live != nil {
+		query["live"] = append([]string{""}, order.Live...) // "" alone: no suite
+	}
+	if order.Now {
+		query.Set("now", "true")
+	}
 	var m ChannelMove
 	return &m, c.call(ctx, http.MethodPost, path, query, &m)
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"fmt"
 	"reflect"
 	"testing"
 )
@@ -31,16 +32,18 @@ func TestSnapshotRequests(t *testing.T) {
 	if list, err := c.Channels(ctx); err != nil || len(list) != 1 || list[0].Name != "stable" {
 		t.Errorf("%v, %v", list, err)
 	}
+	live, none, kept := ChannelOrder{By: "ann", Live: []string{"*-security", "a&b"}, Now: true}, ChannelOrder{By: "ann", Live: []string{}}, ChannelOrder{By: "ann"}
+	text := func(o ChannelOrder) string { return fmt.Sprintf("%#v", o) }
 	for what, act := range map[string]func() (any, error){
-		"set":      func() (any, error) { return c.SetChannel(ctx, "stable", "w48", "ann") },
-		"promote":  func() (any, error) { return c.Promote(ctx, "canary", "stable", "ann") },
-		"rollback": func() (any, error) { return c.Rollback(ctx, "stable", "ann") },
+		"set":      func() (any, error) { return c.SetChannel(ctx, "stable", "w48", live) },
+		"promote":  func() (any, error) { return c.Promote(ctx, "canary", "stable", none) },
+		"rollback": func() (any, error) { return c.Rollback(ctx, "stable", kept) },
 		"remove":   func() (any, error) { return c.RemoveChannel(ctx, "stable", "ann") },
 		"rm":       func() (any, error) { return c.RemoveSnapshot(ctx, "w48", "ann") },
 	} {
 		want := map[string]any{
-			"set": &ChannelMove{From: "stable", To: "w48", By: "ann"}, "promote": &ChannelMove{From: "stable", To: "of canary", By: "ann"},
-			"rollback": &ChannelMove{From: "stable", To: "back", By: "ann"}, "remove": &Done{Message: "stable by ann"}, "rm": &Done{Message: "w48 by ann"},
+			"set": &ChannelMove{From: "stable", To: "w48", By: text(live)}, "promote": &ChannelMove{From: "stable", To: "of canary", By: text(none)},
+			"rollback": &ChannelMove{From: "stable", To: "back", By: text(kept)}, "remove": &Done{Message: "stable by ann"}, "rm": &Done{Message: "w48 by ann"},
 		}[what]
 		before := f.changes
 		if got, err := act(); err != nil || !reflect.DeepEqual(got, want) || f.changes != before+1 {

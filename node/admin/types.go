@@ -19,9 +19,10 @@ import (
 //	                                 &archive=NAME&suite=PATTERN, each as often as needed; &note=TEXT&by=OPERATOR
 //	POST /v1/snapshots/remove?name=NAME&by=OPERATOR   Done
 //	GET  /v1/channels                []Channel
-//	POST /v1/channels?name=NAME&target=ID&by=OPERATOR   ChannelMove
-//	POST /v1/channels/promote?from=NAME&name=NAME&by=OPERATOR   ChannelMove: to what the other stands for
-//	POST /v1/channels/rollback?name=NAME&by=OPERATOR    ChannelMove: to where it was
+//	POST /v1/channels?name=NAME&target=ID&by=OPERATOR   ChannelMove; &live=PATTERN as often as needed, or
+//	                                 once empty, replaces the suites that stay live; &now=true does not wait
+//	POST /v1/channels/promote?from=NAME&name=NAME&by=OPERATOR   ChannelMove: to what the other stands for; live, now
+//	POST /v1/channels/rollback?name=NAME&by=OPERATOR    ChannelMove: to where it was; now
 //	POST /v1/channels/remove?name=NAME&by=OPERATOR      Done
 //	POST /v1/leave                   LeaveResult, at once: the node drains, leaves its cluster and ends
 //

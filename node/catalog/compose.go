@@ -132,6 +132,17 @@ func (d *driver) loseTable(name string) {
 // viewOf is an archive as requests see it at this moment; nil where it is not configured.
 func (c *Catalog) viewOf(archive string) *archiveView { return c.view.Load().archives[archive] }
 
+// RootOf names the suite whose root a location is a file of, whether or not it is known; false for anything else.
+func (c *Catalog) RootOf(loc proto.Location) (proto.Suite, bool) {
+	conf := c.archive(loc.Archive)
+	if conf == nil {
+		return proto.Suite{}, false
+	}
+	id, _, root := conf.Format.RootOf(loc.Path)
+	id.Archive = loc.Archive
+	return id, root
+}
+
 // SuiteOf names the suite that a location lies in, if one is known: of several in one directory, the
 // one whose root it is.
 func (c *Catalog) SuiteOf(loc proto.Location) (proto.Suite, bool) {

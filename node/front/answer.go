@@ -39,6 +39,7 @@ type note struct {
 	tier       proto.Tier
 	generation time.Time
 	age        int64 // seconds since the generation's date
+	channel    string // that was asked; "" where the snapshot was
 	snapshot   string
 	location   bool // the answer is about a location, so that listed means something
 	listed     bool
@@ -195,6 +196,9 @@ func (a *answer) setText(text string) {
 
 func (s *subject) note() note {
 	n := note{result: resultHit, snapshot: s.snapshot, tier: s.tier, generation: s.entry.Generation, age: -1, location: true, listed: s.entry.Listed}
+	if s.entry.Snapshot != "" {
+		n.channel, n.snapshot = s.snapshot, s.entry.Snapshot
+	}
 	switch {
 	case s.entry.Stale != "":
 		n.result, n.why = resultStale, s.entry.Stale
@@ -377,6 +381,10 @@ func (n *note) append(b []byte, node string) []byte {
 	if node != "" {
 		b = append(b, "; node="...)
 		b = append(b, node...)
+	}
+	if n.channel != "" {
+		b = append(b, "; channel="...)
+		b = append(b, n.channel...)
 	}
 	if n.snapshot != "" {
 		b = append(b, "; snapshot="...)

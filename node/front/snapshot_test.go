@@ -52,13 +52,18 @@ func TestInSnapshot(t *testing.T) {
 	}
 }
 
-// fakeSnapshots has w48 of ubuntu, with one file.
+// fakeSnapshots has w48 of ubuntu, with one file, and the channel stable that stands for it.
 type fakeSnapshots struct{ digest proto.Digest }
 
-func (fakeSnapshots) Known(id, archive string) bool { return id == "w48" && archive == "ubuntu" }
+func (fakeSnapshots) Known(id, archive string) bool {
+	return (id == "w48" || id == "stable") && archive == "ubuntu"
+}
 
 func (s fakeSnapshots) Resolve(id string, loc proto.Location) (e proto.Resolution, ok bool) {
 	e.Object.Ref, e.Listed = proto.Ref{Digest: s.digest, Size: 3}, true
+	if id == "stable" {
+		e.Snapshot, e.Mutable = "w48", true
+	}
 	return e, strings.HasPrefix(loc.Path, "dists/noble/")
 }
 
@@ -84,11 +89,12 @@ func TestServesSnapshots(t *testing.T) {
 		return &proto.Blob{Ref: want.Ref, Bytes: []byte("old"), Tier: proto.TierMemory}, nil
 	}
 	for path, want := range map[string]int{
-		"/snapshot/ubuntu/w48/dists/noble/InRelease": http.StatusOK,
-		"/snapshot/ubuntu/w48/dists/jammy/InRelease": http.StatusNotFound,
-		"/snapshot/ubuntu/w49/dists/noble/InRelease": http.StatusNotFound,
-		"/snapshot/debian/w48/dists/noble/InRelease": http.StatusForbidden,
-		"/ubuntu/dists/noble/InRelease":              http.StatusNotFound,
+		"/snapshot/ubuntu/w48/dists/noble/InRelease":    http.StatusOK,
+		"/snapshot/ubuntu/stable/dists/noble/InRelease": http.StatusOK,
+		"/snapshot/ubuntu/w48/dists/jammy/InRelease":    http.StatusNotFound,
+		"/snapshot/ubuntu/w49/dists/noble/InRelease":    http.StatusNotFound,
+		"/snapshot/debian/w48/dists/noble/InRelease":    http.StatusForbidden,
+		"/ubuntu/dists/noble/InRelease":                 http.StatusNotFound,
 	} {
 		resp, body := f.ask(http.MethodGet, path)
 		if resp.StatusCode != want {
@@ -96,8 +102,12 @@ func TestServesSnapshots(t *testing.T) {
 		}
 		switch said := resp.Header.Get("X-Aptmesh"); {
 		case want == http.StatusOK:
-			if body != "old" || !strings.Contains(said, "; snapshot=w48;") || !strings.Contains(resp.Header.Get("Cache-Control"), "max-age=86400") {
-				t.Errorf("%s: %q, %s, %s", path, body, said, resp.Header.Get("Cache-Control"))
+			channel := strings.Contains(path, "stable")
+			if strings.Contains(said, "; channel=stable; snapshot=w48;") != channel || strings.Contains(resp.Header.Get("Cache-Control"), "max-age=86400") == channel {
+				t.Errorf("%s: %s, %s", path, said, resp.Header.Get("Cache-Control"))
+			}
+			if body != "old" || !strings.Contains(said, "; snapshot=w48;") {
+				t.Errorf("%s: %q, %s", path, body, said)
 			}
 		case strings.Contains(path, "w49"):
 			if !strings.Contains(said, "reason=unknown-snapshot") || !strings.Contains(resp.Status, `no snapshot or channel "w49" of ubuntu here`) {

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/snapshot"
+	"github.com/aptmesh/aptmesh/node/snapshot/names"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -98,14 +100,14 @@ func (o *Operator) RemoveSnapshot(ctx context.Context, name, by string) (*admin.
 func (o *Operator) Channels() []admin.Channel {
 	list := []admin.Channel{}
 	for _, c := range o.cfg.Snapshots.Channels() {
-		a := admin.Channel{Name: c.Name, Target: c.Target, By: c.By, Node: c.Node, At: c.At, Moves: []admin.ChannelMove{}}
+		a := admin.Channel{Name: c.Name, Target: c.Target, Live: c.Live, By: c.By, Node: c.Node, At: c.At, Moves: []admin.ChannelMove{}}
 		moves, _ := o.cfg.Snapshots.History(c.Name) // none, if it was removed at this moment
 		for i, m := range moves {
-			move := admin.ChannelMove{To: m.Target, By: m.By, Node: m.Node, At: m.At()}
+			var before snapshot.Move
 			if i+1 < len(moves) {
-				move.From = moves[i+1].Target
+				before = moves[i+1]
 			}
-			a.Moves = append(a.Moves, move)
+			a.Moves = append(a.Moves, moveOf(before, m))
 		}
 		list = append(list, a)
 	}
@@ -113,28 +115,35 @@ func (o *Operator) Channels() []admin.Channel {
 }
 
 // SetChannel moves a channel to a target.
-func (o *Operator) SetChannel(ctx context.Context, name, target, by string) (*admin.ChannelMove, error) {
-	m, err := o.cfg.Snapshots.SetChannel(ctx, name, target, by)
-	return moveOf(m, by, err)
+func (o *Operator) SetChannel(ctx context.Context, name, target string, order admin.ChannelOrder) (*admin.ChannelMove, error) {
+	return movedOf(o.cfg.Snapshots.SetChannel(ctx, name, target, snapshot.Order(order)))
 }
 
 // Promote moves a channel to what another one stands for now.
-func (o *Operator) Promote(ctx context.Context, from, name, by string) (*admin.ChannelMove, error) {
-	m, err := o.cfg.Snapshots.Promote(ctx, from, name, by)
-	return moveOf(m, by, err)
+func (o *Operator) Promote(ctx context.Context, from, name string, order admin.ChannelOrder) (*admin.ChannelMove, error) {
+	return movedOf(o.cfg.Snapshots.Promote(ctx, from, name, snapshot.Order(order)))
 }
 
 // Rollback moves a channel to where it was before.
-func (o *Operator) Rollback(ctx context.Context, name, by string) (*admin.ChannelMove, error) {
-	m, err := o.cfg.Snapshots.Rollback(ctx, name, by)
-	return moveOf(m, by, err)
+func (o *Operator) Rollback(ctx context.Context, name string, order admin.ChannelOrder) (*admin.ChannelMove, error) {
+	return movedOf(o.cfg.Snapshots.Rollback(ctx, name, snapshot.Order(order)))
 }
 
-func moveOf(m *snapshot.Moved, by string, err error) (*admin.ChannelMove, error) {
+func movedOf(m *snapshot.Moved, err error) (*admin.ChannelMove, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &admin.ChannelMove{From: m.From, To: m.To, By: by, Unreached: m.Unreached}, nil
+	move := moveOf(m.Before, m.After)
+	move.Unreached = m.Unreached
+	return &move, nil
+}
+
+// moveOf is a move of a channel by two acts; before is zero where it was new.
+func moveOf(before, after snapshot.Move) admin.ChannelMove {
+	return admin.ChannelMove{
+		From: before.Target, FromLive: snapshot.LivePatterns(before), To: after.Target, ToLive: snapshot.LivePatterns(after),
+		By: after.By, Node: after.Node, At: after.At(),
+	}
 }
 
 // RemoveChannel takes a channel away.
@@ -169,6 +178,24 @@ func (o *Operator) whyInSnapshot(w *admin.Why, id string, loc proto.Location) {
 	for _, c := range o.cfg.Snapshots.Channels() {
 		if c.Name == id {
 			say(w, "%s is a channel. It stands for %s since %s.", id, c.Target, c.At.Format(time.DateTime))
+			explainPlace(w, c, entry.Snapshot)
 		}
+	}
+}
+
+// explainPlace says where a channel has a file from; "" where that is not known without a request.
+func explainPlace(w *admin.Why, c snapshot.ChannelInfo, from string) {
+	live := strings.Join(c.Live, " ")
+	switch {
+	case from == "":
+	case from == names.Live && live != "" && c.Target != names.Live:
+		say(w, "The file is of the archive as it is now, because the channel leaves suites live: %s.", live)
+	case from == names.Live:
+		say(w, "The file is of the archive as it is now.")
+	case from != c.Target:
+		say(w, "The file is of the snapshot %s.", from)
+	}
+	if live != "" && from != names.Live {
+		say(w, "The channel leaves suites live: %s. This file is of none of them, as far as the node knows without a request.", live)
 	}
 }

@@ -105,13 +105,13 @@ func TestActsReachAllNodes(t *testing.T) {
 		}
 		w.gives("w48", "ubuntu", 1)
 	}
-	if _, err := n.all["n2"].SetChannel(t.Context(), "stable", "w48", "root"); err != nil {
+	if _, err := n.all["n2"].SetChannel(t.Context(), "stable", "w48", Order{By: "root"}); err != nil {
 		t.Fatal(err)
 	}
 	for _, w := range n.all {
 		w.gives("stable", "ubuntu", 1)
 	}
-	if _, err := n.all["n3"].SetChannel(t.Context(), "stable", "live", "root"); err != nil {
+	if _, err := n.all["n3"].SetChannel(t.Context(), "stable", "live", Order{By: "root"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := n.all["n3"].Remove(t.Context(), "w48", "root"); err != nil {
@@ -150,7 +150,7 @@ func TestPartition(t *testing.T) {
 	n := newNodes(t, "n1", "n2", "n3")
 	n.all["n1"].create("w47", "ubuntu")
 	for _, w := range n.all {
-		if _, err := w.SetChannel(t.Context(), "stable", "w47", "root"); err != nil {
+		if _, err := w.SetChannel(t.Context(), "stable", "w47", Order{By: "root"}); err != nil {
 			t.Fatal(err)
 		}
 		break
@@ -167,7 +167,7 @@ func TestPartition(t *testing.T) {
 	}
 	n.all["n3"].create("w48", "ubuntu")
 	n.all["n3"].now = n.all["n3"].now.Add(-2 * time.Hour) // and has a wrong clock
-	if _, err := n.all["n3"].SetChannel(t.Context(), "stable", "w48", "root"); err != nil {
+	if _, err := n.all["n3"].SetChannel(t.Context(), "stable", "w48", Order{By: "root"}); err != nil {
 		t.Fatal(err)
 	}
 	if n.all["n1"].Sum() == n.all["n3"].Sum() {
@@ -349,7 +349,7 @@ func TestNodesAgree(t *testing.T) {
 				w.publish("ubuntu")
 				w.Create(t.Context(), name, Plan{Archives: []string{"ubuntu"}, Note: fmt.Sprint(step)}) // it may be taken
 			case 2:
-				w.SetChannel(t.Context(), "stable", name, "root") // or be nobody's
+				w.SetChannel(t.Context(), "stable", name, Order{By: "root"}) // or be nobody's
 			case 3:
 				w.Remove(t.Context(), name, "root")
 			case 4:

@@ -3,7 +3,11 @@ package snapshot
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aptmesh/aptmesh/node/snapshot/names"
 )
@@ -13,6 +17,8 @@ type ChannelInfo struct {
 	Name string
 	// Target is a snapshot, another channel, or names.Live.
 	Target string
+	// Live are patterns of suites that hosts get as they are now, whatever the target.
+	Live []string
 	// By, Node and At say who moved it there, where and when.
 	By, Node string
 	At       time.Time
@@ -25,15 +31,27 @@ type Move = names.Act
 func (k *Keeper) Channels() []ChannelInfo {
 	var all []ChannelInfo
 	for _, n := range k.table.Load().names.List(names.Channel) {
-		all = append(all, ChannelInfo{n.Name, n.Target, n.By, n.Node, n.At()})
+		all = append(all, ChannelInfo{n.Name, n.Target, LivePatterns(n.Act), n.By, n.Node, n.At()})
 	}
 	return all
 }
 
-// Moved is what came of moving a channel.
+// LivePatterns are the patterns of suites that an act on a channel left live.
+func LivePatterns(act Move) []string { return strings.Fields(act.Live) }
+
+// Order is how an operator has a channel moved.
+type Order struct {
+	// By is the operator.
+	By string
+	// Live replaces the patterns of suites that hosts get as they are now; nil leaves them as they are.
+	Live []string
+	// Now tells the other nodes without waiting for them.
+	Now bool
+}
+
+// Moved is what came of moving a channel: its Target and Live before and after. Before is zero if it is new.
 type Moved struct {
-	// From is where it was; "" if it is new.
-	From, To string
+	Before, After Move
 	// Unreached are nodes that could not be told; they hear of it when they answer.
 	Unreached []string
 }
@@ -41,77 +59,117 @@ type Moved struct {
 // SetChannel moves a channel, or makes one. Requests that begin from then on see the new target. It fails with
 // ErrUnknown if there is no such target, and with ErrExists if a snapshot has the name. A channel that stands for the
 // target already stays as it is.
-func (k *Keeper) SetChannel(ctx context.Context, name, target, by string) (*Moved, error) {
-	k.MeetAll(ctx)
-	return k.moveTo(ctx, name, names.Act{Target: target, Node: k.cfg.Node, By: by})
+func (k *Keeper) SetChannel(ctx context.Context, name, target string, order Order) (*Moved, error) {
+	k.meetBefore(ctx, order)
+	for _, p := range order.Live {
+		if err := CheckPattern(p); err != nil || strings.ContainsFunc(p, unicode.IsSpace) {
+			return nil, fmt.Errorf("%.70q is no pattern of suites: write for example *-security", p)
+		}
+	}
+	act := names.Act{Target: target, Live: strings.Join(order.Live, " ")}
+	if len(act.Live) > maxLive {
+		return nil, fmt.Errorf("the patterns of live suites have %d bytes together: no more than %d are kept", len(act.Live), maxLive)
+	}
+	return k.moveTo(ctx, name, act, order)
 }
 
-func (k *Keeper) moveTo(ctx context.Context, name string, act names.Act) (*Moved, error) {
-	m := &Moved{To: act.Target}
-	var err error
-	if m.From, err = k.move(name, act); err != nil || m.From == m.To {
+// maxLive is how many bytes the patterns of one channel have at most.
+const maxLive = 250
+
+// meetBefore hears what the other nodes know, unless the operator cannot wait for them.
+func (k *Keeper) meetBefore(ctx context.Context, order Order) {
+	if !order.Now {
+		k.MeetAll(ctx)
+	}
+}
+
+func (k *Keeper) moveTo(ctx context.Context, name string, act names.Act, order Order) (*Moved, error) {
+	act.Node, act.By = k.cfg.Node, order.By
+	m, err := k.move(name, act, order.Live == nil && !act.Back)
+	if err != nil || same(m.Before, m.After) {
 		return m, err
 	}
-	k.cfg.Logger.Info("an operator has moved a channel", "channel", name, "from", m.From, "to", m.To, "by", act.By)
-	m.Unreached = k.MeetAll(ctx)
+	k.cfg.Logger.Info("an operator has moved a channel", "channel", name, "from", m.Before.Target, "to", m.After.Target, "live", m.After.Live, "by", act.By)
+	if order.Now {
+		k.tellLater()
+	} else {
+		m.Unreached = k.MeetAll(ctx)
+	}
 	return m, nil
 }
 
-func (k *Keeper) move(name string, act names.Act) (from string, err error) {
+// same reports whether a channel is the same after two acts.
+func same(a, b names.Act) bool { return a.Target == b.Target && a.Live == b.Live }
+
+// tellLater exchanges names with all nodes, without waiting for them.
+func (k *Keeper) tellLater() {
+	k.opening.Lock()
+	defer k.opening.Unlock()
+	if k.ctx.Err() == nil {
+		k.wg.Go(func() { k.MeetAll(k.ctx) })
+	}
+}
+
+// move moves a channel. keepLive leaves its live suites as they are.
+func (k *Keeper) move(name string, act names.Act, keepLive bool) (*Moved, error) {
 	k.acting.Lock()
 	defer k.acting.Unlock()
 	t := k.table.Load()
 	if _, taken := t.names.Get(names.Key{Kind: names.Snapshot, Name: name}); taken {
-		return "", fmt.Errorf("a snapshot %q %w: give the channel another name", name, ErrExists)
+		return nil, fmt.Errorf("a snapshot %q %w: give the channel another name", name, ErrExists)
 	}
+	m := &Moved{}
 	if now, ok := t.names.Get(names.Key{Kind: names.Channel, Name: name}); ok {
-		if from = now.Target; from == act.Target {
-			return from, nil
+		if m.Before = now; keepLive {
+			act.Live = now.Live
+		}
+		if same(now, act) {
+			m.After = now
+			return m, nil
 		}
 	}
 	next := t.names.Clone()
-	if _, err := next.Set(names.Key{Kind: names.Channel, Name: name}, act, k.cfg.Now()); err != nil {
-		return "", err
+	var err error
+	if m.After, err = next.Set(names.Key{Kind: names.Channel, Name: name}, act, k.cfg.Now()); err != nil {
+		return nil, err
 	}
-	if _, _, ok := follow(next, name); !ok {
-		return "", fmt.Errorf("channel %s: %.70q leads to no snapshot and not to %q: it is not known here, or its channels lead in a circle: %w", name, act.Target, names.Live, ErrUnknown)
+	if _, ok := follow(next, name); !ok {
+		return nil, fmt.Errorf("channel %s: %.70q leads to no snapshot and not to %q: it is not known here, or its channels lead in a circle: %w", name, act.Target, names.Live, ErrUnknown)
 	}
 	if err := k.commit(next, nil); err != nil {
-		return "", fmt.Errorf("move the channel %s: %w", name, err)
+		return nil, fmt.Errorf("move the channel %s: %w", name, err)
 	}
-	return from, nil
+	return m, nil
 }
 
 // Promote moves a channel to the snapshot that another channel stands for now, or to names.Live: what becomes of the other
 // channel afterwards does not matter. It fails with ErrUnknown if there is no such channel.
-func (k *Keeper) Promote(ctx context.Context, from, name, by string) (*Moved, error) {
-	k.MeetAll(ctx)
-	m, target := k.table.Load().names, from
-	for range maxHops {
-		act, ok := m.Get(names.Key{Kind: names.Channel, Name: target})
-		if !ok {
-			break
-		}
-		target = act.Target
-	}
-	if target == from {
+func (k *Keeper) Promote(ctx context.Context, from, name string, order Order) (*Moved, error) {
+	k.meetBefore(ctx, order)
+	m := k.table.Load().names
+	if _, ok := m.Get(names.Key{Kind: names.Channel, Name: from}); !ok {
 		return nil, fmt.Errorf("channel %q: %w", from, ErrUnknown)
 	}
-	return k.SetChannel(ctx, name, target, by)
+	at, ok := follow(m, from)
+	if !ok {
+		return nil, fmt.Errorf("the channel %s leads to no snapshot: %w", from, ErrUnknown)
+	}
+	return k.SetChannel(ctx, name, at.snapshot, order)
 }
 
-// Rollback moves a channel to where it was before. Again, it goes on to where it was before that.
-func (k *Keeper) Rollback(ctx context.Context, name, by string) (*Moved, error) {
-	k.MeetAll(ctx)
+// Rollback moves a channel to where it was before, with the suites that were live then. Again, it goes on to where it
+// was before that. Live of the order is not read.
+func (k *Keeper) Rollback(ctx context.Context, name string, order Order) (*Moved, error) {
+	k.meetBefore(ctx, order)
 	m := k.table.Load().names
 	if _, ok := m.Get(names.Key{Kind: names.Channel, Name: name}); !ok {
 		return nil, fmt.Errorf("channel %q: %w", name, ErrUnknown)
 	}
-	target, ok := m.Before(name)
+	was, ok := m.Before(name)
 	if !ok {
 		return nil, fmt.Errorf("the channel %s has not been anywhere else: there is nothing to go back to", name)
 	}
-	return k.moveTo(ctx, name, names.Act{Target: target, Node: k.cfg.Node, By: by, Back: true})
+	return k.moveTo(ctx, name, names.Act{Target: was.Target, Live: was.Live, Back: true}, order)
 }
 
 // History returns the moves of a channel, the newest first.
@@ -152,27 +210,12 @@ func (k *Keeper) removeChannel(name string) error {
 	return nil
 }
 
-// maxHops bounds how many channels may lead to a snapshot.
-const maxHops = 8
-
-// follow returns the record that a name leads to, or names.Live; false where it leads nowhere. moved is when the last of
-// the channels on the way was moved; zero where there is none.
-func follow(m *names.Map, name string) (digest string, moved time.Time, ok bool) {
-	for range maxHops {
-		if name == names.Live {
-			return names.Live, moved, true
-		}
-		if act, ok := m.Get(names.Key{Kind: names.Snapshot, Name: name}); ok {
-			return act.Target, moved, true
-		}
-		act, ok := m.Get(names.Key{Kind: names.Channel, Name: name})
-		if !ok {
-			return "", moved, false
-		}
-		if at := act.At(); at.After(moved) {
-			moved = at
-		}
-		name = act.Target
-	}
-	return "", moved, false
+// newMoved counts moves of channels, whichever node they were made on.
+func newMoved() *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "aptmesh_channel_moved_total", Help: "Moves of a channel that came into force on this node, whichever node an operator made them on.",
+	}, []string{"channel"})
 }
+
+// Collectors returns what the keeper measures.
+func (k *Keeper) Collectors() []prometheus.Collector { return []prometheus.Collector{k.moved} }

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/aptmesh/aptmesh/node/snapshot/names"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -38,6 +40,9 @@ type Catalog interface {
 	Freeze(ctx context.Context, archive string, at time.Time, suites []proto.Captured) (Frozen, []proto.Missing, error)
 	Resolve(proto.Location) (proto.Resolution, bool)
 	Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Resolution, error)
+	// RootOf names the suite whose root a location is a file of, and SuiteOf the suite that it lies in, if one is known.
+	RootOf(proto.Location) (proto.Suite, bool)
+	SuiteOf(proto.Location) (proto.Suite, bool)
 }
 
 // Store keeps blobs from being evicted.
@@ -87,6 +92,7 @@ type Keeper struct {
 	meeting map[string]bool // nodes that names are being exchanged with
 	later   *time.Timer     // records are asked for again then; nil: they are not
 
+	moved  *prometheus.CounterVec
 	uses   atomic.Int64    // counts up with each use
 	ctx    context.Context // ends what is being opened
 	cancel context.CancelFunc
@@ -124,7 +130,7 @@ const maxOpen = 16
 
 // New reads the names and records back, and pins what they need.
 func New(cfg Config) (*Keeper, error) {
-	k := &Keeper{cfg: cfg, opened: make(map[openKey]*opened), meeting: make(map[string]bool)}
+	k := &Keeper{cfg: cfg, opened: make(map[openKey]*opened), meeting: make(map[string]bool), moved: newMoved()}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	w, damaged, err := k.readNames()
 	if err != nil {
@@ -434,6 +440,16 @@ func (k *Keeper) commit(next *names.Map, added map[string]*Record) error {
 		return err
 	}
 	old := k.table.Load()
+	for _, n := range next.List(names.Channel) {
+		if was, _ := old.names.Get(n.Key); was != n.Act {
+			k.moved.WithLabelValues(n.Name).Inc()
+		}
+	}
+	for _, n := range old.names.List(names.Channel) {
+		if _, stays := next.Get(n.Key); !stays {
+			k.moved.DeleteLabelValues(n.Name)
+		}
+	}
 	for _, n := range next.List(names.Snapshot) {
 		if r := cmp.Or(added[n.Target], old.records[n.Target]); r != nil {
 			t.records[n.Target] = r

@@ -8,10 +8,13 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -161,9 +164,21 @@ func (w *world) Freeze(ctx context.Context, archive string, at time.Time, suites
 	return &fakeFrozen{w, suites[0].Root, w.config}, nil, nil
 }
 
-func (f *fakeFrozen) Resolve(loc proto.Location) (e proto.Resolution, ok bool) {
-	e.Object.Ref, e.Modified = f.root, rootDate
+// lists is what a generation with a root answers: it lists all files, but packages, pool/NUMBER, only if that is its number.
+func lists(root proto.Ref, loc proto.Location) (e proto.Resolution, ok bool) {
+	if n, pool := strings.CutPrefix(loc.Path, "pool/"); pool {
+		if number, _ := strconv.Atoi(n); root != rootOf(loc.Archive, number) {
+			return e, false
+		}
+	}
+	e.Object.Ref, e.Listed = root, true
 	return e, true
+}
+
+func (f *fakeFrozen) Resolve(loc proto.Location) (proto.Resolution, bool) {
+	e, ok := lists(f.root, loc)
+	e.Modified = rootDate
+	return e, ok
 }
 
 func (f *fakeFrozen) Discover(_ context.Context, loc proto.Location) (proto.Resolution, error) {
@@ -185,19 +200,29 @@ func (f *fakeFrozen) Close() {
 	f.w.open--
 }
 
-// liveCatalog is what Resolve and Discover of the catalog are.
-func (w *world) liveRef(loc proto.Location) (e proto.Resolution) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	e.Object.Ref = rootOf(loc.Archive, w.archives[loc.Archive])
-	return e
-}
-
+// live is the catalog's own view.
 type live struct{ *world }
 
-func (l live) Resolve(loc proto.Location) (proto.Resolution, bool) { return l.liveRef(loc), true }
+func (l live) Resolve(loc proto.Location) (proto.Resolution, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return lists(rootOf(loc.Archive, l.archives[loc.Archive]), loc)
+}
+
 func (l live) Discover(_ context.Context, loc proto.Location, _ bool) (proto.Resolution, error) {
-	return l.liveRef(loc), nil
+	e, _ := l.Resolve(loc)
+	return e, nil
+}
+
+func (l live) RootOf(loc proto.Location) (proto.Suite, bool) {
+	dir, root := strings.CutSuffix(loc.Path, "/InRelease")
+	return proto.Suite{Archive: loc.Archive, Dir: dir}, root
+}
+
+// SuiteOf knows one suite: what was captured is known besides.
+func (l live) SuiteOf(loc proto.Location) (proto.Suite, bool) {
+	const dir = "dists/noble-updates"
+	return proto.Suite{Archive: loc.Archive, Dir: dir}, strings.HasPrefix(loc.Path, dir+"/")
 }
 
 func (w *world) publish(archive string) {
@@ -275,7 +300,7 @@ func TestSnapshotStays(t *testing.T) {
 func TestCreateRefuses(t *testing.T) {
 	w := newWorld(t)
 	w.create("w48", "ubuntu")
-	if _, err := w.SetChannel(t.Context(), "stable", "w48", "root"); err != nil {
+	if _, err := w.SetChannel(t.Context(), "stable", "w48", Order{By: "root"}); err != nil {
 		t.Fatal(err)
 	}
 	for name, plan := range map[string]Plan{
@@ -353,7 +378,7 @@ func TestChannelMoves(t *testing.T) {
 	w.publish("ubuntu")
 	set := func(name, to string) {
 		t.Helper()
-		if _, err := w.SetChannel(t.Context(), name, to, "root"); err != nil {
+		if _, err := w.SetChannel(t.Context(), name, to, Order{By: "root"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -399,34 +424,37 @@ func TestChannelMoves(t *testing.T) {
 		t.Errorf("a channel that a channel stands for: %v", err)
 	}
 	for _, target := range []string{"w50", "canary", "edge", ""} {
-		if _, err := w.SetChannel(t.Context(), "canary", target, "root"); !errors.Is(err, ErrUnknown) {
+		if _, err := w.SetChannel(t.Context(), "canary", target, Order{By: "root"}); !errors.Is(err, ErrUnknown) {
 			t.Errorf("canary to %q: %v", target, err)
 		}
 	}
-	if _, err := w.SetChannel(t.Context(), "w48", "w49", "root"); !errors.Is(err, ErrExists) {
+	if _, err := w.SetChannel(t.Context(), "w48", "w49", Order{By: "root"}); !errors.Is(err, ErrExists) {
 		t.Errorf("a channel with the name of a snapshot: %v", err)
 	}
-	if m, err := w.Rollback(t.Context(), "canary", "root"); err != nil || m.From != "w49" || m.To != "live" {
+	if m, err := w.Rollback(t.Context(), "canary", Order{By: "root"}); err != nil || m.Before.Target != "w49" || m.After.Target != "live" {
 		t.Errorf("back: %+v, %v", m, err)
 	}
 	w.gives("edge", "ubuntu", 3)
 	// What is promoted is what a channel stands for, not the channel: it may move on.
-	if m, err := w.Promote(t.Context(), "edge", "frozen", "root"); err != nil || m.To != "live" {
+	if m, err := w.Promote(t.Context(), "edge", "frozen", Order{By: "root"}); err != nil || m.After.Target != "live" {
 		t.Errorf("promoted: %+v, %v", m, err)
 	}
 	set("canary", "w49")
-	if m, err := w.Promote(t.Context(), "edge", "frozen", "root"); err != nil || m.To != "w49" {
+	if m, err := w.Promote(t.Context(), "edge", "frozen", Order{By: "root"}); err != nil || m.After.Target != "w49" {
 		t.Errorf("promoted: %+v, %v", m, err)
 	}
 	set("canary", "live")
 	w.gives("frozen", "ubuntu", 2)
 	for _, from := range []string{"w49", "nothing", "live"} {
-		if _, err := w.Promote(t.Context(), from, "frozen", "root"); !errors.Is(err, ErrUnknown) {
+		if _, err := w.Promote(t.Context(), from, "frozen", Order{By: "root"}); !errors.Is(err, ErrUnknown) {
 			t.Errorf("promoted from %s: %v", from, err)
 		}
 	}
-	if _, err := w.Rollback(t.Context(), "stable", "root"); err == nil {
+	if _, err := w.Rollback(t.Context(), "stable", Order{By: "root"}); err == nil {
 		t.Error("a channel that never moved goes back")
+	}
+	if n := testutil.ToFloat64(w.moved.WithLabelValues("canary")); n != 3 {
+		t.Errorf("canary was moved %v times since the start", n)
 	}
 	moves, err := w.History("canary")
 	if err != nil || len(moves) != 11 || moves[2].Target != "live" || moves[3].Target != "w49" {
@@ -436,6 +464,137 @@ func TestChannelMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.knowsNot("edge", "ubuntu")
+	if n := testutil.CollectAndCount(w.moved); n != 2 {
+		t.Errorf("%d channels are counted", n)
+	}
+}
+
+// gets is what a host that asks a name for a file of ubuntu gets: the generation, and what answered; 0 if nothing lists it.
+func (w *world) gets(id, path string) (generation int, from string) {
+	w.Helper()
+	loc := proto.Location{Archive: "ubuntu", Path: path}
+	e, ok := w.Keeper.Resolve(id, loc)
+	if !ok {
+		var err error
+		if e, err = w.Keeper.Discover(w.Context(), id, loc, false); err != nil {
+			w.Fatalf("%s of %s: %v", path, id, err)
+		}
+	}
+	for n := range w.archives["ubuntu"] + 1 {
+		if e.Listed && e.Object.Ref == rootOf("ubuntu", n) {
+			return n, e.Snapshot
+		}
+	}
+	return 0, e.Snapshot
+}
+
+// A channel serves suites as they are now if an operator wants so, whatever its target, until he wants it no more.
+func TestLiveSuites(t *testing.T) {
+	w := newWorld(t)
+	w.create("w1", "ubuntu")
+	w.publish("ubuntu")
+	w.create("w2", "ubuntu")
+	w.publish("ubuntu")
+	move := func(name, to string, live ...string) *Moved {
+		t.Helper()
+		m, err := w.SetChannel(t.Context(), name, to, Order{By: "root", Live: live})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	gets := func(id string, want map[string]int) {
+		t.Helper()
+		for path, n := range want {
+			got, from := w.gets(id, path)
+			if place := map[int]string{0: "w1", 1: "w1", 2: "w2", 3: "live"}[n]; got != n || from != place {
+				t.Errorf("%s of %s is of %d, from %q; want %d, from %q", path, id, got, from, n, place)
+			}
+		}
+	}
+	security := map[string]int{
+		"dists/noble/InRelease": 1, "dists/noble/main/Packages": 1, "dists/noble-security/InRelease": 3, "dists/noble-security/main/Packages": 3,
+		"dists/noble-updates/main/Packages": 1, "dists/other/x-security/y": 1, "pool/1": 1, "pool/3": 3, "pool/2": 0,
+	}
+	move("stable", "w1", "*-security")
+	gets("stable", security)
+	w.restart()
+	gets("stable", security)
+	move("stable", "w1", "dists/noble-updates", "*-security")
+	gets("stable", map[string]int{"dists/noble-updates/main/Packages": 3, "dists/noble-security/InRelease": 3, "dists/noble/InRelease": 1})
+	if got := w.Channels()[0].Live; !slices.Equal(got, []string{"dists/noble-updates", "*-security"}) {
+		t.Errorf("live: %q", got)
+	}
+	move("edge", "stable") // has what stable has
+	gets("edge", map[string]int{"dists/noble-security/InRelease": 3})
+	if m := move("stable", "w1"); m.Before != m.After {
+		t.Errorf("without a word of live suites, it was moved: %+v", m)
+	}
+	move("stable", "w2") // stays what it is about live suites
+	gets("stable", map[string]int{"dists/noble-security/InRelease": 3, "dists/noble/InRelease": 2})
+	if m, err := w.SetChannel(t.Context(), "stable", "w2", Order{Live: []string{}}); err != nil || m.After.Live != "" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	gets("stable", map[string]int{"dists/noble-security/InRelease": 2})
+	if m, err := w.Rollback(t.Context(), "stable", Order{}); err != nil || m.After.Live == "" || m.After.Target != "w2" {
+		t.Errorf("back to where it had live suites: %+v, %v", m, err)
+	}
+	gets("stable", map[string]int{"dists/noble-security/InRelease": 3})
+	for _, live := range [][]string{{"["}, {"a b"}, {strings.Repeat("x", maxLive+1)}} {
+		if _, err := w.SetChannel(t.Context(), "stable", "w2", Order{Live: live}); err == nil {
+			t.Errorf("%.20q are live suites", live)
+		}
+	}
+}
+
+// Hosts that updated before a channel was moved install after it: for a day it answers for packages of where it was.
+func TestPackagesOfBefore(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"w1", "w2", "w3"} {
+		w.create(name, "ubuntu")
+		w.publish("ubuntu")
+	}
+	move := func(to string) {
+		t.Helper()
+		if _, err := w.SetChannel(t.Context(), "stable", to, Order{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gets := func(when string, want map[string]int) {
+		t.Helper()
+		for path, n := range want {
+			if got, from := w.gets("stable", path); got != n {
+				t.Errorf("%s, %s is of %d, from %q; want %d", when, path, got, from, n)
+			}
+		}
+	}
+	move("w1")
+	gets("at first", map[string]int{"pool/1": 1, "pool/2": 0, "pool/4": 0})
+	w.now = w.now.Add(40 * 24 * time.Hour)
+	move("w2")
+	gets("moved", map[string]int{"pool/1": 1, "pool/2": 2, "pool/3": 0, "dists/noble/InRelease": 2, "dists/noble/Packages": 2})
+	w.now = w.now.Add(time.Hour)
+	move("live")
+	move("w3")
+	gets("moved on", map[string]int{"pool/1": 1, "pool/2": 2, "pool/3": 3, "pool/4": 4, "dists/noble/InRelease": 3})
+	w.now = w.now.Add(23*time.Hour + time.Minute)
+	gets("a day after the first move", map[string]int{"pool/1": 0, "pool/2": 2, "pool/3": 3})
+	w.now = w.now.Add(time.Hour)
+	gets("a day after the last move", map[string]int{"pool/2": 0, "pool/3": 3, "pool/4": 0})
+	if _, err := w.Remove(t.Context(), "w1", "root"); err != nil {
+		t.Fatal(err)
+	}
+	// Where it is cannot be opened, the root of where it was is no answer.
+	move("w2")
+	w.mu.Lock()
+	w.config++
+	w.refuse = &proto.Rejected{Reason: "the key is gone"}
+	w.mu.Unlock()
+	move("live")
+	move("w3")
+	if _, err := w.Keeper.Discover(t.Context(), "stable", proto.Location{Archive: "ubuntu", Path: "dists/noble/InRelease"}, false); !errors.As(err, new(*proto.Rejected)) {
+		t.Errorf("a root where the snapshot is refused: %v", err)
+	}
 }
 
 // With other keys in force, a snapshot is verified again before anything of it is served.

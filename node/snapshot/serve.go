@@ -12,57 +12,97 @@ import (
 // Known reports whether a name leads to a snapshot that has an archive, or to the archive as it is now.
 func (k *Keeper) Known(id, archive string) bool {
 	t := k.table.Load()
-	digest, _, ok := follow(t.names, id)
-	if !ok || digest == names.Live {
-		return ok
+	at, ok := follow(t.names, id)
+	return ok && t.has(&at, archive)
+}
+
+// has reports whether there is something of an archive where a name leads.
+func (t *table) has(at *meaning, archive string) bool {
+	if at.digest == names.Live {
+		return true
 	}
-	r := t.records[digest]
+	r := t.records[at.digest]
 	return r != nil && r.archive(archive) != nil
 }
 
 // Resolve is the catalog's Resolve for an archive as a name has it. false: ask Discover.
 func (k *Keeper) Resolve(id string, loc proto.Location) (proto.Resolution, bool) {
 	t := k.table.Load()
-	digest, moved, ok := follow(t.names, id)
+	at, ok := follow(t.names, id)
 	switch {
-	case !ok:
+	case !ok || !t.has(&at, loc.Archive):
 		return proto.Resolution{}, false
-	case digest == names.Live:
-		return k.cfg.Catalog.Resolve(loc)
+	case at.digest == names.Live || k.isLive(&at, t.records[at.digest], loc):
+		e, ok := k.cfg.Catalog.Resolve(loc)
+		at.sign(&e, names.Live)
+		return e, ok
 	}
 	k.opening.Lock()
-	o := k.opened[openKey{digest, loc.Archive}]
+	o := k.opened[openKey{at.digest, loc.Archive}]
 	k.opening.Unlock()
 	if o == nil || !isReady(o) || o.err != nil || !o.frozen.Current() {
 		return proto.Resolution{}, false
 	}
 	o.used.Store(k.uses.Add(1))
 	e, ok := o.frozen.Resolve(loc)
-	onChannel(&e, moved)
+	onChannel(&e, at.moved)
+	at.sign(&e, at.snapshot)
 	return e, ok
 }
 
-// Discover is the catalog's Discover for an archive as a name has it. It may open the snapshot first.
+// sign says where an answer for a channel is from.
+func (at *meaning) sign(e *proto.Resolution, snapshot string) {
+	if !at.moved.IsZero() {
+		e.Snapshot = snapshot
+	}
+}
+
+// Discover is the catalog's Discover for an archive as a name has it. It may open the snapshot first. Packages that a
+// channel's snapshot does not list are looked for in its live suites, and where it was before.
+//
 // Errors are those of the catalog; a name that leads nowhere is proto.ErrNotFound.
 func (k *Keeper) Discover(ctx context.Context, id string, loc proto.Location, fresh bool) (proto.Resolution, error) {
 	t := k.table.Load()
-	digest, moved, ok := follow(t.names, id)
-	switch {
-	case !ok:
-		return proto.Resolution{}, proto.ErrNotFound
-	case digest == names.Live:
-		return k.cfg.Catalog.Discover(ctx, loc, fresh)
-	}
-	r := t.records[digest]
-	if r == nil || r.archive(loc.Archive) == nil {
+	at, ok := follow(t.names, id)
+	if !ok || !t.has(&at, loc.Archive) {
 		return proto.Resolution{}, proto.ErrNotFound
 	}
-	f, err := k.open(ctx, openKey{digest, loc.Archive}, r)
+	where := at
+	if at.digest != names.Live && k.isLive(&at, t.records[at.digest], loc) {
+		where = meaning{digest: names.Live, snapshot: names.Live, moved: at.moved}
+	}
+	e, err := k.discover(ctx, t, &where, loc, fresh)
+	if _, root := k.cfg.Catalog.RootOf(loc); root || err == nil && e.Listed || ctx.Err() != nil {
+		return e, err
+	}
+	others := past(t.names, id, k.cfg.Now())
+	if len(at.live) > 0 && where.digest != names.Live {
+		others = append([]meaning{{digest: names.Live, snapshot: names.Live, moved: at.moved}}, others...)
+	}
+	for _, other := range others {
+		if t.has(&other, loc.Archive) {
+			if found, err := k.discover(ctx, t, &other, loc, false); err == nil && found.Listed {
+				return found, nil
+			}
+		}
+	}
+	return e, err
+}
+
+// discover looks at one place that has the archive.
+func (k *Keeper) discover(ctx context.Context, t *table, at *meaning, loc proto.Location, fresh bool) (proto.Resolution, error) {
+	if at.digest == names.Live {
+		e, err := k.cfg.Catalog.Discover(ctx, loc, fresh)
+		at.sign(&e, names.Live)
+		return e, err
+	}
+	f, err := k.open(ctx, openKey{at.digest, loc.Archive}, t.records[at.digest])
 	if err != nil {
 		return proto.Resolution{}, err
 	}
 	e, err := f.Discover(ctx, loc)
-	onChannel(&e, moved)
+	onChannel(&e, at.moved)
+	at.sign(&e, at.snapshot)
 	return e, err
 }
 

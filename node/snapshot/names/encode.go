@@ -101,8 +101,8 @@ func (l *line) check() error {
 		}
 	}
 	for _, a := range slices.Concat(l.Acts, l.Past) {
-		text := a.Node + a.By + a.Target
-		if a.Version == 0 || a.Version > maxVersion || a.Target == "" || len(text) > 3*maxText || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		text := a.Node + a.By + a.Target + a.Live
+		if a.Version == 0 || a.Version > maxVersion || a.Target == "" || len(text) > 4*maxText || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return errors.New("an act makes no sense")
 		}
 	}

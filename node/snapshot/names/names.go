@@ -35,6 +35,8 @@ type Act struct {
 	By   string `json:"by,omitempty"`
 	// Target is what the name stands for.
 	Target string `json:"target"`
+	// Live are patterns of suites, with a space between, that a channel serves as they are now.
+	Live string `json:"live,omitempty"`
 	// Back says that a channel went back to where it was before.
 	Back bool `json:"back,omitempty"`
 }
@@ -44,7 +46,7 @@ func (a Act) At() time.Time { return time.UnixMilli(int64(a.Version)).UTC() }
 
 // newerFirst orders acts in the same way on every node.
 func newerFirst(a, b Act) int {
-	return cmp.Or(cmp.Compare(b.Version, a.Version), cmp.Compare(b.Node, a.Node), cmp.Compare(b.Target, a.Target), cmp.Compare(order(b.Back), order(a.Back)))
+	return cmp.Or(cmp.Compare(b.Version, a.Version), cmp.Compare(b.Node, a.Node), cmp.Compare(b.Target, a.Target), cmp.Compare(b.Live, a.Live), cmp.Compare(order(b.Back), order(a.Back)))
 }
 
 func order(b bool) int {
@@ -208,19 +210,19 @@ func (m *Map) next(now time.Time) uint64 {
 	return version
 }
 
-// Before is where a channel was before it came to where it is; false where it was nowhere else. What it went back
-// from does not count.
-func (m *Map) Before(name string) (string, bool) {
-	var way []string
+// Before is the act by which a channel was where it was before it came to where it is, as far as its Target and Live
+// go; false where it was nowhere else. What it went back from does not count.
+func (m *Map) Before(name string) (Act, bool) {
+	var way []Act
 	for _, act := range slices.Backward(m.Past(name)) {
 		if act.Back && len(way) > 1 {
 			way = way[:len(way)-1]
 			continue
 		}
-		way = append(way, act.Target)
+		way = append(way, act)
 	}
 	if len(way) < 2 {
-		return "", false
+		return Act{}, false
 	}
 	return way[len(way)-2], true
 }

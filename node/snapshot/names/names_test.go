@@ -330,6 +330,7 @@ func TestWrittenAndRead(t *testing.T) {
 		`[{"kind":"snapshot","name":"a","seen":{"n":1},"acts":[{"version":2,"node":"n","target":"x"}]}]`,
 		`[{"kind":"snapshot","name":"a","seen":{"n":1},"acts":[{"version":1,"node":"n","target":""}]}]`,
 		`[{"kind":"snapshot","name":"a","seen":{"n":1},"acts":[{"version":1,"node":"n\n","target":"x"}]}]`,
+		`[{"kind":"channel","name":"a","seen":{"n":1},"acts":[{"version":1,"node":"n","target":"x","live":"a\u0001"}]}]`,
 		`[{"kind":"snapshot","name":"a","seen":{"n":1}},{"kind":"snapshot","name":"a","seen":{"n":1}}]`,
 	} {
 		if err := json.Unmarshal([]byte(bad), &read); err == nil {
@@ -346,6 +347,8 @@ func FuzzMerge(f *testing.F) {
 	f.Add([]byte(`[{"kind":"snapshot","name":"a","seen":{"n":1},"acts":[{"version":1,"node":"n","target":"x"}]}]`),
 		[]byte(`[{"kind":"snapshot","name":"a","seen":{"m":2},"acts":[{"version":2,"node":"m","target":"y"}]}]`))
 	f.Add([]byte(`[{"kind":"channel","name":"a","seen":{"n":3},"past":[{"version":1,"node":"n","target":"x"}]}]`), []byte(`[]`))
+	f.Add([]byte(`[{"kind":"channel","name":"a","seen":{"n":3},"acts":[{"version":1,"node":"n","target":"x","live":"*-security"}]}]`),
+		[]byte(`[{"kind":"channel","name":"a","seen":{"n":3},"acts":[{"version":1,"node":"n","target":"x"}]}]`))
 	f.Fuzz(func(t *testing.T, x, y []byte) {
 		var a, b Map
 		if json.Unmarshal(x, &a) != nil || json.Unmarshal(y, &b) != nil {
@@ -379,8 +382,8 @@ func TestBefore(t *testing.T) {
 	}
 	is := func(want string) {
 		t.Helper()
-		if got, _ := m.Before("stable"); got != want {
-			t.Errorf("before it was %q, want %q", got, want)
+		if got, _ := m.Before("stable"); got.Target != want {
+			t.Errorf("before it was %q, want %q", got.Target, want)
 		}
 	}
 	is("")
