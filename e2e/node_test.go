@@ -223,10 +223,10 @@ func runBinary(t *testing.T, args ...string) (stdout, stderr string, code int) {
 
 // access is one line of the access log.
 type access struct {
-	Method, URL, Result, Tier, Kind, Reason, Error string
-	Status                                         int
-	Bytes                                          int64
-	Listed, Aborted                                bool
+	Method, URL, Result, Tier, Kind, Reason, Error, Channel, Snapshot string
+	Status                                                            int
+	Bytes                                                             int64
+	Listed, Aborted                                                   bool
 }
 
 // accessLog returns the lines written so far. It makes a request of its own and

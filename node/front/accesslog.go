@@ -130,6 +130,12 @@ func (l *accessLog) line(b []byte, x *exchange, took time.Duration) []byte {
 	if x.note.tier != "" {
 		e.text("tier", string(x.note.tier))
 	}
+	if x.note.channel != "" {
+		e.text("channel", x.note.channel)
+	}
+	if x.note.snapshot != "" {
+		e.text("snapshot", x.note.snapshot)
+	}
 	if x.loc != (proto.Location{}) {
 		e.text("archive", x.loc.Archive)
 		e.text("kind", x.info.Kind)

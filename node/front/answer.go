@@ -38,7 +38,7 @@ type note struct {
 	result     string
 	tier       proto.Tier
 	generation time.Time
-	age        int64 // seconds since the generation's date
+	age        int64  // seconds since the generation's date
 	channel    string // that was asked; "" where the snapshot was
 	snapshot   string
 	location   bool // the answer is about a location, so that listed means something

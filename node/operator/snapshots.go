@@ -11,7 +11,6 @@ import (
 	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/snapshot"
-	"github.com/aptmesh/aptmesh/node/snapshot/names"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -188,14 +187,15 @@ func explainPlace(w *admin.Why, c snapshot.ChannelInfo, from string) {
 	live := strings.Join(c.Live, " ")
 	switch {
 	case from == "":
-	case from == names.Live && live != "" && c.Target != names.Live:
+		return
+	case from == snapshot.Live && live != "" && c.Target != snapshot.Live:
 		say(w, "The file is of the archive as it is now, because the channel leaves suites live: %s.", live)
-	case from == names.Live:
+	case from == snapshot.Live:
 		say(w, "The file is of the archive as it is now.")
 	case from != c.Target:
 		say(w, "The file is of the snapshot %s.", from)
 	}
-	if live != "" && from != names.Live {
-		say(w, "The channel leaves suites live: %s. This file is of none of them, as far as the node knows without a request.", live)
+	if live != "" && from != snapshot.Live {
+		say(w, "The channel leaves suites live: %s. This file is of none of them.", live)
 	}
 }

@@ -24,6 +24,9 @@ type ChannelInfo struct {
 	At       time.Time
 }
 
+// Live stands for the archive as it is now.
+const Live = names.Live
+
 // Move is one act on a channel: who moved it where, and when.
 type Move = names.Act
 

@@ -1,0 +1,144 @@
+package e2e
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+)
+
+// replace publishes a package of a suite with another version, and has the node take it.
+func (w *world) replace(suite, name, version string, after time.Duration) {
+	w.t.Helper()
+	w.archive.RemovePackage(suite, name)
+	w.archive.AddPackage(suite, testarchive.Package{Name: name, Version: version, Size: 20_000})
+	w.archive.Publish(w.began.Add(after), suite)
+	w.refresh(suite)
+}
+
+// A channel holds a release back and leaves its security updates live.
+func TestChannelWithLiveSecurity(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, everything("noble"), options{}, testarchive.Package{Name: "tool", Version: "1", Size: 20_000}, testarchive.Package{Name: "made", Version: "1", Size: 300, Source: true})
+	w.archive.AddSuite(everything("noble-security"))
+	w.archive.AddPackage("noble-security", testarchive.Package{Name: "fix", Version: "1", Size: 20_000})
+	w.archive.AddPackage("noble-security", testarchive.Package{Name: "made", Version: "1", Size: 300, Source: true})
+	w.archive.Publish(w.began, "noble-security")
+	on := func(id string) *apt {
+		source := "deb [signed-by=KEYRING] " + w.node.URL + "/snapshot/debian/" + id + " SUITE main"
+		h := newApt(t, w.archive.Keyring(), strings.ReplaceAll(source, "SUITE", "noble")+"\n"+strings.ReplaceAll(source, "SUITE", "noble-security"))
+		h.run("apt-get", "update")
+		return h
+	}
+	on("live").run("apt-get", "download", "tool", "fix")
+	w.node.do("snapshot", "create", "w48")
+	if said := w.node.do("channel", "set", "stable", "w48", "--live", "*-security"); !strings.Contains(said, "it stands for w48 (live: *-security)") {
+		t.Error(said)
+	}
+	w.replace("noble", "tool", "2", time.Minute)
+	w.replace("noble-security", "fix", "2", time.Minute)
+	has := func(id, tool, fix string) {
+		t.Helper()
+		h := on(id)
+		if a, b := h.version("tool"), h.version("fix"); a != tool || b != fix {
+			t.Errorf("a host on %s has tool %s and fix %s, want %s and %s", id, a, b, tool, fix)
+		}
+		h.run("apt-get", "download", "tool", "fix")
+	}
+	has("w48", "1", "1")
+	has("stable", "1", "2")
+	w.node.stop()
+	w.node.start()
+	has("stable", "1", "2")
+	w.replace("noble-security", "fix", "3", 2*time.Minute)
+	w.node.do("snapshot", "create", "w49")
+	w.node.do("channel", "set", "canary", "w49")
+	if said := w.node.do("promote", "canary", "stable"); !strings.Contains(said, "moved from w48 (live: *-security) to w49 (live: *-security)") {
+		t.Error(said)
+	}
+	w.replace("noble", "tool", "3", 2*time.Minute)
+	w.replace("noble-security", "fix", "4", 3*time.Minute)
+	has("stable", "2", "4")
+	for path, want := range map[string]string{
+		"dists/noble/InRelease": "; channel=stable; snapshot=w49;", "dists/noble-security/InRelease": "; channel=stable; snapshot=live;",
+	} {
+		resp, _ := w.node.get("/snapshot/debian/stable/" + path)
+		if said := resp.Header.Get("X-Aptmesh"); resp.StatusCode != http.StatusOK || !strings.Contains(said, want) || !strings.Contains(said, "; generation=") {
+			t.Errorf("%s: %s, %s", path, resp.Status, said)
+		}
+	}
+	if said := w.node.do("why", w.node.URL+"/snapshot/debian/stable/dists/noble-security/InRelease"); !strings.Contains(said, "leaves suites live: *-security") {
+		t.Error(said)
+	}
+	if last := w.node.accessLog(); last[len(last)-1].Channel != "stable" || last[len(last)-1].Snapshot == "" {
+		t.Errorf("the access log has %+v", last[len(last)-1])
+	}
+	w.node.do("channel", "rollback", "stable")
+	if said := w.node.do("channel", "history", "stable"); strings.Count(said, "(live: *-security)") != 5 {
+		t.Error(said)
+	}
+	has("stable", "1", "4")
+	w.node.do("channel", "set", "stable", "w48", "--live", "")
+	has("stable", "1", "1")
+}
+
+// Hosts that update while their channel is moved, and install while it is moved on, get all of one snapshot.
+func TestChannelMovesDuringUpdate(t *testing.T) {
+	t.Parallel()
+	suite := everything("noble")
+	suite.Retain = 1
+	w := newWorld(t, suite, options{}, testarchive.Package{Name: "tool", Version: "1", Size: 20_000}, testarchive.Package{Name: "made", Version: "1", Size: 300, Source: true})
+	at := map[string]string{"w1": "1", "w2": "2", "w3": "3"}
+	for i, id := range []string{"w1", "w2", "w3"} {
+		if i > 0 {
+			w.replace("noble", "tool", at[id], time.Duration(i)*time.Minute)
+		}
+		live := w.host("mapped", "URL noble main")
+		live.run("apt-get", "update")
+		live.run("apt-get", "download", "tool") // while upstream has it
+		w.node.do("snapshot", "create", id)
+		path, _ := w.find("pool/", "/tool_"+at[id]+"_")
+		w.archive.Delete(path)
+	}
+	w.node.do("channel", "set", "stable", "w1")
+	ctx, stop := context.WithCancel(t.Context())
+	var moving sync.WaitGroup
+	moves := 0
+	moving.Go(func() {
+		for ctx.Err() == nil {
+			for _, id := range []string{"w2", "w3", "w1"} {
+				w.node.do("channel", "set", "stable", id, "--now")
+				moves++
+			}
+		}
+	})
+	seen := make(map[string]int)
+	old := w.snapshotHost("stable")
+	for range 8 {
+		for _, h := range []*apt{w.snapshotHost("stable"), old} { // old never goes back
+			h.run("apt-get", "update")
+			v := h.version("tool")
+			seen[v]++
+			h.run("apt-get", "download", "tool")
+			got := must(filepath.Glob(filepath.Join(h.root, "work", "tool_"+v+"_*.deb")))(t)
+			if len(got) != 1 {
+				t.Fatalf("%s was downloaded, not version %s", got, v)
+			}
+			if err := os.Remove(got[0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	stop()
+	moving.Wait()
+	t.Logf("%d moves; hosts had %v", moves, seen)
+	if len(seen) < 2 || moves < 20 {
+		t.Errorf("hosts had %v in %d moves: the channel was not moved among them", seen, moves)
+	}
+}
