@@ -22,7 +22,7 @@ func TestDiffSnapshots(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.create("after")
-	if _, err := w.node.SetChannel(t.Context(), "stable", "before", "test"); err != nil {
+	if _, err := w.node.SetChannel(t.Context(), "stable", "before", admin.ChannelOrder{By: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	diff := func(plan admin.DiffPlan) (changes []string, d *admin.Diff) {

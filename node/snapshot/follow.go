@@ -84,7 +84,7 @@ func (k *Keeper) isLive(at *meaning, r *Record, loc proto.Location) bool {
 		return false
 	}
 	if id, root := k.cfg.Catalog.RootOf(loc); root {
-		return wanted(at.live, id)
+		return Wanted(at.live, id)
 	}
 	deepest, found := k.cfg.Catalog.SuiteOf(loc)
 	for _, s := range r.archive(loc.Archive).Suites {
@@ -92,5 +92,5 @@ func (k *Keeper) isLive(at *meaning, r *Record, loc proto.Location) bool {
 			deepest, found = s.Suite, true
 		}
 	}
-	return found && deepest.Name == "" && wanted(at.live, deepest)
+	return found && deepest.Name == "" && Wanted(at.live, deepest)
 }

@@ -186,7 +186,12 @@ func (f *fakeFrozen) Discover(_ context.Context, loc proto.Location) (proto.Reso
 	return e, nil
 }
 
-func (f *fakeFrozen) Listings() []proto.Listing { return nil }
+func (f *fakeFrozen) Listings() (all []proto.Listing) {
+	for _, dir := range []string{"dists/noble", "dists/noble-security"} {
+		all = append(all, proto.Listing{Captured: proto.Captured{Generation: proto.Generation{Suite: proto.Suite{Dir: dir}, Root: f.root}}})
+	}
+	return all
+}
 
 func (f *fakeFrozen) Current() bool {
 	f.w.mu.Lock()
@@ -518,6 +523,10 @@ func TestLiveSuites(t *testing.T) {
 	}
 	move("stable", "w1", "*-security")
 	gets("stable", security)
+	listings, err := w.Listings(t.Context(), "stable", nil)
+	if err != nil || len(listings) != 2 || listings[0].Suite.Dir != "dists/noble" || listings[0].Root != rootOf("ubuntu", 1) || listings[1].Root != rootOf("ubuntu", 3) {
+		t.Errorf("what it lists: %+v, %v", listings, err)
+	}
 	w.restart()
 	gets("stable", security)
 	move("stable", "w1", "dists/noble-updates", "*-security")

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/aptmesh/aptmesh/node/snapshot/names"
 	"github.com/aptmesh/aptmesh/proto"
@@ -13,32 +14,38 @@ import (
 // refused. It may open the snapshot first.
 func (k *Keeper) Listings(ctx context.Context, id string, archives []string) ([]proto.Listing, error) {
 	t := k.table.Load()
-	digest, _, ok := follow(t.names, id)
-	r := t.records[digest]
+	at, ok := follow(t.names, id)
+	r := t.records[at.digest]
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("%.70q: %w", id, ErrUnknown)
-	case digest == names.Live:
+	case at.digest == names.Live:
 		return k.liveListings(ctx, archives)
 	case r == nil:
 		return nil, fmt.Errorf("the record of %s is lost on this node: nothing of it can be read", id)
 	}
 	var all []proto.Listing
 	for _, a := range r.Archives {
-		f, err := k.open(ctx, openKey{digest, a.Name}, r)
+		f, err := k.open(ctx, openKey{at.digest, a.Name}, r)
 		if err != nil {
 			return nil, fmt.Errorf("%s of %s: %w", a.Name, id, err)
 		}
 		all = append(all, f.Listings()...)
 	}
-	return all, nil
+	if len(at.live) == 0 {
+		return all, nil
+	}
+	// Suites that the channel serves as they are now.
+	live, err := k.liveListings(ctx, k.ArchivesOf(id))
+	all = slices.DeleteFunc(all, func(l proto.Listing) bool { return Wanted(at.live, l.Suite) })
+	return append(all, slices.DeleteFunc(live, func(l proto.Listing) bool { return !Wanted(at.live, l.Suite) })...), err
 }
 
 // ArchivesOf names the archives of the snapshot that a name leads to; none where it leads to no snapshot.
 func (k *Keeper) ArchivesOf(id string) (archives []string) {
 	t := k.table.Load()
-	digest, _, _ := follow(t.names, id)
-	if r := t.records[digest]; r != nil {
+	at, _ := follow(t.names, id)
+	if r := t.records[at.digest]; r != nil {
 		for _, a := range r.Archives {
 			archives = append(archives, a.Name)
 		}
