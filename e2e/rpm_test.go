@@ -25,15 +25,17 @@ import (
 // rpmWorld is a repository that createrepo_c makes of packages that rpmbuild makes, its server, and
 // a node in front of it that calls it "r".
 type rpmWorld struct {
-	t       *testing.T
-	dir     string // the repository, as its publisher has it
-	archive *testarchive.Archive
-	server  *testarchive.Server
-	liar    *testarchive.Server // asked before the server; nil: there is none
-	node    *node
-	key     *testarchive.Key
-	shown   []string // paths on the server
-	size    int      // of what the packages hold, in bytes
+	t        *testing.T
+	dir      string // the repository, as its publisher has it
+	archive  *testarchive.Archive
+	server   *testarchive.Server
+	liar     *testarchive.Server // asked before the server; nil: there is none
+	node     *node
+	key      *testarchive.Key
+	shown    []string // paths on the server
+	size     int      // of what the packages hold, in bytes
+	packages string   // the directory below dir where they lie
+	dress    func()   // what else belongs to a publication; before it is signed; nil: nothing
 }
 
 func newRPMWorld(t *testing.T, signed bool) *rpmWorld {
@@ -51,7 +53,7 @@ func newRPMRepository(t *testing.T, signed bool) *rpmWorld {
 		t.Skip("dnf and zypper install as root only")
 	}
 	needTools(t, "rpmbuild", "createrepo_c")
-	w := &rpmWorld{t: t, dir: t.TempDir(), archive: testarchive.New(7)}
+	w := &rpmWorld{t: t, dir: t.TempDir(), archive: testarchive.New(7), packages: "Packages"}
 	if signed {
 		w.key = testarchive.DefaultKey()
 	}
@@ -89,7 +91,7 @@ func (w *rpmWorld) run(name string, args ...string) string {
 func (w *rpmWorld) build(version string, names ...string) {
 	w.t.Helper()
 	top := w.t.TempDir()
-	args := []string{"-bb", "--quiet", "--define", "_topdir " + top, "--define", "_rpmdir " + filepath.Join(w.dir, "Packages"),
+	args := []string{"-bb", "--quiet", "--define", "_topdir " + top, "--define", "_rpmdir " + filepath.Join(w.dir, w.packages),
 		"--define", "_binary_payload w0.gzdio", // not compressed, so that a size is a size
 		"--define", "__os_install_post %{nil}"}
 	for _, name := range names {
@@ -117,6 +119,9 @@ head -c %[3]d /dev/zero > %%{buildroot}/usr/share/%[1]s/data
 func (w *rpmWorld) publish(late ...string) {
 	w.t.Helper()
 	w.run("createrepo_c", "--quiet", "--no-database", "--zck", w.dir)
+	if w.dress != nil {
+		w.dress()
+	}
 	if w.key != nil {
 		root := must(os.ReadFile(filepath.Join(w.dir, "repodata/repomd.xml")))(w.t)
 		for name, data := range map[string][]byte{".asc": testarchive.DetachSign(root, time.Now(), w.key), ".key": w.key.Armored()} {
@@ -133,11 +138,14 @@ func (w *rpmWorld) publish(late ...string) {
 func (w *rpmWorld) show(late ...string) {
 	w.t.Helper()
 	files := make(map[string][]byte)
-	root := os.DirFS(w.dir)
-	for _, pattern := range []string{"repodata/*", "Packages/*/*.rpm"} {
-		for _, name := range must(fs.Glob(root, pattern))(w.t) {
-			files[name] = must(os.ReadFile(filepath.Join(w.dir, name)))(w.t)
+	err := fs.WalkDir(os.DirFS(w.dir), ".", func(name string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			files[name], err = os.ReadFile(filepath.Join(w.dir, name))
 		}
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
 	}
 	kept := make(map[string]bool)
 	for _, name := range late {
