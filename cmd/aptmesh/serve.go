@@ -63,10 +63,10 @@ func (o *overrides) apply(cfg *config.Config) error {
 		cfg.SetData(o.data)
 	}
 	if o.changed("state") {
-		cfg.State = o.state
+		cfg.SetState(o.state)
 	}
 	if o.changed("admin") {
-		cfg.Admin.Address = o.admin
+		cfg.SetAdmin(o.admin)
 	}
 	if o.changed("log-level") {
 		cfg.Log.Level = o.logLevel

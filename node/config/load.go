@@ -19,7 +19,7 @@ const maxConfigFile = 1 << 20
 // Load reads and checks a configuration file. It accepts nothing it does not
 // understand: the error is a *keys.Error with every problem of the file, unless
 // the file could not be read. Relative paths in the file are relative to its
-// directory. A file without `archives` gets those of Auto.
+// directory, and the configuration has them as absolute ones. A file without `archives` gets those of Auto.
 func Load(path string) (*Config, []keys.Problem, error) { return Loader{}.Load(path) }
 
 // Loader is Load for somebody who checks a configuration on behalf of a node.
@@ -124,7 +124,7 @@ func (c *Config) placeDirs(d *keys.Document, root string) {
 	if !dataGiven {
 		c.Data = dataDir(root)
 	}
-	c.resolvePaths(filepath.Dir(d.File))
+	c.resolvePaths(filepath.Dir(absolute(d.File)))
 	switch {
 	case c.StateGiven:
 	case dataGiven:
@@ -137,11 +137,31 @@ func (c *Config) placeDirs(d *keys.Document, root string) {
 // SetData moves the cache, and also the state unless the configuration file names its
 // directory.
 func (c *Config) SetData(dir string) {
-	c.Data = dir
+	c.Data = absolute(dir)
 	if !c.StateGiven {
 		c.State = ""
 		c.State = c.StateDir()
 	}
+}
+
+// SetState moves the state, wherever the cache is; "" has it inside.
+func (c *Config) SetState(dir string) { c.State = absolute(dir) }
+
+// SetAdmin sets the address of the admin interface.
+func (c *Config) SetAdmin(address string) {
+	if socket, ok := strings.CutPrefix(address, "unix:"); ok {
+		address = "unix:" + absolute(socket)
+	}
+	c.Admin.Address = address
+}
+
+// absolute is a path that means the same in whatever directory somebody reads of it: a node tells other
+// processes its paths. It leaves "" as it is.
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil && path != "" {
+		return abs
+	}
+	return path // without a working directory there is nothing to make it absolute with
 }
 
 // resolvePaths makes relative paths relative to the configuration file's directory.
@@ -149,7 +169,7 @@ func (c *Config) resolvePaths(dir string) {
 	abs := func(kind, name string) string {
 		switch kind {
 		case "socket": // an address, unless it begins like this
-			if socket, ok := strings.CutPrefix(name, "unix:"); ok && !filepath.IsAbs(socket) {
+			if socket, ok := strings.CutPrefix(name, "unix:"); ok && socket != "" && !filepath.IsAbs(socket) {
 				return "unix:" + filepath.Join(dir, socket)
 			}
 			return name

@@ -18,9 +18,14 @@ import (
 
 var update = flag.Bool("update", false, "write what the tests get as what they want")
 
-// golden compares got with a file, which -update writes.
+// golden compares got with a file, which -update writes. In the file $PWD stands for the directory of the test.
 func golden(t *testing.T, file, got string) {
 	t.Helper()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = strings.ReplaceAll(got, here+"/", "$PWD/")
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -313,6 +318,56 @@ func TestStateDirectory(t *testing.T) {
 	}
 	if got := Default(); got.StateDir() != Default().Data+"/state" {
 		t.Errorf("a program that embeds a node has its state in %s by default; want it inside the data", got.StateDir())
+	}
+}
+
+// Whatever directory a node is started in, others can use the paths that it tells them.
+func TestPathsAreAbsolute(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	text := "data: d\nadmin: unix:run/socket\nadmin_token_file: token\n" +
+		"archives:\n  a: {upstream: mirror+file:m.list, signed_by: [keys/*.gpg]}\n  b: {upstreams: [{url: 'https://e.example.org/b', tls: {ca: ca.pem}}], signed_by: [k.gpg]}\n"
+	if err := os.MkdirAll("etc/fra1", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("etc/fra1/aptmesh.yaml", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"etc/fra1/aptmesh.yaml", "./etc/../etc/fra1/aptmesh.yaml"} {
+		loaded, _, err := Loader{NoFiles: true}.Load(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		peeked, err := Peek(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, cfg := range []*Config{loaded, peeked} {
+			in := dir + "/etc/fra1/"
+			for got, want := range map[string]string{
+				cfg.Data: in + "d", cfg.StateDir(): in + "d/state", cfg.Admin.Address: "unix:" + in + "run/socket", cfg.Admin.TokenFile: in + "token",
+				cfg.Archives[0].Upstream: "mirror+file:" + in + "m.list", cfg.Archives[0].SignedBy[0]: in + "keys/*.gpg",
+				cfg.Archives[1].Upstreams[0].TLS.CA: in + "ca.pem", cfg.Archives[1].SignedBy[0]: in + "k.gpg",
+			} {
+				if got != want {
+					t.Errorf("%s: %q, want %q", name, got, want)
+				}
+			}
+			cfg.SetAdmin("unix:run/s")
+			cfg.SetData("x")
+			if cfg.Data != dir+"/x" || cfg.StateDir() != dir+"/x/state" || cfg.Admin.Address != "unix:"+dir+"/run/s" {
+				t.Errorf("of the command line: %q, %q, %q", cfg.Data, cfg.StateDir(), cfg.Admin.Address)
+			}
+			cfg.SetState("s")
+			cfg.SetAdmin("127.0.0.1:1")
+			if cfg.StateDir() != dir+"/s" || cfg.Admin.Address != "127.0.0.1:1" {
+				t.Errorf("of the command line: %q, %q", cfg.StateDir(), cfg.Admin.Address)
+			}
+			cfg.SetState("")
+			if cfg.SetAdmin(""); cfg.StateDir() != dir+"/x/state" || cfg.Admin.Address != "" {
+				t.Errorf("without: %q, %q", cfg.StateDir(), cfg.Admin.Address)
+			}
+		}
 	}
 }
 
