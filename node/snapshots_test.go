@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,5 +64,80 @@ func TestDiffSnapshots(t *testing.T) {
 		if _, err := w.node.DiffSnapshots(t.Context(), plan); err == nil {
 			t.Errorf("%+v is answered", plan)
 		}
+	}
+}
+
+// What will become of a snapshot is said when it is taken, and when it is shown.
+func TestSnapshotPredictions(t *testing.T) {
+	ends := time.Now().Add(30 * 24 * time.Hour).Truncate(time.Second).UTC()
+	key := testarchive.NewKey("ending", testarchive.KeyOptions{Expires: ends})
+	a := newArchive(func(s *testarchive.Suite) { s.Keys = []*testarchive.Key{key} })
+	for _, name := range []string{"noble-security", "noble-updates", "noble-proposed"} {
+		s := testarchive.Suite{Name: name, Compressions: []string{".xz"}}
+		if name == "noble-updates" {
+			s.ValidFor = 7 * 24 * time.Hour
+		}
+		a.AddSuite(s)
+	}
+	for name, percent := range map[string]string{"halted": "0", "slow": "20"} {
+		a.AddPackage("noble-updates", testarchive.Package{Name: name, Version: "1", Fields: []string{"Phased-Update-Percentage: " + percent}})
+	}
+	a.Publish(epoch)
+	w := newWorld(t, a)
+	w.update()
+	for _, suite := range []string{"noble-security", "noble-updates", "noble-proposed"} {
+		w.mustGet("dists/" + suite + "/InRelease")
+		w.mustGet("dists/" + suite + "/main/binary-amd64/Packages.xz")
+	}
+	w.mustGet(smallDeb)
+	s, err := w.node.CreateSnapshot(t.Context(), admin.SnapshotPlan{Name: "w48", Suites: []string{"noble", "noble-updates", "noble-proposed"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := func(s []string, parts ...string) {
+		t.Helper()
+		for _, part := range parts {
+			if n := len(slices.DeleteFunc(slices.Clone(s), func(w string) bool { return !strings.Contains(w, part) })); n != 1 {
+				t.Errorf("%q is said %d times: %q", part, n, s)
+			}
+		}
+		if len(s) != len(parts) {
+			t.Errorf("%d sentences, want %d: %q", len(s), len(parts), s)
+		}
+	}
+	parts := []string{
+		"hosts refuse ubuntu/dists/noble from " + ends.Format(time.DateTime) + " on",
+		"apt refuses ubuntu/dists/noble-updates from " + epoch.Add(7*24*time.Hour).Format(time.DateTime) + " on",
+		"withdrawn, and that no host installs (unless it includes all phased updates): halted",
+		"(Phased-Update-Percentage): slow",
+		"ubuntu/dists/noble-proposed has packages that nobody has tested",
+		"ubuntu/dists/noble-security is not in it",
+	}
+	said(s.Warnings, parts...)
+	shown, err := w.node.ShowSnapshot(t.Context(), "w48")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said(shown.Warnings, parts...)
+	for _, suite := range shown.Suites {
+		want := map[string]time.Time{"ubuntu/dists/noble": ends, "ubuntu/dists/noble-updates": epoch.Add(7 * 24 * time.Hour)}[suite.Suite]
+		if !suite.AcceptedUntil.Equal(want) || suite.Signer == "" {
+			t.Errorf("%+v, want %v", suite, want)
+		}
+	}
+	if shown.Own != 0 || shown.Bytes == 0 {
+		t.Errorf("all of it is current: own %d of %d", shown.Own, shown.Bytes)
+	}
+	// The archive moves on, and another snapshot needs the rest.
+	w.archive.AddPackage("noble", testarchive.Package{Name: "new", Version: "1", Size: 100})
+	w.archive.Publish(epoch.Add(time.Minute), "noble")
+	if _, err := w.node.Refresh(t.Context(), "ubuntu/noble", false); err != nil {
+		t.Fatal(err)
+	}
+	if shown, err = w.node.ShowSnapshot(t.Context(), "w48"); err != nil || shown.Own == 0 || shown.Own == shown.Bytes {
+		t.Errorf("own %d of %d, %v", shown.Own, shown.Bytes, err)
+	}
+	if _, err := w.node.ShowSnapshot(t.Context(), "none"); err == nil {
+		t.Error("an unknown name is shown")
 	}
 }

@@ -73,6 +73,9 @@ type Manifest struct {
 	Torn string
 	// Signer names the signer, for people; "" for none.
 	Signer string
+	// KeyExpires is when clients begin to refuse the root, because no signature of it counts any more: they
+	// or their keys have expired. Zero for never, and where nothing is signed.
+	KeyExpires time.Time
 	// ValidUntil is when clients begin to refuse the root for its age; zero for never.
 	ValidUntil time.Time
 	Names      Names

@@ -83,9 +83,16 @@ func printSnapshotResult(w io.Writer, s *admin.SnapshotResult) error {
 	if unused := unusedSuites(s); len(unused) > 0 {
 		fmt.Fprintf(&b, "no index: %s (the node knows of no host that uses one; take another snapshot when hosts have updated)\n", strings.Join(unused, ", "))
 	}
+	writeWarnings(&b, &s.Snapshot)
 	b.WriteString(unreachedLine(s.Unreached))
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func writeWarnings(b *strings.Builder, s *admin.Snapshot) {
+	for _, w := range s.Warnings {
+		fmt.Fprintf(b, "note: %s\n", w)
+	}
 }
 
 // unusedSuites are those of which a snapshot keeps no index: what they list is lost when upstream forgets it.
@@ -135,14 +142,14 @@ func printSnapshots(w io.Writer, list []admin.Snapshot, now time.Time) error {
 
 func (a *app) snapshotShowCommand() *cobra.Command {
 	return a.asking(&cobra.Command{
-		Use: "show NAME", Short: "Show what is in a snapshot", Args: takes(1, 1, "the name"),
+		Use: "show NAME", Short: "Show what is in a snapshot, and what will become of it", Args: takes(1, 1, "the name"),
+		Long: `Show what is in a snapshot, and what will become of it: until when hosts accept its suites, which
+updates only some hosts will install, which packages depend on upstream keeping them. OWN is what
+nothing else needs.`,
 		Example: "  aptmesh snapshot show 2026-w48",
 	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
-		list, err := client.Snapshots(ctx, args[0])
-		if err != nil {
-			return nil, nil, err
-		}
-		return list[0], func(w io.Writer) error { return printSnapshot(w, &list[0]) }, nil
+		s, err := client.ShowSnapshot(ctx, args[0])
+		return s, func(w io.Writer) error { return printSnapshot(w, s) }, err
 	})
 }
 
@@ -157,14 +164,19 @@ func printSnapshot(w io.Writer, s *admin.Snapshot) error {
 	if s.Note != "" {
 		fmt.Fprintf(&b, "Note      %s\n", s.Note)
 	}
-	fmt.Fprintf(&b, "Keeps     %s of signed roots and indexes\n", bytesOf(s.Bytes))
+	fmt.Fprintf(&b, "Keeps     %s of signed roots and indexes, %s of them its own\n", bytesOf(s.Bytes), bytesOf(s.Own))
+	writeWarnings(&b, s)
 	if len(s.Suites) > 0 {
 		b.WriteByte('\n')
 		rows := make([][]string, len(s.Suites))
 		for i, suite := range s.Suites {
-			rows[i] = []string{suite.Suite, suite.Generation.Format(time.RFC3339), fmt.Sprint(suite.Indexes)}
+			until := "-"
+			if !suite.AcceptedUntil.IsZero() {
+				until = suite.AcceptedUntil.Format(time.RFC3339)
+			}
+			rows[i] = []string{suite.Suite, suite.Generation.Format(time.RFC3339), fmt.Sprint(suite.Indexes), until, cmp.Or(suite.Signer, "-")}
 		}
-		table(&b, []string{"SUITE", "GENERATION", "INDEXES"}, rows)
+		table(&b, []string{"SUITE", "GENERATION", "INDEXES", "ACCEPTED UNTIL", "SIGNER"}, rows)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -25,6 +25,7 @@ func TestSnapshotThatIsNotWhole(t *testing.T) {
 	}{
 		{whole + "}", nil, 0, "w48: 1 suite, 2.0 KiB kept\n"},
 		{whole + `,"unreached":["n2"]}`, nil, 0, "not reached: n2 (they hear of it when they answer)"},
+		{whole + `,"warnings":["apt refuses it soon"]}`, nil, 0, "note: apt refuses it soon\n"},
 		{whole + `,"missing":[{"location":"ubuntu/x","error":"gone"}]}`, nil, exitIncomplete, "missing: ubuntu/x: gone\n"},
 		{whole + `,"missing":[{"location":"ubuntu/x","error":"gone"}]}`, []string{"--json"}, exitIncomplete, `"error": "gone"`},
 		{strings.Replace(whole, `"indexes":2`, `"indexes":0`, 1) + "}", nil, exitIncomplete, "no index: ubuntu/dists/noble ("},

@@ -51,6 +51,10 @@ func (f *fake) CreateSnapshot(_ context.Context, plan SnapshotPlan) (*SnapshotRe
 	return &SnapshotResult{Snapshot: Snapshot{Name: plan.Name, Note: plan.Note + " by " + plan.By, Suites: []SnapshotSuite{{Suite: strings.Join(plan.Archives, ",") + "/" + strings.Join(plan.Suites, ",")}}}}, nil
 }
 
+func (*fake) ShowSnapshot(_ context.Context, name string) (*Snapshot, error) {
+	return &Snapshot{Name: name, Warnings: []string{"careful"}}, nil
+}
+
 func (*fake) DiffSnapshots(_ context.Context, plan DiffPlan) (*Diff, error) {
 	return &Diff{Before: plan.Before, After: plan.After, Suites: []SuiteDiff{{Suite: fmt.Sprint(plan.Archives, plan.Suites, plan.Used)}}}, nil
 }

@@ -14,6 +14,8 @@ type Snapshots interface {
 	Differ
 	// Snapshots lists the snapshots by name; name, if not "", is that of the only one.
 	Snapshots(name string) ([]Snapshot, error)
+	// ShowSnapshot shows a snapshot with what will become of it.
+	ShowSnapshot(ctx context.Context, name string) (*Snapshot, error)
 	CreateSnapshot(ctx context.Context, plan SnapshotPlan) (*SnapshotResult, error)
 	RemoveSnapshot(ctx context.Context, name, by string) (*Done, error)
 	Channels() []Channel
@@ -49,6 +51,13 @@ type Snapshot struct {
 	Suites []SnapshotSuite `json:"suites"`
 	// Lost says that nothing of it can be served.
 	Lost bool `json:"lost,omitempty"`
+
+	// What follows is there where one snapshot is shown, or was just taken.
+
+	// Own is that part of Bytes which nothing else needs.
+	Own int64 `json:"own,omitempty"`
+	// Warnings say what will become of it, a sentence each.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // SnapshotSuite is a suite of a snapshot.
@@ -56,6 +65,19 @@ type SnapshotSuite struct {
 	Suite      string    `json:"suite"`
 	Generation time.Time `json:"generation"`
 	Indexes    int       `json:"indexes"`
+	// Signer, AcceptedUntil and Phased are there where one snapshot is shown. Clients refuse the suite
+	// after AcceptedUntil, because of its Valid-Until or because keys have expired; zero for never.
+	Signer        string          `json:"signer,omitempty"`
+	AcceptedUntil time.Time       `json:"accepted_until,omitzero"`
+	Phased        []PhasedPackage `json:"phased,omitempty"`
+}
+
+// PhasedPackage is a package that only some hosts may install.
+type PhasedPackage struct {
+	Name    string `json:"name"`
+	Arch    string `json:"arch"`
+	Version string `json:"version"`
+	Percent int    `json:"percent"` // of the hosts; 0 is a version that was withdrawn
 }
 
 // SnapshotResult is a snapshot that was just taken.
@@ -123,6 +145,10 @@ func serveSnapshots(mux *http.ServeMux, s Snapshots) {
 		list, err := s.Snapshots(r.FormValue("name"))
 		answerOr(w, http.StatusNotFound, list, err)
 	})
+	mux.HandleFunc("GET "+snapshotsPath+showSuffix, func(w http.ResponseWriter, r *http.Request) {
+		s, err := s.ShowSnapshot(r.Context(), r.FormValue("name"))
+		answerOr(w, http.StatusNotFound, s, err)
+	})
 	mux.HandleFunc("POST "+snapshotsPath, func(w http.ResponseWriter, r *http.Request) {
 		_ = r.ParseForm() // what cannot be read is not there
 		result, err := s.CreateSnapshot(r.Context(), SnapshotPlan{
@@ -173,6 +199,14 @@ func (c *Client) Snapshots(ctx context.Context, name string) ([]Snapshot, error)
 	}
 	var list []Snapshot
 	return list, c.call(ctx, http.MethodGet, snapshotsPath, query, &list)
+}
+
+const showSuffix = "/show"
+
+// ShowSnapshot asks for a snapshot with what will become of it.
+func (c *Client) ShowSnapshot(ctx context.Context, name string) (*Snapshot, error) {
+	var s Snapshot
+	return &s, c.call(ctx, http.MethodGet, snapshotsPath+showSuffix, url.Values{"name": {name}}, &s)
 }
 
 // CreateSnapshot has archives captured as they are.

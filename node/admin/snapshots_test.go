@@ -25,6 +25,9 @@ func TestSnapshotRequests(t *testing.T) {
 	if _, err := c.Snapshots(ctx, "other"); err == nil || err.Error() != "there is no such snapshot" {
 		t.Error(err)
 	}
+	if s, err := c.ShowSnapshot(ctx, "w&48"); err != nil || s.Name != "w&48" || len(s.Warnings) != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
 	d, err := c.DiffSnapshots(ctx, DiffPlan{Before: "w48", After: "live", Archives: []string{"a", "b"}, Suites: []string{"x&y"}, Used: true})
 	if wanted := (&Diff{Before: "w48", After: "live", Suites: []SuiteDiff{{Suite: "[a b] [x&y] true"}}}); err != nil || !reflect.DeepEqual(d, wanted) {
 		t.Errorf("differs %+v, %v", d, err)

@@ -21,6 +21,8 @@ type Format interface {
 	diff.Format
 	// SuiteNamed is the suite (without Archive) that an operator calls by a name.
 	SuiteNamed(name string) proto.Suite
+	// Pocket splits a suite into the release that it belongs to and what it adds to that; "" for nothing.
+	Pocket(suite proto.Suite) (release proto.Suite, pocket string)
 }
 
 // trust is how the roots of an archive are trusted.

@@ -51,11 +51,6 @@ func (c *Catalog) Dates(loc proto.Location) []time.Time {
 	if a == nil {
 		return nil
 	}
-	return c.datesIn(a.Archive, a.format, loc)
-}
-
-// datesIn are the dates of those generations of a set that list a file.
-func (c *Catalog) datesIn(a *view.Archive, format Format, loc proto.Location) []time.Time {
 	select {
 	case c.parsing <- struct{}{}: // a table may have millions of rows
 		defer func() { <-c.parsing }()
@@ -63,7 +58,7 @@ func (c *Catalog) datesIn(a *view.Archive, format Format, loc proto.Location) []
 		return nil
 	}
 	t := c.tablesOf(loc.Archive)
-	info := format.PathInfo(loc.Path)
+	info := a.format.PathInfo(loc.Path)
 	if info.Root {
 		return nil // it is of this moment
 	}

@@ -61,6 +61,9 @@ func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) 
 	for _, m := range missing {
 		r.Missing = append(r.Missing, admin.MissingFile{Location: m.Location.String(), Error: m.Err.Error()})
 	}
+	if err := o.predict(ctx, &r.Snapshot); err != nil { // the snapshot is there
+		r.Warnings = append(r.Warnings, fmt.Sprintf("what will become of it cannot be said: %v", err))
+	}
 	return r, nil
 }
 

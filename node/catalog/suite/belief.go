@@ -33,11 +33,8 @@ type Belief struct {
 
 // MayServe reports whether the root may be given out without asking upstream first.
 func (b *Belief) MayServe(now Mono) bool {
-	return b.conf.Offline || b.Settled() || b.Fresh.fresh(now, b.conf.Interval, b.conf.CheckWait)
+	return b.conf.Offline || b.Fresh.fresh(now, b.conf.Interval, b.conf.CheckWait)
 }
-
-// Settled reports whether upstream is not asked about the suite any more, because it never changes.
-func (b *Belief) Settled() bool { return b.conf.settled(b.Current) }
 
 // Checked is when upstream last had nothing newer, as a date for people; zero for never.
 func (b *Belief) Checked() time.Time { return b.checked }
@@ -50,7 +47,7 @@ func (b *Belief) ServedUntil() (until time.Time, key string) {
 	}
 	period, key := b.conf.ServeExpired.periodFor(b.Current)
 	valid := b.Current.Manifest.ValidUntil
-	if valid.IsZero() || b.conf.Offline || b.conf.Immutable {
+	if valid.IsZero() || b.conf.Offline {
 		return time.Time{}, key
 	}
 	from := valid
@@ -80,11 +77,11 @@ func (b *Belief) Withheld(now Mono, wall time.Time) error {
 
 // Stale says in one sentence why the root may be older than upstream's; "" if it is not.
 func (b *Belief) Stale(now Mono, wall time.Time) string {
-	if b.Current == nil || b.Settled() && b.Removed == Never {
+	if b.Current == nil {
 		return "" // whatever is served is just being read
 	}
 	past := func() string { return "Valid-Until passed on " + stamp(b.Current.Manifest.ValidUntil) }
-	expired := b.Current.expired(wall) && !b.conf.Immutable
+	expired := b.Current.expired(wall)
 	if b.conf.Offline {
 		said := "offline: true, upstream is not asked"
 		if !b.checked.IsZero() {
@@ -119,7 +116,7 @@ func (b *Belief) Stale(now Mono, wall time.Time) string {
 // off. If a root is valid for less than twice the warning time, the warning begins at half of its
 // validity.
 func (b *Belief) Alarm(now Mono, wall time.Time) string {
-	if b.Current == nil || b.Current.Manifest.ValidUntil.IsZero() || b.conf.Immutable {
+	if b.Current == nil || b.Current.Manifest.ValidUntil.IsZero() {
 		return ""
 	}
 	valid := b.Current.Manifest.ValidUntil

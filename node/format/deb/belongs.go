@@ -196,3 +196,19 @@ func detailOf(m *proto.Manifest) *detail {
 func (d *detail) componentsBelow(dir string) bool {
 	return slices.ContainsFunc(d.components, func(c string) bool { return strings.HasPrefix(c, dir+"/") })
 }
+
+// pockets are the parts that Debian and Ubuntu publish beside a release, by the end of the suite's name.
+var pockets = []string{"updates", "security", "backports", "proposed", "proposed-updates"}
+
+// Pocket splits a suite into the release that it belongs to and what it adds to that: noble-updates into noble and
+// updates. The release itself has the pocket "".
+func (f *Format) Pocket(suite proto.Suite) (release proto.Suite, pocket string) {
+	for _, pocket := range pockets {
+		if dir, ok := strings.CutSuffix(suite.Dir, "-"+pocket); ok {
+			release = suite
+			release.Dir = strings.TrimSuffix(dir, "-proposed") // of bookworm-proposed-updates
+			return release, strings.TrimPrefix(suite.Dir[len(release.Dir):], "-")
+		}
+	}
+	return suite, ""
+}

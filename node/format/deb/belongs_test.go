@@ -100,3 +100,16 @@ func TestBelongs(t *testing.T) {
 		}
 	}
 }
+
+func TestPocket(t *testing.T) {
+	for dir, want := range map[string][2]string{
+		"dists/noble": {"dists/noble", ""}, "dists/noble-updates": {"dists/noble", "updates"}, "dists/bookworm-security": {"dists/bookworm", "security"},
+		"dists/bookworm-proposed-updates": {"dists/bookworm", "proposed-updates"}, "dists/noble-proposed": {"dists/noble", "proposed"}, "": {"", ""},
+		"dists/noble-backports": {"dists/noble", "backports"}, "ubuntu/dists/noble-updates": {"ubuntu/dists/noble", "updates"},
+	} {
+		release, pocket := deb.New(deb.Config{}).Pocket(proto.Suite{Archive: "a", Dir: dir})
+		if release != (proto.Suite{Archive: "a", Dir: want[0]}) || pocket != want[1] {
+			t.Errorf("%q: %v, %q", dir, release, pocket)
+		}
+	}
+}

@@ -35,6 +35,7 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 		Signed:     signer.Created.UTC().Truncate(time.Second),
 		Proven:     signer.KeyID != "",
 		Signer:     signer.Identity,
+		KeyExpires: signer.Expires,
 		ValidUntil: r.ValidUntil,
 		Names: proto.Names{Origin: r.Origin, Label: r.Label, Suite: r.Suite, Codename: r.Codename,
 			Architectures: strings.Join(slices.Sorted(slices.Values(r.Architectures)), " ")},

@@ -24,7 +24,7 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 	if err := checkDatabase(suite, data); err != nil {
 		return nil, reject(proto.RejectMalformed, fmt.Sprintf("%s is no database that pacman could read", suite), errors.Join(proto.ErrForged, err))
 	}
-	m := &proto.Manifest{Statement: proto.DigestOf(data), Proven: signer.KeyID != "", Signer: signer.Identity}
+	m := &proto.Manifest{Statement: proto.DigestOf(data), Proven: signer.KeyID != "", Signer: signer.Identity, KeyExpires: signer.Expires}
 	if m.Proven {
 		m.Signed = signer.Created.UTC().Truncate(time.Second)
 		if m.Signer == "" {

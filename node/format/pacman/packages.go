@@ -26,6 +26,9 @@ func (f *Format) Packages(suite proto.Suite, _ *proto.Member, stored io.Reader, 
 // Component: a database is one.
 func (f *Format) Component(*proto.Member) string { return "" }
 
+// Pocket: repositories are not split into a release and what is added to it.
+func (f *Format) Pocket(suite proto.Suite) (release proto.Suite, pocket string) { return suite, "" }
+
 // HostArch is unknown: a database may have packages for several, and its path need not tell.
 func (f *Format) HostArch(*proto.Member) string { return "" }
 

@@ -323,3 +323,44 @@ func TestSum(t *testing.T) {
 		t.Errorf("%q", all)
 	}
 }
+
+// Expires is the last moment at which a signature counts, however it ends.
+func TestSignerExpires(t *testing.T) {
+	birth := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+	end := birth.AddDate(3, 0, 0)
+	lasting := testarchive.NewKey("lasting", testarchive.KeyOptions{})
+	ending := testarchive.NewKey("ending", testarchive.KeyOptions{Expires: end})
+	later := testarchive.NewKey("later", testarchive.KeyOptions{Expires: end.AddDate(1, 0, 0)})
+	sub := testarchive.NewKey("sub", testarchive.KeyOptions{Expires: end, SigningSubkey: true})
+	for _, tt := range []struct {
+		name string
+		keys []*testarchive.Key
+		want time.Time
+	}{
+		{"never", []*testarchive.Key{lasting}, time.Time{}},
+		{"a key ends", []*testarchive.Key{ending}, end},
+		{"a subkey ends", []*testarchive.Key{sub}, end},
+		{"the last of two", []*testarchive.Key{ending, later}, end.AddDate(1, 0, 0)},
+		{"the other way", []*testarchive.Key{later, ending}, end.AddDate(1, 0, 0)},
+		{"one of them lasts", []*testarchive.Key{ending, lasting}, time.Time{}},
+		{"the other one lasts", []*testarchive.Key{lasting, ending}, time.Time{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			k, err := ReadKeyring("k", testarchive.Keyring(tt.keys...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			made := birth.AddDate(2, 0, 0)
+			sig := testarchive.DetachSign([]byte(text), made, tt.keys...)
+			s, err := k.Verify([]byte(text), sig, made)
+			if err != nil || !s.Expires.Equal(tt.want) {
+				t.Fatalf("%v, %v, want %v", s.Expires, err, tt.want)
+			}
+			for _, at := range []time.Time{tt.want.Add(-time.Second), tt.want.Add(time.Second)} {
+				if _, err := k.Verify([]byte(text), sig, at); !tt.want.IsZero() && (err == nil) != at.Before(tt.want) {
+					t.Errorf("at %v: %v", at, err)
+				}
+			}
+		})
+	}
+}

@@ -66,6 +66,9 @@ type Signer struct {
 	Identity string
 	// Created is when the signature was made, by the signer's clock.
 	Created time.Time
+	// Expires is when the last of the good signatures stops to count, because it or its key expires; zero
+	// for never.
+	Expires time.Time
 	// Weak says with what the good signatures were made, such as "an RSA key of 1024 bits" or "SHA-1",
 	// if newer clients refuse all of them; see WithWeakKeys and WithSHA1.
 	Weak string
@@ -145,10 +148,15 @@ func (k *Keyring) Verify(signed, signature []byte, now time.Time) (Signer, error
 	}
 	failed := &SignatureError{Keyring: k.name}
 	var newest Signer
-	strong := false
+	strong, until := false, time.Time{}
 	for _, p := range packets {
 		s, problem := k.judge(p, signed, now)
 		strong = strong || problem == nil && s.Weak == ""
+		if problem == nil {
+			if newest.KeyID == "" || s.Expires.IsZero() || !until.IsZero() && s.Expires.After(until) {
+				until = s.Expires
+			}
+		}
 		switch {
 		case problem == nil && (newest.KeyID == "" || s.Created.After(newest.Created)):
 			newest = s
@@ -163,6 +171,7 @@ func (k *Keyring) Verify(signed, signature []byte, now time.Time) (Signer, error
 	if strong {
 		newest.Weak = ""
 	}
+	newest.Expires = until
 	return newest, nil
 }
 
@@ -293,8 +302,34 @@ func signer(key *openpgp.Key, sig *packet.Signature) Signer {
 		Primary:     fmt.Sprintf("%X", key.Entity.PrimaryKey.Fingerprint),
 		Identity:    identity(key.Entity),
 		Created:     sig.CreationTime.UTC(),
+		Expires:     expiry(key, sig),
 		Weak:        cmp.Or(weakness(key.PublicKey), weakHash(sig)),
 	}
+}
+
+// expiry is when a good signature stops to count; zero for never.
+func expiry(key *openpgp.Key, sig *packet.Signature) (end time.Time) {
+	ends := func(from time.Time, seconds *uint32) {
+		if seconds == nil || *seconds == 0 {
+			return
+		}
+		if at := from.Add(time.Duration(*seconds) * time.Second).UTC(); end.IsZero() || at.Before(end) {
+			end = at
+		}
+	}
+	ends(sig.CreationTime, sig.SigLifetimeSecs)
+	if primary, _ := key.Entity.PrimarySelfSignature(); primary != nil {
+		ends(key.Entity.PrimaryKey.CreationTime, primary.KeyLifetimeSecs)
+		ends(primary.CreationTime, primary.SigLifetimeSecs)
+	}
+	if own := key.SelfSignature; own != nil {
+		ends(key.PublicKey.CreationTime, own.KeyLifetimeSecs)
+		ends(own.CreationTime, own.SigLifetimeSecs)
+		if cross := own.EmbeddedSignature; cross != nil {
+			ends(cross.CreationTime, cross.SigLifetimeSecs)
+		}
+	}
+	return end
 }
 
 func identity(e *openpgp.Entity) string {

@@ -40,6 +40,7 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 		Date:       doc.date(now),
 		Proven:     signer.KeyID != "" || witnessed,
 		Signer:     signer.Identity,
+		KeyExpires: signer.Expires,
 		Superseded: superseded,
 		Names:      proto.Names{Origin: doc.distro, Label: doc.content, Suite: doc.repoID},
 	}

@@ -35,6 +35,9 @@ func (f *Format) Packages(suite proto.Suite, m *proto.Member, stored io.Reader, 
 // Component: a repository is one.
 func (f *Format) Component(*proto.Member) string { return "" }
 
+// Pocket: repositories are not split into a release and what is added to it.
+func (f *Format) Pocket(suite proto.Suite) (release proto.Suite, pocket string) { return suite, "" }
+
 // HostArch is not told by a primary.xml: it lists packages of every architecture that its hosts can
 // install.
 func (f *Format) HostArch(*proto.Member) string { return "" }

@@ -249,6 +249,16 @@ func (r *Reader) each(ctx context.Context, l *proto.Listing, do func(listed)) er
 	return nil
 }
 
+// Survey is what an operator should know of the packages of a suite.
+type Survey struct {
+	// Phased are the packages that only some hosts may install, by name.
+	Phased []Phased
+	// Used counts the packages that hosts of this node use. Lacking are those of them that the node has not stored, with
+	// their bytes.
+	Used, Lacking int
+	LackingBytes  int64
+}
+
 // Phased is a package that only some hosts may install.
 type Phased struct {
 	Name, Arch, Version string
@@ -256,16 +266,33 @@ type Phased struct {
 	Percent int
 }
 
-// PhasedOf are the phased packages of a suite, by name. An index that cannot be read counts as far as it could be.
-func (r *Reader) PhasedOf(ctx context.Context, l *proto.Listing) []Phased {
-	var all []Phased
-	_ = r.each(ctx, l, func(p listed) {
-		if p.Phased && len(all) < maxChanged {
-			all = append(all, Phased{string(p.Name), string(p.Arch), string(p.Version), p.Phase})
+// Survey looks at the packages of a suite that are listed in indexes which are kept. since is from when on a package counts as
+// used; stored reports whether the node has a file. It fails if ctx ends, or an index cannot be read.
+func (r *Reader) Survey(ctx context.Context, l *proto.Listing, since time.Time, stored func(proto.ObjectRequest) bool) (*Survey, error) {
+	s, seen := &Survey{}, make(map[uint64]bool)
+	err := r.each(ctx, l, func(p listed) {
+		if p.Phased && len(s.Phased) < maxChanged {
+			s.Phased = append(s.Phased, Phased{string(p.Name), string(p.Arch), string(p.Version), p.Phase})
+		}
+		loc := proto.Location{Archive: l.Suite.Archive, Path: string(p.Path)}
+		if r.Used == nil || r.Used(loc).Before(since) {
+			return
+		}
+		id := full(p.Package) // several indexes, or places, may have it
+		object := proto.ObjectRequest{Ref: proto.Ref{Digest: p.SHA256, Size: p.Size}, SHA512: p.SHA512, Where: proto.At(loc)}
+		if seen[id] || !object.Provable() {
+			return
+		}
+		seen[id] = true
+		s.Used++
+		if !stored(object) {
+			s.Lacking++
+			s.LackingBytes += max(p.Size, 0)
 		}
 	})
-	slices.SortFunc(all, func(a, b Phased) int {
+	slices.SortFunc(s.Phased, func(a, b Phased) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Arch, b.Arch), strings.Compare(a.Version, b.Version))
 	})
-	return slices.Compact(all)
+	s.Phased = slices.Compact(s.Phased)
+	return s, err
 }

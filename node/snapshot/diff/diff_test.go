@@ -226,8 +226,24 @@ func TestSecurityAndPhased(t *testing.T) {
 		t.Errorf("%q: universe is used by nobody", got)
 	}
 	want := []Phased{{"halted", "amd64", "2", 0}, {"improved", "amd64", "2", 30}}
-	if got := r.PhasedOf(t.Context(), &is[1]); !slices.Equal(got, want) {
-		t.Errorf("phased %+v", got)
+	now := time.Date(2026, 3, 3, 0, 0, 0, 0, time.UTC)
+	r.Used = func(loc proto.Location) time.Time {
+		switch {
+		case strings.Contains(loc.Path, "/fixed_"):
+			return now
+		case strings.Contains(loc.Path, "/halted_"):
+			return now.Add(-time.Hour)
+		}
+		return time.Time{}
+	}
+	for _, tt := range []struct {
+		since         time.Time
+		used, lacking int
+	}{{now.Add(-time.Minute), 1, 0}, {now.Add(-2 * time.Hour), 2, 1}, {now.Add(time.Minute), 0, 0}} {
+		got, err := r.Survey(t.Context(), &is[1], tt.since, func(o proto.ObjectRequest) bool { return strings.Contains(o.Where.First.Path, "/fixed_") })
+		if err != nil || !slices.Equal(got.Phased, want) || got.Used != tt.used || got.Lacking != tt.lacking || got.LackingBytes > 0 != (tt.lacking > 0) {
+			t.Errorf("since %v: %+v, %v", tt.since, got, err)
+		}
 	}
 	if suites, err = r.Compare(t.Context(), was, is, func(s proto.Suite) bool { return s.Dir == "dists/noble-updates" }); err != nil || len(suites) != 1 {
 		t.Errorf("one suite is wanted: %d, %v", len(suites), err)
