@@ -127,7 +127,8 @@ func printNodeSteps(w io.Writer, dir string, n pki.NewNode, keysDir string) {
 	fmt.Fprintf(w, `  1. Install aptmesh on its machine, here %[1]s. That makes the user aptmesh and the directories
      below. Copy the directory in which aptmesh was built, and run there, as root:
        make install
-  2. Copy its files to the machine:
+  2. Write the archives into %[2]s/aptmesh.yaml: the same on all nodes. Without them
+     a node serves those of its own machine's apt. Copy its files to the machine:
        scp %[2]s/aptmesh.yaml root@%[4]s:/etc/aptmesh/
        scp %[2]s/*.pem %[2]s/gossip.key root@%[4]s:%[3]s/
   3. On %[1]s, let the service read its keys, and nobody else:

@@ -354,7 +354,8 @@ Next, for each node:
   1. Install aptmesh on its machine, here fra1. That makes the user aptmesh and the directories
      below. Copy the directory in which aptmesh was built, and run there, as root:
        make install
-  2. Copy its files to the machine:
+  2. Write the archives into DIR/fra1/aptmesh.yaml: the same on all nodes. Without them
+     a node serves those of its own machine's apt. Copy its files to the machine:
        scp DIR/fra1/aptmesh.yaml root@fra1:/etc/aptmesh/
        scp DIR/fra1/*.pem DIR/fra1/gossip.key root@fra1:/var/lib/aptmesh/keys/
   3. On fra1, let the service read its keys, and nobody else:

@@ -97,7 +97,12 @@ func (j *judge) archive(a ArchiveStatus, offline bool) {
 		j.failing("%s: none of its mirrors can be asked now; only stored files are served", a.Name)
 	}
 	if why := a.neverWorked(); why != "" {
-		j.failing("%s has never worked: %s", a.Name, why)
+		// What a host names in vain is made by that host alone: no fault of the node, and perhaps a typing error.
+		say := j.failing
+		if a.Class != "" {
+			say = j.attention
+		}
+		say("%s has never worked: %s", a.Name, why)
 	}
 	for _, suite := range a.Suites {
 		j.suite(a, suite)
@@ -117,7 +122,7 @@ func (j *judge) errors(a ArchiveStatus, e ArchiveErrors) {
 		return
 	}
 	say := j.failing
-	if a.Offline {
+	if a.Offline || a.Class != "" && a.neverWorked() != "" {
 		say = j.attention
 	}
 	answers := "1 answer"
@@ -146,6 +151,8 @@ func (j *judge) suite(a ArchiveStatus, s SuiteStatus) {
 	switch {
 	case s.State == SuiteFailing && has && !s.Withheld:
 		j.failing("%s is not renewed, hosts get the generation of %s: %s", name, s.Generation.UTC().Format("2006-01-02 15:04 UTC"), s.Error)
+	case s.State == SuiteFailing && s.NoSuch && a.neverWorked() == "":
+		j.attention("hosts ask for %s, and upstream has no such suite; if it is not to come, look for it in their sources, and run `aptmesh drop %s`", name, name)
 	case s.State == SuiteFailing && !has && !s.Unverified && a.neverWorked() == "":
 		j.failing("%s has never been there: %s", name, s.Error)
 	case s.State == SuiteStale && s.Watched && has && !a.Offline && !s.Expired:
@@ -210,7 +217,11 @@ func (j *judge) cluster(c *ClusterStatus) {
 		j.attention("the certificate of %s expires in %s; %s", c.Self, Age(until.Sub(j.now)), renew)
 	}
 	if len(c.Alone) > 0 {
-		j.failing("this node is alone, although it has other nodes to look for: %s", strings.Join(c.Alone, "; "))
+		say := j.failing
+		if slices.ContainsFunc(c.Members, func(m MemberStatus) bool { return m.State == MemberMissing }) {
+			say = j.attention // it was not alone before, and goes on with what it has
+		}
+		say("this node is alone, although it has other nodes to look for: %s", strings.Join(c.Alone, "; "))
 	}
 	for _, claim := range c.Claims {
 		j.claim(claim)

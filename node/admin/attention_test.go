@@ -46,6 +46,16 @@ func TestJudge(t *testing.T) {
 		{"a suite that a host asked for in vain", suite(func(s *SuiteStatus) {
 			s.State, s.Error, s.Generation, s.Watched = SuiteFailing, "not found", time.Time{}, false
 		}), []string{"failing: ubuntu has never worked: not found"}},
+		{"an archive of a class that a host asked for in vain", Status{Ready: true, Archives: []ArchiveStatus{
+			{Name: "ppa/nobody/none", Class: "ppa", Suites: []SuiteStatus{{Dir: "dists/noble", State: SuiteFailing, Error: "not found", NoSuch: true}},
+				Errors: []ArchiveErrors{{Reason: "untrusted", Count: 1}}},
+			{Name: "ppa/a/b", Class: "ppa", Suites: []SuiteStatus{{Dir: "dists/noble", State: SuiteFresh, Generation: noon}}, Errors: []ArchiveErrors{{Reason: "corrupt", Count: 1}}},
+		}}, []string{"failing: hosts got 1 answer of ppa/a/b with the error corrupt", "attention: ppa/nobody/none has never worked: not found", "attention: hosts got 1 answer of ppa/nobody/none with the error untrusted"}},
+		{"a suite that there is not", Status{Ready: true, Archives: []ArchiveStatus{{Name: "ubuntu", Suites: []SuiteStatus{
+			{Dir: "dists/noble", State: SuiteFresh, Generation: noon}, {Dir: "dists/nobel", State: SuiteFailing, Error: "not found", NoSuch: true},
+			{Dir: "dists/jammy", State: SuiteFailing, Error: "it is down"},
+		}}}}, []string{"failing: ubuntu/dists/jammy has never been there: it is down",
+			"attention: hosts ask for ubuntu/dists/nobel, and upstream has no such suite; if it is not to come, look for it in their sources, and run `aptmesh drop ubuntu/dists/nobel`"}},
 		{"a suite that sleeps", suite(func(s *SuiteStatus) { s.State, s.Watched = SuiteStale, false }), nil},
 		{"a suite that is not checked", suite(func(s *SuiteStatus) { s.State = SuiteStale }), []string{"attention: ubuntu/dists/noble may be out of date: it was not checked"}},
 		{"a suite that upstream removed", suite(func(s *SuiteStatus) {
@@ -87,6 +97,10 @@ func TestJudge(t *testing.T) {
 		{"alone by mistake", cluster(func(c *ClusterStatus) {
 			c.Members, c.Alone = c.Members[:1], []string{"b: nothing listens there"}
 		}), []string{"failing: this node is alone, although it has other nodes to look for: b: nothing listens there"}},
+		{"alone, because the other node died", cluster(func(c *ClusterStatus) {
+			c.Members, c.Alone = c.Members[:2], []string{"b: nothing listens there"}
+			c.Members[1] = MemberStatus{Name: "b", State: MemberMissing, Health: HealthUnreachable, RingAgrees: true, MissingSince: noon}
+		}), []string{"attention: this node is alone, although it has other nodes to look for: b: nothing listens there", "attention: b is missing since"}},
 		{"alone, because the other node was removed", cluster(func(c *ClusterStatus) {
 			c.Members, c.Vacated = c.Members[:1], []string{"10.0.0.2:7946"}
 		}), nil},

@@ -236,6 +236,7 @@ type StoreStatus struct {
 // ArchiveStatus is one archive and the suites known of it.
 type ArchiveStatus struct {
 	Name     string        `json:"name"`
+	Class    string        `json:"class,omitempty"` // the class that it is of: it was made because a host asked for it
 	Upstream string        `json:"upstream"`
 	Offline  bool          `json:"offline,omitempty"` // nobody is asked for it, by `offline: true`
 	Suites   []SuiteStatus `json:"suites"`
@@ -355,6 +356,8 @@ type SuiteStatus struct {
 	// Watched says that the node follows it: it is configured, or hosts use it.
 	Watched bool   `json:"watched,omitempty"`
 	Error   string `json:"error,omitempty"` // of the last check
+	// NoSuch says that upstream answered the last check, and has no such suite.
+	NoSuch bool `json:"no_such,omitempty"`
 	// FailingSince is when the first of the checks ended that have failed in a row; zero while the last one was good.
 	FailingSince time.Time `json:"failing_since,omitzero"`
 	// Notice says in a sentence what of the Release was passed over or cannot be verified; "" for

@@ -30,14 +30,16 @@ const (
 	failureAge  = time.Hour
 )
 
-// failures are the latest errors by URL. A later success does not delete an error, so that a
-// successful request need not look here; the error has its time.
+// failures are the latest errors by URL. A later success does not delete an error; the error has its time.
 type failures = expiring.Map[string, Failure]
 
 // remember notes how an exchange failed.
 func (x *exchange) remember() {
 	switch x.note.reason {
-	case "", reasonRoot, reasonClient:
+	case "":
+		x.noteSolved()
+		return
+	case reasonRoot, reasonClient:
 		return
 	}
 	now := time.Now()
@@ -60,7 +62,7 @@ func (x *exchange) remember() {
 }
 
 // ArchiveErrors are the answers of one archive that were errors of one reason, with less than
-// archiveErrorAge between two.
+// archiveErrorAge between two. They are forgotten at once when the latest of them is answered well.
 type ArchiveErrors struct {
 	Reason string    `json:"reason"` // see Reasons
 	Count  int64     `json:"count"`
@@ -90,6 +92,24 @@ func (x *exchange) noteErrors(failed Failure, now time.Time) {
 		e.Last, e.URL, e.Text = now, shown(x.r.RequestURI), failed.Text
 		return e, now.Add(archiveErrorAge)
 	})
+	x.f.lastFault.Store(now.UnixNano())
+}
+
+// noteSolved ends the note of errors of an archive when what the latest of them was about is answered
+// well. Where no error is young enough to have a note, that costs a request nothing.
+func (x *exchange) noteSolved() {
+	now := time.Now()
+	if x.loc.Archive == "" || x.aborted || now.Sub(time.Unix(0, x.f.lastFault.Load())) > archiveErrorAge {
+		return
+	}
+	failed, ok := x.f.failures.Get(x.asked(), now)
+	if !ok {
+		return
+	}
+	key := archiveReason{x.loc.Archive, failed.Reason}
+	if e, ok := x.f.archiveErrors.Get(key, now); ok && e.URL == shown(x.r.RequestURI) {
+		x.f.archiveErrors.Delete(key)
+	}
 }
 
 // isFault reports whether a reason is one of upstream or of this node, not of what the client asked

@@ -217,6 +217,37 @@ func TestFailuresAreBounded(t *testing.T) {
 	}
 }
 
+// What is answered well again is no error any more; what else fails still is.
+func TestErrorsThatAreSolved(t *testing.T) {
+	d := startFront(t)
+	answer := func(path, reason string) {
+		x := &exchange{f: d.Front, rules: d.rules.Load(), status: 403, note: note{reason: reason}}
+		x.loc, x.r = proto.Location{Archive: "ubuntu", Path: path}, &http.Request{Method: "GET", RequestURI: "/ubuntu/" + path}
+		x.remember()
+	}
+	errorsOf := func() (all []string) {
+		for _, e := range d.ArchiveErrors()["ubuntu"] {
+			all = append(all, e.Reason+" "+e.URL)
+		}
+		return all
+	}
+	answer("a", reasonCorrupt)
+	answer("b", reasonDisk)
+	answer("c", "")
+	if got := errorsOf(); !slices.Equal(got, []string{"corrupt /ubuntu/a", "disk /ubuntu/b"}) {
+		t.Errorf("another file is no proof: %q", got)
+	}
+	answer("a", "")
+	if got := errorsOf(); !slices.Equal(got, []string{"disk /ubuntu/b"}) {
+		t.Errorf("after a good answer: %q", got)
+	}
+	answer("c", reasonDisk)
+	answer("b", "")
+	if got := errorsOf(); !slices.Equal(got, []string{"disk /ubuntu/c"}) {
+		t.Errorf("after a good answer for what failed before the latest: %q", got)
+	}
+}
+
 // Errors of an archive count in a row, are bounded, and are forgotten by themselves.
 func TestErrorsOfAnArchive(t *testing.T) {
 	d := startFront(t)

@@ -148,6 +148,7 @@ type Front struct {
 	failures *failures
 	// archiveErrors are the errors of the last minutes.
 	archiveErrors *expiring.Map[archiveReason, ArchiveErrors]
+	lastFault     atomic.Int64 // when the latest of them was, in ns
 	refused       refusedURLs
 	overview      overviews
 	gather        func() Overview // as Server was given it

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/cluster"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/upstream"
+	"github.com/aptmesh/aptmesh/proto"
 )
 
 // Status gathers the state of the node, and of its cluster.
@@ -49,7 +51,7 @@ func (o *Operator) own() *admin.Status {
 	failed := o.cfg.Front.ArchiveErrors()
 	for _, a := range cfg.Archives {
 		archive := admin.ArchiveStatus{
-			Offline: a.Offline || cfg.Offline, Name: a.Name, Upstream: a.MainURL(),
+			Offline: a.Offline || cfg.Offline, Name: a.Name, Class: a.Class, Upstream: a.MainURL(),
 			// As JSON, an empty list is [] and not null.
 			Mirrors: append([]admin.MirrorStatus{}, mirrors[a.Name]...), Suites: append([]admin.SuiteStatus{}, suites[a.Name]...),
 			Errors: []admin.ArchiveErrors{},
@@ -93,7 +95,7 @@ func suiteStatus(st catalog.SuiteStats) admin.SuiteStatus {
 	}
 	switch {
 	case st.Err != nil:
-		s.State, s.Error = admin.SuiteFailing, st.Err.Error()
+		s.State, s.Error, s.NoSuch = admin.SuiteFailing, st.Err.Error(), errors.Is(st.Err, proto.ErrNotFound)
 	case st.Unverified:
 		s.State, s.Error = admin.SuiteFailing, st.Notice
 	case st.Stale != "":

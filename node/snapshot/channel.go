@@ -170,7 +170,7 @@ func (k *Keeper) Rollback(ctx context.Context, name string, order Order) (*Moved
 	}
 	was, ok := m.Before(name)
 	if !ok {
-		return nil, fmt.Errorf("the channel %s has not been anywhere else: there is nothing to go back to", name)
+		return nil, fmt.Errorf("the channel %[1]s has been nowhere before this: there is nothing older to go back to; `aptmesh channel history %[1]s` lists its moves, `aptmesh channel set` goes to any of them", name)
 	}
 	return k.moveTo(ctx, name, names.Act{Target: was.Target, Live: was.Live, Back: true}, order)
 }

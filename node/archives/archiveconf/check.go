@@ -95,6 +95,8 @@ func (c *checker) name(key, name string) {
 		c.Problem(key, "%q cannot be the name of an archive: it becomes part of URLs, so use letters, digits and - . _ , as in debian-security", name)
 	case strings.EqualFold(first, "http") || strings.EqualFold(first, "https"):
 		c.Problem(key, "%q cannot be the name of an archive: hosts ask for http://HTTPS///host/path when they want https", name)
+	case first == "snapshot":
+		c.Problem(key, "%q cannot be the name of an archive: URLs of snapshots begin with /snapshot/", name)
 	}
 }
 
