@@ -5,18 +5,21 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
 // ppas is an upstream with two archives of one kind, signed by different keys.
@@ -312,6 +315,58 @@ func TestClassInCluster(t *testing.T) {
 	})
 	if status, body := ask(t, m.sites[2].addr, urls[1]+"pool/main/n/newer/newer_2_amd64.deb"); status != 200 {
 		t.Errorf("%d %s", status, body)
+	}
+}
+
+// Every member of a class is asked with the private CA and the token of the class, and no other host sees the
+// token: not one that the upstream sends the node to, and not one that an alias names.
+func TestClassOfPrivateUpstream(t *testing.T) {
+	a := newArchive()
+	private := testarchive.NewTLSServer(testarchive.New(1))
+	t.Cleanup(private.Close)
+	private.RequireBearer("hunter2")
+	private.Mount("/alice", a)
+	private.Mount("/bob", a)
+	var elsewhere atomic.Int32 // requests with a token
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			elsewhere.Add(1)
+		}
+		http.Redirect(w, r, private.URL+"/alice/"+smallDeb, http.StatusFound)
+	}))
+	t.Cleanup(other.Close)
+	asked := private.Inject("*"+largeDeb, 1, testarchive.Redirect(http.StatusFound, other.URL+"/moved/"))
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, private.CA(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keys := t.TempDir()
+	if err := os.WriteFile(filepath.Join(keys, "a.gpg"), a.Keyring(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, newArchive(), func(cfg *config.Config) {
+		c := archiveconf.New("team")
+		at := archiveconf.NewMirror()
+		at.URL, at.TLS.CA, at.Credentials.Bearer = private.URL+"/*", ca, upstream.NewSecret("hunter2")
+		c.Upstreams, c.Aliases, c.SignedBy = []archiveconf.Mirror{at}, []string{other.URL + "/*"}, []string{keys}
+		cfg.Archives = archiveconf.Archives{c}
+	})
+	addr := w.node.Addrs()[0]
+	for _, target := range []string{
+		"/team/alice/" + inRelease, "/team/bob/" + inRelease, "/team/alice/" + smallDeb, other.URL + "/bob/" + smallDeb, "/HTTPS///" + strings.TrimPrefix(private.URL, "https://") + "/bob/" + packages,
+	} {
+		if status, body := ask(t, addr, target); status != 200 {
+			t.Errorf("%s: %d %s", target, status, body)
+		}
+	}
+	if status, body := ask(t, addr, "/team/alice/"+largeDeb); status == 200 || asked.Hits() == 0 {
+		t.Errorf("a redirect to another file: %d %.100s", status, body)
+	}
+	if n := elsewhere.Load(); n > 0 {
+		t.Errorf("another host got the token %d times", n)
+	}
+	if status := w.node.Status(); len(status.Classes) != 1 || status.Classes[0].Upstream != private.URL+"/*" || len(status.Archives) != 2 {
+		t.Errorf("%+v %+v", status.Classes, status.Archives)
 	}
 }
 

@@ -140,10 +140,9 @@ func withMembers(configured *config.Config, names []string) *config.Config {
 		if !ok || rest != "" || own[bareURL(m.URL)] {
 			continue
 		}
-		a, _ := classNamed(&next, m.Class)
-		a.Class, a.Name, a.Upstream, a.Led = m.Class, m.Name, m.URL, m.Led
-		a.Aliases = slices.DeleteFunc(m.Aliases, func(at string) bool { return own[bareURL(at)] })
-		next.Archives = append(next.Archives, a)
+		m.Aliases = slices.DeleteFunc(m.Aliases, func(at string) bool { return own[bareURL(at)] })
+		class, _ := classNamed(&next, m.Class)
+		next.Archives = append(next.Archives, class.Member(m))
 	}
 	return &next
 }
@@ -156,7 +155,7 @@ func bareURL(at string) string {
 // Classes are the classes of a configuration that is in force.
 func Classes(cfg *config.Config) (set classes.Set) {
 	for _, a := range cfg.Classes {
-		if c, err := classes.New(a.Name, a.Upstream, a.Aliases); err == nil { // a check refuses others
+		if c, err := classes.New(a.Name, a.MainURL(), a.Aliases); err == nil { // a check refuses others
 			set = append(set, c)
 		}
 	}

@@ -54,6 +54,12 @@ func (c *checker) archive(a *Archive, claimed map[string]string) {
 		}
 		claimed[bare] = a.Name
 	}
+	switch {
+	case a.Upstream != "" && len(a.Upstreams) > 0:
+		c.Problem(key+".upstreams", "stands beside `upstream`, which is its short form; keep one of the two")
+	case a.Upstream == "" && len(a.Upstreams) > 0 && !a.Credentials.IsZero():
+		c.Problem(key+".credentials", "are those of the one `upstream`; beside `upstreams` write them to the upstream they are for")
+	}
 	if a.IsClass() {
 		c.class(key, a)
 	} else {
@@ -141,7 +147,7 @@ func archiveURL(s string, wild bool) (*url.URL, error) {
 	case strings.Contains(host, "*"):
 		return nil, fmt.Errorf("%s: a * is for aliases; upstream is the one URL that is asked", s)
 	case strings.Contains(u.Path, "*"):
-		return nil, fmt.Errorf("%s: a * in the path makes a class of archives, and that has one `upstream`, and aliases with as many stars", s)
+		return nil, fmt.Errorf("%s: a * in the path makes a class of archives, and that has one upstream, and aliases with as many stars", s)
 	}
 	return u, nil
 }
@@ -155,16 +161,33 @@ func SuiteProblem(suite string) string {
 	return ""
 }
 
+// upstreamKeys are the keys of one upstream of an archive.
+type upstreamKeys struct {
+	at, url, credentials string // of all that it says, and of two parts of it
+}
+
+// upstreamKeys are the keys of an archive's upstream i. key is that of the archive.
+func (a *Archive) upstreamKeys(key string, i int) upstreamKeys {
+	if a.Upstream != "" {
+		return upstreamKeys{key + ".upstream", key + ".upstream", key + ".credentials"}
+	}
+	at := fmt.Sprintf("%s.upstreams[%d]", key, i)
+	k := upstreamKeys{at, at, at + ".credentials"}
+	if !keys.IsShort(a.Upstreams[i]) {
+		k.url += ".url"
+	}
+	return k
+}
+
 // mirrors checks the upstreams of an archive, and normalizes their URLs. claim is called with
 // every URL that now means this archive.
 func (c *checker) mirrors(key string, a *Archive, claim func(key string, u *url.URL)) {
 	switch {
 	case a.Upstream != "" && len(a.Upstreams) > 0:
-		c.Problem(key+".upstreams", "stands beside `upstream`, which is its short form; keep one of the two")
-		return
+		return // archive says so
 	case a.Upstream != "":
 		only := a.Mirrors()[0]
-		c.mirror(key+".upstream", key+".upstream", key+".credentials", &only, claim)
+		c.mirror(a.upstreamKeys(key, 0), &only, claim)
 		a.Upstream = only.URL
 		return
 	case a.Upstreams == nil:
@@ -173,20 +196,13 @@ func (c *checker) mirrors(key string, a *Archive, claim func(key string, u *url.
 	case len(a.Upstreams) == 0:
 		c.Problem(key+".upstreams", "names no mirror: write at least one URL of the archive, such as http://archive.ubuntu.com/ubuntu")
 		return
-	case !a.Credentials.IsZero():
-		c.Problem(key+".credentials", "are those of the one `upstream`; beside `upstreams` write them to the upstream they are for")
 	}
 	first := make(map[string]string) // URL -> key of the upstream that has it
 	for i := range a.Upstreams {
-		at := &a.Upstreams[i]
-		atKey := fmt.Sprintf("%s.upstreams[%d]", key, i)
-		urlKey := atKey
-		if !keys.IsShort(*at) {
-			urlKey += ".url"
-		}
-		if c.mirror(atKey, urlKey, atKey+".credentials", at, claim) {
+		at, k := &a.Upstreams[i], a.upstreamKeys(key, i)
+		if c.mirror(k, at, claim) {
 			if other, twice := first[at.URL]; twice {
-				c.Problem(urlKey, "%s is in %s already", at.URL, other)
+				c.Problem(k.url, "%s is in %s already", at.URL, other)
 			}
 			first[at.URL] = fmt.Sprintf("upstreams[%d]", i)
 		}
@@ -194,32 +210,37 @@ func (c *checker) mirrors(key string, a *Archive, claim func(key string, u *url.
 }
 
 // mirror checks one upstream and reports whether its URL is of use.
-func (c *checker) mirror(key, urlKey, credentialsKey string, at *Mirror, claim func(key string, u *url.URL)) bool {
+func (c *checker) mirror(k upstreamKeys, at *Mirror, claim func(key string, u *url.URL)) bool {
 	if aptconf.IsMirrorList(at.URL) {
-		c.tls(key+".tls", at.TLS)
-		return c.mirrorList(urlKey, credentialsKey, at)
+		c.tls(k.at+".tls", at.TLS)
+		return c.mirrorList(k, at)
 	}
 	if at.URL == "" {
-		c.Problem(urlKey, "is missing: the URL of the archive on this upstream")
+		c.Problem(k.url, "is missing: the URL of the archive on this upstream")
 		return false
 	}
 	u, err := archiveURL(at.URL, false)
 	if err != nil {
-		c.Problem(urlKey, "%v", err)
+		c.Problem(k.url, "%v", err)
 		return false
 	}
 	if c.node.IsSelf(u) {
-		c.Problem(urlKey, "%s is this node itself; it would ask itself for ever", u)
+		c.Problem(k.url, "%s is this node itself; it would ask itself for ever", u)
 		return false
 	}
 	at.URL = u.String()
-	claim(urlKey, u)
-	c.distsInside(urlKey, u)
-	c.credentials(credentialsKey, at.Credentials, u)
-	if c.tls(key+".tls", at.TLS); !at.TLS.IsZero() && u.Scheme == "http" {
-		c.Problem(key+".tls", "means nothing for %s, which is asked without encryption; write https", u)
-	}
+	claim(k.url, u)
+	c.distsInside(k.url, u)
+	c.identity(k, at, u)
 	return true
+}
+
+// identity checks how this node and an upstream know each other.
+func (c *checker) identity(k upstreamKeys, at *Mirror, u *url.URL) {
+	c.credentials(k.credentials, at.Credentials, u)
+	if c.tls(k.at+".tls", at.TLS); !at.TLS.IsZero() && u.Scheme == "http" {
+		c.Problem(k.at+".tls", "means nothing for %s, which is asked without encryption; write https", at.URL)
+	}
 }
 
 // distsInside warns of an upstream that is the directory of a suite, as a browser shows it, instead of
@@ -238,21 +259,21 @@ func (c *checker) distsInside(key string, u *url.URL) {
 }
 
 // mirrorList checks an upstream that is a list of mirrors.
-func (c *checker) mirrorList(urlKey, credentialsKey string, at *Mirror) bool {
+func (c *checker) mirrorList(k upstreamKeys, at *Mirror) bool {
 	list, err := aptconf.ParseListURL(at.URL)
 	if err != nil {
-		c.Problem(urlKey, "%v", err)
+		c.Problem(k.url, "%v", err)
 		return false
 	}
 	if !at.Credentials.IsZero() {
-		c.Problem(credentialsKey, "would be sent to every mirror that the list names; write the mirror they are for as an upstream of its own")
+		c.Problem(k.credentials, "would be sent to every mirror that the list names; write the mirror they are for as an upstream of its own")
 	}
 	switch {
 	case list.URL != nil && c.node.IsSelf(list.URL):
-		c.Problem(urlKey, "%s is this node itself; it would ask itself for ever", list.URL)
+		c.Problem(k.url, "%s is this node itself; it would ask itself for ever", list.URL)
 		return false
 	case list.File != "":
-		if !c.File(urlKey, list.File, func(name string) error { _, err := ReadListFile(name); return err }) {
+		if !c.File(k.url, list.File, func(name string) error { _, err := ReadListFile(name); return err }) {
 			return false
 		}
 	}

@@ -26,7 +26,8 @@ type Archive struct {
 	// In http://ppa.launchpadcontent.net/*/*/ubuntu each * stands for one element of the path or one
 	// label of the host. Each set of values is an archive of its own with the settings of the class,
 	// such as NAME/deadsnakes/ppa. It is made when a host first asks for it, by its URL or its
-	// name. The URL may also be a mirror list, in the format of apt-transport-mirror(1): mirror+http:,
+	// name. A class that needs a private CA, a client certificate or credentials has the URL as the
+	// one entry of `upstreams`. The URL may also be a mirror list, in the format of apt-transport-mirror(1): mirror+http:,
 	// mirror+https: or mirror+file:/path. A list is read again every hour; the last good one is
 	// kept. Lines for only some architectures, suites or types are left out, and of a long list
 	// the first 32 by priority are used.
@@ -34,7 +35,7 @@ type Archive struct {
 	// In place of `upstream`: the mirrors of the archive, each a URL or the keys below.
 	//
 	// Fast and healthy mirrors share the requests. If a mirror fails, stalls or sends wrong bytes,
-	// another one continues.
+	// another one continues. A class of archives has one entry, whose URL has the *.
 	Upstreams []Mirror `yaml:"upstreams,omitempty"`
 	// A service that keeps what mirrors have dropped: the archive as it was at every date.
 	//
