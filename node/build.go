@@ -112,7 +112,9 @@ func (n *Node) build(cfg *config.Config) (err error) {
 	}
 	n.onStop("front", func(context.Context) error { return n.front.Close() })
 
-	client.Dates = n.catalog.Dates
+	client.Dates = func(ctx context.Context, loc proto.Location) []time.Time {
+		return append(n.catalog.Dates(loc), n.snapshots.Dates(ctx, loc)...)
+	}
 	told := archives.Config{
 		Configured: cfg, Table: n.table, Lists: lists, Client: client,
 		Upstream: n.upstream, Catalog: n.catalog, Front: n.front, State: n.state, Logger: n.log,
@@ -189,7 +191,7 @@ func (n *Node) clientConfig(cfg *config.Config) upstream.Config {
 func (n *Node) fetcherConfig(source archives.Source) peerfetch.Config {
 	c := peerfetch.Config{
 		Store: fetcherStore{n.store}, Upstream: source, Logger: n.log, Notes: n.tables,
-		Restricted: n.table.Restricted, ServeStale: n.table.ServeStale,
+		Restricted: n.table.Restricted, ServeStale: n.table.ServeStale, Immutable: n.table.Immutable,
 	}
 	if n.cluster != nil {
 		c.Cluster, c.Started = loops.Cluster{Mesh: n.cluster.Mesh(), Loops: n.loops}, n.cluster.Started

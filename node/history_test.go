@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/pacman/testrepo"
@@ -63,6 +64,7 @@ func (s *treeServer) requests() map[string]int {
 
 // edition is a repository of one format at two dates. The second has no package of the first.
 type edition struct {
+	suite       string
 	root, pkg   string
 	first, next map[string][]byte
 }
@@ -99,9 +101,9 @@ func editions(first, next time.Time) map[string]struct {
 		trust func(*archiveconf.Archive)
 	}
 	return map[string]formatted{
-		"apt":    {edition{inRelease, pkg, debFirst, debNext}, func(a *archiveconf.Archive) { a.SignedBy = []string{string(apt.ArmoredKeyring())} }},
-		"rpm":    {edition{"os/repodata/repomd.xml", "os/Packages/o/old-1-1.x86_64.rpm", rpm(first, "old"), rpm(next, "new")}, unsigned("rpm")},
-		"pacman": {edition{"core/os/x86_64/core.db", "core/os/x86_64/old-1-1-x86_64.pkg.tar.zst", arch(first, "old"), arch(next, "new")}, unsigned("pacman")},
+		"apt":    {edition{"dists/noble", inRelease, pkg, debFirst, debNext}, func(a *archiveconf.Archive) { a.SignedBy = []string{string(apt.ArmoredKeyring())} }},
+		"rpm":    {edition{"os", "os/repodata/repomd.xml", "os/Packages/o/old-1-1.x86_64.rpm", rpm(first, "old"), rpm(next, "new")}, unsigned("rpm")},
+		"pacman": {edition{"core/os/x86_64/core.db", "core/os/x86_64/core.db", "core/os/x86_64/old-1-1-x86_64.pkg.tar.zst", arch(first, "old"), arch(next, "new")}, unsigned("pacman")},
 	}
 }
 
@@ -168,5 +170,53 @@ func TestHistory(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestHistoryOfSnapshots: a host on a snapshot gets a package that upstream has dropped and that no generation of the live
+// archive names any more.
+func TestHistoryOfSnapshots(t *testing.T) {
+	first, next := epoch.Add(-48*time.Hour), epoch.Add(-time.Hour)
+	for format, e := range editions(first, next) {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			mirror, service := newTreeServer(t), newTreeServer(t)
+			mirror.show(e.first, first)
+			at := path.Join(first.Format("20060102T150405Z"), e.pkg)
+			service.show(map[string][]byte{at: e.first[e.pkg]}, first)
+			w := newWorld(t, newArchive(), unhurried, func(cfg *config.Config) {
+				a := archiveconf.New("ubuntu")
+				a.Upstream, a.History, a.CheckEvery = mirror.URL, service.URL, 200*time.Millisecond
+				e.trust(&a)
+				cfg.Archives = []archiveconf.Archive{a}
+			})
+			for name := range e.first {
+				if name != e.pkg {
+					w.get(name)
+				}
+			}
+			if _, err := w.node.CreateSnapshot(t.Context(), admin.SnapshotPlan{Name: "w48"}); err != nil {
+				t.Fatal(err)
+			}
+			mirror.show(e.next, next)
+			if _, err := w.node.Drop("ubuntu/" + e.suite); err != nil {
+				t.Fatal(err)
+			}
+			w.stop()
+			w.start()
+			if !bytes.Equal(w.get(e.root).body, e.next[e.root]) {
+				t.Error("the next root is not served")
+			}
+			if r := w.get(e.pkg); r.status != 404 {
+				t.Errorf("the live archive names it still: %d", r.status)
+			}
+			if asked := service.requests(); len(asked) != 0 {
+				t.Errorf("the service was asked for what no host of a snapshot wants: %v", asked)
+			}
+			status, body := ask(t, w.node.Addrs()[0], "/snapshot/ubuntu/w48/"+e.pkg)
+			if status != 200 || body != string(e.first[e.pkg]) {
+				t.Errorf("%d %.200s; the service was asked for %v", status, body, service.requests())
+			}
+		})
 	}
 }

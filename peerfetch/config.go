@@ -103,6 +103,9 @@ type Config struct {
 	// complete where nothing can prove it: it costs no time worth speaking of, and a bad one can be
 	// fetched again before any client has noticed. Default 64 KiB.
 	HoldSmall int64
+	// Immutable, where not nil, reports whether upstream never changes what an archive has: an unlisted file is
+	// asked for once.
+	Immutable func(archive string) bool
 	// UnlistedFresh is how long an unlisted file is served before upstream is
 	// asked again whether it changed, unless ArchiveChanged ends that. Default 30 s.
 	UnlistedFresh time.Duration

@@ -245,7 +245,11 @@ func (f *Fetcher) fromStore(ref proto.Ref, archive string) (*proto.Blob, error) 
 //go:noinline
 func (f *Fetcher) learnedDigest(object *proto.ObjectRequest, provable bool) proto.Digest {
 	l, ok := f.learned.get(f.keyOf(*object))
-	if !ok || !provable && (time.Since(l.checked) > f.cfg.UnlistedFresh || l.era != f.absent.era(object.Where.First.Archive)) {
+	switch archive := object.Where.First.Archive; {
+	case !ok:
+		return proto.Digest{}
+	case provable || f.cfg.Immutable != nil && f.cfg.Immutable(archive):
+	case time.Since(l.checked) > f.cfg.UnlistedFresh || l.era != f.absent.era(archive):
 		return proto.Digest{}
 	}
 	return l.ref.Digest

@@ -298,3 +298,27 @@ func TestNotesHaveABound(t *testing.T) {
 		w.Close()
 	})
 }
+
+// A file that no index lists is asked for once where upstream never changes, and again and again elsewhere, also after
+// the archive has published something.
+func TestUnlistedFileOfAnImmutableArchive(t *testing.T) {
+	for immutable, want := range map[bool]int{true: 1, false: 6} {
+		bubble.Test(t, func(t *testing.T) {
+			w := newWorld(t, func(i int, r proto.Request) answer {
+				return answer{body: strings.NewReader("same"), size: 4, etag: "e"}
+			}, func(cfg *Config) {
+				cfg.Immutable = func(archive string) bool { return immutable && archive == "a" }
+			})
+			for range 5 {
+				w.mustRead(t, unlistedWant("u"))
+				time.Sleep(24 * time.Hour)
+			}
+			w.ArchiveChanged("a")
+			w.mustRead(t, unlistedWant("u"))
+			if n := w.up.count(); n != want {
+				t.Errorf("immutable %v: %d requests, want %d", immutable, n, want)
+			}
+			w.Close()
+		})
+	}
+}

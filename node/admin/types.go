@@ -329,6 +329,7 @@ type PrefetchStatus struct {
 // The states of a suite.
 const (
 	SuiteFresh   = "fresh"   // upstream was asked lately and has nothing newer
+	SuiteFrozen  = "frozen"  // upstream never changes, and is not asked any more
 	SuiteStale   = "stale"   // upstream was not asked for longer than it should
 	SuiteFailing = "failing" // the last check failed; Error says why
 )

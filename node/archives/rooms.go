@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
@@ -139,7 +140,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 				urls: slices.Concat(a.MirrorURLs(), a.Aliases),
 			}),
 			Trust: trustOf(a, rings[from].sum), Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture, AcceptOlder: a.AcceptsOlderAfter(),
-			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline, Transient: a.Class != "",
+			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline, Immutable: a.NeverChanges(time.Now()), Transient: a.Class != "",
 		})
 	}
 	return archives, nil

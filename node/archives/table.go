@@ -31,6 +31,8 @@ type table struct {
 	formats    formats
 	// stale is how long an unlisted file of an archive is served while upstream cannot be asked.
 	stale map[string]time.Duration
+	// immutable are the archives whose upstream never changes.
+	immutable map[string]bool
 	// unlisted are the archives without a known mirror, with the lists that they wait for.
 	unlisted map[string][]mirrorlist.Key
 }
@@ -50,10 +52,13 @@ func NewTable(configured *config.Config, state State, log *slog.Logger) *Table {
 func (t *Table) put(cfg *config.Config, unlisted map[string][]mirrorlist.Key) {
 	next := &table{
 		cfg: cfg, inner: innerOf(cfg), formats: formatsOf(cfg), unlisted: unlisted,
-		restricted: make(map[string]bool, len(cfg.Archives)), stale: make(map[string]time.Duration, len(cfg.Archives)),
+		immutable: make(map[string]bool), restricted: make(map[string]bool, len(cfg.Archives)), stale: make(map[string]time.Duration, len(cfg.Archives)),
 	}
 	for _, a := range cfg.Archives {
 		next.restricted[a.Name] = a.Restricted()
+		if a.NeverChanges(time.Now()) {
+			next.immutable[a.Name] = true
+		}
 		switch {
 		case cfg.Offline || a.Offline: // stored files are served, however old
 			next.stale[a.Name] = math.MaxInt64
@@ -85,6 +90,9 @@ func (t *Table) Restricted(archive string) bool {
 
 // ServeStale is how long an unlisted file of an archive is served while upstream cannot be asked.
 func (t *Table) ServeStale(archive string) time.Duration { return t.now.Load().stale[archive] }
+
+// Immutable reports whether upstream never changes what an archive has.
+func (t *Table) Immutable(archive string) bool { return t.now.Load().immutable[archive] }
 
 // Offline reports whether nobody is asked for an archive.
 func (t *Table) Offline(archive string) bool {

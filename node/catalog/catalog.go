@@ -72,6 +72,8 @@ type Archive struct {
 	ServeExpired *time.Duration
 	// Offline asks upstream for nothing: the current generation is served, however old.
 	Offline bool
+	// Immutable says that upstream never changes: a suite that has a generation is not asked about again.
+	Immutable bool
 	// Transient says that what is written down of it goes with it when it is no longer among the archives:
 	// clients make any number of such archives, one after another.
 	Transient bool

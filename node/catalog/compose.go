@@ -17,6 +17,7 @@ type views struct {
 type archiveView struct {
 	*view.Archive
 	format  Format
+	settled bool // upstream never changes
 	drivers map[*view.Suite]*driver
 	table   *view.Table
 }
@@ -53,7 +54,7 @@ func (c *Catalog) compose(archives ...string) {
 
 // composeArchive builds the view of one archive. The caller holds Catalog.composing.
 func (c *Catalog) composeArchive(conf *Archive, old *archiveView) *archiveView {
-	a := &archiveView{format: conf.Format, drivers: make(map[*view.Suite]*driver)}
+	a := &archiveView{format: conf.Format, settled: conf.Immutable, drivers: make(map[*view.Suite]*driver)}
 	var suites []*view.Suite
 	for _, d := range c.all(conf.Name) {
 		// A suite without a generation has nothing to answer with.

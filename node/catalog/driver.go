@@ -127,7 +127,7 @@ func (d *driver) suiteConfig(a *Archive) suite.Config {
 		serve.SecurityKey = serve.Key
 	}
 	return suite.Config{
-		ID: d.id, Interval: a.CheckEvery, Configured: a.watches(d.id), Offline: a.Offline, Clustered: cfg.Cluster != nil, Unsigned: a.unsigned(d.id), LeaderVouches: cfg.LeaderVouches,
+		ID: d.id, Interval: a.CheckEvery, Configured: a.watches(d.id), Offline: a.Offline, Immutable: a.Immutable, Clustered: cfg.Cluster != nil, Unsigned: a.unsigned(d.id), LeaderVouches: cfg.LeaderVouches,
 		CheckWait: cfg.CheckWait, Patience: cfg.Patience, MaxFuture: a.MaxFuture, AcceptOlder: a.AcceptOlder, IdleAfter: cfg.IdleAfter, RenewEvery: d.c.renewEvery(),
 		WarnBefore: cfg.WarnBefore, ServeExpired: serve, Judge: judge{d, a.Format}, Rand: random,
 	}

@@ -241,6 +241,11 @@ func (f *Frozen) write(t *tables, lists []string) (*view.Frozen, error) {
 	return view.OpenFrozen(file, size)
 }
 
+// Dates is Catalog.Dates for the suites as they were.
+func (f *Frozen) Dates(loc proto.Location) []time.Time {
+	return f.c.datesIn(f.view.Load(), f.conf.Format, loc)
+}
+
 // Close ends reading behind requests. Requests that are under way may still use it.
 func (f *Frozen) Close() {
 	f.cancel()

@@ -51,6 +51,9 @@ func (c *Catalog) resolve(e *proto.Resolution, a *archiveView, loc proto.Locatio
 		_, staged := found.Generation.Staged(found.Member.Path)
 		a.drivers[found.Suite].used(found.Member.Slot, staged)
 	}
+	if a.settled {
+		e.Mutable = false
+	}
 	switch {
 	case found.Generation != nil:
 		e.Object.Base = found.Generation.Base
@@ -100,6 +103,7 @@ func (c *Catalog) resolveRoot(e *proto.Resolution, a *archiveView, found view.De
 func finishRoot(e *proto.Resolution, g *view.Generation, name string, b *suite.Belief, now suite.Mono, wall time.Time) {
 	e.Modified = rootModified(e.Modified, &g.Generation, wall)
 	e.Stale = b.Stale(now, wall)
+	e.Mutable = e.Mutable && !b.Settled()
 	if c, ok := g.Companion(name); ok && c.Stray {
 		e.Stale = "upstream keeps this file beside a root that says something else, and goes on with that"
 	}

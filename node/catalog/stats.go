@@ -34,6 +34,7 @@ type SuiteStats struct {
 	Removed  bool
 	Security bool // the suite carries security updates: less of an outage is borne
 	Offline  bool // upstream is not asked
+	Settled  bool // upstream never changes, and is not asked any more
 	Watched  bool
 	Mirrors  []MirrorStats // what is known of those asked so far
 	Err      error         // of the last check; nil when it was good
@@ -72,7 +73,7 @@ func (c *Catalog) Stats() []SuiteStats {
 func (d *driver) stats() SuiteStats {
 	p, now, wall := d.public.Load(), d.c.mono(), d.c.cfg.Now()
 	st := SuiteStats{
-		Suite: d.id, Offline: d.archive.Load().Offline, Checked: p.belief.Checked(), Changed: p.changed, Removed: p.belief.Removed != suite.Never,
+		Suite: d.id, Offline: d.archive.Load().Offline, Settled: p.belief.Settled(), Checked: p.belief.Checked(), Changed: p.changed, Removed: p.belief.Removed != suite.Never,
 		Watched: p.watched, Mirrors: p.mirrors, Err: p.belief.Failure, Failing: p.belief.FailingSince, AnnouncedBy: p.source, Notice: p.notice, Unverified: p.unverified, Unreadable: p.unreadable,
 	}
 	if st.Notice == "" {

@@ -51,6 +51,11 @@ func (c *Catalog) Dates(loc proto.Location) []time.Time {
 	if a == nil {
 		return nil
 	}
+	return c.datesIn(a.Archive, a.format, loc)
+}
+
+// datesIn are the dates of those generations of a set that list a file.
+func (c *Catalog) datesIn(a *view.Archive, format Format, loc proto.Location) []time.Time {
 	select {
 	case c.parsing <- struct{}{}: // a table may have millions of rows
 		defer func() { <-c.parsing }()
@@ -58,7 +63,7 @@ func (c *Catalog) Dates(loc proto.Location) []time.Time {
 		return nil
 	}
 	t := c.tablesOf(loc.Archive)
-	info := a.format.PathInfo(loc.Path)
+	info := format.PathInfo(loc.Path)
 	if info.Root {
 		return nil // it is of this moment
 	}

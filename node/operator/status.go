@@ -100,6 +100,8 @@ func suiteStatus(st catalog.SuiteStats) admin.SuiteStatus {
 		s.State, s.Error = admin.SuiteFailing, st.Notice
 	case st.Stale != "":
 		s.State, s.Error = admin.SuiteStale, st.Stale
+	case st.Settled:
+		s.State = admin.SuiteFrozen
 	case !st.Watched:
 		s.State = admin.SuiteStale
 	}

@@ -278,6 +278,9 @@ func (o *Operator) explainMirrors(w *admin.Why, archive string) {
 	if o.cfg.Archives.Offline(archive) {
 		say(w, "Nothing is fetched, because the configuration says `offline: true`.")
 	}
+	if o.cfg.Archives.Immutable(archive) {
+		say(w, "Upstream never changes it, so what was read once is not asked for again, and its Valid-Until does not count.")
+	}
 	for _, m := range mirrorStatus(o.cfg.Upstream.Stats().Mirrors)[archive] {
 		if m.State == admin.MirrorOpen {
 			say(w, "The mirror %s is left alone until %s%s: %s.", m.URL, m.Until.UTC().Format(time.TimeOnly+" UTC"), foundBy(m), m.Reason)

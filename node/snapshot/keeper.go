@@ -27,6 +27,8 @@ type Frozen interface {
 	Discover(context.Context, proto.Location) (proto.Resolution, error)
 	// Listings are the suites with the indexes that their roots list.
 	Listings() []proto.Listing
+	// Dates are those of the generations that list a file.
+	Dates(proto.Location) []time.Time
 	// Current reports whether it was verified with the configuration that is in force.
 	Current() bool
 	Close()

@@ -193,6 +193,8 @@ func (f *fakeFrozen) Listings() (all []proto.Listing) {
 	return all
 }
 
+func (f *fakeFrozen) Dates(proto.Location) []time.Time { return []time.Time{rootDate} }
+
 func (f *fakeFrozen) Current() bool {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/snapshot/names"
@@ -104,6 +105,25 @@ func (k *Keeper) discover(ctx context.Context, t *table, at *meaning, loc proto.
 	onChannel(&e, at.moved)
 	at.sign(&e, at.snapshot)
 	return e, err
+}
+
+// Dates returns the dates of the generations in snapshots that list a file, in no order: a service of `history` may still
+// have what upstream has dropped since. It opens snapshots, the newest ones if there are many.
+func (k *Keeper) Dates(ctx context.Context, loc proto.Location) (dates []time.Time) {
+	t := k.table.Load()
+	var taken []string
+	for digest, r := range t.records {
+		if r.archive(loc.Archive) != nil {
+			taken = append(taken, digest)
+		}
+	}
+	slices.SortFunc(taken, func(x, y string) int { return t.records[y].Taken.Compare(t.records[x].Taken) })
+	for _, digest := range taken[:min(len(taken), maxOpen)] {
+		if f, err := k.open(ctx, openKey{digest, loc.Archive}, t.records[digest]); err == nil {
+			dates = append(dates, f.Dates(loc)...)
+		}
+	}
+	return dates
 }
 
 // onChannel makes an answer one of a channel that was moved at a time; zero where the name is a snapshot's. It may

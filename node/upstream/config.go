@@ -70,9 +70,9 @@ type Config struct {
 	Listens func() []netip.AddrPort
 	// Offline: nobody is asked for anything.
 	Offline bool
-	// Dates returns the dates at which an archive listed a file, newest first. It
+	// Dates returns the dates at which an archive listed a file, in no order. It
 	// is called only if every mirror says "not found"; nil = none.
-	Dates func(proto.Location) []time.Time
+	Dates func(context.Context, proto.Location) []time.Time
 	// OnAlert is called when this node has found out that a mirror fails, or has recovered.
 	// It must not block; nil = no call.
 	OnAlert func(proto.MirrorAlert)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -105,7 +106,7 @@ func (m *mirror) dates(listed []time.Time, now time.Time) (dates []time.Time) {
 			dates = append(dates, date)
 		}
 	}
-	for _, date := range listed {
+	for _, date := range slices.SortedFunc(slices.Values(listed), func(x, y time.Time) int { return y.Compare(x) }) {
 		before := date.UTC().Truncate(every)
 		if next := before.Add(every); every > time.Second && !before.Equal(date) && !next.After(now) {
 			add(next)
@@ -119,10 +120,10 @@ func (m *mirror) dates(listed []time.Time, now time.Time) (dates []time.Time) {
 // dates at which it was listed.
 func (r *failover) past(ctx context.Context) (*proto.Transfer, error) {
 	listed := r.s.cfg.Dates
-	if r.archive.history == nil || listed == nil || r.req.Mirror != "" {
+	if r.archive.history == nil || listed == nil || r.req.Mirror != "" || r.req.Class == proto.ClassUnlisted {
 		return nil, r.verdict()
 	}
-	for _, date := range r.archive.history.dates(listed(r.req.Loc), time.Now()) {
+	for _, date := range r.archive.history.dates(listed(ctx, r.req.Loc), time.Now()) {
 		m := r.archive.history.at(date)
 		t, err := r.try(ctx, m, r.req)
 		if errors.Is(err, errUselessRange) {

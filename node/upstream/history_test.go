@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -60,7 +61,7 @@ func TestHistory(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				r := newRealm(t, len(tc.mirrors), func(cfg *Config) {
 					cfg.Archives[0].History, _ = url.Parse("http://history.example.org/archive")
-					cfg.Dates = func(loc proto.Location) []time.Time {
+					cfg.Dates = func(_ context.Context, loc proto.Location) []time.Time {
 						if loc != get("pool/x.deb").Loc {
 							t.Errorf("asked for the dates of %s", loc)
 						}
@@ -109,7 +110,7 @@ func TestHistoryHasABreaker(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := newRealm(t, 1, func(cfg *Config) {
 			cfg.Archives[0].History, _ = url.Parse("http://user:pass@history.example.org/archive/")
-			cfg.Dates = func(proto.Location) []time.Time { return []time.Time{modifiedAt} }
+			cfg.Dates = func(context.Context, proto.Location) []time.Time { return []time.Time{modifiedAt} }
 		})
 		r.at(0, answers(404))
 		asked := 0

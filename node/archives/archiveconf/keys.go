@@ -44,6 +44,12 @@ type Archive struct {
 	// https://archive.archlinux.org/repos/{yyyy}/{mm}/{dd}. A URL without them, such as
 	// https://snapshot.ubuntu.com/ubuntu, gets the date as its last element: 20240301T030400Z.
 	History string `yaml:"history,omitempty"`
+	// true says that upstream never changes, such as a snapshot of one date.
+	//
+	// Once a suite is read, upstream is not asked about it again, and its Valid-Until does not count. It is so without
+	// this key where all upstreams are of snapshot.ubuntu.com, snapshot.debian.org or archive.archlinux.org/repos, and
+	// have a date in their URL that is more than a day old when the node reads its configuration.
+	Immutable bool `yaml:"immutable,omitempty"`
 	// Other URLs that mean this archive, for hosts that use apt's proxy setting.
 	//
 	// http or https makes no difference. "*" in the host stands for any labels, and may be one

@@ -33,8 +33,11 @@ type Belief struct {
 
 // MayServe reports whether the root may be given out without asking upstream first.
 func (b *Belief) MayServe(now Mono) bool {
-	return b.conf.Offline || b.Fresh.fresh(now, b.conf.Interval, b.conf.CheckWait)
+	return b.conf.Offline || b.Settled() || b.Fresh.fresh(now, b.conf.Interval, b.conf.CheckWait)
 }
+
+// Settled reports whether upstream is not asked about the suite any more, because it never changes.
+func (b *Belief) Settled() bool { return b.conf.settled(b.Current) }
 
 // Checked is when upstream last had nothing newer, as a date for people; zero for never.
 func (b *Belief) Checked() time.Time { return b.checked }
@@ -47,7 +50,7 @@ func (b *Belief) ServedUntil() (until time.Time, key string) {
 	}
 	period, key := b.conf.ServeExpired.periodFor(b.Current)
 	valid := b.Current.Manifest.ValidUntil
-	if valid.IsZero() || b.conf.Offline {
+	if valid.IsZero() || b.conf.Offline || b.conf.Immutable {
 		return time.Time{}, key
 	}
 	from := valid
@@ -77,11 +80,11 @@ func (b *Belief) Withheld(now Mono, wall time.Time) error {
 
 // Stale says in one sentence why the root may be older than upstream's; "" if it is not.
 func (b *Belief) Stale(now Mono, wall time.Time) string {
-	if b.Current == nil {
+	if b.Current == nil || b.Settled() && b.Removed == Never {
 		return "" // whatever is served is just being read
 	}
 	past := func() string { return "Valid-Until passed on " + stamp(b.Current.Manifest.ValidUntil) }
-	expired := b.Current.expired(wall)
+	expired := b.Current.expired(wall) && !b.conf.Immutable
 	if b.conf.Offline {
 		said := "offline: true, upstream is not asked"
 		if !b.checked.IsZero() {
@@ -116,7 +119,7 @@ func (b *Belief) Stale(now Mono, wall time.Time) string {
 // off. If a root is valid for less than twice the warning time, the warning begins at half of its
 // validity.
 func (b *Belief) Alarm(now Mono, wall time.Time) string {
-	if b.Current == nil || b.Current.Manifest.ValidUntil.IsZero() {
+	if b.Current == nil || b.Current.Manifest.ValidUntil.IsZero() || b.conf.Immutable {
 		return ""
 	}
 	valid := b.Current.Manifest.ValidUntil

@@ -48,7 +48,7 @@ type check struct {
 // newCheck plans a check. fresh does not accept what another node saw a moment ago. older is for an
 // operator: it holds only on the node where it was given, so no other node is asked.
 func (m *Machine) newCheck(fresh, older bool) *check {
-	if older || m.at.isLeader() {
+	if older || m.at.isLeader() || m.cfg.settled(m.current) {
 		return directCheck(older)
 	}
 	return &check{fresh: fresh, good: Never}

@@ -15,6 +15,8 @@ type Config struct {
 	Configured bool
 	// Offline never asks upstream.
 	Offline bool
+	// Immutable says that upstream never changes, see Config.settled.
+	Immutable bool
 	// Clustered says that there are other nodes.
 	Clustered bool
 	// Unsigned says that no signature vouches for roots of the archive: another node's word is not
@@ -60,6 +62,12 @@ func (s ServeExpired) periodFor(r *Root) (time.Duration, string) {
 		return s.SecurityPeriod, s.SecurityKey
 	}
 	return s.Period, s.Key
+}
+
+// settled reports whether upstream need not be asked any more: it never changes, and what it has is adopted
+// with everything beside the root.
+func (c *Config) settled(current *Root) bool {
+	return c.Immutable && current != nil && current.Gen.Unknown() == 0
 }
 
 // CheckPause is the least time between two questions to upstream that somebody asks for.

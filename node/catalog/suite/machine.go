@@ -176,7 +176,7 @@ func (m *Machine) Next() (Mono, bool) {
 			m.nextWatch(sooner)
 		}
 	}
-	if m.current != nil && m.alarmed != m.current.Gen.Root {
+	if m.current != nil && !m.cfg.Immutable && m.alarmed != m.current.Gen.Root {
 		if until := m.current.Manifest.ValidUntil; !until.IsZero() {
 			before := min(m.cfg.WarnBefore, until.Sub(m.current.Gen.Date)/2)
 			sooner(m.at.Mono.Add(max(until.Add(-before).Sub(m.at.Wall), 0) + time.Millisecond))

@@ -313,7 +313,7 @@ func (m *Machine) startProbe() {
 		return
 	}
 	m.probeDue = false
-	if len(m.at.Mirrors) < 2 || !m.at.isLeader() || m.current == nil || m.at.Mono.Sub(m.book.probed) < m.probePause() {
+	if m.cfg.settled(m.current) || len(m.at.Mirrors) < 2 || !m.at.isLeader() || m.current == nil || m.at.Mono.Sub(m.book.probed) < m.probePause() {
 		return
 	}
 	names := slices.DeleteFunc(slices.Sorted(slices.Values(m.at.Mirrors)), func(name string) bool { return name == m.book.primary })

@@ -57,6 +57,9 @@ func (m *Machine) serve(r *request) (done bool, err error) {
 	if r.Peer && !r.Fresh && m.current != nil && m.knowsEnough() {
 		return true, nil
 	}
+	if m.cfg.settled(m.current) && (r.Peer || !r.Since) { // an operator may ask
+		return true, nil
+	}
 	k := m.check
 	if k != nil && r.Peer && k.asking {
 		return true, ErrAsking

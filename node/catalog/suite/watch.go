@@ -65,6 +65,10 @@ func (m *Machine) wake() {
 
 // keepWatch starts the check that is due, and falls asleep when nobody wants the suite.
 func (m *Machine) keepWatch() {
+	if m.cfg.settled(m.current) {
+		m.watch.awake = false
+		return
+	}
 	if m.cfg.Configured {
 		m.wake()
 	}
