@@ -23,10 +23,13 @@ const (
 	maxMirrorNotices = 16
 )
 
-// ListURL is where a list of mirrors is. Exactly one of its fields is set.
+// ListURL is where a list of mirrors is. Either File or URL is set.
 type ListURL struct {
 	File string   // path on this machine
 	URL  *url.URL // http or https
+	// Below is the path, below the archive, of what the list names at each mirror; "" for the archive itself.
+	// It is the fragment of the URI, which apt does not know.
+	Below string
 }
 
 // IsMirrorList reports whether a URI is that of a list of mirrors rather than of an
@@ -40,6 +43,11 @@ func IsMirrorList(uri string) bool {
 // mirror+https; mirror alone is mirror+http. The error completes a sentence that
 // begins with the URI's place.
 func ParseListURL(uri string) (ListURL, error) {
+	uri, below, has := strings.Cut(uri, "#")
+	below = strings.Trim(below, "/")
+	if has && (below == "" || slices.Contains(strings.Split(below, "/"), "..") || strings.ContainsAny(below, "#? \n\x00")) {
+		return ListURL{}, fmt.Errorf("what follows the # of %s is no path of a repository below the archive, such as releases/40/Everything/x86_64/os", redact(uri))
+	}
 	scheme, rest, _ := strings.Cut(uri, ":")
 	switch scheme {
 	case "mirror+file", "mirror+copy":
@@ -50,7 +58,7 @@ func ParseListURL(uri string) (ListURL, error) {
 		if path == "" || strings.HasPrefix(path, "//") || strings.HasSuffix(path, "/") || strings.ContainsAny(path, "\n\x00") {
 			return ListURL{}, fmt.Errorf("%q is not the path of a list of mirrors: write mirror+file:/etc/apt/mirrors.txt", uri)
 		}
-		return ListURL{File: filepath.Clean(path)}, nil
+		return ListURL{File: filepath.Clean(path), Below: below}, nil
 	case "mirror":
 		scheme = "mirror+http"
 	case "mirror+http", "mirror+https":
@@ -63,19 +71,21 @@ func ParseListURL(uri string) (ListURL, error) {
 		return ListURL{}, errors.New("is not the URL of a list of mirrors, such as mirror+http://mirrors.ubuntu.com/mirrors.txt")
 	case u.User != nil:
 		return ListURL{}, fmt.Errorf("mirror+%s holds a user or password, which a list of mirrors cannot have", u.Redacted())
-	case u.Fragment != "":
-		return ListURL{}, fmt.Errorf("%s has a fragment, which a list of mirrors cannot have", uri)
 	}
 	u.Host = canonicalHost(u)
-	return ListURL{URL: u}, nil
+	return ListURL{URL: u, Below: below}, nil
 }
 
 // String is the one spelling of the URI.
 func (l ListURL) String() string {
-	if l.URL == nil {
-		return "mirror+file:" + l.File
+	at := "mirror+file:" + l.File
+	if l.URL != nil {
+		at = "mirror+" + l.URL.String()
 	}
-	return "mirror+" + l.URL.String()
+	if l.Below != "" {
+		at += "#" + l.Below
+	}
+	return at
 }
 
 // NoPriority is the priority that apt gives a mirror without one: the highest number, so that

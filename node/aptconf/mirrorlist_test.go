@@ -111,6 +111,8 @@ func TestParseListURL(t *testing.T) {
 		"mirror+file:///etc/apt/../mirrors.txt":             "mirror+file:/etc/mirrors.txt",
 		"mirror+copy:/etc/apt/mirrors.txt":                  "mirror+file:/etc/apt/mirrors.txt",
 		"mirror+file:mirrors.txt":                           "mirror+file:mirrors.txt",
+		"mirror+https://a.org/m?repo=9&arch=x#/9/os/":       "mirror+https://a.org/m?repo=9&arch=x#9/os",
+		"mirror+file:m.txt#9/BaseOS/$basearch/os":           "mirror+file:m.txt#9/BaseOS/$basearch/os",
 	} {
 		got, err := ParseListURL(in)
 		if err != nil || got.String() != want {
@@ -125,7 +127,7 @@ func TestParseListURL(t *testing.T) {
 	}
 	for _, in := range []string{
 		"http://mirrors.ubuntu.com/mirrors.txt", "mirror+ftp://a/b", "mirror+mirror://a/b", "mirror:/a", "mirror+file:", "mirror+file:/",
-		"mirror+file://host/list", "mirror+http://u:hunter2@a/b", "mirror+http://a/b#c", "mirror+http://*.a/b", "mirror+http://a b/",
+		"mirror+file://host/list", "mirror+http://u:hunter2@a/b", "mirror+http://a/b#", "mirror+http://a/b#/", "mirror+http://a/b#../c", "mirror+http://a/b#c?d", "mirror+http://a/b#c#d", "mirror+http://*.a/b", "mirror+http://a b/",
 	} {
 		if got, err := ParseListURL(in); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s is %s, %v", in, got, err)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
+	"github.com/aptmesh/aptmesh/node/otherlists"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
@@ -279,7 +280,11 @@ func (l *Lists) load(ctx context.Context, key Key) ([]aptconf.ListedMirror, erro
 	if err != nil {
 		return nil, err
 	}
-	all, notices, err := aptconf.ParseMirrorList(key.At, text)
+	list, err := aptconf.ParseListURL(key.At)
+	if err != nil {
+		return nil, err
+	}
+	all, notices, err := otherlists.Parse(key.At, text, list.Below)
 	if err != nil {
 		return nil, err
 	}

@@ -49,6 +49,9 @@ func (l *Lists) MirrorsOf(cfg *config.Config, a archiveconf.Archive) []archiveco
 		for _, m := range rankListed(l.Mirrors(KeyOf(at))) {
 			if root := m.URL.String(); !have[root] && !cfg.IsSelf(m.URL) {
 				have[root] = true
+				if a.TrustHTTPS && m.URL.Scheme != "https" {
+					continue // no certificate vouches for what it has
+				}
 				if other := archiveAround(cfg, a.Name, m.URL); other != "" {
 					l.log.Warn("a mirror of a list is left out: it lies inside another archive", "list", at.URL, "mirror", root, "archive", a.Name, "other", other)
 					continue

@@ -10,6 +10,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/aptconf"
 	"github.com/aptmesh/aptmesh/node/config/keys"
 	"github.com/aptmesh/aptmesh/node/files"
+	"github.com/aptmesh/aptmesh/node/otherlists"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
@@ -273,7 +274,7 @@ func (c *checker) mirrorList(k upstreamKeys, at *Mirror) bool {
 		c.Problem(k.url, "%s is this node itself; it would ask itself for ever", list.URL)
 		return false
 	case list.File != "":
-		if !c.File(k.url, list.File, func(name string) error { _, err := ReadListFile(name); return err }) {
+		if !c.File(k.url, list.File, func(string) error { _, err := ReadListFile(list); return err }) {
 			return false
 		}
 	}
@@ -282,14 +283,14 @@ func (c *checker) mirrorList(k upstreamKeys, at *Mirror) bool {
 }
 
 // ReadListFile reads a list of mirrors on disk.
-func ReadListFile(name string) ([]aptconf.ListedMirror, error) {
-	text, err := files.ReadBounded(name, aptconf.MaxMirrorList)
+func ReadListFile(list aptconf.ListURL) ([]aptconf.ListedMirror, error) {
+	text, err := files.ReadBounded(list.File, aptconf.MaxMirrorList)
 	if err != nil {
 		return nil, err
 	}
-	mirrors, _, err := aptconf.ParseMirrorList(name, text)
+	mirrors, _, err := otherlists.Parse(list.File, text, list.Below)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", list.File, err)
 	}
 	return mirrors, nil
 }

@@ -30,7 +30,9 @@ type Archive struct {
 	// one entry of `upstreams`. The URL may also be a mirror list, in the format of apt-transport-mirror(1): mirror+http:,
 	// mirror+https: or mirror+file:/path. A list is read again every hour; the last good one is
 	// kept. Lines for only some architectures, suites or types are left out, and of a long list
-	// the first 32 by priority are used.
+	// the first 32 by priority are used. Metalinks, mirror lists of dnf and pacman's mirrorlist files
+	// are read as well. The path of a repository behind a # says that the list has the URLs of that repository:
+	// mirror+https://mirrors.fedoraproject.org/metalink?repo=epel-9&arch=x86_64#9/Everything/x86_64.
 	Upstream string `yaml:"upstream,omitempty" path:"list"`
 	// In place of `upstream`: the mirrors of the archive, each a URL or the keys below.
 	//

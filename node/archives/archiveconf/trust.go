@@ -72,7 +72,7 @@ func (c *checker) trustsHTTPS(key string, a *Archive) {
 		c.Problem(key+".trust_https", "stands in place of signed_by, unsigned and unsigned_suites; keep one of them")
 	}
 	for _, m := range a.Mirrors() {
-		if !strings.HasPrefix(m.URL, "https://") {
+		if !strings.HasPrefix(m.URL, "https://") && !strings.HasPrefix(m.URL, "mirror+https://") {
 			c.Problem(key+".trust_https", "wants https upstreams, because a certificate has to vouch for what comes, and %s is none", m.URL)
 		}
 	}

@@ -1,0 +1,104 @@
+package node_test
+
+import (
+	"bytes"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
+	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/format/rpm/rpmarchive"
+)
+
+// TestMetalinkAsUpstream: the mirrors of an archive are those that the metalink of one of its repositories names, as Fedora's
+// hosts have them. The node remembers them over a restart.
+func TestMetalinkAsUpstream(t *testing.T) {
+	const repository = "releases/40/Everything/x86_64/os"
+	repo := rpmarchive.Repo{Date: epoch, Packages: []rpmarchive.Package{{Name: "hello"}}}
+	files := repo.Render("linux/" + repository + "/")
+	for name, data := range (rpmarchive.Repo{Date: epoch, Packages: []rpmarchive.Package{{Name: "later"}}}).Render("linux/updates/40/Everything/x86_64/") {
+		files[name] = data
+	}
+	near, far := newTreeServer(t), newTreeServer(t)
+	near.show(files, epoch)
+	far.show(files, epoch)
+
+	var asked atomic.Int64
+	manager := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/metalink" || r.FormValue("repo") != "fedora-40" || r.FormValue("arch") != "x86_64" {
+			http.NotFound(w, r)
+			return
+		}
+		asked.Add(1)
+		w.Header().Set("Content-Type", "application/metalink+xml")
+		var urls strings.Builder
+		for i, s := range []*treeServer{near, far} {
+			urls.WriteString(`<url protocol="http" type="http" location="DE" preference="` + string(rune('9'-i)) + `">` + s.URL + "/linux/" + repository + "/repodata/repomd.xml</url>\n")
+		}
+		text := string(rpmarchive.Metalink(rpmarchive.Named{Repomd: files["linux/"+repository+"/repodata/repomd.xml"]}))
+		w.Write([]byte(strings.Replace(text, "</resources>", urls.String()+"</resources>", 1)))
+	}))
+	t.Cleanup(manager.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: manager.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, newArchive(), unhurried, func(cfg *config.Config) {
+		a := archiveconf.New("ubuntu")
+		m := archiveconf.NewMirror()
+		m.URL, m.TLS.CA = "mirror+"+manager.URL+"/metalink?repo=fedora-40&arch=x86_64#"+repository, ca
+		a.Format, a.Upstreams, a.Unsigned = "rpm", []archiveconf.Mirror{m}, true
+		cfg.Archives = []archiveconf.Archive{a}
+	})
+	w.mirrorsAre(near.URL+"/linux", far.URL+"/linux")
+	gives := func(path string) {
+		t.Helper()
+		if r := w.get(path); r.status != 200 || !bytes.Equal(r.body, files["linux/"+path]) {
+			t.Errorf("%s: %d %.200s", path, r.status, r.body)
+		}
+	}
+	gives(repository + "/repodata/repomd.xml")
+	gives("updates/40/Everything/x86_64/repodata/repomd.xml") // another repository of the archive
+	for name := range files {
+		if strings.HasPrefix(name, "linux/"+repository+"/repodata/") {
+			gives(strings.TrimPrefix(name, "linux/"))
+		}
+	}
+	near.Close()
+	manager.Close()
+	w.stop()
+	w.start()
+	w.mirrorsAre(near.URL+"/linux", far.URL+"/linux")
+	gives(repository + "/Packages/h/hello-1-1.x86_64.rpm")
+	if asked.Load() != 1 {
+		t.Errorf("the list was read %d times", asked.Load())
+	}
+}
+
+// TestListUnderTrustHTTPS: where certificates vouch, a list over https may name the mirrors, and those without https are left
+// out.
+func TestListUnderTrustHTTPS(t *testing.T) {
+	lists := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte("http://a.example.org/9/BaseOS/$basearch/os/\nhttps://b.example.org/9/BaseOS/$basearch/os/\n"))
+	}))
+	t.Cleanup(lists.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: lists.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, newArchive(), func(cfg *config.Config) {
+		a := archiveconf.New("ubuntu")
+		m := archiveconf.NewMirror()
+		m.URL, m.TLS.CA = "mirror+"+lists.URL+"/mirrorlist/9/baseos#9/BaseOS/$basearch/os", ca
+		a.Format, a.Upstreams, a.TrustHTTPS, a.CheckEvery = "rpm", []archiveconf.Mirror{m}, true, time.Hour
+		cfg.Archives = []archiveconf.Archive{a}
+	})
+	w.mirrorsAre("https://b.example.org")
+}
