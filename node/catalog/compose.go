@@ -20,7 +20,19 @@ type archiveView struct {
 	settled bool // upstream never changes
 	drivers map[*view.Suite]*driver
 	table   *view.Table
+	lost    []string // the lists that the table should have and could not be read
 }
+
+// current is the generation that a suite shows; nil for none.
+func (a *archiveView) current(id proto.Suite) *view.Generation {
+	if a == nil || a.Suite(id) == nil {
+		return nil
+	}
+	return a.Suite(id).Current
+}
+
+// has reports whether the view has what a list has.
+func (a *archiveView) has(list string) bool { return list != "" && !slices.Contains(a.lost, list) }
 
 // driverOf returns the driver of a suite; nil for none.
 func (a *archiveView) driverOf(id proto.Suite) *driver {
@@ -72,6 +84,7 @@ func (c *Catalog) composeArchive(conf *Archive, old *archiveView) *archiveView {
 		var lost []view.LostList
 		a.table, lost = view.BuildTable(t.seed, t, current, retained, 0)
 		for _, l := range lost {
+			a.lost = append(a.lost, l.Name)
 			c.cfg.Logger.Warn("a package table is lost; its index will be read again", "archive", conf.Name, "table", l.Name, "error", l.Err)
 			for _, d := range a.drivers {
 				d.mail.post(func() { d.loseTable(l.Name) })

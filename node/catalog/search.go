@@ -169,7 +169,9 @@ const (
 func (d *driver) readListers(ctx context.Context, path string) (any, trouble bool, local error) {
 	loc := proto.Location{Archive: d.id.Archive, Path: path}
 	d.sync(ctx)
-	g := d.public.Load().current
+	// What has been read is what the view has: a driver publishes a generation a moment before.
+	shown := d.c.viewOf(d.id.Archive)
+	g := shown.current(d.id)
 	if g == nil {
 		return false, false, nil
 	}
@@ -177,7 +179,7 @@ func (d *driver) readListers(ctx context.Context, path string) (any, trouble boo
 	groups := d.archive.Load().Format.Listers(d.id, g.Manifest, path)
 	for _, group := range groups[:min(len(groups), maxGroups)] {
 		for range maxAlternatives {
-			wanted, bad, why := d.pickUnread(g, group)
+			wanted, bad, why := d.pickUnread(shown, group)
 			trouble, local = trouble || bad, cmp.Or(local, why)
 			wanted = wanted[:min(len(wanted), left)]
 			if left -= len(wanted); len(wanted) == 0 {
@@ -198,7 +200,7 @@ func (d *driver) readListers(ctx context.Context, path string) (any, trouble boo
 					}
 				}
 			}
-			g = d.public.Load().current
+			shown = d.c.viewOf(d.id.Archive)
 		}
 		if _, ok := d.c.Resolve(loc); ok {
 			return true, false, nil
@@ -215,13 +217,9 @@ func (c *Catalog) Unread(loc proto.Location) (suites []proto.Suite) {
 		return nil
 	}
 	for _, d := range a.drivers {
-		g := d.public.Load().current
-		if g == nil {
-			continue
-		}
-		groups := d.archive.Load().Format.Listers(d.id, g.Manifest, loc.Path)
+		groups := d.archive.Load().Format.Listers(d.id, a.current(d.id).Manifest, loc.Path)
 		for _, group := range groups[:min(len(groups), maxGroups)] {
-			if wanted, _, _ := d.pickUnread(g, group); len(wanted) > 0 {
+			if wanted, _, _ := d.pickUnread(a, group); len(wanted) > 0 {
 				suites = append(suites, d.id)
 				break
 			}
@@ -238,9 +236,13 @@ const maxAlternatives = 8
 // not be fetched a moment ago is left alone. bad says that this was not because upstream does not
 // have it, and local why, where this node is at fault: then no other alternative is fetched, which
 // would fare no better.
-func (d *driver) pickUnread(g *view.Generation, group [][]*proto.Member) (wanted []*proto.Member, bad bool, local error) {
+func (d *driver) pickUnread(shown *archiveView, group [][]*proto.Member) (wanted []*proto.Member, bad bool, local error) {
+	g := shown.current(d.id)
+	if g == nil {
+		return nil, false, nil // forgotten meanwhile
+	}
 	for _, alternatives := range group {
-		if slices.ContainsFunc(alternatives, func(m *proto.Member) bool { st, ok := g.Staged(m.Path); return ok && st.Table != "" }) {
+		if slices.ContainsFunc(alternatives, func(m *proto.Member) bool { st, ok := g.Staged(m.Path); return ok && shown.has(st.Table) }) {
 			continue // it has been read
 		}
 		var pick *proto.Member
