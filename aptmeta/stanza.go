@@ -21,6 +21,8 @@ type Stanza struct {
 	// Policy 5.6.1). Phased is the percentage of hosts that may install the package, where its
 	// publisher restricts that (Phased-Update-Percentage, of Ubuntu's updates).
 	Source, Phased []byte
+	// Provides and Recommends are for Dependencies to read as well. Section and Priority are as written.
+	Provides, Recommends, Section, Priority []byte
 }
 
 // ParseStanzas reads a Packages index, already decompressed, and calls emit for each
@@ -88,10 +90,15 @@ func (s *stanzaReader) line(line []byte) {
 	case 'f', 's':
 		s.file.field(line)
 		s.take(line, "source", &s.stanza.Source)
+		s.take(line, "section", &s.stanza.Section)
 	case 'p':
 		s.take(line, "phased-update-percentage", &s.stanza.Phased)
 		s.take(line, "package", &s.stanza.Package)
+		s.take(line, "priority", &s.stanza.Priority)
 		s.fold(line, "pre-depends", &s.stanza.PreDepends)
+		s.fold(line, "provides", &s.stanza.Provides)
+	case 'r':
+		s.fold(line, "recommends", &s.stanza.Recommends)
 	case 'd':
 		s.fold(line, "depends", &s.stanza.Depends)
 	case 'v':
@@ -120,7 +127,8 @@ func (s *stanzaReader) fold(line []byte, name string, field *[]byte) {
 
 func (s *stanzaReader) flush() error {
 	err := s.file.flush(s.emit)
-	for _, field := range []*[]byte{&s.stanza.Package, &s.stanza.Version, &s.stanza.Architecture, &s.stanza.PreDepends, &s.stanza.Depends, &s.stanza.Source, &s.stanza.Phased} {
+	t := &s.stanza
+	for _, field := range []*[]byte{&t.Package, &t.Version, &t.Architecture, &t.PreDepends, &t.Depends, &t.Source, &t.Phased, &t.Provides, &t.Recommends, &t.Section, &t.Priority} {
 		*field = (*field)[:0]
 	}
 	s.folded = nil

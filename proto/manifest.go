@@ -139,6 +139,23 @@ func (m *Member) Provable() bool { return !m.Ref.IsZero() || m.SHA512 != SHA512{
 // Lists reports whether the member is an index that lists files.
 func (m *Member) Lists() bool { return m.Table != "" }
 
+// Place is where a member stands in its suite: what operators choose it by.
+type Place struct {
+	// Component is the part of the suite that it belongs to; "" for all of it.
+	Component string
+	// Arch is the architecture of the hosts that use it; "" for all, ArchSource for an index of source packages.
+	Arch string
+	// Installer says that it belongs to an installer and not to the packages.
+	Installer bool
+	// Delta says that what it lists only turns one version of a file into another.
+	Delta bool
+	// Spare says that clients go on without it at no more cost than a larger download.
+	Spare bool
+}
+
+// ArchSource stands for source packages among architectures.
+const ArchSource = "source"
+
 // HashKind is a kind of checksum by which files are named. The zero HashKind is none.
 type HashKind uint8
 

@@ -19,6 +19,10 @@ type Package struct {
 	Needs []byte
 	// Provides are further names by which other packages may need it, for the format's Needs to read.
 	Provides []byte
+	// Wishes are packages that clients install with it where they can, for the format's Needs to read.
+	Wishes []byte
+	// Section and Priority are what operators choose packages by; empty where the index or the format has none.
+	Section, Priority []byte
 	// Group keeps apart parts of an index that are for different hosts: the dependencies of a
 	// package are looked up in its own Group.
 	Group string

@@ -2,6 +2,7 @@ package blobstore
 
 import (
 	"container/heap"
+	"iter"
 	"sync"
 
 	"github.com/aptmesh/aptmesh/node/durable"
@@ -19,6 +20,37 @@ type pins struct {
 	mu     sync.RWMutex
 	owners map[string][]proto.Digest
 	count  map[proto.Digest]int
+	held   Held // nil: nothing
+}
+
+// Held is a set of digests. It is never changed.
+type Held interface {
+	// Has is called for up to all blobs while locks are held: it takes less than a microsecond and does not call
+	// the Store.
+	Has(proto.Digest) bool
+	// All yields the digests, each once.
+	All() iter.Seq[proto.Digest]
+}
+
+// Hold makes a set the blobs that are not evicted besides those that are pinned, in place of the set before; nil
+// is none. It is for sets that are too large for Pin. The set holds from the moment Hold returns, until Close.
+func (s *Store) Hold(set Held) {
+	s.pins.mu.Lock()
+	s.pins.held = set
+	s.pins.mu.Unlock()
+	s.heldBytes.forget()
+}
+
+// has reports whether a blob must not be evicted. The caller holds mu.
+func (p *pins) has(d proto.Digest) bool {
+	return p.count[d] > 0 || p.held != nil && p.held.Has(d)
+}
+
+// holding returns the set that is held.
+func (p *pins) holding() Held {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.held
 }
 
 // Pin makes digests the set of blobs that owner needs, in place of the set it
@@ -161,7 +193,7 @@ func (s *Store) oldest(need, upTo int64) []victim {
 		for d, e := range sh.blob {
 			used := e.used.Load()
 			full := total >= upTo && len(chosen) > 0
-			if full && used-bonus >= chosen[0].rank || s.pins.count[d] > 0 {
+			if full && used-bonus >= chosen[0].rank || s.pins.has(d) {
 				continue
 			}
 			v := victim{digest: d, size: e.size, used: used, rank: used}
@@ -199,7 +231,7 @@ func (s *Store) evictOne(v victim) int64 {
 	// Held until the blob is gone, so that no Pin returns in between.
 	s.pins.mu.RLock()
 	defer s.pins.mu.RUnlock()
-	if s.pins.count[v.digest] > 0 {
+	if s.pins.has(v.digest) {
 		return 0
 	}
 	sh := s.index.shard(v.digest)

@@ -160,7 +160,7 @@ func (o *overflow) close() {
 func (s *Store) isPinned(d proto.Digest) bool {
 	s.pins.mu.RLock()
 	defer s.pins.mu.RUnlock()
-	return s.pins.count[d] > 0
+	return s.pins.has(d)
 }
 
 // mostOf is the part of the memory that one blob may take.

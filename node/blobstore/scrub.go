@@ -149,3 +149,35 @@ func rehash(f *os.File, d proto.Digest, buf []byte, after func(n int) error) (re
 	}
 	return read, "", nil
 }
+
+// Check hashes a blob that is stored, and removes it where it is not what its name says. It reports whether the blob
+// is stored and whole. after is called with the bytes of each read, and may slow it down or end it with an error; nil
+// does neither. It fails with the error of after, and where the blob cannot be read because of this process.
+func (s *Store) Check(d proto.Digest, after func(n int) error) (whole bool, err error) {
+	f, st, err := s.openBlob(s.dirs.blob(d))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		s.forgetVanished(d)
+		return false, nil
+	case errors.Is(err, unix.EIO):
+		s.damaged(d, nil, err.Error())
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	defer f.Close()
+	if after == nil {
+		after = func(int) error { return nil }
+	}
+	_, why, err := rehash(f, d, make([]byte, 256<<10), after)
+	if err != nil {
+		return false, err
+	}
+	if why == "" {
+		why = wrongLength(d, st.Size, s.index.shard(d).get(d))
+	}
+	if why != "" {
+		s.damaged(d, f, why)
+	}
+	return why == "", nil
+}

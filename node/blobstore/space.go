@@ -188,15 +188,55 @@ func (s *Store) mayFit(rest int64) bool {
 	return pinned+reserved+rest <= s.space.max
 }
 
-// pinnedBytes returns what is stored and pinned: its bytes, and how many blobs it is.
+// pinnedBytes returns what is stored and pinned or held: its bytes, and how many blobs it is.
 func (s *Store) pinnedBytes() (bytes int64, blobs int) {
+	held := s.pins.holding()
 	for _, d := range s.pins.pinned() {
-		if e := s.index.shard(d).get(d); e != nil {
+		if e := s.index.shard(d).get(d); e != nil && (held == nil || !held.Has(d)) {
 			bytes += e.size
 			blobs++
 		}
 	}
-	return bytes, blobs
+	more, many := s.heldBytes.of(s, held)
+	return bytes + more, blobs + many
+}
+
+// heldBytes remembers for a moment how much of the held set is stored: it may be a hundred thousand blobs, and a
+// full store asks for each step of each transfer. What was stored since is counted a moment late, which costs an
+// eviction that does not free enough.
+type heldBytes struct {
+	mu    sync.Mutex
+	until time.Time // guarded by mu, as what follows
+	bytes int64
+	blobs int
+}
+
+const heldBytesFor = time.Second
+
+func (h *heldBytes) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.until = time.Time{}
+}
+
+func (h *heldBytes) of(s *Store, held Held) (bytes int64, blobs int) {
+	if held == nil {
+		return 0, 0
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if time.Now().Before(h.until) {
+		return h.bytes, h.blobs
+	}
+	h.bytes, h.blobs = 0, 0
+	for d := range held.All() {
+		if e := s.index.shard(d).get(d); e != nil {
+			h.bytes += e.size
+			h.blobs++
+		}
+	}
+	h.until = time.Now().Add(heldBytesFor)
+	return h.bytes, h.blobs
 }
 
 // reserveSpare takes n bytes of the limit if they are free anyway.

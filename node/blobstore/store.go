@@ -118,11 +118,13 @@ type Store struct {
 	index  index
 	memory *memory
 	pins   pins
-	marks  marks
-	space  space
-	ledger ledger
-	scan   *scan
-	health health
+	// heldBytes is how much of what is held is stored.
+	heldBytes heldBytes
+	marks     marks
+	space     space
+	ledger    ledger
+	scan      *scan
+	health    health
 
 	partials partials
 	overflow overflow

@@ -377,13 +377,22 @@ func (d *driver) rootEntry(loc proto.Location, name string) (e proto.Resolution,
 // accepts an older root, or a root with other names; only an operator may ask for that. changed
 // reports whether another root is served now.
 func (c *Catalog) Refresh(ctx context.Context, id proto.Suite, older bool) (changed bool, err error) {
+	return c.refresh(ctx, id, suite.Request{Fresh: true, Since: true, Older: older, Unconditional: true})
+}
+
+// Check is Refresh with a conditional request, which costs upstream nothing where there is nothing new.
+func (c *Catalog) Check(ctx context.Context, id proto.Suite) (changed bool, err error) {
+	return c.refresh(ctx, id, suite.Request{Fresh: true, Since: true})
+}
+
+func (c *Catalog) refresh(ctx context.Context, id proto.Suite, how suite.Request) (changed bool, err error) {
 	d, err := c.driver(id)
 	if err != nil {
 		return false, err
 	}
 	d.asked()
 	before := d.public.Load().current
-	err = d.request(ctx, suite.Request{Fresh: true, Since: true, Older: older, Unconditional: true})
+	err = d.request(ctx, how)
 	after := d.public.Load()
 	if after.current == nil {
 		if err == nil {

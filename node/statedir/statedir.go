@@ -197,6 +197,20 @@ func (d *Dir) ReadFile(name string) ([]byte, error) {
 	return b, nil
 }
 
+// OpenFile opens a file for reading; fs.ErrNotExist where there is none. It goes on being the file as it was when it is
+// replaced or removed. The caller closes it.
+func (d *Dir) OpenFile(name string) (*os.File, error) {
+	file, err := fileName(name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(filepath.Join(d.dir, file))
+	if err != nil {
+		return nil, fmt.Errorf("open state file: %w", err)
+	}
+	return f, nil
+}
+
 // RemoveFile deletes a file durably. A file that is not there is no error.
 func (d *Dir) RemoveFile(name string) error {
 	file, err := fileName(name)

@@ -31,6 +31,7 @@ func (f *Format) Packages(suite proto.Suite, m *proto.Member, stored io.Reader, 
 		p.Phase, p.Phased = phase(s.Phased)
 		// What must be there before it is unpacked comes first.
 		p.Needs = append(append(append(p.Needs[:0], s.PreDepends...), ','), s.Depends...)
+		p.Provides, p.Wishes, p.Section, p.Priority = s.Provides, s.Recommends, s.Section, s.Priority
 		return places.each(s.Path, func(path []byte, base string) error {
 			p.File = proto.File{Path: path, Size: s.Size, SHA256: s.SHA256, SHA512: s.SHA512}
 			p.Group = base
@@ -112,3 +113,21 @@ func (f *Format) Meets(n proto.Need, version string) bool {
 
 // Newer reports whether version a comes after b (Debian Policy 5.6.12).
 func (f *Format) Newer(a, b string) bool { return aptmeta.CompareVersions(a, b) > 0 }
+
+// Listed reads any index that lists files. Those of a Sources index are of architecture "source" and have the
+// name that dpkg-source gives them: NAME_VERSION….
+func (f *Format) Listed(suite proto.Suite, m *proto.Member, stored io.Reader, emit func(*proto.Package) error) error {
+	kind := aptmeta.IndexKindOf(m.Path)
+	if kind == aptmeta.Packages {
+		return f.Packages(suite, m, stored, emit)
+	}
+	var p proto.Package
+	return f.Parse(suite, m, stored, func(file proto.File) error {
+		p = proto.Package{File: file}
+		if kind == aptmeta.Sources {
+			name, _, _ := bytes.Cut(file.Path[bytes.LastIndexByte(file.Path, '/')+1:], []byte("_"))
+			p.Name, p.Source, p.Arch = name, name, []byte(proto.ArchSource)
+		}
+		return emit(&p)
+	})
+}

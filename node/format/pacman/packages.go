@@ -18,10 +18,35 @@ func (f *Format) Packages(suite proto.Suite, _ *proto.Member, stored io.Reader, 
 		if !ok {
 			return nil
 		}
-		p = proto.Package{File: file, Name: d.name, Version: d.version, Arch: d.arch, Universal: string(d.arch) == forAll, Source: d.base, Needs: d.depends, Provides: d.provides}
+		p = d.pkg(file)
 		return emit(&p)
 	})
 }
+
+func (d *description) pkg(file proto.File) proto.Package {
+	return proto.Package{File: file, Name: d.name, Version: d.version, Arch: d.arch, Universal: string(d.arch) == forAll, Source: d.base, Needs: d.depends, Provides: d.provides}
+}
+
+// Listed reads a database and calls emit for each package, and for its signature where the database has that.
+func (f *Format) Listed(suite proto.Suite, _ *proto.Member, stored io.Reader, emit func(*proto.Package) error) error {
+	return eachPackage(stored, func(d *description) error {
+		file, ok := d.file(suite.Dir)
+		if !ok {
+			return nil
+		}
+		p := d.pkg(file)
+		if err := emit(&p); err != nil {
+			return err
+		}
+		if p.File, ok = d.signature(file); !ok {
+			return nil
+		}
+		return emit(&p)
+	})
+}
+
+// Place is empty: a database is all there is.
+func (f *Format) Place(*proto.Manifest, *proto.Member) proto.Place { return proto.Place{} }
 
 // Component: a database is one.
 func (f *Format) Component(*proto.Member) string { return "" }

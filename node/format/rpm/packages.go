@@ -24,12 +24,34 @@ func (f *Format) Packages(suite proto.Suite, m *proto.Member, stored io.Reader, 
 			return nil
 		}
 		p.Name, p.Version, p.Arch, p.Universal, p.Needs, p.Provides = e.name, e.version, e.arch, string(e.arch) == "noarch", e.needs, e.provides
-		p.Source = sourceName(e.source)
+		p.Source, p.Wishes, p.Section = sourceName(e.source), e.wishes, e.group
 		return places.each(e.path, func(path []byte) error {
 			p.File = proto.File{Path: path, Size: e.size, SHA256: e.sum.sha256, SHA512: e.sum.sha512}
 			return emit(&p)
 		})
 	})
+}
+
+// Listed reads any index that lists files: of one that lists no packages, the files have no names.
+func (f *Format) Listed(suite proto.Suite, m *proto.Member, stored io.Reader, emit func(*proto.Package) error) error {
+	if m.Packages {
+		return f.Packages(suite, m, stored, emit)
+	}
+	var p proto.Package
+	return f.Parse(suite, m, stored, func(file proto.File) error {
+		if len(file.Path) == 0 {
+			return nil // outside of the archive
+		}
+		p = proto.Package{File: file}
+		return emit(&p)
+	})
+}
+
+// Place says of the lists of differences that they are such. A repository has no components, and its indexes are
+// for hosts of every architecture.
+func (f *Format) Place(_ *proto.Manifest, m *proto.Member) proto.Place {
+	kind := plainKind(m.Slot)
+	return proto.Place{Delta: kind == "prestodelta" || kind == "deltainfo"}
 }
 
 // Component: a repository is one.
@@ -85,6 +107,7 @@ const (
 	listNone list = iota
 	listNeeds
 	listProvides
+	listWishes
 )
 
 // maxProvides bounds what one package is known to provide. Few have more than a thousand names.
@@ -116,7 +139,13 @@ func (e *entry) readMore(s *scanner, name []byte) error {
 		e.within = listNeeds
 	case "rpm:provides":
 		e.within = listProvides
-	case "/rpm:requires", "/rpm:provides":
+	case "rpm:recommends":
+		e.within = listWishes
+	case "rpm:group":
+		text, err := s.text()
+		e.group = unescape(e.group[:0], text)
+		return err
+	case "/rpm:requires", "/rpm:provides", "/rpm:recommends":
 		e.within = listNone
 	case "rpm:entry":
 		return e.readCapability(s)
@@ -159,6 +188,8 @@ func (e *entry) readCapability(s *scanner) error {
 	switch {
 	case e.within == listProvides:
 		e.provide(c)
+	case e.within == listWishes:
+		e.wishes = c.append(e.wishes)
 	case !bytes.HasPrefix(c.name, []byte("rpmlib(")): // of rpm itself
 		e.needs = c.append(e.needs)
 	}

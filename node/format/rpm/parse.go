@@ -119,12 +119,14 @@ type entry struct {
 	name, arch, version []byte // the version with its epoch: E:V-R
 	source              []byte // the file's name, NAME-VERSION-RELEASE.src.rpm
 	needs, provides     []byte // see readMore
+	wishes, group       []byte
 	within              list
 	provided            int // lines of provides
 }
 
 func (e *entry) reset() {
-	*e = entry{path: e.path[:0], base: e.base[:0], size: proto.UnknownSize, name: e.name[:0], arch: e.arch[:0], version: e.version[:0], source: e.source[:0], needs: e.needs[:0], provides: e.provides[:0]}
+	*e = entry{path: e.path[:0], base: e.base[:0], size: proto.UnknownSize, name: e.name[:0], arch: e.arch[:0], version: e.version[:0], source: e.source[:0], needs: e.needs[:0], provides: e.provides[:0],
+		wishes: e.wishes[:0], group: e.group[:0]}
 }
 
 var errTooMany = errors.New("it lists more than is allowed")

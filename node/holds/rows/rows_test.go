@@ -1,0 +1,100 @@
+package rows
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+func refs(numbers ...int) (all []proto.Ref) {
+	for _, n := range numbers {
+		all = append(all, proto.Ref{Digest: proto.DigestOf(fmt.Append(nil, n)), Size: int64(n)})
+	}
+	return all
+}
+
+func mapped(t *testing.T, all []proto.Ref) *Set {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "set")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(f, all); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Map(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestSets(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 3, 1000} {
+		var numbers []int
+		for i := range n {
+			numbers = append(numbers, i, i) // each twice
+		}
+		s := mapped(t, refs(numbers...))
+		if s.Len() != n || s.Bytes() != int64(n*(n-1)/2) {
+			t.Errorf("%d: %d rows, %d bytes", n, s.Len(), s.Bytes())
+		}
+		for i := range n + 10 {
+			if s.Has(refs(i)[0].Digest) != (i < n) {
+				t.Errorf("%d of %d", i, n)
+			}
+		}
+		if !slices.IsSortedFunc(slices.Collect(s.Rows()), compare) {
+			t.Error("not sorted")
+		}
+	}
+	if s := mapped(t, []proto.Ref{{Digest: proto.DigestOf(nil), Size: proto.UnknownSize}}); s.Row(0).Size != proto.UnknownSize || s.Bytes() != 0 {
+		t.Errorf("%v", s.Row(0))
+	}
+}
+
+func TestUnite(t *testing.T) {
+	var out bytes.Buffer
+	not := func(size int64) func(proto.Ref) bool { return func(r proto.Ref) bool { return r.Size != size } }
+	err := Unite(&out, Part{mapped(t, refs(1, 2, 3)), not(2)}, Part{Set: &Set{}}, Part{mapped(t, refs(3, 4)), not(4)}, Part{mapped(t, refs(5, 1, 4)), not(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Read(out.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Len() != 4 || s.Bytes() != 13 {
+		t.Errorf("%v", slices.Collect(s.Rows()))
+	}
+}
+
+func TestDamagedFiles(t *testing.T) {
+	for _, text := range []string{"", "amrows0", "amrows02", "amrows01x", "another thing"} {
+		if _, err := Read([]byte(text)); err == nil {
+			t.Errorf("%q is read", text)
+		}
+	}
+}
+
+func BenchmarkHas(b *testing.B) {
+	var numbers []int
+	for i := range 200_000 {
+		numbers = append(numbers, i)
+	}
+	var out bytes.Buffer
+	if err := Write(&out, refs(numbers...)); err != nil {
+		b.Fatal(err)
+	}
+	s, _ := Read(out.Bytes())
+	some := refs(numbers[:4096]...)
+	for i := 0; b.Loop(); i++ {
+		s.Has(some[i%len(some)].Digest)
+	}
+}
