@@ -16,6 +16,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/config/keys"
 	"github.com/aptmesh/aptmesh/node/files"
 	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/holds/holdconf"
 	"github.com/aptmesh/aptmesh/node/keyrings"
 	"github.com/aptmesh/aptmesh/node/listen"
 	"github.com/aptmesh/aptmesh/node/pki"
@@ -47,6 +48,7 @@ type checker struct {
 func newChecker(cfg *Config) *checker {
 	return &checker{cfg: cfg, Checker: keys.Checker{Texts: map[string]func(string) string{
 		"suite": archiveconf.SuiteProblem, "label": pki.LabelProblem, "host": pki.HostProblem, "seed": clusterconf.SeedProblem, "connect": front.ConnectProblem,
+		"pattern": holdconf.PatternProblem, "window": holdconf.WindowProblem,
 	}}}
 }
 
@@ -68,6 +70,7 @@ func (c *checker) check() {
 	c.admin()
 	c.directories()
 	c.archives()
+	holdconf.Check(&c.Checker, c.cfg.Mirrors, c.cfg.Archives.Names())
 	c.upstream()
 	c.connect()
 	host, _ := os.Hostname() // "" is refused where a name is needed

@@ -9,6 +9,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/cluster/clusterconf"
 	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/holds/holdconf"
 	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
@@ -92,6 +93,12 @@ type Config struct {
 	// All nodes together fetch each file from upstream once. `aptmesh cluster init` writes this
 	// section for every node, with the files that it names.
 	Cluster clusterconf.Settings `yaml:"cluster" reload:"no"`
+	// How much mirrors and snapshots may hold.
+	Snapshots holdconf.Settings `yaml:"snapshots"`
+	// Mirrors, by name: suites of which every file is held, before a host asks for it.
+	//
+	// `aptmesh mirror plan NAME` says what one will take. All nodes of a cluster need the same mirrors.
+	Mirrors holdconf.Mirrors `yaml:"mirrors,omitempty"`
 	// How long superseded generations of a suite stay readable.
 	//
 	// Hosts that have the old lists still ask for the files in them.

@@ -36,10 +36,16 @@ func Change(running, next *Config) (apply, restart []string, inForce *Config) {
 		}
 		return !isMirrors(f)
 	})
-	for _, a := range running.Archives {
-		if _, gone := old[keys.Entry("archives", a.Name)]; gone {
-			apply = append(apply, keys.Entry("archives", a.Name)+" (removed)")
+	removed := func(key string) {
+		if _, gone := old[key]; gone {
+			apply = append(apply, key+" (removed)")
 		}
+	}
+	for _, a := range running.Archives {
+		removed(keys.Entry("archives", a.Name))
+	}
+	for _, m := range running.Mirrors {
+		removed(keys.Entry("mirrors", m.Name))
 	}
 	return apply, restart, &kept
 }

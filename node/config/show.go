@@ -14,6 +14,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/cluster/clusterconf"
 	"github.com/aptmesh/aptmesh/node/config/keys"
 	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/holds/holdconf"
 	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
@@ -22,7 +23,7 @@ import (
 // node never pays for it.
 var docs = sync.OnceValue(func() keys.Docs {
 	return keys.ReadDocs(source, admin.SettingsSource, archiveconf.SettingsSource, blobstore.SettingsSource, catalog.SettingsSource,
-		clusterconf.SettingsSource, front.SettingsSource, prefetch.SettingsSource, upstream.SettingsSource)
+		clusterconf.SettingsSource, front.SettingsSource, holdconf.SettingsSource, prefetch.SettingsSource, upstream.SettingsSource)
 })
 
 //go:embed keys.go
@@ -70,6 +71,11 @@ func sample() *Config {
 			a.Credentials, a.Allow = upstream.Credentials{BearerFile: "/etc/aptmesh/token"}, []netip.Prefix{netip.MustParsePrefix("10.20.0.0/16")}
 		}),
 	}
+	mirror := keys.New[holdconf.Mirror]()
+	mirror.Name, mirror.Archive, mirror.Suites = "noble-amd64", "ubuntu", []string{"noble", "noble-updates", "noble-security"}
+	mirror.Components, mirror.Architectures, mirror.Window, mirror.Rate = []string{"main", "restricted"}, []string{"amd64"}, "01:00-05:00", 50<<20
+	mirror.Only = holdconf.Only{Match: holdconf.Match{Section: []string{"net", "kernel"}, Package: []string{"nginx*"}}, Closure: true}
+	c.Mirrors = holdconf.Mirrors{mirror}
 	return c
 }
 
