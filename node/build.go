@@ -17,6 +17,8 @@ import (
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/deb"
 	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/holds"
+	"github.com/aptmesh/aptmesh/node/holds/want"
 	"github.com/aptmesh/aptmesh/node/loops"
 	"github.com/aptmesh/aptmesh/node/mirrorlist"
 	"github.com/aptmesh/aptmesh/node/operator"
@@ -38,6 +40,8 @@ var (
 	_ snapshot.Cluster   = (*peers.Mesh)(nil)
 	_ cluster.Snapshots  = (*snapshot.Keeper)(nil)
 	_ snapshot.Store     = (*blobstore.Store)(nil)
+	_ holds.Catalog      = (*catalog.Catalog)(nil)
+	_ holds.Store        = holdsStore{}
 	_ catalog.Blobs      = (*peerfetch.Fetcher)(nil)
 	_ catalog.Upstream   = archives.Source{}
 	_ catalog.Store      = archives.Store{}
@@ -107,6 +111,11 @@ func (n *Node) build(cfg *config.Config) (err error) {
 	}
 	n.onStop("snapshots", func(context.Context) error { return n.snapshots.Close() })
 
+	if n.holds, err = holds.New(n.holdsConfig()); err != nil {
+		return err
+	}
+	n.onStop("holds", func(context.Context) error { return n.holds.Close() })
+
 	if n.front, err = front.New(n.frontConfig(cfg), n.catalog, n.fetcher); err != nil {
 		return err
 	}
@@ -128,7 +137,7 @@ func (n *Node) build(cfg *config.Config) (err error) {
 	n.Operator = operator.New(operator.Config{
 		Name: n.opts.Name, Version: n.opts.Version, Node: n.life, Logger: n.log,
 		Archives: n.table, Catalog: n.catalog, Cluster: n.cluster, Fetcher: n.fetcher, Front: n.front,
-		Prefetch: n.prefetch, Snapshots: n.snapshots, State: n.state, Store: n.store, Upstream: n.upstream,
+		Holds: n.holds, Prefetch: n.prefetch, Snapshots: n.snapshots, State: n.state, Store: n.store, Upstream: n.upstream,
 	})
 	return n.registerRooms()
 }
@@ -225,11 +234,65 @@ func (n *Node) catalogConfig(cfg *config.Config, source archives.Source) catalog
 	return c
 }
 
+// holdsConfig is for the room of holds, which fetches as prefetch does.
+func (n *Node) holdsConfig() holds.Config {
+	c := holds.Config{
+		Node: n.opts.Name, Catalog: n.catalog, Store: holdsStore{n.store}, State: n.state, Scratch: n.tables.Scratch, Logger: n.log,
+		Formats: func(archive string) want.Format { // not an interface around nil
+			if !n.table.Has(archive) {
+				return nil
+			}
+			return n.table.FormatOf(archive)
+		},
+		Open: n.fetcher.Open,
+		Stored: func(object proto.ObjectRequest) bool {
+			tier, _ := n.fetcher.Stored(object)
+			return tier != ""
+		},
+		Used:      func(archive, path string) bool { return n.prefetch.InUse(proto.Location{Archive: archive, Path: path}) },
+		MaxPinned: func(limit int64) int64 { return n.table.Config().Snapshots.MaxPinned.Of(limit) },
+	}
+	if n.cluster != nil {
+		mesh := n.cluster.Mesh()
+		c.Holders = mesh.Holders
+		c.Ring = func() holds.Ring {
+			if v := mesh.View(); v != nil && v.Ring != nil {
+				return v.Ring
+			}
+			return nil
+		}
+	}
+	if n.opts.TuneHolds != nil {
+		n.opts.TuneHolds(&c)
+	}
+	return c
+}
+
+// mirrors are the mirrors of a configuration, with their suites as the formats of their archives name them.
+func (n *Node) mirrors(cfg *config.Config) (all []holds.Mirror) {
+	for _, m := range cfg.Mirrors {
+		if !n.table.Has(m.Archive) {
+			continue // it was checked; the archives of the machine have changed since
+		}
+		mirror := holds.Mirror{Mirror: m}
+		for _, name := range m.Suites {
+			id := n.table.FormatOf(m.Archive).SuiteNamed(name)
+			id.Archive = m.Archive
+			mirror.IDs = append(mirror.IDs, id)
+		}
+		all = append(all, mirror)
+	}
+	return all
+}
+
 // switched is called for every generation that this node begins to serve.
 func (n *Node) switched(s proto.Switch) {
 	// What upstream did not have may be there now, and what nothing signs may have changed.
 	n.fetcher.ArchiveChanged(s.Suite.Archive)
 	n.table.Proven(s.Suite.Archive)
+	if h := n.holding.Load(); h != nil {
+		h.Switched(s.Suite)
+	}
 	if len(s.Indexes) > 0 {
 		n.prefetch.Switched(s)
 	}
@@ -282,6 +345,11 @@ func (s fetcherStore) Create(size int64) (peerfetch.Writer, error) { return s.St
 func (s fetcherStore) Resume(ref proto.Ref, from string) (peerfetch.Writer, error) {
 	return s.Store.Resume(ref, from)
 }
+
+// holdsStore is the store as holds use it, whose Held is theirs.
+type holdsStore struct{ *blobstore.Store }
+
+func (s holdsStore) Hold(set holds.Held) { s.Store.Hold(set) }
 
 // snapshotCatalog is the catalog as snapshots use it, whose Frozen is an interface.
 type snapshotCatalog struct{ *catalog.Catalog }

@@ -21,6 +21,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/cluster"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/holds"
 	"github.com/aptmesh/aptmesh/node/listen"
 	"github.com/aptmesh/aptmesh/node/loops"
 	"github.com/aptmesh/aptmesh/node/operator"
@@ -51,6 +52,8 @@ type Options struct {
 	// cluster before it does: for tests and for programs that embed a node.
 	TuneGossip func(*ring.Config)
 	TunePeers  func(*peers.Config)
+	// TuneHolds, if set, changes how what is held follows the cluster.
+	TuneHolds func(*holds.Config)
 }
 
 // Node is one running node. New makes it, Start binds and serves, Stop drains.
@@ -74,6 +77,8 @@ type Node struct {
 	prefetch  *prefetch.Prefetcher
 	catalog   *catalog.Catalog
 	snapshots *snapshot.Keeper
+	holds     *holds.Keeper
+	holding   atomic.Pointer[holds.Keeper] // holds, from when generation switches are told to it
 	front     *front.Front
 	cluster   *cluster.Cluster // nil: the node stands alone
 	archives  *archives.Archives
@@ -150,6 +155,9 @@ func (n *Node) start(ctx context.Context, cfg *config.Config) error {
 	}
 	n.archives.Start()
 	n.onStop("archives", closed(n.archives.Stop))
+	n.holding.Store(n.holds)
+	n.holds.SetMirrors(n.mirrors(cfg))
+	n.holds.Start()
 	n.server = n.front.Server(n.Overview)
 	n.onStop("frontend", n.closeFrontend)
 	for _, l := range listeners {
@@ -243,6 +251,7 @@ func (n *Node) Reload(cfg *config.Config) (applied, needRestart []string, err er
 	}
 	n.life.reload.Store(&reload{restart: needRestart})
 	n.prefetch.Reconfigure(next.Prefetch)
+	n.holds.SetMirrors(n.mirrors(next))
 	if n.opts.Level != nil {
 		n.opts.Level.Set(next.Log.SlogLevel())
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/format/pgp"
 	"github.com/aptmesh/aptmesh/node/format/rpm"
 	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/holds/want"
 	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/node/snapshot/diff"
 	"github.com/aptmesh/aptmesh/proto"
@@ -19,6 +20,7 @@ type Format interface {
 	front.Format
 	prefetch.Format
 	diff.Format
+	want.Format
 	// SuiteNamed is the suite (without Archive) that an operator calls by a name.
 	SuiteNamed(name string) proto.Suite
 	// Pocket splits a suite into the release that it belongs to and what it adds to that; "" for nothing.

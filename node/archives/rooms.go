@@ -103,6 +103,16 @@ func trustOf(a archiveconf.Archive, keys string) string {
 	return fmt.Sprintf("%q", trust)
 }
 
+// mirrored are the suites of an archive that mirrors hold: they are checked from the start.
+func mirrored(cfg *config.Config, archive string) (suites []string) {
+	for _, m := range cfg.Mirrors {
+		if m.Archive == archive {
+			suites = append(suites, m.Suites...)
+		}
+	}
+	return suites
+}
+
 // catalogArchives reads the keyrings.
 func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 	archives := make([]catalog.Archive, 0, len(cfg.Archives))
@@ -139,7 +149,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 				keyring: ring, keyPlace: keyPlace, unsigned: a.Unsigned || a.TrustHTTPS, unsignedSuites: unsigned, metalinks: metalinks,
 				urls: slices.Concat(a.MirrorURLs(), a.Aliases),
 			}),
-			Trust: trustOf(a, rings[from].sum), Suites: suites(a.Suites), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture, AcceptOlder: a.AcceptsOlderAfter(),
+			Trust: trustOf(a, rings[from].sum), Suites: suites(slices.Concat(a.Suites, mirrored(cfg, a.Name))), CheckEvery: a.CheckEvery, MaxFuture: a.MaxFuture, AcceptOlder: a.AcceptsOlderAfter(),
 			ServeExpired: a.ServeExpired, Offline: a.Offline || cfg.Offline, Immutable: a.NeverChanges(time.Now()), Transient: a.Class != "",
 		})
 	}

@@ -39,6 +39,9 @@ type Stats struct {
 	Degraded      string
 }
 
+// Limit is how many bytes all blobs may have together.
+func (s *Store) Limit() int64 { return s.space.max }
+
 // Stats looks at each shard of the index and at each pin: for status pages and
 // scrapes, not for each request.
 func (s *Store) Stats() Stats {

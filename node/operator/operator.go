@@ -11,6 +11,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/cluster"
 	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/holds"
 	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/node/snapshot"
 	"github.com/aptmesh/aptmesh/node/statedir"
@@ -44,6 +45,7 @@ type Config struct {
 	Cluster   *cluster.Cluster // nil: the node stands alone
 	Fetcher   *peerfetch.Fetcher
 	Front     *front.Front
+	Holds     *holds.Keeper
 	Prefetch  *prefetch.Prefetcher
 	Snapshots *snapshot.Keeper
 	State     *statedir.Dir

@@ -115,6 +115,19 @@ func (p *Prefetcher) LastUsed(loc proto.Location) time.Time {
 	return p.usage.last(keyOf(loc.Archive, id))
 }
 
+// InUse reports whether clients use the package of which the file at loc is a version: whether they took one within
+// Settings.UsedWithin.
+func (p *Prefetcher) InUse(loc proto.Location) bool {
+	id, ok := p.identity(loc)
+	if !ok {
+		return false
+	}
+	p.mu.Lock()
+	within := uint32(p.settings.UsedWithin / slotLength)
+	p.mu.Unlock()
+	return p.usage.heat(keyOf(loc.Archive, id), slotOf(p.cfg.Now()), within) > 0
+}
+
 // identity names the package that a file is a version of.
 func (p *Prefetcher) identity(loc proto.Location) (proto.PackageID, bool) {
 	format := p.cfg.Formats(loc.Archive)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -29,7 +30,7 @@ func (f *Filter) NewSelection() *Selection {
 }
 
 // Add offers all files that an index lists. It fails with what reading it fails with.
-func (s *Selection) Add(suite proto.Suite, format Format, m *proto.Member, stored interface{ Read([]byte) (int, error) }) error {
+func (s *Selection) Add(suite proto.Suite, format Format, m *proto.Member, stored io.Reader) error {
 	if s.pool != nil {
 		s.pool.begin(format, m)
 	}
@@ -38,12 +39,12 @@ func (s *Selection) Add(suite proto.Suite, format Format, m *proto.Member, store
 			return nil
 		}
 		if p.SHA256.IsZero() && p.SHA512 == (proto.SHA512{}) {
-			if s.filter.seeds(p) {
+			if s.filter.seeds(suite.Archive, p) {
 				s.unprovable++
 			}
 			return nil
 		}
-		seed := s.filter.seeds(p)
+		seed := s.filter.seeds(suite.Archive, p)
 		if s.pool != nil {
 			s.pool.add(suite.Archive, p, fileOf(suite.Archive, p), seed)
 		} else if seed {

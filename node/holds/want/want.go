@@ -60,8 +60,8 @@ type Filter struct {
 	Components, Architectures []string
 	// Only, if not zero, wants only packages that fit. Exclude wants none that fits.
 	Only, Exclude Match
-	// Seed, if not nil, wants only packages for which it is true.
-	Seed func(*proto.Package) bool
+	// Seed, if not nil, wants only packages of an archive for which it is true.
+	Seed func(archive string, p *proto.Package) bool
 	// Closure adds what packages that are wanted need, and Wishes what clients install with them where they can.
 	Closure, Wishes bool
 	// Installer adds the files of installers.
@@ -134,8 +134,8 @@ func (f *Filter) wants(p *proto.Package) bool {
 }
 
 // seeds reports whether a file that is to be chosen from is wanted for itself.
-func (f *Filter) seeds(p *proto.Package) bool {
-	return (f.Only.IsZero() || f.Only.fits(p)) && (f.Seed == nil || f.Seed(p))
+func (f *Filter) seeds(archive string, p *proto.Package) bool {
+	return (f.Only.IsZero() || f.Only.fits(p)) && (f.Seed == nil || f.Seed(archive, p))
 }
 
 // File is a file that is wanted.

@@ -134,7 +134,7 @@ func TestPackagesOfDebian(t *testing.T) {
 		"by section":             {Filter{Only: Match{Section: []string{"games", "web"}}, Architectures: []string{"amd64"}}, "app_1_amd64 other_1_amd64", ""},
 		"by priority":            {Filter{Only: Match{Priority: []string{"extra"}}}, "other_1_amd64", ""},
 		"without":                {Filter{Exclude: Match{Package: []string{"app", "n?ce"}}, Components: []string{"universe"}}, "", ""},
-		"by use":                 {Filter{Seed: func(p *proto.Package) bool { return string(p.Name) == "base" }}, "base_1_amd64", ""},
+		"by use":                 {Filter{Seed: func(_ string, p *proto.Package) bool { return string(p.Name) == "base" }}, "base_1_amd64", ""},
 		"closure": {Filter{Only: Match{Package: []string{"app"}}, Architectures: []string{"amd64"}, Closure: true},
 			"app_1_amd64 base_1_amd64 exim_1_amd64 libapp_2_amd64 postfix_1_amd64 python3_3_amd64 shell_1_all", "shell 1 amd64: missing (= 3)"},
 		"closure of both": {Filter{Only: Match{Package: []string{"app"}}, Closure: true, Exclude: Match{Package: []string{"postfix"}}},
