@@ -22,7 +22,9 @@ import (
 const (
 	exitFailed = 1 // the command did not do what it was asked
 	exitUsage  = 2 // it was asked in a way it does not understand
-	// exitIncomplete is the answer of `snapshot create` where files of the snapshot could not be had.
+	// exitRefused is the answer of `mirror` where the mirror does not fit.
+	exitRefused = 3
+	// exitIncomplete is the answer of `mirror`, and of `snapshot create` where files of the snapshot could not be had.
 	exitIncomplete = 4
 	// exitFailing is the answer of `status` about a node that fails, and of `status` and `why` where none answers.
 	exitFailing = 2

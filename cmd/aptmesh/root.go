@@ -45,6 +45,7 @@ Without a configuration it serves the archives that this machine's own apt uses:
 		a.snapshotCommand(),
 		a.channelCommand(),
 		a.promoteCommand(),
+		a.mirrorCommand(),
 		a.leaveCommand(),
 		a.verifyCommand(),
 		a.clusterCommand(),

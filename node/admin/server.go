@@ -32,6 +32,7 @@ type Node interface {
 	// Leave begins to drain and returns at once.
 	Leave() (*LeaveResult, error)
 	Snapshots
+	Mirrors
 }
 
 // Config is what a Server needs. Without an address Socket means nothing.
@@ -190,6 +191,7 @@ func (s *Server) everything() http.Handler {
 		answerOr(w, http.StatusConflict, result, err)
 	})
 	serveSnapshots(mux, node)
+	serveMirrors(mux, node)
 	mux.HandleFunc("POST "+leavePath, func(w http.ResponseWriter, _ *http.Request) {
 		result, err := node.Leave()
 		answerOr(w, http.StatusConflict, result, err)

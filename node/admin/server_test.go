@@ -86,6 +86,27 @@ func (f *fake) RemoveChannel(_ context.Context, name, by string) (*Done, error) 
 	return &Done{Message: name + " by " + by}, nil
 }
 
+func (*fake) Mirrors(name string) ([]Mirror, error) {
+	if name == "none" {
+		return nil, errors.New("there is no mirror none")
+	}
+	return []Mirror{{Name: "m", Phase: "done"}}, nil
+}
+
+func (*fake) PlanMirror(_ context.Context, name string) (*Forecast, error) {
+	return &Forecast{Packages: FileCount{1, 2}, Fits: true}, nil
+}
+
+func (f *fake) RunMirror(name string) (*Mirror, error) {
+	f.changes++
+	return &Mirror{Name: name, Phase: "planning"}, nil
+}
+
+func (f *fake) VerifyMirror(name string) (*Mirror, error) {
+	f.changes++
+	return &Mirror{Name: name, Phase: "verifying"}, nil
+}
+
 func (f *fake) Leave() (*LeaveResult, error) {
 	f.changes++
 	return &LeaveResult{Node: "fra1"}, nil

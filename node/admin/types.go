@@ -38,6 +38,10 @@ const (
 
 	snapshotsPath = "/v1/snapshots"
 	channelsPath  = "/v1/channels"
+	mirrorsPath   = "/v1/mirrors"
+	planSuffix    = "/plan"
+	runSuffix     = "/run"
+	verifySuffix  = "/verify"
 )
 
 // The ends of the paths that do something else than add or set.

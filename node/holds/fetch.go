@@ -166,7 +166,7 @@ func (k *Keeper) fetchOne(ctx context.Context, o *object, limit *rate.Limiter, p
 	if _, err := io.Copy(to, struct{ io.Reader }{b.Reader()}); err != nil {
 		return err
 	}
-	if !k.has(o) {
+	if !k.kept(ctx, o.ObjectRequest) {
 		return fmt.Errorf("%w: the store does not keep it", proto.ErrNoSpace)
 	}
 	return nil

@@ -144,7 +144,8 @@ func (k *Keeper) wakeMirror(name string, why reason) error {
 		return errors.New("this node does not know yet who is in the cluster: try again in a moment")
 	}
 	w.mu.Lock()
-	if w.phase != Planning && w.phase != Fetching && w.phase != Verifying {
+	w.reasons |= why
+	if w.phase != Fetching && w.phase != Verifying {
 		w.phase, w.failure = Planning, nil // so that who looks now does not take the last run for this one
 	}
 	w.mu.Unlock()

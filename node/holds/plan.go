@@ -170,7 +170,7 @@ func (k *Keeper) readAny(ctx context.Context, s proto.Captured, forms []*proto.M
 
 // readOne opens an object once it is proven: a decompressor is no place for bytes of unknown origin.
 func (k *Keeper) readOne(ctx context.Context, o proto.ObjectRequest, read func(io.Reader) error) error {
-	for range 2 {
+	for range 3 {
 		b, err := k.cfg.Open(ctx, o)
 		if err != nil {
 			return err
@@ -184,8 +184,27 @@ func (k *Keeper) readOne(ctx context.Context, o proto.ObjectRequest, read func(i
 		if err != nil {
 			return err
 		}
+		if !k.kept(ctx, o) {
+			break
+		}
 	}
 	return fmt.Errorf("%w: the store does not keep %s", proto.ErrNoSpace, o.Where.First)
+}
+
+// keptWithin is how long after its last byte a file has its name in the store: an fsync of it, and of a directory.
+const keptWithin = 5 * time.Second
+
+// kept waits until what was read to its end is stored. false: the store does not keep it.
+func (k *Keeper) kept(ctx context.Context, o proto.ObjectRequest) bool {
+	for began, pause := time.Now(), time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		switch {
+		case k.has(&object{ObjectRequest: o}):
+			return true
+		case time.Since(began) > keptWithin || ctx.Err() != nil:
+			return false
+		}
+		time.Sleep(pause)
+	}
 }
 
 // sort divides the objects of a plan: what this node is to hold, and the refs of all by set. Of files without a SHA-256

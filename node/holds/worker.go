@@ -90,6 +90,9 @@ type checked struct {
 
 func newWorker(k *Keeper, owner string, h hold) *worker {
 	w := &worker{k: k, owner: owner, hold: h, ended: make(chan struct{}), signal: make(chan struct{}, 1), phase: Waiting, progress: &progress{}, finished: make(chan struct{})}
+	if len(h.Generations) > 0 && h.Generations[0].Whole {
+		w.phase = Done
+	}
 	w.ctx, w.cancel = context.WithCancel(k.ctx)
 	return w
 }
@@ -172,11 +175,11 @@ func (w *worker) look(why reason, s settings) {
 	forced := why&(wakeRun|wakeVerify) != 0
 	wait, open := s.window(w.k.cfg.Now())
 	if !forced && !s.follow && !w.begun() {
-		w.enter(Waiting, nil, 0)
+		w.rest(0)
 		return
 	}
 	if !forced && wait > 0 {
-		w.enter(Waiting, nil, wait)
+		w.rest(wait)
 		return
 	}
 	ctx, cancel := context.WithCancelCause(w.ctx)
@@ -196,6 +199,23 @@ func (w *worker) look(why reason, s settings) {
 }
 
 var errWindow = errors.New("the window has closed")
+
+// rest does nothing until it is woken, or for a while. How the last run ended goes on to be told.
+func (w *worker) rest(wait time.Duration) {
+	w.k.mu.Lock()
+	whole := len(w.hold.Generations) > 0 && w.hold.Generations[0].Whole
+	w.k.mu.Unlock()
+	w.mu.Lock()
+	phase, failure := w.phase, w.failure
+	w.mu.Unlock()
+	switch {
+	case whole:
+		phase, failure = Done, nil
+	case failure == nil:
+		phase = Waiting
+	}
+	w.enter(phase, failure, wait)
+}
 
 // begun reports whether there is a generation of which not all is held: that is gone on with, whoever began it.
 func (w *worker) begun() bool {
@@ -245,6 +265,9 @@ func (w *worker) enter(phase Phase, err error, again time.Duration) {
 	switch phase {
 	case Planning, Fetching, Verifying:
 	default:
+		if w.reasons&(wakeRun|wakeVerify) != 0 {
+			w.phase = Planning // the run that an operator waits for begins at once
+		}
 		close(w.finished)
 		w.finished = make(chan struct{})
 	}
