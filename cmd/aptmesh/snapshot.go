@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/config/keys"
 )
 
 // operatorName is who runs the command, for the record.
@@ -40,7 +41,7 @@ copied or signed again: the node keeps the signed Release files and the indexes 
 and verifies them with the keys of the archive. Packages are fetched when a host asks for them,
 as long as upstream still has them.`,
 	}
-	cmd.AddCommand(a.snapshotCreateCommand(), a.snapshotListCommand(), a.snapshotShowCommand(), a.snapshotDiffCommand(), a.snapshotRemoveCommand())
+	cmd.AddCommand(a.snapshotCreateCommand(), a.snapshotListCommand(), a.snapshotShowCommand(), a.snapshotDiffCommand(), a.snapshotRemoveCommand(), a.snapshotRestoreCommand())
 	return cmd
 }
 
@@ -70,6 +71,7 @@ suite no index is kept, because no host that the node knows of has used one.`,
 	cmd.Flags().StringSliceVar(&plan.Archives, "archive", nil, "`ARCHIVE` to capture, or class of archives; may be given several times (default all)")
 	cmd.Flags().StringSliceVar(&plan.Suites, "suite", nil, "`PATTERN` of the suites to capture, such as 'noble*'; may be given several times (default all)")
 	cmd.Flags().StringVar(&plan.Note, "note", "", "`TEXT` to remember why")
+	cmd.Flags().Var((*days)(&plan.Expires), "expires", "remove it after this `TIME`, such as 120d, unless a channel stands for it then (default never)")
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "give up after this long")
 	return cmd
 }
@@ -88,6 +90,27 @@ func printSnapshotResult(w io.Writer, s *admin.SnapshotResult) error {
 	_, err := io.WriteString(w, b.String())
 	return err
 }
+
+// days is a duration that may be given in days.
+type days time.Duration
+
+func (d *days) String() string {
+	if *d == 0 {
+		return ""
+	}
+	return time.Duration(*d).String()
+}
+
+func (d *days) Set(text string) error {
+	parsed, err := keys.ParseDuration(text)
+	if err == nil && parsed < time.Second {
+		err = fmt.Errorf("%q is no time", text)
+	}
+	*d = days(parsed)
+	return err
+}
+
+func (*days) Type() string { return "duration" }
 
 func writeWarnings(b *strings.Builder, s *admin.Snapshot) {
 	for _, w := range s.Warnings {
@@ -115,13 +138,39 @@ func suitesOf(n int) string {
 }
 
 func (a *app) snapshotListCommand() *cobra.Command {
-	return a.asking(&cobra.Command{
+	var removed bool
+	cmd := a.asking(&cobra.Command{
 		Use: "list", Short: "List the snapshots", Args: takes(0, 0, ""),
-		Example: "  aptmesh snapshot list",
+		Example: "  aptmesh snapshot list\n  aptmesh snapshot list --removed",
 	}, func(ctx context.Context, client *admin.Client, _ []string) (any, func(io.Writer) error, error) {
+		if removed {
+			list, err := client.RemovedSnapshots(ctx)
+			return list, func(w io.Writer) error { return printRemoved(w, list, time.Now()) }, err
+		}
 		list, err := client.Snapshots(ctx, "")
 		return list, func(w io.Writer) error { return printSnapshots(w, list, time.Now()) }, err
 	})
+	cmd.Flags().BoolVar(&removed, "removed", false, "list those that were removed and can be restored")
+	return cmd
+}
+
+func printRemoved(w io.Writer, list []admin.RemovedName, now time.Time) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(w, "nothing that was removed can be restored")
+		return err
+	}
+	rows := make([][]string, len(list))
+	for i, r := range list {
+		why, target := "removed", r.Target
+		if r.Orphaned {
+			why = "given up: the node was away"
+		}
+		if r.Kind == "snapshot" {
+			target = fmt.Sprintf("record %.12s", r.Target)
+		}
+		rows[i] = []string{r.Kind, r.Name, target, why, ago(r.At, now), "in " + admin.Age(r.Until.Sub(now))}
+	}
+	return writeTable(w, []string{"KIND", "NAME", "STOOD FOR", "WHY", "WHEN", "ENDS"}, rows)
 }
 
 func printSnapshots(w io.Writer, list []admin.Snapshot, now time.Time) error {
@@ -135,9 +184,20 @@ func printSnapshots(w io.Writer, list []admin.Snapshot, now time.Time) error {
 		if s.Lost {
 			taken = "LOST"
 		}
-		rows[i] = []string{s.Name, taken, fmt.Sprint(len(s.Suites)), bytesOf(s.Bytes), s.By + "@" + s.Node, s.Note}
+		rows[i] = []string{s.Name, taken, fmt.Sprint(len(s.Suites)), bytesOf(s.Bytes), endsIn(s.Expires, now), s.By + "@" + s.Node, s.Note}
 	}
-	return writeTable(w, []string{"NAME", "TAKEN", "SUITES", "KEEPS", "BY", "NOTE"}, rows)
+	return writeTable(w, []string{"NAME", "TAKEN", "SUITES", "KEEPS", "ENDS", "BY", "NOTE"}, rows)
+}
+
+// endsIn says when a snapshot is removed by itself.
+func endsIn(at, now time.Time) string {
+	switch {
+	case at.IsZero():
+		return "-"
+	case !at.After(now):
+		return "when no channel uses it"
+	}
+	return "in " + admin.Age(at.Sub(now))
 }
 
 func (a *app) snapshotShowCommand() *cobra.Command {
@@ -160,6 +220,9 @@ func printSnapshot(w io.Writer, s *admin.Snapshot) error {
 		fmt.Fprintf(&b, "Taken     unknown: its record is lost on this node, and nothing of it can be served\n")
 	} else {
 		fmt.Fprintf(&b, "Taken     %s by %s at %s\n", s.Taken.Format(time.RFC3339), cmp.Or(s.By, "an unknown user"), s.Node)
+	}
+	if !s.Expires.IsZero() {
+		fmt.Fprintf(&b, "Expires   %s, unless a channel stands for it then\n", s.Expires.Format(time.RFC3339))
 	}
 	if s.Note != "" {
 		fmt.Fprintf(&b, "Note      %s\n", s.Note)
@@ -185,10 +248,29 @@ func printSnapshot(w io.Writer, s *admin.Snapshot) error {
 func (a *app) snapshotRemoveCommand() *cobra.Command {
 	return a.asking(&cobra.Command{
 		Use: "rm NAME", Short: "Remove a snapshot", Args: takes(1, 1, "the name"),
-		Long:    "Remove a snapshot. It is refused while a channel stands for it.",
+		Long: `Remove a snapshot. It is refused while a channel stands for it. For a day it can be restored with
+all that it kept.`,
 		Example: "  aptmesh snapshot rm 2026-w40",
 	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
 		done, err := client.RemoveSnapshot(ctx, args[0], operatorName())
 		return done, doneOf(args[0], done), err
 	})
+}
+
+func (a *app) snapshotRestoreCommand() *cobra.Command {
+	var as string
+	cmd := a.asking(&cobra.Command{
+		Use: "restore NAME", Short: "Bring back a snapshot that was removed", Args: takes(1, 1, "the name"),
+		Long: `Bring back a snapshot that was removed or has expired within the last day, or that the node has given
+up because it was away for long. aptmesh snapshot list --removed lists them.`,
+		Example: "  aptmesh snapshot restore 2026-w40",
+	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
+		s, err := client.RestoreSnapshot(ctx, args[0], as, operatorName())
+		if err == nil && len(s.Missing) > 0 {
+			err = &exitError{code: exitIncomplete}
+		}
+		return s, func(w io.Writer) error { return printSnapshotResult(w, s) }, err
+	})
+	cmd.Flags().StringVar(&as, "as", "", "`NAME` to give it in place of its own")
+	return cmd
 }

@@ -78,3 +78,23 @@ new files 3.0 MiB, files that are gone 1.0 MiB
 		t.Errorf("%s", b.String())
 	}
 }
+
+// How long a snapshot is kept is given in days, as elsewhere.
+func TestSnapshotExpires(t *testing.T) {
+	said := ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		said = r.FormValue("expires")
+		io.WriteString(w, `{"name":"w48","suites":[]}`)
+	}))
+	defer server.Close()
+	for _, tt := range []struct {
+		text, want string
+		code       int
+	}{{"120d", "2880h0m0s", 0}, {"36h", "36h0m0s", 0}, {"soon", "", exitUsage}, {"0s", "", exitUsage}, {"-5h", "", exitUsage}} {
+		said = ""
+		a, out, errs := testApp(t)
+		if code := run(t, a, "snapshot", "create", "w48", "--admin", strings.TrimPrefix(server.URL, "http://"), "--expires="+tt.text); code != tt.code || said != tt.want {
+			t.Errorf("%s: exit code %d, %q; %s%s", tt.text, code, said, out, errs)
+		}
+	}
+}

@@ -48,8 +48,15 @@ func (*fake) Snapshots(name string) ([]Snapshot, error) {
 
 func (f *fake) CreateSnapshot(_ context.Context, plan SnapshotPlan) (*SnapshotResult, error) {
 	f.changes++
-	return &SnapshotResult{Snapshot: Snapshot{Name: plan.Name, Note: plan.Note + " by " + plan.By, Suites: []SnapshotSuite{{Suite: strings.Join(plan.Archives, ",") + "/" + strings.Join(plan.Suites, ",")}}}}, nil
+	return &SnapshotResult{Snapshot: Snapshot{Name: plan.Name, Note: plan.Note + " by " + plan.By + " for " + plan.Expires.String(), Suites: []SnapshotSuite{{Suite: strings.Join(plan.Archives, ",") + "/" + strings.Join(plan.Suites, ",")}}}}, nil
 }
+
+func (f *fake) RestoreSnapshot(_ context.Context, name, as, by string) (*SnapshotResult, error) {
+	f.changes++
+	return &SnapshotResult{Snapshot: Snapshot{Name: as, Note: name + " by " + by}}, nil
+}
+
+func (*fake) RemovedSnapshots() []RemovedName { return []RemovedName{{Name: "w47"}} }
 
 func (*fake) ShowSnapshot(_ context.Context, name string) (*Snapshot, error) {
 	return &Snapshot{Name: name, Warnings: []string{"careful"}}, nil

@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,6 +20,10 @@ type Snapshots interface {
 	ShowSnapshot(ctx context.Context, name string) (*Snapshot, error)
 	CreateSnapshot(ctx context.Context, plan SnapshotPlan) (*SnapshotResult, error)
 	RemoveSnapshot(ctx context.Context, name, by string) (*Done, error)
+	// RestoreSnapshot gives a snapshot that was removed its name back, or the name as.
+	RestoreSnapshot(ctx context.Context, name, as, by string) (*SnapshotResult, error)
+	// RemovedSnapshots lists names that were removed and can be restored, or that the node has given up.
+	RemovedSnapshots() []RemovedName
 	Channels() []Channel
 	SetChannel(ctx context.Context, name, target string, order ChannelOrder) (*ChannelMove, error)
 	// Promote moves a channel to what another one stands for now, and Rollback to where it was before.
@@ -34,6 +40,8 @@ type SnapshotPlan struct {
 	// Suites are patterns such as noble*; none means all.
 	Suites []string
 	Note   string
+	// Expires is after how long it is removed, unless a channel stands for it; 0 for never.
+	Expires time.Duration
 	// By is who asks for it, as the client says.
 	By string
 }
@@ -46,6 +54,8 @@ type Snapshot struct {
 	By     string    `json:"by,omitempty"`
 	Node   string    `json:"node"`
 	Note   string    `json:"note,omitempty"`
+	// Expires is when it is removed, unless a channel stands for it then; zero for never.
+	Expires time.Time `json:"expires,omitzero"`
 	// Bytes is what it keeps stored: roots and indexes.
 	Bytes  int64           `json:"bytes"`
 	Suites []SnapshotSuite `json:"suites"`
@@ -58,6 +68,19 @@ type Snapshot struct {
 	Own int64 `json:"own,omitempty"`
 	// Warnings say what will become of it, a sentence each.
 	Warnings []string `json:"warnings,omitempty"`
+}
+
+// RemovedName is a snapshot or a channel that is there no more.
+type RemovedName struct {
+	Kind   string `json:"kind"` // snapshot or channel
+	Name   string `json:"name"`
+	Target string `json:"target"` // the record of a snapshot, or where the channel led
+	// At is when it was removed or given up, and Until when it can be restored no more.
+	At    time.Time `json:"at"`
+	Until time.Time `json:"until"`
+	// Orphaned says that this node has given it up: it was away for so long that the name may have been
+	// removed meanwhile. Otherwise an operator has removed it, or it has expired.
+	Orphaned bool `json:"orphaned,omitempty"`
 }
 
 // SnapshotSuite is a suite of a snapshot.
@@ -151,14 +174,26 @@ func serveSnapshots(mux *http.ServeMux, s Snapshots) {
 	})
 	mux.HandleFunc("POST "+snapshotsPath, func(w http.ResponseWriter, r *http.Request) {
 		_ = r.ParseForm() // what cannot be read is not there
+		expires, err := time.ParseDuration(cmp.Or(r.FormValue("expires"), "0s"))
+		if err != nil || expires < 0 {
+			answer(w, http.StatusBadRequest, Error{Message: fmt.Sprintf("%q is not after how long a snapshot expires: write for example 2880h", r.FormValue("expires"))})
+			return
+		}
 		result, err := s.CreateSnapshot(r.Context(), SnapshotPlan{
-			Name: r.FormValue("name"), Archives: r.Form["archive"], Suites: r.Form["suite"], Note: r.FormValue("note"), By: r.FormValue("by"),
+			Name: r.FormValue("name"), Archives: r.Form["archive"], Suites: r.Form["suite"], Note: r.FormValue("note"), Expires: expires, By: r.FormValue("by"),
 		})
 		answerOr(w, http.StatusConflict, result, err)
 	})
 	mux.HandleFunc("POST "+snapshotsPath+removeSuffix, func(w http.ResponseWriter, r *http.Request) {
 		result, err := s.RemoveSnapshot(r.Context(), r.FormValue("name"), r.FormValue("by"))
 		answerOr(w, http.StatusConflict, result, err)
+	})
+	mux.HandleFunc("POST "+snapshotsPath+restoreSuffix, func(w http.ResponseWriter, r *http.Request) {
+		result, err := s.RestoreSnapshot(r.Context(), r.FormValue("name"), r.FormValue("as"), r.FormValue("by"))
+		answerOr(w, http.StatusConflict, result, err)
+	})
+	mux.HandleFunc("GET "+snapshotsPath+removedSuffix, func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, s.RemovedSnapshots())
 	})
 	mux.HandleFunc("GET "+channelsPath, func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, s.Channels())
@@ -201,7 +236,7 @@ func (c *Client) Snapshots(ctx context.Context, name string) ([]Snapshot, error)
 	return list, c.call(ctx, http.MethodGet, snapshotsPath, query, &list)
 }
 
-const showSuffix = "/show"
+const showSuffix, restoreSuffix, removedSuffix = "/show", "/restore", "/removed"
 
 // ShowSnapshot asks for a snapshot with what will become of it.
 func (c *Client) ShowSnapshot(ctx context.Context, name string) (*Snapshot, error) {
@@ -213,7 +248,7 @@ func (c *Client) ShowSnapshot(ctx context.Context, name string) (*Snapshot, erro
 func (c *Client) CreateSnapshot(ctx context.Context, plan SnapshotPlan) (*SnapshotResult, error) {
 	var r SnapshotResult
 	return &r, c.call(ctx, http.MethodPost, snapshotsPath, url.Values{
-		"name": {plan.Name}, "archive": plan.Archives, "suite": plan.Suites, "note": {plan.Note}, "by": {plan.By},
+		"name": {plan.Name}, "archive": plan.Archives, "suite": plan.Suites, "note": {plan.Note}, "expires": {plan.Expires.String()}, "by": {plan.By},
 	}, &r)
 }
 
@@ -221,6 +256,18 @@ func (c *Client) CreateSnapshot(ctx context.Context, plan SnapshotPlan) (*Snapsh
 func (c *Client) RemoveSnapshot(ctx context.Context, name, by string) (*Done, error) {
 	var d Done
 	return &d, c.call(ctx, http.MethodPost, snapshotsPath+removeSuffix, url.Values{"name": {name}, "by": {by}}, &d)
+}
+
+// RestoreSnapshot brings a snapshot back that was removed.
+func (c *Client) RestoreSnapshot(ctx context.Context, name, as, by string) (*SnapshotResult, error) {
+	var r SnapshotResult
+	return &r, c.call(ctx, http.MethodPost, snapshotsPath+restoreSuffix, url.Values{"name": {name}, "as": {as}, "by": {by}}, &r)
+}
+
+// RemovedSnapshots asks for names that were removed.
+func (c *Client) RemovedSnapshots(ctx context.Context) ([]RemovedName, error) {
+	var list []RemovedName
+	return list, c.call(ctx, http.MethodGet, snapshotsPath+removedSuffix, nil, &list)
 }
 
 // Channels asks for the channels.

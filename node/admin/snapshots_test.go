@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+	"time"
 )
 
 // What a client asks of snapshots and channels reaches the node as it was said, and so does the answer.
@@ -14,8 +15,8 @@ func TestSnapshotRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := t.Context()
-	created, err := c.CreateSnapshot(ctx, SnapshotPlan{Name: "w48", Archives: []string{"ubuntu", "debian"}, Suites: []string{"noble*", "b&=c"}, Note: "why?", By: "ann"})
-	want := &SnapshotResult{Snapshot: Snapshot{Name: "w48", Note: "why? by ann", Suites: []SnapshotSuite{{Suite: "ubuntu,debian/noble*,b&=c"}}}}
+	created, err := c.CreateSnapshot(ctx, SnapshotPlan{Name: "w48", Archives: []string{"ubuntu", "debian"}, Suites: []string{"noble*", "b&=c"}, Note: "why?", By: "ann", Expires: 36 * time.Hour})
+	want := &SnapshotResult{Snapshot: Snapshot{Name: "w48", Note: "why? by ann for 36h0m0s", Suites: []SnapshotSuite{{Suite: "ubuntu,debian/noble*,b&=c"}}}}
 	if err != nil || !reflect.DeepEqual(created, want) {
 		t.Errorf("created %+v, %v", created, err)
 	}
@@ -24,6 +25,9 @@ func TestSnapshotRequests(t *testing.T) {
 	}
 	if _, err := c.Snapshots(ctx, "other"); err == nil || err.Error() != "there is no such snapshot" {
 		t.Error(err)
+	}
+	if list, err := c.RemovedSnapshots(ctx); err != nil || len(list) != 1 || list[0].Name != "w47" {
+		t.Errorf("%v, %v", list, err)
 	}
 	if s, err := c.ShowSnapshot(ctx, "w&48"); err != nil || s.Name != "w&48" || len(s.Warnings) != 1 {
 		t.Errorf("%+v, %v", s, err)
@@ -42,11 +46,12 @@ func TestSnapshotRequests(t *testing.T) {
 		"promote":  func() (any, error) { return c.Promote(ctx, "canary", "stable", none) },
 		"rollback": func() (any, error) { return c.Rollback(ctx, "stable", kept) },
 		"remove":   func() (any, error) { return c.RemoveChannel(ctx, "stable", "ann") },
+		"restore":  func() (any, error) { return c.RestoreSnapshot(ctx, "w47", "w47-again", "ann") },
 		"rm":       func() (any, error) { return c.RemoveSnapshot(ctx, "w48", "ann") },
 	} {
 		want := map[string]any{
 			"set": &ChannelMove{From: "stable", To: "w48", By: text(live)}, "promote": &ChannelMove{From: "stable", To: "of canary", By: text(none)},
-			"rollback": &ChannelMove{From: "stable", To: "back", By: text(kept)}, "remove": &Done{Message: "stable by ann"}, "rm": &Done{Message: "w48 by ann"},
+			"rollback": &ChannelMove{From: "stable", To: "back", By: text(kept)}, "remove": &Done{Message: "stable by ann"}, "restore": &SnapshotResult{Snapshot: Snapshot{Name: "w47-again", Note: "w47 by ann"}}, "rm": &Done{Message: "w48 by ann"},
 		}[what]
 		before := f.changes
 		if got, err := act(); err != nil || !reflect.DeepEqual(got, want) || f.changes != before+1 {

@@ -33,7 +33,7 @@ func snapshotOf(s *snapshot.Snapshot) admin.Snapshot {
 	if s.Record == nil {
 		return a
 	}
-	a.Taken, a.Note = s.Record.Taken, s.Record.Note
+	a.Taken, a.Note, a.Expires = s.Record.Taken, s.Record.Note, s.Record.Expires
 	for _, archive := range s.Record.Archives {
 		for _, captured := range archive.Suites {
 			a.Suites = append(a.Suites, admin.SnapshotSuite{Suite: captured.Suite.String(), Generation: captured.Date, Indexes: len(captured.Indexes)})
@@ -53,10 +53,15 @@ func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) 
 			return nil, err
 		}
 	}
-	s, missing, err := o.cfg.Snapshots.Create(ctx, plan.Name, snapshot.Plan{Archives: plan.Archives, Suites: plan.Suites, Note: plan.Note, By: plan.By})
+	s, missing, err := o.cfg.Snapshots.Create(ctx, plan.Name, snapshot.Plan{Archives: plan.Archives, Suites: plan.Suites, Note: plan.Note, Expires: plan.Expires, By: plan.By})
 	if err != nil {
 		return nil, err
 	}
+	return o.resultOf(ctx, s, missing), nil
+}
+
+// resultOf is a snapshot that was just taken or restored.
+func (o *Operator) resultOf(ctx context.Context, s *snapshot.Snapshot, missing []proto.Missing) *admin.SnapshotResult {
 	r := &admin.SnapshotResult{Snapshot: snapshotOf(s), Unreached: s.Unreached}
 	for _, m := range missing {
 		r.Missing = append(r.Missing, admin.MissingFile{Location: m.Location.String(), Error: m.Err.Error()})
@@ -64,7 +69,7 @@ func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) 
 	if err := o.predict(ctx, &r.Snapshot); err != nil { // the snapshot is there
 		r.Warnings = append(r.Warnings, fmt.Sprintf("what will become of it cannot be said: %v", err))
 	}
-	return r, nil
+	return r
 }
 
 // archivesOf are the archives that an operator names; a class stands for its archives, and nothing for all of which
@@ -95,7 +100,25 @@ func (o *Operator) RemoveSnapshot(ctx context.Context, name, by string) (*admin.
 	if err != nil {
 		return nil, err
 	}
-	return &admin.Done{Message: "removed; what only it kept may be evicted now", Unreached: unreached}, nil
+	return &admin.Done{Message: "removed; `aptmesh snapshot restore " + name + "` brings it back within a day, then what only it kept may be evicted", Unreached: unreached}, nil
+}
+
+// RestoreSnapshot gives a snapshot that was removed its name back, or the name as.
+func (o *Operator) RestoreSnapshot(ctx context.Context, name, as, by string) (*admin.SnapshotResult, error) {
+	s, missing, err := o.cfg.Snapshots.Restore(ctx, name, as, by)
+	if err != nil {
+		return nil, err
+	}
+	return o.resultOf(ctx, s, missing), nil
+}
+
+// RemovedSnapshots lists names that were removed and can be restored, or that this node has given up.
+func (o *Operator) RemovedSnapshots() []admin.RemovedName {
+	list := []admin.RemovedName{}
+	for _, r := range o.cfg.Snapshots.Removed() {
+		list = append(list, admin.RemovedName(r))
+	}
+	return list
 }
 
 // Channels lists the channels.

@@ -171,11 +171,14 @@ func (k *Keeper) takeRecords(m *names.Map, given [][]byte) (map[string]*Record, 
 	return records, nil
 }
 
-// setAside keeps names in view that only this node has, and that nobody uses from here on.
+// setAside keeps names in view that only this node has, and that nobody uses from here on. The caller holds acting.
 func (k *Keeper) setAside(orphans []names.Named, from string) {
 	for _, n := range orphans {
+		if len(k.orphans) < maxOrphans {
+			k.orphans = append(k.orphans, orphan{n.Kind, n.Name, n.Act, k.cfg.Now().UTC()})
+		}
 		k.cfg.Logger.Error("this node was away for so long that a name which only it knows may have been removed meanwhile; it is not used any more. "+
-			"If it is wanted, take the snapshot or set the channel again", "kind", n.Kind, "name", n.Name, "target", n.Target, "met", from)
+			"If it is wanted, `aptmesh snapshot restore` brings a snapshot back, and `aptmesh channel set` a channel", "kind", n.Kind, "name", n.Name, "target", n.Target, "met", from)
 	}
 }
 

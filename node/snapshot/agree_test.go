@@ -119,8 +119,15 @@ func TestActsReachAllNodes(t *testing.T) {
 	}
 	for name, w := range n.all {
 		w.knowsNot("w48", "ubuntu")
-		if len(w.pins) != 0 {
-			t.Errorf("%s still pins %v", name, w.pins)
+		if len(w.pins) != 1 {
+			t.Errorf("%s does not keep it for a day: %v", name, w.pins)
+		}
+	}
+	n.agree()
+	for name, w := range n.all {
+		w.now = w.now.Add(graceFor + time.Minute)
+		if w.tend(); len(w.pins) != 0 {
+			t.Errorf("a day later, %s still pins %v", name, w.pins)
 		}
 	}
 	n.agree()

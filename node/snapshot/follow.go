@@ -23,8 +23,15 @@ type meaning struct {
 const maxHops = 8
 
 // follow returns what a name leads to; false where it leads nowhere.
-func follow(m *names.Map, name string) (at meaning, ok bool) {
-	for range maxHops {
+func follow(m *names.Map, name string) (at meaning, ok bool) { return trace(m, name, maxHops) }
+
+// lead is follow for what is served: a channel goes on leading to a snapshot that was removed, as far as its record is there.
+// That happens where one node removes a snapshot and another one moves a channel to it, and neither has heard of the other.
+func lead(m *names.Map, name string) (at meaning, ok bool) { return trace(m, name, 1) }
+
+// trace goes from channel to channel. After so many of them, a snapshot that was removed counts, too.
+func trace(m *names.Map, name string, removedAfter int) (at meaning, ok bool) {
+	for hop := range maxHops {
 		if name == names.Live {
 			at.digest, at.snapshot = names.Live, names.Live
 			return at, true
@@ -35,7 +42,11 @@ func follow(m *names.Map, name string) (at meaning, ok bool) {
 		}
 		act, ok := m.Get(names.Key{Kind: names.Channel, Name: name})
 		if !ok {
-			return meaning{}, false
+			if hop < removedAfter {
+				return meaning{}, false
+			}
+			at.digest, at.snapshot = m.LastRemoved(name), name
+			return at, at.digest != ""
 		}
 		if t := act.At(); t.After(at.moved) {
 			at.moved = t
@@ -57,7 +68,7 @@ const maxPast = 3
 
 // past returns what a name led to lately, the latest first, without what it leads to now.
 func past(m *names.Map, name string, now time.Time) (all []meaning) {
-	current, ok := follow(m, name)
+	current, ok := lead(m, name)
 	for range maxHops {
 		act, channel := m.Get(names.Key{Kind: names.Channel, Name: name})
 		if !ok || !channel {
@@ -65,7 +76,7 @@ func past(m *names.Map, name string, now time.Time) (all []meaning) {
 		}
 		left := act.At() // when the channel left the place that comes next
 		for _, was := range m.Past(name) {
-			at, known := follow(m, was.Target)
+			at, known := trace(m, was.Target, 0)
 			if known && was.Version < act.Version && now.Sub(left) < pastFor && len(all) < maxPast && at.digest != current.digest &&
 				!slices.ContainsFunc(all, func(other meaning) bool { return other.digest == at.digest }) {
 				all = append(all, meaning{digest: at.digest, snapshot: at.snapshot, moved: current.moved})

@@ -85,9 +85,10 @@ type Keeper struct {
 	cfg   Config
 	table atomic.Pointer[table]
 
-	acting sync.Mutex // one change of the names at a time
-	away   bool       // nothing was heard of the others for long; guarded by acting
-	met    time.Time  // when something was, as written down; guarded by acting
+	acting  sync.Mutex // one change of the names at a time
+	orphans []orphan   // names given up, guarded by acting
+	away    bool       // nothing was heard of the others for long; guarded by acting
+	met     time.Time  // when something was, as written down; guarded by acting
 
 	opening sync.Mutex // guards what follows
 	opened  map[openKey]*opened
@@ -107,6 +108,8 @@ type table struct {
 	data    []byte             // of names
 	sum     uint64             // of data
 	records map[string]*Record // by digest
+	needed  map[string]bool    // by digest: the records that are kept
+	orphans []orphan
 }
 
 // written is the file of the names.
@@ -114,6 +117,8 @@ type written struct {
 	Names *names.Map `json:"names"`
 	// Met is when other nodes were last heard of.
 	Met time.Time `json:"met,omitzero"`
+	// Orphans are names that this node has given up.
+	Orphans []orphan `json:"orphans,omitempty"`
 }
 
 // openKey is an archive of a record.
@@ -138,19 +143,20 @@ func New(cfg Config) (*Keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &table{names: w.Names, records: make(map[string]*Record)}
+	k.orphans = w.Orphans
+	t := &table{names: w.Names, records: make(map[string]*Record), needed: neededBy(w.Names, w.Orphans, cfg.Now()), orphans: w.Orphans}
 	if t.data, t.sum, err = sumOf(t.names); err != nil {
 		return nil, err
 	}
 	k.met, k.away = w.Met, cfg.Cluster != nil && cfg.Now().Sub(w.Met) > awayFor // a new node, too
-	for _, n := range t.names.List(names.Snapshot) {
-		r, err := k.readRecord(n.Target)
+	for digest := range t.needed {
+		r, err := k.readRecord(digest)
 		if err != nil {
-			cfg.Logger.Error("a snapshot cannot be served: its record cannot be read", "snapshot", n.Name, "error", err)
+			cfg.Logger.Error("a snapshot cannot be served: its record cannot be read", "snapshot", t.nameOf(digest), "record", digest[:min(12, len(digest))], "error", err)
 			continue
 		}
-		t.records[n.Target] = r
-		k.pin(n.Target, r)
+		t.records[digest] = r
+		k.pin(digest, r)
 	}
 	k.table.Store(t)
 	if damaged {
@@ -162,6 +168,7 @@ func New(cfg Config) (*Keeper, error) {
 	if cfg.Cluster != nil {
 		k.wg.Go(k.meetNowAndThen)
 	}
+	k.wg.Go(k.tendNowAndThen)
 	return k, nil
 }
 
@@ -221,7 +228,7 @@ func (k *Keeper) readRecord(digest string) (*Record, error) {
 	return decode(data)
 }
 
-// removeRecords removes records that no name stands for: an act was not carried to its end.
+// removeRecords removes records that nothing stands for: their grace has ended, or an act was not carried to its end.
 func (k *Keeper) removeRecords(t *table) {
 	files, err := k.cfg.State.ListFiles(recordDir)
 	if err != nil {
@@ -229,8 +236,7 @@ func (k *Keeper) removeRecords(t *table) {
 	}
 	for _, file := range files {
 		digest := strings.TrimPrefix(file, recordDir)
-		named := slices.ContainsFunc(t.names.List(names.Snapshot), func(n names.Named) bool { return n.Target == digest })
-		if !named {
+		if !t.needed[digest] {
 			if err := k.cfg.State.RemoveFile(file); err != nil {
 				k.cfg.Logger.Warn("the record of a snapshot that is no more cannot be removed", "file", file, "error", err)
 			}
@@ -272,6 +278,8 @@ type Plan struct {
 	// Suites are patterns (path.Match) of the directories to capture, or of the last part of them; none means all.
 	Suites []string
 	Note   string
+	// Expires is after how long it is removed, unless a channel stands for it then; 0 for never.
+	Expires time.Duration
 	// By is the operator.
 	By string
 }
@@ -375,6 +383,9 @@ func (k *Keeper) letGo(digest string) {
 // capture makes a record of archives as they are now.
 func (k *Keeper) capture(plan Plan) (*Record, error) {
 	r := &Record{Taken: k.cfg.Now().UTC().Truncate(time.Second), Note: plan.Note}
+	if plan.Expires > 0 {
+		r.Expires = r.Taken.Add(max(plan.Expires.Truncate(time.Second), time.Second))
+	}
 	archives := slices.Clone(plan.Archives)
 	slices.Sort(archives)
 	for _, archive := range slices.Compact(archives) {
@@ -429,12 +440,14 @@ func (k *Keeper) fetch(ctx context.Context, digest string, r *Record) (missing [
 // commit makes names those in force: on disk first. added are records that are new. The caller holds acting.
 func (k *Keeper) commit(next *names.Map, added map[string]*Record) error {
 	next.Forget(k.cfg.Now().Add(-RemovedFor))
-	t := &table{names: next, records: make(map[string]*Record)}
+	now := k.cfg.Now()
+	k.orphans = slices.DeleteFunc(k.orphans, func(o orphan) bool { return o.over(next, now) })
+	t := &table{names: next, records: make(map[string]*Record), needed: neededBy(next, k.orphans, now), orphans: slices.Clone(k.orphans)}
 	var err error
 	if t.data, t.sum, err = sumOf(next); err != nil {
 		return err
 	}
-	data, err := json.Marshal(written{next, k.met})
+	data, err := json.Marshal(written{next, k.met, k.orphans})
 	if err != nil {
 		return err
 	}
@@ -452,9 +465,9 @@ func (k *Keeper) commit(next *names.Map, added map[string]*Record) error {
 			k.moved.DeleteLabelValues(n.Name)
 		}
 	}
-	for _, n := range next.List(names.Snapshot) {
-		if r := cmp.Or(added[n.Target], old.records[n.Target]); r != nil {
-			t.records[n.Target] = r
+	for digest := range t.needed {
+		if r := cmp.Or(added[digest], old.records[digest]); r != nil {
+			t.records[digest] = r
 		}
 	}
 	k.table.Store(t)
@@ -470,7 +483,7 @@ func (k *Keeper) commit(next *names.Map, added map[string]*Record) error {
 	return nil
 }
 
-// Remove takes a snapshot away. What only it kept may be evicted from then on. It fails with ErrUnknown, and with
+// Remove takes a snapshot away. What only it kept may be evicted after graceFor; until then Restore brings it back. It fails with ErrUnknown, and with
 // ErrInUse while a channel stands for it, or while other snapshots share its name.
 func (k *Keeper) Remove(ctx context.Context, name, by string) (unreached []string, err error) {
 	k.MeetAll(ctx)

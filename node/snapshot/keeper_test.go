@@ -294,10 +294,17 @@ func TestSnapshotStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.knowsNot("w48", "ubuntu")
-	if files, _ := w.ListFiles(recordDir); len(w.pins) != 0 || len(files) != 0 || w.open != 0 {
-		t.Errorf("after the removal: pinned %v, records %v, %d open", w.pins, files, w.open)
+	for _, tt := range []struct {
+		later time.Duration
+		kept  int
+	}{{0, 1}, {graceFor - time.Hour, 1}, {2 * time.Hour, 0}} {
+		w.now = w.now.Add(tt.later)
+		w.tend()
+		if files, _ := w.ListFiles(recordDir); len(w.pins) != tt.kept || len(files) != tt.kept || w.open > tt.kept {
+			t.Errorf("%v later: pinned %v, records %v, %d open", tt.later, w.pins, files, w.open)
+		}
+		w.restart()
 	}
-	w.restart()
 	w.knowsNot("w48", "ubuntu")
 	if _, err := w.Remove(t.Context(), "w48", "root"); !errors.Is(err, ErrUnknown) {
 		t.Errorf("removed twice: %v", err)

@@ -14,7 +14,7 @@ import (
 // refused. It may open the snapshot first.
 func (k *Keeper) Listings(ctx context.Context, id string, archives []string) ([]proto.Listing, error) {
 	t := k.table.Load()
-	at, ok := follow(t.names, id)
+	at, ok := lead(t.names, id)
 	r := t.records[at.digest]
 	switch {
 	case !ok:
@@ -44,7 +44,7 @@ func (k *Keeper) Listings(ctx context.Context, id string, archives []string) ([]
 // ArchivesOf names the archives of the snapshot that a name leads to; none where it leads to no snapshot.
 func (k *Keeper) ArchivesOf(id string) (archives []string) {
 	t := k.table.Load()
-	at, _ := follow(t.names, id)
+	at, _ := lead(t.names, id)
 	if r := t.records[at.digest]; r != nil {
 		for _, a := range r.Archives {
 			archives = append(archives, a.Name)

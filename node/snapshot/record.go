@@ -14,6 +14,8 @@ import (
 type Record struct {
 	// Taken is the moment at which all of it was current, in whole seconds, UTC. Roots are verified as of then.
 	Taken time.Time `json:"taken"`
+	// Expires is when it is removed, unless a channel stands for it then; zero for never. Whole seconds, UTC.
+	Expires time.Time `json:"expires,omitzero"`
 	// Note is what the operator wrote of it.
 	Note string `json:"note,omitempty"`
 	// Archives are what was captured, by Name in ascending order.
@@ -78,6 +80,9 @@ func decode(data []byte) (*Record, error) {
 	}
 	if r.Taken.IsZero() || len(r.Archives) == 0 {
 		return nil, errors.New("a record of a snapshot says nothing")
+	}
+	if !r.Expires.IsZero() && !r.Expires.After(r.Taken) {
+		return nil, errors.New("a record of a snapshot expires before it was taken")
 	}
 	for i, a := range r.Archives {
 		if a.Name == "" || len(a.Suites) == 0 || i > 0 && r.Archives[i-1].Name >= a.Name {

@@ -13,7 +13,7 @@ import (
 // Known reports whether a name leads to a snapshot that has an archive, or to the archive as it is now.
 func (k *Keeper) Known(id, archive string) bool {
 	t := k.table.Load()
-	at, ok := follow(t.names, id)
+	at, ok := lead(t.names, id)
 	return ok && t.has(&at, archive)
 }
 
@@ -29,7 +29,7 @@ func (t *table) has(at *meaning, archive string) bool {
 // Resolve is the catalog's Resolve for an archive as a name has it. false: ask Discover.
 func (k *Keeper) Resolve(id string, loc proto.Location) (proto.Resolution, bool) {
 	t := k.table.Load()
-	at, ok := follow(t.names, id)
+	at, ok := lead(t.names, id)
 	switch {
 	case !ok || !t.has(&at, loc.Archive):
 		return proto.Resolution{}, false
@@ -64,7 +64,7 @@ func (at *meaning) sign(e *proto.Resolution, snapshot string) {
 // Errors are those of the catalog; a name that leads nowhere is proto.ErrNotFound.
 func (k *Keeper) Discover(ctx context.Context, id string, loc proto.Location, fresh bool) (proto.Resolution, error) {
 	t := k.table.Load()
-	at, ok := follow(t.names, id)
+	at, ok := lead(t.names, id)
 	if !ok || !t.has(&at, loc.Archive) {
 		return proto.Resolution{}, proto.ErrNotFound
 	}

@@ -45,7 +45,7 @@ var notations = map[reflect.Type]notation{
 		return n, nil
 	}, nil),
 	reflect.TypeFor[int64]():           of("size", parseSize, formatSize),
-	reflect.TypeFor[time.Duration]():   of("duration", parseDuration, formatDuration),
+	reflect.TypeFor[time.Duration]():   of("duration", ParseDuration, formatDuration),
 	reflect.TypeFor[blobstore.Limit](): of("size, or share", parseLimit, formatLimit),
 	reflect.TypeFor[upstream.Secret](): of("text", func(text string) (upstream.Secret, error) { return upstream.NewSecret(text), nil }, nil),
 	reflect.TypeFor[upstream.Proxy]():  of("text", upstream.ParseProxy, func(p upstream.Proxy) string { return cmp.Or(p.Setting(), `""`) }),
@@ -144,8 +144,8 @@ func formatLimit(l blobstore.Limit) string {
 	return formatSize(l.Bytes)
 }
 
-// parseDuration reads what time.ParseDuration does, and whole days, which operators think in: "7d".
-func parseDuration(s string) (time.Duration, error) {
+// ParseDuration reads what time.ParseDuration does, and whole days, which operators think in: "7d".
+func ParseDuration(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
 			return time.Duration(n) * 24 * time.Hour, nil

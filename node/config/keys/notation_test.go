@@ -57,17 +57,17 @@ func TestDurations(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"0": 0, "0s": 0, "60s": (time.Minute), "24h": (24 * time.Hour), "7d": (7 * 24 * time.Hour), "1h30m": (90 * time.Minute), "250ms": (250 * time.Millisecond),
 	} {
-		got, err := parseDuration(text)
+		got, err := ParseDuration(text)
 		if err != nil || got != want {
-			t.Errorf("parseDuration(%q) = %v, %v; want %v", text, got, err, want)
+			t.Errorf("ParseDuration(%q) = %v, %v; want %v", text, got, err, want)
 		}
-		if again, err := parseDuration(formatDuration(got)); err != nil || again != got {
+		if again, err := ParseDuration(formatDuration(got)); err != nil || again != got {
 			t.Errorf("%q is written %q", text, formatDuration(got))
 		}
 	}
 	for _, text := range []string{"", "60", "-1s", "1w", "d", "-1d", "1.5d", "99999d", "5 s"} {
-		if got, err := parseDuration(text); err == nil {
-			t.Errorf("parseDuration(%q) = %v", text, got)
+		if got, err := ParseDuration(text); err == nil {
+			t.Errorf("ParseDuration(%q) = %v", text, got)
 		}
 	}
 }

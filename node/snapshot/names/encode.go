@@ -96,13 +96,13 @@ func (l *line) check() error {
 		}
 	}
 	for _, a := range l.Acts {
-		if !l.covers(a) {
-			return errors.New("it has an act that it does not know of")
+		if !l.covers(a) || a.Gone != 0 {
+			return errors.New("it has an act that it does not know of, or that was taken away")
 		}
 	}
 	for _, a := range slices.Concat(l.Acts, l.Past) {
 		text := a.Node + a.By + a.Target + a.Live
-		if a.Version == 0 || a.Version > maxVersion || a.Target == "" || len(text) > 4*maxText || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		if a.Version == 0 || a.Version > maxVersion || a.Gone > maxVersion || a.Target == "" || len(text) > 4*maxText || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return errors.New("an act makes no sense")
 		}
 	}

@@ -39,6 +39,8 @@ type Act struct {
 	Live string `json:"live,omitempty"`
 	// Back says that a channel went back to where it was before.
 	Back bool `json:"back,omitempty"`
+	// Gone is the version of the removal of a snapshot; 0 while its act is in force.
+	Gone uint64 `json:"gone,omitempty"`
 }
 
 // At is when it was done, by the hybrid clock.
@@ -46,7 +48,7 @@ func (a Act) At() time.Time { return time.UnixMilli(int64(a.Version)).UTC() }
 
 // newerFirst orders acts in the same way on every node.
 func newerFirst(a, b Act) int {
-	return cmp.Or(cmp.Compare(b.Version, a.Version), cmp.Compare(b.Node, a.Node), cmp.Compare(b.Target, a.Target), cmp.Compare(b.Live, a.Live), cmp.Compare(order(b.Back), order(a.Back)))
+	return cmp.Or(cmp.Compare(b.Version, a.Version), cmp.Compare(b.Node, a.Node), cmp.Compare(b.Target, a.Target), cmp.Compare(b.Live, a.Live), cmp.Compare(order(b.Back), order(a.Back)), cmp.Compare(b.Gone, a.Gone))
 }
 
 func order(b bool) int {
@@ -61,7 +63,8 @@ type Entry struct {
 	// Acts are those in force, the newest first. None: the name was taken away. Several: nodes acted
 	// without knowing of each other.
 	Acts []Act `json:"acts,omitempty"`
-	// Past are the acts of a channel, the newest first, those in force included.
+	// Past are the acts of a channel, the newest first, those in force included. Of a snapshot they are
+	// those that were taken away, with Gone.
 	Past []Act `json:"past,omitempty"`
 	// Seen is the newest version of each node that this entry knows of. An act that is covered by it
 	// and is not among Acts has been replaced.
@@ -263,7 +266,13 @@ func (m *Map) Remove(k Key, node string, now time.Time) bool {
 	name, _, marked := strings.Cut(k.Name, "~")
 	k.Name = name
 	e := m.entries[k]
-	next := &Entry{Past: e.Past, Seen: seen(e, Act{Version: m.next(now), Node: node})}
+	removal := Act{Version: m.next(now), Node: node}
+	next := &Entry{Past: e.Past, Seen: seen(e, removal)}
+	if k.Kind == Snapshot {
+		act := act
+		act.Gone = removal.Version
+		next.Past = newest(append(slices.Clone(e.Past), act))
+	}
 	for _, other := range e.Acts {
 		// Without a mark, what others gave the same name stays: nobody asked for its end.
 		if other != act {
@@ -318,9 +327,59 @@ func compareKeys(a, b Key) int {
 	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 }
 
+// Removed returns the snapshots that were taken away since a moment and are not there under the same name again, by name, the
+// latest removal first.
+func (m *Map) Removed(since time.Time) []Named {
+	var all []Named
+	for k, e := range m.entries {
+		if k.Kind != Snapshot {
+			continue
+		}
+		for _, act := range e.Past {
+			again := func(other Act) bool { return other.Target == act.Target }
+			if int64(act.Gone) >= since.UnixMilli() && !slices.ContainsFunc(e.Acts, again) {
+				all = append(all, Named{k, act})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b Named) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(b.Gone, a.Gone)) })
+	seen := make(map[Named]bool) // nodes may have taken it away twice
+	return slices.DeleteFunc(all, func(n Named) bool {
+		key := Named{n.Key, Act{Target: n.Target}}
+		twice := seen[key]
+		seen[key] = true
+		return twice
+	})
+}
+
+// LastRemoved is the target of the snapshot of a name that was taken away last, of those that are remembered; "" for none.
+func (m *Map) LastRemoved(name string) (target string) {
+	e := m.entries[Key{Snapshot, name}]
+	if e == nil {
+		return ""
+	}
+	var last uint64
+	for _, act := range e.Past {
+		if act.Gone > last {
+			target, last = act.Target, act.Gone
+		}
+	}
+	return target
+}
+
 // Forget drops what was taken away before a moment. A node that was away for longer must not merge
 // its names any more (Only).
 func (m *Map) Forget(before time.Time) {
+	for k, e := range m.entries {
+		forgotten := func(act Act) bool { return int64(act.Gone) < before.UnixMilli() }
+		if k.Kind == Snapshot && slices.ContainsFunc(e.Past, forgotten) {
+			e = e.clone()
+			if e.Past = slices.DeleteFunc(e.Past, forgotten); len(e.Past) == 0 {
+				e.Past = nil
+			}
+			m.entries[k] = e
+		}
+	}
 	maps.DeleteFunc(m.entries, func(_ Key, e *Entry) bool {
 		return len(e.Acts) == 0 && int64(e.last()) < before.UnixMilli()
 	})
