@@ -111,6 +111,28 @@ func TestOldIndicesStay(t *testing.T) {
 	}
 }
 
+// apt shows why a suite is not there. Of an InRelease that it can do without it shows the usual line.
+func TestMissingSuiteOnTheScreen(t *testing.T) {
+	t.Parallel()
+	w := small(t, options{})
+	w.archive.ChangeSuite("noble", func(s *testarchive.Suite) { s.NoInRelease = true })
+	w.archive.Publish(w.began.Add(time.Minute))
+	good := w.host("mapped", "URL noble main")
+	if out, err := good.try("apt-get", "update", "-o", "Acquire::Progress::Ignore::ShowErrorText=1"); err != nil || !strings.Contains(out, "InRelease\n  404  Not Found [IP: ") {
+		t.Error(out)
+	}
+	typo := w.host("mapped", "URL nobel main")
+	out, err := typo.try("apt-get", "update")
+	for _, want := range []string{
+		"nobel Release\n  404  Not Found: the archive has no such suite; see the suite in the host's sources, or \"upstream\" of the archive in the node's configuration [IP: ",
+		"does not have a Release file",
+	} {
+		if err == nil || !strings.Contains(out, want) {
+			t.Errorf("%v, %s: no %q", err, out, want)
+		}
+	}
+}
+
 // What is secret stays secret.
 func TestCredentials(t *testing.T) {
 	t.Parallel()

@@ -11,6 +11,10 @@ import (
 // from any other failure, because apt takes it as final.
 var ErrNotFound = errors.New("not found upstream")
 
+// ErrOtherForm is an ErrNotFound for a file of a root whose suite upstream has: the archive signs it in
+// another way, or not at all.
+var ErrOtherForm = fmt.Errorf("%w, which has the suite without this file", ErrNotFound)
+
 // ErrCorrupt means that bytes arrived that are not those in the signed metadata: wrong
 // length, wrong hash, or an HTML page in place of a package.
 var ErrCorrupt = errors.New("upstream's content is not what the signed metadata lists")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -230,6 +231,29 @@ func TestRelay(t *testing.T) {
 				t.Errorf("after that the last status is %q", got)
 			}
 		})
+	}
+}
+
+// What a node says in the status line of a 404 is left out, however the bytes come; nothing else changes.
+func TestUsual404(t *testing.T) {
+	for in, want := range map[string]string{
+		"HTTP/1.1 404 Not Found: no such suite\r\nA: b\r\n\r\n":                                            "HTTP/1.1 404 Not Found\r\nA: b\r\n\r\n",
+		"HTTP/1.1 404 Not Found\r\nA: b\r\n\r\nHTTP/1.1 404 Not F":                                         "HTTP/1.1 404 Not Found\r\nA: b\r\n\r\nHTTP/1.1 404 Not F",
+		"HTTP/1.1 403 no\r\n\r\nHTTP/1.1 404 Not Found: x\r\n\r\nHTTP/1.1 404 Not Found: y\r\n\r\nbodyHTT": "HTTP/1.1 403 no\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\nbodyHTT",
+	} {
+		for size := 1; size <= len(in); size++ {
+			var got strings.Builder
+			u := &usual404{to: &got}
+			for part := range slices.Chunk([]byte(in), size) {
+				if n, err := u.Write(part); n != len(part) || err != nil {
+					t.Fatal(n, err)
+				}
+			}
+			u.flush()
+			if got.String() != want {
+				t.Fatalf("in parts of %d: %q, want %q", size, got.String(), want)
+			}
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,7 +18,7 @@ import (
 )
 
 // A relay is the port that apt connects to. It passes bytes on to the node and back, one connection
-// for each of apt's, and changes nothing of an answer. It exists for three reasons:
+// for each of apt's, and changes nothing of an answer but the phrase of a 404: see usual404. It exists for three reasons:
 //
 //   - The tests expect the archive at the root of a host, in URLs and in the names of lists. A node
 //     has it below the archive's name. In mapped mode the relay puts that name before each path.
@@ -144,7 +146,9 @@ func (r *relay) serve(client net.Conn) {
 
 // answers passes on what the node says, byte by byte, and takes the statuses from it.
 func (r *relay) answers(client io.Writer, node io.Reader) {
-	tee := bufio.NewReader(io.TeeReader(node, client))
+	to := &usual404{to: client}
+	defer to.flush()
+	tee := bufio.NewReader(io.TeeReader(node, to))
 	for {
 		resp, err := http.ReadResponse(tee, nil)
 		if err != nil {
@@ -154,9 +158,48 @@ func (r *relay) answers(client io.Writer, node io.Reader) {
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 			break
 		}
+		to.flush()
 	}
 	_, _ = io.Copy(io.Discard, tee) // whatever else there is
 }
+
+// usual404 leaves the sentence out of the status line of a 404. The tests compare the lines that apt prints with those
+// that their web server's "404 Not Found" leads to.
+type usual404 struct {
+	to   io.Writer
+	held []byte // the beginning of what may be such a status line
+}
+
+const start404 = "HTTP/1.1 404 Not Found: "
+
+func (u *usual404) Write(p []byte) (int, error) {
+	u.held = append(u.held, p...)
+	for {
+		i := bytes.Index(u.held, []byte(start404))
+		if i < 0 {
+			break
+		}
+		end := bytes.IndexByte(u.held[i:], '\r')
+		if end < 0 {
+			return len(p), u.pass(i)
+		}
+		u.held = slices.Delete(u.held, i+len(start404)-len(": "), i+end)
+	}
+	keep := len(start404) - 1
+	for ; keep > 0 && !bytes.HasSuffix(u.held, []byte(start404[:keep])); keep-- {
+	}
+	return len(p), u.pass(len(u.held) - keep)
+}
+
+// pass writes the first n of the bytes that are held.
+func (u *usual404) pass(n int) error {
+	_, err := u.to.Write(u.held[:n])
+	u.held = u.held[n:]
+	return err
+}
+
+// flush writes what is held at the end of an answer.
+func (u *usual404) flush() { _ = u.pass(len(u.held)) }
 
 // readHead reads one request without a body, which is all that apt sends.
 func readHead(in *bufio.Reader) (string, error) {

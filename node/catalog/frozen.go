@@ -321,7 +321,10 @@ func (f *Frozen) Discover(ctx context.Context, loc proto.Location) (proto.Resolu
 	if e, ok := f.Resolve(loc); ok {
 		return e, nil
 	}
-	if _, _, root := f.conf.Format.RootOf(loc.Path); root {
+	if id, _, root := f.conf.Format.RootOf(loc.Path); root {
+		if f.view.Load().Suite(id) != nil {
+			return proto.Resolution{}, proto.ErrOtherForm
+		}
 		return proto.Resolution{}, proto.ErrNotFound
 	}
 	info := f.conf.Format.PathInfo(loc.Path)

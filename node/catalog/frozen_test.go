@@ -135,6 +135,8 @@ func TestFrozenRefuses(t *testing.T) {
 		f := w.freeze()
 		if _, err := f.Discover(context.Background(), w.loc("dists/other/InRelease")); !errors.Is(err, proto.ErrNotFound) {
 			t.Errorf("a suite that was not captured: %v", err)
+		} else if _, other := f.Discover(context.Background(), w.loc(nobleGPG)); errors.Is(err, proto.ErrOtherForm) || !errors.Is(other, proto.ErrOtherForm) {
+			t.Errorf("a suite that was not captured: %v; a signature beside InRelease: %v", err, other)
 		}
 		other := captured[0]
 		other.Statement = proto.DigestOf([]byte("another text"))

@@ -126,9 +126,12 @@ func TestNoPairUpstream(t *testing.T) {
 		w.open()
 		w.must(nobleIn)
 		for _, path := range []string{nobleRelease, nobleGPG} {
-			if _, err := w.get(path); !errors.Is(err, proto.ErrNotFound) {
+			if _, err := w.get(path); !errors.Is(err, proto.ErrOtherForm) {
 				t.Errorf("%s: %v", path, err)
 			}
+		}
+		if _, err := w.get("dists/nobel/InRelease"); !errors.Is(err, proto.ErrNotFound) || errors.Is(err, proto.ErrOtherForm) {
+			t.Errorf("a suite that is not there: %v", err)
 		}
 		w.upgradeAgain()
 		w.switches() // nor does it hold the next one back

@@ -254,7 +254,7 @@ func TestMissingInReleaseInACluster(t *testing.T) {
 		for range 600 {
 			for _, n := range f.nodes {
 				go func() {
-					if _, err := n.get(nobleIn); !errors.Is(err, proto.ErrNotFound) {
+					if _, err := n.get(nobleIn); !errors.Is(err, proto.ErrOtherForm) {
 						t.Error(err)
 					}
 				}()

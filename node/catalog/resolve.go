@@ -136,7 +136,7 @@ func (d *driver) usedCompanion(name string) {
 // it first asks upstream about a root, unconditionally, but at most once a second for each suite. A
 // location that no signed metadata names is an unlisted entry, without an error.
 //
-// Errors: proto.ErrNotFound if upstream does not have the root; *proto.Rejected if clients would
+// Errors: proto.ErrNotFound if upstream does not have the root, and so proto.ErrOtherForm; *proto.Rejected if clients would
 // refuse the root, or the root of the suite that an index lies in; *proto.Unavailable if the root
 // cannot be read now; an error that wraps proto.ErrNoSpace, or an *fs.PathError, if this node's own
 // disk prevents the answer; or the error of ctx. Safe for concurrent use.
@@ -322,17 +322,19 @@ func (d *driver) discoverRoot(ctx context.Context, loc proto.Location, name stri
 		return proto.Resolution{}, d.notKnown(name)
 	}
 	if d.inPreferredForm(name) && !d.preferred(p.current.Generation) {
-		return proto.Resolution{}, proto.ErrNotFound // the archive signs in the other form only
+		return proto.Resolution{}, proto.ErrOtherForm // the archive signs in the other form only
 	}
 	d.usedCompanion(name)
-	if err := d.fetchCompanions(ctx, false); err != nil {
+	if err := d.fetchCompanions(ctx, false); errors.Is(err, proto.ErrNotFound) {
+		return proto.Resolution{}, fmt.Errorf("%w: %w", proto.ErrOtherForm, err)
+	} else if err != nil {
 		return proto.Resolution{}, err
 	}
 	if e, ok := d.rootEntry(loc, name); ok {
 		return e, nil
 	}
 	if now := d.public.Load().current; now != nil && d.hasCompanions(now) {
-		return proto.Resolution{}, proto.ErrNotFound // upstream has the form without this file
+		return proto.Resolution{}, proto.ErrOtherForm // upstream has the form without this file
 	}
 	return proto.Resolution{}, &proto.Unavailable{Reason: id.String() + " has changed at this moment", RetryAfter: time.Second}
 }

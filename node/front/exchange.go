@@ -332,7 +332,7 @@ func (x *exchange) fail(err error) {
 
 // refusal is the answer to an error of the catalog or the fetcher.
 func (x *exchange) refusal(err error) *refusal {
-	return refuse(x.loc, about{&x.info, x.entry.Listed, x.snapshot}, err)
+	return refuse(x.loc, about{info: &x.info, listed: x.entry.Listed, snapshot: x.snapshot}, err)
 }
 
 // refuse answers with an error.

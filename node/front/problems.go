@@ -115,11 +115,8 @@ func refuse(loc proto.Location, asked about, err error) *refusal {
 		// none may go on without it: zypper without the signature.
 		return passing(what, "the archive is publishing: upstream no longer has this file of the current generation", retryDefault)
 	case isMissing(err):
-		return &refusal{
-			// Scripts look for apt's "404  Not Found".
-			status: http.StatusNotFound, reason: reasonNotFound, phrase: http.StatusText(http.StatusNotFound),
-			text: what + asked.missing(),
-		}
+		asked.otherForm = errors.Is(err, proto.ErrOtherForm)
+		return &refusal{status: http.StatusNotFound, reason: reasonNotFound, phrase: asked.missingPhrase(), text: what + asked.missing()}
 	case errors.As(err, &refused):
 		return &refusal{
 			status: statusFinal, reason: reasonRefused, phrase: "upstream refuses it: " + cause,
@@ -153,15 +150,32 @@ type about struct {
 	listed bool            // signed metadata names it
 	// snapshot is the snapshot or channel of which it is asked; "" for none.
 	snapshot string
+	// otherForm says that the archive has the suite that a missing root file is of: proto.ErrOtherForm.
+	otherForm bool
+}
+
+// missingPhrase is the status line about a file that upstream does not have. It begins with the usual words, because
+// scripts look for apt's "404  Not Found", and apt itself for the status alone (pkgAcqMetaClearSig::Failed in
+// acquire-item.cc). The sentence follows where the host fails because of it: at a suite that is not there. What a host
+// may do without, such as a signature or an index that the archive has in another compression, has no sentence, because
+// apt may show it in the lines that begin with "Ign:" (Acquire::Progress::Ignore::ShowErrorText).
+func (a about) missingPhrase() string {
+	phrase := http.StatusText(http.StatusNotFound)
+	if a.info != nil && a.info.Root && !a.otherForm {
+		phrase += ": " + a.missing()
+	}
+	return phrase
 }
 
 // missing is what to do about a file that upstream does not have.
 func (a about) missing() string {
 	switch {
+	case a.otherForm:
+		return "the archive has the suite without this file: it signs in another way, or not at all"
 	case a.info != nil && a.info.Root && a.snapshot != "":
 		return "the snapshot or channel " + quote(a.snapshot) + " has no such suite: \"aptmesh snapshot show\" lists those that it has"
 	case a.info != nil && a.info.Root:
-		return "the archive has no such suite; see the suites in the host's sources"
+		return "the archive has no such suite; see the suite in the host's sources, or \"upstream\" of the archive in the node's configuration"
 	case a.listed && a.info != nil && a.info.Index:
 		return "the suite's Release lists it and no mirror has it: the archive is publishing, or its mirrors are incomplete"
 	case a.info != nil && a.info.Index:

@@ -70,9 +70,34 @@ func TestAnswerSheet(t *testing.T) {
 		}
 	}
 	for _, err := range []error{proto.ErrNotFound, &proto.Refused{Status: 404}, &proto.Refused{Status: 410}} {
-		// "404  Not Found" is what scripts look for.
 		if a := answerRefusal(refuse(loc, about{}, err)); a.status != http.StatusNotFound || a.phrase != "Not Found" {
 			t.Errorf("%v: %d %q", err, a.status, a.phrase)
+		}
+	}
+}
+
+// A host whose suite is not there sees why. What it may do without ends as it does without a node, because apt shows
+// the status line of such files, too.
+func TestStatusLineOfWhatIsMissing(t *testing.T) {
+	root, index, signature := &proto.PathInfo{Root: true}, &proto.PathInfo{Index: true}, fmt.Errorf("a mirror: %w", proto.ErrOtherForm)
+	for name, tt := range map[string]struct {
+		asked  about
+		err    error
+		phrase string // after the usual words
+		text   string
+	}{
+		"a suite":                {about{info: root}, proto.ErrNotFound, ": the archive has no such suite; see the suite in the host's sources, or ", "the archive has no such suite"},
+		"a suite of a snapshot":  {about{info: root, snapshot: "w48"}, proto.ErrNotFound, ": the snapshot or channel w48 has no such suite: ", "the snapshot or channel w48 has no such suite"},
+		"another form of a root": {about{info: root}, signature, "", "the archive has the suite without this file"},
+		"the same of a snapshot": {about{info: root, snapshot: "w48"}, signature, "", "the archive has the suite without this file"},
+		"an index":               {about{info: index}, proto.ErrNotFound, "", "the archive has no such index"},
+		"a listed index":         {about{info: index, listed: true}, proto.ErrNotFound, "", "the suite's Release lists it"},
+		"a package":              {about{info: &proto.PathInfo{Package: true}}, proto.ErrNotFound, "", "the archive has no such file"},
+	} {
+		a := answerRefusal(refuse(proto.Location{Archive: "ubuntu", Path: rootPath}, tt.asked, tt.err))
+		after, usual := strings.CutPrefix(a.phrase, "Not Found")
+		if !usual || !strings.HasPrefix(after, tt.phrase) || tt.phrase == "" && after != "" || !strings.Contains(a.text, tt.text) || a.note.reason != reasonNotFound || a.status != http.StatusNotFound {
+			t.Errorf("%s: %d %q, %s", name, a.status, a.phrase, a.text)
 		}
 	}
 }
@@ -158,7 +183,7 @@ func TestStatusLine(t *testing.T) {
 				{"GET", "/ubuntu/dists/bad/InRelease", "403 the Release of bad is not trusted??X: y"},
 				{"GET", helloURL, "200 OK"},
 				{"HEAD", "/ubuntu/dists/bad/InRelease", "403 the Release of bad is not trusted??X: y"},
-				{"GET", "/ubuntu/dists/none/InRelease", "404 Not Found"},
+				{"GET", "/ubuntu/dists/none/InRelease", "404 Not Found: the archive has no such suite; see the suite in the host's sources, or \"upstream\" of the archive in the node's configuration"},
 				{"GET", "/", "406 Usage Information"},
 				{"GET", helloURL, "200 OK"},
 			}
