@@ -37,7 +37,7 @@ e2e: ## the built binary with real apt
 
 .PHONY: clients
 clients: ## the tests with dnf5, zypper, pacman and apt of another Debian release: CLIENTS=sid (as root, with a Debian mirror; minutes)
-	APTMESH_CLIENTS=$(or $(CLIENTS),sid) go test -v -count=1 -timeout 20m -run 'Client|SnapshotService|Dnf|RPM|Zypper|Zchunk|Pacman|Layouts|AptOutlives' ./e2e
+	APTMESH_CLIENTS=$(or $(CLIENTS),sid) go test -v -count=1 -timeout 20m -run 'Client|SnapshotService|Dnf|RPM|Zypper|Zchunk|Pacman|Layouts|AptOutlives|AptSnapshot|Channel' ./e2e
 
 .PHONY: differential
 differential: ## odd archives that apt accepts, directly and through nodes, in every mode (DIFFERENTIAL="-rows 'HTTP/1.0'")

@@ -142,3 +142,110 @@ func TestChannelMovesDuringUpdate(t *testing.T) {
 		t.Errorf("hosts had %v in %d moves: the channel was not moved among them", seen, moves)
 	}
 }
+
+// knowsSnapshots skips the test with an apt that has no --snapshot. It came with 2.7.0, and to older releases of Ubuntu.
+func knowsSnapshots(t *testing.T) {
+	t.Helper()
+	said := mustRun(t, needClient(t, "apt-get").Command(t.Context(), "apt-get", "--version")) // apt 3.3.5 (amd64)
+	version := strings.Fields(said)[1]
+	if major, _, _ := strings.Cut(version, "."); major < "3" && len(major) == 1 {
+		t.Skipf("apt %s: this test is for apt 3 (APTMESH_CLIENTS=sid)", version)
+	}
+}
+
+// A host with the settings of client-config uses a channel and a snapshot by apt's own --snapshot, on its first update,
+// too, and the source as it is without it.
+func TestAptSnapshotOption(t *testing.T) {
+	t.Parallel()
+	knowsSnapshots(t)
+	w := newWorld(t, everything("noble"), options{}, testarchive.Package{Name: "tool", Version: "1", Size: 20_000}, testarchive.Package{Name: "made", Version: "1", Size: 300, Source: true})
+	live := w.host("proxy", "URL noble main")
+	live.run("apt-get", "update")
+	live.run("apt-get", "download", "tool")
+	w.node.do("snapshot", "create", "w48")
+	w.node.do("channel", "set", "stable", "w48")
+	w.replace("noble", "tool", "2", time.Minute)
+	conf := w.node.do("client-config", w.node.URL)
+	path, _ := w.find("pool/", "/tool_1_")
+	for what, host := range map[string]*apt{
+		"that updated before": live, "on its first update": w.host("proxy", "URL noble main"), "that names the node": w.host("mapped", "URL noble main"),
+	} {
+		host.write("etc/apt/apt.conf.d/30aptmesh", conf)
+		for _, id := range []string{"stable", "w48"} {
+			if what == "that names the node" { // whose Origin is not known before the first update
+				host.run("apt-get", "update")
+			}
+			out := host.run("apt-get", "-S", id, "update")
+			if !strings.Contains(out, w.node.URL+"/snapshot/debian/"+id+" ") {
+				t.Errorf("a host %s does not ask for %s: %s", what, id, out)
+			}
+			if out := host.run("apt-get", "-S", id, "install", "--print-uris", "tool"); !strings.Contains(out, w.node.URL+"/snapshot/debian/"+id+"/"+path) {
+				t.Errorf("a host %s on %s: %s", what, id, out)
+			}
+			host.run("apt-get", "-S", id, "install", "-y", "--download-only", "tool")
+			host.run("apt-get", "clean")
+		}
+		host.run("apt-get", "update")
+		if v := host.version("tool"); v != "2" {
+			t.Errorf("a host %s has %s without a snapshot", what, v)
+		}
+	}
+	always := w.host("proxy", "URL noble main")
+	always.write("etc/apt/apt.conf.d/30aptmesh", w.node.do("client-config", w.node.URL, "--channel", "stable", "--output", "apt.conf"))
+	if always.run("apt-get", "update"); always.version("tool") != "1" {
+		t.Error("a host that always uses the channel has another version")
+	}
+	if out, err := live.try("apt-get", "-S", "nothing", "update"); err == nil || !strings.Contains(out, "no snapshot or channel") {
+		t.Errorf("a snapshot that is not there: %v\n%s", err, out)
+	}
+}
+
+// What client-config prints for a channel is what apt reads: with the keys, and without Valid-Until where the suite stays as
+// it is, and there alone.
+func TestClientConfigOfAChannel(t *testing.T) {
+	t.Parallel()
+	suite := everything("noble")
+	suite.ValidFor = time.Hour + 20*time.Second // of which an hour is over
+	w := newWorld(t, suite, options{}, testarchive.Package{Name: "tool", Version: "1", Size: 20_000}, testarchive.Package{Name: "made", Version: "1", Size: 300, Source: true})
+	expires := w.began.Add(suite.ValidFor)
+	w.archive.AddSuite(everything("noble-security"))
+	w.archive.AddPackage("noble-security", testarchive.Package{Name: "fix", Version: "1", Size: 20_000})
+	w.archive.Publish(w.began, "noble-security")
+	live := w.host("mapped", "URL noble main")
+	live.run("apt-get", "update")
+	live.run("apt-get", "download", "tool")
+	security := newApt(t, w.archive.Keyring(), "deb [signed-by=KEYRING] "+w.node.URL+"/debian noble-security main")
+	security.run("apt-get", "update")
+	w.node.do("snapshot", "create", "w48")
+	w.node.do("channel", "set", "stable", "w48", "--live", "*-security")
+	w.archive.ChangeSuite("noble", func(s *testarchive.Suite) { s.ValidFor = 0 })
+	w.replace("noble", "tool", "2", time.Minute)
+	w.replace("noble-security", "fix", "2", time.Minute)
+
+	print := func(args ...string) string {
+		t.Helper()
+		return w.node.do(append([]string{"client-config", w.node.URL, "--channel", "stable"}, args...)...)
+	}
+	for name, text := range map[string]string{"aptmesh.sources": print(), "aptmesh.list": print("--output", "one-line")} {
+		if strings.Count(strings.ToLower(text), "check-valid-until") != map[string]int{"aptmesh.sources": 1, "aptmesh.list": 2}[name] {
+			t.Errorf("%s:\n%s", name, text)
+		}
+		on := func(text string) *apt {
+			h := newApt(t, w.archive.Keyring(), "")
+			text = strings.ReplaceAll(text, "/etc/apt/keyrings/aptmesh-debian.asc", filepath.Join(h.root, "keyring.gpg"))
+			h.write("etc/apt/sources.list.d/"+name, text)
+			return h
+		}
+		h := on(text)
+		eventually(t, time.Minute, "the release has expired", func() bool { return time.Now().After(expires.Add(2 * time.Second)) })
+		h.run("apt-get", "update")
+		if a, b := h.version("tool"), h.version("fix"); a != "1" || b != "2" {
+			t.Errorf("%s: a host has tool %s and fix %s", name, a, b)
+		}
+		h.run("apt-get", "download", "tool", "fix")
+		without := on(strings.ReplaceAll(strings.ReplaceAll(text, "Check-Valid-Until: no\n", ""), " check-valid-until=no", ""))
+		if out, err := without.try("apt-get", "update"); err == nil || !strings.Contains(out, "expired") {
+			t.Errorf("%s: without the check switched off: %v\n%s", name, err, out)
+		}
+	}
+}

@@ -810,6 +810,30 @@ func TestClientConfig(t *testing.T) {
 	}
 }
 
+// It says which flags go together, and asks a node where it must.
+func TestClientConfigFlags(t *testing.T) {
+	for _, tt := range []struct {
+		args      []string
+		out, errs string
+	}{
+		{[]string{"--output", "ansible"}, "- name: \"/etc/apt/apt.conf.d/30aptmesh by aptmesh\"\n", "(apt -S) is left out"},
+		{[]string{"--output", "cloud-init"}, "#cloud-config\n", ""},
+		{[]string{"--output", "apt.conf"}, "Acquire::http::Proxy", "# /etc/apt/apt.conf.d/30aptmesh"},
+		{[]string{"--output", "deb822"}, "", "it needs --channel or --snapshot"},
+		{[]string{"--output", "yaml"}, "", "is none of apt.conf, deb822, one-line, ansible, cloud-init"},
+		{[]string{"--suite", "x"}, "", "need --channel or --snapshot"},
+		{[]string{"--channel", "a", "--snapshot", "b"}, "", "none of the others can be"},
+		{[]string{"--channel", "a"}, "", "node"},
+	} {
+		a, out, errs := testApp(t)
+		write(t, a.defaultConfig, "admin: 127.0.0.1:1\n")
+		code := run(t, a, append([]string{"client-config", "http://cache:3142"}, tt.args...)...)
+		if !strings.HasPrefix(out.String(), tt.out) || (code == 0) != (tt.out != "") || !strings.Contains(errs.String(), tt.errs) {
+			t.Errorf("%q: exit %d\n%s%s", tt.args, code, out, errs)
+		}
+	}
+}
+
 // It prints what a host needs for the archives that the configuration has, and names the formats.
 func TestClientConfigOfAFormat(t *testing.T) {
 	const (

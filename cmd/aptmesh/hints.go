@@ -5,94 +5,12 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/aptmesh/aptmesh/node/archives"
-	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 )
-
-func (a *app) clientConfigCommand() *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use:   "client-config [URL]",
-		Short: "Print the settings for a host",
-		Long: `Print the file that a host needs to fetch packages through this node, and on standard error
-where it belongs.
-
-With apt, the host's sources stay as they are: the settings send its http archives through this
-node, and https sources bypass it. To cache one of those, configure its archive and replace the
-archive's URL in the host's source by the node's URL for it. A browser shows these URLs on the
-node's own page. With other formats the file names the archives that the configuration has.
-
-Without --format it is the format of the archives in the configuration: apt if there are any of apt,
-or if the configuration names none.
-
-URL is where hosts reach the node. The default is public_url of the configuration, or else
-this machine's name with the port of the first listen address. Hosts cannot resolve the
-name of a container, so give URL or public_url there.`,
-		Example: `  aptmesh client-config | ssh HOST sudo tee ` + archives.HostFiles("", []archiveconf.Archive{{}})[0].Path + `
-  aptmesh client-config http://cache.example.org:3142
-  aptmesh client-config --format rpm`,
-		Args: takes(0, 1, "a URL"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			cfg := config.Default()
-			path, err := a.configPath()
-			if err == nil && path != "" {
-				cfg, err = config.Peek(path)
-			}
-			if err != nil {
-				return err
-			}
-			if len(args) > 0 {
-				cfg.PublicURL = args[0]
-			}
-			url, err := cfg.HostURL(slices.Concat(cfg.Listen, cfg.TLS.Listen))
-			if err != nil {
-				return err
-			}
-			return a.printHostFile(url, cfg, format)
-		},
-	}
-	cmd.Flags().StringVar(&format, "format", "", "`FORMAT` of the archives: "+formatWords+" (default that of the configured archives)")
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(archiveconf.Formats(), cobra.ShellCompDirectiveNoFileComp))
-	return cmd
-}
-
-// formatWords are the values of --format, and the clients of each.
-const formatWords = "apt, rpm (dnf, zypper) or pacman"
-
-// printHostFile prints what a host needs for the archives of one format; "" is that of the configuration.
-// For apt it is the same for all archives.
-func (a *app) printHostFile(url string, cfg *config.Config, format string) error {
-	formats := archiveFormats(cfg)
-	switch {
-	case format != "" && !slices.Contains(archiveconf.Formats(), format):
-		return fmt.Errorf("--format: %q is none of %s", format, formatWords)
-	case format == "" && slices.Contains(formats, "apt"):
-		format = "apt"
-	case format == "" && len(formats) > 1:
-		return fmt.Errorf("the archives of the configuration have the formats %s, each with files of its own; choose one with --format", strings.Join(formats, " and "))
-	case format == "":
-		format = formats[0]
-	case !slices.Contains(formats, format):
-		return fmt.Errorf("--format: no archive of the configuration has the format %q; they have %s", format, strings.Join(formats, " and "))
-	}
-	of := slices.DeleteFunc(slices.Clone(cfg.Archives), func(a archiveconf.Archive) bool { return a.Format != format })
-	if format == "apt" {
-		of = []archiveconf.Archive{{Format: format}}
-	}
-	for _, f := range archives.HostFiles(url, of) {
-		fmt.Fprintln(a.err, "# "+f.Path)
-		if _, err := io.WriteString(a.out, f.Content()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // archiveFormats are the formats that a configuration has archives of. Without a word about archives they
 // are those of this machine's apt.

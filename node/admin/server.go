@@ -33,6 +33,7 @@ type Node interface {
 	Leave() (*LeaveResult, error)
 	Snapshots
 	Mirrors
+	Hosts
 }
 
 // Config is what a Server needs. Without an address Socket means nothing.
@@ -192,6 +193,7 @@ func (s *Server) everything() http.Handler {
 	})
 	serveSnapshots(mux, node)
 	serveMirrors(mux, node)
+	serveHosts(mux, node)
 	mux.HandleFunc("POST "+leavePath, func(w http.ResponseWriter, _ *http.Request) {
 		result, err := node.Leave()
 		answerOr(w, http.StatusConflict, result, err)

@@ -88,6 +88,10 @@ func (f *fake) Rollback(_ context.Context, name string, o ChannelOrder) (*Channe
 	return &ChannelMove{From: name, To: "back", By: fmt.Sprintf("%#v", o)}, nil
 }
 
+func (*fake) HostArchives(_ context.Context, want HostQuery) ([]HostArchive, error) {
+	return []HostArchive{{Name: fmt.Sprintf("%#v", want)}}, nil
+}
+
 func (f *fake) RemoveChannel(_ context.Context, name, by string) (*Done, error) {
 	f.changes++
 	return &Done{Message: name + " by " + by}, nil

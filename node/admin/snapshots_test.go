@@ -36,6 +36,10 @@ func TestSnapshotRequests(t *testing.T) {
 	if wanted := (&Diff{Before: "w48", After: "live", Suites: []SuiteDiff{{Suite: "[a b] [x&y] true"}}}); err != nil || !reflect.DeepEqual(d, wanted) {
 		t.Errorf("differs %+v, %v", d, err)
 	}
+	query := HostQuery{ID: "stable", Archives: []string{"a&b"}, Suites: []string{"noble*", "x"}}
+	if list, err := c.HostArchives(ctx, query); err != nil || len(list) != 1 || list[0].Name != fmt.Sprintf("%#v", query) {
+		t.Errorf("%v, %v", list, err)
+	}
 	if list, err := c.Channels(ctx); err != nil || len(list) != 1 || list[0].Name != "stable" {
 		t.Errorf("%v, %v", list, err)
 	}

@@ -24,6 +24,8 @@ import (
 //	POST /v1/channels/promote?from=NAME&name=NAME&by=OPERATOR   ChannelMove: to what the other stands for; live, now
 //	POST /v1/channels/rollback?name=NAME&by=OPERATOR    ChannelMove: to where it was; now
 //	POST /v1/channels/remove?name=NAME&by=OPERATOR      Done
+//	GET  /v1/hosts?id=ID             []proto.HostArchive: what hosts need to use a snapshot, a channel, or live;
+//	                                 &archive=NAME&suite=PATTERN, each as often as needed
 //	POST /v1/leave                   LeaveResult, at once: the node drains, leaves its cluster and ends
 //
 // Any answer of these but 200 carries an Error.
@@ -42,6 +44,7 @@ const (
 	planSuffix    = "/plan"
 	runSuffix     = "/run"
 	verifySuffix  = "/verify"
+	hostsPath     = "/v1/hosts"
 )
 
 // The ends of the paths that do something else than add or set.

@@ -37,6 +37,20 @@ func (c *Catalog) Capture(archive string) []proto.Captured {
 	return all
 }
 
+// Roots are the suites that Capture returns, with their roots and without what these list. Safe for concurrent use.
+func (c *Catalog) Roots(archive string) (all []proto.Listing) {
+	a := c.viewOf(archive)
+	if a == nil {
+		return nil
+	}
+	for _, captured := range c.Capture(archive) {
+		if s := a.Suite(captured.Suite); s != nil {
+			all = append(all, proto.Listing{Captured: captured, Manifest: s.Current.Manifest})
+		}
+	}
+	return all
+}
+
 // inUse are the members of a generation that clients use, as far as this node knows: here and on other nodes.
 func (d *driver) inUse(g *view.Generation) (indexes []proto.Captive) {
 	refs := make(map[string]proto.Ref)

@@ -39,6 +39,8 @@ type Catalog interface {
 	// Capture returns the suites of an archive at one moment; none where the archive is not configured
 	// or nothing of it is known.
 	Capture(archive string) []proto.Captured
+	// Roots are the same with their roots, and without what these list.
+	Roots(archive string) []proto.Listing
 	Freeze(ctx context.Context, archive string, at time.Time, suites []proto.Captured) (Frozen, []proto.Missing, error)
 	Resolve(proto.Location) (proto.Resolution, bool)
 	Discover(ctx context.Context, loc proto.Location, fresh bool) (proto.Resolution, error)

@@ -221,6 +221,13 @@ func (l live) Discover(_ context.Context, loc proto.Location, _ bool) (proto.Res
 	return e, nil
 }
 
+func (l live) Roots(archive string) (all []proto.Listing) {
+	for _, c := range l.Capture(archive) {
+		all = append(all, proto.Listing{Captured: c})
+	}
+	return all
+}
+
 func (l live) RootOf(loc proto.Location) (proto.Suite, bool) {
 	dir, root := strings.CutSuffix(loc.Path, "/InRelease")
 	return proto.Suite{Archive: loc.Archive, Dir: dir}, root
@@ -535,6 +542,25 @@ func TestLiveSuites(t *testing.T) {
 	listings, err := w.Listings(t.Context(), "stable", nil)
 	if err != nil || len(listings) != 2 || listings[0].Suite.Dir != "dists/noble" || listings[0].Root != rootOf("ubuntu", 1) || listings[1].Root != rootOf("ubuntu", 3) {
 		t.Errorf("what it lists: %+v, %v", listings, err)
+	}
+	for id, want := range map[string]string{
+		"stable": "dists/noble 1 false, dists/noble-security 3 true", "w1": "dists/noble 1 false, dists/noble-security 1 false", "live": "dists/noble 3 true, dists/noble-security 3 true",
+	} {
+		suites, err := w.Suites(t.Context(), id, []string{"ubuntu"})
+		var got []string
+		for _, s := range suites {
+			for n := range 4 {
+				if s.Root == rootOf("ubuntu", n) {
+					got = append(got, fmt.Sprint(s.Suite.Dir, " ", n, " ", s.Live))
+				}
+			}
+		}
+		if err != nil || strings.Join(got, ", ") != want {
+			t.Errorf("hosts of %s get %q, %v; want %s", id, got, err, want)
+		}
+	}
+	if _, err := w.Suites(t.Context(), "other", nil); !errors.Is(err, ErrUnknown) {
+		t.Error(err)
 	}
 	w.restart()
 	gets("stable", security)

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -39,6 +40,45 @@ func (k *Keeper) Listings(ctx context.Context, id string, archives []string) ([]
 	live, err := k.liveListings(ctx, k.ArchivesOf(id))
 	all = slices.DeleteFunc(all, func(l proto.Listing) bool { return Wanted(at.live, l.Suite) })
 	return append(all, slices.DeleteFunc(live, func(l proto.Listing) bool { return !Wanted(at.live, l.Suite) })...), err
+}
+
+// Served is a suite that hosts get under a name.
+type Served struct {
+	proto.Listing // Indexes may be missing
+	// Live says that it moves on with the archive.
+	Live bool
+}
+
+// Suites returns the suites that hosts of a name get. Of names.Live, archives names those that are meant. The error is as
+// that of Listings.
+func (k *Keeper) Suites(ctx context.Context, id string, archives []string) (all []Served, err error) {
+	at, ok := follow(k.table.Load().names, id)
+	if !ok {
+		return nil, fmt.Errorf("%.70q: %w", id, ErrUnknown)
+	}
+	if at.digest != names.Live {
+		archives = k.ArchivesOf(id)
+		frozen, err := k.Listings(ctx, at.snapshot, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range frozen {
+			if !Wanted(at.live, l.Suite) || len(at.live) == 0 {
+				all = append(all, Served{Listing: l})
+			}
+		}
+	}
+	for _, archive := range archives {
+		for _, l := range k.cfg.Catalog.Roots(archive) {
+			if at.digest == names.Live || len(at.live) > 0 && Wanted(at.live, l.Suite) {
+				all = append(all, Served{l, true})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Served) int {
+		return cmp.Or(cmp.Compare(a.Suite.Archive, b.Suite.Archive), cmp.Compare(a.Suite.Dir, b.Suite.Dir), cmp.Compare(a.Suite.Name, b.Suite.Name))
+	})
+	return all, nil
 }
 
 // ArchivesOf names the archives of the snapshot that a name leads to; none where it leads to no snapshot.

@@ -167,6 +167,24 @@ func (k *Keyring) Sum() (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
+// Armoured returns the keys as one armoured block.
+func (k *Keyring) Armoured() (string, error) {
+	var b strings.Builder
+	w, err := armor.Encode(&b, openpgp.PublicKeyType, nil)
+	for _, e := range k.keys {
+		if err == nil {
+			err = e.Serialize(w)
+		}
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		return "", fmt.Errorf("keyring %s: %w", k.name, err)
+	}
+	return b.String() + "\n", nil
+}
+
 // WeakKeys names the keys whose signatures WithWeakKeys is about, such as "an RSA key of 1024 bits (FINGERPRINT)".
 func (k *Keyring) WeakKeys() (keys []string) {
 	for _, e := range k.keys {
