@@ -15,11 +15,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/e2e/lab"
+	"github.com/aptmesh/aptmesh/node/format/rpm/rpmarchive"
 )
 
 // rpmWorld is a repository that createrepo_c makes of packages that rpmbuild makes, its server, and
@@ -325,6 +327,79 @@ func TestDnfIsNotApt(t *testing.T) {
 		if a.Status >= 500 {
 			t.Errorf("dnf was told of the trouble: %+v", a)
 		}
+	}
+}
+
+// TestDnfWithLists: the node has its mirrors from the metalink of a repository, and its hosts have a metalink or a mirror list
+// that the node writes, beside the repository, or in place of the server's where it is their proxy. It goes along with
+// a publication.
+func TestDnfWithLists(t *testing.T) {
+	t.Parallel()
+	w := newRPMRepository(t, false)
+	asked := 0
+	var mu sync.Mutex
+	lists := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked++
+		root := must(os.ReadFile(filepath.Join(w.dir, "repodata/repomd.xml")))(t)
+		text := string(rpmarchive.Metalink(rpmarchive.Named{Repomd: root, Date: time.Now().Add(-time.Hour)}))
+		url := `<url protocol="http" type="http" preference="100">` + w.server.URL + "/repo/repodata/repomd.xml</url>"
+		io.WriteString(rw, strings.Replace(text, "</resources>", url+"</resources>", 1))
+	}))
+	t.Cleanup(lists.Close)
+	metalink := lists.URL + "/metalink?repo=r&arch=noarch"
+	w.node = newNode(t, "archives:\n  r:\n    format: rpm\n    unsigned: true\n    upstream: mirror+"+metalink+"#repo\n")
+	w.node.start()
+
+	hosts := map[string]*dnfHost{
+		"metalink":   w.dnfAt("metalink=" + w.node.URL + "/r/repo/metalink"),
+		"mirrorlist": w.dnfAt("mirrorlist=" + w.node.URL + "/r/repo/mirrorlist"),
+		"proxy":      w.dnfAt("metalink="+metalink+"\nproxy="+w.node.URL, "countme=1"),
+	}
+	for name, host := range hosts {
+		host.run("makecache")
+		host.run("install", "hello")
+		if got := host.installed(); got != "1.0" {
+			t.Errorf("%s: version %q is installed", name, got)
+		}
+	}
+	w.build("1.1", "hello")
+	w.publish()
+	if out, errs, _ := w.node.run("refresh", "r/repo", "--config", w.node.ConfigFile()); !strings.Contains(out, "adopted") {
+		t.Fatalf("the new publication is not adopted: %s%s", out, errs)
+	}
+	for name, host := range hosts {
+		host.run("upgrade", "--refresh", "hello")
+		if got := host.installed(); got != "1.1" {
+			t.Errorf("%s: version %q is installed after the publication", name, got)
+		}
+	}
+	for _, version := range []string{"1.0", "1.1"} {
+		if n := w.server.Requests("repo/Packages/noarch/hello-" + version + "-1.noarch.rpm"); n != 1 {
+			t.Errorf("upstream was asked %d times for the package that all hosts have", n)
+		}
+	}
+	mu.Lock()
+	if asked == 0 || asked > 2 {
+		t.Errorf("the server of the metalink was asked %d times", asked)
+	}
+	mu.Unlock()
+	served := make(map[string]bool)
+	for _, a := range w.node.accessLog() {
+		path, _, _ := strings.Cut(a.URL, "?")
+		served[path] = true
+		if a.Status >= 400 && !strings.Contains(a.URL, "comps") {
+			t.Errorf("a host got %d for %s", a.Status, a.URL)
+		}
+	}
+	for _, path := range []string{"/r/repo/metalink", "/r/repo/mirrorlist", lists.URL + "/metalink"} {
+		if !served[path] {
+			t.Errorf("no host asked for %s", path)
+		}
+	}
+	if said := w.node.do("why", w.node.URL+"/r/repo/metalink"); !strings.Contains(said, "a list that this node writes itself") {
+		t.Errorf("why: %s", said)
 	}
 }
 

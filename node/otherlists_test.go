@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/rpm/rpmarchive"
@@ -70,6 +72,20 @@ func TestMetalinkAsUpstream(t *testing.T) {
 		if strings.HasPrefix(name, "linux/"+repository+"/repodata/") {
 			gives(strings.TrimPrefix(name, "linux/"))
 		}
+	}
+	// What the node writes for its hosts, of the archive and of a snapshot.
+	if _, err := w.node.CreateSnapshot(t.Context(), admin.SnapshotPlan{Name: "w1"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []string{"/ubuntu/" + repository, "/snapshot/ubuntu/w1/" + repository} {
+		status, text := ask(t, w.node.Addrs()[0], at+"/metalink")
+		sum := testarchive.Sum(testarchive.SHA256, files["linux/"+repository+"/repodata/repomd.xml"])
+		if status != 200 || !strings.Contains(text, ">http://cache:3142"+at+"/repodata/repomd.xml<") || !strings.Contains(text, sum) {
+			t.Errorf("%s/metalink: %d %s", at, status, text)
+		}
+	}
+	if status, text := ask(t, w.node.Addrs()[0], "/ubuntu/nothing/here/mirrorlist"); status != 404 {
+		t.Errorf("the list of no repository: %d %s", status, text)
 	}
 	near.Close()
 	manager.Close()

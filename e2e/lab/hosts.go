@@ -18,13 +18,20 @@ type Dnf struct {
 	fixed    []string // arguments of every run
 }
 
-// NewDnf makes a host in dir, whose repository has that URL. programs has dnf, which is called program there; settings
-// are further values of --setopt.
+// NewDnf makes a host in dir, whose repository has that URL, or is described by lines of a .repo file, such as
+// "metalink=URL". programs has dnf, which is called program there; settings are further values of --setopt.
 func NewDnf(programs *Root, program, dir, url string, settings ...string) (*Dnf, error) {
 	at := func(name string) string { return filepath.Join(dir, name) }
-	h := &Dnf{Dir: dir, programs: programs, program: program, fixed: []string{"--quiet", "--assumeyes", "--repofrompath=r," + url, "--repo=r", "--releasever=1",
-		"--installroot=" + at("root"), "--setopt=cachedir=" + at("cache"), "--setopt=logdir=" + at("log"), "--setopt=reposdir=/dev/null", "--setopt=varsdir=/dev/null",
-		"--setopt=r.gpgcheck=0", "--setopt=skip_if_unavailable=0", "--setopt=install_weak_deps=0"}}
+	source := []string{"--repofrompath=r," + url, "--setopt=reposdir=/dev/null"}
+	if key, _, _ := strings.Cut(url, "="); !strings.Contains(key, ":") {
+		source = []string{"--setopt=reposdir=" + at("repos")}
+		if err := errors.Join(makeDirs(dir, "repos"), os.WriteFile(at("repos/r.repo"), []byte("[r]\nname=r\n"+url+"\n"), 0o644)); err != nil {
+			return nil, err
+		}
+	}
+	h := &Dnf{Dir: dir, programs: programs, program: program, fixed: append(source, "--quiet", "--assumeyes", "--repo=r", "--releasever=1",
+		"--installroot="+at("root"), "--setopt=cachedir="+at("cache"), "--setopt=logdir="+at("log"), "--setopt=varsdir=/dev/null",
+		"--setopt=r.gpgcheck=0", "--setopt=skip_if_unavailable=0", "--setopt=install_weak_deps=0")}
 	for _, s := range settings {
 		h.fixed = append(h.fixed, "--setopt="+s)
 	}

@@ -52,6 +52,14 @@ func newFormat(name string, t trust) Format {
 	return deb.New(deb.Config{Keyring: t.keyring, KeyPlace: t.keyPlace, Unsigned: t.unsigned, UnsignedSuites: t.unsignedSuites})
 }
 
+// hostLists are those of the format that the configuration calls by a name; nil for none.
+func hostLists(name string) front.HostLists {
+	if name == "rpm" {
+		return rpm.HostLists{}
+	}
+	return nil
+}
+
 // keyless is the format of that name in the configuration, without keys. It answers questions about
 // paths, which do not depend on the keys of the archive.
 func keyless(name string) Format { return newFormat(name, trust{}) }

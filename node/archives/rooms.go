@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/aptconf"
@@ -159,7 +161,7 @@ func catalogArchives(cfg *config.Config) ([]catalog.Archive, error) {
 // frontRules are what the frontend needs to know of the archives and of its clients.
 func (a *Archives) frontRules(cfg *config.Config, mirrors map[string][]archiveconf.Mirror) (front.Rules, error) {
 	rules := front.Rules{
-		Classes: a.classesOf(cfg), Connect: cfg.ConnectAllow, Lists: a.frontLists(cfg), PublicURL: cfg.PublicURL, Clients: cfg.Clients,
+		Classes: a.classesOf(cfg), Connect: cfg.ConnectAllow, PublicURL: cfg.PublicURL, Clients: cfg.Clients,
 		HostFiles: func(node string, closed func(string) bool) []proto.HostFile {
 			return HostFiles(node, slices.DeleteFunc(slices.Concat(cfg.Archives, cfg.Classes), func(a archiveconf.Archive) bool { return closed(a.Name) }))
 		},
@@ -171,7 +173,7 @@ func (a *Archives) frontRules(cfg *config.Config, mirrors map[string][]archiveco
 	for _, archive := range cfg.Archives {
 		shown := front.Archive{
 			Name: archive.Name, Aliases: slices.Concat(archive.Aliases, known[archive.Name]), Format: formats.of(archive.Name),
-			Allow: archive.Allow, Deny: archive.Deny,
+			Allow: archive.Allow, Deny: archive.Deny, HostLists: hostLists(archive.Format),
 		}
 		if in := inner[archive.Name]; in != nil {
 			shown.Inner = in.at
@@ -191,6 +193,7 @@ func (a *Archives) frontRules(cfg *config.Config, mirrors map[string][]archiveco
 		shown.Upstream = shownURL(archive, shown.Mirrors)
 		rules.Archives = append(rules.Archives, shown)
 	}
+	rules.Lists = a.frontLists(cfg, rules.Archives)
 	return rules, nil
 }
 
@@ -209,13 +212,30 @@ func shownURL(a archiveconf.Archive, mirrors []*url.URL) *url.URL {
 	return &url.URL{Scheme: "http", Host: "mirrors.invalid", Path: "/" + a.Name}
 }
 
+// hostListOf is the list of a server, as the node has it beside the repository that it is for. Hosts reach that through the
+// archive's URL, which the node serves them without TLS.
+func hostListOf(list aptconf.ListURL, shown front.Archive) front.List {
+	name := "mirrorlist"
+	if strings.Contains(list.URL.Path, "metalink") {
+		name = "metalink"
+	}
+	at := path.Join(list.Below, name)
+	root := shown.Upstream
+	return front.List{URL: list.URL, Archive: shown.Name, Path: at, At: "http://" + root.Host + strings.TrimSuffix(root.EscapedPath(), "/") + "/" + at}
+}
+
 // frontLists are the lists that servers have, for hosts that ask for them through this node.
-func (a *Archives) frontLists(cfg *config.Config) []front.List {
+func (a *Archives) frontLists(cfg *config.Config, shown []front.Archive) []front.List {
 	var all []front.List
-	for _, archive := range cfg.Archives {
+	for i, archive := range cfg.Archives {
 		for _, at := range archive.Mirrors() {
-			if list, err := aptconf.ParseListURL(at.URL); err == nil && list.URL != nil {
+			list, err := aptconf.ParseListURL(at.URL)
+			switch {
+			case err != nil || list.URL == nil:
+			case archive.Format == "apt":
 				all = append(all, front.List{URL: list.URL, Archive: archive.Name, Text: a.lists.Text(mirrorlist.KeyOf(at))})
+			case hostLists(archive.Format) != nil:
+				all = append(all, hostListOf(list, shown[i]))
 			}
 		}
 	}

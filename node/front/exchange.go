@@ -125,13 +125,13 @@ func (x *exchange) serve() {
 	if len(x.via) > 0 && x.f.cfg.Waits != nil {
 		defer x.f.cfg.Waits(loc, x.via)()
 	}
+	if x.hostListAt() {
+		return
+	}
 	x.conditions = conditionsOf(x.r)
 	x.subject.snapshot = x.snapshot
 	x.subject.loc, x.subject.info, x.subject.now, x.subject.private = loc, &x.info, x.began, guard != nil
-	blob, err := x.open()
-	for wait := firstRetry; err != nil && x.heldBack(err, wait); wait = min(2*wait, lastRetry) {
-		blob, err = x.open()
-	}
+	blob, err := x.openPatiently()
 	switch {
 	case err != nil:
 		x.fail(err)

@@ -184,6 +184,7 @@ type Explanation struct {
 	Location proto.Location // zero where it means no file of an archive
 	Snapshot string         // the ID of a snapshot or channel that it is asked of; "" for none
 	List     string         // the archive, where the URL is that of a list of mirrors
+	ListOf   string         // the root file, where the node writes a list of mirrors for hosts at the location
 	Relayed  bool           // connect_allow lets it pass, and it is of no archive
 	// Would is the failure that a request meets by the rules alone; Latest the last one that a client
 	// met. nil: none.
@@ -213,7 +214,7 @@ func (f *Front) Explain(target string) (e Explanation) {
 		}
 	} else if l, ok := rules.listOf(target); ok {
 		e.List = l.Archive
-		if l.Text == "" {
+		if l.Text == "" && l.Path == "" {
 			e.Would = l.unknown().failure()
 		}
 	} else if loc, err := rules.routes.locate(target, nil); err != nil && !errors.As(err, new(*notMade)) {
@@ -226,6 +227,9 @@ func (f *Front) Explain(target string) (e Explanation) {
 		}
 	} else {
 		e.Location, key = loc, loc.String()
+		if lists := rules.hostLists[loc.Archive]; lists != nil {
+			e.ListOf = lists.Of(loc.Path)
+		}
 		if e.Snapshot != "" {
 			key = snapshotKey(e.Snapshot, loc)
 			if !f.cfg.Snapshots.Known(e.Snapshot, loc.Archive) {

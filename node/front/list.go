@@ -3,16 +3,22 @@ package front
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+
+	"github.com/aptmesh/aptmesh/proto"
 )
 
-// List is the mirror list of an archive, for hosts whose sources name the same list (mirror+http)
-// and that use this node as their proxy.
+// List is the mirror list of an archive, for hosts that are configured with the same list, and use
+// this node as their proxy.
 type List struct {
-	// URL is where it is; without a path, everything on the host is this list.
+	// URL is where it is; without a path, everything on the host is this list. Its query has to be part of what hosts
+	// ask for.
 	URL     *url.URL
 	Archive string
-	// Text is what the node goes by, in apt's format (apt-transport-mirror(1)); "" while it is not known.
+	// Path, where not "", is where HostLists of the archive have the list; At is the URL by which hosts have that.
+	Path, At string
+	// Text, where there is no Path, is what the node goes by, in apt's format (apt-transport-mirror(1)); "" while it is not known.
 	Text string
 }
 
@@ -21,21 +27,50 @@ func (r *rules) listOf(target string) (List, bool) {
 	if len(r.lists) == 0 {
 		return List{}, false
 	}
-	target, _, _ = strings.Cut(target, "?") // dnf counts itself there (countme=1)
+	target, query, _ := strings.Cut(target, "?")
 	_, host, path, ok := splitURL(target)
 	if !ok {
 		return List{}, false
 	}
-	l, ok := r.lists[bareHost(host)+path]
+	at, ok := r.lists[bareHost(host)+path]
 	if !ok {
-		l, ok = r.lists[bareHost(host)]
+		at = r.lists[bareHost(host)]
 	}
-	return l, ok
+	for _, l := range at {
+		if l.covers(query) {
+			return l, true
+		}
+	}
+	return List{}, false
+}
+
+// covers reports whether a query has all that the list's own has. dnf counts itself in it (countme=1).
+func (l *List) covers(query string) bool {
+	if l.URL.RawQuery == "" {
+		return true
+	}
+	asked, err := url.ParseQuery(query)
+	if err != nil {
+		return false
+	}
+	for key, values := range l.URL.Query() {
+		if !slices.Equal(values, asked[key]) {
+			return false
+		}
+	}
+	return true
 }
 
 // list answers with a list of mirrors.
 func (x *exchange) list(l List) {
 	if !x.admit(x.rules.guard(l.Archive)) {
+		return
+	}
+	if lists := x.rules.hostLists[l.Archive]; l.Path != "" && lists != nil {
+		x.loc = proto.Location{Archive: l.Archive, Path: l.Path}
+		if err := x.hostList(lists, l.At); err != nil {
+			x.fail(err)
+		}
 		return
 	}
 	if l.Text == "" {

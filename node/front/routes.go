@@ -33,6 +33,8 @@ type Archive struct {
 	Used func()
 	// Format is the archive's repository format; it must be set.
 	Format Format
+	// HostLists writes lists of mirrors for its hosts; nil: there are none.
+	HostLists HostLists
 }
 
 // route says that everything below base, on the host it is filed under, is an

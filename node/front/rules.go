@@ -47,7 +47,9 @@ type rules struct {
 	limits   ClientLimits
 	formats  map[string]Format // by archive
 	used     map[string]func() // by archive, see Archive.Used
-	lists    map[string]List   // by host and path
+	lists    map[string][]List // by host and path
+
+	hostLists map[string]HostLists // by archive
 
 	publicURL string // without a slash at its end
 	hostFiles func(node string, closed func(archive string) bool) []proto.HostFile
@@ -63,9 +65,10 @@ func newRules(r Rules, own []string, listens func() []string) (*rules, error) {
 	if _, host, _, ok := splitURL(r.PublicURL); ok {
 		routes.publicHost = bareHost(host)
 	}
-	ready := &rules{routes: routes, limits: r.Clients, guards: make(map[string]*guard), used: make(map[string]func()), formats: make(map[string]Format), lists: make(map[string]List), publicURL: strings.TrimSuffix(r.PublicURL, "/"), hostFiles: r.HostFiles}
+	ready := &rules{routes: routes, limits: r.Clients, guards: make(map[string]*guard), used: make(map[string]func()), formats: make(map[string]Format), lists: make(map[string][]List), hostLists: make(map[string]HostLists), publicURL: strings.TrimSuffix(r.PublicURL, "/"), hostFiles: r.HostFiles}
 	for _, l := range r.Lists {
-		ready.lists[bareHost(l.URL.Host)+l.URL.Path] = l
+		at := bareHost(l.URL.Host) + l.URL.Path
+		ready.lists[at] = append(ready.lists[at], l)
 	}
 	if ready.everyone, err = newGuard("clients", r.Clients.Allow, r.Clients.Deny); err != nil {
 		return nil, err
@@ -75,6 +78,9 @@ func newRules(r Rules, own []string, listens func() []string) (*rules, error) {
 			return nil, fmt.Errorf("archives: %s has no format", a.Name)
 		}
 		ready.formats[a.Name] = a.Format
+		if a.HostLists != nil {
+			ready.hostLists[a.Name] = a.HostLists
+		}
 		if a.Used != nil {
 			ready.used[a.Name] = a.Used
 		}

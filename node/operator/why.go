@@ -45,6 +45,9 @@ func (o *Operator) Why(target string) *admin.Why {
 	suite, _ := o.cfg.Catalog.SuiteOf(loc)
 	w.Suite = suite.Path()
 	w.UpstreamURLs = o.upstreamURLs(proto.At(loc))
+	if e.ListOf != "" {
+		say(w, "Where the archive has %s, a request is answered with a list that this node writes itself. It names no other mirror, and is of the generation that a host would get then.", e.ListOf)
+	}
 	if e.Snapshot != "" {
 		o.whyInSnapshot(w, e.Snapshot, loc)
 		return w
