@@ -41,6 +41,7 @@ var (
 	_ cluster.Snapshots  = (*snapshot.Keeper)(nil)
 	_ snapshot.Store     = (*blobstore.Store)(nil)
 	_ holds.Catalog      = (*catalog.Catalog)(nil)
+	_ snapshot.Holds     = (*holds.Keeper)(nil)
 	_ holds.Store        = holdsStore{}
 	_ catalog.Blobs      = (*peerfetch.Fetcher)(nil)
 	_ catalog.Upstream   = archives.Source{}
@@ -100,8 +101,13 @@ func (n *Node) build(cfg *config.Config) (err error) {
 	}
 	n.onStop("catalog", closed(n.catalog.Close))
 
+	if n.holds, err = holds.New(n.holdsConfig()); err != nil {
+		return err
+	}
+	n.onStop("holds", func(context.Context) error { return n.holds.Close() })
+
 	keeping := snapshot.Config{
-		Node: n.opts.Name, Catalog: snapshotCatalog{n.catalog}, Store: n.store, State: n.state, Logger: n.log, Now: time.Now,
+		Node: n.opts.Name, Catalog: snapshotCatalog{n.catalog}, Store: n.store, Holds: n.holds, State: n.state, Logger: n.log, Now: time.Now,
 	}
 	if n.cluster != nil {
 		keeping.Cluster = n.cluster.Mesh()
@@ -110,11 +116,6 @@ func (n *Node) build(cfg *config.Config) (err error) {
 		return err
 	}
 	n.onStop("snapshots", func(context.Context) error { return n.snapshots.Close() })
-
-	if n.holds, err = holds.New(n.holdsConfig()); err != nil {
-		return err
-	}
-	n.onStop("holds", func(context.Context) error { return n.holds.Close() })
 
 	if n.front, err = front.New(n.frontConfig(cfg), n.catalog, n.fetcher); err != nil {
 		return err
@@ -318,7 +319,7 @@ func (n *Node) registerRooms() error {
 	all := []prometheus.Collector{
 		info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	}
-	rooms := []interface{ Collectors() []prometheus.Collector }{n.life, n.store, n.state, n.upstream, n.fetcher, n.prefetch, n.catalog, n.front, n.archives, n.snapshots}
+	rooms := []interface{ Collectors() []prometheus.Collector }{n.life, n.store, n.state, n.upstream, n.fetcher, n.prefetch, n.catalog, n.holds, n.front, n.archives, n.snapshots}
 	if n.cluster != nil {
 		rooms = append(rooms, n.cluster)
 	}

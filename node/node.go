@@ -157,6 +157,7 @@ func (n *Node) start(ctx context.Context, cfg *config.Config) error {
 	n.onStop("archives", closed(n.archives.Stop))
 	n.holding.Store(n.holds)
 	n.holds.SetMirrors(n.mirrors(cfg))
+	n.holds.DropUnclaimed()
 	n.holds.Start()
 	n.server = n.front.Server(n.Overview)
 	n.onStop("frontend", n.closeFrontend)

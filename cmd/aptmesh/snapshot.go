@@ -48,13 +48,19 @@ as long as upstream still has them.`,
 func (a *app) snapshotCreateCommand() *cobra.Command {
 	plan := admin.SnapshotPlan{By: operatorName()}
 	var timeout time.Duration
+	var detach bool
 	cmd := a.asking(&cobra.Command{
 		Use:   "create NAME",
 		Short: "Take a snapshot",
 		Long: `Take a snapshot of all suites that hosts use, all as they are at one moment.
 
-The exit code is 4 if the snapshot is there and not whole: files of it could not be had, or of a
-suite no index is kept, because no host that the node knows of has used one.`,
+--hold says what is kept stored of it: metadata (the Release files and the indexes that hosts use), used
+(and the packages that hosts use now, with what these need), or all (and every file that these indexes
+list). The node fetches what is missing, also after this command has ended.
+
+The exit code is 3 if what is to be held does not fit: then no snapshot is taken. It is 4 if the
+snapshot is there and not whole: files of it could not be had, or of a suite no index is kept, because
+no host that the node knows of has used one.`,
 		Example: `  aptmesh snapshot create 2026-w48
   aptmesh snapshot create before-upgrade --archive ubuntu --suite 'noble*' --note "before the kernel"`,
 		Args: takes(1, 1, "the name"),
@@ -63,7 +69,18 @@ suite no index is kept, because no host that the node knows of has used one.`,
 		defer cancel()
 		plan.Name = args[0]
 		s, err := client.CreateSnapshot(ctx, plan)
-		if err == nil && len(s.Missing)+len(unusedSuites(s)) > 0 {
+		if err == nil && s.Forecast == nil && s.Packages != nil && !detach {
+			err = a.followSnapshot(ctx, client, s)
+		}
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case s.Forecast != nil:
+			if !s.Forecast.Fits {
+				err = &exitError{code: exitRefused}
+			}
+			return s, func(w io.Writer) error { return printForecast(w, s.Name, s.Forecast) }, err
+		case len(s.Missing)+len(unusedSuites(s)) > 0, s.Packages != nil && s.Packages.Phase != "done" && !detach:
 			err = &exitError{code: exitIncomplete}
 		}
 		return s, func(w io.Writer) error { return printSnapshotResult(w, s) }, err
@@ -72,13 +89,53 @@ suite no index is kept, because no host that the node knows of has used one.`,
 	cmd.Flags().StringSliceVar(&plan.Suites, "suite", nil, "`PATTERN` of the suites to capture, such as 'noble*'; may be given several times (default all)")
 	cmd.Flags().StringVar(&plan.Note, "note", "", "`TEXT` to remember why")
 	cmd.Flags().Var((*days)(&plan.Expires), "expires", "remove it after this `TIME`, such as 120d, unless a channel stands for it then (default never)")
+	cmd.Flags().StringVar(&plan.Hold, "hold", "metadata", "`LEVEL` of what is held: metadata, used or all")
+	cmd.Flags().BoolVar(&plan.DryRun, "dry-run", false, "say what it takes, and take none")
+	cmd.Flags().BoolVar(&detach, "detach", false, "do not wait for packages that are to be held")
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "give up after this long")
 	return cmd
+}
+
+// followSnapshot shows how far the packages of a new snapshot are until they are held.
+func (a *app) followSnapshot(ctx context.Context, client *admin.Client, s *admin.SnapshotResult) error {
+	show, finish := showRun(a.err)
+	defer finish()
+	for s.Packages.Running() || s.Packages.Phase == "waiting" {
+		show(s.Packages)
+		select {
+		case <-time.After(followEvery):
+		case <-ctx.Done():
+			return fmt.Errorf("the snapshot is there, and the node goes on fetching its packages (aptmesh snapshot show %s says how far it is): %w", s.Name, context.Cause(ctx))
+		}
+		list, err := client.Snapshots(ctx, s.Name)
+		if err != nil {
+			return err
+		}
+		if s.Packages = list[0].Packages; s.Packages == nil {
+			return fmt.Errorf("the snapshot %s was removed meanwhile", s.Name)
+		}
+	}
+	return nil
+}
+
+// printHeld says what of a snapshot's packages is held.
+func printHeld(b *strings.Builder, p *admin.Mirror) {
+	fmt.Fprintf(b, "Holds     %s here, of a share of %s: %s\n", filesOf(p.Held), filesOf(p.Share), p.Phase)
+	if p.Failure != "" {
+		fmt.Fprintf(b, "Because   %s\n", p.Failure)
+	}
+	for _, lost := range p.Lost[:min(len(p.Lost), maxShown)] {
+		fmt.Fprintf(b, "missing: %s: %s\n", lost.Location, lost.Error)
+	}
+	printOddities(b, p.UnresolvedCount, p.Unresolved, p.Unprovable, p.Unsized)
 }
 
 func printSnapshotResult(w io.Writer, s *admin.SnapshotResult) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s, %s kept\n", s.Name, suitesOf(len(s.Suites)), bytesOf(s.Bytes))
+	if s.Packages != nil {
+		printHeld(&b, s.Packages)
+	}
 	for _, m := range s.Missing {
 		fmt.Fprintf(&b, "missing: %s: %s\n", m.Location, m.Error)
 	}
@@ -228,6 +285,9 @@ func printSnapshot(w io.Writer, s *admin.Snapshot) error {
 		fmt.Fprintf(&b, "Note      %s\n", s.Note)
 	}
 	fmt.Fprintf(&b, "Keeps     %s of signed roots and indexes, %s of them its own\n", bytesOf(s.Bytes), bytesOf(s.Own))
+	if s.Packages != nil {
+		printHeld(&b, s.Packages)
+	}
 	writeWarnings(&b, s)
 	if len(s.Suites) > 0 {
 		b.WriteByte('\n')

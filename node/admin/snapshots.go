@@ -42,6 +42,10 @@ type SnapshotPlan struct {
 	Note   string
 	// Expires is after how long it is removed, unless a channel stands for it; 0 for never.
 	Expires time.Duration
+	// Hold is how much is held: metadata or "" for roots and indexes, used, or all.
+	Hold string
+	// DryRun says what it would take, and takes none.
+	DryRun bool
 	// By is who asks for it, as the client says.
 	By string
 }
@@ -59,6 +63,10 @@ type Snapshot struct {
 	// Bytes is what it keeps stored: roots and indexes.
 	Bytes  int64           `json:"bytes"`
 	Suites []SnapshotSuite `json:"suites"`
+	// Hold is how much is held: metadata, used or all.
+	Hold string `json:"hold"`
+	// Packages is what is held besides roots and indexes on the node that answers; nil for nothing.
+	Packages *Mirror `json:"packages,omitempty"`
 	// Lost says that nothing of it can be served.
 	Lost bool `json:"lost,omitempty"`
 
@@ -110,6 +118,8 @@ type SnapshotResult struct {
 	Missing []MissingFile `json:"missing,omitempty"`
 	// Unreached are nodes that could not be told; they hear of it when they answer.
 	Unreached []string `json:"unreached,omitempty"`
+	// Forecast is what it takes, where that was asked for, and where it does not fit: then no snapshot was taken.
+	Forecast *Forecast `json:"forecast,omitempty"`
 }
 
 // MissingFile is a file that could not be had.
@@ -181,6 +191,7 @@ func serveSnapshots(mux *http.ServeMux, s Snapshots) {
 		}
 		result, err := s.CreateSnapshot(r.Context(), SnapshotPlan{
 			Name: r.FormValue("name"), Archives: r.Form["archive"], Suites: r.Form["suite"], Note: r.FormValue("note"), Expires: expires, By: r.FormValue("by"),
+			Hold: r.FormValue("hold"), DryRun: r.FormValue("dry_run") != "",
 		})
 		answerOr(w, http.StatusConflict, result, err)
 	})
@@ -246,10 +257,14 @@ func (c *Client) ShowSnapshot(ctx context.Context, name string) (*Snapshot, erro
 
 // CreateSnapshot has archives captured as they are.
 func (c *Client) CreateSnapshot(ctx context.Context, plan SnapshotPlan) (*SnapshotResult, error) {
+	query := url.Values{
+		"name": {plan.Name}, "archive": plan.Archives, "suite": plan.Suites, "note": {plan.Note}, "expires": {plan.Expires.String()}, "by": {plan.By}, "hold": {plan.Hold},
+	}
+	if plan.DryRun {
+		query.Set("dry_run", "1")
+	}
 	var r SnapshotResult
-	return &r, c.call(ctx, http.MethodPost, snapshotsPath, url.Values{
-		"name": {plan.Name}, "archive": plan.Archives, "suite": plan.Suites, "note": {plan.Note}, "expires": {plan.Expires.String()}, "by": {plan.By},
-	}, &r)
+	return &r, c.call(ctx, http.MethodPost, snapshotsPath, query, &r)
 }
 
 // RemoveSnapshot takes a snapshot away.

@@ -168,16 +168,19 @@ func (k *Keeper) removeSets() {
 	}
 }
 
-// letGo ends a hold: what only it held may be evicted. The worker has ended.
-func (k *Keeper) letGo(owner string) error {
+// letGo ends the hold of a worker that has ended: what only it held may be evicted. Another worker may have taken its
+// place.
+func (k *Keeper) letGo(w *worker) error {
 	k.changing.Lock()
 	defer k.changing.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := k.cfg.State.RemoveFile(holdDir + owner); err != nil {
-		return err
+	if now := k.workers[w.owner]; now == nil || now == w {
+		if err := k.cfg.State.RemoveFile(holdDir + w.owner); err != nil {
+			return err
+		}
+		delete(k.workers, w.owner)
 	}
-	delete(k.workers, owner)
 	err := k.settle()
 	k.removeSets()
 	return err

@@ -138,7 +138,7 @@ type Keeper struct {
 	closed  bool
 	workers map[string]*worker // by owner
 	ring    Ring               // that shares follow; nil: alone, or nothing is known yet
-	shared  bool               // shares can be told: the node is alone, or ring is set
+	shared  bool               // the node has started, and is alone or knows its ring: shares can be told
 	union   *rows.Set          // what the store holds
 }
 
@@ -146,7 +146,6 @@ type Keeper struct {
 func New(cfg Config) (*Keeper, error) {
 	k := &Keeper{cfg: cfg.withDefaults(), log: cfg.Logger, workers: make(map[string]*worker), union: &rows.Set{}}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
-	k.shared = cfg.Ring == nil
 	files, err := k.cfg.State.ListFiles(holdDir)
 	if err != nil {
 		return nil, fmt.Errorf("list what is held: %w", err)
@@ -170,12 +169,13 @@ func New(cfg Config) (*Keeper, error) {
 	return k, nil
 }
 
-// Start begins to follow the ring. Before that nothing is fetched in a cluster.
+// Start begins to fetch, in a cluster once it is known who is in it.
 func (k *Keeper) Start() {
-	if k.cfg.Ring == nil {
+	if k.cfg.Ring != nil {
+		k.wg.Go(k.followRing)
 		return
 	}
-	k.wg.Go(k.followRing)
+	k.setRing(nil)
 }
 
 // Close ends all work.
@@ -221,6 +221,9 @@ func (k *Keeper) followRing() {
 func (k *Keeper) setRing(r Ring) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.closed {
+		return
+	}
 	k.ring, k.shared = r, true
 	if err := k.settle(); err != nil {
 		k.log.Error("the shares of what is held cannot follow the cluster", "error", err)

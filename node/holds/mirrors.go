@@ -65,7 +65,7 @@ func (k *Keeper) SetMirrors(mirrors []Mirror) {
 // drop ends a hold.
 func (k *Keeper) drop(w *worker) {
 	w.stop()
-	if err := k.letGo(w.owner); err != nil {
+	if err := k.letGo(w); err != nil {
 		k.log.Error("what is held no more stays until the node starts again", "hold", w.owner, "error", err)
 		return
 	}

@@ -74,7 +74,34 @@ type GenerationStatus struct {
 }
 
 func (k *Keeper) status(w *worker, name string) Status {
-	s := Status{Name: name}
+	s := k.count(w)
+	s.Name = name
+	k.mu.Lock()
+	all, err := k.whole(w.hold.Generations)
+	k.mu.Unlock()
+	if err == nil {
+		for ref := range all.Rows() {
+			if k.stored(ref) || len(k.cfg.Holders(ref.Digest)) > 0 {
+				s.Cluster.add(ref)
+			}
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s.Phase, s.Next = w.phase, w.next
+	if w.failure != nil {
+		s.Failure = w.failure.Error()
+	}
+	if w.chosen != nil {
+		s.Unresolved = w.chosen.Unresolved
+	}
+	s.Checked, s.CheckOf, s.Damaged = Count{w.checked.files, w.checked.bytes}, w.checked.of, w.checked.damaged
+	w.progress.tell(&s, w.phase == Fetching)
+	return s
+}
+
+// count counts what a hold lists and has here.
+func (k *Keeper) count(w *worker) (s Status) {
 	k.mu.Lock()
 	generations := w.hold.Generations
 	var others []*generation
@@ -95,9 +122,6 @@ func (k *Keeper) status(w *worker, name string) Status {
 	}
 	for ref := range all.Rows() {
 		s.Listed.add(ref)
-		if k.stored(ref) || len(k.cfg.Holders(ref.Digest)) > 0 {
-			s.Cluster.add(ref)
-		}
 	}
 	for ref := range share.Rows() {
 		s.Share.add(ref)
@@ -118,17 +142,6 @@ func (k *Keeper) status(w *worker, name string) Status {
 			s.Unprovable, s.Unsized, s.Absent, s.UnresolvedCount = g.Unprovable, g.Unsized, g.Absent, g.Unresolved
 		}
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s.Phase, s.Next = w.phase, w.next
-	if w.failure != nil {
-		s.Failure = w.failure.Error()
-	}
-	if w.chosen != nil {
-		s.Unresolved = w.chosen.Unresolved
-	}
-	s.Checked, s.CheckOf, s.Damaged = Count{w.checked.files, w.checked.bytes}, w.checked.of, w.checked.damaged
-	w.progress.tell(&s, w.phase == Fetching)
 	return s
 }
 

@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
+	"github.com/aptmesh/aptmesh/node/holds"
 	"github.com/aptmesh/aptmesh/node/snapshot"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -19,7 +21,7 @@ func (o *Operator) Snapshots(name string) ([]admin.Snapshot, error) {
 	list := []admin.Snapshot{}
 	for _, s := range o.cfg.Snapshots.List() {
 		if name == "" || s.Name == name {
-			list = append(list, snapshotOf(&s))
+			list = append(list, o.snapshotOf(&s))
 		}
 	}
 	if name != "" && len(list) == 0 {
@@ -28,12 +30,18 @@ func (o *Operator) Snapshots(name string) ([]admin.Snapshot, error) {
 	return list, nil
 }
 
-func snapshotOf(s *snapshot.Snapshot) admin.Snapshot {
+func (o *Operator) snapshotOf(s *snapshot.Snapshot) admin.Snapshot {
 	a := admin.Snapshot{Name: s.Name, Record: s.Digest, By: s.By, Node: s.Node, Bytes: s.Bytes, Suites: []admin.SnapshotSuite{}, Lost: s.Record == nil}
 	if s.Record == nil {
 		return a
 	}
 	a.Taken, a.Note, a.Expires = s.Record.Taken, s.Record.Note, s.Record.Expires
+	a.Hold = cmp.Or(s.Record.Hold, holds.LevelMetadata)
+	if held, ok := o.cfg.Holds.Snapshot(s.Digest); ok {
+		packages := o.mirrorOf(&held)
+		packages.Name = s.Name
+		a.Packages = &packages
+	}
 	for _, archive := range s.Record.Archives {
 		for _, captured := range archive.Suites {
 			a.Suites = append(a.Suites, admin.SnapshotSuite{Suite: captured.Suite.String(), Generation: captured.Date, Indexes: len(captured.Indexes)})
@@ -53,7 +61,26 @@ func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) 
 			return nil, err
 		}
 	}
-	s, missing, err := o.cfg.Snapshots.Create(ctx, plan.Name, snapshot.Plan{Archives: plan.Archives, Suites: plan.Suites, Note: plan.Note, Expires: plan.Expires, By: plan.By})
+	if plan.Hold == "" {
+		plan.Hold = holds.LevelMetadata
+	}
+	if !slices.Contains(holds.Levels, plan.Hold) {
+		return nil, fmt.Errorf("%.70q is no level of what is held: it is one of %s", plan.Hold, strings.Join(holds.Levels, ", "))
+	}
+	wanted := snapshot.Plan{Archives: plan.Archives, Suites: plan.Suites, Note: plan.Note, Expires: plan.Expires, By: plan.By}
+	if plan.Hold != holds.LevelMetadata {
+		wanted.Hold = plan.Hold
+	}
+	if wanted.Hold != "" || plan.DryRun {
+		f, err := o.forecast(ctx, wanted, plan.Hold)
+		if err != nil {
+			return nil, err
+		}
+		if plan.DryRun || !f.Fits {
+			return &admin.SnapshotResult{Snapshot: admin.Snapshot{Name: plan.Name, Hold: plan.Hold, Suites: []admin.SnapshotSuite{}}, Forecast: f}, nil
+		}
+	}
+	s, missing, err := o.cfg.Snapshots.Create(ctx, plan.Name, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +89,7 @@ func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) 
 
 // resultOf is a snapshot that was just taken or restored.
 func (o *Operator) resultOf(ctx context.Context, s *snapshot.Snapshot, missing []proto.Missing) *admin.SnapshotResult {
-	r := &admin.SnapshotResult{Snapshot: snapshotOf(s), Unreached: s.Unreached}
+	r := &admin.SnapshotResult{Snapshot: o.snapshotOf(s), Unreached: s.Unreached}
 	for _, m := range missing {
 		r.Missing = append(r.Missing, admin.MissingFile{Location: m.Location.String(), Error: m.Err.Error()})
 	}
@@ -70,6 +97,23 @@ func (o *Operator) resultOf(ctx context.Context, s *snapshot.Snapshot, missing [
 		r.Warnings = append(r.Warnings, fmt.Sprintf("what will become of it cannot be said: %v", err))
 	}
 	return r
+}
+
+// forecast says what a snapshot would take if it were taken now.
+func (o *Operator) forecast(ctx context.Context, plan snapshot.Plan, level string) (*admin.Forecast, error) {
+	r, err := o.cfg.Snapshots.Capture(plan)
+	if err != nil {
+		return nil, err
+	}
+	var suites []proto.Captured
+	for _, a := range r.Archives {
+		suites = append(suites, a.Suites...)
+	}
+	f, err := o.cfg.Holds.ForecastSnapshot(ctx, level, r.Taken, suites)
+	if err != nil {
+		return nil, err
+	}
+	return forecastOf(f), nil
 }
 
 // archivesOf are the archives that an operator names; a class stands for its archives, and nothing for all of which

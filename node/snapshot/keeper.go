@@ -54,6 +54,14 @@ type Store interface {
 	Pin(owner string, digests []proto.Digest)
 }
 
+// Holds keeps packages of snapshots stored. Its methods are safe for concurrent use and do not wait.
+type Holds interface {
+	// KeepSnapshot has what a level says of captured suites held from now on. Again, it changes nothing.
+	KeepSnapshot(record, level string, taken time.Time, suites []proto.Captured)
+	// LetSnapshotGo ends that.
+	LetSnapshotGo(record string)
+}
+
 // State keeps small files under names, durably.
 type State interface {
 	WriteFile(name string, data []byte) error
@@ -69,6 +77,8 @@ type Config struct {
 	Catalog Catalog
 	Store   Store
 	State   State
+	// Holds may be nil where no Plan has a Hold.
+	Holds Holds
 	// Cluster is nil where the node stands alone.
 	Cluster Cluster
 	Logger  *slog.Logger
@@ -254,6 +264,13 @@ func (k *Keeper) pin(digest string, r *Record) {
 		digests = append(digests, ref.Digest)
 	}
 	k.cfg.Store.Pin(pinOwner(digest), digests)
+	if r.Hold != "" && k.cfg.Holds != nil {
+		var suites []proto.Captured
+		for _, a := range r.Archives {
+			suites = append(suites, a.Suites...)
+		}
+		k.cfg.Holds.KeepSnapshot(digest, r.Hold, r.Taken, suites)
+	}
 }
 
 // Close ends the serving of snapshots.
@@ -282,6 +299,8 @@ type Plan struct {
 	Note   string
 	// Expires is after how long it is removed, unless a channel stands for it then; 0 for never.
 	Expires time.Duration
+	// Hold is the level at which packages are held; "" for none.
+	Hold string
 	// By is the operator.
 	By string
 }
@@ -378,13 +397,19 @@ func (k *Keeper) name(name, digest, by string, data []byte, r *Record) (names.Ac
 func (k *Keeper) letGo(digest string) {
 	if k.table.Load().records[digest] == nil {
 		k.cfg.Store.Pin(pinOwner(digest), nil)
+		if k.cfg.Holds != nil {
+			k.cfg.Holds.LetSnapshotGo(digest)
+		}
 		k.closeRecord(digest)
 	}
 }
 
+// Capture is the record that Create would name.
+func (k *Keeper) Capture(plan Plan) (*Record, error) { return k.capture(plan) }
+
 // capture makes a record of archives as they are now.
 func (k *Keeper) capture(plan Plan) (*Record, error) {
-	r := &Record{Taken: k.cfg.Now().UTC().Truncate(time.Second), Note: plan.Note}
+	r := &Record{Taken: k.cfg.Now().UTC().Truncate(time.Second), Note: plan.Note, Hold: plan.Hold}
 	if plan.Expires > 0 {
 		r.Expires = r.Taken.Add(max(plan.Expires.Truncate(time.Second), time.Second))
 	}

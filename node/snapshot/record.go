@@ -18,6 +18,8 @@ type Record struct {
 	Expires time.Time `json:"expires,omitzero"`
 	// Note is what the operator wrote of it.
 	Note string `json:"note,omitempty"`
+	// Hold is the level at which packages are held: "" for none, or a word of who holds them.
+	Hold string `json:"hold,omitempty"`
 	// Archives are what was captured, by Name in ascending order.
 	Archives []Archive `json:"archives"`
 }
