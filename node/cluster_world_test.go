@@ -25,6 +25,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/blobstore"
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/holds"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/peerfetch/peers"
 	"github.com/aptmesh/aptmesh/ring"
@@ -59,6 +60,7 @@ type site struct {
 	keepSeeds []string
 	gossip    func(*ring.Config)  // tunes, after the common tuning
 	peers     func(*peers.Config) // tunes
+	holds     func(*holds.Config) // tunes
 
 	mu     sync.Mutex
 	newest map[string]time.Time // Date of the newest Release each client got; guarded by mu
@@ -167,7 +169,7 @@ func (s *site) start() {
 	}
 	log := slog.New(slog.NewTextHandler(s.m.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("at", s.name)
 	n, err := node.New(s.cfg, node.Options{
-		Logger: log, Name: s.name,
+		Logger: log, Name: s.name, TuneHolds: s.holds,
 		TuneGossip: func(c *ring.Config) {
 			quick(c)
 			if s.gossip != nil {

@@ -26,6 +26,7 @@ func (n *Node) Kill() {
 	}
 	n.archives.Stop()
 	n.fetcher.Close()
+	n.holds.Close()
 	n.catalog.Close()
 	n.upstream.Close()
 	n.store.Close()

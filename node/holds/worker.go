@@ -1,6 +1,7 @@
 package holds
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -174,9 +175,12 @@ func (w *worker) pause() time.Duration {
 func (w *worker) look(why reason, s settings) {
 	forced := why&(wakeRun|wakeVerify) != 0
 	wait, open := s.window(w.k.cfg.Now())
-	if !forced && !s.follow && !w.begun() {
-		w.rest(0)
-		return
+	if !forced && !s.follow {
+		if !w.begun() && why&(wakeShares|wakeTime) == 0 {
+			w.rest(0)
+			return
+		}
+		s.source = w.asHeld(s.source)
 	}
 	if !forced && wait > 0 {
 		w.rest(wait)
@@ -224,6 +228,23 @@ func (w *worker) begun() bool {
 	return len(w.hold.Generations) > 0 && !w.hold.Generations[0].Whole
 }
 
+// asHeld is a source that stays with the generation that is held.
+func (w *worker) asHeld(from source) source {
+	return func(ctx context.Context, _ bool) (Request, error) {
+		r, err := from(ctx, false)
+		w.k.mu.Lock()
+		defer w.k.mu.Unlock()
+		if len(w.hold.Generations) == 0 {
+			return r, cmp.Or(err, errNothing)
+		}
+		r.Taken, r.Suites = w.hold.Generations[0].Taken, w.hold.Generations[0].Suites
+		return r, nil
+	}
+}
+
+// errNothing is that nothing is held yet, and nobody wants it to be.
+var errNothing = errors.New("nothing is held yet")
+
 // settleOn enters the phase that a run ends in.
 func (w *worker) settleOn(err error, s settings) {
 	var large *TooLarge
@@ -232,6 +253,11 @@ func (w *worker) settleOn(err error, s settings) {
 	case err == nil:
 		w.failures = 0
 		w.enter(Done, nil, s.every)
+	case errors.Is(err, errNothing):
+		w.mu.Lock()
+		w.phase = Waiting
+		w.mu.Unlock()
+		w.rest(0)
 	case errors.Is(err, errWindow):
 		wait, _ := s.window(w.k.cfg.Now())
 		w.enter(Waiting, nil, max(wait, time.Second))
@@ -296,7 +322,10 @@ func (w *worker) round(ctx context.Context, s settings, check bool) error {
 	if known {
 		r.Taken = newest.Taken // it was verified as of then
 		if newest.Whole && w.complete(newest) {
-			return w.trim(s.keep)
+			if err := w.trim(s.keep); err != nil {
+				return err
+			}
+			return w.mendOlder(ctx, r, s)
 		}
 	}
 	p, err := k.draw(ctx, r)
@@ -324,6 +353,43 @@ func (w *worker) round(ctx context.Context, s settings, check bool) error {
 		return fmt.Errorf("%d %w, the first one: %s: %w", now.lost, errIncomplete, now.missing[0].Location, now.missing[0].Err)
 	}
 	k.log.Info("all of a hold is stored", "hold", w.owner, "files", now.files, "bytes", now.bytes, "fetched", now.moved, "took", time.Since(now.began).Round(time.Millisecond))
+	return w.mendOlder(ctx, r, s)
+}
+
+// mendOlder fetches what this node's share of older generations lacks: the share has grown, or files were damaged.
+func (w *worker) mendOlder(ctx context.Context, r Request, s settings) error {
+	k := w.k
+	k.mu.Lock()
+	all := w.hold.Generations
+	k.mu.Unlock()
+	for _, g := range all[min(len(all), 1):] {
+		if w.complete(g) {
+			continue
+		}
+		r.Taken, r.Suites = g.Taken, g.Suites
+		p, err := k.draw(ctx, r)
+		if err != nil {
+			return err
+		}
+		mine, _, _, _, err := k.sort(ctx, p)
+		if err != nil {
+			return err
+		}
+		mine = slices.DeleteFunc(mine, func(o object) bool {
+			return !o.Ref.Digest.IsZero() && !g.indexes.Has(o.Ref.Digest) && !g.files.Has(o.Ref.Digest)
+		})
+		now := &progress{}
+		w.mu.Lock()
+		w.progress = now
+		w.mu.Unlock()
+		w.enter(Fetching, nil, 0)
+		if _, err := k.fetch(ctx, mine, limiter(s.rate), now); err != nil {
+			return err
+		}
+		if now.lost > 0 {
+			return fmt.Errorf("%d %w of an older generation, the first one: %s: %w", now.lost, errIncomplete, now.missing[0].Location, now.missing[0].Err)
+		}
+	}
 	return nil
 }
 
