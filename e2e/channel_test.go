@@ -2,11 +2,14 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -246,6 +249,76 @@ func TestClientConfigOfAChannel(t *testing.T) {
 		without := on(strings.ReplaceAll(strings.ReplaceAll(text, "Check-Valid-Until: no\n", ""), " check-valid-until=no", ""))
 		if out, err := without.try("apt-get", "update"); err == nil || !strings.Contains(out, "expired") {
 			t.Errorf("%s: without the check switched off: %v\n%s", name, err, out)
+		}
+	}
+}
+
+// A moment in place of a name: what the node holds of it, or else what the archive's service of history has, once.
+func TestMoments(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	archive := testarchive.New(7)
+	archive.AddSuite(everything("noble"))
+	archive.AddPackage("noble", testarchive.Package{Name: "tool", Version: "1", Size: 20_000})
+	archive.AddPackage("noble", testarchive.Package{Name: "made", Version: "1", Size: 300, Source: true})
+	archive.Publish(now.Add(-72 * time.Hour))
+	then := archive.Files()
+	id := func(ago time.Duration) string { return now.Add(-ago).UTC().Format("20060102T150405Z") }
+	old, held := id(60*time.Hour), id(36*time.Hour)
+	var asked atomic.Int64
+	history := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		data, ok := then[strings.TrimPrefix(r.URL.Path, "/h/"+old+"/")]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write(data)
+	}))
+	t.Cleanup(history.Close)
+	server := testarchive.NewServer(archive)
+	t.Cleanup(server.Close)
+	w := &world{t: t, archive: archive, server: server, began: now.Add(-48 * time.Hour).Truncate(time.Second)}
+	keyring := writeFile(t, filepath.Join(t.TempDir(), "archive.gpg"), archive.Keyring())
+	w.node = newNode(t, fmt.Sprintf("archives:\n  debian:\n    upstream: %s\n    history: %s/h\n    signed_by: [%q]\n", server.URL, history.URL, keyring))
+	archive.RemovePackage("noble", "tool")
+	archive.AddPackage("noble", testarchive.Package{Name: "tool", Version: "2", Size: 20_000})
+	archive.Publish(w.began)
+	w.node.start()
+	w.host("mapped", "URL noble main").run("apt-get", "update")
+
+	has := func(id, version string) {
+		t.Helper()
+		h := w.snapshotHost(id)
+		h.run("apt-get", "update")
+		if v := h.version("tool"); v != version {
+			t.Errorf("a host on %s has %s, want %s", id, v, version)
+		}
+		h.run("apt-get", "download", "tool")
+	}
+	has(held, "2")
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the service of history was asked %d times for what the node holds", n)
+	}
+	has(old, "1")
+	n := asked.Load()
+	has(old, "1")
+	w.node.stop()
+	w.node.start()
+	has(old, "1")
+	if more := asked.Load() - n; n == 0 || more != 0 {
+		t.Errorf("the service of history was asked %d times, and %d times for what the node had of it", n, more)
+	}
+	resp, _ := w.node.get("/snapshot/debian/" + old + "/dists/noble/InRelease")
+	if said := resp.Header.Get("X-Aptmesh"); !strings.Contains(said, "; snapshot="+old) || !strings.Contains(said, "; generation="+now.Add(-72*time.Hour).UTC().Format(time.RFC3339)) {
+		t.Error(said)
+	}
+	if said := w.node.do("why", w.node.URL+"/snapshot/debian/"+old+"/dists/noble/InRelease"); !strings.Contains(said, "asked of the service of `history`, as the archive history/debian/"+old) {
+		t.Error(said)
+	}
+	for at, want := range map[string]string{id(-time.Hour): "lies ahead", id(100 * time.Hour): ""} {
+		if resp, body := w.node.get("/snapshot/debian/" + at + "/dists/noble/InRelease"); resp.StatusCode != http.StatusNotFound || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %s, %s", at, resp.Status, body)
 		}
 	}
 }

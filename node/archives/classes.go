@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/classes"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/front"
+	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -134,6 +136,7 @@ func withMembers(configured *config.Config, names []string) *config.Config {
 			own[bareURL(at)] = true
 		}
 	}
+	next.Classes = append(next.Classes, historyClasses(&next)...)
 	set := Classes(&next)
 	for _, name := range names {
 		m, rest, ok := set.Named(name)
@@ -145,6 +148,55 @@ func withMembers(configured *config.Config, names []string) *config.Config {
 		next.Archives = append(next.Archives, class.Member(m))
 	}
 	return &next
+}
+
+// historyClasses are classes that a configuration does not name: of each archive with a service of history, the archive as
+// it was at every date. They are called history/NAME. A class of the configuration that has the same URLs is in their place.
+func historyClasses(cfg *config.Config) (all []archiveconf.Archive) {
+	configured := Classes(cfg)
+	for _, a := range cfg.Archives {
+		u := historyURL(a)
+		name := historyPrefix + a.Name
+		if u == nil || slices.ContainsFunc(cfg.Archives, func(other archiveconf.Archive) bool {
+			return other.Name == name || strings.HasPrefix(other.Name, name+"/")
+		}) {
+			continue
+		}
+		elements := strings.Split(u.Path, "/")
+		for i, e := range elements {
+			if strings.Contains(e, "{") {
+				elements[i] = "*"
+			}
+		}
+		class := a
+		class.Name, class.Upstream = name, u.Scheme+"://"+u.Host+strings.Join(elements, "/")
+		class.Upstreams, class.Aliases, class.Suites, class.History = nil, nil, nil, ""
+		class.Credentials = archiveconf.Archive{}.Credentials
+		class.Immutable = true // nobody is led there for a date that may still change
+		if c, err := classes.New(name, class.Upstream, nil); err != nil || slices.ContainsFunc(configured, c.Overlaps) {
+			continue
+		}
+		all = append(all, class)
+	}
+	return all
+}
+
+// historyPrefix begins the names of classes that follow from `history`.
+const historyPrefix = "history/"
+
+// historyURL is the URL of an archive's service of history, with placeholders; nil where there is none.
+func historyURL(a archiveconf.Archive) *url.URL {
+	if a.History == "" {
+		return nil
+	}
+	u, err := url.Parse(a.History)
+	if err == nil {
+		u, err = upstream.HistoryURL(u)
+	}
+	if err != nil {
+		return nil // a check refuses it
+	}
+	return u
 }
 
 func bareURL(at string) string {

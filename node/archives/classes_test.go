@@ -1,7 +1,9 @@
 package archives
 
 import (
+	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
@@ -51,5 +53,41 @@ func TestMembersOfUpstreams(t *testing.T) {
 	}
 	if class.Upstreams[0] != at {
 		t.Errorf("the class itself became %+v", class.Upstreams[0])
+	}
+}
+
+// Each archive with a service of history has a class of what it was at every date, with its keys and its rules.
+func TestHistoryClasses(t *testing.T) {
+	archive := func(name, history string) archiveconf.Archive {
+		return archiveconf.Archive{Name: name, Format: "apt", Upstream: "http://a.example.org/" + name, Aliases: []string{"http://b.example.org"}, Suites: []string{"x"}, SignedBy: []string{"/k"},
+			Deny: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, History: history}
+	}
+	cfg := &config.Config{Archives: archiveconf.Archives{
+		archive("ubuntu", "https://h.example.org/u"), archive("arch", "https://h.example.org/a/{yyyy}/{mm}/{dd}"), archive("plain", ""), archive("own", "http://own.example.org/o"),
+		archive("taken", "http://h.example.org/taken"), archive("history/taken", ""),
+		{Name: "at", Format: "apt", Upstream: "https://own.example.org/o/*"},
+	}}
+	next := withMembers(cfg, []string{"history/ubuntu/20240301T000000Z", "history/arch/2024/03/01", "at/20240301T000000Z"})
+	got := make(map[string]archiveconf.Archive)
+	for _, a := range next.Archives[len(cfg.Archives)-1:] {
+		got[a.Name] = a
+	}
+	for name, url := range map[string]string{
+		"history/ubuntu/20240301T000000Z": "https://h.example.org/u/20240301T000000Z", "history/arch/2024/03/01": "https://h.example.org/a/2024/03/01", "at/20240301T000000Z": "https://own.example.org/o/20240301T000000Z",
+	} {
+		a, ok := got[name]
+		if !ok || a.Upstream != url || a.History != "" || len(a.Aliases)+len(a.Suites) != 0 {
+			t.Errorf("%s: %+v", name, a)
+		}
+		if derived := strings.HasPrefix(name, historyPrefix); derived && (!a.Immutable || len(a.Deny) != 1 || len(a.SignedBy) != 1) {
+			t.Errorf("%s has not the rules of its archive: %+v", name, a)
+		}
+	}
+	var names []string
+	for _, c := range next.Classes {
+		names = append(names, c.Name)
+	}
+	if !slices.Equal(names, []string{"at", "history/ubuntu", "history/arch"}) {
+		t.Errorf("classes %q", names)
 	}
 }

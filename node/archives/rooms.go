@@ -163,7 +163,7 @@ func (a *Archives) frontRules(cfg *config.Config, mirrors map[string][]archiveco
 	rules := front.Rules{
 		Classes: a.classesOf(cfg), Connect: cfg.ConnectAllow, PublicURL: cfg.PublicURL, Clients: cfg.Clients,
 		HostFiles: func(node string, closed func(string) bool) []proto.HostFile {
-			return HostFiles(node, slices.DeleteFunc(slices.Concat(cfg.Archives, cfg.Classes), func(a archiveconf.Archive) bool { return closed(a.Name) }))
+			return HostFiles(node, slices.DeleteFunc(slices.Concat(cfg.Archives, cfg.Classes), func(a archiveconf.Archive) bool { return closed(a.Name) || strings.HasPrefix(a.Name, historyPrefix) }))
 		},
 	}
 	claimed := mirrorlist.NewClaims(cfg)
@@ -174,6 +174,9 @@ func (a *Archives) frontRules(cfg *config.Config, mirrors map[string][]archiveco
 		shown := front.Archive{
 			Name: archive.Name, Aliases: slices.Concat(archive.Aliases, known[archive.Name]), Format: formats.of(archive.Name),
 			Allow: archive.Allow, Deny: archive.Deny, HostLists: hostLists(archive.Format),
+		}
+		if u := historyURL(archive); u != nil {
+			shown.History = func(at time.Time) string { return upstream.HistoryAt(u, at).String() }
 		}
 		if in := inner[archive.Name]; in != nil {
 			shown.Inner = in.at

@@ -28,11 +28,38 @@ func (c *Catalog) Capture(archive string) []proto.Captured {
 	}
 	var all []proto.Captured
 	for _, s := range a.Suites() {
-		g := s.Current.Generation
-		g.Companions = slices.DeleteFunc(slices.Clone(g.Companions), func(c proto.Companion) bool { return c.Ref.IsZero() })
-		captured := proto.Captured{Generation: g, Unsigned: conf.unsigned(s.ID)}
+		captured := capturedOf(s.Current, conf)
 		captured.Indexes = a.drivers[s].inUse(s.Current)
 		all = append(all, captured)
+	}
+	return all
+}
+
+// capturedOf is a generation without its indexes.
+func capturedOf(g *view.Generation, conf *Archive) proto.Captured {
+	captured := proto.Captured{Generation: g.Generation, Unsigned: conf.unsigned(g.Suite)}
+	captured.Companions = slices.DeleteFunc(slices.Clone(g.Companions), func(c proto.Companion) bool { return c.Ref.IsZero() })
+	return captured
+}
+
+// Held returns the generations of an archive's suites that are held, current or retained: of each suite the newest first.
+// Safe for concurrent use.
+func (c *Catalog) Held(archive string) (all []proto.Captured) {
+	conf, a := c.archive(archive), c.viewOf(archive)
+	if conf == nil || a == nil {
+		return nil
+	}
+	for _, s := range a.Suites() {
+		for _, g := range append([]*view.Generation{s.Current}, s.Retained...) {
+			captured := capturedOf(g, conf)
+			for path, st := range g.AllStaged() {
+				if g.Member(path) != nil {
+					captured.Indexes = append(captured.Indexes, proto.Captive{Path: path, Ref: st.Ref})
+				}
+			}
+			slices.SortFunc(captured.Indexes, func(x, y proto.Captive) int { return strings.Compare(x.Path, y.Path) })
+			all = append(all, captured)
+		}
 	}
 	return all
 }

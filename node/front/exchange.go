@@ -92,6 +92,10 @@ func (x *exchange) serve() {
 			return
 		case id != "":
 			x.snapshot, target = id, rest
+			x.subject.snapshot = id
+			if at := x.f.fromHistory(x.rules, id, rest, x.began); at != "" {
+				x.snapshot, target = "", at
+			}
 		}
 	}
 	loc, err := x.rules.routes.locate(target, local)
@@ -119,7 +123,7 @@ func (x *exchange) serve() {
 		return
 	}
 	if x.snapshot != "" && !x.f.cfg.Snapshots.Known(x.snapshot, loc.Archive) {
-		x.refuse(noSnapshot(x.snapshot, loc.Archive))
+		x.refuse(x.rules.unknownID(x.snapshot, loc.Archive, x.began))
 		return
 	}
 	if len(x.via) > 0 && x.f.cfg.Waits != nil {
@@ -129,7 +133,6 @@ func (x *exchange) serve() {
 		return
 	}
 	x.conditions = conditionsOf(x.r)
-	x.subject.snapshot = x.snapshot
 	x.subject.loc, x.subject.info, x.subject.now, x.subject.private = loc, &x.info, x.began, guard != nil
 	blob, err := x.openPatiently()
 	switch {

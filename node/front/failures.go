@@ -182,6 +182,7 @@ func (t *routes) targetKey(target string) string {
 // Explanation is what is known of a URL without asking anybody.
 type Explanation struct {
 	Location proto.Location // zero where it means no file of an archive
+	Moment   string         // the moment of which it is asked, where a service of history has it
 	Snapshot string         // the ID of a snapshot or channel that it is asked of; "" for none
 	List     string         // the archive, where the URL is that of a list of mirrors
 	ListOf   string         // the root file, where the node writes a list of mirrors for hosts at the location
@@ -204,6 +205,9 @@ func (f *Front) Explain(target string) (e Explanation) {
 			return e
 		case id != "":
 			e.Snapshot, target = id, rest
+			if at := f.fromHistory(rules, id, rest, time.Now()); at != "" {
+				e.Snapshot, e.Moment, target = "", id, at
+			}
 		}
 	}
 	key := rules.routes.targetKey(target)
@@ -233,7 +237,7 @@ func (f *Front) Explain(target string) (e Explanation) {
 		if e.Snapshot != "" {
 			key = snapshotKey(e.Snapshot, loc)
 			if !f.cfg.Snapshots.Known(e.Snapshot, loc.Archive) {
-				e.Would = noSnapshot(e.Snapshot, loc.Archive).failure()
+				e.Would = rules.unknownID(e.Snapshot, loc.Archive, time.Now()).failure()
 			}
 		}
 	}

@@ -172,6 +172,8 @@ func (a about) missing() string {
 	switch {
 	case a.otherForm:
 		return "the archive has the suite without this file: it signs in another way, or not at all"
+	case a.info != nil && a.info.Root && isMoment(a.snapshot):
+		return "this node holds nothing of the suite as it was at " + a.snapshot
 	case a.info != nil && a.info.Root && a.snapshot != "":
 		return "the snapshot or channel " + quote(a.snapshot) + " has no such suite: \"aptmesh snapshot show\" lists those that it has"
 	case a.info != nil && a.info.Root:

@@ -43,7 +43,7 @@ var reasons = []Reason{
 		"see `upstream`, `credentials` and `upstream_client.internal_allow`; where hosts send a token in the query of the URL, the node needs one of its own: `credentials.query_file`"},
 	{reasonPrefix, http.StatusNotFound, "the first part of the path is neither the name of a configured archive nor the host of one",
 		"correct the host's sources, or add the archive under `archives`; `aptmesh refused` lists what was refused to hosts"},
-	{reasonSnapshot, http.StatusNotFound, "the URL names a snapshot or a channel that this node does not have, or that does not have the archive",
+	{reasonSnapshot, http.StatusNotFound, "the URL names a snapshot or a channel that this node does not have, or that does not have the archive; or a moment of which nothing is held",
 		"`aptmesh snapshot list` and `aptmesh channel list` show those that there are; correct the host's sources, or make it"},
 	{reasonDirectory, http.StatusNotFound, "the URL is a directory; the node shows none, and package managers need none",
 		"nothing: only browsers and scripts ask for one"},

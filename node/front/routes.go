@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -29,6 +30,9 @@ type Archive struct {
 	// Inner returns the location of a path in an archive whose URL lies below this archive's URL, if
 	// only some clients may read that archive; false for all other paths. nil: there are none.
 	Inner func(path string) (proto.Location, bool)
+	// History is the URL of the archive as it was at a moment, at a service that has that; nil: there is none. It means
+	// another archive.
+	History func(time.Time) string
 	// Used is called for each request for the archive; nil: no call.
 	Used func()
 	// Format is the archive's repository format; it must be set.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -45,9 +46,10 @@ type rules struct {
 	everyone *guard            // nil where everyone may come in
 	guards   map[string]*guard // by archive, of those that have lists only
 	limits   ClientLimits
-	formats  map[string]Format // by archive
-	used     map[string]func() // by archive, see Archive.Used
-	lists    map[string][]List // by host and path
+	formats  map[string]Format                 // by archive
+	used     map[string]func()                 // by archive, see Archive.Used
+	history  map[string]func(time.Time) string // by archive, see Archive.History
+	lists    map[string][]List                 // by host and path
 
 	hostLists map[string]HostLists // by archive
 
@@ -65,7 +67,7 @@ func newRules(r Rules, own []string, listens func() []string) (*rules, error) {
 	if _, host, _, ok := splitURL(r.PublicURL); ok {
 		routes.publicHost = bareHost(host)
 	}
-	ready := &rules{routes: routes, limits: r.Clients, guards: make(map[string]*guard), used: make(map[string]func()), formats: make(map[string]Format), lists: make(map[string][]List), hostLists: make(map[string]HostLists), publicURL: strings.TrimSuffix(r.PublicURL, "/"), hostFiles: r.HostFiles}
+	ready := &rules{routes: routes, limits: r.Clients, guards: make(map[string]*guard), used: make(map[string]func()), history: make(map[string]func(time.Time) string), formats: make(map[string]Format), lists: make(map[string][]List), hostLists: make(map[string]HostLists), publicURL: strings.TrimSuffix(r.PublicURL, "/"), hostFiles: r.HostFiles}
 	for _, l := range r.Lists {
 		at := bareHost(l.URL.Host) + l.URL.Path
 		ready.lists[at] = append(ready.lists[at], l)
@@ -80,6 +82,9 @@ func newRules(r Rules, own []string, listens func() []string) (*rules, error) {
 		ready.formats[a.Name] = a.Format
 		if a.HostLists != nil {
 			ready.hostLists[a.Name] = a.HostLists
+		}
+		if a.History != nil {
+			ready.history[a.Name] = a.History
 		}
 		if a.Used != nil {
 			ready.used[a.Name] = a.Used

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -15,6 +16,8 @@ import (
 type Snapshots interface {
 	// Known reports whether the ID stands for something of the archive.
 	Known(id, archive string) bool
+	// Whole reports whether all suites of the archive that there were at a moment are held here; true for other IDs.
+	Whole(id, archive string) bool
 	Resolve(id string, loc proto.Location) (proto.Resolution, bool)
 	Discover(ctx context.Context, id string, loc proto.Location, fresh bool) (proto.Resolution, error)
 }
@@ -53,6 +56,48 @@ func (t *routes) inSnapshot(target string, local net.Addr) (id, rest string, err
 	return id, "/" + name + "/" + rest, nil
 }
 
+// A moment is an ID as snapshot.ubuntu.com and snapshot.debian.org have it: 20240301T000000Z.
+const momentForm = "20060102T150405Z"
+
+func momentOf(id string) (time.Time, bool) {
+	at, err := time.Parse(momentForm, id)
+	return at, err == nil
+}
+
+func isMoment(id string) bool { _, ok := momentOf(id); return ok }
+
+// settled is how old a moment must be until a service of history has it: before, it answers with the newest state that it
+// has.
+const settled = 24 * time.Hour
+
+// fromHistory is the URL of a target in an archive as it was at a moment, at the archive's service of history; "" where the ID
+// is no moment, where this node holds all of it, or where no service has it.
+func (f *Front) fromHistory(r *rules, id, target string, now time.Time) string {
+	at, ok := momentOf(id)
+	if !ok {
+		return ""
+	}
+	name := r.routes.archiveOf(strings.TrimPrefix(target, "/"))
+	if r.history[name] == nil || now.Sub(at) < settled || f.cfg.Snapshots.Whole(id, name) {
+		return ""
+	}
+	return r.history[name](at) + strings.TrimPrefix(target, "/"+name)
+}
+
+// noMoment is the refusal of a moment of which nothing is held, and no service of history is asked.
+func noMoment(id, archive string, at, now time.Time, history bool) *refusal {
+	text := "this node holds nothing of " + archive + " as it was then"
+	switch {
+	case at.After(now):
+		text = "that moment lies ahead"
+	case history:
+		text += ", and the service of history is not asked for the last 24 hours, which it may not have yet; use /" + archive + " for the archive as it is"
+	default:
+		text += ": it keeps superseded generations as `retain` says, and snapshots. `history` of the archive names a service that has older ones"
+	}
+	return &refusal{status: http.StatusNotFound, reason: reasonSnapshot, phrase: "nothing of " + archive + " is held of " + quote(id), text: text}
+}
+
 // noSuchArchive is the refusal of a path that begins with no archive's name, or ends behind it.
 func (t *routes) noSuchArchive(path string) *refusal {
 	name := strings.Trim(path, "/")
@@ -77,6 +122,14 @@ func snapshotKey(id string, loc proto.Location) string {
 // snapshotURL is the part of a URL that names an archive as it was.
 func snapshotURL(id, archive string) string {
 	return quote("/" + snapshotPrefix + "/" + archive + "/" + id)
+}
+
+// unknownID is the refusal of an ID that stands for nothing of an archive.
+func (r *rules) unknownID(id, archive string, now time.Time) *refusal {
+	if at, ok := momentOf(id); ok {
+		return noMoment(id, archive, at, now, r.history[archive] != nil)
+	}
+	return noSnapshot(id, archive)
 }
 
 // noSnapshot is the refusal of an ID that nothing has.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -58,6 +59,9 @@ type fakeSnapshots struct{ digest proto.Digest }
 func (fakeSnapshots) Known(id, archive string) bool {
 	return (id == "w48" || id == "stable") && archive == "ubuntu"
 }
+
+// Whole: nothing is held of any moment.
+func (fakeSnapshots) Whole(id, _ string) bool { return !isMoment(id) || id == "20200101T000000Z" }
 
 func (s fakeSnapshots) Resolve(id string, loc proto.Location) (e proto.Resolution, ok bool) {
 	e.Object.Ref, e.Listed = proto.Ref{Digest: s.digest, Size: 3}, true
@@ -130,5 +134,49 @@ func TestServesSnapshots(t *testing.T) {
 	}
 	if e := f.Explain("/snapshot/ubuntu/w48/dists/noble/InRelease"); e.Snapshot != "w48" || e.Would != nil || e.Latest != nil || e.Location.Path != "dists/noble/InRelease" {
 		t.Errorf("%+v", e)
+	}
+}
+
+// A moment of which this node does not hold all is the archive as it was then at its service of history, if that has
+// it for sure.
+func TestMomentsFromHistory(t *testing.T) {
+	then := "20200301T120000Z"
+	f := startFront(t, func(c *Config) {
+		c.Snapshots = fakeSnapshots{}
+		for i := range c.Archives {
+			if c.Archives[i].Name == "ubuntu" {
+				c.Archives[i].History = func(at time.Time) string { return "http://history.example.org/u/" + at.Format("2006/01/02") }
+			}
+		}
+		c.Archives = append(c.Archives, Archive{Name: "history/ubuntu/2020/03/01", Upstream: mustURL(t, "http://history.example.org/u/2020/03/01"), Format: c.Archives[0].Format})
+	})
+	var asked proto.Location
+	f.catalog.discover = func(_ context.Context, loc proto.Location, _ bool) (e proto.Resolution, err error) {
+		asked = loc
+		e.Object.Ref, e.Listed = proto.Ref{Digest: proto.DigestOf([]byte("old")), Size: 3}, true
+		return e, nil
+	}
+	f.fetcher.open = func(_ context.Context, want proto.ObjectRequest) (*proto.Blob, error) {
+		return &proto.Blob{Ref: want.Ref, Bytes: []byte("old"), Tier: proto.TierMemory}, nil
+	}
+	for id, want := range map[string]string{
+		then:               "old",
+		"20200101T000000Z": "nothing of ubuntu is held", // the node says that it holds all of it, and does not
+		time.Now().Add(-time.Hour).UTC().Format(momentForm): "is not asked for the last 24 hours",
+		"29990101T000000Z": "that moment lies ahead",
+		"20200301T120000":  "no snapshot and no channel",
+	} {
+		asked = proto.Location{}
+		resp, body := f.ask(http.MethodGet, "/snapshot/ubuntu/"+id+"/dists/noble/InRelease")
+		said := resp.Header.Get("X-Aptmesh")
+		if ok := want == "old"; (resp.StatusCode == http.StatusOK) != ok || !strings.Contains(body+resp.Status, want) || (asked.Archive == "history/ubuntu/2020/03/01") != ok || ok && !strings.Contains(said, "; snapshot="+id) {
+			t.Errorf("%s: %s, %s, %q, asked %v", id, resp.Status, said, body, asked)
+		}
+	}
+	if e := f.Explain("/snapshot/ubuntu/" + then + "/dists/noble/InRelease"); e.Moment != then || e.Snapshot != "" || e.Location.Archive != "history/ubuntu/2020/03/01" || e.Would != nil {
+		t.Errorf("%+v", e)
+	}
+	if _, body := f.ask(http.MethodGet, "/snapshot/debian/"+then+"/dists/noble/InRelease"); !strings.Contains(body, "`history` of the archive names a service") {
+		t.Error(body)
 	}
 }

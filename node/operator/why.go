@@ -48,6 +48,9 @@ func (o *Operator) Why(target string) *admin.Why {
 	if e.ListOf != "" {
 		say(w, "Where the archive has %s, a request is answered with a list that this node writes itself. It names no other mirror, and is of the generation that a host would get then.", e.ListOf)
 	}
+	if e.Moment != "" {
+		say(w, "This node does not hold all of the archive as it was at %s. It is asked of the service of `history`, as the archive %s.", e.Moment, loc.Archive)
+	}
 	if e.Snapshot != "" {
 		o.whyInSnapshot(w, e.Snapshot, loc)
 		return w

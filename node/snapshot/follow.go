@@ -13,6 +13,8 @@ import (
 type meaning struct {
 	// digest is that of a record, or names.Live; snapshot is its name, or names.Live.
 	digest, snapshot string
+	// record is that of digest where no name stands for it: that of a moment.
+	record *Record
 	// moved is when the last of the channels on the way was moved; zero where there is none.
 	moved time.Time
 	// live are patterns of suites that the channels on the way serve as they are now.

@@ -39,6 +39,8 @@ type Catalog interface {
 	// Capture returns the suites of an archive at one moment; none where the archive is not configured
 	// or nothing of it is known.
 	Capture(archive string) []proto.Captured
+	// Held returns the generations that are held of an archive's suites, current or retained: of each suite the newest first.
+	Held(archive string) []proto.Captured
 	// Roots are the same with their roots, and without what these list.
 	Roots(archive string) []proto.Listing
 	Freeze(ctx context.Context, archive string, at time.Time, suites []proto.Captured) (Frozen, []proto.Missing, error)
@@ -104,6 +106,7 @@ type Keeper struct {
 
 	opening sync.Mutex // guards what follows
 	opened  map[openKey]*opened
+	moments map[momentKey]moment
 	meeting map[string]bool // nodes that names are being exchanged with
 	later   *time.Timer     // records are asked for again then; nil: they are not
 
@@ -149,7 +152,7 @@ const maxOpen = 16
 
 // New reads the names and records back, and pins what they need.
 func New(cfg Config) (*Keeper, error) {
-	k := &Keeper{cfg: cfg, opened: make(map[openKey]*opened), meeting: make(map[string]bool), moved: newMoved()}
+	k := &Keeper{cfg: cfg, opened: make(map[openKey]*opened), moments: make(map[momentKey]moment), meeting: make(map[string]bool), moved: newMoved()}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	w, damaged, err := k.readNames()
 	if err != nil {

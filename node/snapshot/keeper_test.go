@@ -30,8 +30,9 @@ type world struct {
 	files    map[string][]byte
 	failAt   int // the write that fails, counted down; 0 for none
 	pins     map[string][]proto.Digest
-	archives map[string]int // the generation of each
-	config   int            // raised by a reload
+	archives map[string]int         // the generation of each
+	dates    map[string][]time.Time // of the generations of each
+	config   int                    // raised by a reload
 	opens    int
 	open     int
 	refuse   error
@@ -40,6 +41,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{T: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), files: make(map[string][]byte), pins: make(map[string][]proto.Digest), archives: map[string]int{"ubuntu": 1, "debian": 1}}
+	w.dates = map[string][]time.Time{"ubuntu": {w.now}, "debian": {w.now}}
 	w.cfg = Config{Node: "n1", Catalog: live{w}, Store: w, State: w, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now }}
 	return w.start()
 }
@@ -127,7 +129,7 @@ func (w *world) Capture(archive string) []proto.Captured {
 	var all []proto.Captured
 	for _, dir := range []string{"dists/noble", "dists/noble-security"} {
 		all = append(all, proto.Captured{Generation: proto.Generation{
-			Suite: proto.Suite{Archive: archive, Dir: dir}, RootName: "InRelease", Root: rootOf(archive, n), Date: w.now,
+			Suite: proto.Suite{Archive: archive, Dir: dir}, RootName: "InRelease", Root: rootOf(archive, n), Date: w.dates[archive][n-1],
 		}})
 	}
 	return all
@@ -221,6 +223,18 @@ func (l live) Discover(_ context.Context, loc proto.Location, _ bool) (proto.Res
 	return e, nil
 }
 
+// Held has the generation before the current one, too.
+func (l live) Held(archive string) (all []proto.Captured) {
+	for _, c := range l.Capture(archive) {
+		all = append(all, c)
+		if n := l.archives[archive]; n > 1 {
+			c.Root, c.Date = rootOf(archive, n-1), l.dates[archive][n-2]
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
 func (l live) Roots(archive string) (all []proto.Listing) {
 	for _, c := range l.Capture(archive) {
 		all = append(all, proto.Listing{Captured: c})
@@ -244,6 +258,7 @@ func (w *world) publish(archive string) {
 	defer w.mu.Unlock()
 	w.archives[archive]++
 	w.now = w.now.Add(time.Hour)
+	w.dates[archive] = append(w.dates[archive], w.now)
 }
 
 func (w *world) create(name string, archives ...string) {

@@ -12,9 +12,26 @@ import (
 
 // Known reports whether a name leads to a snapshot that has an archive, or to the archive as it is now.
 func (k *Keeper) Known(id, archive string) bool {
-	t := k.table.Load()
-	at, ok := lead(t.names, id)
-	return ok && t.has(&at, archive)
+	_, ok := k.where(k.table.Load(), id, archive)
+	return ok
+}
+
+// where is where a name leads, or what is held of a moment; false where there is nothing of the archive.
+func (k *Keeper) where(t *table, id, archive string) (at meaning, ok bool) {
+	if at, ok = lead(t.names, id); !ok {
+		if held, _ := k.heldAt(id, archive); held.record != nil {
+			at, ok = meaning{digest: held.digest, snapshot: id, record: held.record}, true
+		}
+	}
+	return at, ok && t.has(&at, archive)
+}
+
+// record is that of a snapshot where a name leads; nil where that is names.Live, or the record is lost.
+func (t *table) record(at *meaning) *Record {
+	if at.record != nil {
+		return at.record
+	}
+	return t.records[at.digest]
 }
 
 // has reports whether there is something of an archive where a name leads.
@@ -22,18 +39,18 @@ func (t *table) has(at *meaning, archive string) bool {
 	if at.digest == names.Live {
 		return true
 	}
-	r := t.records[at.digest]
+	r := t.record(at)
 	return r != nil && r.archive(archive) != nil
 }
 
 // Resolve is the catalog's Resolve for an archive as a name has it. false: ask Discover.
 func (k *Keeper) Resolve(id string, loc proto.Location) (proto.Resolution, bool) {
 	t := k.table.Load()
-	at, ok := lead(t.names, id)
+	at, ok := k.where(t, id, loc.Archive)
 	switch {
-	case !ok || !t.has(&at, loc.Archive):
+	case !ok:
 		return proto.Resolution{}, false
-	case at.digest == names.Live || k.isLive(&at, t.records[at.digest], loc):
+	case at.digest == names.Live || k.isLive(&at, t.record(&at), loc):
 		e, ok := k.cfg.Catalog.Resolve(loc)
 		at.sign(&e, names.Live)
 		return e, ok
@@ -46,9 +63,17 @@ func (k *Keeper) Resolve(id string, loc proto.Location) (proto.Resolution, bool)
 	}
 	o.used.Store(k.uses.Add(1))
 	e, ok := o.frozen.Resolve(loc)
-	onChannel(&e, at.moved)
-	at.sign(&e, at.snapshot)
+	k.finish(&e, &at)
 	return e, ok
+}
+
+// finish makes an answer of a snapshot one of the name that was asked.
+func (k *Keeper) finish(e *proto.Resolution, at *meaning) {
+	onChannel(e, at.moved)
+	at.sign(e, at.snapshot)
+	if at.record != nil && k.young(at.snapshot) {
+		e.Mutable = true
+	}
 }
 
 // sign says where an answer for a channel is from.
@@ -64,12 +89,12 @@ func (at *meaning) sign(e *proto.Resolution, snapshot string) {
 // Errors are those of the catalog; a name that leads nowhere is proto.ErrNotFound.
 func (k *Keeper) Discover(ctx context.Context, id string, loc proto.Location, fresh bool) (proto.Resolution, error) {
 	t := k.table.Load()
-	at, ok := lead(t.names, id)
-	if !ok || !t.has(&at, loc.Archive) {
+	at, ok := k.where(t, id, loc.Archive)
+	if !ok {
 		return proto.Resolution{}, proto.ErrNotFound
 	}
 	where := at
-	if at.digest != names.Live && k.isLive(&at, t.records[at.digest], loc) {
+	if at.digest != names.Live && k.isLive(&at, t.record(&at), loc) {
 		where = meaning{digest: names.Live, snapshot: names.Live, moved: at.moved}
 	}
 	e, err := k.discover(ctx, t, &where, loc, fresh)
@@ -97,13 +122,12 @@ func (k *Keeper) discover(ctx context.Context, t *table, at *meaning, loc proto.
 		at.sign(&e, names.Live)
 		return e, err
 	}
-	f, err := k.open(ctx, openKey{at.digest, loc.Archive}, t.records[at.digest])
+	f, err := k.open(ctx, openKey{at.digest, loc.Archive}, t.record(at))
 	if err != nil {
 		return proto.Resolution{}, err
 	}
 	e, err := f.Discover(ctx, loc)
-	onChannel(&e, at.moved)
-	at.sign(&e, at.snapshot)
+	k.finish(&e, at)
 	return e, err
 }
 

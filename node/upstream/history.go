@@ -63,6 +63,16 @@ func HistoryURL(u *url.URL) (*url.URL, error) {
 	return &whole, nil
 }
 
+// HistoryAt is the URL of an archive as it was at a date: that of a history service, as HistoryURL returns it, with the date.
+func HistoryAt(u *url.URL, date time.Time) *url.URL {
+	dated := *u
+	dated.RawPath = ""
+	for _, part := range dateParts {
+		dated.Path = strings.ReplaceAll(dated.Path, part.mark, date.UTC().Format(part.form))
+	}
+	return &dated
+}
+
 // ShowDates writes a URL with its placeholders as an operator writes them.
 func ShowDates(u string) string { return strings.NewReplacer("%7B", "{", "%7D", "}").Replace(u) }
 
@@ -82,12 +92,7 @@ func newHistory(archive string, u *url.URL) (*mirror, error) {
 // at is the archive as it was at a date.
 func (m *mirror) at(date time.Time) *mirror {
 	dated := *m
-	u := *m.URL
-	for _, part := range dateParts {
-		u.Path = strings.ReplaceAll(u.Path, part.mark, date.UTC().Format(part.form))
-	}
-	u.RawPath = ""
-	dated.URL = &u
+	dated.URL = HistoryAt(m.URL, date)
 	return &dated
 }
 

@@ -45,6 +45,7 @@ type Archive struct {
 	// {yyyy}, {mm}, {dd}, {HH}, {MM} and {SS} in the path stand for a date in UTC:
 	// https://archive.archlinux.org/repos/{yyyy}/{mm}/{dd}. A URL without them, such as
 	// https://snapshot.ubuntu.com/ubuntu, gets the date as its last element: 20240301T030400Z.
+	// It also has the archive as it was at a moment, for hosts that ask for /snapshot/NAME/20240301T030400Z.
 	History string `yaml:"history,omitempty"`
 	// true says that upstream never changes, such as a snapshot of one date.
 	//

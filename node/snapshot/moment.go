@@ -1,0 +1,128 @@
+package snapshot
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/aptmesh/aptmesh/proto"
+)
+
+// momentForm is the form of an ID that is a moment, as snapshot services have it.
+const momentForm = "20060102T150405Z"
+
+// moment is what this node holds of an archive as it was at a moment.
+type moment struct {
+	digest string  // of record
+	record *Record // nil: nothing is held
+	// whole says that something is held of each suite that is known.
+	whole bool
+	until time.Time // it is looked for again then
+}
+
+type momentKey struct {
+	archive string
+	at      time.Time
+}
+
+const (
+	// momentFor is for how long it counts what is held of a moment: generations are retained for some time, and
+	// snapshots come and go.
+	momentFor = 10 * time.Second
+	// maxMoments bounds the moments that are remembered, whatever clients ask for.
+	maxMoments = 256
+)
+
+// heldAt returns what is held of an archive as it was at a moment that an ID names: of each suite the generation that was
+// the newest then, by its date. A generation is known to have been the newest from its date to that of its successor, if
+// the node retains that, or to when a snapshot was taken that has it. ok: the ID is a moment.
+func (k *Keeper) heldAt(id, archive string) (held moment, ok bool) {
+	at, err := time.Parse(momentForm, id)
+	if err != nil {
+		return moment{}, false
+	}
+	now, key := k.cfg.Now(), momentKey{archive, at}
+	k.opening.Lock()
+	held, known := k.moments[key]
+	k.opening.Unlock()
+	if known && now.Before(held.until) {
+		return held, true
+	}
+	held = moment{until: now.Add(momentFor)}
+	if !at.After(now) {
+		k.look(&held, key)
+	}
+	k.opening.Lock()
+	defer k.opening.Unlock()
+	if len(k.moments) >= maxMoments {
+		clear(k.moments)
+	}
+	k.moments[key] = held
+	return held, true
+}
+
+// look fills in what is held of an archive at a moment.
+func (k *Keeper) look(held *moment, key momentKey) {
+	best := make(map[proto.Suite]*proto.Captured) // nil: the suite is known, and nothing is held
+	record := &Record{}
+	offer := func(c *proto.Captured, proven time.Time, newest bool) {
+		was := best[c.Suite]
+		if !newest || c.Date.After(key.at) || was != nil && !c.Date.After(was.Date) {
+			best[c.Suite] = was
+			return
+		}
+		best[c.Suite] = c
+		if proven.After(record.Taken) {
+			record.Taken = proven
+		}
+	}
+	var successor *proto.Captured
+	all := k.cfg.Catalog.Held(key.archive)
+	for i := range all {
+		c := &all[i]
+		newest := successor == nil || successor.Suite != c.Suite || successor.Date.After(key.at)
+		successor = c
+		proven := c.Date
+		if c.Signed.After(proven) {
+			proven = c.Signed
+		}
+		offer(c, proven, newest)
+	}
+	for _, r := range k.table.Load().records {
+		if a := r.archive(key.archive); a != nil {
+			for i := range a.Suites {
+				offer(&a.Suites[i], r.Taken, !key.at.After(r.Taken))
+			}
+		}
+	}
+	a := Archive{Name: key.archive}
+	for _, c := range best {
+		if c != nil {
+			a.Suites = append(a.Suites, *c)
+		}
+	}
+	held.whole = len(a.Suites) == len(best)
+	if len(a.Suites) == 0 {
+		return
+	}
+	slices.SortFunc(a.Suites, func(x, y proto.Captured) int {
+		return cmp.Or(cmp.Compare(x.Suite.Dir, y.Suite.Dir), cmp.Compare(x.Suite.Name, y.Suite.Name))
+	})
+	record.Archives = []Archive{a}
+	if _, sum, err := record.encode(); err == nil {
+		held.record, held.digest = record, sum.String()
+	}
+}
+
+// Whole reports whether all suites of an archive that are known are held as they were at the moment that an ID names;
+// true for an ID that is no moment.
+func (k *Keeper) Whole(id, archive string) bool {
+	held, ok := k.heldAt(id, archive)
+	return !ok || held.record != nil && held.whole
+}
+
+// young reports whether another generation of the moment may still be found: publications take a while to arrive.
+func (k *Keeper) young(id string) bool {
+	at, err := time.Parse(momentForm, id)
+	return err == nil && k.cfg.Now().Sub(at) < pastFor
+}
