@@ -60,6 +60,9 @@ type breaker struct {
 	remote bool   // from another node
 	node   string // from which
 
+	lastError string    // why the latest request failed, if none was answered well since
+	lastFail  time.Time // when that was
+
 	openings int       // since it was last calm
 	closed   time.Time // when it last closed
 	failures int       // weight of those since the last good end
@@ -125,6 +128,7 @@ func (b *breaker) admit(now time.Time) (wait time.Duration) {
 // failed counts a failure, and reports whether that opened the breaker.
 func (b *breaker) failed(kind proto.AlertKind, weight int, reason string, now time.Time) bool {
 	b.failures += weight
+	b.lastError, b.lastFail = reason, now
 	switch state := b.state(now); {
 	case state == BreakerOpen && !b.remote:
 		return false
@@ -197,6 +201,9 @@ func (b *breaker) open(kind proto.AlertKind, reason string, now, until time.Time
 // reports whether that closed the breaker. A request that began before the breaker opened
 // proves nothing.
 func (b *breaker) answered(started, now time.Time) bool {
+	if started.After(b.lastFail) {
+		b.lastError, b.lastFail = "", time.Time{}
+	}
 	if b.opened.IsZero() || started.Before(b.opened) || b.mustWait(now) && !b.remote {
 		return false
 	}

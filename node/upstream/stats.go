@@ -49,6 +49,9 @@ type MirrorStats struct {
 	Reason  string    `json:"reason,omitempty"`
 	FoundBy string    `json:"found_by,omitempty"`
 	Until   time.Time `json:"until,omitzero"`
+	// LastError is why the latest request failed, at LastFail, if none that began later was answered well.
+	LastError string    `json:"last_error,omitempty"`
+	LastFail  time.Time `json:"last_error_at,omitzero"`
 	// BytesPerSecond is what one transfer gets while it reads, HeaderSeconds the wait
 	// for the header of an answer; both averages, and 0 where nothing was measured
 	// lately.
@@ -96,6 +99,7 @@ func (h *health) stats(now time.Time) MirrorStats {
 	b := &h.breaker
 	one := MirrorStats{
 		URL: h.name, State: b.state(now), Alert: string(b.kind), Reason: b.reason, Until: b.until, FoundBy: b.node,
+		LastError: b.lastError, LastFail: b.lastFail,
 		Failovers: maps.Clone(h.left),
 	}
 	one.BytesPerSecond, _ = h.speed.rate(now)
