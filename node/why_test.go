@@ -453,3 +453,130 @@ func TestOwnPortLeftOpen(t *testing.T) {
 		t.Errorf("another port of this machine: %+v", other)
 	}
 }
+
+// One request that failed a moment ago says how the next one ends, for the root and for packages, until upstream answers.
+func TestWhyForeseesWithTheFirstFailure(t *testing.T) {
+	w := newWorld(t, newArchive())
+	w.up.Refuse()
+	w.get(inRelease)
+	for _, path := range []string{inRelease, smallDeb} {
+		if would := w.node.Why("/ubuntu/" + path).Would; would == nil || would.Status != 503 || would.Reason != "unavailable" || !strings.Contains(would.Text, "accepts no connection") {
+			t.Errorf("%s: %+v", path, would)
+		}
+	}
+	if err := w.up.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("upstream is asked again", func() bool { return w.get(inRelease).status == 200 })
+	for _, path := range []string{inRelease, smallDeb} {
+		if would := w.node.Why("/ubuntu/" + path).Would; would != nil {
+			t.Errorf("%s: %+v", path, would)
+		}
+	}
+}
+
+// apt's lines about a file are as good as its URL. Of an index that hosts have, the line means what they have.
+func TestWhyTakesLinesOfApt(t *testing.T) {
+	w := newWorld(t, newArchive(), func(c *config.Config) { c.Archives[0].Aliases = []string{"http://archive.ubuntu.com/ubuntu"} })
+	w.update()
+	stored := ""
+	w.eventually("the index is stored", func() bool {
+		for _, compression := range []string{".gz", ".xz", ""} {
+			if why := w.node.Why("/ubuntu/dists/noble/main/binary-amd64/Packages" + compression); why.Stored != "" {
+				stored = why.Location
+			}
+		}
+		return stored != ""
+	})
+	for line, want := range map[string]string{
+		"http://archive.ubuntu.com/ubuntu noble InRelease":                                                        "ubuntu/" + inRelease,
+		"Err:7 http://archive.ubuntu.com/ubuntu noble InRelease":                                                  "ubuntu/" + inRelease,
+		"http://archive.ubuntu.com/ubuntu noble/main amd64 Packages":                                              stored,
+		"E: Failed to fetch http://archive.ubuntu.com/ubuntu/" + smallDeb + "  403  Forbidden [IP: 192.0.2.1 80]": "ubuntu/" + smallDeb,
+	} {
+		why := w.node.Why(line)
+		if why.Location != want || want == "" || why.Would != nil || !strings.HasPrefix(why.Sentences[0], "apt's line is about http://archive.ubuntu.com/ubuntu/") {
+			t.Errorf("%s: %q, %+v, want %q", line, why.Location, why.Sentences, want)
+		}
+	}
+	why := w.node.Why("http://archive.ubuntu.com/ubuntu noble/main amd64 hello amd64 2.10-3")
+	if said := strings.Join(why.Sentences, "\n"); why.Location != "" || !strings.Contains(said, `"E: Failed to fetch"`) || strings.Contains(said, "unknown-host") {
+		t.Errorf("%+v", why)
+	}
+}
+
+// The URL of another node has the answer of that node.
+func TestWhySaysWhoseAnswerItIs(t *testing.T) {
+	m := newMesh(t, newArchive(), 2)
+	s, other := m.sites[0], m.sites[1]
+	host, port, _ := net.SplitHostPort(s.addr)
+	for at, want := range map[string]string{
+		host + ":" + port:                   "",
+		"localhost:" + port:                 "",
+		"cache.example.org:" + port:         "",
+		other.name + ":" + port:             "The URL is one of the node " + other.name + ". What follows is the answer of this node, " + s.name + ": ask " + other.name,
+		other.name + ".example.org:" + port: "The URL is one of the node " + other.name + ".",
+		"192.0.2.7:" + port:                 "The URL names 192.0.2.7:" + port + ", where this node does not listen. What follows is the answer of this node, " + s.name,
+	} {
+		why := s.node.Why("http://" + at + "/ubuntu/" + inRelease)
+		first := strings.HasPrefix(why.Sentences[0], "The URL ")
+		if why.Location != "ubuntu/"+inRelease || first != (want != "") || !strings.HasPrefix(why.Sentences[0], want) {
+			t.Errorf("%s: %q, %q", at, why.Location, why.Sentences)
+		}
+	}
+	if why := s.node.Why(m.up.URL + "/" + inRelease); strings.HasPrefix(why.Sentences[0], "The URL ") {
+		t.Errorf("of upstream: %q", why.Sentences)
+	}
+}
+
+// An https URL of an archive that the node has leads to the URL that the host should have.
+func TestWhyOfHTTPSNamesTheURLHere(t *testing.T) {
+	w := newWorld(t, newArchive(), func(c *config.Config) { c.PublicURL = "http://cache.example.org:3142/" })
+	said := strings.Join(w.node.Why(strings.Replace(w.up.URL, "http:", "https:", 1)+"/"+smallDeb).Sentences, "\n")
+	if !strings.Contains(said, "write http://cache.example.org:3142/ubuntu in the host's sources") || strings.Contains(said, "under archives:") {
+		t.Error(said)
+	}
+}
+
+// What a host got in the normal course of things does not come before what became of the file.
+func TestWhyPutsHarmlessErrorsLast(t *testing.T) {
+	w := newWorld(t, newArchive())
+	w.update()
+	w.mustGet(smallDeb)
+	w.raw("GET", "/ubuntu/"+smallDeb, "Range: bytes=999999-")
+	var said []string
+	w.eventually("the error is known", func() bool {
+		said = w.node.Why("/ubuntu/" + smallDeb).Sentences
+		return strings.Contains(strings.Join(said, "\n"), "416 (range)")
+	})
+	if !strings.HasPrefix(said[0], "It is ") {
+		t.Errorf("%q", said)
+	}
+}
+
+// A node that asks no upstream gets from the other nodes what they have or fetch, and `why` says the same.
+func TestWhyOffline(t *testing.T) {
+	m := newMesh(t, newArchive(), 2)
+	s := m.sites[0]
+	for _, path := range []string{inRelease, packages} {
+		if status, body := ask(t, s.addr, "/ubuntu/"+path); status != 200 {
+			t.Fatal(status, body)
+		}
+	}
+	offline := *s.cfg
+	offline.Offline = true
+	if _, _, err := s.node.Reload(&offline); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{smallDeb, largeDeb} {
+		why := s.node.Why("/ubuntu/" + path)
+		status, _ := ask(t, s.addr, "/ubuntu/"+path)
+		said := strings.Join(append(why.Sentences, why.Plan...), "\n")
+		if (why.Would == nil) != (status == 200) || strings.Contains(said, "Nothing is fetched") || !strings.Contains(said, "This node asks no upstream") || strings.Contains(said, "fetches it from upstream if") {
+			t.Errorf("%s: a request ends with %d, why says %+v\n%s", path, status, why.Would, said)
+		}
+	}
+	if why := s.node.Why("/ubuntu/" + packages); why.Would != nil || len(why.Plan) > 0 {
+		t.Errorf("what is stored: %+v %q", why.Would, why.Plan)
+	}
+}

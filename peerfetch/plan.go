@@ -22,7 +22,14 @@ func (f *Fetcher) Plan(object proto.ObjectRequest) []string {
 			return []string{f.planRefused(object, err)}
 		}
 	}
-	return f.planRoute(object)
+	plan, _ := f.planRoute(object, false)
+	return plan
+}
+
+// PlanOffline is Plan where this node asks no upstream for the object. nodes reports whether another node would be
+// asked, which may have it or fetch it.
+func (f *Fetcher) PlanOffline(object proto.ObjectRequest) (plan []string, nodes bool) {
+	return f.planRoute(object, true)
 }
 
 // planRefused says why no source would be asked at this moment, and until when.
@@ -62,7 +69,7 @@ func (f *Fetcher) planInFlight(object proto.ObjectRequest) string {
 
 // planRoute walks the route that a flight would take if each node failed, until this node asks
 // upstream, and describes the steps.
-func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
+func (f *Fetcher) planRoute(object proto.ObjectRequest, offline bool) (plan []string, nodes bool) {
 	r := routingOf(f, f.keyOf(object), object)
 	r.mayAsk = func() bool { return f.cfg.Cluster != nil }
 	r.peersOnly = func() bool { return object.PeersOnly }
@@ -79,7 +86,7 @@ func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
 		}
 		route.nodeEnded(last.fill, outcome{verdict: verdict, by: byteSource{peer: last.peer}})
 	}
-	var plan []string
+	nodes = len(holders)+len(owners) > 0
 	if continuable(&object) {
 		if left := f.cfg.Store.PartialSize(object.Ref, object.Where.First.Archive); left > 0 {
 			plan = append(plan, fmt.Sprintf("An earlier fetch left up to %d of its %d bytes on this node's disk: the rest would be fetched.", left, object.Ref.Size))
@@ -93,12 +100,18 @@ func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
 		plan = append(plan, "No other node is believed to store it.")
 	}
 	if last.do == end {
-		return append(plan, "Only other nodes may be asked for it.")
+		return append(plan, "Only other nodes may be asked for it."), nodes
+	}
+	unless := ""
+	if offline {
+		unless = ", unless it is offline, too"
 	}
 	for i, owner := range owners {
-		plan = append(plan, fmt.Sprintf("Owner no. %d, %s, would fetch it from upstream for all.", i+1, owner))
+		plan = append(plan, fmt.Sprintf("Owner no. %d, %s, would fetch it from upstream for all%s.", i+1, owner, unless))
 	}
 	switch {
+	case offline:
+		return append(plan, "This node asks no upstream for it (offline: true)."), nodes
 	case f.cfg.Cluster == nil:
 		plan = append(plan, "It would be fetched from upstream.")
 	case last.do == pause:
@@ -109,7 +122,7 @@ func (f *Fetcher) planRoute(object proto.ObjectRequest) []string {
 	default:
 		plan = append(plan, "This node is the next owner and fetches it from upstream if those before it fail.")
 	}
-	return append(plan, f.planTargets(object)...)
+	return append(plan, f.planTargets(object)...), nodes
 }
 
 // planTargets lists the names by which upstream would be asked, and the mirrors if there is a

@@ -31,6 +31,21 @@ func TestPlan(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	}
+	for _, tt := range []struct {
+		f      *Fetcher
+		object proto.ObjectRequest
+		says   []string
+		nodes  bool
+	}{
+		{c.nodes["a"].Fetcher, object, []string{"Believed to store it, and asked first: d.", "This node asks no upstream for it (offline: true)."}, true},
+		{c.nodes["b"].Fetcher, unlistedWant("u"), []string{"Owner no. 1, a, would fetch it from upstream for all, unless it is offline, too.", "This node asks no upstream for it (offline: true)."}, true},
+		{c.nodes["a"].Fetcher, unlistedWant("u"), []string{"This node asks no upstream for it (offline: true)."}, false},
+		{alone.Fetcher, object, []string{"This node asks no upstream for it (offline: true)."}, false},
+	} {
+		if got, nodes := tt.f.PlanOffline(tt.object); !slices.Equal(got, tt.says) || nodes != tt.nodes {
+			t.Errorf("offline: %q, %v", got, nodes)
+		}
+	}
 	alone.leave(t, object, content[:40])
 	if got := alone.Plan(object); !slices.Equal(got, []string{"An earlier fetch left up to 40 of its 100 bytes on this node's disk: the rest would be fetched.", "It would be fetched from upstream."}) {
 		t.Errorf("%q", got)

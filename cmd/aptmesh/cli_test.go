@@ -132,7 +132,6 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"serve", "--lisen", "x"}, 2, "", "unknown flag: --lisen; see `aptmesh serve --help`"},
 		{[]string{"refresh"}, 2, "", "the suite (ARCHIVE/SUITE) is missing"},
 		{[]string{"why"}, 2, "", "the URL is missing"},
-		{[]string{"why", "a", "b"}, 2, "", `"b" is too much: it takes the URL and no more`},
 		{[]string{"drop"}, 2, "", "the suite (ARCHIVE/SUITE) is missing"},
 		{[]string{"refresh", "a/b", "--timeout", "soon"}, 2, "", `invalid argument "soon"`},
 		{[]string{"config", "bogus"}, 2, "", `unknown command "bogus" for "aptmesh config"`},

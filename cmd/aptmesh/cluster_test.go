@@ -227,7 +227,12 @@ upstream  http://archive.ubuntu.com/ubuntu/pool/a.deb
 	}
 	out.Reset()
 	printWhy(&out, &admin.Why{Location: "x/y", Owners: []string{"ams1"}, Stored: "disk"})
-	if !strings.Contains(out.String(), "owners    ams1\n") {
+	if !strings.Contains(out.String(), "owners    ams1\n") || !strings.Contains(out.String(), "listed    no; signed metadata does not name it\n") {
+		t.Errorf("why:\n%s", &out)
+	}
+	out.Reset()
+	printWhy(&out, &admin.Why{Location: "x/y", Unread: []string{"noble", "noble-updates"}})
+	if !strings.Contains(out.String(), "not known yet; the indexes of noble, noble-updates have not been read\n") || strings.Contains(out.String(), "does not name it") {
 		t.Errorf("why:\n%s", &out)
 	}
 }

@@ -31,18 +31,20 @@ The exit code is 0 if a host would get the file as far as the node knows, 1 if a
 would get an error now, and 2 if the node does not answer. An error that a host got earlier
 does not count.
 
-URL may be the one in apt's message, the URL at upstream, or ARCHIVE/PATH.`,
+URL may be the one in apt's message, the URL at upstream, or ARCHIVE/PATH. apt's line about a file
+does, too, with or without its beginning ("Err:3 URL SUITE InRelease").`,
 		Example: `  aptmesh why http://cache:3142/ubuntu/dists/noble/InRelease
   aptmesh why http://archive.ubuntu.com/ubuntu/pool/main/h/hello/hello_2.10-3build1_amd64.deb
   aptmesh why ubuntu/dists/noble/main/binary-amd64/Packages.xz
+  aptmesh why http://archive.ubuntu.com/ubuntu noble InRelease
   aptmesh why https://esm.ubuntu.com/infra/ubuntu/dists/noble-infra-updates/InRelease`,
-		Args: takes(1, 1, "the URL"),
+		Args: takes(1, -1, "the URL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.client(ask)
 			if err != nil {
 				return &exitError{exitFailing, err}
 			}
-			why, err := client.Why(cmd.Context(), args[0])
+			why, err := client.Why(cmd.Context(), strings.Join(args, " "))
 			if err != nil {
 				return &exitError{exitFailing, err}
 			}
@@ -85,7 +87,14 @@ func printWhy(w io.Writer, why *admin.Why) {
 		row("generation", why.Generation.UTC().Format(time.DateTime)+" UTC")
 	}
 	if why.Kind != "root" || why.Listed {
-		row("listed", map[bool]string{true: "yes", false: "no; signed metadata does not name it"}[why.Listed])
+		listed := "no; signed metadata does not name it"
+		switch {
+		case why.Listed:
+			listed = "yes"
+		case len(why.Unread) > 0:
+			listed = "not known yet; the indexes of " + strings.Join(why.Unread, ", ") + " have not been read"
+		}
+		row("listed", listed)
 	}
 	if !why.Digest.IsZero() {
 		row("sha256", why.Digest.String())

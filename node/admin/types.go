@@ -298,6 +298,9 @@ type MirrorStatus struct {
 	Reason  string    `json:"reason,omitempty"`
 	FoundBy string    `json:"found_by,omitempty"`
 	Until   time.Time `json:"until,omitzero"`
+	// LastError is why the latest request failed, at LastFail, if none that began later was answered well.
+	LastError string    `json:"last_error,omitempty"`
+	LastFail  time.Time `json:"last_error_at,omitzero"`
 	// BytesPerSecond is what one transfer gets while it reads, HeaderSeconds the wait
 	// for the header of an answer; both averages, and 0 where nothing was measured
 	// lately.
@@ -457,10 +460,12 @@ type Why struct {
 	Archive  string `json:"archive,omitempty"`
 	Suite    string `json:"suite,omitempty"`
 	// Generation is the signed date of the generation that lists the file.
-	Generation time.Time    `json:"generation,omitzero"`
-	Listed     bool         `json:"listed"` // signed metadata names it
-	Digest     proto.Digest `json:"digest"`
-	Size       int64        `json:"size"` // -1 where it is not known
+	Generation time.Time `json:"generation,omitzero"`
+	Listed     bool      `json:"listed"` // signed metadata names it
+	// Unread are the suites whose indexes have to be read before it is known whether they list the file.
+	Unread []string     `json:"unread,omitempty"`
+	Digest proto.Digest `json:"digest"`
+	Size   int64        `json:"size"` // -1 where it is not known
 	// Stored is the tier that has the bytes, "" where they must be fetched.
 	Stored       string   `json:"stored,omitempty"`
 	InFlight     bool     `json:"in_flight,omitempty"`

@@ -90,5 +90,9 @@ func (fs formats) of(archive string) Format {
 
 var unknownFormat = keyless("")
 
+// DescribedURLs are the URLs that a line of a client's screen can mean: see deb.DescribedURLs. Other clients than apt
+// print URLs.
+func DescribedURLs(line string) ([]string, error) { return deb.DescribedURLs(line) }
+
 // FormatOf is the format of an archive as it is configured now.
 func (t *Table) FormatOf(archive string) Format { return t.now.Load().formats.of(archive) }

@@ -247,6 +247,22 @@ func (f *Front) Explain(target string) (e Explanation) {
 	return e
 }
 
+// OwnHost is the host in a URL that means this node, because its port is one that the node listens at; "" for any
+// other URL. here reports whether the host is this node's own for sure: its name, or an address that it listens at.
+func (f *Front) OwnHost(target string) (host string, here bool) {
+	t := f.rules.Load().routes
+	_, host, path, ok := splitURL(target)
+	if !ok || !t.isOwn(host, nil) {
+		return "", false
+	}
+	if loc, err := t.named(target, nil); err == nil || errors.As(err, new(*notMade)) {
+		if other, err := t.named(path, nil); (err != nil && !errors.As(err, new(*notMade))) || other != loc {
+			return "", false // it is the host of an archive
+		}
+	}
+	return host, t.isHere(host)
+}
+
 // Tunnel is what apt sends to its proxy for an https URL, "CONNECT host:port"; "" for any other URL.
 func Tunnel(url string) string {
 	scheme, host, _, ok := splitURL(url)

@@ -243,6 +243,34 @@ func (t *routes) isOwn(host string, local net.Addr) bool {
 	})
 }
 
+// isHere reports whether the host of a URL is this node itself for sure.
+func (t *routes) isHere(host string) bool {
+	host = bareHost(host)
+	name, port := host, ""
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		name, port = host[:i], host[i+1:]
+	}
+	name = strings.Trim(strings.TrimSuffix(name, "."), "[]")
+	if _, ok := t.own[name]; ok || host == t.publicHost || name == "localhost" {
+		return true
+	}
+	asked := net.ParseIP(name)
+	return asked != nil && slices.ContainsFunc(t.listensAt(port, nil), func(address string) bool {
+		ip, _, _ := net.SplitHostPort(address)
+		bound := net.ParseIP(ip)
+		return bound == nil || bound.Equal(asked) || bound.IsUnspecified() && isLocal(asked)
+	})
+}
+
+// isLocal reports whether an address is one of this machine.
+func isLocal(ip net.IP) bool {
+	addrs, err := net.InterfaceAddrs()
+	return err != nil || ip.IsLoopback() || slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		network, ok := a.(*net.IPNet)
+		return ok && network.IP.Equal(ip)
+	})
+}
+
 // listensAt are the addresses of this node with a port, as portOf has it. local is one that a request came in at; nil
 // for none.
 func (t *routes) listensAt(port string, local net.Addr) []string {

@@ -234,7 +234,10 @@ func (o *Operator) whyInSnapshot(w *admin.Why, id string, loc proto.Location) {
 		w.UpstreamURLs = o.upstreamURLs(entry.Object.Where)
 		tier, inFlight := o.cfg.Fetcher.Stored(entry.Object)
 		w.Stored, w.InFlight = string(tier), inFlight
-		o.explainPlan(w, entry.Object)
+		nodes := o.explainPlan(w, loc.Archive, entry.Object, true)
+		if w.Would == nil {
+			w.Would = (*admin.Failure)(o.unreachable(w, loc, nodes))
+		}
 	}
 	explainFailures(w)
 	switch {

@@ -3,11 +3,15 @@ package operator
 import (
 	"cmp"
 	"fmt"
+	"net"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/archives"
 	"github.com/aptmesh/aptmesh/node/catalog"
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/proto"
@@ -16,10 +20,15 @@ import (
 // Why explains what the node would answer to a request for a URL, without doing
 // anything about it.
 func (o *Operator) Why(target string) *admin.Why {
-	w := &admin.Why{URL: target, Size: proto.UnknownSize}
+	w := &admin.Why{Size: proto.UnknownSize}
+	if target = o.meant(w, target); target == "" {
+		return w
+	}
+	w.URL = target
 	if bare, _, has := strings.Cut(target, "?"); has {
 		w.URL = bare + "?***" // mostly a token, and of no account here
 	}
+	o.explainHost(w, target)
 	e := o.cfg.Front.Explain(target)
 	w.Would, w.Latest = (*admin.Failure)(e.Would), (*admin.Failure)(e.Latest)
 	loc := e.Location
@@ -38,7 +47,7 @@ func (o *Operator) Why(target string) *admin.Why {
 	w.Location, w.Archive, w.Kind = loc.String(), loc.Archive, info.Kind
 	if !o.cfg.Archives.Has(loc.Archive) {
 		say(w, "The archive %s is one of a class. It is not there yet: the first request makes it.", loc.Archive)
-		w.Would = (*admin.Failure)(o.wouldFail(w, loc))
+		w.Would = (*admin.Failure)(o.wouldFail(w, loc, false))
 		explainFailures(w)
 		return w
 	}
@@ -63,11 +72,18 @@ func (o *Operator) Why(target string) *admin.Why {
 		w.UpstreamURLs = o.upstreamURLs(want.Where)
 		tier, inFlight := o.cfg.Fetcher.Stored(want)
 		w.Stored, w.InFlight = string(tier), inFlight
-		o.explainPlan(w, want)
 	} else {
-		w.Plan = o.cfg.Fetcher.Plan(proto.ObjectRequest{Where: proto.At(loc), Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage})
+		want = proto.ObjectRequest{Where: proto.At(loc), Ref: proto.Ref{Size: proto.UnknownSize}, Class: proto.ClassPackage}
 	}
-	w.Would = (*admin.Failure)(o.wouldFail(w, loc))
+	nodes := o.explainPlan(w, loc.Archive, want, known)
+	if !known && !info.Root {
+		for _, id := range o.cfg.Catalog.Unread(loc) {
+			w.Unread = append(w.Unread, cmp.Or(strings.TrimPrefix(id.Path(), "dists/"), loc.Archive))
+		}
+		slices.Sort(w.Unread)
+		nodes = nodes || len(w.Unread) > 0 && o.cfg.Cluster != nil // which nodes are asked depends on what an index lists
+	}
+	w.Would = (*admin.Failure)(o.wouldFail(w, loc, nodes))
 	explainFailures(w)
 	switch {
 	case known:
@@ -92,36 +108,103 @@ func (o *Operator) Why(target string) *admin.Why {
 		say(w, "%s", said)
 	}
 	o.explainTunnel(w, target)
+	if w.Latest != nil && harmless(w) {
+		explainLatest(w)
+	}
 	return w
+}
+
+// meant is the URL that an operator asks for. apt's own line about a file leads to it, too. It is "" for a line that
+// does not.
+func (o *Operator) meant(w *admin.Why, target string) string {
+	urls, err := archives.DescribedURLs(target)
+	switch {
+	case err != nil:
+		w.URL = target
+		say(w, "%s", sentence(err.Error()))
+		return ""
+	case len(urls) == 0:
+		return target
+	}
+	// Which compression of an index the host asked for shows in what hosts have asked for, and so in what is stored.
+	i := max(0, slices.IndexFunc(urls, func(at string) bool {
+		e := o.cfg.Front.Explain(at)
+		entry, known := o.cfg.Catalog.Explain(e.Location)
+		if !known {
+			return false
+		}
+		tier, inFlight := o.cfg.Fetcher.Stored(entry.Object)
+		return e.Latest != nil || tier != "" || inFlight
+	}))
+	say(w, "apt's line is about %s.", urls[i])
+	return urls[i]
+}
+
+// explainHost says whose answer this is, if the URL is that of another node.
+func (o *Operator) explainHost(w *admin.Why, target string) {
+	host, here := o.cfg.Front.OwnHost(target)
+	if host == "" || here {
+		return
+	}
+	name := (&url.URL{Host: host}).Hostname()
+	const answer = "What follows is the answer of this node, %s"
+	if o.cfg.Cluster != nil {
+		for _, p := range o.cfg.Cluster.Mesh().Peers() {
+			if addr, _, _ := net.SplitHostPort(p.Addr); p.Name == name || addr == name || strings.HasPrefix(name, p.Name+".") {
+				say(w, "The URL is one of the node %s. "+answer+": ask %s for its own.", p.Name, o.cfg.Name, p.Name)
+				return
+			}
+		}
+	}
+	if net.ParseIP(name) != nil {
+		say(w, "The URL names %s, where this node does not listen. "+answer+"; the one at that address may answer otherwise.", host, o.cfg.Name)
+	}
 }
 
 func say(w *admin.Why, format string, args ...any) {
 	w.Sentences = append(w.Sentences, fmt.Sprintf(format, args...))
 }
 
+// failedLately is for how long the failure of the latest request to a mirror says how the next one ends. Suites that
+// hosts use are checked more often.
+const failedLately = 5 * time.Minute
+
 // wouldFail is the error that a request for a location meets as things stand, as far as the node knows that
-// without asking anybody; nil if it knows of none.
-func (o *Operator) wouldFail(w *admin.Why, loc proto.Location) *front.Failure {
+// without asking anybody; nil if it knows of none. nodes says that other nodes would be asked.
+func (o *Operator) wouldFail(w *admin.Why, loc proto.Location, nodes bool) *front.Failure {
 	if err := o.cfg.Catalog.Objection(loc); err != nil {
 		return o.cfg.Front.Answer(loc, err)
 	}
+	return o.unreachable(w, loc, nodes)
+}
+
+// unreachable is wouldFail for an object that no source is known for at this moment.
+func (o *Operator) unreachable(w *admin.Why, loc proto.Location, nodes bool) *front.Failure {
 	if w.Stored != "" || w.InFlight || len(w.Holders) > 0 {
 		return nil
 	}
 	if o.cfg.Archives.Offline(loc.Archive) {
-		return o.cfg.Front.Answer(loc, &proto.Unavailable{Reason: "it is not stored, and the archive is offline here (offline: true)"})
-	}
-	reason := ""
-	for _, m := range mirrorStatus(o.cfg.Upstream.Stats().Mirrors)[loc.Archive] {
-		if m.State != admin.MirrorOpen {
+		if nodes {
 			return nil
 		}
-		reason = m.Reason
+		return o.cfg.Front.Answer(loc, &proto.Unavailable{Reason: "it is not stored, and the archive is offline here (offline: true)"})
 	}
-	if reason == "" {
+	said := ""
+	for _, m := range mirrorStatus(o.cfg.Upstream.Stats().Mirrors)[loc.Archive] {
+		switch {
+		case m.History: // it is asked only for what the others have dropped
+		case m.State == admin.MirrorOpen:
+			said = "none of its mirrors can be asked now: " + m.Reason
+		case time.Since(m.LastFail) < failedLately:
+			said = fmt.Sprintf("the latest request to its mirrors failed, %s ago: %s", time.Since(m.LastFail).Round(time.Second), m.LastError)
+		default:
+			return nil
+		}
+	}
+	if said == "" {
 		return nil
 	}
-	return o.cfg.Front.Answer(loc, &proto.Unavailable{Reason: "none of its mirrors can be asked now: " + reason})
+	return o.cfg.Front.Answer(loc, &proto.Unavailable{Reason: said})
 }
 
 // explainFailures says what went or would go wrong, what that means, and what to do.
@@ -130,10 +213,21 @@ func explainFailures(w *admin.Why) {
 		say(w, "As things stand, a request is answered with %s: %s", statusAndReason(f), sentence(f.Text))
 		advise(w, f)
 	}
-	f := w.Latest
-	if f == nil {
-		return
+	if w.Latest != nil && !harmless(w) {
+		explainLatest(w)
 	}
+}
+
+// harmless reports whether the latest error of a URL is one that hosts get in the normal course of things, and a request
+// would get the file: what became of the file goes before it.
+func harmless(w *admin.Why) bool {
+	r, _ := front.ReasonOf(w.Latest.Reason)
+	return w.Would == nil && (r.Status == http.StatusRequestedRangeNotSatisfiable || r.Status == http.StatusPreconditionFailed)
+}
+
+// explainLatest says which error a host got last.
+func explainLatest(w *admin.Why) {
+	f := w.Latest
 	to, times := "", ""
 	if f.Client != "" {
 		to = " to " + f.Client
@@ -175,6 +269,11 @@ func (o *Operator) explainTunnel(w *admin.Why, target string) {
 		return
 	}
 	e := o.cfg.Front.Explain(tunnel)
+	if e.Would != nil && w.Archive != "" {
+		say(w, "A host that has it as https does not ask this node for it, or gets %s for %s. To have it cached, write %s/%s in the host's sources in place of the archive's https URL.",
+			statusAndReason((*admin.Failure)(e.Would)), tunnel, o.nodeURL(), w.Archive)
+		return
+	}
 	if e.Would == nil {
 		say(w, "A host that uses this node as its proxy for https opens a tunnel (%s), which is allowed: nothing of it is checked or stored here.", tunnel)
 		return
@@ -184,6 +283,14 @@ func (o *Operator) explainTunnel(w *admin.Why, target string) {
 		w.Latest = (*admin.Failure)(e.Latest)
 		say(w, "The latest such request came at %s from %s.", e.Latest.Time.UTC().Format(time.DateTime+" UTC"), e.Latest.Client)
 	}
+}
+
+// nodeURL is where hosts reach this node, as far as it knows that itself.
+func (o *Operator) nodeURL() string {
+	if at, err := o.cfg.Archives.Config().HostURL(o.cfg.Node.Addrs()); err == nil {
+		return strings.TrimSuffix(at, "/")
+	}
+	return "http://NODE:3142"
 }
 
 // explain puts the facts into sentences.
@@ -225,16 +332,11 @@ func suiteName(w *admin.Why) string {
 // explainUnknown says what becomes of a file that nothing this node has read lists.
 func (o *Operator) explainUnknown(w *admin.Why, loc proto.Location) {
 	const otherwise = "What no signed metadata lists is passed on from upstream as it is, and the client decides."
-	var unread []string
-	for _, id := range o.cfg.Catalog.Unread(loc) {
-		unread = append(unread, cmp.Or(strings.TrimPrefix(id.Path(), "dists/"), loc.Archive))
-	}
 	switch held := slices.ContainsFunc(o.cfg.Catalog.Stats(), func(st catalog.SuiteStats) bool {
 		return st.Suite.Archive == loc.Archive && !st.Date.IsZero()
 	}); {
-	case len(unread) > 0:
-		slices.Sort(unread)
-		say(w, "This node cannot tell yet whether the archive lists it. A request would read the indexes of %s first. %s", strings.Join(unread, ", "), otherwise)
+	case len(w.Unread) > 0:
+		say(w, "This node cannot tell yet whether the archive lists it. A request would read the indexes of %s first. %s", strings.Join(w.Unread, ", "), otherwise)
 	case held:
 		say(w, "No signed metadata that this node holds lists it. %s", otherwise)
 	default:
@@ -282,7 +384,11 @@ func orElse(urls []string) string {
 // explainMirrors says which mirrors of an archive are left alone, and why.
 func (o *Operator) explainMirrors(w *admin.Why, archive string) {
 	if o.cfg.Archives.Offline(archive) {
-		say(w, "Nothing is fetched, because the configuration says `offline: true`.")
+		others := ""
+		if o.cfg.Cluster != nil {
+			others = " Other nodes of the cluster fetch for it, unless they are offline, too."
+		}
+		say(w, "This node asks no upstream, because the configuration says `offline: true`.%s", others)
 	}
 	if o.cfg.Archives.Immutable(archive) {
 		say(w, "Upstream never changes it, so what was read once is not asked for again, and its Valid-Until does not count.")
@@ -301,13 +407,19 @@ func foundBy(m admin.MirrorStatus) string {
 	return " on the word of node " + m.FoundBy
 }
 
-// explainPlan adds where it would be fetched, and the part of the other nodes in that.
-func (o *Operator) explainPlan(w *admin.Why, want proto.ObjectRequest) {
-	if o.cfg.Cluster != nil {
+// explainPlan adds where it would be fetched, and the part of the other nodes in that. nodes reports whether one of them
+// would be asked. known says that want is an object, and more than a name.
+func (o *Operator) explainPlan(w *admin.Why, archive string, want proto.ObjectRequest, known bool) (nodes bool) {
+	if o.cfg.Cluster != nil && known {
 		route := o.cfg.Cluster.Mesh().Route(want)
 		w.Owners, w.Holders = route.Owners, route.Holders
 	}
-	if w.Stored == "" {
+	switch {
+	case w.Stored != "":
+	case o.cfg.Archives.Offline(archive):
+		w.Plan, nodes = o.cfg.Fetcher.PlanOffline(want)
+	default:
 		w.Plan = o.cfg.Fetcher.Plan(want)
 	}
+	return nodes
 }
