@@ -18,37 +18,37 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Two Releases of one date, each on one side: all nodes end with the same.
+// Two roots of one date, each on one side: all nodes end with the same.
 func TestForkInACluster(t *testing.T) {
-	for _, last := range []int{1, 2} {
-		inBubble(t, func(t *testing.T) {
-			f := usedFleet(t, 4)
-			f.set(func() { f.side["n3"], f.side["n4"] = 1, 1 })
-			date := time.Now().Add(-time.Second)
-			f.a.AddPackage("noble", testarchive.Package{Name: "one", Version: "1"})
-			f.a.Prepare(date)
-			f.a.AddPackage("noble", testarchive.Package{Name: "other", Version: "1"})
-			f.a.Prepare(date)
-			f.a.Show("noble", testarchive.At(1))
-			for _, n := range f.nodes[:2] {
-				n.Refresh(t.Context(), noble(), false)
-			}
-			f.a.Show("noble", testarchive.At(2))
-			for _, n := range f.nodes[2:] {
-				n.Refresh(t.Context(), noble(), false)
-			}
-			if f.nodes[0].must(nobleIn).Object.Ref == f.nodes[3].must(nobleIn).Object.Ref {
-				t.Fatal("there is no fork")
-			}
-			f.a.Show("noble", testarchive.At(last))
-			f.set(func() { clear(f.side) })
-			f.settled(5 * time.Minute)
-			winner := f.nodes[0].must(nobleIn).Object.Ref
-			for _, n := range f.nodes {
-				if got := n.must(nobleIn); got.Object.Ref != winner || got.Stale != "" {
-					t.Errorf("%s serves %v, n1 %v; stale %q", n.name, got.Object.Ref, winner, got.Stale)
+	for _, last := range []int{0, 1} {
+		t.Run(fmt.Sprintf("upstream ends with number %d", last+1), func(t *testing.T) {
+			overKinds(t, func(t *testing.T, k kind) {
+				f := usedFleetOf(t, 4, k)
+				f.set(func() { f.side["n3"], f.side["n4"] = 1, 1 })
+				time.Sleep(time.Hour)
+				var fork []publication
+				at := time.Now().UTC().Truncate(time.Second)
+				for i := range 2 {
+					fork = append(fork, publication{k, i + 2, at, k.render(i+2, at, f.key)})
+					f.nodes[0].lay(fork[i])
+					for _, n := range f.nodes[2*i : 2*i+2] {
+						n.refresh()
+					}
 				}
-			}
+				if f.nodes[0].must(f.root).Object.Ref == f.nodes[3].must(f.root).Object.Ref {
+					t.Fatal("there is no fork")
+				}
+				f.shown = fork[last]
+				f.nodes[0].lay(f.shown)
+				f.set(func() { clear(f.side) })
+				f.settled(5 * time.Minute)
+				winner := f.nodes[0].must(f.root).Object.Ref
+				for _, n := range f.nodes {
+					if got := n.must(f.root); got.Object.Ref != winner || got.Stale != "" {
+						t.Errorf("%s serves %v, n1 %v; stale %q", n.name, got.Object.Ref, winner, got.Stale)
+					}
+				}
+			})
 		})
 	}
 }
@@ -237,6 +237,64 @@ func TestPairInACluster(t *testing.T) {
 		f.nodes[3].listedAs(nobleIn, n.file(nobleIn))
 		f.nodes[3].listedAs(nobleGPG, n.file(nobleGPG))
 	})
+}
+
+// What signs a root is read from upstream once, for all nodes and with each publication, whether it vouches for the root
+// or is only passed on; all nodes give it the same date. One that a node tells of and that does not fit is not taken.
+func TestSignatureInACluster(t *testing.T) {
+	for trust, trusted := range map[string]*testarchive.Key{"signed": testarchive.DefaultKey(), "unsigned": nil} {
+		t.Run(trust, func(t *testing.T) {
+			overKinds(t, func(t *testing.T, k kind) {
+				f := fleetOf(t, 4, k, trusted)
+				f.key = testarchive.DefaultKey() // also where no node knows it
+				for _, n := range f.nodes {
+					n.cfg.LeaderVouches = true
+				}
+				f.upgrade("1")
+				f.start()
+				for i := range 3 {
+					for _, n := range f.nodes {
+						n.listedAs(k.root, n.file(k.root))
+						n.listedAs(k.signature, n.file(k.signature))
+					}
+					f.settled(5 * time.Minute)
+					f.agree(k.root, k.signature)
+					if a, b := f.up.bodies(k.root), f.up.bodies(k.signature); a != i+1 || b != i+1 {
+						t.Errorf("of %d publications the root was read %d times, the signature %d times", i+1, a, b)
+					}
+					for _, n := range f.nodes {
+						e, _ := n.Explain(n.loc(k.signature))
+						if first, _ := f.nodes[0].Explain(n.loc(k.signature)); !e.Modified.Equal(first.Modified) || e.Modified.IsZero() {
+							t.Errorf("%s: Last-Modified %v, n1 %v", n.name, e.Modified, first.Modified)
+						}
+					}
+					f.upgrade(fmt.Sprint(i + 2))
+					f.settled(2 * time.Minute)
+				}
+				if trusted == nil {
+					return // there is nothing by which a node could tell
+				}
+				before := f.nodes[3].Announcements()[0].Generation.Companions
+				f.set(func() { f.loss, f.gossip = 1, false })
+				f.upgrade("9")
+				for range 70 {
+					if f.nodes[0].now(k.suite).Root != refOfBytes(f.shown.files[k.root]) {
+						time.Sleep(time.Second)
+					}
+				}
+				told := f.nodes[0].Announcements()[0]
+				told.Generation.Companions = before
+				f.nodes[3].Receive("n9", told)
+				f.settled(time.Second)
+				if now := f.nodes[3].now(k.suite).Root; now == told.Generation.Root {
+					t.Error("a root with the signature of another is taken")
+				}
+				if w := f.nodes[3].warnings(); len(w) != 1 || !strings.Contains(w[0], "n9") {
+					t.Errorf("it warns of %q", w)
+				}
+			})
+		})
+	}
 }
 
 // An archive that has none is not asked for it by everybody, and nobody waits.

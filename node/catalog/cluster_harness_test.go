@@ -1,11 +1,13 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +26,11 @@ type fleet struct {
 	// suite and root are what the nodes have to agree on.
 	suite proto.Suite
 	root  string
+	// kind is what the archive holds, shown is its latest publication, and key signs it. nil: Debian's suite noble, in
+	// all its forms, with several indexes.
+	kind  *kind
+	shown publication
+	key   *testarchive.Key
 
 	mu      sync.Mutex
 	rng     *rand.Rand
@@ -87,6 +94,9 @@ func newFleet(t *testing.T, n int, suites ...testarchive.Suite) *fleet {
 func (f *fleet) add() *clusterNode {
 	w := newWorld(f.T)
 	w.a = f.a
+	if f.kind != nil {
+		w.serve(*f.kind, f.key)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := &clusterNode{world: w, f: f, name: fmt.Sprintf("n%d", len(f.nodes)+1), opened: make(map[proto.Digest]int), stall: make(map[proto.Digest]bool)}
@@ -109,8 +119,17 @@ func (w *world) join(n *clusterNode) {
 // publish renders all suites as of now less a second.
 func (f *fleet) publish() { f.a.Publish(time.Now().Add(-time.Second)) }
 
-// upgrade replaces hello by another version and publishes.
+// upgrade replaces hello by another version and publishes. Of any kind of repository it makes that publication.
 func (f *fleet) upgrade(version string) {
+	if f.kind != nil {
+		n, err := strconv.Atoi(version)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.shown = f.kind.published(n, f.key)
+		f.nodes[0].lay(f.shown)
+		return
+	}
 	f.a.RemovePackage("noble", "hello")
 	f.a.AddPackage("noble", testarchive.Package{Name: "hello", Version: version})
 	f.publish()
@@ -120,12 +139,44 @@ func (f *fleet) upgrade(version string) {
 func fleetOf(t *testing.T, n int, k kind, trusted *testarchive.Key) *fleet {
 	t.Helper()
 	f := newFleet(t, n)
-	f.suite, f.root = k.suite, k.root
+	f.suite, f.root, f.kind, f.key = k.suite, k.root, &k, trusted
 	for _, n := range f.nodes {
 		n.serve(k, trusted)
 	}
 	return f
 }
+
+// startedFleetOf is n nodes in front of a first publication, which a key signs.
+func startedFleetOf(t *testing.T, n int, k kind) *fleet {
+	t.Helper()
+	f := fleetOf(t, n, k, testarchive.DefaultKey())
+	f.upgrade("1")
+	return f.start()
+}
+
+// usedFleetOf is n nodes whose clients use all of it, five minutes later.
+func usedFleetOf(t *testing.T, n int, k kind) *fleet {
+	t.Helper()
+	f := startedFleetOf(t, n, k)
+	for _, n := range f.nodes {
+		n.used(f.shown)
+	}
+	f.settled(5 * time.Minute)
+	f.agree(f.index(), f.own())
+	f.forget()
+	return f
+}
+
+// index is the path of what lists the packages; it is the root, where that does so itself.
+func (f *fleet) index() string {
+	if f.kind == nil {
+		return noblePkgs
+	}
+	return cmp.Or(f.shown.index(), f.root)
+}
+
+// own is the path of the package that is new.
+func (f *fleet) own() string { return f.shown.own() }
 
 // slowly makes the nodes check every ten minutes, where days have to pass.
 func (f *fleet) slowly() *fleet {
@@ -332,9 +383,21 @@ func (f *fleet) messages() (k int) {
 	return k
 }
 
+// noble is the driver of the suite that the nodes have to agree on.
 func (n *clusterNode) noble() *driver {
-	s, _ := n.known(noble())
+	s, _ := n.known(n.f.suite)
 	return s
+}
+
+// date is that of the generation which a client gets now.
+func (n *clusterNode) date() time.Time {
+	n.Helper()
+	return n.must(n.f.root).Generation
+}
+
+// refresh checks upstream at once.
+func (n *clusterNode) refresh() (bool, error) {
+	return n.Refresh(context.Background(), n.f.suite, false)
 }
 
 func (n *clusterNode) othersUses() int {

@@ -32,8 +32,8 @@ func usedFleet(t *testing.T, n int) *fleet {
 }
 
 func TestSwitchEverywhere(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := usedFleet(t, 5)
+	overKinds(t, func(t *testing.T, k kind) {
+		f := usedFleetOf(t, 5, k)
 		f.set(func() { f.blind = true }) // it goes faster than the nodes tell what they hold
 		var first time.Time
 		f.set(func() {
@@ -48,12 +48,12 @@ func TestSwitchEverywhere(t *testing.T) {
 		time.Sleep(2 * time.Minute) // what is told now is no switch
 		f.set(func() { first = time.Time{} })
 		f.upgrade("2")
-		want := refOfBytes(f.nodes[0].file(nobleIn))
+		want := refOfBytes(f.nodes[0].file(f.root))
 		for range 700 { // the leader's next look, then a second
 			time.Sleep(100 * time.Millisecond)
 			all := true
 			for _, n := range f.nodes {
-				all = all && n.nobleNow().Root == want
+				all = all && n.now(f.suite).Root == want
 			}
 			if all {
 				break
@@ -65,8 +65,8 @@ func TestSwitchEverywhere(t *testing.T) {
 		if took > time.Second {
 			t.Errorf("the last node switched %v after the first", took)
 		}
-		f.agree(nobleIn, noblePkgs, hello2)
-		if n := f.up.bodies(nobleIn); n != 1 {
+		f.agree(f.root, f.index(), f.own())
+		if n := f.up.bodies(f.root); n != 1 {
 			t.Errorf("the Release was read %d times from upstream", n)
 		}
 		for path, n := range f.up.bodiesByPath() {
@@ -79,21 +79,21 @@ func TestSwitchEverywhere(t *testing.T) {
 
 // What could not be staged is tried again soon, not when the others tell of it next.
 func TestStagingIsTriedAgain(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := usedFleet(t, 3)
+	overIndexed(t, func(t *testing.T, k kind) {
+		f := usedFleetOf(t, 3, k)
 		n := f.nodes[2]
 		f.set(func() { n.cut = true })
 		f.upgrade("2")
-		for f.nodes[0].nobleNow().Root != refOfBytes(n.file(nobleIn)) {
+		for f.nodes[0].now(f.suite).Root != refOfBytes(n.file(f.root)) {
 			time.Sleep(time.Second)
 		}
 		time.Sleep(8 * time.Second)
-		if st := n.Stats()[0]; !errors.Is(st.Err, proto.ErrCorrupt) || st.Root == refOfBytes(n.file(nobleIn)) {
+		if st := n.Stats()[0]; !errors.Is(st.Err, proto.ErrCorrupt) || st.Root == refOfBytes(n.file(f.root)) {
 			t.Errorf("%+v", st)
 		}
 		f.set(func() { n.cut = false })
 		f.settled(12 * time.Second)
-		f.agree(noblePkgs)
+		f.agree(f.index())
 		if err := n.Stats()[0].Err; err != nil {
 			t.Error(err)
 		}
@@ -102,8 +102,8 @@ func TestStagingIsTriedAgain(t *testing.T) {
 
 // Nor when it had to be asked for.
 func TestStagingIsTriedAgainUntold(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := usedFleet(t, 2)
+	overIndexed(t, func(t *testing.T, k kind) {
+		f := usedFleetOf(t, 2, k)
 		n := f.nodes[1]
 		f.unlooked()
 		f.set(func() { n.cut, f.loss, f.gossip = true, 1, false })
@@ -113,14 +113,14 @@ func TestStagingIsTriedAgainUntold(t *testing.T) {
 		}
 		f.set(func() { n.cut = false })
 		f.settled(12 * time.Second)
-		f.agree(noblePkgs)
+		f.agree(f.index())
 	})
 }
 
 // Two that cannot be staged do not keep each other going.
 func TestStagingOfTwo(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := usedFleet(t, 3)
+	overIndexed(t, func(t *testing.T, k kind) {
+		f := usedFleetOf(t, 3, k)
 		n := f.nodes[2]
 		f.set(func() { n.cut, f.dead["n2"] = true, true })
 		f.upgrade("2")
@@ -143,7 +143,7 @@ func TestStagingOfTwo(t *testing.T) {
 		}
 		f.set(func() { n.cut = false })
 		f.settled(time.Minute)
-		f.agree(noblePkgs)
+		f.agree(f.index())
 	})
 }
 
@@ -198,15 +198,15 @@ func TestAnnouncementOvertaken(t *testing.T) {
 // A new version that only one side of a partition has seen is everywhere when it
 // heals, and nothing goes back.
 func TestPartition(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := usedFleet(t, 5)
+	overKinds(t, func(t *testing.T, k kind) {
+		f := usedFleetOf(t, 5, k)
 		f.set(func() { f.side["n3"], f.side["n4"], f.side["n5"] = 1, 1, 1 })
 		time.Sleep(3 * time.Hour)
 		f.agree()
 		f.upgrade("2")
 		time.Sleep(2 * time.Minute)
-		f.agree(noblePkgs, hello2) // both sides have somebody to look
-		if n := f.up.bodies(nobleIn); n > 4 {
+		f.agree(f.index(), f.own()) // both sides have somebody to look
+		if n := f.up.bodies(f.root); n > 4 {
 			t.Errorf("the Release was read %d times", n)
 		}
 		for _, n := range f.nodes[2:] { // this side loses upstream, too
@@ -215,16 +215,16 @@ func TestPartition(t *testing.T) {
 		f.upgrade("3")
 		f.settled(6 * time.Hour)
 		for _, n := range f.nodes {
-			e, ok := n.Explain(n.loc(nobleIn))
+			e, ok := n.Explain(n.loc(f.root))
 			if cut := slices.Contains(f.nodes[2:], n); !ok || (e.Stale != "") != cut {
 				t.Errorf("%s: stale %q", n.name, e.Stale)
 			}
 		}
 		f.set(func() { clear(f.side) })
 		f.settled(90 * time.Second)
-		f.agree(noblePkgs, "pool/main/h/hello/hello_3_amd64.deb")
+		f.agree(f.index(), f.own())
 		for _, n := range f.nodes {
-			if e, _ := n.Explain(n.loc(nobleIn)); e.Stale != "" {
+			if e, _ := n.Explain(n.loc(f.root)); e.Stale != "" {
 				t.Errorf("%s: stale %q", n.name, e.Stale)
 			}
 		}
@@ -233,21 +233,21 @@ func TestPartition(t *testing.T) {
 
 // With all hints and exchanges lost, what is told directly will do.
 func TestNoGossip(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := usedFleet(t, 5)
+	overKinds(t, func(t *testing.T, k kind) {
+		f := usedFleetOf(t, 5, k)
 		f.set(func() { f.gossip = false })
 		for _, v := range []string{"2", "3", "4"} {
 			f.upgrade(v)
 			f.settled(70 * time.Second)
-			f.agree(noblePkgs)
+			f.agree(f.index())
 		}
 		// And with none of that, either, nobody stays behind for long.
 		f.set(func() { f.loss = 1 })
 		f.forget()
 		f.upgrade("5")
 		f.settled(4 * time.Minute)
-		f.agree(noblePkgs)
-		if n := f.up.bodies(nobleIn); n != 1 {
+		f.agree(f.index())
+		if n := f.up.bodies(f.root); n != 1 {
 			t.Errorf("the Release was read %d times: %s", n, f.polled())
 		}
 	})

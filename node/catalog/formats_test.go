@@ -161,6 +161,16 @@ func overKinds(t *testing.T, f func(t *testing.T, k kind)) {
 	}
 }
 
+// overIndexed runs a test over the kinds whose index is a file of its own. Where it is the root, there is nothing to
+// stage: it comes with the root.
+func overIndexed(t *testing.T, f func(t *testing.T, k kind)) {
+	overKinds(t, func(t *testing.T, k kind) {
+		if k.isIndex != nil {
+			f(t, k)
+		}
+	})
+}
+
 // worldOf is a world with a repository that a key vouches for, or nobody.
 func worldOf(t *testing.T, k kind, trusted *testarchive.Key) *world {
 	t.Helper()

@@ -44,15 +44,15 @@ func TestFreshFirstContactWithUpstreamDown(t *testing.T) {
 // A client that wants the newest is not content with a look that another node made a
 // while ago.
 func TestFreshJoinsNoOtherQuestion(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := usedFleet(t, 2)
+	overKinds(t, func(t *testing.T, k kind) {
+		f := usedFleetOf(t, 2, k)
 		n := f.nodes[1]
 		f.unlooked()
 		f.set(func() { f.way = 200 * time.Millisecond })
 		go n.noble().request(t.Context(), suite.Request{})
 		time.Sleep(time.Millisecond)
 		f.upgrade("2")
-		if e, err := n.Discover(t.Context(), n.loc(nobleIn), true); err != nil || e.Object.Ref != refOfBytes(n.file(nobleIn)) {
+		if e, err := n.Discover(t.Context(), n.loc(f.root), true); err != nil || e.Object.Ref != refOfBytes(n.file(f.root)) {
 			t.Errorf("%v, %v", e.Generation, err)
 		}
 	})
@@ -60,18 +60,18 @@ func TestFreshJoinsNoOtherQuestion(t *testing.T) {
 
 // An operator who refreshes any node sees what upstream has at that moment.
 func TestRefreshInACluster(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := usedFleet(t, 3)
+	overKinds(t, func(t *testing.T, k kind) {
+		f := usedFleetOf(t, 3, k)
 		for i := range 5 {
-			f.nodes[0].Discover(t.Context(), f.nodes[0].loc(nobleIn), true) // has just looked
+			f.nodes[0].Discover(t.Context(), f.nodes[0].loc(f.root), true) // has just looked
 			f.upgrade(fmt.Sprint(i + 2))
 			if changed, err := f.nodes[2].refresh(); !changed || err != nil {
 				t.Errorf("changed %v, %v", changed, err)
 			}
-			f.nodes[2].listedAs(nobleIn, f.nodes[2].file(nobleIn))
+			f.nodes[2].listedAs(f.root, f.nodes[2].file(f.root))
 			time.Sleep(1300 * time.Millisecond) // or the two would be of one date
 		}
-		if n := f.nodes[2].up.requests(nobleIn); n != 0 {
+		if n := f.nodes[2].up.requests(f.root); n != 0 {
 			t.Errorf("it asked upstream %d times", n)
 		}
 	})
@@ -108,21 +108,21 @@ func TestFreshNodeJoins(t *testing.T) {
 // A node that comes back does not serve for an interval what the others have gone on
 // from.
 func TestRestartCatchesUp(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := usedFleet(t, 3)
+	overKinds(t, func(t *testing.T, k kind) {
+		f := usedFleetOf(t, 3, k)
 		f.set(func() { f.gossip = false })
 		for i, n := range []*clusterNode{f.nodes[2], f.nodes[0]} {
-			f.nodes[1].Discover(t.Context(), n.loc(nobleIn), true) // all have just looked
+			f.nodes[1].Discover(t.Context(), n.loc(f.root), true) // all have just looked
 			n.stop()
 			f.forget()
 			f.upgrade(fmt.Sprint(i + 2))
 			time.Sleep(20 * time.Second)
-			f.nodes[1].Discover(t.Context(), n.loc(nobleIn), true)
+			f.nodes[1].Discover(t.Context(), n.loc(f.root), true)
 			time.Sleep(time.Second)
 			n.resume()
 			f.settled(time.Second)
-			f.agree(noblePkgs)
-			if k := n.up.requests(nobleIn); k > i { // the one that leads must
+			f.agree(f.index())
+			if k := n.up.requests(f.root); k > i { // the one that leads must
 				t.Errorf("%s asked upstream %d times", n.name, k)
 			}
 		}
@@ -131,22 +131,22 @@ func TestRestartCatchesUp(t *testing.T) {
 
 // Every client of every node wants the new one at the moment it is published.
 func TestFreshStorm(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := usedFleet(t, 5)
+	overKinds(t, func(t *testing.T, k kind) {
+		f := usedFleetOf(t, 5, k)
 		old := f.nodes[0].date()
 		f.unlooked()
 		f.forget()
 		f.upgrade("2")
-		published := refOfBytes(f.nodes[0].file(nobleIn))
+		published := refOfBytes(f.nodes[0].file(f.root))
 		done := make(chan time.Time, 200)
 		for i := range 200 {
 			go func() {
 				n := f.nodes[i%5]
-				e, err := n.Discover(t.Context(), n.loc(nobleIn), true)
+				e, err := n.Discover(t.Context(), n.loc(f.root), true)
 				if err != nil {
 					t.Error(err)
 				}
-				index, ok := n.Resolve(n.loc(noblePkgs))
+				index, ok := n.Resolve(n.loc(f.index()))
 				if !ok || index.Generation.Before(e.Generation) {
 					t.Errorf("%s: the index is of %v, the Release of %v", n.name, index.Generation, e.Generation)
 				}
@@ -164,9 +164,9 @@ func TestFreshStorm(t *testing.T) {
 		if n := f.polls(); n > 2 {
 			t.Errorf("upstream was asked %d times", n)
 		}
-		f.agree(noblePkgs, hello2)
+		f.agree(f.index(), f.own())
 		for path, n := range f.up.bodiesByPath() {
-			if n > 1 && path != nobleIn { // of the root, whoever insists has all of it asked for
+			if n > 1 && path != f.root && path != k.signature { // of the root, whoever insists has all of it asked for
 				t.Errorf("%s was read %d times from upstream", path, n)
 			}
 		}
@@ -175,7 +175,7 @@ func TestFreshStorm(t *testing.T) {
 		start := time.Now()
 		for time.Since(start) < time.Minute {
 			for _, n := range f.nodes {
-				go n.Discover(t.Context(), n.loc(nobleIn), true)
+				go n.Discover(t.Context(), n.loc(f.root), true)
 			}
 			time.Sleep(100 * time.Millisecond)
 		}

@@ -14,32 +14,30 @@ import (
 // One poll per suite and interval, whatever the number of nodes and clients, and few
 // words between the nodes.
 func TestOnePollPerInterval(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 5)
-		f.publish()
-		f.start()
+	overKinds(t, func(t *testing.T, k kind) {
+		f := startedFleetOf(t, 5, k)
 		f.forget()
-		f.nodes[3].must(nobleIn) // not the one that leads
-		if n := f.polls(); n != 1 || f.nodes[0].up.requests(nobleIn) != 1 {
+		f.nodes[3].must(f.root) // not the one that leads
+		if n := f.polls(); n != 1 || f.nodes[0].up.requests(f.root) != 1 {
 			t.Errorf("the first client made %s ask upstream", f.polled())
 		}
 		f.settled(time.Second)
 		f.agree() // though no client of theirs has asked
 		for _, n := range f.nodes {
-			n.use(nobleIn, noblePkgs)
+			n.use(f.root, f.index())
 		}
 		f.settled(time.Minute)
 		f.forget()
 		for range hourOfChecks {
 			for _, n := range f.nodes {
-				e, ok := n.Resolve(n.loc(nobleIn))
+				e, ok := n.Resolve(n.loc(f.root))
 				if !ok || e.Stale != "" {
 					t.Errorf("%s: %v, stale %q", n.name, ok, e.Stale)
 				}
 			}
 			time.Sleep(time.Minute)
 		}
-		if n := f.polls(); n < 50 || n > 68 || f.nodes[0].up.requests(nobleIn) != n {
+		if n := f.polls(); n < 50 || n > 68 || f.nodes[0].up.requests(f.root) != n {
 			t.Errorf("in an hour upstream was asked by %s", f.polled())
 		}
 		if f.questions() > 5 {
@@ -62,35 +60,35 @@ func TestOnePollPerInterval(t *testing.T) {
 // Nobody looks at upstream in place of a leader that has died until it is time; then
 // one does, and not all at once.
 func TestTakeOver(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := usedFleet(t, 5)
+	overKinds(t, func(t *testing.T, k kind) {
+		f := usedFleetOf(t, 5, k)
 		f.set(func() { f.dead["n1"] = true }) // which nobody knows yet
 		f.upgrade("2")
 		f.forget()
 		died := time.Now()
-		for f.polls() == f.nodes[0].up.requests(nobleIn) {
+		for f.polls() == f.nodes[0].up.requests(f.root) {
 			time.Sleep(time.Second)
 		}
 		if took := time.Since(died); took < 50*time.Second || took > 4*time.Minute {
 			t.Errorf("taken over after %v, by %s", took, f.polled())
 		}
 		f.settled(10 * time.Second)
-		f.agree(noblePkgs, hello2)
+		f.agree(f.index(), f.own())
 		time.Sleep(10 * time.Minute)
 		f.forget()
 		time.Sleep(time.Hour)
 		// The dead one goes on by itself.
-		if n := f.polls() - f.nodes[0].up.requests(nobleIn); n < 20 || n > 66 {
+		if n := f.polls() - f.nodes[0].up.requests(f.root); n < 20 || n > 66 {
 			t.Errorf("in an hour upstream was asked by %s", f.polled())
 		}
-		if n := f.nodes[3].up.requests(nobleIn) + f.nodes[4].up.requests(nobleIn); n > 2 {
+		if n := f.nodes[3].up.requests(f.root) + f.nodes[4].up.requests(f.root); n > 2 {
 			t.Errorf("in an hour upstream was asked by %s", f.polled())
 		}
 		// Now it is known, and the next in line leads as a matter of course.
 		f.set(func() { f.ill["n1"] = true })
 		f.forget()
 		time.Sleep(time.Hour)
-		if n := f.nodes[1].up.requests(nobleIn); n < 50 || n > 68 || f.polls()-f.nodes[0].up.requests(nobleIn) != n {
+		if n := f.nodes[1].up.requests(f.root); n < 50 || n > 68 || f.polls()-f.nodes[0].up.requests(f.root) != n {
 			t.Errorf("in an hour upstream was asked by %s", f.polled())
 		}
 		// It comes back.
@@ -98,7 +96,7 @@ func TestTakeOver(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		f.forget()
 		time.Sleep(time.Hour)
-		if n := f.nodes[0].up.requests(nobleIn); n < 50 || n > 68 || f.polls() != n {
+		if n := f.nodes[0].up.requests(f.root); n < 50 || n > 68 || f.polls() != n {
 			t.Errorf("in an hour upstream was asked by %s", f.polled())
 		}
 	})
@@ -106,8 +104,8 @@ func TestTakeOver(t *testing.T) {
 
 // A look that failed is forgotten when another node has looked since.
 func TestFailureIsForgiven(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := usedFleet(t, 2)
+	overKinds(t, func(t *testing.T, k kind) {
+		f := usedFleetOf(t, 2, k)
 		n := f.nodes[1]
 		n.up.failAll(&proto.Unavailable{Reason: "no route"})
 		for range 10 { // whether it asks first, or is told
@@ -156,13 +154,13 @@ func TestRankChanges(t *testing.T) {
 
 // A leader that cannot reach upstream does not keep the others from it.
 func TestLeaderWithoutUpstream(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := usedFleet(t, 4)
+	overKinds(t, func(t *testing.T, k kind) {
+		f := usedFleetOf(t, 4, k)
 		f.nodes[0].up.failAll(&proto.Unavailable{Reason: "no route"})
 		f.upgrade("2")
 		f.settled(5 * time.Minute)
-		f.agree(noblePkgs, hello2)
-		e := f.nodes[0].must(nobleIn)
+		f.agree(f.index(), f.own())
+		e := f.nodes[0].must(f.root)
 		if e.Stale != "" {
 			t.Errorf("the leader calls it stale, which another has checked: %q", e.Stale)
 		}
@@ -177,7 +175,7 @@ func TestLeaderWithoutUpstream(t *testing.T) {
 		f.nodes[0].up.failAll(nil)
 		f.upgrade("3")
 		f.settled(3 * time.Minute)
-		f.agree(noblePkgs)
+		f.agree(f.index())
 		for _, n := range f.nodes {
 			if st := n.Stats()[0]; st.Err != nil {
 				t.Errorf("%s: %v", n.name, st.Err)
@@ -188,19 +186,19 @@ func TestLeaderWithoutUpstream(t *testing.T) {
 
 // Nobody has asked any node for a day: nobody looks at upstream any more.
 func TestIdleFleet(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := newFleet(t, 4).slowly()
-		f.publish()
+	overKinds(t, func(t *testing.T, k kind) {
+		f := fleetOf(t, 4, k, testarchive.DefaultKey()).slowly()
+		f.upgrade("1")
 		f.start()
-		f.nodes[3].must(nobleIn)
-		f.nodes[3].use(noblePkgs)
+		f.nodes[3].must(f.root)
+		f.nodes[3].use(f.index())
 		for range 30 { // only one node has clients, and it does not lead
 			time.Sleep(3 * time.Hour)
-			f.nodes[3].must(nobleIn)
+			f.nodes[3].must(f.root)
 		}
 		f.forget()
 		time.Sleep(time.Hour)
-		f.nodes[3].must(nobleIn)
+		f.nodes[3].must(f.root)
 		if n := f.polls(); n < 5 || n > 8 {
 			t.Errorf("in an hour upstream was asked by %s", f.polled())
 		}
@@ -210,9 +208,9 @@ func TestIdleFleet(t *testing.T) {
 		f.forget()
 		for range 30 {
 			time.Sleep(3 * time.Hour)
-			f.nodes[3].must(nobleIn)
+			f.nodes[3].must(f.root)
 		}
-		if n := f.nodes[1].up.requests(nobleIn); n < 80*6 || f.polls()-n > 40 {
+		if n := f.nodes[1].up.requests(f.root); n < 80*6 || f.polls()-n > 40 {
 			t.Errorf("in 90 hours upstream was asked by %s", f.polled())
 		}
 		time.Sleep(50 * time.Hour)
@@ -228,12 +226,12 @@ func TestIdleFleet(t *testing.T) {
 			}
 		}
 		// The first client wakes it for all, and gets what is new.
-		f.nodes[3].listedAs(nobleIn, f.nodes[3].file(nobleIn))
+		f.nodes[3].listedAs(f.root, f.nodes[3].file(f.root))
 		f.settled(time.Second)
-		f.agree(noblePkgs)
+		f.agree(f.index())
 		f.forget()
 		time.Sleep(time.Hour)
-		if n := f.nodes[1].up.requests(nobleIn); n < 5 || f.polls() != n {
+		if n := f.nodes[1].up.requests(f.root); n < 5 || f.polls() != n {
 			t.Errorf("in an hour upstream was asked by %s", f.polled())
 		}
 	})
