@@ -123,7 +123,11 @@ func (n *Node) build(cfg *config.Config) (err error) {
 	n.onStop("front", func(context.Context) error { return n.front.Close() })
 
 	client.Dates = func(ctx context.Context, loc proto.Location) []time.Time {
-		return append(n.catalog.Dates(loc), n.snapshots.Dates(ctx, loc)...)
+		dates := n.catalog.Dates(loc)
+		if n.table.FormatOf(loc.Archive).PathInfo(loc.Path).Package { // to open a snapshot, its indexes are read
+			dates = append(dates, n.snapshots.Dates(ctx, loc)...)
+		}
+		return dates
 	}
 	told := archives.Config{
 		Configured: cfg, Table: n.table, Lists: lists, Client: client,

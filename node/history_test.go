@@ -2,10 +2,12 @@ package node_test
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +19,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/format/pacman/testrepo"
 	"github.com/aptmesh/aptmesh/node/format/rpm/rpmarchive"
+	"github.com/aptmesh/aptmesh/proto"
 )
 
 // treeServer serves a tree of files that tests replace as a whole, and counts what it is asked for.
@@ -218,5 +221,88 @@ func TestHistoryOfSnapshots(t *testing.T) {
 				t.Errorf("%d %.200s; the service was asked for %v", status, body, service.requests())
 			}
 		})
+	}
+}
+
+// TestHistoryInACluster: whichever node fetches a package for the others, it knows the dates at which generations and snapshots
+// list it, although no host of its own has used them.
+func TestHistoryInACluster(t *testing.T) {
+	for _, below := range []string{"/ubuntu/", "/snapshot/ubuntu/w48/"} {
+		t.Run(strings.Trim(strings.ReplaceAll(below, "/", "-"), "-"), func(t *testing.T) { historyInACluster(t, below) })
+	}
+}
+
+func historyInACluster(t *testing.T, below string) {
+	const packages = 12
+	first, next := epoch.Add(-48*time.Hour), epoch.Add(-time.Hour)
+	publish := func(date time.Time, version string) map[string][]byte {
+		repo := rpmarchive.Repo{Date: date}
+		for i := range packages {
+			repo.Packages = append(repo.Packages, rpmarchive.Package{Name: fmt.Sprint("p", i), Version: version})
+		}
+		return repo.Render("os/")
+	}
+	before, after := publish(first, "1"), publish(next, "2")
+	mirror, service := newTreeServer(t), newTreeServer(t)
+	mirror.show(before, first)
+	kept := make(map[string][]byte)
+	for name, data := range before {
+		kept[first.Format("20060102T150405Z/")+name] = data
+	}
+	service.show(kept, first)
+	m := newMesh(t, newArchive(), 3, unhurried, func(cfg *config.Config) {
+		a := archiveconf.New("ubuntu")
+		a.Format, a.Upstream, a.History, a.Unsigned, a.CheckEvery = "rpm", mirror.URL, service.URL, true, time.Second
+		cfg.Archives = []archiveconf.Archive{a}
+	})
+	use := func(files map[string][]byte) {
+		t.Helper()
+		for name := range files {
+			if strings.Contains(name, "/repodata/") {
+				if status, body := ask(t, m.sites[0].addr, "/ubuntu/"+name); status != 200 {
+					t.Fatalf("%s: %d %s", name, status, body)
+				}
+			}
+		}
+	}
+	earlier := publish(first.Add(-time.Hour), "0") // so that nodes know what hosts use when the next one comes
+	mirror.show(earlier, first.Add(-time.Hour))
+	use(earlier)
+	mirror.show(before, first)
+	m.eventually("all nodes have the first root, and what it lists", func() bool {
+		return !slices.ContainsFunc(m.sites, func(s *site) bool {
+			ask(t, s.addr, "/ubuntu/os/repodata/repomd.xml")
+			suites := s.node.Status().Archives[0].Suites
+			return len(suites) == 0 || suites[0].Root != proto.DigestOf(before["os/repodata/repomd.xml"]) || len(suites[0].Used) == 0
+		})
+	})
+	const root = "os/repodata/repomd.xml"
+	if below == "/ubuntu/" {
+		mirror.show(after, next)
+	} else {
+		made, err := m.sites[0].node.CreateSnapshot(t.Context(), admin.SnapshotPlan{Name: "w48"})
+		if err != nil || len(made.Unreached) > 0 {
+			t.Fatalf("%+v, %v", made, err)
+		}
+		mirror.show(after, next)
+		for _, s := range m.sites {
+			_, _ = s.node.Drop("ubuntu/os") // what no host asked for here is not known here
+		}
+	}
+	m.eventually("all nodes have the next root", func() bool {
+		return !slices.ContainsFunc(m.sites, func(s *site) bool {
+			_, body := ask(t, s.addr, "/ubuntu/"+root)
+			return body != string(after[root])
+		})
+	})
+	for i := range packages {
+		name := fmt.Sprintf("os/Packages/p/p%d-1-1.x86_64.rpm", i)
+		site := m.sites[1] // so that the third has opened no snapshot
+		if status, body := ask(t, site.addr, below+name); status != 200 || body != string(before[name]) {
+			t.Errorf("%s from %s: %d %.200s", name, site.name, status, body)
+		}
+	}
+	if asked := service.requests(); len(asked) != packages {
+		t.Errorf("the service was asked for %v", asked)
 	}
 }

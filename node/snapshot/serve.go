@@ -143,7 +143,11 @@ func (k *Keeper) Dates(ctx context.Context, loc proto.Location) (dates []time.Ti
 	}
 	slices.SortFunc(taken, func(x, y string) int { return t.records[y].Taken.Compare(t.records[x].Taken) })
 	for _, digest := range taken[:min(len(taken), maxOpen)] {
-		if f, err := k.open(ctx, openKey{digest, loc.Archive}, t.records[digest]); err == nil {
+		f, err := k.open(ctx, openKey{digest, loc.Archive}, t.records[digest])
+		if err != nil {
+			continue
+		}
+		if e, err := f.Discover(ctx, loc); err == nil && e.Listed { // the index that lists it has been read
 			dates = append(dates, f.Dates(loc)...)
 		}
 	}
