@@ -307,6 +307,41 @@ func TestPacmanCluster(t *testing.T) {
 	both.has(r, "db/sync", "core.db")
 }
 
+// TestPacmanOnYesterdaysDatabase: a host that has not looked for a new database gets the package that its own names, though
+// mirrors have dropped it: from the archive of every day. The node has its mirrors from the mirrorlist of a host.
+func TestPacmanOnYesterdaysDatabase(t *testing.T) {
+	t.Parallel()
+	r := newPacRepo(t, false)
+	r.publish(pacPackages...)
+	days := testarchive.New(8)
+	service := testarchive.NewServer(days)
+	t.Cleanup(service.Close)
+	old := pacPackages[1].File()
+	kept := r.built.UTC().Format("repos/2006/01/02/") + pacDir + "/" + old
+	days.Put(kept, r.files[old], r.built)
+	mirrors := writeFile(t, filepath.Join(t.TempDir(), "mirrorlist"), []byte("## Worldwide\n#Server = https://off.example.org/$repo/os/$arch\nServer = "+r.server.URL+"/$repo/os/$arch\n"))
+	n := newNode(t, "archives:\n  arch:\n    format: pacman\n    unsigned: true\n    check_every: 1s\n    upstream: mirror+file:"+mirrors+
+		"\n    history: "+service.URL+"/repos/{yyyy}/{mm}/{dd}\n")
+	n.start()
+	h := newPacHost(t, n.URL+"/arch")
+	h.must("-Sy")
+	r.publish(testrepo.Package{Name: "libapp", Version: "1:1.3-1", Size: 300_000, Provides: []string{"libapp.so=1-64"}})
+	r.archive.Delete(pacDir + "/" + old)
+	eventually(t, 20*time.Second, "the new database is served", func() bool {
+		_, body := n.get("/arch/" + pacDir + "/core.db")
+		return bytes.Equal(body, r.files["core.db"])
+	})
+	h.must("-Sw", "libapp")
+	h.has(r, "cache", old)
+	newPacHost(t, n.URL+"/arch").must("-Sy") // with the new one
+	if asked := service.Requests(kept); asked != 1 {
+		t.Errorf("the archive of every day was asked %d times", asked)
+	}
+	if said := n.do("status"); !strings.Contains(said, service.URL+"/repos/{yyyy}/{mm}/{dd}") {
+		t.Errorf("status does not show the archive of every day:\n%s", said)
+	}
+}
+
 // Hosts that use CacheServer never ask for a database. Where the configuration names it, the new versions
 // of the packages that they take are fetched ahead all the same.
 func TestPacmanWithoutDatabaseRequests(t *testing.T) {
