@@ -131,6 +131,29 @@ func TestClass(t *testing.T) {
 	}
 }
 
+// A name with a value left out is the name of no archive, and the answer says what is missing. By its URL an archive may
+// be called like anything.
+func TestClassNameWithoutAValue(t *testing.T) {
+	p := newPPAs(t)
+	p.up.Mount("/alice/pool/ubuntu", p.alice)
+	w := newWorld(t, newArchive(), p.class())
+	addr := w.node.Addrs()[0]
+	for _, path := range []string{"/ppa/alice/" + inRelease, "/ppa/" + inRelease, "/ppa/alice/" + smallDeb, "/ppa/alice/InRelease", "/ppa/alice/./" + inRelease} {
+		if status, body := ask(t, addr, path); status != 404 && status != 400 || status == 404 && !strings.Contains(body, "ppa is a class of archives: ask for ppa/*/*") {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+	if s := w.node.Status(); len(s.Archives) != 0 {
+		t.Errorf("archives were made: %+v", s.Archives)
+	}
+	if status, body := ask(t, addr, p.up.URL+"/alice/pool/ubuntu/"+inRelease); status != 200 {
+		t.Errorf("an archive called pool: %d %s", status, body)
+	}
+	if status, body := ask(t, addr, "/ppa/alice/pool/"+inRelease); status != 200 {
+		t.Errorf("its name, now that it is there: %d %s", status, body)
+	}
+}
+
 // from asks a node for the path of a URL from another address of this machine.
 func from(t *testing.T, client, addr, path string) (status int, line, body string) {
 	t.Helper()

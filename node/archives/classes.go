@@ -244,9 +244,21 @@ func (t classTable) At(host, path string) (archive, rest string, ok bool) {
 	return a.Name, rest, ok
 }
 
+// Named has no archive for a name with a value left out, as in ppa/OWNER/dists/noble, where what follows the name would
+// be taken for the value.
 func (t classTable) Named(path string) (archive, rest string, ok bool) {
-	a, rest, ok := t.set.Named(path)
-	return a.Name, rest, ok
+	m, rest, ok := t.set.Named(path)
+	if !ok {
+		return "", "", false
+	}
+	class, _ := classNamed(t.cfg, m.Class)
+	format := keyless(class.Format)
+	for value := range strings.SplitSeq(strings.TrimPrefix(m.Name, m.Class+"/"), "/") {
+		if info := format.PathInfo(value); info.Root || info.Package || slices.Contains(format.Heads(), value) {
+			return "", "", false
+		}
+	}
+	return m.Name, rest, true
 }
 
 func (t classTable) Forms() []string { return t.set.Forms() }

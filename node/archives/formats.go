@@ -23,6 +23,8 @@ type Format interface {
 	want.Format
 	// SuiteNamed is the suite (without Archive) that an operator calls by a name.
 	SuiteNamed(name string) proto.Suite
+	// Heads are the elements that paths of this format begin with, whatever the repository.
+	Heads() []string
 	// Pocket splits a suite into the release that it belongs to and what it adds to that; "" for nothing.
 	Pocket(suite proto.Suite) (release proto.Suite, pocket string)
 }

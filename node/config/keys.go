@@ -55,7 +55,8 @@ type Config struct {
 	Cache blobstore.Settings `yaml:"cache" reload:"no"`
 	// true asks no upstream at all: stored files are served.
 	//
-	// Whatever is not stored is answered with 503 and a line that says so.
+	// Whatever is not stored is answered with 503 and a line that says so. In a cluster, nodes that are not
+	// offline fetch for one that is.
 	Offline bool `yaml:"offline"`
 	// The archives that are served, by name; aptmesh is no open proxy.
 	//

@@ -59,6 +59,9 @@ func (f *Format) RootOf(path string) (suite proto.Suite, name string, ok bool) {
 	return proto.Suite{Dir: dir}, name, ok
 }
 
+// Heads are the directories at the top of every archive that is not a flat one.
+func (f *Format) Heads() []string { return []string{"dists", "pool"} }
+
 // SuiteNamed turns a suite as sources.list names it into its directory: "noble" is dists/noble, "./"
 // the archive's own directory, "x/" the flat repository x.
 func (f *Format) SuiteNamed(name string) proto.Suite {

@@ -91,6 +91,9 @@ func listsPackages(suite proto.Suite) bool {
 	return kind == ".db"
 }
 
+// Heads are none: a repository is one directory, and archives arrange them in their own ways.
+func (f *Format) Heads() []string { return nil }
+
 // SuiteNamed is the suite that an operator calls by the path of its database, "core/os/x86_64/core.db";
 // ".db" may be left out.
 func (f *Format) SuiteNamed(name string) proto.Suite {

@@ -96,6 +96,9 @@ func (f *Format) RootOf(path string) (suite proto.Suite, name string, ok bool) {
 	return proto.Suite{}, "", false
 }
 
+// Heads are the directory at the top of every repository.
+func (f *Format) Heads() []string { return []string{"repodata"} }
+
 // SuiteNamed turns a repository as the configuration names it into its directory: that of the
 // archive's root is "./" or "". An installation tree has the name of its .treeinfo.
 func (f *Format) SuiteNamed(name string) proto.Suite {
