@@ -316,9 +316,73 @@ func TestMoments(t *testing.T) {
 	if said := w.node.do("why", w.node.URL+"/snapshot/debian/"+old+"/dists/noble/InRelease"); !strings.Contains(said, "asked of the service of `history`, as the archive history/debian/"+old) {
 		t.Error(said)
 	}
+	w.node.do("snapshot", "create", "all")
+	if said := w.node.do("snapshot", "show", "all"); strings.Contains(said, "history/") {
+		t.Errorf("a snapshot has what never changes: %s", said)
+	}
+	if said := w.node.do("client-config", w.node.URL); !strings.Contains(said, "::Host::127.0.0.1") {
+		t.Errorf("hosts are to tell archives apart that never change: %s", said)
+	}
 	for at, want := range map[string]string{id(-time.Hour): "lies ahead", id(100 * time.Hour): ""} {
 		if resp, body := w.node.get("/snapshot/debian/" + at + "/dists/noble/InRelease"); resp.StatusCode != http.StatusNotFound || !strings.Contains(string(body), want) {
 			t.Errorf("%s: %s, %s", at, resp.Status, body)
+		}
+	}
+}
+
+// A move is in force on all nodes within two seconds, whether or not the command waits for them, and never goes back.
+func TestChannelMoveReachesAllNodes(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, testarchive.Package{Name: "tool", Version: "1", Size: 20_000}, testarchive.Package{Name: "made", Version: "1", Size: 300, Source: true})
+	c.on(c.nodes[0]).run("apt-get", "update")
+	c.nodes[0].do("snapshot", "create", "w1")
+	c.archive.AddPackage("noble", testarchive.Package{Name: "other", Version: "1", Size: 20_000})
+	c.publish()
+	c.nodes[0].do("snapshot", "create", "w2")
+	c.nodes[0].do("channel", "set", "stable", "w1")
+	root := func(m *member, id string) string {
+		resp, body := m.get("/snapshot/debian/" + id + "/dists/noble/InRelease")
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s at %s: %s", id, m.Name, resp.Status)
+		}
+		return string(body)
+	}
+	roots := map[string]string{"w1": root(c.nodes[0], "w1"), "w2": root(c.nodes[0], "w2")}
+	for _, m := range c.nodes {
+		root(m, "w2")
+		if root(m, "stable") != roots["w1"] {
+			t.Fatalf("%s has not heard of the channel", m.Name)
+		}
+	}
+	for _, flags := range [][]string{nil, {"--now"}} {
+		var slowest time.Duration
+		for i := range 6 {
+			to := []string{"w2", "w1"}[i%2]
+			began := time.Now()
+			took := make([]time.Duration, len(c.nodes))
+			var watching sync.WaitGroup
+			for i, m := range c.nodes {
+				watching.Go(func() {
+					for took[i] == 0 && time.Since(began) < 10*time.Second {
+						if root(m, "stable") == roots[to] {
+							took[i] = time.Since(began)
+						}
+					}
+				})
+			}
+			c.nodes[i%3].do(append([]string{"channel", "set", "stable", to}, flags...)...)
+			ended := time.Since(began)
+			watching.Wait()
+			for i, m := range c.nodes {
+				if took[i] == 0 || took[i] > ended+2*time.Second || flags == nil && root(m, "stable") != roots[to] {
+					t.Errorf("the move to %s was in force at %s after %v; the command took %v", to, m.Name, took[i], ended)
+				}
+				slowest = max(slowest, took[i]-min(took[0], took[1], took[2]))
+			}
+		}
+		t.Logf("%v: from the first node that had it to the last one: %v at most", flags, slowest)
+		if slowest > 2*time.Second {
+			t.Errorf("a move took %v from node to node", slowest)
 		}
 	}
 }

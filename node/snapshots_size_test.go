@@ -102,14 +102,23 @@ func BenchmarkResolveInSnapshot(b *testing.B) {
 	for i := range locs {
 		locs[i] = proto.Location{Archive: "ubuntu", Path: manyPath(i * 40503 % manyPackages)}
 	}
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		if e, ok := w.node.ResolveIn(id, locs[i%len(locs)]); !ok || !e.Listed {
-			b.Fatal(locs[i%len(locs)], ok)
+	for name, live := range map[string][]string{"channel": nil, "channel-with-live-suites": {"*-security", "noble-updates"}} {
+		if _, err := w.node.SetChannel(b.Context(), name, id, admin.ChannelOrder{By: "test", Live: live}); err != nil {
+			b.Fatal(err)
 		}
-		i++
 	}
-
-	b.ReportMetric(float64(size)/manySnapshots, "heap-bytes/snapshot")
+	for what, id := range map[string]string{"snapshot": id, "channel": "channel", "channel-with-live-suites": "channel-with-live-suites", "moment": epoch.Format("20060102T150405Z")} {
+		w.from(id, manyPath(0))
+		b.Run(what, func(b *testing.B) {
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				if e, ok := w.node.ResolveIn(id, locs[i%len(locs)]); !ok || !e.Listed {
+					b.Fatal(locs[i%len(locs)], ok)
+				}
+				i++
+			}
+			b.ReportMetric(float64(size)/manySnapshots, "heap-bytes/snapshot")
+		})
+	}
 }

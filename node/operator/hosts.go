@@ -20,7 +20,9 @@ func (o *Operator) HostArchives(ctx context.Context, want admin.HostQuery) ([]pr
 	}
 	var all []string
 	for _, a := range cfg.Archives {
-		all = append(all, a.Name)
+		if !o.cfg.Archives.Immutable(a.Name) || slices.Contains(want.Archives, a.Name) { // those are snapshots already
+			all = append(all, a.Name)
+		}
 	}
 	served, err := o.cfg.Snapshots.Suites(ctx, want.ID, all)
 	if err != nil {

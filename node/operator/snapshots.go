@@ -120,7 +120,8 @@ func (o *Operator) forecast(ctx context.Context, plan snapshot.Plan, level strin
 // a suite is known.
 func (o *Operator) archivesOf(named []string) (archives []string, err error) {
 	for _, a := range o.cfg.Archives.Config().Archives {
-		if (len(named) == 0 || slices.Contains(named, a.Class)) && len(o.cfg.Catalog.Capture(a.Name)) > 0 {
+		all := len(named) == 0 && !o.cfg.Archives.Immutable(a.Name) // those need no snapshot
+		if (all || slices.Contains(named, a.Class)) && len(o.cfg.Catalog.Capture(a.Name)) > 0 {
 			archives = append(archives, a.Name)
 		}
 	}
