@@ -40,6 +40,9 @@ func (o *Operator) own() *admin.Status {
 		Prefetch:      o.prefetchStatus(),
 		Offline:       cfg.Offline,
 	}
+	for _, t := range o.cfg.Holds.Troubles() {
+		s.Holds = append(s.Holds, admin.HoldTrouble{Hold: t.Hold, Phase: string(t.Phase), Failure: t.Failure})
+	}
 	s.ReloadFailed, s.NeedsRestart = o.cfg.Node.Reload()
 	s.Degraded = cmp.Or(s.Store.Degraded, o.cfg.State.Degraded())
 	suites := make(map[string][]admin.SuiteStatus)
