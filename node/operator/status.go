@@ -26,6 +26,11 @@ func (o *Operator) Status() *admin.Status {
 	return s
 }
 
+// Failing reports whether the node itself is failing, whatever the others do.
+func (o *Operator) Failing() bool {
+	return admin.Worst(o.own().Judge(time.Now())) == admin.LevelFailing
+}
+
 // own is the state of the node without its cluster.
 func (o *Operator) own() *admin.Status {
 	cfg := o.cfg.Archives.Config()
