@@ -139,8 +139,8 @@ func (k *Keeper) restorable(name string) (digest string, r *Record, err error) {
 	return "", nil, fmt.Errorf("no snapshot %q was removed within %s (aptmesh snapshot list --removed): %w", name, graceFor, ErrUnknown)
 }
 
-// tendEvery is how often is looked for what has ended.
-const tendEvery = time.Minute
+// tendEvery is how often is looked for what has ended, or is due. Tests that last for weeks change it.
+var tendEvery = time.Minute
 
 // tendNowAndThen ends what is over, until the keeper is closed.
 func (k *Keeper) tendNowAndThen() {

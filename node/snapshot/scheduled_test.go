@@ -2,8 +2,8 @@ package snapshot
 
 import (
 	"errors"
-	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,18 +20,23 @@ var weekly = snapshotconf.Settings{
 // scheduled are nodes that act by themselves, with the clock of a bubble. It begins on a Saturday: the first of January 2000.
 type scheduled struct {
 	*nodes
-	failing map[string]bool
+	failing atomic.Bool // n1
 }
 
 func newScheduled(t *testing.T, names ...string) *scheduled {
-	s := &scheduled{newNodes(t, names...), make(map[string]bool)}
-	for name, w := range s.all {
+	s := &scheduled{nodes: newNodes(t, names...)}
+	every := tendEvery
+	t.Cleanup(func() { tendEvery = every })
+	for _, w := range s.all {
 		w.Close()
+	}
+	tendEvery = 10 * time.Minute
+	for name, w := range s.all {
 		w.cfg.Now = time.Now
 		w.cfg.Schedule = Schedule{
 			Rules:    func() snapshotconf.Settings { return weekly },
 			Archives: func(named []string) ([]string, error) { return named, nil },
-			Failing:  func() bool { return s.failing[name] },
+			Failing:  func() bool { return name == "n1" && s.failing.Load() },
 		}
 		w.start()
 		t.Cleanup(func() { w.Close() })
@@ -66,12 +71,12 @@ func TestSchedule(t *testing.T) {
 				}
 			}
 		}
-		time.Sleep(2 * time.Minute)
+		time.Sleep(12 * time.Minute)
 		is("at once", []string{"w1999-52"}, "canary=w1999-52 ")
 		if by := s.all["n3"].List()[0]; by.Node != "n1" || by.By != "schedule" || by.Record.Rule == "" {
 			t.Errorf("taken by %+v", by)
 		}
-		time.Sleep(3*24*time.Hour - 3*time.Minute) // it is Monday night
+		time.Sleep(3*24*time.Hour - 13*time.Minute) // it is Monday night
 		is("before its time", []string{"w1999-52", "w2000-01"}, "canary=w2000-01 ")
 		time.Sleep(72 * time.Hour)
 		is("three days later", []string{"w1999-52", "w2000-01"}, "canary=w2000-01 stable=w2000-01 ")
@@ -88,11 +93,11 @@ func TestSchedule(t *testing.T) {
 		if _, err := s.all["n3"].HoldChannel(t.Context(), "stable", false, "ann"); err != nil {
 			t.Fatal(err)
 		}
-		s.failing["n1"] = true
+		s.failing.Store(true)
 		time.Sleep(7 * 24 * time.Hour)
 		is("the node fails", []string{"w2000-01", "w2000-03", "w2000-04", "w2000-05"}, "canary=w2000-04 stable=w2000-01 ")
-		s.failing["n1"] = false
-		time.Sleep(2 * time.Minute)
+		s.failing.Store(false)
+		time.Sleep(12 * time.Minute)
 		is("it is well", []string{"w2000-01", "w2000-03", "w2000-04", "w2000-05"}, "canary=w2000-05 stable=w2000-01 ")
 		s.partition("n1") // for good
 		time.Sleep(7 * 24 * time.Hour)
@@ -106,7 +111,7 @@ func TestSchedule(t *testing.T) {
 func TestScheduleMinds(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		s := newScheduled(t, "n1", "n2")
-		time.Sleep(2 * time.Minute)
+		time.Sleep(12 * time.Minute)
 		if _, err := s.all["n2"].RemoveChannel(t.Context(), "canary", "ann"); err != nil {
 			t.Fatal(err)
 		}
@@ -135,11 +140,11 @@ func TestScheduleMinds(t *testing.T) {
 			w.lacks = nil
 			w.mu.Unlock()
 		}
-		time.Sleep(2 * time.Minute)
+		time.Sleep(12 * time.Minute)
 		if got := s.at("n2"); got != "canary=w2000-01 " {
 			t.Error(got)
 		}
-		if failed := fmt.Sprint(s.all["n1"].failed); failed != "map[]" {
+		if failed := s.all["n1"].failedBefore("move the channel canary to w2000-01"); failed != "" {
 			t.Error(failed)
 		}
 		// Rolled back is rolled back.
