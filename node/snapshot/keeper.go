@@ -176,6 +176,9 @@ func New(cfg Config) (*Keeper, error) {
 		t.records[digest] = r
 		k.pin(digest, r)
 	}
+	for _, n := range t.names.List(names.Channel) {
+		k.moved.WithLabelValues(n.Name) // the series is there before the first move
+	}
 	k.table.Store(t)
 	if damaged {
 		if err := k.recover(); err != nil {

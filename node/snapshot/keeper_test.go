@@ -502,7 +502,7 @@ func TestChannelMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.knowsNot("edge", "ubuntu")
-	if n := testutil.CollectAndCount(w.moved); n != 2 {
+	if n := testutil.CollectAndCount(w.moved); n != 3 {
 		t.Errorf("%d channels are counted", n)
 	}
 }
