@@ -40,6 +40,18 @@ type Listing struct {
 	Indexes []PackageIndex
 }
 
+// Object is what it takes to obtain a member of the suite.
+func (l *Listing) Object(m *Member) ObjectRequest {
+	names := make([]Location, 0, len(m.Upstream)+1)
+	for _, name := range m.Upstream {
+		names = append(names, l.Suite.At(name))
+	}
+	if len(names) == 0 {
+		names = append(names, l.Suite.At(m.Path))
+	}
+	return ObjectRequest{Ref: m.Ref, SHA512: m.SHA512, Where: WhereOf(names), Class: ClassMetadata, Base: l.Base}
+}
+
 // Missing is a file that belongs to a snapshot and could not be had.
 type Missing struct {
 	Location Location

@@ -22,9 +22,10 @@ import (
 const (
 	exitFailed = 1 // the command did not do what it was asked
 	exitUsage  = 2 // it was asked in a way it does not understand
-	// exitRefused is the answer of `mirror` where the mirror does not fit.
+	// exitRefused is the answer of `mirror` where the mirror does not fit, and of `export` and `import` where trying again
+	// does not help.
 	exitRefused = 3
-	// exitIncomplete is the answer of `mirror`, and of `snapshot create` where files of the snapshot could not be had.
+	// exitIncomplete is the answer of `mirror`, `snapshot create`, `export` and `import` where files could not be had.
 	exitIncomplete = 4
 	// exitFailing is the answer of `status` about a node that fails, and of `status` and `why` where none answers.
 	exitFailing = 2

@@ -46,6 +46,8 @@ Without a configuration it serves the archives that this machine's own apt uses:
 		a.channelCommand(),
 		a.promoteCommand(),
 		a.mirrorCommand(),
+		a.exportCommand(),
+		a.importCommand(),
 		a.leaveCommand(),
 		a.verifyCommand(),
 		a.clusterCommand(),

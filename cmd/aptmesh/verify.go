@@ -65,7 +65,7 @@ func (a *app) dataDir() (string, error) {
 
 func (a *app) verify(ctx context.Context, dir string, remove bool) error {
 	started := time.Now()
-	progress, finish := showProgress(a.err)
+	progress, finish := showProgress(a.err, "re-hashing")
 	check := blobstore.Verify
 	if remove {
 		check = blobstore.Repair
@@ -98,9 +98,9 @@ func (a *app) verify(ctx context.Context, dir string, remove bool) error {
 
 // showProgress returns what to call with the bytes done, and when it is over: a
 // bar on a terminal, else a line for every tenth.
-func showProgress(w io.Writer) (progress func(done, total int64), finish func()) {
+func showProgress(w io.Writer, what string) (progress func(done, total int64), finish func()) {
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return progressBar(w)
+		return progressBar(w, what)
 	}
 	tenth := int64(0)
 	return func(done, total int64) {
@@ -111,10 +111,10 @@ func showProgress(w io.Writer) (progress func(done, total int64), finish func())
 	}, func() {}
 }
 
-func progressBar(w io.Writer) (progress func(done, total int64), finish func()) {
+func progressBar(w io.Writer, what string) (progress func(done, total int64), finish func()) {
 	bar := progressbar.NewOptions64(1,
 		progressbar.OptionSetWriter(w),
-		progressbar.OptionSetDescription("re-hashing"),
+		progressbar.OptionSetDescription(what),
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionSetWidth(30),
 		progressbar.OptionThrottle(100*time.Millisecond),

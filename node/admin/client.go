@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 )
 
 // maxAnswer bounds an answer of the admin interface in bytes.
@@ -26,6 +27,8 @@ type Client struct {
 	token string
 	base  string
 	http  *http.Client
+	// local is a client of the socket, once the node has named it (stream).
+	local atomic.Pointer[Client]
 }
 
 // NewClient returns a client of the admin interface at "host:port", "unix:/path" or

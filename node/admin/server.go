@@ -34,6 +34,7 @@ type Node interface {
 	Snapshots
 	Mirrors
 	Hosts
+	Offline
 }
 
 // Config is what a Server needs. Without an address Socket means nothing.
@@ -194,6 +195,7 @@ func (s *Server) everything() http.Handler {
 	serveSnapshots(mux, node)
 	serveMirrors(mux, node)
 	serveHosts(mux, node)
+	serveOffline(mux, node)
 	mux.HandleFunc("POST "+leavePath, func(w http.ResponseWriter, _ *http.Request) {
 		result, err := node.Leave()
 		answerOr(w, http.StatusConflict, result, err)
@@ -209,7 +211,11 @@ func (s *Server) everything() http.Handler {
 // answerOr answers with the result, or with that status where there is an error.
 func answerOr(w http.ResponseWriter, status int, result any, err error) {
 	if err != nil {
-		answer(w, status, Error{Message: err.Error()})
+		var said *Error
+		if !errors.As(err, &said) {
+			said = &Error{Message: err.Error()}
+		}
+		answer(w, status, said)
 		return
 	}
 	answer(w, http.StatusOK, result)

@@ -12,8 +12,11 @@ import (
 	"runtime/trace"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/aptmesh/aptmesh/proto"
 )
 
 // fake is a node that counts what is changed of it.
@@ -49,11 +52,6 @@ func (*fake) Snapshots(name string) ([]Snapshot, error) {
 func (f *fake) CreateSnapshot(_ context.Context, plan SnapshotPlan) (*SnapshotResult, error) {
 	f.changes++
 	return &SnapshotResult{Snapshot: Snapshot{Name: plan.Name, Note: plan.Note + " by " + plan.By + " for " + plan.Expires.String(), Suites: []SnapshotSuite{{Suite: strings.Join(plan.Archives, ",") + "/" + strings.Join(plan.Suites, ",")}}}}, nil
-}
-
-func (f *fake) HoldChannel(_ context.Context, name string, hold bool, by string) (*Done, error) {
-	f.changes++
-	return &Done{Message: fmt.Sprint(name, hold, by)}, nil
 }
 
 func (f *fake) RestoreSnapshot(_ context.Context, name, as, by string) (*SnapshotResult, error) {
@@ -121,6 +119,54 @@ func (f *fake) RunMirror(name string) (*Mirror, error) {
 func (f *fake) VerifyMirror(name string) (*Mirror, error) {
 	f.changes++
 	return &Mirror{Name: name, Phase: "verifying"}, nil
+}
+
+func (*fake) SnapshotFiles(_ context.Context, name string, all bool, head func(*ExportHead) error, emit func(*SnapshotFile) error) (*ExportEnd, error) {
+	if name == "none" {
+		return nil, errors.New("there is no such snapshot")
+	}
+	err := errors.Join(head(&ExportHead{Name: name, Record: []byte("{}")}), emit(&SnapshotFile{Kind: "root", Archive: "a", Paths: []string{"r"}, SHA256: proto.DigestOf([]byte("bytes")), Size: 5}))
+	if name == "breaks" {
+		err = errors.New("a disk failed")
+	}
+	return &ExportEnd{Unstored: map[bool]int{false: 7}[all]}, err
+}
+
+func (*fake) SnapshotFile(_ context.Context, name string, file NamedFile) (*proto.Blob, error) {
+	if file.Path != "r" {
+		return nil, errors.New("upstream has it no more")
+	}
+	return &proto.Blob{Bytes: []byte("bytes"), Modified: time.Unix(1e9, 0)}, nil
+}
+
+func (f *fake) BeginImport(_ context.Context, record []byte, roots map[proto.Digest][]byte) (*ImportBegun, error) {
+	f.changes++
+	if len(roots) == 0 {
+		return nil, &Error{Message: "no roots", Refused: true}
+	}
+	return &ImportBegun{Import: proto.DigestOf(record)}, nil
+}
+
+func (f *fake) LackingFiles(_ context.Context, _ proto.Digest, files []NamedFile) ([]int, error) {
+	f.changes++
+	return []int{len(files) - 1}, nil
+}
+
+func (f *fake) ImportFile(_ context.Context, _ proto.Digest, file NamedFile, body io.Reader) (*Done, error) {
+	f.changes++
+	if file.Path == "refused" {
+		return nil, &Error{Message: "nothing lists it", Refused: true}
+	}
+	data, err := io.ReadAll(body)
+	if string(data) != "bytes" {
+		err = fmt.Errorf("it has %d bytes", len(data))
+	}
+	return &Done{}, err
+}
+
+func (f *fake) FinishImport(_ context.Context, _ proto.Digest, name, by string) (*SnapshotResult, error) {
+	f.changes++
+	return &SnapshotResult{Snapshot: Snapshot{Name: name, By: by}}, nil
 }
 
 func (f *fake) Leave() (*LeaveResult, error) {

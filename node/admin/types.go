@@ -26,6 +26,13 @@ import (
 //	POST /v1/channels/remove?name=NAME&by=OPERATOR      Done
 //	GET  /v1/hosts?id=ID             []proto.HostArchive: what hosts need to use a snapshot, a channel, or live;
 //	                                 &archive=NAME&suite=PATTERN, each as often as needed
+//	POST /v1/snapshots/files?name=NAME[&all=1]        the files of a snapshot, a JSON value a line: ExportHead,
+//	                                 SnapshotFile …, ExportEnd
+//	POST /v1/snapshots/file?name=NAME&archive=NAME&path=PATH&sha256=SUM   the bytes of one of them
+//	POST /v1/imports                 ImportBegun; the body is a tar of "record" and the root files, by their SHA-256
+//	POST /v1/imports/lacking?import=ID   []int; the body is a []NamedFile
+//	POST /v1/imports/file?import=ID&archive=NAME&path=PATH&sha256=SUM&size=BYTES   Done; the body is the file
+//	POST /v1/imports/finish?import=ID&name=NAME&by=OPERATOR   SnapshotResult
 //	POST /v1/leave                   LeaveResult, at once: the node drains, leaves its cluster and ends
 //
 // Any answer of these but 200 carries an Error.
@@ -45,6 +52,7 @@ const (
 	runSuffix     = "/run"
 	verifySuffix  = "/verify"
 	hostsPath     = "/v1/hosts"
+	importsPath   = "/v1/imports"
 )
 
 // The ends of the paths that do something else than add or set.
@@ -60,6 +68,8 @@ type Error struct {
 	// Socket is where the same request may be taken, if it is refused only because
 	// it came over TCP.
 	Socket string `json:"socket,omitempty"`
+	// Refused says that trying again does not help.
+	Refused bool `json:"refused,omitempty"`
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -97,8 +107,6 @@ type Status struct {
 	Flights   []FlightStatus   `json:"flights"`
 	Traffic   TrafficStatus    `json:"traffic"`
 	Prefetch  PrefetchStatus   `json:"prefetch"`
-	// Holds are mirrors and snapshots of which this node could not hold its share in the last attempt.
-	Holds []HoldTrouble `json:"holds,omitempty"`
 	// Cluster is nil where the node stands alone.
 	Cluster *ClusterStatus `json:"cluster,omitempty"`
 }

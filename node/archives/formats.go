@@ -11,6 +11,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/holds/want"
 	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/node/snapshot/diff"
+	"github.com/aptmesh/aptmesh/node/snapshot/offline"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -21,6 +22,7 @@ type Format interface {
 	prefetch.Format
 	diff.Format
 	want.Format
+	offline.Format
 	// SuiteNamed is the suite (without Archive) that an operator calls by a name.
 	SuiteNamed(name string) proto.Suite
 	// Heads are the elements that paths of this format begin with, whatever the repository.

@@ -14,6 +14,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/holds"
 	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/node/snapshot"
+	"github.com/aptmesh/aptmesh/node/snapshot/offline"
 	"github.com/aptmesh/aptmesh/node/statedir"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/peerfetch"
@@ -56,14 +57,22 @@ type Config struct {
 
 // Operator answers an operator. Safe for concurrent use.
 type Operator struct {
-	cfg   Config
-	began time.Time
+	cfg    Config
+	began  time.Time
+	intake *offline.Intake
 }
 
 var _ admin.Node = (*Operator)(nil)
 
 // New makes the Operator of a node that begins now.
-func New(cfg Config) *Operator { return &Operator{cfg: cfg, began: time.Now()} }
+func New(cfg Config) *Operator {
+	o := &Operator{cfg: cfg, began: time.Now()}
+	o.intake = o.newIntake()
+	return o
+}
+
+// Close ends imports that are under way.
+func (o *Operator) Close() { o.intake.Close() }
 
 // Ready reports whether hosts should be sent to this node.
 func (o *Operator) Ready() bool { return o.cfg.Node.Ready() }

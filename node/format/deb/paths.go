@@ -1,6 +1,7 @@
 package deb
 
 import (
+	"encoding/hex"
 	"slices"
 	"strings"
 
@@ -145,4 +146,17 @@ func contentType(path string, kind aptmeta.Kind) string {
 		return typeText
 	}
 	return "application/octet-stream"
+}
+
+// Names are those by which clients ask for a member, below the suite's directory: its path, and those by hash. apt asks by
+// the strongest sum that the Release has, debootstrap by SHA-256 alone.
+func (f *Format) Names(m *proto.Member) []string {
+	names := []string{m.Path}
+	if !m.Ref.IsZero() {
+		names = append(names, aptmeta.ByHashPath(m.Path, aptmeta.SHA256, m.Ref.Digest.String()))
+	}
+	if m.SHA512 != (proto.SHA512{}) {
+		names = append(names, aptmeta.ByHashPath(m.Path, aptmeta.SHA512, hex.EncodeToString(m.SHA512[:])))
+	}
+	return names
 }

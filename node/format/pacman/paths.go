@@ -60,3 +60,6 @@ func compressed(name string) string {
 	}
 	return binary
 }
+
+// Names are those by which clients ask for a member, below the suite's directory.
+func (f *Format) Names(m *proto.Member) []string { return []string{m.Path} }

@@ -170,3 +170,6 @@ func decodeHex(dst, digits []byte) bool {
 	_, err := hex.Decode(dst, digits)
 	return err == nil
 }
+
+// Names are those by which clients ask for a member, below the suite's directory.
+func (f *Format) Names(m *proto.Member) []string { return []string{m.Path} }
