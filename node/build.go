@@ -2,9 +2,14 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
+	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -174,18 +179,30 @@ func (n *Node) openDirectories(cfg *config.Config) (err error) {
 		storing.Observer, storing.Replicated = n.cluster, n.cluster.Replicated
 	}
 	if n.store, err = blobstore.Open(storing); err != nil {
-		return err
+		return notOurs(err, "data", cfg.Data)
 	}
 	n.onStop("store", func(context.Context) error { return n.store.Close() })
 	if n.tables, err = statedir.Open(tables); err != nil {
-		return err
+		return notOurs(err, "data", cfg.Data)
 	}
 	n.onStop("package tables", func(context.Context) error { return n.tables.Close() })
 	if n.state, err = statedir.Open(state); err != nil {
-		return fmt.Errorf("%w (`state:` or --state names the directory)", err)
+		return notOurs(err, "state", state.Dir)
 	}
 	n.onStop("state", func(context.Context) error { return n.state.Close() })
 	return nil
+}
+
+// notOurs says which key names a directory that cannot be opened, and whose it has to be.
+func notOurs(err error, key, dir string) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w (`%s:` or --%s names the directory)", err, key, key)
+	}
+	owner := strconv.Itoa(os.Geteuid())
+	if u, err := user.LookupId(owner); err == nil {
+		owner = u.Username
+	}
+	return fmt.Errorf("%w (`%s:` or --%s names the directory; all of it must belong to the user of this node: chown -R %s %s)", err, key, key, owner, dir)
 }
 
 // clientConfig is for the HTTP client of the archives, without the archives.

@@ -105,8 +105,8 @@ func closed(do func()) func(context.Context) error {
 }
 
 // New builds a node from a checked configuration: it opens the store and loads
-// what was believed when it was last used, but neither binds an address nor
-// talks to anybody. Without Start, Stop releases what New took.
+// what was believed when it was last used, and talks to nobody. Addresses that are
+// taken are noticed first. Without Start, Stop releases what New took.
 func New(cfg *config.Config, opts Options) (*Node, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -114,11 +114,30 @@ func New(cfg *config.Config, opts Options) (*Node, error) {
 	if opts.Name == "" {
 		opts.Name = cfg.NodeName()
 	}
+	if err := listen.CheckFree(context.Background(), ports(cfg)); err != nil {
+		return nil, err
+	}
 	n := &Node{opts: opts, log: opts.Logger, life: newLife(opts.Logger), loops: loops.New(), metrics: prometheus.NewRegistry()}
 	if err := n.build(cfg); err != nil {
 		return nil, errors.Join(listen.Explain(err), n.Stop(context.Background()))
 	}
 	return n, nil
+}
+
+// ports are the addresses that a configuration binds.
+func ports(cfg *config.Config) []listen.Port {
+	var all []listen.Port
+	for i, addr := range cfg.Listen {
+		all = append(all, listen.Port{Key: fmt.Sprintf("listen[%d]", i), Addr: addr})
+	}
+	for i, addr := range cfg.TLS.Listen {
+		all = append(all, listen.Port{Key: fmt.Sprintf("tls.listen[%d]", i), Addr: addr})
+	}
+	all = append(all, listen.Port{Key: "admin", Addr: cfg.Admin.Address}, listen.Port{Key: "ready_listen", Addr: cfg.Admin.ReadyAddress})
+	if cfg.Cluster.Name != "" {
+		all = append(all, listen.Port{Key: "cluster.gossip_listen", Addr: cfg.Cluster.GossipListen, Packets: true}, listen.Port{Key: "cluster.peer_listen", Addr: cfg.Cluster.PeerListen})
+	}
+	return all
 }
 
 // Start binds the configured addresses and serves. It returns when the node is

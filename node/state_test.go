@@ -2,9 +2,12 @@ package node_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -131,5 +134,27 @@ func TestStateCannotBeWritten(t *testing.T) {
 	w.mustGet(inRelease)
 	if degraded := w.node.Status().Degraded; degraded != "" {
 		t.Errorf("still degraded: %q", degraded)
+	}
+}
+
+// A directory that this user may not use is named with its key, and with the command that mends it; another error keeps
+// its own words.
+func TestDirectoryOfAnotherUser(t *testing.T) {
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	denied := fmt.Errorf("blob store /d: %w", &fs.PathError{Op: "open", Path: "/d/lock", Err: fs.ErrPermission})
+	if got := node.NotOurs(denied, "data", "/d").Error(); !strings.Contains(got, "open /d/lock: permission denied (`data:` or --data names the directory;") || !strings.Contains(got, "chown -R "+me.Username+" /d)") {
+		t.Error(got)
+	}
+	if got := node.NotOurs(errors.New("it is in use"), "state", "/d").Error(); got != "it is in use (`state:` or --state names the directory)" {
+		t.Error(got)
+	}
+	w := newWorld(t, newArchive())
+	second := *w.cfg
+	second.Listen, second.Admin.Address = []string{"127.0.0.1:0"}, "127.0.0.1:0"
+	if _, err := node.New(&second, node.Options{Name: "second"}); err == nil || !strings.Contains(err.Error(), "it is in use by process ") || !strings.HasSuffix(err.Error(), "(`data:` or --data names the directory)") {
+		t.Errorf("a second node in one directory: %v", err)
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
-	"github.com/aptmesh/aptmesh/node"
 	"github.com/aptmesh/aptmesh/node/config"
 	"github.com/aptmesh/aptmesh/node/front"
 )
@@ -346,20 +345,6 @@ func TestRefreshOfAHalfPublishedSuite(t *testing.T) {
 	}
 	if _, err := w.node.Refresh(t.Context(), "ubuntu/none", false); err == nil || !strings.Contains(err.Error(), "no Release") {
 		t.Errorf("refresh of a suite that does not exist: %v", err)
-	}
-}
-
-// A node that cannot listen says who does.
-func TestStartNamesTheHolderOfItsPort(t *testing.T) {
-	w := newWorld(t, newArchive())
-	taken := *w.cfg
-	taken.Listen, taken.Data, taken.State = w.node.Addrs(), t.TempDir(), ""
-	n, err := node.New(&taken, node.Options{Name: "late"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "in use by") {
-		t.Errorf("a second node at one address: %v", err)
 	}
 }
 

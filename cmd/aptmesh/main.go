@@ -131,6 +131,9 @@ func (a *app) main(ctx context.Context, args []string, stop <-chan os.Signal) in
 	if errors.As(err, &config) {
 		// The one error of several lines: each names a place to mend.
 		for _, p := range config.Problems {
+			if p.Key != "" && p.File == "" { // no place stands before it
+				fmt.Fprint(a.err, "aptmesh: ")
+			}
 			fmt.Fprintln(a.err, p)
 		}
 		return exitFailed

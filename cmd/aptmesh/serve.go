@@ -12,6 +12,7 @@ import (
 
 	"github.com/aptmesh/aptmesh/node"
 	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/config/keys"
 )
 
 // server is the part of *node.Node that serve drives.
@@ -74,7 +75,24 @@ func (o *overrides) apply(cfg *config.Config) error {
 	if o.changed("log-format") {
 		cfg.Log.Format = o.logFormat
 	}
-	return cfg.Validate()
+	return o.name(cfg.Validate())
+}
+
+// flags are those that set a key.
+var flags = map[string]string{"listen": "listen", "data": "data", "state": "state", "admin": "admin", "log.level": "log-level", "log.format": "log-format"}
+
+// name has a problem of a key that a flag set begin with the flag.
+func (o *overrides) name(err error) error {
+	var found *keys.Error
+	if errors.As(err, &found) {
+		for i, p := range found.Problems {
+			key, _, _ := strings.Cut(p.Key, "[")
+			if flag := flags[key]; flag != "" && o.changed(flag) {
+				found.Problems[i].Message = "--" + flag + strings.TrimPrefix(p.Message, p.Key)
+			}
+		}
+	}
+	return err
 }
 
 func (a *app) serveCommand() *cobra.Command {

@@ -33,7 +33,7 @@ func (c *Config) Validate() error {
 	}
 	e := &keys.Error{}
 	for _, f := range check.Problems {
-		e.Problems = append(e.Problems, keys.Problem{Message: f.Message})
+		e.Problems = append(e.Problems, keys.Problem{Key: f.Key, Message: f.Message})
 	}
 	return e
 }

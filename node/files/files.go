@@ -27,13 +27,14 @@ func ReadBounded(name string, max int64) ([]byte, error) {
 	return data, nil
 }
 
-// Trouble says why a file cannot be read, and what to do about it if hint does.
+// Trouble says why a file cannot be read. hint says where else to get it, which is no help where it is there and may
+// not be read.
 func Trouble(name string, err error, hint string) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return name + " does not exist" + hint
 	case errors.Is(err, fs.ErrPermission):
-		return name + " may not be read by this user" + hint
+		return name + " may not be read by this user"
 	}
 	return err.Error() + hint
 }

@@ -22,7 +22,7 @@ func TestReadBounded(t *testing.T) {
 	if _, err := ReadBounded(name, 1<<20); err == nil || !strings.HasSuffix(err.Error(), "is longer than 1 MiB") {
 		t.Errorf("longer than it may be: %v", err)
 	}
-	if got := Trouble(name, fs.ErrPermission, ""); got != name+" may not be read by this user" {
+	if got := Trouble(name, fs.ErrPermission, " (install it)"); got != name+" may not be read by this user" {
 		t.Error(got)
 	}
 }

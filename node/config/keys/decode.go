@@ -20,6 +20,7 @@ import (
 type Problem struct {
 	File      string // "" where the configuration came from no file
 	Line, Col int    // from 1; 0 where the place is not known
+	Key       string // with which the message begins, where that is known
 	Message   string
 }
 
@@ -273,7 +274,7 @@ func (d *Document) syntax(err error) {
 }
 
 func (d *Document) problem(at *token.Token, message string) {
-	d.Problems = append(d.Problems, Problem{d.File, at.Position.Line, at.Position.Column, message})
+	d.Problems = append(d.Problems, Problem{File: d.File, Line: at.Position.Line, Col: at.Position.Column, Message: message})
 	d.Broken = d.Broken || len(d.Problems) == maxProblems
 }
 
@@ -284,7 +285,7 @@ func (d *Document) IsSet(key string) bool { return d.places[key] != nil }
 func (d *Document) At(key, message string) Problem {
 	for k := key; k != ""; k = parentKey(k) {
 		if p := d.places[k]; p != nil {
-			return Problem{d.File, p.Line, p.Column, message}
+			return Problem{File: d.File, Line: p.Line, Col: p.Column, Key: key, Message: message}
 		}
 	}
 	return Problem{File: d.File, Message: message}
