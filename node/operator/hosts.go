@@ -18,9 +18,13 @@ func (o *Operator) HostArchives(ctx context.Context, want admin.HostQuery) ([]pr
 			return nil, err
 		}
 	}
+	named := func(archive string) bool {
+		a, ok := cfg.Archive(archive)
+		return slices.Contains(want.Archives, archive) || ok && a.Class != "" && slices.Contains(want.Archives, a.Class)
+	}
 	var all []string
 	for _, a := range cfg.Archives {
-		if !o.cfg.Archives.Immutable(a.Name) || slices.Contains(want.Archives, a.Name) { // those are snapshots already
+		if !o.cfg.Archives.Immutable(a.Name) || named(a.Name) { // those are snapshots already
 			all = append(all, a.Name)
 		}
 	}
@@ -30,7 +34,7 @@ func (o *Operator) HostArchives(ctx context.Context, want admin.HostQuery) ([]pr
 	}
 	suites := make(map[string][]proto.HostSuite)
 	for _, s := range served {
-		if !snapshot.Wanted(want.Suites, s.Suite) || len(want.Archives) > 0 && !slices.Contains(want.Archives, s.Suite.Archive) {
+		if !snapshot.Wanted(want.Suites, s.Suite) || len(want.Archives) > 0 && !named(s.Suite.Archive) {
 			continue
 		}
 		h := proto.HostSuite{
