@@ -198,6 +198,12 @@ func TestAptSnapshotOption(t *testing.T) {
 	if always.run("apt-get", "update"); always.version("tool") != "1" {
 		t.Error("a host that always uses the channel has another version")
 	}
+	one := newApt(t, w.archive.Keyring(), "", proxy(w.node))
+	one.write("etc/apt/apt.conf.d/30aptmesh", conf)
+	one.write("etc/apt/sources.list.d/one.sources", "Types: deb\nURIs: http://archive.example.org/debian\nSuites: noble\nComponents: main\nSnapshot: stable\nSigned-By: "+filepath.Join(one.root, "keyring.gpg")+"\n")
+	if one.run("apt-get", "update"); one.version("tool") != "1" {
+		t.Error("a host with a source on the channel has another version")
+	}
 	if out, err := live.try("apt-get", "-S", "nothing", "update"); err == nil || !strings.Contains(out, "no snapshot or channel") {
 		t.Errorf("a snapshot that is not there: %v\n%s", err, out)
 	}

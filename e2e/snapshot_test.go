@@ -166,6 +166,9 @@ func TestDnfSnapshot(t *testing.T) {
 	}
 	w.node.do("snapshot", "create", "before")
 	w.node.do("channel", "set", "stable", "before")
+	if said := w.node.do("client-config", w.node.URL, "--channel", "stable"); !strings.Contains(said, "\nbaseurl="+w.node.URL+"/snapshot/r/stable\n") {
+		t.Errorf("hosts are to use another URL than these: %s", said)
+	}
 	first, stable := on("before"), on("stable")
 	first.run("install", "hello") // upstream still has the package
 	stable.run("makecache")
@@ -203,6 +206,9 @@ func TestPacmanSnapshot(t *testing.T) {
 	newPacHost(t, n.URL+"/arch").must("-Sy")
 	n.do("snapshot", "create", "before")
 	n.do("channel", "set", "stable", "before")
+	if said := n.do("client-config", n.URL, "--channel", "stable"); !strings.Contains(said, "\nServer = "+n.URL+"/snapshot/arch/stable/") {
+		t.Errorf("hosts are to use another URL than these: %s", said)
+	}
 	stable := newPacHost(t, n.URL+"/snapshot/arch/stable")
 	stable.must("-Sy")
 	_, before := n.get("/arch/" + pacDir + "/core.db")

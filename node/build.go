@@ -29,6 +29,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/operator"
 	"github.com/aptmesh/aptmesh/node/prefetch"
 	"github.com/aptmesh/aptmesh/node/snapshot"
+	"github.com/aptmesh/aptmesh/node/snapshot/snapshotconf"
 	"github.com/aptmesh/aptmesh/node/statedir"
 	"github.com/aptmesh/aptmesh/node/upstream"
 	"github.com/aptmesh/aptmesh/peerfetch"
@@ -116,6 +117,16 @@ func (n *Node) build(cfg *config.Config) (err error) {
 	}
 	if n.cluster != nil {
 		keeping.Cluster = n.cluster.Mesh()
+	}
+	keeping.Schedule = snapshot.Schedule{
+		Rules: func() (rules snapshotconf.Settings) {
+			if n.life.Ready() { // and there is an Operator
+				rules = n.table.Config().Snapshots.Schedule
+			}
+			return rules
+		},
+		Archives: func(named []string) ([]string, error) { return n.ArchivesNamed(named) },
+		Failing:  func() bool { return n.Failing() },
 	}
 	if n.snapshots, err = snapshot.New(keeping); err != nil {
 		return err

@@ -80,3 +80,6 @@ func (n *Node) Gauge(name string, label ...string) (v float64, there bool) {
 func (n *Node) ResolveIn(id string, loc proto.Location) (proto.Resolution, bool) {
 	return n.snapshots.Resolve(id, loc)
 }
+
+// TendSnapshots does at once what happens each minute.
+func (n *Node) TendSnapshots() { n.snapshots.Tend() }

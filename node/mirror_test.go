@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,6 +146,9 @@ func TestMirrorThatDoesNotFit(t *testing.T) {
 	m := w.run("all")
 	if m.Phase != "refused" || m.Held.Files != 0 || w.up.Requests(largeDeb) > 0 {
 		t.Errorf("%+v", m)
+	}
+	if notes := w.node.Status().Notes; !slices.ContainsFunc(notes, func(n admin.Note) bool { return strings.HasPrefix(n.Text, "mirror all is refused: ") }) {
+		t.Errorf("status says nothing of it: %+v", notes)
 	}
 	// A reload with more room lets it through.
 	next := *w.cfg

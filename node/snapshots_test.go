@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -8,6 +9,9 @@ import (
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node/admin"
+	"github.com/aptmesh/aptmesh/node/config"
+	"github.com/aptmesh/aptmesh/node/config/keys"
+	"github.com/aptmesh/aptmesh/node/snapshot/snapshotconf"
 )
 
 // A diff of two snapshots, of a channel and of the archive as it is now names what hosts will get, and what they use of it.
@@ -140,4 +144,45 @@ func TestSnapshotPredictions(t *testing.T) {
 	if _, err := w.node.ShowSnapshot(t.Context(), "none"); err == nil {
 		t.Error("an unknown name is shown")
 	}
+}
+
+// By the rules of the configuration a node takes snapshots and moves channels by itself, also after a reload.
+func TestScheduledSnapshots(t *testing.T) {
+	rule := keys.New[snapshotconf.Auto]()
+	rule.Name, rule.At, rule.Into = "d{year}{month}{day}", "00:00 UTC", "canary"
+	w := newWorld(t, newArchive(), func(cfg *config.Config) { cfg.Snapshots.Schedule.Auto = []snapshotconf.Auto{rule} })
+	w.update()
+	w.node.TendSnapshots()
+	list, err := w.node.Snapshots("")
+	if err != nil || len(list) != 1 || !strings.HasPrefix(list[0].Name, "d20") || list[0].By != "schedule" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if c := w.node.Channels(); len(c) != 1 || c[0].Name != "canary" || c[0].Target != list[0].Name {
+		t.Fatalf("%+v", c)
+	}
+	if r := w.getFrom("canary", inRelease); r.status != 200 || string(r.body) != string(w.file(inRelease)) {
+		t.Errorf("canary: %d", r.status)
+	}
+	next := *w.cfg
+	next.Snapshots.Schedule.Promote = []snapshotconf.Promote{{From: "canary", To: "stable"}}
+	applied, _, err := w.node.Reload(&next)
+	if err != nil || !slices.Contains(applied, "snapshots.promote") {
+		t.Fatal(applied, err)
+	}
+	w.eventually("stable follows", func() bool { // the clock of acts is a second ahead
+		w.node.TendSnapshots()
+		c := w.node.Channels()
+		return len(c) == 2 && c[1].Name == "stable" && c[1].Target == list[0].Name
+	})
+}
+
+// getFrom asks for a file of a snapshot.
+func (w *world) getFrom(id, path string) result {
+	r, err := w.client.Get("http://" + w.node.Addrs()[0] + "/snapshot/ubuntu/" + id + "/" + path)
+	if err != nil {
+		return result{err: err}
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	return result{r.StatusCode, r.Header, body, err}
 }

@@ -24,7 +24,7 @@ func (a *app) channelCommand() *cobra.Command {
 You move it from one snapshot to the next, and back, without changing anything on the hosts.
 Its target is a snapshot, another channel, or "live": the archive as it is now.`,
 	}
-	cmd.AddCommand(a.channelSetCommand(), a.channelRollbackCommand(), a.channelListCommand(), a.channelHistoryCommand(), a.channelRemoveCommand())
+	cmd.AddCommand(a.channelSetCommand(), a.channelRollbackCommand(), a.channelListCommand(), a.channelHistoryCommand(), a.channelHoldCommand(true), a.channelHoldCommand(false), a.channelRemoveCommand())
 	return cmd
 }
 
@@ -131,7 +131,11 @@ func printChannels(w io.Writer, list []admin.Channel, now time.Time) error {
 	}
 	rows := make([][]string, len(list))
 	for i, c := range list {
-		rows[i] = []string{c.Name, place(c.Target, c.Live), ago(c.At, now), c.By + "@" + c.Node}
+		target := place(c.Target, c.Live)
+		if c.Held {
+			target += " (held)"
+		}
+		rows[i] = []string{c.Name, target, ago(c.At, now), c.By + "@" + c.Node}
 	}
 	return writeTable(w, []string{"CHANNEL", "TARGET", "MOVED", "BY"}, rows)
 }
@@ -157,6 +161,22 @@ func (a *app) channelHistoryCommand() *cobra.Command {
 			}
 			return writeTable(w, []string{"AT", "FROM", "TO", "BY"}, rows)
 		}, nil
+	})
+}
+
+func (a *app) channelHoldCommand(hold bool) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "hold CHANNEL", Short: "Let only operators move a channel", Args: takes(1, 1, "the channel"),
+		Long:    "Let only operators move a channel: snapshots.auto and snapshots.promote of the configuration leave it where it is, until aptmesh channel release.",
+		Example: "  aptmesh channel hold stable",
+	}
+	if !hold {
+		cmd.Use, cmd.Short = "release CHANNEL", "Let schedules move a channel again"
+		cmd.Long, cmd.Example = "Let snapshots.auto and snapshots.promote of the configuration move a channel again.", "  aptmesh channel release stable"
+	}
+	return a.asking(cmd, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
+		done, err := client.HoldChannel(ctx, args[0], hold, operatorName())
+		return done, doneOf(args[0], done), err
 	})
 }
 

@@ -82,6 +82,9 @@ func (s *Status) Judge(now time.Time) []Note {
 	if more := j.errorNotes - maxErrorNotes; more > 0 {
 		j.failing("hosts got errors of further archives: %d kinds; `aptmesh status --json` lists them all", more)
 	}
+	for _, h := range s.Holds {
+		j.attention("%s is %s: %s", h.Hold, h.Phase, h.Failure)
+	}
 	if s.Cluster != nil {
 		j.cluster(s.Cluster)
 	}

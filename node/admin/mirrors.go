@@ -129,6 +129,13 @@ type HoldSize struct {
 	Bytes int64  `json:"bytes"`
 }
 
+// HoldTrouble is a mirror or snapshot of which a node could not hold its share.
+type HoldTrouble struct {
+	Hold    string `json:"hold"`
+	Phase   string `json:"phase"` // refused, incomplete or failed
+	Failure string `json:"failure"`
+}
+
 // serveMirrors adds the paths of mirrors.
 func serveMirrors(mux *http.ServeMux, m Mirrors) {
 	mux.HandleFunc("GET "+mirrorsPath, func(w http.ResponseWriter, r *http.Request) {

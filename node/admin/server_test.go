@@ -54,6 +54,11 @@ func (f *fake) CreateSnapshot(_ context.Context, plan SnapshotPlan) (*SnapshotRe
 	return &SnapshotResult{Snapshot: Snapshot{Name: plan.Name, Note: plan.Note + " by " + plan.By + " for " + plan.Expires.String(), Suites: []SnapshotSuite{{Suite: strings.Join(plan.Archives, ",") + "/" + strings.Join(plan.Suites, ",")}}}}, nil
 }
 
+func (f *fake) HoldChannel(_ context.Context, name string, hold bool, by string) (*Done, error) {
+	f.changes++
+	return &Done{Message: fmt.Sprint(name, hold, by)}, nil
+}
+
 func (f *fake) RestoreSnapshot(_ context.Context, name, as, by string) (*SnapshotResult, error) {
 	f.changes++
 	return &SnapshotResult{Snapshot: Snapshot{Name: as, Note: name + " by " + by}}, nil

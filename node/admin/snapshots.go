@@ -30,6 +30,8 @@ type Snapshots interface {
 	Promote(ctx context.Context, from, name string, order ChannelOrder) (*ChannelMove, error)
 	Rollback(ctx context.Context, name string, order ChannelOrder) (*ChannelMove, error)
 	RemoveChannel(ctx context.Context, name, by string) (*Done, error)
+	// HoldChannel has schedules leave a channel where it is, or ends that.
+	HoldChannel(ctx context.Context, name string, hold bool, by string) (*Done, error)
 }
 
 // SnapshotPlan is what to capture.
@@ -130,12 +132,14 @@ type MissingFile struct {
 
 // Channel is a name that hosts use and operators move.
 type Channel struct {
-	Name   string    `json:"name"`
-	Target string    `json:"target"`         // a snapshot, another channel, or live
-	Live   []string  `json:"live,omitempty"` // patterns of suites that hosts get as they are now
-	By     string    `json:"by,omitempty"`
-	Node   string    `json:"node"`
-	At     time.Time `json:"at"`
+	Name   string   `json:"name"`
+	Target string   `json:"target"`         // a snapshot, another channel, or live
+	Live   []string `json:"live,omitempty"` // patterns of suites that hosts get as they are now
+	// Held says that schedules leave it where it is.
+	Held bool      `json:"held,omitempty"`
+	By   string    `json:"by,omitempty"`
+	Node string    `json:"node"`
+	At   time.Time `json:"at"`
 	// Moves are its latest moves, the newest first.
 	Moves []ChannelMove `json:"moves"`
 }
@@ -221,6 +225,10 @@ func serveSnapshots(mux *http.ServeMux, s Snapshots) {
 		result, err := s.Rollback(r.Context(), r.FormValue("name"), orderOf(r))
 		answerOr(w, http.StatusConflict, result, err)
 	})
+	mux.HandleFunc("POST "+channelsPath+holdSuffix, func(w http.ResponseWriter, r *http.Request) {
+		result, err := s.HoldChannel(r.Context(), r.FormValue("name"), r.FormValue("hold") != "", r.FormValue("by"))
+		answerOr(w, http.StatusConflict, result, err)
+	})
 	mux.HandleFunc("POST "+channelsPath+removeSuffix, func(w http.ResponseWriter, r *http.Request) {
 		result, err := s.RemoveChannel(r.Context(), r.FormValue("name"), r.FormValue("by"))
 		answerOr(w, http.StatusConflict, result, err)
@@ -247,7 +255,7 @@ func (c *Client) Snapshots(ctx context.Context, name string) ([]Snapshot, error)
 	return list, c.call(ctx, http.MethodGet, snapshotsPath, query, &list)
 }
 
-const showSuffix, restoreSuffix, removedSuffix = "/show", "/restore", "/removed"
+const showSuffix, restoreSuffix, removedSuffix, holdSuffix = "/show", "/restore", "/removed", "/hold"
 
 // ShowSnapshot asks for a snapshot with what will become of it.
 func (c *Client) ShowSnapshot(ctx context.Context, name string) (*Snapshot, error) {
@@ -322,4 +330,14 @@ func (c *Client) moveChannel(ctx context.Context, path string, query url.Values,
 func (c *Client) RemoveChannel(ctx context.Context, name, by string) (*Done, error) {
 	var d Done
 	return &d, c.call(ctx, http.MethodPost, channelsPath+removeSuffix, url.Values{"name": {name}, "by": {by}}, &d)
+}
+
+// HoldChannel has schedules leave a channel where it is, or ends that.
+func (c *Client) HoldChannel(ctx context.Context, name string, hold bool, by string) (*Done, error) {
+	query := url.Values{"name": {name}, "by": {by}}
+	if hold {
+		query.Set("hold", "1")
+	}
+	var d Done
+	return &d, c.call(ctx, http.MethodPost, channelsPath+holdSuffix, query, &d)
 }

@@ -51,11 +51,14 @@ func TestSnapshotRequests(t *testing.T) {
 		"rollback": func() (any, error) { return c.Rollback(ctx, "stable", kept) },
 		"remove":   func() (any, error) { return c.RemoveChannel(ctx, "stable", "ann") },
 		"restore":  func() (any, error) { return c.RestoreSnapshot(ctx, "w47", "w47-again", "ann") },
+		"hold":     func() (any, error) { return c.HoldChannel(ctx, "stable", true, "ann") },
+		"release":  func() (any, error) { return c.HoldChannel(ctx, "stable", false, "ann") },
 		"rm":       func() (any, error) { return c.RemoveSnapshot(ctx, "w48", "ann") },
 	} {
 		want := map[string]any{
 			"set": &ChannelMove{From: "stable", To: "w48", By: text(live)}, "promote": &ChannelMove{From: "stable", To: "of canary", By: text(none)},
-			"rollback": &ChannelMove{From: "stable", To: "back", By: text(kept)}, "remove": &Done{Message: "stable by ann"}, "restore": &SnapshotResult{Snapshot: Snapshot{Name: "w47-again", Note: "w47 by ann"}}, "rm": &Done{Message: "w48 by ann"},
+			"rollback": &ChannelMove{From: "stable", To: "back", By: text(kept)}, "remove": &Done{Message: "stable by ann"}, "hold": &Done{Message: "stabletrueann"}, "release": &Done{Message: "stablefalseann"},
+			"restore": &SnapshotResult{Snapshot: Snapshot{Name: "w47-again", Note: "w47 by ann"}}, "rm": &Done{Message: "w48 by ann"},
 		}[what]
 		before := f.changes
 		if got, err := act(); err != nil || !reflect.DeepEqual(got, want) || f.changes != before+1 {

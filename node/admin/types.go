@@ -107,6 +107,8 @@ type Status struct {
 	Flights   []FlightStatus   `json:"flights"`
 	Traffic   TrafficStatus    `json:"traffic"`
 	Prefetch  PrefetchStatus   `json:"prefetch"`
+	// Holds are mirrors and snapshots of which this node could not hold its share in the last attempt.
+	Holds []HoldTrouble `json:"holds,omitempty"`
 	// Cluster is nil where the node stands alone.
 	Cluster *ClusterStatus `json:"cluster,omitempty"`
 }

@@ -91,6 +91,9 @@ func TestImmutableExpires(t *testing.T) {
 					t.Errorf("stale: %q", e.Stale)
 				}
 			}
+			if n := w.metric("aptmesh_suite_checked_timestamp_seconds") + w.metric("aptmesh_suite_valid_until_timestamp_seconds"); n != 0 {
+				t.Error("an alert on the age of the last check, or on Valid-Until, would go off")
+			}
 			if st := w.Stats()[0]; !st.Settled || !st.Expired || st.Withheld || st.Alarm != "" || !st.ServedUntil.IsZero() || st.Err != nil {
 				t.Errorf("%+v", st)
 			}

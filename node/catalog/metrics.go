@@ -95,7 +95,7 @@ func suiteDesc(name, help string) *prometheus.Desc {
 
 var (
 	descDate    = suiteDesc("release_timestamp_seconds", "Signed date of the generation in service.")
-	descChecked = suiteDesc("checked_timestamp_seconds", "When upstream was last known to have nothing newer; 0 for never.")
+	descChecked = suiteDesc("checked_timestamp_seconds", "When upstream was last known to have nothing newer; 0 for never. Absent where upstream never changes.")
 	descValid   = suiteDesc("valid_until_timestamp_seconds", "Valid-Until of the generation in service; absent without one.")
 	descFailing = suiteDesc("failing", "1 while the last check of upstream failed.")
 	descLeader  = suiteDesc("leader", "1 while this node checks upstream for the whole cluster.")
@@ -136,8 +136,10 @@ func (s suiteCollector) Collect(ch chan<- prometheus.Metric) {
 		if !st.Checked.IsZero() {
 			checked = float64(st.Checked.Unix())
 		}
-		gauge(descChecked, checked, labels...)
-		if !st.ValidUntil.IsZero() {
+		if !st.Settled { // what never changes is not checked, and has no age to watch
+			gauge(descChecked, checked, labels...)
+		}
+		if !st.ValidUntil.IsZero() && !st.Settled {
 			gauge(descValid, float64(st.ValidUntil.Unix()), labels...)
 		}
 		if !st.ServedUntil.IsZero() {

@@ -20,6 +20,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/keyrings"
 	"github.com/aptmesh/aptmesh/node/listen"
 	"github.com/aptmesh/aptmesh/node/pki"
+	"github.com/aptmesh/aptmesh/node/snapshot/snapshotconf"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
@@ -48,7 +49,7 @@ type checker struct {
 func newChecker(cfg *Config) *checker {
 	return &checker{cfg: cfg, Checker: keys.Checker{Texts: map[string]func(string) string{
 		"suite": archiveconf.SuiteProblem, "label": pki.LabelProblem, "host": pki.HostProblem, "seed": clusterconf.SeedProblem, "connect": front.ConnectProblem,
-		"pattern": holdconf.PatternProblem, "window": holdconf.WindowProblem,
+		"pattern": holdconf.PatternProblem, "window": holdconf.WindowProblem, "when": snapshotconf.WhenProblem,
 	}}}
 }
 
@@ -71,6 +72,7 @@ func (c *checker) check() {
 	c.directories()
 	c.archives()
 	holdconf.Check(&c.Checker, c.cfg.Mirrors, c.cfg.Archives.Names())
+	snapshotconf.Check(&c.Checker, c.cfg.Snapshots.Schedule, c.cfg.Archives.Names())
 	c.upstream()
 	c.connect()
 	host, _ := os.Hostname() // "" is refused where a name is needed

@@ -11,6 +11,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/holds/holdconf"
 	"github.com/aptmesh/aptmesh/node/prefetch"
+	"github.com/aptmesh/aptmesh/node/snapshot/snapshotconf"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
@@ -94,8 +95,8 @@ type Config struct {
 	// All nodes together fetch each file from upstream once. `aptmesh cluster init` writes this
 	// section for every node, with the files that it names.
 	Cluster clusterconf.Settings `yaml:"cluster" reload:"no"`
-	// How much mirrors and snapshots may hold.
-	Snapshots holdconf.Settings `yaml:"snapshots"`
+	// Snapshots that are taken by themselves, and how much all of them may hold.
+	Snapshots Snapshots `yaml:"snapshots"`
 	// Mirrors, by name: suites of which every file is held, before a host asks for it.
 	//
 	// `aptmesh mirror plan NAME` says what one will take. All nodes of a cluster need the same mirrors.
@@ -108,6 +109,12 @@ type Config struct {
 	Log Log `yaml:"log"`
 	// How the node stops, on SIGTERM and for `aptmesh leave`.
 	Drain Drain `yaml:"drain"`
+}
+
+// Snapshots is about snapshots as a whole; operators take them.
+type Snapshots struct {
+	holdconf.Settings `yaml:",inline"`
+	Schedule          snapshotconf.Settings `yaml:",inline"`
 }
 
 // TLS is the HTTPS listener. Listen empty means that there is none.

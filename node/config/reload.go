@@ -4,7 +4,6 @@ import (
 	"reflect"
 	"strings"
 
-	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/config/keys"
 )
 
@@ -27,14 +26,14 @@ func Change(running, next *Config) (apply, restart []string, inForce *Config) {
 		case !known && f.IsEntry():
 			apply = append(apply, f.Path+" (new)")
 			return false
-		case !known || !f.Leaf() && !isMirrors(f) || same(was, f.Value):
+		case !known || !f.Leaf() && !isPlainList(f) || same(was, f.Value):
 		case f.Reload && (secured || !strings.HasPrefix(f.Path, "cluster.")):
 			apply = append(apply, f.Path)
 		default:
 			restart = append(restart, f.Path)
 			f.Value.Set(was)
 		}
-		return !isMirrors(f)
+		return !isPlainList(f)
 	})
 	removed := func(key string) {
 		if _, gone := old[key]; gone {
@@ -50,7 +49,8 @@ func Change(running, next *Config) (apply, restart []string, inForce *Config) {
 	return apply, restart, &kept
 }
 
-func isMirrors(f keys.Field) bool { return f.Value.Type() == reflect.TypeFor[[]archiveconf.Mirror]() }
+// isPlainList reports whether a key holds a list of sections without names: it is compared as a whole.
+func isPlainList(f keys.Field) bool { return f.IsList() && strings.HasSuffix(f.EntryRow(), "[]") }
 
 // same compares values of keys. No list is the same as an empty one.
 func same(a, b reflect.Value) bool {

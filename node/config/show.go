@@ -16,6 +16,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/front"
 	"github.com/aptmesh/aptmesh/node/holds/holdconf"
 	"github.com/aptmesh/aptmesh/node/prefetch"
+	"github.com/aptmesh/aptmesh/node/snapshot/snapshotconf"
 	"github.com/aptmesh/aptmesh/node/upstream"
 )
 
@@ -23,7 +24,7 @@ import (
 // node never pays for it.
 var docs = sync.OnceValue(func() keys.Docs {
 	return keys.ReadDocs(source, admin.SettingsSource, archiveconf.SettingsSource, blobstore.SettingsSource, catalog.SettingsSource,
-		clusterconf.SettingsSource, front.SettingsSource, holdconf.SettingsSource, prefetch.SettingsSource, upstream.SettingsSource)
+		clusterconf.SettingsSource, front.SettingsSource, holdconf.SettingsSource, prefetch.SettingsSource, snapshotconf.KeysSource, upstream.SettingsSource)
 })
 
 //go:embed keys.go
@@ -76,6 +77,10 @@ func sample() *Config {
 	mirror.Components, mirror.Architectures, mirror.Window, mirror.Rate = []string{"main", "restricted"}, []string{"amd64"}, "01:00-05:00", 50<<20
 	mirror.Only = holdconf.Only{Match: holdconf.Match{Section: []string{"net", "kernel"}, Package: []string{"nginx*"}}, Closure: true}
 	c.Mirrors = holdconf.Mirrors{mirror}
+	weekly, promote := keys.New[snapshotconf.Auto](), keys.New[snapshotconf.Promote]()
+	weekly.Name, weekly.At, weekly.Archives, weekly.Into = "w{isoyear}-{isoweek}", "Mon 04:00 UTC", []string{"ubuntu"}, "canary"
+	promote.From, promote.To = "canary", "stable"
+	c.Snapshots.Schedule = snapshotconf.Settings{Auto: []snapshotconf.Auto{weekly}, Promote: []snapshotconf.Promote{promote}}
 	return c
 }
 

@@ -342,7 +342,7 @@ func (k *Keeper) fits(owner string, g *generation) (need int64, err error) {
 func (k *Keeper) largest(most int) (sizes []HoldSize) {
 	for owner, w := range k.workers {
 		if set, err := k.unite(slices.Values(w.hold.Generations)); err == nil && set.Len() > 0 {
-			sizes = append(sizes, HoldSize{owner, set.Bytes()})
+			sizes = append(sizes, HoldSize{label(owner), set.Bytes()})
 		}
 	}
 	slices.SortFunc(sizes, func(a, b HoldSize) int { return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Owner, b.Owner)) })

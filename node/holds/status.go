@@ -3,6 +3,7 @@ package holds
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -143,6 +144,28 @@ func (k *Keeper) count(w *worker) (s Status) {
 		}
 	}
 	return s
+}
+
+// Trouble is a hold that did not come about in the last attempt.
+type Trouble struct {
+	Hold    string
+	Phase   Phase
+	Failure string
+}
+
+// Troubles are the holds of which this node could not hold its share in the last attempt.
+func (k *Keeper) Troubles() (all []Trouble) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, owner := range slices.Sorted(maps.Keys(k.workers)) {
+		w := k.workers[owner]
+		w.mu.Lock()
+		if w.failure != nil {
+			all = append(all, Trouble{label(owner), w.phase, w.failure.Error()})
+		}
+		w.mu.Unlock()
+	}
+	return all
 }
 
 // whole is all files of generations, whatever this node's share is. The caller holds mu.

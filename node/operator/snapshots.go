@@ -53,7 +53,7 @@ func (o *Operator) snapshotOf(s *snapshot.Snapshot) admin.Snapshot {
 // CreateSnapshot captures archives as they are at this moment.
 func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) (*admin.SnapshotResult, error) {
 	var err error
-	if plan.Archives, err = o.archivesOf(plan.Archives); err != nil {
+	if plan.Archives, err = o.ArchivesNamed(plan.Archives); err != nil {
 		return nil, err
 	}
 	for _, pattern := range plan.Suites {
@@ -116,9 +116,9 @@ func (o *Operator) forecast(ctx context.Context, plan snapshot.Plan, level strin
 	return forecastOf(f), nil
 }
 
-// archivesOf are the archives that an operator names; a class stands for its archives, and nothing for all of which
+// ArchivesNamed are the archives that an operator names; a class stands for its archives, and nothing for all of which
 // a suite is known.
-func (o *Operator) archivesOf(named []string) (archives []string, err error) {
+func (o *Operator) ArchivesNamed(named []string) (archives []string, err error) {
 	for _, a := range o.cfg.Archives.Config().Archives {
 		all := len(named) == 0 && !o.cfg.Archives.Immutable(a.Name) // those need no snapshot
 		if (all || slices.Contains(named, a.Class)) && len(o.cfg.Catalog.Capture(a.Name)) > 0 {
@@ -170,7 +170,7 @@ func (o *Operator) RemovedSnapshots() []admin.RemovedName {
 func (o *Operator) Channels() []admin.Channel {
 	list := []admin.Channel{}
 	for _, c := range o.cfg.Snapshots.Channels() {
-		a := admin.Channel{Name: c.Name, Target: c.Target, Live: c.Live, By: c.By, Node: c.Node, At: c.At, Moves: []admin.ChannelMove{}}
+		a := admin.Channel{Name: c.Name, Target: c.Target, Live: c.Live, Held: c.Held, By: c.By, Node: c.Node, At: c.At, Moves: []admin.ChannelMove{}}
 		moves, _ := o.cfg.Snapshots.History(c.Name) // none, if it was removed at this moment
 		for i, m := range moves {
 			var before snapshot.Move
@@ -214,6 +214,19 @@ func moveOf(before, after snapshot.Move) admin.ChannelMove {
 		From: before.Target, FromLive: snapshot.LivePatterns(before), To: after.Target, ToLive: snapshot.LivePatterns(after),
 		By: after.By, Node: after.Node, At: after.At(),
 	}
+}
+
+// HoldChannel has schedules leave a channel where it is, or ends that.
+func (o *Operator) HoldChannel(ctx context.Context, name string, hold bool, by string) (*admin.Done, error) {
+	unreached, err := o.cfg.Snapshots.HoldChannel(ctx, name, hold, by)
+	if err != nil {
+		return nil, err
+	}
+	message := "held; only operators move it"
+	if !hold {
+		message = "released; schedules move it again"
+	}
+	return &admin.Done{Message: message, Unreached: unreached}, nil
 }
 
 // RemoveChannel takes a channel away.

@@ -26,6 +26,11 @@ func (o *Operator) Status() *admin.Status {
 	return s
 }
 
+// Failing reports whether the node itself is failing, whatever the others do.
+func (o *Operator) Failing() bool {
+	return admin.Worst(o.own().Judge(time.Now())) == admin.LevelFailing
+}
+
 // own is the state of the node without its cluster.
 func (o *Operator) own() *admin.Status {
 	cfg := o.cfg.Archives.Config()
@@ -39,6 +44,9 @@ func (o *Operator) own() *admin.Status {
 		Traffic:       o.traffic(),
 		Prefetch:      o.prefetchStatus(),
 		Offline:       cfg.Offline,
+	}
+	for _, t := range o.cfg.Holds.Troubles() {
+		s.Holds = append(s.Holds, admin.HoldTrouble{Hold: t.Hold, Phase: string(t.Phase), Failure: t.Failure})
 	}
 	s.ReloadFailed, s.NeedsRestart = o.cfg.Node.Reload()
 	s.Degraded = cmp.Or(s.Store.Degraded, o.cfg.State.Degraded())

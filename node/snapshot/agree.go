@@ -189,7 +189,7 @@ func (k *Keeper) sayChanged(from string, key names.Key) {
 	case !ok:
 		k.cfg.Logger.Info("another node says that a name was removed", "kind", key.Kind, "name", key.Name, "node", from)
 	default:
-		k.cfg.Logger.Info("another node says what a name stands for", "kind", key.Kind, "name", key.Name, "target", act.Target, "by", act.By, "at", act.Node, "node", from)
+		k.cfg.Logger.Info("another node says what a name stands for", "kind", key.Kind, "name", key.Name, "target", act.Target, "live", act.Live, "by", act.By, "at", act.Node, "node", from)
 	}
 	for _, n := range k.table.Load().names.List(key.Kind) {
 		if len(n.Name) > len(key.Name) && n.Name[:len(key.Name)+1] == key.Name+"~" {

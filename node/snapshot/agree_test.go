@@ -126,7 +126,7 @@ func TestActsReachAllNodes(t *testing.T) {
 	n.agree()
 	for name, w := range n.all {
 		w.now = w.now.Add(graceFor + time.Minute)
-		if w.tend(); len(w.pins) != 0 {
+		if w.Tend(); len(w.pins) != 0 {
 			t.Errorf("a day later, %s still pins %v", name, w.pins)
 		}
 	}

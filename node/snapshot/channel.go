@@ -19,6 +19,8 @@ type ChannelInfo struct {
 	Target string
 	// Live are patterns of suites that hosts get as they are now, whatever the target.
 	Live []string
+	// Held says that schedules leave it where it is.
+	Held bool
 	// By, Node and At say who moved it there, where and when.
 	By, Node string
 	At       time.Time
@@ -34,7 +36,7 @@ type Move = names.Act
 func (k *Keeper) Channels() []ChannelInfo {
 	var all []ChannelInfo
 	for _, n := range k.table.Load().names.List(names.Channel) {
-		all = append(all, ChannelInfo{n.Name, n.Target, LivePatterns(n.Act), n.By, n.Node, n.At()})
+		all = append(all, ChannelInfo{n.Name, n.Target, LivePatterns(n.Act), n.Hold, n.By, n.Node, n.At()})
 	}
 	return all
 }
@@ -92,7 +94,7 @@ func (k *Keeper) moveTo(ctx context.Context, name string, act names.Act, order O
 	if err != nil || same(m.Before, m.After) {
 		return m, err
 	}
-	k.cfg.Logger.Info("an operator has moved a channel", "channel", name, "from", m.Before.Target, "to", m.After.Target, "live", m.After.Live, "by", act.By)
+	k.cfg.Logger.Info("a channel was moved", "channel", name, "from", m.Before.Target, "to", m.After.Target, "live", m.After.Live, "by", act.By)
 	if order.Now {
 		k.tellLater()
 	} else {
@@ -123,6 +125,7 @@ func (k *Keeper) move(name string, act names.Act, keepLive bool) (*Moved, error)
 	}
 	m := &Moved{}
 	if now, ok := t.names.Get(names.Key{Kind: names.Channel, Name: name}); ok {
+		act.Hold = now.Hold
 		if m.Before = now; keepLive {
 			act.Live = now.Live
 		}
@@ -190,7 +193,7 @@ func (k *Keeper) RemoveChannel(ctx context.Context, name, by string) (unreached 
 	if err := k.removeChannel(name); err != nil {
 		return nil, err
 	}
-	k.cfg.Logger.Info("an operator has removed a channel", "channel", name, "by", by)
+	k.cfg.Logger.Info("a channel was removed", "channel", name, "by", by)
 	return k.MeetAll(ctx), nil
 }
 

@@ -83,8 +83,10 @@ type Config struct {
 	Holds Holds
 	// Cluster is nil where the node stands alone.
 	Cluster Cluster
-	Logger  *slog.Logger
-	Now     func() time.Time
+	// Schedule is zero where nothing is done by itself.
+	Schedule Schedule
+	Logger   *slog.Logger
+	Now      func() time.Time
 }
 
 // Where names and records lie among the state files.
@@ -107,8 +109,9 @@ type Keeper struct {
 	opening sync.Mutex // guards what follows
 	opened  map[openKey]*opened
 	moments map[momentKey]moment
-	meeting map[string]bool // nodes that names are being exchanged with
-	later   *time.Timer     // records are asked for again then; nil: they are not
+	meeting map[string]bool   // nodes that names are being exchanged with
+	failed  map[string]string // why, by what schedules could not do
+	later   *time.Timer       // records are asked for again then; nil: they are not
 
 	moved  *prometheus.CounterVec
 	uses   atomic.Int64    // counts up with each use
@@ -173,6 +176,9 @@ func New(cfg Config) (*Keeper, error) {
 		t.records[digest] = r
 		k.pin(digest, r)
 		k.pinKept(digest)
+	}
+	for _, n := range t.names.List(names.Channel) {
+		k.moved.WithLabelValues(n.Name) // the series is there before the first move
 	}
 	k.table.Store(t)
 	if damaged {
@@ -307,6 +313,9 @@ type Plan struct {
 	Hold string
 	// By is the operator.
 	By string
+	// Taken is what the snapshot counts as taken at; zero for now. Rule is the name of the rule that it is taken by.
+	Taken time.Time
+	Rule  string
 }
 
 // Snapshot is a snapshot as operators see it.
@@ -360,7 +369,7 @@ func (k *Keeper) Create(ctx context.Context, name string, plan Plan) (*Snapshot,
 		k.letGo(digest)
 		return nil, nil, fmt.Errorf("create the snapshot %s: %w", name, err)
 	}
-	k.cfg.Logger.Info("an operator has taken a snapshot", "snapshot", name, "by", plan.By, "record", digest[:12], "missing", len(missing))
+	k.cfg.Logger.Info("a snapshot was taken", "snapshot", name, "by", plan.By, "record", digest[:12], "missing", len(missing))
 	s := snapshotOf(names.Named{Key: names.Key{Kind: names.Snapshot, Name: name}, Act: act}, r)
 	s.Unreached = k.MeetAll(ctx)
 	return &s, missing, nil
@@ -414,7 +423,10 @@ func (k *Keeper) Capture(plan Plan) (*Record, error) { return k.capture(plan) }
 
 // capture makes a record of archives as they are now.
 func (k *Keeper) capture(plan Plan) (*Record, error) {
-	r := &Record{Taken: k.cfg.Now().UTC().Truncate(time.Second), Note: plan.Note, Hold: plan.Hold}
+	r := &Record{Taken: k.cfg.Now().UTC().Truncate(time.Second), Note: plan.Note, Hold: plan.Hold, Rule: plan.Rule}
+	if !plan.Taken.IsZero() {
+		r.Taken = plan.Taken.UTC().Truncate(time.Second)
+	}
 	if plan.Expires > 0 {
 		r.Expires = r.Taken.Add(max(plan.Expires.Truncate(time.Second), time.Second))
 	}
@@ -488,7 +500,7 @@ func (k *Keeper) commit(next *names.Map, added map[string]*Record) error {
 	}
 	old := k.table.Load()
 	for _, n := range next.List(names.Channel) {
-		if was, _ := old.names.Get(n.Key); was != n.Act {
+		if was, _ := old.names.Get(n.Key); !same(was, n.Act) {
 			k.moved.WithLabelValues(n.Name).Inc()
 		}
 	}
@@ -522,7 +534,7 @@ func (k *Keeper) Remove(ctx context.Context, name, by string) (unreached []strin
 	if err := k.remove(name); err != nil {
 		return nil, err
 	}
-	k.cfg.Logger.Info("an operator has removed a snapshot", "snapshot", name, "by", by)
+	k.cfg.Logger.Info("a snapshot was removed", "snapshot", name, "by", by)
 	return k.MeetAll(ctx), nil
 }
 

@@ -36,7 +36,8 @@ type world struct {
 	opens    int
 	open     int
 	refuse   error
-	waits    chan struct{} // Freeze waits for it; nil: it does not
+	lacks    []proto.Missing // what Freeze cannot have
+	waits    chan struct{}   // Freeze waits for it; nil: it does not
 }
 
 func newWorld(t *testing.T) *world {
@@ -130,7 +131,7 @@ func (w *world) Capture(archive string) []proto.Captured {
 	for _, dir := range []string{"dists/noble", "dists/noble-security"} {
 		all = append(all, proto.Captured{Generation: proto.Generation{
 			Suite: proto.Suite{Archive: archive, Dir: dir}, RootName: "InRelease", Root: rootOf(archive, n), Date: w.dates[archive][n-1],
-		}})
+		}, Indexes: []proto.Captive{{Path: "main/binary-amd64/Packages", Ref: rootOf(archive, n)}}})
 	}
 	return all
 }
@@ -163,7 +164,8 @@ func (w *world) Freeze(ctx context.Context, archive string, at time.Time, suites
 	}
 	w.opens++
 	w.open++
-	return &fakeFrozen{w, suites[0].Root, w.config}, nil, nil
+	lacking := w.lacks
+	return &fakeFrozen{w, suites[0].Root, w.config}, lacking, nil
 }
 
 // lists is what a generation with a root answers: it lists all files, but packages, pool/NUMBER, only if that is its number.
@@ -321,7 +323,7 @@ func TestSnapshotStays(t *testing.T) {
 		kept  int
 	}{{0, 1}, {graceFor - time.Hour, 1}, {2 * time.Hour, 0}} {
 		w.now = w.now.Add(tt.later)
-		w.tend()
+		w.Tend()
 		if files, _ := w.ListFiles(recordDir); len(w.pins) != tt.kept || len(files) != tt.kept || w.open > tt.kept {
 			t.Errorf("%v later: pinned %v, records %v, %d open", tt.later, w.pins, files, w.open)
 		}
@@ -500,7 +502,7 @@ func TestChannelMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.knowsNot("edge", "ubuntu")
-	if n := testutil.CollectAndCount(w.moved); n != 2 {
+	if n := testutil.CollectAndCount(w.moved); n != 3 {
 		t.Errorf("%d channels are counted", n)
 	}
 }

@@ -16,6 +16,8 @@ type Record struct {
 	Taken time.Time `json:"taken"`
 	// Expires is when it is removed, unless a channel stands for it then; zero for never. Whole seconds, UTC.
 	Expires time.Time `json:"expires,omitzero"`
+	// Rule is the name of the rule of the configuration by which it was taken; "" for an operator.
+	Rule string `json:"rule,omitempty"`
 	// Note is what the operator wrote of it.
 	Note string `json:"note,omitempty"`
 	// Hold is the level at which packages are held: "" for none, or a word of who holds them.

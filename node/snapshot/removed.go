@@ -118,7 +118,7 @@ func (k *Keeper) Restore(ctx context.Context, name, as, by string) (*Snapshot, [
 	if err != nil {
 		return nil, nil, fmt.Errorf("restore the snapshot %s: %w", name, err)
 	}
-	k.cfg.Logger.Info("an operator has restored a snapshot", "snapshot", as, "by", by, "record", digest[:12], "missing", len(missing))
+	k.cfg.Logger.Info("a snapshot was restored", "snapshot", as, "by", by, "record", digest[:12], "missing", len(missing))
 	s := snapshotOf(names.Named{Key: names.Key{Kind: names.Snapshot, Name: as}, Act: act}, r)
 	s.Unreached = k.MeetAll(ctx)
 	return &s, missing, nil
@@ -139,8 +139,8 @@ func (k *Keeper) restorable(name string) (digest string, r *Record, err error) {
 	return "", nil, fmt.Errorf("no snapshot %q was removed within %s (aptmesh snapshot list --removed): %w", name, graceFor, ErrUnknown)
 }
 
-// tendEvery is how often is looked for what has ended.
-const tendEvery = time.Minute
+// tendEvery is how often is looked for what has ended, or is due. Tests that last for weeks change it.
+var tendEvery = time.Minute
 
 // tendNowAndThen ends what is over, until the keeper is closed.
 func (k *Keeper) tendNowAndThen() {
@@ -149,16 +149,18 @@ func (k *Keeper) tendNowAndThen() {
 	for {
 		select {
 		case <-tick.C:
-			k.tend()
+			k.Tend()
 		case <-k.ctx.Done():
 			return
 		}
 	}
 }
 
-// tend removes snapshots that have expired, and lets go of those that were removed a day ago.
-func (k *Keeper) tend() {
+// Tend removes snapshots that have expired, does what is due by schedules, and lets go of what was removed a day ago. It is called
+// every minute by itself.
+func (k *Keeper) Tend() {
 	k.expire()
+	k.keepSchedule()
 	k.acting.Lock()
 	defer k.acting.Unlock()
 	t := k.table.Load()

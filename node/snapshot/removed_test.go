@@ -51,7 +51,7 @@ func TestRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.now = w.now.Add(graceFor + time.Minute) // the hybrid clock is ahead of this one
-	w.tend()
+	w.Tend()
 	if _, _, err := w.Restore(t.Context(), "w48-again", "", "ann"); !errors.Is(err, ErrUnknown) {
 		t.Errorf("a day later: %v", err)
 	}
@@ -121,18 +121,18 @@ func TestExpires(t *testing.T) {
 	}
 	later(119 * 24 * time.Hour)
 	for _, w := range n.all {
-		w.tend()
+		w.Tend()
 	}
 	if got := names(n.all["n1"]); len(got) != 3 {
 		t.Fatalf("a day before: %q", got)
 	}
 	later(2 * 24 * time.Hour)
 	for _, w := range []string{"n2", "n3"} {
-		if n.all[w].tend(); len(n.all[w].List()) != 3 {
+		if n.all[w].Tend(); len(n.all[w].List()) != 3 {
 			t.Errorf("%s removes it, and is not the first", w)
 		}
 	}
-	n.all["n1"].tend()
+	n.all["n1"].Tend()
 	for name, w := range n.all {
 		if got := names(w); !slices.Equal(got, []string{"kept", "w48"}) {
 			t.Errorf("%s has %q", name, got)
@@ -144,7 +144,7 @@ func TestExpires(t *testing.T) {
 	if _, err := n.all["n2"].SetChannel(t.Context(), "stable", "live", Order{}); err != nil {
 		t.Fatal(err)
 	}
-	n.all["n1"].tend()
+	n.all["n1"].Tend()
 	if got := names(n.all["n3"]); !slices.Equal(got, []string{"kept"}) {
 		t.Errorf("no channel stands for it: %q", got)
 	}
@@ -179,7 +179,7 @@ func TestRemovalCrossesMove(t *testing.T) {
 				t.Errorf("%s pins %v", name, w.pins)
 			}
 			w.now = w.now.Add(graceFor)
-			w.tend()
+			w.Tend()
 			w.restart()
 		}
 		n.agree()
@@ -214,7 +214,7 @@ func TestOrphansAreKept(t *testing.T) {
 			w.now = w.now.Add(12 * time.Hour)
 		}
 		other.met = other.now // it hears of others
-		other.tend()
+		other.Tend()
 	}
 	other.publish("ubuntu")
 	other.create("new", "ubuntu") // so that it has a reason to write, and forgets
@@ -228,7 +228,7 @@ func TestOrphansAreKept(t *testing.T) {
 			t.Fatalf("orphans %+v", r)
 		}
 		w.knowsNot("old", "ubuntu")
-		w.tend()
+		w.Tend()
 		w.restart()
 	}
 	if len(other.Removed()) != 0 {

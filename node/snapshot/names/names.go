@@ -39,6 +39,8 @@ type Act struct {
 	Live string `json:"live,omitempty"`
 	// Back says that a channel went back to where it was before.
 	Back bool `json:"back,omitempty"`
+	// Hold says that schedules leave a channel where it is.
+	Hold bool `json:"hold,omitempty"`
 	// Gone is the version of the removal of a snapshot; 0 while its act is in force.
 	Gone uint64 `json:"gone,omitempty"`
 }
@@ -48,7 +50,7 @@ func (a Act) At() time.Time { return time.UnixMilli(int64(a.Version)).UTC() }
 
 // newerFirst orders acts in the same way on every node.
 func newerFirst(a, b Act) int {
-	return cmp.Or(cmp.Compare(b.Version, a.Version), cmp.Compare(b.Node, a.Node), cmp.Compare(b.Target, a.Target), cmp.Compare(b.Live, a.Live), cmp.Compare(order(b.Back), order(a.Back)), cmp.Compare(b.Gone, a.Gone))
+	return cmp.Or(cmp.Compare(b.Version, a.Version), cmp.Compare(b.Node, a.Node), cmp.Compare(b.Target, a.Target), cmp.Compare(b.Live, a.Live), cmp.Compare(order(b.Back), order(a.Back)), cmp.Compare(order(b.Hold), order(a.Hold)), cmp.Compare(b.Gone, a.Gone))
 }
 
 func order(b bool) int {
@@ -156,7 +158,7 @@ func (m *Map) Get(k Key) (Act, bool) {
 		return e.Acts[0], true
 	}
 	for _, act := range e.Acts[1:] {
-		if markOf(act) == mark {
+		if markOf(act) == mark && act.Target != e.Acts[0].Target {
 			return act, true
 		}
 	}
@@ -184,8 +186,9 @@ func (m *Map) List(kind Kind) []Named {
 		for i, act := range e.Acts {
 			name := k.Name
 			if i > 0 {
-				if kind == Channel {
-					break
+				// Nodes that do the same by a schedule give one name the same target.
+				if kind == Channel || slices.ContainsFunc(e.Acts[:i], func(newer Act) bool { return newer.Target == act.Target }) {
+					continue
 				}
 				name += "~" + markOf(act)
 			}
@@ -221,6 +224,9 @@ func (m *Map) Before(name string) (Act, bool) {
 		if act.Back && len(way) > 1 {
 			way = way[:len(way)-1]
 			continue
+		}
+		if n := len(way); n > 0 && way[n-1].Target == act.Target && way[n-1].Live == act.Live {
+			continue // a hold moves nothing
 		}
 		way = append(way, act)
 	}
@@ -275,7 +281,7 @@ func (m *Map) Remove(k Key, node string, now time.Time) bool {
 	}
 	for _, other := range e.Acts {
 		// Without a mark, what others gave the same name stays: nobody asked for its end.
-		if other != act {
+		if other.Target != act.Target {
 			next.Acts = append(next.Acts, other)
 		}
 	}

@@ -91,6 +91,68 @@ func TestOneNameTwice(t *testing.T) {
 	}
 }
 
+// Two nodes give one name to the same snapshot: that is no conflict.
+func TestOneNameOneTarget(t *testing.T) {
+	var a, b Map
+	set(t, &a, Snapshot, "w48", target(1), "a", day)
+	set(t, &b, Snapshot, "w48", target(1), "b", day.Add(time.Second))
+	sync(&a, &b)
+	if got := listed(&a, Snapshot); !slices.Equal(got, []string{"w48=" + target(1)}) {
+		t.Errorf("%v", got)
+	}
+	if _, ok := a.Get(Key{Snapshot, "w48~0001"}); ok {
+		t.Error("it is there twice")
+	}
+	a.Remove(Key{Snapshot, "w48"}, "a", day)
+	sync(&a, &b)
+	if got := listed(&b, Snapshot); len(got) != 0 {
+		t.Errorf("after it was removed: %v", got)
+	}
+	if got := b.Removed(day); len(got) != 1 || got[0].Target != target(1) || b.LastRemoved("w48") != target(1) {
+		t.Errorf("removed: %v", got)
+	}
+}
+
+// What was taken away is remembered until it is forgotten, or there again.
+func TestRemoved(t *testing.T) {
+	var a, b Map
+	set(t, &a, Snapshot, "w48", target(1), "a", day)
+	sync(&a, &b)
+	a.Remove(Key{Snapshot, "w48"}, "a", day.Add(time.Minute))
+	b.Remove(Key{Snapshot, "w48"}, "b", day.Add(2*time.Minute)) // both, without knowing
+	sync(&a, &b)
+	for _, tt := range []struct {
+		since time.Time
+		n     int
+	}{{day, 1}, {day.Add(90 * time.Second), 1}, {day.Add(time.Hour), 0}} {
+		for _, m := range []*Map{&a, &b} {
+			if got := m.Removed(tt.since); len(got) != tt.n {
+				t.Errorf("since %v: %v", tt.since, got)
+			}
+		}
+	}
+	set(t, &b, Snapshot, "w48", target(2), "b", day.Add(3*time.Minute))
+	if got := b.Removed(day); len(got) != 1 || got[0].Target != target(1) {
+		t.Errorf("the name was given again: %v", got)
+	}
+	b.Remove(Key{Snapshot, "w48"}, "b", day.Add(4*time.Minute))
+	if got := b.Removed(day); len(got) != 2 || got[0].Target != target(2) || b.LastRemoved("w48") != target(2) {
+		t.Errorf("both are gone: %v", got)
+	}
+	set(t, &b, Snapshot, "w48", target(1), "b", day.Add(5*time.Minute))
+	if got := b.Removed(day); len(got) != 1 || got[0].Target != target(2) {
+		t.Errorf("one is back: %v", got)
+	}
+	b.Forget(day.Add(3*time.Minute + 30*time.Second)) // of the first removals
+	if past := b.entries[Key{Snapshot, "w48"}].Past; len(past) != 1 {
+		t.Errorf("remembered: %v", past)
+	}
+	b.Forget(day.Add(time.Hour))
+	if got := listed(&b, Snapshot); len(got) != 1 || b.LastRemoved("w48") != "" {
+		t.Errorf("in force: %v, removed %q", got, b.LastRemoved("w48"))
+	}
+}
+
 // What was taken away does not come back with a node that has not heard of it.
 func TestRemovedStaysRemoved(t *testing.T) {
 	var a, b Map
