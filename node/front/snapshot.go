@@ -86,16 +86,20 @@ func (f *Front) fromHistory(r *rules, id, target string, now time.Time) string {
 
 // noMoment is the refusal of a moment of which nothing is held, and no service of history is asked.
 func noMoment(id, archive string, at, now time.Time, history bool) *refusal {
-	text := "this node holds nothing of " + archive + " as it was then"
+	text := "this node holds nothing of " + archive + " as it was at " + quote(id)
+	phrase := "nothing of " + archive + " is held of that moment"
 	switch {
 	case at.After(now):
-		text = "that moment lies ahead"
+		phrase = quote(id) + " lies ahead"
+		text = phrase + ": an archive as it will be is not known"
 	case history:
+		phrase += ", and history has it a day later"
 		text += ", and the service of history is not asked for the last 24 hours, which it may not have yet; use /" + archive + " for the archive as it is"
 	default:
+		phrase += ", and no history is configured"
 		text += ": it keeps superseded generations as `retain` says, and snapshots. `history` of the archive names a service that has older ones"
 	}
-	return &refusal{status: http.StatusNotFound, reason: reasonSnapshot, phrase: "nothing of " + archive + " is held of " + quote(id), text: text}
+	return &refusal{status: http.StatusNotFound, reason: reasonSnapshot, phrase: phrase, text: text}
 }
 
 // noSuchArchive is the refusal of a path that begins with no archive's name, or ends behind it.

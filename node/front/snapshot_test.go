@@ -161,9 +161,9 @@ func TestMomentsFromHistory(t *testing.T) {
 	}
 	for id, want := range map[string]string{
 		then:               "old",
-		"20200101T000000Z": "nothing of ubuntu is held", // the node says that it holds all of it, and does not
+		"20200101T000000Z": "nothing of ubuntu is held of that moment", // the node says that it holds all of it, and does not
 		time.Now().Add(-time.Hour).UTC().Format(momentForm): "is not asked for the last 24 hours",
-		"29990101T000000Z": "that moment lies ahead",
+		"29990101T000000Z": "29990101T000000Z lies ahead",
 		"20200301T120000":  "no snapshot and no channel",
 	} {
 		asked = proto.Location{}

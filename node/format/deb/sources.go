@@ -183,6 +183,12 @@ func SnapshotConf(node, id string, archives []proto.HostArchive) (files []proto.
 	}
 	servers, notes := snapshotServers(node, archives)
 	f.Text += servers
+	for _, s := range sourcesOf(node, id, archives) {
+		if id != "" && s.expired {
+			notes = append(notes, fmt.Sprintf("apt refuses %s of %s when its Valid-Until is over: leave it live (aptmesh channel set --live), or set Check-Valid-Until: no in the host's own source, where it counts for the archive as it is, too",
+				strings.Join(s.suites, ", "), s.archive.Name))
+		}
+	}
 	return []proto.HostFile{f}, notes
 }
 

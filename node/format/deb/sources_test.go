@@ -117,6 +117,13 @@ func TestSnapshotServers(t *testing.T) {
 			t.Errorf("%s: %q\n%s\nwant\n%s", what, notes, got, tt.want)
 		}
 	}
+	expires := archive("d", "D", []string{"D"})
+	expires.Suites[0].Dir, expires.Suites[0].ValidUntil = "dists/x", time.Unix(1, 0)
+	for id, said := range map[string]bool{"stable": true, "": false} {
+		if _, notes := SnapshotConf("http://n", id, []proto.HostArchive{expires}); strings.Contains(strings.Join(notes, ""), "apt refuses x of d") != said {
+			t.Errorf("%q: %q", id, notes)
+		}
+	}
 	files, _ := SnapshotConf("http://n", "stable", []proto.HostArchive{archive("a", "A", []string{"A"})})
 	if want := HostFile("http://n").Text + "\"APT::Snapshot\" \"stable\";\n" + lines("Override::Origin::A", "a/@SNAPSHOTID@/"); len(files) != 1 || files[0].Text != want {
 		t.Errorf("%+v", files)
