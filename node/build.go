@@ -125,8 +125,10 @@ func (n *Node) build(cfg *config.Config) (err error) {
 			}
 			return rules
 		},
-		Archives: func(named []string) ([]string, error) { return n.ArchivesNamed(named) },
-		Failing:  func() bool { return n.Failing() },
+		Take: func(ctx context.Context, name string, rule snapshotconf.Auto, as snapshot.Plan) error {
+			return n.TakeSnapshot(ctx, name, rule, as)
+		},
+		Failing: func() bool { return n.Failing() },
 	}
 	if n.snapshots, err = snapshot.New(keeping); err != nil {
 		return err

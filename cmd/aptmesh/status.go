@@ -113,6 +113,9 @@ func printStatus(w io.Writer, s *admin.Status, now time.Time) error {
 	if s.Prefetch.Enabled {
 		about = append(about, []string{"prefetch", prefetchLine(s.Prefetch)})
 	}
+	if n := s.Snapshots; n.Snapshots+n.Channels > 0 {
+		about = append(about, []string{"snapshots", fmt.Sprintf("%d, %d open; channels %d", n.Snapshots, n.Open, n.Channels)})
+	}
 	if s.Cluster != nil {
 		about = append(about, clusterLines(s.Cluster)...)
 	}

@@ -85,6 +85,9 @@ func (s *Status) Judge(now time.Time) []Note {
 	for _, h := range s.Holds {
 		j.attention("%s is %s: %s", h.Hold, h.Phase, h.Failure)
 	}
+	for _, trouble := range s.Snapshots.Troubles {
+		j.attention("%s", trouble)
+	}
 	if s.Cluster != nil {
 		j.cluster(s.Cluster)
 	}

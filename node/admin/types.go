@@ -109,6 +109,8 @@ type Status struct {
 	Prefetch  PrefetchStatus   `json:"prefetch"`
 	// Holds are mirrors and snapshots of which this node could not hold its share in the last attempt.
 	Holds []HoldTrouble `json:"holds,omitempty"`
+	// Snapshots are how snapshots and channels do.
+	Snapshots SnapshotsStatus `json:"snapshots"`
 	// Cluster is nil where the node stands alone.
 	Cluster *ClusterStatus `json:"cluster,omitempty"`
 }
@@ -531,4 +533,16 @@ type LeaveResult struct {
 	WithinSeconds int64 `json:"within_seconds"`
 	// Message says what happens, in one sentence.
 	Message string `json:"message"`
+}
+
+// SnapshotsStatus is how snapshots and channels of a node do.
+type SnapshotsStatus struct {
+	Snapshots int `json:"snapshots"`
+	Channels  int `json:"channels"`
+	// Open is how many archives of snapshots are open, and Missing how many roots and indexes of
+	// snapshots are not stored on the node.
+	Open    int `json:"open"`
+	Missing int `json:"missing"`
+	// Troubles say what is not as it should be, a sentence each.
+	Troubles []string `json:"troubles,omitempty"`
 }

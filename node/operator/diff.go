@@ -64,7 +64,7 @@ func (o *Operator) comparedArchives(plan admin.DiffPlan) (archives []string, err
 		slices.Sort(archives)
 		return slices.Compact(archives), nil
 	}
-	return o.ArchivesNamed(plan.Archives)
+	return o.archivesOf(plan.Archives)
 }
 
 func checkPattern(pattern string) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/aptmesh/aptmesh/node/archives/archiveconf"
 	"github.com/aptmesh/aptmesh/node/holds"
 	"github.com/aptmesh/aptmesh/node/snapshot"
+	"github.com/aptmesh/aptmesh/node/snapshot/snapshotconf"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -53,7 +54,7 @@ func (o *Operator) snapshotOf(s *snapshot.Snapshot) admin.Snapshot {
 // CreateSnapshot captures archives as they are at this moment.
 func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) (*admin.SnapshotResult, error) {
 	var err error
-	if plan.Archives, err = o.ArchivesNamed(plan.Archives); err != nil {
+	if plan.Archives, err = o.archivesOf(plan.Archives); err != nil {
 		return nil, err
 	}
 	for _, pattern := range plan.Suites {
@@ -67,24 +68,42 @@ func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) 
 	if !slices.Contains(holds.Levels, plan.Hold) {
 		return nil, fmt.Errorf("%.70q is no level of what is held: it is one of %s", plan.Hold, strings.Join(holds.Levels, ", "))
 	}
-	wanted := snapshot.Plan{Archives: plan.Archives, Suites: plan.Suites, Note: plan.Note, Expires: plan.Expires, By: plan.By}
-	if plan.Hold != holds.LevelMetadata {
-		wanted.Hold = plan.Hold
-	}
-	if wanted.Hold != "" || plan.DryRun {
-		f, err := o.forecast(ctx, wanted, plan.Hold)
-		if err != nil {
-			return nil, err
-		}
-		if plan.DryRun || !f.Fits {
-			return &admin.SnapshotResult{Snapshot: admin.Snapshot{Name: plan.Name, Hold: plan.Hold, Suites: []admin.SnapshotSuite{}}, Forecast: f}, nil
-		}
-	}
-	s, missing, err := o.cfg.Snapshots.Create(ctx, plan.Name, wanted)
-	if err != nil {
+	s, missing, forecast, err := o.take(ctx, plan, snapshot.Plan{Archives: plan.Archives, Suites: plan.Suites, Note: plan.Note, Expires: plan.Expires, By: plan.By})
+	switch {
+	case err != nil:
 		return nil, err
+	case s == nil:
+		return &admin.SnapshotResult{Snapshot: admin.Snapshot{Name: plan.Name, Hold: plan.Hold, Suites: []admin.SnapshotSuite{}}, Forecast: forecast}, nil
 	}
 	return o.resultOf(ctx, s, missing), nil
+}
+
+// take takes a snapshot, unless what is to be held of it does not fit, or plan is a dry run: then it returns the forecast alone.
+func (o *Operator) take(ctx context.Context, plan admin.SnapshotPlan, as snapshot.Plan) (*snapshot.Snapshot, []proto.Missing, *admin.Forecast, error) {
+	if plan.Hold != holds.LevelMetadata {
+		as.Hold = plan.Hold
+	}
+	if as.Hold != "" || plan.DryRun {
+		f, err := o.forecast(ctx, as, plan.Hold)
+		if err != nil || plan.DryRun || !f.Fits {
+			return nil, nil, f, err
+		}
+	}
+	s, missing, err := o.cfg.Snapshots.Create(ctx, plan.Name, as)
+	return s, missing, nil, err
+}
+
+// TakeSnapshot takes a snapshot by a rule of the configuration. It is for the schedule.
+func (o *Operator) TakeSnapshot(ctx context.Context, name string, rule snapshotconf.Auto, as snapshot.Plan) (err error) {
+	if as.Archives, err = o.archivesOf(rule.Archives); err != nil {
+		return err
+	}
+	as.Suites = rule.Suites
+	s, _, f, err := o.take(ctx, admin.SnapshotPlan{Name: name, Hold: rule.Hold}, as)
+	if err == nil && s == nil {
+		err = errors.New(f.Refused)
+	}
+	return err
 }
 
 // resultOf is a snapshot that was just taken or restored.
@@ -116,9 +135,9 @@ func (o *Operator) forecast(ctx context.Context, plan snapshot.Plan, level strin
 	return forecastOf(f), nil
 }
 
-// ArchivesNamed are the archives that an operator names; a class stands for its archives, and nothing for all of which
+// archivesOf are the archives that an operator names; a class stands for its archives, and nothing for all of which
 // a suite is known.
-func (o *Operator) ArchivesNamed(named []string) (archives []string, err error) {
+func (o *Operator) archivesOf(named []string) (archives []string, err error) {
 	for _, a := range o.cfg.Archives.Config().Archives {
 		all := len(named) == 0 && !o.cfg.Archives.Immutable(a.Name) // those need no snapshot
 		if (all || slices.Contains(named, a.Class)) && len(o.cfg.Catalog.Capture(a.Name)) > 0 {

@@ -45,6 +45,7 @@ func (o *Operator) own() *admin.Status {
 		Prefetch:      o.prefetchStatus(),
 		Offline:       cfg.Offline,
 	}
+	s.Snapshots = admin.SnapshotsStatus(o.cfg.Snapshots.Stats())
 	for _, t := range o.cfg.Holds.Troubles() {
 		s.Holds = append(s.Holds, admin.HoldTrouble{Hold: t.Hold, Phase: string(t.Phase), Failure: t.Failure})
 	}

@@ -224,4 +224,6 @@ func newMoved() *prometheus.CounterVec {
 }
 
 // Collectors returns what the keeper measures.
-func (k *Keeper) Collectors() []prometheus.Collector { return []prometheus.Collector{k.moved} }
+func (k *Keeper) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{k.moved, newMetrics(k)}
+}

@@ -54,6 +54,7 @@ type Catalog interface {
 // Store keeps blobs from being evicted.
 type Store interface {
 	Pin(owner string, digests []proto.Digest)
+	Has(proto.Digest) bool
 }
 
 // Holds keeps packages of snapshots stored. Its methods are safe for concurrent use and do not wait.

@@ -36,8 +36,9 @@ type world struct {
 	opens    int
 	open     int
 	refuse   error
-	lacks    []proto.Missing // what Freeze cannot have
-	waits    chan struct{}   // Freeze waits for it; nil: it does not
+	lost     map[proto.Digest]bool // from the store
+	lacks    []proto.Missing       // what Freeze cannot have
+	waits    chan struct{}         // Freeze waits for it; nil: it does not
 }
 
 func newWorld(t *testing.T) *world {
@@ -113,6 +114,13 @@ func (w *world) Pin(owner string, digests []proto.Digest) {
 		return
 	}
 	w.pins[owner] = digests
+}
+
+// Has: all is stored but for what was lost.
+func (w *world) Has(d proto.Digest) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.lost[d]
 }
 
 func rootOf(archive string, generation int) proto.Ref {

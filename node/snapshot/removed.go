@@ -238,14 +238,3 @@ func (k *Keeper) leads() bool {
 	alive, _ := k.cfg.Cluster.Nodes()
 	return !away && !slices.ContainsFunc(alive, func(node string) bool { return node < k.cfg.Node })
 }
-
-// lostChannels are channels that lead to a snapshot which was removed, or nowhere.
-func (k *Keeper) lostChannels() (lost []string) {
-	m := k.table.Load().names
-	for _, c := range m.List(names.Channel) {
-		if _, ok := follow(m, c.Name); !ok {
-			lost = append(lost, c.Name)
-		}
-	}
-	return lost
-}

@@ -188,8 +188,8 @@ func TestRemovalCrossesMove(t *testing.T) {
 		t.Errorf("another channel is moved to what was removed: %v", err)
 	}
 	for _, w := range n.all {
-		if lost := w.lostChannels(); !slices.Equal(lost, []string{"stable"}) {
-			t.Errorf("channels that lead to what was removed: %q", lost)
+		if told := w.Stats().Troubles; len(told) != 1 || !strings.HasPrefix(told[0], "the channel stable leads to w48, which was removed: it is served") {
+			t.Errorf("it is said: %q", told)
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 type Schedule struct {
 	// Rules are those of the configuration; none while the node is not ready.
 	Rules func() snapshotconf.Settings
-	// Archives are the archives that a rule names, as for a Plan.
-	Archives func(named []string) ([]string, error)
+	// Take takes a snapshot by a rule, with Plan.By, Taken and Rule as here.
+	Take func(ctx context.Context, name string, rule snapshotconf.Auto, as Plan) error
 	// Failing reports whether the node fails: then no channel is moved.
 	Failing func() bool
 }
@@ -73,12 +73,7 @@ func (k *Keeper) do(a schedule.Act) error {
 	defer cancel()
 	switch a.Kind {
 	case schedule.Take:
-		archives, err := k.cfg.Schedule.Archives(a.Auto.Archives)
-		if err != nil {
-			return err
-		}
-		_, _, err = k.Create(ctx, a.Name, Plan{Archives: archives, Suites: a.Auto.Suites, By: schedule.By, Taken: a.At, Rule: a.Auto.Name})
-		return err
+		return k.cfg.Schedule.Take(ctx, a.Name, a.Auto, Plan{By: schedule.By, Taken: a.At, Rule: a.Auto.Name})
 	case schedule.MoveTo:
 		if err := k.whole(ctx, a.To); err != nil {
 			return err

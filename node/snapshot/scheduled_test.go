@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync/atomic"
@@ -34,9 +35,13 @@ func newScheduled(t *testing.T, names ...string) *scheduled {
 	for name, w := range s.all {
 		w.cfg.Now = time.Now
 		w.cfg.Schedule = Schedule{
-			Rules:    func() snapshotconf.Settings { return weekly },
-			Archives: func(named []string) ([]string, error) { return named, nil },
-			Failing:  func() bool { return name == "n1" && s.failing.Load() },
+			Rules: func() snapshotconf.Settings { return weekly },
+			Take: func(ctx context.Context, name string, rule snapshotconf.Auto, as Plan) error {
+				as.Archives = rule.Archives
+				_, _, err := w.Create(ctx, name, as)
+				return err
+			},
+			Failing: func() bool { return name == "n1" && s.failing.Load() },
 		}
 		w.start()
 		t.Cleanup(func() { w.Close() })

@@ -39,6 +39,8 @@ type Auto struct {
 	Archives []string `yaml:"archives,flow,omitempty"`
 	// Patterns of the suites, such as noble*; none means all.
 	Suites []string `yaml:"suites,flow,omitempty" check:"pattern"`
+	// What is held of them: metadata, used (packages that hosts use, too), or all.
+	Hold string `yaml:"hold" default:"metadata" check:"metadata|used|all"`
 	// How many of them are kept. Older ones are removed, unless a channel stands for them.
 	Keep int `yaml:"keep" default:"8" check:"1-1000"`
 	// The channel that is moved to each of them, if it is whole; "" for none.
