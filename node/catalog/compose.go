@@ -19,7 +19,8 @@ type archiveView struct {
 	format  Format
 	settled bool // upstream never changes
 	drivers map[*view.Suite]*driver
-	table   *view.Table
+	table   *view.Table // nil where disk has what is listed
+	disk    *diskTable
 	lost    []string // the lists that the table should have and could not be read
 }
 
@@ -78,6 +79,12 @@ func (c *Catalog) composeArchive(conf *Archive, old *archiveView) *archiveView {
 	}
 	t := c.tablesOf(conf.Name)
 	current, retained := view.Tables(suites)
+	if conf.Immutable && len(current) > 0 && len(retained) == 0 {
+		if a.disk = c.diskTableOf(conf.Name, current, old); a.disk != nil {
+			a.Archive = view.BuildArchive(conf.Name, suites, a.disk.files)
+			return a
+		}
+	}
 	if old != nil && old.table != nil && old.table.Built(current, retained) {
 		a.table = old.table
 	} else {
@@ -93,6 +100,37 @@ func (c *Catalog) composeArchive(conf *Archive, old *archiveView) *archiveView {
 	}
 	a.Archive = view.BuildArchive(conf.Name, suites, a.table)
 	return a
+}
+
+// diskTable is what an archive lists that never changes: it stays on the disk, because there may be an archive for every
+// date that a host names.
+type diskTable struct {
+	lists []string // of which it is made
+	files *view.Frozen
+}
+
+// diskTableOf is the table of these lists; nil where it cannot be written, or a list is lost.
+func (c *Catalog) diskTableOf(archive string, lists []string, old *archiveView) *diskTable {
+	if old != nil && old.disk != nil && slices.Equal(old.disk.lists, lists) {
+		return old.disk
+	}
+	files, err := c.writeFrozen(c.tablesOf(archive), lists)
+	if err != nil {
+		c.cfg.Logger.Warn("what an archive lists that never changes stays in memory, because it cannot be written down", "archive", archive, "error", err)
+		return nil
+	}
+	return &diskTable{lists, files}
+}
+
+// listed are the bytes of memory that the tables of the archive take, and how many files they list.
+func (a *archiveView) listed() (bytes int64, files int) {
+	switch {
+	case a.disk != nil:
+		return 0, a.disk.files.Len()
+	case a.table != nil:
+		return a.table.Bytes(), a.table.Len()
+	}
+	return 0, 0
 }
 
 // rootNames are the names that root files of a suite can have, in all forms.

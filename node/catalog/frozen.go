@@ -263,7 +263,7 @@ func (f *Frozen) show(suites []*view.Suite) error {
 	t := f.c.tablesOf(f.conf.Name)
 	lists, _ := view.Tables(suites)
 	f.claims = append(f.claims, f.c.claim(f.conf.Name, lists))
-	files, err := f.write(t, lists)
+	files, err := f.c.writeFrozen(t, lists)
 	if err != nil {
 		return fmt.Errorf("write down what a snapshot of %s lists: %w", f.conf.Name, err)
 	}
@@ -271,9 +271,9 @@ func (f *Frozen) show(suites []*view.Suite) error {
 	return nil
 }
 
-// write joins lists in a file. Nobody closes it: os.File does, when no request can read it any more.
-func (f *Frozen) write(t *tables, lists []string) (*view.Frozen, error) {
-	file, err := f.c.cfg.Scratch()
+// writeFrozen joins lists in a file. Nobody closes it: os.File does, when no request can read it any more.
+func (c *Catalog) writeFrozen(t *tables, lists []string) (*view.Frozen, error) {
+	file, err := c.cfg.Scratch()
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -58,6 +59,9 @@ func TestImmutableIsReadOnce(t *testing.T) {
 				t.Errorf("in 100 days upstream was asked %d times", n)
 			}
 			for _, n := range f.nodes {
+				if bytes, files := n.Memory(); bytes != 0 || files != 2 {
+					t.Errorf("%d bytes of memory for %d files", bytes, files)
+				}
 				if st := n.Stats()[0]; !st.Settled || st.Watched || st.Err != nil || st.Alarm != "" || st.Withheld {
 					t.Errorf("%+v", st)
 				}
@@ -127,6 +131,32 @@ func TestImmutableWaitsForTheSignature(t *testing.T) {
 		w.listedAs(k.root, first.files[k.root])
 		if n := w.up.total(); n != 0 || !w.Stats()[0].Settled {
 			t.Errorf("upstream was asked %d times; %+v", n, w.Stats()[0])
+		}
+	})
+}
+
+// TestImmutableTableIsLost: an index whose table is damaged on the disk is read again.
+func TestImmutableTableIsLost(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := nobleWorld(t)
+		w.publish()
+		w.cfg.Archives[0].Immutable = true
+		w.open()
+		w.use(nobleIn, noblePkgs)
+		w.listedAs(hello1, w.file(hello1))
+		w.state = w.state.copyState()
+		damaged := 0
+		for name, data := range w.state.files {
+			if strings.HasPrefix(name, tablePrefix("a")) {
+				w.state.files[name], damaged = data[:len(data)/2], damaged+1
+			}
+		}
+		w = w.crash()
+		w.rest()
+		w.listedAs(hello1, w.file(hello1))
+		w.rest()
+		if bytes, files := w.Memory(); damaged == 0 || bytes != 0 || files == 0 {
+			t.Errorf("%d tables were damaged; %d bytes of memory for %d files", damaged, bytes, files)
 		}
 	})
 }

@@ -158,7 +158,8 @@ func (s suiteCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descArchive, oneIf(yes), name)
 	}
 	for name, a := range s.c.view.Load().archives {
-		gauge(descFiles, float64(a.table.Len()), name)
+		_, files := a.listed()
+		gauge(descFiles, float64(files), name)
 	}
 }
 

@@ -106,10 +106,8 @@ func Reason(err error) string { return suite.Reason(err) }
 // Memory is what the tables of all archives take, in bytes, and the number of files they list.
 func (c *Catalog) Memory() (bytes int64, files int) {
 	for _, a := range c.view.Load().archives {
-		if a.table != nil {
-			bytes += a.table.Bytes()
-			files += a.table.Len()
-		}
+		b, n := a.listed()
+		bytes, files = bytes+b, files+n
 	}
 	return bytes, files
 }
