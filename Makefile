@@ -40,7 +40,7 @@ clients: ## the tests with dnf5, zypper, pacman and apt of another Debian releas
 	APTMESH_CLIENTS=$(or $(CLIENTS),sid) go test -v -count=1 -timeout 20m -run 'Client|SnapshotService|Dnf|RPM|Zypper|Zchunk|Pacman|Layouts|AptOutlives|AptSnapshot|Channel' ./e2e
 
 .PHONY: differential
-differential: ## odd archives that apt accepts, directly and through nodes, in every mode (DIFFERENTIAL="-rows 'HTTP/1.0'")
+differential: ## odd archives, those of rpm and pacman too, directly and through nodes, in every mode (DIFFERENTIAL="-rows 'HTTP/1.0'")
 	go test -v -count=1 -timeout 60m ./e2e/differential -full $(DIFFERENTIAL)
 
 .PHONY: check

@@ -12,18 +12,16 @@ import (
 
 // forwarders are what stands in the place of nodes with -control: they pass on what they
 // are asked, mapped or as a proxy, and know nothing of apt.
-func forwarders(t *testing.T, count int, sites []*site) (all []*node) {
+func forwarders(t *testing.T, count int, urls map[string]string) (all []*node) {
 	for range count {
 		server := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 			if r.In.URL.IsAbs() {
 				return
 			}
 			name, rest, _ := strings.Cut(strings.TrimPrefix(r.In.URL.EscapedPath(), "/"), "/")
-			for _, s := range sites {
-				if s.file() == name {
-					r.Out.URL, _ = url.Parse(s.url + "/" + rest) // it came from a URL
-					r.Out.Host = ""
-				}
+			if to, ok := urls[name]; ok {
+				r.Out.URL, _ = url.Parse(to + "/" + rest) // it came from a URL
+				r.Out.Host = ""
 			}
 		}})
 		t.Cleanup(server.Close)

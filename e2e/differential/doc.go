@@ -11,6 +11,10 @@
 // difference that we want, with the reason; `pending` holds faults of today, and a row in
 // it that works again fails the test, so that the list only gets shorter.
 //
+// The golden archives of rpm and pacman (rpmarchive.Golden, testrepo.Golden) are compared in the same way, with dnf,
+// zypper and pacman, and with all that these may ask for by HTTP: every file in each spelling, parts of it, and names that
+// are not there (TestGoldenArchives; -rows 'pacman Arch').
+//
 // A new report becomes a row: describe the archive (aptmeta/testarchive does the tidy
 // part, the row's functions spoil it), see that apt accepts it directly, and run
 //

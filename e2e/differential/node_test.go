@@ -26,8 +26,18 @@ var disaster = regexp.MustCompile(`WARNING: DATA RACE|panic: |panic serving|fata
 // defaults that everybody has.
 func startNodes(t *testing.T, count int, sites []*site) (nodes []*node) {
 	t.Helper()
+	urls := make(map[string]string)
+	for _, s := range sites {
+		urls[s.file()] = s.url
+	}
+	return nodesFor(t, count, urls, archives(sites))
+}
+
+// nodesFor is startNodes for archives by name with their URLs, and that section of the configuration.
+func nodesFor(t *testing.T, count int, urls map[string]string, archives string) (nodes []*node) {
+	t.Helper()
 	if *control {
-		return forwarders(t, count, sites)
+		return forwarders(t, count, urls)
 	}
 	dir, err := os.MkdirTemp("", "aptmesh-nodes-")
 	if err != nil {
@@ -49,7 +59,7 @@ func startNodes(t *testing.T, count int, sites []*site) (nodes []*node) {
 	for _, l := range c.Nodes {
 		n := &node{url: l.URL(), log: new(lab.Output)}
 		l.Access, l.Log = n.log, n.log
-		l.Settings = archives(sites)
+		l.Settings = archives
 		if count > 1 {
 			l.Settings += c.Section(l, "")
 		}

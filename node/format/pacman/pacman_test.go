@@ -60,25 +60,14 @@ func golden(t *testing.T, name string, repos ...testrepo.Repo) formattest.Archiv
 	return g
 }
 
-var few = []testrepo.Package{
-	{Name: "linux", Version: "6.9.1.arch1-2", Size: 1000}, {Name: "tzdata", Version: "1:2026a-1", Arch: "any"},
-	{Name: "libstdc++", Version: "14.1.1+r1+g43b730b9134-1", Compression: "xz", Depends: []string{"glibc>=2.39", "libgcc=14.1.1"}, Provides: []string{"libstdc++.so=6-64"}},
-}
+var few = testrepo.Few
 
 func TestConformance(t *testing.T) {
-	formattest.Run(t,
-		// Arch Linux: no signature beside the database, the packages' in it until repo-add 6.1.
-		golden(t, "Arch", testrepo.Repo{Dir: "core/os/x86_64", Name: "core", Packages: few, PackageKey: key, IncludeSigs: true, Files: true, LongNames: true},
-			testrepo.Repo{Dir: "extra/os/x86_64", Name: "extra", Packages: few, PackageKey: key}),
-		golden(t, "Arch Linux ARM", testrepo.Repo{Dir: "aarch64/alarm", Name: "alarm", Packages: few[:1], PackageKey: key}),
-		golden(t, "Manjaro", testrepo.Repo{Dir: "stable/core/x86_64", Name: "core", Packages: few, Compression: "xz", Depends: true}),
-		golden(t, "MSYS2", testrepo.Repo{Dir: "mingw/ucrt64", Name: "ucrt64", Compression: "zst", Key: key, PackageKey: key, IncludeSigs: true,
-			Packages: []testrepo.Package{{Name: "mingw-w64-ucrt-x86_64-gcc", Version: "14.1.0-3", Arch: "any"}}},
-			testrepo.Repo{Dir: "msys/x86_64", Name: "msys", Packages: few, Key: key}),
-		golden(t, "BlackArch", testrepo.Repo{Dir: "blackarch/os/x86_64", Name: "blackarch", Packages: few, Key: key, PackageKey: key, Flat: true}),
-		golden(t, "a vendor", testrepo.Repo{Name: "vendor", Packages: few, Compression: "none"}),
-		golden(t, "two in one directory", testrepo.Repo{Dir: "x86_64", Name: "stable", Packages: few[:1]}, testrepo.Repo{Dir: "x86_64", Name: "testing", Packages: few[1:]}),
-	)
+	var all []formattest.Archive
+	for _, g := range testrepo.Golden() {
+		all = append(all, golden(t, g.Name, g.Repos...))
+	}
+	formattest.Run(t, all...)
 }
 
 func open(t *testing.T, f *pacman.Format, suite proto.Suite, files map[string][]byte) (*proto.Manifest, error) {

@@ -19,7 +19,7 @@ func FuzzPaths(f *testing.F) {
 // FuzzRepomd holds that whatever is opened fits the rules of members, and is the same when it is
 // opened again.
 func FuzzRepomd(f *testing.F) {
-	for _, repos := range repositories() {
+	for _, repos := range rpmarchive.Golden() {
 		for _, repo := range repos {
 			repo.Date = day1
 			f.Add(repo.Render("")[root])
@@ -53,7 +53,7 @@ func FuzzRepomd(f *testing.F) {
 // FuzzPrimary holds that all that is listed has a path, and that Packages lists the same files as
 // Parse.
 func FuzzPrimary(f *testing.F) {
-	for _, repos := range repositories() {
+	for _, repos := range rpmarchive.Golden() {
 		for _, repo := range repos {
 			repo.Date = day1
 			repo.Edit = func(kind, text string) string {

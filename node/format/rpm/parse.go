@@ -315,8 +315,9 @@ func (p *places) within(e *entry) bool {
 // each calls do for each path that a client may ask for; it is valid until do returns. A location
 // that has no canonical path within the archive is passed over: nobody can ask for it here.
 //
-// dnf 4 sends a location as it stands, and so a server decodes what it is escaped with. dnf 5
-// escapes it (libdnf5/repo/package_downloader.cpp), and so the server sees it as it stands.
+// dnf 4.14, dnf 5 (libdnf5/repo/package_downloader.cpp) and zypper 1.14 escape a location, "%2B" as
+// "%252B", so the server sees it as it stands. yum sends what looks escaped as it stands (guess_should_quote
+// in urlgrabber/grabber.py), so the server decodes it.
 func (p *places) each(location []byte, do func(path []byte) error) error {
 	if len(location) == 0 {
 		return nil
