@@ -84,7 +84,7 @@ var plan = []rule{
 	{"node", []string{"proto", "node/admin", "node/archives", "node/cluster", "node/config", "node/listen", "node/loops", "node/operator", "node/mirrorlist", "ring", "peerfetch", "peerfetch/peers", "node/format/deb", "node/blobstore", "node/statedir", "node/upstream", "node/catalog", "node/front", "node/holds", "node/holds/want", "node/prefetch", "node/snapshot", "node/snapshot/snapshotconf"},
 		"it is the only room that knows all rooms, and nothing above it"},
 	{"cmd/aptmesh", []string{"proto", "node", "node/admin", "node/config", "node/config/keys", "node/pki", "node/archives", "node/archives/archiveconf", "node/blobstore", "node/files", "node/snapshot/bundle", "node/snapshot/tree"}, "it parses flags and prints; whoever embeds a node must not need it; what works without a node (verify, client-config, the files of an export) it asks of the room that knows"},
-	{"e2e", []string{"proto", "aptmeta", "aptmeta/testarchive", "node/format/pacman/testrepo", "node/format/rpm/rpmarchive", "node", "node/admin", "node/config", "node/format/deb", "e2e/lab"}, "it drives the built binary, as a user would"},
+	{"e2e", []string{"proto", "node/snapshot/bundle", "aptmeta", "aptmeta/testarchive", "node/format/pacman/testrepo", "node/format/rpm/rpmarchive", "node", "node/admin", "node/config", "node/format/deb", "e2e/lab"}, "it drives the built binary, as a user would"},
 }
 
 // pure rooms must not even import what would let them do I/O.

@@ -67,6 +67,7 @@ type session struct {
 	record  *snapshot.Record
 	frozen  map[string]Frozen // by archive
 	expires *time.Timer
+	used    time.Time // when its last file came; guarded by Intake.mu
 
 	mu      sync.Mutex // guards what follows
 	kept    map[proto.Digest]bool
@@ -162,7 +163,7 @@ func (i *Intake) Begin(ctx context.Context, text []byte, roots map[proto.Digest]
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.drop(id)
-	if len(i.open) >= maxSessions {
+	if len(i.open) >= maxSessions && !i.dropIdle() {
 		closeAll()
 		return id, fmt.Errorf("%d snapshots are being imported already; wait until one of them is done", maxSessions)
 	}
@@ -173,9 +174,37 @@ func (i *Intake) Begin(ctx context.Context, text []byte, roots map[proto.Digest]
 			i.drop(id)
 		}
 	})
-	i.open[id] = s
+	i.open[id], s.used = s, i.cfg.Now()
 	i.pin(id, s)
 	return id, nil
+}
+
+// idleSoon is after how long without a file a session makes room for another one.
+const idleSoon = time.Minute
+
+// dropIdle drops the session that has waited longest, if it has waited for long. The caller holds mu.
+func (i *Intake) dropIdle() bool {
+	var oldest proto.Digest
+	for id, s := range i.open {
+		if oldest.IsZero() || s.used.Before(i.open[oldest].used) {
+			oldest = id
+		}
+	}
+	if i.cfg.Now().Sub(i.open[oldest].used) < idleSoon {
+		return false
+	}
+	i.drop(oldest)
+	return true
+}
+
+// end drops a session whose bundle was refused, and passes the error on.
+func (i *Intake) end(id proto.Digest, err error) error {
+	if errors.Is(err, ErrRefused) {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.drop(id)
+	}
+	return err
 }
 
 // fits refuses a snapshot that can never be kept.
@@ -246,6 +275,7 @@ func (i *Intake) session(id proto.Digest) (*session, error) {
 		return nil, errors.New("the node has forgotten what was imported, because it was started again or nothing came for half an hour: import the bundle again; what is stored need not be sent again")
 	}
 	s.expires.Reset(idleAfter)
+	s.used = i.cfg.Now()
 	return s, nil
 }
 
@@ -277,7 +307,7 @@ func (i *Intake) Lacking(ctx context.Context, id proto.Digest, named []Named) (l
 	for n, file := range named {
 		object, index, err := s.means(&file)
 		if err != nil {
-			return nil, err
+			return nil, i.end(id, err)
 		}
 		if !i.cfg.Stored(object) {
 			lacking = append(lacking, n)
@@ -295,7 +325,7 @@ func (i *Intake) Lacking(ctx context.Context, id proto.Digest, named []Named) (l
 	}
 	s.mu.Unlock()
 	i.pin(id, s)
-	return lacking, i.fits(s)
+	return lacking, i.end(id, i.fits(s))
 }
 
 func (s *session) lack(ref proto.Ref) {
@@ -322,24 +352,21 @@ func (s *session) means(file *Named) (object proto.ObjectRequest, index bool, er
 		return object, false, refused("the bundle has %s, which no signed index of the snapshot lists", file.Location)
 	case err != nil:
 		return object, false, err
-	case object.Ref.IsZero():
-		object.Ref.Size = max(object.Ref.Size, file.Ref.Size)
-	case !slices.Contains(digests(&object), file.Ref.Digest):
-		return object, false, refused("the bundle has %s as SHA-256 %s, and the signed indexes list it as %s", file.Location, file.Ref.Digest, object.Ref.Digest)
-	default:
-		object.Ref, object.Others = file.Ref, nil
+	case object.Ref.IsZero(): // it is listed by its SHA-512 alone
+		object.Ref.Size = file.Ref.Size
+		return object, index, nil
 	}
-	if !object.Accepts(file.Ref.Size) {
-		return object, false, refused("the bundle has %s in %d bytes, and the signed indexes list %d", file.Location, file.Ref.Size, object.Ref.Size)
-	}
-	return object, index, nil
-}
-
-func digests(object *proto.ObjectRequest) (all []proto.Digest) {
 	for ref := range object.Contents() {
-		all = append(all, ref.Digest)
+		switch {
+		case ref.Digest != file.Ref.Digest:
+		case ref.Size >= 0 && ref.Size != file.Ref.Size:
+			return object, false, refused("the bundle has %s in %d bytes, and the signed indexes list %d", file.Location, file.Ref.Size, ref.Size)
+		default:
+			object.Ref, object.Others = file.Ref, nil
+			return object, index, nil
+		}
 	}
-	return all
+	return object, false, refused("the bundle has %s as SHA-256 %s, and the signed indexes list it as %s", file.Location, file.Ref.Digest, object.Ref.Digest)
 }
 
 // Put takes in the bytes of a file. It fails with proto.ErrCorrupt where they are not those that are listed, and as
@@ -351,7 +378,7 @@ func (i *Intake) Put(ctx context.Context, id proto.Digest, file Named, body io.R
 	}
 	object, index, err := s.means(&file)
 	if err != nil {
-		return err
+		return i.end(id, err)
 	}
 	if object.Ref.Digest.IsZero() {
 		return i.putStrong(&object, &file, body)
