@@ -648,13 +648,13 @@ func TestStatusTable(t *testing.T) {
 		Archives: []admin.ArchiveStatus{
 			{Name: "ubuntu", Upstream: "http://archive.ubuntu.com/ubuntu", Suites: []admin.SuiteStatus{
 				{Dir: "dists/noble", State: admin.SuiteFresh, Generation: now.Add(-26 * time.Hour), LastCheck: now.Add(-12 * time.Second), LastChange: now.Add(-25 * time.Hour), Retained: 2},
-				{Dir: "dists/noble-security", State: admin.SuiteFailing, Error: "upstream answers 503", LastCheck: now.Add(-2 * time.Minute), ValidUntil: now.Add(-time.Hour), Expired: true},
+				{Dir: "dists/noble-security", State: admin.SuiteFailing, Error: "upstream answers 503", LastCheck: now.Add(-7 * time.Second), FailingSince: now.Add(-3 * time.Second), ValidUntil: now.Add(-time.Hour), Expired: true},
 				{Dir: "dists/soon", State: admin.SuiteFresh, LastCheck: now, ValidUntil: now.Add(90 * time.Minute)},
 			}},
 			{Name: "tools", Upstream: "http://example.org/tools"},
 		},
 		Classes:   []admin.ClassStatus{{Name: "ppa", Upstream: "http://ppa.example.org/*/*/ubuntu"}, {Name: "copr", Upstream: "http://copr.example.org/*", Archives: 1}},
-		Upstreams: []admin.UpstreamStatus{{Host: "z.example.org", Limit: 8}, {Host: "archive.ubuntu.com", InUse: 2, Waiting: 1, Limit: 8, Bytes: 5 << 20, LastError: "timeout"}},
+		Upstreams: []admin.UpstreamStatus{{Host: "z.example.org", Limit: 8}, {Host: "archive.ubuntu.com", InUse: 2, Waiting: 1, Limit: 8, Bytes: 5 << 20, LastError: "timeout", LastFail: now.Add(-90 * time.Minute)}},
 		Flights:   []admin.FlightStatus{{Location: "ubuntu/pool/a.deb", Size: -1, Received: 1 << 20, Readers: 3, Source: "archive.ubuntu.com"}},
 		Traffic: admin.TrafficStatus{Requests: 1234567, Errors: 3, Bytes: 100 << 20, Tiers: map[string]admin.TierTraffic{
 			"memory": {Requests: 10, Bytes: 25 << 20}, "upstream": {Requests: 1, Bytes: 75 << 20}, "peer": {},
@@ -672,15 +672,15 @@ listens  [::]:3142, [::]:3143
 store    3.0 GiB of 50 GiB in /var/cache/aptmesh, 12,345 objects; 200 MiB pinned
 traffic  1,234,567 requests, 3 errors, 100 MiB (25% from memory, 75% from upstream)
 
-SUITE                        STATE    GENERATION (UTC)  CHECKED   CHANGED   RETAINED  NOTE
-ubuntu/dists/noble           fresh    2026-11-19 10:00  12s ago   1d1h ago  2
-ubuntu/dists/noble-security  failing  -                 2m0s ago  never     0         upstream answers 503; expired 2026-11-20 11:00
-ubuntu/dists/soon            fresh    -                 0s ago    never     0         expires in 1h30m
-tools/                       unused   -                 -         -         -         http://example.org/tools
-ppa/                         unused   -                 -         -         -         class http://ppa.example.org/*/*/ubuntu
+SUITE                        STATE    GENERATION (UTC)  CHECKED  CHANGED   RETAINED  NOTE
+ubuntu/dists/noble           fresh    2026-11-19 10:00  12s ago  1d1h ago  2
+ubuntu/dists/noble-security  failing  -                 7s ago   never     0         failing for 3s: upstream answers 503; expired 2026-11-20 11:00
+ubuntu/dists/soon            fresh    -                 0s ago   never     0         expires in 1h30m
+tools/                       unused   -                 -        -         -         http://example.org/tools
+ppa/                         unused   -                 -        -         -         class http://ppa.example.org/*/*/ubuntu
 
 UPSTREAM            BUSY  WAITING  RECEIVED  LAST ERROR
-archive.ubuntu.com  2/8   1        5.0 MiB   timeout
+archive.ubuntu.com  2/8   1        5.0 MiB   1h30m ago: timeout
 z.example.org       0/8   0        0 B
 
 FETCHING           DONE     OF  READERS  FROM

@@ -39,7 +39,7 @@ The columns of the nodes (* is the node asked):
   FROM, TO  what the node asked received from it, and sent to it, since it started
 
 The columns of the suites:
-  CHECKED   when upstream last had nothing newer
+  CHECKED   when upstream last had nothing newer; checks that failed since do not count
   CHANGED   when the node adopted this generation
   RETAINED  older generations that hosts can still read to the end
 
@@ -133,7 +133,7 @@ func printStatus(w io.Writer, s *admin.Status, now time.Time) error {
 		fmt.Fprintln(&b)
 		table(&b, []string{"ARCHIVE", "MIRROR", "PRIO", "STATE", "SPEED", "ANSWERS IN", "NOTE"}, rows)
 	}
-	if rows := upstreamRows(s.Upstreams); len(rows) > 0 {
+	if rows := upstreamRows(s.Upstreams, now); len(rows) > 0 {
 		fmt.Fprintln(&b)
 		table(&b, []string{"UPSTREAM", "BUSY", "WAITING", "RECEIVED", "LAST ERROR"}, rows)
 	}
@@ -236,7 +236,12 @@ func classRows(classes []admin.ClassStatus) (rows [][]string) {
 
 func suiteNote(s admin.SuiteStatus, now time.Time) string {
 	var notes []string
-	if s.Error != "" {
+	switch {
+	case s.Error == "":
+	case s.State == admin.SuiteFailing && !s.FailingSince.IsZero() && !s.LastCheck.IsZero():
+		// CHECKED is about the last good check, which may be a moment ago.
+		notes = append(notes, "failing for "+admin.Age(now.Sub(s.FailingSince))+": "+s.Error)
+	default:
 		notes = append(notes, s.Error)
 	}
 	if s.State == admin.SuiteStale && !s.Watched && s.Error == "" {
@@ -253,11 +258,15 @@ func suiteNote(s admin.SuiteStatus, now time.Time) string {
 	return strings.Join(notes, "; ")
 }
 
-func upstreamRows(upstreams []admin.UpstreamStatus) [][]string {
+func upstreamRows(upstreams []admin.UpstreamStatus, now time.Time) [][]string {
 	sorted := slices.SortedFunc(slices.Values(upstreams), func(a, b admin.UpstreamStatus) int { return cmp.Compare(a.Host, b.Host) })
 	var rows [][]string
 	for _, u := range sorted {
-		rows = append(rows, []string{u.Host, fmt.Sprintf("%d/%d", u.InUse, u.Limit), fmt.Sprint(u.Waiting), size(u.Bytes), u.LastError})
+		failed := u.LastError
+		if failed != "" && !u.LastFail.IsZero() {
+			failed = ago(u.LastFail, now) + ": " + failed
+		}
+		rows = append(rows, []string{u.Host, fmt.Sprintf("%d/%d", u.InUse, u.Limit), fmt.Sprint(u.Waiting), size(u.Bytes), failed})
 	}
 	return rows
 }

@@ -408,6 +408,8 @@ type UpstreamStatus struct {
 	Limit     int    `json:"limit"`
 	Bytes     int64  `json:"bytes"` // received since the start
 	LastError string `json:"last_error,omitempty"`
+	// LastFail is when LastError happened.
+	LastFail time.Time `json:"last_error_at,omitzero"`
 }
 
 // FlightStatus is one fetch in progress.

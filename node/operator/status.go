@@ -75,7 +75,7 @@ func (o *Operator) own() *admin.Status {
 		s.Classes = append(s.Classes, admin.ClassStatus{Name: class.Name, Upstream: class.MainURL(), Archives: made})
 	}
 	for _, h := range stats.Hosts {
-		s.Upstreams = append(s.Upstreams, admin.UpstreamStatus{Host: h.Host, InUse: h.InUse, Waiting: h.Waiting, Limit: h.Limit, Bytes: h.Bytes, LastError: h.LastError})
+		s.Upstreams = append(s.Upstreams, admin.UpstreamStatus{Host: h.Host, InUse: h.InUse, Waiting: h.Waiting, Limit: h.Limit, Bytes: h.Bytes, LastError: h.LastError, LastFail: h.LastFail})
 	}
 	for _, f := range o.cfg.Fetcher.Flights() {
 		s.Flights = append(s.Flights, admin.FlightStatus{
