@@ -315,3 +315,15 @@ func TestRealDiskFull(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What does not fit into the store fits into a greater one, as far as the disk has room for that.
+func TestRemedy(t *testing.T) {
+	disk := &faultFS{}
+	disk.free.Store(5000)
+	s := open(t, Config{fs: disk, MaxBytes: 2000, ReserveFree: 1000})
+	for size, want := range map[int64]string{3999: "raise cache.max_size", 4001: "its file system has room for 3.9 KiB in all"} {
+		if _, err := s.Create(size); !errors.Is(err, proto.ErrNoSpace) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "raise") != strings.HasPrefix(want, "raise") {
+			t.Errorf("%d bytes: %v, want %q", size, err, want)
+		}
+	}
+}

@@ -134,15 +134,26 @@ const scanPatience = 2 * time.Second
 // which that shows when it is written.
 func (s *Store) fits(size int64) error {
 	if size > s.space.max {
-		return fmt.Errorf("%w: a file of %s is larger than the whole store (%s): raise cache.max_size", proto.ErrNoSpace, bytesOf(size), bytesOf(s.space.max))
+		return fmt.Errorf("%w: a file of %s is larger than the whole store (%s): %s", proto.ErrNoSpace, bytesOf(size), bytesOf(s.space.max), s.remedy(size))
 	}
 	if size <= s.space.max/evictBatch || !s.scan.done() {
 		return nil
 	}
 	if pinned, _ := s.pinnedBytes(); pinned+size > s.space.max {
-		return s.full(fmt.Sprintf("a file of %s does not fit: the store may have %s, and %s are in use for good (pinned); raise cache.max_size", bytesOf(size), bytesOf(s.space.max), bytesOf(pinned)), func() bool { return s.mayFit(size) })
+		return s.full(fmt.Sprintf("a file of %s does not fit: the store may have %s, and %s are in use for good (pinned); %s", bytesOf(size), bytesOf(s.space.max), bytesOf(pinned), s.remedy(pinned+size)), func() bool { return s.mayFit(size) })
 	}
 	return nil
+}
+
+// remedy is what makes a store of that size possible: a greater limit, or a greater disk where the limit is all that the
+// disk has.
+func (s *Store) remedy(size int64) string {
+	used, reserved, partial := s.space.totals()
+	free, err := s.fs.Free(s.dirs.root)
+	if most := used + reserved - s.space.pending.Load() + partial + free - s.cfg.ReserveFree; err == nil && size > most {
+		return fmt.Sprintf("its file system has room for %s in all (%s), so a larger one is needed for `data`", bytesOf(most), s.dirs.root)
+	}
+	return "raise cache.max_size"
 }
 
 // reserve takes n bytes of the limit, evicting where need be. rest is how many bytes of the blob
@@ -172,8 +183,9 @@ func (s *Store) reserve(n, rest int64) error {
 			if !s.mayFit(rest) {
 				room = func() bool { return s.mayFit(rest) }
 			}
-			return s.full(fmt.Sprintf("%d bytes are still to come of a blob; of %d allowed %d are in use, too many of them pinned, and %d reserved by transfers in progress: raise the size limit",
-				rest, s.space.max, used, reserved), room)
+			pinned, _ := s.pinnedBytes()
+			return s.full(fmt.Sprintf("%s are still to come of a file; of %s that the store may have, %s are in use, too many of them pinned, and %s reserved by transfers in progress; %s",
+				bytesOf(rest), bytesOf(s.space.max), bytesOf(used), bytesOf(reserved), s.remedy(pinned+reserved+rest)), room)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"strconv"
 	"strings"
 )
 
@@ -13,7 +14,7 @@ func plain(text string) string {
 		if !quoted {
 			break
 		}
-		text = strings.Trim(rest, `"`)
+		text = unquoted(rest)
 	}
 	has := func(parts ...string) bool {
 		for _, part := range parts {
@@ -27,9 +28,9 @@ func plain(text string) string {
 	case has("authentication handshake failed: "):
 		_, why, _ := strings.Cut(text, "authentication handshake failed: ")
 		if strings.HasPrefix(why, "EOF") || strings.Contains(why, "reset by peer") || strings.Contains(why, "deadline exceeded") {
-			return "it speaks no TLS, or ends the connection at once"
+			return "it ends the connection at once: it stops or starts, or speaks no TLS"
 		}
-		return "the certificates do not fit: " + strings.TrimPrefix(why, "tls: ")
+		return "the certificates do not fit: " + certificates(why)
 	case has("connection refused"):
 		return "nothing listens there" + address(text)
 	case has("no route to host", "network is unreachable"):
@@ -42,6 +43,28 @@ func plain(text string) string {
 		return "the connection broke"
 	}
 	return strings.TrimPrefix(text, "transport: ")
+}
+
+// unquoted is a text without the quotes that it stands in, and without the backslashes that these brought.
+func unquoted(text string) string {
+	if bare, err := strconv.Unquote(text); err == nil {
+		return bare
+	}
+	return strings.Trim(text, `"`)
+}
+
+// certificates says what crypto/tls finds wrong in a handshake. A "remote error" is what the other node finds.
+func certificates(why string) string {
+	switch {
+	case strings.Contains(why, "remote error: "):
+		_, alert, _ := strings.Cut(why, "remote error: ")
+		return "it does not accept that of this node (" + strings.TrimPrefix(alert, "tls: ") + ")"
+	case strings.Contains(why, "unknown authority"):
+		return "its certificate is of another authority than this node's cluster.ca"
+	case strings.Contains(why, "has expired or is not yet valid"):
+		return "its certificate has expired, or is not valid yet by this node's clock"
+	}
+	return strings.TrimPrefix(why, "tls: ")
 }
 
 // address is " (host:port)" of a text of package net that names one.
