@@ -118,3 +118,25 @@ func TestListUnderTrustHTTPS(t *testing.T) {
 	})
 	w.mirrorsAre("https://b.example.org")
 }
+
+// TestListWithoutUse: hosts are told why a list leaves an archive without a mirror.
+func TestListWithoutUse(t *testing.T) {
+	lists := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte("http://a.example.org/9/BaseOS\n"))
+	}))
+	t.Cleanup(lists.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: lists.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, newArchive(), unhurried, func(cfg *config.Config) {
+		a := archiveconf.New("ubuntu")
+		m := archiveconf.NewMirror()
+		m.URL, m.TLS.CA = "mirror+"+lists.URL+"/list", ca
+		a.Format, a.Upstreams, a.TrustHTTPS = "rpm", []archiveconf.Mirror{m}, true
+		cfg.Archives = []archiveconf.Archive{a}
+	})
+	if r := w.get("repodata/repomd.xml"); r.status != 503 || !strings.Contains(string(r.body), "only mirrors with https count") {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+}

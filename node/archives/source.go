@@ -47,8 +47,8 @@ func (s Source) Fetch(ctx context.Context, req proto.Request) (*proto.Transfer, 
 		if t, err = s.Client.Fetch(ctx, req); !errors.Is(err, upstream.ErrUnknownArchive) {
 			return t, err
 		}
-		trouble = errors.New("it has come this moment")
+		trouble = errors.New("it names none that may be asked: with `trust_https` only mirrors with https count, and never what lies inside another archive")
 	}
-	return nil, &proto.Unavailable{Err: trouble, Reason: fmt.Sprintf("the archive %s has no mirror that could be asked: its list of mirrors, %s, is not there yet: %v",
+	return nil, &proto.Unavailable{Err: trouble, Reason: fmt.Sprintf("the archive %s has no mirror that could be asked: its list of mirrors, %s, is of no use yet: %v",
 		req.Loc.Archive, keys[len(keys)-1].At, trouble)}
 }
