@@ -17,9 +17,10 @@ import (
 // nodes are several worlds that can be cut off from each other.
 type nodes struct {
 	*testing.T
-	mu  sync.Mutex
-	all map[string]*world
-	cut map[string]bool // nodes that reach nobody
+	mu   sync.Mutex
+	all  map[string]*world
+	cut  map[string]bool // nodes that reach nobody
+	busy chan struct{}   // no node answers before it is closed; nil: all do
 }
 
 // member is one node's view of the others.
@@ -59,6 +60,12 @@ func (m member) Nodes() (alive, silent []string) {
 func (m member) Snapshots(_ context.Context, node string, told proto.SnapshotNews) (proto.SnapshotNews, error) {
 	if alive, _ := m.Nodes(); !slices.Contains(alive, node) {
 		return proto.SnapshotNews{}, &proto.PeerFailed{Peer: node, Err: errors.New("cut off")}
+	}
+	m.n.mu.Lock()
+	busy := m.n.busy
+	m.n.mu.Unlock()
+	if busy != nil {
+		<-busy
 	}
 	return m.n.all[node].Serve(m.self, told)
 }
@@ -137,6 +144,30 @@ func TestActsReachAllNodes(t *testing.T) {
 	n.agree()
 	if moves, err := n.all["n1"].History("stable"); err != nil || len(moves) != 2 || moves[0].Node != "n3" {
 		t.Errorf("%v, %v", moves, err)
+	}
+}
+
+// An operator who cannot wait for the other nodes moves a channel here, and they hear of it.
+func TestMovesWithoutWaiting(t *testing.T) {
+	n := newNodes(t, "n1", "n2")
+	w := n.all["n1"]
+	w.create("w48", "ubuntu")
+	busy := make(chan struct{})
+	n.mu.Lock()
+	n.busy = busy
+	n.mu.Unlock()
+	order := Order{By: "root", Now: true}
+	if m, err := w.SetChannel(t.Context(), "stable", "w48", order); err != nil || len(m.Unreached) != 0 {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	w.gives("stable", "ubuntu", 1)
+	if _, err := w.Promote(t.Context(), "stable", "edge", order); err != nil {
+		t.Fatal(err)
+	}
+	close(busy)
+	w.Keeper.Close() // waits for what is under way
+	if names := n.all["n2"].Channels(); len(names) != 2 {
+		t.Errorf("the other node knows %+v", names)
 	}
 }
 

@@ -79,7 +79,7 @@ func past(m *names.Map, name string, now time.Time) (all []meaning) {
 		left := act.At() // when the channel left the place that comes next
 		for _, was := range m.Past(name) {
 			at, known := trace(m, was.Target, 0)
-			if known && was.Version < act.Version && now.Sub(left) < pastFor && len(all) < maxPast && at.digest != current.digest &&
+			if known && now.Sub(left) < pastFor && len(all) < maxPast && at.digest != current.digest &&
 				!slices.ContainsFunc(all, func(other meaning) bool { return other.digest == at.digest }) {
 				all = append(all, meaning{digest: at.digest, snapshot: at.snapshot, moved: current.moved})
 			}

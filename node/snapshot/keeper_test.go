@@ -257,10 +257,15 @@ func (l live) RootOf(loc proto.Location) (proto.Suite, bool) {
 	return proto.Suite{Archive: loc.Archive, Dir: dir}, root
 }
 
-// SuiteOf knows one suite: what was captured is known besides.
+// SuiteOf knows some suites: what was captured is known besides.
 func (l live) SuiteOf(loc proto.Location) (proto.Suite, bool) {
-	const dir = "dists/noble-updates"
-	return proto.Suite{Archive: loc.Archive, Dir: dir}, strings.HasPrefix(loc.Path, dir+"/")
+	for _, s := range []proto.Suite{{Dir: "dists/noble-updates"}, {Dir: "dists/noble/inner"}, {Dir: "dbs", Name: "a.db"}} {
+		if strings.HasPrefix(loc.Path, s.Dir+"/") {
+			s.Archive = loc.Archive
+			return s, true
+		}
+	}
+	return proto.Suite{}, false
 }
 
 func (w *world) publish(archive string) {
@@ -589,6 +594,8 @@ func TestLiveSuites(t *testing.T) {
 	}
 	w.restart()
 	gets("stable", security)
+	move("stable", "w1", "inner", "dbs/a.db")
+	gets("stable", map[string]int{"dists/noble/inner/main/Packages": 3, "dists/noble/main/Packages": 1, "dbs/a-1.pkg": 1}) // of several in dbs
 	move("stable", "w1", "dists/noble-updates", "*-security")
 	gets("stable", map[string]int{"dists/noble-updates/main/Packages": 3, "dists/noble-security/InRelease": 3, "dists/noble/InRelease": 1})
 	if got := w.Channels()[0].Live; !slices.Equal(got, []string{"dists/noble-updates", "*-security"}) {
@@ -653,6 +660,12 @@ func TestPackagesOfBefore(t *testing.T) {
 	if _, err := w.Remove(t.Context(), "w1", "root"); err != nil {
 		t.Fatal(err)
 	}
+	for i := range 6 {
+		w.create(fmt.Sprint("m", i), "ubuntu")
+		move(fmt.Sprint("m", i))
+		w.publish("ubuntu")
+	}
+	gets("among many", map[string]int{"pool/9": 9, "pool/8": 8, "pool/7": 7, "pool/6": 6, "pool/5": 0, "pool/4": 0})
 	// Where it is cannot be opened, the root of where it was is no answer.
 	move("w2")
 	w.mu.Lock()

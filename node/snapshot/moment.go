@@ -34,8 +34,8 @@ const (
 )
 
 // heldAt returns what is held of an archive as it was at a moment that an ID names: of each suite the generation that was
-// the newest then, by its date. A generation is known to have been the newest from its date to that of its successor, if
-// the node retains that, or to when a snapshot was taken that has it. ok: the ID is a moment.
+// the newest then, by its date. Those that are retained follow each other. Of one that only a snapshot has it is known that
+// it was the newest until that was taken. ok: the ID is a moment.
 func (k *Keeper) heldAt(id, archive string) (held moment, ok bool) {
 	at, err := time.Parse(momentForm, id)
 	if err != nil {
@@ -65,9 +65,10 @@ func (k *Keeper) heldAt(id, archive string) (held moment, ok bool) {
 func (k *Keeper) look(held *moment, key momentKey) {
 	best := make(map[proto.Suite]*proto.Captured) // nil: the suite is known, and nothing is held
 	record := &Record{}
-	offer := func(c *proto.Captured, proven time.Time, newest bool) {
+	// offer takes a generation that counts as one of the moment, if none with a later date does. It was proven at a time.
+	offer := func(c *proto.Captured, proven time.Time, counts bool) {
 		was := best[c.Suite]
-		if !newest || c.Date.After(key.at) || was != nil && !c.Date.After(was.Date) {
+		if !counts || c.Date.After(key.at) || was != nil && !c.Date.After(was.Date) {
 			best[c.Suite] = was
 			return
 		}
@@ -76,17 +77,13 @@ func (k *Keeper) look(held *moment, key momentKey) {
 			record.Taken = proven
 		}
 	}
-	var successor *proto.Captured
 	all := k.cfg.Catalog.Held(key.archive)
 	for i := range all {
-		c := &all[i]
-		newest := successor == nil || successor.Suite != c.Suite || successor.Date.After(key.at)
-		successor = c
-		proven := c.Date
-		if c.Signed.After(proven) {
-			proven = c.Signed
+		proven := all[i].Date
+		if all[i].Signed.After(proven) {
+			proven = all[i].Signed
 		}
-		offer(c, proven, newest)
+		offer(&all[i], proven, true)
 	}
 	for _, r := range k.table.Load().records {
 		if a := r.archive(key.archive); a != nil {

@@ -43,6 +43,9 @@ func TestMoments(t *testing.T) {
 			var hour, minute int
 			fmt.Sscanf(at, "%d:%d", &hour, &minute)
 			id, e, err := ask(hour, minute)
+			if held, _ := w.heldAt(id, "ubuntu"); n > 0 && held.record.Taken.Before(w.dates["ubuntu"][n-1]) {
+				t.Errorf("at %s: it is to be verified as of %v", at, held.record.Taken)
+			}
 			if (err != nil) != (n == 0) || n > 0 && e.Object.Ref != rootOf("ubuntu", n) || w.Whole(id, "ubuntu") != (n > 0) {
 				t.Errorf("at %s: %v, %v, whole %v; want the generation %d", at, e.Object.Ref, err, w.Whole(id, "ubuntu"), n)
 			}
