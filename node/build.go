@@ -273,7 +273,7 @@ func (n *Node) catalogConfig(cfg *config.Config, source archives.Source) catalog
 // holdsConfig is for the room of holds, which fetches as prefetch does.
 func (n *Node) holdsConfig() holds.Config {
 	c := holds.Config{
-		Node: n.opts.Name, Catalog: n.catalog, Store: holdsStore{n.store}, State: n.state, Scratch: n.tables.Scratch, Logger: n.log,
+		Node: n.opts.Name, Catalog: n.catalog, Store: holdsStore{n.store}, State: n.state, Logger: n.log,
 		Formats: func(archive string) want.Format { // not an interface around nil
 			if !n.table.Has(archive) {
 				return nil

@@ -12,5 +12,6 @@
 // It does not know what a generation lists, where bytes come from, or who is in the cluster: that is given to it. What
 // is wanted of a generation is said by the room want; how sets lie on the disk, by rows.
 //
-// Lock order: Keeper.changing before Keeper.mu. Neither is held during I/O of the network.
+// Lock order: Keeper.changing and worker.counting before Keeper.mu, that before worker.mu, that before progress.mu. None is
+// held during I/O of the network.
 package holds

@@ -103,17 +103,14 @@ func (k *Keeper) fetch(ctx context.Context, objects []object, limit *rate.Limite
 	var mu sync.Mutex
 	lost := make(map[*object]error)
 	var group sync.WaitGroup
-	slots := make(chan struct{}, k.cfg.Parallel)
 	for _, o := range left {
 		select {
-		case slots <- struct{}{}:
+		case k.fetching <- struct{}{}:
 		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
-			break
+			continue
 		}
 		group.Go(func() {
-			defer func() { <-slots }()
+			defer func() { <-k.fetching }()
 			err := k.fetchOne(ctx, o, limit, p)
 			switch {
 			case err == nil:
@@ -166,10 +163,13 @@ func (k *Keeper) fetchOne(ctx context.Context, o *object, limit *rate.Limiter, p
 	if _, err := io.Copy(to, struct{ io.Reader }{b.Reader()}); err != nil {
 		return err
 	}
-	if !k.kept(ctx, o.ObjectRequest) {
-		return fmt.Errorf("%w: the store does not keep it", proto.ErrNoSpace)
+	switch {
+	case k.kept(ctx, o.ObjectRequest):
+		return nil
+	case slices.ContainsFunc(o.Others, k.stored):
+		return fmt.Errorf("upstream has other bytes under the name, which another index lists: %w", proto.ErrNotFound)
 	}
-	return nil
+	return fmt.Errorf("%w: the store does not keep it", proto.ErrNoSpace)
 }
 
 // pace is where what is fetched goes, no faster than a limit.

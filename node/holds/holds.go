@@ -68,7 +68,7 @@ type Ring interface {
 	Hash() uint64
 }
 
-// Config is what a Keeper needs. Ring, Holders, Scratch and Now have no need to be set.
+// Config is what a Keeper needs. Ring, Holders and Now have no need to be set.
 type Config struct {
 	// Node is this node's name.
 	Node    string
@@ -79,8 +79,6 @@ type Config struct {
 	Stored func(proto.ObjectRequest) bool
 	Store  Store
 	State  State
-	// Scratch makes a file without a name.
-	Scratch func() (*os.File, error)
 	// Ring returns the nodes of the cluster now; nil where this node stands alone.
 	Ring func() Ring
 	// Holders names other nodes that are believed to store a blob.
@@ -91,7 +89,7 @@ type Config struct {
 	MaxPinned func(limit int64) int64
 	Logger    *slog.Logger
 	Now       func() time.Time
-	// Parallel is how many files are fetched at one time for one hold. Default 8.
+	// Parallel is how many files are fetched at one time for all holds together. Default 8.
 	Parallel int
 	// ShareAfter is how long the ring must stay the same until shares follow it. Default 1 minute.
 	ShareAfter time.Duration
@@ -111,15 +109,6 @@ func (c Config) withDefaults() Config {
 	if c.Holders == nil {
 		c.Holders = func(proto.Digest) []string { return nil }
 	}
-	if c.Scratch == nil {
-		c.Scratch = func() (*os.File, error) {
-			f, err := os.CreateTemp("", "aptmesh-holds-")
-			if err == nil {
-				err = os.Remove(f.Name())
-			}
-			return f, err
-		}
-	}
 	return c
 }
 
@@ -127,6 +116,9 @@ func (c Config) withDefaults() Config {
 type Keeper struct {
 	cfg Config
 	log *slog.Logger
+
+	fetching chan struct{} // a place for each file under way
+	reading  chan struct{} // one place: reading indexes takes memory, and time of a processor that serves clients
 
 	ctx    context.Context // ends the workers
 	cancel context.CancelFunc
@@ -145,6 +137,7 @@ type Keeper struct {
 // New reads back what is held, so that nothing of it is evicted, and fetches nothing: see SetMirrors and Keep.
 func New(cfg Config) (*Keeper, error) {
 	k := &Keeper{cfg: cfg.withDefaults(), log: cfg.Logger, workers: make(map[string]*worker), union: &rows.Set{}}
+	k.fetching, k.reading = make(chan struct{}, k.cfg.Parallel), make(chan struct{}, 1)
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	files, err := k.cfg.State.ListFiles(holdDir)
 	if err != nil {
@@ -254,15 +247,7 @@ func (k *Keeper) unite(generations iter.Seq[*generation]) (*rows.Set, error) {
 	for g := range generations {
 		parts = append(parts, k.share(g)...)
 	}
-	f, err := k.cfg.Scratch()
-	if err != nil {
-		return nil, err
-	}
-	if err := rows.Unite(f, parts...); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return rows.Map(f)
+	return rows.Unite(parts...)
 }
 
 // generations yields what all holds have, and more. The caller holds mu.

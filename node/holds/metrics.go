@@ -20,7 +20,7 @@ type collector struct {
 	told  []prometheus.Metric
 }
 
-const countedFor = 30 * time.Second
+const scrapedFor = 30 * time.Second
 
 // Collectors returns the metrics of this room, for the caller to register.
 func (k *Keeper) Collectors() []prometheus.Collector {
@@ -45,7 +45,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	defer c.mu.Unlock()
 	if time.Now().After(c.until) {
 		c.told = c.count()
-		c.until = time.Now().Add(countedFor)
+		c.until = time.Now().Add(scrapedFor)
 	}
 	for _, m := range c.told {
 		to <- m

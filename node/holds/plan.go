@@ -66,6 +66,12 @@ type plan struct {
 // draw reads the roots of a request and the indexes that list what is wanted, which are fetched where the store does
 // not have them. It fails where one of them cannot be had: what it lists would be missing without a word.
 func (k *Keeper) draw(ctx context.Context, r Request) (*plan, error) {
+	select {
+	case k.reading <- struct{}{}:
+		defer func() { <-k.reading }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	p := &plan{request: r}
 	selection := r.Filter.NewSelection()
 	seen := make(map[string]bool) // keys of indexes: two suites may have an equal one
@@ -104,7 +110,37 @@ func (k *Keeper) draw(ctx context.Context, r Request) (*plan, error) {
 		p.files = append(p.files, object{ObjectRequest: p.chosen.Files[i].Object()})
 	}
 	p.chosen.Files = nil
+	nameOthers(p.files)
 	return p, nil
+}
+
+// nameOthers tells files that several indexes list under one name with different content of each other: upstream has
+// one of them there, and is not to be blamed for it.
+func nameOthers(files []object) {
+	byName := make([]int, 0, len(files))
+	for i := range files {
+		if !files[i].Ref.Digest.IsZero() {
+			byName = append(byName, i)
+		}
+	}
+	name := func(i int) proto.Location { return files[i].Where.First }
+	slices.SortFunc(byName, func(a, b int) int {
+		return cmp.Or(cmp.Compare(name(a).Path, name(b).Path), cmp.Compare(name(a).Archive, name(b).Archive))
+	})
+	for from := 0; from < len(byName); {
+		to := from + 1
+		for to < len(byName) && name(byName[to]) == name(byName[from]) {
+			to++
+		}
+		for _, i := range byName[from:to] {
+			for _, other := range byName[from:to] {
+				if other != i {
+					files[i].Others = append(files[i].Others, files[other].Ref)
+				}
+			}
+		}
+		from = to
+	}
 }
 
 // rootsOf are the files of a suite's root.

@@ -77,16 +77,6 @@ type GenerationStatus struct {
 func (k *Keeper) status(w *worker, name string) Status {
 	s := k.count(w)
 	s.Name = name
-	k.mu.Lock()
-	all, err := k.whole(w.hold.Generations)
-	k.mu.Unlock()
-	if err == nil {
-		for ref := range all.Rows() {
-			if k.stored(ref) || len(k.cfg.Holders(ref.Digest)) > 0 {
-				s.Cluster.add(ref)
-			}
-		}
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s.Phase, s.Next = w.phase, w.next
@@ -101,28 +91,47 @@ func (k *Keeper) status(w *worker, name string) Status {
 	return s
 }
 
-// count counts what a hold lists and has here.
-func (k *Keeper) count(w *worker) (s Status) {
+// countedFor is how long numbers of files are good for while nothing begins or ends: each file is looked up for them.
+const countedFor = 2 * time.Second
+
+// count counts what a hold lists and has here and in the cluster.
+func (k *Keeper) count(w *worker) Status {
+	w.counting.Lock()
+	defer w.counting.Unlock()
+	if entered := w.entered.Load(); entered != w.counted.entered || time.Now().After(w.counted.until) {
+		w.counted.Status, w.counted.entered, w.counted.until = k.countNow(w), entered, time.Now().Add(countedFor)
+	}
+	return w.counted.Status
+}
+
+func (k *Keeper) countNow(w *worker) (s Status) {
+	generations, others := k.holdOf(w)
 	k.mu.Lock()
-	generations := w.hold.Generations
-	var others []*generation
-	for _, other := range k.workers {
-		if other != w {
-			others = append(others, other.hold.Generations...)
-		}
-	}
 	share, err := k.unite(slices.Values(generations))
-	all, failed := k.whole(generations)
-	var kept *rows.Set
-	if err == nil && failed == nil {
-		kept, err = k.unite(slices.Values(others))
-	}
 	k.mu.Unlock()
-	if err != nil || failed != nil { // no file could be made for a moment: then there are no numbers
-		share, all, kept = &rows.Set{}, &rows.Set{}, &rows.Set{}
+	if err == nil {
+		err = rows.Guard(func() { k.countAll(&s, generations, others, share) })
+	}
+	if err != nil {
+		k.log.Error("what is held cannot be counted", "hold", w.owner, "error", err)
+	}
+	return s
+}
+
+func (k *Keeper) countAll(s *Status, generations, others []*generation, share *rows.Set) {
+	var parts []rows.Part
+	for _, g := range generations {
+		parts = append(parts, rows.Part{Set: g.indexes}, rows.Part{Set: g.files})
+	}
+	all, err := rows.Unite(parts...)
+	if err != nil {
+		return // Guard will say it
 	}
 	for ref := range all.Rows() {
 		s.Listed.add(ref)
+		if k.stored(ref) || len(k.cfg.Holders(ref.Digest)) > 0 {
+			s.Cluster.add(ref)
+		}
 	}
 	for ref := range share.Rows() {
 		s.Share.add(ref)
@@ -130,7 +139,7 @@ func (k *Keeper) count(w *worker) (s Status) {
 		case !k.stored(ref):
 			s.Missing.add(ref)
 			continue
-		case !kept.Has(ref.Digest):
+		case !slices.ContainsFunc(others, func(g *generation) bool { return g.indexes.Has(ref.Digest) || g.files.Has(ref.Digest) }):
 			s.Own.add(ref)
 		}
 		s.Held.add(ref)
@@ -143,7 +152,18 @@ func (k *Keeper) count(w *worker) (s Status) {
 			s.Unprovable, s.Unsized, s.Absent, s.UnresolvedCount = g.Unprovable, g.Unsized, g.Absent, g.Unresolved
 		}
 	}
-	return s
+}
+
+// holdOf is what a worker holds, and what all others do.
+func (k *Keeper) holdOf(w *worker) (generations, others []*generation) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, other := range k.workers {
+		if other != w {
+			others = append(others, other.hold.Generations...)
+		}
+	}
+	return w.hold.Generations, others
 }
 
 // Trouble is a hold that did not come about in the last attempt.
@@ -166,23 +186,6 @@ func (k *Keeper) Troubles() (all []Trouble) {
 		w.mu.Unlock()
 	}
 	return all
-}
-
-// whole is all files of generations, whatever this node's share is. The caller holds mu.
-func (k *Keeper) whole(generations []*generation) (*rows.Set, error) {
-	var parts []rows.Part
-	for _, g := range generations {
-		parts = append(parts, rows.Part{Set: g.indexes}, rows.Part{Set: g.files})
-	}
-	f, err := k.cfg.Scratch()
-	if err != nil {
-		return nil, err
-	}
-	if err := rows.Unite(f, parts...); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return rows.Map(f)
 }
 
 func (p *progress) tell(s *Status, running bool) {

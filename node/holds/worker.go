@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/holds/rows"
 	"github.com/aptmesh/aptmesh/node/holds/want"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -66,6 +68,14 @@ type worker struct {
 	finished chan struct{}
 	chosen   *want.Result // of the last plan, without its files; nil for none
 	failures int          // in a row
+
+	entered  atomic.Int64 // counts up with each phase that is entered
+	counting sync.Mutex   // guards what follows; before Keeper.mu
+	counted  struct {
+		Status
+		entered int64
+		until   time.Time
+	}
 }
 
 // settings are what a worker does, as configured now.
@@ -285,6 +295,7 @@ func (w *worker) enter(phase Phase, err error, again time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.phase, w.failure, w.next = phase, err, time.Time{}
+	w.entered.Add(1)
 	if again > 0 {
 		w.next = time.Now().Add(again)
 	}
@@ -375,9 +386,13 @@ func (w *worker) mendOlder(ctx context.Context, r Request, s settings) error {
 		if err != nil {
 			return err
 		}
-		mine = slices.DeleteFunc(mine, func(o object) bool {
-			return !o.Ref.Digest.IsZero() && !g.indexes.Has(o.Ref.Digest) && !g.files.Has(o.Ref.Digest)
-		})
+		if err := rows.Guard(func() {
+			mine = slices.DeleteFunc(mine, func(o object) bool {
+				return !o.Ref.Digest.IsZero() && !g.indexes.Has(o.Ref.Digest) && !g.files.Has(o.Ref.Digest)
+			})
+		}); err != nil {
+			return err
+		}
 		now := &progress{}
 		w.mu.Lock()
 		w.progress = now
@@ -401,14 +416,18 @@ func (w *worker) complete(g *generation) bool {
 	w.k.mu.Lock()
 	share := w.k.share(g)
 	w.k.mu.Unlock()
-	for _, part := range share {
-		for ref := range part.Rows() {
-			if (part.Keep == nil || part.Keep(ref)) && !w.k.stored(ref) {
-				return false
+	whole := true
+	err := rows.Guard(func() {
+		for _, part := range share {
+			for ref := range part.Rows() {
+				if (part.Keep == nil || part.Keep(ref)) && !w.k.stored(ref) {
+					whole = false
+					return
+				}
 			}
 		}
-	}
-	return true
+	})
+	return whole && err == nil
 }
 
 // begin makes a plan what is held, from before its first file is fetched. What was held before stays held.

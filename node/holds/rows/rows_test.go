@@ -60,13 +60,8 @@ func TestSets(t *testing.T) {
 }
 
 func TestUnite(t *testing.T) {
-	var out bytes.Buffer
 	not := func(size int64) func(proto.Ref) bool { return func(r proto.Ref) bool { return r.Size != size } }
-	err := Unite(&out, Part{mapped(t, refs(1, 2, 3)), not(2)}, Part{Set: &Set{}}, Part{mapped(t, refs(3, 4)), not(4)}, Part{mapped(t, refs(5, 1, 4)), not(1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := Read(out.Bytes())
+	s, err := Unite(Part{mapped(t, refs(1, 2, 3)), not(2)}, Part{Set: &Set{}}, Part{mapped(t, refs(3, 4)), not(4)}, Part{mapped(t, refs(5, 1, 4)), not(1)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,5 +91,58 @@ func BenchmarkHas(b *testing.B) {
 	some := refs(numbers[:4096]...)
 	for i := 0; b.Loop(); i++ {
 		s.Has(some[i%len(some)].Digest)
+	}
+}
+
+// A disk that fails under a mapped set is an error, and no end of the process.
+func TestDiskFails(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "set")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var numbers []int
+	for i := range 1000 {
+		numbers = append(numbers, i)
+	}
+	if err := Write(f, refs(numbers...)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Map(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(name, 0); err != nil { // what is mapped has no pages any more
+		t.Fatal(err)
+	}
+	if _, err := Unite(Part{Set: s}); err == nil {
+		t.Error("a set without a disk is read")
+	}
+	if err := Guard(func() { s.Has(refs(1)[0].Digest) }); err == nil {
+		t.Error("a digest is found in it")
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("another panic is taken for a failing disk")
+		}
+	}()
+	Guard(func() { panic("another") })
+}
+
+// Digests that do not lie evenly are found, too.
+func TestCrowdedDigests(t *testing.T) {
+	for _, first := range []byte{0, 0x7f, 0xff} {
+		var all []proto.Ref
+		for i := range 1000 {
+			d := proto.Digest{first, first, first, first, first, first, first, first, byte(i >> 8), byte(i)}
+			all = append(all, proto.Ref{Digest: d, Size: 1})
+		}
+		all = append(all, refs(1, 2, 3)...)
+		s := mapped(t, all[1:]) // without the first
+		for i, ref := range all {
+			if s.Has(ref.Digest) != (i > 0) {
+				t.Errorf("%x: %d", first, i)
+			}
+		}
 	}
 }
