@@ -480,7 +480,9 @@ func TestRate(t *testing.T) {
 
 // Of files that share a name each knows of the other contents.
 func TestNamesThatAreSharedBlameNobody(t *testing.T) {
-	ref := func(text string) proto.Ref { return proto.Ref{Digest: proto.DigestOf([]byte(text)), Size: int64(len(text))} }
+	ref := func(text string) proto.Ref {
+		return proto.Ref{Digest: proto.DigestOf([]byte(text)), Size: int64(len(text))}
+	}
 	var files []object
 	for _, f := range []struct{ path, text string }{{"a", "1"}, {"b", "2"}, {"a", "33"}, {"c", "4"}, {"a", "555"}} {
 		files = append(files, object{ObjectRequest: proto.ObjectRequest{Ref: ref(f.text), Where: proto.At(proto.Location{Archive: "x", Path: f.path})}})

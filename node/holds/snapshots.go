@@ -2,6 +2,7 @@ package holds
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -78,6 +79,22 @@ func (k *Keeper) LetSnapshotGo(record string) {
 	}
 	delete(k.workers, w.owner) // the same snapshot may be taken again at once
 	k.wg.Go(func() { k.drop(w) })
+}
+
+// SnapshotHeld fails if not all is held yet that this node is to hold of a snapshot.
+func (k *Keeper) SnapshotHeld(record string) error {
+	k.mu.Lock()
+	w := k.workers[snapshotPrefix+record]
+	k.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.phase != Done {
+		return fmt.Errorf("its packages are not all held yet: %s", w.phase)
+	}
+	return nil
 }
 
 // Snapshot is how the hold of a snapshot is now; false where there is none.

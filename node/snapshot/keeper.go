@@ -63,6 +63,8 @@ type Holds interface {
 	KeepSnapshot(record, level string, taken time.Time, suites []proto.Captured)
 	// LetSnapshotGo ends that.
 	LetSnapshotGo(record string)
+	// SnapshotHeld fails if not all is held yet that is to be held on this node.
+	SnapshotHeld(record string) error
 }
 
 // State keeps small files under names, durably.

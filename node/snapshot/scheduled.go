@@ -94,6 +94,11 @@ func (k *Keeper) whole(ctx context.Context, name string) error {
 	if !ok || r == nil {
 		return fmt.Errorf("snapshot %q: %w", name, ErrUnknown)
 	}
+	if r.Hold != "" && k.cfg.Holds != nil {
+		if err := k.cfg.Holds.SnapshotHeld(act.Target); err != nil {
+			return err
+		}
+	}
 	missing, err := k.fetch(ctx, act.Target, r)
 	if err == nil && len(missing) > 0 {
 		err = fmt.Errorf("%d files of it are missing, such as %s: %w", len(missing), missing[0].Location, missing[0].Err)

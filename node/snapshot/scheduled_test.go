@@ -37,7 +37,7 @@ func newScheduled(t *testing.T, names ...string) *scheduled {
 		w.cfg.Schedule = Schedule{
 			Rules: func() snapshotconf.Settings { return weekly },
 			Take: func(ctx context.Context, name string, rule snapshotconf.Auto, as Plan) error {
-				as.Archives = rule.Archives
+				as.Archives, as.Hold = rule.Archives, rule.Hold
 				_, _, err := w.Create(ctx, name, as)
 				return err
 			},
