@@ -301,7 +301,7 @@ func TestImportRefuses(t *testing.T) {
 	tiny := newNode(t, "")
 	tiny.Settings = strings.Replace(site.Settings, "max_size: 2GiB, memory: 64MiB", "max_size: 512KiB, memory: 256KiB", 1)
 	tiny.start()
-	if said := tiny.exits(3, "import", usb); !strings.Contains(said, "raise cache.max_size") {
+	if said := tiny.exits(3, "import", usb); !strings.Contains(said, "it does not fit: ") {
 		t.Error(said)
 	}
 
@@ -563,4 +563,29 @@ func TestExportTreePacman(t *testing.T) {
 	host.must("-Fy")
 	host.must("-Sw", "app", "data", "c++")
 	host.has(r, "cache", pacFiles(pacPackages...)...)
+}
+
+// What was imported on one node of a cluster is installed from the others, whose upstream never had it.
+func TestImportInCluster(t *testing.T) {
+	t.Parallel()
+	w := exportWorld(t)
+	usb := filepath.Join(t.TempDir(), "usb")
+	w.node.exits(0, "export", "w48", "--to", usb)
+	c := newCluster(t, 2, testarchive.Package{Name: "other", Version: "1", Size: 1000})
+	n1, n2 := c.nodes[0], c.nodes[1]
+	n1.exits(0, "import", usb, "--as", "from-headquarters")
+	if out := n2.exits(0, "snapshot", "list"); !strings.Contains(out, "from-headquarters") {
+		t.Errorf("the other node does not know it: %s", out)
+	}
+	host := w.on(n2.node, "from-headquarters")
+	host.run("apt-get", "update")
+	if v := host.version("tool"); v != "1" {
+		t.Errorf("the other node has %s", v)
+	}
+	host.run("apt-get", "download", "tool", "big")
+	// Removed, with its packages; a day later, nothing keeps them.
+	n2.exits(0, "snapshot", "rm", "from-headquarters")
+	if out := n1.exits(0, "snapshot", "list"); strings.Contains(out, "from-headquarters") {
+		t.Errorf("it is still there: %s", out)
+	}
 }

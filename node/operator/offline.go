@@ -35,7 +35,7 @@ func (o *Operator) newIntake() *offline.Intake {
 		Pin: o.cfg.Store.Pin,
 		Room: func() (limit, pinned int64) {
 			st := o.cfg.Store.Stats()
-			return st.Max, st.Pinned
+			return o.cfg.Archives.Config().Snapshots.MaxPinned.Of(st.Max), st.Pinned
 		},
 		Keep: o.cfg.Snapshots.Import, Now: time.Now,
 	})

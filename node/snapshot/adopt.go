@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/aptmesh/aptmesh/node/snapshot/names"
 	"github.com/aptmesh/aptmesh/proto"
@@ -101,5 +102,17 @@ func (k *Keeper) readKept(digest string) (all []proto.Digest) {
 	return all
 }
 
-// pinKept keeps the packages of a snapshot, if it keeps any.
-func (k *Keeper) pinKept(digest string) { k.cfg.Store.Pin(keptOwner(digest), k.readKept(digest)) }
+// removeKept removes what was written for imports that were not carried to their end. None is under way.
+func (k *Keeper) removeKept(t *table) {
+	files, err := k.cfg.State.ListFiles(keptDir)
+	if err != nil {
+		return
+	}
+	for _, file := range files {
+		if !t.needed[strings.TrimPrefix(file, keptDir)] {
+			if err := k.cfg.State.RemoveFile(file); err != nil {
+				k.cfg.Logger.Warn("what an import has left cannot be removed", "file", file, "error", err)
+			}
+		}
+	}
+}

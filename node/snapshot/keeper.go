@@ -178,7 +178,6 @@ func New(cfg Config) (*Keeper, error) {
 		}
 		t.records[digest] = r
 		k.pin(digest, r)
-		k.pinKept(digest)
 	}
 	for _, n := range t.names.List(names.Channel) {
 		k.moved.WithLabelValues(n.Name) // the series is there before the first move
@@ -190,6 +189,7 @@ func New(cfg Config) (*Keeper, error) {
 		}
 	}
 	k.removeRecords(k.table.Load())
+	k.removeKept(k.table.Load())
 	if cfg.Cluster != nil {
 		k.wg.Go(k.meetNowAndThen)
 	}
@@ -277,6 +277,7 @@ func (k *Keeper) pin(digest string, r *Record) {
 		digests = append(digests, ref.Digest)
 	}
 	k.cfg.Store.Pin(pinOwner(digest), digests)
+	k.cfg.Store.Pin(keptOwner(digest), k.readKept(digest))
 	if r.Hold != "" && k.cfg.Holds != nil {
 		var suites []proto.Captured
 		for _, a := range r.Archives {

@@ -46,7 +46,7 @@ type Config struct {
 	Create func(size int64) (Writer, error)
 	// Pin keeps a set of blobs from being evicted, in place of the owner's set before.
 	Pin func(owner string, digests []proto.Digest)
-	// Room is how many bytes may be kept at most, and how many of them are taken for good.
+	// Room is how many bytes may be held at most, and how many are.
 	Room func() (limit, pinned int64)
 	// Keep names a snapshot, and keeps packages of it from being evicted.
 	Keep func(ctx context.Context, name, by string, record []byte, packages []proto.Digest) (*snapshot.Snapshot, error)
@@ -219,7 +219,7 @@ func (i *Intake) fits(s *session) error {
 	if need <= limit-pinned {
 		return nil
 	}
-	return refused("%s of the bundle are not here yet; of the %s that the cache may have, %s are kept for good: raise cache.max_size, or remove snapshots",
+	return refused("it does not fit: %s of the bundle are not here yet, and of the %s that may be held (snapshots.max_pinned of cache.max_size) %s are: raise one of the two, or remove snapshots",
 		humanize.IBytes(uint64(need)), humanize.IBytes(uint64(limit)), humanize.IBytes(uint64(pinned)))
 }
 
