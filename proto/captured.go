@@ -61,11 +61,20 @@ type Missing struct {
 // SnapshotNews is what two nodes tell each other of snapshots and channels. Nothing of it is believed:
 // records are proven by the sums that names have for them, and roots by the archive's signature.
 type SnapshotNews struct {
-	// Names are all names, as node/snapshot/names writes them. Away says that the sender has not heard of
-	// the others for so long that they may be out of date.
+	// Names are all names, as node/snapshot/names writes them. Away says why they may be out of date.
 	Names []byte
-	Away  bool
+	Away  Absence
 	// Wanted are records that the sender lacks, by their SHA-256 in hex; Records those that it was asked for.
 	Wanted  []string
 	Records [][]byte
 }
+
+// Absence is how far a node has not heard of the others: of two nodes, the one with the lower Absence knows better.
+type Absence uint8
+
+// The degrees of Absence.
+const (
+	Present Absence = iota
+	CutOff          // it has run all the time, and reached nobody for long
+	WasOff          // it was off for long, or is new
+)

@@ -68,7 +68,7 @@ func (k *Keeper) news(wanted []string) (told proto.SnapshotNews) {
 	k.acting.Lock()
 	defer k.acting.Unlock()
 	t := k.table.Load()
-	told.Names, told.Away, told.Wanted = t.data, k.away, t.lacking()
+	told.Names, told.Away, told.Wanted = t.data, k.absence(), t.lacking()
 	given := 0
 	for _, digest := range wanted {
 		if t.records[digest] == nil || given >= maxGiven {
@@ -104,18 +104,21 @@ func (k *Keeper) take(from string, told proto.SnapshotNews) error {
 	old := k.table.Load()
 	next := old.names.Clone()
 	var changed []names.Key
-	before := k.cfg.Now().Add(-RemovedFor)
+	before, mine := k.forgetsBefore(), k.absence()
 	var theirs names.Map
 	if err := json.Unmarshal(told.Names, &theirs); err != nil {
 		return err
 	}
-	// Of two nodes of which one was away, the other one knows better. Where both were, neither does.
-	if k.away && !told.Away {
-		k.setAside(next.Only(&theirs, before), from)
+	// Of two nodes that were away for different reasons, one knows better. If it was for the same one, neither does.
+	if mine > told.Away {
+		k.setAside(next.Only(&theirs, k.cfg.Now().Add(-RemovedFor)), from)
+		k.off = false // from here on it knows as much
 	}
-	if k.away || !told.Away {
-		theirs.Forget(before)
+	if mine >= told.Away {
 		changed = next.Merge(&theirs)
+	}
+	if mine > told.Away && told.Away == proto.Present {
+		next.Remind(k.met, k.cfg.Node, k.cfg.Now())
 	}
 	next.Forget(before)
 	records, err := k.takeRecords(next, told.Records)
@@ -126,7 +129,7 @@ func (k *Keeper) take(from string, told proto.SnapshotNews) error {
 	if err != nil {
 		return err
 	}
-	due := !told.Away && k.meets()
+	due := told.Away == proto.Present && k.meets()
 	if sum != old.sum || len(records) > 0 || due {
 		if err := k.commit(next, records); err != nil {
 			return fmt.Errorf("write what node %s knows of snapshots: %w", from, err)
@@ -141,12 +144,33 @@ func (k *Keeper) take(from string, told proto.SnapshotNews) error {
 	return nil
 }
 
+// absence is how far this node has not heard of the others. The caller holds acting.
+func (k *Keeper) absence() proto.Absence {
+	switch {
+	case k.cfg.Cluster == nil || k.cfg.Now().Sub(k.met) <= awayFor:
+		return proto.Present
+	case k.off:
+		return proto.WasOff
+	}
+	return proto.CutOff
+}
+
+// forgetsBefore is before when a removal must have been for this node to forget it: long ago, and before it last met another node,
+// which then knew of it. The caller holds acting.
+func (k *Keeper) forgetsBefore() time.Time {
+	before := k.cfg.Now().Add(-RemovedFor)
+	if k.cfg.Cluster != nil && k.met.Before(before) {
+		return k.met
+	}
+	return before
+}
+
 // meets notes that this node knows what the others know, and reports whether that is to be written down. The caller
 // holds acting.
 func (k *Keeper) meets() (due bool) {
 	now := k.cfg.Now()
-	if due = k.away || now.Sub(k.met) >= meetEvery/2; due {
-		k.away, k.met = false, now
+	if due = k.absence() != proto.Present || now.Sub(k.met) >= meetEvery/2; due {
+		k.off, k.met = false, now
 	}
 	return due
 }
@@ -240,7 +264,7 @@ func (k *Keeper) MeetAll(ctx context.Context) (unreached []string) {
 		return nil
 	}
 	alive, unreached := k.cfg.Cluster.Nodes()
-	away := make([]bool, len(alive))
+	away := make([]proto.Absence, len(alive))
 	failed := make([]error, len(alive))
 	var wg sync.WaitGroup
 	for i, node := range alive {
@@ -257,18 +281,18 @@ func (k *Keeper) MeetAll(ctx context.Context) (unreached []string) {
 			unreached = append(unreached, alive[i])
 		}
 	}
-	if len(alive) > 0 && len(unreached) == 0 && !slices.Contains(away, false) {
-		k.nobodyKnowsBetter()
+	if len(alive) > 0 && len(unreached) == 0 {
+		k.mayKnowAll(slices.Min(away))
 	}
 	slices.Sort(unreached)
 	return unreached
 }
 
-// nobodyKnowsBetter ends being away where all others are, too: in a new cluster, or when all nodes were off.
-func (k *Keeper) nobodyKnowsBetter() {
+// mayKnowAll ends being away if no other node knows better: in a new cluster, or when all nodes were off.
+func (k *Keeper) mayKnowAll(least proto.Absence) {
 	k.acting.Lock()
 	defer k.acting.Unlock()
-	if !k.away {
+	if mine := k.absence(); mine == proto.Present || least < mine {
 		return
 	}
 	k.meets()
@@ -279,16 +303,16 @@ func (k *Keeper) nobodyKnowsBetter() {
 
 // exchange tells a node all that is known here, takes in what it knows, and goes on until neither has a record that the
 // other lacks. away is what the node says of itself.
-func (k *Keeper) exchange(ctx context.Context, node string) (away bool, err error) {
+func (k *Keeper) exchange(ctx context.Context, node string) (away proto.Absence, err error) {
 	var give []string
 	for range maxGives {
 		told := k.news(give)
 		answer, err := k.cfg.Cluster.Snapshots(ctx, node, told)
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 		if err := k.take(node, answer); err != nil {
-			return false, err
+			return 0, err
 		}
 		give = k.has(answer.Wanted)
 		lacking := k.table.Load().lacking()
@@ -301,7 +325,7 @@ func (k *Keeper) exchange(ctx context.Context, node string) (away bool, err erro
 			return answer.Away, nil // it does not have them either
 		}
 	}
-	return false, errors.New("it wants ever more records of snapshots")
+	return 0, errors.New("it wants ever more records of snapshots")
 }
 
 // has keeps those of records that this node has.

@@ -278,8 +278,8 @@ func TestAllAwayForLong(t *testing.T) {
 	n.all["n2"].create("new", "debian")
 	n.agree()
 	for name, w := range n.all {
-		if !w.Known("old", "ubuntu") || !w.Known("new", "debian") || w.away {
-			t.Errorf("%s has %v, away %v", name, w.List(), w.away)
+		if !w.Known("old", "ubuntu") || !w.Known("new", "debian") || w.absence() != proto.Present {
+			t.Errorf("%s has %v, away %v", name, w.List(), w.absence())
 		}
 	}
 }
@@ -316,7 +316,7 @@ func TestMeetsWithoutChange(t *testing.T) {
 		n.all["n1"].MeetAll(t.Context())
 	}
 	for name, w := range n.all {
-		if w.restart(); w.away {
+		if w.restart(); w.absence() != proto.Present {
 			t.Errorf("%s counts as away", name)
 		}
 	}
@@ -404,6 +404,37 @@ func TestNodesAgree(t *testing.T) {
 					t.Fatalf("seed %d: %s cannot serve %s", seed, name, s.Name)
 				}
 			}
+		}
+	}
+}
+
+// What was removed on a node that reached nobody stays removed when it reaches the others, however much later.
+func TestRemovedWhileCutOff(t *testing.T) {
+	n := newNodes(t, "n1", "n2", "n3")
+	n.all["n2"].create("gone", "ubuntu")
+	n.all["n2"].create("kept", "debian")
+	n.agree()
+	n.partition("n1")
+	if _, err := n.all["n1"].Remove(t.Context(), "gone", "root"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		for range 20 {
+			for _, w := range n.all {
+				w.now = w.now.Add(24 * time.Hour)
+				w.MeetAll(t.Context())
+			}
+		}
+		n.all["n1"].publish("ubuntu")
+		n.all["n1"].create(fmt.Sprint("later", n.all["n1"].now.Unix()), "ubuntu") // a reason to write, and to forget
+		n.all["n1"].restart()
+	}
+	n.partition()
+	n.all["n2"].MeetAll(t.Context())
+	n.agree()
+	for name, w := range n.all {
+		if w.Known("gone", "ubuntu") || !w.Known("kept", "debian") || len(w.List()) != 3 { // one is older than 30 days, and given up
+			t.Errorf("%s has %v", name, w.List())
 		}
 	}
 }

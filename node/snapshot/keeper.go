@@ -106,7 +106,7 @@ type Keeper struct {
 
 	acting  sync.Mutex // one change of the names at a time
 	orphans []orphan   // names given up, guarded by acting
-	away    bool       // nothing was heard of the others for long; guarded by acting
+	off     bool       // it was off for long, and has met nobody since; guarded by acting
 	met     time.Time  // when something was, as written down; guarded by acting
 
 	opening sync.Mutex // guards what follows
@@ -169,7 +169,8 @@ func New(cfg Config) (*Keeper, error) {
 	if t.data, t.sum, err = sumOf(t.names); err != nil {
 		return nil, err
 	}
-	k.met, k.away = w.Met, cfg.Cluster != nil && cfg.Now().Sub(w.Met) > awayFor // a new node, too
+	k.met = w.Met // zero for a new node: it counts as one that was off
+	k.off = cfg.Now().Sub(w.Met) > awayFor
 	for digest := range t.needed {
 		r, err := k.readRecord(digest)
 		if err != nil {
@@ -487,7 +488,7 @@ func (k *Keeper) fetch(ctx context.Context, digest string, r *Record) (missing [
 
 // commit makes names those in force: on disk first. added are records that are new. The caller holds acting.
 func (k *Keeper) commit(next *names.Map, added map[string]*Record) error {
-	next.Forget(k.cfg.Now().Add(-RemovedFor))
+	next.Forget(k.forgetsBefore())
 	now := k.cfg.Now()
 	k.orphans = slices.DeleteFunc(k.orphans, func(o orphan) bool { return o.over(next, now) })
 	t := &table{names: next, records: make(map[string]*Record), needed: neededBy(next, k.orphans, now), orphans: slices.Clone(k.orphans)}

@@ -233,7 +233,7 @@ func (k *Keeper) leads() bool {
 		return true
 	}
 	k.acting.Lock()
-	away := k.away
+	away := k.absence() != proto.Present
 	k.acting.Unlock()
 	alive, _ := k.cfg.Cluster.Nodes()
 	return !away && !slices.ContainsFunc(alive, func(node string) bool { return node < k.cfg.Node })

@@ -159,11 +159,11 @@ func (m *Mesh) CheckSuite(ctx context.Context, peer string, id proto.Suite, slot
 // Snapshots tells a peer what this node knows of snapshots, and returns what the peer knows. It does not wait for a
 // peer that stops answering pings. Errors are as of CheckSuite.
 func (m *Mesh) Snapshots(ctx context.Context, peer string, told proto.SnapshotNews) (proto.SnapshotNews, error) {
-	req := &peerpb.SnapshotsRequest{Names: told.Names, Away: told.Away, Wanted: told.Wanted, Records: told.Records}
+	req := &peerpb.SnapshotsRequest{Names: told.Names, Away: uint32(told.Away), Wanted: told.Wanted, Records: told.Records}
 	var answer proto.SnapshotNews
 	err := m.call(ctx, peer, snapshotsTimeout, func(ctx context.Context, client peerpb.ControlClient) error {
 		reply, err := client.Snapshots(ctx, req)
-		answer = proto.SnapshotNews{Names: reply.GetNames(), Away: reply.GetAway(), Wanted: reply.GetWanted(), Records: reply.GetRecords()}
+		answer = proto.SnapshotNews{Names: reply.GetNames(), Away: absence(reply.GetAway()), Wanted: reply.GetWanted(), Records: reply.GetRecords()}
 		return err
 	})
 	return answer, err
@@ -288,3 +288,6 @@ func (m *Mesh) call(ctx context.Context, peer string, timeout time.Duration, ask
 	}
 	return m.callFailed(ctx, p, err)
 }
+
+// absence reads what a node says of itself. More than there is means the most.
+func absence(said uint32) proto.Absence { return proto.Absence(min(said, uint32(proto.WasOff))) }

@@ -174,11 +174,11 @@ func (s *controlServer) Snapshots(ctx context.Context, req *peerpb.SnapshotsRequ
 	if n := len(req.GetWanted()) + len(req.GetRecords()); n > maxRecords {
 		return nil, s.senseless(from, fmt.Errorf("%d records of snapshots, want at most %d", n, maxRecords))
 	}
-	told, err := control.ServeSnapshots(ctx, from, proto.SnapshotNews{Names: req.GetNames(), Away: req.GetAway(), Wanted: req.GetWanted(), Records: req.GetRecords()})
+	told, err := control.ServeSnapshots(ctx, from, proto.SnapshotNews{Names: req.GetNames(), Away: absence(req.GetAway()), Wanted: req.GetWanted(), Records: req.GetRecords()})
 	if err != nil {
 		return nil, s.senseless(from, err)
 	}
-	return &peerpb.SnapshotsReply{Names: told.Names, Away: told.Away, Wanted: told.Wanted, Records: told.Records}, nil
+	return &peerpb.SnapshotsReply{Names: told.Names, Away: uint32(told.Away), Wanted: told.Wanted, Records: told.Records}, nil
 }
 
 // control returns the calling node, and the object that answers its calls.

@@ -23,9 +23,9 @@ func TestSnapshotsAreExchanged(t *testing.T) {
 				return proto.SnapshotNews{Names: fmt.Append(nil, from, " told ", node, " ", string(told.Names)), Away: told.Away, Wanted: told.Wanted, Records: told.Records}, nil
 			}}
 		}, "a", "b")
-		told := proto.SnapshotNews{Names: []byte("names"), Away: true, Wanted: []string{"x", "y"}, Records: [][]byte{[]byte("one"), []byte("two")}}
+		told := proto.SnapshotNews{Names: []byte("names"), Away: proto.WasOff, Wanted: []string{"x", "y"}, Records: [][]byte{[]byte("one"), []byte("two")}}
 		got, err := meshes[0].Snapshots(t.Context(), "b", told)
-		if err != nil || string(got.Names) != "a told b names" || !got.Away || !slices.Equal(got.Wanted, told.Wanted) || len(got.Records) != 2 || string(got.Records[1]) != "two" {
+		if err != nil || string(got.Names) != "a told b names" || got.Away != proto.WasOff || !slices.Equal(got.Wanted, told.Wanted) || len(got.Records) != 2 || string(got.Records[1]) != "two" {
 			t.Errorf("%+v, %v", got, err)
 		}
 		if _, err := meshes[0].Snapshots(t.Context(), "b", proto.SnapshotNews{Names: []byte("bad")}); err == nil {

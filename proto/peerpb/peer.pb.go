@@ -1745,7 +1745,7 @@ type SnapshotsRequest struct {
 	Names         []byte                 `protobuf:"bytes,1,opt,name=names,proto3" json:"names,omitempty"`     // node/snapshot/names as JSON
 	Wanted        []string               `protobuf:"bytes,2,rep,name=wanted,proto3" json:"wanted,omitempty"`   // records that the caller lacks, by their SHA-256 in hex
 	Records       [][]byte               `protobuf:"bytes,3,rep,name=records,proto3" json:"records,omitempty"` // records that the peer lacks
-	Away          bool                   `protobuf:"varint,4,opt,name=away,proto3" json:"away,omitempty"`      // names may be out of date
+	Away          uint32                 `protobuf:"varint,4,opt,name=away,proto3" json:"away,omitempty"`      // names may be out of date
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1801,11 +1801,11 @@ func (x *SnapshotsRequest) GetRecords() [][]byte {
 	return nil
 }
 
-func (x *SnapshotsRequest) GetAway() bool {
+func (x *SnapshotsRequest) GetAway() uint32 {
 	if x != nil {
 		return x.Away
 	}
-	return false
+	return 0
 }
 
 type SnapshotsReply struct {
@@ -1813,7 +1813,7 @@ type SnapshotsReply struct {
 	Names         []byte                 `protobuf:"bytes,1,opt,name=names,proto3" json:"names,omitempty"`
 	Wanted        []string               `protobuf:"bytes,2,rep,name=wanted,proto3" json:"wanted,omitempty"`
 	Records       [][]byte               `protobuf:"bytes,3,rep,name=records,proto3" json:"records,omitempty"`
-	Away          bool                   `protobuf:"varint,4,opt,name=away,proto3" json:"away,omitempty"`
+	Away          uint32                 `protobuf:"varint,4,opt,name=away,proto3" json:"away,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1869,11 +1869,11 @@ func (x *SnapshotsReply) GetRecords() [][]byte {
 	return nil
 }
 
-func (x *SnapshotsReply) GetAway() bool {
+func (x *SnapshotsReply) GetAway() uint32 {
 	if x != nil {
 		return x.Away
 	}
-	return false
+	return 0
 }
 
 type StatusRequest struct {
@@ -2104,12 +2104,12 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\x05names\x18\x01 \x01(\fR\x05names\x12\x16\n" +
 	"\x06wanted\x18\x02 \x03(\tR\x06wanted\x12\x18\n" +
 	"\arecords\x18\x03 \x03(\fR\arecords\x12\x12\n" +
-	"\x04away\x18\x04 \x01(\bR\x04away\"l\n" +
+	"\x04away\x18\x04 \x01(\rR\x04away\"l\n" +
 	"\x0eSnapshotsReply\x12\x14\n" +
 	"\x05names\x18\x01 \x01(\fR\x05names\x12\x16\n" +
 	"\x06wanted\x18\x02 \x03(\tR\x06wanted\x12\x18\n" +
 	"\arecords\x18\x03 \x03(\fR\arecords\x12\x12\n" +
-	"\x04away\x18\x04 \x01(\bR\x04away\"\x0f\n" +
+	"\x04away\x18\x04 \x01(\rR\x04away\"\x0f\n" +
 	"\rStatusRequest\"!\n" +
 	"\vStatusReply\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json2\xda\x04\n" +

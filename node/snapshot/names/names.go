@@ -391,6 +391,19 @@ func (m *Map) Forget(before time.Time) {
 	})
 }
 
+// Remind has removals since a moment remembered for as long as new ones. It is for a node that was away: nobody else may know of
+// them yet.
+func (m *Map) Remind(since time.Time, node string, now time.Time) {
+	for k, e := range m.entries {
+		if len(e.Acts) > 0 || int64(e.last()) < since.UnixMilli() {
+			continue
+		}
+		next := e.clone()
+		next.Seen = seen(e, Act{Version: m.next(now), Node: node})
+		m.entries[k] = next
+	}
+}
+
 // Only returns and drops the names in force that another node does not know at all, and that are older
 // than a moment. If that is when removals began to be remembered, such a name may have been taken away, and
 // nobody remembers it. It is for a node that was away for longer.
