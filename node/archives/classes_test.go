@@ -60,7 +60,7 @@ func TestMembersOfUpstreams(t *testing.T) {
 func TestHistoryClasses(t *testing.T) {
 	archive := func(name, history string) archiveconf.Archive {
 		return archiveconf.Archive{Name: name, Format: "apt", Upstream: "http://a.example.org/" + name, Aliases: []string{"http://b.example.org"}, Suites: []string{"x"}, SignedBy: []string{"/k"},
-			Deny: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, History: history}
+			Deny: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, History: history, Credentials: upstream.Credentials{User: "u", PasswordFile: "/secret"}}
 	}
 	cfg := &config.Config{Archives: archiveconf.Archives{
 		archive("ubuntu", "https://h.example.org/u"), archive("arch", "https://h.example.org/a/{yyyy}/{mm}/{dd}"), archive("plain", ""), archive("own", "http://own.example.org/o"),
@@ -79,6 +79,9 @@ func TestHistoryClasses(t *testing.T) {
 		if !ok || a.Upstream != url || a.History != "" || len(a.Aliases)+len(a.Suites) != 0 {
 			t.Errorf("%s: %+v", name, a)
 		}
+		if !a.Credentials.IsZero() {
+			t.Errorf("%s is sent the credentials of the archive", name)
+		}
 		if derived := strings.HasPrefix(name, historyPrefix); derived && (!a.Immutable || len(a.Deny) != 1 || len(a.SignedBy) != 1) {
 			t.Errorf("%s has not the rules of its archive: %+v", name, a)
 		}
@@ -89,5 +92,22 @@ func TestHistoryClasses(t *testing.T) {
 	}
 	if !slices.Equal(names, []string{"at", "history/ubuntu", "history/arch"}) {
 		t.Errorf("classes %q", names)
+	}
+}
+
+// Hosts are given the archive itself, and not the class of what it was.
+func TestHostFilesWithoutHistory(t *testing.T) {
+	cfg := config.Default()
+	fedora := archiveconf.New("fedora")
+	fedora.Format, fedora.Upstream, fedora.History = "rpm", "http://f.example.org", "http://h.example.org/f"
+	cfg.Archives = archiveconf.Archives{fedora}
+	next := withMembers(cfg, nil)
+	p, err := withLists(next, nil).planMirrors(next)
+	if err != nil || len(next.Classes) != 1 {
+		t.Fatal(next.Classes, err)
+	}
+	files := p.front.HostFiles("http://n", func(string) bool { return false })
+	if len(files) != 1 || strings.Contains(files[0].Text, historyPrefix) || !strings.Contains(files[0].Text, "http://n/fedora") {
+		t.Errorf("%+v", files)
 	}
 }

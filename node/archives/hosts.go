@@ -53,7 +53,7 @@ func shownToHosts(text string) string {
 // on hosts; hosts do not have others.
 func hostKeys(a archiveconf.Archive) (files []string, keys string, err error) {
 	for _, entry := range a.SignedBy {
-		if !slices.Contains([]string{"/usr/share/keyrings", "/etc/apt/keyrings"}, path.Dir(entry)) || keyrings.IsInline(entry) || keyrings.Dir([]string{entry}) != "" {
+		if !slices.Contains([]string{"/usr/share/keyrings", "/etc/apt/keyrings"}, path.Dir(entry)) || keyrings.Dir([]string{entry}) != "" {
 			files = nil
 			break
 		}

@@ -23,7 +23,7 @@ func TestHostArchives(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := &config.Config{Archives: archiveconf.Archives{
-		{Name: "a", Format: "apt", Upstream: "http://user:secret@a.example.org/debian/?token=x", Aliases: []string{"http://*.a.example.org/debian"}, SignedBy: []string{key}},
+		{Name: "a", Format: "apt", Upstream: "http://user:secret@a.example.org/debian/?token=x", Aliases: []string{"http://*.a.example.org/debian", "http://a.example.org/debian"}, SignedBy: []string{key}},
 		{Name: "b", Format: "apt", Upstream: "http://b.example.org", Unsigned: true},
 	}}
 	suites := []proto.HostSuite{{Dir: "dists/x"}}
@@ -61,6 +61,9 @@ func TestFilesAsYAML(t *testing.T) {
 		"pacman":   {[]proto.HostArchive{dbs}, "", "/etc/pacman.d/aptmesh-snapshot-arch-s", "\nServer = http://n/snapshot/arch/s/$repo/os/$arch\n"},
 	} {
 		files, _ := SnapshotFiles("http://n", "s", tt.archives, tt.form)
+		if what == "rpm" && strings.Count(files[0].Text, "baseurl=") != 4 {
+			t.Errorf("two archives in one file: %s", files[0].Text)
+		}
 		if len(files) != 1 || files[0].Path != tt.path || !strings.Contains(files[0].Content(), tt.has) {
 			t.Errorf("%s: %+v", what, files)
 			continue

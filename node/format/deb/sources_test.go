@@ -52,6 +52,13 @@ func TestSnapshotSources(t *testing.T) {
 			"Types: deb deb-src\nURIs: http://n/snapshot/v/s\nSuites: x\nComponents: contrib main\nSigned-By: /k\n\nTypes: deb\nURIs: http://n/snapshot/v/s\nSuites: y\nComponents: main\nSigned-By: /k\n",
 			"deb http://n/snapshot/v/s x contrib main\ndeb-src http://n/snapshot/v/s x contrib main\ndeb http://n/snapshot/v/s y main\n", "",
 		},
+		"suites that differ in sources or in trust": {
+			proto.HostArchive{Name: "v", Keys: keys, SignedBy: []string{"/k"}, Suites: []proto.HostSuite{
+				suite("dists/x", nil), suite("dists/y", func(s *proto.HostSuite) { s.Indexes = append(s.Indexes, "main/source/Sources.gz") }), suite("dists/z", func(s *proto.HostSuite) { s.Unsigned = true }),
+			}},
+			"Types: deb\nURIs: http://n/snapshot/v/s\nSuites: x\nComponents: main\nSigned-By: /k\n\nTypes: deb deb-src\nURIs: http://n/snapshot/v/s\nSuites: y\nComponents: main\nSigned-By: /k\n\nTypes: deb\nURIs: http://n/snapshot/v/s\nSuites: z\nComponents: main\nTrusted: yes\n",
+			"deb [signed-by=/k] http://n/snapshot/v/s x main\ndeb [signed-by=/k] http://n/snapshot/v/s y main\ndeb-src [signed-by=/k] http://n/snapshot/v/s y main\ndeb [trusted=yes] http://n/snapshot/v/s z main\n", "",
+		},
 		"flat repositories, and one below a directory": {
 			proto.HostArchive{Name: "v", Suites: []proto.HostSuite{
 				suite("", func(s *proto.HostSuite) { s.Indexes = []string{"Packages"} }), suite("x/y", func(s *proto.HostSuite) { s.Indexes = nil }), suite("debian/dists/z/updates", nil),
