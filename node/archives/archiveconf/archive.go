@@ -98,7 +98,8 @@ func (a Archive) Keyring() (*pgp.Keyring, error) {
 	case ring == nil:
 		return nil, nil
 	}
-	return ring.WithWeakKeys(a.WeakKeys).WithSHA1(a.WeakKeys && a.Format != "apt" && a.Format != ""), nil
+	leftToGnuPG := a.Format != "apt" && a.Format != "" // by the clients
+	return ring.WithWeakKeys(a.WeakKeys).WithSHA1(a.WeakKeys && leftToGnuPG).WithExpiredKeys(leftToGnuPG), nil
 }
 
 // Restricted reports whether only some clients may read the archive.

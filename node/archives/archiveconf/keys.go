@@ -85,7 +85,7 @@ type Archive struct {
 	// false refuses signatures by DSA keys and by RSA keys of less than 2048 bits, and with SHA-1.
 	//
 	// apt 2.7.13 and later refuses such keys. Older apt accepts them, and so old PPAs need them. SHA-1 is
-	// accepted for rpm and pacman alone, as GnuPG does: every apt refuses it, and so does Fedora 38.
+	// accepted for rpm and pacman alone, as GnuPG does: every apt refuses it, and so does dnf since Fedora 39.
 	WeakKeys bool `yaml:"weak_keys" default:"true"`
 	// Suites that are checked from the start, named as in sources.list.
 	//

@@ -34,8 +34,11 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 	if signed && !m.Proven && !pgp.MayFit(data, signature) {
 		m.Torn = suite.Name + sig
 	}
+	if signer.Expired {
+		m.Oddities = append(m.Oddities, "the key that signed it has expired: pacman accepts it only where its SigLevel trusts all keys")
+	}
 	if signer.Weak != "" {
-		m.Oddities = []string{fmt.Sprintf("it is signed with %s alone, which newer clients refuse", signer.Weak)}
+		m.Oddities = append(m.Oddities, fmt.Sprintf("it is signed with %s alone, which newer clients refuse", signer.Weak))
 	}
 	if listsPackages(suite) {
 		m.Members = []proto.Member{itself(suite, data, m.Statement)}

@@ -21,6 +21,8 @@ type Keyring struct {
 	keys     openpgp.EntityList
 	weakKeys bool // see WithWeakKeys
 	sha1     bool // see WithSHA1
+	// see WithExpiredKeys
+	expiredKeys bool
 }
 
 // ReadKeyring reads the public keys of a keyring file, armoured or binary, one or
@@ -110,17 +112,28 @@ func (k *Keyring) WithWeakKeys(accept bool) *Keyring {
 
 // WithSHA1 returns a keyring of the same keys that accepts, or refuses, signatures made with SHA-1. A
 // keyring refuses them by default, as every apt does. The clients that leave the matter to GnuPG accept
-// them, because it calls only MD5 a weak digest by itself (additional_weak_digest in g10/gpg.c): librepo
-// and libzypp by way of gpgme, as on RHEL 7 and 8 and SUSE, and pacman. Where librepo uses rpm's own
-// OpenPGP (Fedora 38 and later), the policy of the system decides, and refuses them.
+// them, because it calls only MD5 a weak digest by itself (additional_weak_digest in main of g10/gpg.c): librepo
+// and libzypp by way of gpgme, as on RHEL up to 9 and SUSE, and pacman. Where librepo uses rpm's own OpenPGP
+// (use_gpgme in librepo.spec: not since Fedora 39 and RHEL 10), the policy of the system decides. apt calls SHA-1
+// untrusted (Digests in methods/gpgv.cc).
 func (k *Keyring) WithSHA1(accept bool) *Keyring {
 	changed := *k
 	changed.sha1 = accept
 	return &changed
 }
 
+// WithExpiredKeys returns a keyring of the same keys that counts, or passes over, signatures by keys that have
+// expired. A keyring passes them over by default, as gpgv does, and so apt, and librepo (check_signature in
+// librepo/gpg_gpgme.c). libzypp counts them as good (readSignaturesFprsOptVerify in zypp-common/KeyManager.cc), and
+// so does libalpm where its SigLevel trusts the key (_alpm_check_pgp_helper in lib/libalpm/signing.c).
+func (k *Keyring) WithExpiredKeys(accept bool) *Keyring {
+	changed := *k
+	changed.expiredKeys = accept
+	return &changed
+}
+
 // MergeKeyrings returns a keyring with the keys of all. Nil ones are left out. It accepts weak
-// keys and SHA-1 (see WithWeakKeys, WithSHA1) only if each of them does.
+// keys, SHA-1 and expired keys (see WithWeakKeys, WithSHA1, WithExpiredKeys) only if each of them does.
 func MergeKeyrings(keyrings ...*Keyring) *Keyring {
 	merged := &Keyring{}
 	var names []string
@@ -128,6 +141,7 @@ func MergeKeyrings(keyrings ...*Keyring) *Keyring {
 		if k != nil {
 			merged.weakKeys = k.weakKeys && (len(names) == 0 || merged.weakKeys)
 			merged.sha1 = k.sha1 && (len(names) == 0 || merged.sha1)
+			merged.expiredKeys = k.expiredKeys && (len(names) == 0 || merged.expiredKeys)
 			merged.keys = append(merged.keys, k.keys...)
 			names = append(names, k.name)
 		}
@@ -158,7 +172,7 @@ func (k *Keyring) Fingerprints() []string {
 // Sum is the same for keyrings that accept the same signatures, whatever they are called.
 func (k *Keyring) Sum() (string, error) {
 	sum := sha256.New()
-	fmt.Fprintln(sum, k.weakKeys, k.sha1)
+	fmt.Fprintln(sum, k.weakKeys, k.sha1, k.expiredKeys)
 	for _, e := range k.keys {
 		if err := e.Serialize(sum); err != nil {
 			return "", fmt.Errorf("keyring %s: %w", k.name, err)

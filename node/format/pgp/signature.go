@@ -34,6 +34,9 @@ var (
 	ErrUnsupportedSignature = errors.New("the signature is of a kind that is not supported")
 )
 
+// errNotYetValid is beside ErrKeyExpired where the time of a key has not come.
+var errNotYetValid = errors.New("it is not valid")
+
 // Advice is what an operator can do about a signature that does not count, for the sentence that says so; "" for nothing.
 // It stands before the error, which can be long, because clients cut the sentence. place is where the missing key
 // belongs.
@@ -69,6 +72,8 @@ type Signer struct {
 	// Expires is when the last of the good signatures stops to count, because it or its key expires; zero
 	// for never.
 	Expires time.Time
+	// Expired says that the good signatures were made by keys that have expired; see WithExpiredKeys.
+	Expired bool
 	// Weak says with what the good signatures were made, such as "an RSA key of 1024 bits" or "SHA-1",
 	// if newer clients refuse all of them; see WithWeakKeys and WithSHA1.
 	Weak string
@@ -132,8 +137,8 @@ func (e *SignatureError) Unwrap() []error {
 //     weak. Without this rule, a mirror could add a signature of another day and stop every host
 //     whose client follows it.
 //   - If the signatures are not all of one class (of a text, of a file), only the first counts.
-//   - Other signatures are passed over: by keys that are not in the keyring; by a key that has
-//     expired or been revoked; expired ones; ones made with MD5 or RIPEMD-160, or with SHA-1 unless
+//   - Other signatures are passed over: by keys that are not in the keyring; by a key that has been
+//     revoked, or has expired, unless WithExpiredKeys allows it; expired ones; ones made with MD5 or RIPEMD-160, or with SHA-1 unless
 //     WithSHA1 allows it; ones made more than a day ahead of now; ones of a kind that is not
 //     supported.
 //   - A signature by a DSA key or by an RSA key of less than 2048 bits is passed over unless
@@ -148,10 +153,11 @@ func (k *Keyring) Verify(signed, signature []byte, now time.Time) (Signer, error
 	}
 	failed := &SignatureError{Keyring: k.name}
 	var newest Signer
-	strong, until := false, time.Time{}
+	strong, current, until := false, false, time.Time{}
 	for _, p := range packets {
 		s, problem := k.judge(p, signed, now)
 		strong = strong || problem == nil && s.Weak == ""
+		current = current || problem == nil && !s.Expired
 		if problem == nil {
 			if newest.KeyID == "" || s.Expires.IsZero() || !until.IsZero() && s.Expires.After(until) {
 				until = s.Expires
@@ -171,7 +177,7 @@ func (k *Keyring) Verify(signed, signature []byte, now time.Time) (Signer, error
 	if strong {
 		newest.Weak = ""
 	}
-	newest.Expires = until
+	newest.Expired, newest.Expires = !current, until
 	return newest, nil
 }
 
@@ -275,13 +281,16 @@ func (k *Keyring) judge(p *packet.OpaquePacket, signed []byte, now time.Time) (S
 	}
 	// Several keyrings may hold the same key, one of them prolonged, or revoked.
 	// A revocation holds wherever it stands; else any copy that is good will do.
-	var good *openpgp.Key
+	// One that has expired counts where nothing better is there and the keyring allows it.
+	var good, expired *openpgp.Key
 	for i := range candidates {
 		key := &candidates[i]
 		err := k.checkSignature(key, sig, signed, now)
 		switch {
 		case err == nil:
 			good = key
+		case k.expiredKeys && errors.Is(err, ErrKeyExpired) && !errors.Is(err, errNotYetValid):
+			expired = key
 		case errors.Is(err, ErrKeyRevoked):
 			problem.Err, problem.Identity = err, identity(key.Entity)
 			return Signer{}, problem
@@ -289,10 +298,17 @@ func (k *Keyring) judge(p *packet.OpaquePacket, signed []byte, now time.Time) (S
 			problem.Err, problem.Identity = err, identity(key.Entity)
 		}
 	}
-	if good == nil {
+	switch {
+	case good == nil && expired == nil:
 		return Signer{}, problem
+	case good == nil:
+		good = expired
 	}
-	return signer(good, sig), nil
+	s := signer(good, sig)
+	if s.Expired = good == expired; k.expiredKeys {
+		s.Expires = expiry(nil, sig) // what becomes of the key makes no difference
+	}
+	return s, nil
 }
 
 func signer(key *openpgp.Key, sig *packet.Signature) Signer {
@@ -318,6 +334,9 @@ func expiry(key *openpgp.Key, sig *packet.Signature) (end time.Time) {
 		}
 	}
 	ends(sig.CreationTime, sig.SigLifetimeSecs)
+	if key == nil {
+		return end
+	}
 	if primary, _ := key.Entity.PrimarySelfSignature(); primary != nil {
 		ends(key.Entity.PrimaryKey.CreationTime, primary.KeyLifetimeSecs)
 		ends(primary.CreationTime, primary.SigLifetimeSecs)
@@ -478,6 +497,8 @@ func checkKey(key *openpgp.Key, at time.Time) error {
 	case subkey && !key.SelfSignature.FlagSign,
 		key.SelfSignature.FlagsValid && !key.SelfSignature.FlagSign:
 		return fmt.Errorf("%w: the key is not meant for signing", ErrUnsupportedSignature)
+	case subkey && key.SelfSignature.EmbeddedSignature == nil:
+		return fmt.Errorf("%w: the key is not bound to its primary key", ErrUnsupportedSignature)
 	}
 	if err := checkLifetime(key.Entity.PrimaryKey, primary, at); err != nil {
 		return err
@@ -485,7 +506,7 @@ func checkKey(key *openpgp.Key, at time.Time) error {
 	if !subkey {
 		return nil
 	}
-	if cross := key.SelfSignature.EmbeddedSignature; cross == nil || cross.SigExpired(at) {
+	if key.SelfSignature.EmbeddedSignature.SigExpired(at) {
 		return fmt.Errorf("%w: its binding to the primary key", ErrKeyExpired)
 	}
 	return checkLifetime(key.PublicKey, key.SelfSignature, at)
@@ -494,7 +515,7 @@ func checkKey(key *openpgp.Key, at time.Time) error {
 func checkLifetime(key *packet.PublicKey, self *packet.Signature, at time.Time) error {
 	switch {
 	case key.CreationTime.After(at):
-		return fmt.Errorf("%w: or rather, it is not valid before %s", ErrKeyExpired, day(key.CreationTime))
+		return fmt.Errorf("%w: or rather, %w before %s", ErrKeyExpired, errNotYetValid, day(key.CreationTime))
 	case key.KeyExpired(self, at):
 		ended := key.CreationTime.Add(time.Duration(*self.KeyLifetimeSecs) * time.Second)
 		return fmt.Errorf("%w on %s", ErrKeyExpired, day(ended))

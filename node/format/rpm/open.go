@@ -57,6 +57,9 @@ func (f *Format) Open(suite proto.Suite, files map[string][]byte, now time.Time)
 		m.Torn = signature
 	}
 	m.Members, m.Oddities = f.members(doc, suite)
+	if signer.Expired {
+		m.Oddities = append(m.Oddities, "the key that signed it has expired: zypper accepts it, dnf does not")
+	}
 	if signer.Weak != "" {
 		m.Oddities = append(m.Oddities, fmt.Sprintf("it is signed with %s alone, which newer clients refuse", signer.Weak))
 	}
