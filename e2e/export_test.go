@@ -548,6 +548,7 @@ func TestExportTreeRPM(t *testing.T) {
 func TestExportTreePacman(t *testing.T) {
 	t.Parallel()
 	r := newPacRepo(t, false)
+	r.signer = testarchive.DefaultKey() // into a file beside each package, which the database does not have
 	r.publish(pacPackages...)
 	n := newNode(t, r.config("unsigned: true"))
 	n.start()
@@ -559,10 +560,15 @@ func TestExportTreePacman(t *testing.T) {
 	n.exits(0, "export", "w48", "--to", dir, "--tree", "--all")
 	wholeTree(t, dir)
 	host := newPacHost(t, serveTree(t, dir).URL+"/arch")
+	host.trust(r.signer, "Required DatabaseOptional")
 	host.must("-Sy")
 	host.must("-Fy")
 	host.must("-Sw", "app", "data", "c++")
 	host.has(r, "cache", pacFiles(pacPackages...)...)
+	host.has(r, "cache", pacPackages[0].File()+".sig")
+	if again := n.exits(0, "export", "w48", "--to", dir, "--tree", "--all"); !strings.Contains(again, "has it already") {
+		t.Errorf("an unchanged run: %s", again)
+	}
 }
 
 // What was imported on one node of a cluster is installed from the others, whose upstream never had it.

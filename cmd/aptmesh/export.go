@@ -161,7 +161,8 @@ type exporting struct {
 func (e *exporting) list(ctx context.Context, plan *exportPlan) error {
 	var end *admin.ExportEnd
 	var err error
-	e.head, end, err = e.client.SnapshotFiles(ctx, plan.name, plan.all, func(f *admin.SnapshotFile) error {
+	// A bundle has no place for what nothing vouches for.
+	e.head, end, err = e.client.SnapshotFiles(ctx, plan.name, admin.ExportOrder{All: plan.all, Beside: plan.tree}, func(f *admin.SnapshotFile) error {
 		e.files = append(e.files, *f)
 		e.result.Files++
 		e.result.Bytes += max(f.Size, 0)
@@ -187,7 +188,7 @@ func (e *exporting) list(ctx context.Context, plan *exportPlan) error {
 		}
 		return nil
 	}
-	_, _, err = e.client.SnapshotFiles(ctx, plan.since, plan.all, func(f *admin.SnapshotFile) error {
+	_, _, err = e.client.SnapshotFiles(ctx, plan.since, admin.ExportOrder{All: plan.all}, func(f *admin.SnapshotFile) error {
 		e.since[f.SHA256] = true
 		return nil
 	})
@@ -343,7 +344,7 @@ func (e *exporting) tree(ctx context.Context) error {
 			if taken[path] {
 				continue
 			}
-			taken[path], needed[path] = true, f.Kind != "package"
+			taken[path], needed[path] = true, f.Kind == "root" || f.Kind == "index"
 			files = append(files, tree.File{Path: path, Ref: proto.Ref{Digest: f.SHA256, Size: f.Size}, Root: f.Kind == "root"})
 			e.meter.total += f.Size
 		}

@@ -21,9 +21,8 @@ import (
 // Offline is what the interface gives out of snapshots, and takes in, for sites without a link. Whatever it does needs the
 // socket or the token: archives may be open to some hosts only.
 type Offline interface {
-	// SnapshotFiles calls head, and then emit for each file of a snapshot: roots, indexes, and packages, all of them or those
-	// that this node has.
-	SnapshotFiles(ctx context.Context, name string, all bool, head func(*ExportHead) error, emit func(*SnapshotFile) error) (*ExportEnd, error)
+	// SnapshotFiles calls head, and then emit for each file of a snapshot: roots, indexes, packages, and what lies beside them.
+	SnapshotFiles(ctx context.Context, name string, order ExportOrder, head func(*ExportHead) error, emit func(*SnapshotFile) error) (*ExportEnd, error)
 	// SnapshotFile opens a file of a snapshot, wherever it comes from.
 	SnapshotFile(ctx context.Context, name string, file NamedFile) (*proto.Blob, error)
 	// BeginImport verifies a snapshot's root files, by digest.
@@ -32,6 +31,13 @@ type Offline interface {
 	LackingFiles(ctx context.Context, id proto.Digest, files []NamedFile) ([]int, error)
 	ImportFile(ctx context.Context, id proto.Digest, file NamedFile, body io.Reader) (*Done, error)
 	FinishImport(ctx context.Context, id proto.Digest, name, by string) (*SnapshotResult, error)
+}
+
+// ExportOrder says which files of a snapshot to list.
+type ExportOrder struct {
+	// All lists every package, not only those that the node has. Beside adds files that clients ask for beside packages and
+	// that no index lists, such as signatures.
+	All, Beside bool
 }
 
 // ExportHead is a snapshot that is to be carried to another site.
@@ -45,7 +51,7 @@ type ExportHead struct {
 
 // SnapshotFile is a file of a snapshot.
 type SnapshotFile struct {
-	Kind    string `json:"kind"` // root, index or package
+	Kind    string `json:"kind"` // root, index, package or beside
 	Archive string `json:"archive"`
 	// Paths are where clients ask for it, at least one.
 	Paths []string `json:"paths"`
@@ -174,7 +180,7 @@ func answerFiles(w http.ResponseWriter, r *http.Request, o Offline) {
 	buffered := bufio.NewWriterSize(w, 64<<10)
 	encoder := json.NewEncoder(buffered)
 	began := false
-	end, err := o.SnapshotFiles(r.Context(), r.FormValue("name"), r.FormValue("all") == "1", func(head *ExportHead) error {
+	end, err := o.SnapshotFiles(r.Context(), r.FormValue("name"), ExportOrder{r.FormValue("all") == "1", r.FormValue("beside") == "1"}, func(head *ExportHead) error {
 		began = true
 		w.Header().Set("Content-Type", "application/jsonl")
 		return encoder.Encode(line{Head: head})
@@ -240,10 +246,13 @@ func readRoots(body io.Reader) (record []byte, roots map[proto.Digest][]byte, er
 }
 
 // SnapshotFiles asks for the files of a snapshot, or of the snapshot that a channel stands for.
-func (c *Client) SnapshotFiles(ctx context.Context, name string, all bool, emit func(*SnapshotFile) error) (*ExportHead, *ExportEnd, error) {
+func (c *Client) SnapshotFiles(ctx context.Context, name string, order ExportOrder, emit func(*SnapshotFile) error) (*ExportHead, *ExportEnd, error) {
 	query := url.Values{"name": {name}}
-	if all {
+	if order.All {
 		query.Set("all", "1")
+	}
+	if order.Beside {
+		query.Set("beside", "1")
 	}
 	body, _, err := c.stream(ctx, snapshotsPath+filesSuffix, query, nil)
 	if err != nil {

@@ -20,20 +20,20 @@ func TestOffline(t *testing.T) {
 	}
 	ctx := t.Context()
 	var files []SnapshotFile
-	head, end, err := c.SnapshotFiles(ctx, "w48", false, func(f *SnapshotFile) error { files = append(files, *f); return nil })
+	head, end, err := c.SnapshotFiles(ctx, "w48", ExportOrder{}, func(f *SnapshotFile) error { files = append(files, *f); return nil })
 	if err != nil || head.Name != "w48" || string(head.Record) != "{}" || end.Unstored != 7 || len(files) != 1 || files[0].Paths[0] != "r" {
 		t.Fatalf("%+v, %+v, %+v, %v", head, end, files, err)
 	}
 	none := func(*SnapshotFile) error { return nil }
-	if _, end, err := c.SnapshotFiles(ctx, "w48", true, none); err != nil || end.Unstored != 0 {
+	if _, end, err := c.SnapshotFiles(ctx, "w48", ExportOrder{true, true}, none); err != nil || end.Unstored != 0 {
 		t.Errorf("all: %+v, %v", end, err)
 	}
 	for name, said := range map[string]string{"none": "there is no such snapshot", "breaks": "a disk failed"} {
-		if _, _, err := c.SnapshotFiles(ctx, name, false, none); err == nil || err.Error() != said {
+		if _, _, err := c.SnapshotFiles(ctx, name, ExportOrder{}, none); err == nil || err.Error() != said {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, _, err := c.SnapshotFiles(ctx, "w48", false, func(*SnapshotFile) error { return io.ErrClosedPipe }); !errors.Is(err, io.ErrClosedPipe) {
+	if _, _, err := c.SnapshotFiles(ctx, "w48", ExportOrder{}, func(*SnapshotFile) error { return io.ErrClosedPipe }); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("an error of the caller is %v", err)
 	}
 	body, modified, err := c.SnapshotFile(ctx, "w48", files[0].Named())

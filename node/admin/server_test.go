@@ -126,7 +126,7 @@ func (f *fake) VerifyMirror(name string) (*Mirror, error) {
 	return &Mirror{Name: name, Phase: "verifying"}, nil
 }
 
-func (*fake) SnapshotFiles(_ context.Context, name string, all bool, head func(*ExportHead) error, emit func(*SnapshotFile) error) (*ExportEnd, error) {
+func (*fake) SnapshotFiles(_ context.Context, name string, order ExportOrder, head func(*ExportHead) error, emit func(*SnapshotFile) error) (*ExportEnd, error) {
 	if name == "none" {
 		return nil, errors.New("there is no such snapshot")
 	}
@@ -134,7 +134,7 @@ func (*fake) SnapshotFiles(_ context.Context, name string, all bool, head func(*
 	if name == "breaks" {
 		err = errors.New("a disk failed")
 	}
-	return &ExportEnd{Unstored: map[bool]int{false: 7}[all]}, err
+	return &ExportEnd{Unstored: map[bool]int{false: 7}[order.All && order.Beside]}, err
 }
 
 func (*fake) SnapshotFile(_ context.Context, name string, file NamedFile) (*proto.Blob, error) {

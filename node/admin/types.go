@@ -26,7 +26,7 @@ import (
 //	POST /v1/channels/remove?name=NAME&by=OPERATOR      Done
 //	GET  /v1/hosts?id=ID             []proto.HostArchive: what hosts need to use a snapshot, a channel, or live;
 //	                                 &archive=NAME&suite=PATTERN, each as often as needed
-//	POST /v1/snapshots/files?name=NAME[&all=1]        the files of a snapshot, a JSON value a line: ExportHead,
+//	POST /v1/snapshots/files?name=NAME[&all=1&beside=1]   the files of a snapshot, a JSON value a line: ExportHead,
 //	                                 SnapshotFile …, ExportEnd
 //	POST /v1/snapshots/file?name=NAME&archive=NAME&path=PATH&sha256=SUM   the bytes of one of them
 //	POST /v1/imports                 ImportBegun; the body is a tar of "record" and the root files, by their SHA-256

@@ -51,7 +51,7 @@ func (o *Operator) unsigned(suite proto.Suite) bool {
 }
 
 // SnapshotFiles lists the files of a snapshot.
-func (o *Operator) SnapshotFiles(ctx context.Context, name string, all bool, head func(*admin.ExportHead) error, emit func(*admin.SnapshotFile) error) (*admin.ExportEnd, error) {
+func (o *Operator) SnapshotFiles(ctx context.Context, name string, order admin.ExportOrder, head func(*admin.ExportHead) error, emit func(*admin.SnapshotFile) error) (*admin.ExportEnd, error) {
 	name, record, text, err := o.cfg.Snapshots.Text(name)
 	if err != nil {
 		return nil, err
@@ -66,8 +66,11 @@ func (o *Operator) SnapshotFiles(ctx context.Context, name string, all bool, hea
 	lister := &offline.Lister{
 		Format: func(archive string) offline.Format { return o.cfg.Archives.FormatOf(archive) },
 		Open:   o.cfg.Fetcher.Open, Stored: o.storedHere,
+		Unlisted: func(ctx context.Context, loc proto.Location) (*proto.Blob, error) {
+			return o.openUnlisted(ctx, name, loc)
+		},
 	}
-	left, err := lister.List(ctx, suites, all || record.Hold == holds.LevelAll, func(f *offline.File) error {
+	left, err := lister.List(ctx, suites, offline.Order{All: order.All || record.Hold == holds.LevelAll, Beside: order.Beside}, func(f *offline.File) error {
 		return emit(&admin.SnapshotFile{
 			Kind: string(f.Kind), Archive: f.Archive, Paths: f.Paths, SHA256: f.Ref.Digest, Size: f.Ref.Size, Stored: f.Stored, Missing: f.Missing,
 		})
@@ -92,10 +95,15 @@ func (o *Operator) SnapshotFile(ctx context.Context, name string, file admin.Nam
 			object.Ref, object.Others = ref, nil
 		}
 	}
-	if !e.Listed || !object.Ref.IsZero() && object.Ref != ref {
+	if !object.Ref.IsZero() && object.Ref != ref {
 		return nil, fmt.Errorf("%s of the snapshot %s is not the file that was listed: the snapshot was replaced", loc, name)
 	}
-	b, err := offline.OpenStored(ctx, o.cfg.Fetcher.Open, object)
+	var b *proto.Blob
+	if e.Listed {
+		b, err = offline.OpenStored(ctx, o.cfg.Fetcher.Open, object)
+	} else {
+		b, err = o.openUnlisted(ctx, name, loc)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +112,30 @@ func (o *Operator) SnapshotFile(ctx context.Context, name string, file admin.Nam
 		return nil, fmt.Errorf("%s has another content than was listed", loc)
 	}
 	return b, nil
+}
+
+// maxUnlisted bounds a file that no index lists, in bytes: such files are signatures.
+const maxUnlisted = 1 << 20
+
+// openUnlisted reads a file that no index of a snapshot lists.
+func (o *Operator) openUnlisted(ctx context.Context, name string, loc proto.Location) (*proto.Blob, error) {
+	e, err := o.cfg.Snapshots.Discover(ctx, name, loc, false)
+	if err != nil {
+		return nil, err
+	}
+	b, err := o.cfg.Fetcher.Open(ctx, e.Object)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	data, err := io.ReadAll(io.LimitReader(b.Reader(), maxUnlisted+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(data) > maxUnlisted:
+		return nil, fmt.Errorf("%s has more than %d bytes", loc, maxUnlisted)
+	}
+	return &proto.Blob{Bytes: data, Ref: proto.Ref{Digest: proto.DigestOf(data), Size: int64(len(data))}, Modified: b.Modified, Tier: b.Tier}, nil
 }
 
 // BeginImport verifies the root files of a snapshot.

@@ -160,3 +160,6 @@ func (f *Format) Names(m *proto.Member) []string {
 	}
 	return names
 }
+
+// Beside are files that clients ask for beside a listed one, though no index lists them: none.
+func (f *Format) Beside(string) []string { return nil }

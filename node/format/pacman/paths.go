@@ -63,3 +63,11 @@ func compressed(name string) string {
 
 // Names are those by which clients ask for a member, below the suite's directory.
 func (f *Format) Names(m *proto.Member) []string { return []string{m.Path} }
+
+// Beside is the signature of a package, which pacman asks for where the database does not have it (SigLevel = Required).
+func (f *Format) Beside(path string) []string {
+	if _, name := splitDir(path); isPackage(name) {
+		return []string{path + sig}
+	}
+	return nil
+}

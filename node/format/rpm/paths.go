@@ -173,3 +173,6 @@ func decodeHex(dst, digits []byte) bool {
 
 // Names are those by which clients ask for a member, below the suite's directory.
 func (f *Format) Names(m *proto.Member) []string { return []string{m.Path} }
+
+// Beside are files that clients ask for beside a listed one, though no index lists them: none.
+func (f *Format) Beside(string) []string { return nil }

@@ -1,12 +1,16 @@
 package offline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -17,6 +21,8 @@ type Format interface {
 	Parse(suite proto.Suite, m *proto.Member, stored io.Reader, emit func(proto.File) error) error
 	// Names are those by which clients ask for a member, below the suite's directory, its Path first.
 	Names(m *proto.Member) []string
+	// Beside are files that clients ask for beside a listed one, though no index lists them.
+	Beside(path string) []string
 }
 
 // Kind says what a file is. Files are listed, and must be taken in, in the order of the kinds: each is vouched for by
@@ -28,6 +34,7 @@ const (
 	Root    Kind = "root"
 	Index   Kind = "index"
 	Package Kind = "package" // any file that an index lists
+	Beside  Kind = "beside"  // what no index lists, and clients ask for with a package: nothing vouches for it
 )
 
 // File is a file of a snapshot.
@@ -59,12 +66,19 @@ type Lister struct {
 	// Open opens an object, wherever it comes from; Stored reports whether this node has it.
 	Open   func(context.Context, proto.ObjectRequest) (*proto.Blob, error)
 	Stored func(proto.ObjectRequest) bool
+	// Unlisted opens a file that no index lists.
+	Unlisted func(context.Context, proto.Location) (*proto.Blob, error)
 }
 
-// List emits the files of suites, roots first, each name once. Of the packages it emits those that this node has, or all.
-// It fails if ctx ends, or with an error of emit.
-func (l *Lister) List(ctx context.Context, suites []proto.Listing, all bool, emit func(*File) error) (left Left, err error) {
-	w := &walk{Lister: l, ctx: ctx, all: all, emit: emit, seen: make(map[proto.Location]proto.Digest)}
+// Order says what to list.
+type Order struct {
+	// All lists all packages, not only those that this node has. Beside adds the files that clients ask for beside them.
+	All, Beside bool
+}
+
+// List emits the files of suites in the order of their kinds, each name once. It fails if ctx ends, or with an error of emit.
+func (l *Lister) List(ctx context.Context, suites []proto.Listing, order Order, emit func(*File) error) (left Left, err error) {
+	w := &walk{Lister: l, ctx: ctx, order: order, emit: emit, seen: make(map[proto.Location]proto.Digest)}
 	for _, step := range []func(*proto.Listing) error{w.roots, w.indexes, w.packages} {
 		for i := range suites {
 			if err := step(&suites[i]); err != nil {
@@ -72,17 +86,18 @@ func (l *Lister) List(ctx context.Context, suites []proto.Listing, all bool, emi
 			}
 		}
 	}
-	return w.left, nil
+	return w.left, w.giveBeside()
 }
 
 // walk is one call of List.
 type walk struct {
 	*Lister
-	ctx  context.Context
-	all  bool
-	emit func(*File) error
-	seen map[proto.Location]proto.Digest
-	left Left
+	ctx    context.Context
+	order  Order
+	emit   func(*File) error
+	beside []proto.Location // of files that were emitted
+	seen   map[proto.Location]proto.Digest
+	left   Left
 }
 
 // give emits a file, if its first name is new.
@@ -227,12 +242,65 @@ func (w *walk) listed(archive string, listed *proto.File) error {
 		return nil
 	}
 	f := &File{Kind: Package, Archive: archive, Paths: []string{strings.Clone(loc.Path)}, Ref: object.Ref, Stored: object.Provable() && w.Stored(object)}
-	if !f.Stored && !w.all {
+	if !f.Stored && !w.order.All {
 		w.left.Unstored++
 		return nil
 	}
 	w.settle(f, object)
+	if w.order.Beside {
+		for _, path := range w.Format(archive).Beside(loc.Path) {
+			w.beside = append(w.beside, proto.Location{Archive: archive, Path: path})
+		}
+	}
 	return w.give(f)
+}
+
+// besideParallel is how many files that no index lists are looked for at one time: their sums are known only when they are there.
+const besideParallel = 8
+
+// giveBeside gives files that no index lists, if there are any.
+func (w *walk) giveBeside() error {
+	var mu sync.Mutex
+	var found []*File
+	var group errgroup.Group
+	group.SetLimit(besideParallel)
+	for _, loc := range w.beside {
+		if _, listed := w.seen[loc]; listed {
+			continue
+		}
+		group.Go(func() error {
+			if w.ctx.Err() != nil {
+				return context.Cause(w.ctx)
+			}
+			f := &File{Kind: Beside, Archive: loc.Archive, Paths: []string{loc.Path}}
+			b, err := w.Unlisted(w.ctx, loc)
+			switch {
+			case errors.Is(err, proto.ErrNotFound):
+				return nil
+			case err != nil:
+				f.Missing = err.Error()
+			default:
+				f.Ref, f.Stored = b.Ref, true
+				b.Close()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			found = append(found, f)
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	slices.SortFunc(found, func(a, b *File) int {
+		return cmp.Or(strings.Compare(a.Archive, b.Archive), strings.Compare(a.Paths[0], b.Paths[0]))
+	})
+	for _, f := range found {
+		if err := w.give(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // OpenStored opens an object that is stored; one that is not, once it was read to its end, so that whatever is wrong with
