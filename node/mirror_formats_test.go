@@ -120,6 +120,11 @@ func TestSnapshotHolds(t *testing.T) {
 		t.Errorf("%+v", used.Packages)
 	}
 	all := take("all", "all")
+	for _, path := range w.up.Paths() {
+		if strings.Contains(path, "i18n") {
+			t.Errorf("%s was fetched, which no host uses", path)
+		}
+	}
 	if w.up.Requests(largeDeb) != 1 || all.Packages.Listed.Files <= used.Packages.Listed.Files || all.Packages.Listed.Bytes < big {
 		t.Errorf("%+v", all.Packages)
 	}

@@ -359,6 +359,10 @@ func TestGenerationsAndRestarts(t *testing.T) {
 				t.Fatalf("%d: %+v", i, s)
 			}
 		}
+		sets, _ := p.ListFiles(setDir)
+		if len(sets) != 4 {
+			t.Errorf("%d sets are kept of two generations", len(sets))
+		}
 		if p.isHeld("gone") || !p.isHeld("second") || !p.isHeld("third") || !p.isHeld("one") {
 			t.Error("not the last two generations are held")
 		}

@@ -114,6 +114,8 @@ func ubuntu(t *testing.T) repository {
 			a.AddPackage(suite, p)
 		}
 	}
+	a.Publish(now.Add(-2*time.Hour), "noble", "noble-updates")
+	a.AddPackage("noble", testarchive.Package{Name: "late", Version: "1"}) // so that there are patches
 	a.Publish(now.Add(-time.Hour), "noble", "noble-updates")
 	return repository{deb.New(deb.Config{Unsigned: true}), []proto.Suite{{Archive: "u", Dir: "dists/noble"}, {Archive: "u", Dir: "dists/noble-updates"}}, a.Files()}
 }
