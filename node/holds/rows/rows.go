@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"container/heap"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -133,23 +134,23 @@ func Unite(parts ...Part) (united *Set, err error) {
 }
 
 func unite(w io.Writer, parts []Part) error {
+	var next cursors
+	for _, p := range parts {
+		if p.Len() > 0 {
+			next = append(next, cursor{Part: p})
+		}
+	}
+	heap.Init(&next)
 	return writeAll(w, func(yield func(proto.Ref) bool) {
-		at := make([]int, len(parts))
-		for {
-			lowest := -1
-			for i, p := range parts {
-				if at[i] < p.Len() && (lowest < 0 || bytes.Compare(p.digest(at[i]), parts[lowest].digest(at[lowest])) < 0) {
-					lowest = i
-				}
-			}
-			if lowest < 0 {
-				return
-			}
-			ref, wanted := parts[lowest].Row(at[lowest]), false
-			for i, p := range parts {
-				if at[i] < p.Len() && bytes.Equal(p.digest(at[i]), ref.Digest[:]) {
-					at[i]++
-					wanted = wanted || p.Keep == nil || p.Keep(ref)
+		for len(next) > 0 {
+			ref, wanted := next[0].Row(next[0].at), false
+			for len(next) > 0 && bytes.Equal(next[0].now(), ref.Digest[:]) {
+				first := &next[0]
+				wanted = wanted || first.Keep == nil || first.Keep(ref)
+				if first.at++; first.at < first.Len() {
+					heap.Fix(&next, 0)
+				} else {
+					heap.Pop(&next)
 				}
 			}
 			if wanted && !yield(ref) {
@@ -157,6 +158,27 @@ func unite(w io.Writer, parts []Part) error {
 			}
 		}
 	})
+}
+
+// cursor is a row of a part.
+type cursor struct {
+	Part
+	at int
+}
+
+func (c *cursor) now() []byte { return c.digest(c.at) }
+
+// cursors is a heap with the lowest digest on top.
+type cursors []cursor
+
+func (c cursors) Len() int           { return len(c) }
+func (c cursors) Less(i, j int) bool { return bytes.Compare(c[i].now(), c[j].now()) < 0 }
+func (c cursors) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
+func (c *cursors) Push(x any)        { *c = append(*c, x.(cursor)) }
+func (c *cursors) Pop() any {
+	last := (*c)[len(*c)-1]
+	*c = (*c)[:len(*c)-1]
+	return last
 }
 
 // Len is how many digests there are.

@@ -146,3 +146,25 @@ func TestCrowdedDigests(t *testing.T) {
 		}
 	}
 }
+
+// Fifty snapshots of a suite with 60,000 packages, of which each replaces 600.
+func BenchmarkUnite(b *testing.B) {
+	var parts []Part
+	for snapshot := range 50 {
+		var numbers []int
+		for i := range 60_000 {
+			numbers = append(numbers, i+600*snapshot)
+		}
+		var out bytes.Buffer
+		if err := Write(&out, refs(numbers...)); err != nil {
+			b.Fatal(err)
+		}
+		s, _ := Read(out.Bytes())
+		parts = append(parts, Part{Set: s})
+	}
+	for b.Loop() {
+		if s, err := Unite(parts...); err != nil || s.Len() != 60_000+49*600 {
+			b.Fatal(err)
+		}
+	}
+}
