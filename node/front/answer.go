@@ -3,9 +3,11 @@ package front
 import (
 	"cmp"
 	"encoding/hex"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
@@ -259,17 +261,36 @@ var (
 	valueBytes   = []string{"bytes"}
 	valueClose   = []string{"close"}
 	valueStale   = []string{`110 aptmesh "Response is Stale"`}
-	valueTypes   = func() map[string][]string {
-		types := make(map[string][]string)
-		for _, t := range []string{
-			typeText, "application/vnd.debian.binary-package", "application/octet-stream",
-			"application/pgp-signature", "application/x-xz", "application/gzip",
-		} {
-			types[t] = []string{t}
-		}
-		return types
-	}()
+	valueTypes   sharedValues
 )
+
+// sharedValues are values of a field, made once each. Formats have a few dozen content types at most. Safe for
+// concurrent use.
+type sharedValues struct {
+	made atomic.Pointer[map[string][]string]
+}
+
+// maxShared bounds the values that are kept.
+const maxShared = 64
+
+// of is the value as a field has it. It allocates nothing where the value has been asked for before.
+func (s *sharedValues) of(value string) []string {
+	made := s.made.Load()
+	if made != nil {
+		if shared, ok := (*made)[value]; ok {
+			return shared
+		}
+		if len(*made) >= maxShared {
+			return []string{value}
+		}
+	}
+	more := map[string][]string{value: {value}}
+	if made != nil {
+		maps.Copy(more, *made)
+	}
+	s.made.CompareAndSwap(made, &more) // or the next request makes it
+	return more[value]
+}
 
 // fields is how many fields of one answer have a value of their own.
 const fields = 8
@@ -339,16 +360,12 @@ func (a *answer) fillShared(h http.Header) {
 	h["Server"] = valueServer
 	h["Cache-Control"] = a.cache
 	if a.status != http.StatusNotModified && a.contentType != "" && a.boundary == "" {
-		// Of the types above browsers second-guess only text. A ninth field on
+		// Browsers second-guess only text. A ninth field on
 		// every package would make the header map grow, here and in net/http.
 		if strings.HasPrefix(a.contentType, "text/") {
 			h["X-Content-Type-Options"] = valueNosniff
 		}
-		if shared, ok := valueTypes[a.contentType]; ok {
-			h["Content-Type"] = shared
-		} else {
-			h["Content-Type"] = []string{a.contentType}
-		}
+		h["Content-Type"] = valueTypes.of(a.contentType)
 	}
 	// Never "none": apt would not ask this connection for a range again.
 	if a.ranged && a.status != http.StatusNotModified {

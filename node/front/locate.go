@@ -78,7 +78,7 @@ func splitURL(target string) (scheme, host, path string, ok bool) {
 // the upstream host.
 func (t *routes) below(path string, dir bool) (proto.Location, error) {
 	if path == "" {
-		return proto.Location{}, &refusal{status: http.StatusNotAcceptable, reason: reasonRoot, text: "this is a cache for APT archives; its own page has nothing for apt"}
+		return proto.Location{}, &refusal{status: http.StatusNotAcceptable, reason: reasonRoot, text: "this is a cache for package repositories; its own page has nothing for a package manager"}
 	}
 	name := t.archiveOf(path)
 	if t.classes != nil {
