@@ -249,3 +249,25 @@ func TestOrphansAreKept(t *testing.T) {
 		t.Errorf("after its time: %+v", r)
 	}
 }
+
+// A node that has heard of nobody for long removes nothing by itself: it cannot know what others have moved.
+func TestAwayDoesNothing(t *testing.T) {
+	n := newNodes(t, "n1", "n2")
+	if _, _, err := n.all["n1"].Create(t.Context(), "w48", Plan{Archives: []string{"ubuntu"}, Expires: 24 * time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	n.partition("n1")
+	for _, w := range n.all {
+		w.now = w.now.Add(awayFor + time.Hour)
+	}
+	n.all["n1"].Tend()
+	if !n.all["n1"].Known("w48", "ubuntu") {
+		t.Error("it removed a snapshot")
+	}
+	n.partition()
+	n.agree()
+	n.all["n1"].Tend()
+	if n.all["n1"].Known("w48", "ubuntu") || n.all["n2"].Known("w48", "ubuntu") {
+		t.Error("it is still there when the nodes have met")
+	}
+}
