@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
 	"github.com/aptmesh/aptmesh/node/admin"
@@ -120,5 +121,34 @@ func BenchmarkResolveInSnapshot(b *testing.B) {
 			}
 			b.ReportMetric(float64(size)/manySnapshots, "heap-bytes/snapshot")
 		})
+	}
+}
+
+// BenchmarkDiffSnapshots compares two snapshots of a suite with 60,000 packages, of which 600 have a new version.
+func BenchmarkDiffSnapshots(b *testing.B) {
+	a := testarchive.New(1)
+	a.AddSuite(testarchive.Suite{Name: "noble", ByHash: true, Compressions: []string{".xz"}})
+	for i := range manyPackages {
+		a.AddPackage("noble", testarchive.Package{Name: fmt.Sprintf("package-%05d", i), Version: "1", Missing: i > 0})
+	}
+	a.Publish(epoch)
+	w := newWorld(b, a)
+	w.update()
+	w.mustGet(manyPath(0))
+	w.create("before")
+	for i := range manyPackages / 100 {
+		a.AddPackage("noble", testarchive.Package{Name: fmt.Sprintf("package-%05d", i*100), Version: "2", Missing: true})
+	}
+	a.Publish(epoch.Add(time.Minute))
+	if _, err := w.node.Refresh(b.Context(), "ubuntu/noble", false); err != nil {
+		b.Fatal(err)
+	}
+	w.create("after")
+	b.ReportAllocs()
+	for b.Loop() {
+		d, err := w.node.DiffSnapshots(b.Context(), admin.DiffPlan{Before: "before", After: "after"})
+		if err != nil || len(d.Suites[0].Packages) != manyPackages/100 {
+			b.Fatal(err)
+		}
 	}
 }
