@@ -322,6 +322,15 @@ func TestMoments(t *testing.T) {
 	if said := w.node.do("why", w.node.URL+"/snapshot/debian/"+old+"/dists/noble/InRelease"); !strings.Contains(said, "asked of the service of `history`, as the archive history/debian/"+old) {
 		t.Error(said)
 	}
+	w.node.do("snapshot", "create", "then", "--at", held)
+	w.replace("noble", "tool", "3", 24*time.Hour)
+	w.node.do("snapshot", "create", "later", "--at", held)
+	for _, id := range []string{"then", "later"} {
+		has(id, "2")
+	}
+	if out, errs, code := w.node.run("snapshot", "create", "never", "--at", old, "--config", w.node.ConfigFile()); code == 0 || !strings.Contains(errs, "does not hold debian/dists/noble as of "+old) {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
 	w.node.do("snapshot", "create", "all")
 	if said := w.node.do("snapshot", "show", "all"); strings.Contains(said, "history/") {
 		t.Errorf("a snapshot has what never changes: %s", said)

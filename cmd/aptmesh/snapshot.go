@@ -87,6 +87,7 @@ no host that the node knows of has used one.`,
 	})
 	cmd.Flags().StringSliceVar(&plan.Archives, "archive", nil, "`ARCHIVE` to capture, or class of archives; may be given several times (default all)")
 	cmd.Flags().StringSliceVar(&plan.Suites, "suite", nil, "`PATTERN` of the suites to capture, such as 'noble*'; may be given several times (default all)")
+	cmd.Flags().Var((*moment)(&plan.At), "at", "take it of this `MOMENT`, as far as the node holds what was current then: 20261201T030000Z, or 2026-12-01T03:00:00Z (default now)")
 	cmd.Flags().StringVar(&plan.Note, "note", "", "`TEXT` to remember why")
 	cmd.Flags().Var((*days)(&plan.Expires), "expires", "remove it after this `TIME`, such as 120d, unless a channel stands for it then (default never)")
 	cmd.Flags().StringVar(&plan.Hold, "hold", "metadata", "`LEVEL` of what is held: metadata, used or all")
@@ -168,6 +169,28 @@ func (d *days) Set(text string) error {
 }
 
 func (*days) Type() string { return "duration" }
+
+// moment is a moment on the command line.
+type moment time.Time
+
+func (m *moment) String() string {
+	if time.Time(*m).IsZero() {
+		return ""
+	}
+	return time.Time(*m).Format(time.RFC3339)
+}
+
+func (m *moment) Set(text string) error {
+	for _, form := range []string{"20060102T150405Z", time.RFC3339} {
+		if at, err := time.Parse(form, text); err == nil {
+			*m = moment(at)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no moment", text)
+}
+
+func (*moment) Type() string { return "moment" }
 
 func writeWarnings(b *strings.Builder, s *admin.Snapshot) {
 	for _, w := range s.Warnings {

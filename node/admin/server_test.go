@@ -51,7 +51,7 @@ func (*fake) Snapshots(name string) ([]Snapshot, error) {
 
 func (f *fake) CreateSnapshot(_ context.Context, plan SnapshotPlan) (*SnapshotResult, error) {
 	f.changes++
-	return &SnapshotResult{Snapshot: Snapshot{Name: plan.Name, Note: plan.Note + " by " + plan.By + " for " + plan.Expires.String(), Suites: []SnapshotSuite{{Suite: strings.Join(plan.Archives, ",") + "/" + strings.Join(plan.Suites, ",")}}}}, nil
+	return &SnapshotResult{Snapshot: Snapshot{Name: plan.Name, Note: plan.Note + " by " + plan.By + " for " + plan.Expires.String(), Taken: plan.At, Suites: []SnapshotSuite{{Suite: strings.Join(plan.Archives, ",") + "/" + strings.Join(plan.Suites, ",")}}}}, nil
 }
 
 func (f *fake) HoldChannel(_ context.Context, name string, hold bool, by string) (*Done, error) {

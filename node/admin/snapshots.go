@@ -41,7 +41,9 @@ type SnapshotPlan struct {
 	Archives []string
 	// Suites are patterns such as noble*; none means all.
 	Suites []string
-	Note   string
+	// At is the moment to capture; zero for now.
+	At   time.Time
+	Note string
 	// Expires is after how long it is removed, unless a channel stands for it; 0 for never.
 	Expires time.Duration
 	// Hold is how much is held: metadata or "" for roots and indexes, used, or all.
@@ -193,8 +195,15 @@ func serveSnapshots(mux *http.ServeMux, s Snapshots) {
 			answer(w, http.StatusBadRequest, Error{Message: fmt.Sprintf("%q is not after how long a snapshot expires: write for example 2880h", r.FormValue("expires"))})
 			return
 		}
+		var at time.Time
+		if text := r.FormValue("at"); text != "" {
+			if at, err = time.Parse(time.RFC3339, text); err != nil {
+				answer(w, http.StatusBadRequest, Error{Message: fmt.Sprintf("%q is no moment: write for example 2026-12-01T03:00:00Z", text)})
+				return
+			}
+		}
 		result, err := s.CreateSnapshot(r.Context(), SnapshotPlan{
-			Name: r.FormValue("name"), Archives: r.Form["archive"], Suites: r.Form["suite"], Note: r.FormValue("note"), Expires: expires, By: r.FormValue("by"),
+			Name: r.FormValue("name"), Archives: r.Form["archive"], Suites: r.Form["suite"], At: at, Note: r.FormValue("note"), Expires: expires, By: r.FormValue("by"),
 			Hold: r.FormValue("hold"), DryRun: r.FormValue("dry_run") != "",
 		})
 		answerOr(w, http.StatusConflict, result, err)
@@ -267,6 +276,9 @@ func (c *Client) ShowSnapshot(ctx context.Context, name string) (*Snapshot, erro
 func (c *Client) CreateSnapshot(ctx context.Context, plan SnapshotPlan) (*SnapshotResult, error) {
 	query := url.Values{
 		"name": {plan.Name}, "archive": plan.Archives, "suite": plan.Suites, "note": {plan.Note}, "expires": {plan.Expires.String()}, "by": {plan.By}, "hold": {plan.Hold},
+	}
+	if !plan.At.IsZero() {
+		query.Set("at", plan.At.UTC().Format(time.RFC3339))
 	}
 	if plan.DryRun {
 		query.Set("dry_run", "1")

@@ -15,8 +15,8 @@ func TestSnapshotRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := t.Context()
-	created, err := c.CreateSnapshot(ctx, SnapshotPlan{Name: "w48", Archives: []string{"ubuntu", "debian"}, Suites: []string{"noble*", "b&=c"}, Note: "why?", By: "ann", Expires: 36 * time.Hour})
-	want := &SnapshotResult{Snapshot: Snapshot{Name: "w48", Note: "why? by ann for 36h0m0s", Suites: []SnapshotSuite{{Suite: "ubuntu,debian/noble*,b&=c"}}}}
+	created, err := c.CreateSnapshot(ctx, SnapshotPlan{Name: "w48", At: time.Unix(1e9, 0).UTC(), Archives: []string{"ubuntu", "debian"}, Suites: []string{"noble*", "b&=c"}, Note: "why?", By: "ann", Expires: 36 * time.Hour})
+	want := &SnapshotResult{Snapshot: Snapshot{Name: "w48", Note: "why? by ann for 36h0m0s", Taken: time.Unix(1e9, 0).UTC(), Suites: []SnapshotSuite{{Suite: "ubuntu,debian/noble*,b&=c"}}}}
 	if err != nil || !reflect.DeepEqual(created, want) {
 		t.Errorf("created %+v, %v", created, err)
 	}

@@ -16,7 +16,7 @@ import (
 //	POST /v1/remove?node=NAME        RemoveResult: a missing node is forgotten by all nodes
 //	GET  /v1/snapshots               []Snapshot; ?name=NAME for one
 //	POST /v1/snapshots?name=NAME     SnapshotResult: archives are captured as they are now;
-//	                                 &archive=NAME&suite=PATTERN, each as often as needed; &note=TEXT&by=OPERATOR
+//	                                 &archive=NAME&suite=PATTERN, each as often as needed; &note=TEXT&by=OPERATOR&at=RFC3339
 //	POST /v1/snapshots/remove?name=NAME&by=OPERATOR   Done
 //	GET  /v1/channels                []Channel
 //	POST /v1/channels?name=NAME&target=ID&by=OPERATOR   ChannelMove; &live=PATTERN as often as needed, or

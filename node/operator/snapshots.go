@@ -68,7 +68,7 @@ func (o *Operator) CreateSnapshot(ctx context.Context, plan admin.SnapshotPlan) 
 	if !slices.Contains(holds.Levels, plan.Hold) {
 		return nil, fmt.Errorf("%.70q is no level of what is held: it is one of %s", plan.Hold, strings.Join(holds.Levels, ", "))
 	}
-	s, missing, forecast, err := o.take(ctx, plan, snapshot.Plan{Archives: plan.Archives, Suites: plan.Suites, Note: plan.Note, Expires: plan.Expires, By: plan.By})
+	s, missing, forecast, err := o.take(ctx, plan, snapshot.Plan{Archives: plan.Archives, Suites: plan.Suites, At: plan.At, Note: plan.Note, Expires: plan.Expires, By: plan.By})
 	switch {
 	case err != nil:
 		return nil, err

@@ -311,7 +311,9 @@ type Plan struct {
 	Archives []string
 	// Suites are patterns (path.Match) of the directories to capture, or of the last part of them; none means all.
 	Suites []string
-	Note   string
+	// At is the moment to capture, as far as the node holds what was current then; zero for now.
+	At   time.Time
+	Note string
 	// Expires is after how long it is removed, unless a channel stands for it then; 0 for never.
 	Expires time.Duration
 	// Hold is the level at which packages are held; "" for none.
@@ -435,11 +437,21 @@ func (k *Keeper) capture(plan Plan) (*Record, error) {
 	if plan.Expires > 0 {
 		r.Expires = r.Taken.Add(max(plan.Expires.Truncate(time.Second), time.Second))
 	}
+	if !plan.At.IsZero() {
+		r.Taken = plan.At.UTC().Truncate(time.Second)
+	}
 	archives := slices.Clone(plan.Archives)
 	slices.Sort(archives)
 	for _, archive := range slices.Compact(archives) {
 		a := Archive{Name: archive}
-		for _, s := range k.cfg.Catalog.Capture(archive) {
+		suites := k.cfg.Catalog.Capture(archive)
+		if !plan.At.IsZero() {
+			var err error
+			if suites, err = k.captureAt(r, archive, plan); err != nil {
+				return nil, err
+			}
+		}
+		for _, s := range suites {
 			if Wanted(plan.Suites, s.Suite) {
 				a.Suites = append(a.Suites, s)
 			}

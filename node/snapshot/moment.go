@@ -2,7 +2,9 @@ package snapshot
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aptmesh/aptmesh/proto"
@@ -15,9 +17,9 @@ const momentForm = "20060102T150405Z"
 type moment struct {
 	digest string  // of record
 	record *Record // nil: nothing is held
-	// whole says that something is held of each suite that is known.
-	whole bool
-	until time.Time // it is looked for again then
+	// lacking are the suites that are known, and of which nothing is held.
+	lacking []proto.Suite
+	until   time.Time // it is looked for again then
 }
 
 type momentKey struct {
@@ -93,12 +95,13 @@ func (k *Keeper) look(held *moment, key momentKey) {
 		}
 	}
 	a := Archive{Name: key.archive}
-	for _, c := range best {
-		if c != nil {
-			a.Suites = append(a.Suites, *c)
+	for suite, c := range best {
+		if c == nil {
+			held.lacking = append(held.lacking, suite)
+			continue
 		}
+		a.Suites = append(a.Suites, *c)
 	}
-	held.whole = len(a.Suites) == len(best)
 	if len(a.Suites) == 0 {
 		return
 	}
@@ -115,7 +118,33 @@ func (k *Keeper) look(held *moment, key momentKey) {
 // true for an ID that is no moment.
 func (k *Keeper) Whole(id, archive string) bool {
 	held, ok := k.heldAt(id, archive)
-	return !ok || held.record != nil && held.whole
+	return !ok || held.record != nil && len(held.lacking) == 0
+}
+
+// captureAt returns the suites of an archive as they were at the moment of a plan. The record is of no earlier time than
+// their signatures. It fails if nothing is held of a suite that is wanted.
+func (k *Keeper) captureAt(r *Record, archive string, plan Plan) ([]proto.Captured, error) {
+	id := plan.At.UTC().Format(momentForm)
+	if plan.At.After(k.cfg.Now()) {
+		return nil, fmt.Errorf("%s lies ahead: there is nothing to capture", id)
+	}
+	held, _ := k.heldAt(id, archive)
+	var lacking []string
+	for _, suite := range held.lacking {
+		if Wanted(plan.Suites, suite) {
+			lacking = append(lacking, suite.String())
+		}
+	}
+	if slices.Sort(lacking); len(lacking) > 0 {
+		return nil, fmt.Errorf("this node does not hold %s as of %s: it keeps superseded generations as `retain` says, and those of snapshots; leave it out with --suite, or take a later moment", strings.Join(lacking, ", "), id)
+	}
+	if held.record == nil {
+		return nil, nil
+	}
+	if held.record.Taken.After(r.Taken) {
+		r.Taken = held.record.Taken
+	}
+	return held.record.Archives[0].Suites, nil
 }
 
 // young reports whether another generation of the moment may still be found: publications take a while to arrive.

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -93,6 +94,34 @@ func TestMomentOfSomeSuites(t *testing.T) {
 	for range 4 {
 		w.publish("ubuntu")
 	}
+	// A snapshot may be taken of a moment later, as far as all of it is held.
+	at := w.dates["ubuntu"][3].Add(time.Second)
+	for range 2 {
+		if _, _, err := w.Create(t.Context(), "then", Plan{Archives: []string{"ubuntu"}, At: at}); err != nil && !errors.Is(err, ErrExists) {
+			t.Fatal(err)
+		}
+		w.gives("then", "ubuntu", 4)
+		w.publish("ubuntu")
+	}
+	for _, s := range w.List() {
+		if s.Name == "then" && !s.Record.Taken.Equal(at) {
+			t.Errorf("it is of %v", s.Record.Taken)
+		}
+	}
+	early := w.dates["ubuntu"][0].Add(30 * time.Second)
+	for want, plan := range map[string]Plan{
+		"does not hold ubuntu/dists/noble-security as of 20260301T120030Z": {Archives: []string{"ubuntu"}, At: early},
+		"lies ahead":        {Archives: []string{"ubuntu"}, At: w.now.Add(time.Hour)},
+		"has no suite here": {Archives: []string{"ubuntu"}, At: early, Suites: []string{"other"}},
+	} {
+		if _, _, err := w.Create(t.Context(), "x", plan); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	if _, _, err := w.Create(t.Context(), "early", Plan{Archives: []string{"ubuntu"}, At: early, Suites: []string{"noble"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.gives("early", "ubuntu", 1)
 	if id := "20260301T120030Z"; !w.Known(id, "ubuntu") || w.Whole(id, "ubuntu") {
 		t.Errorf("known %v, whole %v", w.Known(id, "ubuntu"), w.Whole(id, "ubuntu"))
 	}
