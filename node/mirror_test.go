@@ -93,6 +93,12 @@ func TestMirror(t *testing.T) {
 		t.Errorf("a run that changes nothing costs %v", w.up.Log())
 	}
 
+	// No host has used the suite. A snapshot has its indexes all the same, and nothing is missing of it.
+	s, err := w.node.CreateSnapshot(context.Background(), admin.SnapshotPlan{Name: "s1", Hold: "all"})
+	if err != nil || len(s.Missing) > 0 || len(s.Snapshot.Suites) != 1 || s.Snapshot.Suites[0].Indexes == 0 {
+		t.Errorf("a snapshot of a mirror: %+v, %v", s, err)
+	}
+
 	w.stop()
 	w.up.Refuse()
 	w.start()

@@ -3,9 +3,11 @@ package holds
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/aptmesh/aptmesh/node/holds/rows"
 	"github.com/aptmesh/aptmesh/proto"
 )
 
@@ -67,6 +69,40 @@ func (k *Keeper) KeepSnapshot(record string, level Level, taken time.Time, suite
 		keep:   1, follow: true,
 		window: func(time.Time) (wait, open time.Duration) { return 0, 24 * time.Hour },
 	})
+}
+
+// Indexes are the indexes of a suite that are held for any reason, of the publication that was captured. It fails where the
+// root cannot be read.
+func (k *Keeper) Indexes(ctx context.Context, taken time.Time, suite proto.Captured) (held []proto.Captive, err error) {
+	// The caller holds mu.
+	sets := func() (all []*rows.Set) {
+		for g := range k.generations() {
+			if slices.ContainsFunc(g.Suites, func(s proto.Captured) bool { return s.Suite == suite.Suite && s.Root == suite.Root }) {
+				all = append(all, g.indexes)
+			}
+		}
+		return all
+	}
+	k.mu.Lock()
+	none := len(sets()) == 0
+	k.mu.Unlock()
+	if none {
+		return nil, nil
+	}
+	m, err := k.cfg.Catalog.Contents(ctx, taken, suite)
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := sets()
+	for i := range m.Members {
+		member := &m.Members[i]
+		if slices.ContainsFunc(now, func(set *rows.Set) bool { return set.Has(member.Ref.Digest) }) {
+			held = append(held, proto.Captive{Path: member.Path, Ref: member.Ref})
+		}
+	}
+	return held, nil
 }
 
 // LetSnapshotGo ends the hold of a snapshot. It does not wait.

@@ -120,7 +120,7 @@ func (o *Operator) resultOf(ctx context.Context, s *snapshot.Snapshot, missing [
 
 // forecast says what a snapshot would take if it were taken now.
 func (o *Operator) forecast(ctx context.Context, plan snapshot.Plan, level string) (*admin.Forecast, error) {
-	r, err := o.cfg.Snapshots.Capture(plan)
+	r, err := o.cfg.Snapshots.Capture(ctx, plan)
 	if err != nil {
 		return nil, err
 	}

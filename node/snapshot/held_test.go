@@ -1,7 +1,9 @@
 package snapshot
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +18,8 @@ type held struct {
 	mu     sync.Mutex
 	levels map[string]string // by record
 	failed error             // of SnapshotHeld
+
+	indexes []proto.Captive
 }
 
 func (h *held) KeepSnapshot(record, level string, _ time.Time, suites []proto.Captured) {
@@ -24,6 +28,10 @@ func (h *held) KeepSnapshot(record, level string, _ time.Time, suites []proto.Ca
 	if len(suites) > 0 {
 		h.levels[record] = level
 	}
+}
+
+func (h *held) Indexes(context.Context, time.Time, proto.Captured) ([]proto.Captive, error) {
+	return h.indexes, nil
 }
 
 func (h *held) LetSnapshotGo(record string) {
@@ -80,6 +88,28 @@ func TestPackagesOfSnapshotsAreHeld(t *testing.T) {
 	if h.level(s.Digest) != "" {
 		t.Error("it is held for ever")
 	}
+}
+
+// What mirrors hold of a suite's indexes is in a snapshot, though no host has used it yet.
+func TestIndexesThatMirrorsHold(t *testing.T) {
+	w := newWorld(t)
+	used := w.captured(t)[0]
+	more := proto.Captive{Path: "main/binary-amd64/Contents", Ref: rootOf("ubuntu", 77)}
+	w.cfg.Holds = &held{levels: make(map[string]string), indexes: []proto.Captive{used, more}}
+	w.restart()
+	if got := w.captured(t); !slices.Equal(got, []proto.Captive{more, used}) {
+		t.Errorf("%v", got)
+	}
+}
+
+// captured is which indexes of the archive's first suite a snapshot would have.
+func (w *world) captured(t *testing.T) []proto.Captive {
+	t.Helper()
+	r, err := w.Keeper.Capture(t.Context(), Plan{Archives: []string{"ubuntu"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Archives[0].Suites[0].Indexes
 }
 
 // A rule holds packages of the snapshots that it takes, and moves no channel to one of which they are not held.

@@ -57,12 +57,14 @@ type Store interface {
 	Has(proto.Digest) bool
 }
 
-// Holds keeps packages of snapshots stored. Its methods are safe for concurrent use and do not wait.
+// Holds keeps packages of snapshots stored. Its methods are safe for concurrent use, and but for Indexes do not wait.
 type Holds interface {
 	// KeepSnapshot has what a level says of captured suites held from now on. Again, it changes nothing.
 	KeepSnapshot(record, level string, taken time.Time, suites []proto.Captured)
 	// LetSnapshotGo ends that.
 	LetSnapshotGo(record string)
+	// Indexes are the indexes of a captured suite that are held for any reason.
+	Indexes(ctx context.Context, taken time.Time, suite proto.Captured) ([]proto.Captive, error)
 	// SnapshotHeld fails if not all is held yet that is to be held on this node.
 	SnapshotHeld(record string) error
 }
@@ -356,7 +358,7 @@ func (k *Keeper) Create(ctx context.Context, name string, plan Plan) (*Snapshot,
 	if err := k.free(name); err != nil {
 		return nil, nil, err
 	}
-	r, err := k.capture(plan)
+	r, err := k.capture(ctx, plan)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -426,10 +428,12 @@ func (k *Keeper) letGo(digest string) {
 }
 
 // Capture is the record that Create would name.
-func (k *Keeper) Capture(plan Plan) (*Record, error) { return k.capture(plan) }
+func (k *Keeper) Capture(ctx context.Context, plan Plan) (*Record, error) {
+	return k.capture(ctx, plan)
+}
 
 // capture makes a record of archives as they are now.
-func (k *Keeper) capture(plan Plan) (*Record, error) {
+func (k *Keeper) capture(ctx context.Context, plan Plan) (*Record, error) {
 	r := &Record{Taken: k.cfg.Now().UTC().Truncate(time.Second), Note: plan.Note, Hold: plan.Hold, Rule: plan.Rule}
 	if !plan.Taken.IsZero() {
 		r.Taken = plan.Taken.UTC().Truncate(time.Second)
@@ -453,6 +457,7 @@ func (k *Keeper) capture(plan Plan) (*Record, error) {
 		}
 		for _, s := range suites {
 			if Wanted(plan.Suites, s.Suite) {
+				k.addHeld(ctx, r.Taken, &s)
 				a.Suites = append(a.Suites, s)
 			}
 		}
@@ -465,6 +470,20 @@ func (k *Keeper) capture(plan Plan) (*Record, error) {
 		return nil, errors.New("no archive is named")
 	}
 	return r, nil
+}
+
+// addHeld adds the indexes that mirrors hold to those that hosts use: a mirror is there for hosts to come.
+func (k *Keeper) addHeld(ctx context.Context, taken time.Time, s *proto.Captured) {
+	if k.cfg.Holds == nil {
+		return
+	}
+	held, err := k.cfg.Holds.Indexes(ctx, taken, *s)
+	if err != nil {
+		k.cfg.Logger.Warn("which indexes of a suite mirrors hold cannot be told; a snapshot has those that hosts use", "suite", s.Suite.String(), "error", err)
+	}
+	s.Indexes = slices.Concat(s.Indexes, held)
+	slices.SortFunc(s.Indexes, func(a, b proto.Captive) int { return strings.Compare(a.Path, b.Path) })
+	s.Indexes = slices.CompactFunc(s.Indexes, func(a, b proto.Captive) bool { return a.Path == b.Path })
 }
 
 // Wanted reports whether a suite is meant by the patterns of a Plan.
