@@ -313,15 +313,16 @@ func TestWhyForesees(t *testing.T) {
 func TestWhyNamesWhatIsUnread(t *testing.T) {
 	w := newWorld(t, newArchive())
 	said := func() string { return strings.Join(w.node.Why("/ubuntu/"+smallDeb).Sentences, "\n") }
-	if got := said(); !strings.Contains(got, "holds no Release of the archive yet") {
-		t.Errorf("at first:\n%s", got)
+	unread := func() string { return strings.Join(w.node.Why("/ubuntu/"+smallDeb).Unread, " ") }
+	if got := said(); !strings.Contains(got, "holds no Release of the archive yet") || unread() != "ubuntu" {
+		t.Errorf("at first:\n%s\nunread: %s", got, unread())
 	}
 	w.mustGet(inRelease)
-	if got := said(); !strings.Contains(got, "would read the indexes of noble first") {
+	if got := said(); !strings.Contains(got, "would read the indexes of noble first") || unread() != "noble" {
 		t.Errorf("with the Release:\n%s", got)
 	}
 	w.mustGet(smallDeb)
-	if got := said(); !strings.Contains(got, "A signed index lists it") {
+	if got := said(); !strings.Contains(got, "A signed index lists it") || unread() != "" {
 		t.Errorf("with the package:\n%s", got)
 	}
 	w.get("pool/main/n/none_1_amd64.deb")

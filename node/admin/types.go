@@ -478,7 +478,8 @@ type Why struct {
 	// Generation is the signed date of the generation that lists the file.
 	Generation time.Time `json:"generation,omitzero"`
 	Listed     bool      `json:"listed"` // signed metadata names it
-	// Unread are the suites whose indexes have to be read before it is known whether they list the file.
+	// Unread are the suites whose indexes have to be read before it is known whether they list the file; the
+	// archive itself where none of its suites is known yet.
 	Unread []string     `json:"unread,omitempty"`
 	Digest proto.Digest `json:"digest"`
 	Size   int64        `json:"size"` // -1 where it is not known

@@ -157,9 +157,9 @@ func (s *Store) remedy(size int64) string {
 }
 
 // reserve takes n bytes of the limit, evicting where need be. rest is how many bytes of the blob
-// are still to come, those n among them: nothing is evicted for a blob that will not fit all the
-// same.
-func (s *Store) reserve(n, rest int64) error {
+// are still to come, those n among them, and own how many are reserved for it: nothing is evicted for a
+// blob that will not fit all the same.
+func (s *Store) reserve(n, rest, own int64) error {
 	if n > s.space.max {
 		return s.fits(n)
 	}
@@ -184,8 +184,14 @@ func (s *Store) reserve(n, rest int64) error {
 				room = func() bool { return s.mayFit(rest) }
 			}
 			pinned, _ := s.pinnedBytes()
-			return s.full(fmt.Sprintf("%s are still to come of a file; of %s that the store may have, %s are in use, too many of them pinned, and %s reserved by transfers in progress; %s",
-				bytesOf(rest), bytesOf(s.space.max), bytesOf(used), bytesOf(reserved), s.remedy(pinned+reserved+rest)), room)
+			why := fmt.Sprintf("%s are still to come of a file; of %s that the store may have, %s are in use, %s of them pinned, and %s reserved by transfers in progress; %s",
+				bytesOf(rest), bytesOf(s.space.max), bytesOf(used), bytesOf(pinned), bytesOf(reserved), s.remedy(pinned+reserved+rest))
+			if room != nil && pinned+own+rest <= s.space.max {
+				// It fits when the transfers have ended: the store keeps the next file.
+				s.busy(why)
+				return fmt.Errorf("%w: %s", proto.ErrNoSpace, why)
+			}
+			return s.full(why, room)
 		}
 	}
 }
@@ -312,6 +318,13 @@ func (s *Store) lacking(n int64) (lacking, free int64) {
 func (s *Store) full(why string, room func() bool) error {
 	s.health.fail(s.log, s.cfg.Now(), why, room)
 	return fmt.Errorf("%w: %s", proto.ErrNoSpace, why)
+}
+
+// busy logs that a file was not kept because of transfers in progress. The store is not degraded by that.
+func (s *Store) busy(why string) {
+	if now, last := s.cfg.Now().UnixNano(), s.busyLogged.Load(); now-last >= int64(logEvery) && s.busyLogged.CompareAndSwap(last, now) {
+		s.log.Warn("a file was not kept: clients got it, and the next request fetches it again", "reason", why)
+	}
 }
 
 // release gives back a reservation of which written bytes had arrived.

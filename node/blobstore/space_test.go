@@ -534,3 +534,41 @@ func flip(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 }
+
+// Two files of which only one fits at a time leave a store in good order. A file that what is pinned leaves no room for
+// does not.
+func TestTransfersInEachOthersWay(t *testing.T) {
+	s := open(t, Config{MaxBytes: 1000})
+	waitScanned(s)
+	one, err := s.Create(900)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := one.Write(randomBytes(1, 800)); err != nil {
+		t.Fatal(err)
+	}
+	large := randomBytes(2, 500)
+	if _, err := s.Put(large, someDay); !errors.Is(err, proto.ErrNoSpace) || !strings.Contains(err.Error(), "reserved by transfers in progress") {
+		t.Fatalf("both fit: %v", err)
+	}
+	if st := s.Stats(); st.Degraded != "" {
+		t.Errorf("Degraded = %q", st.Degraded)
+	}
+	one.Abort()
+	ref, err := s.Put(large, someDay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Pin("test", []proto.Digest{ref.Digest})
+	two, err := s.Create(proto.UnknownSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer two.Abort()
+	for err == nil {
+		_, err = two.Write(randomBytes(3, 100))
+	}
+	if st := s.Stats(); !errors.Is(err, proto.ErrNoSpace) || st.Degraded == "" {
+		t.Errorf("of a file that does not fit: %v, Degraded = %q", err, st.Degraded)
+	}
+}

@@ -130,10 +130,11 @@ type Store struct {
 	overflow overflow
 	watch    *stuckWatch
 
-	evicting sync.Mutex    // held during an eviction
-	tempSeq  atomic.Uint64 // names temporary files; the lock makes them ours alone
-	touched  chan proto.Digest
-	noAtime  atomic.Bool // O_NOATIME works here
+	evicting   sync.Mutex    // held during an eviction
+	tempSeq    atomic.Uint64 // names temporary files; the lock makes them ours alone
+	touched    chan proto.Digest
+	noAtime    atomic.Bool  // O_NOATIME works here
+	busyLogged atomic.Int64 // when busy last logged; Unix nanoseconds
 
 	metrics *metrics
 }

@@ -177,7 +177,7 @@ func (w *Writer) grow(size int64) error {
 	}
 	if !w.s.reserveSpare(step) {
 		step = short
-		if err := w.s.reserve(step, rest); err != nil {
+		if err := w.s.reserve(step, rest, w.reserved); err != nil {
 			return err
 		}
 	}

@@ -47,6 +47,7 @@ func (o *Operator) Why(target string) *admin.Why {
 	w.Location, w.Archive, w.Kind = loc.String(), loc.Archive, info.Kind
 	if !o.cfg.Archives.Has(loc.Archive) {
 		say(w, "The archive %s is one of a class. It is not there yet: the first request makes it.", loc.Archive)
+		w.Unread = []string{loc.Archive}
 		w.Would = (*admin.Failure)(o.wouldFail(w, loc, false))
 		explainFailures(w)
 		return w
@@ -111,7 +112,17 @@ func (o *Operator) Why(target string) *admin.Why {
 	if w.Latest != nil && harmless(w) {
 		explainLatest(w)
 	}
+	if !known && !info.Root && !o.holdsRelease(loc.Archive) {
+		w.Unread = []string{loc.Archive}
+	}
 	return w
+}
+
+// holdsRelease reports whether this node has a generation of any suite of an archive.
+func (o *Operator) holdsRelease(archive string) bool {
+	return slices.ContainsFunc(o.cfg.Catalog.Stats(), func(st catalog.SuiteStats) bool {
+		return st.Suite.Archive == archive && !st.Date.IsZero()
+	})
 }
 
 // meant is the URL that an operator asks for. apt's own line about a file leads to it, too. It is "" for a line that
@@ -332,12 +343,10 @@ func suiteName(w *admin.Why) string {
 // explainUnknown says what becomes of a file that nothing this node has read lists.
 func (o *Operator) explainUnknown(w *admin.Why, loc proto.Location) {
 	const otherwise = "What no signed metadata lists is passed on from upstream as it is, and the client decides."
-	switch held := slices.ContainsFunc(o.cfg.Catalog.Stats(), func(st catalog.SuiteStats) bool {
-		return st.Suite.Archive == loc.Archive && !st.Date.IsZero()
-	}); {
+	switch {
 	case len(w.Unread) > 0:
 		say(w, "This node cannot tell yet whether the archive lists it. A request would read the indexes of %s first. %s", strings.Join(w.Unread, ", "), otherwise)
-	case held:
+	case o.holdsRelease(loc.Archive):
 		say(w, "No signed metadata that this node holds lists it. %s", otherwise)
 	default:
 		say(w, "This node holds no Release of the archive yet. A request would look for one first, for 20 seconds at most. %s", otherwise)
