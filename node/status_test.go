@@ -118,7 +118,7 @@ func TestErrorsOfHosts(t *testing.T) {
 			t.Fatal(resp.Status)
 		}
 		w.eventually("the note", func() bool {
-			return strings.Contains(notes(w), "failing: hosts got 1 answer of ubuntu/deadsnakes with the error unavailable in the last ")
+			return strings.Contains(notes(w), "attention: hosts got 1 answer of ubuntu/deadsnakes with the error unavailable in the last ")
 		})
 	})
 }
