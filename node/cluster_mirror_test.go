@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ func mirrorArchive(packages int, size int64) (a *testarchive.Archive, debs []str
 
 func (s *site) mirror(t *testing.T) admin.Mirror {
 	t.Helper()
-	list, err := s.node.Operator.Mirrors("all")
+	list, err := s.node.Operator.Mirrors(context.Background(), "all")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,12 +87,10 @@ func TestClusterMirrors(t *testing.T) {
 	if planned != 2*f.Packages.Bytes {
 		t.Errorf("%d bytes of packages are planned, of %d, in 2 copies", planned, f.Packages.Bytes)
 	}
-	// One after the other, so that the second begins while the first is at it.
+	// One node tells all.
 	m.up.SetBandwidth(0, 200_000)
-	for _, s := range m.sites {
-		if _, err := s.node.RunMirror("all"); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := m.sites[0].node.RunMirror(t.Context(), "all"); err != nil {
+		t.Fatal(err)
 	}
 	m.eventually("the mirrors are at it", func() bool { return m.sites[2].mirror(t).Held.Files > f.Indexes.Files+3 })
 	m.sites[2].kill()
@@ -118,6 +117,25 @@ func TestClusterMirrors(t *testing.T) {
 	if once := len(debs) + 10; m.up.TotalRequests() > 2*once {
 		t.Errorf("%d requests for %d files", m.up.TotalRequests(), once)
 	}
+	var seen admin.Mirror
+	m.eventually("a node says how the mirror is on the other ones", func() bool {
+		seen = m.sites[0].mirror(t)
+		return len(seen.Others) > 0 && seen.Others[0].Phase == "done"
+	})
+	if other := seen.Others[0]; other.Node != "site1" || other.Held.Files != seen.Held.Files || len(seen.Others) == 2 && (seen.Others[1].Phase != "" || seen.Others[1].Failure == "") {
+		t.Errorf("%+v", seen.Others)
+	}
+	if all, err := m.sites[1].node.VerifyMirror(t.Context(), "all"); err != nil || !all.Running() {
+		t.Errorf("%+v, %v", all, err)
+	}
+	m.eventually("both have verified", func() bool {
+		for _, s := range m.alive() {
+			if got := s.mirror(t); got.Phase != "done" || got.Checked.Files != got.Held.Files {
+				return false
+			}
+		}
+		return true
+	})
 	m.up.Refuse()
 	for i, deb := range debs {
 		m.alive()[i%2].want(deb)

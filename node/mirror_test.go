@@ -33,7 +33,7 @@ func manual(m *holdconf.Mirror) { m.Follow = false }
 // mirror is how a mirror of the node is now.
 func (w *world) mirror(name string) admin.Mirror {
 	w.t.Helper()
-	list, err := w.node.Operator.Mirrors(name)
+	list, err := w.node.Operator.Mirrors(context.Background(), name)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func (w *world) settled(name string) (m admin.Mirror) {
 // run has a mirror brought up to date and waits for it.
 func (w *world) run(name string) admin.Mirror {
 	w.t.Helper()
-	if _, err := w.node.RunMirror(name); err != nil {
+	if _, err := w.node.RunMirror(context.Background(), name); err != nil {
 		w.t.Fatal(err)
 	}
 	return w.settled(name)
@@ -171,7 +171,7 @@ func TestMirrorThatDoesNotFit(t *testing.T) {
 	if _, _, err := w.node.Reload(&last); err != nil {
 		t.Fatal(err)
 	}
-	if list, _ := w.node.Operator.Mirrors(""); len(list) != 0 {
+	if list, _ := w.node.Operator.Mirrors(context.Background(), ""); len(list) != 0 {
 		t.Errorf("%+v", list)
 	}
 	if st := w.node.Status(); st.Store.Pinned > big {
@@ -210,7 +210,7 @@ func TestMirrorVerify(t *testing.T) {
 	w := newWorld(t, newArchive(), mirrorOf(manual))
 	w.run("all")
 	w.damage(largeDeb)
-	if _, err := w.node.VerifyMirror("all"); err != nil {
+	if _, err := w.node.VerifyMirror(t.Context(), "all"); err != nil {
 		t.Fatal(err)
 	}
 	m := w.settled("all")

@@ -212,7 +212,7 @@ func (n *Node) startCluster(ctx context.Context, cfg *config.Config) error {
 	n.life.listens.Add(cfg.Cluster.GossipListen, cfg.Cluster.PeerListen)
 	rooms := cluster.Rooms{
 		Catalog: n.catalog, Objects: loops.Objects{Fetcher: n.fetcher, Loops: n.loops}, Store: n.store, Snapshots: n.snapshots, Upstream: n.upstream, State: n.state,
-		Report: n.Report, Ensure: func(archive, node string) { _ = n.archives.Ensure(archive, "node "+node) },
+		Report: n.Report, Mirror: n.ServeMirror, Ensure: func(archive, node string) { _ = n.archives.Ensure(archive, "node "+node) },
 	}
 	return c.Start(ctx, rooms, n.table.Config, n.register)
 }

@@ -102,9 +102,9 @@ func (a *app) mirrorRunCommand() *cobra.Command {
 	var detach bool
 	cmd := a.asking(&cobra.Command{
 		Use: "run NAME", Short: "Bring a mirror up to date now", Args: takes(1, 1, "the name of the mirror"),
-		Long: `Bring a mirror up to date now, whatever its window is: ask upstream for new generations, and fetch what
-is missing of this node's part. The node does the work. It goes on if this command is interrupted; the
-command can be run again to look on.`,
+		Long: `Bring a mirror up to date now, whatever its window is: ask upstream for new generations, and have each node
+of the cluster fetch what is missing of its share. The nodes do the work. They go on if this command is
+interrupted; the command can be run again to look on.`,
 		Example: "  aptmesh mirror run noble-amd64\n  aptmesh mirror run noble-amd64 --detach",
 	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
 		m, err := client.RunMirror(ctx, args[0])
@@ -123,9 +123,9 @@ command can be run again to look on.`,
 func (a *app) mirrorVerifyCommand() *cobra.Command {
 	var detach bool
 	cmd := a.asking(&cobra.Command{
-		Use: "verify NAME", Short: "Read all that a mirror holds on this node, and fetch what is damaged", Args: takes(1, 1, "the name of the mirror"),
-		Long: `Read and hash all that a mirror holds on this node. What is damaged is removed, and fetched again together
-with what is missing. The node does the work, and goes on if this command is interrupted.`,
+		Use: "verify NAME", Short: "Read all that a mirror holds, and fetch what is damaged", Args: takes(1, 1, "the name of the mirror"),
+		Long: `Read and hash all that a mirror holds, on each node of the cluster. What is damaged is removed, and fetched
+again together with what is missing. The nodes do the work, and go on if this command is interrupted.`,
 		Example: "  aptmesh mirror verify noble-amd64",
 	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
 		m, err := client.VerifyMirror(ctx, args[0])
@@ -166,16 +166,26 @@ func (a *app) followMirror(ctx context.Context, client *admin.Client, m *admin.M
 		}
 		m = &list[0]
 	}
-	var exit error
-	switch m.Phase {
-	case "refused":
-		exit = &exitError{code: exitRefused}
-	case "incomplete", "waiting":
-		exit = &exitError{code: exitIncomplete}
-	case "failed":
-		exit = &exitError{code: exitFailed}
+	exit := exitOf(m.Phase)
+	for _, n := range m.Others {
+		if exit == nil {
+			exit = exitOf(n.Phase)
+		}
 	}
 	return m, func(w io.Writer) error { finish(); return printMirror(w, m) }, exit
+}
+
+// exitOf is the exit code of a run that ended in a phase.
+func exitOf(phase string) error {
+	switch phase {
+	case "refused":
+		return &exitError{code: exitRefused}
+	case "incomplete", "waiting", "": // "": the node does not answer
+		return &exitError{code: exitIncomplete}
+	case "failed":
+		return &exitError{code: exitFailed}
+	}
+	return nil
 }
 
 // showRun returns what to call with a run as it is, and when it is over, which may be told twice: a bar on a terminal,
@@ -230,7 +240,7 @@ func (a *app) mirrorStatusCommand() *cobra.Command {
 code is 3 if it was refused, 4 if files are missing.`,
 		Example: "  aptmesh mirror status\n  aptmesh mirror status noble-amd64 --json",
 	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
-		if len(args) == 0 {
+		if len(args) == 0 { // of this node
 			list, err := client.Mirrors(ctx, "")
 			return list, func(w io.Writer) error { return printMirrors(w, list) }, err
 		}
@@ -242,7 +252,8 @@ code is 3 if it was refused, 4 if files are missing.`,
 		switch {
 		case m.Phase == "refused":
 			err = &exitError{code: exitRefused}
-		case m.Missing.Files > 0 || len(m.Generations) == 0:
+		case m.Missing.Files > 0 || len(m.Generations) == 0,
+			slices.ContainsFunc(m.Others, func(n admin.MirrorNode) bool { return n.Phase == "" || n.Missing.Files > 0 }):
 			err = &exitError{code: exitIncomplete}
 		}
 		return m, func(w io.Writer) error { return printMirror(w, m) }, err
@@ -280,6 +291,14 @@ func printMirror(w io.Writer, m *admin.Mirror) error {
 	}
 	if m.Absent > 0 {
 		fmt.Fprintf(&b, "Absent    %s that upstream lists and has only in another compression\n", counted(m.Absent, "index file"))
+	}
+	if len(m.Others) > 0 {
+		rows := make([][]string, len(m.Others))
+		for i, n := range m.Others {
+			rows[i] = []string{n.Node, cmp.Or(n.Phase, "unknown"), bytesOf(n.Share.Bytes), bytesOf(n.Held.Bytes), fmt.Sprint(n.Missing.Files), n.Failure}
+		}
+		b.WriteByte('\n')
+		table(&b, []string{"OTHER NODE", "PHASE", "SHARE", "HELD", "MISSING", ""}, rows)
 	}
 	for i, g := range m.Generations {
 		whole := ""

@@ -4,19 +4,20 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
 // Mirrors is what the interface shows of mirrors, and has done for them. An error is a sentence for the operator.
 type Mirrors interface {
-	// Mirrors lists the mirrors by name; name, if not "", is that of the only one.
-	Mirrors(name string) ([]Mirror, error)
+	// Mirrors lists the mirrors by name; name, if not "", is that of the only one, with how it is on all nodes.
+	Mirrors(ctx context.Context, name string) ([]Mirror, error)
 	// PlanMirror says what a mirror will take, before anything but indexes is fetched.
 	PlanMirror(ctx context.Context, name string) (*Forecast, error)
-	// RunMirror has a mirror fetch what is missing now, and VerifyMirror read all that it holds before. Neither waits:
-	// Mirrors says how far it is.
-	RunMirror(name string) (*Mirror, error)
-	VerifyMirror(name string) (*Mirror, error)
+	// RunMirror has a mirror fetch what is missing now, and VerifyMirror read all that it holds before, on all nodes.
+	// Neither waits: Mirrors says how far it is.
+	RunMirror(ctx context.Context, name string) (*Mirror, error)
+	VerifyMirror(ctx context.Context, name string) (*Mirror, error)
 }
 
 // FileCount is a number of files and their bytes.
@@ -70,11 +71,27 @@ type Mirror struct {
 	Checked FileCount `json:"checked,omitzero"`
 	CheckOf int64     `json:"check_of,omitempty"`
 	Damaged int       `json:"damaged,omitempty"`
+	// Others are the other nodes of the cluster, by name.
+	Others []MirrorNode `json:"others,omitempty"`
 }
 
-// Running reports whether something is done for it at this moment.
+// MirrorNode is a mirror on another node of the cluster.
+type MirrorNode struct {
+	Node    string    `json:"node"`
+	Phase   string    `json:"phase,omitempty"` // as of Mirror; "" where the node does not answer
+	Failure string    `json:"failure,omitempty"`
+	Share   FileCount `json:"share"`
+	Held    FileCount `json:"held"`
+	Missing FileCount `json:"missing"`
+}
+
+// Running reports whether something is done for it at this moment, on any node.
 func (m *Mirror) Running() bool {
-	return m.Phase == "planning" || m.Phase == "fetching" || m.Phase == "verifying"
+	return running(m.Phase) || slices.ContainsFunc(m.Others, func(n MirrorNode) bool { return running(n.Phase) })
+}
+
+func running(phase string) bool {
+	return phase == "planning" || phase == "fetching" || phase == "verifying"
 }
 
 // MirrorGeneration is a generation that a mirror holds.
@@ -139,7 +156,7 @@ type HoldTrouble struct {
 // serveMirrors adds the paths of mirrors.
 func serveMirrors(mux *http.ServeMux, m Mirrors) {
 	mux.HandleFunc("GET "+mirrorsPath, func(w http.ResponseWriter, r *http.Request) {
-		list, err := m.Mirrors(r.FormValue("name"))
+		list, err := m.Mirrors(r.Context(), r.FormValue("name"))
 		answerOr(w, http.StatusNotFound, list, err)
 	})
 	mux.HandleFunc("POST "+mirrorsPath+planSuffix, func(w http.ResponseWriter, r *http.Request) {
@@ -147,11 +164,11 @@ func serveMirrors(mux *http.ServeMux, m Mirrors) {
 		answerOr(w, http.StatusConflict, f, err)
 	})
 	mux.HandleFunc("POST "+mirrorsPath+runSuffix, func(w http.ResponseWriter, r *http.Request) {
-		mirror, err := m.RunMirror(r.FormValue("name"))
+		mirror, err := m.RunMirror(r.Context(), r.FormValue("name"))
 		answerOr(w, http.StatusConflict, mirror, err)
 	})
 	mux.HandleFunc("POST "+mirrorsPath+verifySuffix, func(w http.ResponseWriter, r *http.Request) {
-		mirror, err := m.VerifyMirror(r.FormValue("name"))
+		mirror, err := m.VerifyMirror(r.Context(), r.FormValue("name"))
 		answerOr(w, http.StatusConflict, mirror, err)
 	})
 }

@@ -105,7 +105,7 @@ func (f *fake) RemoveChannel(_ context.Context, name, by string) (*Done, error) 
 	return &Done{Message: name + " by " + by}, nil
 }
 
-func (*fake) Mirrors(name string) ([]Mirror, error) {
+func (*fake) Mirrors(_ context.Context, name string) ([]Mirror, error) {
 	if name == "none" {
 		return nil, errors.New("there is no mirror none")
 	}
@@ -116,12 +116,12 @@ func (*fake) PlanMirror(_ context.Context, name string) (*Forecast, error) {
 	return &Forecast{Packages: FileCount{1, 2}, Fits: true}, nil
 }
 
-func (f *fake) RunMirror(name string) (*Mirror, error) {
+func (f *fake) RunMirror(_ context.Context, name string) (*Mirror, error) {
 	f.changes++
 	return &Mirror{Name: name, Phase: "planning"}, nil
 }
 
-func (f *fake) VerifyMirror(name string) (*Mirror, error) {
+func (f *fake) VerifyMirror(_ context.Context, name string) (*Mirror, error) {
 	f.changes++
 	return &Mirror{Name: name, Phase: "verifying"}, nil
 }

@@ -82,6 +82,8 @@ type Rooms struct {
 	// Ensure has an archive of a class served that another node names. What cannot be
 	// made is refused later, as an archive that nobody knows.
 	Ensure func(archive, node string)
+	// Mirror does something for a mirror (status, run or verify), and says how it is here.
+	Mirror func(name, act string) ([]byte, error)
 	// Report is this node's own part of the cluster's status.
 	Report func() Report
 }

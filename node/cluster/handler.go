@@ -57,4 +57,6 @@ func (h handler) ServeSnapshots(_ context.Context, from string, told proto.Snaps
 func (h handler) SnapshotsSum() uint64        { return h.c.rooms.Snapshots.Sum() }
 func (h handler) SnapshotsDiffer(node string) { h.c.rooms.Snapshots.Meet(node) }
 
+func (h handler) ServeMirror(name, act string) ([]byte, error) { return h.c.rooms.Mirror(name, act) }
+
 func (h handler) LocalStatus(context.Context) []byte { return h.c.localReport() }

@@ -1,8 +1,12 @@
 package operator
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/holds"
@@ -10,8 +14,8 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Mirrors lists the mirrors, or the one of a name.
-func (o *Operator) Mirrors(name string) ([]admin.Mirror, error) {
+// Mirrors lists the mirrors, or the one of a name, with how it is on the other nodes.
+func (o *Operator) Mirrors(ctx context.Context, name string) ([]admin.Mirror, error) {
 	list := []admin.Mirror{}
 	for _, s := range o.cfg.Holds.Mirrors() {
 		if name == "" || s.Name == name {
@@ -21,7 +25,68 @@ func (o *Operator) Mirrors(name string) ([]admin.Mirror, error) {
 	if name != "" && len(list) == 0 {
 		return nil, fmt.Errorf("mirror %q: %w (aptmesh mirror status lists them)", name, holds.ErrUnknown)
 	}
+	if name != "" {
+		list[0].Others = o.onOthers(ctx, name, actStatus)
+	}
 	return list, nil
+}
+
+// What one node asks another one of a mirror.
+const actStatus, actRun, actVerify = "status", "run", "verify"
+
+// onOthers has all other nodes do something for a mirror.
+func (o *Operator) onOthers(ctx context.Context, name, act string) []admin.MirrorNode {
+	if o.cfg.Cluster == nil {
+		return nil
+	}
+	mesh := o.cfg.Cluster.Mesh()
+	alive, silent := mesh.Nodes()
+	nodes := make([]admin.MirrorNode, len(alive))
+	var group sync.WaitGroup
+	for i, node := range alive {
+		group.Go(func() {
+			nodes[i].Node = node
+			text, err := mesh.Mirror(ctx, node, name, act)
+			var m admin.Mirror
+			if err == nil {
+				err = json.Unmarshal(text, &m)
+			}
+			if err != nil {
+				nodes[i].Failure = err.Error()
+				return
+			}
+			nodes[i] = admin.MirrorNode{Node: node, Phase: m.Phase, Failure: m.Failure, Share: m.Share, Held: m.Held, Missing: m.Missing}
+		})
+	}
+	group.Wait()
+	for _, node := range silent {
+		nodes = append(nodes, admin.MirrorNode{Node: node, Failure: "it does not answer"})
+	}
+	slices.SortFunc(nodes, func(a, b admin.MirrorNode) int { return cmp.Compare(a.Node, b.Node) })
+	return nodes
+}
+
+// ServeMirror does for another node what an operator wants of a mirror.
+func (o *Operator) ServeMirror(name, act string) ([]byte, error) {
+	var err error
+	switch act {
+	case actStatus:
+	case actRun:
+		err = o.cfg.Holds.Run(name)
+	case actVerify:
+		err = o.cfg.Holds.Verify(name)
+	default:
+		err = fmt.Errorf("%.70q is nothing that can be done for a mirror", act)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range o.cfg.Holds.Mirrors() {
+		if s.Name == name {
+			return json.Marshal(o.mirrorOf(&s))
+		}
+	}
+	return nil, fmt.Errorf("mirror %q: %w", name, holds.ErrUnknown)
 }
 
 func (o *Operator) mirrorOf(s *holds.Status) admin.Mirror {
@@ -87,23 +152,27 @@ func forecastOf(f *holds.Forecast) *admin.Forecast {
 	return a
 }
 
-// RunMirror has a mirror fetch what is missing.
-func (o *Operator) RunMirror(name string) (*admin.Mirror, error) {
-	return o.wakeMirror(name, o.cfg.Holds.Run)
+// RunMirror has all nodes fetch what is missing of their shares of a mirror.
+func (o *Operator) RunMirror(ctx context.Context, name string) (*admin.Mirror, error) {
+	return o.wakeMirror(ctx, name, actRun, o.cfg.Holds.Run)
 }
 
-// VerifyMirror has a mirror read all that it holds.
-func (o *Operator) VerifyMirror(name string) (*admin.Mirror, error) {
-	return o.wakeMirror(name, o.cfg.Holds.Verify)
+// VerifyMirror has all nodes read all that they hold of a mirror.
+func (o *Operator) VerifyMirror(ctx context.Context, name string) (*admin.Mirror, error) {
+	return o.wakeMirror(ctx, name, actVerify, o.cfg.Holds.Verify)
 }
 
-func (o *Operator) wakeMirror(name string, wake func(string) error) (*admin.Mirror, error) {
+func (o *Operator) wakeMirror(ctx context.Context, name, act string, wake func(string) error) (*admin.Mirror, error) {
 	if err := wake(name); err != nil {
 		return nil, err
 	}
-	list, err := o.Mirrors(name)
-	if err != nil {
-		return nil, err
+	others := o.onOthers(ctx, name, act)
+	for _, s := range o.cfg.Holds.Mirrors() {
+		if s.Name == name {
+			m := o.mirrorOf(&s)
+			m.Others = others
+			return &m, nil
+		}
 	}
-	return &list[0], nil
+	return nil, fmt.Errorf("mirror %q: %w", name, holds.ErrUnknown)
 }

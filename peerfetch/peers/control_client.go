@@ -169,6 +169,21 @@ func (m *Mesh) Snapshots(ctx context.Context, peer string, told proto.SnapshotNe
 	return answer, err
 }
 
+// Mirror has a peer do something for a mirror, and returns how the mirror is there, as JSON. Errors are as of CheckSuite,
+// or what the peer says.
+func (m *Mesh) Mirror(ctx context.Context, peer, name, act string) (json []byte, err error) {
+	req := &peerpb.MirrorRequest{Name: name, Act: act}
+	err = m.call(ctx, peer, snapshotsTimeout, func(ctx context.Context, client peerpb.ControlClient) error {
+		reply, err := client.Mirror(ctx, req)
+		if err == nil && reply.GetRefused() != "" {
+			err = errors.New(cleanReason(reply.GetRefused()))
+		}
+		json = reply.GetJson()
+		return err
+	})
+	return json, err
+}
+
 // Nodes names the other nodes of the view that answer pings, and those that do not.
 func (m *Mesh) Nodes() (alive, silent []string) {
 	for _, p := range m.all() {

@@ -36,6 +36,13 @@ func (a *answers) ServeSnapshots(_ context.Context, from string, told proto.Snap
 	return a.snapshots(from, told)
 }
 
+func (a *answers) ServeMirror(name, act string) ([]byte, error) {
+	if name != "m" {
+		return nil, errors.New("there is no such mirror")
+	}
+	return []byte(act), nil
+}
+
 func (a *answers) SnapshotsSum() uint64 { return a.sum }
 
 func (a *answers) SnapshotsDiffer(node string) {

@@ -181,6 +181,22 @@ func (s *controlServer) Snapshots(ctx context.Context, req *peerpb.SnapshotsRequ
 	return &peerpb.SnapshotsReply{Names: told.Names, Away: uint32(told.Away), Wanted: told.Wanted, Records: told.Records}, nil
 }
 
+// Mirror does something for a mirror.
+func (s *controlServer) Mirror(ctx context.Context, req *peerpb.MirrorRequest) (*peerpb.MirrorReply, error) {
+	_, control, err := s.control(ctx)
+	if err != nil {
+		return nil, err
+	}
+	json, err := control.ServeMirror(req.GetName(), req.GetAct())
+	switch {
+	case err != nil:
+		return &peerpb.MirrorReply{Refused: cleanReason(err.Error())}, nil
+	case len(json) > maxStatus:
+		return nil, status.Errorf(codes.ResourceExhausted, "the status of the mirror has %d bytes, want at most %d", len(json), maxStatus)
+	}
+	return &peerpb.MirrorReply{Json: json}, nil
+}
+
 // control returns the calling node, and the object that answers its calls.
 func (s *controlServer) control(ctx context.Context) (from string, c Control, err error) {
 	if from, err = s.m.caller(ctx); err != nil {

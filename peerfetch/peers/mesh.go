@@ -58,6 +58,9 @@ type Control interface {
 	LocalStatus(ctx context.Context) []byte
 	// ServeSnapshots takes in what the speaker knows of snapshots, and answers with what this node knows.
 	ServeSnapshots(ctx context.Context, from string, told proto.SnapshotNews) (proto.SnapshotNews, error)
+	// ServeMirror does something for a mirror (status, run or verify), and says how it is, as JSON. It does not wait for
+	// what it has begun.
+	ServeMirror(name, act string) ([]byte, error)
 	// SnapshotsSum is what two nodes that know the same names of snapshots have in common; 0 for not known.
 	SnapshotsSum() uint64
 	// SnapshotsDiffer tells that a node knows other names. It must not wait.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -62,6 +63,22 @@ func TestDifferentSnapshotsAreNoticed(t *testing.T) {
 			if told[pair] > 0 {
 				t.Errorf("%s: noticed, and there is nothing", pair)
 			}
+		}
+	})
+}
+
+// What a node has another one do for a mirror, and what that says of it.
+func TestMirrorsOfOtherNodes(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		meshes, _ := cluster(t, func(_ string, cfg *Config) { cfg.Control = &answers{} }, "a", "b")
+		if got, err := meshes[0].Mirror(t.Context(), "b", "m", "run"); err != nil || string(got) != "run" {
+			t.Errorf("%q, %v", got, err)
+		}
+		if _, err := meshes[0].Mirror(t.Context(), "b", "other", "run"); err == nil || !strings.Contains(err.Error(), "there is no such mirror") {
+			t.Errorf("%v", err)
+		}
+		if _, err := meshes[0].Mirror(t.Context(), "c", "m", "run"); err == nil {
+			t.Error("a node that is not there has answered")
 		}
 	})
 }

@@ -1876,6 +1876,111 @@ func (x *SnapshotsReply) GetAway() uint32 {
 	return 0
 }
 
+// MirrorRequest has the peer bring a mirror up to date, or say how it is.
+type MirrorRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Act           string                 `protobuf:"bytes,2,opt,name=act,proto3" json:"act,omitempty"` // status, run or verify
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MirrorRequest) Reset() {
+	*x = MirrorRequest{}
+	mi := &file_proto_peerpb_peer_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MirrorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MirrorRequest) ProtoMessage() {}
+
+func (x *MirrorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_peerpb_peer_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MirrorRequest.ProtoReflect.Descriptor instead.
+func (*MirrorRequest) Descriptor() ([]byte, []int) {
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *MirrorRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MirrorRequest) GetAct() string {
+	if x != nil {
+		return x.Act
+	}
+	return ""
+}
+
+type MirrorReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Json          []byte                 `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`       // how the mirror is on the peer
+	Refused       string                 `protobuf:"bytes,2,opt,name=refused,proto3" json:"refused,omitempty"` // why the peer cannot do it, in place of that
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MirrorReply) Reset() {
+	*x = MirrorReply{}
+	mi := &file_proto_peerpb_peer_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MirrorReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MirrorReply) ProtoMessage() {}
+
+func (x *MirrorReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_peerpb_peer_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MirrorReply.ProtoReflect.Descriptor instead.
+func (*MirrorReply) Descriptor() ([]byte, []int) {
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *MirrorReply) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
+func (x *MirrorReply) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1884,7 +1989,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[26]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1896,7 +2001,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[26]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1909,7 +2014,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{26}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{28}
 }
 
 type StatusReply struct {
@@ -1921,7 +2026,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_proto_peerpb_peer_proto_msgTypes[27]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1933,7 +2038,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_peerpb_peer_proto_msgTypes[27]
+	mi := &file_proto_peerpb_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1946,7 +2051,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{27}
+	return file_proto_peerpb_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StatusReply) GetJson() []byte {
@@ -2109,10 +2214,16 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\x05names\x18\x01 \x01(\fR\x05names\x12\x16\n" +
 	"\x06wanted\x18\x02 \x03(\tR\x06wanted\x12\x18\n" +
 	"\arecords\x18\x03 \x03(\fR\arecords\x12\x12\n" +
-	"\x04away\x18\x04 \x01(\rR\x04away\"\x0f\n" +
+	"\x04away\x18\x04 \x01(\rR\x04away\"5\n" +
+	"\rMirrorRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03act\x18\x02 \x01(\tR\x03act\";\n" +
+	"\vMirrorReply\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json\x12\x18\n" +
+	"\arefused\x18\x02 \x01(\tR\arefused\"\x0f\n" +
 	"\rStatusRequest\"!\n" +
 	"\vStatusReply\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json2\xda\x04\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json2\xa2\x05\n" +
 	"\aControl\x12@\n" +
 	"\x04Ping\x12\x1c.aptmesh.peer.v1.PingRequest\x1a\x1a.aptmesh.peer.v1.PingReply\x12E\n" +
 	"\x06Follow\x12\x1e.aptmesh.peer.v1.FollowRequest\x1a\x19.aptmesh.peer.v1.Holdings0\x01\x12L\n" +
@@ -2122,7 +2233,8 @@ const file_proto_peerpb_peer_proto_rawDesc = "" +
 	"\x05Offer\x12\x1d.aptmesh.peer.v1.OfferRequest\x1a\x1b.aptmesh.peer.v1.OfferReply\x12F\n" +
 	"\x06Lookup\x12\x1e.aptmesh.peer.v1.LookupRequest\x1a\x1c.aptmesh.peer.v1.LookupReply\x12F\n" +
 	"\x06Status\x12\x1e.aptmesh.peer.v1.StatusRequest\x1a\x1c.aptmesh.peer.v1.StatusReply\x12O\n" +
-	"\tSnapshots\x12!.aptmesh.peer.v1.SnapshotsRequest\x1a\x1f.aptmesh.peer.v1.SnapshotsReplyB)Z'github.com/aptmesh/aptmesh/proto/peerpbb\x06proto3"
+	"\tSnapshots\x12!.aptmesh.peer.v1.SnapshotsRequest\x1a\x1f.aptmesh.peer.v1.SnapshotsReply\x12F\n" +
+	"\x06Mirror\x12\x1e.aptmesh.peer.v1.MirrorRequest\x1a\x1c.aptmesh.peer.v1.MirrorReplyB)Z'github.com/aptmesh/aptmesh/proto/peerpbb\x06proto3"
 
 var (
 	file_proto_peerpb_peer_proto_rawDescOnce sync.Once
@@ -2137,7 +2249,7 @@ func file_proto_peerpb_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_proto_peerpb_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_proto_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_proto_peerpb_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_proto_peerpb_peer_proto_goTypes = []any{
 	(Failure_Kind)(0),         // 0: aptmesh.peer.v1.Failure.Kind
 	(MirrorAlert_Kind)(0),     // 1: aptmesh.peer.v1.MirrorAlert.Kind
@@ -2167,8 +2279,10 @@ var file_proto_peerpb_peer_proto_goTypes = []any{
 	(*LookupReply)(nil),       // 25: aptmesh.peer.v1.LookupReply
 	(*SnapshotsRequest)(nil),  // 26: aptmesh.peer.v1.SnapshotsRequest
 	(*SnapshotsReply)(nil),    // 27: aptmesh.peer.v1.SnapshotsReply
-	(*StatusRequest)(nil),     // 28: aptmesh.peer.v1.StatusRequest
-	(*StatusReply)(nil),       // 29: aptmesh.peer.v1.StatusReply
+	(*MirrorRequest)(nil),     // 28: aptmesh.peer.v1.MirrorRequest
+	(*MirrorReply)(nil),       // 29: aptmesh.peer.v1.MirrorReply
+	(*StatusRequest)(nil),     // 30: aptmesh.peer.v1.StatusRequest
+	(*StatusReply)(nil),       // 31: aptmesh.peer.v1.StatusReply
 }
 var file_proto_peerpb_peer_proto_depIdxs = []int32{
 	3,  // 0: aptmesh.peer.v1.FetchRequest.ref:type_name -> aptmesh.peer.v1.Ref
@@ -2196,18 +2310,20 @@ var file_proto_peerpb_peer_proto_depIdxs = []int32{
 	15, // 22: aptmesh.peer.v1.Control.CheckSuite:input_type -> aptmesh.peer.v1.CheckSuiteRequest
 	21, // 23: aptmesh.peer.v1.Control.Offer:input_type -> aptmesh.peer.v1.OfferRequest
 	24, // 24: aptmesh.peer.v1.Control.Lookup:input_type -> aptmesh.peer.v1.LookupRequest
-	28, // 25: aptmesh.peer.v1.Control.Status:input_type -> aptmesh.peer.v1.StatusRequest
+	30, // 25: aptmesh.peer.v1.Control.Status:input_type -> aptmesh.peer.v1.StatusRequest
 	26, // 26: aptmesh.peer.v1.Control.Snapshots:input_type -> aptmesh.peer.v1.SnapshotsRequest
-	18, // 27: aptmesh.peer.v1.Control.Ping:output_type -> aptmesh.peer.v1.PingReply
-	20, // 28: aptmesh.peer.v1.Control.Follow:output_type -> aptmesh.peer.v1.Holdings
-	14, // 29: aptmesh.peer.v1.Control.Announce:output_type -> aptmesh.peer.v1.AnnounceReply
-	16, // 30: aptmesh.peer.v1.Control.CheckSuite:output_type -> aptmesh.peer.v1.CheckSuiteReply
-	23, // 31: aptmesh.peer.v1.Control.Offer:output_type -> aptmesh.peer.v1.OfferReply
-	25, // 32: aptmesh.peer.v1.Control.Lookup:output_type -> aptmesh.peer.v1.LookupReply
-	29, // 33: aptmesh.peer.v1.Control.Status:output_type -> aptmesh.peer.v1.StatusReply
-	27, // 34: aptmesh.peer.v1.Control.Snapshots:output_type -> aptmesh.peer.v1.SnapshotsReply
-	27, // [27:35] is the sub-list for method output_type
-	19, // [19:27] is the sub-list for method input_type
+	28, // 27: aptmesh.peer.v1.Control.Mirror:input_type -> aptmesh.peer.v1.MirrorRequest
+	18, // 28: aptmesh.peer.v1.Control.Ping:output_type -> aptmesh.peer.v1.PingReply
+	20, // 29: aptmesh.peer.v1.Control.Follow:output_type -> aptmesh.peer.v1.Holdings
+	14, // 30: aptmesh.peer.v1.Control.Announce:output_type -> aptmesh.peer.v1.AnnounceReply
+	16, // 31: aptmesh.peer.v1.Control.CheckSuite:output_type -> aptmesh.peer.v1.CheckSuiteReply
+	23, // 32: aptmesh.peer.v1.Control.Offer:output_type -> aptmesh.peer.v1.OfferReply
+	25, // 33: aptmesh.peer.v1.Control.Lookup:output_type -> aptmesh.peer.v1.LookupReply
+	31, // 34: aptmesh.peer.v1.Control.Status:output_type -> aptmesh.peer.v1.StatusReply
+	27, // 35: aptmesh.peer.v1.Control.Snapshots:output_type -> aptmesh.peer.v1.SnapshotsReply
+	29, // 36: aptmesh.peer.v1.Control.Mirror:output_type -> aptmesh.peer.v1.MirrorReply
+	28, // [28:37] is the sub-list for method output_type
+	19, // [19:28] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -2224,7 +2340,7 @@ func file_proto_peerpb_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_peerpb_peer_proto_rawDesc), len(file_proto_peerpb_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

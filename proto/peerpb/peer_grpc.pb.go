@@ -32,6 +32,7 @@ const (
 	Control_Lookup_FullMethodName     = "/aptmesh.peer.v1.Control/Lookup"
 	Control_Status_FullMethodName     = "/aptmesh.peer.v1.Control/Status"
 	Control_Snapshots_FullMethodName  = "/aptmesh.peer.v1.Control/Snapshots"
+	Control_Mirror_FullMethodName     = "/aptmesh.peer.v1.Control/Mirror"
 )
 
 // ControlClient is the client API for Control service.
@@ -49,6 +50,7 @@ type ControlClient interface {
 	Lookup(ctx context.Context, in *LookupRequest, opts ...grpc.CallOption) (*LookupReply, error)
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusReply, error)
 	Snapshots(ctx context.Context, in *SnapshotsRequest, opts ...grpc.CallOption) (*SnapshotsReply, error)
+	Mirror(ctx context.Context, in *MirrorRequest, opts ...grpc.CallOption) (*MirrorReply, error)
 }
 
 type controlClient struct {
@@ -148,6 +150,16 @@ func (c *controlClient) Snapshots(ctx context.Context, in *SnapshotsRequest, opt
 	return out, nil
 }
 
+func (c *controlClient) Mirror(ctx context.Context, in *MirrorRequest, opts ...grpc.CallOption) (*MirrorReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MirrorReply)
+	err := c.cc.Invoke(ctx, Control_Mirror_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -163,6 +175,7 @@ type ControlServer interface {
 	Lookup(context.Context, *LookupRequest) (*LookupReply, error)
 	Status(context.Context, *StatusRequest) (*StatusReply, error)
 	Snapshots(context.Context, *SnapshotsRequest) (*SnapshotsReply, error)
+	Mirror(context.Context, *MirrorRequest) (*MirrorReply, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -196,6 +209,9 @@ func (UnimplementedControlServer) Status(context.Context, *StatusRequest) (*Stat
 }
 func (UnimplementedControlServer) Snapshots(context.Context, *SnapshotsRequest) (*SnapshotsReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Snapshots not implemented")
+}
+func (UnimplementedControlServer) Mirror(context.Context, *MirrorRequest) (*MirrorReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Mirror not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -355,6 +371,24 @@ func _Control_Snapshots_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_Mirror_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MirrorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Mirror(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Mirror_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Mirror(ctx, req.(*MirrorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -389,6 +423,10 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Snapshots",
 			Handler:    _Control_Snapshots_Handler,
+		},
+		{
+			MethodName: "Mirror",
+			Handler:    _Control_Mirror_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
