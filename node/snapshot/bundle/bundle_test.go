@@ -154,6 +154,16 @@ func TestResume(t *testing.T) {
 			t.Errorf("cut at %d: the chunk is another one", cut)
 		}
 	}
+	// A power cut may leave zeros where bytes were written.
+	spoilt := bytes.Clone(chunk)
+	clear(spoilt[blockSize+100 : blockSize+200])
+	spoilt[blockSize+100] = 1
+	cut := t.TempDir()
+	write(t, cut, begunName, append(bytes.Clone(first), '\n'))
+	write(t, cut, "00001.tar.partial", spoilt)
+	if w := create(t, cut, 1<<20); w.Has(refOf(content(0)).Digest) || w.Has(refOf(content(1)).Digest) {
+		t.Error("what stands behind a damaged content is used")
+	}
 	// Between the rename of a chunk and the manifest.
 	dir := t.TempDir()
 	write(t, dir, begunName, append(bytes.Clone(first), '\n'))

@@ -196,7 +196,9 @@ func (w *walk) packages(l *proto.Listing) error {
 		}
 		switch {
 		case failed == nil:
-		case w.ctx.Err() != nil || errors.As(failed, new(*emitError)):
+		case w.ctx.Err() != nil:
+			return context.Cause(w.ctx)
+		case errors.As(failed, new(*emitError)):
 			return failed
 		default:
 			w.left.Unread = append(w.left.Unread, fmt.Sprintf("%s cannot be read, so what it lists is left out: %v", l.Suite.At(plain), failed))
