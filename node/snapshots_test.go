@@ -43,7 +43,7 @@ func TestDiffSnapshots(t *testing.T) {
 		}
 		return changes, d
 	}
-	for _, plan := range []admin.DiffPlan{{Before: "before", After: "after"}, {Before: "stable", After: "live"}, {Before: "stable", After: "live", Archives: []string{"ubuntu"}, Suites: []string{"nob*"}}} {
+	for _, plan := range []admin.DiffPlan{{Before: "before", After: "after"}, {Before: "stable", After: "live"}, {Before: epoch.Add(time.Second).Format("20060102T150405Z"), After: "after"}, {Before: "stable", After: "live", Archives: []string{"ubuntu"}, Suites: []string{"nob*"}}} {
 		changes, d := diff(plan)
 		if !slices.Equal(changes, []string{"added new", "upgraded small"}) || d.Bytes == 0 || d.Gone == 0 || d.Bytes <= d.Gone {
 			t.Errorf("%+v: %q, %d and %d bytes", plan, changes, d.Bytes, d.Gone)
@@ -64,7 +64,7 @@ func TestDiffSnapshots(t *testing.T) {
 	if changes, d := diff(admin.DiffPlan{Before: "before", After: "after", Suites: []string{"other"}}); len(changes) > 0 || len(d.Suites) > 0 {
 		t.Errorf("another suite: %q", changes)
 	}
-	for _, plan := range []admin.DiffPlan{{Before: "none", After: "after"}, {Before: "before", After: "after", Archives: []string{"none"}}, {Before: "before", After: "after", Suites: []string{"["}}} {
+	for _, plan := range []admin.DiffPlan{{Before: "20200101T000000Z", After: "after"}, {Before: "none", After: "after"}, {Before: "before", After: "after", Archives: []string{"none"}}, {Before: "before", After: "after", Suites: []string{"["}}} {
 		if _, err := w.node.DiffSnapshots(t.Context(), plan); err == nil {
 			t.Errorf("%+v is answered", plan)
 		}

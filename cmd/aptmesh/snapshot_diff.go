@@ -19,7 +19,8 @@ func (a *app) snapshotDiffCommand() *cobra.Command {
 	cmd := a.asking(&cobra.Command{
 		Use: "diff BEFORE AFTER", Short: "List the packages that differ between two snapshots", Args: takes(2, 2, "the snapshot before, or the one after"),
 		Long: `List the packages that differ between two snapshots, two channels, or one of them and "live", the
-archive as it is now. Indexes that hosts use are compared; an index that a snapshot does not keep is
+archive as it is now. Either may also be a moment of the past, such as 20261124T000000Z, as far as the
+node holds the archive as it was then. Indexes that hosts use are compared; an index that a snapshot does not keep is
 fetched, and named where nobody has it any more.
 
 USED is when a host last took a version of the package from this node. SECURITY says that a suite of

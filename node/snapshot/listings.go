@@ -10,10 +10,13 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Listings returns the suites that a name leads to, with the indexes that their roots list: a snapshot, a channel, or
-// names.Live. Of Live, archives names those that are meant. It fails with ErrUnknown, or where a root cannot be had or is
+// Listings returns the suites that a name leads to, with the indexes that their roots list: a snapshot, a channel, names.Live, or
+// a moment. Of Live and of a moment, archives names those that are meant. It fails with ErrUnknown, or where a root cannot be had or is
 // refused. It may open the snapshot first.
 func (k *Keeper) Listings(ctx context.Context, id string, archives []string) ([]proto.Listing, error) {
+	if _, moment := k.heldAt(id, ""); moment {
+		return k.momentListings(ctx, id, archives)
+	}
 	t := k.table.Load()
 	at, ok := lead(t.names, id)
 	r := t.records[at.digest]
@@ -105,6 +108,25 @@ func (k *Keeper) liveListings(ctx context.Context, archives []string) (all []pro
 		}
 		all = append(all, f.Listings()...)
 		f.Close()
+	}
+	return all, nil
+}
+
+// momentListings are what this node holds of archives as they were at a moment.
+func (k *Keeper) momentListings(ctx context.Context, id string, archives []string) (all []proto.Listing, err error) {
+	for _, archive := range archives {
+		held, _ := k.heldAt(id, archive)
+		if held.record == nil {
+			continue
+		}
+		f, err := k.open(ctx, openKey{held.digest, archive}, held.record)
+		if err != nil {
+			return nil, fmt.Errorf("%s as it was at %s: %w", archive, id, err)
+		}
+		all = append(all, f.Listings()...)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("this node holds nothing of the archives as they were at %s: %w", id, ErrUnknown)
 	}
 	return all, nil
 }
