@@ -107,7 +107,7 @@ func report(ctx context.Context, o options) error {
 		bad += len(c.broken) + len(c.costly)
 	}
 	fmt.Fprintf(o.progress, "%d cells in %.0f s, %d promises broken\n", len(all), time.Since(began).Seconds(), bad)
-	text := document(all)
+	text := document(all, o.timeout)
 	if o.out == "" {
 		fmt.Print(text)
 	} else if err := os.WriteFile(o.out, []byte(text), 0o644); err != nil {

@@ -144,11 +144,11 @@ func TestJudge(t *testing.T) {
 // TestDocument has a broken promise stand out.
 func TestDocument(t *testing.T) {
 	c := &cell{fault: faults(formats[0])[0], format: formats[0], object: pkg, mirrorCount: 1, bad: 1, nodes: 1, outcome: refused, struck: true}
-	if text := document([]*cell{c}); !strings.Contains(text, "| connection refused | before the head | 503 with a reason |") {
+	if text := document([]*cell{c}, time.Second); !strings.Contains(text, "| connection refused | before the head | 503 with a reason |") {
 		t.Errorf("no line for the cell:\n%s", text)
 	}
 	c.fail("it went wrong")
-	if text := document([]*cell{c}); !bytes.Contains([]byte(text), []byte("PROMISE BROKEN")) {
+	if text := document([]*cell{c}, time.Second); !bytes.Contains([]byte(text), []byte("PROMISE BROKEN")) {
 		t.Error("a broken promise is not to be seen")
 	}
 }

@@ -11,20 +11,20 @@ import (
 )
 
 // document is docs/faults.md.
-func document(all []*cell) string {
+func document(all []*cell, timeout time.Duration) string {
 	var b strings.Builder
 	b.WriteString(preface)
 	for _, form := range formats {
 		of := slices.DeleteFunc(slices.Clone(all), func(c *cell) bool { return c.format.name != form.name })
 		if len(of) > 0 {
-			formatPart(&b, form, of)
+			formatPart(&b, form, of, timeout)
 		}
 	}
 	return b.String()
 }
 
 // formatPart has a table for each kind of file, and one of what all of it cost.
-func formatPart(b *strings.Builder, form format, all []*cell) {
+func formatPart(b *strings.Builder, form format, all []*cell, timeout time.Duration) {
 	fmt.Fprintf(b, "# Archives of the format %s, and a client like %s\n\n", form.name, form.client)
 	for o := range objects {
 		of := slices.DeleteFunc(slices.Clone(all), func(c *cell) bool { return c.object != o })
@@ -32,7 +32,7 @@ func formatPart(b *strings.Builder, form format, all []*cell) {
 			objectTable(b, form.objects[o], of)
 		}
 	}
-	costs(b, form, all)
+	costs(b, form, all, timeout)
 }
 
 const preface = `# What hosts see when mirrors fail
@@ -138,8 +138,9 @@ func seen(here []*cell) string {
 // shows reports whether the cell says anything.
 func (c *cell) shows() bool { return c.struck || len(c.broken)+len(c.costly) > 0 }
 
-// costs says what the faults cost upstream and how long clients waited.
-func costs(b *strings.Builder, form format, all []*cell) {
+// costs says what the faults cost upstream and how long clients waited. timeout is how long nodes wait for a mirror that
+// says nothing.
+func costs(b *strings.Builder, form format, all []*cell, timeout time.Duration) {
 	pauses := map[lab.Manner]string{lab.AsApt: "with apt's waits of 1, 2 and 4 seconds", lab.AsDnf: "which tries again at once", lab.AsPacman: "which is run again at once"}
 	held := ""
 	if form.asks > 1 {
@@ -150,11 +151,11 @@ func costs(b *strings.Builder, form format, all []*cell) {
 Requests and bytes are those for the object alone, to all mirrors together, while they were bad. The bounds that every cell is held to:
 with a good mirror left, each bad one sends the object once at most and the good one once, with three requests each;
 with none left, each sends it twice at most for each try of the client, with six requests (the nodes try by themselves, too)%s. %s is one object in %d files.
-Time is that of the client, %s, until it had the object, with nodes that give a silent mirror one second.
+Time is that of the client, %s, until it had the object, with nodes that give a silent mirror %s.
 
 | mirrors | nodes | cells | unnoticed | requests: median, most | bytes / size: median, most | had it within | had it again after healing |
 |---|---|---|---|---|---|---|---|
-`, held, path.Base(form.root), len(form.roots), pauses[form.client])
+`, held, path.Base(form.root), len(form.roots), pauses[form.client], timeout)
 	for _, col := range columns {
 		for _, nodes := range []int{1, 3} {
 			var here []*cell
