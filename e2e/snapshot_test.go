@@ -113,6 +113,22 @@ func TestSnapshots(t *testing.T) {
 	if code == 0 || !strings.Contains(errs, "the channel stable stands for it") {
 		t.Errorf("a snapshot in use is removed: %s%s", out, errs)
 	}
+	// What changes, what will become of it, and the way back.
+	if out := w.node.do("snapshot", "diff", "stable", "live", "--used"); !strings.Contains(out, "1 upgraded") || !strings.Contains(out, "upgraded  tool") {
+		t.Errorf("%s", out)
+	}
+	if out := w.node.do("snapshot", "show", "w48"); !strings.Contains(out, "debian/dists/noble") || !strings.Contains(out, "of them its own") {
+		t.Errorf("%s", out)
+	}
+	w.node.do("snapshot", "rm", "w49")
+	if out := w.node.do("snapshot", "list", "--removed"); !strings.Contains(out, "w49") {
+		t.Errorf("%s", out)
+	}
+	w.node.do("snapshot", "restore", "w49", "--as", "w49-again")
+	hosts(map[string]string{"w49-again": "3", "stable": "1"})
+	if out := w.node.do("status"); !strings.Contains(out, "snapshots") || strings.Contains(out, "stable leads") {
+		t.Errorf("%s", out)
+	}
 }
 
 // A snapshot that is taken at one node is served by all, also by one that was down at that moment, and with the
