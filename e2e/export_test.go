@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/aptmesh/aptmesh/aptmeta/testarchive"
+	"github.com/aptmesh/aptmesh/node/admin"
 	"github.com/aptmesh/aptmesh/node/snapshot/bundle"
 	"github.com/aptmesh/aptmesh/proto"
 )
@@ -593,5 +594,33 @@ func TestImportInCluster(t *testing.T) {
 	n2.exits(0, "snapshot", "rm", "from-headquarters")
 	if out := n1.exits(0, "snapshot", "list"); strings.Contains(out, "from-headquarters") {
 		t.Errorf("it is still there: %s", out)
+	}
+}
+
+// A snapshot that holds all its packages is exported with all of them, and holds them where it is imported.
+func TestExportHeld(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true}, options{}, manyPackages(20, 0)...)
+	host := newApt(t, w.archive.Keyring(), "deb [signed-by=KEYRING] "+w.node.URL+"/debian noble main")
+	host.run("apt-get", "update")
+	w.node.exits(0, "snapshot", "create", "w48", "--hold", "all")
+	usb := filepath.Join(t.TempDir(), "usb")
+	if said := w.node.exits(0, "export", "w48", "--to", usb); strings.Contains(said, "left out") {
+		t.Error(said)
+	}
+	site := w.site("")
+	site.exits(0, "import", usb)
+	there := w.on(site, "w48")
+	there.run("apt-get", "update")
+	there.run("apt-get", append([]string{"download"}, strings.Fields(there.run("apt-cache", "pkgnames"))...)...)
+	var shown admin.Snapshot
+	eventually(t, 20*time.Second, "the snapshot holds its packages", func() bool {
+		if err := json.Unmarshal([]byte(site.exits(0, "snapshot", "show", "w48", "--json")), &shown); err != nil {
+			t.Fatal(err)
+		}
+		return shown.Packages != nil && shown.Packages.Phase == "done" && shown.Packages.Missing.Files == 0
+	})
+	if shown.Hold != "all" {
+		t.Errorf("it holds %s", shown.Hold)
 	}
 }

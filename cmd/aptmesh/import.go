@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,7 +95,8 @@ func (a *app) importBundle(ctx context.Context, client *admin.Client, dir, as st
 		if info, wrong := os.Lstat(filepath.Join(dir, tree.Current)); wrong == nil && info.Mode()&os.ModeSymlink != 0 {
 			err = fmt.Errorf("%s has a tree for web servers, which does not say what is required; export a bundle (without --tree)", dir)
 		}
-		if errors.Is(err, os.ErrPermission) {
+		var disk *fs.PathError
+		if errors.As(err, &disk) {
 			return nil, err
 		}
 		return nil, fmt.Errorf("%w: %w", errBundle, err)
