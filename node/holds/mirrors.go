@@ -74,7 +74,7 @@ func (k *Keeper) drop(w *worker) {
 
 // mirrored is what a mirror is to hold now.
 func (k *Keeper) mirrored(ctx context.Context, m *Mirror, check bool) (Request, error) {
-	r := Request{Taken: k.cfg.Now().UTC().Truncate(time.Second), Filter: m.filter(), Copies: m.Copies, Rate: m.Rate}
+	r := Request{Taken: k.cfg.Now().UTC().Truncate(time.Second), Filter: m.filter(), Copies: m.Copies}
 	for _, id := range m.IDs {
 		found := false
 		// A suite that nobody has asked for yet is read by the check.

@@ -25,8 +25,6 @@ type Request struct {
 	Captives bool
 	// Copies is how many nodes hold each package; 0: each node.
 	Copies int
-	// Rate bounds what is fetched, in bytes per second; 0: it does not.
-	Rate int64
 }
 
 // chosen identifies what a request chooses of its suites.

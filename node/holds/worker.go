@@ -61,11 +61,10 @@ type worker struct {
 	reasons  reason
 	settings settings
 	phase    Phase
-	next     time.Time // when it looks again by itself; zero: not before it is woken
-	failure  error     // of the last run; nil: none
-	progress *progress // of the run that goes on, or the last one; never nil
-	checked  checked   // what the last verification found
-	finished chan struct{}
+	next     time.Time    // when it looks again by itself; zero: not before it is woken
+	failure  error        // of the last run; nil: none
+	progress *progress    // of the run that goes on, or the last one; never nil
+	checked  checked      // what the last verification found
 	chosen   *want.Result // of the last plan, without its files; nil for none
 	failures int          // in a row
 
@@ -100,7 +99,7 @@ type checked struct {
 }
 
 func newWorker(k *Keeper, owner string, h hold) *worker {
-	w := &worker{k: k, owner: owner, hold: h, ended: make(chan struct{}), signal: make(chan struct{}, 1), phase: Waiting, progress: &progress{}, finished: make(chan struct{})}
+	w := &worker{k: k, owner: owner, hold: h, ended: make(chan struct{}), signal: make(chan struct{}, 1), phase: Waiting, progress: &progress{}}
 	if len(h.Generations) > 0 && h.Generations[0].Whole {
 		w.phase = Done
 	}
@@ -289,8 +288,7 @@ func (w *worker) backOff() time.Duration {
 	return max(min(pause, cfg.RetryMost), time.Millisecond)
 }
 
-// enter notes the phase, and when to look again; 0: when it is woken. Phases in which nothing is done end the run that
-// an operator may wait for.
+// enter notes the phase, and when to look again; 0: when it is woken.
 func (w *worker) enter(phase Phase, err error, again time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -299,14 +297,9 @@ func (w *worker) enter(phase Phase, err error, again time.Duration) {
 	if again > 0 {
 		w.next = time.Now().Add(again)
 	}
-	switch phase {
-	case Planning, Fetching, Verifying:
-	default:
-		if w.reasons&(wakeRun|wakeVerify) != 0 {
-			w.phase = Planning // the run that an operator waits for begins at once
-		}
-		close(w.finished)
-		w.finished = make(chan struct{})
+	ended := phase != Planning && phase != Fetching && phase != Verifying
+	if ended && w.reasons&(wakeRun|wakeVerify) != 0 {
+		w.phase = Planning // the run that an operator waits for begins at once
 	}
 }
 
