@@ -545,19 +545,24 @@ func TestUndatedIsNotPlayedBack(t *testing.T) {
 // An operator's going back holds on the node that he tells it to, whatever the others
 // say; upstream's word ends it.
 func TestAllowOlderInACluster(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		f := usedFleet(t, 3)
-		first := f.nodes[0].date()
+	overKinds(t, func(t *testing.T, k kind) {
+		f := usedFleetOf(t, 3, k)
+		show := func(p publication) {
+			f.shown = p
+			f.nodes[0].lay(p)
+		}
+		one, first := f.shown, f.nodes[0].date()
 		f.upgrade("2")
 		f.settled(2 * time.Minute)
-		f.a.Show("noble", testarchive.At(0))
+		two := f.shown
+		show(one)
 		back := f.nodes[2]
 		f.set(func() {
 			for _, n := range f.nodes {
 				n.mayGoBack = true
 			}
 		})
-		if changed, err := back.Refresh(t.Context(), noble(), true); !changed || err != nil {
+		if changed, err := back.Refresh(t.Context(), k.suite, true); !changed || err != nil {
 			t.Fatal(changed, err)
 		}
 		f.settled(time.Hour)
@@ -571,24 +576,23 @@ func TestAllowOlderInACluster(t *testing.T) {
 			t.Error("others went back, too")
 		}
 		for _, n := range f.nodes[:2] {
-			if changed, err := n.Refresh(t.Context(), noble(), true); !changed || err != nil {
+			if changed, err := n.Refresh(t.Context(), k.suite, true); !changed || err != nil {
 				t.Fatal(changed, err)
 			}
 		}
 		f.settled(5 * time.Minute)
-		f.agree(noblePkgs)
+		f.agree(f.index())
 		f.forget()
 		f.settled(time.Hour)
 		if n := f.polls(); n > 68 {
 			t.Errorf("in an hour upstream was asked by %s", f.polled())
 		}
-		f.a.Show("noble", testarchive.At(1)) // it was meant after all
+		show(two) // it was meant after all
 		f.settled(2 * time.Minute)
-		f.agree(noblePkgs)
-		f.a.Show("noble", testarchive.At(1))
+		f.agree(f.index())
 		f.upgrade("3")
 		f.settled(2 * time.Minute)
-		f.agree(noblePkgs)
+		f.agree(f.index())
 	})
 }
 
