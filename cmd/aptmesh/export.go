@@ -330,6 +330,9 @@ func (e *exporting) tree(ctx context.Context) error {
 	taken := make(map[string]bool)
 	for i := range e.files {
 		f := &e.files[i]
+		if f.Missing != "" && f.Needed {
+			return &exitError{exitIncomplete, fmt.Errorf("%s: %w, because %s/%s cannot be had: %s", e.result.Dir, tree.ErrBroken, f.Archive, f.Paths[0], f.Missing)}
+		}
 		if f.Missing != "" {
 			e.miss(f.Archive, f.Paths[0], f.Missing)
 			continue
@@ -344,7 +347,7 @@ func (e *exporting) tree(ctx context.Context) error {
 			if taken[path] {
 				continue
 			}
-			taken[path], needed[path] = true, f.Kind == "root" || f.Kind == "index"
+			taken[path], needed[path] = true, f.Needed
 			files = append(files, tree.File{Path: path, Ref: proto.Ref{Digest: f.SHA256, Size: f.Size}, Root: f.Kind == "root"})
 			e.meter.total += f.Size
 		}

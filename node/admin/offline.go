@@ -56,10 +56,12 @@ type SnapshotFile struct {
 	// Paths are where clients ask for it, at least one.
 	Paths []string `json:"paths"`
 	// SHA256 and Size are not known where Missing says why it cannot be had.
-	SHA256  proto.Digest `json:"sha256,omitzero"`
-	Size    int64        `json:"size"`
-	Stored  bool         `json:"stored,omitempty"`
-	Missing string       `json:"missing,omitempty"`
+	SHA256 proto.Digest `json:"sha256,omitzero"`
+	Size   int64        `json:"size"`
+	Stored bool         `json:"stored,omitempty"`
+	// Needed says that the suite is of no use to clients without it.
+	Needed  bool   `json:"needed,omitempty"`
+	Missing string `json:"missing,omitempty"`
 }
 
 // Named is the file by its first name.

@@ -72,7 +72,7 @@ func (o *Operator) SnapshotFiles(ctx context.Context, name string, order admin.E
 	}
 	left, err := lister.List(ctx, suites, offline.Order{All: order.All || record.Hold == holds.LevelAll, Beside: order.Beside}, func(f *offline.File) error {
 		return emit(&admin.SnapshotFile{
-			Kind: string(f.Kind), Archive: f.Archive, Paths: f.Paths, SHA256: f.Ref.Digest, Size: f.Ref.Size, Stored: f.Stored, Missing: f.Missing,
+			Kind: string(f.Kind), Archive: f.Archive, Paths: f.Paths, SHA256: f.Ref.Digest, Size: f.Ref.Size, Stored: f.Stored, Needed: f.Needed, Missing: f.Missing,
 		})
 	})
 	if err != nil {

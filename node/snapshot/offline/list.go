@@ -46,6 +46,8 @@ type File struct {
 	// Ref has a zero Digest where only Missing is known.
 	Ref    proto.Ref
 	Stored bool
+	// Needed says that the suite is of no use to clients without it: roots, and indexes of packages.
+	Needed bool
 	// Missing says why it cannot be had, if that is known already.
 	Missing string
 }
@@ -122,7 +124,7 @@ func (w *walk) roots(l *proto.Listing) error {
 	}
 	for _, c := range files {
 		loc := l.Suite.At(c.Name)
-		f := &File{Kind: Root, Archive: loc.Archive, Paths: []string{loc.Path}, Ref: c.Ref}
+		f := &File{Kind: Root, Archive: loc.Archive, Paths: []string{loc.Path}, Ref: c.Ref, Needed: true}
 		f.Stored = w.Stored(proto.ObjectRequest{Ref: c.Ref, Where: proto.At(loc)})
 		if err := w.give(f); err != nil {
 			return err
@@ -140,7 +142,7 @@ func (w *walk) indexes(l *proto.Listing) error {
 		if m.Slot == "" || !m.Provable() || !stored && !kept(l, m) {
 			continue
 		}
-		f := &File{Kind: Index, Archive: l.Suite.Archive, Ref: m.Ref, Stored: stored}
+		f := &File{Kind: Index, Archive: l.Suite.Archive, Ref: m.Ref, Stored: stored, Needed: m.Needed}
 		for _, name := range w.Format(l.Suite.Archive).Names(m) {
 			f.Paths = append(f.Paths, l.Suite.At(name).Path)
 		}
