@@ -20,6 +20,8 @@ type bench struct {
 	servers []*server
 	report  *report
 
+	serverCores []int // for what is measured
+
 	warmed    map[string]bool // servers whose cache has been filled
 	strangers []float64       // cores that others kept busy, one per measurement
 }

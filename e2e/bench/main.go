@@ -45,6 +45,7 @@ func init() { // breaks the circle scenarios -> run -> options -> scenarios
 		{"Q", "cluster: a cold fleet, with and without a node that dies", coldFleet, false},
 		{"R", "mirrors: a fleet updates while one of three is slow", slowOfThree, true},
 		{"S", "a publication: the first hosts, with and without fetching ahead", fetchAhead, true},
+		{"T", "keeping a whole suite: mirrors beside tools that mirror", keepSuites, true},
 	}
 }
 
@@ -128,6 +129,7 @@ func (b *bench) setUp() error {
 	if err != nil {
 		return err
 	}
+	b.serverCores = serverCores
 	b.report.opening(b.options, b.archive, serverCores, restCores)
 	for _, p := range chosen(b.options) {
 		program, err := p.find(b.options)

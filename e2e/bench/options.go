@@ -46,7 +46,7 @@ func parseOptions(args []string) (options, error) {
 	fs.BoolVar(&o.quick, "quick", false, "about five minutes: one repetition, shorter, smaller files")
 	fs.BoolVar(&o.install, "install", false, "install missing peers with apt-get (needs root)")
 	fs.StringVar(&only, "only", "", "scenarios to run, such as A,C; default all: "+scenarioList())
-	fs.StringVar(&peers, "peers", "", "servers to measure, such as nginx,aptmesh; default all: "+peerList())
+	fs.StringVar(&peers, "peers", "", "servers to measure, such as nginx,aptmesh; default all: "+peerList()+"; for T "+keeperList())
 	fs.StringVar(&o.format, "format", "apt", "format of the archive: apt, or rpm or pacman in the scenarios that are not about apt alone (the herd C, the fleet Q, ...)")
 	fs.StringVar(&o.aptmesh, "aptmesh", "", "aptmesh binary to measure; default: built from ./cmd/aptmesh")
 	fs.StringVar(&o.profile, "profile", "", "directory to write CPU profiles of aptmesh to, one per warm measurement")
@@ -75,8 +75,8 @@ func parseOptions(args []string) (options, error) {
 		}
 	}
 	for _, name := range o.peers {
-		if !slices.ContainsFunc(allPeers, func(p peer) bool { return p.name == name }) {
-			return o, fmt.Errorf("--peers %s: there is no such server; there are %s", name, peerList())
+		if !slices.ContainsFunc(allPeers, func(p peer) bool { return p.name == name }) && !slices.ContainsFunc(keepers, func(k keeper) bool { return k.name == name }) {
+			return o, fmt.Errorf("--peers %s: there is no such server; there are %s, and for T %s", name, peerList(), keeperList())
 		}
 	}
 	return o, nil

@@ -102,9 +102,14 @@ func Start(cmd *exec.Cmd, cores []int, logFile string) (*Process, error) {
 	return p, nil
 }
 
-// startOn starts the command from a thread that is on the right cores: a child
-// inherits them, and a Go server sizes itself by them before its first line runs.
 func (p *Process) startOn(cores []int) error {
+	p.Started = time.Now()
+	return StartOn(p.cmd, cores)
+}
+
+// StartOn starts a command from a thread that is on the right cores: a child
+// inherits them, and a Go server sizes itself by them before its first line runs.
+func StartOn(cmd *exec.Cmd, cores []int) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var before unix.CPUSet
@@ -115,8 +120,7 @@ func (p *Process) startOn(cores []int) error {
 		return err
 	}
 	defer unix.SchedSetaffinity(0, &before)
-	p.Started = time.Now()
-	return p.cmd.Start()
+	return cmd.Start()
 }
 
 // Pid is the id of the process that was started.
