@@ -146,17 +146,22 @@ func printStarted(w io.Writer, m *admin.Mirror) error {
 	return err
 }
 
-// followEvery is how often a run is looked at.
+// followEvery is how often a run is looked at in the end; a short one is looked at more often.
 const followEvery = 300 * time.Millisecond
+
+// lookAgain is when a run that has been looked at n times is looked at again.
+func lookAgain(n int) <-chan time.Time {
+	return time.After(min(10*time.Millisecond<<min(n, 10), followEvery))
+}
 
 // followMirror shows how far a run is until it ends.
 func (a *app) followMirror(ctx context.Context, client *admin.Client, m *admin.Mirror) (any, func(io.Writer) error, error) {
 	show, finish := showRun(a.err)
 	defer finish()
-	for m.Running() {
+	for n := 0; m.Running(); n++ {
 		show(m)
 		select {
-		case <-time.After(followEvery):
+		case <-lookAgain(n):
 		case <-ctx.Done():
 			return nil, nil, fmt.Errorf("the node %s goes on with %s (aptmesh mirror status %s says how far it is): %w", m.Node, m.Name, m.Name, context.Cause(ctx))
 		}

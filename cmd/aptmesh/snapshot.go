@@ -101,10 +101,10 @@ no host that the node knows of has used one.`,
 func (a *app) followSnapshot(ctx context.Context, client *admin.Client, s *admin.SnapshotResult) error {
 	show, finish := showRun(a.err)
 	defer finish()
-	for s.Packages.Running() || s.Packages.Phase == "waiting" {
+	for n := 0; s.Packages.Running() || s.Packages.Phase == "waiting"; n++ {
 		show(s.Packages)
 		select {
-		case <-time.After(followEvery):
+		case <-lookAgain(n):
 		case <-ctx.Done():
 			return fmt.Errorf("the snapshot is there, and the node goes on fetching its packages (aptmesh snapshot show %s says how far it is): %w", s.Name, context.Cause(ctx))
 		}
