@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/netip"
@@ -159,7 +160,11 @@ func TestAlarmsHaveSeries(t *testing.T) {
 		class := archiveconf.New("ppa")
 		class.Upstream, class.Unsigned = "http://ppa.example.org/*/ubuntu", true
 		c.Archives = append(c.Archives, class)
+		mirrorOf(manual)(c)
 	})
+	if _, err := m.sites[0].node.SetChannel(context.Background(), "stable", "live", admin.ChannelOrder{Now: true}); err != nil {
+		t.Fatal(err)
+	}
 	has := func(name, label, value string) bool {
 		var words []string
 		if label != "" && label != "state" { // a state is a value of the series itself
