@@ -71,7 +71,13 @@ func (c *checker) check() {
 	c.admin()
 	c.directories()
 	c.archives()
-	holdconf.Check(&c.Checker, c.cfg.Mirrors, c.cfg.Archives.Names())
+	var classes []string
+	for _, a := range c.cfg.Archives {
+		if a.IsClass() {
+			classes = append(classes, a.Name)
+		}
+	}
+	holdconf.Check(&c.Checker, c.cfg.Mirrors, c.cfg.Archives.Names(), classes)
 	snapshotconf.Check(&c.Checker, c.cfg.Snapshots.Schedule, c.cfg.Archives.Names())
 	c.upstream()
 	c.connect()

@@ -108,6 +108,9 @@ func (a *Archive) tables(t *testing.T, s proto.Suite) {
 			continue
 		}
 		files := a.parse(t, s, member, data)
+		if listed := a.listedFiles(t, s, member, data); !maps.Equal(listed, files) {
+			t.Errorf("%s has %d files where packages are chosen from it, and %d where it is read", member.Path, len(listed), len(files))
+		}
 		if same, ok := byTable[member.Table]; ok && !maps.Equal(same, files) {
 			t.Errorf("%s lists other files than another index with its table", member.Path)
 		}

@@ -12,8 +12,9 @@ import (
 	"github.com/aptmesh/aptmesh/proto"
 )
 
-// Format is what is tested: catalog.Format, which this package may not import.
+// Format is what is tested: catalog.Format, and Listed of want.Format, which this package may not import.
 type Format interface {
+	Listed(suite proto.Suite, m *proto.Member, stored io.Reader, emit func(*proto.Package) error) error
 	Forms(suite proto.Suite) []proto.Form
 	Unsigned(suite proto.Suite) bool
 	RootOf(path string) (suite proto.Suite, name string, ok bool)
@@ -263,6 +264,20 @@ func (a *Archive) parse(t *testing.T, s proto.Suite, m *proto.Member, data []byt
 	})
 	if err != nil {
 		t.Errorf("parse %s: %v", m.Path, err)
+	}
+	return files
+}
+
+// listedFiles returns what an index lists for who chooses packages from it.
+func (a *Archive) listedFiles(t *testing.T, s proto.Suite, m *proto.Member, data []byte) map[string]sums {
+	t.Helper()
+	files := make(map[string]sums)
+	err := a.Format.Listed(s, m, bytes.NewReader(data), func(p *proto.Package) error {
+		files[string(p.Path)] = sums{p.SHA256, p.SHA512}
+		return nil
+	})
+	if err != nil {
+		t.Errorf("list %s: %v", m.Path, err)
 	}
 	return files
 }

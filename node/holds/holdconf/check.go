@@ -40,9 +40,9 @@ func (m Mirrors) Of(name string) (Mirror, bool) {
 // validName matches what can stand in a file name and in a command without quotes.
 var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// Check checks mirrors, except for what the tags of the keys say. archives are the names of those that there are; nil
-// for those of the machine, which are not known.
-func Check(c *keys.Checker, mirrors Mirrors, archives []string) {
+// Check checks mirrors, except for what the tags of the keys say. archives are the names of those that there are, nil
+// for those of the machine, which are not known; classes those of classes of archives among them.
+func Check(c *keys.Checker, mirrors Mirrors, archives, classes []string) {
 	for _, m := range mirrors {
 		key := keys.Entry(section, m.Name)
 		if !validName.MatchString(m.Name) {
@@ -51,6 +51,8 @@ func Check(c *keys.Checker, mirrors Mirrors, archives []string) {
 		switch {
 		case m.Archive == "":
 			c.Problem(key+".archive", "needs the name of an archive")
+		case slices.ContainsFunc(classes, func(class string) bool { return m.Archive == class || strings.HasPrefix(m.Archive, class+"/") }):
+			c.Problem(key+".archive", "%q is a class of archives, or one of a class: give the archive that is meant an entry of its own in `archives`", m.Archive)
 		case archives != nil && !slices.Contains(archives, m.Archive):
 			c.Problem(key+".archive", "there is no archive %q in `archives`", m.Archive)
 		}
