@@ -73,7 +73,7 @@ func BenchmarkResolve(b *testing.B) {
 	})
 }
 
-func benchLists(b *testing.B, lists, n int) (memLists, []string) {
+func benchLists(b testing.TB, lists, n int) (memLists, []string) {
 	src := memLists{}
 	var names []string
 	for i := range lists {

@@ -18,13 +18,15 @@ import (
 //	           number of records) and their CRC-32C; one more entry ends each
 //	trailer    seed 16, rows 8, strong 8, the two shifts 8 each, CRC-32C of magic and these
 //
-// A look-up reads two directory entries and one range, about 32 records, and proves the range.
+// A look-up reads two directory entries and one range, about 32 records, and proves the range. Of a
+// table of up to a million records the directories are kept in memory: a byte for four records.
 // Reading, not mapping: a disk that fails is an error then, and not the end of the process.
 const (
 	frozenMagic   = "aptmeshF2\n\x00\x00\x00\x00\x00\x00"
 	frozenTrailer = 16 + 8 + 8 + 8 + 8 + 4
 	frozenRange   = 32
 	maxRange      = 1 << 16 // records; only a damaged file has more in one range
+	maxKept       = 1 << 18 // bytes of a directory in memory
 )
 
 // WriteFrozen writes what current Lists list as a file that OpenFrozen opens. The file contains the
@@ -144,6 +146,30 @@ type part struct {
 	data, dir int64
 	shift     uint
 	n         uint64
+	kept      []byte // the directory; nil: it is read each time
+}
+
+// entry reads two entries of the directory into b: where a range begins, and where it ends.
+func (p *part) entry(r io.ReaderAt, in uint64, b []byte) error {
+	if p.kept != nil {
+		copy(b, p.kept[8*in:])
+		return nil
+	}
+	return readAt(r, b, p.dir+8*int64(in))
+}
+
+// keep reads the directory into memory, if it is small.
+func (p *part) keep(r io.ReaderAt) error {
+	size := 8 * (uint64(1)<<(64-p.shift) + 1)
+	if p.n == 0 || size > maxKept {
+		return nil
+	}
+	kept := make([]byte, size)
+	if err := readAt(r, kept, p.dir); err != nil {
+		return err
+	}
+	p.kept = kept
+	return nil
 }
 
 // OpenFrozen opens what WriteFrozen wrote. It fails with ErrList, or with the error of r. It proves
@@ -164,7 +190,13 @@ func OpenFrozen(r io.ReaderAt, length int64) (*Frozen, error) {
 	number := func(i int) uint64 { return binary.LittleEndian.Uint64(body[len(f.seed)+8*i:]) }
 	f.rows.n, f.strong.n = number(0), number(1)
 	f.rows.shift, f.strong.shift = uint(number(2)), uint(number(3))
-	return f, f.place(uint64(length))
+	if err := f.place(uint64(length)); err != nil {
+		return nil, err
+	}
+	if err := f.rows.keep(r); err != nil {
+		return nil, err
+	}
+	return f, f.strong.keep(r)
 }
 
 // place computes where the parts lie, and holds that against the length of the file.
@@ -229,7 +261,7 @@ func eachAt[T record[T]](f *Frozen, p *part, h uint64, buf *[]byte, each func(T)
 	}
 	var t T
 	b := (*buf)[:16]
-	if err := readAt(f.r, b, p.dir+8*int64(h>>p.shift)); err != nil {
+	if err := p.entry(f.r, h>>p.shift, b); err != nil {
 		return err
 	}
 	from, sum, to := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[8:])

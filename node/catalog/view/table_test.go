@@ -335,3 +335,25 @@ func heap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// A table answers the same whether its directories are in memory or read each time.
+func TestFrozenWithoutDirectoryInMemory(t *testing.T) {
+	src, names := benchLists(t, 1, 5000)
+	var file bytes.Buffer
+	if _, err := WriteFrozen(&file, testSeed, src, names); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := OpenFrozen(bytes.NewReader(file.Bytes()), int64(file.Len()))
+	if err != nil || kept.rows.kept == nil {
+		t.Fatal("its directory is not in memory", err)
+	}
+	read := *kept
+	read.rows.kept, read.strong.kept = nil, nil
+	for i := range 6000 { // the last thousand are not there
+		a, inA, errA := kept.Lookup(poolPath(i))
+		b, inB, errB := read.Lookup(poolPath(i))
+		if inA != (i < 5000) || inA != inB || a.Ref != b.Ref || errA != nil || errB != nil {
+			t.Fatalf("%d: %v %v %v, %v %v %v", i, a, inA, errA, b, inB, errB)
+		}
+	}
+}
