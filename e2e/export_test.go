@@ -624,3 +624,41 @@ func TestExportHeld(t *testing.T) {
 		t.Errorf("it holds %s", shown.Hold)
 	}
 }
+
+// A node that is killed in the middle of an import has forgotten it, and what it has stored is not sent again.
+func TestImportNodeKilled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testarchive.Suite{Name: "noble", ByHash: true}, options{}, manyPackages(300, 0)...)
+	host := newApt(t, w.archive.Keyring(), "deb [signed-by=KEYRING] "+w.node.URL+"/debian noble main")
+	host.run("apt-get", "update")
+	w.node.do("snapshot", "create", "w48")
+	usb := filepath.Join(t.TempDir(), "usb")
+	w.node.exits(0, "export", "w48", "--to", usb, "--all")
+	site := w.site("")
+	for round := range 4 {
+		before := site.stored()
+		cmd := exec.Command(binary, "import", usb, "--config", site.ConfigFile())
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, 20*time.Second, "files come", func() bool { return site.stored() > before+20 })
+		site.Kill()
+		if err := cmd.Wait(); err == nil {
+			t.Errorf("round %d: an import into a node that has died ends well", round)
+		}
+		site.start()
+		if out := site.exits(0, "snapshot", "list"); strings.Contains(out, "w48") {
+			t.Errorf("round %d: it has its name already", round)
+		}
+	}
+	var result struct {
+		Bytes, Sent int64
+	}
+	said := site.exits(0, "import", usb, "--json")
+	if err := json.NewDecoder(strings.NewReader(said)).Decode(&result); err != nil || result.Sent == 0 || result.Sent >= result.Bytes*9/10 {
+		t.Errorf("%+v, %v: %s", result, err, said)
+	}
+	there := w.on(site, "w48")
+	there.run("apt-get", "update")
+	there.run("apt-get", append([]string{"download"}, strings.Fields(there.run("apt-cache", "pkgnames"))...)...)
+}

@@ -204,6 +204,9 @@ func TestSourceFails(t *testing.T) {
 	if w.Has(ref.Digest) {
 		t.Error("it counts as written")
 	}
+	if _, err := Create(dir, head, 1<<20); err == nil || !strings.Contains(err.Error(), "another export") {
+		t.Errorf("two write one bundle: %v", err)
+	}
 	add(t, w, 1)
 	if err := w.Finish([]File{fileOf(0), fileOf(1)}); err != nil {
 		t.Fatal(err)

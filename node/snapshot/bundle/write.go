@@ -34,6 +34,7 @@ const DefaultChunk = 39 << 30 / 10
 // Writer writes a bundle. It is for one goroutine.
 type Writer struct {
 	root *os.Root
+	lock *os.File // the directory, which another Writer cannot lock meanwhile
 	head Head
 	most int64 // bytes of a chunk
 	have map[proto.Digest]bool
@@ -57,11 +58,24 @@ func Create(dir string, head Head, most int64) (*Writer, error) {
 		return nil, err
 	}
 	w := &Writer{root: root, head: head, most: most, have: make(map[proto.Digest]bool)}
-	if err := w.resume(); err != nil {
-		root.Close()
-		return nil, fmt.Errorf("%s: %w", dir, err)
+	if err = w.take(); err == nil {
+		err = w.resume()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", dir, err), w.Close())
 	}
 	return w, nil
+}
+
+// take takes the directory for this Writer.
+func (w *Writer) take() (err error) {
+	if w.lock, err = w.root.Open("."); err != nil {
+		return err
+	}
+	if unix.Flock(int(w.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return errors.New("another export writes there at this moment")
+	}
+	return nil
 }
 
 // resume finds out what is there, and writes down what is begun.
@@ -323,6 +337,9 @@ func (w *Writer) Close() error {
 	var err error
 	if w.chunk != nil {
 		err = w.chunk.Close()
+	}
+	if w.lock != nil {
+		err = errors.Join(err, w.lock.Close())
 	}
 	return errors.Join(err, w.root.Close())
 }
