@@ -39,7 +39,7 @@ func NewClient(addr, token string) (*Client, error) {
 	}
 	c := &Client{addr: addr, token: token}
 	// A transport of its own: the admin interface is never behind a proxy.
-	transport := &http.Transport{}
+	transport := &http.Transport{MaxIdleConnsPerHost: 16} // exports read several files at one time
 	if socket, ok := socketPath(addr); ok {
 		c.base = "http://aptmesh"
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return dialUnix(ctx, socket) }
