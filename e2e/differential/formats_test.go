@@ -136,11 +136,8 @@ type question struct {
 // questions are what clients ask of an archive: for all that it has, by the spellings that they use; for what they look
 // for whether it is there or not; for a part; and whether something has changed.
 func (g *golden) questions() (all []question) {
-	var names []string
 	files := g.archive.Files()
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		names = append(names, name)
-	}
+	names := slices.Sorted(maps.Keys(files))
 	absent := []string{"nothing", "media.1/media", "media.1/products", "content", "lastsync", ".treeinfo", "treeinfo", "license.tar.gz", "repodata/repomd.xml", "repodata/repomd.xml.asc"}
 	for _, root := range g.roots {
 		absent = append(absent, root+".asc", root+".key", root+".sig", root+".tar.gz", path.Join(path.Dir(root), "nothing-1-1-x86_64.pkg.tar.zst"), path.Join(path.Dir(root), "nothing.rpm"))
