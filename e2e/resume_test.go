@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,16 +27,17 @@ type resumer struct {
 // resumers are those of the clients of pacman's format, for one package.
 var resumers = map[string]func(t *testing.T, r *pacRepo, file string) resumer{
 	"curl": func(t *testing.T, r *pacRepo, file string) resumer {
-		client, name, done := needClient(t, "curl"), filepath.Join(t.TempDir(), file), false
+		client, name := needClient(t, "curl"), filepath.Join(t.TempDir(), file)
+		var done atomic.Bool
 		return resumer{
 			run: func(ctx context.Context, n *node) error {
 				out, err := client.Command(ctx, "curl", "-sSf", "-C", "-", "-o", name, n.URL+"/arch/"+pacDir+"/"+file).CombinedOutput()
-				if done = err == nil; err != nil {
+				if done.Store(err == nil); err != nil {
 					return fmt.Errorf("%w: %s", err, out)
 				}
 				return nil
 			},
-			got: func() ([]byte, bool) { data, _ := os.ReadFile(name); return data, done },
+			got: func() ([]byte, bool) { data, _ := os.ReadFile(name); return data, done.Load() },
 		}
 	},
 	"pacman": func(t *testing.T, r *pacRepo, file string) resumer {

@@ -222,7 +222,7 @@ func said(t *testing.T, cmd *exec.Cmd, base, dir string) []string {
 	t.Helper()
 	out, err := cmd.CombinedOutput()
 	text := fmt.Sprintf("%s\n%v", out, err)
-	for _, change := range [][2]string{{regexp.QuoteMeta(base), "URL"}, {`URL/\s`, "URL\n"}, {regexp.QuoteMeta(dir), "DIR"}, {`\r`, "\n"}, {`\[[^]\n]*(\]|\n)`, "[]\n"}, {`.*\b[kM]B/s\b.*`, ""}, {`\b[0-9.]+ (s|Ki?B|B)\b`, "#"}} {
+	for _, change := range [][2]string{{regexp.QuoteMeta(base), "URL"}, {`URL/\s`, "URL\n"}, {regexp.QuoteMeta(dir), "DIR"}, {`\r`, "\n"}, {`\[[^]\n]*(\]|\n)`, "[]\n"}, {`(?m)^\.*done\]`, "done]"}, {`.*\b[kM]B/s\b.*`, ""}, {`\b[0-9.]+ (s|Ki?B|B)\b`, "#"}} {
 		text = regexp.MustCompile(change[0]).ReplaceAllString(text, change[1])
 	}
 	lines := strings.Split(text, "\n")
