@@ -109,6 +109,14 @@ func TestMirror(t *testing.T) {
 		w.mustGet(path)
 	}
 	w.checkStore()
+
+	// That all is held does not mean that it is the newest.
+	if m := w.run("all"); m.Phase != "done" || m.Unchecked == "" {
+		t.Errorf("a run without upstream: %+v", m)
+	}
+	if f, err := w.node.PlanMirror(context.Background(), "all"); err != nil || f.Unchecked == "" {
+		t.Errorf("a plan without upstream: %+v, %v", f, err)
+	}
 }
 
 // A mirror follows its suite: it holds the new generation and no more of the old one than is to be held, and tells what

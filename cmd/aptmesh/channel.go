@@ -69,7 +69,13 @@ func (a *app) channelRollbackCommand() *cobra.Command {
 		Example: "  aptmesh channel rollback stable",
 	}, func(ctx context.Context, client *admin.Client, args []string) (any, func(io.Writer) error, error) {
 		m, err := client.Rollback(ctx, args[0], orderOf(now))
-		return m, moveOf(args[0], m), err
+		return m, func(w io.Writer) error {
+			if err := moveOf(args[0], m)(w); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(w, "note: hosts with apt that have updated since keep what they have, without a word, until /var/lib/apt/lists is emptied on them")
+			return err
+		}, err
 	})
 	nowFlag(cmd, &now)
 	return cmd

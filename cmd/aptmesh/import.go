@@ -109,6 +109,11 @@ func (a *app) importBundle(ctx context.Context, client *admin.Client, dir, as st
 	progress, finish := showProgress(a.err, "importing")
 	defer finish()
 	m.meter = &meter{show: progress}
+	for i := range r.Files {
+		if f := &r.Files[i]; f.Kind != "root" && f.Missing == "" {
+			m.meter.total += f.Size
+		}
+	}
 	for _, kind := range []string{"index", "package"} {
 		if err := m.send(ctx, kind); err != nil {
 			return nil, err
@@ -191,9 +196,7 @@ func (m *importing) send(ctx context.Context, kind string) error {
 	group, sending := errgroup.WithContext(ctx)
 	group.SetLimit(sendParallel)
 	seen := make(map[proto.Digest]bool)
-	for _, f := range lacking {
-		m.meter.total += f.Size
-	}
+	m.meter.add(m.sizeOf(kind, lacking)) // what is there already
 	for _, f := range lacking {
 		if seen[f.SHA256] { // under another name
 			m.meter.add(f.Size)
@@ -220,6 +223,19 @@ func (m *importing) send(ctx context.Context, kind string) error {
 		m.result.Missing = append(m.result.Missing, missingFile{f.Archive + "/" + f.Path, reason})
 	}
 	return nil
+}
+
+// sizeOf is how many bytes the files of a kind have that are not among those which are lacking.
+func (m *importing) sizeOf(kind string, lacking []admin.NamedFile) (n int64) {
+	for i := range m.bundle.Files {
+		if f := &m.bundle.Files[i]; f.Kind == kind && f.Missing == "" {
+			n += f.Size
+		}
+	}
+	for _, f := range lacking {
+		n -= f.Size
+	}
+	return n
 }
 
 // lacking are the files of a kind that the node does not have.

@@ -60,6 +60,7 @@ func printForecast(w io.Writer, name string, f *admin.Forecast) error {
 	for _, s := range f.Suites {
 		fmt.Fprintf(&b, "  %s of %s\n", s.Suite, s.Generation.Format(time.RFC3339))
 	}
+	printUnchecked(&b, f.Unchecked)
 	fmt.Fprintf(&b, "Indexes   %s\nPackages  %s\n", filesOf(f.Indexes), filesOf(f.Packages))
 	if len(f.Nodes) > 0 {
 		for _, node := range slices.Sorted(maps.Keys(f.Nodes)) {
@@ -114,7 +115,11 @@ interrupted; the command can be run again to look on.`,
 		if detach {
 			return m, func(w io.Writer) error { return printStarted(w, m) }, nil
 		}
-		return a.followMirror(ctx, client, m)
+		m, print, err := a.followMirror(ctx, client, m)
+		if err == nil && m.Unchecked != "" { // who runs it every night must not think that all is of today
+			err = &exitError{code: exitIncomplete}
+		}
+		return m, print, err
 	})
 	cmd.Flags().BoolVar(&detach, "detach", false, "do not wait")
 	return cmd
@@ -155,7 +160,7 @@ func lookAgain(n int) <-chan time.Time {
 }
 
 // followMirror shows how far a run is until it ends.
-func (a *app) followMirror(ctx context.Context, client *admin.Client, m *admin.Mirror) (any, func(io.Writer) error, error) {
+func (a *app) followMirror(ctx context.Context, client *admin.Client, m *admin.Mirror) (*admin.Mirror, func(io.Writer) error, error) {
 	show, finish := showRun(a.err)
 	defer finish()
 	for n := 0; m.Running(); n++ {
@@ -277,12 +282,20 @@ func printMirrors(w io.Writer, list []admin.Mirror) error {
 	return writeTable(w, []string{"MIRROR", "PHASE", "LISTED", "SHARE", "HELD", "MISSING", "GENERATIONS"}, rows)
 }
 
+// printUnchecked says that there may be something newer.
+func printUnchecked(b *strings.Builder, why string) {
+	if why != "" {
+		fmt.Fprintf(b, "Upstream  could not be asked, so there may be something newer: %s\n", why)
+	}
+}
+
 func printMirror(w io.Writer, m *admin.Mirror) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Mirror    %s on node %s: %s\n", m.Name, m.Node, m.Phase)
 	if m.Failure != "" {
 		fmt.Fprintf(&b, "Because   %s\n", m.Failure)
 	}
+	printUnchecked(&b, m.Unchecked)
 	if !m.Next.IsZero() {
 		fmt.Fprintf(&b, "Next      %s\n", m.Next.Local().Format(time.DateTime))
 	}

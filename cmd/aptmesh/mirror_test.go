@@ -48,6 +48,8 @@ func TestMirrorCommands(t *testing.T) {
 		{[]string{mirror("incomplete", `,"lost_count":1,"lost":[{"location":"ubuntu/x","error":"gone"}]`)}, "run m", exitIncomplete, []string{"1 file could not be had:\n  ubuntu/x: gone"}},
 		{[]string{mirror("done", `,"others":[{"node":"n2","phase":"fetching"}]`), mirror("done", `,"others":[{"node":"n2","phase":"done"}]`)}, "run m", 0, []string{"OTHER NODE", "n2"}},
 		{[]string{mirror("done", `,"others":[{"node":"n2","failure":"it does not answer"}]`)}, "run m", exitIncomplete, []string{"unknown", "it does not answer"}},
+		{[]string{mirror("done", `,"unchecked":"ubuntu/dists/noble: it is down"`)}, "run m", exitIncomplete, []string{"could not be asked, so there may be something newer: ubuntu/dists/noble: it is down"}},
+		{[]string{fits + `,"unchecked":"it is down"}`}, "plan m", 0, []string{"could not be asked, so there may be something newer: it is down"}},
 		{[]string{mirror("done", `,"check_of":2048,"checked":{"files":3,"bytes":2048},"damaged":1`)}, "verify m", 0, []string{"Verified  3 files, 2.0 KiB of 2.0 KiB, 1 damaged"}},
 		{[]string{mirror("done", "")}, "status m", 0, []string{"Missing   0 files"}},
 		{[]string{mirror("waiting", `,"missing":{"files":2,"bytes":100}`)}, "status m", exitIncomplete, []string{"Missing   2 files"}},

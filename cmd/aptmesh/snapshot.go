@@ -264,9 +264,9 @@ func printSnapshots(w io.Writer, list []admin.Snapshot, now time.Time) error {
 		if s.Lost {
 			taken = "LOST"
 		}
-		rows[i] = []string{s.Name, taken, fmt.Sprint(len(s.Suites)), bytesOf(s.Bytes), endsIn(s.Expires, now), s.By + "@" + s.Node, s.Note}
+		rows[i] = []string{s.Name, taken, fmt.Sprint(len(s.Suites)), bytesOf(s.Bytes), endsIn(s.Expires, now), s.By + "@" + s.Node, s.Record[:min(len(s.Record), 12)], s.Note}
 	}
-	return writeTable(w, []string{"NAME", "TAKEN", "SUITES", "KEEPS", "ENDS", "BY", "NOTE"}, rows)
+	return writeTable(w, []string{"NAME", "TAKEN", "SUITES", "KEEPS", "ENDS", "BY", "RECORD", "NOTE"}, rows)
 }
 
 // endsIn says when a snapshot is removed by itself.
@@ -275,7 +275,7 @@ func endsIn(at, now time.Time) string {
 	case at.IsZero():
 		return "-"
 	case !at.After(now):
-		return "when no channel uses it"
+		return "now, or when no channel uses it"
 	}
 	return "in " + admin.Age(at.Sub(now))
 }

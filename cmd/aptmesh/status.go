@@ -110,6 +110,9 @@ func printStatus(w io.Writer, s *admin.Status, now time.Time) error {
 		{"store", storeLine(s.Store)},
 		{"traffic", trafficLine(s.Traffic)},
 	}
+	if offline := offlineLine(s); offline != "" {
+		about = append(about, []string{"offline", offline})
+	}
 	if s.Prefetch.Enabled {
 		about = append(about, []string{"prefetch", prefetchLine(s.Prefetch)})
 	}
@@ -143,6 +146,23 @@ func printStatus(w io.Writer, s *admin.Status, now time.Time) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// offlineLine says for what no upstream is asked, as the operator wants it.
+func offlineLine(s *admin.Status) string {
+	if s.Offline {
+		return "no upstream is asked (offline: true)"
+	}
+	var names []string
+	for _, a := range s.Archives {
+		if a.Offline {
+			names = append(names, a.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "no upstream is asked for " + strings.Join(names, ", ") + " (archives.NAME.offline)"
 }
 
 // table writes aligned columns; a row's trailing empty cells leave no blanks.

@@ -70,8 +70,8 @@ func TestStatusOffline(t *testing.T) {
 		status admin.Status
 		want   string
 	}{
-		{admin.Status{Offline: true}, "attention: offline: no upstream is asked (offline: true)\n"},
-		{admin.Status{Archives: []admin.ArchiveStatus{{Name: "esm", Offline: true}}}, "attention: esm is offline: no upstream is asked for it (archives.esm.offline)\n"},
+		{admin.Status{Offline: true}, "offline  no upstream is asked (offline: true)\n"},
+		{admin.Status{Archives: []admin.ArchiveStatus{{Name: "esm", Offline: true}}}, "offline  no upstream is asked for esm (archives.NAME.offline)\n"},
 	} {
 		var b strings.Builder
 		if err := printStatus(&b, &c.status, time.Now()); err != nil {

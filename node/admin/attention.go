@@ -73,11 +73,8 @@ func (s *Status) Judge(now time.Time) []Note {
 			j.attention("degraded: %s", degraded)
 		}
 	}
-	if s.Offline {
-		j.attention("offline: no upstream is asked (offline: true)")
-	}
 	for _, a := range s.Archives {
-		j.archive(a, s.Offline)
+		j.archive(a)
 	}
 	if more := j.errorNotes - maxErrorNotes; more > 0 {
 		j.failing("hosts got errors of further archives: %d kinds; `aptmesh status --json` lists them all", more)
@@ -95,10 +92,7 @@ func (s *Status) Judge(now time.Time) []Note {
 	return j.notes
 }
 
-func (j *judge) archive(a ArchiveStatus, offline bool) {
-	if a.Offline && !offline {
-		j.attention("%s is offline: no upstream is asked for it (archives.%s.offline)", a.Name, a.Name)
-	}
+func (j *judge) archive(a ArchiveStatus) {
 	if a.usable() == 0 && len(a.Mirrors) > 0 && !a.Offline {
 		j.failing("%s: none of its mirrors can be asked now; only stored files are served", a.Name)
 	}

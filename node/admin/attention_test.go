@@ -79,7 +79,6 @@ func TestJudge(t *testing.T) {
 			{Name: "local", Offline: true, Errors: []ArchiveErrors{{"unavailable", 1, noon, noon, "/local/b.deb", "not held"}}},
 		}}, []string{
 			"failing: hosts got 3 answers of docker with the error corrupt in the last 1m0s; the latest, 2s ago: /docker/a.deb: wrong bytes",
-			"attention: local is offline",
 			"attention: hosts got 1 answer of local with the error unavailable",
 		}},
 		{"hosts get errors of many archives", Status{Ready: true, Archives: slices.Repeat([]ArchiveStatus{

@@ -43,6 +43,8 @@ type Mirror struct {
 	// Phase is what is done for it: waiting, planning, fetching, verifying, done, incomplete, refused or failed.
 	Phase   string `json:"phase"`
 	Failure string `json:"failure,omitempty"`
+	// Unchecked is why upstream could not say whether there is something newer, when it was last asked; "" if it did.
+	Unchecked string `json:"unchecked,omitempty"`
 	// Next is when it goes on by itself; zero: when a suite changes.
 	Next time.Time `json:"next,omitzero"`
 
@@ -119,9 +121,11 @@ type UnresolvedNeed struct {
 
 // Forecast is what a hold will take.
 type Forecast struct {
-	Suites   []MirrorSuite `json:"suites"`
-	Indexes  FileCount     `json:"indexes"`
-	Packages FileCount     `json:"packages"`
+	// Unchecked is as in Mirror: then the numbers are those of the generations that the node has.
+	Unchecked string        `json:"unchecked,omitempty"`
+	Suites    []MirrorSuite `json:"suites"`
+	Indexes   FileCount     `json:"indexes"`
+	Packages  FileCount     `json:"packages"`
 	// Share is what the node that answers is to hold, Stored what of it is stored already; Nodes has the shares of all.
 	Share  FileCount            `json:"share"`
 	Stored FileCount            `json:"stored"`

@@ -303,7 +303,7 @@ func (t *TooLarge) Error() string {
 	text := fmt.Sprintf("%s does not fit: it needs %s more on this node, %s are held already, and %s may be held in all (snapshots.max_pinned of cache.max_size); "+
 		"raise one of them, or hold less", t.Owner, humanize.IBytes(uint64(t.Need)), humanize.IBytes(uint64(t.Held)), humanize.IBytes(uint64(t.Limit)))
 	if len(largest) > 0 {
-		text += ". The largest holds: " + strings.Join(largest, ", ")
+		text += ". The largest holds: " + strings.Join(largest, ", ") + "; a snapshot is named by its record (aptmesh snapshot list), and one that was removed holds what it held for a day (list --removed)"
 	}
 	return text
 }

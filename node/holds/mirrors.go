@@ -83,6 +83,7 @@ func (k *Keeper) mirrored(ctx context.Context, m *Mirror, check bool) (Request, 
 				if _, err := k.cfg.Catalog.Check(ctx, id); err != nil && !check {
 					return r, fmt.Errorf("%s: %w", id, err)
 				} else if err != nil {
+					r.Unchecked = fmt.Sprintf("%s: %v", id, err)
 					k.log.Warn("whether a suite of a mirror has a newer generation cannot be told; the one that is known is held", "suite", id.String(), "error", err)
 				}
 			}
@@ -132,16 +133,23 @@ func (k *Keeper) Run(name string) error { return k.wakeMirror(name, wakeRun) }
 // Verify has a mirror read and hash all that it holds, and fetch what is damaged or missing. It does not wait.
 func (k *Keeper) Verify(name string) error { return k.wakeMirror(name, wakeVerify) }
 
+// settled fails while this node does not know what its share is.
+func (k *Keeper) settled() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.shared {
+		return errors.New("this node does not know yet who is in the cluster: try again in a moment")
+	}
+	return nil
+}
+
 func (k *Keeper) wakeMirror(name string, why reason) error {
 	w, err := k.mirror(name)
 	if err != nil {
 		return err
 	}
-	k.mu.Lock()
-	shared := k.shared
-	k.mu.Unlock()
-	if !shared {
-		return errors.New("this node does not know yet who is in the cluster: try again in a moment")
+	if err := k.settled(); err != nil {
+		return err
 	}
 	w.mu.Lock()
 	w.reasons |= why
@@ -158,6 +166,9 @@ func (k *Keeper) wakeMirror(name string, why reason) error {
 func (k *Keeper) Plan(ctx context.Context, name string) (*Forecast, error) {
 	w, err := k.mirror(name)
 	if err != nil {
+		return nil, err
+	}
+	if err := k.settled(); err != nil {
 		return nil, err
 	}
 	w.mu.Lock()

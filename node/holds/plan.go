@@ -23,6 +23,8 @@ type Request struct {
 	Filter want.Filter
 	// Captives holds of the indexes of a suite only those that the capture names, in all their compressions.
 	Captives bool
+	// Unchecked says why upstream could not tell whether there is something newer; "" if it did, or was not asked.
+	Unchecked string
 	// Copies is how many nodes hold each package; 0: each node.
 	Copies int
 }

@@ -37,6 +37,8 @@ type Status struct {
 	Phase   Phase
 	// Failure is why the last run did not end well; "" if it did.
 	Failure string
+	// Unchecked is why upstream could not say whether there is something newer, when it was last asked; "" if it did.
+	Unchecked string
 	// Next is when it goes on by itself; zero: when a suite changes.
 	Next time.Time
 	Progress
@@ -79,7 +81,7 @@ func (k *Keeper) status(w *worker, name string) Status {
 	s.Name = name
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s.Phase, s.Next = w.phase, w.next
+	s.Phase, s.Next, s.Unchecked = w.phase, w.next, w.unchecked
 	if w.failure != nil {
 		s.Failure = w.failure.Error()
 	}
@@ -203,6 +205,8 @@ func (p *progress) tell(s *Status, running bool) {
 // Forecast is what a hold will take.
 type Forecast struct {
 	Suites []proto.Captured
+	// Unchecked is as in Request.
+	Unchecked string
 	// Indexes are roots and indexes, Packages all other files, in the cluster; each counts once.
 	Indexes, Packages Count
 	// Share is what this node is to hold, Stored what of it is stored already.
@@ -227,7 +231,7 @@ func (k *Keeper) Forecast(ctx context.Context, owner string, r Request) (*Foreca
 	if err != nil {
 		return nil, err
 	}
-	f := &Forecast{Suites: r.Suites, Unresolved: p.chosen.Unresolved, UnresolvedCount: p.chosen.UnresolvedCount, Unprovable: p.chosen.Unprovable, Unsized: p.chosen.Unsized}
+	f := &Forecast{Suites: r.Suites, Unchecked: r.Unchecked, Unresolved: p.chosen.Unresolved, UnresolvedCount: p.chosen.UnresolvedCount, Unprovable: p.chosen.Unprovable, Unsized: p.chosen.Unsized}
 	k.mu.Lock()
 	ring, copies := k.ring, r.Copies
 	k.mu.Unlock()

@@ -67,6 +67,8 @@ type worker struct {
 	checked  checked      // what the last verification found
 	chosen   *want.Result // of the last plan, without its files; nil for none
 	failures int          // in a row
+	// unchecked is why upstream could not be asked when it last was to be; "" if it could.
+	unchecked string
 
 	entered  atomic.Int64 // counts up with each phase that is entered
 	counting sync.Mutex   // guards what follows; before Keeper.mu
@@ -314,6 +316,11 @@ func (w *worker) round(ctx context.Context, s settings, check bool) error {
 	r, err := s.source(ctx, check)
 	if err != nil {
 		return err
+	}
+	if check {
+		w.mu.Lock()
+		w.unchecked = r.Unchecked
+		w.mu.Unlock()
 	}
 	k.mu.Lock()
 	var newest *generation

@@ -93,7 +93,7 @@ func (o *Operator) mirrorOf(s *holds.Status) admin.Mirror {
 	m := admin.Mirror{
 		Name: s.Name, Node: o.cfg.Name, Generations: []admin.MirrorGeneration{},
 		Listed: count(s.Listed), Share: count(s.Share), Held: count(s.Held), Own: count(s.Own), Cluster: count(s.Cluster), Missing: count(s.Missing),
-		Phase: string(s.Phase), Failure: s.Failure, Next: s.Next,
+		Phase: string(s.Phase), Failure: s.Failure, Unchecked: s.Unchecked, Next: s.Next,
 		Total: count(s.Total), Done: count(s.Done), Fetched: s.Fetched, ToFetch: s.ToFetch, Rate: s.Rate, RemainingSeconds: int64(s.Remaining.Seconds()),
 		LostCount: s.LostCount, Unresolved: unresolved(s.Unresolved), UnresolvedCount: s.UnresolvedCount,
 		Unprovable: s.Unprovable, Unsized: s.Unsized, Absent: s.Absent,
@@ -136,7 +136,7 @@ func (o *Operator) PlanMirror(ctx context.Context, name string) (*admin.Forecast
 
 func forecastOf(f *holds.Forecast) *admin.Forecast {
 	a := &admin.Forecast{
-		Suites: mirrorSuites(f.Suites), Indexes: count(f.Indexes), Packages: count(f.Packages), Share: count(f.Share), Stored: count(f.Stored),
+		Suites: mirrorSuites(f.Suites), Unchecked: f.Unchecked, Indexes: count(f.Indexes), Packages: count(f.Packages), Share: count(f.Share), Stored: count(f.Stored),
 		Need: f.Need, Held: f.Held, Limit: f.Limit, Fits: f.Refused == "", Refused: f.Refused,
 		Unresolved: unresolved(f.Unresolved), UnresolvedCount: f.UnresolvedCount, Unprovable: f.Unprovable, Unsized: f.Unsized,
 	}
